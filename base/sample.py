@@ -1,0 +1,23 @@
+"""What an evaluation loader hands over beside inputs and targets."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from utils.geometry import Geometry
+
+
+class Source(NamedTuple):
+    """Where one evaluation sample came from, so that it can be judged at its own size and named.
+
+    Attributes:
+        name: The file, as the user would look for it.
+        target: (h, w) int64, the mask at its own size.
+        geometry: How the picture lies on the network's input.
+        index: Position in the data set.
+    """
+
+    name: str
+    target: Tensor
+    geometry: Geometry
+    index: int

@@ -1,0 +1,47 @@
+"""What a section of the JSON may name: the one mechanism behind every `"type"`.
+
+Entries are strings, `"package.module:Attribute"`, imported on first use, so that listing a catalogue loads nothing.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def import_attribute(reference: str) -> Any:
+    """Import what `"package.module:Attribute"` names.
+
+    Raises:
+        ImportError: The module is not there.
+        AttributeError: The module has no such attribute.
+    """
+    module_name, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module_name), attribute)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The classes that one section of the JSON may name.
+
+    Attributes:
+        expects: Reference of the base class that every class named here must inherit from.
+        entries: Name in the JSON -> reference of the class (or of a function that returns an `expects`).
+        roots: Top-level dotted names under which any class may be named in full, e.g. `torch.optim`.
+        shortcuts: Roots whose members may be named without the root, searched in this order.
+        nested: Parameter name -> section; such an argument holds a spec or a list of specs of that section.
+    """
+
+    expects: str
+    entries: Mapping[str, str] = field(default_factory=dict)
+    roots: tuple[str, ...] = ()
+    shortcuts: tuple[str, ...] = ()
+    nested: Mapping[str, str] = field(default_factory=dict)
+
+    def base_class(self) -> type:
+        """The class that everything named in this section must inherit from."""
+        base: type = import_attribute(self.expects)
+        return base
+
+
+Catalogue = Mapping[str, Section]

@@ -1,0 +1,56 @@
+"""Errors that a user can mend. A message holds the value, the rule and the repair, in that order.
+
+The command line prints them without a traceback (`--debug` shows it) and ends with the class's `exit_code`.
+"""
+
+
+class EspalierError(Exception):
+    """Base of every error that is the user's to mend."""
+
+    exit_code = 1
+
+
+class ConfigError(EspalierError):
+    """The JSON, an override or a command-line option is wrong."""
+
+    exit_code = 2
+
+
+class SearchError(EspalierError):
+    """A search cannot be started or continued as asked."""
+
+    exit_code = 2
+
+
+class DataError(EspalierError):
+    """A picture, a mask or a list of them is missing, unreadable or does not fit."""
+
+    exit_code = 3
+
+
+class CheckpointError(EspalierError):
+    """A checkpoint is missing, damaged, or cannot be written."""
+
+    exit_code = 4
+
+
+class TrainingError(EspalierError):
+    """Training cannot go on: a loss that is not finite, memory that ran out."""
+
+    exit_code = 5
+
+
+class Interrupted(EspalierError):
+    """A signal asked the run to stop and its state was saved.
+
+    Args:
+        signal_number: The signal that arrived, e.g. 15 for SIGTERM.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(
+            f"Interrupted by signal {signal_number}; the state was saved. "
+            "Run the same command with --resume auto to go on."
+        )
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number

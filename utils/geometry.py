@@ -1,0 +1,55 @@
+"""How a picture of any size comes to lie on a network's input, and how logits come back. Sizes are (height, width)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Size = tuple[int, int]
+
+
+class Geometry(NamedTuple):
+    """The letterbox of one picture.
+
+    Attributes:
+        original: Size of the picture as read.
+        resized: Size after scaling, the aspect ratio kept.
+        offset: (top, left) of the scaled picture on the padded input.
+        padded: Size of the network's input.
+    """
+
+    original: Size
+    resized: Size
+    offset: Size
+    padded: Size
+
+
+def letterbox_geometry(original: Size, target: Size | None) -> Geometry:
+    """Fit a picture of size `original` into `target`, centred; without a target it stays as it is."""
+    if target is None:
+        return Geometry(original, original, (0, 0), original)
+    scale = min(target[0] / original[0], target[1] / original[1])
+    height = max(1, min(target[0], round(original[0] * scale)))
+    width = max(1, min(target[1], round(original[1] * scale)))
+    offset = ((target[0] - height) // 2, (target[1] - width) // 2)
+    return Geometry(original, (height, width), offset, target)
+
+
+def restore_logits(logits: Tensor, geometry: Geometry, size: Size | None = None) -> Tensor:
+    """Take logits of a padded input back to the picture's own size.
+
+    Args:
+        logits: (K, H, W) float, of one sample.
+        geometry: The letterbox that made the sample's input.
+        size: Wanted size; the picture's own where not given.
+
+    Returns:
+        (K, h, w) float, bilinear; the padding is cut off first.
+    """
+    top, left = geometry.offset
+    height, width = geometry.resized
+    inside = logits[:, top : top + height, left : left + width]
+    wanted = size or geometry.original
+    if tuple(inside.shape[1:]) == tuple(wanted):
+        return inside
+    return torch.nn.functional.interpolate(inside[None].float(), size=wanted, mode="bilinear", align_corners=False)[0]
