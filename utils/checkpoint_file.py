@@ -1,0 +1,126 @@
+"""One checkpoint on disk: tensors and plain data, whole or refused.
+
+A checkpoint is what `torch.save` writes, with the SHA-256 of everything before it in the archive's comment field, so
+that any reader of zip archives (and `torch.load(weights_only=True)`) still opens it and no second file can get lost.
+"""
+
+import errno
+import hashlib
+import os
+import pickle
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from utils.errors import CheckpointError
+from utils.files import write_atomically
+
+FORMAT_VERSION = 1
+_MAGIC = b"espalier-sha256:"
+_COMMENT_SIZE = len(_MAGIC) + 64
+# The end-of-central-directory record of a zip archive: signature, 16 bytes, and the length of the comment behind it.
+_END_SIGNATURE = b"PK\x05\x06"
+_END_SIZE = 22
+_CHUNK = 1 << 20
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` (tensors and plain data only) to `path`, atomically and with its checksum.
+
+    Raises:
+        CheckpointError: The disk is full or cannot be written; an older file at `path` is untouched.
+    """
+
+    def write(file: BinaryIO) -> None:
+        torch.save(content, file)
+        _seal(file)
+
+    try:
+        write_atomically(path, write)
+    except (OSError, RuntimeError) as error:
+        cause = error if isinstance(error, OSError) else error.__context__
+        number = cause.errno if isinstance(cause, OSError) else None
+        if not isinstance(error, OSError) and "writ" not in str(error):
+            raise
+        what = "the disk is full" if number in _DISK_FULL else str(error).split("\n", maxsplit=1)[0]
+        raise CheckpointError(
+            f"{path}: not written ({what}). A checkpoint needs its whole size free beside the old one; every earlier "
+            "checkpoint is untouched. Free some space and run the same command with --resume auto."
+        ) from error
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU; nothing in it can run code.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds more than tensors and plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one.")
+    try:
+        sealed = _check_seal(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds something other than tensors and plain data, or is damaged, and was not opened. Only "
+            "files that torch.load(weights_only=True) accepts are read. Use another checkpoint."
+        ) from error
+    except Exception as error:  # damaged bytes raise whatever the unpickler happens to trip over
+        raise _damaged(path, f"cannot be read ({type(error).__name__})") from error
+    if not isinstance(content, dict):
+        raise _damaged(path, f"holds a {type(content).__name__} where a checkpoint is a dictionary")
+    if "format_version" in content and not sealed:
+        raise _damaged(path, "has lost its checksum")
+    return content
+
+
+def _damaged(path: Path, what: str) -> CheckpointError:
+    return CheckpointError(f"{path}: {what}. The file is damaged or no checkpoint. Use another one, or --resume auto.")
+
+
+def _seal(file: BinaryIO) -> None:
+    """Put the checksum of a finished archive into its comment field."""
+    file.seek(-_END_SIZE, os.SEEK_END)
+    if file.read(4) != _END_SIGNATURE:
+        raise RuntimeError("torch.save did not end its archive as expected")
+    file.seek(-2, os.SEEK_END)
+    file.write(struct.pack("<H", _COMMENT_SIZE))
+    file.flush()
+    size = file.seek(0, os.SEEK_END)
+    digest = _digest(file, size)
+    file.seek(0, os.SEEK_END)
+    file.write(_MAGIC + digest.encode())
+
+
+def _check_seal(path: Path) -> bool:
+    """Whether the file carries a checksum; a wrong one raises."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size < _COMMENT_SIZE + _END_SIZE:
+            raise _damaged(path, f"is {size} bytes long, too short for a checkpoint")
+        file.seek(-_COMMENT_SIZE, os.SEEK_END)
+        comment = file.read()
+        if not comment.startswith(_MAGIC):
+            return False
+        if _digest(file, size - _COMMENT_SIZE) != comment[len(_MAGIC) :].decode("ascii", "replace"):
+            raise _damaged(path, "does not match its checksum")
+    return True
+
+
+def _digest(file: BinaryIO, size: int) -> str:
+    """SHA-256 of the first `size` bytes."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while size > 0:
+        chunk = file.read(min(_CHUNK, size))
+        if not chunk:
+            break
+        digest.update(chunk)
+        size -= len(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,197 @@
+"""Label maps as pictures: colours for classes, overlays, and rows of captioned pictures.
+
+Pictures are (h, w, 3) uint8 RGB; masks are (h, w) integers. `K` is the number of classes.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+IGNORED_COLOR = (224, 224, 224)
+BACKGROUND_COLOR = (24, 24, 32)  # class 0: dark, so that an overlay dims what is not of interest
+FIRST_COLORS = (  # chosen by eye; what follows is computed
+    (0, 200, 140),
+    (255, 120, 40),
+    (70, 130, 255),
+    (240, 50, 110),
+    (250, 210, 50),
+    (160, 90, 230),
+    (90, 220, 240),
+    (150, 200, 60),
+    (200, 140, 110),
+)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+CAPTION_GREY = 235
+MAX_CAPTION = 60
+
+
+def class_colors(num_classes: int) -> Picture:
+    """A colour for each class: class 0 dark, the others bright and far apart; class i keeps its colour for any K.
+
+    Returns:
+        (K, 3) uint8 RGB.
+    """
+    palette = _palette(max(32, 1 << max(0, num_classes - 1).bit_length()))
+    return np.array(palette[:num_classes], dtype=np.uint8).reshape(-1, 3)
+
+
+@lru_cache(maxsize=8)
+def _palette(length: int) -> tuple[tuple[int, ...], ...]:
+    """The first `length` colours; each computed one is the farthest in CIE Lab from all before it."""
+    levels = np.linspace(0, 255, 12).astype(np.uint8)
+    candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
+    candidates = candidates[candidates.max(axis=1) > 110]
+    colors: list[tuple[int, ...]] = [BACKGROUND_COLOR, *FIRST_COLORS]
+    positions = _to_lab(candidates)
+    distance = np.full(len(candidates), np.inf, dtype=np.float32)
+    for color in (*colors, (0, 0, 0), (255, 255, 255), IGNORED_COLOR):
+        distance = np.minimum(distance, np.linalg.norm(positions - _to_lab(np.array([color], np.uint8)), axis=1))
+    while len(colors) < length:
+        farthest = int(distance.argmax())
+        colors.append(tuple(int(value) for value in candidates[farthest]))
+        distance = np.minimum(distance, np.linalg.norm(positions - positions[farthest], axis=1))
+    return tuple(colors)
+
+
+def _to_lab(colors: Picture) -> NDArray[np.float32]:
+    """(N, 3) uint8 RGB -> (N, 3) float32 CIE Lab."""
+    lab = cv2.cvtColor(colors[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    return np.asarray(lab, dtype=np.float32)
+
+
+def colorize(mask: NDArray[Any], colors: Picture, ignore_index: int | None = None) -> Picture:
+    """A mask in the colours of its classes.
+
+    Args:
+        mask: (h, w) integer labels; what is ignored or outside 0..K-1 is drawn in light grey.
+        colors: (K, 3) uint8 RGB, of `class_colors`.
+        ignore_index: Label that means "not judged".
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    table = np.vstack([colors, np.array([IGNORED_COLOR], dtype=np.uint8)])
+    return table[np.where(_judged(mask, len(colors), ignore_index), mask, len(colors))]
+
+
+def overlay(
+    picture: Picture, mask: NDArray[Any], colors: Picture, alpha: float = 0.5, ignore_index: int | None = None
+) -> Picture:
+    """A picture with its mask laid over it; where the mask is ignored the picture stays as it is.
+
+    Args:
+        picture: (h, w, 3) uint8 RGB.
+        mask: (h, w) integer labels.
+        colors: (K, 3) uint8 RGB, of `class_colors`.
+        alpha: Share of the class's colour, 0..1.
+        ignore_index: Label that means "not judged".
+
+    Returns:
+        (h, w, 3) uint8 RGB.
+    """
+    mixed = cv2.addWeighted(picture, 1 - alpha, colorize(mask, colors, ignore_index), alpha, 0)
+    shown = np.where(_judged(mask, len(colors), ignore_index)[..., None], mixed, picture)
+    return shown.astype(np.uint8, copy=False)
+
+
+def _judged(mask: NDArray[Any], num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
+    """(h, w) True where the label counts."""
+    judged: NDArray[np.bool_] = (mask >= 0) & (mask < num_classes)
+    return judged if ignore_index is None else judged & (mask != ignore_index)
+
+
+def to_displayable(values: NDArray[np.floating[Any]]) -> Picture:
+    """A network's input as a picture to look at, without knowing how it was normalised.
+
+    Values within 0..1 are shown as they are; three channels within the range of ImageNet's normalisation get that
+    undone; anything else is stretched from its least to its greatest value.
+
+    Args:
+        values: (C, H, W) float; one or two channels are shown as grey (the first), of more the first three.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    channels = np.asarray(values, dtype=np.float32)
+    channels = channels[:3] if len(channels) >= 3 else channels[:1].repeat(3, axis=0)
+    mean, std = (np.array(numbers, np.float32)[:, None, None] for numbers in (IMAGENET_MEAN, IMAGENET_STD))
+    low, high = float(channels.min()), float(channels.max())
+    restored = channels * std + mean
+    if low >= -1e-3 and high <= 1 + 1e-3:
+        shown = channels
+    elif len(values) >= 3 and restored.min() >= -0.05 and restored.max() <= 1.05:
+        shown = restored
+    else:
+        shown = (channels - low) / max(high - low, 1e-12)
+    pixels = np.nan_to_num(shown.transpose(1, 2, 0) * 255).round().clip(0, 255)
+    return np.ascontiguousarray(pixels.astype(np.uint8))
+
+
+def resize_to(picture: Picture, size: tuple[int, int], nearest: bool = False) -> Picture:
+    """A picture at `size` (height, width); `nearest` for drawn labels, whose colours must not mix."""
+    if picture.shape[:2] == tuple(size):
+        return picture
+    smooth = cv2.INTER_AREA if size[0] * size[1] < picture.shape[0] * picture.shape[1] else cv2.INTER_LINEAR
+    resized = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_NEAREST if nearest else smooth)
+    return resized.astype(np.uint8, copy=False)
+
+
+def text_size(text: str, scale: float, thickness: int = 1) -> tuple[int, int]:
+    """Width and height in pixels that `draw_text` takes for `text`, without what hangs below the line."""
+    (width, height), _ = cv2.getTextSize(text, FONT, scale, thickness)
+    return int(width), int(height)
+
+
+def draw_text(
+    picture: Picture,
+    text: str,
+    origin: tuple[int, int],
+    *,
+    scale: float,
+    color: tuple[int, int, int] = (CAPTION_GREY,) * 3,
+    thickness: int = 1,
+) -> None:
+    """Write `text` into `picture`, its baseline's left end at `origin` (x, y); letters beyond ASCII become "?"."""
+    plain = text.encode("ascii", "replace").decode()
+    cv2.putText(picture, plain, origin, FONT, scale, color, thickness, cv2.LINE_AA)
+
+
+def panel(pictures: Sequence[Picture], captions: Sequence[str], height: int = 240) -> Picture:
+    """Pictures side by side at one height, each under its caption.
+
+    Args:
+        pictures: (h, w, 3) uint8 RGB each, of any sizes.
+        captions: One for each picture; a long one is shortened in the middle.
+        height: Height of the pictures in pixels; the captions come on top of that.
+
+    Returns:
+        (height + strip, w, 3) uint8 RGB on dark ground.
+    """
+    scale = max(0.4, height / 560)
+    strip = int(26 * scale / 0.4 * 0.75) + 4
+    cells = []
+    for picture, caption in zip(pictures, captions, strict=True):
+        width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+        drawn = resize_to(picture, (height, width), nearest=height > picture.shape[0])
+        text = caption if len(caption) <= MAX_CAPTION else f"{caption[: MAX_CAPTION // 2]}...{caption[-25:]}"
+        cell = np.full((strip + height, max(width, text_size(text, scale)[0] + 8), 3), 18, dtype=np.uint8)
+        left = (cell.shape[1] - width) // 2
+        cell[strip:, left : left + width] = drawn
+        draw_text(cell, text, (4, int(strip * 0.68)), scale=scale)
+        cells.append(cell)
+    gap = np.full((strip + height, 4, 3), 18, dtype=np.uint8)
+    return np.hstack([part for cell in cells for part in (cell, gap)][:-1])
+
+
+def stack_rows(rows: Sequence[Picture]) -> Picture:
+    """Pictures below one another, the narrower ones filled up on the right with dark ground."""
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=18) for row in rows])

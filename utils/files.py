@@ -1,0 +1,45 @@
+"""Writing files so that a crash, a kill or a full disk never costs what was there before."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write beside `path`, flush to the disk, then move over it.
+
+    Args:
+        path: The file to make or replace; its folder exists.
+        write: Gets the open file and writes the content; may seek and read.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; `path` is untouched and nothing is left behind.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "w+b") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """`write_atomically` for UTF-8 text."""
+    write_atomically(path, lambda file: file.write(text.encode()) and None)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
