@@ -1,0 +1,137 @@
+"""Weights from elsewhere: nothing is fetched unless asked for, and nothing is dropped in silence."""
+
+import pickle
+import re
+import urllib.error
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from utils.errors import CheckpointError, ConfigError
+
+StateDict = dict[str, Tensor]
+FAULTS_SHOWN = 12
+
+
+def load_weights(network: nn.Module, name: str, weights: str, *, first_convolution: str, unused: Sequence[str]) -> None:
+    """Put pretrained weights into a torchvision network.
+
+    Args:
+        network: The network, its first convolution possibly with other than three input channels.
+        name: Its name in torchvision.
+        weights: "DEFAULT" or the name of one of torchvision's weights (fetched once, then read from torch's cache), or
+            a file with a state dict under torchvision's names.
+        first_convolution: Name of the convolution whose weights are adapted to the input channels.
+        unused: Beginnings of names that the file may have or lack: the classifier.
+
+    Raises:
+        ConfigError: No such weights or file, or the download failed.
+        CheckpointError: The file is damaged or belongs to another network.
+    """
+    path = _locate(name, weights)
+    state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(tuple(unused))}
+    own = {key: value for key, value in network.state_dict().items() if not key.startswith(tuple(unused))}
+    key = f"{first_convolution}.weight"
+    if key in state and state[key].ndim == 4:
+        state[key] = adapt_input_channels(state[key], own[key].shape[1])
+    _check_match(state, own, path, name)
+    network.load_state_dict(state, strict=False)
+
+
+def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """Filters for RGB made to fit other inputs.
+
+    For one channel the three are summed: a grey picture is seen as it was in grey RGB. For others they are repeated in
+    turn and scaled, so that the strength of the response stays.
+
+    Args:
+        weight: (out, 3, kh, kw) float.
+        in_channels: Channels of the input.
+
+    Returns:
+        (out, in_channels, kh, kw); `weight` itself where it fits.
+    """
+    present = weight.shape[1]
+    if present == in_channels:
+        return weight
+    if in_channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    turns = torch.arange(in_channels) % present
+    return weight[:, turns] * (present / in_channels)
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """The tensors of a file; also of a checkpoint that holds them under "state_dict".
+
+    Raises:
+        CheckpointError: Not a file of tensors and plain data.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"Cannot read the weights {path} ({reason}): a file of tensors saved by torch.save is needed. Get it again."
+        ) from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(
+            f"Wrong content of the weights {path}: a state dict (name -> tensor) is needed. "
+            "Save one with torch.save(model.state_dict(), path)."
+        )
+    return {str(key).removeprefix("module."): value for key, value in content.items()}
+
+
+def _locate(name: str, weights: str) -> Path:
+    """The file that holds the weights, fetched where they are torchvision's and not in the cache."""
+    available = torchvision.models.get_model_weights(name)
+    member = weights.rsplit(".", maxsplit=1)[-1]
+    if member == "DEFAULT" or member in available.__members__:
+        return _fetch(available[member].url, weights)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"No such weights {weights!r} for {name}: neither a file nor one of DEFAULT, "
+            f'{", ".join(available.__members__)}. Correct it, or set "weights": null to train from scratch.'
+        )
+    return path
+
+
+def _fetch(url: str, weights: str) -> Path:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+    if path.is_file():
+        return path
+    checksum = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), checksum.group(1) if checksum else None, progress=False)
+    except (OSError, RuntimeError, urllib.error.URLError) as error:
+        raise ConfigError(
+            f"Cannot fetch the weights {weights!r} from {url} ({error}): they are not on this machine yet. "
+            f'Put that file at {path}, or name its place in "weights", or set "weights": null to train from scratch.'
+        ) from error
+    return path
+
+
+def _check_match(state: StateDict, own: StateDict, path: Path, name: str) -> None:
+    # Files from before torch 0.4.1 lack the counters; batch norm works without.
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    faults = [f"missing {key}" for key in missing]
+    faults += [f"not in {name}: {key}" for key in state if key not in own]
+    faults += [
+        f"{key} is {tuple(value.shape)}, needed {tuple(own[key].shape)}"
+        for key, value in state.items()
+        if key in own and value.shape != own[key].shape
+    ]
+    if faults:
+        rest = len(faults) - FAULTS_SHOWN
+        shown = faults[:FAULTS_SHOWN] + ([f"and {rest} more"] if rest > 0 else [])
+        raise CheckpointError(
+            f"The weights {path} are not those of {name}: " + "; ".join(shown) + ". "
+            "Choose the backbone that they were made for, or other weights."
+        )

@@ -1,0 +1,87 @@
+"""Counting a confusion matrix, and what follows from one. Rows are the truth, columns the prediction; K classes."""
+
+import torch
+from torch import Tensor
+
+LARGEST_INT16 = 32767
+
+
+def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
+    """Pixels of each true class (row) that were given to each class (column).
+
+    Labels outside 0..K-1 are in no row. No wait for the device on CUDA, and the same counts in every run.
+
+    Args:
+        logits: (B, K, H, W) float; the largest counts, among equals the first.
+        target: (B, H, W) int64.
+        num_classes: K.
+
+    Returns:
+        (K, K) int64 on the device of the logits.
+    """
+    # A row before the classes' and one behind them take the labels that are out of range: cheaper than masking.
+    bins = (num_classes + 2) * num_classes
+    small = torch.int16 if bins <= LARGEST_INT16 else torch.int64
+    codes = target.to(small).clamp_(-1, num_classes).add_(1).mul_(num_classes).add_(_predictions(logits).to(small))
+    flat = codes.flatten()
+    if flat.device.type == "cpu":
+        counts = torch.bincount(flat, minlength=bins)
+    else:
+        counts = torch.zeros(bins, dtype=torch.int64, device=flat.device)
+        counts.index_add_(0, flat.int(), torch.ones_like(flat, dtype=torch.int64))
+    return counts.view(num_classes + 2, num_classes)[1:-1]
+
+
+def iou_per_class(matrix: Tensor) -> Tensor:
+    """Intersection over union of each class, (K,) float64; NaN for a class absent from truth and prediction."""
+    hits, truth, predicted = _sums(matrix)
+    return hits / (truth + predicted - hits)
+
+
+def dice_per_class(matrix: Tensor) -> Tensor:
+    """Dice coefficient, which is F1, of each class, (K,) float64; NaN for a class absent from truth and prediction."""
+    hits, truth, predicted = _sums(matrix)
+    return 2 * hits / (truth + predicted)
+
+
+def precision_per_class(matrix: Tensor) -> Tensor:
+    """Share of the pixels given to a class that are of it, (K,) float64.
+
+    0 for a class that is there and was never predicted, NaN for one absent from truth and prediction.
+    """
+    hits, truth, predicted = _sums(matrix)
+    return (hits / predicted.clamp(min=1)).where(truth + predicted > 0, torch.nan)
+
+
+def recall_per_class(matrix: Tensor) -> Tensor:
+    """Share of a class's pixels that were found, (K,) float64.
+
+    0 for a class that was predicted and is not there, NaN for one absent from truth and prediction.
+    """
+    hits, truth, predicted = _sums(matrix)
+    return (hits / truth.clamp(min=1)).where(truth + predicted > 0, torch.nan)
+
+
+def accuracy_per_class(matrix: Tensor) -> Tensor:
+    """Share of a class's pixels that were found, (K,) float64; NaN for a class absent from the truth."""
+    hits, truth, _ = _sums(matrix)
+    return hits / truth
+
+
+def overall_accuracy(matrix: Tensor) -> float:
+    """Share of the pixels whose class was found; NaN where there are none. Rows may be a part of the matrix."""
+    rows = matrix.double()
+    return float(rows.diagonal(offset=matrix.shape[1] - matrix.shape[0]).sum() / rows.sum())
+
+
+def _predictions(logits: Tensor) -> Tensor:
+    """(B, K, H, W) -> (B, H, W), the index of the largest."""
+    if logits.shape[1] == 2:
+        return logits[:, 1] > logits[:, 0]
+    return logits.max(dim=1).indices  # on a CPU several times as fast as argmax
+
+
+def _sums(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Correct pixels, true pixels and predicted pixels per class, each (K,) float64."""
+    matrix = matrix.double()
+    return matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)

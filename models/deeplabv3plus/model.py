@@ -1,0 +1,69 @@
+"""Encoder-Decoder with Atrous Separable Convolution for Semantic Image Segmentation (arXiv:1802.02611)."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+from models.backbones import Trunk, TrunkName
+from models.blocks import Count, Norm, Probability, initialise, pad_to_multiple, upsample_logits
+from models.deeplabv3plus.decoder import DeepLabDecoder
+from models.deeplabv3plus.encoder import ASPP
+from utils.errors import ConfigError
+
+ATROUS_RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # arXiv:1706.05587, section 3.3; 32: halved again
+LOW_LEVEL = 1  # the trunk's feature map at stride 4
+
+
+class DeepLabV3Plus(BaseModel):
+    """DeepLabV3+ over a torchvision trunk; plain 3x3 convolutions in the place of separable ones; pictures of any size.
+
+    Args:
+        num_classes: Classes K, the background among them.
+        in_channels: Channels C of the picture.
+        backbone: A torchvision trunk.
+        weights: Weights of the trunk: null (from scratch), "DEFAULT", a torchvision name, or a file.
+        norm: "batch" or "group" (the same result with any number of processes).
+        output_stride: Stride of the coarsest features: a smaller one is finer and dearer.
+        atrous_rates: Dilations of the pyramid; those of the paper for the output stride where not given.
+        aspp_channels: Channels of the pyramid and of the decoder.
+        dropout: Share of the pyramid's output that is dropped while training.
+
+    Raises:
+        ConfigError: An argument is out of range, or weights cannot be had.
+        CheckpointError: The weights are damaged or of another network.
+    """
+
+    def __init__(
+        self,
+        num_classes: Count,
+        in_channels: Count = 3,
+        *,
+        backbone: TrunkName = "resnet18",
+        weights: str | None = None,
+        norm: Norm = "batch",
+        output_stride: Literal[8, 16, 32] = 16,
+        atrous_rates: list[Count] | None = None,
+        aspp_channels: Count = 256,
+        dropout: Probability = 0.5,
+    ) -> None:
+        super().__init__()
+        if output_stride not in ATROUS_RATES:
+            raise ConfigError(f"Wrong output_stride {output_stride}: there are 8, 16 and 32. Choose one of them.")
+        self.in_channels = in_channels
+        self.encoder = Trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+        rates = ATROUS_RATES[output_stride] if atrous_rates is None else atrous_rates
+        self.aspp = ASPP(self.encoder.channels[-1], aspp_channels, rates=rates, dropout=dropout, norm=norm)
+        self.decoder = DeepLabDecoder(self.encoder.channels[LOW_LEVEL], aspp_channels, norm=norm)
+        initialise(self.aspp)
+        initialise(self.decoder)
+        self.head = nn.Conv2d(aspp_channels, num_classes, kernel_size=1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
+        height, width = inputs.shape[2:]
+        padded = pad_to_multiple(inputs, self.encoder.stride)
+        features = self.encoder(padded)
+        refined = self.decoder(self.aspp(features[-1]), features[LOW_LEVEL])
+        logits = upsample_logits(self.head(refined), (padded.shape[2], padded.shape[3]))
+        return logits[:, :, :height, :width]

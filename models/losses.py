@@ -1,0 +1,125 @@
+"""Losses: (output, target) -> scalar. B batch, K classes, H height, W width.
+
+All compute in float32, also under autocast, and give 0 with a gradient of zeros for a batch without valid pixels. A
+model that gives a tuple (logits, auxiliary logits, ...) is judged by the first.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from utils.errors import ConfigError
+
+Output = Tensor | Sequence[Tensor]
+NOTHING_IGNORED = -100  # torch's own default: no label is negative
+
+
+class CrossEntropyLoss(nn.Module):
+    """Cross-entropy, mean over the valid pixels.
+
+    Args:
+        ignore_index: Label of pixels that do not count.
+        weight: One number per class; the mean is then weighted, as torch's is.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, ignore_index: int | None = None, *, weight: list[float] | None = None) -> None:
+        super().__init__()
+        self.ignore_index = NOTHING_IGNORED if ignore_index is None else ignore_index
+        self.register_buffer("weight", None if weight is None else torch.tensor(weight), persistent=False)
+
+    def forward(self, output: Output, target: Tensor) -> Tensor:
+        """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
+        logits = main_output(output)
+        with torch.autocast(logits.device.type, enabled=False):
+            # The reduction "none" is the one that is deterministic on CUDA.
+            losses = F.cross_entropy(
+                logits.float(), target, self.weight, ignore_index=self.ignore_index, reduction="none"
+            )
+            return losses.sum() / self._divisor(target)
+
+    def _divisor(self, target: Tensor) -> Tensor:
+        valid = target != self.ignore_index
+        if self.weight is None:
+            return valid.sum().clamp(min=1)
+        total = (self.weight[target.where(valid, 0)] * valid).sum()
+        return total.where(total > 0, 1.0)
+
+
+class DiceLoss(nn.Module):
+    """One minus the soft Dice coefficient (arXiv:1606.04797), mean over classes and samples.
+
+    Each sample has its own coefficients, so that the loss of a batch is the mean of its samples' and does not depend on
+    how they are spread over batches or processes.
+
+    Args:
+        ignore_index: Label of pixels that do not count.
+        smooth: Added to numerator and denominator: a class that is neither there nor predicted costs nothing.
+        exclude_background: Leave class 0 out of the mean.
+    """
+
+    def __init__(
+        self,
+        ignore_index: int | None = None,
+        *,
+        smooth: Annotated[float, Field(gt=0.0)] = 1.0,
+        exclude_background: bool = False,
+    ) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.smooth = smooth
+        self.exclude_background = exclude_background
+
+    def forward(self, output: Output, target: Tensor) -> Tensor:
+        """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
+        logits = main_output(output)
+        with torch.autocast(logits.device.type, enabled=False):
+            probabilities = logits.float().softmax(dim=1)
+            classes = torch.arange(logits.shape[1], device=target.device).view(-1, 1, 1)
+            truth = target[:, None] == classes
+            if self.ignore_index is not None:
+                valid = target[:, None] != self.ignore_index
+                probabilities = probabilities * valid
+                truth = truth & valid
+            overlap = (probabilities * truth).sum(dim=(2, 3))
+            sizes = probabilities.sum(dim=(2, 3)) + truth.sum(dim=(2, 3))
+            losses = 1 - (2 * overlap + self.smooth) / (sizes + self.smooth)
+            return losses[:, int(self.exclude_background) :].mean()
+
+
+class WeightedLoss(nn.Module):
+    """A weighted sum of losses.
+
+    Args:
+        losses: The terms, each (logits, target) -> scalar.
+        weights: One factor per term.
+
+    Raises:
+        ConfigError: Not as many factors as terms, or no terms.
+    """
+
+    def __init__(self, losses: list[nn.Module], weights: list[float]) -> None:
+        super().__init__()
+        if not losses or len(losses) != len(weights):
+            raise ConfigError(
+                f"{len(losses)} losses with {len(weights)} weights: there must be at least one loss, and "
+                "one weight for each. Give as many of each."
+            )
+        self.losses = nn.ModuleList(losses)
+        self.weights = list(weights)
+
+    def forward(self, output: Output, target: Tensor) -> Tensor:
+        """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
+        logits = main_output(output)
+        terms = [weight * loss(logits, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
+        return torch.stack(terms).sum()
+
+
+def main_output(output: Output) -> Tensor:
+    """The logits that count where a model gives auxiliary ones, too: the first."""
+    return output if isinstance(output, Tensor) else output[0]

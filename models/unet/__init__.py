@@ -1,0 +1,5 @@
+"""U-Net (arXiv:1505.04597)."""
+
+from models.unet.model import UNet
+
+__all__ = ["UNet"]
