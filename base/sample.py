@@ -1,13 +1,14 @@
 """What an evaluation loader hands over beside inputs and targets."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from utils.geometry import Geometry
 
 
-class Source(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Source:
     """Where one evaluation sample came from, so that it can be judged at its own size and named.
 
     Attributes:

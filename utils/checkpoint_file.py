@@ -60,7 +60,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one.")
+        raise CheckpointError(
+            f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
+        )
     try:
         sealed = _check_seal(path)
         content = torch.load(path, map_location="cpu", weights_only=True)

@@ -26,7 +26,7 @@ def seed_everything(seed: int) -> None:
 def generator_state() -> dict[str, Any]:
     """The state of every global generator as tensors and plain data."""
     version, numbers, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": [version, list(numbers), gauss],
         "numpy": [

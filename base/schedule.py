@@ -1,0 +1,55 @@
+"""When the learning rate moves: one call per step and one per epoch, and exactly one of them acts."""
+
+from typing import Any, Literal
+
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from utils.errors import ConfigError
+
+Interval = Literal["epoch", "step"]
+
+
+class LearningRateSchedule:
+    """Steps one of torch's schedulers at the right moments.
+
+    Args:
+        scheduler: Any of torch's learning-rate schedulers.
+        interval: Step after each `"step"` (optimizer update) or `"epoch"`.
+        watched: The result that ReduceLROnPlateau looks at, e.g. `val_loss`.
+
+    Raises:
+        ConfigError: ReduceLROnPlateau without a result to watch, or per step.
+    """
+
+    def __init__(self, scheduler: LRScheduler, *, interval: Interval = "epoch", watched: str = "") -> None:
+        self.scheduler = scheduler
+        self.interval = interval
+        self.watched = watched
+        if isinstance(scheduler, ReduceLROnPlateau) and (not watched or self.interval == "step"):
+            raise ConfigError(
+                "lr_scheduler: ReduceLROnPlateau looks at the result of an epoch. It needs trainer.monitor and the "
+                'interval "epoch". Set trainer.monitor, for example to "min val_loss".'
+            )
+
+    def after_step(self) -> None:
+        """An optimizer step was made."""
+        if self.interval == "step":
+            self.scheduler.step()
+
+    def after_epoch(self, row: dict[str, float]) -> None:
+        """An epoch ended with the results `row`."""
+        if self.interval == "step":
+            return
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(row[self.watched])
+        else:
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scheduler's state, less what only its constructor can know (functions)."""
+        state: dict[str, Any] = self.scheduler.state_dict()
+        return {key: value for key, value in state.items() if not callable(value)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back a checkpoint's state."""
+        self.scheduler.load_state_dict(state)

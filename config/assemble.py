@@ -1,0 +1,137 @@
+"""From a config to the objects of a task: the one way in which every command builds its world.
+
+Loaders come first, since they know the classes and channels of the data; model, loss and metrics are told.
+"""
+
+import copy
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from config.build import build, build_list, callable_args, shared_values
+from utils.catalogue import Catalogue
+from utils.errors import ConfigError
+
+Config = Mapping[str, Any]
+SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
+TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names")
+
+
+def loader_section(config: Config, split: str) -> str | None:
+    """The section that describes a split's loader; None where the config has none."""
+    section = SPLIT_SECTIONS[split]
+    if section in config:
+        return section
+    return "data_loader" if split != "test" and "data_loader" in config else None
+
+
+def build_loader(
+    config: Config, split: str, catalogue: Catalogue, *, as_evaluation: bool = False, seed: int | None = None
+) -> Any:
+    """Build the loader of a split.
+
+    Args:
+        config: A validated config.
+        split: `train`, `valid` or `test`.
+        catalogue: What each section may name.
+        as_evaluation: In order and without augmentation, whatever the section says.
+        seed: Seed of the order and the augmentation; the config's where not given.
+
+    Returns:
+        The loader; None where the config has none for this split.
+    """
+    section = loader_section(config, split)
+    if section is None:
+        return None
+    if as_evaluation and split != "valid":
+        config = _as_evaluation(config, section, catalogue)
+    runtime = {**shared_values(config), "seed": config.get("seed", 0) if seed is None else seed}
+    loader = build(config, section, catalogue, runtime=runtime)
+    return loader.split_validation() if section == "data_loader" and split == "valid" else loader
+
+
+def build_training_loaders(config: Config, catalogue: Catalogue) -> tuple[Any, Any]:
+    """The loaders of training and validation; the latter None where the config has none."""
+    train_loader = build_loader(config, "train", catalogue)
+    if loader_section(config, "train") == "data_loader" and loader_section(config, "valid") == "data_loader":
+        return train_loader, train_loader.split_validation()
+    return train_loader, build_loader(config, "valid", catalogue)
+
+
+def task_values(config: Config, loader: Any) -> dict[str, Any]:
+    """What model, loss and metrics are told: the loader's word, else the config's.
+
+    Raises:
+        ConfigError: Loader and config disagree.
+    """
+    values = shared_values(config)
+    for name in TASK_VALUES:
+        told = getattr(loader, name, None)
+        if told is None:
+            continue
+        if name in ("num_classes", "in_channels") and values.get(name, told) != told:
+            raise ConfigError(
+                f"arch.args.{name}: {values[name]} is not what the data loader has, {told}. Both must agree. "
+                "Leave it out of arch.args."
+            )
+        values[name] = told
+    return values
+
+
+def build_model(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
+    """Build the network of `arch`."""
+    return build(config, "arch", catalogue, runtime=values)
+
+
+def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
+    """Build the loss."""
+    return build(config, "loss", catalogue, runtime=values)
+
+
+def build_metrics(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> list[Any]:
+    """Build the metrics, an empty list where none are named."""
+    return build_list(config, "metrics", catalogue, runtime=values) if config.get("metrics") else []
+
+
+def build_preprocessing(config: Config, catalogue: Catalogue) -> Any:
+    """Build a config's preprocessing without touching its data: what inference and export apply.
+
+    Raises:
+        ConfigError: The config's loader has no preprocessing of its own.
+    """
+    section = loader_section(config, "valid") or loader_section(config, "train")
+    loader_class, arguments = callable_args(config, section or "train_loader", catalogue)
+    make = loader_class.make_preprocessing
+    known = {**shared_values(config), **arguments}
+    return make(**{name: known[name] for name in inspect.signature(make).parameters if name in known})
+
+
+def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with the run-time values of its network written in: a checkpoint is rebuilt without any data."""
+    complete: dict[str, Any] = copy.deepcopy(dict(config))
+    model_class, arguments = callable_args(config, "arch", catalogue)
+    accepted = inspect.signature(model_class).parameters
+    filled = {name: values[name] for name in ("num_classes", "in_channels") if name in accepted and name in values}
+    complete["arch"] = {**_spec(complete["arch"]), "args": {**arguments, **filled}}
+    if values.get("class_names"):
+        for split in SPLIT_SECTIONS:
+            section = loader_section(complete, split)
+            if section and "classes" in inspect.signature(callable_args(complete, section, catalogue)[0]).parameters:
+                complete[section]["args"].setdefault("classes", list(values["class_names"]))
+    return complete
+
+
+def _spec(spec: Any) -> dict[str, Any]:
+    return {"type": spec} if isinstance(spec, str) else dict(spec)
+
+
+def _as_evaluation(config: Config, section: str, catalogue: Catalogue) -> dict[str, Any]:
+    changed = copy.deepcopy(dict(config))
+    loader_class, arguments = callable_args(config, section, catalogue)
+    accepted = inspect.signature(loader_class).parameters
+    quiet = {"is_training": False, "shuffle": False, "drop_last": False}
+    changed[section] = {
+        **_spec(changed[section]),
+        "args": {**arguments, **{name: value for name, value in quiet.items() if name in accepted}},
+    }
+    return changed

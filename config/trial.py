@@ -1,0 +1,36 @@
+"""Configs changed for trying things out: a dry run of everything, and the overfitting of a few samples."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from utils.errors import ConfigError
+
+DEV_RUN_STEPS = 2
+
+
+def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
+    """One epoch of a few steps that writes below `save_dir`."""
+    changed: dict[str, Any] = copy.deepcopy(dict(config))
+    changed["trainer"] |= {"epochs": 1, "len_epoch": DEV_RUN_STEPS, "save_dir": save_dir, "early_stop": None}
+    return changed
+
+
+def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
+    """Train on the first samples without augmentation and validate on the same ones.
+
+    Raises:
+        ConfigError: The number is not positive.
+    """
+    if samples < 1:
+        raise ConfigError(f"--overfit {samples}: at least one sample is needed. Write for example --overfit 4.")
+    changed: dict[str, Any] = copy.deepcopy(dict(config))
+    section = changed.get("train_loader") or changed["data_loader"]
+    arguments = {key: value for key, value in section.get("args", {}).items() if key != "validation_split"}
+    batch_size = min(int(arguments.get("batch_size", samples)), samples)
+    arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
+    changed.pop("data_loader", None)
+    changed["train_loader"] = {**section, "args": arguments}
+    changed["valid_loader"] = copy.deepcopy(changed["train_loader"])
+    changed["trainer"]["early_stop"] = None
+    return changed

@@ -1,0 +1,221 @@
+"""Train what a JSON file describes: `python train.py -c config/people/quickstart.json`.
+
+`train(config)` is the whole command as a function; `main` only parses and reports.
+"""
+
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import config as configuration
+from config import assemble, cli, trial
+from utils.errors import ConfigError
+
+if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
+    import argparse
+
+    from base import BaseTrainer, Callback
+    from base.base_trainer import TrainResult
+    from trainer.distributed import World
+    from trainer.resume import Start
+
+logger = logging.getLogger("espalier")
+
+
+def catalogue() -> dict[str, Any]:
+    """Everything that a config may name."""
+    import data_loader
+    import models
+    import trainer
+
+    return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS}
+
+
+def check(config: dict[str, Any]) -> None:
+    """Refuse a config that names what is not there, or that is the space of a search.
+
+    Raises:
+        ConfigError: Every fault with its JSON path.
+    """
+    markers = configuration.find_markers(config)
+    if markers:
+        raise ConfigError(
+            f"{', '.join(markers[:3])}: marked as searched ({len(markers)} in all). train.py trains one network. "
+            "Run python -m search -c FILE, or give each of them one value."
+        )
+    configuration.validate(config, catalogue())
+
+
+def prepare(
+    config: dict[str, Any], world: "World", *, devices: str | None = None, max_validation_batches: int | None = None
+) -> "BaseTrainer":
+    """Build the trainer of a checked config; nothing is written to disk.
+
+    Args:
+        config: Completed here: run-time values of the network are written into it.
+        world: The processes that share the work.
+        devices: From the command line, e.g. `"0,1"` or `"cpu"`; the config's `n_gpu` where not given.
+        max_validation_batches: Validate on the first batches only.
+    """
+    from trainer import distributed, setup
+
+    names, seed, options = catalogue(), config.get("seed", 0), configuration.trainer_options(config)
+    targets = distributed.choose_devices(config.get("n_gpu", 1), devices)
+    plan = setup.plan(options, setup.arithmetic(options, targets[0]), world, max_validation_batches)
+    setup.seed_run(seed, targets[0])
+    train_loader, valid_loader = assemble.build_training_loaders(config, names)
+    for loader in filter(None, (train_loader, valid_loader)):
+        loader.shard(world.rank, world.size)
+    values = assemble.task_values(config, train_loader)
+    model = assemble.build_model(config, names, values)
+    config.update(assemble.resolved(config, names, values))
+    model = model.to(plan.arithmetic.device, memory_format=plan.arithmetic.memory_format)
+    params = setup.parameters_to_train(model)
+    optimizer = configuration.build(config, "optimizer", names, runtime={"params": params})
+    schedule, spec = None, config.get("lr_scheduler")
+    if spec:
+        defaults = setup.schedule_defaults(spec, plan, len(train_loader))
+        scheduler = configuration.build(
+            config, "lr_scheduler", names, runtime={"optimizer": optimizer}, defaults=defaults
+        )
+        schedule = setup.make_schedule(scheduler, spec, plan)
+    criterion = assemble.build_criterion(config, names, values).to(plan.arithmetic.device)
+    trainer_class, arguments = configuration.callable_args({"trainer": options}, "trainer", names)
+    trainer: BaseTrainer = trainer_class(
+        distributed.spread(model, targets, world),
+        optimizer,
+        criterion=criterion,
+        train_loader=train_loader,
+        valid_loader=valid_loader,
+        metrics=assemble.build_metrics(config, names, values),
+        plan=plan,
+        lr_scheduler=schedule,
+        **arguments,
+    )
+    setup.seed_loop(seed, world)
+    return trainer
+
+
+def train(
+    config: dict[str, Any] | None,
+    callbacks: "Sequence[Callback]" = (),
+    *,
+    resume: str | None = None,
+    devices: str | None = None,
+    max_validation_batches: int | None = None,
+) -> "TrainResult":
+    """Train a config from load to result.
+
+    Args:
+        config: From `config.load_config`; None takes the config of the checkpoint `resume`.
+        callbacks: Called beside those of the run folder, the progress bar and TensorBoard.
+        resume: `auto`, `last`, `best`, a checkpoint or a run folder.
+        devices: E.g. `"0,1"` or `"cpu"`; the config's `n_gpu` where not given.
+        max_validation_batches: Validate on the first batches only.
+
+    Raises:
+        EspalierError: Anything that is the user's to mend.
+    """
+    from trainer.distributed import join_world, leave_world
+    from trainer.resume import resolve_start
+
+    if config is not None:
+        check(config)
+    start = resolve_start(config, resume)
+    if config is None:
+        check(start.config)
+    world = join_world()
+    try:
+        trainer = prepare(start.config, world, devices=devices, max_validation_batches=max_validation_batches)
+        return _run(trainer, start, world, callbacks)
+    finally:
+        leave_world()
+
+
+def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Sequence[Callback]") -> "TrainResult":
+    """Train in a run folder, new or gone on with."""
+    from logger import MetricsFile, ProgressBar, TensorBoardLogger, setup_logging
+    from trainer.checkpoint import Checkpoints
+    from trainer.interruption import stop_at_next_step
+    from trainer.resume import restore
+    from trainer.run_folder import RunRecords, create_run_folder
+    from trainer.setup import user_errors
+    from utils.environment import capture
+
+    config, options = start.config, configuration.trainer_options(start.config)
+    folder = start.folder or (create_run_folder(options["save_dir"], config["name"]) if world.is_main else None)
+    trainer.run_folder = folder = Path(world.from_main(str(folder)))
+    close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
+    saving = {key: options[key] for key in ("save_period", "save_every_steps", "save_every_minutes")}
+    trainer.callbacks = [
+        RunRecords(folder, config, {**capture(), "asked": start.asked}),
+        ProgressBar(),
+        *(
+            [TensorBoardLogger(pictures=options["pictures"], histograms=options["histograms"])]
+            if options["tensorboard"]
+            else []
+        ),
+        MetricsFile(),
+        *callbacks,
+        Checkpoints(folder, config, **saving, world=world),
+    ]
+    try:
+        restore(trainer, start)
+        with stop_at_next_step(trainer), user_errors():
+            return trainer.fit()
+    finally:
+        close_logging()
+
+
+def dry_run(config: dict[str, Any], devices: str | None) -> None:
+    """`--validate-only`: check the config and build everything it names, its data included; write nothing."""
+    from trainer.distributed import World, unwrap
+
+    check(config)
+    trainer = prepare(config, World(), devices=devices)
+    trainer.monitor.check(trainer.result_names())
+    size = getattr(getattr(trainer, "train_loader", None), "preprocessing", None)
+    model = unwrap(trainer.model)
+    sys.stdout.write(f"{model.summary(size.size) if size and size.size and hasattr(model, 'summary') else model}\n")
+    sys.stdout.write("The configuration is good: every class was built and all data was found.\n")
+
+
+def report(result: "TrainResult") -> None:
+    """Say what came of a training and what to do next."""
+    best = result.best or (result.history[-1] if result.history else {})
+    values = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if name not in ("epoch", "step", "lr"))
+    sys.stdout.write(f"\n{'Best' if result.best else 'Last'} epoch {best.get('epoch')} of {result.epochs}:  {values}\n")
+    sys.stdout.write(f"Run folder:  {result.run_folder}\n")
+    for what, command in (
+        ("Test it", f"python test.py --resume {result.checkpoint}"),
+        ("Use it", f"python inference.py --resume {result.checkpoint} --source PHOTO --output out"),
+        ("See it", f"tensorboard --logdir {result.run_folder}"),
+    ):
+        sys.stdout.write(f"{what}:  {command}\n")
+
+
+def main(arguments: "argparse.Namespace") -> None:
+    """Run the command line."""
+    configuration.load_plugins(arguments.plugin)
+    if arguments.schema:
+        sys.stdout.write(configuration.schema_text(catalogue()))
+        return
+    config = cli.config_of(arguments)
+    if config is not None and arguments.overfit:
+        config = trial.for_overfit(config, arguments.overfit)
+    if arguments.validate_only:
+        dry_run(config, arguments.devices)
+    elif arguments.fast_dev_run:
+        with tempfile.TemporaryDirectory() as scratch:
+            config = trial.for_dev_run(config, scratch)
+            train(config, devices=arguments.devices, max_validation_batches=trial.DEV_RUN_STEPS)
+        sys.stdout.write("Training, validation and saving all work.\n")
+    else:
+        report(train(config, resume=arguments.resume, devices=arguments.devices))
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_command(main, cli.train_parser()))

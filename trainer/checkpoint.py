@@ -1,0 +1,154 @@
+"""Saving a run so that it can go on from any step."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from base.base_trainer import BaseTrainer
+from base.callback import Callback, StepReport
+from base.monitor import Row
+from trainer.distributed import ALONE, World, unwrap
+from trainer.trainer import AGREE_EVERY_STEPS
+from utils.checkpoint_file import FORMAT_VERSION, write_checkpoint
+from utils.errors import CheckpointError, TrainingError
+
+LAST, BEST = "checkpoint-last.pth", "model_best.pth"
+# A checkpoint holds the weights and, for most optimizers, two more numbers for each.
+_OPTIMIZER_COPIES = 2
+
+
+def plain(value: Any) -> Any:
+    """The same value as tensors, lists, dictionaries and plain data, which `weights_only` loading accepts."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, bool | int | float | str | type(None)):
+        return value
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"A checkpoint holds tensors and plain data only, not {type(value).__name__}")
+
+
+def pack(trainer: BaseTrainer, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything of a run as one checkpoint (DESIGN: the checkpoint); a collective call."""
+    model = unwrap(trainer.model)
+    best = trainer.best[trainer.monitor_name] if trainer.best else None
+    return {
+        "format_version": FORMAT_VERSION,
+        "arch": type(model).__name__,
+        "state_dict": plain(model.state_dict()),
+        "monitor_best": best,
+        "config": plain(config),
+        "scaler": None,
+        "ema": None,
+        **plain(trainer.state_dict()),
+        "versions": {"torch": str(torch.__version__)},
+    }
+
+
+class Checkpoints(Callback):
+    """Writes `checkpoint-last.pth`, `model_best.pth` and `checkpoint-epoch{N}.pth`.
+
+    The last one is written at each epoch's end, every so many steps or minutes, and when a signal asks to stop. The
+    best one and the N-th come before it, so that a run that dies in between writes them again. Put it last in the list
+    of callbacks: their state is part of what it saves.
+
+    Args:
+        folder: The run's folder.
+        config: The resolved config, kept in every checkpoint.
+        save_period: Also keep every N-th epoch.
+        save_every_steps: Also save in mid-epoch, every N steps of the run.
+        save_every_minutes: Also save in mid-epoch, when the last save is this old.
+        world: The processes that share the work; the main one writes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        save_period: int | None = None,
+        save_every_steps: int | None = None,
+        save_every_minutes: float | None = None,
+        world: World = ALONE,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.save_period = save_period
+        self.save_every_steps = save_every_steps
+        self.save_every_minutes = save_every_minutes
+        self.world = world
+        self._saved_at = monotonic()
+
+    def on_fit_start(self, trainer: BaseTrainer) -> None:
+        """Find too little disk before the first step.
+
+        Raises:
+            CheckpointError: The checkpoints of this run do not fit.
+        """
+        needed = self._bytes_needed(trainer)
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise CheckpointError(
+                f"{self.folder}: {free / 1e6:.0f} MB are free. The checkpoints of this run need about "
+                f"{needed / 1e6:.0f} MB. Free some space, or name another trainer.save_dir."
+            )
+
+    def on_step_end(self, trainer: BaseTrainer, report: StepReport) -> None:
+        """Save in mid-epoch where that is due."""
+        is_due = bool(self.save_every_steps) and trainer.global_step % (self.save_every_steps or 1) == 0
+        if is_due or self._minutes_are_over(trainer):
+            self._save(trainer, [LAST])
+
+    def on_interrupt(self, trainer: BaseTrainer) -> None:
+        """Save where the run stands."""
+        self._save(trainer, [LAST])
+
+    def on_epoch_end(self, trainer: BaseTrainer, metrics: Row) -> None:
+        """Save the epoch, as best and under its number where it is due."""
+        names = [BEST] if trainer.improved else []
+        if self.save_period and trainer.epoch % self.save_period == 0:
+            names.append(f"checkpoint-epoch{trainer.epoch}.pth")
+        self._save(trainer, [*names, LAST])
+        has_best = (self.folder / BEST).exists()
+        trainer.checkpoint = self.folder / (BEST if has_best else LAST)
+
+    def _save(self, trainer: BaseTrainer, names: list[str]) -> None:
+        content = pack(trainer, self.config)
+        self._saved_at = monotonic()
+        if not self.world.is_main:
+            return
+        broken = [name for name, tensor in content["state_dict"].items() if not _is_finite(tensor)]
+        if broken:
+            raise TrainingError(
+                f"{broken[0]} and {len(broken) - 1} more weights are not finite after step {trainer.global_step}: a "
+                "checkpoint of them would be worthless and was not written. Lower the learning rate; earlier "
+                "checkpoints are good."
+            )
+        for name in names:
+            write_checkpoint(self.folder / name, content)
+
+    def _minutes_are_over(self, trainer: BaseTrainer) -> bool:
+        if self.save_every_minutes is None:
+            return False
+        is_over = monotonic() - self._saved_at >= 60 * self.save_every_minutes
+        if self.world.size == 1:
+            return is_over
+        return trainer.global_step % AGREE_EVERY_STEPS == 0 and bool(self.world.largest(int(is_over)))
+
+    def _bytes_needed(self, trainer: BaseTrainer) -> int:
+        one: int = sum(tensor.numel() * tensor.element_size() for tensor in trainer.model.state_dict().values())
+        kept = 3 + (trainer.epochs // self.save_period if self.save_period else 0)
+        return one * (1 + _OPTIMIZER_COPIES) * kept
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())

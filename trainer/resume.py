@@ -1,0 +1,139 @@
+"""Where a run begins: anew, where an earlier one stopped, or from another run's weights."""
+
+import copy
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from base.base_trainer import BaseTrainer
+from trainer.checkpoint import BEST, LAST
+from trainer.distributed import unwrap
+from trainer.recovery import load_matching_weights, newest_good, read_named, weights_of
+from trainer.run_folder import differences, read_json, run_folders
+from utils.errors import CheckpointError
+
+Config = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins.
+
+    Attributes:
+        config: What to train.
+        state: A checkpoint to go on from, exactly.
+        folder: The run folder to go on in; None makes a new one.
+        weights: A checkpoint whose weights to begin with, for fine-tuning.
+        asked: The config as it was before run-time values are filled in, to know an unchanged one again.
+    """
+
+    config: Config
+    state: Config | None = None
+    folder: Path | None = None
+    weights: Config | None = None
+    asked: Config = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "asked", copy.deepcopy(self.config))
+
+
+def resolve_start(config: Config | None, resume: str | None) -> Start:
+    """Find out what `--resume` means beside, or without, a config.
+
+    Args:
+        config: The config of `-c`, resolved; None where only `resume` was given.
+        resume: `auto`, `last`, `best`, a checkpoint, a run folder, or None.
+
+    Raises:
+        CheckpointError: What is asked for is not there, is damaged, or belongs to another config.
+    """
+    if config is None:
+        return _go_on_from(Path(resume or ""))
+    if resume is None:
+        return Start(config)
+    if resume in ("auto", "last", "best"):
+        return _go_on_with(config, resume)
+    return Start(config, weights=read_named(Path(resume)))
+
+
+def restore(trainer: BaseTrainer, start: Start) -> None:
+    """Put a trainer where a run begins: an earlier state, other weights, or nothing to do.
+
+    Raises:
+        CheckpointError: The state does not fit the model or optimizer of the config.
+    """
+    if start.state is not None:
+        try:
+            unwrap(trainer.model).load_state_dict(start.state["state_dict"])
+            trainer.load_state_dict(start.state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"The checkpoint does not fit this config: {str(error).splitlines()[0]}. Going on needs the arch, "
+                "optimizer and lr_scheduler that it was saved with. Use its own config, or fine-tune: -c with --resume."
+            ) from error
+        logger.info("Going on from epoch %d, step %d.", trainer.epoch + 1, trainer.batch)
+    elif start.weights is not None:
+        for line in load_matching_weights(trainer.model, weights_of(start.weights)):
+            logger.warning("Fine-tuning: %s", line)
+
+
+def latest_run(config: Config) -> Path:
+    """The newest run folder of a config's name.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    folders = run_folders(config["trainer"].get("save_dir", "saved/"), config["name"])
+    if not folders:
+        raise CheckpointError(
+            f'There is no run of "{config["name"]}" below {config["trainer"].get("save_dir", "saved/")}. '
+            "--resume last and best go on from an earlier run. Leave --resume out, or name a checkpoint."
+        )
+    return folders[0]
+
+
+def _go_on_from(path: Path) -> Start:
+    """`--resume FILE` alone: the checkpoint's own config; in its own folder where it is the newest state."""
+    folder = path if path.is_dir() else path.parent
+    wanted = folder / LAST if path.is_dir() else path
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
+        )
+    found, state = newest_good(folder, wanted)
+    if "config" not in state:
+        raise CheckpointError(f"{found}: holds no config to go on with. To begin with its weights, name one: -c FILE.")
+    is_newest = wanted.name == LAST and (folder / "config.json").is_file()
+    return Start(state["config"], state, folder if is_newest else None)
+
+
+def _go_on_with(config: Config, resume: str) -> Start:
+    """`-c` with `auto`, `last` or `best`: the newest run of the same config."""
+    other: list[str] = []
+    for folder in run_folders(config["trainer"].get("save_dir", "saved/"), config["name"]):
+        if not any(folder.glob("*.pth")):
+            continue
+        found = differences(asked_config(folder), config)
+        if found:
+            other = other or [f"{folder} differs at {', '.join(found[:5])}"]
+            continue
+        _, state = newest_good(folder, folder / (BEST if resume == "best" else LAST))
+        return Start(config, state, None if resume == "best" else folder)
+    reason = other[0] if other else "there is none"
+    if resume == "auto":
+        logger.info('No earlier run of "%s" to go on from (%s): starting a new one.', config["name"], reason)
+        return Start(config)
+    raise CheckpointError(
+        f'There is no run of "{config["name"]}" with this config to go on from: {reason}. --resume {resume} goes on '
+        "with an unchanged config. Undo the change, or fine-tune with --resume FILE."
+    )
+
+
+def asked_config(folder: Path) -> Mapping[str, Any]:
+    """What a run was asked to do, before run-time values were filled in."""
+    content = read_json(folder / "environment.json") or {}
+    config: Mapping[str, Any] = content.get("asked", {})
+    return config

@@ -1,0 +1,115 @@
+"""The folder of one run: made once, never shared, found again."""
+
+import json
+import logging
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from base.base_trainer import BaseTrainer, TrainResult
+from base.callback import Callback
+from utils.errors import ConfigError
+from utils.files import write_text_atomically
+
+# What may differ between a run and its going on: how it runs, not what it computes.
+RUNTIME_KEYS = {"n_workers", "num_workers", "pin_memory", "cache_mb"}
+_RUNTIME_TRAINER_KEYS = ("epochs", "early_stop", "save_dir", "save_period", "save_every_steps", "save_every_minutes")
+RUNTIME_PATHS = {"n_gpu", "visualization"} | {
+    f"trainer.{key}" for key in (*_RUNTIME_TRAINER_KEYS, "verbosity", "tensorboard", "histograms", "pictures")
+}
+logger = logging.getLogger(__name__)
+
+
+def create_run_folder(save_dir: str, name: str) -> Path:
+    """Make `<save_dir>/<name>/<YYYYmmdd_HHMMSS>`, with a number behind it if two runs start in one second.
+
+    Raises:
+        ConfigError: The folder cannot be made.
+    """
+    parent = Path(save_dir) / name
+    stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in range(1000):
+            folder = parent / (f"{stamp}_{number}" if number else stamp)
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        raise ConfigError(
+            f"trainer.save_dir: {parent} cannot be written ({error.strerror}). Runs are kept below it. Name a folder "
+            "that you may write to: trainer.save_dir=FOLDER."
+        ) from error
+    raise ConfigError(f"trainer.save_dir: {parent} holds a thousand runs of this second. Try again.")
+
+
+def run_folders(save_dir: str, name: str) -> list[Path]:
+    """The runs of a name, newest first."""
+    parent = Path(save_dir) / name
+    return sorted((path for path in parent.glob("*") if (path / "config.json").is_file()), reverse=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Plain data as indented JSON, atomically."""
+    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Plain data from JSON that `write_json` wrote; None where the file is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def differences(left: Any, right: Any, path: str = "") -> list[str]:
+    """JSON paths at which two configs differ, apart from keys that only say how to run."""
+    if path in RUNTIME_PATHS:
+        return []
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        keys = [key for key in {**left, **right} if key not in RUNTIME_KEYS]
+        parts = [differences(left.get(key), right.get(key), f"{path}.{key}" if path else key) for key in keys]
+        return [difference for part in parts for difference in part]
+    return [] if left == right else [path]
+
+
+class RunRecords(Callback):
+    """Writes what a run is (config.json, environment.json) and what came of it (result.json).
+
+    Args:
+        folder: The run's folder.
+        config: The resolved config.
+        environment: Versions, device, git commit, command.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.config = config
+        self.environment = environment
+
+    def on_fit_start(self, trainer: BaseTrainer) -> None:
+        """Write config.json and environment.json, unless this run goes on in a folder that has them."""
+        if not trainer.is_main_process:
+            return
+        for name, content in (("config.json", self.config), ("environment.json", self.environment)):
+            if not (self.folder / name).exists():
+                write_json(self.folder / name, content)
+
+    def on_fit_end(self, trainer: BaseTrainer, result: TrainResult) -> None:
+        """Write result.json: best epoch and its results, keeping test results that stand there."""
+        if not trainer.is_main_process:
+            return
+        path = self.folder / "result.json"
+        earlier = read_json(path) or {}
+        content = {
+            "monitor": f"{trainer.monitor.mode} {trainer.monitor.name}".strip(),
+            "best": result.best,
+            "last": result.history[-1] if result.history else None,
+            "epochs": result.epochs,
+            "stopped": trainer.stop_reason,
+            "checkpoint": result.checkpoint.name if result.checkpoint else None,
+        }
+        write_json(path, {**content, **({"test": earlier["test"]} if "test" in earlier else {})})

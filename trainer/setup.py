@@ -1,0 +1,102 @@
+"""From plain options of the `trainer` section to what a trainer is built with."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from base.schedule import Interval, LearningRateSchedule
+from trainer.distributed import World
+from trainer.precision import Arithmetic, resolve_precision
+from trainer.trainer import TrainingPlan
+from utils.errors import TrainingError
+from utils.seeding import derive_seed, seed_everything
+
+
+def arithmetic(options: Mapping[str, Any], device: torch.device) -> Arithmetic:
+    """Device, precision and memory format of a run."""
+    memory_format = torch.channels_last if options["channels_last"] else torch.contiguous_format
+    return Arithmetic(device, resolve_precision(options["precision"], device), memory_format)
+
+
+def seed_run(seed: int, device: torch.device) -> None:
+    """Seed what is drawn while building, and make a GPU repeat itself to the bit."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    seed_everything(seed)
+
+
+def seed_loop(seed: int, world: World) -> None:
+    """Seed what is drawn in the loop (dropout), differently in each process."""
+    seed_everything(derive_seed(seed, "loop", world.rank))
+
+
+def plan(
+    options: Mapping[str, Any], run_arithmetic: Arithmetic, world: World, max_validation_batches: int | None = None
+) -> TrainingPlan:
+    """How long, what to watch, and where."""
+    return TrainingPlan(
+        epochs=options["epochs"],
+        len_epoch=options["len_epoch"],
+        monitor=options["monitor"],
+        early_stop=options["early_stop"],
+        max_validation_batches=max_validation_batches,
+        arithmetic=run_arithmetic,
+        world=world,
+    )
+
+
+def schedule_interval(spec: Mapping[str, Any] | str) -> Interval:
+    """Whether a scheduler moves per step or per epoch: as said, else per epoch, and per step for OneCycleLR."""
+    if isinstance(spec, str):
+        spec = {"type": spec}
+    interval: Interval = spec.get("interval") or ("step" if spec["type"].endswith("OneCycleLR") else "epoch")
+    return interval
+
+
+def schedule_defaults(spec: Mapping[str, Any] | str, training_plan: TrainingPlan, loader_length: int) -> dict[str, int]:
+    """How often a scheduler will move in the whole run, for those whose arguments ask and are left open."""
+    steps = training_plan.len_epoch or loader_length
+    moves = training_plan.epochs * (steps if schedule_interval(spec) == "step" else 1)
+    arguments = spec.get("args", {}) if isinstance(spec, Mapping) else {}
+    return {"T_max": moves} | ({} if "epochs" in arguments else {"total_steps": moves})
+
+
+def make_schedule(scheduler: Any, spec: Mapping[str, Any] | str, training_plan: TrainingPlan) -> LearningRateSchedule:
+    """The schedule around one of torch's schedulers."""
+    watched = training_plan.monitor.partition(" ")[2]
+    return LearningRateSchedule(scheduler, interval=schedule_interval(spec), watched=watched)
+
+
+def parameters_to_train(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that the optimizer gets."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn what a user can mend (memory that ran out, a dead worker of the loader) into errors that say so.
+
+    Raises:
+        TrainingError: In the place of torch's own error.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+            raise TrainingError(
+                f"Memory ran out in training ({text.splitlines()[0] if text else 'no more to be had'}). A step must "
+                "fit into it. Lower batch_size (--bs) or the pictures' resize; earlier checkpoints are good."
+            ) from error
+        if text.startswith("DataLoader worker"):
+            raise TrainingError(
+                f"{text.splitlines()[0]} Workers usually die when memory runs out. Lower n_workers, then run the same "
+                "command with --resume auto; earlier checkpoints are good."
+            ) from error
+        raise
