@@ -1,0 +1,41 @@
+# Everything a fresh machine needs: Python 3.11 or newer, and one of these targets.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: train test lint types unit schema clean
+
+train: .venv/core
+	$(BIN)/python train.py -c config/people/quickstart.json --resume auto
+	$(BIN)/python test.py -c config/people/quickstart.json --resume best
+	$(BIN)/python inference.py -c config/people/quickstart.json --resume best --source data/people/test --output saved/people_quickstart/cutouts --mode cutout
+
+test: .venv/development lint types unit
+
+lint: .venv/development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/development
+	$(BIN)/mypy .
+
+# Two processes with one thread each: tests are many small networks.
+unit: .venv/development
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+schema: .venv/core
+	$(BIN)/python train.py --schema > config/schema.json
+
+.venv/core: requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/development: requirements-dev.txt requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ .venv/core
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
