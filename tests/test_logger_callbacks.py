@@ -1,0 +1,208 @@
+"""Progress, metrics.csv and TensorBoard, driven by a real, tiny trainer."""
+
+import io
+import logging
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from base.base_trainer import BaseTrainer
+from base.callback import StepReport
+from logger.metrics_file import MetricsFile, as_csv
+from logger.progress import ProgressBar, duration
+from logger.speed import Speedometer
+from logger.tensorboard import TensorBoardLogger
+from utils.errors import TrainingError
+
+
+class TinyTrainer(BaseTrainer):
+    """Three steps an epoch of a 1x1 convolution; the loss falls as the steps go by."""
+
+    @property
+    def steps_per_epoch(self):
+        return 3
+
+    def train_epoch(self):
+        while self.batch < self.steps_per_epoch:
+            self.model.weight.grad = torch.ones_like(self.model.weight)
+            self.finish_step(StepReport(torch.tensor(1 / (self.global_step + 1)), 4, 0.01, 0.04))
+        return {"step": self.global_step, "lr": 0.1, "loss": 1 / self.global_step, "miou": 0.1 * self.epoch}
+
+    def validate_epoch(self):
+        inputs = torch.rand(2, 3, 8, 8)
+        target = torch.randint(0, 2, (2, 8, 8))
+        self.notify("on_validation_batch", inputs, target, self.model(inputs).detach())
+        return {"loss": 0.5 / self.global_step, "miou": 0.2 * self.epoch}
+
+    def result_names(self):
+        return ["loss", "miou", "val_loss", "val_miou"]
+
+
+def make_trainer(folder, *callbacks, epochs=2):
+    model = nn.Conv2d(3, 2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trainer = TinyTrainer(model, optimizer, epochs=epochs, monitor="max val_miou", callbacks=callbacks)
+    trainer.run_folder = folder
+    return trainer
+
+
+def test_speed_is_samples_and_waiting_over_time():
+    speed = Speedometer()
+    assert (speed.samples_per_second, speed.data_share) == (0.0, 0.0)
+    for _ in range(2):
+        speed.add(StepReport(torch.tensor(0.0), 8, 0.25, 1.0))
+    assert (speed.samples_per_second, speed.steps_per_second, speed.data_share) == (8.0, 1.0, 0.25)
+    assert speed.summary() == "8 samples/s, data 25%"
+
+
+def test_metrics_file_is_exact_and_the_union_of_columns():
+    history = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": math.nan, "val_miou": 1e-17}]
+    assert as_csv(history) == "epoch,loss,val_miou\n1,0.30000000000000004,\n2,nan,1e-17\n"
+
+
+def test_metrics_file_is_rewritten_from_the_history(tmp_path):
+    make_trainer(tmp_path, MetricsFile()).fit()
+    whole = (tmp_path / "metrics.csv").read_bytes()
+    assert whole.decode().splitlines()[0] == "epoch,step,lr,loss,miou,val_loss,val_miou"
+    assert len(whole.splitlines()) == 3
+
+    (tmp_path / "metrics.csv").write_text("torn")
+    interrupted = make_trainer(tmp_path, epochs=1)
+    interrupted.fit()
+    resumed = make_trainer(tmp_path, MetricsFile())
+    resumed.load_state_dict(interrupted.state_dict())
+    resumed.notify("on_fit_start")
+    assert (tmp_path / "metrics.csv").read_bytes() == b"\n".join(whole.splitlines()[:2]) + b"\n"
+    resumed.fit()
+    assert (tmp_path / "metrics.csv").read_bytes() == whole
+
+
+def test_metrics_file_that_cannot_be_written_is_a_clear_error(tmp_path):
+    (tmp_path / "metrics.csv").mkdir()
+    with pytest.raises(TrainingError, match=r"metrics\.csv: not written .* --resume auto"):
+        make_trainer(tmp_path, MetricsFile()).fit()
+
+
+def test_metrics_file_needs_a_folder_and_the_main_process(tmp_path):
+    make_trainer(None, MetricsFile()).fit()
+    other = make_trainer(tmp_path, MetricsFile())
+    other.is_main_process = False
+    other.fit()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_terminal_there_is_one_line_per_epoch(caplog, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    with caplog.at_level(logging.INFO):
+        make_trainer(None, ProgressBar()).fit()
+    assert stream.getvalue() == ""
+    first, second, best = caplog.messages
+    assert first.startswith("Epoch 1/2  loss 0.3333  val_loss 0.1667  val_miou 0.0000 (best)")
+    assert first.endswith("100 samples/s, data 25%")
+    assert second.startswith("Epoch 2/2  loss 0.1667")
+    assert best == "Best: val_miou 0.2000, epoch 2"
+
+
+def test_bar_shows_loss_speed_waiting_and_time_left(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setattr("logger.progress.SECONDS_BETWEEN_UPDATES", 0.0)
+    make_trainer(None, ProgressBar(show_bar=True)).fit()
+    shown = stream.getvalue()
+    assert "Epoch 1/2  33%" in shown
+    assert "1/3, loss 1.0000, 100 samples/s, data 25%, 0:00 left" in shown
+    assert "validating, batch 1" in shown
+
+
+def test_bar_of_a_resumed_epoch_begins_where_it_goes_on(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    bar = ProgressBar(show_bar=True)
+    trainer = make_trainer(None, bar)
+    trainer.batch = 2
+    bar.on_epoch_start(trainer)
+    bar.on_close(trainer)
+    assert "2/3" in stream.getvalue()
+
+
+def test_loss_is_read_only_when_the_bar_is_redrawn(monkeypatch):
+    class Unreadable:
+        def __float__(self):
+            raise AssertionError("the loss was read")
+
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    bar = ProgressBar(show_bar=True)
+    trainer = make_trainer(None, bar)
+    bar.on_epoch_start(trainer)
+    monkeypatch.setattr("time.perf_counter", lambda: -1.0)
+    bar.on_step_end(trainer, StepReport(Unreadable(), 4, 0.0, 0.1))
+    bar.on_close(trainer)
+
+
+def test_other_processes_say_nothing(caplog, monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    trainer = make_trainer(None, ProgressBar(show_bar=True))
+    trainer.is_main_process = False
+    with caplog.at_level(logging.INFO):
+        trainer.fit()
+    assert (stream.getvalue(), caplog.messages) == ("", [])
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (62, "1:02"), (3 * 3600 + 65, "3:01:05"), (-1, "0:00")])
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def read_events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0})
+    events.Reload()
+    return events
+
+
+def test_tensorboard_has_both_curves_under_one_name(tmp_path):
+    make_trainer(tmp_path, TensorBoardLogger(pictures=1)).fit()
+    train, valid = (read_events(tmp_path / "tensorboard" / name) for name in ("train", "valid"))
+    assert {"loss", "miou", "run/lr", "run/epoch", "run/steps_per_second", "run/data_share"} <= set(
+        train.Tags()["scalars"]
+    )
+    assert set(valid.Tags()["scalars"]) == {"loss", "miou"}
+    assert [event.step for event in valid.Scalars("loss")] == [3, 6]
+    assert [event.value for event in valid.Scalars("loss")] == pytest.approx([0.5 / 3, 0.5 / 6])
+    assert valid.Tags()["images"] == ["validation/0"]
+    assert len(valid.Images("validation/0")) == 2
+    assert train.Tags()["histograms"] == []
+
+
+def test_tensorboard_draws_histograms_when_asked(tmp_path):
+    make_trainer(tmp_path, TensorBoardLogger(histograms=True)).fit()
+    train = read_events(tmp_path / "tensorboard" / "train")
+    assert set(train.Tags()["histograms"]) == {"parameters/weight", "parameters/bias", "gradients/weight"}
+
+
+def test_tensorboard_of_a_resumed_run_hides_what_was_beyond(tmp_path):
+    first = make_trainer(tmp_path, TensorBoardLogger(pictures=0), epochs=1)
+    first.fit()
+    state = first.state_dict()
+    first.epochs = 2
+    first.fit()
+    resumed = make_trainer(tmp_path, TensorBoardLogger(pictures=0))
+    resumed.load_state_dict(state)
+    resumed.fit()
+    steps = [event.step for event in read_events(tmp_path / "tensorboard" / "valid").Scalars("loss")]
+    assert steps == [3, 6]
+
+
+def test_tensorboard_writes_the_loss_every_fiftieth_step(tmp_path):
+    make_trainer(tmp_path, TensorBoardLogger(pictures=0), epochs=34).fit()
+    events = read_events(tmp_path / "tensorboard" / "train").Scalars("step/loss")
+    assert [(event.step, event.value) for event in events] == [(50, pytest.approx(1 / 50)), (100, pytest.approx(0.01))]
+
+
+def test_tensorboard_writes_nothing_without_a_folder():
+    make_trainer(None, TensorBoardLogger()).fit()
