@@ -1,6 +1,7 @@
 """Small parts that every architecture here is made of. B batch, C channels, H height, W width."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -46,25 +47,26 @@ def initialise(module: nn.Module) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def pad_to_multiple(inputs: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until both sides are multiples, and at least two of them.
+def widen_tiny(inputs: Tensor, stride: int) -> Tensor:
+    """Repeat the last column where a picture would leave one value per channel at `stride`, so that it leaves two.
 
-    Two, because batch norm cannot train on one value per channel: so a batch of one small picture trains, too.
+    Batch norm cannot train on one value per channel; so a batch of one picture of any size trains.
 
     Args:
         inputs: (B, C, H, W), H and W at least 1.
-        multiple: The stride of the coarsest feature map.
+        stride: Stride of the coarsest feature map.
     """
     height, width = inputs.shape[2:]
-    bottom = max(2 * multiple, math.ceil(height / multiple) * multiple) - height
-    right = max(2 * multiple, math.ceil(width / multiple) * multiple) - width
-    if bottom == 0 and right == 0:
+    if height > stride or width > stride:
         return inputs
-    return F.pad(inputs, (0, right, 0, bottom), mode="replicate")
+    return F.pad(inputs, (0, stride + 1 - width, 0, 0), mode="replicate")
 
 
-def upsample_logits(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear up to `size` (H, W); as it is where it has that size."""
-    if tuple(logits.shape[2:]) == size:
-        return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+def enlarge(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:
+    """Bilinear enlargement by a whole factor, cut to `size` (H, W).
+
+    Odd sizes are rounded up on the way down; a whole factor on the way up keeps everything in its place.
+    """
+    if factor > 1:
+        maps = F.interpolate(maps, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    return maps[:, :, : size[0], : size[1]]

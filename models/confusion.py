@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 LARGEST_INT16 = 32767
+COUNTER_COPIES = 64
 
 
 def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
@@ -24,12 +25,25 @@ def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor
     small = torch.int16 if bins <= LARGEST_INT16 else torch.int64
     codes = target.to(small).clamp_(-1, num_classes).add_(1).mul_(num_classes).add_(_predictions(logits).to(small))
     flat = codes.flatten()
-    if flat.device.type == "cpu":
-        counts = torch.bincount(flat, minlength=bins)
-    else:
-        counts = torch.zeros(bins, dtype=torch.int64, device=flat.device)
-        counts.index_add_(0, flat.int(), torch.ones_like(flat, dtype=torch.int64))
+    counts = torch.bincount(flat, minlength=bins) if flat.device.type == "cpu" else count_without_wait(flat, bins)
     return counts.view(num_classes + 2, num_classes)[1:-1]
+
+
+def count_without_wait(codes: Tensor, bins: int) -> Tensor:
+    """What `torch.bincount` gives, without its wait for the largest code, which would stall a GPU.
+
+    Args:
+        codes: (N,) any integers in 0..bins-1.
+        bins: Their number.
+
+    Returns:
+        (bins,) int64.
+    """
+    # Neighbours mostly have the same code: several copies keep them from queueing at one counter.
+    copy = torch.arange(codes.numel(), dtype=torch.int32, device=codes.device) % COUNTER_COPIES
+    counts = torch.zeros(COUNTER_COPIES * bins, dtype=torch.int64, device=codes.device)
+    counts.index_add_(0, copy * bins + codes.int(), torch.ones_like(codes, dtype=torch.int64))
+    return counts.view(COUNTER_COPIES, bins).sum(dim=0)
 
 
 def iou_per_class(matrix: Tensor) -> Tensor:
@@ -68,10 +82,10 @@ def accuracy_per_class(matrix: Tensor) -> Tensor:
     return hits / truth
 
 
-def overall_accuracy(matrix: Tensor) -> float:
-    """Share of the pixels whose class was found; NaN where there are none. Rows may be a part of the matrix."""
-    rows = matrix.double()
-    return float(rows.diagonal(offset=matrix.shape[1] - matrix.shape[0]).sum() / rows.sum())
+def overall_accuracy(matrix: Tensor, first_class: int = 0) -> float:
+    """Share of the pixels of the classes from `first_class` on whose class was found; NaN where there are none."""
+    hits, truth, _ = _sums(matrix)
+    return float(hits[first_class:].sum() / truth[first_class:].sum())
 
 
 def _predictions(logits: Tensor) -> Tensor:
@@ -83,5 +97,5 @@ def _predictions(logits: Tensor) -> Tensor:
 
 def _sums(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Correct pixels, true pixels and predicted pixels per class, each (K,) float64."""
-    matrix = matrix.double()
+    matrix = matrix.to("cpu", torch.float64)
     return matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)

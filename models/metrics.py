@@ -168,7 +168,7 @@ class Accuracy(_Named):
 
     def value(self) -> float:
         """The share."""
-        return overall_accuracy(self.counts[self.first_class :])
+        return overall_accuracy(self.counts, self.first_class)
 
 
 class ClassIoU(ConfusionMatrix):

@@ -62,6 +62,7 @@ class Trunk(nn.Module):
 
     Attributes:
         channels: Channels of the five feature maps, finest first.
+        first_stride: Stride of the finest feature map.
         stride: Stride of the coarsest feature map.
 
     Raises:
@@ -89,6 +90,7 @@ class Trunk(nn.Module):
             load_weights(network, name, weights, first_convolution=layout.first_convolution, unused=layout.unused)
         self.stages = nn.ModuleList(_stages(network, layout))
         self.channels = list(layout.channels)
+        self.first_stride = STAGE_STRIDES[0]
         self.stride = output_stride
         _dilate(self.stages, output_stride)
 

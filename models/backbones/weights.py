@@ -1,8 +1,6 @@
 """Weights from elsewhere: nothing is fetched unless asked for, and nothing is dropped in silence."""
 
-import pickle
 import re
-import urllib.error
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlparse
@@ -11,10 +9,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError
 
 StateDict = dict[str, Tensor]
 FAULTS_SHOWN = 12
+RGB = 3
 
 
 def load_weights(network: nn.Module, name: str, weights: str, *, first_convolution: str, unused: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
     state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(tuple(unused))}
     own = {key: value for key, value in network.state_dict().items() if not key.startswith(tuple(unused))}
     key = f"{first_convolution}.weight"
-    if key in state and state[key].ndim == 4:
+    if key in state and state[key].ndim == 4 and state[key].shape[1] == RGB:
         state[key] = adapt_input_channels(state[key], own[key].shape[1])
     _check_match(state, own, path, name)
     network.load_state_dict(state, strict=False)
@@ -55,13 +55,12 @@ def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
     Returns:
         (out, in_channels, kh, kw); `weight` itself where it fits.
     """
-    present = weight.shape[1]
-    if present == in_channels:
+    if in_channels == RGB:
         return weight
     if in_channels == 1:
         return weight.sum(dim=1, keepdim=True)
-    turns = torch.arange(in_channels) % present
-    return weight[:, turns] * (present / in_channels)
+    turns = torch.arange(in_channels) % RGB
+    return weight[:, turns] * (RGB / in_channels)
 
 
 def read_state_dict(path: Path) -> StateDict:
@@ -70,16 +69,10 @@ def read_state_dict(path: Path) -> StateDict:
     Raises:
         CheckpointError: Not a file of tensors and plain data.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"Cannot read the weights {path} ({reason}): a file of tensors saved by torch.save is needed. Get it again."
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+    content = read_checkpoint(path)
+    if isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not all(isinstance(value, Tensor) for value in content.values()):
         raise CheckpointError(
             f"Wrong content of the weights {path}: a state dict (name -> tensor) is needed. "
             "Save one with torch.save(model.state_dict(), path)."
@@ -110,7 +103,7 @@ def _fetch(url: str, weights: str) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), checksum.group(1) if checksum else None, progress=False)
-    except (OSError, RuntimeError, urllib.error.URLError) as error:
+    except (OSError, RuntimeError) as error:
         raise ConfigError(
             f"Cannot fetch the weights {weights!r} from {url} ({error}): they are not on this machine yet. "
             f'Put that file at {path}, or name its place in "weights", or set "weights": null to train from scratch.'

@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from models.blocks import Norm, conv_block
+from models.blocks import Norm, conv_block, enlarge
 
 LOW_LEVEL_CHANNELS = 48  # arXiv:1802.02611, table 1
 
@@ -15,11 +14,13 @@ class DeepLabDecoder(nn.Module):
     Args:
         low_level_channels: Channels of the trunk's features at stride 4.
         channels: Channels of the pyramid's output, and of the result.
+        factor: By how much the pyramid's output is coarser.
         norm: Normalisation behind each convolution.
     """
 
-    def __init__(self, low_level_channels: int, channels: int, *, norm: Norm) -> None:
+    def __init__(self, low_level_channels: int, channels: int, *, factor: int, norm: Norm) -> None:
         super().__init__()
+        self.factor = factor
         self.reduce = conv_block(low_level_channels, LOW_LEVEL_CHANNELS, kernel_size=1, norm=norm)
         self.refine = nn.Sequential(
             conv_block(channels + LOW_LEVEL_CHANNELS, channels, norm=norm),
@@ -27,8 +28,7 @@ class DeepLabDecoder(nn.Module):
         )
 
     def forward(self, coarse: Tensor, low_level: Tensor) -> Tensor:
-        """Coarse (B, channels, h, w), low_level (B, low_level_channels, H/4, W/4) -> (B, channels, H/4, W/4)."""
-        size = list(low_level.shape[2:])
-        enlarged = F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
+        """Coarse (B, channels, h, w), low_level (B, low_level_channels, H, W) -> (B, channels, H, W)."""
+        enlarged = enlarge(coarse, self.factor, low_level.shape[2:])
         result: Tensor = self.refine(torch.cat([enlarged, self.reduce(low_level)], dim=1))
         return result

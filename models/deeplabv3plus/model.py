@@ -6,13 +6,13 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import Trunk, TrunkName
-from models.blocks import Count, Norm, Probability, initialise, pad_to_multiple, upsample_logits
+from models.blocks import Count, Probability, enlarge, initialise, widen_tiny
 from models.deeplabv3plus.decoder import DeepLabDecoder
 from models.deeplabv3plus.encoder import ASPP
 from utils.errors import ConfigError
 
 ATROUS_RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # arXiv:1706.05587, section 3.3; 32: halved again
-LOW_LEVEL = 1  # the trunk's feature map at stride 4
+LOW_LEVEL, LOW_LEVEL_STRIDE = 1, 4  # which of the trunk's feature maps the decoder refines with, and its stride
 
 
 class DeepLabV3Plus(BaseModel):
@@ -41,7 +41,7 @@ class DeepLabV3Plus(BaseModel):
         *,
         backbone: TrunkName = "resnet18",
         weights: str | None = None,
-        norm: Norm = "batch",
+        norm: Literal["batch", "group"] = "batch",
         output_stride: Literal[8, 16, 32] = 16,
         atrous_rates: list[Count] | None = None,
         aspp_channels: Count = 256,
@@ -54,16 +54,15 @@ class DeepLabV3Plus(BaseModel):
         self.encoder = Trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
         rates = ATROUS_RATES[output_stride] if atrous_rates is None else atrous_rates
         self.aspp = ASPP(self.encoder.channels[-1], aspp_channels, rates=rates, dropout=dropout, norm=norm)
-        self.decoder = DeepLabDecoder(self.encoder.channels[LOW_LEVEL], aspp_channels, norm=norm)
+        self.decoder = DeepLabDecoder(
+            self.encoder.channels[LOW_LEVEL], aspp_channels, factor=output_stride // LOW_LEVEL_STRIDE, norm=norm
+        )
         initialise(self.aspp)
         initialise(self.decoder)
         self.head = nn.Conv2d(aspp_channels, num_classes, kernel_size=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
-        height, width = inputs.shape[2:]
-        padded = pad_to_multiple(inputs, self.encoder.stride)
-        features = self.encoder(padded)
+        features = self.encoder(widen_tiny(inputs, self.encoder.stride))
         refined = self.decoder(self.aspp(features[-1]), features[LOW_LEVEL])
-        logits = upsample_logits(self.head(refined), (padded.shape[2], padded.shape[3]))
-        return logits[:, :, :height, :width]
+        return enlarge(self.head(refined), LOW_LEVEL_STRIDE, inputs.shape[2:])

@@ -40,6 +40,7 @@ class UNetDecoder(nn.Module):
         """Feature maps, finest first -> (B, out_channels, h, w) at the finest one's size."""
         current = features[-1]
         for level, skip in zip(self.levels, reversed(features[:-1]), strict=True):
+            # Odd sizes were rounded up: enlarging to the size of the skip connection doubles and cuts in one.
             enlarged = F.interpolate(current, size=list(skip.shape[2:]), mode="nearest")
             current = level(torch.cat([enlarged, skip], dim=1))
         return current

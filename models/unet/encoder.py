@@ -24,6 +24,7 @@ class PlainEncoder(nn.Module):
 
     Attributes:
         channels: Channels of each feature map, finest first.
+        first_stride: Stride of the finest feature map.
         stride: Stride of the coarsest feature map.
     """
 
@@ -39,13 +40,14 @@ class PlainEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = list(channels)
+        self.first_stride = stem_stride
         self.stride = stem_stride * 2 ** (len(channels) - 1)
         self.levels = nn.ModuleList()
         previous = in_channels
         for index, width in enumerate(channels):
             pool = index > 0 and downsample == "pool"
             stride = stem_stride if index == 0 else 1 if pool else 2
-            blocks: list[nn.Module] = [nn.MaxPool2d(2)] if pool else []
+            blocks: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if pool else []
             blocks.append(conv_block(previous, width, stride=stride, norm=norm))
             blocks.extend(conv_block(width, width, norm=norm) for _ in range(convs - 1))
             self.levels.append(nn.Sequential(*blocks))

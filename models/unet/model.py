@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import Trunk, TrunkName
-from models.blocks import Count, Norm, Probability, initialise, pad_to_multiple, upsample_logits
+from models.blocks import Count, Norm, Probability, enlarge, initialise, widen_tiny
 from models.unet.decoder import UNetDecoder
 from models.unet.encoder import PlainEncoder
 from utils.errors import ConfigError
@@ -45,7 +45,7 @@ class UNet(BaseModel):
         num_classes: Count,
         in_channels: Count = 3,
         *,
-        backbone: Literal["plain"] | TrunkName = "plain",
+        backbone: Literal["plain", TrunkName] = "plain",
         weights: str | None = None,
         norm: Norm = "batch",
         decoder_channels: list[Count] | None = None,
@@ -95,12 +95,9 @@ class UNet(BaseModel):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
-        height, width = inputs.shape[2:]
-        padded = pad_to_multiple(inputs, self.encoder.stride)
-        features = self.encoder(padded)
+        features = self.encoder(widen_tiny(inputs, self.encoder.stride))
         features[-1] = self.dropout(features[-1])
-        logits = upsample_logits(self.head(self.decoder(features)), (padded.shape[2], padded.shape[3]))
-        return logits[:, :, :height, :width]
+        return enlarge(self.head(self.decoder(features)), self.encoder.first_stride, inputs.shape[2:])
 
     def _check_decoder(self, widths: list[int]) -> None:
         wanted = len(self.encoder.channels) - 1
