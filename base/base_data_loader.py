@@ -1,0 +1,280 @@
+"""The loader a user subclasses: PyTorch's own, with its chance keyed to (seed, epoch, index)."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import default_collate
+
+from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, StandInSource, split_indices
+from utils.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Packed(Protocol):
+    """What a worker sends where the batch itself would be costly or impossible to send."""
+
+    def unpack(self) -> Any:
+        """The batch, made in the main process."""
+
+
+class BaseDataLoader(DataLoader[Any]):
+    """A loader whose batches depend on nothing but its arguments.
+
+    The order of epoch e follows from `(seed, e)`, the draws of a sample from `(seed, epoch, index)`. So batches are
+    the same for any number of workers, and an epoch can go on at any batch without replaying those before it.
+
+    A subclass makes its data set and passes it on; it sets the attributes below where they are known.
+
+    Args:
+        dataset: Map-style data set. One that offers `sample(index, generator)` draws from that generator; any other
+            one may draw from the global generators, which are seeded for each sample and put back.
+        batch_size: Samples per batch, over all processes.
+        shuffle: New order in each epoch.
+        validation_split: Share (0.1) or number (500) of samples held out for `split_validation`.
+        n_workers: Worker processes; 0 loads in this one. More than there are processors are not started.
+        collate_fn: List of samples -> batch.
+        seed: Seed of the run.
+        pin_memory: Page-locked batches for faster copies; without CUDA it does nothing.
+        drop_last: Leave out an incomplete last batch.
+        validation_dataset: The same samples without augmentation, for `split_validation`.
+        is_training: Whether batches are to train on; evaluation sees each sample once and the same way in each pass.
+            Where not given, a shuffled loader trains.
+        indices: Restrict to these samples.
+
+    Attributes:
+        num_classes: Classes in the targets, where known.
+        in_channels: Channels of the inputs, where known.
+        ignore_index: Target value that no loss or metric counts; None where the task has none.
+        class_names: Names of the classes, where known.
+        preprocessing: What makes an input of a picture, where known.
+        is_training: As above.
+
+    Raises:
+        ConfigError: An argument is out of its range.
+        DataError: There is no sample.
+    """
+
+    num_classes: int | None = None
+    in_channels: int | None = None
+    ignore_index: int | None = None
+    class_names: Sequence[str] = ()
+    preprocessing: Any = None
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        validation_split: float = 0.0,
+        n_workers: int = 0,
+        collate_fn: Callable[[list[Any]], Any] | None = None,
+        seed: int = 0,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        validation_dataset: Any = None,
+        is_training: bool | None = None,
+        indices: Sequence[int] | None = None,
+    ) -> None:
+        self.is_training = shuffle if is_training is None else is_training
+        chosen = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
+        _check_arguments(len(chosen), batch_size, n_workers, drop_last=drop_last, is_training=self.is_training)
+        training, held_out = split_indices(len(chosen), validation_split, seed)
+        self.seed = seed
+        self.keys = KeyedBatchSampler(
+            chosen[training],
+            batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            is_training=self.is_training,
+            seed=seed,
+            has_stand_ins=isinstance(dataset, StandInSource),
+        )
+        self._validation_dataset = validation_dataset
+        self._held_out = chosen[held_out]
+        self._collate = collate_fn or default_collate
+        self._is_prepared = False
+        workers = _usable_workers(n_workers)
+        super().__init__(
+            KeyedDataset(dataset, seed),
+            batch_sampler=self.keys,
+            num_workers=workers,
+            collate_fn=_Collate(self._collate),
+            pin_memory=pin_memory and torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
+            # DataLoader draws a seed for its workers from here; without it, from the global generator.
+            generator=torch.Generator().manual_seed(seed),
+            persistent_workers=workers > 0,
+            # Forked workers share the decoded pictures of the main process.
+            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
+        )
+        # DataLoader leaves these unset beside a batch sampler and forbids assigning them.
+        self.__dict__["batch_size"] = batch_size
+        self.__dict__["drop_last"] = drop_last
+
+    @property
+    def num_samples(self) -> int:
+        """Samples that this loader draws from, over all processes."""
+        return len(self.keys.indices)
+
+    def set_position(self, epoch: int, batch: int = 0) -> None:
+        """Let the next iteration be `epoch` (from 0) from `batch` on; without it, epochs follow one another."""
+        self.keys.set_position(epoch, batch)
+
+    def shard(self, rank: int, world_size: int) -> None:
+        """Yield only the part of process `rank` of each batch.
+
+        The parts are contiguous and together are the batches of a single process. In training every process gets as
+        many batches; one without a share of the last batch gets a stand-in whose target is ignored or, where the data
+        set cannot give one, nobody gets that batch. In evaluation each sample is on exactly one process, so a process
+        may get fewer batches than `len`.
+        """
+        self.keys.shard(rank, world_size)
+
+    def limit(self, count: int) -> None:
+        """Keep only the first `count` samples."""
+        self.keys.indices = self.keys.indices[:count]
+
+    def split_validation(self) -> "BaseDataLoader | None":
+        """A loader over the held-out samples, in order and without augmentation; None without a split."""
+        return self.evaluation_loader(self._held_out) if len(self._held_out) else None
+
+    def evaluation_loader(self, indices: Sequence[int] | np.ndarray | None = None) -> "BaseDataLoader":
+        """A loader for evaluation over some samples, by default over those that this one draws from."""
+        loader = BaseDataLoader(
+            self.dataset_for_evaluation(),
+            self.keys.batch_size,
+            shuffle=False,
+            n_workers=self.num_workers,
+            collate_fn=self._collate,
+            seed=self.seed,
+            pin_memory=self.pin_memory,
+            indices=list(self.keys.indices if indices is None else indices),
+        )
+        for name in ("num_classes", "in_channels", "ignore_index", "class_names", "preprocessing"):
+            setattr(loader, name, getattr(self, name))
+        return loader
+
+    def dataset_for_evaluation(self) -> Any:
+        """The samples without augmentation, or the data set itself where none such was given."""
+        source: KeyedDataset = self.dataset  # type: ignore[assignment]
+        return source.dataset if self._validation_dataset is None else self._validation_dataset
+
+    def prepare(self) -> None:
+        """Let the data set check and decode what this loader draws from; the first iteration does it otherwise.
+
+        Raises:
+            DataError: What the data set found.
+        """
+        if not self._is_prepared:
+            prepare = getattr(self.dataset.dataset, "prepare", None)  # type: ignore[attr-defined]
+            if prepare is not None:
+                prepare(self.keys.indices)
+            self._is_prepared = True
+
+    def close(self) -> None:
+        """Stop the workers; another iteration starts new ones."""
+        self._iterator = None
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Batches of the epoch at the current position.
+
+        Raises:
+            EspalierError: What a sample has to complain of, as if it were loaded here.
+        """
+        self.prepare()
+        with warnings.catch_warnings():
+            # Our threads (a writer of events, a pool that has ended) hold no lock that a worker will want.
+            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+            iterator = super().__iter__()
+        self.keys.advance()  # not by the sampler itself: DataLoader begins to iterate over it more than once
+        return self._delivered(iterator)
+
+    def _delivered(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        while True:
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise DataError(
+                    f"A worker process of the loader died ({error}). Usually memory or shared memory (/dev/shm) ran "
+                    "out. Use fewer n_workers, a smaller batch_size, or more shared memory."
+                ) from error
+            yield batch.unpack() if isinstance(batch, Packed) else batch
+
+
+class _Collate:
+    """Makes a batch of samples unless one of them is a failure, which then takes the batch's place."""
+
+    def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
+        self.collate_fn = collate_fn
+
+    def __call__(self, samples: list[Any]) -> Any:
+        for sample in samples:
+            if isinstance(sample, Failure):
+                return sample
+        return self.collate_fn(samples)
+
+
+def _check_arguments(count: int, batch_size: int, n_workers: int, *, drop_last: bool, is_training: bool) -> None:
+    if batch_size < 1:
+        raise ConfigError(f"Wrong batch_size {batch_size}: it must be 1 or more.")
+    if n_workers < 0:
+        raise ConfigError(f"Wrong n_workers {n_workers}: it must be 0 (load in the main process) or more.")
+    if count == 0:
+        raise DataError("The data set is empty: a loader needs at least one sample. Check the list or the folder.")
+    if drop_last and not is_training:
+        raise ConfigError("drop_last is true in a loader for evaluation, which must see every sample. Set it to false.")
+    if drop_last and count < batch_size:
+        raise ConfigError(
+            f"drop_last leaves no batch: {count} samples are fewer than batch_size {batch_size}. "
+            "Set drop_last to false or make batch_size smaller."
+        )
+
+
+def available_processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _usable_workers(asked: int) -> int:
+    processors = available_processors()
+    if asked > processors:
+        logger.warning("n_workers is %d but %d processors are there: starting %d.", asked, processors, processors)
+    return min(asked, processors)
+
+
+def _start_worker(worker_id: int) -> None:
+    """Leave signals to the main process, which stops its workers itself, and use one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_parent_only, args=(os.getppid(),), daemon=True).start()
+    torch.set_num_threads(1)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(0)
+
+
+def _obey_parent_only(parent: int) -> None:
+    """A SIGTERM to the whole process group must not take the workers from a run that is about to save its state."""
+    while True:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
+            os._exit(0)

@@ -1,0 +1,18 @@
+"""Pictures and masks, ready to train on. Names only: nothing is imported until a configuration asks for it."""
+
+from utils.catalogue import Section
+
+SECTIONS: dict[str, Section] = {
+    "data_loader": Section(
+        expects="base.base_data_loader:BaseDataLoader",
+        entries={"SegmentationDataLoader": "data_loader.segmentation:SegmentationDataLoader"},
+        nested={"transforms": "transform"},
+    ),
+    "transform": Section(
+        # What albumentations' transforms and its compositions (OneOf, Sequential, ...) have in common.
+        expects="albumentations.core.serialization:Serializable",
+        roots=("albumentations",),
+        shortcuts=("albumentations",),
+        nested={"transforms": "transform"},
+    ),
+}

@@ -1,0 +1,177 @@
+"""Pictures and masks from files, whatever their kind, or an error that names the file."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from utils.errors import DataError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+_JPEG_END = b"\xff\xd9"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
+_EXIF_ORIENTATION = 0x0112
+_TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
+
+
+def read_picture(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
+    """Read a photo: 8 or 16 bits, grey or colour, turned as its EXIF says.
+
+    Args:
+        path: File.
+        in_channels: With 4, a picture of four channels keeps them all; otherwise a fourth (alpha) is dropped.
+
+    Returns:
+        (h, w, 3) uint8 or uint16, RGB; grey pictures have three equal channels. (h, w, 4) if asked for.
+
+    Raises:
+        DataError: The file is missing, no picture, cut off, or lacks the fourth channel.
+    """
+    data = _read_bytes(path)
+    flags = cv2.IMREAD_UNCHANGED if in_channels == 4 else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    picture = _decode(data, path, flags)
+    if in_channels == 4:
+        if picture.ndim != 3 or picture.shape[2] != 4:
+            raise DataError(f"{path} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1.")
+        return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA))
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Read a mask of class ids; a palette's indices are the ids.
+
+    Returns:
+        (h, w) uint8 or uint16.
+
+    Raises:
+        DataError: The file is missing, no picture, cut off, or has colours instead of ids.
+    """
+    data = _read_bytes(path)
+    if data.startswith(_PNG_START):
+        bits, colour_type = _png_kind(data)
+        if colour_type == _PNG_PALETTE:
+            return _decode_with_pillow(data, path)
+        mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
+        if colour_type == _PNG_GREY and bits < 8:
+            mask = mask // (255 // (2**bits - 1))  # the decoder stretches ids of 1, 2 and 4 bits to 0..255
+    elif data.startswith(b"\xff\xd8"):
+        mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
+    else:
+        mask = _decode_with_pillow(data, path)
+    return _single_channel(mask, path)
+
+
+def picture_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
+    """Size and depth of a picture, from its header alone.
+
+    Args:
+        path: File.
+        upright: Turn the size as the EXIF orientation says.
+
+    Returns:
+        (height, width, bytes per channel).
+
+    Raises:
+        DataError: The file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            deep = picture.mode.startswith(("I", "F")) or _is_deep_png(path)
+            if upright and picture.getexif().get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER:
+                width, height = height, width
+    except FileNotFoundError:
+        raise DataError(_missing(path)) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(_unreadable(path, str(error))) from None
+    return height, width, 2 if deep else 1
+
+
+def _is_deep_png(path: str | Path) -> bool:
+    with Path(path).open("rb") as file:
+        head = file.read(26)
+    return head.startswith(_PNG_START) and _png_kind(head)[0] == 16
+
+
+def _png_kind(data: bytes) -> tuple[int, int]:
+    """Bits per channel and colour type, from the header chunk."""
+    return (data[24], data[25]) if len(data) > 25 else (8, _PNG_GREY)
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()  # cv2.imread cannot open every path on every system
+    except FileNotFoundError:
+        raise DataError(_missing(path)) from None
+    except OSError as error:
+        raise DataError(_unreadable(path, error.strerror or str(error))) from None
+
+
+def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise DataError(_unreadable(path, error.err)) from None
+    if picture is None:
+        raise DataError(_unreadable(path, "it is no picture of a known kind" if data else "it is empty"))
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise DataError(_unreadable(path, f"its values are {picture.dtype}; 8 or 16 bits without sign are wanted"))
+    if not _is_whole(data):
+        _decode_with_pillow(data, path)  # OpenCV fills what is missing with grey; Pillow tells
+    return np.asarray(picture)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether the end of the file is where its kind says; kinds without an end mark count as whole."""
+    if data.startswith(b"\xff\xd8"):
+        return data.find(_JPEG_END, _start_of_scan(data)) >= 0
+    if data.startswith(_PNG_START):
+        return b"IEND" in data[-4096:]
+    return True
+
+
+def _start_of_scan(data: bytes) -> int:
+    """Where a JPEG's pixels begin, behind the headers (a header may hold a whole thumbnail with an end of its own)."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return position
+
+
+def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+            array: Any = np.asarray(picture)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(_unreadable(path, str(error))) from None
+    if array.dtype == bool:
+        return np.asarray(array, dtype=np.uint8)
+    if array.dtype == np.int32:  # Pillow's mode "I" holds 16-bit greys
+        return np.asarray(array, dtype=np.uint16)
+    return np.asarray(array)
+
+
+def _single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
+    if mask.ndim == 2:
+        return mask
+    ids = mask[..., 0]
+    colours = mask[..., : 3 if mask.shape[2] >= 3 else 1]
+    if not (colours == ids[..., None]).all():
+        raise DataError(
+            f"The mask {path} has colours; a mask must hold one class id per pixel. Convert it to grey ids."
+        )
+    return np.ascontiguousarray(ids)
+
+
+def _missing(path: str | Path) -> str:
+    return f"{path} does not exist. Correct the path or the list that names it."
+
+
+def _unreadable(path: str | Path, reason: str) -> str:
+    return f"{path} cannot be read as a picture: {reason.strip()}. Replace the file or take it from the list."

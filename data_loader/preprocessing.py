@@ -1,0 +1,196 @@
+"""The one way from a picture to a network's input, in training, testing, inference and export."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from utils.errors import ConfigError
+from utils.geometry import Geometry, Size, letterbox_geometry
+
+# Mean and deviation of ImageNet's pictures in 0..1, RGB, as every pretrained trunk of torchvision expects them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Preprocessing:
+    """Letterbox and normalisation.
+
+    Args:
+        resize: Size of the input, `[height, width]` or one number for a square; None keeps every picture's own size.
+            The aspect ratio is kept, the picture lies in the middle.
+        padding_value: Grey of the padding, 0 to 255.
+        color_channel: "RGB", "BGR" or "GRAY": the order of the input's channels; None: what `in_channels` implies.
+        normalize: Subtract ImageNet's mean and divide by its deviation (with other than 3 channels, by the averages
+            over its three); otherwise values are in 0..1.
+        in_channels: 1, 3 or 4; None: what `color_channel` implies.
+
+    Raises:
+        ConfigError: An argument is out of its range, or two of them disagree.
+    """
+
+    def __init__(
+        self,
+        *,
+        resize: int | Sequence[int] | None = None,
+        padding_value: int = 0,
+        color_channel: str | None = None,
+        normalize: bool = True,
+        in_channels: int | None = None,
+    ) -> None:
+        self.size = _checked_size(resize)
+        self.color_channel, self.in_channels = _checked_channels(color_channel, in_channels)
+        if not 0 <= padding_value <= 255:
+            raise ConfigError(f"Wrong padding_value {padding_value}: it must be 0 to 255.")
+        self.padding_value = padding_value
+        self.normalize = normalize
+        mean, std = self._statistics()
+        self._scale, self._shift = 1.0 / std, -mean / std
+        levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
+        table = levels * self._scale + self._shift
+        self._table = np.ascontiguousarray(table[None], dtype=np.float32)  # (1, 256, C): value -> input
+
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation per channel of the input, (C,) float32 each."""
+        if not self.normalize:
+            return np.zeros(self.in_channels, np.float32), np.ones(self.in_channels, np.float32)
+        if self.in_channels != 3:
+            averages = (sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3)
+            return np.full(self.in_channels, averages[0], np.float32), np.full(
+                self.in_channels, averages[1], np.float32
+            )
+        order = slice(None, None, -1 if self.color_channel == "BGR" else 1)
+        return np.array(IMAGENET_MEAN, np.float32)[order], np.array(IMAGENET_STD, np.float32)[order]
+
+    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, Geometry]:
+        """Make an input of a picture.
+
+        Args:
+            picture: (h, w, 3) RGB, (h, w, 4) for four channels, or grey (h, w); uint8 or uint16.
+
+        Returns:
+            (C, H, W) float32, contiguous, and how the picture lies on it.
+        """
+        geometry = self.geometry(picture.shape[:2])
+        placed = self.place(self.fit(picture), geometry)
+        return np.ascontiguousarray(self.normalized(placed).transpose(2, 0, 1)), geometry
+
+    def geometry(self, original: Sequence[int]) -> Geometry:
+        """How a picture of size (height, width) lies on the input."""
+        return letterbox_geometry((original[0], original[1]), self.size)
+
+    def channels(self, picture: np.ndarray) -> np.ndarray:
+        """Bring a picture to (h, w, C): grey or repeated grey where asked; the order stays RGB."""
+        colours = 1 if picture.ndim == 2 else picture.shape[2]
+        if self.in_channels == 1:
+            grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if colours >= 3 else picture
+            return np.asarray(grey).reshape(*picture.shape[:2], 1)
+        if colours == 1:
+            return np.repeat(picture.reshape(*picture.shape[:2], 1), self.in_channels, axis=2)
+        return picture[..., : self.in_channels]
+
+    def fit(self, picture: np.ndarray) -> np.ndarray:
+        """Bring a picture to the input's channels and scale, without padding: (h', w', C) of the picture's dtype."""
+        return _scaled(self.channels(picture), self.geometry(picture.shape[:2]).resized)
+
+    def shrink(self, picture: np.ndarray) -> np.ndarray:
+        """As `fit`, but a picture smaller than the input stays as it is: what is worth keeping in memory."""
+        resized = self.geometry(picture.shape[:2]).resized
+        return self.channels(picture) if resized[0] > picture.shape[0] else _scaled(self.channels(picture), resized)
+
+    def place(self, fitted: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Put a fitted picture in the middle of the padding: (H, W, C) of the picture's dtype."""
+        if fitted.shape[:2] != geometry.resized:
+            fitted = _scaled(fitted, geometry.resized)
+        if geometry.resized == geometry.padded:
+            return fitted
+        canvas = self.canvas(geometry.padded, fitted.dtype)
+        inside(canvas, geometry)[:] = fitted
+        return canvas
+
+    def canvas(self, size: Size, dtype: Any) -> np.ndarray:
+        """Nothing but padding, (H, W, C)."""
+        value = self.padding_value * full_scale(dtype) // 255
+        return np.full((*size, self.in_channels), value, dtype)
+
+    def normalized(self, placed: np.ndarray) -> np.ndarray:
+        """Turn (H, W, C) values of 8 or 16 bits into the input's (H, W, C) float32, channels in their order."""
+        if self.color_channel == "BGR":
+            placed = placed[..., ::-1]
+        if placed.dtype == np.uint8:
+            result = cv2.LUT(np.ascontiguousarray(placed), self._table)
+            return np.asarray(result).reshape(placed.shape)
+        values = placed.astype(np.float32) / np.float32(full_scale(placed.dtype))
+        return np.asarray(values * self._scale + self._shift, dtype=np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        """Every argument with its value, as plain data; `Preprocessing(**describe())` is the same again."""
+        return {
+            "resize": None if self.size is None else list(self.size),
+            "padding_value": self.padding_value,
+            "color_channel": self.color_channel,
+            "normalize": self.normalize,
+            "in_channels": self.in_channels,
+        }
+
+
+def place_mask(mask: np.ndarray, geometry: Geometry, ignored: int) -> np.ndarray:
+    """Put a mask (h, w) under its letterboxed picture: (H, W) of the same dtype, nearest neighbour, padding ignored."""
+    canvas = np.full(geometry.padded, ignored, mask.dtype)
+    height, width = geometry.resized
+    inside(canvas, geometry)[:] = scaled_mask(mask, (height, width))
+    return canvas
+
+
+def scaled_mask(mask: np.ndarray, size: Size) -> np.ndarray:
+    """A mask (h, w) at another size, each pixel the one under its centre."""
+    if mask.shape == size:
+        return mask
+    return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def inside(canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The part of a padded picture or mask that is not padding, as a view."""
+    top, left = geometry.offset
+    return canvas[top : top + geometry.resized[0], left : left + geometry.resized[1]]
+
+
+def _scaled(picture: np.ndarray, size: Size) -> np.ndarray:
+    """Resize (h, w, C): averaging areas when shrinking (no aliasing), bilinear when growing."""
+    if picture.shape[:2] == size:
+        return picture
+    shrinks = size[0] * size[1] < picture.shape[0] * picture.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=how)).reshape(*size, -1)
+
+
+def _checked_size(resize: int | Sequence[int] | None) -> Size | None:
+    if resize is None:
+        return None
+    sides = (resize, resize) if isinstance(resize, int) else tuple(resize)
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
+        raise ConfigError(f"Wrong resize {resize!r}: it must be one side in pixels, [height, width], or null.")
+    return sides[0], sides[1]
+
+
+def _checked_channels(color_channel: str | None, in_channels: int | None) -> tuple[str, int]:
+    if color_channel not in (None, "RGB", "BGR", "GRAY"):
+        raise ConfigError(f'Wrong color_channel {color_channel!r}: it must be "RGB", "BGR" or "GRAY".')
+    if in_channels not in (None, 1, 3, 4):
+        raise ConfigError(f"Wrong in_channels {in_channels}: pictures have 1 (grey), 3 (colour) or 4 channels.")
+    colour = color_channel or ("GRAY" if in_channels == 1 else "RGB")
+    channels = in_channels or (1 if colour == "GRAY" else 3)
+    if (colour == "GRAY") != (channels == 1):
+        raise ConfigError(
+            f'color_channel "{colour}" has {1 if colour == "GRAY" else 3} channels, but in_channels is {channels}. '
+            'Set in_channels to 1 with "GRAY", to 3 with "RGB" or "BGR".'
+        )
+    if channels == 4 and colour == "BGR":
+        raise ConfigError('color_channel "BGR" with 4 channels is not known. Set color_channel to "RGB".')
+    return colour, channels
+
+
+def full_scale(dtype: Any) -> int:
+    """The value of white: 255 in 8 bits, 65535 in 16."""
+    return int(np.iinfo(dtype).max)

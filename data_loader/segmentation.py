@@ -1,0 +1,185 @@
+"""The loader of photos and masks that a configuration names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from base.base_data_loader import BaseDataLoader
+from data_loader.dataset import SegmentationDataset, collate_segmentation
+from data_loader.labels import Labels
+from data_loader.pairs import Pair, find_pairs, read_pairs
+from data_loader.preprocessing import Preprocessing
+from data_loader.transforms import Augmentation
+from utils.errors import ConfigError
+
+
+class SegmentationDataLoader(BaseDataLoader):
+    """Batches of photos and masks.
+
+    Training batches are (images (B, C, H, W) float32, masks (B, H, W) int64). With `is_training` false nothing is
+    augmented, and a batch has a third part: a list of `base.sample.Source` with each mask at its own size.
+
+    Args:
+        pairs_file: List with one `picture, mask` per line; see `data_loader.pairs.read_pairs` for its paths.
+        folder: Instead of a list: a folder with `data/{split}/NAME.*` and `labels/{split}/NAME.png`.
+        split: Which part of the folder; "train" or "val" by `is_training` where not given.
+        data_root: What the paths of the list (or the folder) are relative to.
+        samples: Only the first so many pairs.
+        num_classes: Classes in the masks.
+        classes: Names of the classes, in the order of their ids.
+        ignore_index: Value in the masks that counts nowhere. Padding is ignored in any case.
+        binary_masks: Every label above 0 is class 1.
+        in_channels: 1, 3 or 4; where not given, what `color_channel` implies.
+        color_channel: "RGB", "BGR" or "GRAY".
+        resize: Size of the input, `[height, width]` or one number for a square, aspect ratio kept; null: own sizes.
+        padding_value: Grey of the padding around pictures of another shape, 0 to 255.
+        normalize: Subtract ImageNet's mean and divide by its deviation; otherwise 0..1.
+        is_training: Augment and shuffle; otherwise evaluate.
+        noise_std: As the following ones, see `data_loader.transforms.Augmentation`.
+        crop_range: Share of the picture's sides that a random window has, [smallest, largest].
+        flip_hor: Probability of a left-right flip.
+        rotate: Probability of a quarter turn.
+        angle: Largest rotation in degrees.
+        brightness: Largest change of brightness, a share.
+        contrast: Largest change of contrast, a share.
+        saturation: Largest change of saturation, a share.
+        transforms: Albumentations' transforms, in order, before the augmentation above; in training only.
+        one_hot: Only false: every loss here takes ids.
+        batch_size: Samples per batch, over all processes.
+        shuffle: New order in each epoch; where not given, in training.
+        drop_last: Leave out an incomplete last batch.
+        validation_split: Share or number of samples held out for `split_validation`.
+        n_workers: Worker processes.
+        pin_memory: Page-locked batches, where there is CUDA.
+        cache_mb: Most memory for decoded pictures; null: a quarter of what is free.
+        seed: Seed of the run.
+
+    Raises:
+        ConfigError: An argument is out of its range, or two of them disagree.
+        DataError: The list or the folder does not hold what it should.
+    """
+
+    def __init__(
+        self,
+        pairs_file: str | None = None,
+        *,
+        folder: str | None = None,
+        split: str | None = None,
+        data_root: str | None = None,
+        samples: int | None = None,
+        num_classes: int | None = None,
+        classes: Sequence[str] | None = None,
+        ignore_index: int | None = None,
+        binary_masks: bool = False,
+        in_channels: int | None = None,
+        color_channel: str | None = None,
+        resize: int | Sequence[int] | None = None,
+        padding_value: int = 0,
+        normalize: bool = True,
+        is_training: bool = True,
+        noise_std: float = 0.0,
+        crop_range: Sequence[float] | None = None,
+        flip_hor: float = 0.0,
+        rotate: float = 0.0,
+        angle: float = 0.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        transforms: Sequence[Any] = (),
+        one_hot: bool = False,
+        batch_size: int = 16,
+        shuffle: bool | None = None,
+        drop_last: bool = False,
+        validation_split: float = 0.0,
+        n_workers: int = 0,
+        pin_memory: bool = False,
+        cache_mb: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if one_hot:
+            raise ConfigError("one_hot is true, but every loss here takes class ids. Set one_hot to false.")
+        count, names = _classes(num_classes, classes, binary_masks=binary_masks)
+        labels = Labels(count, ignore_index, binary=binary_masks)
+        preprocessing = self.make_preprocessing(
+            resize=resize,
+            padding_value=padding_value,
+            color_channel=color_channel,
+            normalize=normalize,
+            in_channels=in_channels,
+        )
+        augmentation = Augmentation(
+            noise_std=noise_std,
+            crop_range=crop_range,
+            flip_hor=flip_hor,
+            rotate=rotate,
+            angle=angle,
+            brightness=brightness,
+            contrast=contrast,
+            saturation=saturation,
+        )
+        pairs = _pairs(pairs_file, folder, split or ("train" if is_training else "val"), data_root, samples)
+        plain = SegmentationDataset(pairs, preprocessing, labels, cache_mb=cache_mb)
+        augmented = SegmentationDataset(
+            pairs, preprocessing, labels, augmentation=augmentation, transforms=transforms or (), cache_mb=cache_mb
+        )
+        super().__init__(
+            augmented if is_training else plain,
+            batch_size,
+            shuffle=is_training if shuffle is None else shuffle,
+            validation_split=validation_split,
+            n_workers=n_workers,
+            collate_fn=collate_segmentation,
+            seed=seed,
+            pin_memory=pin_memory,
+            drop_last=drop_last,
+            validation_dataset=plain,
+            is_training=is_training,
+        )
+        self.num_classes = count
+        self.in_channels = preprocessing.in_channels
+        self.ignore_index = labels.ignored
+        self.class_names = names
+        self.preprocessing = preprocessing
+
+    @staticmethod
+    def make_preprocessing(
+        *,
+        resize: int | Sequence[int] | None = None,
+        padding_value: int = 0,
+        color_channel: str | None = None,
+        normalize: bool = True,
+        in_channels: int | None = None,
+    ) -> Preprocessing:
+        """What makes an input of a picture, from the arguments of the loader that bear on it and without any data."""
+        return Preprocessing(
+            resize=resize,
+            padding_value=padding_value,
+            color_channel=color_channel,
+            normalize=normalize,
+            in_channels=in_channels,
+        )
+
+
+def _classes(num_classes: int | None, classes: Sequence[str] | None, *, binary_masks: bool) -> tuple[int, list[str]]:
+    count = num_classes or (len(classes) if classes else 2 if binary_masks else 0)
+    if count == 0:
+        raise ConfigError("num_classes is missing: say it in arch.args or in the loader's args, or list classes.")
+    names = list(classes) if classes else [f"class {number}" for number in range(count)]
+    if len(names) != count or len(set(names)) != count:
+        raise ConfigError(
+            f"classes lists {len(names)} names ({len(set(names))} different ones), but num_classes is {count}. "
+            "Name every class once."
+        )
+    return count, names
+
+
+def _pairs(
+    pairs_file: str | None, folder: str | None, split: str, data_root: str | None, samples: int | None
+) -> list[Pair]:
+    if (pairs_file is None) == (folder is None):
+        raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
+    if samples is not None and samples < 1:
+        raise ConfigError(f"Wrong samples {samples}: it must be 1 or more, or null for all.")
+    if folder is not None:
+        return find_pairs(Path(data_root or "") / folder, split)[:samples]
+    return read_pairs(Path(str(pairs_file)), data_root)[:samples]
