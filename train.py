@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import config as configuration
 from config import assemble, cli, trial
+from logger.console import setup_logging
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
@@ -137,7 +138,9 @@ def train(
 
 def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Sequence[Callback]") -> "TrainResult":
     """Train in a run folder, new or gone on with."""
-    from logger import MetricsFile, ProgressBar, TensorBoardLogger, setup_logging
+    from logger.metrics_file import MetricsFile
+    from logger.progress import ProgressBar
+    from logger.tensorboard import TensorBoardLogger
     from trainer.checkpoint import Checkpoints
     from trainer.interruption import stop_at_next_step
     from trainer.resume import restore

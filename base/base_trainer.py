@@ -204,7 +204,9 @@ class BaseTrainer(ABC):
             "history": self.history,
             "rng": self._generators or generator_state(),
             "loop": {"batch": self.batch, **self.loop_state()},
-            "callbacks": {type(callback).__name__: callback.state_dict() for callback in self.callbacks},
+            "callbacks": {
+                type(callback).__name__: state for callback in self.callbacks if (state := callback.state_dict())
+            },
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -219,4 +221,5 @@ class BaseTrainer(ABC):
         self._generators = state["rng"]
         self.load_loop_state(state["loop"])
         for callback in self.callbacks:
-            callback.load_state_dict(state["callbacks"].get(type(callback).__name__, {}))
+            if type(callback).__name__ in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][type(callback).__name__])

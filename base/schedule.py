@@ -1,5 +1,6 @@
 """When the learning rate moves: one call per step and one per epoch, and exactly one of them acts."""
 
+import warnings
 from typing import Any, Literal
 
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -34,7 +35,7 @@ class LearningRateSchedule:
     def after_step(self) -> None:
         """An optimizer step was made."""
         if self.interval == "step":
-            self.scheduler.step()
+            self._move()
 
     def after_epoch(self, row: dict[str, float]) -> None:
         """An epoch ended with the results `row`."""
@@ -43,6 +44,12 @@ class LearningRateSchedule:
         if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(row[self.watched])
         else:
+            self._move()
+
+    def _move(self) -> None:
+        with warnings.catch_warnings():
+            # A run that goes on at the end of an epoch moves the schedule before this process made a step.
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -107,8 +107,8 @@ class Trainer(BaseTrainer):
 
     def result_names(self) -> list[str]:
         """The loss and every metric, and the same with `val_` where there is a validation loader."""
-        self.metrics.reset()
-        names = ["loss", *self.metrics.compute()]
+        self._validation_metrics.reset()
+        names = ["loss", *self._validation_metrics.compute()]
         return names + [f"val_{name}" for name in names] if self.valid_loader is not None else names
 
     def train_epoch(self) -> Row:

@@ -1,0 +1,235 @@
+"""The loop: what it reports, when it stops, and that going on ends in the same bytes."""
+
+import os
+import signal
+
+import pytest
+import torch
+from tiny import Accuracy, tiny_trainer
+from torch import nn
+from torch.optim import lr_scheduler
+
+from base import BaseTrainer, Callback
+from base.monitor import Monitor
+from base.schedule import LearningRateSchedule
+from trainer.checkpoint import Checkpoints
+from trainer.interruption import stop_at_next_step
+from trainer.resume import Start, restore
+from utils.checkpoint_file import read_checkpoint
+from utils.errors import CheckpointError, ConfigError, Interrupted, TrainingError
+
+STEPS_PER_EPOCH = 6  # 22 samples in batches of 4
+
+
+class StopAt(Callback):
+    """Sends a signal to this process at one step, or in the validation after it."""
+
+    def __init__(self, step, number=signal.SIGTERM, in_validation=False):
+        self.step, self.number, self.in_validation = step, number, in_validation
+
+    def on_step_end(self, trainer, report):
+        if trainer.global_step == self.step and not self.in_validation:
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_batch(self, trainer, inputs, target, output):
+        if trainer.global_step == self.step and self.in_validation:
+            os.kill(os.getpid(), self.number)
+
+
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def assert_same_run(folder, reference):
+    for name in ("checkpoint-last.pth", "model_best.pth"):
+        one, other = read_checkpoint(folder / name), read_checkpoint(reference / name)
+        assert same(one, other), [key for key in one if not same(one[key], other[key])]
+
+
+def run(folder, *callbacks, state=None, **options):
+    folder.mkdir(exist_ok=True)
+    trainer = tiny_trainer([*callbacks, Checkpoints(folder, {"name": "tiny"})], **options)
+    if state:
+        restore(trainer, Start({}, state=state))
+    with stop_at_next_step(trainer):
+        return trainer.fit()
+
+
+SCHEDULES = {
+    "StepLR": lambda o: {"scheduler": lr_scheduler.StepLR(o, 1, 0.5)},
+    "MultiStepLR": lambda o: {"scheduler": lr_scheduler.MultiStepLR(o, [1, 2])},
+    "CosineAnnealingLR": lambda o: {"scheduler": lr_scheduler.CosineAnnealingLR(o, 18), "interval": "step"},
+    "OneCycleLR": lambda o: {"scheduler": lr_scheduler.OneCycleLR(o, 0.1, total_steps=18), "interval": "step"},
+    "LambdaLR": lambda o: {"scheduler": lr_scheduler.LambdaLR(o, lambda step: 0.9**step), "interval": "step"},
+    "ReduceLROnPlateau": lambda o: {
+        "scheduler": lr_scheduler.ReduceLROnPlateau(o, patience=0),
+        "watched": "val_accuracy",
+    },
+    "SequentialLR": lambda o: {
+        "scheduler": lr_scheduler.SequentialLR(
+            o, [lr_scheduler.LinearLR(o, 0.1, total_iters=3), lr_scheduler.ExponentialLR(o, 0.9)], [3]
+        ),
+        "interval": "step",
+    },
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_resumed_at_any_step_ends_in_the_same_bytes(name, tmp_path):
+    schedule = SCHEDULES[name]
+    run(tmp_path / "whole", schedule=schedule)
+    stops = [1, 4, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 3, 3 * STEPS_PER_EPOCH - 1]
+    state = None
+    for stop in stops:
+        with pytest.raises(Interrupted, match="the state was saved"):
+            run(tmp_path / "cut", StopAt(stop), state=state, schedule=schedule)
+        state = read_checkpoint(tmp_path / "cut/checkpoint-last.pth")
+        assert state["global_step"] == stop
+    run(tmp_path / "cut", state=state, schedule=schedule)
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_resumed_after_a_stop_in_validation(tmp_path):
+    run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", StopAt(STEPS_PER_EPOCH, in_validation=True))
+    state = read_checkpoint(tmp_path / "cut/checkpoint-last.pth")
+    assert (state["epoch"], state["loop"]["batch"]) == (0, STEPS_PER_EPOCH)
+    run(tmp_path / "cut", state=state)
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_resumed_with_len_epoch_and_other_workers(tmp_path):
+    run(tmp_path / "whole", len_epoch=4, n_workers=1)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", StopAt(7), len_epoch=4, n_workers=0)
+    run(tmp_path / "cut", state=read_checkpoint(tmp_path / "cut/checkpoint-last.pth"), len_epoch=4, n_workers=1)
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+    assert read_checkpoint(tmp_path / "cut/checkpoint-last.pth")["global_step"] == 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_save_and_say_their_exit_code(number, tmp_path):
+    with pytest.raises(Interrupted, match=f"signal {int(number)}") as caught:
+        run(tmp_path / "run", StopAt(2, number))
+    assert caught.value.exit_code == 128 + number
+    assert read_checkpoint(tmp_path / "run/checkpoint-last.pth")["global_step"] == 2
+
+
+def test_early_stop_counts_epochs_without_a_new_best_and_survives_a_resume(tmp_path):
+    class Constant(Accuracy):
+        def compute(self):
+            return {"accuracy": 0.5}
+
+    def fit(epochs, state=None):
+        trainer = tiny_trainer(epochs=epochs, early_stop=2)
+        trainer._validation_metrics.metrics[0] = Constant()
+        if state:
+            trainer.load_state_dict(state)
+        return trainer, trainer.fit()
+
+    assert fit(50)[1].epochs == 3
+    trainer, _ = fit(2)
+    assert fit(50, trainer.state_dict())[1].epochs == 3
+
+
+def test_best_is_kept_whatever_the_save_period(tmp_path):
+    result = run(tmp_path / "run", epochs=5)
+    assert result.checkpoint == tmp_path / "run/model_best.pth"
+    best = read_checkpoint(result.checkpoint)
+    assert best["epoch"] == result.best["epoch"]
+    assert best["monitor_best"] == result.best["val_accuracy"] == max(row["val_accuracy"] for row in result.history)
+
+
+def test_save_period_keeps_every_nth_epoch(tmp_path):
+    trainer = tiny_trainer([Checkpoints(tmp_path, {}, save_period=2)], epochs=5)
+    trainer.fit()
+    assert {path.name for path in tmp_path.glob("checkpoint-epoch*")} == {
+        "checkpoint-epoch2.pth",
+        "checkpoint-epoch4.pth",
+    }
+
+
+def test_a_wrong_monitor_is_found_before_the_first_step():
+    trainer = tiny_trainer(monitor="max val_iou")
+    with pytest.raises(
+        ConfigError, match='"val_iou" is not among the results of an epoch, which are loss, accuracy, val_'
+    ):
+        trainer.fit()
+    assert trainer.global_step == 0
+    with pytest.raises(ConfigError, match='"best val_loss" is not a rule'):
+        Monitor("best val_loss")
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_optimizer_step(tmp_path):
+    class Breaks(nn.CrossEntropyLoss):
+        calls = 0
+
+        def forward(self, output, target):
+            self.calls += 1
+            return super().forward(output, target) * (float("nan") if self.calls == 3 else 1.0)
+
+    trainer = tiny_trainer([Checkpoints(tmp_path, {}, save_every_steps=1)], loss=Breaks())
+    with pytest.raises(TrainingError, match="not finite at epoch 1, step 3"):
+        trainer.fit()
+    saved = read_checkpoint(tmp_path / "checkpoint-last.pth")["state_dict"]
+    assert all(
+        torch.equal(saved[name], tensor)
+        for name, tensor in trainer.model.state_dict().items()
+        if "num" not in name and "running" not in name
+    )
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    class Poison(Callback):
+        def on_step_end(self, trainer, report):
+            if trainer.global_step == 2:
+                next(trainer.model.parameters()).data[0] = float("inf")
+
+    with pytest.raises(TrainingError, match="not finite after step 2"):
+        tiny_trainer([Poison(), Checkpoints(tmp_path, {}, save_every_steps=1)]).fit()
+    assert read_checkpoint(tmp_path / "checkpoint-last.pth")["global_step"] == 1
+
+
+def test_results_of_an_epoch_do_not_depend_on_the_batch_size():
+    trainer = tiny_trainer(epochs=1)
+    with torch.no_grad():
+        trainer.model.eval()
+        whole = nn.CrossEntropyLoss()(*_all_samples(trainer))
+    assert trainer.validate_epoch()["loss"] == pytest.approx(float(whole), rel=1e-6)
+
+
+def _all_samples(trainer):
+    inputs, targets = zip(*[(inputs, target) for inputs, target, *_ in trainer.valid_loader], strict=True)
+    return trainer.model(torch.cat(inputs)), torch.cat(targets)
+
+
+def test_state_of_another_network_is_refused():
+    state = tiny_trainer().state_dict()
+    with pytest.raises(CheckpointError, match="does not fit this config"):
+        restore(tiny_trainer(), Start({}, state={**state, "state_dict": {"other": torch.zeros(1)}}))
+
+
+def test_base_trainer_is_abstract():
+    with pytest.raises(TypeError, match="abstract"):
+        BaseTrainer(nn.Linear(1, 1), None, epochs=1)
+
+
+def test_plateau_needs_something_to_watch():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    with pytest.raises(ConfigError, match="looks at the result of an epoch"):
+        LearningRateSchedule(lr_scheduler.ReduceLROnPlateau(optimizer))
+
+
+def test_a_callback_can_end_the_run_after_the_epoch():
+    class Enough(Callback):
+        def on_epoch_end(self, trainer, metrics):
+            trainer.request_stop("pruned")
+
+    assert tiny_trainer([Enough()], epochs=9).fit().epochs == 1
