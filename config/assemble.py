@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from config.build import build, build_list, callable_args, shared_values
+from config.build import build, build_list, callable_args
+from config.shared import shared_values
 from utils.catalogue import Catalogue
 from utils.errors import ConfigError
 

@@ -1,0 +1,188 @@
+"""What a type annotation means for a value from JSON: which part of it a value can satisfy, and how to say it."""
+
+import collections.abc
+import enum
+import json
+import types
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import annotated_types
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+
+from config.faults import show
+
+PLAIN = {int: "an integer", float: "a number", str: "a string", bool: "true or false", type(None): "null"}
+LISTS = (
+    list,
+    collections.abc.Iterable,
+    collections.abc.Sequence,
+    collections.abc.MutableSequence,
+    collections.abc.Collection,
+)
+MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+class _Nothing:
+    """Stands for an annotation that no JSON value satisfies, such as a tensor."""
+
+
+def jsonable(annotation: Any) -> Any:
+    """The part of an annotation that a JSON value can satisfy; `Any` where nothing can be said.
+
+    `float | Tensor` becomes `float`, `Iterable[int]` becomes `list[int]`, a tensor alone or an unknown class `Any`.
+    """
+    part = _pruned(annotation)
+    return Any if part is _Nothing else part
+
+
+def describe(annotation: Any) -> str:
+    """An annotation in words, e.g. `a number > 0 or null`."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if annotation in PLAIN:
+        return PLAIN[annotation]
+    if origin is Annotated:
+        return " ".join([describe(args[0]), *_constraints(args[1:])])
+    if origin is Literal:
+        return _one_of([show(value) for value in args])
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(describe(part) for part in args))
+    return _describe_container(annotation, origin, args)
+
+
+def convert(value: Any, annotation: Any) -> tuple[Any, str | None]:
+    """Check a JSON value against what `jsonable` gave: the value as that type (a list as a tuple), or what is wrong."""
+    if annotation is Any:
+        return value, None
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    except PydanticUserError:
+        return value, None
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True), None
+    except ValidationError as error:
+        reasons = [str(item["ctx"]["error"]) for item in error.errors() if item["type"] == "value_error"]
+        return value, "; ".join([wrong_value(value, annotation), *reasons])
+
+
+def wrong_value(value: Any, annotation: Any) -> str:
+    """`"abc" must be a number > 0`, with a hint where quotes are the mistake."""
+    return f"{show(value)} must be {describe(annotation)}.{_quotes_hint(value, annotation)}"
+
+
+def field_annotation(field: FieldInfo) -> Any:
+    """The annotation of a pydantic field with its constraints."""
+    annotation: Any = field.annotation
+    for constraint in field.metadata:
+        annotation = Annotated[annotation, constraint]
+    return annotation
+
+
+def _pruned(annotation: Any) -> Any:
+    origin = get_origin(annotation)
+    if annotation is None:
+        return type(None)
+    if annotation in PLAIN or origin is Literal or annotation in (Path, PurePath):
+        return annotation
+    if origin is Annotated:
+        inner, *constraints = get_args(annotation)
+        return _with_constraints(_pruned(inner), constraints)
+    if origin in (Union, types.UnionType):
+        return _pruned_union(get_args(annotation))
+    return _pruned_container(annotation, origin)
+
+
+def _with_constraints(annotation: Any, constraints: list[Any]) -> Any:
+    if annotation is Any or annotation is _Nothing:
+        return annotation
+    for constraint in constraints:
+        annotation = Annotated[annotation, constraint]
+    return annotation
+
+
+def _pruned_union(members: tuple[Any, ...]) -> Any:
+    parts = [_pruned(member) for member in members]
+    kept = [part for part in parts if part is not _Nothing]
+    if Any in kept or (len(kept) < len(parts) and all(part is type(None) for part in kept)):
+        return Any
+    return Union[tuple(kept)]  # noqa: UP007 - the members are only known here
+
+
+def _pruned_container(annotation: Any, origin: Any) -> Any:
+    kind, args = origin or annotation, get_args(annotation)
+    parts = [part if part is Ellipsis else _pruned(part) for part in args]
+    if _Nothing in parts:
+        return _Nothing
+    if kind in LISTS:
+        return list[parts[0]] if parts else list[Any]  # type: ignore[valid-type]
+    if kind in MAPPINGS:
+        return dict[parts[0], parts[1]] if parts else dict[str, Any]  # type: ignore[valid-type]
+    if kind in (tuple, set, frozenset):
+        return kind[tuple(parts)] if parts else list[Any]
+    return _pruned_class(annotation)
+
+
+def _pruned_class(annotation: Any) -> Any:
+    """A class of which JSON cannot hold an instance is nothing; for all else the class itself must judge."""
+    is_class = isinstance(annotation, type) and annotation is not object
+    if not is_class or isinstance(annotation, TypeVar) or issubclass(annotation, enum.Enum | dict | tuple):
+        is_callable = get_origin(annotation) is collections.abc.Callable or annotation is collections.abc.Callable
+        return _Nothing if is_callable else Any
+    return _Nothing
+
+
+def _constraints(metadata: tuple[Any, ...]) -> Iterator[str]:
+    for item in metadata:
+        if isinstance(item, FieldInfo):
+            yield from _constraints(tuple(item.metadata))
+        for kind, sign in _SIGNS.items():
+            if isinstance(item, kind):
+                yield sign(item)
+
+
+_SIGNS: Mapping[type, Callable[[Any], str]] = {
+    annotated_types.Gt: lambda item: f"> {item.gt}",
+    annotated_types.Ge: lambda item: f">= {item.ge}",
+    annotated_types.Lt: lambda item: f"< {item.lt}",
+    annotated_types.Le: lambda item: f"<= {item.le}",
+    annotated_types.MultipleOf: lambda item: f"and a multiple of {item.multiple_of}",
+    annotated_types.MinLen: lambda item: f"of at least {item.min_length}",
+    annotated_types.MaxLen: lambda item: f"of at most {item.max_length}",
+}
+
+
+def _describe_container(annotation: Any, origin: Any, args: tuple[Any, ...]) -> str:
+    if origin is tuple and args[-1] is not Ellipsis:
+        return f"a list of {len(args)} ({', '.join(describe(part) for part in args)})"
+    if origin in (list, tuple, set, frozenset):
+        return f"a list, each {describe(args[0])}"
+    if origin is dict:
+        return f"an object, each value {describe(args[1])}"
+    return _describe_class(annotation)
+
+
+def _describe_class(annotation: Any) -> str:
+    if annotation in (list, tuple, set, frozenset):
+        return "a list"
+    if annotation is dict:
+        return "an object"
+    if annotation in (Path, PurePath):
+        return "a path"
+    return "any value" if annotation is Any else str(getattr(annotation, "__name__", annotation))
+
+
+def _one_of(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"one of {', '.join(names)}"
+
+
+def _quotes_hint(value: Any, annotation: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    try:
+        unquoted = json.loads(value)
+    except ValueError:
+        return ""
+    return f" Write {value} without quotes." if convert(unquoted, annotation)[1] is None else ""

@@ -1,0 +1,94 @@
+"""The command line: the flags that commands share, and how a command ends."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from config.load import load_config
+from config.overrides import SHORT_FLAGS
+from utils.errors import ConfigError, EspalierError
+
+
+def train_parser() -> argparse.ArgumentParser:
+    """The parser of `train.py`."""
+    parser = argparse.ArgumentParser(description="Train what a JSON file describes.")
+    add_config_arguments(parser)
+    parser.add_argument("--resume", metavar="auto|last|best|FILE", help="go on with a run, or fine-tune with -c")
+    parser.add_argument("--validate-only", action="store_true", help="check the config and build it, write nothing")
+    parser.add_argument("--fast-dev-run", action="store_true", help="a few batches through everything")
+    parser.add_argument("--overfit", type=positive_int, metavar="N", help="train and validate on the first N samples")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a config")
+    add_run_arguments(parser)
+    return parser
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add `-c`, the overrides and their short flags."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="path=value", help="change any value, e.g. optimizer.args.lr=0.01"
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help="the JSON file")
+    for short in SHORT_FLAGS:
+        parser.add_argument(short.flag, metavar=short.metavar, help=f"{short.help} ({short.path})")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that computes has: devices, plug-ins, `--debug`."""
+    parser.add_argument("-d", "--devices", "--device", metavar="0,1", help='GPUs to use, or "cpu"')
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE.py", help="a file with your own classes")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def config_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The configuration that the command line asks for; None where only a checkpoint was named.
+
+    Raises:
+        ConfigError: Neither a file nor a checkpoint, or overrides without a file.
+    """
+    overrides = overrides_of(arguments)
+    if arguments.config is not None:
+        return load_config(arguments.config, overrides)
+    if getattr(arguments, "resume", None) in (None, "auto", "last", "best"):
+        raise ConfigError("no configuration is named. Write -c FILE, or --resume CHECKPOINT.")
+    if overrides:
+        raise ConfigError(f"{overrides[0]}: overrides change a file, and none is named. Write -c FILE, too.")
+    return None
+
+
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """Overrides and short flags as overrides, in this order."""
+    given = {short.path: getattr(arguments, short.flag.lstrip("-").replace("-", "_")) for short in SHORT_FLAGS}
+    return [*arguments.overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
+
+
+def run_command(
+    main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> int:
+    """Parse the command line and run a command: an error of the user's is one line, and its class the exit code.
+
+    Args:
+        main: The command.
+        parser: Of its arguments; a flag `--debug` shows the traceback.
+        argv: Arguments; those of the process where not given.
+
+    Returns:
+        The exit code, 0 where all went well.
+    """
+    arguments = parser.parse_intermixed_args(argv)
+    try:
+        main(arguments)
+    except EspalierError as error:
+        if arguments.debug:
+            traceback.print_exc()
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    return 0
+
+
+def positive_int(text: str) -> int:
+    """An argument that is a whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1")
+    return int(text)

@@ -1,0 +1,89 @@
+"""Faults of a configuration: collected, so that the user sees all of them at once, each with its JSON path.
+
+A JSON path is written as an override is: `optimizer.args.lr`, `metrics.0.type`.
+"""
+
+import difflib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from utils.errors import ConfigError
+
+SHOWN_CHARACTERS = 80
+
+
+class Faults:
+    """A list of faults that ends in one `ConfigError`."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def add(self, path: str, message: str) -> None:
+        """Note what is wrong at `path`; the same fault is noted once."""
+        text = f"{path}: {message}" if path else message
+        if text not in self.messages:
+            self.messages.append(text)
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Turn a `ConfigError` of the block, which names its path, into a fault."""
+        try:
+            yield
+        except ConfigError as error:
+            self.add("", str(error))
+
+    def raise_if_any(self) -> None:
+        """End in a `ConfigError` that lists every fault, one per line."""
+        if len(self.messages) == 1:
+            raise ConfigError(self.messages[0])
+        if self.messages:
+            lines = "\n".join(f"  {message}" for message in self.messages)
+            raise ConfigError(f"{len(self.messages)} faults in the configuration:\n{lines}")
+
+
+def join_path(*parts: object) -> str:
+    """`join_path("loss", 1, "type")` is `"loss.1.type"`; empty parts are left out."""
+    return ".".join(str(part) for part in parts if part != "")
+
+
+def show(value: object) -> str:
+    """A value as JSON, cut where it is long."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+
+
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that was most likely meant, letter case ignored; None where nothing is near."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
+    return by_lower[matches[0]] if matches else None
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
+    """`unknown key "epoch". Did you mean "epochs"? Known: ...`."""
+    names = sorted(known)
+    near = closest(name, names)
+    suggestion = f' Did you mean "{near}"?' if near else ""
+    return f"unknown {what} {show(name)}.{suggestion} Known: {', '.join(names) or 'none'}."
+
+
+def find_value(config: Any, path: str) -> Any:
+    """The value at a dotted path.
+
+    Raises:
+        ConfigError: Nothing is there.
+    """
+    value = config
+    for part in path.split("."):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            raise ConfigError(f"{path}: missing. Add it to the configuration.")
+    return value

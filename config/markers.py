@@ -1,0 +1,43 @@
+"""Search markers: values of a configuration that a search draws. Here they are only recognised."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from config.faults import join_path
+from utils.errors import ConfigError
+
+MARKERS = frozenset({"$choice", "$range", "$uniform", "$loguniform", "$repeat", "$var"})
+_NAMED = 3
+
+
+def is_marker(value: object) -> bool:
+    """Whether `value` is drawn by a search, e.g. `{"$choice": [1, 2]}`."""
+    return isinstance(value, Mapping) and not MARKERS.isdisjoint(value)
+
+
+def find_markers(config: Any, path: str = "") -> list[str]:
+    """The JSON paths of all search markers, in the order of the file; markers inside a marker are part of it."""
+    if is_marker(config):
+        return [path]
+    if isinstance(config, Mapping):
+        items = [(key, value) for key, value in config.items() if path or key != "$defs"]
+    elif isinstance(config, list | tuple):
+        items = [(str(index), value) for index, value in enumerate(config)]
+    else:
+        return []
+    return [found for key, value in items for found in find_markers(value, join_path(path, key))]
+
+
+def refuse_markers(config: Mapping[str, Any], file: str = "FILE") -> None:
+    """End with the right hint where a command that trains one network is given a search space.
+
+    Raises:
+        ConfigError: The configuration holds markers.
+    """
+    paths = find_markers(config)
+    if paths:
+        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        raise ConfigError(
+            f"{', '.join(paths[:_NAMED])}{more}: search markers, and this command takes one value each. "
+            f"Run: python -m search -c {file}"
+        )

@@ -1,0 +1,162 @@
+"""From the name in `"type"` to the class, without running anything that the section does not allow.
+
+A stranger's checkpoint holds a configuration too. So a dotted name is walked by importing real submodules of an allowed
+root, never by attributes of modules (`torch.optim.os.system` is no class of `torch.optim`), and what is found must be a
+subclass of what the section expects. Functions are taken from the catalogue, from plug-ins, and for networks from an
+allowed root when their annotation promises a network.
+"""
+
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, get_type_hints
+
+from config.faults import closest, join_path, show, unknown_name
+from config.plugins import plugin_names
+from utils.catalogue import Section, import_attribute
+from utils.errors import ConfigError
+
+Target = Callable[..., Any]
+BUILDER_SECTIONS = ("arch",)
+
+
+def resolve(name: str, path: str, section_name: str, section: Section) -> Target:
+    """Find the class, or the function that builds one, that `name` means in a section.
+
+    Args:
+        name: A name of the catalogue, a member of a shortcut, or a dotted path under an allowed root.
+        path: JSON path of the spec, for errors.
+        section_name: Key in the catalogue.
+        section: What the section may name.
+
+    Raises:
+        ConfigError: Nothing has that name, it is not allowed here, or it is of the wrong kind.
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # should the section lead there: it calls home on import
+    place = join_path(path, "type")
+    if name in section.entries:
+        return _entry(name, place, section)
+    root = _root_of(name, (*section.roots, *section.shortcuts, *plugin_names()))
+    if root is not None:
+        target = _walk(name, root, place)
+    elif "." in name:
+        raise ConfigError(f"{place}: {show(name)} is outside the allowed modules. {_allowed(section)}")
+    else:
+        target = _shortcut(name, place, section)
+    _check_kind(target, name, place, section_name, section)
+    return target
+
+
+def available_names(section: Section) -> list[str]:
+    """The names without a dot that a section knows: its entries, and the classes of its shortcuts."""
+    base = section.base_class()
+    members = (
+        name
+        for shortcut in section.shortcuts
+        for name, value in vars(importlib.import_module(shortcut)).items()
+        if not name.startswith("_") and inspect.isclass(value) and issubclass(value, base) and value is not base
+    )
+    return sorted({*section.entries, *members})
+
+
+def _entry(name: str, place: str, section: Section) -> Target:
+    try:
+        target: Target = import_attribute(section.entries[name])
+    except ImportError as error:
+        raise ConfigError(f"{place}: {show(name)} cannot be imported ({error}). Install what it needs.") from error
+    if inspect.isclass(target) and not issubclass(target, section.base_class()):
+        raise TypeError(f"catalogue: {section.entries[name]} is not a {section.expects}")
+    return target
+
+
+def _root_of(name: str, roots: tuple[str, ...]) -> str | None:
+    fitting = [root for root in roots if name.startswith(f"{root}.")]
+    return max(fitting, key=len, default=None)
+
+
+def _walk(name: str, root: str, place: str) -> Target:
+    *modules, attribute = name[len(root) + 1 :].split(".")
+    for part in (*modules, attribute):
+        if not part.isidentifier() or part.startswith("_"):
+            raise ConfigError(f"{place}: {show(name)} leads to a private name ({show(part)}). Name a public class.")
+    module = _import(root, name, place)
+    for part in modules:
+        module = _import(f"{module.__name__}.{part}", name, place)
+    target: Target | None = vars(module).get(attribute)
+    if target is None:
+        near = closest(attribute, _public_classes(module))
+        hint = f"Did you mean {show(f'{module.__name__}.{near}')}?" if near else "Check the spelling."
+        raise ConfigError(f"{place}: {module.__name__} has no class {show(attribute)}. {hint}")
+    if not callable(target) or isinstance(target, ModuleType):
+        raise ConfigError(f"{place}: {show(name)} is not a class. Name a class.")
+    return target
+
+
+def _import(module_name: str, name: str, place: str) -> ModuleType:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        repair = "Check the spelling." if module_name.startswith(missing) and "." in missing else f"Install {missing}."
+        raise ConfigError(f"{place}: {show(name)}: there is no module {missing}. {repair}") from None
+    except Exception as error:  # whatever a foreign module does on import
+        raise ConfigError(f"{place}: {show(name)}: importing {module_name} failed ({error}).") from error
+    if module.__name__ != module_name:
+        raise ConfigError(f"{place}: {show(name)}: {module_name} is another name of {module.__name__}. Use that one.")
+    return module
+
+
+def _shortcut(name: str, place: str, section: Section) -> Target:
+    for shortcut in section.shortcuts:
+        target: Target | None = vars(importlib.import_module(shortcut)).get(name)
+        if target is not None and inspect.isclass(target) and not name.startswith("_"):
+            return target
+    raise ConfigError(f"{place}: {unknown_name('class', name, available_names(section))} {_allowed(section)}")
+
+
+def _allowed(section: Section) -> str:
+    modules = sorted({*section.roots, *section.shortcuts, *plugin_names()})
+    under = f"a class in full under {', '.join(modules)}, or " if modules else ""
+    return f"Allowed too: {under}a class of your own file, named with --plugin FILE."
+
+
+def _check_kind(target: Target, name: str, place: str, section_name: str, section: Section) -> None:
+    base = section.base_class()
+    if inspect.isclass(target):
+        if not issubclass(target, base):
+            raise ConfigError(
+                f"{place}: {show(name)} is not a subclass of {base.__name__}, which {section_name} needs."
+            )
+        return
+    if not inspect.isfunction(target):
+        raise ConfigError(
+            f"{place}: {show(name)} is neither a class nor a function. Name a subclass of {base.__name__}."
+        )
+    promised = _return_class(target)
+    fits = promised is not None and issubclass(promised, base)
+    trusted = name.split(".", maxsplit=1)[0] in plugin_names()
+    if trusted and (fits or promised is None):
+        return
+    if section_name not in BUILDER_SECTIONS or not fits or not _is_public_member(target, name):
+        raise ConfigError(f"{place}: {show(name)} is a function. Name a subclass of {base.__name__}.")
+
+
+def _return_class(function: Callable[..., Any]) -> type | None:
+    try:
+        promised = get_type_hints(function).get("return")
+    except (NameError, TypeError, AttributeError):
+        return None
+    if promised is type(None):
+        return type(None)
+    return promised if inspect.isclass(promised) else None
+
+
+def _is_public_member(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function was written in the package that it is named under."""
+    return str(function.__module__).split(".")[0] == name.split(".", maxsplit=1)[0]
+
+
+def _public_classes(module: ModuleType) -> Iterator[str]:
+    return (name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_"))

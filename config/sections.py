@@ -1,0 +1,125 @@
+"""The sections with fixed keys: the top level and `trainer`. Everything else names a class and its arguments."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from config.annotations import field_annotation, wrong_value
+from config.faults import Faults, closest, join_path, show, unknown_name
+
+LOADER_SECTIONS = ("data_loader", "train_loader", "valid_loader", "test_loader")
+MAX_SEED = 2**63 - 1
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class TrainerOptions(_Strict):
+    """How long to train, what to keep, what to watch."""
+
+    type: str = Field("Trainer", description="Class of the loop; a subclass of BaseTrainer.")
+    args: dict[str, Any] = Field({}, description="Arguments of a trainer class of your own.")
+    epochs: int = Field(..., ge=1, description="Passes over the training data.")
+    len_epoch: int | None = Field(None, ge=1, description="Steps per epoch; null: one pass over the loader.")
+    save_dir: str = Field("saved/", min_length=1, description="Folder that the run's folder is made in.")
+    save_period: int | None = Field(None, ge=1, description="Keep a checkpoint of every N-th epoch.")
+    save_every_steps: int | None = Field(None, ge=1, description="Renew checkpoint-last.pth every N steps.")
+    save_every_minutes: float | None = Field(None, gt=0, description="Renew checkpoint-last.pth every N minutes.")
+    monitor: str = Field("off", description='What makes a model the best: "max val_miou", "min val_loss" or "off".')
+    early_stop: int | None = Field(None, ge=1, description="Stop after N epochs in which the monitor did not improve.")
+    verbosity: int = Field(2, ge=0, le=2, description="0: warnings, 1: information, 2: details.")
+    tensorboard: bool = Field(True, description="Write TensorBoard events into the run's folder.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 where the device has it."
+    )
+    channels_last: bool = Field(True, description="Memory layout of pictures and convolutions.")
+    histograms: bool = Field(False, description="Parameter histograms in TensorBoard.")
+    pictures: int = Field(4, ge=0, description="Validation pictures shown in TensorBoard.")
+
+
+class TopLevel(_Strict):
+    """The sections of a configuration; those that name classes are checked against the catalogue."""
+
+    name: str = Field(..., min_length=1, description="Name of the experiment and of its folder.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Everything random follows from it.")
+    n_gpu: int = Field(1, ge=0, description="GPUs to use; fewer are used where fewer are there.")
+    arch: Any = Field(None, description="The network.")
+    data_loader: Any = Field(None, description="The data; its validation_split holds back a part for validation.")
+    train_loader: Any = Field(None, description="The training data, where validation data is named apart.")
+    valid_loader: Any = Field(None, description="The validation data.")
+    test_loader: Any = Field(None, description="The test data.")
+    optimizer: Any = Field(None, description="The optimizer; it gets the network's parameters.")
+    loss: Any = Field(None, description='A loss, or a list of losses with a "weight" each.')
+    metrics: list[Any] = Field([], description="What validation and test report.")
+    lr_scheduler: Any = Field(None, description='The course of the learning rate; "interval" says when it steps.')
+    trainer: Any = Field(None, description="How long to train, what to keep, what to watch.")
+    search: dict[str, Any] = Field({}, description="How a search draws and judges candidates.")
+
+
+def trainer_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The trainer section with every default filled in.
+
+    Raises:
+        ConfigError: A key is unknown or a value wrong.
+    """
+    faults = Faults()
+    options = check_trainer(config.get("trainer", {}), faults)
+    faults.raise_if_any()
+    return options.model_dump() if options is not None else {}
+
+
+def check_trainer(section: Any, faults: Faults) -> TrainerOptions | None:
+    """Check the trainer section and the shape of its monitor."""
+    options = check_section(TrainerOptions, section, "trainer", faults)
+    if isinstance(section, Mapping) and isinstance(section.get("monitor"), str):
+        _check_monitor(section["monitor"], faults)
+    return options
+
+
+def check_section(model: type[Model], value: Any, path: str, faults: Faults) -> Model | None:
+    """Check an object against its model; None where it does not hold, each reason in `faults`."""
+    try:
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        for place, message in _explained(model, value, error):
+            faults.add(join_path(path, place), message)
+        return None
+
+
+def _explained(model: type[BaseModel], value: Any, error: ValidationError) -> Iterator[tuple[str, str]]:
+    for item in error.errors():
+        if not item["loc"]:
+            yield "", f"{show(value)} must be an object. Write {{...}}."
+            continue
+        key = str(item["loc"][0])
+        field = model.model_fields.get(key)
+        if field is None:
+            yield key, unknown_name("key", key, model.model_fields)
+        elif item["type"] == "missing":
+            yield key, f"missing. Add it: {field.description}"
+        else:
+            yield key, wrong_value(value[key], field_annotation(field))
+
+
+def _check_monitor(monitor: str, faults: Faults) -> None:
+    words = monitor.split()
+    if monitor == "off":
+        return
+    if len(words) == 2 and words[0] in ("min", "max"):
+        if words[1].startswith("valid_"):
+            repair = f"{words[0]} val_{words[1].removeprefix('valid_')}"
+            faults.add(
+                "trainer.monitor", f'{show(monitor)}: validation results begin with val_. Did you mean "{repair}"?'
+            )
+        return
+    name = words[-1] if words and words[-1] not in ("min", "max", "off") else "val_loss"
+    mode = closest(words[0], ("min", "max")) if len(words) == 2 else None
+    suggestion = f'"{mode} {name}"' if mode else f'"min {name}" or "max {name}"'
+    faults.add(
+        "trainer.monitor", f'{show(monitor)} must be "min NAME", "max NAME" or "off". Did you mean {suggestion}?'
+    )

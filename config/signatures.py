@@ -1,0 +1,162 @@
+"""Whether arguments bind to a signature and hold to its annotations, found out without calling anything."""
+
+import enum
+import inspect
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from config.annotations import convert, jsonable
+from config.faults import Faults, join_path, show, unknown_name
+
+RUNTIME_NAMES = frozenset(
+    {
+        "params", "optimizer", "num_classes", "in_channels", "ignore_index", "class_weights", "class_names", "seed",
+        "total_steps", "T_max", "epochs", "steps_per_epoch",
+    }
+)  # fmt: skip
+OBJECTS = ("params", "optimizer")
+"""Run-time values that JSON cannot hold."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a class.
+
+    Attributes:
+        name: As in the JSON.
+        annotation: What a JSON value must satisfy; `Any` where nothing is known.
+        default: The default, `inspect.Parameter.empty` where it is required.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+
+    @property
+    def is_required(self) -> bool:
+        """Whether it has no default."""
+        return self.default is inspect.Parameter.empty
+
+    @property
+    def fetches_by_default(self) -> bool:
+        """Whether the default names weights on the network, as some builders of torchvision have it."""
+        return isinstance(self.default, enum.Enum) and hasattr(self.default, "url")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a class or function takes by name.
+
+    Attributes:
+        parameters: Name -> parameter.
+        takes_more: Whether it has `**kwargs`, so that any further name binds.
+    """
+
+    parameters: Mapping[str, Parameter]
+    takes_more: bool
+
+    def check(
+        self,
+        args: Mapping[str, Any],
+        path: str,
+        faults: Faults,
+        *,
+        supplied: Collection[str],
+        skip: Collection[str] = (),
+    ) -> dict[str, Any]:
+        """Check arguments by name and type.
+
+        Args:
+            args: From the JSON.
+            path: JSON path of `args`.
+            faults: Collects everything that is wrong.
+            supplied: Names that the caller gives at run time: not missing.
+            skip: Names whose values are specs, checked elsewhere.
+
+        Returns:
+            The arguments as their annotations want them (a tuple for a list).
+        """
+        converted = dict(args)
+        for name, value in args.items():
+            here = join_path(path, name)
+            parameter = self.parameters.get(name)
+            if parameter is None:
+                if not self.takes_more:
+                    faults.add(here, unknown_name("argument", name, self._configurable()))
+            elif name in OBJECTS:
+                faults.add(here, f"{show(value)}: {name} is given at run time. Remove it.")
+            elif name not in skip:
+                converted[name], wrong = _checked(value, parameter)
+                if wrong is not None:
+                    faults.add(here, wrong)
+        for name in self.missing({*args, *supplied}):
+            faults.add(
+                join_path(path, name), f"missing: the class cannot be made without it. Add {show(name)} to args."
+            )
+        return converted
+
+    def missing(self, given: Collection[str]) -> list[str]:
+        """Required names that are not given."""
+        return [name for name, parameter in self.parameters.items() if parameter.is_required and name not in given]
+
+    def _configurable(self) -> list[str]:
+        return [name for name in self.parameters if name not in OBJECTS]
+
+
+def signature_of(target: Callable[..., Any]) -> Signature:
+    """The signature of a class or function, its annotations reduced to what JSON can hold."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (ValueError, TypeError):  # written in C, without a signature
+        return Signature({}, takes_more=True)
+    named = {
+        parameter.name: Parameter(parameter.name, _annotation(parameter, target), parameter.default)
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+    return Signature(named, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters))
+
+
+def _annotation(parameter: inspect.Parameter, target: Callable[..., Any]) -> Any:
+    """The reduced annotation; where there is none, the type of a default keeps text, switches and numbers apart."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty:
+        return _kind_of(parameter.default)
+    if isinstance(annotation, str):
+        holder = types.SimpleNamespace(__annotations__={parameter.name: annotation})
+        for names in _namespaces(target):
+            try:
+                annotation = get_type_hints(holder, globalns=names, include_extras=True)[parameter.name]
+                break
+            except (NameError, TypeError, AttributeError, SyntaxError):
+                continue
+        else:
+            return Any
+    return jsonable(annotation)
+
+
+def _namespaces(target: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """The modules in which a signature may have been written, the class's own first."""
+    for holder in inspect.getmro(target) if inspect.isclass(target) else (target,):
+        function = vars(holder).get("__init__") if inspect.isclass(holder) else inspect.unwrap(holder)
+        names = getattr(inspect.unwrap(function), "__globals__", None) if function is not None else None
+        if names is not None:
+            yield names
+
+
+def _kind_of(default: Any) -> Any:
+    if isinstance(default, bool):
+        return bool
+    if isinstance(default, int | float):
+        return float | list[Any] | None
+    return str | None if isinstance(default, str) else Any
+
+
+def _checked(value: Any, parameter: Parameter) -> tuple[Any, str | None]:
+    if value is None and parameter.default is None:
+        return value, None
+    unannotated_number = parameter.annotation == (float | list[Any] | None)
+    converted, wrong = convert(value, parameter.annotation)
+    return (value if unannotated_number else converted), wrong

@@ -1,0 +1,105 @@
+"""Everything that can be known to be wrong before anything is built, all at once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from config.faults import Faults, join_path, show
+from config.markers import refuse_markers
+from config.resolve import resolve
+from config.sections import LOADER_SECTIONS, TopLevel, check_section, check_trainer
+from config.shared import shared_values
+from config.signatures import RUNTIME_NAMES, signature_of
+from config.specs import Spec, nested_values, read_losses, read_spec, section_key
+from utils.catalogue import Catalogue
+
+INTERVALS = ("epoch", "step")
+REQUIRED = ("arch", "optimizer", "loss", "trainer")
+
+
+def validate(config: Mapping[str, Any], catalogue: Catalogue) -> None:
+    """Check a loaded configuration without building or calling anything.
+
+    Keys, types, ranges, whether every class exists and fits its section, whether its arguments bind to its signature
+    and hold to its annotations.
+
+    Args:
+        config: From `load_config`.
+        catalogue: What each section may name.
+
+    Raises:
+        ConfigError: Lists every fault with its JSON path; a search space is refused with a hint.
+    """
+    refuse_markers(config)
+    faults = Faults()
+    check_section(TopLevel, {key: value for key, value in config.items() if key != "$defs"}, "", faults)
+    _check_name(config.get("name"), faults)
+    _check_sections(config, faults)
+    if "trainer" in config:
+        _check_trainer(config["trainer"], catalogue, faults)
+    with faults.collecting():
+        shared_values(config)
+    for spec in _specs(config, faults):
+        _check_spec(spec, section_key(spec.path), catalogue, faults)
+    faults.raise_if_any()
+
+
+def _check_name(name: Any, faults: Faults) -> None:
+    """The name becomes a folder: it must not lead elsewhere."""
+    if isinstance(name, str) and (name in (".", "..") or "/" in name or "\\" in name):
+        faults.add("name", f"{show(name)} cannot name a folder. Leave out slashes; save_dir says where.")
+
+
+def _check_sections(config: Mapping[str, Any], faults: Faults) -> None:
+    for section in REQUIRED:
+        if config.get(section) is None:
+            faults.add(section, f'missing. Add a section "{section}".')
+    if config.get("data_loader") is None and config.get("train_loader") is None:
+        faults.add("train_loader", 'missing. Add a section "train_loader", or "data_loader" with a validation_split.')
+    if config.get("data_loader") is not None and config.get("train_loader") is not None:
+        faults.add("data_loader", "there is a train_loader, too. Keep one of the two.")
+
+
+def _check_trainer(section: Any, catalogue: Catalogue, faults: Faults) -> None:
+    """Its keys, and the class of an own trainer; what the loop needs beside `args` comes at run time."""
+    options = check_trainer(section, faults)
+    if options is None or "trainer" not in catalogue:
+        return
+    with faults.collecting():
+        signature = signature_of(resolve(options.type, "trainer", "trainer", catalogue["trainer"]))
+        signature.check(options.args, "trainer.args", faults, supplied=signature.parameters)
+
+
+def _specs(config: Mapping[str, Any], faults: Faults) -> list[Spec]:
+    """Every class that the configuration names in a section of its own."""
+    specs: list[Spec | None] = []
+    for section in ("arch", *LOADER_SECTIONS, "optimizer"):
+        if config.get(section) is not None:
+            specs.append(read_spec(config[section], section, faults))
+    if config.get("loss") is not None:
+        specs += read_losses(config["loss"], faults)
+    metrics = config.get("metrics")
+    for index, metric in enumerate(metrics if isinstance(metrics, list) else []):
+        specs.append(read_spec(metric, join_path("metrics", index), faults))
+    if config.get("lr_scheduler") is not None:
+        specs.append(_lr_scheduler(config["lr_scheduler"], faults))
+    return [spec for spec in specs if spec is not None]
+
+
+def _lr_scheduler(value: Any, faults: Faults) -> Spec | None:
+    spec = read_spec(value, "lr_scheduler", faults, ("interval",))
+    interval = spec.extras.get("interval", "epoch") if spec else "epoch"
+    if interval not in INTERVALS:
+        faults.add("lr_scheduler.interval", f'{show(interval)} must be one of "epoch", "step".')
+    return spec
+
+
+def _check_spec(spec: Spec, key: str, catalogue: Catalogue, faults: Faults) -> None:
+    section = catalogue[key]
+    with faults.collecting():
+        signature = signature_of(resolve(spec.type, spec.path, key, section))
+        signature.check(spec.args, spec.args_path, faults, supplied=RUNTIME_NAMES, skip=section.nested)
+    for _, nested_key, items in nested_values(spec, section, catalogue):
+        for value, path in items:
+            nested = read_spec(value, path, faults)
+            if nested is not None:
+                _check_spec(nested, nested_key, catalogue, faults)
