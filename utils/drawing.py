@@ -111,8 +111,8 @@ def _judged(mask: NDArray[Any], num_classes: int, ignore_index: int | None) -> N
 def to_displayable(values: NDArray[np.floating[Any]]) -> Picture:
     """A network's input as a picture to look at, without knowing how it was normalised.
 
-    Values within 0..1 are shown as they are; three channels within the range of ImageNet's normalisation get that
-    undone; anything else is stretched from its least to its greatest value.
+    Values within 0..1 are shown as they are; values within the range of ImageNet's normalisation (its averages over
+    the channels where they are not three) get that undone; anything else is stretched from its least to its greatest.
 
     Args:
         values: (C, H, W) float; one or two channels are shown as grey (the first), of more the first three.
@@ -121,13 +121,15 @@ def to_displayable(values: NDArray[np.floating[Any]]) -> Picture:
         (H, W, 3) uint8 RGB.
     """
     channels = np.asarray(values, dtype=np.float32)
-    channels = channels[:3] if len(channels) >= 3 else channels[:1].repeat(3, axis=0)
     mean, std = (np.array(numbers, np.float32)[:, None, None] for numbers in (IMAGENET_MEAN, IMAGENET_STD))
+    if len(channels) != 3:
+        channels = channels[:3] if len(channels) > 3 else channels[:1].repeat(3, axis=0)
+        mean, std = mean.mean(keepdims=True), std.mean(keepdims=True)
     low, high = float(channels.min()), float(channels.max())
     restored = channels * std + mean
     if low >= -1e-3 and high <= 1 + 1e-3:
         shown = channels
-    elif len(values) >= 3 and restored.min() >= -0.05 and restored.max() <= 1.05:
+    elif restored.min() >= -0.05 and restored.max() <= 1.05:
         shown = restored
     else:
         shown = (channels - low) / max(high - low, 1e-12)
@@ -183,8 +185,7 @@ def panel(pictures: Sequence[Picture], captions: Sequence[str], height: int = 24
         drawn = resize_to(picture, (height, width), nearest=height > picture.shape[0])
         text = caption if len(caption) <= MAX_CAPTION else f"{caption[: MAX_CAPTION // 2]}...{caption[-25:]}"
         cell = np.full((strip + height, max(width, text_size(text, scale)[0] + 8), 3), 18, dtype=np.uint8)
-        left = (cell.shape[1] - width) // 2
-        cell[strip:, left : left + width] = drawn
+        cell[strip:, :width] = drawn
         draw_text(cell, text, (4, int(strip * 0.68)), scale=scale)
         cells.append(cell)
     gap = np.full((strip + height, 4, 3), 18, dtype=np.uint8)

@@ -1,0 +1,77 @@
+"""What test.py says: a table of the classes, pictures, and plain data for JSON."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from logger.confusion_picture import draw_confusion
+from logger.worst_cases import WorstCases, write_picture
+from utils.errors import ConfigError
+
+HEADINGS = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1", "pixel_share": "pixels"}
+
+
+def class_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
+    """A line per class: IoU, precision, recall, F1, and the class's share of the judged pixels.
+
+    Args:
+        per_class: Class name -> the values of `HEADINGS`; a NaN is shown as a dash.
+    """
+    width = max(len("class"), *(len(name) for name in per_class))
+    lines = ["  ".join([f"{'class':{width}}", *(f"{heading:>9}" for heading in HEADINGS.values())])]
+    for name, values in per_class.items():
+        cells = [_cell(values[key], is_share=key == "pixel_share") for key in HEADINGS]
+        lines.append("  ".join([f"{name:{width}}", *(f"{cell:>9}" for cell in cells)]))
+    return "\n".join(lines)
+
+
+def metrics_line(metrics: Mapping[str, float]) -> str:
+    """`miou 0.8512  loss 0.2031`: the results that are not of a single class."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if not name.startswith("iou_"))
+
+
+def write_pictures(
+    folder: Path, counts: NDArray[np.int64], class_names: Sequence[str], worst: WorstCases
+) -> list[Path]:
+    """Write `confusion.png` and the worst cases.
+
+    Args:
+        folder: Made where it is missing.
+        counts: (K, K) pixels, rows the truth.
+        class_names: K names.
+        worst: What was kept of the samples.
+
+    Returns:
+        The files, the confusion matrix first.
+
+    Raises:
+        ConfigError: The folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_picture(folder / "confusion.png", draw_confusion(counts, class_names))
+        return [folder / "confusion.png", *worst.write(folder)]
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: cannot be written ({error.strerror}). The pictures of a test go there. Name a folder that you "
+            "may write to: --output FOLDER."
+        ) from error
+
+
+def without_nan(value: Any) -> Any:
+    """The same plain data with None for numbers that JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(value: float, *, is_share: bool) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.1%}" if is_share else f"{value:.4f}"

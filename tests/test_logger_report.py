@@ -1,0 +1,132 @@
+"""The pieces of test.py's report: table, confusion matrix, worst cases."""
+
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from base.sample import Source
+from logger.confusion_picture import compact, draw_confusion, ramp_color
+from logger.report import class_table, metrics_line, without_nan, write_pictures
+from logger.worst_cases import INVENTED, MISSED, UNJUDGED, WorstCases, picture_of
+from utils.errors import ConfigError
+from utils.geometry import letterbox_geometry
+
+
+def make_source(index, size=(40, 30), name="folder/photo.jpg"):
+    target = torch.zeros(size, dtype=torch.int64)
+    target[:10] = 1
+    return Source(f"{index}_{name}", target, letterbox_geometry(size, (32, 32)), index)
+
+
+def add(worst, index, score):
+    source = make_source(index)
+    worst.add(source, torch.rand(3, 32, 32), torch.rand(2, *source.target.shape), score)
+
+
+def names(worst):
+    return [(int(case["name"].split("_")[0]), case["score"]) for case in worst.ranking()]
+
+
+def test_worst_cases_keeps_the_lowest_scores_whatever_the_order():
+    scores = [0.9, 0.2, math.nan, 0.5, 0.2, 0.7]
+    for order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3, 0, 4, 2, 5, 1]):
+        worst = WorstCases(3, num_classes=2)
+        for index in order:
+            add(worst, index, scores[index])
+        assert names(worst) == [(1, 0.2), (4, 0.2), (3, 0.5)]
+
+
+def test_worst_cases_of_a_small_set_and_of_none():
+    few, none = WorstCases(8, num_classes=2), WorstCases(0, num_classes=2)
+    for worst in (few, none):
+        add(worst, 0, 0.5)
+    assert names(few) == [(0, 0.5)]
+    assert names(none) == []
+
+
+def test_worst_cases_are_written_worst_first_over_those_of_before(tmp_path):
+    (tmp_path / "worst-07.png").write_bytes(b"of an earlier test")
+    worst = WorstCases(2, num_classes=2)
+    add(worst, 0, 0.5)
+    add(worst, 1, 0.4)
+    paths = worst.write(tmp_path)
+    assert [path.name for path in paths] == ["worst-01.png", "worst-02.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["worst-01.png", "worst-02.png"]
+    assert cv2.imread(str(paths[0])).shape[0] > 320
+
+
+def test_error_map_tells_missed_from_invented_and_unjudged():
+    truth = np.array([[0, 1, 0, 1, 255]])
+    prediction = np.array([[0, 0, 1, 1, 1]])
+    drawn = WorstCases(1, num_classes=2, ignore_index=255)._errors(np.zeros((1, 5, 3), np.uint8), truth, prediction)
+    assert drawn[0].tolist() == [[0, 0, 0], list(MISSED), list(INVENTED), [0, 0, 0], [UNJUDGED[0]] * 3]
+    of_three = WorstCases(1, num_classes=3)._errors(np.zeros((1, 5, 3), np.uint8), truth, prediction)
+    assert of_three[0, 1].tolist() == of_three[0, 2].tolist() == list(MISSED)
+
+
+def test_picture_of_a_sample_has_no_padding():
+    source = make_source(0, size=(40, 20))
+    inputs = torch.zeros(3, 32, 32)
+    inputs[:, :, 8:24] = 1.0
+    assert source.geometry.offset == (0, 8)
+    assert picture_of(source, inputs).min() == 255
+
+
+def test_table_has_a_line_per_class_and_dashes_for_what_is_not_there():
+    values = {"iou": 0.5, "precision": 1.0, "recall": 0.5, "f1": 2 / 3, "pixel_share": 0.25}
+    table = class_table({"person": values, "absent": dict.fromkeys(values, math.nan)})
+    assert [line.split() for line in table.splitlines()] == [
+        ["class", "IoU", "precision", "recall", "F1", "pixels"],
+        ["person", "0.5000", "1.0000", "0.5000", "0.6667", "25.0%"],
+        ["absent", "-", "-", "-", "-", "-"],
+    ]
+    assert len({len(line) for line in table.splitlines()}) == 1
+
+
+def test_line_of_metrics_leaves_single_classes_to_the_table():
+    assert metrics_line({"loss": 0.25, "miou": 0.5, "iou_person": 0.4}) == "loss 0.2500  miou 0.5000"
+
+
+def test_json_gets_none_for_nan():
+    content = {"a": [math.nan, 1.0], "b": {"c": math.inf}}
+    assert json.dumps(without_nan(content), allow_nan=False) == '{"a": [null, 1.0], "b": {"c": null}}'
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 11, 30, 200])
+def test_confusion_picture_of_any_number_of_classes(num_classes):
+    picture = draw_confusion(np.eye(num_classes, dtype=np.int64) * 1000, [f"class {i}" for i in range(num_classes)])
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert max(picture.shape) < 2400
+
+
+def test_confusion_cells_are_shares_of_their_row():
+    picture = draw_confusion(np.array([[30, 10], [0, 0]]), ["a", "b"])
+    seen = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+    assert {ramp_color(0.75), ramp_color(0.25)} <= seen
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0"), (999, "999"), (1000, "1k"), (12345, "12.3k"), (999_600, "1000k"), (4_560_000, "4.56M")],
+)
+def test_compact_counts(count, text):
+    assert compact(count) == text
+
+
+def test_pictures_go_to_a_folder_that_is_made(tmp_path):
+    worst = WorstCases(1, num_classes=2)
+    add(worst, 0, 0.5)
+    files = write_pictures(tmp_path / "a" / "b", np.eye(2, dtype=np.int64), ["x", "y"], worst)
+    assert [file.name for file in files] == ["confusion.png", "worst-01.png"]
+    assert all(file.stat().st_size > 100 for file in files)
+
+
+def test_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"cannot be written .* --output FOLDER"):
+        write_pictures(tmp_path / "file" / "x", np.eye(2, dtype=np.int64), ["x", "y"], WorstCases(1, 2))
