@@ -6,15 +6,15 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, StandInSource, split_indices
+from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, PreparedSource, StandInSource, split_indices
 from utils.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -87,6 +87,11 @@ class BaseDataLoader(DataLoader[Any]):
         is_training: bool | None = None,
         indices: Sequence[int] | None = None,
     ) -> None:
+        if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
+            raise ConfigError(
+                f"{type(dataset).__name__} cannot be read in any order: a loader needs a data set with __len__ and "
+                "__getitem__. Turn the stream into one."
+            )
         self.is_training = shuffle if is_training is None else is_training
         chosen = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
         _check_arguments(len(chosen), batch_size, n_workers, drop_last=drop_last, is_training=self.is_training)
@@ -143,8 +148,15 @@ class BaseDataLoader(DataLoader[Any]):
         self.keys.shard(rank, world_size)
 
     def limit(self, count: int) -> None:
-        """Keep only the first `count` samples."""
-        self.keys.indices = self.keys.indices[:count]
+        """Keep only the first `count` samples.
+
+        Raises:
+            ConfigError: No batch would be left.
+        """
+        left = self.keys.indices[:count] if count > 0 else self.keys.indices[:0]
+        if not len(left) or (self.keys.drop_last and len(left) < self.keys.batch_size):
+            raise ConfigError(f"{count} samples leave no batch. Keep more, or set drop_last to false.")
+        self.keys.indices = left
 
     def split_validation(self) -> "BaseDataLoader | None":
         """A loader over the held-out samples, in order and without augmentation; None without a split."""
@@ -168,8 +180,11 @@ class BaseDataLoader(DataLoader[Any]):
 
     def dataset_for_evaluation(self) -> Any:
         """The samples without augmentation, or the data set itself where none such was given."""
-        source: KeyedDataset = self.dataset  # type: ignore[assignment]
-        return source.dataset if self._validation_dataset is None else self._validation_dataset
+        return self._source() if self._validation_dataset is None else self._validation_dataset
+
+    def _source(self) -> Any:
+        keyed: KeyedDataset = self.dataset  # type: ignore[assignment]
+        return keyed.dataset
 
     def prepare(self) -> None:
         """Let the data set check and decode what this loader draws from; the first iteration does it otherwise.
@@ -178,9 +193,9 @@ class BaseDataLoader(DataLoader[Any]):
             DataError: What the data set found.
         """
         if not self._is_prepared:
-            prepare = getattr(self.dataset.dataset, "prepare", None)  # type: ignore[attr-defined]
-            if prepare is not None:
-                prepare(self.keys.indices)
+            dataset = self._source()
+            if isinstance(dataset, PreparedSource):
+                dataset.prepare(self.keys.indices.tolist())
             self._is_prepared = True
 
     def close(self) -> None:
@@ -208,7 +223,7 @@ class BaseDataLoader(DataLoader[Any]):
             except StopIteration:
                 return
             except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+                if "DataLoader worker (pid" not in str(error):  # one that died, not one that reports an error
                     raise
                 raise DataError(
                     f"A worker process of the loader died ({error}). Usually memory or shared memory (/dev/shm) ran "

@@ -40,6 +40,14 @@ class StandInSource(Protocol):
         """The same sample with a target that is ignored everywhere."""
 
 
+@runtime_checkable
+class PreparedSource(KeyedSource, Protocol):
+    """A data set that checks or decodes samples before the first of them is asked for."""
+
+    def prepare(self, indices: Sequence[int]) -> None:
+        """Get these samples ready."""
+
+
 class Failure(NamedTuple):
     """A user's error on its way from a worker to the main process, as itself and not as a worker's traceback."""
 
@@ -62,6 +70,7 @@ class KeyedDataset(Dataset[Any]):
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
+        self.is_keyed = isinstance(dataset, KeyedSource)
 
     def __getitem__(self, key: SampleKey) -> Any:
         """The sample of a key, or a `Failure` where the user has something to mend."""
@@ -72,7 +81,7 @@ class KeyedDataset(Dataset[Any]):
 
     def _sample(self, key: SampleKey) -> Any:
         seed = derive_seed(self.seed, "sample", key.epoch, key.index)
-        if isinstance(self.dataset, KeyedSource):
+        if self.is_keyed:
             sample = self.dataset.sample(key.index, np.random.default_rng(seed))
         else:
             with isolated_generators(seed):
@@ -152,6 +161,11 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
         """Give only the part of process `rank` of `world_size`; the order of the samples stays as it is."""
         if not 0 <= rank < world_size:
             raise ConfigError(f"Process {rank} of {world_size}: the rank must be 0 to {world_size - 1}.")
+        if self.is_training and self.batch_size < world_size:
+            raise ConfigError(
+                f"batch_size {self.batch_size} cannot be parted among {world_size} processes: it is the number of "
+                f"samples over all of them. Set it to {world_size} or more."
+            )
         self.rank, self.world_size = rank, world_size
 
     def order(self, epoch: int) -> np.ndarray:
@@ -173,8 +187,8 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
             if len(part):
                 yield [SampleKey(epoch, index) for index in part.tolist()]
             elif self.is_training:
-                own = self._part(order, 0) if number else order
-                yield [SampleKey(epoch, int(own[0]), counted=False)]
+                own = self._part(order, 0)
+                yield [SampleKey(epoch, int(own[0] if len(own) else order[0]), counted=False)]
 
     def _part(self, order: np.ndarray, number: int) -> np.ndarray:
         batch = order[number * self.batch_size : (number + 1) * self.batch_size]

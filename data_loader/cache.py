@@ -113,9 +113,10 @@ class PairCache:
     def _plan(self, index: int) -> int:
         """Bytes that a pair takes, from its headers."""
         pair = self._pairs[index]
-        height, width, depth = picture_size(pair.picture, upright=True)
+        height, width, depth = picture_size(pair.picture, upright=self._preprocessing.in_channels != 4)
         mask_height, mask_width, _ = picture_size(pair.mask, upright=False)
-        _require_same_size(pair, (height, width), (mask_height, mask_width))
+        if (height, width) != (mask_height, mask_width):
+            height, width = self._decode(index).original  # a header may mislead; the pixels decide
         resized = self._preprocessing.geometry((height, width)).resized
         kept = min(height * width, resized[0] * resized[1])
         mask_pixels = height * width if self._keeps_masks_whole else kept
@@ -216,6 +217,7 @@ def _stored(pair: DecodedPair, block: np.ndarray) -> DecodedPair:
             return pair
         view = block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
         view[...] = array
+        view.flags.writeable = False
         views.append(view)
         start += array.nbytes
     return DecodedPair(views[0], views[1], pair.original)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from base.sample import Source
 from data_loader.cache import DecodedPair, PairCache
@@ -81,7 +81,7 @@ class SegmentationDataset(Dataset[Any]):
             return self._evaluated(pair, index)
         picture, mask = pair.picture, pair.mask
         if self._transforms is not None:
-            picture, mask = self._transforms(_in_8_bits(picture), mask, generator)
+            picture, mask = self._transforms(_in_8_bits(picture), mask.copy(), generator)
         placed, placed_mask = self.augmentation(picture, mask, self.preprocessing, self.labels.ignored, generator)
         return self._image(placed), torch.from_numpy(placed_mask.astype(np.int64))
 
@@ -93,7 +93,7 @@ class SegmentationDataset(Dataset[Any]):
         geometry = self.preprocessing.geometry(pair.original)
         image = self._image(self.preprocessing.place(pair.picture, geometry))
         mask = place_mask(pair.mask, geometry, self.labels.ignored)
-        source = Source(str(self.pairs[index].picture), torch.from_numpy(pair.mask), geometry, index)
+        source = Source(str(self.pairs[index].picture), torch.from_numpy(pair.mask.copy()), geometry, index)
         return image, torch.from_numpy(mask.astype(np.int64)), source
 
     def _image(self, placed: np.ndarray) -> Tensor:
@@ -142,27 +142,23 @@ def collate_segmentation(samples: list[Any]) -> tuple[Tensor, Tensor] | PackedEv
             f"Pictures of different sizes cannot share a batch: {shown}. "
             "Set resize to [height, width], or batch_size to 1."
         )
-    images = _stacked([sample[0].permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
-    masks = _stacked([sample[1] for sample in samples])
+    # In a worker, default_collate writes straight into the memory that it shares with the main process.
+    images = default_collate([sample[0].permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
+    masks = default_collate([sample[1] for sample in samples])
     if len(samples[0]) == 2:
         return images, masks
     sources = [sample[2] for sample in samples]
     return PackedEvaluation(
         images,
         masks,
-        _stacked([source.target.reshape(-1) for source in sources], joined=True),
+        torch.cat([source.target.reshape(-1) for source in sources]),
         [source.name for source in sources],
         [source.geometry for source in sources],
         [source.index for source in sources],
     )
 
 
-def _stacked(tensors: list[Tensor], *, joined: bool = False) -> Tensor:
-    join = torch.cat if joined else torch.stack
-    return join(tensors)
-
-
 def _in_8_bits(picture: np.ndarray) -> np.ndarray:
     if picture.dtype == np.uint8:
-        return picture
+        return picture.copy()  # a transform may work in place
     return np.asarray(np.rint(picture * (255.0 / full_scale(picture.dtype))), dtype=np.uint8)

@@ -83,7 +83,9 @@ def picture_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
         with Image.open(path) as picture:
             width, height = picture.size
             deep = picture.mode.startswith(("I", "F")) or _is_deep_png(path)
-            if upright and picture.getexif().get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER:
+            # Without EXIF, Pillow would decode a whole PNG in search of it.
+            exif = picture.getexif() if upright and "exif" in picture.info else {}
+            if exif.get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER:
                 width, height = height, width
     except FileNotFoundError:
         raise DataError(_missing(path)) from None

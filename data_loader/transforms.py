@@ -147,10 +147,10 @@ class Augmentation:
         if not self.noise_std:
             return picture
         noise = _noise_table(self.noise_std * full_scale(picture.dtype) / 255)
-        start = int(draws.noise * _NOISE_VALUES)
+        start = int(draws.noise * max(1, _NOISE_VALUES - picture.size))
         chosen = noise[start : start + picture.size]
         if chosen.size < picture.size:
-            chosen = np.resize(np.concatenate((noise[start:], noise[:start])), picture.size)
+            chosen = np.resize(chosen, picture.size)
         depth = cv2.CV_8U if picture.dtype == np.uint8 else cv2.CV_16U
         return np.asarray(cv2.add(picture, chosen.reshape(picture.shape), dtype=depth)).reshape(picture.shape)
 
