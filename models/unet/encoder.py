@@ -1,11 +1,16 @@
-"""The contracting path of the U-Net with `backbone: "plain"`."""
+"""The contracting path of the U-Net: light convolutions of its own, or a torchvision trunk."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
-from models.blocks import Norm, conv_block
+from models.backbones import Trunk, TrunkName
+from models.blocks import Norm, conv_block, initialise
+from utils.errors import ConfigError
+
+PLAIN_CHANNELS = (16, 32, 64, 128, 256)
+Downsample = Literal["conv", "pool"]
 
 
 class PlainEncoder(nn.Module):
@@ -35,7 +40,7 @@ class PlainEncoder(nn.Module):
         *,
         convs: int,
         stem_stride: int,
-        downsample: Literal["conv", "pool"],
+        downsample: Downsample,
         norm: Norm,
     ) -> None:
         super().__init__()
@@ -61,3 +66,48 @@ class PlainEncoder(nn.Module):
             current = level(current)
             features.append(current)
         return features
+
+
+def make_encoder(
+    backbone: Literal["plain", TrunkName],
+    in_channels: int,
+    *,
+    weights: str | None,
+    norm: Norm,
+    channels: Sequence[int] | None,
+    convs: int | None,
+    stem_stride: int | None,
+    downsample: Downsample | None,
+) -> PlainEncoder | Trunk:
+    """The encoder that `UNet` was asked for; None stands for what was not given.
+
+    Raises:
+        ConfigError: An argument that was given does not apply to the backbone.
+    """
+    if backbone != "plain":
+        plain = {"channels": channels, "encoder_convs": convs, "stem_stride": stem_stride, "downsample": downsample}
+        _refuse([name for name, value in plain.items() if value is not None], backbone, 'only "plain"')
+        return Trunk(backbone, in_channels, weights=weights, norm=norm)
+    _refuse([] if weights is None else ["weights"], backbone, "only a torchvision trunk")
+    widths = PLAIN_CHANNELS if channels is None else channels
+    if not widths:
+        raise ConfigError('Wrong channels []: a U-Net has at least one level. Set e.g. "channels": [16, 32, 64].')
+    encoder = PlainEncoder(
+        in_channels,
+        widths,
+        convs=convs or 2,
+        stem_stride=stem_stride or 2,
+        downsample=downsample or "conv",
+        norm=norm,
+    )
+    initialise(encoder)
+    return encoder
+
+
+def _refuse(given: Sequence[str], backbone: str, owner: str) -> None:
+    if given:
+        pronoun = "it" if len(given) == 1 else "them"
+        raise ConfigError(
+            f"{', '.join(given)} given with backbone {backbone!r}: {owner} can use {pronoun}. "
+            f"Remove {pronoun} or change the backbone."
+        )
