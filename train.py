@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import config as configuration
 from config import assemble, cli, trial
-from logger.console import setup_logging
-from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
     import argparse
@@ -41,12 +39,7 @@ def check(config: dict[str, Any]) -> None:
     Raises:
         ConfigError: Every fault with its JSON path.
     """
-    markers = configuration.find_markers(config)
-    if markers:
-        raise ConfigError(
-            f"{', '.join(markers[:3])}: marked as searched ({len(markers)} in all). train.py trains one network. "
-            "Run python -m search -c FILE, or give each of them one value."
-        )
+    configuration.refuse_markers(config)
     configuration.validate(config, catalogue())
 
 
@@ -138,6 +131,7 @@ def train(
 
 def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Sequence[Callback]") -> "TrainResult":
     """Train in a run folder, new or gone on with."""
+    from logger.console import setup_logging
     from logger.metrics_file import MetricsFile
     from logger.progress import ProgressBar
     from logger.tensorboard import TensorBoardLogger
@@ -173,31 +167,42 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
         close_logging()
 
 
-def dry_run(config: dict[str, Any], devices: str | None) -> None:
-    """`--validate-only`: check the config and build everything it names, its data included; write nothing."""
+def dry_run(config: dict[str, Any], devices: str | None) -> str:
+    """Check the config and build everything it names, its data included, writing nothing: `--validate-only`.
+
+    Returns:
+        The summary of the network.
+    """
+    from base import BaseModel
     from trainer.distributed import World, unwrap
 
     check(config)
     trainer = prepare(config, World(), devices=devices)
     trainer.monitor.check(trainer.result_names())
-    size = getattr(getattr(trainer, "train_loader", None), "preprocessing", None)
     model = unwrap(trainer.model)
-    sys.stdout.write(f"{model.summary(size.size) if size and size.size and hasattr(model, 'summary') else model}\n")
-    sys.stdout.write("The configuration is good: every class was built and all data was found.\n")
+    loader = getattr(trainer, "train_loader", None)
+    size = getattr(getattr(loader, "preprocessing", None), "size", None)
+    return model.summary(size) if size is not None and isinstance(model, BaseModel) else str(model)
 
 
-def report(result: "TrainResult") -> None:
-    """Say what came of a training and what to do next."""
-    best = result.best or (result.history[-1] if result.history else {})
-    values = "  ".join(f"{name} {value:.4f}" for name, value in best.items() if name not in ("epoch", "step", "lr"))
-    sys.stdout.write(f"\n{'Best' if result.best else 'Last'} epoch {best.get('epoch')} of {result.epochs}:  {values}\n")
-    sys.stdout.write(f"Run folder:  {result.run_folder}\n")
-    for what, command in (
-        ("Test it", f"python test.py --resume {result.checkpoint}"),
-        ("Use it", f"python inference.py --resume {result.checkpoint} --source PHOTO --output out"),
-        ("See it", f"tensorboard --logdir {result.run_folder}"),
-    ):
-        sys.stdout.write(f"{what}:  {command}\n")
+def report(result: "TrainResult") -> str:
+    """What came of a training and what to do next."""
+    row = result.best or (result.history[-1] if result.history else {})
+    values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "step", "lr"))
+    lines = [
+        f"{'Best' if result.best else 'Last'} epoch {row.get('epoch', 0)} of {result.epochs}:  {values}",
+        f"Run folder:  {result.run_folder}",
+        f"Test it:     python test.py --resume {result.checkpoint}",
+        f"Use it:      python inference.py --resume {result.checkpoint} --source PHOTO --output out",
+        f"See it:      tensorboard --logdir {result.run_folder}",
+    ]
+    return "\n".join(lines)
+
+
+def try_out(config: dict[str, Any], devices: str | None) -> None:
+    """A few batches through everything, in a folder that is gone afterwards: `--fast-dev-run`."""
+    with tempfile.TemporaryDirectory() as scratch:
+        train(trial.for_dev_run(config, scratch), devices=devices, max_validation_batches=trial.DEV_RUN_STEPS)
 
 
 def main(arguments: "argparse.Namespace") -> None:
@@ -206,18 +211,21 @@ def main(arguments: "argparse.Namespace") -> None:
     if arguments.schema:
         sys.stdout.write(configuration.schema_text(catalogue()))
         return
+    from logger.console import setup_logging
+
+    setup_logging(None)
     config = cli.config_of(arguments)
     if config is not None and arguments.overfit:
         config = trial.for_overfit(config, arguments.overfit)
-    if arguments.validate_only:
-        dry_run(config, arguments.devices)
-    elif arguments.fast_dev_run:
-        with tempfile.TemporaryDirectory() as scratch:
-            config = trial.for_dev_run(config, scratch)
-            train(config, devices=arguments.devices, max_validation_batches=trial.DEV_RUN_STEPS)
+    if config is not None and arguments.validate_only:
+        sys.stdout.write(f"{dry_run(config, arguments.devices)}\n")
+        sys.stdout.write("The configuration is good: every class was built and all data was found.\n")
+    elif config is not None and arguments.fast_dev_run:
+        try_out(config, arguments.devices)
         sys.stdout.write("Training, validation and saving all work.\n")
     else:
-        report(train(config, resume=arguments.resume, devices=arguments.devices))
+        result = train(config, resume=arguments.resume, devices=arguments.devices)
+        sys.stdout.write(f"\n{report(result)}\n")
 
 
 if __name__ == "__main__":

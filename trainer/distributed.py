@@ -122,9 +122,11 @@ def spread(model: nn.Module, devices: list[torch.device], world: World) -> nn.Mo
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The model itself, without what spreads or compiles it, so that names of weights carry no prefixes."""
-    inner: nn.Module | None = model
-    while inner is not None:
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        else:
+            inner = getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            return model
         model = inner
-        is_spread = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
-        inner = model.module if is_spread else getattr(model, "_orig_mod", None)
-    return model

@@ -205,8 +205,8 @@ class Trainer(BaseTrainer):
         rate = self.optimizer.param_groups[0]["lr"]
         return TrainingError(
             f"The loss is not finite at epoch {self.epoch + 1}, step {self.batch + 1}: training cannot go on from "
-            f"it, and no weights were changed by it. Lower the learning rate (it is {float(rate):g}) or look at the data; "
-            "earlier checkpoints are good."
+            f"it, and no weights were changed by it. Lower the learning rate (it is {float(rate):g}) or look at the "
+            "data; earlier checkpoints are good."
         )
 
     def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -231,10 +231,10 @@ class Trainer(BaseTrainer):
 
     def _backward_and_step(self, loss: Tensor) -> None:
         if self.scaler is None:
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             return
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
