@@ -2,11 +2,12 @@
 
 import collections.abc
 import enum
+import inspect
 import json
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
 from pydantic import TypeAdapter, ValidationError
@@ -37,6 +38,19 @@ def jsonable(annotation: Any) -> Any:
     """
     part = _pruned(annotation)
     return Any if part is _Nothing else part
+
+
+def evaluated(annotation: Any, target: Callable[..., Any]) -> Any:
+    """An annotation of a class's or function's signature, also one written as text; `Any` if it makes no sense."""
+    if not isinstance(annotation, str):
+        return annotation
+    holder = types.SimpleNamespace(__annotations__={"value": annotation})
+    for names in _namespaces(target):
+        try:
+            return get_type_hints(holder, globalns=names, include_extras=True)["value"]
+        except (NameError, TypeError, AttributeError, SyntaxError):  # imported for type checkers only
+            continue
+    return Any
 
 
 def describe(annotation: Any) -> str:
@@ -81,8 +95,19 @@ def field_annotation(field: FieldInfo) -> Any:
     return annotation
 
 
+def _namespaces(target: Callable[..., Any]) -> Iterator[dict[str, Any]]:
+    """The modules in which a signature may have been written, the class's own first."""
+    for holder in inspect.getmro(target) if inspect.isclass(target) else (target,):
+        function = vars(holder).get("__init__") if inspect.isclass(holder) else inspect.unwrap(holder)
+        names = getattr(inspect.unwrap(function), "__globals__", None) if function is not None else None
+        if names is not None:
+            yield names
+
+
 def _pruned(annotation: Any) -> Any:
     origin = get_origin(annotation)
+    if collections.abc.Callable in (annotation, origin):  # its arguments are no types to look into
+        return _Nothing
     if annotation is None:
         return type(None)
     if annotation in PLAIN or origin is Literal or annotation in (Path, PurePath):
@@ -129,8 +154,7 @@ def _pruned_class(annotation: Any) -> Any:
     """A class of which JSON cannot hold an instance is nothing; for all else the class itself must judge."""
     is_class = isinstance(annotation, type) and annotation is not object
     if not is_class or isinstance(annotation, TypeVar) or issubclass(annotation, enum.Enum | dict | tuple):
-        is_callable = get_origin(annotation) is collections.abc.Callable or annotation is collections.abc.Callable
-        return _Nothing if is_callable else Any
+        return Any
     return _Nothing
 
 

@@ -100,7 +100,7 @@ class _Builder:
         section = self.catalogue[key]
         target = resolve(spec.type, spec.path, key, section)
         args = self._arguments(spec, signature_of(target), tuple(section.nested))
-        for name, nested_key, items in nested_values(spec, section, self.catalogue):
+        for name, nested_key, items in nested_values(spec, section):
             built = [self._nested(value, path, nested_key) for value, path in items]
             args[name] = built if isinstance(spec.args[name], list) else built[0]
         return _checked(_call(target, args, spec), section.base_class(), spec)
@@ -125,14 +125,17 @@ class _Builder:
     def _arguments(self, spec: Spec, signature: Signature, nested: tuple[str, ...]) -> dict[str, Any]:
         """The arguments of the JSON, as their annotations want them, with those of the run."""
         faults = Faults()
-        supplied = {name: self.runtime[name] for name in signature.parameters if name in self.runtime}
+        known = {
+            name: value for name, value in self.runtime.items() if value is not None or spec.args.get(name) is None
+        }
+        supplied = {name: known[name] for name in signature.parameters if name in known}
         silent = {
             name: self.defaults[name]
             for name in signature.parameters
             if name in self.defaults and spec.args.get(name) is None and name not in supplied
         }
         args = signature.check(spec.args, spec.args_path, faults, supplied={*supplied, *silent}, skip=nested)
-        for name, value in self.runtime.items():
+        for name, value in known.items():
             if args.get(name) is not None and not _same(args[name], value):
                 faults.add(
                     join_path(spec.args_path, name),

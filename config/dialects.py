@@ -11,6 +11,11 @@ from utils.errors import ConfigError
 LOADERS = ("data_loader", "train_loader", "valid_loader", "test_loader")
 BACKBONES = {"mobilenetv2": "mobilenet_v2"}
 MODES = ("min", "max")
+MONITOR_AND_MODE = "trainer.monitor and trainer.monitor_mode"
+HUMAN_SEGMENTATION = frozenset(
+    {"trainer.monitor", MONITOR_AND_MODE, "trainer.save_freq", "trainer.tensorboardX", "visualization.tensorboardX"}
+)
+"""Notes that tell the dialect whose masks are binary."""
 
 Tree = dict[str, Any]
 
@@ -33,16 +38,8 @@ class Translator:
         Raises:
             ConfigError: The file holds an old key and its new name, with different values.
         """
-        known = dict(self.notes)
         self._translate(tree, file)
-        monitor_notes = (
-            "trainer.monitor_mode",
-            "trainer.save_freq",
-            "trainer.tensorboardX",
-            "visualization.tensorboardX",
-        )
-        added = self.notes.keys() - known.keys()
-        self.human_segmentation |= any(key in added for key in monitor_notes) or "trainer.monitor" in added
+        self.human_segmentation = not HUMAN_SEGMENTATION.isdisjoint(self.notes)
 
     def translate(self, tree: Tree) -> None:
         """Translate a tree whose old keys were just put there by an override: they win over their new names."""
@@ -55,8 +52,9 @@ class Translator:
             return
         for loader in LOADERS:
             section = _section(tree, loader)
-            if section.get("type") == "SegmentationDataLoader" and "binary_masks" not in _section(section, "args"):
-                section.setdefault("args", {})["binary_masks"] = True
+            args = section.setdefault("args", {}) if section.get("type") == "SegmentationDataLoader" else None
+            if isinstance(args, dict) and "binary_masks" not in args:
+                args["binary_masks"] = True
                 self.notes[f"{loader} (labels above 0 are class 1)"] = f"{loader}.args.binary_masks = true"
 
     def warning(self, file: str) -> str | None:
@@ -122,7 +120,7 @@ class Translator:
             trainer["monitor"] = "off" if mode == "off" else f"{mode} {name}"
             trainer.pop("monitor_mode")
             self.notes.pop("trainer.monitor", None)
-            self.notes["trainer.monitor and trainer.monitor_mode"] = show(trainer["monitor"])
+            self.notes[MONITOR_AND_MODE] = show(trainer["monitor"])
 
     def _loader(self, section: Tree, loader: str, file: str | None) -> None:
         if not _is_foreign(section):

@@ -12,6 +12,7 @@ from typing import Any
 from utils.errors import ConfigError
 
 SHOWN_CHARACTERS = 80
+SHOWN_NAMES = 40
 
 
 class Faults:
@@ -69,7 +70,8 @@ def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
     names = sorted(known)
     near = closest(name, names)
     suggestion = f' Did you mean "{near}"?' if near else ""
-    return f"unknown {what} {show(name)}.{suggestion} Known: {', '.join(names) or 'none'}."
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return f"unknown {what} {show(name)}.{suggestion} Known: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}."
 
 
 def find_value(config: Any, path: str) -> Any:

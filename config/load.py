@@ -43,10 +43,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     warning = translator.warning(str(file))
     if warning:
         logger.warning(warning)
-    config = {"name": file.stem} | {key: value for key, value in config.items() if value is not None}
+    config = {"name": file.stem} | {
+        key: _without_empty_args(value) for key, value in config.items() if value is not None
+    }
     if _holds_variable(config):
         config["$defs"] = resolve_references(definitions, definitions)
     return config
+
+
+def _without_empty_args(section: Any) -> Any:
+    """A section whose `args` a file has taken back with null, without them."""
+    if isinstance(section, dict) and "args" in section and section["args"] is None:
+        return {key: value for key, value in section.items() if key != "args"}
+    return section
 
 
 def _definitions(config: dict[str, Any], file: Path) -> dict[str, Any]:

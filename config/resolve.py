@@ -11,8 +11,9 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any
 
+from config.annotations import evaluated
 from config.faults import closest, join_path, show, unknown_name
 from config.plugins import plugin_names
 from utils.catalogue import Section, import_attribute
@@ -56,9 +57,13 @@ def available_names(section: Section) -> list[str]:
         name
         for shortcut in section.shortcuts
         for name, value in vars(importlib.import_module(shortcut)).items()
-        if not name.startswith("_") and inspect.isclass(value) and issubclass(value, base) and value is not base
+        if not name.startswith("_") and _is_concrete(value, base)
     )
     return sorted({*section.entries, *members})
+
+
+def _is_concrete(value: Any, base: type) -> bool:
+    return inspect.isclass(value) and issubclass(value, base) and value is not base and not inspect.isabstract(value)
 
 
 def _entry(name: str, place: str, section: Section) -> Target:
@@ -129,6 +134,9 @@ def _check_kind(target: Target, name: str, place: str, section_name: str, sectio
             raise ConfigError(
                 f"{place}: {show(name)} is not a subclass of {base.__name__}, which {section_name} needs."
             )
+        if inspect.isabstract(target):
+            missing = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
+            raise ConfigError(f"{place}: {show(name)} is abstract. Name a subclass that has {missing}.")
         return
     if not inspect.isfunction(target):
         raise ConfigError(
@@ -140,17 +148,18 @@ def _check_kind(target: Target, name: str, place: str, section_name: str, sectio
     if trusted and (fits or promised is None):
         return
     if section_name not in BUILDER_SECTIONS or not fits or not _is_public_member(target, name):
-        raise ConfigError(f"{place}: {show(name)} is a function. Name a subclass of {base.__name__}.")
+        raise ConfigError(
+            f"{place}: {show(name)} is a function that does not promise to build a {base.__name__}. "
+            f"Name a subclass of {base.__name__}."
+        )
 
 
 def _return_class(function: Callable[..., Any]) -> type | None:
-    try:
-        promised = get_type_hints(function).get("return")
-    except (NameError, TypeError, AttributeError):
-        return None
-    if promised is type(None):
+    """The class that a function's annotation says it returns; None where it says nothing."""
+    promised = evaluated(inspect.signature(function).return_annotation, function)
+    if promised is None:
         return type(None)
-    return promised if inspect.isclass(promised) else None
+    return promised if inspect.isclass(promised) and promised is not inspect.Signature.empty else None
 
 
 def _is_public_member(function: Callable[..., Any], name: str) -> bool:

@@ -1,16 +1,205 @@
-"""The JSON Schema of a configuration, so that editors complete and check it."""
+"""The JSON Schema of a configuration (draft 2020-12), so that editors complete and check the files.
 
+Wider than the validation: a file that extends another may leave anything out, and any value may be a `$ref` or a search
+marker. So nothing is required here, and what a class cannot be made without is left to the validation.
+"""
+
+import inspect
 import json
+import re
+from importlib.metadata import version
 from typing import Any
 
-from utils.catalogue import Catalogue
+from pydantic import BaseModel, TypeAdapter
+from pydantic.errors import PydanticUserError
+
+from config.markers import MARKERS
+from config.resolve import Target, available_names, resolve
+from config.sections import LOADER_SECTIONS, TopLevel, TrainerOptions, Visualization
+from config.signatures import OBJECTS, Parameter, signature_of
+from utils.catalogue import Catalogue, Section
+
+Schema = dict[str, Any]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+LINES_TO_DEPTH = 4
+WRITTEN_WITH = ("torch", "albumentations")
+EXTRAS: dict[str, Schema] = {
+    "loss": {"weight": {"type": "number", "description": "Its factor in the sum of losses."}},
+    "lr_scheduler": {"interval": {"enum": ["epoch", "step"], "description": "When it moves: after each of these."}},
+}
+_ARGUMENT = re.compile(r"^ {4,8}(\w+)(?: \([^)]*\))?: (.+)$")
 
 
-def json_schema(catalogue: Catalogue) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a configuration."""
-    raise NotImplementedError
+def json_schema(catalogue: Catalogue) -> Schema:
+    """The JSON Schema of a configuration; the same for the same catalogue and versions of the libraries."""
+    properties = _properties(TopLevel) | {
+        "$schema": {"type": "string", "description": "Where the editor finds this schema."},
+        "$extends": {
+            "type": ["string", "array"],
+            "items": {"type": "string"},
+            "description": "Files to lay this over.",
+        },
+        "$defs": {"type": "object", "description": 'Values to use as {"$ref": NAME}.'},
+    }
+    for section, key in _section_keys(catalogue).items():
+        properties[section] = _described({"$ref": f"#/$defs/{key}"}, TopLevel.model_fields[section].description)
+    properties["loss"] = _one_or_list(properties["loss"])
+    properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
+    properties["trainer"] = {"$ref": "#/$defs/trainer"}
+    properties["visualization"] = {"type": "object", "deprecated": True, "properties": _properties(Visualization)}
+    specs = {key: _spec_schema(key, section) for key, section in sorted(catalogue.items()) if key != "trainer"}
+    return {
+        "$schema": DIALECT,
+        "$comment": f"Written with {', '.join(f'{name} {_release(name)}' for name in WRITTEN_WITH)}.",
+        "title": "Espalier configuration",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "$defs": {**specs, "placeholder": _placeholder(), "trainer": _trainer_schema()},
+    }
 
 
 def schema_text(catalogue: Catalogue) -> str:
-    """The schema as text, the same on every machine."""
-    return f"{json.dumps(json_schema(catalogue), indent=2, ensure_ascii=False)}\n"
+    """The schema as text, one class per line."""
+    return f"{_text(json_schema(catalogue), LINES_TO_DEPTH)}\n"
+
+
+def _text(value: Any, depth: int, indent: str = "") -> str:
+    """JSON with a line per item down to a depth, and on one line below."""
+    if not depth or not value or not isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, sort_keys=True)
+    inner = f"{indent}  "
+    if isinstance(value, dict):
+        items = [f"{json.dumps(key)}: {_text(value[key], depth - 1, inner)}" for key in sorted(value)]
+    else:
+        items = [_text(item, depth - 1, inner) for item in value]
+    first, last = "{}" if isinstance(value, dict) else "[]"
+    return f"{first}\n{inner}{f',{chr(10)}{inner}'.join(items)}\n{indent}{last}"
+
+
+def _section_keys(catalogue: Catalogue) -> dict[str, str]:
+    sections = {key: key for key in ("arch", "optimizer", "loss", "lr_scheduler")}
+    sections |= dict.fromkeys(LOADER_SECTIONS, "data_loader")
+    return {section: key for section, key in sections.items() if key in catalogue}
+
+
+def _release(package: str) -> str:
+    """A version without the build it is of (`+cpu`)."""
+    return version(package).split("+", maxsplit=1)[0]
+
+
+def _placeholder() -> Schema:
+    return {
+        "description": "A value said elsewhere, or drawn by a search.",
+        "type": "object",
+        "anyOf": [{"required": [name]} for name in sorted({"$ref", *MARKERS})],
+    }
+
+
+def _open(schema: Schema) -> Schema:
+    """A schema whose place may hold a placeholder; an empty one takes anything as it is."""
+    described: Schema = {key: schema.pop(key) for key in ("description", "default") if key in schema}
+    if not schema:
+        return described
+    choices = schema["anyOf"] if schema.keys() == {"anyOf"} else [schema]
+    return {"anyOf": [*choices, {"$ref": "#/$defs/placeholder"}], **described}
+
+
+def _described(schema: Schema, description: str | None) -> Schema:
+    return {**schema, "description": description} if description else schema
+
+
+def _one_or_list(item: Schema) -> Schema:
+    description = item.pop("description", None)
+    return _described({"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}, description)
+
+
+def _properties(model: type[BaseModel]) -> dict[str, Schema]:
+    """The fields of a section with fixed keys, each open to placeholders."""
+    fields = model.model_json_schema()["properties"]
+    return {
+        name: _open({key: value for key, value in field.items() if key != "title"}) for name, field in fields.items()
+    }
+
+
+def _trainer_schema() -> Schema:
+    return {
+        "type": "object",
+        "description": TopLevel.model_fields["trainer"].description,
+        "properties": _properties(TrainerOptions),
+        "additionalProperties": False,
+    }
+
+
+def _spec_schema(key: str, section: Section) -> Schema:
+    """A class of a section: one that is known by name with its arguments, or any other in full."""
+    names = available_names(section)
+    extras = {name: _open(dict(schema)) for name, schema in EXTRAS.get(key, {}).items()}
+    in_full = {"type": {"type": "string", "pattern": r"\."}, "args": {"type": "object"}, **extras}
+    return {
+        "anyOf": [
+            {"enum": names},
+            {"type": "string", "pattern": r"\."},
+            {"$ref": "#/$defs/placeholder"},
+            *(_class_schema(name, key, section, extras) for name in names),
+            {"type": "object", "properties": in_full, "required": ["type"], "additionalProperties": False},
+            {
+                "description": "Changes to the class of the file that this one extends.",
+                "type": "object",
+                "properties": {"args": {"type": "object"}, **extras},
+                "additionalProperties": False,
+            },
+        ]
+    }
+
+
+def _class_schema(name: str, key: str, section: Section, extras: dict[str, Schema]) -> Schema:
+    target = resolve(name, key, key, section)
+    signature, documented = signature_of(target), _documented_arguments(target)
+    arguments = {
+        parameter.name: _parameter_schema(parameter, documented.get(parameter.name), section)
+        for parameter in signature.parameters.values()
+        if parameter.name not in OBJECTS
+    }
+    args = {"type": "object", "properties": arguments, "additionalProperties": signature.takes_more}
+    return _described(
+        {
+            "title": name,
+            "type": "object",
+            "properties": {"type": {"const": name}, "args": args, **extras},
+            "required": ["type"],
+            "additionalProperties": False,
+        },
+        _first_line(target),
+    )
+
+
+def _parameter_schema(parameter: Parameter, description: str | None, section: Section) -> Schema:
+    if parameter.name in section.nested:
+        return _described(_one_or_list({"$ref": f"#/$defs/{section.nested[parameter.name]}"}), description)
+    try:
+        schema = TypeAdapter(parameter.annotation).json_schema()
+    except PydanticUserError:
+        schema = {}
+    schema.pop("title", None)
+    if _is_plain(parameter.default):
+        schema["default"] = parameter.default
+    return _open(_described(schema, description))
+
+
+def _is_plain(default: Any) -> bool:
+    if isinstance(default, list | tuple):
+        return all(map(_is_plain, default))
+    return default is None or type(default) in (bool, int, float, str)
+
+
+def _first_line(target: Target) -> str | None:
+    """What a class says of itself; a docstring that it inherited would speak of another."""
+    text = inspect.cleandoc(vars(target).get("__doc__") or "" if inspect.isclass(target) else target.__doc__ or "")
+    return text.split("\n", maxsplit=1)[0] or None
+
+
+def _documented_arguments(target: Target) -> dict[str, str]:
+    """Name -> the first line of what the `Args:` of a docstring say."""
+    lines = inspect.cleandoc(target.__doc__ or "").splitlines()
+    return {match.group(1): match.group(2) for match in map(_ARGUMENT.match, lines) if match}

@@ -42,6 +42,14 @@ class TrainerOptions(_Strict):
     pictures: int = Field(4, ge=0, description="Validation pictures shown in TensorBoard.")
 
 
+class Visualization(_Strict):
+    """A section of older dialects; `load_config` moves what it says to `trainer.tensorboard`."""
+
+    tensorboard: bool = Field(True, description="Now trainer.tensorboard.")
+    tensorboardX: bool = Field(True, description="Now trainer.tensorboard.")  # noqa: N815 - as those files have it
+    log_dir: str | None = Field(None, description="Not used: events are in the run's folder.")
+
+
 class TopLevel(_Strict):
     """The sections of a configuration; those that name classes are checked against the catalogue."""
 
@@ -58,6 +66,7 @@ class TopLevel(_Strict):
     metrics: list[Any] = Field([], description="What validation and test report.")
     lr_scheduler: Any = Field(None, description='The course of the learning rate; "interval" says when it steps.')
     trainer: Any = Field(None, description="How long to train, what to keep, what to watch.")
+    visualization: Any = Field(None, description="Of older dialects; write trainer.tensorboard instead.")
     search: dict[str, Any] = Field({}, description="How a search draws and judges candidates.")
 
 

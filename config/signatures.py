@@ -2,12 +2,11 @@
 
 import enum
 import inspect
-import types
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any
 
-from config.annotations import convert, jsonable
+from config.annotations import convert, evaluated, jsonable
 from config.faults import Faults, join_path, show, unknown_name
 
 RUNTIME_NAMES = frozenset(
@@ -124,26 +123,7 @@ def _annotation(parameter: inspect.Parameter, target: Callable[..., Any]) -> Any
     annotation = parameter.annotation
     if annotation is parameter.empty:
         return _kind_of(parameter.default)
-    if isinstance(annotation, str):
-        holder = types.SimpleNamespace(__annotations__={parameter.name: annotation})
-        for names in _namespaces(target):
-            try:
-                annotation = get_type_hints(holder, globalns=names, include_extras=True)[parameter.name]
-                break
-            except (NameError, TypeError, AttributeError, SyntaxError):
-                continue
-        else:
-            return Any
-    return jsonable(annotation)
-
-
-def _namespaces(target: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-    """The modules in which a signature may have been written, the class's own first."""
-    for holder in inspect.getmro(target) if inspect.isclass(target) else (target,):
-        function = vars(holder).get("__init__") if inspect.isclass(holder) else inspect.unwrap(holder)
-        names = getattr(inspect.unwrap(function), "__globals__", None) if function is not None else None
-        if names is not None:
-            yield names
+    return jsonable(evaluated(annotation, target))
 
 
 def _kind_of(default: Any) -> Any:

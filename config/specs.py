@@ -6,7 +6,7 @@ from typing import Any
 
 from config.faults import Faults, join_path, show, unknown_name
 from config.sections import LOADER_SECTIONS
-from utils.catalogue import Catalogue, Section
+from utils.catalogue import Section
 
 WEIGHTED_LOSS = "WeightedLoss"
 Items = list[tuple[Any, str]]
@@ -81,11 +81,11 @@ def section_key(path: str) -> str:
     return "data_loader" if head in LOADER_SECTIONS else head
 
 
-def nested_values(spec: Spec, section: Section, catalogue: Catalogue) -> Iterator[tuple[str, str, Items]]:
+def nested_values(spec: Spec, section: Section) -> Iterator[tuple[str, str, Items]]:
     """The arguments of a spec that hold specs: (argument, key of the catalogue, items)."""
     for name, key in section.nested.items():
         value = spec.args.get(name)
-        if value is None or key not in catalogue:
+        if value is None:
             continue
         path = join_path(spec.args_path, name)
         if isinstance(value, list):

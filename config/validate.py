@@ -6,7 +6,7 @@ from typing import Any
 from config.faults import Faults, join_path, show
 from config.markers import refuse_markers
 from config.resolve import resolve
-from config.sections import LOADER_SECTIONS, TopLevel, check_section, check_trainer
+from config.sections import LOADER_SECTIONS, TopLevel, Visualization, check_section, check_trainer
 from config.shared import shared_values
 from config.signatures import RUNTIME_NAMES, signature_of
 from config.specs import Spec, nested_values, read_losses, read_spec, section_key
@@ -34,6 +34,7 @@ def validate(config: Mapping[str, Any], catalogue: Catalogue) -> None:
     check_section(TopLevel, {key: value for key, value in config.items() if key != "$defs"}, "", faults)
     _check_name(config.get("name"), faults)
     _check_sections(config, faults)
+    check_section(Visualization, config.get("visualization", {}), "visualization", faults)
     if "trainer" in config:
         _check_trainer(config["trainer"], catalogue, faults)
     with faults.collecting():
@@ -98,7 +99,7 @@ def _check_spec(spec: Spec, key: str, catalogue: Catalogue, faults: Faults) -> N
     with faults.collecting():
         signature = signature_of(resolve(spec.type, spec.path, key, section))
         signature.check(spec.args, spec.args_path, faults, supplied=RUNTIME_NAMES, skip=section.nested)
-    for _, nested_key, items in nested_values(spec, section, catalogue):
+    for _, nested_key, items in nested_values(spec, section):
         for value, path in items:
             nested = read_spec(value, path, faults)
             if nested is not None:
