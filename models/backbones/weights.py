@@ -69,7 +69,13 @@ def read_state_dict(path: Path) -> StateDict:
     Raises:
         CheckpointError: Not a file of tensors and plain data.
     """
-    content = read_checkpoint(path)
+    try:
+        content = read_checkpoint(path)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"Cannot read the weights {path}: the file is damaged, or holds something other than tensors and plain "
+            'data. Get it again, or set "weights": null to train from scratch.'
+        ) from error
     if isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not all(isinstance(value, Tensor) for value in content.values()):
