@@ -1,0 +1,153 @@
+"""Use a trained network: `python inference.py --resume saved/people/RUN --source photo.jpg --output out`.
+
+In a notebook, `load(checkpoint).probabilities(pictures)` or `predict(checkpoint, pictures)`.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from config import cli
+from config.assemble import build_model, build_preprocessing
+from config.plugins import load_plugins
+from config.saved import without_pretrained_weights
+from config.shared import shared_values
+from logger.console import setup_logging
+
+if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
+    from visual.segmenter import Segmenter
+    from visual.sinks import Sink
+    from visual.sources import Source
+
+logger = logging.getLogger("espalier")
+BENCHMARK_PICTURES = 50
+
+
+def load(checkpoint: str | Path, *, device: str | None = "cpu", plugins: Sequence[str] = ()) -> "Segmenter":
+    """A trained network with its preprocessing, ready for pictures.
+
+    Args:
+        checkpoint: A checkpoint, or a run folder (its best one).
+        device: `cpu`, or the number of a GPU; None takes the first GPU, where there is one.
+        plugins: Python files with the classes of one's own that its config names; nothing else is ever run.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or does not fit its config.
+        ConfigError: Its config names what is not there.
+    """
+    import data_loader
+    import models
+    from base.base_inference import choose_device
+    from visual.segmenter import Segmenter
+
+    load_plugins(plugins)
+    catalogue = {**models.SECTIONS, **data_loader.SECTIONS}
+
+    def build(config: dict[str, Any]) -> Any:
+        config = without_pretrained_weights(config)
+        return build_model(config, catalogue, shared_values(config)), build_preprocessing(config, catalogue)
+
+    return Segmenter.from_checkpoint(checkpoint, build, device=choose_device(device))
+
+
+def predict(checkpoint: str | Path, pictures: Iterable[Any]) -> list[Any]:
+    """The class ids (h, w) of pictures (h, w, 3) uint8 RGB, each at its own size."""
+    return load(checkpoint).masks(pictures)
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run the command line."""
+    from data_loader.pictures import read_picture
+    from visual.compositing import parse_background
+    from visual.looks import make_look
+    from visual.outputs import open_sinks
+    from visual.sources import open_source
+    from visual.temporal import TemporalSmoothing
+
+    close_logging = setup_logging(None)
+    try:
+        background = parse_background(arguments.background, read_picture) if arguments.background else None
+        mode = arguments.mode or ("background" if background else "overlay")
+        segmenter = load(arguments.resume, device=arguments.devices, plugins=arguments.plugin)
+        read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
+        source = open_source(arguments.source, read, excluded=arguments.output)
+        foreground = [segmenter.class_id(name) for name in arguments.classes] if arguments.classes else None
+        segmenter.look = make_look(mode, background=background, foreground=foreground, is_soft=arguments.soft)
+        if arguments.smooth and source.frame_rate is not None:
+            segmenter.smoothing = TemporalSmoothing(arguments.smooth)
+        sinks = open_sinks(
+            source,
+            segmenter.look,
+            arguments.output,
+            is_shown=arguments.show or (source.is_live and arguments.output is None),
+            may_be_empty=arguments.benchmark,
+            originals=[Path(path) for path in (arguments.resume, arguments.background) if path],
+        )
+        _run(arguments, segmenter, source, sinks)
+    finally:
+        close_logging()
+
+
+def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source", sinks: "Sequence[Sink]") -> None:
+    """Segment, and say what came of it."""
+    from contextlib import ExitStack
+
+    import torch
+
+    from visual.loop import segment
+    from visual.report import report
+    from visual.stages import Stages
+
+    is_exact = arguments.benchmark and segmenter.device.type == "cuda"
+    stages = Stages(partial(torch.cuda.synchronize, segmenter.device) if is_exact else None)
+    with ExitStack() as open_files:
+        for sink in sinks:
+            open_files.enter_context(sink)
+        outcome = segment(
+            segmenter,
+            source,
+            sinks,
+            stages=stages,
+            batch_size=arguments.batch_size,
+            limit=arguments.limit,
+            repeat_to=BENCHMARK_PICTURES if arguments.benchmark and source.frame_rate is None else 0,
+        )
+    if arguments.benchmark:
+        sys.stdout.write(f"{stages.table()}\n{'pictures/s':<12}{outcome.pictures / outcome.seconds:>12.2f}\n")
+    report(outcome, source, sinks)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(description="Segment photos, folders of photos, videos, or a camera's picture.")
+    options.add_argument("--resume", required=True, metavar="FILE", help="a checkpoint, or a run folder")
+    options.add_argument("--source", required=True, help="a photo, a folder, a video, or a camera's number (0)")
+    options.add_argument("--output", type=Path, metavar="PATH", help="a file or a folder for the results")
+    options.add_argument("--mode", choices=["mask", "overlay", "cutout", "background"], help="default: overlay")
+    options.add_argument("--background", metavar="WHAT", help="a colour ('#00ff00'), a picture, or blur (default)")
+    options.add_argument(
+        "--class", dest="classes", action="append", metavar="NAME", help="what to keep; default: all but 0"
+    )
+    options.add_argument("--soft", action="store_true", help="soft edges drawn to the picture's own")
+    options.add_argument("--smooth", type=_share, default=0.0, metavar="0..1", help="steadier masks in videos")
+    options.add_argument("--batch-size", type=cli.positive_int, default=4, metavar="N", help="pictures at once")
+    options.add_argument("--limit", type=cli.positive_int, metavar="N", help="stop after N pictures")
+    options.add_argument("--show", action="store_true", help="show the results in a window; q quits")
+    options.add_argument("--benchmark", action="store_true", help="print milliseconds per stage")
+    cli.add_run_arguments(options)
+    return options
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be from 0 to below 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_command(main, parser()))

@@ -1,0 +1,142 @@
+"""What is made of a prediction: class ids, an overlay, a cut-out with transparency, another background.
+
+Pictures are (h, w, 3) uint8 RGB; probabilities are (K, h, w) float32, summing to 1 over the K classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.drawing import Picture, class_colors, overlay
+from utils.errors import ConfigError
+from visual.compositing import Background, blurred, composite
+from visual.matting import Alpha, foreground_colors, refine_alpha
+
+Probabilities = NDArray[np.float32]
+MODES = ("mask", "overlay", "cutout", "background")
+
+
+class Look(ABC):
+    """Makes a picture of a prediction.
+
+    Attributes:
+        is_lossless: The result's values must survive exactly.
+        has_alpha: The result is transparent in places, which no video can hold.
+    """
+
+    is_lossless = False
+    has_alpha = False
+
+    @abstractmethod
+    def __call__(self, picture: Picture, probabilities: Probabilities) -> NDArray[Any]:
+        """(h, w) class ids, (h, w, 3) RGB or (h, w, 4) RGBA of a picture and its probabilities."""
+
+
+def class_ids(probabilities: Probabilities) -> NDArray[Any]:
+    """(h, w) the most probable class of each pixel, uint8, or uint16 where there are more than 256 classes."""
+    ids = probabilities.argmax(axis=0)
+    return np.asarray(ids, dtype=np.uint8 if len(probabilities) <= 256 else np.uint16)
+
+
+class MaskLook(Look):
+    """Class ids as they are."""
+
+    is_lossless = True
+
+    def __call__(self, picture: Picture, probabilities: Probabilities) -> NDArray[Any]:
+        """(h, w) ids."""
+        return class_ids(probabilities)
+
+
+class OverlayLook(Look):
+    """The picture under its mask."""
+
+    def __call__(self, picture: Picture, probabilities: Probabilities) -> Picture:
+        """(h, w, 3) RGB."""
+        return overlay(picture, class_ids(probabilities), class_colors(len(probabilities)))
+
+
+class ForegroundLook(Look):
+    """A look that sets some classes off from the others.
+
+    Args:
+        foreground: Ids of the classes to keep; by default all but 0.
+        is_soft: A matte drawn to the picture's edges; otherwise each pixel is in or out.
+    """
+
+    def __init__(self, foreground: Sequence[int] | None = None, *, is_soft: bool = False) -> None:
+        self.foreground, self.is_soft = foreground, is_soft
+
+    def alpha(self, picture: Picture, probabilities: Probabilities) -> Alpha:
+        """(h, w) how much of each pixel is foreground, 0..1."""
+        chosen = list(range(1, len(probabilities))) if self.foreground is None else list(self.foreground)
+        if self.is_soft:
+            return refine_alpha(np.clip(probabilities[chosen].sum(axis=0), 0, 1), picture)
+        return np.isin(probabilities.argmax(axis=0), chosen).astype(np.float32)
+
+    def colors(self, picture: Picture, alpha: Alpha) -> Picture:
+        """The foreground's colours, free of the background where the matte is soft."""
+        return foreground_colors(picture, alpha) if self.is_soft else picture
+
+
+class CutoutLook(ForegroundLook):
+    """The foreground on nothing."""
+
+    is_lossless = True
+    has_alpha = True
+
+    def __call__(self, picture: Picture, probabilities: Probabilities) -> Picture:
+        """(h, w, 4) RGBA, alpha not multiplied in."""
+        alpha = self.alpha(picture, probabilities)
+        return np.dstack([self.colors(picture, alpha), (alpha * 255).round().astype(np.uint8)])
+
+
+class BackgroundLook(ForegroundLook):
+    """The foreground on another background.
+
+    Args:
+        background: Makes it of a picture and its alpha; see `parse_background`.
+        foreground: As for `ForegroundLook`.
+        is_soft: As for `ForegroundLook`.
+    """
+
+    def __init__(
+        self, background: Background, foreground: Sequence[int] | None = None, *, is_soft: bool = False
+    ) -> None:
+        super().__init__(foreground, is_soft=is_soft)
+        self.background = background
+
+    def __call__(self, picture: Picture, probabilities: Probabilities) -> Picture:
+        """(h, w, 3) RGB."""
+        alpha = self.alpha(picture, probabilities)
+        return composite(self.colors(picture, alpha), alpha, self.background(picture, alpha))
+
+
+def make_look(
+    mode: str, *, background: Background | None = None, foreground: Sequence[int] | None = None, is_soft: bool = False
+) -> Look:
+    """The look of a mode by its name.
+
+    Args:
+        mode: One of `MODES`.
+        background: For mode background; a blurred one where not given.
+        foreground: For cut-outs and backgrounds: ids of the classes to keep; by default all but 0.
+        is_soft: For these: a matte drawn to the picture's edges.
+
+    Raises:
+        ConfigError: There is no such mode, or the mode has no use for something given.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"Wrong mode {mode!r}: it must be one of {', '.join(MODES)}.")
+    if background is not None and mode != "background":
+        raise ConfigError(f"--background has no effect in mode {mode}. Use --mode background, or leave it out.")
+    if mode in ("mask", "overlay"):
+        if foreground is not None or is_soft:
+            raise ConfigError(f"--class and --soft have no effect in mode {mode}. Use --mode cutout or background.")
+        return MaskLook() if mode == "mask" else OverlayLook()
+    if mode == "cutout":
+        return CutoutLook(foreground, is_soft=is_soft)
+    return BackgroundLook(background or blurred, foreground, is_soft=is_soft)
