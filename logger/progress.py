@@ -3,7 +3,8 @@
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -140,6 +141,11 @@ class ProgressBar(Callback):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+
+def with_bar(batches: Iterable[Any], description: str) -> Iterable[Any]:
+    """The same batches, with a bar where standard error is a terminal."""
+    return _Bar(batches, desc=description, file=sys.stderr, disable=None, leave=False, dynamic_ncols=True)
 
 
 def duration(seconds: float) -> str:

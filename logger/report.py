@@ -1,5 +1,7 @@
 """What test.py says: a table of the classes, pictures, and plain data for JSON."""
 
+import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 from logger.confusion_picture import draw_confusion
 from logger.worst_cases import WorstCases, write_picture
 from utils.errors import ConfigError
+from utils.files import write_text_atomically
 
+LOG = logging.getLogger(__name__)
 HEADINGS = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1", "pixel_share": "pixels"}
 
 
@@ -60,6 +64,53 @@ def write_pictures(
             f"{folder}: cannot be written ({error.strerror}). The pictures of a test go there. Name a folder that you "
             "may write to: --output FOLDER."
         ) from error
+
+
+def report_text(result: Mapping[str, Any]) -> str:
+    """What the console shows of a result of `test`: where from, the table, the metrics, and where the pictures are."""
+    pictures = result["pictures"]
+    parts = [
+        f"{result['checkpoint']} (epoch {result['epoch']}) on {result['samples']} samples of {result['split']}",
+        class_table(result["per_class"]),
+        metrics_line(result["metrics"]),
+    ]
+    if pictures:
+        parts.append(f"Confusion matrix:  {pictures[0]}\n{len(pictures) - 1} worst cases:  {Path(pictures[0]).parent}")
+    return "\n\n".join(parts) + "\n"
+
+
+def write_result(file: Path, result: Mapping[str, Any]) -> None:
+    """Write a result as JSON.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _write_json(file, result)
+    except OSError as error:
+        raise ConfigError(
+            f"{file}: cannot be written ({error.strerror}). The result of a test goes there. Name a file that you may "
+            "write to: --json FILE."
+        ) from error
+
+
+def record_in_run(folder: Path, result: Mapping[str, Any]) -> None:
+    """Put the test's results, under `test_` names, into the `result.json` of a run, where there is one."""
+    file = folder / "result.json"
+    if not file.is_file():
+        return
+    named = {f"test_{name}": value for name, value in result["metrics"].items()}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        entry = {"checkpoint": Path(result["checkpoint"]).name, "samples": result["samples"], **named}
+        _write_json(file, {**content, "test": entry})
+    except (OSError, ValueError) as error:
+        LOG.warning("%s: not brought up to date (%s)", file, error)
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    write_text_atomically(file, json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n")
 
 
 def without_nan(value: Any) -> Any:

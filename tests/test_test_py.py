@@ -1,0 +1,250 @@
+"""test.py: its numbers are those of validation, and what it leaves behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import test as command
+from config import cli
+from config.saved import for_judging, without_pretrained_weights
+from train import train
+from trainer.judging import find_checkpoint, load_all_weights
+from utils.checkpoint_file import read_checkpoint
+from utils.errors import CheckpointError, ConfigError
+
+DATA = Path(__file__).resolve().parent.parent / "data" / "people"
+
+
+def loader(pairs_file, **more):
+    arguments = {"pairs_file": str(pairs_file), "data_root": str(DATA), "classes": ["background", "person"]}
+    return {"type": "SegmentationDataLoader", "args": {**arguments, "resize": [32, 24], "batch_size": 4, **more}}
+
+
+def write_pairs(folder, split, count):
+    lines = (DATA / f"{split}_pairs.txt").read_text().splitlines()[:count]
+    file = folder / f"{split}.txt"
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two epochs: its result and its config."""
+    folder = tmp_path_factory.mktemp("runs")
+    quiet = {"is_training": False, "shuffle": False}
+    config = {
+        "name": "tiny",
+        "n_gpu": 0,
+        "arch": {"type": "UNet", "args": {"channels": [4, 8], "dropout": 0.1}},
+        "train_loader": loader(write_pairs(folder, "train", 12), flip_hor=0.5),
+        "valid_loader": loader(write_pairs(folder, "valid", 7), **quiet),
+        "test_loader": loader(write_pairs(folder, "test", 6), **quiet),
+        "optimizer": {"type": "AdamW", "args": {"lr": 0.01}},
+        "loss": [{"type": "ce_loss", "weight": 1.0}, {"type": "dice_loss", "weight": 0.5}],
+        "metrics": ["miou", "class_iou", "accuracy"],
+        "trainer": {
+            "epochs": 2,
+            "save_dir": str(folder / "saved"),
+            "monitor": "max val_miou",
+            "tensorboard": False,
+            "verbosity": 0,
+        },
+    }
+    return train(json.loads(json.dumps(config))), config
+
+
+def run(*argv):
+    return cli.run_command(command.main, command.parser(), [str(argument) for argument in argv])
+
+
+def write_json(file, content):
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_validation_split_gives_the_very_numbers_of_training(finished):
+    result, _ = finished
+    checkpoint = read_checkpoint(result.checkpoint)
+    judged = command.test(checkpoint["config"], checkpoint["state_dict"], split="valid")
+    expected = {name.removeprefix("val_"): value for name, value in result.best.items() if name.startswith("val_")}
+    assert judged["metrics"] == expected
+    assert judged["samples"] == 7
+
+
+def test_held_out_part_of_one_data_set_gives_the_very_numbers_of_training(finished, tmp_path):
+    _, config = finished
+    config = json.loads(json.dumps(config))
+    for section in ("train_loader", "valid_loader", "test_loader"):
+        arguments = config.pop(section)["args"]
+    data = {**arguments, "is_training": True, "shuffle": True, "validation_split": 0.34, "flip_hor": 0.5}
+    config["data_loader"] = {"type": "SegmentationDataLoader", "args": data}
+    config["trainer"] |= {"epochs": 1, "save_dir": str(tmp_path)}
+    result = train(config)
+    checkpoint = read_checkpoint(result.checkpoint)
+    judged = command.test(checkpoint["config"], checkpoint["state_dict"], split="valid")
+    assert judged["samples"] == 2
+    assert judged["metrics"] == {name: result.best[f"val_{name}"] for name in judged["metrics"]}
+    with pytest.raises(ConfigError, match="only for train and valid"):
+        command.test(checkpoint["config"], checkpoint["state_dict"])
+
+
+def test_number_of_classes_must_be_known():
+    assert command._num_classes({"num_classes": 3}) == 3
+    with pytest.raises(ConfigError, match=r"set arch\.args\.num_classes"):
+        command._num_classes({})
+
+
+def test_other_batch_sizes_and_the_pictures_change_no_metric(finished, tmp_path):
+    result, _ = finished
+    checkpoint = read_checkpoint(result.checkpoint)
+    config = checkpoint["config"]
+    first = command.test(config, checkpoint["state_dict"], pictures=tmp_path, worst=2)
+    config["test_loader"]["args"]["batch_size"] = 5
+    other = command.test(config, checkpoint["state_dict"])
+    assert other["confusion"] == first["confusion"]
+    for judged in (first, other):
+        del judged["metrics"]["loss"]  # of the Dice loss, which is a loss of the batch
+    assert other["metrics"] == first["metrics"]
+
+
+def test_per_class_values_follow_from_the_confusion_matrix(finished):
+    result, _ = finished
+    checkpoint = read_checkpoint(result.checkpoint)
+    judged = command.test(checkpoint["config"], checkpoint["state_dict"])
+    (tn, fp), (fn, tp) = judged["confusion"]
+    person = judged["per_class"]["person"]
+    assert person["iou"] == pytest.approx(tp / (tp + fp + fn))
+    assert person["recall"] == pytest.approx(tp / (tp + fn))
+    assert person["pixel_share"] == pytest.approx((fn + tp) / (tn + fp + fn + tp))
+    assert judged["metrics"]["iou_person"] == person["iou"]
+
+
+def test_training_data_is_judged_whole_and_without_augmentation(finished):
+    result, _ = finished
+    checkpoint = read_checkpoint(result.checkpoint)
+    judged = [command.test(checkpoint["config"], checkpoint["state_dict"], split="train") for _ in range(2)]
+    assert judged[0]["samples"] == 12
+    assert judged[0] == judged[1]
+
+
+def test_command_reports_table_pictures_and_result(finished, tmp_path, capsys):
+    result, _ = finished
+    written = tmp_path / "deep" / "result.json"
+    assert run("--resume", result.run_folder, "--json", written, "--output", tmp_path / "out", "--worst", 3) == 0
+    shown = capsys.readouterr().out
+    assert "model_best.pth (epoch" in shown
+    assert "on 6 samples of test" in shown
+    assert "person" in shown
+    names = ["confusion.png", "worst-01.png", "worst-02.png", "worst-03.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    content = json.loads(written.read_text())
+    assert {"metrics", "per_class", "samples", "split", "confusion", "worst", "pictures", "checkpoint"} <= set(content)
+    scores = [case["score"] for case in content["worst"]]
+    assert scores == sorted(scores)
+    assert content["worst"][0]["name"].endswith(".jpg")
+
+
+def test_test_results_are_added_to_those_of_the_run(finished, tmp_path, capsys):
+    result, config = finished
+    file = write_json(tmp_path / "config.json", config)
+    before = json.loads((result.run_folder / "result.json").read_text())
+    assert run("-c", file, "--resume", "best") == 0
+    after = json.loads((result.run_folder / "result.json").read_text())
+    assert after.pop("test")["samples"] == 6
+    before.pop("test", None)
+    assert after == before
+    assert (result.run_folder / "pictures" / "test" / "confusion.png").is_file()
+    assert "model_best.pth" in capsys.readouterr().out
+
+
+def test_other_data_is_judged_but_not_booked_to_the_run(finished, tmp_path, capsys):
+    result, config = finished
+    other = {name: config[name] for name in ("trainer", "metrics", "loss", "optimizer")}
+    other["test_loader"] = config["valid_loader"]
+    file = write_json(tmp_path / "other.json", other)
+    before = (result.run_folder / "result.json").read_bytes()
+    assert run("-c", file, "--resume", result.checkpoint, "--output", tmp_path) == 0
+    assert "on 7 samples of test" in capsys.readouterr().out
+    assert (result.run_folder / "result.json").read_bytes() == before
+    assert run("-c", file, "--resume", result.checkpoint, "--split", "valid", "--output", tmp_path) == 2
+    assert "only for test" in capsys.readouterr().err
+
+
+def test_overrides_change_the_config_of_the_checkpoint(finished, tmp_path, capsys):
+    result, _ = finished
+    options = ("--output", tmp_path, 'metrics=["dice"]')
+    assert run("--resume", result.checkpoint, *options) == 0
+    assert "dice" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (("--resume", "nowhere.pth"), (4, "nowhere.pth: there is no such file")),
+        (("--resume", "best"), (2, "Add -c FILE")),
+        (("--resume", "{checkpoint}", 'metrics=["mio"]'), (2, "miou")),
+        (("--resume", "{checkpoint}", "arch.args.channels=[4,9]"), (4, "do not fit the network of arch")),
+        (
+            ("--resume", "{checkpoint}", "test_loader=null", "--split", "test"),
+            (2, "only for train and valid. A test needs a loader. Add test_loader"),
+        ),
+        (("--resume", "{checkpoint}", "--output", "{file}/x"), (2, "--output FOLDER")),
+        (("--resume", "{checkpoint}", "--output", "{folder}", "--json", "{file}/x"), (2, "--json FILE")),
+        (("--resume", "{checkpoint}", 'optimizer.args.lr={"$uniform": [0, 1]}'), (2, "search")),
+    ],
+)
+def test_mistakes_end_in_one_line_and_their_code(finished, tmp_path, capsys, argv, expected):
+    result, _ = finished
+    code, message = expected
+    (tmp_path / "file").write_text("")
+    known = {"{checkpoint}": result.checkpoint, "{folder}": tmp_path / "out", "{file}": tmp_path / "file"}
+
+    def fill(argument):
+        for name, value in known.items():
+            argument = argument.replace(name, str(value))
+        return argument
+
+    assert run(*map(fill, argv)) == code
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_checkpoint_is_found_by_file_folder_best_and_last(finished):
+    result, config = finished
+    folder = result.run_folder
+    assert find_checkpoint(str(folder), None)[0] == folder / "model_best.pth"
+    assert find_checkpoint(str(folder / "checkpoint-last.pth"), None)[0] == folder / "checkpoint-last.pth"
+    assert find_checkpoint("best", config)[0] == folder / "model_best.pth"
+    assert find_checkpoint("last", config)[0] == folder / "checkpoint-last.pth"
+    with pytest.raises(CheckpointError, match='no run of "other"'):
+        find_checkpoint("best", {**config, "name": "other"})
+
+
+def test_weights_that_do_not_fit_are_named():
+    model = torch.nn.Linear(2, 1)
+    with pytest.raises(CheckpointError, match=r"bias is missing; extra is not in the network; weight is \(1, 3\), not"):
+        load_all_weights(model, {"weight": torch.zeros(1, 3), "extra": torch.zeros(1)})
+    load_all_weights(model, {"weight": torch.ones(1, 2), "bias": torch.ones(1)})
+    assert np.array_equal(model.weight.detach().numpy(), [[1, 1]])
+
+
+def test_network_is_the_checkpoints_and_data_is_what_was_asked_for():
+    saved = {"arch": "A", "train_loader": 1, "valid_loader": 2, "metrics": ["miou"], "seed": 3}
+    asked = {"arch": "B", "data_loader": 4, "metrics": ["dice"]}
+    assert for_judging(saved, asked) == {"arch": "A", "data_loader": 4, "metrics": ["dice"], "seed": 3}
+    assert for_judging(saved, None) == saved
+    assert for_judging(None, asked) == asked
+    with pytest.raises(ConfigError, match="Write -c FILE"):
+        for_judging(None, None)
+
+
+def test_nothing_is_fetched_for_a_network_whose_weights_are_there():
+    config = {"arch": {"type": "UNet", "args": {"backbone": "resnet18", "weights": "DEFAULT", "pretrained": True}}}
+    arguments = without_pretrained_weights(config)["arch"]["args"]
+    assert arguments == {"backbone": "resnet18", "weights": None, "pretrained": False}
+    assert config["arch"]["args"]["weights"] == "DEFAULT"
+    assert without_pretrained_weights({"arch": "UNet"}) == {"arch": "UNet"}
