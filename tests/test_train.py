@@ -1,0 +1,235 @@
+"""The command as a user types it: one JSON file in, a run folder out, and every way to go on from it."""
+
+import copy
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from config import load_config
+from train import catalogue, dry_run, prepare, train, try_out
+from trainer.distributed import World, unwrap
+from utils.checkpoint_file import read_checkpoint
+from utils.errors import CheckpointError, ConfigError, DataError
+
+ROOT = Path(__file__).resolve().parent.parent
+PEOPLE = ROOT / "data/people"
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A people config that trains in a second: a narrow net, few small pictures."""
+    loader = {"type": "SegmentationDataLoader", "args": {"num_classes": 2, "resize": [32, 24], "batch_size": 4}}
+    train_args = {"pairs_file": str(PEOPLE / "train_pairs.txt"), "samples": 10, "flip_hor": 0.5, "noise_std": 3}
+    valid_args = {"pairs_file": str(PEOPLE / "valid_pairs.txt"), "samples": 5, "is_training": False, "shuffle": False}
+    return {
+        "name": "small",
+        "seed": 1,
+        "n_gpu": 0,
+        "arch": {"type": "UNet", "args": {"channels": [4, 8], "dropout": 0.2}},
+        "train_loader": {**loader, "args": {**loader["args"], **train_args}},
+        "valid_loader": {**loader, "args": {**loader["args"], **valid_args}},
+        "optimizer": {"type": "AdamW", "args": {"lr": 0.01}},
+        "loss": [{"type": "ce_loss", "weight": 1.0}, {"type": "dice_loss", "weight": 0.5}],
+        "metrics": ["miou", "class_iou"],
+        "lr_scheduler": {"type": "OneCycleLR", "args": {"max_lr": 0.01}},
+        "trainer": {"epochs": 2, "save_dir": str(tmp_path / "saved"), "monitor": "max val_miou", "verbosity": 0},
+    }
+
+
+def changed(config, **values):
+    """The config with dotted paths set: changed(config, trainer__epochs=3)."""
+    result = copy.deepcopy(config)
+    for path, value in values.items():
+        *parents, last = path.split("__")
+        place = result
+        for part in parents:
+            place = place[part]
+        place[last] = value
+    return result
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_a_run_leaves_everything_that_the_design_lists(small):
+    result = train(small)
+    there = files(result.run_folder)
+    assert {"config.json", "environment.json", "metrics.csv", "result.json", "checkpoint-last.pth"} <= there
+    assert {"model_best.pth"} <= there
+    assert any("tfevents" in name for name in there)
+    saved = json.loads((result.run_folder / "result.json").read_text())
+    assert saved["best"] == result.best
+    assert result.epochs == 2
+    assert list(result.history[0]) == [
+        *["epoch", "step", "lr", "loss", "miou", "iou_class_0", "iou_class_1"],
+        *["val_loss", "val_miou", "val_iou_class_0", "val_iou_class_1"],
+    ]
+    resolved = json.loads((result.run_folder / "config.json").read_text())
+    assert resolved["arch"]["args"] == {"channels": [4, 8], "dropout": 0.2, "num_classes": 2, "in_channels": 3}
+    checkpoint = torch.load(result.checkpoint, weights_only=True)
+    assert checkpoint["config"] == resolved
+    keys = {"arch", "epoch", "state_dict", "optimizer", "monitor_best", "config", "format_version", "global_step"}
+    assert keys | {"lr_scheduler", "scaler", "ema", "rng", "loop", "callbacks", "history", "versions"} <= set(
+        checkpoint
+    )
+
+
+def test_two_runs_of_the_same_config_are_the_same_and_share_no_folder(small):
+    one, other = train(copy.deepcopy(small)), train(copy.deepcopy(small))
+    assert one.run_folder != other.run_folder
+    assert one.history == other.history
+    assert train(changed(small, seed=2)).history != one.history
+
+
+def test_auto_goes_on_where_a_run_died_and_returns_what_is_finished(small):
+    whole = train(changed(small, name="whole"), resume="auto")
+    result = train(copy.deepcopy(small), resume="auto")
+    for name in ("checkpoint-last.pth", "result.json"):
+        (result.run_folder / name).unlink()
+    shutil.copy(result.run_folder / "model_best.pth", result.run_folder / "checkpoint-last.pth")
+    again = train(changed(small, train_loader__args__n_workers=1), resume="auto")
+    assert again.run_folder == result.run_folder
+    assert again.history == whole.history
+    assert (again.run_folder / "metrics.csv").read_bytes() == (whole.run_folder / "metrics.csv").read_bytes()
+    finished = train(copy.deepcopy(small), resume="auto")
+    assert (finished.run_folder, finished.history) == (result.run_folder, whole.history)
+
+
+def test_auto_starts_anew_when_the_config_has_changed_and_last_refuses(small):
+    first = train(copy.deepcopy(small))
+    other = changed(small, optimizer__args__lr=0.02)
+    with pytest.raises(CheckpointError, match=r"differs at optimizer\.args\.lr"):
+        train(copy.deepcopy(other), resume="last")
+    assert train(other, resume="auto").run_folder != first.run_folder
+
+
+def test_a_checkpoint_alone_goes_on_with_its_own_config(small):
+    first = train(copy.deepcopy(small))
+    result = train(None, resume=str(first.run_folder))
+    assert result.run_folder == first.run_folder
+    forked = train(None, resume=str(first.run_folder / "model_best.pth"))
+    assert forked.run_folder != first.run_folder
+    assert forked.history[: first.best["epoch"]] == first.history[: first.best["epoch"]]
+
+
+def test_more_epochs_go_on_from_a_finished_run(small):
+    plain = {key: value for key, value in small.items() if key != "lr_scheduler"}
+    whole = train(changed(plain, trainer__epochs=3, name="whole"))
+    first = train(copy.deepcopy(plain))
+    result = train(changed(plain, trainer__epochs=3), resume="last")
+    assert (result.run_folder, result.epochs) == (first.run_folder, 3)
+    assert result.history == whole.history
+
+
+def test_fine_tuning_starts_from_other_weights_in_a_new_run(small, caplog):
+    first = train(copy.deepcopy(small))
+    weights = read_checkpoint(first.checkpoint)["state_dict"]
+    wider = changed(small, arch__args__channels=[4, 16], trainer__epochs=1, optimizer__args__lr=1e-9)
+    del wider["lr_scheduler"]
+    result = train(wider, resume=str(first.checkpoint))
+    assert result.run_folder != first.run_folder
+    assert result.epochs == 1
+    tuned = read_checkpoint(result.checkpoint)["state_dict"]
+    kept = [name for name in tuned if name in weights and tuned[name].shape == weights[name].shape]
+    close = [name for name in kept if name.endswith("weight") and torch.allclose(tuned[name], weights[name], atol=1e-4)]
+    assert close, "weights that fit were loaded"
+    assert "does not fit the model's" in caplog.text
+
+
+def test_fast_dev_run_touches_everything_and_leaves_nothing(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try_out(small, None)
+    assert not files(tmp_path)
+
+
+def test_validate_only_builds_and_writes_nothing(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "Parameters: " in dry_run(small, None)
+    assert not files(tmp_path)
+
+
+def test_overfit_ends_near_a_perfect_score(small):
+    from config.trial import for_overfit
+
+    net = {"channels": [16, 32], "stem_stride": 1}
+    few = for_overfit(changed(small, trainer__epochs=40, arch__args=net, train_loader__args__resize=[72, 48]), 2)
+    result = train(few)
+    assert result.best["val_miou"] > 0.95
+    assert few["train_loader"]["args"]["samples"] == few["valid_loader"]["args"]["samples"] == 2
+
+
+OLD = json.loads(
+    """{"name": "HumanSeg", "n_gpu": 1, "arch": {"type": "UNet", "args": {"backbone": "mobilenetv2", "num_classes": 2,
+    "pretrained_backbone": null}}, "train_loader": {"type": "SegmentationDataLoader", "args": {"pairs_file": "train",
+    "color_channel": "RGB", "resize": 64, "padding_value": 0, "is_training": true, "noise_std": 3, "crop_range":
+    [0.9, 1.0], "flip_hor": 0.5, "rotate": 0.0, "angle": 10, "normalize": true, "one_hot": false, "shuffle": true,
+    "batch_size": 16, "n_workers": 24, "pin_memory": true}}, "valid_loader": {"type": "SegmentationDataLoader", "args":
+    {"pairs_file": "valid", "color_channel": "RGB", "resize": 64, "padding_value": 0, "is_training": false, "normalize":
+    true, "one_hot": false, "shuffle": false, "batch_size": 16, "n_workers": 24, "pin_memory": true}}, "optimizer":
+    {"type": "SGD", "args": {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-08}}, "loss": "dice_loss", "metrics":
+    ["miou"], "lr_scheduler": {"type": "StepLR", "args": {"step_size": 100, "gamma": 1.0}}, "trainer": {"epochs": 1,
+    "save_dir": "checkpoints/", "save_freq": null, "verbosity": 2, "monitor": "valid_loss", "monitor_mode": "min"},
+    "visualization": {"tensorboardX": true, "log_dir": "checkpoints/"}}"""
+)
+
+
+def test_the_older_dialect_trains_with_only_its_paths_changed(tmp_path, caplog):
+    for split in ("train", "valid"):
+        OLD[f"{split}_loader"]["args"]["pairs_file"] = str(PEOPLE / f"{split}_pairs.txt")
+    OLD["trainer"]["save_dir"] = str(tmp_path / "checkpoints")
+    (tmp_path / "old.json").write_text(json.dumps(OLD))
+    config = load_config(tmp_path / "old.json", ["trainer.len_epoch=2"])
+    for old in ("monitor_mode", "tensorboardX", "mobilenetv2", "pretrained_backbone", "save_freq"):
+        assert old in caplog.text
+    result = train(config)
+    assert "val_loss" in result.best
+    assert (result.run_folder / "model_best.pth").exists()
+
+
+def test_faults_end_before_the_disk_is_touched(small, tmp_path):
+    with pytest.raises(ConfigError, match=r"trainer\.monitor: \"val_iou\" is not among the results"):
+        train(changed(small, trainer__monitor="max val_iou"))
+    with pytest.raises(ConfigError, match="python -m search"):
+        train(changed(small, optimizer__args__lr={"$uniform": [0.1, 1.0]}))
+    with pytest.raises(ConfigError, match=r"optimizer\.args"):
+        train(changed(small, optimizer__args__lr=-1.0))
+    with pytest.raises(DataError, match=r"none\.txt"):
+        train(changed(small, train_loader__args__pairs_file=str(tmp_path / "none.txt")))
+    assert not files(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"trainer\.save_dir: .*file/small cannot be written"):
+        train(changed(small, trainer__save_dir=str(tmp_path / "file")))
+
+
+def test_the_network_of_every_command_is_the_same(small):
+    from config import assemble
+
+    trainer = prepare(copy.deepcopy(small), World())
+    result = train(copy.deepcopy(small))
+    config = read_checkpoint(result.checkpoint)["config"]
+    names = {key: value for key, value in catalogue().items() if key in ("arch", "loss", "metrics", "data_loader")}
+    rebuilt = assemble.build_model(config, names, {})
+    rebuilt.load_state_dict(read_checkpoint(result.checkpoint)["state_dict"])
+    assert str(rebuilt) == str(unwrap(trainer.model))
+    preprocessing = assemble.build_preprocessing(config, {**names, "transform": catalogue()["transform"]})
+    assert preprocessing.describe() == trainer.valid_loader.preprocessing.describe()
+
+
+def test_a_user_error_is_one_line_and_its_exit_code(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "train.py"), "-c", "none.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert not files(tmp_path)
