@@ -13,6 +13,7 @@ Count = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 CHANNELS_PER_GROUP = 8
+VECTOR_WIDTH = 8  # with fewer channels than that, enlarging channels-last maps on a CPU takes three times as long
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
@@ -68,5 +69,7 @@ def enlarge(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:
     Odd sizes are rounded up on the way down; a whole factor on the way up keeps everything in its place.
     """
     if factor > 1:
+        if maps.shape[1] < VECTOR_WIDTH:
+            maps = maps.contiguous()
         maps = F.interpolate(maps, scale_factor=float(factor), mode="bilinear", align_corners=False)
     return maps[:, :, : size[0], : size[1]]
