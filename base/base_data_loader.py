@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -200,7 +201,11 @@ class BaseDataLoader(DataLoader[Any]):
 
     def close(self) -> None:
         """Stop the workers; another iteration starts new ones."""
+        iterator: Any = self._iterator
         self._iterator = None
+        if iterator is not None:
+            # At once, not when the garbage is collected: that may happen in a later worker's copy of this process.
+            iterator._shutdown_workers()
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Batches of the epoch at the current position.
@@ -209,7 +214,7 @@ class BaseDataLoader(DataLoader[Any]):
             EspalierError: What a sample has to complain of, as if it were loaded here.
         """
         self.prepare()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _child_signals_kept():
             # Our threads (a writer of events, a pool that has ended) hold no lock that a worker will want.
             warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
             iterator = super().__iter__()
@@ -222,13 +227,17 @@ class BaseDataLoader(DataLoader[Any]):
                 batch = next(iterator)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if "DataLoader worker (pid" not in str(error):  # one that died, not one that reports an error
+            except (RuntimeError, EOFError, OSError) as error:
+                self.close()
+                if not self.num_workers or not _tells_of_death(error):
                     raise
                 raise DataError(
-                    f"A worker process of the loader died ({error}). Usually memory or shared memory (/dev/shm) ran "
+                    f"A worker process of the loader died ({error!r}). Usually memory or shared memory (/dev/shm) ran "
                     "out. Use fewer n_workers, a smaller batch_size, or more shared memory."
                 ) from error
+            if isinstance(batch, Failure):
+                self.close()
+                raise batch.error
             yield batch.unpack() if isinstance(batch, Packed) else batch
 
 
@@ -273,6 +282,30 @@ def _usable_workers(asked: int) -> int:
     if asked > processors:
         logger.warning("n_workers is %d but %d processors are there: starting %d.", asked, processors, processors)
     return min(asked, processors)
+
+
+def _tells_of_death(error: Exception) -> bool:
+    """Whether a worker died; an error that one reports begins with "Caught"."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker (pid")
+    return not str(error).startswith("Caught")
+
+
+@contextmanager
+def _child_signals_kept() -> Iterator[None]:
+    """Undo the handler by which DataLoader raises an error wherever the main process happens to be.
+
+    A worker's death must not strike while a checkpoint is written; it is noticed where a batch is waited for.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _start_worker(worker_id: int) -> None:

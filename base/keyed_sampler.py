@@ -53,10 +53,6 @@ class Failure(NamedTuple):
 
     error: EspalierError
 
-    def unpack(self) -> Any:
-        """Raise the error."""
-        raise self.error
-
 
 class KeyedDataset(Dataset[Any]):
     """Hands keys to a data set in the way that the data set understands.

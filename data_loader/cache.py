@@ -132,7 +132,7 @@ class PairCache:
         if unknown:
             fault = PairFault(
                 f"{pair.mask} holds the labels {_listed(unknown)}: masks must hold {self._labels.rule()}. "
-                f"{self._labels.repair(unknown)}"
+                f"{self._labels.repair(unknown)}{_jpeg_hint(pair.mask)}"
             )
             fault.unknown = unknown
             raise fault
@@ -231,6 +231,10 @@ def _require_same_size(pair: Pair, picture: Size, mask: Size) -> None:
         f"{pair.mask} is {mask[0]}x{mask[1]} (height x width) but its picture {pair.picture} is "
         f"{picture[0]}x{picture[1]}: both must have the same size.{turned} Resize the mask (nearest neighbour)."
     )
+
+
+def _jpeg_hint(mask: Path) -> str:
+    return " JPEG changes labels: save masks as PNG." if mask.suffix.lower() in (".jpg", ".jpeg") else ""
 
 
 def _listed(values: Sequence[int]) -> str:

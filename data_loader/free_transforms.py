@@ -43,7 +43,7 @@ class FreeTransforms:
         with isolated_generators(seed):
             try:
                 result = self._compose(image=picture, mask=mask)
-            except (ValueError, TypeError, cv2.error) as error:
+            except Exception as error:  # their errors have no base of their own
                 raise ConfigError(f"The transforms fail on a picture of {picture.shape}: {error}.") from error
         changed, changed_mask = result["image"], result["mask"]
         if not isinstance(changed, np.ndarray) or changed.dtype != np.uint8 or changed.shape[:2] != changed_mask.shape:

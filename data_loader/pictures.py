@@ -6,7 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from utils.errors import DataError
 
@@ -16,6 +16,7 @@ _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
 _EXIF_ORIENTATION = 0x0112
+_UNKNOWN_KIND = "it is no picture of a known kind"
 _TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
 
 
@@ -90,7 +91,7 @@ def picture_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
     except FileNotFoundError:
         raise DataError(_missing(path)) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(_unreadable(path, str(error))) from None
+        raise DataError(_unreadable(path, _reason(error))) from None
     return height, width, 2 if deep else 1
 
 
@@ -111,7 +112,7 @@ def _read_bytes(path: str | Path) -> bytes:
     except FileNotFoundError:
         raise DataError(_missing(path)) from None
     except OSError as error:
-        raise DataError(_unreadable(path, error.strerror or str(error))) from None
+        raise DataError(_unreadable(path, _reason(error))) from None
 
 
 def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
@@ -120,7 +121,7 @@ def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
     except cv2.error as error:
         raise DataError(_unreadable(path, error.err)) from None
     if picture is None:
-        raise DataError(_unreadable(path, "it is no picture of a known kind" if data else "it is empty"))
+        raise DataError(_unreadable(path, _UNKNOWN_KIND if data else "it is empty"))
     if picture.dtype not in (np.uint8, np.uint16):
         raise DataError(_unreadable(path, f"its values are {picture.dtype}; 8 or 16 bits without sign are wanted"))
     if not _is_whole(data):
@@ -151,7 +152,7 @@ def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
             picture.load()
             array: Any = np.asarray(picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(_unreadable(path, str(error))) from None
+        raise DataError(_unreadable(path, _reason(error))) from None
     if array.dtype == bool:
         return np.asarray(array, dtype=np.uint8)
     if array.dtype == np.int32:  # Pillow's mode "I" holds 16-bit greys
@@ -173,6 +174,12 @@ def _single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
 
 def _missing(path: str | Path) -> str:
     return f"{path} does not exist. Correct the path or the list that names it."
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return _UNKNOWN_KIND
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _unreadable(path: str | Path, reason: str) -> str:

@@ -164,7 +164,7 @@ def _classes(num_classes: int | None, classes: Sequence[str] | None, *, binary_m
     count = num_classes or (len(classes) if classes else 2 if binary_masks else 0)
     if count == 0:
         raise ConfigError("num_classes is missing: say it in arch.args or in the loader's args, or list classes.")
-    names = list(classes) if classes else [f"class {number}" for number in range(count)]
+    names = list(classes) if classes else [f"class_{number}" for number in range(count)]
     if len(names) != count or len(set(names)) != count:
         raise ConfigError(
             f"classes lists {len(names)} names ({len(set(names))} different ones), but num_classes is {count}. "

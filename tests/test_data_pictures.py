@@ -1,0 +1,153 @@
+"""Pictures and masks of every kind come in with the values they were written with."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_loader.pictures import picture_size, read_mask, read_picture
+from utils.errors import DataError
+
+PEOPLE = "data/people/images/0009.jpg"
+
+
+def draw(*shape, dtype=np.uint8):
+    return np.random.default_rng(1).integers(0, np.iinfo(dtype).max + 1, shape, dtype=dtype)
+
+
+def write(path, rgb):
+    order = {2: ..., 3: (..., [2, 1, 0, 3][: rgb.shape[-1]])}[rgb.ndim]
+    assert cv2.imwrite(str(path), rgb[order])
+    return path
+
+
+def grey_png(ids, bits):
+    """A PNG of 1, 2 or 4 bits per pixel, which no writer here makes."""
+    rows = b""
+    for row in ids:
+        text = "".join(format(int(value), f"0{bits}b") for value in row)
+        text += "0" * (-len(text) % 8)
+        rows += b"\0" + int(text, 2).to_bytes(len(text) // 8, "big")
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], bits, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_pictures_are_rgb_and_lose_their_alpha(tmp_path, suffix, dtype, channels):
+    pixels = draw(7, 5, channels, dtype=dtype)
+    path = write(tmp_path / f"a.{suffix}", pixels)
+    picture = read_picture(path)
+    assert picture.dtype == dtype
+    np.testing.assert_array_equal(picture, pixels[..., :3])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_grey_picture_has_three_equal_channels(tmp_path, dtype):
+    pixels = draw(7, 5, dtype=dtype)
+    picture = read_picture(write(tmp_path / "a.png", pixels))
+    np.testing.assert_array_equal(picture, np.stack([pixels] * 3, axis=2))
+
+
+def test_the_fourth_channel_is_kept_on_demand(tmp_path):
+    pixels = draw(7, 5, 4)
+    np.testing.assert_array_equal(read_picture(write(tmp_path / "a.png", pixels), in_channels=4), pixels)
+    with pytest.raises(DataError, match=r"no fourth channel, but in_channels is 4. Set in_channels to 3 or 1"):
+        read_picture(PEOPLE, in_channels=4)
+
+
+def test_a_path_may_hold_any_character(tmp_path):
+    path = tmp_path / "Größe 图.png"
+    path.write_bytes(write(tmp_path / "a.png", draw(3, 4, 3)).read_bytes())
+    assert read_picture(path).shape == (3, 4, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_are_turned_as_their_exif_says(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.zeros((40, 20, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    expected = (40, 20) if orientation < 5 else (20, 40)
+    assert read_picture(tmp_path / "a.jpg").shape[:2] == expected
+    assert picture_size(tmp_path / "a.jpg", upright=True)[:2] == expected
+    assert picture_size(tmp_path / "a.jpg", upright=False)[:2] == (40, 20)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_masks_keep_their_ids(tmp_path, dtype, suffix):
+    ids = draw(7, 5, dtype=dtype)
+    mask = read_mask(write(tmp_path / f"m.{suffix}", ids))
+    assert mask.dtype == dtype
+    np.testing.assert_array_equal(mask, ids)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "bmp"])
+def test_a_palette_mask_gives_indices_not_colours(tmp_path, suffix):
+    ids = draw(7, 5) % 4
+    picture = Image.fromarray(ids)
+    picture.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9])
+    picture.save(tmp_path / f"m.{suffix}")
+    np.testing.assert_array_equal(read_mask(tmp_path / f"m.{suffix}"), ids)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_masks_of_few_bits_are_not_stretched(tmp_path, bits):
+    ids = draw(7, 5) % (2**bits)
+    (tmp_path / "m.png").write_bytes(grey_png(ids, bits))
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), ids)
+
+
+def test_a_grey_mask_saved_with_colour_channels_is_read_but_colours_are_refused(tmp_path):
+    ids = draw(7, 5)
+    np.testing.assert_array_equal(read_mask(write(tmp_path / "m.png", np.stack([ids] * 3, axis=2))), ids)
+    with pytest.raises(DataError, match=r"c\.png has colours; a mask must hold one class id per pixel"):
+        read_mask(write(tmp_path / "c.png", draw(7, 5, 3)))
+
+
+@pytest.mark.parametrize("read", [read_picture, read_mask, lambda path: picture_size(path, upright=True)])
+def test_what_cannot_be_read_is_named(tmp_path, read):
+    with pytest.raises(DataError, match=r"none\.png does not exist"):
+        read(tmp_path / "none.png")
+    for name, content in (("empty.png", b""), ("text.jpg", b"hello")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=f"{name} cannot be read as a picture: it is .*Replace the file"):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "tif"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
+def test_a_file_cut_off_is_an_error(tmp_path, suffix, share):
+    whole = tmp_path / f"whole.{suffix}"
+    write(whole, read_picture(PEOPLE))
+    data = whole.read_bytes()
+    (tmp_path / f"cut.{suffix}").write_bytes(data[: int(len(data) * share)])
+    assert read_picture(whole).shape == (192, 129, 3)
+    with pytest.raises(DataError, match=r"cut\.\w+ cannot be read as a picture"):
+        read_picture(tmp_path / f"cut.{suffix}")
+
+
+def test_the_thumbnail_in_a_jpeg_does_not_hide_that_it_is_cut(tmp_path):
+    """The end mark of an embedded thumbnail is not the end of the photo."""
+    photo = Path(PEOPLE).read_bytes()
+    thumbnail = b"Exif\0\0" + photo[:2000] + b"\xff\xd9"
+    segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    (tmp_path / "a.jpg").write_bytes(photo[:2] + segment + photo[2:])
+    assert read_picture(tmp_path / "a.jpg").shape == (192, 129, 3)
+    (tmp_path / "cut.jpg").write_bytes((photo[:2] + segment + photo[2:])[:-3000])
+    with pytest.raises(DataError, match=r"cut\.jpg cannot be read"):
+        read_picture(tmp_path / "cut.jpg")
+
+
+def test_sixteen_bits_are_seen_in_the_header(tmp_path):
+    assert picture_size(write(tmp_path / "a.png", draw(7, 5, 3, dtype=np.uint16)), upright=True) == (7, 5, 2)
+    assert picture_size(PEOPLE, upright=True) == (192, 129, 1)
