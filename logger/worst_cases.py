@@ -33,7 +33,8 @@ class WorstCases:
         self.count = count
         self.num_classes = num_classes
         self.ignore_index = ignore_index
-        self._heap: list[tuple[float, int, str, Picture]] = []  # the best of the worst comes first
+        self._seen = 0
+        self._heap: list[tuple[float, int, int, str, Picture]] = []  # the best of the worst comes first
 
     def add(self, source: Source, inputs: Tensor, logits: Tensor, score: float) -> None:
         """Look at one sample.
@@ -44,8 +45,9 @@ class WorstCases:
             logits: (K, h, w) float, at the mask's size.
             score: Lower is worse; a NaN (nothing in it was judged) is passed over.
         """
-        rank = (-score, -source.index)
-        if math.isnan(score) or self.count < 1 or (len(self._heap) == self.count and rank < self._heap[0][:2]):
+        self._seen += 1
+        rank = (-score, -source.index, -self._seen)  # no two are equal, so that pictures are never compared
+        if math.isnan(score) or self.count < 1 or (len(self._heap) == self.count and rank < self._heap[0][:3]):
             return
         entry = (*rank, source.name, self._draw(source, inputs, logits, score))
         if len(self._heap) < self.count:
@@ -55,7 +57,7 @@ class WorstCases:
 
     def ranking(self) -> list[dict[str, object]]:
         """Name and score of each, the worst first."""
-        return [{"name": name, "score": -negative} for negative, _, name, _ in self._sorted()]
+        return [{"name": name, "score": -negative} for negative, _, _, name, _ in self._sorted()]
 
     def write(self, folder: Path) -> list[Path]:
         """Write `worst-01.png`, the worst, and so on; pictures of an earlier test are replaced."""
@@ -67,8 +69,8 @@ class WorstCases:
             write_picture(paths[-1], picture)
         return paths
 
-    def _sorted(self) -> list[tuple[float, int, str, Picture]]:
-        return sorted(self._heap, key=lambda entry: entry[:2], reverse=True)
+    def _sorted(self) -> list[tuple[float, int, int, str, Picture]]:
+        return sorted(self._heap, key=lambda entry: entry[:3], reverse=True)
 
     def _draw(self, source: Source, inputs: Tensor, logits: Tensor, score: float) -> Picture:
         """Input, truth, prediction and errors side by side."""

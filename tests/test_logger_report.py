@@ -48,6 +48,13 @@ def test_worst_cases_of_a_small_set_and_of_none():
     assert names(none) == []
 
 
+def test_a_sample_seen_twice_is_no_trouble():
+    worst = WorstCases(2, num_classes=2)
+    for _ in range(4):
+        add(worst, 0, 0.5)
+    assert names(worst) == [(0, 0.5), (0, 0.5)]
+
+
 def test_worst_cases_are_written_worst_first_over_those_of_before(tmp_path):
     (tmp_path / "worst-07.png").write_bytes(b"of an earlier test")
     worst = WorstCases(2, num_classes=2)
@@ -98,7 +105,7 @@ def test_json_gets_none_for_nan():
 
 @pytest.mark.parametrize("num_classes", [1, 2, 11, 30, 200])
 def test_confusion_picture_of_any_number_of_classes(num_classes):
-    picture = draw_confusion(np.eye(num_classes, dtype=np.int64) * 1000, [f"class {i}" for i in range(num_classes)])
+    picture = draw_confusion(np.eye(num_classes, dtype=np.int64) * 1000, [f"class_{i}" for i in range(num_classes)])
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
     assert max(picture.shape) < 2400
