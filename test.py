@@ -60,7 +60,7 @@ def test(
 
     names, config = catalogue(), without_pretrained_weights(config)
     _check(config, split, names)
-    device = distributed.choose_devices(config.get("n_gpu", 1), devices)[0]
+    device = distributed.choose_devices(config.get("n_gpu"), devices)[0]
     arithmetic = setup.arithmetic(configuration.trainer_options(config), device)
     setup.seed_run(config.get("seed", 0), device)
     loader = assemble.build_loader(config, split, names, as_evaluation=True)

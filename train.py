@@ -57,7 +57,7 @@ def prepare(
     from trainer import distributed, setup
 
     names, seed, options = catalogue(), config.get("seed", 0), configuration.trainer_options(config)
-    targets = distributed.choose_devices(config.get("n_gpu", 1), devices)
+    targets = distributed.choose_devices(config.get("n_gpu"), devices)
     plan = setup.plan(options, setup.arithmetic(options, targets[0]), world, max_validation_batches)
     setup.seed_run(seed, targets[0])
     train_loader, valid_loader = assemble.build_training_loaders(config, names)

@@ -55,7 +55,7 @@ class TopLevel(_Strict):
 
     name: str = Field(..., min_length=1, description="Name of the experiment and of its folder.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Everything random follows from it.")
-    n_gpu: int = Field(1, ge=0, description="GPUs to use; fewer are used where fewer are there.")
+    n_gpu: int | None = Field(None, ge=0, description="GPUs to use, fewer where fewer are there; null: one, if any.")
     arch: Any = Field(None, description="The network.")
     data_loader: Any = Field(None, description="The data; its validation_split holds back a part for validation.")
     train_loader: Any = Field(None, description="The training data, where validation data is named apart.")

@@ -79,11 +79,11 @@ def leave_world() -> None:
         dist.destroy_process_group()
 
 
-def choose_devices(n_gpu: int, asked: str | None = None) -> list[torch.device]:
+def choose_devices(n_gpu: int | None, asked: str | None = None) -> list[torch.device]:
     """The devices to train on: those asked for by number, else the first `n_gpu`; never more than there are.
 
     Args:
-        n_gpu: How many GPUs the config wants.
+        n_gpu: How many GPUs the config wants; None takes one where there is one.
         asked: From the command line: `"0,1"` or `"cpu"`.
 
     Raises:
@@ -103,6 +103,8 @@ def choose_devices(n_gpu: int, asked: str | None = None) -> list[torch.device]:
         return [torch.device("cuda", int(number)) for number in numbers]
     if "LOCAL_RANK" in os.environ and there:
         return [torch.device("cuda", int(os.environ["LOCAL_RANK"]) % there)]
+    if n_gpu is None:
+        n_gpu = min(1, there)
     if n_gpu > there:
         instead = f"{there} GPUs" if there else f"the processor with {torch.get_num_threads()} threads"
         logger.warning("n_gpu is %d and this machine has %d: training on %s.", n_gpu, there, instead)
