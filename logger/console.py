@@ -92,7 +92,7 @@ def _log_warning(  # noqa: PLR0917 (the signature is Python's)
 def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]:
     """Send the log to the console and, given a folder, to its `info.log`; Python's warnings go there too.
 
-    A second call while the first is open adds its file only: a program has one console. A file is appended to, so a
+    A second call while the first is open adds its file and sets the console's level: a program has one console. A file is appended to, so a
     resumed run goes on in the same log.
 
     Args:
@@ -104,7 +104,10 @@ def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]
     """
     added: list[logging.Handler] = []
     level = CONSOLE_LEVELS[min(max(verbosity, 0), 2)]
-    if not any(isinstance(handler, ConsoleHandler) for handler in _SETUP.handlers):
+    open_consoles = [handler for handler in _SETUP.handlers if isinstance(handler, ConsoleHandler)]
+    for handler in open_consoles:
+        handler.setLevel(level)
+    if not open_consoles:
         console = ConsoleHandler()
         console.setFormatter(ConsoleFormatter("%(message)s"))
         _SETUP.add(console, level)
