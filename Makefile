@@ -9,7 +9,7 @@ export NO_ALBUMENTATIONS_UPDATE := 1
 train: .venv/core
 	$(BIN)/python train.py -c config/people/quickstart.json --resume auto
 	$(BIN)/python test.py -c config/people/quickstart.json --resume best
-	$(BIN)/python inference.py -c config/people/quickstart.json --resume best --source data/people/test --output saved/people_quickstart/cutouts --mode cutout
+	$(BIN)/python inference.py --resume "$$(ls -d saved/people_quickstart/2*/ | tail -1)" --source data/people/images/test --output saved/people_quickstart/cutouts --mode cutout
 
 test: .venv/development lint types unit
 

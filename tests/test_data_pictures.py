@@ -12,7 +12,7 @@ from PIL import Image
 from data_loader.pictures import picture_size, read_mask, read_picture
 from utils.errors import DataError
 
-PEOPLE = "data/people/images/0009.jpg"
+PEOPLE = "data/people/images/valid/0009.jpg"
 
 
 def draw(*shape, dtype=np.uint8):
