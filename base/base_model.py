@@ -109,7 +109,8 @@ def _untouched(model: nn.Module) -> Iterator[None]:
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
     ]
-    with torch.random.fork_rng():
+    devices = {weight.device for weight in model.parameters() if weight.is_cuda}
+    with torch.random.fork_rng(devices=list(devices)):
         model.eval()
         try:
             yield

@@ -55,28 +55,29 @@ def test_the_suite_covers_the_catalogue() -> None:
 @pytest.mark.parametrize(("in_channels", "sizes"), [(1, [(33, 47)]), (3, [(1, 70), (101, 3)]), (4, [(64, 96)])])
 @pytest.mark.parametrize("case", CASES)
 def test_logits_have_the_size_of_the_picture(case: str, in_channels: int, sizes: list[tuple[int, int]]) -> None:
-    with torch.device("meta"):  # shapes only: nothing is computed
-        network = build(case, in_channels).eval()
+    with torch.device("meta"):  # shapes only: no time for the initialisation
+        network = build(case, in_channels)
+    network.to_empty(device="cpu").eval()
+    with torch.no_grad():
         for height, width in sizes:
-            assert network(torch.empty(2, in_channels, height, width)).shape == (2, NUM_CLASSES, height, width)
+            assert network(torch.zeros(2, in_channels, height, width)).shape == (2, NUM_CLASSES, height, width)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (33, 47)])
-def test_a_batch_of_one_trains_every_parameter(model: BaseModel, size: tuple[int, int]) -> None:
+def test_a_batch_of_one_pixel_trains_every_parameter(model: BaseModel) -> None:
     model.train().zero_grad()
-    logits = model(pictures(1, *size))
-    assert logits.shape == (1, NUM_CLASSES, *size)
+    logits = model(pictures(1, 1, 1))
     logits.square().sum().backward()
+    assert logits.shape == (1, NUM_CLASSES, 1, 1)
     unreached = [name for name, weight in model.named_parameters() if weight.grad is None]
     assert unreached == []
-    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)
 
 
 def test_every_weight_matters(model: BaseModel) -> None:
     model.train().zero_grad()
-    model(pictures(2, 70, 90)).square().sum().backward()
+    model(pictures(2, 33, 47)).square().sum().backward()
     idle = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert idle == []
+    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)
 
 
 def test_a_state_dict_makes_an_equal_model(model: BaseModel) -> None:
@@ -89,27 +90,20 @@ def test_a_state_dict_makes_an_equal_model(model: BaseModel) -> None:
         assert torch.equal(twin(picture), model.eval()(picture))
 
 
-def test_evaluation_repeats_itself_and_does_not_mix_samples(model: BaseModel) -> None:
+def test_evaluation_repeats_itself_in_any_batch_and_layout(model: BaseModel) -> None:
     model.eval()
     batch = pictures(2, 33, 47)
     with torch.no_grad():
         together = model(batch)
         assert torch.equal(together, model(batch))
-        torch.testing.assert_close(together[1:], model(batch[1:]), rtol=1e-3, atol=1e-4)
-
-
-def test_channels_last_changes_nothing_but_speed(model: BaseModel) -> None:
-    model.eval()
-    batch = pictures(2, 33, 47)
-    with torch.no_grad():
-        fast = model(batch.contiguous(memory_format=torch.channels_last))
-        torch.testing.assert_close(fast, model(batch), rtol=1e-3, atol=1e-4)
+        single = model(batch[1:].contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(single, together[1:], rtol=1e-3, atol=1e-4)
 
 
 def test_logits_start_small_enough_to_learn(model: BaseModel) -> None:
     model.train()
     with torch.no_grad():
-        logits = model(pictures(4, 64, 64))
+        logits = model(pictures(2, 64, 64))
     assert 1e-3 < float(logits.std()) < 10
 
 

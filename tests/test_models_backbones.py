@@ -18,12 +18,13 @@ from utils.errors import CheckpointError, ConfigError
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("name", TRUNKS)
 def test_the_pyramid_halves_until_the_output_stride(name: Any, output_stride: int) -> None:
-    with torch.device("meta"):
+    with torch.device("meta"):  # shapes only: no time for the initialisation
         trunk = Trunk(name, output_stride=output_stride)
-        features = trunk(torch.empty(2, 3, 64, 96))
+    with torch.no_grad():
+        features = trunk.to_empty(device="cpu").eval()(torch.zeros(1, 3, 64, 96))
     strides = [min(stride, output_stride) for stride in (2, 4, 8, 16, 32)]
     assert [tuple(feature.shape) for feature in features] == [
-        (2, channels, 64 // stride, 96 // stride) for channels, stride in zip(trunk.channels, strides, strict=True)
+        (1, channels, 64 // stride, 96 // stride) for channels, stride in zip(trunk.channels, strides, strict=True)
     ]
 
 
