@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import config as configuration
 from config import assemble, cli, trial
+from config.saved import without_pretrained_weights
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
     import argparse
@@ -44,7 +45,12 @@ def check(config: dict[str, Any]) -> None:
 
 
 def prepare(
-    config: dict[str, Any], world: "World", *, devices: str | None = None, max_validation_batches: int | None = None
+    config: dict[str, Any],
+    world: "World",
+    *,
+    devices: str | None = None,
+    max_validation_batches: int | None = None,
+    has_weights: bool = False,
 ) -> "BaseTrainer":
     """Build the trainer of a checked config; nothing is written to disk.
 
@@ -53,6 +59,7 @@ def prepare(
         world: The processes that share the work.
         devices: From the command line, e.g. `"0,1"` or `"cpu"`; the config's `n_gpu` where not given.
         max_validation_batches: Validate on the first batches only.
+        has_weights: All weights will come from a checkpoint: none need be fetched for the network.
     """
     from trainer import distributed, setup
 
@@ -64,7 +71,7 @@ def prepare(
     for loader in filter(None, (train_loader, valid_loader)):
         loader.shard(world.rank, world.size)
     values = assemble.task_values(config, train_loader)
-    model = assemble.build_model(config, names, values)
+    model = assemble.build_model(without_pretrained_weights(config) if has_weights else config, names, values)
     config.update(assemble.resolved(config, names, values))
     model = model.to(plan.arithmetic.device, memory_format=plan.arithmetic.memory_format)
     params = setup.parameters_to_train(model)
@@ -89,6 +96,7 @@ def prepare(
         lr_scheduler=schedule,
         **arguments,
     )
+    trainer.monitor.check(trainer.result_names())
     setup.seed_loop(seed, world)
     return trainer
 
@@ -123,7 +131,8 @@ def train(
         check(start.config)
     world = join_world()
     try:
-        trainer = prepare(start.config, world, devices=devices, max_validation_batches=max_validation_batches)
+        limits: dict[str, Any] = {"devices": devices, "max_validation_batches": max_validation_batches}
+        trainer = prepare(start.config, world, has_weights=start.state is not None, **limits)
         return _run(trainer, start, world, callbacks)
     finally:
         leave_world()
@@ -178,7 +187,6 @@ def dry_run(config: dict[str, Any], devices: str | None) -> str:
 
     check(config)
     trainer = prepare(config, World(), devices=devices)
-    trainer.monitor.check(trainer.result_names())
     model = unwrap(trainer.model)
     loader = getattr(trainer, "train_loader", None)
     size = getattr(getattr(loader, "preprocessing", None), "size", None)

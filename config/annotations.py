@@ -7,7 +7,7 @@ import json
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +24,10 @@ LISTS = (
     collections.abc.MutableSequence,
     collections.abc.Collection,
 )
+COMMON_NAMES = {name: getattr(collections.abc, name) for name in collections.abc.__all__} | {
+    "Any": Any, "Literal": Literal, "Optional": Optional, "Union": Union
+}  # fmt: skip
+"""What modules import for type checkers only."""
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
@@ -47,7 +51,7 @@ def evaluated(annotation: Any, target: Callable[..., Any]) -> Any:
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
     for names in _namespaces(target):
         try:
-            return get_type_hints(holder, globalns=names, include_extras=True)["value"]
+            return get_type_hints(holder, globalns=COMMON_NAMES | names, include_extras=True)["value"]
         except (NameError, TypeError, AttributeError, SyntaxError):  # imported for type checkers only
             continue
     return Any
@@ -59,7 +63,7 @@ def describe(annotation: Any) -> str:
     if annotation in PLAIN:
         return PLAIN[annotation]
     if origin is Annotated:
-        return " ".join([describe(args[0]), *_constraints(args[1:])])
+        return _describe_constrained(args[0], args[1:])
     if origin is Literal:
         return _one_of([show(value) for value in args])
     if origin in (Union, types.UnionType):
@@ -176,6 +180,14 @@ _SIGNS: Mapping[type, Callable[[Any], str]] = {
     annotated_types.MinLen: lambda item: f"of at least {item.min_length}",
     annotated_types.MaxLen: lambda item: f"of at most {item.max_length}",
 }
+
+
+def _describe_constrained(annotation: Any, metadata: tuple[Any, ...]) -> str:
+    """`an integer >= 1 or null`: constraints bear on what is not null."""
+    members = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    values = [describe(member) for member in members if member is not type(None)]
+    null = " or null" if len(values) < len(members) else ""
+    return " ".join([" or ".join(values), *_constraints(metadata)]) + null
 
 
 def _describe_container(annotation: Any, origin: Any, args: tuple[Any, ...]) -> str:

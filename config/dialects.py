@@ -95,13 +95,13 @@ class Translator:
         if not section or not isinstance(trainer, dict):
             return
         for key in ("tensorboardX", "tensorboard"):
-            if key in section:
+            if isinstance(section.get(key), bool):
                 moved = {"visualization_tensorboard": section.pop(key), **trainer}
                 self._rename(moved, "visualization_tensorboard", "tensorboard", "trainer", file)
                 self.notes.pop("trainer.visualization_tensorboard")
                 self.notes[f"visualization.{key}"] = "trainer.tensorboard"
                 trainer = tree["trainer"] = moved
-        if "log_dir" in section:
+        if "log_dir" in section and isinstance(section["log_dir"], str | None):
             section.pop("log_dir")
             self.notes["visualization.log_dir"] = "the run folder under trainer.save_dir"
         if not section:

@@ -19,13 +19,14 @@ def find_markers(config: Any, path: str = "") -> list[str]:
     """The JSON paths of all search markers, in the order of the file; markers inside a marker are part of it."""
     if is_marker(config):
         return [path]
-    if isinstance(config, Mapping):
-        items = [(key, value) for key, value in config.items() if path or key != "$defs"]
-    elif isinstance(config, list | tuple):
-        items = [(str(index), value) for index, value in enumerate(config)]
-    else:
-        return []
-    return [found for key, value in items for found in find_markers(value, join_path(path, key))]
+    return [found for key, value in _items(config, path) for found in find_markers(value, join_path(path, key))]
+
+
+def unknown_markers(config: Any, path: str = "") -> list[tuple[str, str]]:
+    """The (path, key) of all keys that begin as a marker does and are none, such as `$choise`."""
+    items = _items(config, path)
+    own = [(join_path(path, key), key) for key, _ in items if key.startswith("$") and key not in MARKERS]
+    return own + [found for key, value in items for found in unknown_markers(value, join_path(path, key))]
 
 
 def refuse_markers(config: Mapping[str, Any], file: str = "FILE") -> None:
@@ -41,3 +42,12 @@ def refuse_markers(config: Mapping[str, Any], file: str = "FILE") -> None:
             f"{', '.join(paths[:_NAMED])}{more}: search markers, and this command takes one value each. "
             f"Run: python -m search -c {file}"
         )
+
+
+def _items(value: Any, path: str) -> list[tuple[str, Any]]:
+    """What a value holds, by key; not the definitions at the top, which are used elsewhere or not at all."""
+    if isinstance(value, Mapping):
+        return [(key, item) for key, item in value.items() if path or key != "$defs"]
+    if isinstance(value, list | tuple):
+        return [(str(index), item) for index, item in enumerate(value)]
+    return []

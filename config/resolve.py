@@ -149,7 +149,7 @@ def _check_kind(target: Target, name: str, place: str, section_name: str, sectio
         return
     if section_name not in BUILDER_SECTIONS or not fits or not _is_public_member(target, name):
         raise ConfigError(
-            f"{place}: {show(name)} is a function that does not promise to build a {base.__name__}. "
+            f"{place}: {show(name)} is a function that is not annotated to return {base.__name__}. "
             f"Name a subclass of {base.__name__}."
         )
 

@@ -18,6 +18,7 @@ from config.resolve import Target, available_names, resolve
 from config.sections import LOADER_SECTIONS, TopLevel, TrainerOptions, Visualization
 from config.signatures import OBJECTS, Parameter, signature_of
 from utils.catalogue import Catalogue, Section
+from utils.errors import ConfigError
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -154,7 +155,10 @@ def _spec_schema(key: str, section: Section) -> Schema:
 
 
 def _class_schema(name: str, key: str, section: Section, extras: dict[str, Schema]) -> Schema:
-    target = resolve(name, key, key, section)
+    try:
+        target = resolve(name, key, key, section)
+    except ConfigError:  # it needs a package that is not here
+        return _class_named(name, {"type": "object"}, extras)
     signature, documented = signature_of(target), _documented_arguments(target)
     arguments = {
         parameter.name: _parameter_schema(parameter, documented.get(parameter.name), section)
@@ -162,16 +166,17 @@ def _class_schema(name: str, key: str, section: Section, extras: dict[str, Schem
         if parameter.name not in OBJECTS
     }
     args = {"type": "object", "properties": arguments, "additionalProperties": signature.takes_more}
-    return _described(
-        {
-            "title": name,
-            "type": "object",
-            "properties": {"type": {"const": name}, "args": args, **extras},
-            "required": ["type"],
-            "additionalProperties": False,
-        },
-        _first_line(target),
-    )
+    return _described(_class_named(name, args, extras), _first_line(target))
+
+
+def _class_named(name: str, args: Schema, extras: dict[str, Schema]) -> Schema:
+    return {
+        "title": name,
+        "type": "object",
+        "properties": {"type": {"const": name}, "args": args, **extras},
+        "required": ["type"],
+        "additionalProperties": False,
+    }
 
 
 def _parameter_schema(parameter: Parameter, description: str | None, section: Section) -> Schema:
@@ -183,7 +188,7 @@ def _parameter_schema(parameter: Parameter, description: str | None, section: Se
         schema = {}
     schema.pop("title", None)
     if _is_plain(parameter.default):
-        schema["default"] = parameter.default
+        schema["default"] = json.loads(json.dumps(parameter.default))
     return _open(_described(schema, description))
 
 

@@ -12,7 +12,8 @@ DEV_RUN_STEPS = 2
 def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
     """One epoch of a few steps that writes below `save_dir`."""
     changed: dict[str, Any] = copy.deepcopy(dict(config))
-    changed["trainer"] |= {"epochs": 1, "len_epoch": DEV_RUN_STEPS, "save_dir": save_dir, "early_stop": None}
+    if isinstance(changed.get("trainer"), dict):  # otherwise left as it is, for the validation to report
+        changed["trainer"] |= {"epochs": 1, "len_epoch": DEV_RUN_STEPS, "save_dir": save_dir, "early_stop": None}
     return changed
 
 
@@ -25,9 +26,14 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
     if samples < 1:
         raise ConfigError(f"--overfit {samples}: at least one sample is needed. Write for example --overfit 4.")
     changed: dict[str, Any] = copy.deepcopy(dict(config))
-    section = changed.get("train_loader") or changed["data_loader"]
-    arguments = {key: value for key, value in section.get("args", {}).items() if key != "validation_split"}
-    batch_size = min(int(arguments.get("batch_size", samples)), samples)
+    section = changed.get("train_loader") or changed.get("data_loader")
+    section = {"type": section} if isinstance(section, str) else section
+    arguments = (section.get("args") or {}) if isinstance(section, dict) else None
+    if not isinstance(arguments, dict) or not isinstance(changed.get("trainer"), dict):
+        return changed  # for the validation to report
+    asked = arguments.get("batch_size", samples)
+    batch_size = min(asked, samples) if isinstance(asked, int) else asked
+    arguments = {key: value for key, value in arguments.items() if key != "validation_split"}
     arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
     changed.pop("data_loader", None)
     changed["train_loader"] = {**section, "args": arguments}

@@ -1,16 +1,18 @@
 """Everything that can be known to be wrong before anything is built, all at once."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from config.faults import Faults, join_path, show
-from config.markers import refuse_markers
+from config.faults import Faults, join_path, show, unknown_name
+from config.markers import MARKERS, refuse_markers, unknown_markers
 from config.resolve import resolve
 from config.sections import LOADER_SECTIONS, TopLevel, Visualization, check_section, check_trainer
 from config.shared import shared_values
 from config.signatures import RUNTIME_NAMES, signature_of
 from config.specs import Spec, nested_values, read_losses, read_spec, section_key
 from utils.catalogue import Catalogue
+from utils.errors import ConfigError
 
 INTERVALS = ("epoch", "step")
 REQUIRED = ("arch", "optimizer", "loss", "trainer")
@@ -29,19 +31,32 @@ def validate(config: Mapping[str, Any], catalogue: Catalogue) -> None:
     Raises:
         ConfigError: Lists every fault with its JSON path; a search space is refused with a hint.
     """
+    _check_plain(config)
     refuse_markers(config)
     faults = Faults()
-    check_section(TopLevel, {key: value for key, value in config.items() if key != "$defs"}, "", faults)
+    for path, key in unknown_markers(config):
+        faults.add(path, unknown_name("marker", key, MARKERS))
+    check_section(TopLevel, {key: value for key, value in config.items() if not key.startswith("$")}, "", faults)
     _check_name(config.get("name"), faults)
     _check_sections(config, faults)
     check_section(Visualization, config.get("visualization", {}), "visualization", faults)
-    if "trainer" in config:
+    if config.get("trainer") is not None:
         _check_trainer(config["trainer"], catalogue, faults)
     with faults.collecting():
         shared_values(config)
     for spec in _specs(config, faults):
         _check_spec(spec, section_key(spec.path), catalogue, faults)
     faults.raise_if_any()
+
+
+def _check_plain(config: Mapping[str, Any]) -> None:
+    """A configuration that was made in Python must be one that a file can hold."""
+    try:
+        json.dumps(config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the configuration is not plain JSON ({error}). Use numbers, text, lists and dicts."
+        ) from error
 
 
 def _check_name(name: Any, faults: Faults) -> None:

@@ -74,7 +74,9 @@ class Preprocessing:
         """
         geometry = self.geometry(picture.shape[:2])
         placed = self.place(self.fit(picture), geometry)
-        return np.ascontiguousarray(self.normalized(placed).transpose(2, 0, 1)), geometry
+        values = np.empty(placed.shape, np.float32)
+        self.normalize_into(values, placed)
+        return np.ascontiguousarray(values.transpose(2, 0, 1)), geometry
 
     def geometry(self, original: Sequence[int]) -> Geometry:
         """How a picture of size (height, width) lies on the input."""
@@ -105,24 +107,20 @@ class Preprocessing:
             fitted = _scaled(fitted, geometry.resized)
         if geometry.resized == geometry.padded:
             return fitted
-        canvas = self.canvas(geometry.padded, fitted.dtype)
-        inside(canvas, geometry)[:] = fitted
+        padding = self.padding_value * full_scale(fitted.dtype) // 255
+        canvas = np.full((*geometry.padded, self.in_channels), padding, fitted.dtype)
+        _inside(canvas, geometry)[:] = fitted
         return canvas
 
-    def canvas(self, size: Size, dtype: Any) -> np.ndarray:
-        """Nothing but padding, (H, W, C)."""
-        value = self.padding_value * full_scale(dtype) // 255
-        return np.full((*size, self.in_channels), value, dtype)
-
-    def normalized(self, placed: np.ndarray) -> np.ndarray:
-        """Turn (H, W, C) values of 8 or 16 bits into the input's (H, W, C) float32, channels in their order."""
+    def normalize_into(self, out: np.ndarray, placed: np.ndarray) -> None:
+        """Write the input's values, channels in their order: (H, W, C) of 8 or 16 bits -> `out` (H, W, C) float32."""
         if self.color_channel == "BGR":
             placed = placed[..., ::-1]
         if placed.dtype == np.uint8:
-            result = cv2.LUT(np.ascontiguousarray(placed), self._table)
-            return np.asarray(result).reshape(placed.shape)
-        values = placed.astype(np.float32) / np.float32(full_scale(placed.dtype))
-        return np.asarray(values * self._scale + self._shift, dtype=np.float32)
+            cv2.LUT(np.ascontiguousarray(placed), self._table, dst=out)
+        else:
+            np.multiply(placed, self._scale / np.float32(full_scale(placed.dtype)), out=out)
+            out += self._shift
 
     def describe(self) -> dict[str, Any]:
         """Every argument with its value, as plain data; `Preprocessing(**describe())` is the same again."""
@@ -137,9 +135,11 @@ class Preprocessing:
 
 def place_mask(mask: np.ndarray, geometry: Geometry, ignored: int) -> np.ndarray:
     """Put a mask (h, w) under its letterboxed picture: (H, W) of the same dtype, nearest neighbour, padding ignored."""
+    scaled = scaled_mask(mask, geometry.resized)
+    if geometry.resized == geometry.padded:
+        return scaled
     canvas = np.full(geometry.padded, ignored, mask.dtype)
-    height, width = geometry.resized
-    inside(canvas, geometry)[:] = scaled_mask(mask, (height, width))
+    _inside(canvas, geometry)[:] = scaled
     return canvas
 
 
@@ -150,7 +150,7 @@ def scaled_mask(mask: np.ndarray, size: Size) -> np.ndarray:
     return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
-def inside(canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
+def _inside(canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
     """The part of a padded picture or mask that is not padding, as a view."""
     top, left = geometry.offset
     return canvas[top : top + geometry.resized[0], left : left + geometry.resized[1]]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from base.base_data_loader import BaseDataLoader
-from data_loader.dataset import SegmentationDataset, collate_segmentation
+from data_loader.batches import SegmentationCollate
+from data_loader.dataset import SegmentationDataset
 from data_loader.labels import Labels
 from data_loader.pairs import Pair, find_pairs, read_pairs
 from data_loader.preprocessing import Preprocessing
@@ -128,7 +129,7 @@ class SegmentationDataLoader(BaseDataLoader):
             shuffle=is_training if shuffle is None else shuffle,
             validation_split=validation_split,
             n_workers=n_workers,
-            collate_fn=collate_segmentation,
+            collate_fn=SegmentationCollate(preprocessing),
             seed=seed,
             pin_memory=pin_memory,
             drop_last=drop_last,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data_loader.preprocessing import Preprocessing, full_scale, inside
+from data_loader.preprocessing import Preprocessing, full_scale, place_mask
 from utils.errors import ConfigError
 from utils.geometry import Size
 
@@ -97,14 +97,11 @@ class Augmentation:
         turns = draws.turn < self.rotate
         geometry = preprocessing.geometry((width, height) if turns else (height, width))
         matrix = self._matrix((height, width), geometry.resized, draws)
-        placed = preprocessing.canvas(geometry.padded, picture.dtype)
-        placed_mask = np.full(geometry.padded, ignored, mask.dtype)
-        window = inside(placed, geometry)
         padding = preprocessing.padding_value * full_scale(picture.dtype) // 255
-        moved = _warp(picture, matrix, geometry.resized, cv2.INTER_LINEAR, padding).reshape(window.shape)
-        window[:] = self._noisy(self._coloured(moved, draws), draws)
-        inside(placed_mask, geometry)[:] = _warp(mask, matrix, geometry.resized, cv2.INTER_NEAREST, ignored)
-        return placed, placed_mask
+        moved = _warp(picture, matrix, geometry.resized, cv2.INTER_LINEAR, padding)
+        moved = self._noisy(self._coloured(moved.reshape(*geometry.resized, -1), draws), draws)
+        moved_mask = _warp(mask, matrix, geometry.resized, cv2.INTER_NEAREST, ignored)
+        return preprocessing.place(moved, geometry), place_mask(moved_mask, geometry, ignored)
 
     def _matrix(self, size: Size, window: Size, draws: Draws) -> np.ndarray:
         """(2, 3) float64: from the picture's pixels (x, y) to those of the window that it fills."""

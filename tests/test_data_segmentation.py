@@ -10,6 +10,7 @@ from PIL import Image
 
 from base.sample import Source
 from data_loader import SECTIONS
+from data_loader.pairs import read_pairs
 from data_loader.pictures import read_mask, read_picture
 from data_loader.segmentation import SegmentationDataLoader
 from utils.catalogue import import_attribute
@@ -60,11 +61,11 @@ def test_an_evaluation_batch_carries_its_sources(n_workers):
     batches = collect(loader)
     images, masks, sources = batches[0]
     assert len(images) == len(masks) == len(sources) == 8
-    for position, source in enumerate(sources):
+    for position, (source, pair) in enumerate(zip(sources, read_pairs(VALID), strict=False)):
         assert isinstance(source, Source)
         assert source.index == position
-        truth = read_mask(source.name.replace("images", "masks").replace(".jpg", ".png"))
-        np.testing.assert_array_equal(source.target, truth)
+        assert source.name == str(pair.picture)
+        np.testing.assert_array_equal(source.target, read_mask(pair.mask))
         assert source.target.dtype == torch.int64
         expected, geometry = loader.preprocessing(read_picture(source.name))
         np.testing.assert_array_equal(images[position], expected)
@@ -231,9 +232,21 @@ def test_a_data_set_sent_to_a_spawned_worker_gives_the_same_samples():
     dataset.prepare()
     again = pickle.loads(pickle.dumps(dataset))
     one, other = (each.sample(3, np.random.default_rng(1)) for each in (dataset, again))
-    assert torch.equal(one[0], other[0])
-    assert torch.equal(one[1], other[1])
-    assert torch.equal(dataset[3][0], again[3][0])
+    np.testing.assert_array_equal(one.picture, other.picture)
+    np.testing.assert_array_equal(one.mask, other.mask)
+    np.testing.assert_array_equal(dataset[3].picture, again[3].picture)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_pinned_batches_are_the_same(n_workers):
+    for is_training in (True, False):
+        plain = collect(load(VALID, is_training=is_training))
+        pinned = collect(load(VALID, is_training=is_training, n_workers=n_workers, pin_memory=True))
+        assert equal(plain, pinned)
+        assert all(batch[0].is_pinned() and batch[0].stride() == plain[0][0].stride() for batch in pinned[:1])
+        if not is_training:
+            assert [source.geometry for source in pinned[0][2]] == [source.geometry for source in plain[0][2]]
 
 
 def test_the_inputs_of_inference_need_no_data():

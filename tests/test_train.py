@@ -55,7 +55,7 @@ def changed(config, **values):
 
 
 def files(folder):
-    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
 
 
 def test_a_run_leaves_everything_that_the_design_lists(small):

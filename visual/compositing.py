@@ -24,9 +24,8 @@ CHECKER_GREYS = (176, 112)
 
 def composite(foreground: Picture, alpha: Alpha, background: Picture) -> Picture:
     """Foreground over background, (h, w, 3) uint8 RGB."""
-    share = alpha[..., None]
-    mixed = foreground * share + background * (1 - share)
-    return np.asarray(mixed.round(), dtype=np.uint8)
+    mixed = cv2.blendLinear(foreground, np.ascontiguousarray(background), alpha, 1 - alpha)
+    return np.asarray(mixed, dtype=np.uint8)
 
 
 def parse_background(text: str, read: Callable[[Path], NDArray[Any]]) -> Background:
@@ -122,7 +121,7 @@ def to_show(result: NDArray[Any], num_classes: int) -> Picture:
         return colorize(result, class_colors(num_classes))
     if result.shape[2] == 3:
         return result
-    rows, columns = np.indices(result.shape[:2]) // CHECKER_SQUARE
-    board = np.where((rows + columns) % 2 == 0, *CHECKER_GREYS).astype(np.uint8)[..., None].repeat(3, axis=2)
+    rows, columns = (np.arange(length) // CHECKER_SQUARE % 2 for length in result.shape[:2])
+    greys = np.array(CHECKER_GREYS, dtype=np.uint8)[rows[:, None] ^ columns]
     share = np.asarray(result[..., 3], dtype=np.float32) / np.float32(255)
-    return composite(result[..., :3], share, board)
+    return composite(np.ascontiguousarray(result[..., :3]), share, np.repeat(greys[..., None], 3, axis=2))

@@ -37,8 +37,12 @@ class Look(ABC):
 
 def class_ids(probabilities: Probabilities) -> NDArray[Any]:
     """(h, w) the most probable class of each pixel, uint8, or uint16 where there are more than 256 classes."""
-    ids = probabilities.argmax(axis=0)
-    return np.asarray(ids, dtype=np.uint8 if len(probabilities) <= 256 else np.uint16)
+    ids = np.zeros(probabilities.shape[1:], dtype=np.uint8 if len(probabilities) <= 256 else np.uint16)
+    highest = probabilities[0].copy()
+    for number in range(1, len(probabilities)):  # ten times as fast as argmax over the first axis
+        np.copyto(ids, number, where=probabilities[number] > highest)
+        np.maximum(highest, probabilities[number], out=highest)
+    return ids
 
 
 class MaskLook(Look):
@@ -75,7 +79,7 @@ class ForegroundLook(Look):
         chosen = list(range(1, len(probabilities))) if self.foreground is None else list(self.foreground)
         if self.is_soft:
             return refine_alpha(np.clip(probabilities[chosen].sum(axis=0), 0, 1), picture)
-        return np.isin(probabilities.argmax(axis=0), chosen).astype(np.float32)
+        return np.isin(class_ids(probabilities), chosen).astype(np.float32)
 
     def colors(self, picture: Picture, alpha: Alpha) -> Picture:
         """The foreground's colours, free of the background where the matte is soft."""

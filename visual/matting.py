@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from utils.drawing import Picture
 
 Alpha = NDArray[np.float32]
+Layers = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 # Sizes below are shares of the picture's longer side, so that a photo and its thumbnail get the same matte. They were
 # chosen on photos of people whose hand-made masks were taken down to a network's size and back.
 EDGE_RADII = (1 / 54, 1 / 108)  # guided filter: how far off the edge may be, in a first pass and in a second
 EDGE_SMOOTHNESS = 5e-4  # epsilon of the guided filter, for colours in 0..1
 EDGE_GAIN = 2.5  # how much steeper the edge gets before, between and after the passes
-GUIDE_SIZE = 256  # longer side at which the filter's coefficients are computed
+GUIDE_SIZE = 256  # longer side at which the filter's coefficients and the wide pass are computed
 COLOR_RADII = (1 / 16, 1 / 80)  # foreground colours: a wide pass, then a narrow one
 
 
@@ -35,18 +36,18 @@ def refine_alpha(probability: Alpha, picture: Picture) -> Alpha:
         (h, w) float32 in 0..1.
     """
     size = probability.shape[1], probability.shape[0]
-    scale = min(1.0, GUIDE_SIZE / max(size))
-    small_size = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+    small_size = _small_size(probability)
     guide = np.multiply(picture, 1 / 255, dtype=np.float32)
     small_guide = _resize(guide, small_size)
-    small_alpha = _steepen(_resize(probability, small_size))
+    small_probability = _resize(probability, small_size)
+    small_alpha = _steepen(small_probability)
     for relative_radius in EDGE_RADII:
         model = _guided_coefficients(small_guide, small_alpha, max(1, round(max(small_size) * relative_radius)))
         small_alpha = _steepen(_apply(model, small_guide))
     alpha = _steepen(_apply(_resize(model, size), guide))
-    certainly_in, certainly_out = _certain(probability, max(1, round(max(size) * EDGE_RADII[0])))
-    alpha[certainly_in] = 1
-    alpha[certainly_out] = 0
+    certain = cv2.resize(_certain(small_probability, EDGE_RADII[0]), size, interpolation=cv2.INTER_NEAREST)
+    alpha[certain == _INSIDE] = 1
+    alpha[certain == _OUTSIDE] = 0
     return alpha
 
 
@@ -115,20 +116,25 @@ def _apply(model: NDArray[np.float32], guide: NDArray[np.float32]) -> Alpha:
     return np.asarray(red * guide_red + green * guide_green + blue * guide_blue + offset, dtype=np.float32)
 
 
-def _certain(probability: Alpha, radius: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """(h, w) pixels farther than `radius` from the edge of the decided mask: inside it, and outside."""
+def _certain(probability: Alpha, relative_radius: float) -> NDArray[np.uint8]:
+    """(h, w) where a pixel is farther from the edge of the decided mask than the filter can see, and on which side."""
+    radius = max(1, round(max(probability.shape) * relative_radius))
     decided = (probability >= 0.5).astype(np.uint8)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     inside = cv2.erode(decided, kernel, borderType=cv2.BORDER_REPLICATE)
-    outside = cv2.dilate(decided, kernel, borderType=cv2.BORDER_REPLICATE)
-    return inside > 0, outside == 0
+    outside = 1 - cv2.dilate(decided, kernel, borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(inside * _INSIDE + outside * _OUTSIDE, dtype=np.uint8)
+
+
+_INSIDE, _OUTSIDE = 1, 2
 
 
 def foreground_colors(picture: Picture, alpha: Alpha) -> Picture:
     """The colours of the foreground alone, so that a cut-out carries no rim of its old background.
 
-    Blur fusion, applied twice (Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021, equations 5 to 7):
-    estimate both layers by weighted blurs, then put what they do not explain onto the foreground.
+    Blur fusion, applied twice (Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021, section 2): estimate
+    both layers by weighted blurs, then put what they do not explain onto the foreground. Here the first pass is made on
+    a smaller picture.
 
     Args:
         picture: (h, w, 3) uint8 RGB, a mixture of foreground and background.
@@ -137,15 +143,30 @@ def foreground_colors(picture: Picture, alpha: Alpha) -> Picture:
     Returns:
         (h, w, 3) uint8 RGB.
     """
+    size = alpha.shape[1], alpha.shape[0]
     pixels = np.multiply(picture, 1 / 255, dtype=np.float32)
-    share = alpha[..., None]
-    foreground, background = pixels, pixels
-    for relative_radius in COLOR_RADII:
-        radius = max(1, round(max(alpha.shape) * relative_radius))
-        foreground = _weighted_box(foreground, alpha, radius)
-        background = _weighted_box(background, 1 - alpha, radius)
-        foreground = _unit(foreground + share * (pixels - share * foreground - (1 - share) * background))
+    small_size = _small_size(alpha)
+    small = _resize(pixels, small_size)
+    layers = _layers(small, (small, small), _resize(alpha, small_size), COLOR_RADII[0])
+    foreground, _ = _layers(pixels, (_resize(layers[0], size), _resize(layers[1], size)), alpha, COLOR_RADII[1])
     return np.asarray((foreground * 255).round(), dtype=np.uint8)
+
+
+def _layers(pixels: NDArray[np.float32], estimates: Layers, alpha: Alpha, relative_radius: float) -> Layers:
+    """One pass: better estimates of the foreground's and the background's colours, (h, w, 3) in 0..1 each."""
+    radius = max(1, round(max(alpha.shape) * relative_radius))
+    share = alpha[..., None]
+    foreground = _weighted_box(estimates[0], alpha, radius)
+    background = _weighted_box(estimates[1], 1 - alpha, radius)
+    unexplained = pixels - share * foreground - (1 - share) * background
+    return _unit(foreground + share * unexplained), background
+
+
+def _small_size(alpha: Alpha) -> tuple[int, int]:
+    """(width, height) at which what varies slowly is computed."""
+    height, width = alpha.shape
+    scale = min(1.0, GUIDE_SIZE / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _weighted_box(values: NDArray[np.float32], weight: Alpha, radius: int) -> NDArray[np.float32]:
