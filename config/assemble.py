@@ -118,7 +118,8 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
         for split in SPLIT_SECTIONS:
             section = loader_section(complete, split)
             if section and "classes" in inspect.signature(callable_args(complete, section, catalogue)[0]).parameters:
-                complete[section]["args"].setdefault("classes", list(values["class_names"]))
+                spec = complete[section] = _spec(complete[section])
+                spec["args"] = {"classes": list(values["class_names"]), **spec.get("args", {})}
     return complete
 
 

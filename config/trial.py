@@ -27,16 +27,16 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
         raise ConfigError(f"--overfit {samples}: at least one sample is needed. Write for example --overfit 4.")
     changed: dict[str, Any] = copy.deepcopy(dict(config))
     section = changed.get("train_loader") or changed.get("data_loader")
-    section = {"type": section} if isinstance(section, str) else section
-    arguments = (section.get("args") or {}) if isinstance(section, dict) else None
-    if not isinstance(arguments, dict) or not isinstance(changed.get("trainer"), dict):
+    spec: dict[str, Any] = section if isinstance(section, dict) else {"type": section} if section else {}
+    arguments = spec.get("args") or {}
+    if not spec or not isinstance(arguments, dict) or not isinstance(changed.get("trainer"), dict):
         return changed  # for the validation to report
     asked = arguments.get("batch_size", samples)
     batch_size = min(asked, samples) if isinstance(asked, int) else asked
     arguments = {key: value for key, value in arguments.items() if key != "validation_split"}
     arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
     changed.pop("data_loader", None)
-    changed["train_loader"] = {**section, "args": arguments}
+    changed["train_loader"] = {**spec, "args": arguments}
     changed["valid_loader"] = copy.deepcopy(changed["train_loader"])
     changed["trainer"]["early_stop"] = None
     return changed

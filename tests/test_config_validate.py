@@ -294,9 +294,9 @@ def test_a_misspelt_marker_is_named():
 
 
 def test_a_configuration_made_in_python_must_be_plain():
-    with pytest.raises(ConfigError, match="not plain JSON .*Object of type set is not JSON serializable"):
+    with pytest.raises(ConfigError, match=r"not plain JSON .*Object of type set is not JSON serializable"):
         validate(sample(metrics={"accuracy"}), CATALOGUE)
-    with pytest.raises(ConfigError, match="not plain JSON .*Out of range float values"):
+    with pytest.raises(ConfigError, match=r"not plain JSON .*Out of range float values"):
         validate(with_args("optimizer", "SGD", lr=float("nan")), CATALOGUE)
     validate(with_args("arch", "Net", channels=(1, 2)), CATALOGUE)
 
