@@ -160,7 +160,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
     from logger.report import record_in_run, report_text, write_result
     from trainer.judging import EARLIER_RUN, find_checkpoint
-    from trainer.recovery import weights_of
+    from trainer.weights import weights_of
 
     close_logging = setup_logging(None)
     try:

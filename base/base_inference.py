@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, DataError
 from utils.geometry import Geometry, restore_logits
+from utils.saved_runs import read_saved
 
 Preprocess = Callable[[NDArray[Any]], tuple[NDArray[np.float32], Geometry]]
 Build = Callable[[dict[str, Any]], tuple[nn.Module, Preprocess]]
-BEST, LAST = "model_best.pth", "checkpoint-last.pth"
 DEFAULT_BATCH_SIZE = 8
 logger = logging.getLogger(__name__)
 
@@ -156,26 +155,13 @@ def read_trained(path: Path) -> tuple[dict[str, Any], Path]:
     Raises:
         CheckpointError: It is missing, damaged, or no checkpoint of a training.
     """
-    if not path.is_dir():
-        return _checked(path), path
-    rest = sorted(path.glob("*.pth"), key=lambda file: file.stat().st_mtime, reverse=True)
-    candidates = [file for file in (path / BEST, path / LAST) if file.exists()]
-    for file in dict.fromkeys([*candidates, *rest]):
-        try:
-            return _checked(file), file
-        except CheckpointError as error:
-            logger.warning("%s Trying the next one in %s.", error, path)
-    raise CheckpointError(f"{path} holds no checkpoint (.pth) that can be used. Name a run folder or a checkpoint.")
-
-
-def _checked(file: Path) -> dict[str, Any]:
-    content = read_checkpoint(file)
+    file, content = read_saved(path)
     for key in ("config", "state_dict"):
         if not isinstance(content.get(key), dict):
             raise CheckpointError(
                 f"{file} has no {key}: it is no checkpoint of a training here. Name one that train.py wrote."
             )
-    return content
+    return content, file
 
 
 def choose_device(asked: str | None) -> torch.device:

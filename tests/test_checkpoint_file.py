@@ -15,9 +15,10 @@ import torch
 from tiny import tiny_trainer
 
 from trainer.checkpoint import Checkpoints
-from trainer.recovery import load_matching_weights, newest_good, weights_of
+from trainer.weights import load_matching_weights, weights_of
 from utils.checkpoint_file import read_checkpoint, write_checkpoint
 from utils.errors import CheckpointError
+from utils.saved_runs import newest_good
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = {
@@ -125,6 +126,7 @@ from tiny import tiny_trainer
 from base import Callback
 from trainer.checkpoint import Checkpoints
 from utils.errors import CheckpointError
+from utils.saved_runs import newest_good
 class Full(Callback):
     def on_epoch_end(self, trainer, metrics):
         if trainer.epoch == 2:

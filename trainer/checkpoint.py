@@ -16,8 +16,8 @@ from trainer.distributed import ALONE, World, unwrap
 from trainer.trainer import AGREE_EVERY_STEPS
 from utils.checkpoint_file import FORMAT_VERSION, write_checkpoint
 from utils.errors import CheckpointError, TrainingError
+from utils.saved_runs import BEST, LAST
 
-LAST, BEST = "checkpoint-last.pth", "model_best.pth"
 # A checkpoint holds the weights and, for most optimizers, two more numbers for each.
 _OPTIMIZER_COPIES = 2
 

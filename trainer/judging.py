@@ -6,11 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainer.checkpoint import BEST
-from trainer.recovery import newest_good
 from trainer.resume import latest_run
-from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError
+from utils.saved_runs import newest_good, read_saved
 
 EARLIER_RUN = ("best", "last")
 FAULTS_SHOWN = 3
@@ -35,10 +33,7 @@ def find_checkpoint(resume: str, asked: Mapping[str, Any] | None) -> tuple[Path,
         if asked is None:
             raise ConfigError(f"--resume {resume}: it must be known of which runs. Add -c FILE, or name a checkpoint.")
         path = latest_run({"trainer": {}, **asked})
-    if not path.is_dir():
-        return path, read_checkpoint(path)
-    has_best = resume != "last" and (path / BEST).exists()
-    return newest_good(path, path / BEST if has_best else None)
+    return newest_good(path) if resume == "last" else read_saved(path)
 
 
 def load_all_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from base.base_trainer import BaseTrainer
-from trainer.checkpoint import BEST, LAST
 from trainer.distributed import unwrap
-from trainer.recovery import load_matching_weights, newest_good, read_named, weights_of
 from trainer.run_folder import differences, read_json, run_folders
+from trainer.weights import load_matching_weights, weights_of
 from utils.errors import CheckpointError
+from utils.saved_runs import BEST, LAST, newest_good, read_saved
 
 Config = dict[str, Any]
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def resolve_start(config: Config | None, resume: str | None) -> Start:
         return Start(config)
     if resume in ("auto", "last", "best"):
         return _go_on_with(config, resume)
-    return Start(config, weights=read_named(Path(resume)))
+    return Start(config, weights=read_saved(Path(resume))[1])
 
 
 def restore(trainer: BaseTrainer, start: Start) -> None:

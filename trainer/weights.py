@@ -1,62 +1,12 @@
-"""Finding and reading what was saved: the newest good state of a run, and weights to begin with."""
+"""Weights of an earlier run to begin with."""
 
-import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from trainer.checkpoint import BEST, LAST
 from trainer.distributed import unwrap
-from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError
-
-logger = logging.getLogger(__name__)
-
-
-def newest_good(folder: Path, first: Path | None = None) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint of a run folder that is whole; damaged ones are named in warnings.
-
-    Args:
-        folder: A run folder.
-        first: Try this one before the others; by default `checkpoint-last.pth`.
-
-    Raises:
-        CheckpointError: There is none.
-    """
-    wanted = first or folder / LAST
-    try:
-        return wanted, read_checkpoint(wanted)
-    except CheckpointError as error:
-        problem = str(error)
-    logger.warning("%s", problem)
-    good: list[tuple[int, Path, dict[str, Any]]] = []
-    for path in sorted(folder.glob("*.pth")):
-        if path == wanted:
-            continue
-        try:
-            content = read_checkpoint(path)
-            good.append((content["global_step"], path, content))
-        except (CheckpointError, KeyError) as error:
-            logger.warning("%s", error)
-    if not good:
-        raise CheckpointError(f"{problem} No other checkpoint in {folder} is good.")
-    _, path, content = max(good, key=lambda item: item[0])
-    logger.warning("Going on from %s, the newest good checkpoint there.", path)
-    return path, content
-
-
-def read_named(path: Path) -> dict[str, Any]:
-    """The checkpoint at a path, or the best (else the newest good) one of a run folder.
-
-    Raises:
-        CheckpointError: It is missing or damaged.
-    """
-    if path.is_dir():
-        best = path / BEST
-        return newest_good(path, best if best.exists() else None)[1]
-    return read_checkpoint(path)
 
 
 def weights_of(content: Mapping[str, Any]) -> Mapping[str, Tensor]:
