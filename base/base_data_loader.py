@@ -1,13 +1,8 @@
 """The loader a user subclasses: PyTorch's own, with its chance keyed to (seed, epoch, index)."""
 
-import logging
-import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence, Sized
-from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,9 +11,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
 from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, PreparedSource, StandInSource, split_indices
+from base.workers import child_signals_kept, start_worker, tells_of_death, usable_workers
 from utils.errors import ConfigError, DataError
-
-logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -59,7 +53,6 @@ class BaseDataLoader(DataLoader[Any]):
         ignore_index: Target value that no loss or metric counts; None where the task has none.
         class_names: Names of the classes, where known.
         preprocessing: What makes an input of a picture, where known.
-        is_training: As above.
 
     Raises:
         ConfigError: An argument is out of its range.
@@ -93,9 +86,9 @@ class BaseDataLoader(DataLoader[Any]):
                 f"{type(dataset).__name__} cannot be read in any order: a loader needs a data set with __len__ and "
                 "__getitem__. Turn the stream into one."
             )
-        self.is_training = shuffle if is_training is None else is_training
+        trains = shuffle if is_training is None else is_training
         chosen = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
-        _check_arguments(len(chosen), batch_size, n_workers, drop_last=drop_last, is_training=self.is_training)
+        _check_arguments(len(chosen), batch_size, n_workers, drop_last=drop_last, is_training=trains)
         training, held_out = split_indices(len(chosen), validation_split, seed)
         self.seed = seed
         self.keys = KeyedBatchSampler(
@@ -103,7 +96,7 @@ class BaseDataLoader(DataLoader[Any]):
             batch_size,
             shuffle=shuffle,
             drop_last=drop_last,
-            is_training=self.is_training,
+            is_training=trains,
             seed=seed,
             has_stand_ins=isinstance(dataset, StandInSource),
         )
@@ -111,14 +104,14 @@ class BaseDataLoader(DataLoader[Any]):
         self._held_out = chosen[held_out]
         self._collate = collate_fn or default_collate
         self._is_prepared = False
-        workers = _usable_workers(n_workers)
+        workers = usable_workers(n_workers)
         super().__init__(
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
             num_workers=workers,
             collate_fn=_Collate(self._collate),
             pin_memory=pin_memory and torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             # DataLoader draws a seed for its workers from here; without it, from the global generator.
             generator=torch.Generator().manual_seed(seed),
             persistent_workers=workers > 0,
@@ -128,6 +121,15 @@ class BaseDataLoader(DataLoader[Any]):
         # DataLoader leaves these unset beside a batch sampler and forbids assigning them.
         self.__dict__["batch_size"] = batch_size
         self.__dict__["drop_last"] = drop_last
+
+    @property
+    def is_training(self) -> bool:
+        """Whether batches are to train on; whoever knows better than the arguments told may set it."""
+        return self.keys.is_training
+
+    @is_training.setter
+    def is_training(self, value: bool) -> None:
+        self.keys.is_training = value
 
     @property
     def num_samples(self) -> int:
@@ -214,7 +216,7 @@ class BaseDataLoader(DataLoader[Any]):
             EspalierError: What a sample has to complain of, as if it were loaded here.
         """
         self.prepare()
-        with warnings.catch_warnings(), _child_signals_kept():
+        with warnings.catch_warnings(), child_signals_kept():
             # Our threads (a writer of events, a pool that has ended) hold no lock that a worker will want.
             warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
             iterator = super().__iter__()
@@ -227,9 +229,9 @@ class BaseDataLoader(DataLoader[Any]):
                 batch = next(iterator)
             except StopIteration:
                 return
-            except (RuntimeError, EOFError, OSError) as error:
+            except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
                 self.close()
-                if not self.num_workers or not _tells_of_death(error):
+                if not self.num_workers or not tells_of_death(error):
                     raise
                 raise DataError(
                     f"A worker process of the loader died ({error!r}). Usually memory or shared memory (/dev/shm) ran "
@@ -268,61 +270,3 @@ def _check_arguments(count: int, batch_size: int, n_workers: int, *, drop_last: 
             f"drop_last leaves no batch: {count} samples are fewer than batch_size {batch_size}. "
             "Set drop_last to false or make batch_size smaller."
         )
-
-
-def available_processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _usable_workers(asked: int) -> int:
-    processors = available_processors()
-    if asked > processors:
-        logger.warning("n_workers is %d but %d processors are there: starting %d.", asked, processors, processors)
-    return min(asked, processors)
-
-
-def _tells_of_death(error: Exception) -> bool:
-    """Whether a worker died; an error that one reports begins with "Caught"."""
-    if isinstance(error, RuntimeError):
-        return str(error).startswith("DataLoader worker (pid")
-    return not str(error).startswith("Caught")
-
-
-@contextmanager
-def _child_signals_kept() -> Iterator[None]:
-    """Undo the handler by which DataLoader raises an error wherever the main process happens to be.
-
-    A worker's death must not strike while a checkpoint is written; it is noticed where a batch is waited for.
-    """
-    number = getattr(signal, "SIGCHLD", None)
-    if number is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(number)
-    try:
-        yield
-    finally:
-        signal.signal(number, handler or signal.SIG_DFL)
-
-
-def _start_worker(worker_id: int) -> None:
-    """Leave signals to the main process, which stops its workers itself, and use one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=_obey_parent_only, args=(os.getppid(),), daemon=True).start()
-    torch.set_num_threads(1)
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(0)
-
-
-def _obey_parent_only(parent: int) -> None:
-    """A SIGTERM to the whole process group must not take the workers from a run that is about to save its state."""
-    while True:
-        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
-            os._exit(0)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from base.base_data_loader import available_processors
+from base.workers import available_processors
 from data_loader.labels import Labels
 from data_loader.pairs import Pair
 from data_loader.pictures import picture_size, read_mask, read_picture

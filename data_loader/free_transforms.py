@@ -20,14 +20,14 @@ class FreeTransforms:
     Masks move by nearest neighbour whatever a transform says, and what comes from outside the picture is ignored.
 
     Args:
-        transforms: Instances of albumentations' transforms or compositions.
+        transforms: Instances of albumentations' transforms or compositions, or a single one.
         ignored: Label of what lies outside the picture.
     """
 
     def __init__(self, transforms: Sequence[Any], ignored: int) -> None:
         from albumentations import Compose
 
-        self._compose = Compose(list(transforms))
+        self._compose = Compose(list(transforms) if isinstance(transforms, list | tuple) else [transforms])
         _adapt(self._compose, ignored)
 
     def __call__(

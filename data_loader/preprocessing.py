@@ -1,13 +1,15 @@
 """The one way from a picture to a network's input, in training, testing, inference and export."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
 from utils.errors import ConfigError
 from utils.geometry import Geometry, Size, letterbox_geometry
+
+ColorChannel = Literal["RGB", "BGR", "GRAY"]
 
 # Mean and deviation of ImageNet's pictures in 0..1, RGB, as every pretrained trunk of torchvision expects them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -35,7 +37,7 @@ class Preprocessing:
         *,
         resize: int | Sequence[int] | None = None,
         padding_value: int = 0,
-        color_channel: str | None = None,
+        color_channel: ColorChannel | None = None,
         normalize: bool = True,
         in_channels: int | None = None,
     ) -> None:
@@ -174,12 +176,12 @@ def _checked_size(resize: int | Sequence[int] | None) -> Size | None:
     return sides[0], sides[1]
 
 
-def _checked_channels(color_channel: str | None, in_channels: int | None) -> tuple[str, int]:
+def _checked_channels(color_channel: ColorChannel | None, in_channels: int | None) -> tuple[ColorChannel, int]:
     if color_channel not in (None, "RGB", "BGR", "GRAY"):
         raise ConfigError(f'Wrong color_channel {color_channel!r}: it must be "RGB", "BGR" or "GRAY".')
     if in_channels not in (None, 1, 3, 4):
         raise ConfigError(f"Wrong in_channels {in_channels}: pictures have 1 (grey), 3 (colour) or 4 channels.")
-    colour = color_channel or ("GRAY" if in_channels == 1 else "RGB")
+    colour: ColorChannel = color_channel or ("GRAY" if in_channels == 1 else "RGB")
     channels = in_channels or (1 if colour == "GRAY" else 3)
     if (colour == "GRAY") != (channels == 1):
         raise ConfigError(

@@ -9,7 +9,7 @@ from data_loader.batches import SegmentationCollate
 from data_loader.dataset import SegmentationDataset
 from data_loader.labels import Labels
 from data_loader.pairs import Pair, find_pairs, read_pairs
-from data_loader.preprocessing import Preprocessing
+from data_loader.preprocessing import ColorChannel, Preprocessing
 from data_loader.transforms import Augmentation
 from utils.errors import ConfigError
 
@@ -73,7 +73,7 @@ class SegmentationDataLoader(BaseDataLoader):
         ignore_index: int | None = None,
         binary_masks: bool = False,
         in_channels: int | None = None,
-        color_channel: str | None = None,
+        color_channel: ColorChannel | None = None,
         resize: int | Sequence[int] | None = None,
         padding_value: int = 0,
         normalize: bool = True,
@@ -121,7 +121,7 @@ class SegmentationDataLoader(BaseDataLoader):
         pairs = _pairs(pairs_file, folder, split or ("train" if is_training else "val"), data_root, samples)
         plain = SegmentationDataset(pairs, preprocessing, labels, cache_mb=cache_mb)
         augmented = SegmentationDataset(
-            pairs, preprocessing, labels, augmentation=augmentation, transforms=transforms or (), cache_mb=cache_mb
+            pairs, preprocessing, labels, augmentation=augmentation, transforms=transforms, cache_mb=cache_mb
         )
         super().__init__(
             augmented if is_training else plain,
@@ -147,7 +147,7 @@ class SegmentationDataLoader(BaseDataLoader):
         *,
         resize: int | Sequence[int] | None = None,
         padding_value: int = 0,
-        color_channel: str | None = None,
+        color_channel: ColorChannel | None = None,
         normalize: bool = True,
         in_channels: int | None = None,
     ) -> Preprocessing:

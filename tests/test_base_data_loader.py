@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-import base.base_data_loader as module
+from base import workers
 from base.base_data_loader import BaseDataLoader
 from utils.errors import ConfigError, DataError
 
@@ -152,6 +152,16 @@ def test_evaluation_sees_the_same_in_every_pass():
     first, second = list(loader), list(loader)
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
     assert torch.cat(first)[:, 0].tolist() == list(range(11))
+
+
+def test_a_loader_in_fixed_order_may_be_told_to_train():
+    loader = BaseDataLoader(RandomTransforms(), 5, shuffle=False)
+    assert not loader.is_training
+    loader.is_training = True
+    first, second = list(loader), list(loader)
+    assert [len(batch) for batch in first] == [5, 5]
+    assert torch.equal(first[0][:, 0], second[0][:, 0])
+    assert not torch.equal(first[0][:, 1:], second[0][:, 1:])
 
 
 @pytest.mark.parametrize(
@@ -317,11 +327,11 @@ def test_workers_leave_signals_to_the_main_process():
 
 
 def test_more_workers_than_processors_are_not_started(monkeypatch, caplog):
-    monkeypatch.setattr(module, "available_processors", lambda: 1)
+    monkeypatch.setattr(workers, "available_processors", lambda: 1)
     with caplog.at_level(logging.WARNING):
         loader = BaseDataLoader(Keyed(), 4, n_workers=24)
     assert loader.num_workers == 1
-    assert "n_workers is 24 but 1 processors are there: starting 1." in caplog.text
+    assert "n_workers is 24 but this process may use 1 processor(s): starting 1." in caplog.text
 
 
 def test_pinned_memory_without_a_gpu_does_nothing_and_warns_of_nothing():

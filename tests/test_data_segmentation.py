@@ -141,6 +141,20 @@ def test_transforms_that_leave_no_picture_are_refused():
         next(iter(load(transforms=[albumentations.RandomCrop(height=999, width=999)])))
 
 
+def test_a_single_composition_stands_for_a_list_of_one():
+    import albumentations
+
+    never = albumentations.Compose([albumentations.InvertImg(p=1.0)], p=0.0)
+    assert equal(collect(load(transforms=never)), collect(load()))
+
+
+def test_training_without_effects_sees_what_evaluation_sees():
+    trained = load(shuffle=False, batch_size=10)
+    for batch, (images, masks, _) in zip(trained, load(is_training=False, batch_size=10), strict=True):
+        assert torch.equal(batch[0], images)
+        assert torch.equal(batch[1], masks)
+
+
 def test_evaluation_and_validation_are_never_augmented():
     plain = collect(load(VALID, is_training=False))
     assert equal(plain, collect(load(VALID, is_training=False, transforms=random_transforms(), **AUGMENTED)))
