@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from utils.drawing import Picture, resize_to
 from utils.errors import DataError
 from visual.sound import add_sound
-from visual.sources import Frame, quiet_opencv
+from visual.sources import Frame, Video, quiet_opencv
 
 JPEG_QUALITY = 95
 # Codecs that OpenCV's own builds can write, best first, by the kind of file.
@@ -78,9 +78,19 @@ class PictureFiles(Sink):
         path = self.target(frame.name)
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_picture(result, path.suffix))  # cv2.imwrite cannot open every path on every system
+            _write_whole(path, encode_picture(result, path.suffix))
         self.written.append(path)
         return True
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file or nothing (cv2.imwrite leaves halves and cannot open every path on every system)."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -217,11 +227,22 @@ class VideoFile(Sink):
         return None
 
     def close(self) -> None:
-        """Finish the file; what was written until an interruption can be played."""
+        """Finish the file; what was written until an interruption can be played.
+
+        Raises:
+            DataError: It was not written whole.
+        """
         if self._writer is None:
             return
         self._writer.release()
         self._writer = None
+        try:
+            Video(self.part)  # OpenCV does not tell that the disk is full
+        except DataError:
+            self.part.unlink(missing_ok=True)
+            raise DataError(
+                f"{self.path} was not written whole: the disk is probably full. Free some space and run again."
+            ) from None
         with writing_to(self.path):
             os.replace(self.part, self.path)
         self.written.append(self.path)

@@ -5,8 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-# The sound as it is, or converted where the new kind of file cannot hold it.
-_CODECS = ("copy", "aac")
+# The sound as it is, or converted where the new kind of file cannot hold it (the last one for .webm).
+_CODECS = ("copy", "aac", "libopus")
 
 
 def add_sound(video: Path, original: Path, seconds: float) -> str | None:
@@ -33,7 +33,7 @@ def add_sound(video: Path, original: Path, seconds: float) -> str | None:
             if result.returncode == 0:
                 os.replace(beside, video)
                 return None
-            problem = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+            problem = (result.stderr.strip().splitlines() or ["no reason given"])[0]
     finally:
         beside.unlink(missing_ok=True)
     return f"{video} has no sound: ffmpeg could not add it ({problem})."

@@ -242,10 +242,11 @@ def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None) -> Photos
         photos += [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
         videos += sum(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
     if not photos:
-        raise DataError(f"--source {folder} holds no photo ({_listed(PHOTO_SUFFIXES)}). Name another folder.")
+        also = f" but {videos} video(s): name one of them" if videos else ""
+        raise DataError(f"--source {folder} holds no photo ({_listed(PHOTO_SUFFIXES)}){also}. Name another source.")
     source = Photos(photos, folder, read)
     if videos:
-        source.remarks.append(f"{folder} also holds {videos} video(s), left alone: name them one at a time.")
+        source.remarks.append(f"{folder} also holds {videos} video(s), left alone. Name them one at a time.")
     return source
 
 

@@ -1,0 +1,155 @@
+import numpy as np
+import pytest
+from seen import red_segmenter, red_square
+
+from utils.drawing import class_colors
+from utils.errors import ConfigError, DataError
+from visual.compositing import as_rgb, blurred, composite, cover, parse_background, to_show
+from visual.looks import BackgroundLook, CutoutLook, MaskLook, OverlayLook, class_ids, make_look
+
+
+def no_reader(path):
+    raise AssertionError(f"{path} should not be read")
+
+
+def probabilities_of(picture, **arguments):
+    return red_segmenter(**arguments).probabilities([picture])[0]
+
+
+def test_class_ids_are_those_of_argmax_and_have_room_for_all_classes():
+    generator = np.random.default_rng(1)
+    few, many = generator.random((5, 7, 9), dtype=np.float32), generator.random((300, 4, 4), dtype=np.float32)
+    few[:, 0] = 0.2  # a tie goes to the first
+    assert (class_ids(few) == few.argmax(axis=0)).all()
+    assert (class_ids(many) == many.argmax(axis=0)).all()
+    assert class_ids(few).dtype == np.uint8
+    assert class_ids(many).dtype == np.uint16
+
+
+def test_mask_and_overlay():
+    picture, inside = red_square()
+    probabilities = probabilities_of(picture)
+    assert (MaskLook()(picture, probabilities) == inside).all()
+    shown = OverlayLook()(picture, probabilities)
+    expected = picture[inside][0] / 2 + class_colors(2)[1] / 2
+    assert np.abs(shown[inside] - expected).max() <= 1
+
+
+def test_cutout_has_the_foreground_and_nothing_else():
+    picture, inside = red_square()
+    result = CutoutLook()(picture, probabilities_of(picture))
+    assert result.shape == (*picture.shape[:2], 4)
+    assert (result[..., 3] == np.where(inside, 255, 0)).all()
+    assert (result[inside][:, :3] == picture[inside]).all()
+
+
+def test_foreground_may_be_any_classes():
+    picture, inside = red_square()
+    probabilities = probabilities_of(picture, num_classes=4)
+    for foreground, expected in (([0], ~inside), ([1, 3], inside), ([0, 1], inside | True), ([2], inside & False)):
+        alpha = CutoutLook(foreground)(picture, probabilities)[..., 3]
+        assert (alpha == np.where(expected, 255, 0)).all()
+
+
+def test_soft_cutout_is_partly_transparent_at_the_edge_only():
+    picture, inside = red_square((120, 160), 30, 40, 60)
+    probabilities = np.stack([1 - inside, inside]).astype(np.float32)
+    probabilities[:, 28:33] = 0.5  # undecided along one side
+    alpha = CutoutLook(is_soft=True)(picture, probabilities)[..., 3]
+    assert (alpha[inside][200:-200] > 200).all()
+    assert (alpha[:20] == 0).all()
+
+
+@pytest.mark.parametrize(("text", "color"), [("#00ff00", (0, 255, 0)), ("#f80", (255, 136, 0))])
+def test_background_color(text, color):
+    picture, inside = red_square()
+    result = BackgroundLook(parse_background(text, no_reader))(picture, probabilities_of(picture))
+    assert (result[~inside] == color).all()
+    assert (result[inside] == picture[inside]).all()
+
+
+def test_background_picture_fills_the_frame_in_its_own_proportions(tmp_path):
+    file = tmp_path / "beach.png"
+    file.touch()
+    stripes = np.zeros((10, 40, 3), np.uint8)
+    stripes[:, 10:30] = 255  # the middle half; the rest is cut off by a square frame
+    background = parse_background(str(file), lambda path: stripes)
+    picture = np.zeros((20, 20, 3), np.uint8)
+    assert (background(picture, np.zeros((20, 20), np.float32))[:, 1:-1] == 255).all()
+    assert background(np.zeros((5, 80, 3), np.uint8), np.zeros((5, 80), np.float32)).shape == (5, 80, 3)
+
+
+@pytest.mark.parametrize("size", [(7, 9), (90, 20), (20, 90), (1, 1)])
+def test_cover_gives_the_size_asked_for(size):
+    assert cover(np.zeros((31, 47, 3), np.uint8), size).shape == (*size, 3)
+
+
+def test_blurred_background_has_no_halo_of_the_foreground():
+    picture, inside = red_square((120, 160), 30, 40, 60)
+    result = blurred(picture, inside.astype(np.float32))
+    assert result.shape == picture.shape
+    assert np.abs(result[~inside].astype(int) - (0, 0, 200)).max() <= 2
+
+
+@pytest.mark.parametrize("text", ["#12", "#gggggg", "#1234567"])
+def test_wrong_color(text):
+    with pytest.raises(ConfigError, match=f"--background {text}: a colour is # and six"):
+        parse_background(text, no_reader)
+
+
+def test_background_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"--background beach\.jpg: must be a colour like '#00ff00', blur, or a pict"):
+        parse_background("beach.jpg", no_reader)
+
+
+def test_unreadable_background(tmp_path):
+    (tmp_path / "b.jpg").write_text("no picture")
+
+    def read(path):
+        raise DataError(f"{path} cannot be read")
+
+    with pytest.raises(DataError, match=r"b\.jpg cannot be read"):
+        parse_background(str(tmp_path / "b.jpg"), read)
+
+
+def test_modes_by_name():
+    assert isinstance(make_look("mask"), MaskLook)
+    assert isinstance(make_look("overlay"), OverlayLook)
+    assert make_look("cutout", foreground=[2], is_soft=True).foreground == [2]
+    assert make_look("background").background is blurred
+    with pytest.raises(ConfigError, match="Wrong mode 'ghost': it must be one of mask, overlay, cutout, background"):
+        make_look("ghost")
+
+
+def test_options_without_effect_are_refused():
+    with pytest.raises(ConfigError, match="--background has no effect in mode cutout"):
+        make_look("cutout", background=blurred)
+    with pytest.raises(ConfigError, match="--class and --soft have no effect in mode mask"):
+        make_look("mask", is_soft=True)
+    with pytest.raises(ConfigError, match="--class and --soft have no effect in mode overlay"):
+        make_look("overlay", foreground=[1])
+
+
+def test_composite_is_exact_where_alpha_is():
+    generator = np.random.default_rng(2)
+    front, back = (generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(2))
+    assert (composite(front, np.ones((30, 40), np.float32), back) == front).all()
+    assert (composite(front, np.zeros((30, 40), np.float32), back) == back).all()
+    half = composite(front, np.full((30, 40), 0.5, np.float32), back)
+    assert np.abs(half - (front / 2 + back / 2)).max() <= 1
+
+
+def test_any_picture_can_be_drawn_on():
+    grey16 = np.full((3, 4), 65535, np.uint16)
+    assert (as_rgb(grey16) == np.full((3, 4, 3), 255)).all()
+    assert as_rgb(np.zeros((3, 4, 1), np.uint8)).shape == (3, 4, 3)
+    assert as_rgb(np.zeros((3, 4, 4), np.uint8)).shape == (3, 4, 3)
+
+
+def test_results_to_look_at():
+    colors = class_colors(3)
+    assert (to_show(np.array([[0, 2]], np.uint8), 3) == colors[[0, 2]]).all()
+    see_through = np.zeros((40, 40, 4), np.uint8)
+    assert {tuple(color) for color in to_show(see_through, 2).reshape(-1, 3).tolist()} == {(176,) * 3, (112,) * 3}
+    see_through[..., 3] = 255
+    assert (to_show(see_through, 2) == 0).all()

@@ -1,0 +1,230 @@
+import threading
+
+import cv2
+import numpy as np
+import pytest
+
+from data_loader import pictures
+from data_loader.pictures import read_picture
+from utils.errors import DataError
+from visual.ahead import read_ahead
+from visual.sources import FALLBACK_FRAME_RATE, PHOTO_SUFFIXES, Camera, Photos, Video, open_source
+
+
+def save(path, value=100, size=(8, 10)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(path.suffix, np.full((*size, 3), value, np.uint8))[1].tobytes())
+    return path
+
+
+def save_video(path, count=6, rate=29.97, size=(32, 48), codec="MJPG"):
+    """A video whose frame i has the brightness 30 i, beginning again at 8."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), rate, size[::-1])
+    assert writer.isOpened()
+    for index in range(count):
+        writer.write(np.full((*size, 3), 30 * (index % 8), np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_folder_is_read_with_all_folders_below_in_order(tmp_path):
+    for name in ("b.png", "a.JPG", "deep/er/ç 照片.png", ".hidden.png", ".cache/x.png"):
+        save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    source = open_source(str(tmp_path), read_picture)
+    assert [frame.name for frame in source] == ["a.JPG", "b.png", "deep/er/ç 照片.png"]
+    assert source.expected == 3
+    assert source.frame_rate is None
+
+
+def test_a_folder_with_earlier_results_does_not_feed_on_them(tmp_path):
+    save(tmp_path / "a.png")
+    save(tmp_path / "out" / "a.png")
+    assert [frame.name for frame in open_source(str(tmp_path), read_picture, excluded=tmp_path / "out")] == ["a.png"]
+
+
+def test_an_unreadable_photo_is_named_and_the_others_go_on(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    save(tmp_path / "c.png")
+    source = open_source(str(tmp_path), read_picture)
+    assert [frame.name for frame in source] == ["a.png", "c.png"]
+    assert len(source.failures) == 1
+    assert "b.png cannot be read as a picture" in source.failures[0]
+
+
+def test_photos_and_videos_are_told_apart_by_name(tmp_path):
+    assert isinstance(open_source(str(save(tmp_path / "a.webp")), read_picture), Photos)
+    assert isinstance(open_source(str(save_video(tmp_path / "v.AVI")), read_picture), Video)
+    assert pictures.PICTURE_SUFFIXES == PHOTO_SUFFIXES
+
+
+def test_a_number_is_a_camera_unless_there_is_a_file_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    camera = open_source("7", read_picture)
+    assert isinstance(camera, Camera)
+    assert camera.is_live
+    assert camera.number == 7
+    save(tmp_path / "7" / "a.png")
+    assert isinstance(open_source("7", read_picture), Photos)
+
+
+def test_a_camera_that_is_not_there():
+    with pytest.raises(DataError, match="Camera 97 gives no picture: it is not connected, in use elsewhere"):
+        list(Camera(97))
+
+
+def test_sources_that_cannot_be_used(tmp_path):
+    with pytest.raises(DataError, match=r"--source nowhere does not exist\. Name a photo, a folder"):
+        open_source("nowhere", read_picture)
+    (tmp_path / "text.doc").touch()
+    with pytest.raises(DataError, match=r"text\.doc is neither a photo \(bmp jpeg"):
+        open_source(str(tmp_path / "text.doc"), read_picture)
+    with pytest.raises(DataError, match="holds no photo"):
+        open_source(str(tmp_path), read_picture)
+    save_video(tmp_path / "v.avi")
+    with pytest.raises(DataError, match=r"holds no photo .* but 1 video\(s\): name one of them"):
+        open_source(str(tmp_path), read_picture)
+
+
+def test_videos_in_a_folder_of_photos_are_mentioned(tmp_path):
+    save(tmp_path / "a.png")
+    save_video(tmp_path / "v.avi")
+    source = open_source(str(tmp_path), read_picture)
+    assert "also holds 1 video(s), left alone" in source.remarks[0]
+
+
+def test_a_video_has_all_frames_in_order_and_its_rate(tmp_path):
+    video = Video(save_video(tmp_path / "v.avi"))
+    frames = list(video)
+    assert [round(frame.picture.mean() / 30) for frame in frames] == [0, 1, 2, 3, 4, 5]
+    assert [frame.name for frame in frames][:2] == ["000000", "000001"]
+    assert frames[0].picture.shape == (32, 48, 3)
+    assert video.frame_rate == pytest.approx(29.97)
+    assert video.expected == 6
+    assert video.remarks == []
+    assert len(list(video)) == 6  # again from the beginning
+
+
+def test_frames_are_rgb(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
+    writer.write(np.full((32, 32, 3), (0, 0, 255), np.uint8))  # OpenCV's red
+    writer.release()
+    red, green, blue = next(iter(Video(tmp_path / "v.avi"))).picture.reshape(-1, 3).mean(axis=0)
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_a_video_that_is_none(tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(DataError, match=r"v\.mp4 cannot be read as a video: it is damaged, no video, or of a kind"):
+        open_source(str(tmp_path / "v.mp4"), read_picture)
+
+
+def test_a_video_without_a_frame(tmp_path):
+    whole = save_video(tmp_path / "v.avi", count=1).read_bytes()
+    frame = whole.index(b"\xff\xd8\xff", whole.index(b"movi"))  # the only frame's JPEG
+    (tmp_path / "empty.avi").write_bytes(whole[:frame] + bytes(len(whole) - frame))
+    with pytest.raises(DataError, match=r"empty\.avi holds no frame that can be decoded|cannot be read as a video"):
+        list(Video(tmp_path / "empty.avi"))
+
+
+def test_a_video_that_was_cut_off_gives_what_is_there_and_says_so(tmp_path):
+    whole = save_video(tmp_path / "v.avi", count=40).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    video = Video(tmp_path / "cut.avi")
+    video.expected = 40  # what the whole file's header says
+    count = len(list(video))
+    assert 5 < count < 35
+    assert f"promises 40 frames and {count} could be decoded" in video.remarks[0]
+
+
+def test_a_stream_without_a_frame_rate(tmp_path, monkeypatch):
+    path = save_video(tmp_path / "v.avi")
+    real = cv2.VideoCapture
+
+    class Silent:
+        def __init__(self, *arguments):
+            self.real = real(*arguments)
+
+        def get(self, what):
+            return float("nan") if what == cv2.CAP_PROP_FPS else -1.0
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Silent)
+    video = Video(path)
+    assert video.frame_rate == FALLBACK_FRAME_RATE
+    assert video.expected is None
+    assert "does not say its frame rate; 25 frames/s are assumed" in video.remarks[0]
+
+
+def test_reading_ahead_keeps_the_order():
+    assert list(read_ahead(range(50), 3)) == list(range(50))
+
+
+def test_an_error_while_reading_ahead_comes_after_what_was_read():
+    def items():
+        yield 1
+        yield 2
+        raise DataError("the disk is gone")
+
+    ahead = read_ahead(items(), 5)
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(DataError, match="the disk is gone"):
+        next(ahead)
+
+
+def test_closing_stops_the_thread_and_the_source():
+    closed = threading.Event()
+
+    def endless():
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.set()
+
+    ahead = read_ahead(endless(), 2)
+    next(ahead)
+    ahead.close()
+    assert closed.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "reader"]
+
+
+def test_at_most_so_many_items_wait():
+    taken = []
+    full = threading.Event()
+
+    def items():
+        for number in range(10):
+            taken.append(number)
+            if number == 3:
+                full.set()  # one was handed out, two wait, this one is in the reader's hand
+            yield number
+
+    ahead = read_ahead(items(), 2)
+    assert next(ahead) == 0
+    assert full.wait(10)
+    assert len(taken) == 4
+    ahead.close()
+
+
+def test_of_a_live_picture_the_newest_are_kept():
+    all_read = threading.Event()
+
+    def items():
+        yield 0
+        assert first_taken.wait(10)
+        yield from range(1, 9)
+        all_read.set()
+        yield 9
+
+    first_taken = threading.Event()
+    ahead = read_ahead(items(), 1, keep_newest=True)
+    assert next(ahead) == 0
+    first_taken.set()
+    assert all_read.wait(10)
+    assert next(ahead) >= 8
+    ahead.close()
