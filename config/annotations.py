@@ -1,6 +1,7 @@
 """What a type annotation means for a value from JSON: which part of it a value can satisfy, and how to say it."""
 
 import collections.abc
+import contextlib
 import enum
 import inspect
 import json
@@ -217,8 +218,9 @@ def _one_of(names: list[str]) -> str:
 def _quotes_hint(value: Any, annotation: Any) -> str:
     if not isinstance(value, str):
         return ""
-    try:
-        unquoted = json.loads(value)
-    except ValueError:
-        return ""
-    return f" Write {value} without quotes." if convert(unquoted, annotation)[1] is None else ""
+    for read in (json.loads, float):  # `.01` is a number, only not one of JSON
+        with contextlib.suppress(ValueError):
+            unquoted = read(value)
+            if convert(unquoted, annotation)[1] is None:
+                return f" Write {json.dumps(unquoted)} without quotes."
+    return ""

@@ -10,6 +10,7 @@ from typing import Any
 
 from config.build import build, build_list, callable_args
 from config.shared import shared_values
+from config.signatures import signature_of
 from utils.catalogue import Catalogue
 from utils.errors import ConfigError
 
@@ -111,13 +112,13 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
     """The config with the run-time values of its network written in: a checkpoint is rebuilt without any data."""
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     model_class, arguments = callable_args(config, "arch", catalogue)
-    accepted = inspect.signature(model_class).parameters
+    accepted = signature_of(model_class).parameters
     filled = {name: values[name] for name in ("num_classes", "in_channels") if name in accepted and name in values}
     complete["arch"] = {**_spec(complete["arch"]), "args": {**arguments, **filled}}
     if values.get("class_names"):
         for split in SPLIT_SECTIONS:
             section = loader_section(complete, split)
-            if section and "classes" in inspect.signature(callable_args(complete, section, catalogue)[0]).parameters:
+            if section and "classes" in signature_of(callable_args(complete, section, catalogue)[0]).parameters:
                 spec = complete[section] = _spec(complete[section])
                 spec["args"] = {"classes": list(values["class_names"]), **spec.get("args", {})}
     return complete
@@ -130,7 +131,7 @@ def _spec(spec: Any) -> dict[str, Any]:
 def _as_evaluation(config: Config, section: str, catalogue: Catalogue) -> dict[str, Any]:
     changed = copy.deepcopy(dict(config))
     loader_class, arguments = callable_args(config, section, catalogue)
-    accepted = inspect.signature(loader_class).parameters
+    accepted = signature_of(loader_class).parameters
     quiet = {"is_training": False, "shuffle": False, "drop_last": False}
     changed[section] = {
         **_spec(changed[section]),

@@ -63,6 +63,7 @@ class Signature:
         faults: Faults,
         *,
         supplied: Collection[str],
+        reserved: Collection[str] = OBJECTS,
         skip: Collection[str] = (),
     ) -> dict[str, Any]:
         """Check arguments by name and type.
@@ -72,6 +73,7 @@ class Signature:
             path: JSON path of `args`.
             faults: Collects everything that is wrong.
             supplied: Names that the caller gives at run time: not missing.
+            reserved: Names that only the caller may give.
             skip: Names whose values are specs, checked elsewhere.
 
         Returns:
@@ -83,8 +85,8 @@ class Signature:
             parameter = self.parameters.get(name)
             if parameter is None:
                 if not self.takes_more:
-                    faults.add(here, unknown_name("argument", name, self._configurable()))
-            elif name in OBJECTS:
+                    faults.add(here, unknown_name("argument", name, self.parameters.keys() - set(reserved)))
+            elif name in reserved:
                 faults.add(here, f"{show(value)}: {name} is given at run time. Remove it.")
             elif name not in skip:
                 converted[name], wrong = _checked(value, parameter)
@@ -100,12 +102,23 @@ class Signature:
         """Required names that are not given."""
         return [name for name, parameter in self.parameters.items() if parameter.is_required and name not in given]
 
-    def _configurable(self) -> list[str]:
-        return [name for name in self.parameters if name not in OBJECTS]
-
 
 def signature_of(target: Callable[..., Any]) -> Signature:
-    """The signature of a class or function, its annotations reduced to what JSON can hold."""
+    """The signature of a class or function, its annotations reduced to what JSON can hold.
+
+    A class that passes `**kwargs` on to its base takes what the base takes.
+    """
+    signature = _own_signature(target)
+    bases = list(inspect.getmro(target)[1:-1]) if inspect.isclass(target) else []  # the last is object
+    while signature.takes_more and bases:
+        base = bases.pop(0)
+        if "__init__" in vars(base):
+            inherited = _own_signature(base)
+            signature = Signature({**inherited.parameters, **signature.parameters}, inherited.takes_more)
+    return signature
+
+
+def _own_signature(target: Callable[..., Any]) -> Signature:
     try:
         parameters = inspect.signature(target).parameters.values()
     except (ValueError, TypeError):  # written in C, without a signature

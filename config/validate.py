@@ -7,7 +7,7 @@ from typing import Any
 from config.faults import Faults, join_path, show, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
 from config.resolve import resolve
-from config.sections import LOADER_SECTIONS, TopLevel, Visualization, check_section, check_trainer
+from config.sections import LOADER_SECTIONS, TopLevel, TrainerOptions, Visualization, check_section, check_trainer
 from config.shared import shared_values
 from config.signatures import RUNTIME_NAMES, signature_of
 from config.specs import Spec, nested_values, read_losses, read_spec, section_key
@@ -80,9 +80,11 @@ def _check_trainer(section: Any, catalogue: Catalogue, faults: Faults) -> None:
     options = check_trainer(section, faults)
     if options is None or "trainer" not in catalogue:
         return
+    kind = TrainerOptions.model_fields["type"].default
     with faults.collecting():
+        parts = signature_of(resolve(kind, "trainer", "trainer", catalogue["trainer"])).parameters
         signature = signature_of(resolve(options.type, "trainer", "trainer", catalogue["trainer"]))
-        signature.check(options.args, "trainer.args", faults, supplied=signature.parameters)
+        signature.check(options.args, "trainer.args", faults, supplied=signature.parameters, reserved=parts)
 
 
 def _specs(config: Mapping[str, Any], faults: Faults) -> list[Spec]:

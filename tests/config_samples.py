@@ -47,6 +47,21 @@ class Net(nn.Module):
         self.layer = nn.Linear(in_channels, num_classes)
 
 
+class WideNet(Net):
+    """A network that leaves most to its base."""
+
+    def __init__(self, factor: int = 2, **rest) -> None:
+        super().__init__(width=8 * factor, **rest)
+
+
+class OpenNet(nn.Module):
+    """A network that takes anything."""
+
+    def __init__(self, **anything) -> None:
+        super().__init__()
+        self.anything = anything
+
+
 class Strict(nn.Module):
     """A network that needs what only the file can say."""
 
@@ -123,7 +138,15 @@ class OneOf(Transform):
 class Loop:
     """A trainer."""
 
-    def __init__(self, model: nn.Module, *, patience: int = 3) -> None:
+    def __init__(self, model: nn.Module, *, plan: Any) -> None:
+        self.model, self.plan = model, plan
+
+
+class PatientLoop(Loop):
+    """A trainer of one's own."""
+
+    def __init__(self, *, patience: int = 3, **parts: Any) -> None:
+        super().__init__(**parts)
         self.patience = patience
 
 
@@ -142,6 +165,8 @@ CATALOGUE = {
         "torch.nn:Module",
         {
             "Net": "config_samples:Net",
+            "WideNet": "config_samples:WideNet",
+            "OpenNet": "config_samples:OpenNet",
             "Strict": "config_samples:Strict",
             "make_net": "config_samples:make_net",
             "make_wrong": "config_samples:make_wrong",
@@ -170,7 +195,9 @@ CATALOGUE = {
         roots=("torch.optim.lr_scheduler",),
         shortcuts=("torch.optim.lr_scheduler",),
     ),
-    "trainer": Section("config_samples:Loop", {"Trainer": "config_samples:Loop"}),
+    "trainer": Section(
+        "config_samples:Loop", {"Trainer": "config_samples:Loop", "Patient": "config_samples:PatientLoop"}
+    ),
 }
 
 _CONFIG = {

@@ -24,6 +24,12 @@ def test_a_class_gets_the_arguments_of_the_file_and_those_of_the_run_that_it_ask
     assert net.arguments == {"num_classes": 2, "in_channels": 3, "width": 5, "size": (2, 3)}
 
 
+def test_values_of_the_run_reach_a_base_that_asks_for_them():
+    net = build(with_args("arch", "WideNet", factor=4), "arch", CATALOGUE, runtime=RUN)
+    assert (net.arguments["num_classes"], net.arguments["width"]) == (2, 32)
+    assert build(sample(arch="OpenNet"), "arch", CATALOGUE, runtime=RUN).anything == {}
+
+
 def test_building_does_not_change_the_configuration():
     config = sample()
     build(config, "arch", CATALOGUE, runtime=RUN)
@@ -151,8 +157,10 @@ def test_class_and_arguments_without_building():
     CALLED.clear()
     assert callable_args(sample(), "arch", CATALOGUE) == (Net, {"width": 4, "dropout": 0.5})
     assert callable_args(sample(arch="Net"), "arch", CATALOGUE) == (Net, {})
-    loop, args = callable_args(sample(trainer={"epochs": 1, "args": {"patience": 2}}), "trainer", CATALOGUE)
-    assert (loop.__name__, args) == ("Loop", {"patience": 2})
+    loop, args = callable_args(
+        sample(trainer={"epochs": 1, "type": "Patient", "args": {"patience": 2}}), "trainer", CATALOGUE
+    )
+    assert (loop.__name__, args) == ("PatientLoop", {"patience": 2})
     assert CALLED == []
 
 

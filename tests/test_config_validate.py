@@ -110,8 +110,13 @@ def test_faults_of_sections(changes, message):
         ({"epochs": 1, "precision": "bf32"}, 'trainer.precision: "bf32" must be one of "auto", "fp32", "bf16", "fp16"'),
         ({"epochs": 1, "early_stopping": 3}, 'trainer.early_stopping: unknown key "early_stopping". Did you mean "ear'),
         ({"epochs": 1, "type": "Trainr"}, 'trainer.type: unknown class "Trainr". Did you mean "Trainer"?'),
-        ({"epochs": 1, "args": {"patience": "3"}}, 'trainer.args.patience: "3" must be an integer'),
-        ({"epochs": 1, "args": {"patients": 3}}, "trainer.args.patients: unknown argument"),
+        ({"epochs": 1, "type": "Patient", "args": {"patience": "x"}}, 'trainer.args.patience: "x" must be an integer'),
+        (
+            {"epochs": 1, "type": "Patient", "args": {"patients": 3}},
+            'trainer.args.patients: unknown argument "patients',
+        ),
+        ({"epochs": 1, "type": "Patient", "args": {"plan": 3}}, "trainer.args.plan: 3: plan is given at run time."),
+        ({"epochs": 1, "args": {"model": 3}}, "trainer.args.model: 3: model is given at run time. Remove it."),
         ("Trainer", 'trainer: "Trainer" must be an object'),
     ],
 )
@@ -145,6 +150,7 @@ def test_the_mode_of_a_monitor_is_suggested():
         ({"deep": 1}, "arch.args.deep: 1 must be true or false"),
         ({"deep": "yes"}, 'arch.args.deep: "yes" must be true or false'),
         ({"untyped": "3"}, 'arch.args.untyped: "3" must be a number'),
+        ({"dropout": ".5"}, 'arch.args.dropout: ".5" must be a number >= 0 < 1. Write 0.5 without quotes.'),
         ({"untyped": True}, "arch.args.untyped: true must be a number"),
         ({"untyped_switch": 1}, "arch.args.untyped_switch: 1 must be true or false"),
     ],
@@ -170,6 +176,13 @@ def test_arguments_are_held_to_their_annotations(args, message):
 )
 def test_good_arguments_pass_and_what_cannot_be_known_is_left_to_the_class(args):
     validate(with_args("arch", "Net", **args), CATALOGUE)
+
+
+def test_a_class_that_passes_arguments_on_takes_those_of_its_base():
+    validate(with_args("arch", "WideNet", factor=3, dropout=0.5), CATALOGUE)
+    assert fault_of(with_args("arch", "WideNet", dropuot=0.5)).startswith("arch.args.dropuot: unknown argument")
+    assert fault_of(with_args("arch", "WideNet", dropout=2)).startswith("arch.args.dropout: 2 must be a number")
+    validate(with_args("arch", "OpenNet", whatever=3), CATALOGUE)
 
 
 def test_missing_arguments_are_named_but_not_those_of_the_run():
