@@ -88,6 +88,9 @@ def main(arguments: argparse.Namespace) -> None:
             originals=[Path(path) for path in (arguments.resume, arguments.background) if path],
         )
         _run(arguments, segmenter, source, sinks)
+    except KeyboardInterrupt:
+        logger.warning("Interrupted. What was done so far is kept.")
+        raise SystemExit(130) from None
     finally:
         close_logging()
 

@@ -90,13 +90,14 @@ class BaseInference(ABC):
         Raises:
             DataError: The picture lacks channels that the network needs.
         """
-        inputs, geometry = self.preprocess(picture)
-        wanted = getattr(self.preprocess, "in_channels", inputs.shape[0])
-        if inputs.shape[0] != wanted:
+        channels = 1 if picture.ndim == 2 else picture.shape[2]
+        wanted = getattr(self.preprocess, "in_channels", channels)
+        if 1 < channels < wanted:
             raise DataError(
-                f"The picture has {inputs.shape[0]} channels, but the network was trained on {wanted}. "
+                f"The picture has {channels} channels, but the network was trained on {wanted}. "
                 "Use pictures of the same kind as in training."
             )
+        inputs, geometry = self.preprocess(picture)
         return Prepared(inputs, geometry)
 
     @torch.inference_mode()

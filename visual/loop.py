@@ -1,7 +1,7 @@
 """The loop of inference: read ahead, run the network on batches, draw, hand on."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from time import perf_counter
 from typing import NamedTuple, Never
@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from base.base_inference import Prepared, batches_of_one_size
-from utils.errors import DataError
+from utils.errors import DataError, TrainingError
 from visual.ahead import read_ahead
 from visual.compositing import to_show
 from visual.segmenter import Segmenter
@@ -112,7 +112,7 @@ def _serve(
     """Predict, draw and hand on one chunk; whether every sink wants more."""
     logits: dict[int, Tensor] = {}
     for positions in batches_of_one_size([prepared.inputs.shape for _, prepared in usable], len(usable)):
-        with stages.measure("model", len(positions)):
+        with stages.measure("model", len(positions)), _memory_errors(len(positions)):
             batch = segmenter.logits([usable[position][1].inputs for position in positions])
         logits.update(zip(positions, batch, strict=True))
     for position, (frame, prepared) in enumerate(usable):
@@ -127,6 +127,24 @@ def _serve(
         if not all(answers):
             return False
     return True
+
+
+@contextmanager
+def _memory_errors(pictures: int) -> Iterator[None]:
+    """Say what to do when the network's memory runs out.
+
+    Raises:
+        TrainingError: In the place of torch's own errors.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # the processor's allocator has no class of its own
+        if "out of memory" not in str(error) and "allocate memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"Memory ran out with {pictures} pictures at once. Make --batch-size smaller, or use a network that was "
+            "trained with a resize."
+        ) from error
 
 
 def _nothing_worked(source: Source) -> str:
