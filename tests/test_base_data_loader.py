@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
+from torch.utils.data._utils import signal_handling
 
 from base import workers
 from base.base_data_loader import BaseDataLoader
@@ -303,6 +304,13 @@ def test_a_worker_that_dies_is_reported_with_what_to_do():
     with pytest.raises(DataError, match=r"A worker process of the loader died .* Use fewer n_workers"):
         list(loader)
     loader.close()
+
+
+def test_no_error_is_raised_in_the_middle_of_other_work_when_a_worker_dies(monkeypatch):
+    monkeypatch.setattr(signal_handling, "SIGCHLD_handler_set", False)
+    before = signal.getsignal(signal.SIGCHLD)
+    batches(BaseDataLoader(Keyed(), 4, n_workers=1))
+    assert signal.getsignal(signal.SIGCHLD) is before
 
 
 def test_workers_leave_signals_to_the_main_process():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_loader.preprocessing import Preprocessing
-from data_loader.transforms import Augmentation
+from data_loader.transforms import Augmentation, Draws
 from utils.errors import ConfigError
 
 
@@ -94,6 +94,14 @@ def test_picture_and_mask_stay_aligned_under_every_move(seed):
     assert labelled.sum() > 100
     assert (white != labelled).sum() < 0.03 * labelled.sum()
     assert set(np.unique(placed_mask)) <= {0, 1, 255}
+
+
+def test_a_flip_and_a_rotation_together_distort_nothing():
+    draws = Draws(*np.random.default_rng(0).random(len(Draws._fields)))
+    linear = Augmentation(flip_hor=1.0, angle=40.0)._matrix((8, 6), (8, 6), draws)[:, :2]
+    np.testing.assert_allclose(linear @ linear.T, np.eye(2), atol=1e-12)
+    assert abs(linear[0, 1]) > 0.1
+    assert np.linalg.det(linear) < 0
 
 
 def test_noise_has_the_deviation_asked_for_and_spares_mask_and_padding():

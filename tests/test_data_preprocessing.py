@@ -21,10 +21,10 @@ def test_a_picture_lies_in_the_middle_of_the_padding():
 
 
 def test_shrinking_averages_areas():
-    stripes = np.zeros((8, 8, 3), np.uint8)
-    stripes[:, ::2] = 200
-    image, _ = Preprocessing(resize=4, normalize=False)(stripes)
-    np.testing.assert_allclose(image, 100 / 255)
+    stripes = np.zeros((12, 12, 3), np.uint8)
+    stripes[:, ::4] = 200
+    image, _ = Preprocessing(resize=3, normalize=False)(stripes)
+    np.testing.assert_allclose(image, 50 / 255)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,12 @@ def test_masks_move_by_nearest_neighbour_and_padding_is_ignored():
     placed = place_mask(mask, Geometry((2, 2), (4, 4), (0, 1), (4, 6)), 255)
     expected = [[255, 0, 0, 1, 1, 255]] * 2 + [[255, 2, 2, 3, 3, 255]] * 2
     np.testing.assert_array_equal(placed, expected)
+
+
+def test_a_shrunk_mask_has_the_label_under_the_centre():
+    mask = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    placed = place_mask(mask, Geometry((6, 6), (2, 2), (0, 0), (2, 2)), 255)
+    np.testing.assert_array_equal(placed, [[7, 10], [25, 28]])
 
 
 @pytest.mark.parametrize(

@@ -120,8 +120,8 @@ def test_an_epoch_goes_on_in_the_middle():
 def test_transforms_keep_masks_to_labels_and_ignore_what_they_bring_in():
     import albumentations
 
-    rotate = albumentations.Rotate(limit=(45, 45), p=1.0, interpolation=1)
-    _, masks = next(iter(load(transforms=[albumentations.OneOf([rotate], p=1.0)], resize=[192, 192])))
+    rotate = albumentations.Rotate(limit=(45, 45), p=1.0, mask_interpolation=1)
+    _, masks = next(iter(load(transforms=[albumentations.OneOf([rotate], p=1.0)], resize=None, batch_size=1)))
     assert masks.unique().tolist() == [0, 1, 255]
 
 
