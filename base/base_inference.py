@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from base.output import main_output
 from utils.errors import CheckpointError, DataError
 from utils.geometry import Geometry, restore_logits
 from utils.saved_runs import read_saved
@@ -107,8 +108,7 @@ class BaseInference(ABC):
         is_half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_half):
             output = self.model(batch)
-        main: Tensor = output if isinstance(output, Tensor) else output[0]
-        return main.float()
+        return main_output(output).float()
 
     @torch.inference_mode()
     def restore(self, logits: Tensor, geometry: Geometry) -> NDArray[np.float32]:

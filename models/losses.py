@@ -4,7 +4,6 @@ All compute in float32, also under autocast, and give 0 with a gradient of zeros
 model that gives a tuple (logits, auxiliary logits, ...) is judged by the first.
 """
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -12,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from base.output import Output, main_output
 from utils.errors import ConfigError
 
-Output = Tensor | Sequence[Tensor]
 ClassWeight = Annotated[float, Field(ge=0.0)]
 NOTHING_IGNORED = -100  # torch's own default: no label is negative
 
@@ -143,8 +142,3 @@ class WeightedLoss(nn.Module):
         logits = main_output(output)
         terms = [weight * loss(logits, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
         return torch.stack(terms).sum()
-
-
-def main_output(output: Output) -> Tensor:
-    """The logits that count where a model gives auxiliary ones, too: the first."""
-    return output if isinstance(output, Tensor) else output[0]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from base.metric_set import MetricSet
+from base.output import main_output
 from base.sample import Source
 from trainer.distributed import ALONE, World, unwrap
 from trainer.precision import Arithmetic
@@ -15,11 +16,6 @@ from utils.geometry import restore_logits
 
 OnBatch = Callable[[Tensor, Tensor, Tensor], None]
 OnSample = Callable[[Source, Tensor, Tensor], None]
-
-
-def main_output(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The logits proper of a model that may add auxiliary ones behind them."""
-    return output if isinstance(output, Tensor) else output[0]
 
 
 def count_valid(target: Tensor, ignore_index: int | None) -> Tensor:

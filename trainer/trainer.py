@@ -15,9 +15,10 @@ from base.base_trainer import BaseTrainer
 from base.callback import Callback, StepReport
 from base.metric_set import MetricSet
 from base.monitor import Row
+from base.output import main_output
 from base.schedule import LearningRateSchedule
 from trainer.distributed import ALONE, World
-from trainer.evaluation import RunningLoss, count_valid, evaluate, main_output
+from trainer.evaluation import RunningLoss, count_valid, evaluate
 from trainer.precision import ON_PROCESSOR, Arithmetic
 from utils.errors import TrainingError
 
