@@ -1,0 +1,168 @@
+"""What docs/ lists is compared with the code, and what it shows is tried."""
+
+import inspect
+import json
+import re
+import shlex
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
+
+import data_loader
+import inference
+import models
+import test as test_command
+import train
+from config import cli, load_config, load_plugins, validate
+from config.sections import TopLevel, TrainerOptions
+from data_loader.segmentation import SegmentationDataLoader
+from utils.catalogue import import_attribute
+from utils.errors import EspalierError
+
+PARSERS = {"train.py": cli.train_parser, "test.py": test_command.parser, "inference.py": inference.parser}
+PHOTO, MASK = (ROOT / "data/people" / name for name in ("images/test/0005.jpg", "masks/0005.png"))
+
+
+def test_everything_shown_was_found():
+    assert set(PAGES) >= {"extending.md", "loops.md", "configuration.md", "json.md", "data.md", "resume.md"}
+    assert len(blocks("json")) >= 8
+    assert len(commands()) >= 15
+
+
+@pytest.mark.parametrize("text", [text for _, text in blocks("json")], ids=lambda text: json.loads(text)["name"])
+def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
+    (workplace / "shown.json").write_text(text)
+    load_plugins([f"{name}.py" for name in PLUGINS if f"{name}." in text])
+    validate(load_config("shown.json"), train.catalogue())
+
+
+@pytest.mark.parametrize(("page", "script", "arguments"), commands())
+def test_commands_are_understood(page, script, arguments):
+    assert (ROOT / script).is_file() or script in FILES
+    if script in PARSERS:
+        words = shlex.split(arguments.partition(">")[0])
+        parsed = PARSERS[script]().parse_intermixed_args(words)
+        assert all("=" in override for override in getattr(parsed, "overrides", []))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_are_short_and_their_links_lead_somewhere(page):
+    assert PAGES[page].count("\n") < 200
+    for link in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGES[page]):
+        assert link.startswith("https://") or (ROOT / "docs" / link).exists(), link
+
+
+def table(page, heading):
+    """Key -> default of the table under a heading."""
+    section = re.search(rf"^##+ {heading}$(.*?)(?=^##|\Z)", PAGES[page], re.M | re.S).group(1)
+    return dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \|", section, re.M))
+
+
+def shown(default):
+    return "required" if default is inspect.Parameter.empty else f"`{json.dumps(default)}`"
+
+
+@pytest.mark.parametrize(
+    ("heading", "reference"),
+    [
+        ("UNet", models.SECTIONS["arch"].entries["UNet"]),
+        ("DeepLabV3Plus", models.SECTIONS["arch"].entries["DeepLabV3Plus"]),
+        ("SegmentationDataLoader", data_loader.SECTIONS["data_loader"].entries["SegmentationDataLoader"]),
+    ],
+)
+def test_every_argument_is_listed_with_its_default(heading, reference):
+    parameters = inspect.signature(import_attribute(reference)).parameters
+    assert table("configuration.md", heading) == {name: shown(each.default) for name, each in parameters.items()}
+
+
+def test_every_key_is_listed_with_its_default():
+    fields = TrainerOptions.model_fields
+    assert table("configuration.md", "trainer") == {
+        name: "required" if field.is_required() else shown(field.default) for name, field in fields.items()
+    }
+    assert set(table("configuration.md", "Sections")) == set(TopLevel.model_fields)
+
+
+def test_every_loss_and_metric_is_listed_with_its_arguments():
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (.*?) \|", PAGES["configuration.md"].split("## Losses")[1], re.M)
+    listed = {name: set(re.findall(r"`(\w+)`", rest)) for names, rest in rows for name in re.findall(r"\w+", names)}
+    entries = {**models.SECTIONS["loss"].entries, **models.SECTIONS["metrics"].entries}
+    assert listed == {
+        name: set(inspect.signature(import_attribute(reference)).parameters) for name, reference in entries.items()
+    }
+    bare_names = PAGES["json.md"].split("## Composition")[0]
+    for section in ("arch", "metrics"):
+        assert all(f"`{name}`" in bare_names for name in models.SECTIONS[section].entries)
+
+
+def test_every_flag_and_exit_code_is_listed():
+    usage = cli.train_parser().format_help()
+    flags = set(re.findall(r"--[\w-]+", usage)) - {"--help", "--config", "--devices", "--device"}
+    assert len(flags) >= 10
+    assert [flag for flag in flags if flag not in PAGES["json.md"]] == []
+    codes = {each.exit_code for each in EspalierError.__subclasses__() if "exit_code" in vars(each)}
+    assert codes == {2, 3, 4, 5}
+    assert all(f"| {code} |" in PAGES["json.md"] for code in codes)
+
+
+def write_pairs(folder):
+    """A good pair, and files with one fault each."""
+    photo, mask = np.full((20, 30, 3), 90, np.uint8), np.zeros((20, 30), np.uint8)
+    mask[5:9] = 1
+    pictures = {
+        "good.jpg": photo,
+        "good.png": mask,
+        "white.png": mask * 255,
+        "seven.png": mask * 7,
+        "small.png": mask[1:],
+        "colour.png": np.dstack([mask * 200, mask, mask]),
+        "wide.jpg": photo[:9],
+        "wide.png": mask[:9],
+        "data/train/a.jpg": photo,
+        "labels/train/a.png": mask,
+        "labels/train/b.png": mask,
+    }
+    for name, picture in pictures.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(folder / name), picture)
+    (folder / "cut.jpg").write_bytes((folder / "good.jpg").read_bytes()[:-200])
+
+
+@pytest.mark.parametrize(
+    ("fragment", "lines", "arguments"),
+    [
+        ("names 1 files that do not exist", "good.jpg, gone.png", {}),
+        ("is not one picture and one mask", "my good.jpg good.png", {}),
+        ("holds the labels 255: masks must hold 0 to 1", "good.jpg, white.png", {}),
+        ("holds the labels 7: masks must hold 0 to 2", "good.jpg, seven.png", {"num_classes": 3}),
+        ("both must have the same size", "good.jpg, small.png", {}),
+        ("has colours; a mask must hold one class id per pixel", "good.jpg, colour.png", {}),
+        ("cannot be read as a picture", "cut.jpg, good.png", {}),
+        ("of different sizes cannot share a batch", "good.jpg, good.png\nwide.jpg, wide.png", {"resize": None}),
+        ("has no fourth channel", "good.jpg, good.png", {"in_channels": 4}),
+        ("masks without a picture", "", {"pairs_file": None, "folder": "."}),
+        ("num_classes is missing", "good.jpg, good.png", {"num_classes": None}),
+    ],
+)
+def test_the_errors_listed_say_so(fragment, lines, arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path)
+    (tmp_path / "pairs.txt").write_text(lines)
+    assert f"| `{fragment}` |" in PAGES["data.md"].split("## What the errors mean")[1]
+    with pytest.raises(EspalierError, match=re.escape(fragment)):
+        next(iter(SegmentationDataLoader(**{"pairs_file": "pairs.txt", "num_classes": 2, "resize": 16, **arguments})))
+
+
+def test_the_folder_layout_shown_is_read(workplace):  # noqa: F811
+    pairs = re.findall(r"^(pictures/\S+) +(pictures/\S+)$", PAGES["data.md"], re.M)
+    assert len(pairs) == 3
+    for name, source in [(name, source) for pair in pairs for name, source in zip(pair, (PHOTO, MASK), strict=True)]:
+        (workplace / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, workplace / name)
+    text = next(text for page, text in blocks("json") if page == "data.md" and '"mine"' in text)
+    (workplace / "mine.json").write_text(text)
+    words = shlex.split("-c mine.json --validate-only")
+    assert cli.run_command(train.main, cli.train_parser(), words) == 0
