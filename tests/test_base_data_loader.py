@@ -307,7 +307,7 @@ def test_a_worker_that_dies_is_reported_with_what_to_do():
 
 
 def test_no_error_is_raised_in_the_middle_of_other_work_when_a_worker_dies(monkeypatch):
-    monkeypatch.setattr(signal_handling, "SIGCHLD_handler_set", False)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
     before = signal.getsignal(signal.SIGCHLD)
     batches(BaseDataLoader(Keyed(), 4, n_workers=1))
     assert signal.getsignal(signal.SIGCHLD) is before

@@ -93,9 +93,12 @@ class CutoutLook(ForegroundLook):
     has_alpha = True
 
     def __call__(self, picture: Picture, probabilities: Probabilities) -> Picture:
-        """(h, w, 4) RGBA, alpha not multiplied in."""
+        """(h, w, 4) RGBA, alpha not multiplied in; what is not seen is black, not hidden."""
         alpha = self.alpha(picture, probabilities)
-        return np.dstack([self.colors(picture, alpha), (alpha * 255).round().astype(np.uint8)])
+        opacity = (alpha * 255).round().astype(np.uint8)
+        result = np.dstack([self.colors(picture, alpha), opacity])
+        result[opacity == 0] = 0
+        return result
 
 
 class BackgroundLook(ForegroundLook):

@@ -3,6 +3,9 @@
 Pictures are (h, w, 3) uint8 RGB; mattes are (h, w) float32 in 0..1, called alpha.
 """
 
+from functools import partial
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +20,9 @@ Layers = tuple[NDArray[np.float32], NDArray[np.float32]]
 EDGE_RADII = (1 / 54, 1 / 108)  # guided filter: how far off the edge may be, in a first pass and in a second
 EDGE_SMOOTHNESS = 5e-4  # epsilon of the guided filter, for colours in 0..1
 EDGE_GAIN = 2.5  # how much steeper the edge gets before, between and after the passes
-GUIDE_SIZE = 256  # longer side at which the filter's coefficients and the wide pass are computed
+GUIDE_SIZE = 256  # longer side at which the filter's coefficients are computed
 COLOR_RADII = (1 / 16, 1 / 80)  # foreground colours: a wide pass, then a narrow one
+COLOR_SIZES = (256, 1024)  # longer side at which each of them is made
 
 
 def refine_alpha(probability: Alpha, picture: Picture) -> Alpha:
@@ -35,20 +39,33 @@ def refine_alpha(probability: Alpha, picture: Picture) -> Alpha:
     Returns:
         (h, w) float32 in 0..1.
     """
-    size = probability.shape[1], probability.shape[0]
-    small_size = _small_size(probability)
-    guide = np.multiply(picture, 1 / 255, dtype=np.float32)
-    small_guide = _resize(guide, small_size)
-    small_probability = _resize(probability, small_size)
-    small_alpha = _steepen(small_probability)
+    size = (probability.shape[1], probability.shape[0])
+    small_size = _at_most(size, GUIDE_SIZE)
+    guide = _unit_colors(cv2.resize(picture, small_size, interpolation=cv2.INTER_AREA))
+    small = _resize(probability, small_size)
+    alpha = _steepen(small)
     for relative_radius in EDGE_RADII:
-        model = _guided_coefficients(small_guide, small_alpha, max(1, round(max(small_size) * relative_radius)))
-        small_alpha = _steepen(_apply(model, small_guide))
-    alpha = _steepen(_apply(_resize(model, size), guide))
-    certain = cv2.resize(_certain(small_probability, EDGE_RADII[0]), size, interpolation=cv2.INTER_NEAREST)
+        model = _guided_coefficients(guide, alpha, max(1, round(max(small_size) * relative_radius)))
+        alpha = _steepen((model[..., :3] * guide).sum(axis=-1) + model[..., 3])
+    alpha = _resize(model[..., 3], size)
+    for channel in range(3):  # one after another: a photo of a telephone has twelve million pixels
+        alpha += _resize(model[..., channel], size) * (picture[..., channel] * np.float32(1 / 255))
+    alpha = _steepen(alpha)
+    certain = cv2.resize(_certain(small, EDGE_RADII[0]), size, interpolation=cv2.INTER_NEAREST)
     alpha[certain == _INSIDE] = 1
     alpha[certain == _OUTSIDE] = 0
     return alpha
+
+
+def _at_most(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
+    """(width, height) scaled down, the aspect ratio kept, where it is larger."""
+    scale = min(1.0, longer_side / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _unit_colors(picture: NDArray[Any]) -> NDArray[np.float32]:
+    """Colours of 8 bits as float32 in 0..1."""
+    return np.asarray(picture * np.float32(1 / 255), dtype=np.float32)
 
 
 def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -109,13 +126,6 @@ def _guided_coefficients(guide: NDArray[np.float32], target: Alpha, radius: int)
 _PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
-def _apply(model: NDArray[np.float32], guide: NDArray[np.float32]) -> Alpha:
-    """(h, w) what the linear model (h, w, 4) says of each pixel of the guide."""
-    red, green, blue, offset = cv2.split(model)
-    guide_red, guide_green, guide_blue = cv2.split(guide)
-    return np.asarray(red * guide_red + green * guide_green + blue * guide_blue + offset, dtype=np.float32)
-
-
 def _certain(probability: Alpha, relative_radius: float) -> NDArray[np.uint8]:
     """(h, w) where a pixel is farther from the edge of the decided mask than the filter can see, and on which side."""
     radius = max(1, round(max(probability.shape) * relative_radius))
@@ -133,8 +143,8 @@ def foreground_colors(picture: Picture, alpha: Alpha) -> Picture:
     """The colours of the foreground alone, so that a cut-out carries no rim of its old background.
 
     Blur fusion, applied twice (Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021, section 2): estimate
-    both layers by weighted blurs, then put what they do not explain onto the foreground. Here the first pass is made on
-    a smaller picture.
+    both layers by weighted blurs, then put what they do not explain onto the foreground. Here the blurs are made on
+    smaller pictures; where alpha is 0 or 1 the picture stays as it is.
 
     Args:
         picture: (h, w, 3) uint8 RGB, a mixture of foreground and background.
@@ -143,30 +153,38 @@ def foreground_colors(picture: Picture, alpha: Alpha) -> Picture:
     Returns:
         (h, w, 3) uint8 RGB.
     """
-    size = alpha.shape[1], alpha.shape[0]
-    pixels = np.multiply(picture, 1 / 255, dtype=np.float32)
-    small_size = _small_size(alpha)
-    small = _resize(pixels, small_size)
-    layers = _layers(small, (small, small), _resize(alpha, small_size), COLOR_RADII[0])
-    foreground, _ = _layers(pixels, (_resize(layers[0], size), _resize(layers[1], size)), alpha, COLOR_RADII[1])
-    return np.asarray((foreground * 255).round(), dtype=np.uint8)
+    mixed = (alpha > 0) & (alpha < 1)
+    enlarge = partial(cv2.resize, dsize=(alpha.shape[1], alpha.shape[0]), interpolation=cv2.INTER_LINEAR)
+    front, back = (_unit_colors(enlarge(_eight_bits(layer))[mixed]) for layer in _layers(picture, alpha))
+    result = picture.copy()
+    result[mixed] = _eight_bits(_explained(_unit_colors(picture[mixed]), front, back, alpha[mixed][:, None]))
+    return result
 
 
-def _layers(pixels: NDArray[np.float32], estimates: Layers, alpha: Alpha, relative_radius: float) -> Layers:
-    """One pass: better estimates of the foreground's and the background's colours, (h, w, 3) in 0..1 each."""
-    radius = max(1, round(max(alpha.shape) * relative_radius))
-    share = alpha[..., None]
-    foreground = _weighted_box(estimates[0], alpha, radius)
-    background = _weighted_box(estimates[1], 1 - alpha, radius)
-    unexplained = pixels - share * foreground - (1 - share) * background
-    return _unit(foreground + share * unexplained), background
+def _layers(picture: Picture, alpha: Alpha) -> Layers:
+    """The blurs of foreground and background after the last pass, (h', w', 3) in 0..1 each."""
+    better: Layers | None = None
+    for longer_side, relative_radius in zip(COLOR_SIZES, COLOR_RADII, strict=True):
+        size = _at_most((alpha.shape[1], alpha.shape[0]), longer_side)
+        pixels = _unit_colors(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
+        share = _resize(alpha, size)
+        before = (pixels, pixels) if better is None else (_resize(better[0], size), _resize(better[1], size))
+        radius = max(1, round(max(size) * relative_radius))
+        blurs = _weighted_box(before[0], share, radius), _weighted_box(before[1], 1 - share, radius)
+        better = _explained(pixels, *blurs, share[..., None]), blurs[1]
+    return blurs
 
 
-def _small_size(alpha: Alpha) -> tuple[int, int]:
-    """(width, height) at which what varies slowly is computed."""
-    height, width = alpha.shape
-    scale = min(1.0, GUIDE_SIZE / max(height, width))
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def _explained(
+    pixels: NDArray[np.float32], front: NDArray[np.float32], back: NDArray[np.float32], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The foreground (..., 3) once what a mixture of the two layers does not explain is put onto it."""
+    return _unit(front + share * (pixels - share * front - (1 - share) * back))
+
+
+def _eight_bits(colors: NDArray[np.float32]) -> Picture:
+    """Colours in 0..1 as 8 bits."""
+    return np.asarray((colors * 255).round(), dtype=np.uint8)
 
 
 def _weighted_box(values: NDArray[np.float32], weight: Alpha, radius: int) -> NDArray[np.float32]:
