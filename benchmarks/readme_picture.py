@@ -1,0 +1,46 @@
+"""Draw the README's picture: test photos, their true masks, and what a trained network cuts out.
+
+python benchmarks/readme_picture.py saved/people_unet/RUN data/human_ccp/test_pairs.txt docs/people.jpg
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import cv2
+import numpy as np
+
+from data_loader.pairs import read_pairs
+from data_loader.pictures import read_mask, read_picture
+from inference import load
+from utils.drawing import class_colors, overlay, panel, stack_rows
+
+CHOSEN = (2, 11, 23, 37, 58, 74)
+PAPER = 245  # grey level behind a cut-out
+
+
+def main(checkpoint: str, pairs_file: str, output: str) -> None:
+    """Draw six photos in three rows."""
+    segmenter, colors = load(checkpoint), class_colors(2)
+    pairs = read_pairs(Path(pairs_file))
+    photos, truths, cut_outs = [], [], []
+    for number in CHOSEN:
+        photo, mask = read_picture(pairs[number][0]), read_mask(pairs[number][1])
+        person = segmenter.probabilities([photo])[0][1][..., None]
+        photos.append(photo)
+        truths.append(overlay(photo, mask, colors))
+        cut_outs.append((photo * person + PAPER * (1 - person)).astype(np.uint8))
+    rows = [
+        panel(pictures, captions)
+        for pictures, captions in (
+            (photos, ["photo"] * len(CHOSEN)),
+            (truths, ["truth"] * len(CHOSEN)),
+            (cut_outs, ["cut out"] * len(CHOSEN)),
+        )
+    ]
+    cv2.imwrite(output, cv2.cvtColor(stack_rows(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
