@@ -69,7 +69,9 @@ def prepare(
     setup.seed_run(seed, targets[0])
     train_loader, valid_loader = assemble.build_training_loaders(config, names)
     for loader in filter(None, (train_loader, valid_loader)):
+        loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
+        loader.prepare()
     values = assemble.task_values(config, train_loader)
     model = assemble.build_model(without_pretrained_weights(config) if has_weights else config, names, values)
     config.update(assemble.resolved(config, names, values))

@@ -23,6 +23,7 @@ from train import catalogue
 from utils.checkpoint_file import write_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 from utils.geometry import restore_logits
+from visual import outputs
 from visual.segmenter import Segmenter
 from visual.sources import Video
 
@@ -284,6 +285,17 @@ def test_a_video_cut_out_is_a_folder_of_frames(checkpoint, tmp_path, capsys):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["000000.png", "000001.png", "000002.png"]
     assert use(checkpoint, clip, "--output", tmp_path / "out.mp4", "--mode", "cutout") == 2
     assert "a video file has no transparency" in capsys.readouterr().err
+
+
+def test_a_camera_without_a_display_records_to_a_file(checkpoint, tmp_path, monkeypatch, caplog):
+    real, scene = cv2.VideoCapture, save_video(tmp_path / "scene.avi", count=4)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda which, *more: real(str(scene) if which == 0 else which, *more))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(outputs, "display_problem", lambda: "there is no display")
+    assert use(checkpoint, "0", "--output", "seen.avi", "--show") == 0
+    assert len(list(Video(tmp_path / "seen.avi"))) >= 1
+    assert "No window is shown: there is no display." in caplog.text
+    assert use(checkpoint, "0") == 2
 
 
 def test_originals_stay_as_they_were(checkpoint, tmp_path, capsys):

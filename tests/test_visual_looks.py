@@ -153,3 +153,9 @@ def test_results_to_look_at():
     assert {tuple(color) for color in to_show(see_through, 2).reshape(-1, 3).tolist()} == {(176,) * 3, (112,) * 3}
     see_through[..., 3] = 255
     assert (to_show(see_through, 2) == 0).all()
+
+
+def test_what_a_cutout_does_not_show_is_not_in_the_file():
+    picture, inside = red_square()
+    result = CutoutLook()(picture, probabilities_of(picture))
+    assert (result[~inside] == 0).all()

@@ -74,6 +74,24 @@ def test_a_camera_that_is_not_there():
         list(Camera(97))
 
 
+def test_a_camera_is_a_mirror_until_it_stops(tmp_path, monkeypatch):
+    real = cv2.VideoCapture
+    file = tmp_path / "scene.avi"
+    writer = cv2.VideoWriter(str(file), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 16))
+    bright_left = np.zeros((16, 32, 3), np.uint8)
+    bright_left[:, :16] = 250
+    for _ in range(3):
+        writer.write(bright_left)
+    writer.release()
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: real(str(file)))
+    camera = Camera(0)
+    frames = [frame.picture for frame in camera]
+    assert len(frames) == 3
+    assert frames[0][:, 20:].mean() > 200
+    assert frames[0][:, :12].mean() < 50
+    assert camera.remarks == ["Camera 0 stopped after 3 frames."]
+
+
 def test_sources_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"--source nowhere does not exist\. Name a photo, a folder"):
         open_source("nowhere", read_picture)

@@ -80,7 +80,7 @@ def parameters_to_train(model: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn what a user can mend (memory that ran out, a dead worker of the loader) into errors that say so.
+    """Turn memory that ran out into an error that says what to do.
 
     Raises:
         TrainingError: In the place of torch's own error.
@@ -93,10 +93,5 @@ def user_errors() -> Iterator[None]:
             raise TrainingError(
                 f"Memory ran out in training ({text.splitlines()[0] if text else 'no more to be had'}). A step must "
                 "fit into it. Lower batch_size (--bs) or the pictures' resize; earlier checkpoints are good."
-            ) from error
-        if text.startswith("DataLoader worker"):
-            raise TrainingError(
-                f"{text.splitlines()[0]} Workers usually die when memory runs out. Lower n_workers, then run the same "
-                "command with --resume auto; earlier checkpoints are good."
             ) from error
         raise

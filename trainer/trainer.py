@@ -20,7 +20,7 @@ from base.schedule import LearningRateSchedule
 from trainer.distributed import ALONE, World
 from trainer.evaluation import RunningLoss, count_valid, evaluate
 from trainer.precision import ON_PROCESSOR, Arithmetic
-from utils.errors import TrainingError
+from utils.errors import DataError, TrainingError
 
 # Processes agree on whether to stop only every so many steps: the agreement makes them wait for one another.
 AGREE_EVERY_STEPS = 8
@@ -220,7 +220,7 @@ class Trainer(BaseTrainer):
     def _next_batch(self) -> tuple[Tensor, Tensor]:
         try:
             return next(self._batches)
-        except RuntimeError:
+        except (DataError, RuntimeError):
             # A signal to the whole process group ends the loader's workers too: leave as for the signal alone.
             self.check_interrupt()
             raise

@@ -22,7 +22,7 @@ EDGE_SMOOTHNESS = 5e-4  # epsilon of the guided filter, for colours in 0..1
 EDGE_GAIN = 2.5  # how much steeper the edge gets before, between and after the passes
 GUIDE_SIZE = 256  # longer side at which the filter's coefficients are computed
 COLOR_RADII = (1 / 16, 1 / 80)  # foreground colours: a wide pass, then a narrow one
-COLOR_SIZES = (256, 1024)  # longer side at which each of them is made
+COLOR_SIZES = (256, 512)  # longer side at which each of them is made
 
 
 def refine_alpha(probability: Alpha, picture: Picture) -> Alpha:
