@@ -223,19 +223,26 @@ def main(arguments: "argparse.Namespace") -> None:
         return
     from logger.console import setup_logging
 
-    setup_logging(None)
+    close_logging = setup_logging(None)
+    try:
+        sys.stdout.write(_command(arguments))
+    finally:
+        close_logging()
+
+
+def _command(arguments: "argparse.Namespace") -> str:
+    """What the command line asks for; the text to end with."""
     config = cli.config_of(arguments)
     if config is not None and arguments.overfit:
         config = trial.for_overfit(config, arguments.overfit)
     if config is not None and arguments.validate_only:
-        sys.stdout.write(f"{dry_run(config, arguments.devices)}\n")
-        sys.stdout.write("The configuration is good: every class was built and all data was found.\n")
-    elif config is not None and arguments.fast_dev_run:
+        summary = dry_run(config, arguments.devices)
+        return f"{summary}\nThe configuration is good: every class was built and all data was found.\n"
+    if config is not None and arguments.fast_dev_run:
         try_out(config, arguments.devices)
-        sys.stdout.write("Training, validation and saving all work.\n")
-    else:
-        result = train(config, resume=arguments.resume, devices=arguments.devices)
-        sys.stdout.write(f"\n{report(result)}\n")
+        return "Training, validation and saving all work.\n"
+    result = train(config, resume=arguments.resume, devices=arguments.devices)
+    return f"\n{report(result)}\n"
 
 
 if __name__ == "__main__":
