@@ -3,6 +3,7 @@
 `train(config)` is the whole command as a function; `main` only parses and reports.
 """
 
+import copy
 import logging
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import config as configuration
 from config import assemble, cli, trial
 from config.saved import without_pretrained_weights
+from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
     import argparse
@@ -126,6 +128,7 @@ def train(
     from trainer.distributed import join_world, leave_world
     from trainer.resume import resolve_start
 
+    config = copy.deepcopy(config)  # run-time values are written into it
     if config is not None:
         check(config)
     start = resolve_start(config, resume)
@@ -233,7 +236,11 @@ def main(arguments: "argparse.Namespace") -> None:
 def _command(arguments: "argparse.Namespace") -> str:
     """What the command line asks for; the text to end with."""
     config = cli.config_of(arguments)
-    if config is not None and arguments.overfit:
+    if config is None:
+        for flag in ("overfit", "validate_only", "fast_dev_run"):
+            if getattr(arguments, flag):
+                raise ConfigError(f"--{flag.replace('_', '-')}: it tries out a config, and none is named. Add -c FILE.")
+    elif arguments.overfit:
         config = trial.for_overfit(config, arguments.overfit)
     if config is not None and arguments.validate_only:
         summary = dry_run(config, arguments.devices)

@@ -71,7 +71,7 @@ class BaseDataLoader(DataLoader[Any]):
         batch_size: int,
         *,
         shuffle: bool = True,
-        validation_split: float = 0.0,
+        validation_split: int | float = 0.0,
         n_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         seed: int = 0,

@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from utils.errors import ConfigError
+from utils.errors import CheckpointError, ConfigError
 
 Interval = Literal["epoch", "step"]
+_HORIZONS = ("total_steps", "T_max")  # what torch's schedulers call the length that they are laid out for
 
 
 class LearningRateSchedule:
@@ -58,5 +59,17 @@ class LearningRateSchedule:
         return {key: value for key, value in state.items() if not callable(value)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back a checkpoint's state."""
+        """Take back a checkpoint's state.
+
+        Raises:
+            CheckpointError: It was laid out for another length of the run.
+        """
+        for name in _HORIZONS:
+            planned, saved = getattr(self.scheduler, name, None), state.get(name)
+            if planned != saved:
+                raise CheckpointError(
+                    f"The checkpoint's {type(self.scheduler).__name__} was laid out for {name} {saved}, the config's "
+                    f"for {planned}. A schedule goes on only as it was begun. Keep trainer.epochs and the steps of an "
+                    "epoch, or fine-tune: -c with --resume FILE."
+                )
         self.scheduler.load_state_dict(state)

@@ -69,7 +69,7 @@ def task_values(config: Config, loader: Any) -> dict[str, Any]:
     values = shared_values(config)
     for name in TASK_VALUES:
         told = getattr(loader, name, None)
-        if told is None:
+        if told is None or (name == "class_names" and not told):
             continue
         if name in ("num_classes", "in_channels") and values.get(name, told) != told:
             raise ConfigError(
@@ -103,7 +103,12 @@ def build_preprocessing(config: Config, catalogue: Catalogue) -> Any:
     """
     section = loader_section(config, "valid") or loader_section(config, "train")
     loader_class, arguments = callable_args(config, section or "train_loader", catalogue)
-    make = loader_class.make_preprocessing
+    make = getattr(loader_class, "make_preprocessing", None)
+    if make is None:
+        raise ConfigError(
+            f"{section}: {loader_class.__name__} does not say how it makes an input of a picture. Using a network on "
+            "other pictures needs that. Give the class a static method make_preprocessing."
+        )
     known = {**shared_values(config), **arguments}
     return make(**{name: known[name] for name in inspect.signature(make).parameters if name in known})
 

@@ -42,11 +42,24 @@ def _load(file: Path) -> str:
         raise ConfigError(
             f"--plugin {file}: {show(name)} cannot name a module. Rename the file to letters, digits and _."
         )
-    if name in sys.modules or importlib.util.find_spec(name) is not None:
+    if _is_taken(name, file):
         raise ConfigError(f"--plugin {file}: a module named {show(name)} exists already. Rename the file.")
-    _run(name, file)
+    if name not in sys.modules:
+        _run(name, file)
     _loaded[name] = file.resolve()
     return name
+
+
+def _is_taken(name: str, file: Path) -> bool:
+    """Whether another module has the name; the file itself may lie on the module path, or be imported already."""
+    if name in sys.modules:
+        origin = getattr(sys.modules[name], "__file__", None)
+    else:
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            return False
+        origin = spec.origin
+    return origin is None or Path(origin).resolve() != file.resolve()
 
 
 def _run(name: str, file: Path) -> None:

@@ -226,7 +226,11 @@ def _stored(pair: DecodedPair, block: np.ndarray) -> DecodedPair:
 def _require_same_size(pair: Pair, picture: Size, mask: Size) -> None:
     if picture == mask:
         return
-    turned = " The photo is turned by its EXIF orientation; turn the mask, too." if picture == mask[::-1] else ""
+    turned = (
+        " Height and width are swapped: where EXIF turns the photo, turn the mask, too."
+        if picture == mask[::-1]
+        else ""
+    )
     raise PairFault(
         f"{pair.mask} is {mask[0]}x{mask[1]} (height x width) but its picture {pair.picture} is "
         f"{picture[0]}x{picture[1]}: both must have the same size.{turned} Resize the mask (nearest neighbour)."

@@ -91,7 +91,7 @@ class SegmentationDataLoader(BaseDataLoader):
         batch_size: int = 16,
         shuffle: bool | None = None,
         drop_last: bool = False,
-        validation_split: float = 0.0,
+        validation_split: int | float = 0.0,
         n_workers: int = 0,
         pin_memory: bool = False,
         cache_mb: int | None = None,

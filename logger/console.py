@@ -92,8 +92,8 @@ def _log_warning(  # noqa: PLR0917 (the signature is Python's)
 def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]:
     """Send the log to the console and, given a folder, to its `info.log`; Python's warnings go there too.
 
-    A second call while the first is open adds its file and sets the console's level: a program has one console. A file is appended to, so a
-    resumed run goes on in the same log.
+    A second call while the first is open adds its file and sets the console's level: a program has one console. A file
+    is appended to, so a resumed run goes on in the same log.
 
     Args:
         folder: The run's folder, which exists; None for the console alone.

@@ -258,3 +258,15 @@ def test_an_entry_of_the_wrong_class_is_our_own_mistake():
     wrong = {**CATALOGUE, "optimizer": Section("torch.optim:Optimizer", {"Net": "config_samples:Net"})}
     with pytest.raises(TypeError, match=r"config_samples:Net is not a torch\.optim:Optimizer"):
         build(sample(optimizer="Net"), "optimizer", wrong)
+
+
+def test_a_plug_in_on_the_module_path_is_the_file_itself(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("first_parts_on_path", "second_parts_on_path"):
+        (tmp_path / f"{name}.py").write_text("class Net:\n    pass\n")
+        assert load_plugins([tmp_path / f"{name}.py"]) == (name,)
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "second_parts_on_path.py").write_text("")
+    with pytest.raises(ConfigError, match="exists already"):
+        load_plugins([other / "second_parts_on_path.py"])

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from config import load_config
-from train import catalogue, dry_run, prepare, train, try_out
+from config.cli import run_command, train_parser
+from train import catalogue, dry_run, main, prepare, train, try_out
 from trainer.distributed import World, unwrap
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
@@ -82,7 +83,7 @@ def test_a_run_leaves_everything_that_the_design_lists(small):
 
 
 def test_two_runs_of_the_same_config_are_the_same_and_share_no_folder(small):
-    one, other = train(copy.deepcopy(small)), train(copy.deepcopy(small))
+    one, other = train(small), train(small)
     assert one.run_folder != other.run_folder
     assert one.history == other.history
     assert train(changed(small, seed=2)).history != one.history
@@ -90,7 +91,7 @@ def test_two_runs_of_the_same_config_are_the_same_and_share_no_folder(small):
 
 def test_auto_goes_on_where_a_run_died_and_returns_what_is_finished(small):
     whole = train(changed(small, name="whole"), resume="auto")
-    result = train(copy.deepcopy(small), resume="auto")
+    result = train(small, resume="auto")
     for name in ("checkpoint-last.pth", "result.json"):
         (result.run_folder / name).unlink()
     shutil.copy(result.run_folder / "model_best.pth", result.run_folder / "checkpoint-last.pth")
@@ -98,12 +99,13 @@ def test_auto_goes_on_where_a_run_died_and_returns_what_is_finished(small):
     assert again.run_folder == result.run_folder
     assert again.history == whole.history
     assert (again.run_folder / "metrics.csv").read_bytes() == (whole.run_folder / "metrics.csv").read_bytes()
-    finished = train(copy.deepcopy(small), resume="auto")
+    finished = train(small, resume="auto")
     assert (finished.run_folder, finished.history) == (result.run_folder, whole.history)
+    assert finished.checkpoint == result.run_folder / "model_best.pth"
 
 
 def test_auto_starts_anew_when_the_config_has_changed_and_last_refuses(small):
-    first = train(copy.deepcopy(small))
+    first = train(small)
     other = changed(small, optimizer__args__lr=0.02)
     with pytest.raises(CheckpointError, match=r"differs at optimizer\.args\.lr"):
         train(copy.deepcopy(other), resume="last")
@@ -111,7 +113,7 @@ def test_auto_starts_anew_when_the_config_has_changed_and_last_refuses(small):
 
 
 def test_a_checkpoint_alone_goes_on_with_its_own_config(small):
-    first = train(copy.deepcopy(small))
+    first = train(small)
     result = train(None, resume=str(first.run_folder))
     assert result.run_folder == first.run_folder
     forked = train(None, resume=str(first.run_folder / "model_best.pth"))
@@ -128,8 +130,38 @@ def test_more_epochs_go_on_from_a_finished_run(small):
     assert result.history == whole.history
 
 
+def test_more_epochs_of_a_schedule_with_a_fixed_length_are_refused(small):
+    train(small)
+    with pytest.raises(CheckpointError, match="laid out for total_steps 6, the config's for 9"):
+        train(changed(small, trainer__epochs=3), resume="last")
+
+
+def test_going_on_from_the_best_epoch_keeps_it_as_the_best(small):
+    first = train(small)
+    result = train(None, resume=str(first.run_folder / "model_best.pth"))
+    assert read_checkpoint(result.run_folder / "model_best.pth")["monitor_best"] == result.best["val_miou"]
+
+
+def test_a_split_of_one_loader_by_count_and_a_network_without_validation(small):
+    section = small.pop("train_loader")
+    del small["valid_loader"]
+    section["args"]["validation_split"] = 3
+    result = train({**small, "data_loader": section})
+    assert "val_miou" in result.best
+    del section["args"]["validation_split"]
+    alone = {**small, "data_loader": section, "trainer": {**small["trainer"], "monitor": "off"}}
+    assert train(alone).checkpoint.name == "checkpoint-last.pth"
+
+
+def test_flags_that_try_out_a_config_need_one(small, capsys):
+    folder = str(train(small).run_folder)
+    for flag in (["--validate-only"], ["--overfit", "2"], ["--fast-dev-run"]):
+        assert run_command(main, train_parser(), ["--resume", folder, *flag]) == 2
+        assert f"{flag[0]}: it tries out a config, and none is named" in capsys.readouterr().err
+
+
 def test_fine_tuning_starts_from_other_weights_in_a_new_run(small, caplog):
-    first = train(copy.deepcopy(small))
+    first = train(small)
     weights = read_checkpoint(first.checkpoint)["state_dict"]
     wider = changed(small, arch__args__channels=[4, 16], trainer__epochs=1, optimizer__args__lr=1e-9)
     del wider["lr_scheduler"]
@@ -215,7 +247,7 @@ def test_the_network_of_every_command_is_the_same(small):
     from config import assemble
 
     trainer = prepare(copy.deepcopy(small), World())
-    result = train(copy.deepcopy(small))
+    result = train(small)
     config = read_checkpoint(result.checkpoint)["config"]
     names = {key: value for key, value in catalogue().items() if key in ("arch", "loss", "metrics", "data_loader")}
     rebuilt = assemble.build_model(config, names, {})

@@ -89,7 +89,7 @@ class Checkpoints(Callback):
         self._saved_at = monotonic()
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
-        """Find too little disk before the first step.
+        """Find too little disk before the first step, and a run's checkpoints where it goes on.
 
         Raises:
             CheckpointError: The checkpoints of this run do not fit.
@@ -101,6 +101,10 @@ class Checkpoints(Callback):
                 f"{self.folder}: {free / 1e6:.0f} MB are free. The checkpoints of this run need about "
                 f"{needed / 1e6:.0f} MB. Free some space, or name another trainer.save_dir."
             )
+        is_best_epoch = trainer.best is not None and (trainer.best["epoch"], 0) == (trainer.epoch, trainer.batch)
+        if is_best_epoch and not (self.folder / BEST).exists():  # a run that goes on from another's best one
+            self._save(trainer, [BEST])
+        self._name_checkpoint(trainer)
 
     def on_step_end(self, trainer: BaseTrainer, report: StepReport) -> None:
         """Save in mid-epoch where that is due."""
@@ -118,8 +122,12 @@ class Checkpoints(Callback):
         if self.save_period and trainer.epoch % self.save_period == 0:
             names.append(f"checkpoint-epoch{trainer.epoch}.pth")
         self._save(trainer, [*names, LAST])
-        has_best = (self.folder / BEST).exists()
-        trainer.checkpoint = self.folder / (BEST if has_best else LAST)
+        self._name_checkpoint(trainer)
+
+    def _name_checkpoint(self, trainer: BaseTrainer) -> None:
+        """Let the trainer know its best checkpoint, else its last."""
+        there = [self.folder / name for name in (BEST, LAST) if (self.folder / name).exists()]
+        trainer.checkpoint = there[0] if there else None
 
     def _save(self, trainer: BaseTrainer, names: list[str]) -> None:
         content = pack(trainer, self.config)

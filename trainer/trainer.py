@@ -15,7 +15,7 @@ from base.base_trainer import BaseTrainer
 from base.callback import Callback, StepReport
 from base.metric_set import MetricSet
 from base.monitor import Row
-from base.output import main_output
+from base.output import Output, main_output
 from base.schedule import LearningRateSchedule
 from trainer.distributed import ALONE, World
 from trainer.evaluation import RunningLoss, count_valid, evaluate
@@ -52,7 +52,8 @@ class TrainingPlan:
 class Trainer(BaseTrainer):
     """Trains a model on batches of (inputs, target).
 
-    Override `train_step` for another way from a batch to a loss; everything around it stays.
+    Override `forward` for another way from a batch to a loss, `train_step` for another way to change the batch or to
+    step; everything around it stays.
 
     Args:
         model: The network, on its device; may be wrapped by `trainer.distributed.spread`.
@@ -137,8 +138,7 @@ class Trainer(BaseTrainer):
                 is found when a checkpoint is due, and nothing not finite is ever saved).
         """
         with self.plan.arithmetic.autocast():
-            output = self.model(inputs)
-            loss = self.criterion(output, target)
+            output, loss = self.forward(inputs, target)
         if loss.device.type == "cpu" and not loss.isfinite():
             raise self.not_finite()
         weight = count_valid(target, self.ignore_index)
@@ -148,6 +148,11 @@ class Trainer(BaseTrainer):
         self.metrics.update(main_output(output).detach(), target)
         detached: Tensor = loss.detach()
         return detached
+
+    def forward(self, inputs: Tensor, target: Tensor) -> tuple[Output, Tensor]:
+        """The output of the model and the loss of a batch, under autocast; override it for another loss."""
+        output = self.model(inputs)
+        return output, self.criterion(output, target)
 
     def validate_epoch(self) -> Row:
         """The loss and metrics over the validation loader; empty without one."""
