@@ -16,6 +16,7 @@ from utils.errors import ConfigError
 
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
+FOLDER_SPLITS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
 TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names")
 
 
@@ -45,18 +46,32 @@ def build_loader(
     section = loader_section(config, split)
     if section is None:
         return None
-    if as_evaluation and split != "valid":
+    if split != "train" and section != "data_loader":
+        _refuse_training(config, section, catalogue)
+    if as_evaluation and (section != "data_loader" or split == "train"):
         config = _as_evaluation(config, section, catalogue)
     runtime = {**shared_values(config), "seed": config.get("seed", 0) if seed is None else seed}
-    loader = build(config, section, catalogue, runtime=runtime)
+    trains = split == "train" or section == "data_loader"
+    role = {"split": FOLDER_SPLITS["train" if trains else split], "is_training": trains, "shuffle": trains}
+    loader = build(config, section, catalogue, runtime=runtime, defaults=role)
     return loader.split_validation() if section == "data_loader" and split == "valid" else loader
 
 
 def build_training_loaders(config: Config, catalogue: Catalogue) -> tuple[Any, Any]:
-    """The loaders of training and validation; the latter None where the config has none."""
+    """The loaders of training and validation; the latter None where the config has none.
+
+    Raises:
+        ConfigError: Validation data is named twice, or would be augmented.
+    """
     train_loader = build_loader(config, "train", catalogue)
-    if loader_section(config, "train") == "data_loader" and loader_section(config, "valid") == "data_loader":
+    section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
+    if valid_section in (section, None):
         return train_loader, train_loader.split_validation()
+    if callable_args(config, section or "", catalogue)[1].get("validation_split"):
+        raise ConfigError(
+            f"{section}.args.validation_split: holds out samples that nobody would see, since {valid_section} is the "
+            "validation data. Remove one of them."
+        )
     return train_loader, build_loader(config, "valid", catalogue)
 
 
@@ -131,6 +146,15 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
 
 def _spec(spec: Any) -> dict[str, Any]:
     return {"type": spec} if isinstance(spec, str) else dict(spec)
+
+
+def _refuse_training(config: Config, section: str, catalogue: Catalogue) -> None:
+    """Data to judge by is never augmented, whatever its section says."""
+    if callable_args(config, section, catalogue)[1].get("is_training"):
+        raise ConfigError(
+            f"{section}.args.is_training: true would augment the data to judge by. It is false there by itself. "
+            "Remove it."
+        )
 
 
 def _as_evaluation(config: Config, section: str, catalogue: Catalogue) -> dict[str, Any]:

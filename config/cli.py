@@ -10,6 +10,8 @@ from config.load import load_config
 from config.overrides import SHORT_FLAGS
 from utils.errors import ConfigError, EspalierError
 
+INTERRUPTED = 130  # 128 and the number of SIGINT
+
 
 def train_parser() -> argparse.ArgumentParser:
     """The parser of `train.py`."""
@@ -53,7 +55,10 @@ def config_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if getattr(arguments, "resume", None) in (None, "auto", "last", "best"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume CHECKPOINT.")
     if overrides:
-        raise ConfigError(f"{overrides[0]}: overrides change a file, and none is named. Write -c FILE, too.")
+        raise ConfigError(
+            f"{overrides[0]}: overrides change a file, and none is named. "
+            "To go on with a run, write -c FILE --resume last."
+        )
     return None
 
 
@@ -84,6 +89,9 @@ def run_command(
             traceback.print_exc()
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted.\n")
+        return INTERRUPTED
     return 0
 
 

@@ -33,10 +33,14 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
         return changed  # for the validation to report
     asked = arguments.get("batch_size", samples)
     batch_size = min(asked, samples) if isinstance(asked, int) else asked
-    arguments = {key: value for key, value in arguments.items() if key != "validation_split"}
+    arguments = {key: value for key, value in arguments.items() if key not in ("validation_split", "drop_last")}
+    if "folder" in arguments:
+        arguments.setdefault("split", "train")
     arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
     changed.pop("data_loader", None)
     changed["train_loader"] = {**spec, "args": arguments}
     changed["valid_loader"] = copy.deepcopy(changed["train_loader"])
     changed["trainer"]["early_stop"] = None
+    if isinstance(changed.get("name"), str):
+        changed["name"] += "_overfit"  # in a folder of its own: not to be taken for a run of the config
     return changed

@@ -120,7 +120,7 @@ class WeightedLoss(nn.Module):
     """A weighted sum of losses.
 
     Args:
-        losses: The terms, each (logits, target) -> scalar.
+        losses: The terms, each (output, target) -> scalar; all get the whole output, auxiliary logits included.
         weights: One factor per term.
 
     Raises:
@@ -139,6 +139,5 @@ class WeightedLoss(nn.Module):
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
-        logits = main_output(output)
-        terms = [weight * loss(logits, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
+        terms = [weight * loss(output, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
         return torch.stack(terms).sum()

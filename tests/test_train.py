@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from config import load_config
+from config import assemble, load_config
 from config.cli import run_command, train_parser
+from config.trial import for_overfit
 from train import catalogue, dry_run, main, prepare, train, try_out
 from trainer.distributed import World, unwrap
 from utils.checkpoint_file import read_checkpoint
@@ -142,6 +143,37 @@ def test_going_on_from_the_best_epoch_keeps_it_as_the_best(small):
     assert read_checkpoint(result.run_folder / "model_best.pth")["monitor_best"] == result.best["val_miou"]
 
 
+def test_the_role_of_a_loader_follows_from_its_section(small, tmp_path):
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        for kind, suffix in (("images", ".jpg"), ("masks", ".png")):
+            target = tmp_path / {"images": "data", "masks": "labels"}[kind] / split
+            target.mkdir(parents=True)
+            for number, line in enumerate((PEOPLE / "train_pairs.txt").read_text().splitlines()[:count]):
+                shutil.copy(PEOPLE / line.split(", ")[kind == "masks"], target / f"{number}{suffix}")
+    arguments = {"folder": str(tmp_path), "num_classes": 2, "resize": [32, 24], "flip_hor": 0.5}
+    loader = {"type": "SegmentationDataLoader", "args": arguments}
+    config = {**small, **dict.fromkeys(("train_loader", "valid_loader", "test_loader"), loader)}
+    loaders = [assemble.build_loader(config, split, catalogue()) for split in ("train", "valid", "test")]
+    assert [each.num_samples for each in loaders] == [4, 2, 3]
+    assert [each.is_training for each in loaders] == [True, False, False]
+    few = for_overfit(config, 2)
+    assert few["valid_loader"]["args"]["split"] == "train"
+    with pytest.raises(ConfigError, match=r"valid_loader\.args\.is_training: true would augment"):
+        train(changed(small, valid_loader__args__is_training=True))
+
+
+def test_a_split_beside_validation_data_is_refused(small):
+    with pytest.raises(ConfigError, match=r"train_loader\.args\.validation_split: holds out samples"):
+        train(changed(small, train_loader__args__validation_split=0.2))
+
+
+def test_a_plateau_judges_as_the_monitor_does(small):
+    plateau = {"type": "ReduceLROnPlateau", "args": {"patience": 0}}
+    assert prepare(changed(small, lr_scheduler=plateau), World()).lr_scheduler.scheduler.mode == "max"
+    with pytest.raises(ConfigError, match=r'"min" is the contrary of trainer\.monitor, "max val_miou"'):
+        train(changed(small, lr_scheduler={"type": "ReduceLROnPlateau", "args": {"mode": "min"}}))
+
+
 def test_a_split_of_one_loader_by_count_and_a_network_without_validation(small):
     section = small.pop("train_loader")
     del small["valid_loader"]
@@ -188,8 +220,6 @@ def test_validate_only_builds_and_writes_nothing(small, tmp_path, monkeypatch):
 
 
 def test_overfit_ends_near_a_perfect_score(small):
-    from config.trial import for_overfit
-
     net = {"channels": [16, 32], "stem_stride": 1}
     few = for_overfit(changed(small, trainer__epochs=40, arch__args=net, train_loader__args__resize=[72, 48]), 2)
     result = train(few)
@@ -244,8 +274,6 @@ def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
 
 
 def test_the_network_of_every_command_is_the_same(small):
-    from config import assemble
-
     trainer = prepare(copy.deepcopy(small), World())
     result = train(small)
     config = read_checkpoint(result.checkpoint)["config"]

@@ -86,7 +86,8 @@ def latest_run(config: Config) -> Path:
     Raises:
         CheckpointError: There is none.
     """
-    folders = run_folders(config["trainer"].get("save_dir", "saved/"), config["name"])
+    every = run_folders(config["trainer"].get("save_dir", "saved/"), config["name"])
+    folders = [folder for folder in every if any(folder.glob("*.pth"))]
     if not folders:
         raise CheckpointError(
             f'There is no run of "{config["name"]}" below {config["trainer"].get("save_dir", "saved/")}. '

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from base.schedule import Interval, LearningRateSchedule
 from trainer.distributed import World
 from trainer.precision import Arithmetic, resolve_precision
 from trainer.trainer import TrainingPlan
-from utils.errors import TrainingError
+from utils.checkpoint_file import DISK_FULL
+from utils.errors import ConfigError, TrainingError
 from utils.seeding import derive_seed, seed_everything
 
 
@@ -53,23 +55,36 @@ def plan(
 
 def schedule_interval(spec: Mapping[str, Any] | str) -> Interval:
     """Whether a scheduler moves per step or per epoch: as said, else per epoch, and per step for OneCycleLR."""
-    if isinstance(spec, str):
-        spec = {"type": spec}
-    interval: Interval = spec.get("interval") or ("step" if spec["type"].endswith("OneCycleLR") else "epoch")
-    return interval
+    said: Interval | None = None if isinstance(spec, str) else spec.get("interval")
+    return said or ("step" if _type_of(spec).endswith("OneCycleLR") else "epoch")
 
 
-def schedule_defaults(spec: Mapping[str, Any] | str, training_plan: TrainingPlan, loader_length: int) -> dict[str, int]:
-    """How often a scheduler will move in the whole run, for those whose arguments ask and are left open."""
+def schedule_defaults(spec: Mapping[str, Any] | str, training_plan: TrainingPlan, loader_length: int) -> dict[str, Any]:
+    """What a scheduler is told where its arguments leave it open: its moves in the whole run, the monitor's mode."""
     steps = training_plan.len_epoch or loader_length
     moves = training_plan.epochs * (steps if schedule_interval(spec) == "step" else 1)
     arguments = spec.get("args", {}) if isinstance(spec, Mapping) else {}
-    return {"T_max": moves} | ({} if "epochs" in arguments else {"total_steps": moves})
+    is_plateau = _type_of(spec).endswith("ReduceLROnPlateau")
+    mode = {"mode": training_plan.monitor.partition(" ")[0]} if is_plateau and training_plan.monitor != "off" else {}
+    return {"T_max": moves} | ({} if "epochs" in arguments else {"total_steps": moves}) | mode
+
+
+def _type_of(spec: Mapping[str, Any] | str) -> str:
+    return spec if isinstance(spec, str) else str(spec["type"])
 
 
 def make_schedule(scheduler: Any, spec: Mapping[str, Any] | str, training_plan: TrainingPlan) -> LearningRateSchedule:
-    """The schedule around one of torch's schedulers."""
-    watched = training_plan.monitor.partition(" ")[2]
+    """The schedule around one of torch's schedulers.
+
+    Raises:
+        ConfigError: ReduceLROnPlateau looks for the contrary of the monitor.
+    """
+    mode, _, watched = training_plan.monitor.partition(" ")
+    if isinstance(scheduler, ReduceLROnPlateau) and watched and scheduler.mode != mode:
+        raise ConfigError(
+            f'lr_scheduler.args.mode: "{scheduler.mode}" is the contrary of trainer.monitor, '
+            f'"{training_plan.monitor}". Both judge the same result. Remove the mode.'
+        )
     return LearningRateSchedule(scheduler, interval=schedule_interval(spec), watched=watched)
 
 
@@ -80,7 +95,7 @@ def parameters_to_train(model: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn memory that ran out into an error that says what to do.
+    """Turn memory or disk that ran out into an error that says what to do.
 
     Raises:
         TrainingError: In the place of torch's own error.
@@ -95,3 +110,10 @@ def user_errors() -> Iterator[None]:
                 "fit into it. Lower batch_size (--bs) or the pictures' resize; earlier checkpoints are good."
             ) from error
         raise
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise TrainingError(
+            f"The disk is full ({error}). A run writes its curves, records and checkpoints. Free some space and run "
+            "the same command with --resume auto; earlier checkpoints are good."
+        ) from error

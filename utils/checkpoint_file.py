@@ -24,7 +24,7 @@ _COMMENT_SIZE = len(_MAGIC) + 64
 _END_SIGNATURE = b"PK\x05\x06"
 _END_SIZE = 22
 _CHUNK = 1 << 20
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         number = cause.errno if isinstance(cause, OSError) else None
         if not isinstance(error, OSError) and "writ" not in str(error):
             raise
-        what = "the disk is full" if number in _DISK_FULL else str(error).split("\n", maxsplit=1)[0]
+        what = "the disk is full" if number in DISK_FULL else str(error).split("\n", maxsplit=1)[0]
         raise CheckpointError(
             f"{path}: not written ({what}). A checkpoint needs its whole size free beside the old one; every earlier "
             "checkpoint is untouched. Free some space and run the same command with --resume auto."
