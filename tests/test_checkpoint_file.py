@@ -126,7 +126,6 @@ from tiny import tiny_trainer
 from base import Callback
 from trainer.checkpoint import Checkpoints
 from utils.errors import CheckpointError
-from utils.saved_runs import newest_good
 class Full(Callback):
     def on_epoch_end(self, trainer, metrics):
         if trainer.epoch == 2:
@@ -141,7 +140,7 @@ except CheckpointError as error:
 
 def test_a_full_disk_is_a_clear_error_and_the_earlier_checkpoints_stay_good(tmp_path):
     program = FILL_THE_DISK.format(root=str(ROOT), folder=str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "not written (the disk is full)" in done.stdout, done.stdout + done.stderr
     assert read_checkpoint(tmp_path / "checkpoint-last.pth")["epoch"] == 1
     assert not list(tmp_path.glob(".*")), "nothing half-written is left"

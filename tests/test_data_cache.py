@@ -139,7 +139,7 @@ def test_unreadable_photos_are_named(tmp_path):
 
 def test_a_mask_made_for_the_unturned_photo_is_explained(tmp_path):
     pair = write_pair(tmp_path, "a", mask_size=SIZE[::-1])
-    assert "The photo is turned by its EXIF orientation; turn the mask, too." in fault([pair])
+    assert "where EXIF turns the photo, turn the mask, too." in fault([pair])
 
 
 def test_jpeg_masks_are_explained(tmp_path):

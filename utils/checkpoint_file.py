@@ -24,6 +24,8 @@ _COMMENT_SIZE = len(_MAGIC) + 64
 _END_SIGNATURE = b"PK\x05\x06"
 _END_SIZE = 22
 _CHUNK = 1 << 20
+# torch's writer of archives finds itself elsewhere than it thinks when the disk took less than it was given.
+_WRITER_WORDS = ("PytorchStreamWriter", "inline_container")
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -41,11 +43,10 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     try:
         write_atomically(path, write)
     except (OSError, RuntimeError) as error:
-        cause = error if isinstance(error, OSError) else error.__context__
-        number = cause.errno if isinstance(cause, OSError) else None
-        if not isinstance(error, OSError) and "writ" not in str(error):
+        cause = _system_error(error)
+        if cause is None and not any(word in str(error) for word in _WRITER_WORDS):
             raise
-        what = "the disk is full" if number in DISK_FULL else str(error).split("\n", maxsplit=1)[0]
+        what = "the disk is full" if cause is None or cause.errno in DISK_FULL else str(cause)
         raise CheckpointError(
             f"{path}: not written ({what}). A checkpoint needs its whole size free beside the old one; every earlier "
             "checkpoint is untouched. Free some space and run the same command with --resume auto."
@@ -80,6 +81,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if "format_version" in content and not sealed:
         raise _damaged(path, "has lost its checksum")
     return content
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The error of the system behind one that torch's writer made of it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
