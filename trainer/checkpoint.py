@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from base.base_trainer import BaseTrainer
+from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback, StepReport
 from base.monitor import Row
+from trainer.checkpoint_writer import CheckpointWriter
 from trainer.distributed import ALONE, World, unwrap
 from trainer.trainer import AGREE_EVERY_STEPS
-from utils.checkpoint_file import FORMAT_VERSION, write_checkpoint
+from utils.checkpoint_file import FORMAT_VERSION
 from utils.errors import CheckpointError, TrainingError
+from utils.files import remove_temporary_files
 from utils.saved_runs import BEST, LAST
 
 # A checkpoint holds the weights and, for most optimizers, two more numbers for each.
@@ -87,6 +89,7 @@ class Checkpoints(Callback):
         self.save_every_minutes = save_every_minutes
         self.world = world
         self._saved_at = monotonic()
+        self._writer = CheckpointWriter()
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
         """Find too little disk before the first step, and a run's checkpoints where it goes on.
@@ -94,6 +97,8 @@ class Checkpoints(Callback):
         Raises:
             CheckpointError: The checkpoints of this run do not fit.
         """
+        if self.world.is_main:
+            remove_temporary_files(self.folder)
         needed = self._bytes_needed(trainer)
         free = shutil.disk_usage(self.folder).free
         if free < needed:
@@ -104,7 +109,9 @@ class Checkpoints(Callback):
         is_best_epoch = trainer.best is not None and (trainer.best["epoch"], 0) == (trainer.epoch, trainer.batch)
         if is_best_epoch and not (self.folder / BEST).exists():  # a run that goes on from another's best one
             self._save(trainer, [BEST])
-        self._name_checkpoint(trainer)
+            self._writer.wait()
+        there = [self.folder / name for name in (BEST, LAST) if (self.folder / name).exists()]
+        trainer.checkpoint = there[0] if there else None
 
     def on_step_end(self, trainer: BaseTrainer, report: StepReport) -> None:
         """Save in mid-epoch where that is due."""
@@ -113,8 +120,9 @@ class Checkpoints(Callback):
             self._save(trainer, [LAST])
 
     def on_interrupt(self, trainer: BaseTrainer) -> None:
-        """Save where the run stands."""
+        """Save where the run stands, and stay until it is on the disk."""
         self._save(trainer, [LAST])
+        self._writer.wait()
 
     def on_epoch_end(self, trainer: BaseTrainer, metrics: Row) -> None:
         """Save the epoch, as best and under its number where it is due."""
@@ -122,12 +130,16 @@ class Checkpoints(Callback):
         if self.save_period and trainer.epoch % self.save_period == 0:
             names.append(f"checkpoint-epoch{trainer.epoch}.pth")
         self._save(trainer, [*names, LAST])
-        self._name_checkpoint(trainer)
+        if trainer.improved or trainer.best is None:
+            trainer.checkpoint = self.folder / (BEST if trainer.improved else LAST)
 
-    def _name_checkpoint(self, trainer: BaseTrainer) -> None:
-        """Let the trainer know its best checkpoint, else its last."""
-        there = [self.folder / name for name in (BEST, LAST) if (self.folder / name).exists()]
-        trainer.checkpoint = there[0] if there else None
+    def on_fit_end(self, trainer: BaseTrainer, result: TrainResult) -> None:
+        """Stay until the last checkpoint is on the disk."""
+        self._writer.wait()
+
+    def on_close(self, trainer: BaseTrainer) -> None:
+        """End the writing."""
+        self._writer.close()
 
     def _save(self, trainer: BaseTrainer, names: list[str]) -> None:
         content = pack(trainer, self.config)
@@ -141,8 +153,7 @@ class Checkpoints(Callback):
                 "checkpoint of them would be worthless and was not written. Lower the learning rate; earlier "
                 "checkpoints are good."
             )
-        for name in names:
-            write_checkpoint(self.folder / name, content)
+        self._writer.write([self.folder / name for name in names], content)
 
     def _minutes_are_over(self, trainer: BaseTrainer) -> bool:
         if self.save_every_minutes is None:

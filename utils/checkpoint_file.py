@@ -8,14 +8,18 @@ import errno
 import hashlib
 import os
 import pickle
+import shutil
 import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
 from utils.errors import CheckpointError
-from utils.files import write_atomically
+from utils.files import sync_folder, temporary_path, write_atomically
 
 FORMAT_VERSION = 1
 _MAGIC = b"espalier-sha256:"
@@ -35,13 +39,63 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     Raises:
         CheckpointError: The disk is full or cannot be written; an older file at `path` is untouched.
     """
+    commit_checkpoint(stage_checkpoint(path, content), [path])
 
-    def write(file: BinaryIO) -> None:
-        torch.save(content, file)
-        _seal(file)
 
+def stage_checkpoint(path: Path, content: dict[str, Any]) -> Path:
+    """The quick half of writing: serialise `content` beside `path`; no reader sees it yet.
+
+    Returns:
+        The file for `commit_checkpoint`.
+
+    Raises:
+        CheckpointError: The disk is full or cannot be written; nothing is left behind.
+    """
+    staged = temporary_path(path)
     try:
-        write_atomically(path, write)
+        with _explained(path), open(staged, "wb") as file:
+            torch.save(content, file)
+    except BaseException:
+        staged.unlink(missing_ok=True)
+        raise
+    return staged
+
+
+def commit_checkpoint(staged: Path, paths: Sequence[Path]) -> None:
+    """The slow half, which touches no tensor: seal, flush to the disk, and put in place under each name in turn.
+
+    Args:
+        staged: From `stage_checkpoint`; gone afterwards.
+        paths: Each gets bytes of its own, so that one bad sector cannot cost two checkpoints.
+
+    Raises:
+        CheckpointError: The disk is full or cannot be written; files at `paths` not yet reached are untouched.
+    """
+    try:
+        with _explained(paths[0]), open(staged, "r+b") as file:
+            _seal(file)
+            file.flush()
+            os.fsync(file.fileno())
+        for path in paths[:-1]:
+            with _explained(path):
+                write_atomically(path, partial(_copy, staged))
+        with _explained(paths[-1]):
+            os.replace(staged, paths[-1])
+            sync_folder(paths[-1].parent)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _copy(source: Path, file: BinaryIO) -> None:
+    with open(source, "rb") as original:
+        shutil.copyfileobj(original, file, _CHUNK)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Errors of the disk as what they mean for checkpoints."""
+    try:
+        yield
     except (OSError, RuntimeError) as error:
         cause = _system_error(error)
         if cause is None and not any(word in str(error) for word in _WRITER_WORDS):

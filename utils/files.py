@@ -6,6 +6,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def temporary_path(path: Path) -> Path:
+    """Where this process writes what is to become `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what killed processes left behind; only while nobody else writes into `folder`."""
+    for path in folder.glob(".*.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write beside `path`, flush to the disk, then move over it.
 
@@ -16,7 +27,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         OSError: The disk is full or the folder cannot be written; `path` is untouched and nothing is left behind.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = temporary_path(path)
     try:
         with open(beside, "w+b") as file:
             write(file)
