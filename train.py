@@ -7,7 +7,7 @@ import copy
 import logging
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,19 +78,17 @@ def prepare(
     model = assemble.build_model(without_pretrained_weights(config) if has_weights else config, names, values)
     config.update(assemble.resolved(config, names, values))
     model = model.to(plan.arithmetic.device, memory_format=plan.arithmetic.memory_format)
-    params = setup.parameters_to_train(model)
+    params = setup.optimizer_groups(model, config["optimizer"])
     optimizer = configuration.build(config, "optimizer", names, runtime={"params": params})
-    schedule, spec = None, config.get("lr_scheduler")
-    if spec:
-        defaults = setup.schedule_defaults(spec, plan, len(train_loader))
-        scheduler = configuration.build(
-            config, "lr_scheduler", names, runtime={"optimizer": optimizer}, defaults=defaults
-        )
-        schedule = setup.make_schedule(scheduler, spec, plan)
+
+    def build_scheduler(path: str, defaults: Mapping[str, Any]) -> Any:
+        return configuration.build(config, path, names, runtime={"optimizer": optimizer}, defaults=defaults)
+
+    schedule = setup.schedule(config.get("lr_scheduler"), optimizer, build_scheduler, plan, len(train_loader))
     criterion = assemble.build_criterion(config, names, values).to(plan.arithmetic.device)
     trainer_class, arguments = configuration.callable_args({"trainer": options}, "trainer", names)
     trainer: BaseTrainer = trainer_class(
-        distributed.spread(model, targets, world),
+        distributed.spread(setup.equip(model, options, world), targets, world),
         optimizer,
         criterion=criterion,
         train_loader=train_loader,
@@ -154,6 +152,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
     from trainer.resume import restore
     from trainer.run_folder import RunRecords, create_run_folder
     from trainer.setup import user_errors
+    from trainer.time_limit import TimeLimit
     from utils.environment import capture
 
     config, options = start.config, configuration.trainer_options(start.config)
@@ -170,6 +169,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
             else []
         ),
         MetricsFile(),
+        *([TimeLimit(options["max_time"])] if options["max_time"] else []),
         *callbacks,
         Checkpoints(folder, config, **saving, world=world),
     ]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from base.output import main_output
 from utils.errors import CheckpointError, DataError
 from utils.geometry import Geometry, restore_logits
-from utils.saved_runs import read_saved
+from utils.saved_runs import judged_weights, read_saved
 
 Preprocess = Callable[[NDArray[Any]], tuple[NDArray[np.float32], Geometry]]
 Build = Callable[[dict[str, Any]], tuple[nn.Module, Preprocess]]
@@ -71,7 +71,7 @@ class BaseInference(ABC):
         content, file = read_trained(Path(path))
         model, preprocess = build(content["config"])
         try:
-            model.load_state_dict(content["state_dict"])
+            model.load_state_dict(judged_weights(content))
         except RuntimeError as error:
             raise CheckpointError(
                 f"{file}: its weights do not fit the network that its config describes ({_first_lines(error)}). "

@@ -18,6 +18,9 @@ from base.schedule import LearningRateSchedule
 from utils.errors import Interrupted
 from utils.seeding import generator_state, restore_generator_state
 
+# In the place of a signal's number: the state is saved as for a signal, but the run ends well.
+TIME_IS_OVER = 1000
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -130,12 +133,19 @@ class BaseTrainer(ABC):
             ConfigError: The monitor's name is not among the results.
             TrainingError: The loss is not finite, or memory ran out.
             Interrupted: A signal asked to stop; callbacks have saved the state.
+
+        Where the time of the run is over, the state is saved, too, and the result is what there is.
         """
         self.monitor.check(self.result_names())
         try:
             self.notify("on_fit_start")
-            while not self.is_finished:
-                self._run_epoch()
+            try:
+                while not self.is_finished:
+                    self._run_epoch()
+            except Interrupted as stop:
+                if stop.signal_number != TIME_IS_OVER:
+                    raise
+                self.request_stop("max_time is over")
             result = TrainResult(self.best, self.epoch, self.history, self.checkpoint, self.run_folder)
             self.notify("on_fit_end", result)
         finally:

@@ -180,7 +180,8 @@ def main() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as nowhere:
         loader = make_loader(Path(scratch), arguments.size, arguments.batch_size)
-        console, sys.stderr = sys.stderr, nowhere
+        consoles = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = nowhere
         contenders: dict[str, Callable[[], Any]] = {
             "bare loop": bare_epoch(loader),
             "espalier": our_epoch(loader, Path(scratch)),
@@ -195,7 +196,7 @@ def main() -> None:
                 taken = measure(contenders[name])
                 if number >= 1:  # the first round warms up
                     seconds[name].append(taken)
-        sys.stderr = console
+        sys.stdout, sys.stderr = consoles
     steps = len(loader)
     print(f"{steps} steps an epoch, {arguments.rounds} rounds, batch {arguments.batch_size} of {arguments.size}")
     for name, measured in seconds.items():

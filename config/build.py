@@ -6,13 +6,18 @@ from typing import Any
 
 from config.faults import Faults, find_value, join_path, show
 from config.resolve import Target, resolve
+from config.sections import OptimizerExtras, SchedulerExtras
 from config.signatures import Signature, signature_of
 from config.specs import WEIGHTED_LOSS, Spec, is_weighted, nested_values, read_losses, read_spec, section_key
 from utils.catalogue import Catalogue
 from utils.errors import ConfigError
 
 Values = Mapping[str, Any]
-EXTRAS = {"loss": ("weight",), "lr_scheduler": ("interval",)}
+EXTRAS = {
+    "loss": ("weight",),
+    "lr_scheduler": tuple(SchedulerExtras.model_fields),
+    "optimizer": tuple(OptimizerExtras.model_fields),
+}
 CONSTRUCTOR_ERRORS = (TypeError, ValueError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError)
 """What classes raise for an argument that they cannot use."""
 

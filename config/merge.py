@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.faults import join_path, show, unknown_name
+from config.sections import OptimizerExtras, SchedulerExtras
 from utils.errors import ConfigError
 
-SPEC_KEYS = frozenset({"type", "args", "weight", "interval"})
+SPEC_KEYS = frozenset({"type", "args", "weight", *OptimizerExtras.model_fields, *SchedulerExtras.model_fields})
 
 
 def deep_merge(parent: Any, child: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from config.faults import join_path, show
 from config.json_file import parse_json
+from config.merge import SPEC_KEYS
 from utils.errors import ConfigError
 
 
@@ -89,7 +90,7 @@ def _opened(value: Any, path: str, next_part: str) -> Any:
     """The value as something that holds keys: nothing becomes an object, a class named by a string its long form."""
     if value is None:
         return {}
-    if isinstance(value, str) and next_part in ("type", "args", "weight", "interval"):
+    if isinstance(value, str) and next_part in SPEC_KEYS:
         return {"type": value}
     if isinstance(value, dict | list):
         return value

@@ -15,7 +15,15 @@ from pydantic.errors import PydanticUserError
 
 from config.markers import MARKERS
 from config.resolve import Target, available_names, resolve
-from config.sections import LOADER_SECTIONS, TopLevel, TrainerOptions, Visualization
+from config.sections import (
+    LOADER_SECTIONS,
+    OptimizerExtras,
+    ParameterGroup,
+    SchedulerExtras,
+    TopLevel,
+    TrainerOptions,
+    Visualization,
+)
 from config.signatures import OBJECTS, Parameter, signature_of
 from utils.catalogue import Catalogue, Section
 from utils.errors import ConfigError
@@ -24,10 +32,6 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 LINES_TO_DEPTH = 4
 WRITTEN_WITH = ("torch", "albumentations")
-EXTRAS: dict[str, Schema] = {
-    "loss": {"weight": {"type": "number", "description": "Its factor in the sum of losses."}},
-    "lr_scheduler": {"interval": {"enum": ["epoch", "step"], "description": "When it moves: after each of these."}},
-}
 _ARGUMENT = re.compile(r"^ {4,8}(\w+)(?: \([^)]*\))?: (.+)$")
 
 
@@ -44,7 +48,8 @@ def json_schema(catalogue: Catalogue) -> Schema:
     }
     for section, key in _section_keys(catalogue).items():
         properties[section] = _described({"$ref": f"#/$defs/{key}"}, TopLevel.model_fields[section].description)
-    properties["loss"] = _one_or_list(properties["loss"])
+    for section in ("loss", "lr_scheduler"):
+        properties[section] = _one_or_list(properties[section])
     properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
     properties["trainer"] = {"$ref": "#/$defs/trainer"}
     properties["visualization"] = {"type": "object", "deprecated": True, "properties": _properties(Visualization)}
@@ -135,7 +140,7 @@ def _trainer_schema() -> Schema:
 def _spec_schema(key: str, section: Section) -> Schema:
     """A class of a section: one that is known by name with its arguments, or any other in full."""
     names = available_names(section)
-    extras = {name: _open(dict(schema)) for name, schema in EXTRAS.get(key, {}).items()}
+    extras = _extras(key)
     in_full = {"type": {"type": "string", "pattern": r"\."}, "args": {"type": "object"}, **extras}
     return {
         "anyOf": [
@@ -152,6 +157,18 @@ def _spec_schema(key: str, section: Section) -> Schema:
             },
         ]
     }
+
+
+def _extras(key: str) -> dict[str, Schema]:
+    """What a spec of a section may say beside its class."""
+    if key == "loss":
+        return {"weight": _open({"type": "number", "description": "Its factor in the sum of losses."})}
+    if key == "optimizer":
+        groups = {"type": "object", "properties": _properties(ParameterGroup), "additionalProperties": False}
+        extras = _properties(OptimizerExtras)
+        extras["groups"]["anyOf"][0]["items"] = groups
+        return extras
+    return _properties(SchedulerExtras) if key == "lr_scheduler" else {}
 
 
 def _class_schema(name: str, key: str, section: Section, extras: dict[str, Schema]) -> Schema:

@@ -38,8 +38,46 @@ class TrainerOptions(_Strict):
         "auto", description="auto: bf16 where the device has it."
     )
     channels_last: bool = Field(True, description="Memory layout of pictures and convolutions.")
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step of the optimizer.")
+    clip_norm: float | None = Field(None, gt=0, description="Largest L2 norm of the gradients of a step.")
+    clip_value: float | None = Field(None, gt=0, description="Largest absolute value of each number of a gradient.")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay of an average of the weights, which is then judged and used, e.g. 0.999."
+    )
+    freeze: list[str] = Field([], description='Parts that do not learn, e.g. ["encoder", "*.bias"].')
+    unfreeze_epoch: int | None = Field(None, ge=2, description="Epoch from which all parts learn.")
+    sync_batch_norm: bool = Field(False, description="Norm statistics over all processes; on GPUs under torchrun.")
+    compile: bool = Field(False, description="Compile the network with torch.compile.")
+    checkpoint_activations: list[str] = Field(
+        [], description="Parts computed again in the backward pass to save memory."
+    )
+    max_time: float | None = Field(None, gt=0, description="Save and end after so many minutes of this process.")
     histograms: bool = Field(False, description="Parameter histograms in TensorBoard.")
     pictures: int = Field(4, ge=0, description="Validation pictures shown in TensorBoard.")
+
+
+class ParameterGroup(_Strict):
+    """What is different about some weights."""
+
+    match: str = Field(..., min_length=1, description="Names of parts or weights, with * and ?.")
+    lr_scale: float = Field(1.0, ge=0, description="Factor of their learning rate.")
+    weight_decay: float | None = Field(None, ge=0, description="Their own weight decay.")
+
+
+class OptimizerExtras(_Strict):
+    """Keys of `optimizer` beside its class: which weights learn how fast, and which decay."""
+
+    decay_norm_and_bias: bool = Field(True, description="Whether norm weights and biases decay as others do.")
+    groups: list[dict[str, Any]] = Field([], description="Weights that differ; the first that applies counts.")
+    layer_decay: float | None = Field(None, gt=0, le=1, description="Factor of the learning rate per layer of depth.")
+
+
+class SchedulerExtras(_Strict):
+    """Keys of `lr_scheduler` beside its class."""
+
+    interval: Literal["epoch", "step"] | None = Field(None, description="When it moves: after each of these.")
+    warmup: int | None = Field(None, ge=1, description="So many moves from near zero to the full rate before it.")
+    moves: int | None = Field(None, ge=1, description="In a list: for how many moves it acts; the last takes the rest.")
 
 
 class Visualization(_Strict):
@@ -98,6 +136,14 @@ def check_section(model: type[Model], value: Any, path: str, faults: Faults) -> 
         for place, message in _explained(model, value, error):
             faults.add(join_path(path, place), message)
         return None
+
+
+def check_extras(model: type[BaseModel], extras: Mapping[str, Any], path: str, faults: Faults) -> None:
+    """Check the keys of a spec beside `type` and `args`."""
+    checked = check_section(model, dict(extras), path, faults)
+    if isinstance(checked, OptimizerExtras):
+        for index, group in enumerate(checked.groups):
+            check_section(ParameterGroup, group, join_path(path, f"groups.{index}"), faults)
 
 
 def _explained(model: type[BaseModel], value: Any, error: ValidationError) -> Iterator[tuple[str, str]]:

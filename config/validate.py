@@ -4,17 +4,28 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from config.faults import Faults, join_path, show, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
 from config.resolve import resolve
-from config.sections import LOADER_SECTIONS, TopLevel, TrainerOptions, Visualization, check_section, check_trainer
+from config.sections import (
+    LOADER_SECTIONS,
+    OptimizerExtras,
+    SchedulerExtras,
+    TopLevel,
+    TrainerOptions,
+    Visualization,
+    check_extras,
+    check_section,
+    check_trainer,
+)
 from config.shared import shared_values
 from config.signatures import RUNTIME_NAMES, signature_of
 from config.specs import Spec, nested_values, read_losses, read_spec, section_key
 from utils.catalogue import Catalogue
 from utils.errors import ConfigError
 
-INTERVALS = ("epoch", "step")
 REQUIRED = ("arch", "optimizer", "loss", "trainer")
 
 
@@ -90,24 +101,46 @@ def _check_trainer(section: Any, catalogue: Catalogue, faults: Faults) -> None:
 def _specs(config: Mapping[str, Any], faults: Faults) -> list[Spec]:
     """Every class that the configuration names in a section of its own."""
     specs: list[Spec | None] = []
-    for section in ("arch", *LOADER_SECTIONS, "optimizer"):
+    for section in ("arch", *LOADER_SECTIONS):
         if config.get(section) is not None:
             specs.append(read_spec(config[section], section, faults))
+    if config.get("optimizer") is not None:
+        specs.append(_spec_with_extras(config["optimizer"], "optimizer", OptimizerExtras, faults))
     if config.get("loss") is not None:
         specs += read_losses(config["loss"], faults)
     metrics = config.get("metrics")
     for index, metric in enumerate(metrics if isinstance(metrics, list) else []):
         specs.append(read_spec(metric, join_path("metrics", index), faults))
     if config.get("lr_scheduler") is not None:
-        specs.append(_lr_scheduler(config["lr_scheduler"], faults))
+        specs += _lr_schedulers(config["lr_scheduler"], faults)
     return [spec for spec in specs if spec is not None]
 
 
-def _lr_scheduler(value: Any, faults: Faults) -> Spec | None:
-    spec = read_spec(value, "lr_scheduler", faults, ("interval",))
-    interval = spec.extras.get("interval", "epoch") if spec else "epoch"
-    if interval not in INTERVALS:
-        faults.add("lr_scheduler.interval", f'{show(interval)} must be one of "epoch", "step".')
+def _lr_schedulers(value: Any, faults: Faults) -> list[Spec | None]:
+    """The scheduler, or the parts of a chain, of which all but the last say for how long they act."""
+    if not isinstance(value, list):
+        return [_spec_with_extras(value, "lr_scheduler", SchedulerExtras, faults)]
+    if not value:
+        faults.add("lr_scheduler", "[] names no scheduler. Add one, or remove the section.")
+    paths = [join_path("lr_scheduler", index) for index in range(len(value))]
+    specs = [_spec_with_extras(item, path, SchedulerExtras, faults) for item, path in zip(value, paths, strict=True)]
+    for position, spec in enumerate(specs):
+        is_last = position == len(specs) - 1
+        if spec is None:
+            continue
+        if not is_last and spec.extras.get("moves") is None:
+            faults.add(join_path(spec.path, "moves"), "missing: the next part must know when to begin. Add it.")
+        if is_last and spec.extras.get("moves") is not None:
+            faults.add(join_path(spec.path, "moves"), "the last part acts to the end of the run. Remove it.")
+        if position and spec.extras.get("warmup") is not None:
+            faults.add(join_path(spec.path, "warmup"), "a warm-up stands at the beginning. Move it to the first part.")
+    return specs
+
+
+def _spec_with_extras(value: Any, path: str, extras: type[BaseModel], faults: Faults) -> Spec | None:
+    spec = read_spec(value, path, faults, tuple(extras.model_fields))
+    if spec is not None:
+        check_extras(extras, spec.extras, path, faults)
     return spec
 
 

@@ -333,6 +333,16 @@ def test_trainer_options_fills_in_every_default():
         "channels_last": True,
         "histograms": False,
         "pictures": 4,
+        "accumulate": 1,
+        "clip_norm": None,
+        "clip_value": None,
+        "ema": None,
+        "freeze": [],
+        "unfreeze_epoch": None,
+        "sync_batch_norm": False,
+        "compile": False,
+        "checkpoint_activations": [],
+        "max_time": None,
     }
     with pytest.raises(ConfigError, match=r"trainer\.epochs: 0 must be an integer >= 1"):
         trainer_options({"trainer": {"epochs": 0}})

@@ -7,6 +7,7 @@ SECTIONS: dict[str, Section] = {
     "optimizer": Section(expects="torch.optim:Optimizer", roots=("torch.optim",), shortcuts=("torch.optim",)),
     "lr_scheduler": Section(
         expects="torch.optim.lr_scheduler:LRScheduler",
+        entries={"poly": "trainer.schedules:PolyLR"},
         roots=("torch.optim.lr_scheduler",),
         shortcuts=("torch.optim.lr_scheduler",),
     ),

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +122,31 @@ def spread(model: nn.Module, devices: list[torch.device], world: World) -> nn.Mo
     if len(devices) > 1:
         return nn.DataParallel(model, device_ids=[device.index for device in devices])
     return model
+
+
+def synchronise_norms(model: nn.Module) -> nn.Module:
+    """Batch norms whose statistics are taken over all processes; only GPUs can, elsewhere each keeps its own."""
+    if not all(weight.is_cuda for weight in model.parameters()):
+        logger.warning("trainer.sync_batch_norm works on GPUs only: here each process keeps its own statistics.")
+        return model
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def respread(model: nn.Module) -> nn.Module:
+    """Wrap anew what changed in which of its weights learn: DistributedDataParallel looks at that when it is made."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return nn.parallel.DistributedDataParallel(model.module, device_ids=model.device_ids)
+    return model
+
+
+@contextmanager
+def synchronised(model: nn.Module, is_last: bool) -> Iterator[None]:
+    """Let processes share the gradients of a backward pass only if it is the last one of a step."""
+    if is_last or not isinstance(model, nn.parallel.DistributedDataParallel):
+        yield
+        return
+    with model.no_sync():
+        yield
 
 
 def unwrap(model: nn.Module) -> nn.Module:

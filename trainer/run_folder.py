@@ -14,7 +14,15 @@ from utils.files import write_text_atomically
 
 # What may differ between a run and its going on: how it runs, not what it computes.
 RUNTIME_KEYS = {"n_workers", "num_workers", "pin_memory", "cache_mb"}
-_RUNTIME_TRAINER_KEYS = ("epochs", "early_stop", "save_dir", "save_period", "save_every_steps", "save_every_minutes")
+_RUNTIME_TRAINER_KEYS = (
+    "epochs",
+    "early_stop",
+    "save_dir",
+    "save_period",
+    "save_every_steps",
+    "save_every_minutes",
+    "max_time",
+)
 RUNTIME_PATHS = {"n_gpu", "visualization"} | {
     f"trainer.{key}" for key in (*_RUNTIME_TRAINER_KEYS, "verbosity", "tensorboard", "histograms", "pictures")
 }

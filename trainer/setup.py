@@ -1,20 +1,25 @@
 """From plain options of the `trainer` section to what a trainer is built with."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim import Optimizer
 
-from base.schedule import Interval, LearningRateSchedule
-from trainer.distributed import World
+from base.schedule import LearningRateSchedule
+from trainer.activations import recompute_activations
+from trainer.distributed import World, synchronise_norms
+from trainer.freezing import Freezing
+from trainer.parameter_groups import Group, Rule, parameter_groups
 from trainer.precision import Arithmetic, resolve_precision
+from trainer.schedules import build_schedule
 from trainer.trainer import TrainingPlan
+from trainer.update import Clipping
 from utils.checkpoint_file import DISK_FULL
-from utils.errors import ConfigError, TrainingError
+from utils.errors import TrainingError
 from utils.seeding import derive_seed, seed_everything
 
 
@@ -50,47 +55,60 @@ def plan(
         max_validation_batches=max_validation_batches,
         arithmetic=run_arithmetic,
         world=world,
+        accumulate=options["accumulate"],
+        clipping=Clipping(options["clip_norm"], options["clip_value"]),
+        ema_decay=options["ema"],
+        freezing=Freezing(tuple(options["freeze"]), options["unfreeze_epoch"]),
     )
 
 
-def schedule_interval(spec: Mapping[str, Any] | str) -> Interval:
-    """Whether a scheduler moves per step or per epoch: as said, else per epoch, and per step for OneCycleLR."""
-    said: Interval | None = None if isinstance(spec, str) else spec.get("interval")
-    return said or ("step" if _type_of(spec).endswith("OneCycleLR") else "epoch")
-
-
-def schedule_defaults(spec: Mapping[str, Any] | str, training_plan: TrainingPlan, loader_length: int) -> dict[str, Any]:
-    """What a scheduler is told where its arguments leave it open: its moves in the whole run, the monitor's mode."""
-    steps = training_plan.len_epoch or loader_length
-    moves = training_plan.epochs * (steps if schedule_interval(spec) == "step" else 1)
-    arguments = spec.get("args", {}) if isinstance(spec, Mapping) else {}
-    is_plateau = _type_of(spec).endswith("ReduceLROnPlateau")
-    mode = {"mode": training_plan.monitor.partition(" ")[0]} if is_plateau and training_plan.monitor != "off" else {}
-    return {"T_max": moves} | ({} if "epochs" in arguments else {"total_steps": moves}) | mode
-
-
-def _type_of(spec: Mapping[str, Any] | str) -> str:
-    return spec if isinstance(spec, str) else str(spec["type"])
-
-
-def make_schedule(scheduler: Any, spec: Mapping[str, Any] | str, training_plan: TrainingPlan) -> LearningRateSchedule:
-    """The schedule around one of torch's schedulers.
+def optimizer_groups(model: nn.Module, section: Mapping[str, Any] | str) -> list[Group]:
+    """The parameters that the optimizer gets, in groups as the `optimizer` section wants them.
 
     Raises:
-        ConfigError: ReduceLROnPlateau looks for the contrary of the monitor.
+        ConfigError: A rule names nothing.
     """
-    mode, _, watched = training_plan.monitor.partition(" ")
-    if isinstance(scheduler, ReduceLROnPlateau) and watched and scheduler.mode != mode:
-        raise ConfigError(
-            f'lr_scheduler.args.mode: "{scheduler.mode}" is the contrary of trainer.monitor, '
-            f'"{training_plan.monitor}". Both judge the same result. Remove the mode.'
-        )
-    return LearningRateSchedule(scheduler, interval=schedule_interval(spec), watched=watched)
+    spec: Mapping[str, Any] = {} if isinstance(section, str) else section
+    if not any(name in spec for name in ("decay_norm_and_bias", "groups", "layer_decay")):
+        return [{"params": list(model.parameters())}]
+    return parameter_groups(
+        model,
+        spec.get("args", {}).get("lr"),
+        decay_norm_and_bias=spec.get("decay_norm_and_bias", True),
+        rules=[Rule(**group) for group in spec.get("groups", [])],
+        layer_decay=spec.get("layer_decay"),
+    )
 
 
-def parameters_to_train(model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that the optimizer gets."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+def equip(model: nn.Module, options: Mapping[str, Any], world: World) -> nn.Module:
+    """Give a network what the `trainer` section wants beside its layers; it is changed in place where that is possible.
+
+    Raises:
+        ConfigError: A name is no part of the network.
+    """
+    if options["sync_batch_norm"] and world.size > 1:
+        model = synchronise_norms(model)
+    if options["checkpoint_activations"]:
+        recompute_activations(model, options["checkpoint_activations"])
+    if options["compile"]:
+        model.compile()
+    return model
+
+
+def schedule(
+    section: Any,
+    optimizer: Optimizer,
+    build: Callable[[str, Mapping[str, Any]], Any],
+    run_plan: TrainingPlan,
+    loader_length: int,
+) -> LearningRateSchedule | None:
+    """The schedule of the `lr_scheduler` section; None where there is none."""
+    if not section:
+        return None
+    steps = run_plan.steps_per_epoch(loader_length)
+    return build_schedule(
+        section, optimizer, build, epochs=run_plan.epochs, steps_per_epoch=steps, monitor=run_plan.monitor
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -17,9 +18,13 @@ from base.metric_set import MetricSet
 from base.monitor import Row
 from base.output import Output, main_output
 from base.schedule import LearningRateSchedule
-from trainer.distributed import ALONE, World
+from trainer.distributed import ALONE, World, respread, synchronised, unwrap
+from trainer.ema import WeightAverage
 from trainer.evaluation import RunningLoss, count_valid, evaluate
+from trainer.freezing import NOTHING_FROZEN, Freezing
 from trainer.precision import ON_PROCESSOR, Arithmetic
+from trainer.replay import keep_batches
+from trainer.update import UNCLIPPED, Clipping, Update
 from utils.errors import DataError, TrainingError
 
 # Processes agree on whether to stop only every so many steps: the agreement makes them wait for one another.
@@ -38,6 +43,10 @@ class TrainingPlan:
         max_validation_batches: Look at the first batches only; for trying things out.
         arithmetic: Device, precision and memory format.
         world: The processes that share the work.
+        accumulate: Batches whose gradients make one step; the last step of a pass takes those that are left.
+        clipping: Bounds of the gradients of a step.
+        ema_decay: Decay of an average of the weights, which is judged and saved in their place; None: no average.
+        freezing: Parts that do not learn.
     """
 
     epochs: int
@@ -47,6 +56,18 @@ class TrainingPlan:
     max_validation_batches: int | None = None
     arithmetic: Arithmetic = ON_PROCESSOR
     world: World = ALONE
+    accumulate: int = 1
+    clipping: Clipping = UNCLIPPED
+    ema_decay: float | None = None
+    freezing: Freezing = NOTHING_FROZEN
+
+    def steps_per_pass(self, loader_length: int) -> int:
+        """Steps of the optimizer in one pass through a loader of so many batches."""
+        return -(-loader_length // self.accumulate)
+
+    def steps_per_epoch(self, loader_length: int) -> int:
+        """Steps of the optimizer in an epoch: `len_epoch`, or one pass."""
+        return self.len_epoch or self.steps_per_pass(loader_length)
 
 
 class Trainer(BaseTrainer):
@@ -99,13 +120,22 @@ class Trainer(BaseTrainer):
         self.ignore_index = train_loader.ignore_index
         self.is_main_process = plan.world.is_main
         self.scaler = plan.arithmetic.scaler()
+        plan.freezing.check(unwrap(model))
+        self.average = None if plan.ema_decay is None else WeightAverage(unwrap(model), plan.ema_decay)
+        self._update = Update(optimizer, self.scaler, plan.clipping)
+        self._total_weight: Tensor | None = None
         self._running_loss = RunningLoss(plan.arithmetic.device)
         self._batches = self._endless_batches()
+        self._is_begun = False
 
     @property
     def steps_per_epoch(self) -> int:
         """Training steps in one epoch: `len_epoch`, or once through the loader."""
-        return self.plan.len_epoch or len(self.train_loader)
+        return self.plan.steps_per_epoch(len(self.train_loader))
+
+    @property
+    def _steps_per_pass(self) -> int:
+        return self.plan.steps_per_pass(len(self.train_loader))
 
     def result_names(self) -> list[str]:
         """The loss and every metric, and the same with `val_` where there is a validation loader."""
@@ -115,39 +145,53 @@ class Trainer(BaseTrainer):
 
     def train_epoch(self) -> Row:
         """Train to the end of the epoch; loss and metrics over its batches as they went by."""
-        self.model.train()
+        self._begin_to_learn()
         if self.batch == 0:
             self.metrics.reset()
             self._running_loss = RunningLoss(self.plan.arithmetic.device)
         started = perf_counter()
         while self.batch < self.steps_per_epoch:
             asked = perf_counter()
-            inputs, target = self._next_batch()
+            batches = self._next_batches()
             waited = perf_counter() - asked
-            loss = self.train_step(self.plan.arithmetic.place(inputs), self.plan.arithmetic.place(target))
+            loss = self._step(batches)
             ended = perf_counter()
-            self.finish_step(StepReport(loss, len(inputs), waited, ended - started))
+            self.finish_step(StepReport(loss, sum(len(inputs) for inputs, _ in batches), waited, ended - started))
             started = ended
         return self._epoch_results()
 
     def train_step(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """One batch: forward, backward, optimizer step; the loss, detached, on the device.
+        """One batch: forward and backward pass; the loss, detached, on the device.
 
-        Raises:
-            TrainingError: The loss is not finite (on the processor, where looking costs nothing; on other devices this
-                is found when a checkpoint is due, and nothing not finite is ever saved).
+        The optimizer steps after it, or after several of them where gradients are accumulated.
         """
         with self.plan.arithmetic.autocast():
             output, loss = self.forward(inputs, target)
-        if loss.device.type == "cpu" and not loss.isfinite():
-            raise self.not_finite()
         weight = count_valid(target, self.ignore_index)
-        self.optimizer.zero_grad(set_to_none=True)
-        self._backward_and_step(self._share_of_all(loss, weight))
+        self._update.backward(self._share_of_all(loss, weight))
         self._running_loss.add(loss, weight)
         self.metrics.update(main_output(output).detach(), target)
         detached: Tensor = loss.detach()
         return detached
+
+    def _step(self, batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """One step of the optimizer, over one batch or several; the mean of their losses.
+
+        Raises:
+            TrainingError: A loss is not finite; no weight was changed and the batches are saved.
+        """
+        self._update.begin()
+        self._weigh(batches)
+        losses = []
+        for number, (inputs, target) in enumerate(batches, start=1):
+            with synchronised(self.model, number == len(batches)):
+                losses.append(self.train_step(self.plan.arithmetic.place(inputs), self.plan.arithmetic.place(target)))
+        if not self._update.is_finite():
+            raise self.not_finite(batches)
+        self._update.step()
+        if self.average is not None:
+            self.average.update(unwrap(self.model))
+        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
     def forward(self, inputs: Tensor, target: Tensor) -> tuple[Output, Tensor]:
         """The output of the model and the loss of a batch, under autocast; override it for another loss."""
@@ -159,7 +203,7 @@ class Trainer(BaseTrainer):
         if self.valid_loader is None:
             return {}
         return evaluate(
-            self.model,
+            self.model if self.average is None else self.average.model,
             self.valid_loader,
             criterion=self.criterion,
             metrics=self._validation_metrics,
@@ -197,6 +241,7 @@ class Trainer(BaseTrainer):
         state = super().state_dict()
         state["rng"] = self.plan.world.gather(state["rng"])
         state["scaler"] = self.scaler.state_dict() if self.scaler else None
+        state["ema"] = self.average.state_dict() if self.average else None
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -205,44 +250,68 @@ class Trainer(BaseTrainer):
         super().load_state_dict({**state, "rng": own})
         if self.scaler is not None and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None and state.get("ema"):
+            self.average.load_state_dict(state["ema"])
 
-    def not_finite(self) -> TrainingError:
-        """The error for a loss that is NaN or infinite."""
-        rate = self.optimizer.param_groups[0]["lr"]
+    def not_finite(self, batches: Sequence[tuple[Tensor, Tensor]]) -> TrainingError:
+        """The error for a loss that is NaN or infinite; keeps its batches for a look at them."""
+        rate = float(self.optimizer.param_groups[0]["lr"])
+        where = f"epoch {self.epoch + 1}, step {self.batch + 1}"
+        kept = ""
+        if self.run_folder is not None:
+            file = keep_batches(self.run_folder, self.global_step + 1, self.plan.world.rank, batches)
+            kept = f" The batch is in {file} (torch.load)."
         return TrainingError(
-            f"The loss is not finite at epoch {self.epoch + 1}, step {self.batch + 1}: training cannot go on from "
-            f"it, and no weights were changed by it. Lower the learning rate (it is {float(rate):g}) or look at the "
-            "data; earlier checkpoints are good."
+            f"The loss is not finite at {where}: training cannot go on from it, and no weights were changed by it."
+            f"{kept} Lower the learning rate (it is {rate:g}), set trainer.clip_norm, or look at the data; earlier "
+            "checkpoints are good."
         )
+
+    def _begin_to_learn(self) -> None:
+        """Training mode, but for what is frozen in this epoch."""
+        freezing, epoch = self.plan.freezing, self.epoch + 1
+        self.model.train()
+        freezing.apply(unwrap(self.model), epoch)
+        if freezing.patterns and (epoch == freezing.until_epoch or not self._is_begun):
+            self.model = respread(self.model)
+        self._is_begun = True
 
     def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches from the place where the run stands, through the loader again and again."""
         while True:
-            self.train_loader.set_position(*divmod(self.global_step, len(self.train_loader)))
+            epoch, step = divmod(self.global_step, self._steps_per_pass)
+            self.train_loader.set_position(epoch, step * self.plan.accumulate)
             for inputs, target, *_ in self.train_loader:
                 yield inputs, target
 
-    def _next_batch(self) -> tuple[Tensor, Tensor]:
+    def _next_batches(self) -> list[tuple[Tensor, Tensor]]:
+        """The batches of the next step: fewer than `accumulate` at the end of a pass through the loader."""
+        accumulate = self.plan.accumulate
+        left = len(self.train_loader) - self.global_step % self._steps_per_pass * accumulate
         try:
-            return next(self._batches)
+            return [next(self._batches) for _ in range(min(accumulate, left))]
         except (DataError, RuntimeError):
             # A signal to the whole process group ends the loader's workers too: leave as for the signal alone.
             self.check_interrupt()
             raise
 
-    def _share_of_all(self, loss: Tensor, weight: Tensor) -> Tensor:
-        """This process's part of the mean over all targets: DistributedDataParallel averages gradients by process."""
-        world = self.plan.world
-        return loss if world.size == 1 else loss * (weight * world.size / world.sum(weight).clamp(min=1)).to(loss.dtype)
-
-    def _backward_and_step(self, loss: Tensor) -> None:
-        if self.scaler is None:
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
+    def _weigh(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Count the targets of a step before its first backward pass, where each batch is only a part of them."""
+        if self.plan.accumulate == 1:
             return
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        total = sum(count_valid(target, self.ignore_index) for _, target in batches)
+        self._total_weight = self.plan.world.sum(self.plan.arithmetic.place(torch.as_tensor(total)))
+
+    def _share_of_all(self, loss: Tensor, weight: Tensor) -> Tensor:
+        """A batch's part of the mean over all targets of a step, in all its batches and processes.
+
+        DistributedDataParallel averages the gradients of the processes, so that each counts for as many as there are.
+        """
+        world = self.plan.world
+        if self._total_weight is None and world.size == 1:
+            return loss
+        total = world.sum(weight) if self._total_weight is None else self._total_weight
+        return loss * (weight * world.size / total.clamp(min=1)).to(loss.dtype)
 
     def _after_validation_batch(self, inputs: Tensor, target: Tensor, logits: Tensor) -> None:
         for callback in self.callbacks:

@@ -7,15 +7,18 @@ from torch import Tensor, nn
 
 from trainer.distributed import unwrap
 from utils.errors import CheckpointError
+from utils.saved_runs import judged_weights
 
 
 def weights_of(content: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """The weights in a checkpoint of this project, of one with the same key, or in a bare state dict.
 
+    Of a run with an average of its weights, the average: it is what validation has judged.
+
     Raises:
         CheckpointError: There are none.
     """
-    state = content.get("state_dict", content)
+    state = judged_weights(content)
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
             f"A checkpoint with the keys {', '.join(map(str, list(content)[:5]))} holds no weights. They are expected "

@@ -1,6 +1,7 @@
 """The checkpoints in the folder of a run: their names, and the newest one that is whole."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,12 @@ def read_saved(path: Path) -> tuple[Path, dict[str, Any]]:
     if not path.is_dir():
         return path, read_checkpoint(path)
     return newest_good(path, path / BEST if (path / BEST).exists() else None)
+
+
+def judged_weights(content: Mapping[str, Any]) -> Any:
+    """The weights of a checkpoint that its validation has judged: the average of a run that kept one, else its own.
+
+    A file without the keys of a checkpoint is taken for a bare state dict.
+    """
+    average = content.get("ema")
+    return average["state_dict"] if isinstance(average, Mapping) else content.get("state_dict", content)
