@@ -151,6 +151,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
     from trainer.interruption import stop_at_next_step
     from trainer.resume import restore
     from trainer.run_folder import RunRecords, create_run_folder
+    from trainer.run_lock import held
     from trainer.setup import user_errors
     from trainer.time_limit import TimeLimit
     from utils.environment import capture
@@ -175,7 +176,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
     ]
     try:
         restore(trainer, start)
-        with stop_at_next_step(trainer), user_errors():
+        with held(folder if world.is_main else None), stop_at_next_step(trainer), user_errors():
             return trainer.fit()
     finally:
         close_logging()
@@ -242,6 +243,12 @@ def _command(arguments: "argparse.Namespace") -> str:
                 raise ConfigError(f"--{flag.replace('_', '-')}: it tries out a config, and none is named. Add -c FILE.")
     elif arguments.overfit:
         config = trial.for_overfit(config, arguments.overfit)
+    tried_out = [flag for flag in ("validate_only", "fast_dev_run") if getattr(arguments, flag)]
+    if tried_out and arguments.resume:
+        raise ConfigError(
+            f"--{tried_out[0].replace('_', '-')} with --resume: it tries out a config from its beginning. "
+            "Leave one of them out."
+        )
     if config is not None and arguments.validate_only:
         summary = dry_run(config, arguments.devices)
         return f"{summary}\nThe configuration is good: every class was built and all data was found.\n"

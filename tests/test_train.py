@@ -16,6 +16,7 @@ from config.cli import run_command, train_parser
 from config.trial import for_overfit
 from train import catalogue, dry_run, main, prepare, train, try_out
 from trainer.distributed import World, unwrap
+from trainer.run_lock import held
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 
@@ -122,6 +123,23 @@ def test_a_checkpoint_alone_goes_on_with_its_own_config(small):
     assert forked.history[: first.best["epoch"]] == first.history[: first.best["epoch"]]
 
 
+def test_a_fork_of_a_checkpoint_alone_is_known_again_by_its_config(small):
+    first = train(copy.deepcopy(small))
+    forked = train(None, resume=str(first.run_folder / "model_best.pth"))
+    again = train(copy.deepcopy(small), resume="auto")
+    assert again.run_folder == forked.run_folder
+
+
+def test_a_run_goes_on_in_one_process_at_a_time(small):
+    folder = train(small).run_folder
+    with (
+        held(folder),
+        pytest.raises(CheckpointError, match=rf"process {os.getpid()} is training there. .* Wait for its end"),
+    ):
+        train(small, resume="auto")
+    train(small, resume="auto")
+
+
 def test_more_epochs_go_on_from_a_finished_run(small):
     plain = {key: value for key, value in small.items() if key != "lr_scheduler"}
     whole = train(changed(plain, trainer__epochs=3, name="whole"))
@@ -190,6 +208,14 @@ def test_flags_that_try_out_a_config_need_one(small, capsys):
     for flag in (["--validate-only"], ["--overfit", "2"], ["--fast-dev-run"]):
         assert run_command(main, train_parser(), ["--resume", folder, *flag]) == 2
         assert f"{flag[0]}: it tries out a config, and none is named" in capsys.readouterr().err
+
+
+def test_trying_out_begins_at_the_beginning(small, tmp_path, capsys):
+    (tmp_path / "small.json").write_text(json.dumps(small))
+    for flag in ("--validate-only", "--fast-dev-run"):
+        arguments = ["-c", str(tmp_path / "small.json"), "--resume", "auto", flag]
+        assert run_command(main, train_parser(), arguments) == 2
+        assert f"{flag} with --resume: it tries out a config from its beginning" in capsys.readouterr().err
 
 
 def test_fine_tuning_starts_from_other_weights_in_a_new_run(small, caplog):

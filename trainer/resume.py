@@ -27,6 +27,7 @@ class Start:
         state: A checkpoint to go on from, exactly.
         folder: The run folder to go on in; None makes a new one.
         weights: A checkpoint whose weights to begin with, for fine-tuning.
+        earlier: What the run was asked to do that this one goes on from, where only that run is named.
         asked: The config as it was before run-time values are filled in, to know an unchanged one again.
     """
 
@@ -34,10 +35,11 @@ class Start:
     state: Config | None = None
     folder: Path | None = None
     weights: Config | None = None
+    earlier: Config | None = None
     asked: Config = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "asked", copy.deepcopy(self.config))
+        object.__setattr__(self, "asked", copy.deepcopy(self.config if self.earlier is None else self.earlier))
 
 
 def resolve_start(config: Config | None, resume: str | None) -> Start:
@@ -108,7 +110,8 @@ def _go_on_from(path: Path) -> Start:
     if "config" not in state:
         raise CheckpointError(f"{found}: holds no config to go on with. To begin with its weights, name one: -c FILE.")
     is_newest = wanted.name == LAST and (folder / "config.json").is_file()
-    return Start(state["config"], state, folder if is_newest else None)
+    earlier = dict(asked_config(folder)) or None
+    return Start(state["config"], state, folder if is_newest else None, earlier=earlier)
 
 
 def _go_on_with(config: Config, resume: str) -> Start:
