@@ -74,7 +74,7 @@ def prepare(
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
         loader.prepare()
-    values = assemble.task_values(config, train_loader)
+    values = assemble.training_values(config, train_loader, names)
     model = assemble.build_model(without_pretrained_weights(config) if has_weights else config, names, values)
     config.update(assemble.resolved(config, names, values))
     model = model.to(plan.arithmetic.device, memory_format=plan.arithmetic.memory_format)
