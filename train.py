@@ -40,10 +40,13 @@ def check(config: dict[str, Any]) -> None:
     """Refuse a config that names what is not there, or that is the space of a search.
 
     Raises:
-        ConfigError: Every fault with its JSON path.
+        ConfigError: Every fault with its JSON path, or a package that is missing.
     """
     configuration.refuse_markers(config)
     configuration.validate(config, catalogue())
+    from logger.tracker import require_packages
+
+    require_packages(config)
 
 
 def prepare(
@@ -149,6 +152,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
     from logger.metrics_file import MetricsFile
     from logger.progress import ProgressBar
     from logger.tensorboard import TensorBoardLogger
+    from logger.tracker import make_trackers
     from trainer.checkpoint import Checkpoints
     from trainer.interruption import stop_at_next_step
     from trainer.resume import restore
@@ -170,6 +174,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
             else []
         ),
         MetricsFile(),
+        *make_trackers(config),
         *callbacks,
         Checkpoints(folder, config, **saving, world=world),
     ]

@@ -15,7 +15,7 @@ from pydantic.errors import PydanticUserError
 
 from config.markers import MARKERS
 from config.resolve import Target, available_names, resolve
-from config.sections import LOADER_SECTIONS, TopLevel, TrainerOptions, Visualization
+from config.sections import LOADER_SECTIONS, TRACKERS, TopLevel, TrainerOptions, Visualization
 from config.signatures import OBJECTS, Parameter, signature_of
 from utils.catalogue import Catalogue, Section
 from utils.errors import ConfigError
@@ -47,7 +47,7 @@ def json_schema(catalogue: Catalogue) -> Schema:
     properties["loss"] = _one_or_list(properties["loss"])
     properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
     properties["trainer"] = {"$ref": "#/$defs/trainer"}
-    properties["visualization"] = {"type": "object", "deprecated": True, "properties": _properties(Visualization)}
+    properties["visualization"] = _visualization_schema()
     specs = {key: _spec_schema(key, section) for key, section in sorted(catalogue.items()) if key != "trainer"}
     return {
         "$schema": DIALECT,
@@ -130,6 +130,16 @@ def _trainer_schema() -> Schema:
         "properties": _properties(TrainerOptions),
         "additionalProperties": False,
     }
+
+
+def _visualization_schema() -> Schema:
+    """The services with their keys; the keys of older dialects are marked as such."""
+    known = {name: {**field, "deprecated": True} for name, field in _properties(Visualization).items()}
+    for name, model in TRACKERS.items():
+        option = {"type": "object", "properties": _properties(model), "additionalProperties": False}
+        description = Visualization.model_fields[name].description
+        known[name] = _described({"anyOf": [option, {"type": "null"}, {"$ref": "#/$defs/placeholder"}]}, description)
+    return {"type": "object", "description": TopLevel.model_fields["visualization"].description, "properties": known}
 
 
 def _spec_schema(key: str, section: Section) -> Schema:

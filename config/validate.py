@@ -7,7 +7,14 @@ from typing import Any
 from config.faults import Faults, join_path, show, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
 from config.resolve import resolve
-from config.sections import LOADER_SECTIONS, TopLevel, TrainerOptions, Visualization, check_section, check_trainer
+from config.sections import (
+    LOADER_SECTIONS,
+    TopLevel,
+    TrainerOptions,
+    check_section,
+    check_trainer,
+    check_visualization,
+)
 from config.shared import shared_values
 from config.signatures import RUNTIME_NAMES, signature_of
 from config.specs import Spec, nested_values, read_losses, read_spec, section_key
@@ -39,7 +46,7 @@ def validate(config: Mapping[str, Any], catalogue: Catalogue) -> None:
     check_section(TopLevel, {key: value for key, value in config.items() if not key.startswith("$")}, "", faults)
     _check_name(config.get("name"), faults)
     _check_sections(config, faults)
-    check_section(Visualization, config.get("visualization", {}), "visualization", faults)
+    check_visualization(config.get("visualization", {}), faults)
     if config.get("trainer") is not None:
         _check_trainer(config["trainer"], catalogue, faults)
     with faults.collecting():

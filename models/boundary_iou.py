@@ -1,4 +1,4 @@
-"""Boundary IoU (arXiv:2103.16562): how well contours are met, where plain IoU sees mostly the insides of large things."""
+"""Boundary IoU (arXiv:2103.16562): how well contours are met. Plain IoU sees mostly the insides of large things."""
 
 from collections.abc import Hashable
 from typing import Annotated

@@ -25,7 +25,14 @@ def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor
     # A row before the classes' and one behind them take the labels that are out of range: cheaper than masking.
     bins = (num_classes + 2) * num_classes
     small = torch.int16 if bins <= LARGEST_INT16 else torch.int64
-    codes = hard_target(logits, target).to(small).clamp_(-1, num_classes).add_(1).mul_(num_classes).add_(predictions(logits).to(small))
+    codes = (
+        hard_target(logits, target)
+        .to(small)
+        .clamp_(-1, num_classes)
+        .add_(1)
+        .mul_(num_classes)
+        .add_(predictions(logits).to(small))
+    )
     return count_codes(codes, bins).view(num_classes + 2, num_classes)[1:-1]
 
 

@@ -1,4 +1,7 @@
-"""Metrics from one confusion matrix over the data set, of pixels or, in classification, of samples. Every result is NaN where nothing was counted."""
+"""Metrics from one confusion matrix over the data set, of pixels or, in classification, of samples.
+
+Every result is NaN where nothing was counted.
+"""
 
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence

@@ -60,7 +60,8 @@ class _ClassWeighted(nn.Module):
         """(B, ...) float32: the weight of each pixel, 0 where it does not count."""
         if is_soft(logits, target):
             ones = torch.ones(logits.shape[1], device=logits.device)
-            return torch.tensordot((ones if self.weight is None else self.weight), target.float(), dims=([0], [1]))
+            weights = ones if self.weight is None else self.weight
+            return (weights.view(-1, *[1] * (target.dim() - 2)) * target.float()).sum(dim=1)
         valid = target != self.ignore_index
         return valid.float() if self.weight is None else self.weight[target.where(valid, 0)] * valid
 
@@ -241,9 +242,7 @@ class SigmoidFocalLoss(nn.Module):
         alpha: Factor of class 1; that of class 0 is 1 - alpha. null: both are 1.
     """
 
-    def __init__(
-        self, ignore_index: int | None = None, *, gamma: Exponent = 2.0, alpha: Share | None = 0.25
-    ) -> None:
+    def __init__(self, ignore_index: int | None = None, *, gamma: Exponent = 2.0, alpha: Share | None = 0.25) -> None:
         super().__init__()
         self.ignore_index = NOTHING_IGNORED if ignore_index is None else ignore_index
         self.gamma = gamma
