@@ -40,10 +40,13 @@ def check(config: dict[str, Any]) -> None:
     """Refuse a config that names what is not there, or that is the space of a search.
 
     Raises:
-        ConfigError: Every fault with its JSON path.
+        ConfigError: Every fault with its JSON path, or a package that is missing.
     """
     configuration.refuse_markers(config)
     configuration.validate(config, catalogue())
+    from logger.tracker import require_packages
+
+    require_packages(config)
 
 
 def prepare(
@@ -74,7 +77,7 @@ def prepare(
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
         loader.prepare()
-    values = assemble.task_values(config, train_loader)
+    values = assemble.training_values(config, train_loader, names)
     model = assemble.build_model(without_pretrained_weights(config) if has_weights else config, names, values)
     config.update(assemble.resolved(config, names, values))
     model = model.to(plan.arithmetic.device, memory_format=plan.arithmetic.memory_format)
@@ -147,6 +150,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
     from logger.metrics_file import MetricsFile
     from logger.progress import ProgressBar
     from logger.tensorboard import TensorBoardLogger
+    from logger.tracker import make_trackers
     from trainer.checkpoint import Checkpoints
     from trainer.interruption import stop_at_next_step
     from trainer.resume import restore
@@ -171,6 +175,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
         ),
         MetricsFile(),
         *([TimeLimit(options["max_time"])] if options["max_time"] else []),
+        *make_trackers(config),
         *callbacks,
         Checkpoints(folder, config, **saving, world=world),
     ]

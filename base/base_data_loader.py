@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
+from base.class_counts import TargetSource, count_batches, count_targets, required_classes
 from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, PreparedSource, StandInSource, split_indices
 from base.workers import child_signals_kept, start_worker, tells_of_death, usable_workers
 from utils.errors import ConfigError, DataError
@@ -184,6 +185,20 @@ class BaseDataLoader(DataLoader[Any]):
     def dataset_for_evaluation(self) -> Any:
         """The samples without augmentation, or the data set itself where none such was given."""
         return self._source() if self._validation_dataset is None else self._validation_dataset
+
+    def class_counts(self) -> list[int]:
+        """How many targets that count each class has in the samples that this loader draws from, not augmented.
+
+        A data set that offers `target(index)` is asked for the targets alone; of others whole samples are loaded.
+
+        Raises:
+            ConfigError: The number of classes is not known.
+            DataError: A sample cannot be read.
+        """
+        num_classes, dataset = required_classes(self.num_classes), self._source()
+        if isinstance(dataset, TargetSource):
+            return count_targets(dataset, self.keys.indices.tolist(), num_classes, self.ignore_index)
+        return count_batches(self.evaluation_loader(), num_classes, self.ignore_index)
 
     def _source(self) -> Any:
         keyed: KeyedDataset = self.dataset  # type: ignore[assignment]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from base.output import main_output
+from base.output import class_logits, main_output
 from utils.errors import CheckpointError, DataError
 from utils.geometry import Geometry, restore_logits
 from utils.saved_runs import judged_weights, read_saved
@@ -103,12 +103,15 @@ class BaseInference(ABC):
 
     @torch.inference_mode()
     def logits(self, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
-        """Run the network once: inputs of one size, (C, H, W) float32 each -> (B, K, H, W) float32 on the device."""
+        """Run the network once: inputs of one size, (C, H, W) float32 each -> (B, K, H, W) float32 on the device.
+
+        A binary network with one channel gives two classes here.
+        """
         batch = torch.from_numpy(np.stack(inputs)).to(self.device, memory_format=torch.channels_last)
         is_half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_half):
             output = self.model(batch)
-        return main_output(output).float()
+        return class_logits(main_output(output).float())
 
     @torch.inference_mode()
     def restore(self, logits: Tensor, geometry: Geometry) -> NDArray[np.float32]:

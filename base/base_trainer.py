@@ -4,7 +4,8 @@ What happens inside an epoch is a subclass's; what happens around it (files, pic
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,9 +215,7 @@ class BaseTrainer(ABC):
             "history": self.history,
             "rng": self._generators or generator_state(),
             "loop": {"batch": self.batch, **self.loop_state()},
-            "callbacks": {
-                type(callback).__name__: state for callback in self.callbacks if (state := callback.state_dict())
-            },
+            "callbacks": {key: state for key, each in self._named_callbacks() if (state := each.state_dict())},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -230,6 +229,14 @@ class BaseTrainer(ABC):
         self.history = [dict(row) for row in state["history"]]
         self._generators = state["rng"]
         self.load_loop_state(state["loop"])
+        for key, callback in self._named_callbacks():
+            if key in state["callbacks"]:
+                callback.load_state_dict(state["callbacks"][key])
+
+    def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
+        """The callbacks by name of class: `Name`, and `Name-2` for the second of it."""
+        seen: Counter[str] = Counter()
         for callback in self.callbacks:
-            if type(callback).__name__ in state["callbacks"]:
-                callback.load_state_dict(state["callbacks"][type(callback).__name__])
+            name = type(callback).__name__
+            seen[name] += 1
+            yield (name if seen[name] == 1 else f"{name}-{seen[name]}"), callback

@@ -97,8 +97,9 @@ def differences(left: Path, right: Path) -> list[str]:
                 found.append(f"{name}: {key}")
         if json.dumps(one["history"]) != json.dumps(other["history"]):
             found.append(f"{name}: history")
-    if (left / "metrics.csv").read_bytes() != (right / "metrics.csv").read_bytes():
-        found.append("metrics.csv")
+    for name in ("metrics.csv", "metrics.jsonl"):
+        if (left / name).read_bytes() != (right / name).read_bytes():
+            found.append(name)
     return found
 
 
@@ -140,7 +141,7 @@ def main() -> int:
         last = run_child(arguments, killed, WORKERS[0])
         found = differences(reference, outcome(killed)[0]) if last == 0 else [f"the last resume ended with {last}"]
         print(f"Killed {died} times from steps {steps} on, resumed with {WORKERS} workers in turn")
-        print("IDENTICAL: weights, optimizer, generators, metrics.csv, history" if not found else f"DIFFERENT: {found}")
+        print("IDENTICAL: weights, optimizer, generators, metrics, history" if not found else f"DIFFERENT: {found}")
     return int(bool(found) or died < arguments.kills)
 
 

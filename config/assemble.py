@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.build import build, build_list, callable_args
-from config.shared import shared_values
+from config.class_counts import NAME as CLASS_COUNTS
+from config.class_counts import needs_class_counts, with_class_counts
+from config.shared import own_outputs, shared_values
 from config.signatures import signature_of
 from utils.catalogue import Catalogue
 from utils.errors import ConfigError
@@ -95,9 +97,22 @@ def task_values(config: Config, loader: Any) -> dict[str, Any]:
     return values
 
 
+def training_values(config: Config, loader: Any, catalogue: Catalogue) -> dict[str, Any]:
+    """`task_values`, and the classes of the training data counted where the loss asks for that.
+
+    Raises:
+        ConfigError: Loader and config disagree, or the loader does not know its classes.
+        DataError: A target cannot be read.
+    """
+    values = task_values(config, loader)
+    if needs_class_counts(config, catalogue):
+        values[CLASS_COUNTS] = loader.class_counts()
+    return values
+
+
 def build_model(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
-    """Build the network of `arch`."""
-    return build(config, "arch", catalogue, runtime=values)
+    """Build the network of `arch`; of two classes with one channel, where `arch` says `num_classes` 1."""
+    return build(config, "arch", catalogue, runtime={**values, **own_outputs(config)})
 
 
 def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
@@ -133,8 +148,11 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     model_class, arguments = callable_args(config, "arch", catalogue)
     accepted = signature_of(model_class).parameters
-    filled = {name: values[name] for name in ("num_classes", "in_channels") if name in accepted and name in values}
+    known = {**values, **own_outputs(config)}
+    filled = {name: known[name] for name in ("num_classes", "in_channels") if name in accepted and name in known}
     complete["arch"] = {**_spec(complete["arch"]), "args": {**arguments, **filled}}
+    if CLASS_COUNTS in values:
+        complete = with_class_counts(complete, catalogue, values[CLASS_COUNTS])
     if values.get("class_names"):
         for split in SPLIT_SECTIONS:
             section = loader_section(complete, split)

@@ -48,7 +48,7 @@ class Translator:
     def binarise_masks(self, tree: Tree) -> None:
         """Files of the Human-Segmentation dialect mean class 1 by every label above 0: say so to the loaders."""
         arch = _section(tree, "arch")
-        if not self.human_segmentation or _section(arch, "args").get("num_classes") != 2:
+        if not self.human_segmentation or _section(arch, "args").get("num_classes") not in (1, 2):
             return
         for loader in LOADERS:
             section = _section(tree, loader)

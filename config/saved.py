@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from config.class_counts import carry_class_counts
 from config.sections import LOADER_SECTIONS
 from utils.errors import ConfigError
 
@@ -30,6 +31,8 @@ def for_judging(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | None
         if any(section in asked for section in LOADER_SECTIONS):
             merged = {key: value for key, value in merged.items() if key not in LOADER_SECTIONS}
         merged |= copy.deepcopy(dict(asked))
+        if saved is not None and "loss" in asked:
+            merged["loss"] = carry_class_counts(saved.get("loss"), asked["loss"])
     if saved is not None and "arch" in saved:
         merged["arch"] = copy.deepcopy(saved["arch"])
     return merged

@@ -17,6 +17,7 @@ from config.markers import MARKERS
 from config.resolve import Target, available_names, resolve
 from config.sections import (
     LOADER_SECTIONS,
+    TRACKERS,
     OptimizerExtras,
     ParameterGroup,
     SchedulerExtras,
@@ -52,7 +53,7 @@ def json_schema(catalogue: Catalogue) -> Schema:
         properties[section] = _one_or_list(properties[section])
     properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
     properties["trainer"] = {"$ref": "#/$defs/trainer"}
-    properties["visualization"] = {"type": "object", "deprecated": True, "properties": _properties(Visualization)}
+    properties["visualization"] = _visualization_schema()
     specs = {key: _spec_schema(key, section) for key, section in sorted(catalogue.items()) if key != "trainer"}
     return {
         "$schema": DIALECT,
@@ -135,6 +136,16 @@ def _trainer_schema() -> Schema:
         "properties": _properties(TrainerOptions),
         "additionalProperties": False,
     }
+
+
+def _visualization_schema() -> Schema:
+    """The services with their keys; the keys of older dialects are marked as such."""
+    known = {name: {**field, "deprecated": True} for name, field in _properties(Visualization).items()}
+    for name, model in TRACKERS.items():
+        option = {"type": "object", "properties": _properties(model), "additionalProperties": False}
+        description = Visualization.model_fields[name].description
+        known[name] = _described({"anyOf": [option, {"type": "null"}, {"$ref": "#/$defs/placeholder"}]}, description)
+    return {"type": "object", "description": TopLevel.model_fields["visualization"].description, "properties": known}
 
 
 def _spec_schema(key: str, section: Section) -> Schema:

@@ -80,12 +80,34 @@ class SchedulerExtras(_Strict):
     moves: int | None = Field(None, ge=1, description="In a list: for how many moves it acts; the last takes the rest.")
 
 
-class Visualization(_Strict):
-    """A section of older dialects; `load_config` moves what it says to `trainer.tensorboard`."""
+class WandbOptions(_Strict):
+    """Where Weights & Biases keeps a run."""
 
+    project: str | None = Field(None, min_length=1, description="Project; null: the name of the config.")
+    entity: str | None = Field(None, min_length=1, description="User or team; null: the account's own.")
+    mode: Literal["online", "offline", "disabled"] = Field("online", description="offline: in the run's folder.")
+
+
+class MlflowOptions(_Strict):
+    """Where MLflow keeps a run."""
+
+    experiment: str | None = Field(None, min_length=1, description="Experiment; null: the name of the config.")
+    tracking_uri: str | None = Field(
+        None, min_length=1, description="Server, database or folder; null: mlruns in the run's folder."
+    )
+
+
+class Visualization(_Strict):
+    """Services that keep the curves of a run, and keys of older dialects, which `load_config` moves elsewhere."""
+
+    wandb: dict[str, Any] | None = Field(None, description="Write to Weights & Biases: project, entity, mode.")
+    mlflow: dict[str, Any] | None = Field(None, description="Write to MLflow: experiment, tracking_uri.")
     tensorboard: bool = Field(True, description="Now trainer.tensorboard.")
     tensorboardX: bool = Field(True, description="Now trainer.tensorboard.")  # noqa: N815 - as those files have it
     log_dir: str | None = Field(None, description="Not used: events are in the run's folder.")
+
+
+TRACKERS: dict[str, type[_Strict]] = {"wandb": WandbOptions, "mlflow": MlflowOptions}
 
 
 class TopLevel(_Strict):
@@ -104,7 +126,7 @@ class TopLevel(_Strict):
     metrics: list[Any] = Field([], description="What validation and test report.")
     lr_scheduler: Any = Field(None, description='The course of the learning rate; "interval" says when it steps.')
     trainer: Any = Field(None, description="How long to train, what to keep, what to watch.")
-    visualization: Any = Field(None, description="Of older dialects; write trainer.tensorboard instead.")
+    visualization: Any = Field(None, description="Services that keep the curves: wandb, mlflow.")
     search: dict[str, Any] = Field({}, description="How a search draws and judges candidates.")
 
 
@@ -126,6 +148,14 @@ def check_trainer(section: Any, faults: Faults) -> TrainerOptions | None:
     if isinstance(section, Mapping) and isinstance(section.get("monitor"), str):
         _check_monitor(section["monitor"], faults)
     return options
+
+
+def check_visualization(section: Any, faults: Faults) -> None:
+    """Check the visualization section and what it says of each service."""
+    options = check_section(Visualization, section, "visualization", faults)
+    for name, model in TRACKERS.items():
+        if options is not None and getattr(options, name) is not None:
+            check_section(model, getattr(options, name), f"visualization.{name}", faults)
 
 
 def check_section(model: type[Model], value: Any, path: str, faults: Faults) -> Model | None:

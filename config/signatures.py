@@ -11,7 +11,7 @@ from config.faults import Faults, join_path, show, unknown_name
 
 RUNTIME_NAMES = frozenset(
     {
-        "params", "optimizer", "num_classes", "in_channels", "ignore_index", "class_weights", "class_names", "seed",
+        "params", "optimizer", "num_classes", "in_channels", "ignore_index", "class_counts", "class_names", "seed",
         "total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch",
     }
 )  # fmt: skip

@@ -14,6 +14,11 @@ def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
     changed: dict[str, Any] = copy.deepcopy(dict(config))
     if isinstance(changed.get("trainer"), dict):  # otherwise left as it is, for the validation to report
         changed["trainer"] |= {"epochs": 1, "len_epoch": DEV_RUN_STEPS, "save_dir": save_dir, "early_stop": None}
+    services = changed.get("visualization")
+    if isinstance(services, dict):  # nothing of a trial goes anywhere else
+        for name, quiet in (("wandb", {"mode": "disabled"}), ("mlflow", {"tracking_uri": None})):
+            if isinstance(services.get(name), dict):
+                services[name] |= quiet
     return changed
 
 

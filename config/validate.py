@@ -15,10 +15,10 @@ from config.sections import (
     SchedulerExtras,
     TopLevel,
     TrainerOptions,
-    Visualization,
     check_extras,
     check_section,
     check_trainer,
+    check_visualization,
 )
 from config.shared import shared_values
 from config.signatures import RUNTIME_NAMES, signature_of
@@ -50,7 +50,7 @@ def validate(config: Mapping[str, Any], catalogue: Catalogue) -> None:
     check_section(TopLevel, {key: value for key, value in config.items() if not key.startswith("$")}, "", faults)
     _check_name(config.get("name"), faults)
     _check_sections(config, faults)
-    check_section(Visualization, config.get("visualization", {}), "visualization", faults)
+    check_visualization(config.get("visualization", {}), faults)
     if config.get("trainer") is not None:
         _check_trainer(config["trainer"], catalogue, faults)
     with faults.collecting():

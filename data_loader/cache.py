@@ -89,6 +89,17 @@ class PairCache:
         """
         return self._kept.get(index) or self._decode(index)
 
+    def load_mask(self, index: int) -> np.ndarray:
+        """The mask at `index` at its own size, (h, w) ids, without its picture.
+
+        Raises:
+            DataError: The file is missing or unreadable.
+        """
+        kept = self._kept.get(index)
+        if kept is not None and kept.mask.shape == kept.original:
+            return kept.mask
+        return self._labels.convert(read_mask(self._pairs[index].mask))[0]
+
     def prepare(self, indices: Iterable[int]) -> None:
         """Check every pair and decode as many as fit into the memory.
 

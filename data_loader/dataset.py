@@ -76,6 +76,10 @@ class SegmentationDataset(Dataset[PlacedSample]):
             picture, mask = self._transforms(_in_8_bits(picture), mask.copy(), generator)
         return PlacedSample(*self.augmentation(picture, mask, self.preprocessing, self.labels.ignored, generator))
 
+    def target(self, index: int) -> np.ndarray:
+        """The mask of pair `index` at its own size, (h, w) ids, not augmented."""
+        return self._cache.load_mask(index)
+
     def without_target(self, sample: PlacedSample) -> PlacedSample:
         """The sample with every pixel ignored."""
         return sample._replace(mask=np.full_like(sample.mask, self.labels.ignored))

@@ -1,7 +1,9 @@
-"""The history of a run as `metrics.csv`: one line per epoch, the same bytes for the same history."""
+"""The history of a run as `metrics.csv` and `metrics.jsonl`: a line per epoch, the same bytes for the same history."""
 
 import csv
 import io
+import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +15,12 @@ from utils.files import write_text_atomically
 if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer
 
-FILE_NAME = "metrics.csv"
-
 
 class MetricsFile(Callback):
-    """Writes the whole history after each epoch, so that the file never disagrees with the checkpoint resumed from."""
+    """Writes the whole history after each epoch, so that no file ever disagrees with the checkpoint resumed from."""
 
     def on_fit_start(self, trainer: "BaseTrainer") -> None:
-        """Bring the file to the restored history."""
+        """Bring the files to the restored history."""
         if trainer.history:
             self._write(trainer)
 
@@ -31,14 +31,15 @@ class MetricsFile(Callback):
     def _write(self, trainer: "BaseTrainer") -> None:
         if not trainer.is_main_process or trainer.run_folder is None:
             return
-        path = Path(trainer.run_folder) / FILE_NAME
-        try:
-            write_text_atomically(path, as_csv(trainer.history))
-        except OSError as error:
-            raise TrainingError(
-                f"{path}: not written ({error.strerror}). The run folder must stay writable while a run lasts. Free "
-                "some space or mend the permissions, then run the same command with --resume auto."
-            ) from error
+        for name, text in FILES.items():
+            path = Path(trainer.run_folder) / name
+            try:
+                write_text_atomically(path, text(trainer.history))
+            except OSError as error:
+                raise TrainingError(
+                    f"{path}: not written ({error.strerror}). The run folder must stay writable while a run lasts. "
+                    "Free some space or mend the permissions, then run the same command with --resume auto."
+                ) from error
 
 
 def as_csv(history: Sequence[Mapping[str, float]]) -> str:
@@ -49,3 +50,12 @@ def as_csv(history: Sequence[Mapping[str, float]]) -> str:
     writer.writerow(columns)
     writer.writerows([repr(row[name]) if name in row else "" for name in columns] for row in history)
     return text.getvalue()
+
+
+def as_jsonl(history: Sequence[Mapping[str, float]]) -> str:
+    """Rows as JSON, one a line; numbers are exact, and those that JSON does not have (NaN, infinity) are null."""
+    rows = ({name: value if math.isfinite(value) else None for name, value in row.items()} for row in history)
+    return "".join(f"{json.dumps(row, allow_nan=False)}\n" for row in rows)
+
+
+FILES = {"metrics.csv": as_csv, "metrics.jsonl": as_jsonl}

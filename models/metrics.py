@@ -1,4 +1,7 @@
-"""Metrics from one confusion matrix over the data set. Every result is NaN where nothing was counted."""
+"""Metrics from one confusion matrix over the data set, of pixels or, in classification, of samples.
+
+Every result is NaN where nothing was counted.
+"""
 
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
@@ -12,10 +15,12 @@ from models.confusion import (
     accuracy_per_class,
     confusion_counts,
     dice_per_class,
+    frequency_weighted_iou,
     iou_per_class,
     overall_accuracy,
     precision_per_class,
     recall_per_class,
+    require_logits_of,
 )
 from utils.errors import ConfigError
 
@@ -42,17 +47,13 @@ class ConfusionMatrix(Metric):
         """Add one batch.
 
         Args:
-            logits: (B, K, H, W) float.
-            target: (B, H, W) int64.
+            logits: (B, K, ...) float, or (B, 1, ...) of a binary network: class 1 is above 0.
+            target: (B, ...) int64, or (B, K, ...) float shares, of which the largest counts.
 
         Raises:
             ConfigError: The logits are of another number of classes.
         """
-        if logits.shape[1] != self.num_classes:
-            raise ConfigError(
-                f"{logits.shape[1]} logits per pixel for {self.num_classes} classes: the model must give one per "
-                "class. Set num_classes of the model to that of the data."
-            )
+        require_logits_of(logits, self.num_classes)
         batch = confusion_counts(logits, target, self.num_classes)
         if self.ignore_index is not None and 0 <= self.ignore_index < self.num_classes:
             batch[self.ignore_index] = 0
@@ -131,6 +132,12 @@ class F1(Dice):
     name = "f1"
 
 
+class MacroF1(Dice):
+    """`macro_f1`: as `f1`, under its name in classification."""
+
+    name = "macro_f1"
+
+
 class Precision(_ClassMean):
     """`precision`: mean over the classes that are in the truth or the prediction."""
 
@@ -159,6 +166,22 @@ class MeanAccuracy(_ClassMean):
     def per_class(self) -> Tensor:
         """Accuracy."""
         return accuracy_per_class(self.counts)
+
+
+class BalancedAccuracy(MeanAccuracy):
+    """`balanced_accuracy`: as `mean_accuracy`, under its name in classification."""
+
+    name = "balanced_accuracy"
+
+
+class FrequencyWeightedIoU(_Named):
+    """`fw_iou`: intersection over union, mean over the classes by their share of the truth."""
+
+    name = "fw_iou"
+
+    def value(self) -> float:
+        """The mean."""
+        return frequency_weighted_iou(self.counts, self.first_class)
 
 
 class Accuracy(_Named):

@@ -17,7 +17,7 @@ import models
 import test as test_command
 import train
 from config import cli, load_config, load_plugins, validate
-from config.sections import TopLevel, TrainerOptions
+from config.sections import TRACKERS, TopLevel, TrainerOptions
 from data_loader.segmentation import SegmentationDataLoader
 from utils.catalogue import import_attribute
 from utils.errors import EspalierError
@@ -27,7 +27,15 @@ PHOTO, MASK = (ROOT / "data/people" / name for name in ("images/test/0005.jpg", 
 
 
 def test_everything_shown_was_found():
-    assert set(PAGES) >= {"extending.md", "loops.md", "configuration.md", "json.md", "data.md", "resume.md"}
+    assert set(PAGES) >= {
+        "extending.md",
+        "loops.md",
+        "losses.md",
+        "configuration.md",
+        "json.md",
+        "data.md",
+        "resume.md",
+    }
     assert len(blocks("json")) >= 8
     assert len(commands()) >= 15
 
@@ -84,15 +92,21 @@ def test_every_key_is_listed_with_its_default():
         name: "required" if field.is_required() else shown(field.default) for name, field in fields.items()
     }
     assert set(table("configuration.md", "Sections")) == set(TopLevel.model_fields)
+    assert set(table("configuration.md", "visualization")) == set(TRACKERS)
+    keys = PAGES["configuration.md"].split("### visualization")[1].split("## Networks")[0]
+    assert all(f"`{key}`" in keys for model in TRACKERS.values() for key in model.model_fields)
 
 
 def test_every_loss_and_metric_is_listed_with_its_arguments():
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (.*?) \|", PAGES["configuration.md"].split("## Losses")[1], re.M)
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (.*?) \|", PAGES["losses.md"], re.M)
     listed = {name: set(re.findall(r"`(\w+)`", rest)) for names, rest in rows for name in re.findall(r"\w+", names)}
     entries = {**models.SECTIONS["loss"].entries, **models.SECTIONS["metrics"].entries}
+    told = {"ignore_index", "num_classes", "class_names", "class_counts"}
     assert listed == {
-        name: set(inspect.signature(import_attribute(reference)).parameters) for name, reference in entries.items()
+        name: set(inspect.signature(import_attribute(reference)).parameters) - told
+        for name, reference in entries.items()
     }
+    assert len(listed) == 28
     bare_names = PAGES["json.md"].split("## Composition")[0]
     for section in ("arch", "metrics"):
         assert all(f"`{name}`" in bare_names for name in models.SECTIONS[section].entries)

@@ -1,6 +1,5 @@
-"""Losses against numbers worked out by hand and against plain, slow references."""
+"""What every loss of the catalogue promises, one suite over all of them. Numbers are in test_losses_numbers.py."""
 
-import math
 from typing import Any
 
 import pytest
@@ -8,59 +7,86 @@ import torch
 from torch import Tensor, nn
 
 from models import SECTIONS
-from models.losses import CrossEntropyLoss, DiceLoss, WeightedLoss
+from models.losses import CrossEntropyLoss, DiceLoss
 from utils.catalogue import import_attribute
 from utils.errors import ConfigError
 
 IGNORED = 255
+COUNTS = {"class_counts": [70, 20, 10]}
+WEIGHTS: list[dict[str, Any]] = [
+    {},
+    {"weight": [1.0, 2.0, 0.5]},
+    *({"weight": rule, **COUNTS} for rule in ("balanced", "log", "bounded")),
+]
 ARGS: dict[str, list[dict[str, Any]]] = {
-    "ce_loss": [{}, {"weight": [1.0, 2.0, 0.5]}],
+    "ce_loss": [*WEIGHTS, {"label_smoothing": 0.1}],
+    "ohem_loss": [*WEIGHTS, {"threshold": 0.3, "min_kept": 4}],
+    "focal_loss": [*WEIGHTS, {"gamma": 0.5}],
     "dice_loss": [{}, {"exclude_background": True}, {"smooth": 0.1}],
+    "jaccard_loss": [{}, {"exclude_background": True}, {"smooth": 0.1}],
+    "tversky_loss": [{}, {"exclude_background": True}, {"alpha": 0.8, "beta": 0.2}],
+    "lovasz_loss": [{}, {"per_image": False}, {"exclude_background": True}],
+    "boundary_loss": [{}, {"exclude_background": False}],
+    "bce_loss": [{}, {"weight": [1.0, 2.0]}, {"weight": "balanced", "class_counts": [3, 1]}, {"label_smoothing": 0.1}],
+    "focal_loss_with_sigmoid": [{}, {"gamma": 0.5, "alpha": None}],
+    "dice_loss_with_sigmoid": [{}],
+    "jaccard_loss_with_sigmoid": [{}],
+    "tversky_loss_with_sigmoid": [{}],
+    "lovasz_loss_with_sigmoid": [{}, {"per_image": False}],
     "WeightedLoss": [{"losses": [CrossEntropyLoss(IGNORED), DiceLoss(IGNORED)], "weights": [1.0, 0.5]}],
 }
+ONE_CHANNEL = {name for name in ARGS if name.endswith("_with_sigmoid") or name == "bce_loss"}
+OF_PICTURES = {"boundary_loss"}
 CASES = [(name, args) for name, variants in ARGS.items() for args in variants]
+Case = tuple[str, dict[str, Any]]
 
 
-@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]}-{'-'.join(case[1])}")
-def loss(request: pytest.FixtureRequest) -> nn.Module:
-    name, args = request.param
+def make(name: str, args: dict[str, Any]) -> nn.Module:
     ignore = {} if name == "WeightedLoss" else {"ignore_index": IGNORED}
     criterion = import_attribute(SECTIONS["loss"].entries[name])(**ignore, **args)
     assert isinstance(criterion, nn.Module)
     return criterion
 
 
-def batch(num_classes: int = 3, samples: int = 2) -> tuple[Tensor, Tensor]:
-    """Logits with gradients and a target with a band of ignored pixels."""
+@pytest.fixture(params=CASES, ids=lambda case: "-".join([case[0], *map(str, case[1].values())])[:50])
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture
+def loss(case: Case) -> nn.Module:
+    return make(*case)
+
+
+@pytest.fixture
+def batch(case: Case) -> tuple[Tensor, Tensor]:
+    """Logits with gradients, of one channel where the loss wants that, and a target with a band of ignored pixels."""
+    return random_batch(1 if case[0] in ONE_CHANNEL else 3)
+
+
+def random_batch(channels: int, samples: int = 2) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(samples, num_classes, 5, 7, generator=generator)
-    target = torch.randint(0, num_classes, (samples, 5, 7), generator=generator)
+    logits = 2 * torch.randn(samples, channels, 5, 7, generator=generator)
+    target = torch.randint(0, max(2, channels), (samples, 5, 7), generator=generator)
     target[:, :2] = IGNORED
     return logits.requires_grad_(), target
 
 
-def slow_dice(logits: Tensor, target: Tensor, smooth: float, first_class: int) -> float:
-    """The definition, pixel by pixel."""
-    losses = []
-    for scores, labels in zip(logits.detach().double().softmax(dim=1), target, strict=True):
-        for index in range(first_class, len(scores)):
-            overlap = predicted = true = 0.0
-            for probability, label in zip(scores[index].flatten().tolist(), labels.flatten().tolist(), strict=True):
-                if label != IGNORED:
-                    overlap += probability * (label == index)
-                    predicted += probability
-                    true += label == index
-            losses.append(1 - (2 * overlap + smooth) / (predicted + true + smooth))
-    return sum(losses) / len(losses)
+def logits_of(target: Tensor, channels: int) -> Tensor:
+    """Logits that are right everywhere."""
+    labels = target.where(target != IGNORED, 0)
+    if channels == 1:
+        return (2.0 * labels - 1)[:, None]
+    return torch.moveaxis(nn.functional.one_hot(labels, channels), -1, 1).float()
 
 
 def test_the_suite_covers_the_catalogue() -> None:
     assert set(ARGS) == set(SECTIONS["loss"].entries)
-    assert len(CASES) == 6
+    assert (len(ARGS), len(CASES)) == (15, 44)
 
 
-def test_nothing_valid_costs_nothing_and_changes_nothing(loss: nn.Module) -> None:
-    logits, target = batch()
+def test_nothing_valid_costs_nothing_and_changes_nothing(loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    logits, target = batch
     value = loss(logits, torch.full_like(target, IGNORED))
     value.backward()
     assert value.item() == 0.0
@@ -68,22 +94,22 @@ def test_nothing_valid_costs_nothing_and_changes_nothing(loss: nn.Module) -> Non
     assert not logits.grad.any()
 
 
-def test_ignored_pixels_have_no_say(loss: nn.Module) -> None:
-    logits, target = batch()
+def test_ignored_pixels_have_no_say(loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    logits, target = batch
     changed = logits.detach().clone()
     changed[:, :, :2] = 50.0
-    changed[:, 0, :2] = -50.0
+    changed[:, :1, :2] = -50.0
     torch.testing.assert_close(loss(changed, target), loss(logits, target))
 
 
-def test_auxiliary_logits_are_not_judged(loss: nn.Module) -> None:
-    logits, target = batch()
+def test_auxiliary_logits_are_not_judged(loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    logits, target = batch
     assert torch.equal(loss((logits, logits * 3), target), loss(logits, target))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_judged_in_float32(loss: nn.Module, dtype: torch.dtype) -> None:
-    logits, target = batch()
+def test_half_precision_is_judged_in_float32(loss: nn.Module, batch: tuple[Tensor, Tensor], dtype: torch.dtype) -> None:
+    logits, target = batch
     half = (1000 * logits.detach()).to(dtype).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         value = loss(half, target)
@@ -94,99 +120,95 @@ def test_half_precision_is_judged_in_float32(loss: nn.Module, dtype: torch.dtype
     assert torch.isfinite(half.grad).all()
 
 
-def test_good_logits_cost_less_than_bad_ones(loss: nn.Module) -> None:
-    _, target = batch()
-    truth = nn.functional.one_hot(target.where(target != IGNORED, 0), 3).permute(0, 3, 1, 2).float()
-    assert loss(20 * truth, target) < loss(2 * truth, target) < loss(-2 * truth, target)
+def test_good_logits_cost_less_than_bad_ones(loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    logits, target = batch
+    truth = logits_of(target, logits.shape[1])
+    assert loss(2.5 * truth, target) < loss(0.5 * truth, target) < loss(-2 * truth, target)
 
 
-def test_a_step_down_the_gradient_lowers_the_loss(loss: nn.Module) -> None:
-    logits, target = batch()
+def test_a_step_down_the_gradient_lowers_the_loss(loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    logits, target = batch
     value = loss(logits, target)
     value.backward()
     assert logits.grad is not None
     assert loss(logits.detach() - logits.grad, target) < value
 
 
-def test_cross_entropy_by_hand() -> None:
-    # Probabilities 1/4 and 3/4 for the two classes; the second of the three pixels is ignored.
-    logits = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(1, 2, 1, 3)
-    target = torch.tensor([[[0, IGNORED, 1]]])
-    expected = -(math.log(0.25) + math.log(0.75)) / 2
-    assert CrossEntropyLoss(IGNORED)(logits, target).item() == pytest.approx(expected, rel=1e-6)
+def test_what_is_ignored_may_be_a_class(case: Case) -> None:
+    name, args = case
+    if name == "WeightedLoss":
+        pytest.skip("its terms are told one by one")
+    channels = 1 if name in ONE_CHANNEL else 3
+    logits, target = random_batch(channels)
+    last = max(1, channels - 1)
+    renamed = target.where(target != last, IGNORED)
+    as_class = renamed.where(renamed != IGNORED, last)
+    criterion = import_attribute(SECTIONS["loss"].entries[name])
+    torch.testing.assert_close(criterion(last, **args)(logits, as_class), criterion(IGNORED, **args)(logits, renamed))
 
 
-def test_weighted_cross_entropy_divides_by_the_weights() -> None:
-    logits, target = batch()
-    weight = [0.2, 3.0, 1.0]
-    expected = nn.CrossEntropyLoss(torch.tensor(weight), ignore_index=IGNORED)(logits, target)
-    torch.testing.assert_close(CrossEntropyLoss(IGNORED, weight=weight)(logits, target), expected)
+def test_it_judges_classification_or_says_why_not(case: Case, loss: nn.Module) -> None:
+    channels = 1 if case[0] in ONE_CHANNEL else 3
+    target = torch.tensor([0, 1, IGNORED, 1, 0])
+    logits = torch.randn(5, channels, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    if case[0] in OF_PICTURES:
+        with pytest.raises(ConfigError, match=r"boundary_loss got a target of shape \(5,\): it needs masks"):
+            loss(logits, target)
+        return
+    value = loss(logits, target)
+    value.backward()
+    assert value.shape == ()
+    assert logits.grad is not None
+    assert logits.grad[[0, 1, 3, 4]].abs().sum(dim=1).gt(0).any()
+    assert not logits.grad[2].any()
+    assert loss(2.5 * logits_of(target, channels), target) < value
 
 
-def test_cross_entropy_has_torchs_gradient() -> None:
-    logits, target = batch()
-    twin = logits.detach().clone().requires_grad_()
-    CrossEntropyLoss(IGNORED)(logits, target).backward()
-    nn.CrossEntropyLoss(ignore_index=IGNORED)(twin, target).backward()
-    torch.testing.assert_close(logits.grad, twin.grad)
+def test_the_same_numbers_every_time(loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
+    logits, target = batch
+    results = []
+    for _ in range(2):
+        twin = logits.detach().clone().requires_grad_()
+        value = loss(twin, target)
+        value.backward()
+        results.append((value.item(), twin.grad))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
 
 
-def test_a_class_weight_per_class() -> None:
-    with pytest.raises(ConfigError, match=r"2 class weights \[1.0, 2.0\] for 3 classes: each class needs one"):
-        CrossEntropyLoss(weight=[1.0, 2.0], num_classes=3)
+def test_shares_of_classes_are_judged_or_refused(case: Case, loss: nn.Module) -> None:
+    if case[0] in ONE_CHANNEL:
+        return
+    target = torch.tensor([0, 2, 1])
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
+    shares = nn.functional.one_hot(target, 3).float()
+    if case[0] in ("ohem_loss", "focal_loss", "lovasz_loss", "boundary_loss"):
+        with pytest.raises(ConfigError, match=rf"{case[0]} got a target of \(3, 3\) shares per class.*Use ce_loss"):
+            loss(logits, shares)
+        return
+    torch.testing.assert_close(loss(logits, shares), loss(logits, target))
 
 
-def test_dice_by_hand() -> None:
-    # Four pixels, two of each class; every pixel gets 1/4 for class 0 and 3/4 for class 1.
-    logits = torch.tensor([0.0, math.log(3)]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    target = torch.tensor([[[0, 0], [1, 1]]])
-    background = 1 - (2 * 0.5 + 1) / (1.0 + 2 + 1)
-    foreground = 1 - (2 * 1.5 + 1) / (3.0 + 2 + 1)
-    assert DiceLoss()(logits, target).item() == pytest.approx((background + foreground) / 2)
-    assert DiceLoss(exclude_background=True)(logits, target).item() == pytest.approx(foreground)
+@pytest.mark.parametrize("name", sorted(ONE_CHANNEL))
+def test_sigmoid_losses_refuse_several_channels(name: str) -> None:
+    logits, target = random_batch(3)
+    with pytest.raises(ConfigError, match=f"{name} got 3 logits per pixel: it is for a binary network with one"):
+        make(name, {})(logits, target)
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 11])
-@pytest.mark.parametrize("first_class", [0, 1])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_dice_equals_its_definition(num_classes: int, first_class: int, memory_format: torch.memory_format) -> None:
-    logits, target = batch(num_classes)
-    value = DiceLoss(IGNORED, smooth=0.5, exclude_background=bool(first_class))(
-        logits.contiguous(memory_format=memory_format), target
-    )
-    assert value.item() == pytest.approx(slow_dice(logits, target, 0.5, first_class), rel=1e-5)
-
-
-def test_dice_of_a_batch_is_the_mean_over_its_samples() -> None:
-    logits, target = batch(samples=4)
-    loss = DiceLoss(IGNORED)
-    single = torch.stack([loss(logits[index : index + 1], target[index : index + 1]) for index in range(4)])
-    torch.testing.assert_close(loss(logits, target), single.mean())
-
-
-def test_samples_without_valid_pixels_do_not_dilute_dice() -> None:
-    logits, target = batch()
-    target[1] = IGNORED
-    loss = DiceLoss(IGNORED)
-    torch.testing.assert_close(loss(logits, target), loss(logits[:1], target[:1]))
-
-
-@pytest.mark.parametrize("loss_class", [CrossEntropyLoss, DiceLoss])
-def test_a_class_may_be_ignored(loss_class: type[CrossEntropyLoss] | type[DiceLoss]) -> None:
-    logits, target = batch()
-    renamed = target.where(target != 2, IGNORED).where(target != IGNORED, IGNORED)
-    as_class = renamed.where(renamed != IGNORED, 2)
-    torch.testing.assert_close(loss_class(2)(logits, as_class), loss_class(IGNORED)(logits, renamed))
-
-
-def test_weighted_losses_add_up() -> None:
-    logits, target = batch()
-    parts = [CrossEntropyLoss(IGNORED), nn.CrossEntropyLoss(ignore_index=IGNORED)]
-    total = WeightedLoss(parts, [2.0, 0.5])(logits, target)
-    torch.testing.assert_close(total, 2.5 * parts[0](logits, target))
-
-
-@pytest.mark.parametrize(("count", "weights"), [(0, []), (2, [1.0])])
-def test_weighted_losses_need_a_weight_each(count: int, weights: list[float]) -> None:
-    with pytest.raises(ConfigError, match=f"{count} losses with {len(weights)} weights"):
-        WeightedLoss([DiceLoss() for _ in range(count)], weights)
+@pytest.mark.parametrize(
+    ("name", "same", "args"),
+    [
+        ("bce_loss", "ce_loss", {}),
+        ("dice_loss_with_sigmoid", "dice_loss", {"exclude_background": True}),
+        ("jaccard_loss_with_sigmoid", "jaccard_loss", {"exclude_background": True}),
+        ("tversky_loss_with_sigmoid", "tversky_loss", {"exclude_background": True}),
+        ("lovasz_loss_with_sigmoid", "lovasz_loss", {"exclude_background": True}),
+    ],
+)
+def test_one_channel_is_two_classes(name: str, same: str, args: dict[str, Any]) -> None:
+    logits, target = random_batch(1)
+    pair = torch.cat((torch.zeros_like(logits), logits), dim=1)
+    expected = make(same, args)(pair, target)
+    torch.testing.assert_close(make(name, {})(logits, target), expected)
+    torch.testing.assert_close(make(same, args)(logits, target), expected)

@@ -233,3 +233,32 @@ def test_a_callback_can_end_the_run_after_the_epoch():
             trainer.request_stop("pruned")
 
     assert tiny_trainer([Enough()], epochs=9).fit().epochs == 1
+
+
+class Count(Callback):
+    """Counts steps from a number on."""
+
+    def __init__(self, start=0):
+        self.number = start
+
+    def on_step_end(self, trainer, report):
+        self.number += 1
+
+    def state_dict(self):
+        return {"number": self.number}
+
+    def load_state_dict(self, state):
+        self.number = state["number"]
+
+
+def test_callbacks_of_one_class_each_keep_their_state():
+    trainer = tiny_trainer([Count(), Count(100), Count(200)], epochs=1)
+    trainer.fit()
+    state = trainer.state_dict()
+    assert state["callbacks"] == {"Count": {"number": 6}, "Count-2": {"number": 106}, "Count-3": {"number": 206}}
+    resumed = tiny_trainer([Count(), Count(), Count()], epochs=2)
+    resumed.load_state_dict(state)
+    assert [callback.number for callback in resumed.callbacks] == [6, 106, 206]
+    older = tiny_trainer([Count(), Count(7)], epochs=2)
+    older.load_state_dict({**state, "callbacks": {"Count": {"number": 3}}})
+    assert [callback.number for callback in older.callbacks] == [3, 7]

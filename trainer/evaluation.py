@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from base.metric_set import MetricSet
-from base.output import main_output
+from base.output import class_logits, main_output
 from base.sample import Source
 from trainer.distributed import ALONE, World, unwrap
 from trainer.precision import Arithmetic
@@ -83,7 +83,7 @@ def evaluate(
             output = model(inputs)
             loss = criterion(output, target)
         running.add(loss, count_valid(target, ignore_index))
-        logits = main_output(output).float()
+        logits = class_logits(main_output(output).float())
         if rest:
             _judge_sources(rest[0], inputs, logits, metrics, on_sample)
         else:

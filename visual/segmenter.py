@@ -52,7 +52,8 @@ class Segmenter(BaseInference):
         names = self.class_names
         if name in names:
             return names.index(name)
-        count = len(names) or self.config.get("arch", {}).get("args", {}).get("num_classes", 0)
+        outputs = self.config.get("arch", {}).get("args", {}).get("num_classes", 0)
+        count = len(names) or (2 if outputs == 1 else outputs)  # one channel tells two classes apart
         if name.isdecimal() and (int(name) < count or not count):
             return int(name)
         known = ", ".join(f"{number} {each}" for number, each in enumerate(names)) or f"0 to {count - 1}"

@@ -1,0 +1,63 @@
+"""A binary network with one channel, from the JSON through training, testing and inference."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from test_train import PEOPLE, changed, small  # noqa: F401 (a fixture)
+
+import inference
+import test as test_command
+from base.output import class_logits
+from config import assemble
+from config.shared import shared_values
+from train import catalogue, train
+from utils.checkpoint_file import read_checkpoint
+from utils.errors import ConfigError
+
+
+def test_one_logit_is_a_pair() -> None:
+    logits = torch.tensor([[[0.0, -2.0, 3.0]]])
+    pair = class_logits(logits)
+    assert pair.tolist() == [[[0.0, 0.0, 0.0], [0.0, -2.0, 3.0]]]
+    torch.testing.assert_close(pair.softmax(dim=1)[:, 1], logits[:, 0].sigmoid())
+    assert class_logits(pair) is pair
+
+
+def test_it_trains_tests_and_infers(small, tmp_path) -> None:  # noqa: F811
+    losses = [{"type": "bce_loss", "args": {"weight": "balanced"}}, {"type": "dice_loss_with_sigmoid"}]
+    metrics = ["miou", "class_iou", "boundary_iou", {"type": "top_k_accuracy", "args": {"k": 1}}]
+    config = changed(small, arch__args__num_classes=1, loss=losses, metrics=metrics)
+    result = train(config)
+    content = read_checkpoint(result.checkpoint)
+    assert content["config"]["arch"]["args"]["num_classes"] == 1
+    shapes = [tensor.shape for tensor in content["state_dict"].values()]
+    assert (1,) in shapes  # the bias of its only channel
+
+    judged = test_command.test(content["config"], content["state_dict"], split="valid", pictures=tmp_path)
+    best = {name: result.best[f"val_{name}"] for name in judged["metrics"]}
+    assert judged["metrics"] == best
+    assert list(judged["per_class"]) == ["class_0", "class_1"]
+
+    segmenter = inference.load(result.checkpoint)
+    assert segmenter.class_id("1") == 1
+    picture = cv2.imread(str(PEOPLE / "images/test/0005.jpg"))[..., ::-1]
+    (probabilities,) = segmenter.probabilities([picture])
+    assert probabilities.shape == (2, *picture.shape[:2])
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+    (mask,) = segmenter.masks([picture])
+    assert np.array_equal(mask, probabilities[1] > probabilities[0])
+
+
+def test_both_say_two_classes(small) -> None:  # noqa: F811
+    config = changed(small, arch__args__num_classes=1)
+    assert shared_values(config)["num_classes"] == 2
+    model = assemble.build_model(config, catalogue(), {"num_classes": 2, "in_channels": 3})
+    assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 1, 16, 16)
+
+
+def test_three_classes_need_three_channels(small) -> None:  # noqa: F811
+    config = changed(small, arch__args__num_classes=1, train_loader__args__num_classes=3)
+    message = r"num_classes: 3, but arch.args.num_classes \(1: one channel for two classes\) is 2. Both must agree"
+    with pytest.raises(ConfigError, match=message):
+        shared_values(config)
