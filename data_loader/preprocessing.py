@@ -6,7 +6,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry, Size, letterbox_geometry
 
 ColorChannel = Literal["RGB", "BGR", "GRAY"]
@@ -31,6 +31,8 @@ class Preprocessing:
     Raises:
         ConfigError: An argument is out of its range, or two of them disagree.
     """
+
+    interpolation = cv2.INTER_LINEAR
 
     def __init__(
         self,
@@ -85,8 +87,18 @@ class Preprocessing:
         return letterbox_geometry((original[0], original[1]), self.size)
 
     def channels(self, picture: np.ndarray) -> np.ndarray:
-        """Bring a picture to (h, w, C): grey or repeated grey where asked; the order stays RGB."""
+        """Bring a picture to (h, w, C): grey or repeated grey where asked; the order stays RGB.
+
+        Raises:
+            DataError: The picture has other channels than an input can be made of.
+        """
         colours = 1 if picture.ndim == 2 else picture.shape[2]
+        if colours not in (1, 3, 4) or (self.in_channels == 4 and colours != 4):
+            wanted = "1 (grey), 3 or 4" if self.in_channels != 4 else "4"
+            raise DataError(
+                f"The picture has {colours} channels, but in_channels is {self.in_channels}, for which it must have "
+                f"{wanted}. Set in_channels right, or convert the picture."
+            )
         if self.in_channels == 1:
             grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if colours >= 3 else picture
             return np.asarray(grey).reshape(*picture.shape[:2], 1)
@@ -109,8 +121,7 @@ class Preprocessing:
             fitted = _scaled(fitted, geometry.resized)
         if geometry.resized == geometry.padded:
             return fitted
-        padding = self.padding_value * full_scale(fitted.dtype) // 255
-        canvas = np.full((*geometry.padded, self.in_channels), padding, fitted.dtype)
+        canvas = np.full((*geometry.padded, self.in_channels), self.padding(fitted.dtype), fitted.dtype)
         _inside(canvas, geometry)[:] = fitted
         return canvas
 
@@ -123,6 +134,10 @@ class Preprocessing:
         else:
             np.multiply(placed, self._scale / np.float32(full_scale(placed.dtype)), out=out)
             out += self._shift
+
+    def padding(self, dtype: Any) -> float:
+        """Value of the padding in a picture of that dtype."""
+        return self.padding_value * full_scale(dtype) // 255
 
     def describe(self) -> dict[str, Any]:
         """Every argument with its value, as plain data; `Preprocessing(**describe())` is the same again."""

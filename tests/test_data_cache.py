@@ -11,6 +11,7 @@ from data_loader.cache import PairCache, available_memory
 from data_loader.labels import Labels
 from data_loader.pairs import Pair
 from data_loader.preprocessing import Preprocessing
+from data_loader.sources import PictureFiles
 from utils.errors import ConfigError, DataError
 
 SIZE = (12, 9)
@@ -26,10 +27,11 @@ def write_pair(folder, name, *, labels=(0, 1), size=SIZE, mask_size=None, dtype=
 
 
 def make(pairs, *, labels=None, whole=False, cache_mb=None, resize=None):
+    labels = labels or Labels(2)
     return PairCache(
-        pairs,
+        PictureFiles(pairs, is_binary=labels.binary and labels.ignore_index is None),
         Preprocessing(resize=resize),
-        labels or Labels(2),
+        labels,
         keeps_masks_whole=whole,
         cache_mb=cache_mb,
     )
