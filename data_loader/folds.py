@@ -40,9 +40,7 @@ class Folds:
         if any(isinstance(value, bool) or not isinstance(value, int) for value in values.values()):
             raise ConfigError(f"Wrong folds {dict(asked)}: its values are whole numbers. {_EXAMPLE}")
         if values["of"] < 2 or not 0 <= values["fold"] < values["of"]:
-            raise ConfigError(
-                f"Wrong folds {dict(asked)}: of must be 2 or more, and fold from 0 to of - 1. {_EXAMPLE}"
-            )
+            raise ConfigError(f"Wrong folds {dict(asked)}: of must be 2 or more, and fold from 0 to of - 1. {_EXAMPLE}")
         return cls(**values)
 
     def split(self, count: int) -> tuple[np.ndarray, np.ndarray]:

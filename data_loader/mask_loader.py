@@ -8,7 +8,7 @@ from data_loader.batches import SegmentationCollate
 from data_loader.dataset import SegmentationDataset
 from data_loader.folds import Folds
 from data_loader.labels import Labels
-from data_loader.preprocessing import Preprocessing
+from data_loader.preprocessing import ColorChannel, Preprocessing
 from data_loader.sources import PairSource
 from data_loader.sparse import SparseLabels
 from data_loader.transforms import Augmentation
@@ -124,6 +124,24 @@ class MaskDataLoader(BaseDataLoader):
         self.ignore_index = task.labels.ignored
         self.class_names = list(task.class_names)
         self.preprocessing = task.preprocessing
+
+    @staticmethod
+    def make_preprocessing(
+        *,
+        resize: int | Sequence[int] | None = None,
+        padding_value: int = 0,
+        color_channel: ColorChannel | None = None,
+        normalize: bool = True,
+        in_channels: int | None = None,
+    ) -> Preprocessing:
+        """What makes an input of a picture, from the arguments of the loader that bear on it and without any data."""
+        return Preprocessing(
+            resize=resize,
+            padding_value=padding_value,
+            color_channel=color_channel,
+            normalize=normalize,
+            in_channels=in_channels,
+        )
 
     @property
     def labelled_megapixels(self) -> float | None:

@@ -62,9 +62,9 @@ def require_one_size(inputs: Mapping[str, Size], batch_size: int) -> None:
     if other is not None:
         (first, one), (second, another) = sizes[0], other
         raise DataError(
-            f"Pictures of different sizes cannot share a batch: {first} is {one[0]}x{one[1]} (height x width), {second} "
-            f"{another[0]}x{another[1]}, and batch_size is {batch_size}. Set resize to [height, width], or batch_size "
-            "to 1."
+            f"Pictures of different sizes cannot share a batch: {first} is {one[0]}x{one[1]} (height x width), "
+            f"{second} {another[0]}x{another[1]}, and batch_size is {batch_size}. "
+            "Set resize to [height, width], or batch_size to 1."
         )
 
 

@@ -69,7 +69,7 @@ def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
         return _binary_jpeg(_decode(data, path, cv2.IMREAD_GRAYSCALE), path, is_binary=is_binary)
     else:
         mask = _decode_with_pillow(data, path)
-    return _single_channel(whole_labels(mask, path), path)
+    return single_channel(whole_labels(mask, path), path)
 
 
 def picture_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
@@ -171,8 +171,8 @@ def _binary_jpeg(mask: np.ndarray, path: str | Path, *, is_binary: bool) -> np.n
     brightest = int(mask.max(initial=0))
     if 0 < brightest < 128:
         raise DataError(
-            f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is parted at 128, and nothing here is "
-            "above it. JPEG changes labels: save masks as PNG."
+            f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is parted at 128, and nothing here "
+            "is above it. JPEG changes labels: save masks as PNG."
         )
     return np.where(mask >= 128, np.uint8(255), np.uint8(0))
 
@@ -189,8 +189,8 @@ def whole_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
         return mask.astype(np.uint8)
     if mask.dtype.kind not in "iu":
         raise DataError(
-            f"The mask {path} holds {mask.dtype} values; a mask must hold one class id per pixel, a whole number. Save it "
-            "with 8 or 16 bits."
+            f"The mask {path} holds {mask.dtype} values; a mask must hold one class id per pixel, a whole number. Save "
+            "it with 8 or 16 bits."
         )
     least, largest = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
     if least < 0 or largest > 65535:
@@ -201,7 +201,12 @@ def whole_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
     return mask.astype(np.uint16)
 
 
-def _single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
+def single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
+    """A mask (h, w) or (h, w, C) as (h, w).
+
+    Raises:
+        DataError: Its channels differ.
+    """
     if mask.ndim == 2:
         return mask
     ids = mask[..., 0]

@@ -1,13 +1,12 @@
 """The loader of photos and masks that a configuration names."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from data_loader.labels import Labels, count_classes, export_ids
 from data_loader.mask_loader import Choice, MaskDataLoader, MaskTask, Role
-from data_loader.pairs import Pair, find_pairs, read_pairs
-from data_loader.preprocessing import ColorChannel, Preprocessing
+from data_loader.pairs import choose_pairs
+from data_loader.preprocessing import ColorChannel
 from data_loader.sources import PictureFiles
 from data_loader.transforms import Augmentation
 from utils.errors import ConfigError
@@ -125,7 +124,7 @@ class SegmentationDataLoader(MaskDataLoader):
             contrast=contrast,
             saturation=saturation,
         )
-        pairs = _pairs(pairs_file, folder, split or ("train" if is_training else "val"), data_root, samples)
+        pairs = choose_pairs(pairs_file, folder, split or ("train" if is_training else "val"), data_root, samples)
         source = PictureFiles(
             pairs, in_channels=preprocessing.in_channels, is_binary=binary_masks and ignore_index is None
         )
@@ -145,36 +144,6 @@ class SegmentationDataLoader(MaskDataLoader):
         )
 
     @staticmethod
-    def make_preprocessing(
-        *,
-        resize: int | Sequence[int] | None = None,
-        padding_value: int = 0,
-        color_channel: ColorChannel | None = None,
-        normalize: bool = True,
-        in_channels: int | None = None,
-    ) -> Preprocessing:
-        """What makes an input of a picture, from the arguments of the loader that bear on it and without any data."""
-        return Preprocessing(
-            resize=resize,
-            padding_value=padding_value,
-            color_channel=color_channel,
-            normalize=normalize,
-            in_channels=in_channels,
-        )
-
-    @staticmethod
     def make_export_ids(*, label_map: Mapping[str, int] | None = None) -> list[int] | None:
         """The masks' own value for each class, for predictions in the data set's own ids; None where it is the same."""
         return export_ids(label_map)
-
-
-def _pairs(
-    pairs_file: str | None, folder: str | None, split: str, data_root: str | None, samples: int | None
-) -> list[Pair]:
-    if (pairs_file is None) == (folder is None):
-        raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
-    if samples is not None and samples < 1:
-        raise ConfigError(f"Wrong samples {samples}: it must be 1 or more, or null for all.")
-    if folder is not None:
-        return find_pairs(Path(data_root or "") / folder, split)[:samples]
-    return read_pairs(Path(str(pairs_file)), data_root)[:samples]

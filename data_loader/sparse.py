@@ -23,7 +23,7 @@ class SparseLabels:
     - `halves`: columns from the left for images of even number, from the right for those of odd number: with density
       0.5 and W columns, an even one hides `W // 2` and on, an odd one those before.
     - `tiles`: squares in random places; the share of squares is exact.
-    - `strips`: bent strips of the pen's width in random places, as someone would scribble; the share of pixels is exact.
+    - `strips`: bent strips as of a pen in random places, as someone would scribble; the share of pixels is exact.
 
     Attributes:
         pattern: One of `PATTERNS`.
@@ -102,7 +102,7 @@ class SparseLabels:
         drawn = np.zeros(size, np.uint8)
         while missing > 0:
             missing -= _draw(drawn, _scribble(size, generator), self.width, missing)
-        return drawn == int(not hides)
+        return np.asarray(drawn == int(not hides))
 
 
 def _draw(drawn: np.ndarray, points: np.ndarray, width: int, missing: int) -> int:
