@@ -98,6 +98,7 @@ class TorchvisionSegmentationDataLoader(MaskDataLoader):
         cache_mb: int | None = None,
         seed: int = 0,
     ) -> None:
+        opened = open_dataset(dataset, args or {})
         known = KNOWN_CLASSES.get(dataset, ()) if label_map is None else ()
         if num_classes in (None, len(known)):
             classes = classes or known
@@ -120,7 +121,6 @@ class TorchvisionSegmentationDataLoader(MaskDataLoader):
             contrast=contrast,
             saturation=saturation,
         )
-        opened = open_dataset(dataset, args or {})
         source = TorchvisionPairs(
             opened, dataset, count=sample_count(len(opened), samples), in_channels=preprocessing.in_channels
         )

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,7 @@ class TorchvisionPairs(PairSource):
         self._name = name
         self._count = count
         self._in_channels = in_channels
+        self._last: dict[int, tuple[int, Any, Any]] = {}
         lists = [getattr(dataset, each, None) for each in ("images", "_images")]
         self._files: Sequence[Any] = next((files for files in lists if files is not None and _are_paths(files)), ())
 
@@ -109,11 +111,22 @@ class TorchvisionPairs(PairSource):
         return whole_labels(single_channel(array, name), name)
 
     def _sample(self, index: int) -> tuple[Any, Any]:
+        """The sample, decoded once for its picture and its mask; each thread remembers its last one."""
+        last = self._last.get(get_ident())
+        if last is not None and last[0] == index:
+            return last[1], last[2]
         try:
             picture, target = self._dataset[index]
+            for each in (picture, target):
+                if hasattr(each, "load"):
+                    each.load()  # now, and with it the file is closed
         except (OSError, SyntaxError) as error:
             raise DataError(f"{self.names(index)[0]} cannot be read: {error}. Replace the file.") from error
+        self._last[get_ident()] = (index, picture, target)
         return picture, target
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": {}}
 
 
 def _are_paths(files: Any) -> bool:

@@ -150,6 +150,16 @@ def test_jpeg_masks_are_explained(tmp_path):
     assert "JPEG changes labels: save masks as PNG." in fault([Pair(pair.picture, tmp_path / "m.jpg")])
 
 
+def test_black_and_white_jpeg_masks_have_no_ringing(tmp_path):
+    pair = write_pair(tmp_path, "a", size=(32, 32))
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, 13:] = 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg")
+    pairs = [Pair(pair.picture, tmp_path / "m.jpg")]
+    np.testing.assert_array_equal(make(pairs, labels=Labels(2, binary=True)).load(0).mask, mask > 0)
+    assert "is a JPEG" in fault(pairs, labels=Labels(2, 255, binary=True))  # which 255 is meant cannot be told
+
+
 def test_every_label_above_zero_is_the_object_in_binary_masks(tmp_path):
     pair = write_pair(tmp_path, "a", labels=[0, 7, 255])
     assert np.unique(make([pair], labels=Labels(2, binary=True)).load(0).mask).tolist() == [0, 1]
