@@ -1,4 +1,4 @@
-"""What every loader of the catalogue keeps to: batches the same for any workers, from any place on; each sample once."""
+"""What every loader of the catalogue keeps to: batches the same for any workers and from any place on, samples once."""
 
 import pytest
 import torch
