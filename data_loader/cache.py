@@ -27,7 +27,7 @@ class DecodedPair(NamedTuple):
     """A pair as it is kept.
 
     Attributes:
-        picture: (h', w', C) uint8 or uint16, RGB or grey, no larger than the network's input.
+        picture: (h', w', C) as the source gives it, RGB where it is a photo, no larger than the network's input.
         mask: (h', w') as the picture, or (h, w) at its own size where masks are kept whole; uint8 or uint16 ids.
         original: Size of the files.
         labelled: Pixels of the mask at its own size that have a class.

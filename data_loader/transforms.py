@@ -83,7 +83,7 @@ class Augmentation:
         """Draw once and apply to both.
 
         Args:
-            picture: (h, w, C) uint8 or uint16, RGB or grey.
+            picture: (h, w, C) uint8 or uint16, RGB or grey, of arrays also float32.
             mask: (h, w) uint8 or uint16.
             preprocessing: Knows the size of the input and the padding.
             ignored: Label of what lies outside the picture.
