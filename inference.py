@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import cli
-from config.assemble import build_model, build_preprocessing
+from config.assemble import build_export_ids, build_model, build_preprocessing
 from config.plugins import load_plugins
 from config.saved import without_pretrained_weights
 from config.shared import shared_values
 from logger.console import setup_logging
+from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from visual.segmenter import Segmenter
@@ -65,7 +66,7 @@ def main(arguments: argparse.Namespace) -> None:
     from visual.compositing import parse_background
     from visual.looks import make_look
     from visual.outputs import open_sinks
-    from visual.sources import open_source
+    from visual.sources import PHOTO_SUFFIXES, open_source
     from visual.temporal import TemporalSmoothing
 
     close_logging = setup_logging(None)
@@ -73,10 +74,15 @@ def main(arguments: argparse.Namespace) -> None:
         background = parse_background(arguments.background, read_picture) if arguments.background else None
         mode = arguments.mode or ("background" if background else "overlay")
         segmenter = load(arguments.resume, device=arguments.devices, plugins=arguments.plugin)
-        read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
-        source = open_source(arguments.source, read, excluded=arguments.output)
+        default_read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
+        read = getattr(segmenter.preprocess, "read", default_read)  # not every network takes photos
+        suffixes = getattr(segmenter.preprocess, "suffixes", PHOTO_SUFFIXES)
+        source = open_source(arguments.source, read, excluded=arguments.output, suffixes=suffixes)
         foreground = [segmenter.class_id(name) for name in arguments.classes] if arguments.classes else None
-        segmenter.look = make_look(mode, background=background, foreground=foreground, is_soft=arguments.soft)
+        ids = _own_ids(segmenter) if arguments.own_ids else None
+        segmenter.look = make_look(
+            mode, background=background, foreground=foreground, is_soft=arguments.soft, export_ids=ids
+        )
         if arguments.smooth and source.frame_rate is not None:
             segmenter.smoothing = TemporalSmoothing(arguments.smooth)
         sinks = open_sinks(
@@ -93,6 +99,19 @@ def main(arguments: argparse.Namespace) -> None:
         raise SystemExit(130) from None
     finally:
         close_logging()
+
+
+def _own_ids(segmenter: "Segmenter") -> list[int]:
+    """The data set's own id of each class, for `--own-ids`."""
+    import data_loader
+
+    ids = build_export_ids(segmenter.config, data_loader.SECTIONS)
+    if ids is None:
+        raise ConfigError(
+            "--own-ids: the network's data has no ids but those of the classes. Only a loader with a label_map, or "
+            "one of a known data set such as Cityscapes, has others. Leave it out."
+        )
+    return ids
 
 
 def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source", sinks: "Sequence[Sink]") -> None:
@@ -135,6 +154,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--class", dest="classes", action="append", metavar="NAME", help="what to keep; default: all but 0"
     )
+    options.add_argument("--own-ids", action="store_true", help="masks in the data set's own ids, as its server wants")
     options.add_argument("--soft", action="store_true", help="soft edges drawn to the picture's own")
     options.add_argument("--smooth", type=_share, default=0.0, metavar="0..1", help="steadier masks in videos")
     options.add_argument("--batch-size", type=cli.positive_int, default=4, metavar="N", help="pictures at once")

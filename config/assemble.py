@@ -54,7 +54,8 @@ def build_loader(
         config = _as_evaluation(config, section, catalogue)
     runtime = {**shared_values(config), "seed": config.get("seed", 0) if seed is None else seed}
     trains = split == "train" or section == "data_loader"
-    role = {"split": FOLDER_SPLITS["train" if trains else split], "is_training": trains, "shuffle": trains}
+    part = "train" if trains else split
+    role = {"role": part, "split": FOLDER_SPLITS[part], "is_training": trains, "shuffle": trains}
     loader = build(config, section, catalogue, runtime=runtime, defaults=role)
     return loader.split_validation() if section == "data_loader" and split == "valid" else loader
 
@@ -141,6 +142,18 @@ def build_preprocessing(config: Config, catalogue: Catalogue) -> Any:
         )
     known = {**shared_values(config), **arguments}
     return make(**{name: known[name] for name in inspect.signature(make).parameters if name in known})
+
+
+def build_export_ids(config: Config, catalogue: Catalogue) -> list[int] | None:
+    """The data set's own id of each class, where its loader knows that they differ: for results in those ids."""
+    section = loader_section(config, "valid") or loader_section(config, "train")
+    loader_class, arguments = callable_args(config, section or "train_loader", catalogue)
+    make = getattr(loader_class, "make_export_ids", None)
+    if make is None:
+        return None
+    accepted = inspect.signature(make).parameters
+    ids: list[int] | None = make(**{name: value for name, value in arguments.items() if name in accepted})
+    return ids
 
 
 def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,9 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
         return changed  # for the validation to report
     asked = arguments.get("batch_size", samples)
     batch_size = min(asked, samples) if isinstance(asked, int) else asked
-    arguments = {key: value for key, value in arguments.items() if key not in ("validation_split", "drop_last")}
+    arguments = {
+        key: value for key, value in arguments.items() if key not in ("validation_split", "folds", "drop_last")
+    }
     if "folder" in arguments:
         arguments.setdefault("split", "train")
     arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}

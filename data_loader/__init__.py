@@ -5,7 +5,12 @@ from utils.catalogue import Section
 SECTIONS: dict[str, Section] = {
     "data_loader": Section(
         expects="base.base_data_loader:BaseDataLoader",
-        entries={"SegmentationDataLoader": "data_loader.segmentation:SegmentationDataLoader"},
+        entries={
+            "SegmentationDataLoader": "data_loader.segmentation:SegmentationDataLoader",
+            "ArraySegmentationDataLoader": "data_loader.array_masks:ArraySegmentationDataLoader",
+            "CityscapesDataLoader": "data_loader.cityscapes:CityscapesDataLoader",
+            "TorchvisionSegmentationDataLoader": "data_loader.torchvision_masks:TorchvisionSegmentationDataLoader",
+        },
         nested={"transforms": "transform"},
     ),
     "transform": Section(

@@ -20,7 +20,7 @@ class PlacedSample(NamedTuple):
     """A picture as it lies on the input, not normalised yet, and its mask.
 
     Attributes:
-        picture: (H, W, C) uint8 or uint16.
+        picture: (H, W, C) uint8 or uint16, of arrays also float32.
         mask: (H, W) uint8 or uint16.
         origin: Where it came from, in evaluation.
     """

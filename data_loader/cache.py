@@ -3,7 +3,7 @@
 import logging
 import mmap
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,15 +12,14 @@ import numpy as np
 
 from base.workers import available_processors
 from data_loader.labels import Labels
-from data_loader.pairs import Pair
-from data_loader.pictures import picture_size, read_mask, read_picture
+from data_loader.pair_faults import attempt, checked, require_one_size, require_same_size, unknown_labels
 from data_loader.preprocessing import Preprocessing, scaled_mask
-from utils.errors import DataError
+from data_loader.sources import PairSource
+from data_loader.sparse import SparseLabels
 from utils.geometry import Size
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 5
 _THREADS = 4
 
 
@@ -28,24 +27,21 @@ class DecodedPair(NamedTuple):
     """A pair as it is kept.
 
     Attributes:
-        picture: (h', w', C) uint8 or uint16, RGB or grey, no larger than the network's input.
+        picture: (h', w', C) as the source gives it, RGB where it is a photo, no larger than the network's input.
         mask: (h', w') as the picture, or (h, w) at its own size where masks are kept whole; uint8 or uint16 ids.
         original: Size of the files.
+        labelled: Pixels of the mask at its own size that have a class.
     """
 
     picture: np.ndarray
     mask: np.ndarray
     original: Size
+    labelled: int
 
 
-class PairFault(DataError):
-    """What is wrong with one pair.
-
-    Attributes:
-        unknown: Labels that the mask must not hold, where that is the fault.
-    """
-
-    unknown: Sequence[int] = ()
+class _Plan(NamedTuple):
+    size: Size
+    bytes: int
 
 
 class PairCache:
@@ -55,28 +51,35 @@ class PairCache:
     anonymous shared memory, so forked workers read the same pages; a copy sent to a spawned one decodes for itself.
 
     Args:
-        pairs: Files.
+        source: Pictures and masks.
         preprocessing: Gives scale and channels.
         labels: Gives the allowed values of masks.
         keeps_masks_whole: Masks stay at their own size (evaluation is done there).
         cache_mb: Most memory to use; None: a quarter of what is free, shared between the processes of this machine.
+        sparse: Hides labels, on the mask as it is in its file.
+
+    Attributes:
+        labelled_pixels: Pixels with a class in all that was prepared; None where no labels are hidden.
     """
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        source: PairSource,
         preprocessing: Preprocessing,
         labels: Labels,
         *,
         keeps_masks_whole: bool,
         cache_mb: int | None = None,
+        sparse: SparseLabels | None = None,
     ) -> None:
-        self._pairs = list(pairs)
+        self._source = source
         self._preprocessing = preprocessing
         self._labels = labels
         self._keeps_masks_whole = keeps_masks_whole
         self._cache_mb = cache_mb
+        self._sparse = sparse
         self._kept: dict[int, DecodedPair] = {}
+        self.labelled_pixels: int | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}}
@@ -90,7 +93,7 @@ class PairCache:
         return self._kept.get(index) or self._decode(index)
 
     def load_mask(self, index: int) -> np.ndarray:
-        """The mask at `index` at its own size, (h, w) ids, without its picture.
+        """The mask at `index` at its own size, (h, w) ids, hidden where it is to be, without its picture.
 
         Raises:
             DataError: The file is missing or unreadable.
@@ -98,83 +101,109 @@ class PairCache:
         kept = self._kept.get(index)
         if kept is not None and kept.mask.shape == kept.original:
             return kept.mask
-        return self._labels.convert(read_mask(self._pairs[index].mask))[0]
+        return self._ids(index, self._source.mask(index))
 
-    def prepare(self, indices: Iterable[int]) -> None:
+    def prepare(self, indices: Iterable[int], *, one_size_for: int = 1, may_turn: bool = False) -> None:
         """Check every pair and decode as many as fit into the memory.
+
+        Args:
+            indices: The pairs to look at.
+            one_size_for: Samples per batch that must come out at one size; 1: any sizes will do.
+            may_turn: The pictures may be turned by a quarter.
 
         Raises:
             DataError: Something is wrong with at least one pair; names the first few and counts all.
         """
-        todo = [int(index) for index in indices if int(index) not in self._kept]
+        wanted = [int(index) for index in indices]
+        todo = [index for index in wanted if index not in self._kept]
         with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
-            plans = self._checked(pool.map(_attempt(self._plan), todo))
-            fitting, total = _fitting(plans, self._budget())
+            plans = self._checked(pool.map(attempt(self._plan), todo))
+            if one_size_for > 1:
+                known = {index: pair.original for index, pair in self._kept.items()}
+                known |= {index: plan.size for index, plan in zip(todo, plans, strict=True)}
+                self._require_one_size({index: known[index] for index in wanted}, one_size_for, may_turn=may_turn)
+            fitting, total = _fitting([plan.bytes for plan in plans], self._budget())
             block = np.frombuffer(mmap.mmap(-1, max(total, 1)), np.uint8)
 
             def keep(job: tuple[int, int, int]) -> DecodedPair:
                 position, start, size = job
                 return _stored(self._decode(todo[position]), block[start : start + size])
 
-            decoded = self._checked(pool.map(_attempt(keep), fitting))
-        for (position, _, _), pair in zip(fitting, decoded, strict=True):
-            self._kept[todo[position]] = pair
-        logger.info("%d of %d pairs are decoded and kept in memory (%.1f MB).", len(fitting), len(todo), total / 2**20)
+            decoded = self._checked(pool.map(attempt(keep), fitting))
+            for (position, _, _), pair in zip(fitting, decoded, strict=True):
+                self._kept[todo[position]] = pair
+            logger.info(
+                "%d of %d pairs are decoded and kept in memory (%.1f MB).", len(fitting), len(todo), total / 2**20
+            )
+            if self._sparse is not None:
+                self._count_labels(self._checked(pool.map(attempt(self._labelled), wanted)))
 
-    def _plan(self, index: int) -> int:
-        """Bytes that a pair takes, from its headers."""
-        pair = self._pairs[index]
-        height, width, depth = picture_size(pair.picture, upright=self._preprocessing.in_channels != 4)
-        mask_height, mask_width, _ = picture_size(pair.mask, upright=False)
-        if (height, width) != (mask_height, mask_width):
-            height, width = self._decode(index).original  # a header may mislead; the pixels decide
-        resized = self._preprocessing.geometry((height, width)).resized
+    def _count_labels(self, counts: Sequence[tuple[int, int]]) -> None:
+        """Add up labelled and all pixels, and say so."""
+        assert self._sparse is not None
+        self.labelled_pixels, total = (sum(count[part] for count in counts) for part in (0, 1))
+        logger.info(
+            "Sparse labels (%s, density %g): %.2f of %.2f megapixels are labelled.",
+            self._sparse.pattern,
+            self._sparse.density,
+            self.labelled_pixels / 1e6,
+            total / 1e6,
+        )
+
+    def _labelled(self, index: int) -> tuple[int, int]:
+        """Labelled pixels of a mask at its own size, and all of them."""
+        pair = self._kept.get(index)
+        if pair is not None:
+            return pair.labelled, pair.original[0] * pair.original[1]
+        mask = self._ids(index, self._source.mask(index))
+        return self._count(mask), mask.size
+
+    def _count(self, mask: np.ndarray) -> int:
+        return int(np.count_nonzero(mask != self._labels.ignored))
+
+    def _require_one_size(self, sizes: Mapping[int, Size], batch_size: int, *, may_turn: bool) -> None:
+        inputs = {}
+        for index, (height, width) in sizes.items():
+            name = self._source.names(index)[0]
+            inputs[name] = self._preprocessing.geometry((height, width)).padded
+            if may_turn:
+                inputs[f"{name}, turned by rotate,"] = self._preprocessing.geometry((width, height)).padded
+        require_one_size(inputs, batch_size)
+
+    def _checked(self, results: Iterable[Any]) -> list[Any]:
+        return checked(results, self._labels)
+
+    def _plan(self, index: int) -> "_Plan":
+        """Size of a pair and the bytes that it takes, from its headers."""
+        header = self._source.header(index)
+        size = header.picture
+        if size != header.mask:
+            size = self._decode(index).original  # a header may mislead; the pixels decide
+        height, width = size
+        resized = self._preprocessing.geometry(size).resized
         kept = min(height * width, resized[0] * resized[1])
         mask_pixels = height * width if self._keeps_masks_whole else kept
-        return kept * self._preprocessing.in_channels * depth + mask_pixels * self._labels.dtype.itemsize + 16
+        picture_bytes = kept * self._preprocessing.in_channels * header.depth
+        return _Plan(size, picture_bytes + mask_pixels * self._labels.dtype.itemsize + 16)
 
     def _decode(self, index: int) -> DecodedPair:
-        pair = self._pairs[index]
-        picture = read_picture(pair.picture, in_channels=self._preprocessing.in_channels)
+        picture = self._source.picture(index)
         original = (picture.shape[0], picture.shape[1])
-        raw = read_mask(pair.mask)
-        _require_same_size(pair, original, (raw.shape[0], raw.shape[1]))
-        mask, unknown = self._labels.convert(raw)
-        if unknown:
-            fault = PairFault(
-                f"{pair.mask} holds the labels {_listed(unknown)}: masks must hold {self._labels.rule()}. "
-                f"{self._labels.repair(unknown)}{_jpeg_hint(pair.mask)}"
-            )
-            fault.unknown = unknown
-            raise fault
+        raw = self._source.mask(index)
+        require_same_size(self._source.names(index), original, (raw.shape[0], raw.shape[1]))
+        mask = self._ids(index, raw)
+        labelled = self._count(mask) if self._sparse is not None else 0
         shrunk = self._preprocessing.shrink(picture)
         if not self._keeps_masks_whole:
             mask = scaled_mask(mask, (shrunk.shape[0], shrunk.shape[1]))
-        return DecodedPair(shrunk, mask, original)
+        return DecodedPair(shrunk, mask, original, labelled)
 
-    def _checked(self, results: Iterable[Any]) -> list[Any]:
-        """The results, or one error for all that failed."""
-        results = list(results)
-        faults = [result for result in results if isinstance(result, DataError)]
-        if not faults:
-            return results
-        if len(faults) == 1:
-            raise faults[0]
-        lines = [str(fault) for fault in faults if not getattr(fault, "unknown", ())]
-        parts = [f"{len(faults)} of {len(results)} pairs cannot be used."]
-        parts += [f"  {line}" for line in lines[:_SHOWN]]
-        if len(lines) > _SHOWN:
-            parts.append(f"  ... and {len(lines) - _SHOWN} more like these.")
-        parts += self._label_faults([fault for fault in faults if isinstance(fault, PairFault) and fault.unknown])
-        raise DataError("\n".join(parts))
-
-    def _label_faults(self, faults: Sequence[PairFault]) -> list[str]:
-        if not faults:
-            return []
-        values = sorted({value for fault in faults for value in fault.unknown})
-        shown = [f"  {str(fault).split(': ', maxsplit=1)[0]}" for fault in faults[:_SHOWN]]
-        more = [f"  ... and {len(faults) - _SHOWN} more like these."] if len(faults) > _SHOWN else []
-        return [*shown, *more, f"Masks must hold {self._labels.rule()}. {self._labels.repair(values)}"]
+    def _ids(self, index: int, raw: np.ndarray) -> np.ndarray:
+        """The classes of a mask as read (h, w), hidden where they are to be."""
+        mask, unknown = self._labels.convert(raw)
+        if unknown:
+            raise unknown_labels(self._source.names(index)[1], unknown, self._labels)
+        return mask if self._sparse is None else self._sparse.hide(mask, index, self._labels.ignored)
 
     def _budget(self) -> int:
         if self._cache_mb is not None:
@@ -194,18 +223,6 @@ def available_memory() -> int:
     except (OSError, StopIteration, ValueError):
         pass  # another system, or no limits to read: what was found so far counts
     return max(0, min(candidates, default=2 * 2**30))
-
-
-def _attempt(work: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same work with a `DataError` as its result instead of an end to all."""
-
-    def attempted(job: Any) -> Any:
-        try:
-            return work(job)
-        except DataError as error:
-            return error
-
-    return attempted
 
 
 def _fitting(sizes: Sequence[int], budget: int) -> tuple[list[tuple[int, int, int]], int]:
@@ -231,26 +248,4 @@ def _stored(pair: DecodedPair, block: np.ndarray) -> DecodedPair:
         view.flags.writeable = False
         views.append(view)
         start += array.nbytes
-    return DecodedPair(views[0], views[1], pair.original)
-
-
-def _require_same_size(pair: Pair, picture: Size, mask: Size) -> None:
-    if picture == mask:
-        return
-    turned = (
-        " Height and width are swapped: where EXIF turns the photo, turn the mask, too."
-        if picture == mask[::-1]
-        else ""
-    )
-    raise PairFault(
-        f"{pair.mask} is {mask[0]}x{mask[1]} (height x width) but its picture {pair.picture} is "
-        f"{picture[0]}x{picture[1]}: both must have the same size.{turned} Resize the mask (nearest neighbour)."
-    )
-
-
-def _jpeg_hint(mask: Path) -> str:
-    return " JPEG changes labels: save masks as PNG." if mask.suffix.lower() in (".jpg", ".jpeg") else ""
-
-
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values[:8])) + (", ..." if len(values) > 8 else "")
+    return pair._replace(picture=views[0], mask=views[1])

@@ -10,8 +10,9 @@ from data_loader.batches import Origin, PlacedSample
 from data_loader.cache import DecodedPair, PairCache
 from data_loader.free_transforms import FreeTransforms
 from data_loader.labels import Labels
-from data_loader.pairs import Pair
 from data_loader.preprocessing import Preprocessing, full_scale, place_mask
+from data_loader.sources import PairSource
+from data_loader.sparse import SparseLabels
 from data_loader.transforms import Augmentation
 from utils.seeding import derive_seed
 
@@ -20,35 +21,46 @@ class SegmentationDataset(Dataset[PlacedSample]):
     """Pairs of photos and masks.
 
     Args:
-        pairs: Files.
+        source: Pictures and masks.
         preprocessing: Makes a network's input of a photo.
         labels: Gives the allowed values of masks.
         augmentation: What happens to a sample in training; None for evaluation, whose samples carry their origin.
         transforms: Albumentations' transforms, before the augmentation; in training only.
         cache_mb: Most memory for decoded pairs; None: a quarter of what is free.
+        sparse: Hides labels.
+        batch_size: Samples that must come out at one size.
     """
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        source: PairSource,
         preprocessing: Preprocessing,
         labels: Labels,
         *,
         augmentation: Augmentation | None = None,
         transforms: Sequence[Any] = (),
         cache_mb: int | None = None,
+        sparse: SparseLabels | None = None,
+        batch_size: int = 1,
     ) -> None:
-        self.pairs = list(pairs)
+        self.source = source
         self.preprocessing = preprocessing
         self.labels = labels
         self.augmentation = augmentation
         self._transforms = FreeTransforms(transforms, labels.ignored) if transforms else None
+        self._batch_size = batch_size
         self._cache = PairCache(
-            self.pairs, preprocessing, labels, keeps_masks_whole=augmentation is None, cache_mb=cache_mb
+            source, preprocessing, labels, keeps_masks_whole=augmentation is None, cache_mb=cache_mb, sparse=sparse
         )
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.source)
+
+    @property
+    def labelled_megapixels(self) -> float | None:
+        """Millions of pixels with a class in what was prepared; None where no labels are hidden."""
+        pixels = self._cache.labelled_pixels
+        return None if pixels is None else pixels / 1e6
 
     def __getitem__(self, index: int) -> PlacedSample:
         """Sample `index` with draws that follow from the index alone; loaders call `sample`."""
@@ -60,7 +72,12 @@ class SegmentationDataset(Dataset[PlacedSample]):
         Raises:
             DataError: Something is wrong with at least one pair.
         """
-        self._cache.prepare(range(len(self)) if indices is None else indices)
+        crops = self._transforms is not None  # such a list may bring all to one size: the first batch will tell
+        self._cache.prepare(
+            range(len(self)) if indices is None else indices,
+            one_size_for=1 if crops else self._batch_size,
+            may_turn=self.augmentation is not None and self.augmentation.rotate > 0,
+        )
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedSample:
         """Sample `index`, its draws from `generator`; in evaluation with its origin.
@@ -88,7 +105,7 @@ class SegmentationDataset(Dataset[PlacedSample]):
         geometry = self.preprocessing.geometry(pair.original)
         placed = self.preprocessing.place(pair.picture, geometry)
         mask = place_mask(pair.mask, geometry, self.labels.ignored)
-        return PlacedSample(placed, mask, Origin(str(self.pairs[index].picture), pair.mask, geometry, index))
+        return PlacedSample(placed, mask, Origin(self.source.names(index)[0], pair.mask, geometry, index))
 
 
 def _in_8_bits(picture: np.ndarray) -> np.ndarray:

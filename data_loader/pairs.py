@@ -1,11 +1,11 @@
 """Which picture goes with which mask: from a list, or from a folder's layout."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from data_loader.pictures import PICTURE_SUFFIXES
-from utils.errors import DataError
+from utils.errors import ConfigError, DataError
 
 _SHOWN = 5
 
@@ -42,8 +42,20 @@ def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> l
     return pairs
 
 
-def find_pairs(folder: str | Path, split: str) -> list[Pair]:
+def find_pairs(
+    folder: str | Path,
+    split: str,
+    *,
+    picture_suffixes: frozenset[str] = PICTURE_SUFFIXES,
+    mask_suffixes: Sequence[str] = (".png",),
+) -> list[Pair]:
     """Pairs of the layout `folder/data/split/NAME.*` and `folder/labels/split/NAME.png`, sorted by name.
+
+    Args:
+        folder: Holds `data` and `labels`.
+        split: Name of the folders in them.
+        picture_suffixes: What pictures end in.
+        mask_suffixes: What masks end in; the first that is there goes.
 
     Raises:
         DataError: A folder is missing or empty, or a name is on one side only.
@@ -52,17 +64,70 @@ def find_pairs(folder: str | Path, split: str) -> list[Pair]:
     for side in (pictures_folder, masks_folder):
         if not side.is_dir():
             raise DataError(f"The folder {side} does not exist. Pictures lie in data/{split}, masks in labels/{split}.")
-    pictures = sorted(path for path in pictures_folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    pictures = sorted(path for path in pictures_folder.rglob("*") if path.suffix.lower() in picture_suffixes)
     if not pictures:
-        raise DataError(f"The folder {pictures_folder} holds no picture ({', '.join(sorted(PICTURE_SUFFIXES))}).")
-    pairs = [Pair(path, masks_folder / path.relative_to(pictures_folder).with_suffix(".png")) for path in pictures]
+        raise DataError(f"The folder {pictures_folder} holds no picture ({', '.join(sorted(picture_suffixes))}).")
+    pairs = [Pair(path, _mask_of(masks_folder / path.relative_to(pictures_folder), mask_suffixes)) for path in pictures]
     _require_files(pairs, f"The folder {folder}", None)
-    lonely = set(masks_folder.rglob("*.png")) - {pair.mask for pair in pairs}
+    masks = {mask for suffix in mask_suffixes for mask in masks_folder.rglob(f"*{suffix}")}
+    lonely = masks - {pair.mask for pair in pairs}
     if lonely:
         raise DataError(
             f"{len(lonely)} masks without a picture in {pictures_folder}: {_first(sorted(lonely))}. Add or remove."
         )
     return pairs
+
+
+def choose_pairs(
+    pairs_file: str | None,
+    folder: str | None,
+    split: str,
+    data_root: str | None,
+    samples: int | None,
+    *,
+    picture_suffixes: frozenset[str] = PICTURE_SUFFIXES,
+    mask_suffixes: Sequence[str] = (".png",),
+) -> list[Pair]:
+    """The pairs that a loader's arguments mean, from `read_pairs` or `find_pairs`.
+
+    Raises:
+        ConfigError: Neither list nor folder is named, or both are; or there would be no sample.
+        DataError: The list or the folder does not hold what it should.
+    """
+    if (pairs_file is None) == (folder is None):
+        raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
+    sample_count(0, samples)
+    if folder is None:
+        return first_pairs(read_pairs(str(pairs_file), data_root), samples)
+    found = find_pairs(
+        Path(data_root or "") / folder, split, picture_suffixes=picture_suffixes, mask_suffixes=mask_suffixes
+    )
+    return first_pairs(found, samples)
+
+
+def _mask_of(path: Path, suffixes: Sequence[str]) -> Path:
+    candidates = [path.with_suffix(suffix) for suffix in suffixes]
+    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+
+
+def first_pairs(pairs: list[Pair], samples: int | None) -> list[Pair]:
+    """The first `samples` pairs, all of them where it is None.
+
+    Raises:
+        ConfigError: There would be none.
+    """
+    return pairs[: sample_count(len(pairs), samples)]
+
+
+def sample_count(count: int, samples: int | None) -> int:
+    """How many of `count` samples to use.
+
+    Raises:
+        ConfigError: It would be none.
+    """
+    if samples is not None and samples < 1:
+        raise ConfigError(f"Wrong samples {samples}: it must be 1 or more, or null for all.")
+    return count if samples is None else min(count, samples)
 
 
 def _holds_pair(line: str) -> bool:

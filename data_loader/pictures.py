@@ -12,6 +12,7 @@ from utils.errors import DataError
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
+_JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
@@ -43,14 +44,18 @@ def read_picture(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
 
 
-def read_mask(path: str | Path) -> np.ndarray:
+def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
     """Read a mask of class ids; a palette's indices are the ids.
+
+    Args:
+        path: File.
+        is_binary: Black and white: a JPEG will do, parted at half the range into 0 and 255.
 
     Returns:
         (h, w) uint8 or uint16.
 
     Raises:
-        DataError: The file is missing, no picture, cut off, or has colours instead of ids.
+        DataError: The file is missing, no picture, cut off, has colours or fractions instead of ids, or is a JPEG.
     """
     data = _read_bytes(path)
     if data.startswith(_PNG_START):
@@ -60,11 +65,11 @@ def read_mask(path: str | Path) -> np.ndarray:
         mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
         if colour_type == _PNG_GREY and bits < 8:
             mask = mask // (255 // (2**bits - 1))  # the decoder stretches ids of 1, 2 and 4 bits to 0..255
-    elif data.startswith(b"\xff\xd8"):
-        mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
+    elif data.startswith(_JPEG_START):
+        return _binary_jpeg(_decode(data, path, cv2.IMREAD_GRAYSCALE), path, is_binary=is_binary)
     else:
         mask = _decode_with_pillow(data, path)
-    return _single_channel(mask, path)
+    return single_channel(whole_labels(mask, path), path)
 
 
 def picture_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
@@ -131,7 +136,7 @@ def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
 
 def _is_whole(data: bytes) -> bool:
     """Whether the end of the file is where its kind says; kinds without an end mark count as whole."""
-    if data.startswith(b"\xff\xd8"):
+    if data.startswith(_JPEG_START):
         return data.find(_JPEG_END, _start_of_scan(data)) >= 0
     if data.startswith(_PNG_START):
         return b"IEND" in data[-4096:]
@@ -153,14 +158,55 @@ def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
             array: Any = np.asarray(picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(_unreadable(path, _reason(error))) from None
-    if array.dtype == bool:
-        return np.asarray(array, dtype=np.uint8)
-    if array.dtype == np.int32:  # Pillow's mode "I" holds 16-bit greys
-        return np.asarray(array, dtype=np.uint16)
     return np.asarray(array)
 
 
-def _single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
+def _binary_jpeg(mask: np.ndarray, path: str | Path, *, is_binary: bool) -> np.ndarray:
+    """Black and white in spite of what JPEG did at their edges, (h, w) uint8 of 0 and 255."""
+    if not is_binary:
+        raise DataError(
+            f"The mask {path} is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0 and 255 may be JPEG, "
+            "with binary_masks true and no ignore_index."
+        )
+    brightest = int(mask.max(initial=0))
+    if 0 < brightest < 128:
+        raise DataError(
+            f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is parted at 128, and nothing here "
+            "is above it. JPEG changes labels: save masks as PNG."
+        )
+    return np.where(mask >= 128, np.uint8(255), np.uint8(0))
+
+
+def whole_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
+    """A mask (h, w) of any kind of number as uint8 or uint16.
+
+    Raises:
+        DataError: It holds fractions, or values that are no label.
+    """
+    if mask.dtype in (np.uint8, np.uint16):
+        return mask
+    if mask.dtype == bool:
+        return mask.astype(np.uint8)
+    if mask.dtype.kind not in "iu":
+        raise DataError(
+            f"The mask {path} holds {mask.dtype} values; a mask must hold one class id per pixel, a whole number. Save "
+            "it with 8 or 16 bits."
+        )
+    least, largest = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
+    if least < 0 or largest > 65535:
+        raise DataError(
+            f"The mask {path} holds the value {least if least < 0 else largest}; class ids are 0 to 65535. Correct the "
+            "mask."
+        )
+    return mask.astype(np.uint16)
+
+
+def single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
+    """A mask (h, w) or (h, w, C) as (h, w).
+
+    Raises:
+        DataError: Its channels differ.
+    """
     if mask.ndim == 2:
         return mask
     ids = mask[..., 0]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry, Size, letterbox_geometry
 
 ColorChannel = Literal["RGB", "BGR", "GRAY"]
@@ -32,6 +32,8 @@ class Preprocessing:
         ConfigError: An argument is out of its range, or two of them disagree.
     """
 
+    interpolation = cv2.INTER_LINEAR
+
     def __init__(
         self,
         *,
@@ -41,7 +43,7 @@ class Preprocessing:
         normalize: bool = True,
         in_channels: int | None = None,
     ) -> None:
-        self.size = _checked_size(resize)
+        self.size = checked_size(resize)
         self.color_channel, self.in_channels = _checked_channels(color_channel, in_channels)
         if not 0 <= padding_value <= 255:
             raise ConfigError(f"Wrong padding_value {padding_value}: it must be 0 to 255.")
@@ -85,8 +87,18 @@ class Preprocessing:
         return letterbox_geometry((original[0], original[1]), self.size)
 
     def channels(self, picture: np.ndarray) -> np.ndarray:
-        """Bring a picture to (h, w, C): grey or repeated grey where asked; the order stays RGB."""
+        """Bring a picture to (h, w, C): grey or repeated grey where asked; the order stays RGB.
+
+        Raises:
+            DataError: The picture has other channels than an input can be made of.
+        """
         colours = 1 if picture.ndim == 2 else picture.shape[2]
+        if colours not in (1, 3, 4) or (self.in_channels == 4 and colours != 4):
+            wanted = "1 (grey), 3 or 4" if self.in_channels != 4 else "4"
+            raise DataError(
+                f"The picture has {colours} channels, but in_channels is {self.in_channels}, for which it must have "
+                f"{wanted}. Set in_channels right, or convert the picture."
+            )
         if self.in_channels == 1:
             grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if colours >= 3 else picture
             return np.asarray(grey).reshape(*picture.shape[:2], 1)
@@ -96,21 +108,20 @@ class Preprocessing:
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
         """Bring a picture to the input's channels and scale, without padding: (h', w', C) of the picture's dtype."""
-        return _scaled(self.channels(picture), self.geometry(picture.shape[:2]).resized)
+        return self.scaled(self.channels(picture), self.geometry(picture.shape[:2]).resized)
 
     def shrink(self, picture: np.ndarray) -> np.ndarray:
         """As `fit`, but a picture smaller than the input stays as it is: what is worth keeping in memory."""
         resized = self.geometry(picture.shape[:2]).resized
-        return self.channels(picture) if resized[0] > picture.shape[0] else _scaled(self.channels(picture), resized)
+        return self.channels(picture) if resized[0] > picture.shape[0] else self.scaled(self.channels(picture), resized)
 
     def place(self, fitted: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Put a fitted picture in the middle of the padding: (H, W, C) of the picture's dtype."""
         if fitted.shape[:2] != geometry.resized:
-            fitted = _scaled(fitted, geometry.resized)
+            fitted = self.scaled(fitted, geometry.resized)
         if geometry.resized == geometry.padded:
             return fitted
-        padding = self.padding_value * full_scale(fitted.dtype) // 255
-        canvas = np.full((*geometry.padded, self.in_channels), padding, fitted.dtype)
+        canvas = np.full((*geometry.padded, self.in_channels), self.padding(fitted.dtype), fitted.dtype)
         _inside(canvas, geometry)[:] = fitted
         return canvas
 
@@ -123,6 +134,18 @@ class Preprocessing:
         else:
             np.multiply(placed, self._scale / np.float32(full_scale(placed.dtype)), out=out)
             out += self._shift
+
+    def scaled(self, picture: np.ndarray, size: Size) -> np.ndarray:
+        """Resize (h, w, C): averaging areas when shrinking (no aliasing), bilinear when growing."""
+        if picture.shape[:2] == size:
+            return picture
+        shrinks = size[0] * size[1] < picture.shape[0] * picture.shape[1]
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=how)).reshape(*size, -1)
+
+    def padding(self, dtype: Any) -> float:
+        """Value of the padding in a picture of that dtype."""
+        return self.padding_value * full_scale(dtype) // 255
 
     def describe(self) -> dict[str, Any]:
         """Every argument with its value, as plain data; `Preprocessing(**describe())` is the same again."""
@@ -158,16 +181,12 @@ def _inside(canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
     return canvas[top : top + geometry.resized[0], left : left + geometry.resized[1]]
 
 
-def _scaled(picture: np.ndarray, size: Size) -> np.ndarray:
-    """Resize (h, w, C): averaging areas when shrinking (no aliasing), bilinear when growing."""
-    if picture.shape[:2] == size:
-        return picture
-    shrinks = size[0] * size[1] < picture.shape[0] * picture.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(picture, (size[1], size[0]), interpolation=how)).reshape(*size, -1)
+def checked_size(resize: int | Sequence[int] | None) -> Size | None:
+    """A `resize` of the JSON as (height, width).
 
-
-def _checked_size(resize: int | Sequence[int] | None) -> Size | None:
+    Raises:
+        ConfigError: It is none.
+    """
     if resize is None:
         return None
     sides = (resize, resize) if isinstance(resize, int) else tuple(resize)

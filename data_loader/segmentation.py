@@ -1,20 +1,18 @@
 """The loader of photos and masks that a configuration names."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from base.base_data_loader import BaseDataLoader
-from data_loader.batches import SegmentationCollate
-from data_loader.dataset import SegmentationDataset
-from data_loader.labels import Labels
-from data_loader.pairs import Pair, find_pairs, read_pairs
-from data_loader.preprocessing import ColorChannel, Preprocessing
+from data_loader.labels import Labels, count_classes, export_ids
+from data_loader.mask_loader import Choice, MaskDataLoader, MaskTask, Role
+from data_loader.pairs import choose_pairs
+from data_loader.preprocessing import ColorChannel
+from data_loader.sources import PictureFiles
 from data_loader.transforms import Augmentation
 from utils.errors import ConfigError
 
 
-class SegmentationDataLoader(BaseDataLoader):
+class SegmentationDataLoader(MaskDataLoader):
     """Batches of photos and masks.
 
     Training batches are (images (B, C, H, W) float32, masks (B, H, W) int64). With `is_training` false nothing is
@@ -30,6 +28,7 @@ class SegmentationDataLoader(BaseDataLoader):
         classes: Names of the classes, in the order of their ids.
         ignore_index: Value in the masks that counts nowhere. Padding is ignored in any case.
         binary_masks: Every label above 0 is class 1.
+        label_map: Value in the masks -> class, as `{"7": 0, "8": 1}`; every other value is ignored.
         in_channels: 1, 3 or 4; where not given, what `color_channel` implies.
         color_channel: "RGB", "BGR" or "GRAY".
         resize: Size of the input, `[height, width]` or one number for a square, aspect ratio kept; null: own sizes.
@@ -50,6 +49,9 @@ class SegmentationDataLoader(BaseDataLoader):
         shuffle: New order in each epoch; where not given, in training.
         drop_last: Leave out an incomplete last batch.
         validation_split: Share or number of samples held out for `split_validation`.
+        folds: `{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.
+        role: "train", "valid" or "test"; where not given, by the section that names the loader.
+        sparse: Hide labels in training, as `{"pattern": "halves", "density": 0.5}`; see `data_loader.sparse`.
         n_workers: Worker processes.
         pin_memory: Page-locked batches, where there is CUDA.
         cache_mb: Most memory for decoded pictures; null: a quarter of what is free.
@@ -72,6 +74,7 @@ class SegmentationDataLoader(BaseDataLoader):
         classes: Sequence[str] | None = None,
         ignore_index: int | None = None,
         binary_masks: bool = False,
+        label_map: Mapping[str, int] | None = None,
         in_channels: int | None = None,
         color_channel: ColorChannel | None = None,
         resize: int | Sequence[int] | None = None,
@@ -92,6 +95,9 @@ class SegmentationDataLoader(BaseDataLoader):
         shuffle: bool | None = None,
         drop_last: bool = False,
         validation_split: int | float = 0.0,
+        folds: Mapping[str, Any] | None = None,
+        role: Role | None = None,
+        sparse: Mapping[str, Any] | None = None,
         n_workers: int = 0,
         pin_memory: bool = False,
         cache_mb: int | None = None,
@@ -99,8 +105,8 @@ class SegmentationDataLoader(BaseDataLoader):
     ) -> None:
         if one_hot:
             raise ConfigError("one_hot is true, but every loss here takes class ids. Set one_hot to false.")
-        count, names = _classes(num_classes, classes, binary_masks=binary_masks)
-        labels = Labels(count, ignore_index, binary=binary_masks)
+        count, names = count_classes(num_classes, classes, binary_masks=binary_masks, label_map=label_map)
+        labels = Labels(count, ignore_index, binary=binary_masks, label_map=label_map)
         preprocessing = self.make_preprocessing(
             resize=resize,
             padding_value=padding_value,
@@ -118,69 +124,26 @@ class SegmentationDataLoader(BaseDataLoader):
             contrast=contrast,
             saturation=saturation,
         )
-        pairs = _pairs(pairs_file, folder, split or ("train" if is_training else "val"), data_root, samples)
-        plain = SegmentationDataset(pairs, preprocessing, labels, cache_mb=cache_mb)
-        augmented = SegmentationDataset(
-            pairs, preprocessing, labels, augmentation=augmentation, transforms=transforms, cache_mb=cache_mb
+        pairs = choose_pairs(pairs_file, folder, split or ("train" if is_training else "val"), data_root, samples)
+        source = PictureFiles(
+            pairs, in_channels=preprocessing.in_channels, is_binary=binary_masks and ignore_index is None
         )
         super().__init__(
-            augmented if is_training else plain,
-            batch_size,
-            shuffle=is_training if shuffle is None else shuffle,
-            validation_split=validation_split,
-            n_workers=n_workers,
-            collate_fn=SegmentationCollate(preprocessing),
-            seed=seed,
-            pin_memory=pin_memory,
-            drop_last=drop_last,
-            validation_dataset=plain,
+            MaskTask(source, preprocessing, labels, names),
+            augmentation,
+            transforms=transforms,
+            choice=Choice(folds, role, sparse, validation_split),
             is_training=is_training,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            n_workers=n_workers,
+            pin_memory=pin_memory,
+            cache_mb=cache_mb,
+            seed=seed,
         )
-        self.num_classes = count
-        self.in_channels = preprocessing.in_channels
-        self.ignore_index = labels.ignored
-        self.class_names = names
-        self.preprocessing = preprocessing
 
     @staticmethod
-    def make_preprocessing(
-        *,
-        resize: int | Sequence[int] | None = None,
-        padding_value: int = 0,
-        color_channel: ColorChannel | None = None,
-        normalize: bool = True,
-        in_channels: int | None = None,
-    ) -> Preprocessing:
-        """What makes an input of a picture, from the arguments of the loader that bear on it and without any data."""
-        return Preprocessing(
-            resize=resize,
-            padding_value=padding_value,
-            color_channel=color_channel,
-            normalize=normalize,
-            in_channels=in_channels,
-        )
-
-
-def _classes(num_classes: int | None, classes: Sequence[str] | None, *, binary_masks: bool) -> tuple[int, list[str]]:
-    count = num_classes or (len(classes) if classes else 2 if binary_masks else 0)
-    if count == 0:
-        raise ConfigError("num_classes is missing: say it in arch.args or in the loader's args, or list classes.")
-    names = list(classes) if classes else [f"class_{number}" for number in range(count)]
-    if len(names) != count or len(set(names)) != count:
-        raise ConfigError(
-            f"classes lists {len(names)} names ({len(set(names))} different ones), but num_classes is {count}. "
-            "Name every class once."
-        )
-    return count, names
-
-
-def _pairs(
-    pairs_file: str | None, folder: str | None, split: str, data_root: str | None, samples: int | None
-) -> list[Pair]:
-    if (pairs_file is None) == (folder is None):
-        raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
-    if samples is not None and samples < 1:
-        raise ConfigError(f"Wrong samples {samples}: it must be 1 or more, or null for all.")
-    if folder is not None:
-        return find_pairs(Path(data_root or "") / folder, split)[:samples]
-    return read_pairs(Path(str(pairs_file)), data_root)[:samples]
+    def make_export_ids(*, label_map: Mapping[str, int] | None = None) -> list[int] | None:
+        """The masks' own value for each class, for predictions in the data set's own ids; None where it is the same."""
+        return export_ids(label_map)

@@ -83,7 +83,7 @@ class Augmentation:
         """Draw once and apply to both.
 
         Args:
-            picture: (h, w, C) uint8 or uint16, RGB or grey.
+            picture: (h, w, C) uint8 or uint16, RGB or grey, of arrays also float32.
             mask: (h, w) uint8 or uint16.
             preprocessing: Knows the size of the input and the padding.
             ignored: Label of what lies outside the picture.
@@ -97,8 +97,8 @@ class Augmentation:
         turns = draws.turn < self.rotate
         geometry = preprocessing.geometry((width, height) if turns else (height, width))
         matrix = self._matrix((height, width), geometry.resized, draws)
-        padding = preprocessing.padding_value * full_scale(picture.dtype) // 255
-        moved = _warp(picture, matrix, geometry.resized, cv2.INTER_LINEAR, padding)
+        padding = preprocessing.padding(picture.dtype)
+        moved = _warp(picture, matrix, geometry.resized, preprocessing.interpolation, padding)
         moved = self._noisy(self._coloured(moved.reshape(*geometry.resized, -1), draws), draws)
         moved_mask = _warp(mask, matrix, geometry.resized, cv2.INTER_NEAREST, ignored)
         return preprocessing.place(moved, geometry), place_mask(moved_mask, geometry, ignored)
@@ -152,7 +152,12 @@ class Augmentation:
         return np.asarray(cv2.add(picture, chosen.reshape(picture.shape), dtype=depth)).reshape(picture.shape)
 
 
-def _warp(array: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, border: int) -> np.ndarray:
+def _warp(array: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, border: float) -> np.ndarray:
+    """Any number of channels, (h, w) or (h, w, C): OpenCV fills what comes from outside in four at a time."""
+    if array.ndim == 3 and array.shape[2] > 4:
+        parts = [array[..., first : first + 4] for first in range(0, array.shape[2], 4)]
+        moved = [_warp(part, matrix, size, interpolation, border).reshape(*size, -1) for part in parts]
+        return np.concatenate(moved, axis=2)
     return np.asarray(
         cv2.warpAffine(
             array,

@@ -11,6 +11,7 @@ from data_loader.cache import PairCache, available_memory
 from data_loader.labels import Labels
 from data_loader.pairs import Pair
 from data_loader.preprocessing import Preprocessing
+from data_loader.sources import PictureFiles
 from utils.errors import ConfigError, DataError
 
 SIZE = (12, 9)
@@ -26,10 +27,11 @@ def write_pair(folder, name, *, labels=(0, 1), size=SIZE, mask_size=None, dtype=
 
 
 def make(pairs, *, labels=None, whole=False, cache_mb=None, resize=None):
+    labels = labels or Labels(2)
     return PairCache(
-        pairs,
+        PictureFiles(pairs, is_binary=labels.binary and labels.ignore_index is None),
         Preprocessing(resize=resize),
-        labels or Labels(2),
+        labels,
         keeps_masks_whole=whole,
         cache_mb=cache_mb,
     )
@@ -146,6 +148,16 @@ def test_jpeg_masks_are_explained(tmp_path):
     pair = write_pair(tmp_path, "a")
     Image.fromarray(np.resize(np.uint8([0, 90, 200]), SIZE)).save(tmp_path / "m.jpg")
     assert "JPEG changes labels: save masks as PNG." in fault([Pair(pair.picture, tmp_path / "m.jpg")])
+
+
+def test_black_and_white_jpeg_masks_have_no_ringing(tmp_path):
+    pair = write_pair(tmp_path, "a", size=(32, 32))
+    mask = np.zeros((32, 32), np.uint8)
+    mask[:, 13:] = 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg")
+    pairs = [Pair(pair.picture, tmp_path / "m.jpg")]
+    np.testing.assert_array_equal(make(pairs, labels=Labels(2, binary=True)).load(0).mask, mask > 0)
+    assert "is a JPEG" in fault(pairs, labels=Labels(2, 255, binary=True))  # which 255 is meant cannot be told
 
 
 def test_every_label_above_zero_is_the_object_in_binary_masks(tmp_path):

@@ -151,3 +151,35 @@ def test_the_thumbnail_in_a_jpeg_does_not_hide_that_it_is_cut(tmp_path):
 def test_sixteen_bits_are_seen_in_the_header(tmp_path):
     assert picture_size(write(tmp_path / "a.png", draw(7, 5, 3, dtype=np.uint16)), upright=True) == (7, 5, 2)
     assert picture_size(PEOPLE, upright=True) == (192, 129, 1)
+
+
+def test_masks_of_fractions_are_refused(tmp_path):
+    Image.fromarray(np.full((4, 6), 0.5, np.float32)).save(tmp_path / "m.tif")
+    with pytest.raises(DataError, match=r"m\.tif holds float32 values; a mask must hold one class id per pixel"):
+        read_mask(tmp_path / "m.tif")
+
+
+@pytest.mark.parametrize(("value", "named"), [(70000, "70000"), (-3, "-3")])
+def test_masks_of_values_that_are_no_ids_are_refused(tmp_path, value, named):
+    Image.fromarray(np.full((4, 6), value, np.int32)).save(tmp_path / "m.tif")
+    with pytest.raises(DataError, match=rf"m\.tif holds the value {named}; class ids are 0 to 65535. Correct the mask"):
+        read_mask(tmp_path / "m.tif")
+
+
+def test_black_and_white_jpeg_masks_are_parted_at_half_the_range(tmp_path):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[10:31, 7:22] = 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg", quality=60)
+    ringing = cv2.imread(str(tmp_path / "m.jpg"), cv2.IMREAD_GRAYSCALE)
+    assert ((ringing > 0) & (mask == 0)).sum() > 50
+    assert ((read_mask(tmp_path / "m.jpg", is_binary=True) > 0) == (mask > 0)).mean() > 0.98
+    Image.fromarray(mask * 0).save(tmp_path / "empty.jpg")
+    assert not read_mask(tmp_path / "empty.jpg", is_binary=True).any()
+
+
+def test_jpeg_masks_of_ids_are_refused(tmp_path):
+    Image.fromarray(np.full((8, 8), 1, np.uint8)).save(tmp_path / "m.jpg")
+    with pytest.raises(DataError, match=r"m\.jpg is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0"):
+        read_mask(tmp_path / "m.jpg")
+    with pytest.raises(DataError, match=r"m\.jpg is a JPEG whose largest value is 1. A JPEG is parted at 128"):
+        read_mask(tmp_path / "m.jpg", is_binary=True)

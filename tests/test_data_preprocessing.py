@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_loader.preprocessing import Preprocessing, place_mask
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry
 
 RED = np.full((4, 2, 3), (255, 0, 0), np.uint8)
@@ -121,3 +121,28 @@ def test_a_shrunk_mask_has_the_label_under_the_centre():
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
         Preprocessing(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("shape", "in_channels", "wanted"),
+    [
+        ((4, 4, 3), 4, "4"),
+        ((4, 4), 4, "4"),
+        ((4, 4, 2), 3, r"1 \(grey\), 3 or 4"),
+        ((4, 4, 6), 1, r"1 \(grey\), 3 or 4"),
+    ],
+)
+def test_channels_that_make_no_input_are_named(shape, in_channels, wanted):
+    found = shape[2] if len(shape) == 3 else 1
+    message = (
+        f"The picture has {found} channels, but in_channels is {in_channels}, for which it must have {wanted}. Set"
+    )
+    with pytest.raises(DataError, match=message):
+        Preprocessing(in_channels=in_channels, resize=8)(np.zeros(shape, np.uint8))
+
+
+def test_a_fourth_channel_is_left_out_of_three_and_of_grey():
+    picture = np.dstack([RED, np.zeros((4, 2), np.uint8)])
+    for in_channels in (3, 1):
+        make = Preprocessing(in_channels=in_channels)
+        np.testing.assert_array_equal(make(picture)[0], make(RED)[0])

@@ -213,11 +213,30 @@ def test_what_is_known_of_the_task():
     assert load(num_classes=None, binary_masks=True).num_classes == 2
 
 
-def test_pictures_of_different_sizes_need_a_size_or_batches_of_one():
-    with pytest.raises(DataError, match=r"different sizes cannot share a batch: .*Set resize to \[height, width\]"):
-        collect(load(resize=None))
-    sizes = {tuple(images.shape[2:]) for images, _ in load(resize=None, batch_size=1)}
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize("cache_mb", [None, 0])
+def test_pictures_of_different_sizes_need_a_size_or_batches_of_one(is_training, cache_mb):
+    message = (
+        r"different sizes cannot share a batch: \S+\.jpg is \d+x\d+ \(height x width\), \S+\.jpg \d+x\d+, and "
+        r"batch_size is 8. Set resize to \[height, width\], or batch_size to 1"
+    )
+    with pytest.raises(DataError, match=message):
+        load(resize=None, is_training=is_training, cache_mb=cache_mb).prepare()
+    with pytest.raises(DataError, match="different sizes cannot share a batch"):
+        load(validation_split=4, resize=None).split_validation().prepare()
+    sizes = {tuple(images.shape[2:]) for images, *_ in load(resize=None, batch_size=1, is_training=is_training)}
     assert len(sizes) > 1
+
+
+def test_quarter_turns_need_a_size_too(tmp_path):
+    for size, name in (((4, 6), "wide"), ((5, 5), "square")):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / f"{name}.png")
+        Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / f"{name}_mask.png")
+        (tmp_path / f"{name}.txt").write_text(f"{name}.png, {name}_mask.png\n" * 2)
+    arguments = {"num_classes": 2, "rotate": 0.5, "batch_size": 2}
+    SegmentationDataLoader(str(tmp_path / "square.txt"), **arguments).prepare()
+    with pytest.raises(DataError, match=r"wide.png is 4x6 \(height x width\), \S+wide.png, turned by rotate, 6x4, and"):
+        SegmentationDataLoader(str(tmp_path / "wide.txt"), **arguments).prepare()
 
 
 def test_faults_are_found_before_the_first_batch(tmp_path):

@@ -23,6 +23,7 @@ from utils.catalogue import import_attribute
 from utils.errors import EspalierError
 
 PARSERS = {"train.py": cli.train_parser, "test.py": test_command.parser, "inference.py": inference.parser}
+MASK_LOADERS = ("ArraySegmentationDataLoader", "CityscapesDataLoader", "TorchvisionSegmentationDataLoader")
 PHOTO, MASK = (ROOT / "data/people" / name for name in ("images/test/0005.jpg", "masks/0005.png"))
 
 
@@ -86,6 +87,17 @@ def test_every_argument_is_listed_with_its_default(heading, reference):
     assert table("configuration.md", heading) == {name: shown(each.default) for name, each in parameters.items()}
 
 
+@pytest.mark.parametrize("name", sorted(set(data_loader.SECTIONS["data_loader"].entries) & set(MASK_LOADERS)))
+def test_what_a_loader_takes_beside_those_is_listed(name):
+    entries = data_loader.SECTIONS["data_loader"].entries
+    known = inspect.signature(SegmentationDataLoader).parameters
+    parameters = inspect.signature(import_attribute(entries[name])).parameters
+    own = {key: shown(each.default) for key, each in parameters.items() if key not in known}
+    section = PAGES["datasets.md"].split(f"`{name}`")[1].split("\n## ")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M)) == own
+    assert own
+
+
 def test_every_key_is_listed_with_its_default():
     fields = TrainerOptions.model_fields
     assert table("configuration.md", "trainer") == {
@@ -130,6 +142,8 @@ def write_pairs(folder):
         "good.jpg": photo,
         "good.png": mask,
         "white.png": mask * 255,
+        "mask.jpg": mask,
+        "fractions.tif": mask.astype(np.float32) / 3,
         "seven.png": mask * 7,
         "small.png": mask[1:],
         "colour.png": np.dstack([mask * 200, mask, mask]),
@@ -149,6 +163,9 @@ def write_pairs(folder):
     ("fragment", "lines", "arguments"),
     [
         ("names 1 files that do not exist", "good.jpg, gone.png", {}),
+        ("is a JPEG. JPEG changes labels", "good.jpg, mask.jpg", {}),
+        ("values; a mask must hold one class id per pixel", "good.jpg, fractions.tif", {}),
+        ("but classes are 0 to", "good.jpg, good.png", {"label_map": {"7": 2}}),
         ("is not one picture and one mask", "my good.jpg good.png", {}),
         ("holds the labels 255: masks must hold 0 to 1", "good.jpg, white.png", {}),
         ("holds the labels 7: masks must hold 0 to 2", "good.jpg, seven.png", {"num_classes": 3}),

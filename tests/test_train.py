@@ -245,6 +245,18 @@ def test_validate_only_builds_and_writes_nothing(small, tmp_path, monkeypatch):
     assert not files(tmp_path)
 
 
+def test_hidden_labels_are_counted_in_the_result_and_a_fold_is_the_validation_data(small):
+    small = changed(small, train_loader__args__sparse={"density": 0.5}, train_loader__args__folds={"fold": 0, "of": 5})
+    del small["valid_loader"]
+    result = train(small)
+    saved = json.loads((result.run_folder / "result.json").read_text())
+    train_loader, valid_loader = assemble.build_training_loaders(small, catalogue())
+    assert (train_loader.num_samples, valid_loader.num_samples) == (8, 2)
+    train_loader.prepare()
+    assert saved["labelled_megapixels"] == train_loader.labelled_megapixels > 0
+    assert "val_miou" in saved["best"]
+
+
 def test_overfit_ends_near_a_perfect_score(small):
     net = {"channels": [16, 32], "stem_stride": 1}
     few = for_overfit(changed(small, trainer__epochs=40, arch__args=net, train_loader__args__resize=[72, 48]), 2)

@@ -120,4 +120,7 @@ class RunRecords(Callback):
             "stopped": trainer.stop_reason,
             "checkpoint": result.checkpoint.name if result.checkpoint else None,
         }
+        megapixels = getattr(getattr(trainer, "train_loader", None), "labelled_megapixels", None)
+        if megapixels is not None:
+            content["labelled_megapixels"] = megapixels
         write_json(path, {**content, **({"test": earlier["test"]} if "test" in earlier else {})})

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.drawing import Picture, class_colors, colorize
+from utils.drawing import Picture, class_colors, colorize, to_displayable
 from utils.errors import ConfigError
 from visual.matting import Alpha
 
@@ -107,7 +107,12 @@ def blurred(picture: Picture, alpha: Alpha) -> Picture:
 
 
 def as_rgb(picture: NDArray[Any]) -> Picture:
-    """Any picture that is read as (h, w, 3) uint8 RGB: 16 bits become 8, a fourth channel is left out."""
+    """Any picture that is read as (h, w, 3) uint8 RGB: 16 bits become 8, a fourth channel is left out.
+
+    What is no photo (fractions, or more than four channels) is shown by its first channels, stretched to full range.
+    """
+    if picture.dtype not in (np.uint8, np.uint16) or (picture.ndim == 3 and picture.shape[2] not in (1, 3, 4)):
+        return to_displayable(np.asarray(picture.reshape(*picture.shape[:2], -1).transpose(2, 0, 1), np.float32))
     if picture.dtype == np.uint16:
         picture = (picture // 257).astype(np.uint8)
     if picture.ndim == 2 or picture.shape[2] < 3:

@@ -46,13 +46,33 @@ def class_ids(probabilities: Probabilities) -> NDArray[Any]:
 
 
 class MaskLook(Look):
-    """Class ids as they are."""
+    """Class ids.
+
+    Args:
+        export_ids: What to write for each class, (K,); by default its id.
+
+    Raises:
+        ConfigError: In use, where there are not as many as classes.
+    """
 
     is_lossless = True
 
+    def __init__(self, export_ids: Sequence[int] | None = None) -> None:
+        self.table = None
+        if export_ids is not None:
+            self.table = np.array(export_ids, np.uint8 if max(export_ids) <= 255 else np.uint16)
+
     def __call__(self, picture: Picture, probabilities: Probabilities) -> NDArray[Any]:
         """(h, w) ids."""
-        return class_ids(probabilities)
+        ids = class_ids(probabilities)
+        if self.table is None:
+            return ids
+        if len(self.table) != len(probabilities):
+            raise ConfigError(
+                f"--own-ids: the loader of the config knows {len(self.table)} ids, but the network has "
+                f"{len(probabilities)} classes. Leave it out."
+            )
+        return np.asarray(self.table[ids])
 
 
 class OverlayLook(Look):
@@ -123,7 +143,12 @@ class BackgroundLook(ForegroundLook):
 
 
 def make_look(
-    mode: str, *, background: Background | None = None, foreground: Sequence[int] | None = None, is_soft: bool = False
+    mode: str,
+    *,
+    background: Background | None = None,
+    foreground: Sequence[int] | None = None,
+    is_soft: bool = False,
+    export_ids: Sequence[int] | None = None,
 ) -> Look:
     """The look of a mode by its name.
 
@@ -132,6 +157,7 @@ def make_look(
         background: For mode background; a blurred one where not given.
         foreground: For cut-outs and backgrounds: ids of the classes to keep; by default all but 0.
         is_soft: For these: a matte drawn to the picture's edges.
+        export_ids: For masks: what to write for each class; by default its id.
 
     Raises:
         ConfigError: There is no such mode, or the mode has no use for something given.
@@ -140,10 +166,12 @@ def make_look(
         raise ConfigError(f"Wrong mode {mode!r}: it must be one of {', '.join(MODES)}.")
     if background is not None and mode != "background":
         raise ConfigError(f"--background has no effect in mode {mode}. Use --mode background, or leave it out.")
+    if export_ids is not None and mode != "mask":
+        raise ConfigError(f"--own-ids has no effect in mode {mode}. Use --mode mask, or leave it out.")
     if mode in ("mask", "overlay"):
         if foreground is not None or is_soft:
             raise ConfigError(f"--class and --soft have no effect in mode {mode}. Use --mode cutout or background.")
-        return MaskLook() if mode == "mask" else OverlayLook()
+        return MaskLook(export_ids) if mode == "mask" else OverlayLook()
     if mode == "cutout":
         return CutoutLook(foreground, is_soft=is_soft)
     return BackgroundLook(background or blurred, foreground, is_soft=is_soft)

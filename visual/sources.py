@@ -201,13 +201,16 @@ def quiet_opencv() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(before)
 
 
-def open_source(source: str, read: ReadPhoto, *, excluded: Path | None = None) -> Source:
+def open_source(
+    source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: frozenset[str] = PHOTO_SUFFIXES
+) -> Source:
     """What `--source` names.
 
     Args:
         source: A photo, a folder (searched with all folders below it), a video, or the number of a camera.
         read: Path -> (h, w, 3 or 4) RGB; raises DataError.
         excluded: A folder below the source that is left out: the results of an earlier run.
+        suffixes: What the files that `read` takes end in.
 
     Raises:
         DataError: There is no such thing, or nothing in it that can be used.
@@ -216,22 +219,22 @@ def open_source(source: str, read: ReadPhoto, *, excluded: Path | None = None) -
     if source.isdecimal() and not path.exists():
         return Camera(int(source))
     if path.is_dir():
-        return _open_folder(path, read, excluded)
+        return _open_folder(path, read, excluded, suffixes)
     if not path.exists():
         raise DataError(
             f"--source {source} does not exist. Name a photo, a folder of photos, a video, or a camera's number (0)."
         )
-    if path.suffix.lower() in PHOTO_SUFFIXES:
+    if path.suffix.lower() in suffixes:
         return Photos([path], path.parent, read)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return Video(path)
     raise DataError(
-        f"--source {source} is neither a photo ({_listed(PHOTO_SUFFIXES)}) nor a video ({_listed(VIDEO_SUFFIXES)}). "
+        f"--source {source} is neither a photo ({_listed(suffixes)}) nor a video ({_listed(VIDEO_SUFFIXES)}). "
         "Convert it to one of these."
     )
 
 
-def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None) -> Photos:
+def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None, suffixes: frozenset[str]) -> Photos:
     skipped = excluded.resolve() if excluded is not None else None
     photos: list[Path] = []
     videos = 0
@@ -239,11 +242,11 @@ def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None) -> Photos
         here = Path(directory)
         below[:] = sorted(name for name in below if not name.startswith(".") and (here / name).resolve() != skipped)
         files = [here / name for name in sorted(names) if not name.startswith(".")]
-        photos += [file for file in files if file.suffix.lower() in PHOTO_SUFFIXES]
+        photos += [file for file in files if file.suffix.lower() in suffixes]
         videos += sum(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
     if not photos:
         also = f" but {videos} video(s): name one of them" if videos else ""
-        raise DataError(f"--source {folder} holds no photo ({_listed(PHOTO_SUFFIXES)}){also}. Name another source.")
+        raise DataError(f"--source {folder} holds no photo ({_listed(suffixes)}){also}. Name another source.")
     source = Photos(photos, folder, read)
     if videos:
         source.remarks.append(f"{folder} also holds {videos} video(s), left alone. Name them one at a time.")

@@ -1,0 +1,136 @@
+"""Cityscapes as it is unpacked, up to pictures for its server."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from loader_cases import cityscapes, random_mask, save
+from test_inference import save_untrained, use
+
+import train
+from config import assemble, cli, load_config
+from config.trial import for_overfit
+from data_loader.cityscapes import CLASS_IDS, CityscapesDataLoader
+from data_loader.pictures import read_mask
+from utils.errors import ConfigError, DataError
+
+CONFIG = Path(__file__).parents[1] / "config/cityscapes/deeplabv3plus.json"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    cityscapes(tmp_path / "cs")
+    return tmp_path / "cs"
+
+
+def load(folder, **arguments):
+    return CityscapesDataLoader(str(folder), **{"batch_size": 7, **arguments})
+
+
+def test_raw_ids_become_the_19_classes_and_all_else_is_ignored(folder):
+    loader = load(folder, is_training=False)
+    assert (loader.num_classes, loader.ignore_index, loader.class_names[0]) == (19, 255, "road")
+    _, masks, sources = next(iter(loader))
+    classes = {7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13}
+    classes |= {27: 14, 28: 15, 31: 16, 32: 17, 33: 18}
+    assert sorted(classes) == list(CLASS_IDS.values())
+    raw = read_mask(sources[0].name.replace("leftImg8bit", "gtFine", 1).replace("_leftImg8bit", "_gtFine_labelIds"))
+    expected = [[classes.get(value, 255) for value in row] for row in raw.tolist()]
+    assert masks[0].tolist() == expected
+
+
+def test_pictures_come_by_city_and_name(folder):
+    names = [Path(source.name).name for source in next(iter(load(folder, is_training=False)))[2]]
+    assert names[0] == "aachen_000000_000019_leftImg8bit.png"
+    assert [name[:4] for name in names] == ["aach"] * 4 + ["bonn"] * 3
+    assert load(folder, samples=5).num_samples == 5
+    assert load(folder, split="val").num_samples == 7
+
+
+def test_train_ids_are_read_where_they_are_asked_for(folder):
+    for path in folder.rglob("*_labelIds.png"):
+        save(path.with_name(path.name.replace("labelIds", "labelTrainIds")), random_mask(1, [0, 18, 255]))
+    masks = next(iter(load(folder, label_kind="labelTrainIds")))[1]
+    assert set(masks.unique().tolist()) == {0, 18, 255}
+
+
+def test_other_classes_by_a_map(folder):
+    loader = load(folder, label_map={"24": 0, "25": 0, "26": 1}, classes=["person", "car"], is_training=False)
+    assert (loader.num_classes, loader.class_names) == (2, ["person", "car"])
+    assert CityscapesDataLoader.make_export_ids(label_map={"24": 0, "25": 0, "26": 1}) == [24, 26]
+
+
+def test_the_test_split_has_no_labels(folder):
+    cityscapes(folder, splits=("test",))
+    for path in (folder / "gtFine/test").rglob("*.png"):
+        save(path, np.zeros((12, 16), np.uint8))
+    with pytest.raises(
+        DataError, match=r"The test split of Cityscapes has no labels \(.*is empty\); its server judges"
+    ):
+        load(folder, split="test", is_training=False)
+    for path in (folder / "gtFine/test").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"no labels \(.*does not exist\).*--mode mask and --own-ids"):
+        load(folder, split="test", is_training=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"split": "vla"}, r"leftImg8bit/vla holds no CITY/\*_leftImg8bit.png. Let folder be where the archives"),
+        ({"label_kind": "labelTrainIds"}, "7 masks are missing, .*Make them with cityscapesscripts, or read labelIds"),
+        ({"annotations": "gtCoarse"}, "7 masks are missing, .*gtCoarse_labelIds.png the first of them. Unpack them"),
+    ],
+)
+def test_what_is_missing_is_named(folder, arguments, message):
+    with pytest.raises(DataError, match=message):
+        load(folder, **arguments)
+
+
+def test_names_must_be_as_many_as_classes(folder):
+    with pytest.raises(ConfigError, match=r"classes lists 2 names .* but num_classes is 19"):
+        load(folder, classes=["a", "b"])
+
+
+def shipped(folder):
+    paths = [f"{name}.args.folder={folder}" for name in ("train_loader", "valid_loader", "test_loader")]
+    sizes = [f"{name}.args.resize=[32,48]" for name in ("train_loader", "valid_loader", "test_loader")]
+    workers = [f"{name}.args.n_workers=0" for name in ("train_loader", "valid_loader", "test_loader")]
+    return [*paths, *sizes, *workers]
+
+
+def test_the_shipped_config_is_good(folder, capsys):
+    words = ["-c", str(CONFIG), "--validate-only", "-d", "cpu", *shipped(folder), 'arch.args.backbone="resnet18"']
+    assert cli.run_command(train.main, cli.train_parser(), words) == 0
+    assert "The configuration is good" in capsys.readouterr().out
+
+
+def test_overfitting_takes_the_same_pictures_to_validate(folder):
+    config = for_overfit(load_config(CONFIG, shipped(folder)), 2)
+    loaders = [assemble.build_loader(config, split, train.catalogue()) for split in ("train", "valid")]
+    names = [[source.name for _, _, sources in loader for source in sources] for loader in loaders]
+    assert names[0] == names[1]
+    assert "/train/" in names[0][0]
+
+
+def test_predictions_are_written_in_the_ids_of_the_server(folder, tmp_path):
+    config = load_config(CONFIG, shipped(folder))
+    config["arch"] = {"type": "UNet", "args": {"channels": [4, 8], "num_classes": 19, "in_channels": 3}}
+    checkpoint = save_untrained(tmp_path / "model_best.pth", config)
+    source, out = folder / "leftImg8bit/val", tmp_path / "out"
+    for name, flags in (("plain", []), ("own", ["--own-ids"])):
+        assert use(checkpoint, source, "--output", out / name, "--mode", "mask", *flags) == 0
+    name = "bonn/bonn_000001_000019_leftImg8bit.png"
+    plain, own = (read_mask(out / each / name) for each in ("plain", "own"))
+    np.testing.assert_array_equal(own, np.array(list(CLASS_IDS.values()))[plain])
+    assert len(torch.from_numpy(own).unique()) > 1
+
+
+def test_own_ids_are_refused_where_there_are_none(folder, tmp_path, capsys):
+    config = load_config(CONFIG, shipped(folder))
+    config["arch"] = {"type": "UNet", "args": {"channels": [4, 8], "num_classes": 19, "in_channels": 3}}
+    checkpoint = save_untrained(tmp_path / "model_best.pth", config)
+    source = folder / "leftImg8bit/val"
+    assert use(checkpoint, source, "--output", tmp_path / "out", "--mode", "overlay", "--own-ids") == 2
+    assert "--own-ids has no effect in mode overlay. Use --mode mask" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Data sets of torchvision by their dotted name."""
+
+import numpy as np
+import pytest
+from loader_cases import random_mask, voc
+from PIL import Image
+
+from data_loader.torchvision_masks import TorchvisionSegmentationDataLoader
+from utils.errors import ConfigError, DataError
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    return {**voc(tmp_path), "batch_size": 7}
+
+
+def load(arguments, **changes):
+    return TorchvisionSegmentationDataLoader(**{**arguments, **changes})
+
+
+def test_voc_has_21_classes_and_borders_are_ignored(arguments):
+    loader = load(arguments, is_training=False)
+    assert (loader.num_classes, loader.ignore_index, loader.class_names[15]) == (21, 255, "person")
+    _, masks, sources = next(iter(loader))
+    np.testing.assert_array_equal(masks[2], random_mask(2, [0, 15, 20, 255]))
+    assert 255 in masks.unique()
+    assert sources[2].name.endswith("JPEGImages/2007_000002.jpg")
+
+
+def test_labels_can_be_mapped_and_samples_limited(arguments):
+    loader = load(arguments, label_map={"15": 1, "0": 0}, samples=3, is_training=False)
+    assert (loader.num_classes, loader.num_samples, loader.class_names) == (2, 3, ["class_0", "class_1"])
+    assert set(next(iter(loader))[1].unique().tolist()) == {0, 1, 255}
+
+
+def test_nothing_is_downloaded_unless_args_say_so(arguments, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r'cannot be opened: .*Correct root in args. Set "download": true in args'):
+        load(arguments, args={"root": str(tmp_path / "empty")})
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (
+            {"dataset": "torchvision.datasets.VOCSegmentatoin"},
+            ConfigError,
+            "is no data set of torchvision. Write torch",
+        ),
+        ({"dataset": "torchvision.datasets.folder.os.system"}, ConfigError, "is no data set of torchvision"),
+        ({"dataset": "os.path"}, ConfigError, "is no data set of torchvision"),
+        ({"args": {"rooot": "x"}}, ConfigError, "'rooot' is none of them here. It has root, year, image_set, download"),
+        ({"args": {"root": "x", "transform": None}}, ConfigError, "'transform' is none of them here"),
+        ({"args": {"root": "x", "image_set": "tset"}}, ConfigError, "refuses .*tset.*Correct args"),
+        ({"args": {}}, ConfigError, "refuses {}: .*root.*Correct args"),
+        (
+            {"num_classes": 4, "samples": 1},
+            DataError,
+            r"000000\.jpg holds the labels 15, 20: masks must hold 0 to 3 or 255",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, changes, error, message):
+    with pytest.raises(error, match=message):
+        load(arguments, **changes).prepare()
+
+
+def test_samples_that_are_no_masks_are_explained(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a/0.png")
+    folder = {"dataset": "torchvision.datasets.ImageFolder", "args": {"root": str(tmp_path)}, "num_classes": 2}
+    with pytest.raises(
+        DataError, match=r"the mask of .*ImageFolder\[0\] is no picture of class ids. This loader takes"
+    ):
+        TorchvisionSegmentationDataLoader(**folder).prepare()

@@ -1,0 +1,102 @@
+"""What every loader of the catalogue keeps to: batches the same for any workers and from any place on, samples once."""
+
+import pytest
+import torch
+from loader_cases import CASES
+
+from base.base_data_loader import BaseDataLoader
+from data_loader import SECTIONS
+from utils.catalogue import import_attribute
+
+ENTRIES = SECTIONS["data_loader"].entries
+
+
+@pytest.fixture(scope="module", params=sorted(ENTRIES))
+def make(request, tmp_path_factory):
+    """(arguments) -> a small loader of the class; its files are written once."""
+    name = request.param
+    assert name in CASES, f"add a case for {name} to tests/loader_cases.py"
+    arguments = CASES[name](tmp_path_factory.mktemp("data"))
+    loader_class = import_attribute(ENTRIES[name])
+
+    def made(**changes):
+        return loader_class(**{**arguments, "batch_size": 3, "seed": 4, **changes})
+
+    return made
+
+
+def batches(loader, epochs=1):
+    collected = [batch for _ in range(epochs) for batch in loader]
+    loader.close()
+    return collected
+
+
+def same(one, other):
+    pairs = zip(one, other, strict=True)
+    return all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in pairs)
+
+
+def test_every_loader_is_covered(record_property):
+    assert len(ENTRIES) >= 4
+    assert set(ENTRIES) == set(CASES)
+    record_property("loaders", len(ENTRIES))
+    print(f"\nconformance suite: {len(ENTRIES)} loaders")  # noqa: T201 - shown by pytest -s
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+def test_batches_are_the_same_for_any_number_of_workers_and_epochs_differ(make, monkeypatch):
+    monkeypatch.setattr("base.workers.available_processors", lambda: 4)
+    runs = [batches(make(n_workers=count), epochs=2) for count in range(4)]
+    assert all(same(runs[0], run) for run in runs[1:])
+    half = len(runs[0]) // 2
+    assert not same(runs[0][:half], runs[0][half:])
+
+
+def test_an_epoch_goes_on_at_any_batch(make):
+    straight = batches(make(), epochs=2)
+    half = len(straight) // 2
+    for batch in range(half):
+        resumed = make(n_workers=batch % 2)
+        resumed.set_position(1, batch)
+        assert same(batches(resumed), straight[half + batch :])
+
+
+def test_shapes_and_types(make):
+    loader = make(validation_split=2)
+    assert isinstance(loader, BaseDataLoader)
+    images, targets = next(iter(loader))
+    assert images.dtype == torch.float32
+    assert targets.dtype == torch.int64
+    assert images.shape[:2] == (3, loader.in_channels)
+    assert targets.shape in (images.shape[:1], (images.shape[0], *images.shape[2:]))
+    assert torch.isfinite(images).all()
+    assert len(loader.class_names) == loader.num_classes >= 2
+
+
+def test_labels_are_classes_or_ignored_in_training_and_evaluation(make):
+    for is_training in (True, False):
+        loader = make(is_training=is_training)
+        allowed = set(range(loader.num_classes)) | {loader.ignore_index}
+        for _, targets, *_ in loader:
+            assert set(targets.unique().tolist()) <= allowed
+
+
+def test_evaluation_sees_each_sample_once_and_every_pass_the_same(make):
+    loader = make(is_training=False, n_workers=1)
+    first, second = list(loader), list(loader)
+    loader.close()
+    assert same(first, second)
+    assert sum(len(batch[0]) for batch in first) == loader.num_samples
+    sources = [source for batch in first for source in batch[2]] if len(first[0]) > 2 else []
+    if sources:
+        assert [source.index for source in sources] == list(range(loader.num_samples))
+        assert len({source.name for source in sources}) == loader.num_samples
+
+
+def test_held_out_samples_are_not_trained_on(make):
+    loader = make(validation_split=2)
+    held_out = loader.split_validation()
+    assert set(loader.keys.indices).isdisjoint(held_out.keys.indices)
+    assert len(loader.keys.indices) + len(held_out.keys.indices) >= 7
+    assert (held_out.num_classes, held_out.ignore_index) == (loader.num_classes, loader.ignore_index)
+    assert not held_out.is_training
