@@ -2,15 +2,13 @@
 
 import importlib
 import io
-import logging
 import re
-import warnings
 from typing import Any, Literal
 
 import torch
 
 from exporting.description import INPUT, KEY, OUTPUT, Description, to_text
-from exporting.tracing import SIDES, Traced
+from exporting.tracing import SIDES, Traced, quiet
 from utils.errors import ConfigError, ExportError
 
 Format = Literal["onnx", "torch"]
@@ -35,8 +33,7 @@ def to_bytes(traced: Traced, description: Description, form: Format, *, opset: i
     if form == "onnx":
         return _onnx_bytes(traced, text, opset)
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of views among the weights, which are kept
+    with quiet():
         torch.export.save(traced.program, buffer, extra_files={EXTRA_FILE: text})
     return buffer.getvalue()
 
@@ -60,13 +57,8 @@ def _onnx_bytes(traced: Traced, text: str, opset: int | None) -> bytes:
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not 18 <= opset <= newest:
         raise ConfigError(f"--opset {opset}: it must be 18 to {newest}, which this version of onnx knows.")
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [each.level for each in loggers]
     try:
-        for each in loggers:
-            each.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch and onnxscript warn of each other's ageing parts
+        with quiet():
             program = torch.onnx.export(
                 traced.program,
                 dynamo=True,
@@ -80,9 +72,6 @@ def _onnx_bytes(traced: Traced, text: str, opset: int | None) -> bytes:
             f"ONNX cannot hold this network ({type(error).__name__}: {str(error).splitlines()[0][:300]}). Every "
             "operation needs one in ONNX. Use --format torch, or another --opset."
         ) from error
-    finally:
-        for each, level in zip(loggers, levels, strict=True):
-            each.setLevel(level)
     assert program is not None, "torch.onnx.export gives a program with dynamo=True"
     proto = program.model_proto
     _name_sides(proto.graph)

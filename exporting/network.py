@@ -1,7 +1,6 @@
 """An exported file as a network again."""
 
 import io
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from exporting.description import KEY, Description, config_of, from_text
 from exporting.formats import EXTRA_FILE, SUFFIXES, Format, require
-from exporting.tracing import SIDES, Side, runnable
+from exporting.tracing import SIDES, Side, quiet, runnable
 from utils.errors import CheckpointError, DataError
 
 Run = Callable[[Tensor], Tensor]
@@ -115,8 +114,7 @@ def _run_onnx(session: Any, inputs: Tensor) -> Tensor:
 def _open_torch(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
     extra = {EXTRA_FILE: ""}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             program = torch.export.load(io.BytesIO(content), extra_files=extra)
     except Exception as error:
         raise _damaged(name, error) from error

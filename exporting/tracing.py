@@ -6,7 +6,9 @@ B batch, C channels, K classes, H, W size of the input.
 import copy
 import inspect
 import logging
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -98,7 +100,8 @@ def trace(model: nn.Module, in_channels: int, size: tuple[int, int]) -> Traced:
         example = torch.zeros(batch, in_channels, *size)
         dimensions = {place: Dim.AUTO for name, place in zip(SIDES, _DIMENSIONS, strict=True) if name in free}
         try:
-            program = torch.export.export(network, (example,), dynamic_shapes=(dimensions,))
+            with quiet():
+                program = torch.export.export(network, (example,), dynamic_shapes=(dimensions,))
             traced = Traced(program, _sides(program, network, size), int(network(example).shape[1]))
             _try_out(traced, network, example)
         except Exception as error:  # a network's code may raise anything while it is traced
@@ -110,6 +113,25 @@ def trace(model: nn.Module, in_channels: int, size: tuple[int, int]) -> Traced:
         f"{type(model).__name__}: torch cannot trace it ({reasons[-1]}). A network to export must not decide by the "
         "values of its input, nor change its own state. Change its forward, or name another --size."
     )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the tools of tracing from talking of themselves.
+
+    They log every symbol that they find, and warn of each other's ageing parts.
+    """
+    loggers = [logging.getLogger(name) for name in ("torch.__trace", "torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [each.level for each in loggers]
+    try:
+        for each in loggers:
+            each.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
 
 
 def runnable(program: ExportedProgram) -> Callable[[Tensor], Tensor]:

@@ -46,6 +46,6 @@ def test_the_devices_that_are_there_are_used(gpus, caplog):
 @pytest.mark.parametrize("choose", [choose_device, lambda asked: choose_devices(1, asked)])
 def test_what_is_no_device_is_refused(choose):
     with pytest.raises(
-        ConfigError, match='-d 0,gpu: "gpu" is no device. GPUs are counted from 0. Write e.g. 0,1 or cpu'
+        ConfigError, match=r'-d 0,gpu: "gpu" is no device. GPUs are counted from 0. Write e.g. 0,1 or cpu'
     ):
         choose("0,gpu")
