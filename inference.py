@@ -7,12 +7,14 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import cli
-from config.assemble import build_export_ids, build_model, build_preprocessing
+from config.assemble import build_export_ids, build_model, build_preprocessing, loader_section
+from config.input_size import window_size, with_input_size
 from config.plugins import load_plugins
 from config.saved import without_pretrained_weights
 from config.shared import shared_values
@@ -20,6 +22,7 @@ from logger.console import setup_logging
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
+    from base.views import Views
     from visual.segmenter import Segmenter
     from visual.sinks import Sink
     from visual.sources import Source
@@ -28,13 +31,22 @@ logger = logging.getLogger("espalier")
 BENCHMARK_PICTURES = 50
 
 
-def load(checkpoint: str | Path, *, device: str | None = "cpu", plugins: Sequence[str] = ()) -> "Segmenter":
+def load(
+    checkpoint: str | Path,
+    *,
+    device: str | None = "cpu",
+    plugins: Sequence[str] = (),
+    window: Sequence[int] | None = None,
+    views: "Views | None" = None,
+) -> "Segmenter":
     """A trained network with its preprocessing, ready for pictures.
 
     Args:
-        checkpoint: A checkpoint, or a run folder (its best one).
+        checkpoint: A checkpoint, a run folder (its best one), or a file of export.py.
         device: `cpu`, or the number of a GPU; None takes the first GPU, where there is one.
         plugins: Python files with the classes of one's own that its config names; nothing else is ever run.
+        window: Slide a window (height, width) over pictures at their own size; () takes the size of the input.
+        views: Overlap of the windows; flips and scales to average over.
 
     Raises:
         CheckpointError: It is missing, damaged, or does not fit its config.
@@ -43,16 +55,30 @@ def load(checkpoint: str | Path, *, device: str | None = "cpu", plugins: Sequenc
     import data_loader
     import models
     from base.base_inference import choose_device
+    from base.views import Views, with_views
+    from exporting.network import is_exported, open_exported
     from visual.segmenter import Segmenter
 
     load_plugins(plugins)
-    catalogue = {**models.SECTIONS, **data_loader.SECTIONS}
+    catalogue, target = {**models.SECTIONS, **data_loader.SECTIONS}, choose_device(device)
 
     def build(config: dict[str, Any]) -> Any:
         config = without_pretrained_weights(config)
         return build_model(config, catalogue, shared_values(config)), build_preprocessing(config, catalogue)
 
-    return Segmenter.from_checkpoint(checkpoint, build, device=choose_device(device))
+    if is_exported(checkpoint):
+        network, config = open_exported(Path(checkpoint), target)
+        segmenter = Segmenter(network, build_preprocessing(config, catalogue), device=target)
+        segmenter.config = config
+    else:
+        segmenter = Segmenter.from_checkpoint(checkpoint, build, device=target)
+    if window is not None:
+        config = segmenter.config
+        section = loader_section(config, "valid") or loader_section(config, "train") or "train_loader"
+        views = replace(views or Views(), window=window_size(config, section, window, catalogue))
+        segmenter.preprocess = build_preprocessing(with_input_size(config, None, catalogue), catalogue)
+    segmenter.model = with_views(segmenter.model, views or Views())
+    return segmenter
 
 
 def predict(checkpoint: str | Path, pictures: Iterable[Any]) -> list[Any]:
@@ -62,6 +88,7 @@ def predict(checkpoint: str | Path, pictures: Iterable[Any]) -> list[Any]:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
+    from base.views import Views
     from data_loader.pictures import read_picture
     from visual.compositing import parse_background
     from visual.looks import make_look
@@ -73,7 +100,13 @@ def main(arguments: argparse.Namespace) -> None:
     try:
         background = parse_background(arguments.background, read_picture) if arguments.background else None
         mode = arguments.mode or ("background" if background else "overlay")
-        segmenter = load(arguments.resume, device=arguments.devices, plugins=arguments.plugin)
+        segmenter = load(
+            arguments.resume,
+            device=arguments.devices,
+            plugins=arguments.plugin,
+            window=arguments.window,
+            views=Views(windows_at_once=arguments.batch_size, **cli.views_of(arguments)),
+        )
         default_read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
         read = getattr(segmenter.preprocess, "read", default_read)  # not every network takes photos
         suffixes = getattr(segmenter.preprocess, "suffixes", PHOTO_SUFFIXES)
@@ -134,7 +167,7 @@ def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source"
             source,
             sinks,
             stages=stages,
-            batch_size=arguments.batch_size,
+            batch_size=1 if arguments.window is not None else arguments.batch_size,
             limit=arguments.limit,
             repeat_to=BENCHMARK_PICTURES if arguments.benchmark and source.frame_rate is None else 0,
         )
@@ -146,7 +179,9 @@ def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source"
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description="Segment photos, folders of photos, videos, or a camera's picture.")
-    options.add_argument("--resume", required=True, metavar="FILE", help="a checkpoint, or a run folder")
+    network = options.add_mutually_exclusive_group(required=True)
+    network.add_argument("--resume", metavar="FILE", help="a checkpoint, or a run folder")
+    network.add_argument("--model", dest="resume", metavar="FILE", help="a network that export.py wrote: .onnx or .pt2")
     options.add_argument("--source", required=True, help="a photo, a folder, a video, or a camera's number (0)")
     options.add_argument("--output", type=Path, metavar="PATH", help="a file or a folder for the results")
     options.add_argument("--mode", choices=["mask", "overlay", "cutout", "background"], help="default: overlay")
@@ -161,6 +196,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--limit", type=cli.positive_int, metavar="N", help="stop after N pictures")
     options.add_argument("--show", action="store_true", help="show the results in a window; q quits")
     options.add_argument("--benchmark", action="store_true", help="print milliseconds per stage")
+    cli.add_view_arguments(options)
     cli.add_run_arguments(options)
     return options
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import config as configuration
 from config import assemble, cli
+from config.input_size import window_size, with_input_size
 from config.overrides import apply_override, parse_override
 from config.saved import for_judging, without_pretrained_weights
 from logger.console import setup_logging
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from torch import Tensor
 
     from base.sample import Source
+    from base.views import Views
 
 
 def test(
@@ -32,6 +34,7 @@ def test(
     devices: str | None = None,
     pictures: Path | None = None,
     worst: int = 8,
+    views: "Views | None" = None,
 ) -> dict[str, Any]:
     """Judge weights by the very function that validates in training, so that the numbers are the same.
 
@@ -42,6 +45,7 @@ def test(
         devices: E.g. `"0"` or `"cpu"`, the first one is used; the config's `n_gpu` where not given.
         pictures: Folder for the confusion matrix and the worst cases; None draws none.
         worst: How many samples to draw: those of the lowest mIoU.
+        views: Windows, flips and scales to look at each picture with; with windows, pictures have their own size.
 
     Returns:
         Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share), samples,
@@ -51,6 +55,7 @@ def test(
         EspalierError: Anything that is the user's to mend.
     """
     from base.metric_set import MetricSet
+    from base.views import Views, with_views
     from logger.progress import with_bar
     from logger.report import write_pictures
     from logger.worst_cases import WorstCases
@@ -60,6 +65,8 @@ def test(
 
     names, config = catalogue(), without_pretrained_weights(config)
     _check(config, split, names)
+    if views is not None and views.window is not None:
+        config = with_input_size(config, None, names, batch_size=1)
     device = distributed.choose_devices(config.get("n_gpu"), devices)[0]
     arithmetic = setup.arithmetic(configuration.trainer_options(config), device)
     setup.seed_run(config.get("seed", 0), device)
@@ -79,7 +86,7 @@ def test(
 
     with setup.user_errors():
         metrics = evaluation.evaluate(
-            model.to(device, memory_format=arithmetic.memory_format),
+            with_views(model.to(device, memory_format=arithmetic.memory_format), views or Views()),
             with_bar(loader, f"Testing on {split}"),
             criterion=assemble.build_criterion(config, names, values).to(device),
             metrics=MetricSet([*assemble.build_metrics(config, names, values), matrix]),
@@ -108,6 +115,18 @@ def _check(config: Mapping[str, Any], split: str, names: Mapping[str, Any]) -> N
         raise _no_data(config, split)
     has_training_data = assemble.loader_section(config, "train") is not None
     configuration.validate(config if has_training_data else {**config, "train_loader": config[section]}, names)
+
+
+def _views(arguments: argparse.Namespace, config: Mapping[str, Any]) -> "Views":
+    """The views of the command line; as many windows at once as the loader has pictures."""
+    from base.views import Views
+
+    options, section = cli.views_of(arguments), assemble.loader_section(config, arguments.split)
+    if arguments.window is None or section is None:
+        return Views(**options)
+    batch_size = configuration.callable_args(config, section, catalogue())[1].get("batch_size", 1)
+    window = window_size(config, section, arguments.window, catalogue())
+    return Views(window=window, windows_at_once=batch_size, **options)
 
 
 def _num_classes(values: Mapping[str, Any]) -> int:
@@ -152,13 +171,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     made.add_argument("--output", type=Path, metavar="FOLDER", help="for pictures; by default beside the checkpoint")
     made.add_argument("--worst", type=cli.positive_int, default=8, metavar="K", help="how many worst cases to draw")
+    cli.add_view_arguments(made)
     cli.add_run_arguments(made)
     return made
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
-    from logger.report import record_in_run, report_text, write_result
+    from logger.report import record_in_run, report_text, require_writable, write_result
     from trainer.judging import EARLIER_RUN, find_checkpoint
     from trainer.weights import weights_of
 
@@ -173,12 +193,14 @@ def main(arguments: argparse.Namespace) -> None:
             apply_override(config, parse_override(override))
         config = {key: value for key, value in config.items() if value is not None}
         folder = arguments.output or path.parent / "pictures" / split
-        options = {"devices": arguments.devices, "pictures": folder, "worst": arguments.worst}
+        require_writable(folder, arguments.json)
+        views = _views(arguments, config)
+        options = {"views": views, "devices": arguments.devices, "pictures": folder, "worst": arguments.worst}
         result = test(config, weights_of(content), split=split, **options)
         result = {"checkpoint": str(path), "epoch": content.get("epoch"), **result}
         if arguments.json:
             write_result(arguments.json, result)
-        is_own_data = not overrides and (file is None or arguments.resume in EARLIER_RUN)
+        is_own_data = not overrides and views.is_plain and (file is None or arguments.resume in EARLIER_RUN)
         if is_own_data and split == "test":
             record_in_run(path.parent, result)
         sys.stdout.write(report_text(result))

@@ -1,6 +1,5 @@
 """A trained network put to use on pictures, without the data that it was trained on."""
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from base.output import class_logits, main_output
+from utils.devices import devices_named
 from utils.errors import CheckpointError, DataError
 from utils.geometry import Geometry, restore_logits
 from utils.saved_runs import judged_weights, read_saved
@@ -19,7 +19,6 @@ from utils.saved_runs import judged_weights, read_saved
 Preprocess = Callable[[NDArray[Any]], tuple[NDArray[np.float32], Geometry]]
 Build = Callable[[dict[str, Any]], tuple[nn.Module, Preprocess]]
 DEFAULT_BATCH_SIZE = 8
-logger = logging.getLogger(__name__)
 
 
 class Prepared(NamedTuple):
@@ -173,15 +172,9 @@ def choose_device(asked: str | None) -> torch.device:
 
     A GPU that is not there is replaced by what is, with a warning.
     """
-    available = torch.cuda.device_count()
-    number = (asked or "0").removeprefix("cuda:").partition(",")[0]
-    if number == "cpu" or (asked is None and not available):
-        return torch.device("cpu")
-    if number.isdecimal() and int(number) < available:
-        return torch.device("cuda", int(number))
-    found = torch.device("cuda", 0) if available else torch.device("cpu")
-    logger.warning("-d %s: there are %d GPUs here; %s is used.", asked, available, found)
-    return found
+    if asked is not None:
+        return devices_named(asked)[0]
+    return torch.device("cuda", 0) if torch.cuda.device_count() else torch.device("cpu")
 
 
 def _first_lines(error: Exception, count: int = 3) -> str:

@@ -43,6 +43,27 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_view_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how test.py and inference.py look at a picture: sliding windows, flips and scales."""
+    parser.add_argument(
+        "--window", nargs="*", type=positive_int, metavar="PIXELS", help="slide a window [HEIGHT WIDTH] over pictures"
+    )
+    parser.add_argument("--overlap", type=float, default=0.25, metavar="0..1", help="share that two windows see both")
+    parser.add_argument(
+        "--tta-flip",
+        nargs="?",
+        const="horizontal",
+        choices=["horizontal", "vertical", "both"],
+        help="average with the mirrored picture",
+    )
+    parser.add_argument("--tta-scales", nargs="+", type=float, default=[1.0], metavar="S", help="average over scales")
+
+
+def views_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_view_arguments` added, as arguments of `base.views.Views` but for the window, which needs a config."""
+    return {"overlap": arguments.overlap, "flip": arguments.tta_flip, "scales": tuple(arguments.tta_scales)}
+
+
 def config_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
     """The configuration that the command line asks for; None where only a checkpoint was named.
 

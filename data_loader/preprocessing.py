@@ -28,6 +28,10 @@ class Preprocessing:
             over its three); otherwise values are in 0..1.
         in_channels: 1, 3 or 4; None: what `color_channel` implies.
 
+    Attributes:
+        mean: Subtracted from values in 0..1, (C,) float32 in the order of the input's channels.
+        std: Divided by after that, (C,) float32.
+
     Raises:
         ConfigError: An argument is out of its range, or two of them disagree.
     """
@@ -49,8 +53,8 @@ class Preprocessing:
             raise ConfigError(f"Wrong padding_value {padding_value}: it must be 0 to 255.")
         self.padding_value = padding_value
         self.normalize = normalize
-        mean, std = self._statistics()
-        self._scale, self._shift = 1.0 / std, -mean / std
+        self.mean, self.std = self._statistics()
+        self._scale, self._shift = 1.0 / self.std, -self.mean / self.std
         levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
         table = levels * self._scale + self._shift
         self._table = np.ascontiguousarray(table[None], dtype=np.float32)  # (1, 256, C): value -> input

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from logger.confusion_picture import draw_confusion
 from logger.worst_cases import WorstCases, write_picture
 from utils.errors import ConfigError
-from utils.files import write_text_atomically
+from utils.files import write_text_atomically, writing_problem
 
 LOG = logging.getLogger(__name__)
 HEADINGS = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1", "pixel_share": "pixels"}
@@ -64,6 +64,26 @@ def write_pictures(
             f"{folder}: cannot be written ({error.strerror}). The pictures of a test go there. Name a folder that you "
             "may write to: --output FOLDER."
         ) from error
+
+
+def require_writable(pictures: Path | None, file: Path | None) -> None:
+    """Find out before anything is computed whether the results of a test can be written.
+
+    Args:
+        pictures: The folder of the pictures.
+        file: The JSON file.
+
+    Raises:
+        ConfigError: One cannot be written.
+    """
+    asked = ((pictures and pictures / "confusion.png", "--output FOLDER"), (file, "--json FILE"))
+    for path, option in asked:
+        problem = path and writing_problem(path)
+        if problem:
+            raise ConfigError(
+                f"{path}: cannot be written ({problem}). A test's results go there. Name a place that you may write "
+                f"to: {option}."
+            )
 
 
 def report_text(result: Mapping[str, Any]) -> str:

@@ -16,9 +16,10 @@ ALLOWED = {
     "data_loader": {"base", "utils"},
     "logger": {"base", "utils"},
     "visual": {"base", "utils"},
+    "exporting": {"base", "utils"},
     "trainer": {"base", "utils"},
 }
-OURS = {*ALLOWED, "train", "test", "inference"}
+OURS = {*ALLOWED, "train", "test", "inference", "export"}
 
 
 def imported_modules(path):
@@ -43,8 +44,9 @@ def test_folders_import_only_what_they_may(folder):
         assert ours <= ALLOWED[folder] | {folder}, f"{path.relative_to(ROOT)} imports {ours}"
 
 
-def test_inference_does_not_import_the_trainer():
-    assert "trainer" not in {name.partition(".")[0] for name in imported_modules(ROOT / "inference.py")}
+@pytest.mark.parametrize("script", ["inference.py", "export.py"])
+def test_using_a_network_does_not_import_the_trainer(script):
+    assert not {"trainer", "train"} & {name.partition(".")[0] for name in imported_modules(ROOT / script)}
 
 
 def test_config_does_not_import_torch():
@@ -81,7 +83,7 @@ assert not os.listdir(".")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("script", ["train.py", "test.py", "inference.py"])
+@pytest.mark.parametrize("script", ["train.py", "test.py", "inference.py", "export.py"])
 def test_help_loads_nothing_heavy(script):
     program = f"""
 import runpy, sys

@@ -12,6 +12,7 @@ import pytest
 from pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
 
 import data_loader
+import export
 import inference
 import models
 import test as test_command
@@ -22,7 +23,12 @@ from data_loader.segmentation import SegmentationDataLoader
 from utils.catalogue import import_attribute
 from utils.errors import EspalierError
 
-PARSERS = {"train.py": cli.train_parser, "test.py": test_command.parser, "inference.py": inference.parser}
+PARSERS = {
+    "train.py": cli.train_parser,
+    "test.py": test_command.parser,
+    "inference.py": inference.parser,
+    "export.py": export.parser,
+}
 MASK_LOADERS = ("ArraySegmentationDataLoader", "CityscapesDataLoader", "TorchvisionSegmentationDataLoader")
 PHOTO, MASK = (ROOT / "data/people" / name for name in ("images/test/0005.jpg", "masks/0005.png"))
 

@@ -224,6 +224,38 @@ def test_checkpoint_is_found_by_file_folder_best_and_last(finished):
         find_checkpoint("best", {**config, "name": "other"})
 
 
+def test_an_output_that_cannot_be_written_is_found_before_anything_is_computed(finished, tmp_path, monkeypatch, capsys):
+    result, _ = finished
+    monkeypatch.setattr(command, "test", lambda *_, **__: pytest.fail("computed"))
+    (tmp_path / "file").touch()
+    (tmp_path / "result.json").mkdir()
+    for options, problem in (
+        (("--output", tmp_path / "file" / "x"), f"({tmp_path / 'file'} is no folder)"),
+        (("--output", tmp_path / "new", "--json", tmp_path / "result.json"), "(it is a folder)"),
+    ):
+        assert run("--resume", result.checkpoint, *options) == 2
+        assert f"cannot be written {problem}. A test's results go there. Name" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_best_is_of_the_newest_run_of_the_same_config(finished, tmp_path, caplog):
+    _, config = finished
+    config = json.loads(json.dumps(config))
+    config["trainer"] |= {"epochs": 1, "save_dir": str(tmp_path)}
+    config["train_loader"]["args"]["samples"] = 4
+    older = train(json.loads(json.dumps(config))).run_folder
+    changed = json.loads(json.dumps(config)) | {"seed": 7}
+    newer = train(json.loads(json.dumps(changed))).run_folder
+    assert newer > older
+    caplog.clear()
+    assert find_checkpoint("best", config)[0].parent == older
+    assert find_checkpoint("best", changed)[0].parent == newer
+    assert find_checkpoint("last", config)[0] == older / "checkpoint-last.pth"
+    assert not caplog.messages
+    assert find_checkpoint("best", {**config, "seed": 8})[0].parent == newer
+    assert caplog.messages == [f"No run had this very config: {newer}, the newest, is used, which differs at seed."]
+
+
 def test_weights_that_do_not_fit_are_named():
     model = torch.nn.Linear(2, 1)
     with pytest.raises(CheckpointError, match=r"bias is missing; extra is not in the network; weight is \(1, 3\), not"):

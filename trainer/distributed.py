@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from utils.errors import ConfigError
+from utils.devices import devices_named
 
 logger = logging.getLogger(__name__)
 
@@ -89,20 +89,11 @@ def choose_devices(n_gpu: int | None, asked: str | None = None) -> list[torch.de
         asked: From the command line: `"0,1"` or `"cpu"`.
 
     Raises:
-        ConfigError: A device that is no number, or that is not there.
+        ConfigError: A device that is no number.
     """
     there = torch.cuda.device_count()
-    if asked == "cpu":
-        return [torch.device("cpu")]
     if asked is not None:
-        numbers = asked.split(",")
-        wrong = [number for number in numbers if not number.isdigit() or int(number) >= there]
-        if wrong:
-            raise ConfigError(
-                f'-d {asked}: "{wrong[0]}" is not a device here. There are {there} GPUs, counted from 0. '
-                "Name some of them, or cpu."
-            )
-        return [torch.device("cuda", int(number)) for number in numbers]
+        return devices_named(asked)
     if "LOCAL_RANK" in os.environ and there:
         return [torch.device("cuda", int(os.environ["LOCAL_RANK"]) % there)]
     if n_gpu is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from trainer.resume import latest_run
+from trainer.resume import run_to_judge
 from utils.errors import CheckpointError, ConfigError
 from utils.saved_runs import newest_good, read_saved
 
@@ -32,7 +32,7 @@ def find_checkpoint(resume: str, asked: Mapping[str, Any] | None) -> tuple[Path,
     if resume in EARLIER_RUN:
         if asked is None:
             raise ConfigError(f"--resume {resume}: it must be known of which runs. Add -c FILE, or name a checkpoint.")
-        path = latest_run({"trainer": {}, **asked})
+        path = run_to_judge({"trainer": {}, **asked})
     return newest_good(path) if resume == "last" else read_saved(path)
 
 

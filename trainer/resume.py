@@ -15,6 +15,7 @@ from utils.errors import CheckpointError
 from utils.saved_runs import BEST, LAST, newest_good, read_saved
 
 Config = dict[str, Any]
+DIFFERENCES_SHOWN = 5
 logger = logging.getLogger(__name__)
 
 
@@ -82,8 +83,8 @@ def restore(trainer: BaseTrainer, start: Start) -> None:
             logger.warning("Fine-tuning: %s", line)
 
 
-def latest_run(config: Config) -> Path:
-    """The newest run folder of a config's name.
+def run_to_judge(config: Config) -> Path:
+    """The newest run folder of a config; where every run of its name had another config, the newest of these.
 
     Raises:
         CheckpointError: There is none.
@@ -95,6 +96,14 @@ def latest_run(config: Config) -> Path:
             f'There is no run of "{config["name"]}" below {config["trainer"].get("save_dir", "saved/")}. '
             "--resume last and best go on from an earlier run. Leave --resume out, or name a checkpoint."
         )
+    found = [differences(asked_config(folder), config) for folder in folders]
+    if [] in found:
+        return folders[found.index([])]
+    logger.warning(
+        "No run had this very config: %s, the newest, is used, which differs at %s.",
+        folders[0],
+        ", ".join(found[0][:DIFFERENCES_SHOWN]),
+    )
     return folders[0]
 
 
@@ -122,7 +131,7 @@ def _go_on_with(config: Config, resume: str) -> Start:
             continue
         found = differences(asked_config(folder), config)
         if found:
-            other = other or [f"{folder} differs at {', '.join(found[:5])}"]
+            other = other or [f"{folder} differs at {', '.join(found[:DIFFERENCES_SHOWN])}"]
             continue
         _, state = newest_good(folder, folder / (BEST if resume == "best" else LAST))
         return Start(config, state, None if resume == "best" else folder)

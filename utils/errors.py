@@ -40,6 +40,12 @@ class TrainingError(EspalierError):
     exit_code = 5
 
 
+class ExportError(EspalierError):
+    """A network cannot be exported, or what was exported is not the same network."""
+
+    exit_code = 5
+
+
 class Interrupted(EspalierError):
     """A signal asked the run to stop and its state was saved.
 

@@ -45,6 +45,24 @@ def write_text_atomically(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
+def writing_problem(path: Path) -> str | None:
+    """Why a file could not be written at `path`, found out without touching anything; None where it could.
+
+    Args:
+        path: The file; its folder need not exist yet.
+    """
+    if path.is_dir():
+        return "it is a folder"
+    folder = path.parent
+    while not (folder.exists() or folder.is_symlink()) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is no folder"
+    if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        return "permission denied"
+    return None
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in `folder` durable, where the system can."""
     if os.name != "posix":

@@ -1,0 +1,171 @@
+"""A checkpoint as a file for other programs: `python export.py --resume saved/people/RUN --output net.onnx`.
+
+`export(...)` is the whole command as a function. Nothing is written unless the file gives what the checkpoint gives.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from config import assemble, callable_args, cli, shared_values
+from config.input_size import input_size, with_input_size
+from inference import load
+from logger.console import setup_logging
+from utils.errors import ConfigError, DataError
+from utils.files import write_atomically, writing_problem
+
+if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
+    from exporting.comparison import Comparison, Sample
+    from exporting.formats import Format
+    from visual.segmenter import Segmenter
+
+logger = logging.getLogger("espalier")
+TRACED_SIZE = (256, 256)  # where neither the config nor the command line names one
+PICTURES_COMPARED = 16
+PEOPLE = Path(__file__).resolve().parent / "data/people/images"
+
+
+def export(
+    resume: str | Path,
+    output: Path,
+    *,
+    form: "Format" = "onnx",
+    size: Sequence[int] | None = None,
+    source: str | None = None,
+    opset: int | None = None,
+    plugins: Sequence[str] = (),
+) -> "Comparison":
+    """Write a checkpoint's network as a file that runs without this code, checked on real pictures.
+
+    Args:
+        resume: A checkpoint, or a run folder (its best one).
+        output: The file, `.onnx` or `.pt2` as the format wants.
+        form: `onnx` or `torch` (torch.export).
+        size: (height, width) of the input; that of training where not given.
+        source: Photos to compare on; by default those of the config's test or valid loader, else of data/people.
+        opset: Version of ONNX's operators.
+        plugins: Python files with the classes of one's own that its config names.
+
+    Raises:
+        ExportError: The network cannot be exported, or the file's is another; nothing was written.
+        EspalierError: Anything else that is the user's to mend.
+    """
+    import torch
+
+    import data_loader
+    import models
+    from exporting import comparison, formats, network, tracing
+    from models.metrics import MeanIoU
+
+    _check(Path(resume), output, formats.SUFFIXES[form])
+    if form == "onnx":
+        formats.require("onnx", "onnxscript", "onnxruntime")
+    names = {**models.SECTIONS, **data_loader.SECTIONS}
+    segmenter = load(resume, plugins=plugins)
+    section = assemble.loader_section(segmenter.config, "valid") or "train_loader"
+    if size is not None:
+        segmenter.config = with_input_size(segmenter.config, size, names)
+        segmenter.preprocess = assemble.build_preprocessing(segmenter.config, names)
+    traced_size = input_size(segmenter.config, section, names)
+    in_channels = int(getattr(segmenter.preprocess, "in_channels", 3))
+    traced = tracing.trace(segmenter.model, in_channels, traced_size or TRACED_SIZE)
+    if traced_size is None and traced.sides["height"].fixed:
+        raise ConfigError(
+            f"--size: this network is exported for one size, but {section} has no resize. Add --size H W."
+        )
+    description = _describe(segmenter, section, names, traced.num_classes)
+    content = formats.to_bytes(traced, description, form, opset=opset)
+    again, _ = network.from_bytes(content, form, torch.device("cpu"), name=str(output))
+    samples, ignore_index = _samples(segmenter, source, names)
+    metric = partial(MeanIoU, traced.num_classes, ignore_index)
+    found = comparison.compare(segmenter.model, again, islice(samples, PICTURES_COMPARED), metric)
+    found.require_equal()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, lambda file: file.write(content))
+    for name, side in traced.sides.items():
+        logger.info("%-7s %s", name, side)
+    return found
+
+
+def _check(resume: Path, output: Path, suffix: str) -> None:
+    """Refuse an output that cannot be, before anything is computed."""
+    if output.suffix.lower() != suffix:
+        raise ConfigError(f"--output {output}: a file of this --format ends in {suffix}. Write {output.stem}{suffix}.")
+    problem = "it is the checkpoint" if output.resolve() == resume.resolve() else writing_problem(output)
+    if problem:
+        raise ConfigError(f"--output {output}: cannot be written ({problem}). Name a file that you may write to.")
+
+
+def _describe(segmenter: "Segmenter", section: str, names: Any, num_classes: int) -> dict[str, Any]:
+    """What the file says of itself."""
+    from exporting.description import arguments_of, describe
+
+    config = segmenter.config
+    loader_class, arguments = callable_args(config, section, names)
+    spec = config[section]
+    return describe(
+        segmenter.preprocess,
+        loader=spec if isinstance(spec, str) else spec["type"],
+        loader_arguments=arguments_of(loader_class.make_preprocessing, {**shared_values(config), **arguments}),
+        class_names=segmenter.class_names,
+        num_classes=num_classes,
+        origin={"name": config.get("name"), "arch": config["arch"]},
+    )
+
+
+def _samples(segmenter: "Segmenter", source: str | None, names: Any) -> tuple[Iterator["Sample"], int | None]:
+    """Pictures to compare on, and the label that counts nowhere."""
+    from data_loader.pictures import read_picture
+    from exporting.comparison import samples_of_loader, samples_of_pictures
+    from visual.sources import open_source
+
+    for split in ("test", "valid") if source is None else ():
+        try:
+            loader = assemble.build_loader(segmenter.config, split, names, as_evaluation=True)
+            if loader is not None:
+                loader.prepare()
+                return samples_of_loader(loader), loader.ignore_index
+        except DataError as error:
+            logger.warning("The %s data of the config is not used to compare: %s", split, error)
+    read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
+    photos = open_source(source or str(PEOPLE), read)
+    return samples_of_pictures((frame.picture for frame in photos), segmenter), None
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(description="Write a checkpoint as a file for other programs, and check it.")
+    options.add_argument("--resume", required=True, metavar="FILE", help="a checkpoint, or a run folder")
+    options.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="torch is torch.export's .pt2")
+    options.add_argument("--output", type=Path, required=True, metavar="FILE", help="net.onnx or net.pt2")
+    options.add_argument("--size", nargs=2, type=cli.positive_int, metavar=("H", "W"), help="of the input")
+    options.add_argument("--source", metavar="FOLDER", help="photos to compare on; default: the config's own data")
+    options.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators")
+    options.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE.py", help="a file with your own classes"
+    )
+    options.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return options
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run the command line."""
+    close_logging = setup_logging(None)
+    try:
+        options = {name: getattr(arguments, name) for name in ("size", "source", "opset")}
+        form, output = arguments.format, arguments.output
+        found = export(arguments.resume, output, form=form, plugins=arguments.plugin, **options)
+        megabytes = output.stat().st_size / 1e6
+        sys.stdout.write(f"{found.text()}\nWritten: {output} ({megabytes:.1f} MB). Use it:\n")
+        sys.stdout.write(f"python inference.py --model {output} --source PHOTO --output out\n")
+    finally:
+        close_logging()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run_command(main, parser()))

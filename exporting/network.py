@@ -1,0 +1,132 @@
+"""An exported file as a network again."""
+
+import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from exporting.description import KEY, Description, config_of, from_text
+from exporting.formats import EXTRA_FILE, SUFFIXES, Format, require
+from exporting.tracing import SIDES, Side, quiet, runnable
+from utils.errors import CheckpointError, DataError
+
+Run = Callable[[Tensor], Tensor]
+
+
+class ExportedNetwork(nn.Module):
+    """Runs an exported file in the place of the network that it was made of.
+
+    Args:
+        run: Inputs (B, C, H, W) float32 -> logits (B, K, H, W) float32, on the same device.
+        sides: What batch, height and width may be.
+    """
+
+    def __init__(self, run: Run, sides: dict[str, Side]) -> None:
+        super().__init__()
+        self._run = run
+        self.sides = sides
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, C, H, W) float32 -> (B, K, H, W) float32.
+
+        Raises:
+            DataError: The file was not made for inputs of this size.
+        """
+        for name, length in zip(SIDES[1:], inputs.shape[2:], strict=True):
+            if not self.sides[name].takes(length):
+                raise DataError(
+                    f"An input of {inputs.shape[2]}x{inputs.shape[3]}: the {name} of the exported network's input must "
+                    f"be {self.sides[name]}. Use other pictures or --window, or export with another --size."
+                )
+        batch = self.sides["batch"].fixed or len(inputs)
+        with torch.autocast(inputs.device.type, enabled=False):
+            if batch == len(inputs):
+                return self._run(inputs)
+            return torch.cat([self._run(part) for part in torch.split(inputs, batch)])
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a file is called like one that `export.py` writes."""
+    return Path(path).suffix.lower() in SUFFIXES.values()
+
+
+def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, dict[str, Any]]:
+    """The network of an exported file, and the config of its preprocessing and classes.
+
+    An ONNX file is data. A .pt2 file is a program that torch unpacks: open only your own.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or says nothing of its input.
+        ConfigError: onnxruntime is missing.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}). Name a file that export.py wrote."
+        ) from error
+    form: Format = "onnx" if path.suffix.lower() == SUFFIXES["onnx"] else "torch"
+    network, description = from_bytes(content, form, device, name=str(path))
+    return network, config_of(description)
+
+
+def from_bytes(
+    content: bytes, form: Format, device: torch.device, *, name: str = "the file"
+) -> tuple[ExportedNetwork, Description]:
+    """The network in the content of a file, and what the file says of itself.
+
+    Raises:
+        CheckpointError: It is damaged or says nothing of its input.
+        ConfigError: onnxruntime is missing.
+    """
+    run, text = (_open_onnx if form == "onnx" else _open_torch)(content, device, name)
+    description = from_text(text, name)
+    sides = {side: Side(**description["sides"][side]) for side in SIDES}
+    return ExportedNetwork(run, sides), description
+
+
+def _open_onnx(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
+    (onnxruntime,) = require("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if torch.get_num_threads() == 1:
+        options.intra_op_num_threads = 1
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"][device.type != "cuda" :]
+    providers = [each for each in wanted if each in onnxruntime.get_available_providers()]
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # damaged bytes raise whatever the reader happens to trip over
+        raise _damaged(name, error) from error
+    return partial(_run_onnx, session), session.get_modelmeta().custom_metadata_map.get(KEY)
+
+
+def _run_onnx(session: Any, inputs: Tensor) -> Tensor:
+    """Run a session of onnxruntime, by way of the processor's memory."""
+    (value,) = session.get_inputs()
+    (logits,) = session.run(None, {value.name: inputs.float().contiguous().cpu().numpy()})
+    return torch.from_numpy(logits).to(inputs.device)
+
+
+def _open_torch(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
+    extra = {EXTRA_FILE: ""}
+    try:
+        with quiet():
+            program = torch.export.load(io.BytesIO(content), extra_files=extra)
+    except Exception as error:
+        raise _damaged(name, error) from error
+    if device.type != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        program = move_to_device_pass(program, device)
+    return runnable(program), extra[EXTRA_FILE]
+
+
+def _damaged(name: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{name}: cannot be opened ({type(error).__name__}). The file is damaged or no exported network. Export the "
+        "checkpoint again."
+    )

@@ -1,0 +1,51 @@
+"""What `-d` means where there are fewer devices than it names."""
+
+import pytest
+import torch
+
+from base.base_inference import choose_device
+from trainer.distributed import choose_devices
+from utils.devices import devices_named
+from utils.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Let torch count as many GPUs as asked for."""
+
+    def pretend(count):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return pretend
+
+
+def test_every_command_warns_and_goes_on_without_a_gpu(gpus, caplog):
+    gpus(0)
+    assert choose_devices(1, "0") == [CPU]
+    assert choose_device("0") == CPU
+    assert caplog.messages == ["-d 0: there are 0 GPUs here; cpu is used."] * 2
+
+
+def test_the_devices_that_are_there_are_used(gpus, caplog):
+    gpus(2)
+    assert devices_named("0,5,1") == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert devices_named("7") == [torch.device("cuda", 0)]
+    assert caplog.messages == [
+        "-d 0,5,1: there are 2 GPUs here; cuda:0, cuda:1 is used.",
+        "-d 7: there are 2 GPUs here; cuda:0 is used.",
+    ]
+    caplog.clear()
+    assert devices_named("cuda:1, 0,1") == [torch.device("cuda", 1), torch.device("cuda", 0)]
+    assert devices_named("cpu") == [CPU]
+    assert choose_device(None) == torch.device("cuda", 0)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("choose", [choose_device, lambda asked: choose_devices(1, asked)])
+def test_what_is_no_device_is_refused(choose):
+    with pytest.raises(
+        ConfigError, match=r'-d 0,gpu: "gpu" is no device. GPUs are counted from 0. Write e.g. 0,1 or cpu'
+    ):
+        choose("0,gpu")

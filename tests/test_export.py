@@ -1,0 +1,303 @@
+"""export.py: what it writes is the network of the checkpoint, at every size that it says it takes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from test_inference import PHOTOS, people_config, save_untrained
+from torch import nn
+
+import export
+import inference
+from base.output import main_output
+from config import cli
+from data_loader.pictures import read_mask, read_picture
+from exporting import tracing
+from exporting.comparison import Comparison
+from exporting.description import from_text
+from exporting.formats import to_bytes
+from exporting.network import from_bytes, open_exported
+from exporting.tracing import Side, trace
+from models import SECTIONS
+from utils.catalogue import import_attribute
+from utils.errors import CheckpointError, ConfigError, DataError, ExportError
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+SIZE = (64, 96)
+# Small variants, so that the suite is quick; the first of each is written as ONNX, too. A network of the catalogue that
+# is not named here is made with its own defaults, so that every network is exported; one that does not take pictures
+# (B, C, H, W) is named below.
+SMALL = {
+    "UNet": [{"channels": [4, 8]}, {"backbone": "resnet18", "decoder_channels": [4, 4, 4, 4]}],
+    "DeepLabV3Plus": [{"backbone": "resnet18", "aspp_channels": 8}],
+}
+NO_PICTURES: set[str] = set()
+CASES = [(name, args) for name in SECTIONS["arch"].entries if name not in NO_PICTURES for args in SMALL.get(name, [{}])]
+DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
+
+
+def built(name, args):
+    torch.manual_seed(0)
+    model = import_attribute(SECTIONS["arch"].entries[name])(num_classes=3, **args).eval()
+    for module in model.modules():  # statistics of its own, so that a norm that is folded wrongly shows
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+    return model
+
+
+def pictures(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+def test_every_network_of_the_catalogue_is_exported():
+    assert {name for name, _ in CASES} | NO_PICTURES == set(SECTIONS["arch"].entries)
+    assert len(CASES) >= 3
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_exported_networks_give_what_the_network_gives_at_every_size(name, args):
+    model = built(name, args)
+    traced = trace(model, 3, SIZE)
+    assert traced.num_classes == 3
+    assert {side: each.fixed for side, each in traced.sides.items()} == dict.fromkeys(("batch", "height", "width"))
+    step = traced.sides["height"].multiple
+    for form in ("onnx", "torch") if args == SMALL.get(name, [{}])[0] else ("torch",):
+        network, description = from_bytes(to_bytes(traced, DESCRIPTION, form), form, CPU)
+        assert description["sides"] == traced.plain_sides()
+        for batch, height, width in ((1, *SIZE), (3, SIZE[0] + step, SIZE[1] - 3 * step), (2, 2 * SIZE[1], SIZE[0])):
+            inputs = pictures(batch, 3, height, width)
+            with torch.no_grad():
+                torch.testing.assert_close(network(inputs), main_output(model(inputs)), rtol=1e-3, atol=1e-4)
+
+
+# --- what sizes a network takes ---
+
+
+class FixedSize(nn.Module):
+    """Adds a map of weights, so that it takes one size only."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(pictures(1, 2, 8, 6))
+
+    def forward(self, inputs):
+        return inputs[:, :2] * self.weight
+
+
+class Eighths(nn.Module):
+    """Takes sides that are multiples of 8 only."""
+
+    def forward(self, inputs):
+        if inputs.shape[2] % 8 or inputs.shape[3] % 8:
+            raise RuntimeError("wrong size")
+        return inputs.unfold(2, 8, 8).unfold(3, 8, 8).mean((-1, -2)).repeat_interleave(8, 2).repeat_interleave(8, 3)
+
+
+class Chance(nn.Module):
+    """Never gives the same again."""
+
+    def forward(self, inputs):
+        return inputs + torch.rand_like(inputs)
+
+
+def test_a_network_of_one_size_says_so_and_refuses_others():
+    model = FixedSize()
+    traced = trace(model, 3, (8, 6))
+    assert traced.sides == {"batch": Side(), "height": Side(fixed=8), "width": Side(fixed=6)}
+    network, _ = from_bytes(to_bytes(traced, DESCRIPTION, "torch"), "torch", CPU)
+    inputs = pictures(3, 3, 8, 6)
+    assert torch.equal(network(inputs), model(inputs))
+    with pytest.raises(DataError, match="An input of 8x7: the width of the exported network's input must be 6"):
+        network(pictures(1, 3, 8, 7))
+
+
+def test_a_network_of_multiples_says_so():
+    sides = trace(Eighths(), 2, (16, 24)).sides
+    assert (sides["height"].multiple, sides["width"].multiple) == (8, 8)
+    assert str(sides["height"]) == "8 or more, a multiple of 8"
+    assert [sides["height"].takes(length) for length in (0, 8, 12, 24)] == [False, True, False, True]
+
+
+def test_a_network_that_cannot_be_traced_is_refused():
+    with pytest.raises(ExportError, match=r"Chance: torch cannot trace it \(ValueError: the traced program differs"):
+        trace(Chance(), 3, (8, 8))
+
+
+# --- the command ---
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_untrained(tmp_path_factory.mktemp("run") / "model_best.pth", people_config())
+
+
+@pytest.fixture(scope="module")
+def files(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    names = {"onnx": folder / "net.onnx", "torch": folder / "net.pt2"}
+    return {form: (file, export.export(checkpoint, file, form=form)) for form, file in names.items()}
+
+
+def run(*argv):
+    return cli.run_command(export.main, export.parser(), [str(argument) for argument in argv])
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch"])
+def test_an_exported_file_predicts_what_the_checkpoint_predicts(checkpoint, files, form, tmp_path):
+    file, found = files[form]
+    assert found.pictures == 4  # those of the config
+    assert found.largest_difference < 1e-5
+    assert found.miou[0] == pytest.approx(found.miou[1], abs=1e-4)
+    photos = [read_picture(path) for path in PHOTOS]
+    segmenter, original = inference.load(file), inference.load(checkpoint)
+    assert segmenter.class_names == original.class_names == ["background", "person"]
+    assert segmenter.class_id("person") == 1
+    for left, right in zip(segmenter.probabilities(photos), original.probabilities(photos), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-5)
+    options = ["--source", str(PHOTOS[0]), "--mode", "mask", "--window", "64", "--tta-flip", "-d", "cpu", "--output"]
+    for network, name in (("--model", file), ("--resume", checkpoint)):
+        words = [network, str(name), *options, str(tmp_path / f"{network}.png")]
+        assert cli.run_command(inference.main, inference.parser(), words) == 0
+    assert (read_mask(tmp_path / "--model.png") == read_mask(tmp_path / "--resume.png")).mean() > 0.999
+
+
+def test_an_onnx_file_says_what_it_is_to_anybody(files):
+    model = onnx.load(files["onnx"][0])
+    (inputs,), (outputs,) = model.graph.input, model.graph.output
+    assert (inputs.name, outputs.name) == ("input", "logits")
+    sides = [
+        [side.dim_param or side.dim_value for side in each.type.tensor_type.shape.dim] for each in (inputs, outputs)
+    ]
+    assert sides == [["batch", 3, "height", "width"], ["batch", 2, "height", "width"]]
+    (told,) = [json.loads(each.value) for each in model.metadata_props if each.key == "espalier"]
+    assert told["class_names"] == ["background", "person"]
+    assert told["num_classes"] == 2
+    preprocessing = told["preprocessing"]
+    assert preprocessing.pop("recipe").startswith("Scale the picture to fit into resize [height, width]")
+    assert preprocessing == {
+        "resize": [48, 32],
+        "padding_value": 0,
+        "color_channel": "RGB",
+        "normalize": True,
+        "in_channels": 3,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+
+
+def test_another_size_and_other_pictures(checkpoint, tmp_path, capsys, caplog):
+    file = tmp_path / "deep" / "net.pt2"
+    words = ("--format", "torch", "--size", 40, 56, "--source", PHOTOS[0])
+    assert run("--resume", checkpoint, "--output", file, *words) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("1 pictures: largest difference of a probability ")
+    assert "same class for 100.0000% of the pixels" in told
+    assert f"python inference.py --model {file} --source PHOTO" in told
+    assert inference.load(file).preprocess.size == (40, 56)
+    assert [path.name for path in file.parent.iterdir()] == ["net.pt2"]
+
+
+def test_a_config_whose_data_is_not_there_is_compared_on_other_photos(tmp_path, caplog):
+    config = people_config(pairs_file="nowhere.txt", resize=None)
+    path = save_untrained(tmp_path / "c.pth", config)
+    found = export.export(path, tmp_path / "net.pt2", form="torch")
+    assert (found.pictures, found.miou) == (16, None)
+    assert "The valid data of the config is not used to compare: The list of pairs nowhere.txt" in caplog.text
+    shapes = [each.shape[1:] for each in inference.load(tmp_path / "net.pt2").probabilities([read_picture(PHOTOS[0])])]
+    assert shapes == [read_picture(PHOTOS[0]).shape[:2]]
+
+
+def test_a_file_that_differs_is_never_written(checkpoint, tmp_path, monkeypatch, capsys):
+    real = tracing.trace
+
+    def trace_another(model, *size):
+        changed = inference.load(checkpoint).model
+        changed.head.bias.data += torch.tensor([0.1, 0.0])
+        return real(changed, *size)
+
+    monkeypatch.setattr(tracing, "trace", trace_another)
+    assert run("--resume", checkpoint, "--format", "torch", "--output", tmp_path / "net.pt2") == 5
+    assert (
+        "error: The exported network is not the checkpoint's, and nothing was written. 4 pict"
+        in capsys.readouterr().err
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("difference", [0.2, float("nan")])
+def test_a_difference_or_no_number_is_refused(difference):
+    with pytest.raises(ExportError, match=r"They may differ by 0.001. Try the other --format, or another --opset"):
+        Comparison(1, difference, 1.0, None).require_equal()
+    Comparison(1, 1e-5, 1.0, (0.5, 0.5)).require_equal()
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        (["--output", "net.pt2"], 2, "--output net.pt2: a file of this --format ends in .onnx. Write net.onnx"),
+        (["--output", "file/net.onnx"], 2, "file/net.onnx: cannot be written (file is no folder)"),
+        (["--output", "folder.onnx"], 2, "cannot be written (it is a folder)"),
+        (["--output", "c.onnx", "--resume", "c.onnx"], 2, "cannot be written (it is the checkpoint)"),
+        (["--output", "n.onnx", "--opset", "3"], 2, "--opset 3: it must be 18 to"),
+        (["--output", "n.onnx", "--resume", "nowhere.pth"], 4, "nowhere.pth: there is no such file"),
+        (["--output", "n.pt2", "--format", "torch", "--source", "nowhere"], 3, "--source nowhere does not exist"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_their_code(checkpoint, tmp_path, monkeypatch, capsys, mistake):
+    arguments, code, message = mistake
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder.onnx").mkdir()
+    assert run("--resume", checkpoint, *arguments) == code
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.onnx"]
+
+
+def test_packages_that_are_missing_are_named(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    expected = "onnxruntime is not installed. ONNX files need it. Run: pip install onnx onnxscript onnxruntime"
+    with pytest.raises(ConfigError, match=expected):
+        export.export(checkpoint, tmp_path / "net.onnx")
+    with pytest.raises(ConfigError, match=expected):
+        from_bytes(b"", "onnx", CPU)
+
+
+# --- files that cannot be used ---
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_files_that_are_no_exported_networks(tmp_path, suffix):
+    file = tmp_path / f"net{suffix}"
+    with pytest.raises(CheckpointError, match=r"cannot be read \(No such file or directory\). Name a file that export"):
+        open_exported(file, CPU)
+    file.write_bytes(b"damaged" * 50)
+    with pytest.raises(CheckpointError, match=r"cannot be opened \(\w+\). The file is damaged or no exported network"):
+        open_exported(file, CPU)
+
+
+def test_a_file_must_describe_its_input():
+    inputs, outputs = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("input", "logits")
+    )
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["input"], ["logits"])], "g", [inputs], [outputs])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    with pytest.raises(CheckpointError, match=r'holds no description of its input. It must be under "espalier"'):
+        from_bytes(model.SerializeToString(), "onnx", CPU)
+    later = json.dumps({**DESCRIPTION, "sides": {}, "format_version": 2})
+    with pytest.raises(CheckpointError, match=r"net.onnx: its description has version 2, later than 1"):
+        from_text(later, "net.onnx")
+
+
+def test_help_loads_nothing_heavy():
+    code = "import sys; import export; export.parser().format_help(); print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for heavy in ("torch", "cv2", "numpy", "onnx", "onnxruntime"):
+        assert f"'{heavy}'" not in loaded
