@@ -1,6 +1,7 @@
 """Keys of optimizer and lr_scheduler beside their class: checked before anything is built, and at work."""
 
 import copy
+from pathlib import Path
 
 import pytest
 from config_samples import sample
@@ -9,7 +10,6 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 import train as command
 from config import validate
 from config.schema import json_schema
-from trainer.resume import latest_run
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 
@@ -68,8 +68,8 @@ def test_all_of_it_trains_and_goes_on_with_the_same_history(small):  # noqa: F81
         trainer__checkpoint_activations=["decoder"],
     )
     whole = command.train(changed(config, name="whole"))
-    command.train(config)
-    folder = latest_run(config)
+    first = command.train(config)
+    folder = Path(first.run_folder)
     (folder / "checkpoint-last.pth").unlink()
     (folder / "model_best.pth").rename(folder / "checkpoint-last.pth")
     again = command.train(config, resume="auto")
