@@ -7,7 +7,12 @@ SECTIONS: dict[str, Section] = {
         expects="torch.nn:Module",
         entries={
             "UNet": "models.unet:UNet",
+            "UNetPlus": "models.unetplus:UNetPlus",
             "DeepLabV3Plus": "models.deeplabv3plus:DeepLabV3Plus",
+            "PSPNet": "models.pspnet:PSPNet",
+            "BiSeNet": "models.bisenet:BiSeNet",
+            "ICNet": "models.icnet:ICNet",
+            "EncDec": "models.encdec:EncDec",
         },
         roots=("torchvision", "timm", "segmentation_models_pytorch"),
     ),
