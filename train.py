@@ -87,7 +87,7 @@ def prepare(
             config, "lr_scheduler", names, runtime={"optimizer": optimizer}, defaults=defaults
         )
         schedule = setup.make_schedule(scheduler, spec, plan)
-    criterion = assemble.build_criterion(config, names, values).to(plan.arithmetic.device)
+    criterion = assemble.build_criterion(config, names, values, model).to(plan.arithmetic.device)
     trainer_class, arguments = configuration.callable_args({"trainer": options}, "trainer", names)
     trainer: BaseTrainer = trainer_class(
         distributed.spread(model, targets, world),

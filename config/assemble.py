@@ -11,12 +11,13 @@ from typing import Any
 from config.build import build, build_list, callable_args
 from config.shared import shared_values
 from config.signatures import signature_of
-from utils.catalogue import Catalogue
+from utils.catalogue import Catalogue, import_attribute
 from utils.errors import ConfigError
 
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 FOLDER_SPLITS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
+AUXILIARY_LOSS = "AuxiliaryLoss"
 TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names")
 
 
@@ -100,9 +101,13 @@ def build_model(config: Config, catalogue: Catalogue, values: Mapping[str, Any])
     return build(config, "arch", catalogue, runtime=values)
 
 
-def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
-    """Build the loss."""
-    return build(config, "loss", catalogue, runtime=values)
+def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any], model: Any) -> Any:
+    """Build the loss; for a network with auxiliary outputs that of all of them, each with the network's weight."""
+    criterion, weights = build(config, "loss", catalogue, runtime=values), getattr(model, "auxiliary_weights", ())
+    if not weights:
+        return criterion
+    auxiliary_loss = import_attribute(catalogue["loss"].entries[AUXILIARY_LOSS])
+    return criterion if isinstance(criterion, auxiliary_loss) else auxiliary_loss(criterion, weights)
 
 
 def build_metrics(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> list[Any]:
@@ -133,8 +138,11 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     model_class, arguments = callable_args(config, "arch", catalogue)
     accepted = signature_of(model_class).parameters
-    filled = {name: values[name] for name in ("num_classes", "in_channels") if name in accepted and name in values}
-    complete["arch"] = {**_spec(complete["arch"]), "args": {**arguments, **filled}}
+    spec = _spec(complete["arch"])
+    known = {name: values[name] for name in ("num_classes", "in_channels") if name in values}
+    known = catalogue["arch"].renamed_values(spec["type"], known)
+    filled = {name: value for name, value in known.items() if name in accepted}
+    complete["arch"] = {**spec, "args": {**arguments, **filled}}
     if values.get("class_names"):
         for split in SPLIT_SECTIONS:
             section = loader_section(complete, split)

@@ -15,6 +15,11 @@ SECTIONS: dict[str, Section] = {
             "EncDec": "models.encdec:EncDec",
         },
         roots=("torchvision", "timm", "segmentation_models_pytorch"),
+        renamed={"segmentation_models_pytorch": {"classes": "num_classes"}},
+        adapters={
+            "segmentation_models_pytorch": "models.adapters:adapt_padded",
+            "torchvision.models.segmentation": "models.adapters:adapt_torchvision",
+        },
     ),
     "loss": Section(
         expects="torch.nn:Module",
@@ -22,9 +27,10 @@ SECTIONS: dict[str, Section] = {
             "ce_loss": "models.losses:CrossEntropyLoss",
             "dice_loss": "models.losses:DiceLoss",
             "WeightedLoss": "models.losses:WeightedLoss",
+            "AuxiliaryLoss": "models.auxiliary:AuxiliaryLoss",
         },
         roots=("torch.nn",),
-        nested={"losses": "loss"},
+        nested={"losses": "loss", "loss": "loss"},
     ),
     "metrics": Section(
         expects="base.base_metric:Metric",

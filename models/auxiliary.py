@@ -98,17 +98,12 @@ def resize_nearest(target: Tensor, size: Sequence[int]) -> Tensor:
     """
     if tuple(target.shape[1:]) == tuple(size):
         return target
-    rows, columns = (
-        torch.tensor(_centres(old, new), device=target.device)
-        for old, new in zip(target.shape[1:], size, strict=True)
-    )
+    rows, columns = (_centres(old, new, target.device) for old, new in zip(target.shape[1:], size, strict=True))
     return target.index_select(1, rows).index_select(2, columns)
 
 
-def _centres(length: int, count: int) -> list[int]:
-    """The index at the centre of each of `count` cells over `length` places."""
-    spacing: float = length / count
-    power = 1 << max(0, -(-length // count) - 1).bit_length()
-    if -(-length // power) == count:
-        spacing = power
-    return [min(int((cell + 0.5) * spacing), length - 1) for cell in range(count)]
+def _centres(length: int, count: int, device: torch.device) -> Tensor:
+    """(count,) int64: the place at the centre of each of `count` cells over `length` places."""
+    power = 1 << (-(-length // count) - 1).bit_length()
+    spacing = power if -(-length // power) == count else length / count
+    return ((torch.arange(count, device=device) + 0.5) * spacing).long().clamp(max=length - 1)

@@ -23,17 +23,15 @@ def average_bins(maps: Tensor, bins: int) -> Tensor:
     Returns:
         (B, C, bins, bins).
     """
-    rows, columns = (_shares(size, bins).to(maps) for size in maps.shape[2:])
+    rows, columns = (_shares(size, bins, maps.device).to(maps.dtype) for size in maps.shape[2:])
     return rows @ maps @ columns.T
 
 
-def _shares(size: int, bins: int) -> Tensor:
-    """(bins, size) float32: what each place counts in each part."""
-    shares = torch.zeros(bins, size)
-    for part in range(bins):
-        start, stop = part * size // bins, -(-(part + 1) * size // bins)
-        shares[part, start:stop] = 1 / (stop - start)
-    return shares
+def _shares(size: int, bins: int, device: torch.device) -> Tensor:
+    """(bins, size) float32: what each place counts in each part; made on the device, without a wait for it."""
+    places, parts = torch.arange(size, device=device), torch.arange(bins, device=device)[:, None]
+    inside = (places >= parts * size // bins) & (places < ((parts + 1) * size + bins - 1) // bins)
+    return inside / inside.sum(dim=1, keepdim=True)
 
 
 class PyramidPooling(nn.Module):
