@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.blocks import pad_to_multiple
+from models.blocks import pad_to_multiple, widen_tiny
 
-OUTPUT_STRIDE = 32  # what encoders of segmentation_models_pytorch halve down to, or less
+COARSEST_STRIDE = 32  # what the encoders of both libraries halve down to, or less
 TORCHVISION_AUXILIARY_WEIGHT = 0.5  # of torchvision's references/segmentation/train.py
 
 
@@ -22,7 +22,7 @@ class Padded(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Picture (B, C, H, W) float -> logits (B, K, H, W) float; those of a classifier beside are left out."""
         height, width = inputs.shape[2:]
-        output = super().forward(pad_to_multiple(inputs, OUTPUT_STRIDE))
+        output = super().forward(pad_to_multiple(widen_tiny(inputs, COARSEST_STRIDE), COARSEST_STRIDE))
         logits: Tensor = output if isinstance(output, Tensor) else output[0]
         return logits[:, :, :height, :width]
 
@@ -32,9 +32,10 @@ class Unpacked(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Picture (B, C, H, W) float -> logits (B, K, H, W) float, or a tuple of them and auxiliary ones."""
-        output = super().forward(inputs)
-        logits: Tensor = output["out"]
-        return (logits, output["aux"]) if self.training and "aux" in output else logits
+        height, width = inputs.shape[2:]
+        output = super().forward(widen_tiny(inputs, COARSEST_STRIDE))
+        cut: dict[str, Tensor] = {name: logits[:, :, :height, :width] for name, logits in output.items()}
+        return (cut["out"], cut["aux"]) if self.training and "aux" in cut else cut["out"]
 
 
 def adapt_padded(network: nn.Module) -> nn.Module:
