@@ -93,9 +93,10 @@ def _create(name: str, in_channels: int, weights: str | None, output_stride: int
             return _fetch(name, own_name, options)
         return timm.create_model(own_name, **options)
     except CREATION_ERRORS as error:
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ConfigError(
             f"Wrong backbone {name!r} with output_stride {output_stride}: timm cannot make a feature pyramid of it "
-            f"({type(error).__name__}: {error}). Choose another network or output_stride 32."
+            f"({reason}). Choose another network or output_stride 32."
         ) from error
 
 
