@@ -88,7 +88,7 @@ def test(
         metrics = evaluation.evaluate(
             with_views(model.to(device, memory_format=arithmetic.memory_format), views or Views()),
             with_bar(loader, f"Testing on {split}"),
-            criterion=assemble.build_criterion(config, names, values).to(device),
+            criterion=assemble.build_criterion(config, names, values, model).to(device),
             metrics=MetricSet([*assemble.build_metrics(config, names, values), matrix]),
             arithmetic=arithmetic,
             ignore_index=ignore_index,

@@ -88,7 +88,7 @@ def prepare(
         return configuration.build(config, path, names, runtime={"optimizer": optimizer}, defaults=defaults)
 
     schedule = setup.schedule(config.get("lr_scheduler"), optimizer, build_scheduler, plan, len(train_loader))
-    criterion = assemble.build_criterion(config, names, values).to(plan.arithmetic.device)
+    criterion = assemble.build_criterion(config, names, values, model).to(plan.arithmetic.device)
     trainer_class, arguments = configuration.callable_args({"trainer": options}, "trainer", names)
     trainer: BaseTrainer = trainer_class(
         distributed.spread(setup.equip(model, options, world), targets, world),

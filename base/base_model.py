@@ -25,9 +25,11 @@ class BaseModel(nn.Module, ABC):
 
     Attributes:
         in_channels: Channels of the input; a subclass that takes others than three sets it.
+        auxiliary_weights: Factors in the loss of the auxiliary outputs that it gives in training mode.
     """
 
     in_channels: int = 3
+    auxiliary_weights: Sequence[float] = ()
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import annotated_types
-from pydantic import TypeAdapter, ValidationError
+from pydantic import StringConstraints, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
@@ -180,6 +180,7 @@ _SIGNS: Mapping[type, Callable[[Any], str]] = {
     annotated_types.MultipleOf: lambda item: f"and a multiple of {item.multiple_of}",
     annotated_types.MinLen: lambda item: f"of at least {item.min_length}",
     annotated_types.MaxLen: lambda item: f"of at most {item.max_length}",
+    StringConstraints: lambda item: f"of the form {item.pattern}",
 }
 
 

@@ -13,12 +13,13 @@ from config.class_counts import NAME as CLASS_COUNTS
 from config.class_counts import needs_class_counts, with_class_counts
 from config.shared import own_outputs, shared_values
 from config.signatures import signature_of
-from utils.catalogue import Catalogue
+from utils.catalogue import Catalogue, import_attribute
 from utils.errors import ConfigError
 
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 FOLDER_SPLITS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
+AUXILIARY_LOSS = "AuxiliaryLoss"
 TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names")
 
 
@@ -116,9 +117,13 @@ def build_model(config: Config, catalogue: Catalogue, values: Mapping[str, Any])
     return build(config, "arch", catalogue, runtime={**values, **own_outputs(config)})
 
 
-def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
-    """Build the loss."""
-    return build(config, "loss", catalogue, runtime=values)
+def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any], model: Any) -> Any:
+    """Build the loss; for a network with auxiliary outputs that of all of them, each with the network's weight."""
+    criterion, weights = build(config, "loss", catalogue, runtime=values), getattr(model, "auxiliary_weights", ())
+    if not weights:
+        return criterion
+    auxiliary_loss = import_attribute(catalogue["loss"].entries[AUXILIARY_LOSS])
+    return criterion if isinstance(criterion, auxiliary_loss) else auxiliary_loss(criterion, weights)
 
 
 def build_metrics(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> list[Any]:
@@ -161,9 +166,12 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     model_class, arguments = callable_args(config, "arch", catalogue)
     accepted = signature_of(model_class).parameters
-    known = {**values, **own_outputs(config)}
-    filled = {name: known[name] for name in ("num_classes", "in_channels") if name in accepted and name in known}
-    complete["arch"] = {**_spec(complete["arch"]), "args": {**arguments, **filled}}
+    spec = _spec(complete["arch"])
+    told = {**values, **own_outputs(config)}
+    known = {name: told[name] for name in ("num_classes", "in_channels") if name in told}
+    known = catalogue["arch"].renamed_values(spec["type"], known)
+    filled = {name: value for name, value in known.items() if name in accepted}
+    complete["arch"] = {**spec, "args": {**arguments, **filled}}
     if CLASS_COUNTS in values:
         complete = with_class_counts(complete, catalogue, values[CLASS_COUNTS])
     if values.get("class_names"):

@@ -9,7 +9,7 @@ from config.resolve import Target, resolve
 from config.sections import OptimizerExtras, SchedulerExtras
 from config.signatures import Signature, signature_of
 from config.specs import WEIGHTED_LOSS, Spec, is_weighted, nested_values, read_losses, read_spec, section_key
-from utils.catalogue import Catalogue
+from utils.catalogue import Catalogue, Section
 from utils.errors import ConfigError
 
 Values = Mapping[str, Any]
@@ -104,11 +104,13 @@ class _Builder:
         """Build the object of a spec of the section `key`, what is nested in it first."""
         section = self.catalogue[key]
         target = resolve(spec.type, spec.path, key, section)
-        args = self._arguments(spec, signature_of(target), tuple(section.nested))
+        args = self._arguments(spec, signature_of(target), section)
         for name, nested_key, items in nested_values(spec, section):
             built = [self._nested(value, path, nested_key) for value, path in items]
             args[name] = built if isinstance(spec.args[name], list) else built[0]
-        return _checked(_call(target, args, spec), section.base_class(), spec)
+        built = _call(target, args, spec)
+        adapt = section.adapter(spec.type)
+        return _checked(built if adapt is None else adapt(built), section.base_class(), spec)
 
     def weighted_loss(self, value: Any) -> Any:
         """Build a weighted sum of losses."""
@@ -127,19 +129,18 @@ class _Builder:
         faults.raise_if_any()
         return self.spec(_given(spec), key)
 
-    def _arguments(self, spec: Spec, signature: Signature, nested: tuple[str, ...]) -> dict[str, Any]:
+    def _arguments(self, spec: Spec, signature: Signature, section: Section) -> dict[str, Any]:
         """The arguments of the JSON, as their annotations want them, with those of the run."""
         faults = Faults()
-        known = {
-            name: value for name, value in self.runtime.items() if value is not None or spec.args.get(name) is None
-        }
+        runtime = section.renamed_values(spec.type, self.runtime)
+        known = {name: value for name, value in runtime.items() if value is not None or spec.args.get(name) is None}
         supplied = {name: known[name] for name in signature.parameters if name in known}
         silent = {
             name: self.defaults[name]
             for name in signature.parameters
             if name in self.defaults and spec.args.get(name) is None and name not in supplied
         }
-        args = signature.check(spec.args, spec.args_path, faults, supplied={*supplied, *silent}, skip=nested)
+        args = signature.check(spec.args, spec.args_path, faults, supplied={*supplied, *silent}, skip=section.nested)
         for name, value in known.items():
             if args.get(name) is not None and not _same(args[name], value):
                 faults.add(

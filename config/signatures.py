@@ -15,6 +15,7 @@ RUNTIME_NAMES = frozenset(
         "total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch",
     }
 )  # fmt: skip
+FETCHED_ARGUMENTS = ("encoder_weights",)
 OBJECTS = ("params", "optimizer")
 """Run-time values that JSON cannot hold."""
 
@@ -40,8 +41,9 @@ class Parameter:
 
     @property
     def fetches_by_default(self) -> bool:
-        """Whether the default names weights on the network, as some builders of torchvision have it."""
-        return isinstance(self.default, enum.Enum) and hasattr(self.default, "url")
+        """Whether the default names weights on the network, as torchvision's and segmentation_models_pytorch's do."""
+        names_weights = self.name in FETCHED_ARGUMENTS and isinstance(self.default, str)
+        return names_weights or (isinstance(self.default, enum.Enum) and hasattr(self.default, "url"))
 
 
 @dataclass(frozen=True)

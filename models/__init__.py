@@ -7,9 +7,19 @@ SECTIONS: dict[str, Section] = {
         expects="torch.nn:Module",
         entries={
             "UNet": "models.unet:UNet",
+            "UNetPlus": "models.unetplus:UNetPlus",
             "DeepLabV3Plus": "models.deeplabv3plus:DeepLabV3Plus",
+            "PSPNet": "models.pspnet:PSPNet",
+            "BiSeNet": "models.bisenet:BiSeNet",
+            "ICNet": "models.icnet:ICNet",
+            "EncDec": "models.encdec:EncDec",
         },
         roots=("torchvision", "timm", "segmentation_models_pytorch"),
+        renamed={"segmentation_models_pytorch": {"classes": "num_classes"}},
+        adapters={
+            "segmentation_models_pytorch": "models.adapters:adapt_padded",
+            "torchvision.models.segmentation": "models.adapters:adapt_torchvision",
+        },
     ),
     "loss": Section(
         expects="torch.nn:Module",
@@ -29,9 +39,10 @@ SECTIONS: dict[str, Section] = {
             "tversky_loss_with_sigmoid": "models.losses:SigmoidTverskyLoss",
             "lovasz_loss_with_sigmoid": "models.losses:SigmoidLovaszLoss",
             "WeightedLoss": "models.losses:WeightedLoss",
+            "AuxiliaryLoss": "models.auxiliary:AuxiliaryLoss",
         },
         roots=("torch.nn",),
-        nested={"losses": "loss"},
+        nested={"losses": "loss", "loss": "loss"},
     ),
     "metrics": Section(
         expects="base.base_metric:Metric",

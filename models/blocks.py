@@ -73,3 +73,21 @@ def enlarge(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:
             maps = maps.contiguous()
         maps = F.interpolate(maps, scale_factor=float(factor), mode="bilinear", align_corners=False)
     return maps[:, :, : size[0], : size[1]]
+
+
+def pad_to_multiple(inputs: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until both sides are multiples, so that every halving on the way is exact.
+
+    Args:
+        inputs: (B, C, H, W).
+        multiple: Of what both sides are to be.
+    """
+    height, width = inputs.shape[2:]
+    if height % multiple == 0 and width % multiple == 0:
+        return inputs
+    return F.pad(inputs, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def cut_to_stride(maps: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """Maps of a picture that was padded, cut to what a picture of `size` (H, W) has at `stride`: the ceiling."""
+    return maps[:, :, : -(-size[0] // stride), : -(-size[1] // stride)]

@@ -1,6 +1,7 @@
-"""One conformance suite: every architecture of the catalogue over every trunk, and the U-Net's own variants."""
+"""One conformance suite: every architecture of the catalogue over every trunk, variants, and other libraries' networks."""
 
 import copy
+from collections.abc import Iterable
 from typing import Any, get_args
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from base.base_model import BaseModel
+from config.build import build as build_section
 from models import SECTIONS
 from models.backbones import TRUNKS, TrunkName
 from models.unet import UNet
@@ -15,69 +17,141 @@ from utils.catalogue import import_attribute
 from utils.errors import ConfigError
 
 NUM_CLASSES = 3
-CASES: dict[str, tuple[str, dict[str, Any]]] = {
+LIGHT_TRUNKS = ("mobilenet_v2", "resnet18", "timm:mobilenetv3_small_100")
+HEAVY_TRUNKS = tuple(trunk for trunk in TRUNKS if trunk not in LIGHT_TRUNKS)
+OVER_TRUNKS: dict[str, dict[str, Any]] = {
+    "UNet": {},
+    "UNetPlus": {},
+    "DeepLabV3Plus": {"aspp_channels": 16},
+    "PSPNet": {"decoder_channels": 16},
+    "BiSeNet": {"context_channels": 16, "fusion_channels": 16},
+    "ICNet": {"fusion_channels": 16},
+}
+C, H, V, O = ["C", 1], ["H", 2], {"op": "V", "dilation": 3}, {"op": "O"}
+
+Case = tuple[str, dict[str, Any]]
+VARIANTS: dict[str, Case] = {
     "unet_plain": ("UNet", {}),
     "unet_full_resolution": ("UNet", {"channels": [8, 16], "stem_stride": 1, "downsample": "pool", "decoder_convs": 2}),
     "unet_one_level": ("UNet", {"channels": [8], "norm": "none"}),
     "unet_six_levels": ("UNet", {"channels": [8, 8, 8, 8, 8, 8], "encoder_convs": 1, "norm": "group", "dropout": 0.2}),
     "unet_group_trunk": ("UNet", {"backbone": "mobilenet_v2", "norm": "group"}),
+    "unet_four_maps": ("UNet", {"backbone": "timm:convnext_atto"}),
+    "unetplus_interpolate": ("UNetPlus", {"squeeze": "interpolate", "norm": "group"}),
+    "unetplus_frozen": (
+        "UNetPlus",
+        {"backbone": "timm:mobilenetv3_small_100", "frozen_stages": 2, "norm_eval": True, "decoder_channels": [4] * 4},
+    ),
     "deeplab_stride_8": ("DeepLabV3Plus", {"backbone": "resnet18", "output_stride": 8, "aspp_channels": 16}),
     "deeplab_stride_32": ("DeepLabV3Plus", {"backbone": "mobilenet_v2", "output_stride": 32, "aspp_channels": 16}),
-    **{f"unet_{trunk}": ("UNet", {"backbone": trunk}) for trunk in TRUNKS},
-    **{f"deeplab_{trunk}": ("DeepLabV3Plus", {"backbone": trunk, "aspp_channels": 32}) for trunk in TRUNKS},
+    "deeplab_four_maps": ("DeepLabV3Plus", {"backbone": "timm:convnext_atto", "aspp_channels": 16}),
+    "pspnet_stride_32": ("PSPNet", {"output_stride": 32, "norm": "group"}),
+    "bisenet_narrow": ("BiSeNet", {"spatial_channels": [8, 8, 16], "norm": "group"}),
+    "encdec_smallest": ("EncDec", {"D_blocks": [[]], "B_blocks": [[C]], "U_blocks": [[]], "base_channels": 8}),
+    "encdec_all_layers": (
+        "EncDec",
+        {
+            "D_blocks": [[H, V], [], [O]],
+            "B_blocks": [[C, H], [["C", 7]]],
+            "U_blocks": [[V], [O, H], []],
+            "activation": "elu",
+            "padding_mode": "zeros",
+        },
+    ),
+    "smp_unet": ("segmentation_models_pytorch.Unet", {"encoder_name": "mobilenet_v2"}),
 }
+OTHERS: dict[str, Case] = {  # for pictures in colour alone
+    "smp_segformer": ("segmentation_models_pytorch.Segformer", {"encoder_name": "mit_b0"}),
+    "lraspp": ("torchvision.models.segmentation.lraspp_mobilenet_v3_large", {}),
+    "fcn": ("torchvision.models.segmentation.fcn_resnet50", {"aux_loss": True}),
+}
+
+
+def over(trunks: Iterable[str], names: Iterable[str] = OVER_TRUNKS) -> dict[str, Case]:
+    return {f"{name}-{trunk}": (name, {"backbone": trunk, **OVER_TRUNKS[name]}) for name in names for trunk in trunks}
+
+
+ANY_CHANNELS = {**VARIANTS, **over(LIGHT_TRUNKS)}
+CASES = {**ANY_CHANNELS, **over(HEAVY_TRUNKS), **OTHERS}
+TRAINED = {**VARIANTS, **over(["resnet18"]), **over([*LIGHT_TRUNKS, *HEAVY_TRUNKS], ["UNet"]), **OTHERS}
+del TRAINED["fcn"]  # heavy
 
 
 def build(case: str, in_channels: int = 3) -> BaseModel:
     """The model of a case, its weights always the same."""
     name, args = CASES[case]
     torch.manual_seed(0)
-    model = import_attribute(SECTIONS["arch"].entries[name])(NUM_CLASSES, in_channels, **args)
+    values = {"num_classes": NUM_CLASSES, "in_channels": in_channels}
+    model = build_section({"arch": {"type": name, "args": args}}, "arch", SECTIONS, runtime=values)
     assert isinstance(model, BaseModel)
     return model
+
+
+def build_without_weights(case: str, in_channels: int) -> BaseModel:
+    """The same with whatever was in memory for weights: shapes are known without the time for an initialisation."""
+    with torch.device("meta"):
+        return build(case, in_channels).to_empty(device="cpu")
+
+
+def outputs(model: BaseModel, batch: Tensor) -> list[Tensor]:
+    """The logits and, in training mode, the auxiliary ones."""
+    output = model(batch)
+    return [output] if isinstance(output, Tensor) else list(output)
 
 
 def pictures(batch: int, height: int, width: int) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=TRAINED)
 def model(request: pytest.FixtureRequest) -> BaseModel:
     return build(request.param)
 
 
-def test_the_suite_covers_the_catalogue() -> None:
-    assert {name for name, _ in CASES.values()} == set(SECTIONS["arch"].entries)
+def test_the_suite_covers_the_catalogue_and_every_trunk() -> None:
+    ours = {name for name, _ in CASES.values() if "." not in name}
+    assert ours == set(SECTIONS["arch"].entries)
+    assert len(ours) == 7
     assert set(get_args(TrunkName)) == set(TRUNKS)
-    assert len(CASES) == 7 + 2 * 6
+    assert len(OVER_TRUNKS) * (len(TRUNKS) + 1) == 42
+    assert (len(CASES), len(TRAINED)) == (16 + 42 + 3, 16 + 6 + 6 + 2)
+    print(f"{len(ours)} architectures over {len(TRUNKS)} trunks and timm: {len(CASES)} cases, {len(TRAINED)} trained")
 
 
-@pytest.mark.parametrize(("in_channels", "sizes"), [(1, [(33, 47)]), (3, [(1, 70), (101, 3)]), (4, [(64, 96)])])
 @pytest.mark.parametrize("case", CASES)
-def test_logits_have_the_size_of_the_picture(case: str, in_channels: int, sizes: list[tuple[int, int]]) -> None:
-    with torch.device("meta"):  # shapes only: no time for the initialisation
-        network = build(case, in_channels)
-    network.to_empty(device="cpu").eval()
-    with torch.no_grad():
-        for height, width in sizes:
-            assert network(torch.zeros(2, in_channels, height, width)).shape == (2, NUM_CLASSES, height, width)
+def test_logits_have_the_size_of_the_picture_and_auxiliary_ones_their_own(case: str) -> None:
+    sizes = {1: (1, 70), 3: (50, 101), 5: (64, 48)} if case in ANY_CHANNELS else {3: (50, 101)}
+    for in_channels, (height, width) in sizes.items():
+        network = build(case, in_channels) if case in TRAINED else build_without_weights(case, in_channels)
+        picture = torch.zeros(2, in_channels, height, width)
+        with torch.no_grad():
+            main, *auxiliary = outputs(network.train(), picture)
+            logits = network.eval()(picture)
+        assert network.in_channels == in_channels
+        assert main.shape == (2, NUM_CLASSES, height, width)
+        assert len(auxiliary) == len(network.auxiliary_weights)
+        for each in auxiliary:
+            fitting = ((-(-height // stride), -(-width // stride)) for stride in (1, 8, 16, 32))
+            assert each.shape[:2] == (2, NUM_CLASSES)
+            assert each.shape[2:] in fitting
+        assert logits.shape == main.shape
 
 
 def test_a_batch_of_one_pixel_trains_every_parameter(model: BaseModel) -> None:
     model.train().zero_grad()
-    logits = model(pictures(1, 1, 1))
-    logits.square().sum().backward()
-    assert logits.shape == (1, NUM_CLASSES, 1, 1)
-    unreached = [name for name, weight in model.named_parameters() if weight.grad is None]
+    logits = outputs(model, pictures(1, 1, 1))
+    torch.stack([each.square().sum() for each in logits]).sum().backward()
+    assert {each.shape for each in logits} == {(1, NUM_CLASSES, 1, 1)}
+    unreached = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
     assert unreached == []
 
 
 def test_every_weight_matters(model: BaseModel) -> None:
     model.train().zero_grad()
-    model(pictures(2, 33, 47)).square().sum().backward()
-    idle = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
-    assert idle == []
-    assert all(torch.isfinite(weight.grad).all() for weight in model.parameters() if weight.grad is not None)
+    torch.stack([each.square().sum() for each in outputs(model, pictures(2, 33, 47))]).sum().backward()
+    trained = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
+    assert [name for name, gradient in trained.items() if gradient is None or not gradient.any()] == []
+    assert all(torch.isfinite(gradient).all() for gradient in trained.values() if gradient is not None)
 
 
 def test_a_state_dict_makes_an_equal_model(model: BaseModel) -> None:
@@ -103,8 +177,8 @@ def test_evaluation_repeats_itself_in_any_batch_and_layout(model: BaseModel) -> 
 def test_logits_start_small_enough_to_learn(model: BaseModel) -> None:
     model.train()
     with torch.no_grad():
-        logits = model(pictures(2, 64, 64))
-    assert 1e-3 < float(logits.std()) < 10
+        spreads = [float(logits.std()) for logits in outputs(model, pictures(2, 64, 64))]
+    assert all(1e-3 < spread < 10 for spread in spreads), spreads
 
 
 def test_group_norm_makes_training_independent_of_the_batch() -> None:
@@ -140,10 +214,13 @@ def test_decoder_widths_are_the_encoders_own_where_not_given() -> None:
             {"backbone": "resnet18", "stem_stride": 1, "downsample": "pool"},
             "stem_stride, downsample given .* Remove them",
         ),
-        ({"weights": "DEFAULT"}, "weights given with backbone 'plain': only a torchvision trunk can use it"),
+        ({"weights": "DEFAULT"}, "weights given with backbone 'plain': only a trunk can use it"),
         ({"channels": []}, r"Wrong channels \[\]: a U-Net has at least one level"),
         ({"decoder_channels": [8]}, r"Wrong decoder_channels \[8\]: with an encoder of 5 levels .* Give 4 widths"),
-        ({"backbone": "resnet19"}, "Unknown backbone 'resnet19': there are mobilenet_v2, .* Choose one"),
+        (
+            {"backbone": "resnet19"},
+            "Unknown backbone 'resnet19': there are mobilenet_v2, .* and timm:NAME .* Choose one",
+        ),
         ({"backbone": "resnet18", "norm": "none"}, "Wrong norm 'none' for backbone 'resnet18'"),
     ],
 )

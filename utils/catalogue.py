@@ -4,9 +4,14 @@ Entries are strings, `"package.module:Attribute"`, imported on first use, so tha
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+
+def _root_of(name: str, roots: Iterable[str]) -> str | None:
+    """The longest of the dotted roots that a name is under."""
+    return max((root for root in roots if name.startswith(f"{root}.")), key=len, default=None)
 
 
 def import_attribute(reference: str) -> Any:
@@ -30,6 +35,8 @@ class Section:
         roots: Top-level dotted names under which any class may be named in full, e.g. `torch.optim`.
         shortcuts: Roots whose members may be named without the root, searched in this order.
         nested: Parameter name -> section; such an argument holds a spec or a list of specs of that section.
+        renamed: Root -> {parameter of its classes: the run-time value that goes there}.
+        adapters: Root -> reference of a function that makes an object of it one that fits here.
     """
 
     expects: str
@@ -37,6 +44,20 @@ class Section:
     roots: tuple[str, ...] = ()
     shortcuts: tuple[str, ...] = ()
     nested: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
+
+    def renamed_values(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The run-time values for the class of that name, under the names that its parameters have there."""
+        root = _root_of(name, self.renamed)
+        others = self.renamed[root] if root else {}
+        kept = {key: value for key, value in values.items() if key not in others.values()}
+        return kept | {parameter: values[value] for parameter, value in others.items() if value in values}
+
+    def adapter(self, name: str) -> Callable[[Any], Any] | None:
+        """What an object of the class of that name must pass through; None for most."""
+        root = _root_of(name, self.adapters)
+        return import_attribute(self.adapters[root]) if root else None
 
     def base_class(self) -> type:
         """The class that everything named in this section must inherit from."""

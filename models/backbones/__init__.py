@@ -1,5 +1,8 @@
-"""Torchvision's classification networks as feature pyramids."""
+"""Classification networks of torchvision and timm as feature pyramids."""
 
+from models.backbones.choice import Backbone, index_of_stride, make_trunk
+from models.backbones.freezing import freeze_stages
+from models.backbones.timm_trunk import TimmTrunk
 from models.backbones.trunk import TRUNKS, Trunk, TrunkName
 
-__all__ = ["TRUNKS", "Trunk", "TrunkName"]
+__all__ = ["TRUNKS", "Backbone", "TimmTrunk", "Trunk", "TrunkName", "freeze_stages", "index_of_stride", "make_trunk"]

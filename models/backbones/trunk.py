@@ -62,6 +62,7 @@ class Trunk(nn.Module):
 
     Attributes:
         channels: Channels of the five feature maps, finest first.
+        strides: Their strides.
         first_stride: Stride of the finest feature map.
         stride: Stride of the coarsest feature map.
 
@@ -90,15 +91,16 @@ class Trunk(nn.Module):
             load_weights(network, name, weights, first_convolution=layout.first_convolution, unused=layout.unused)
         self.stages = nn.ModuleList(_stages(network, layout))
         self.channels = list(layout.channels)
+        self.strides = [min(stride, output_stride) for stride in STAGE_STRIDES]
         self.first_stride = STAGE_STRIDES[0]
         self.stride = output_stride
         _dilate(self.stages, output_stride)
 
-    def forward(self, inputs: Tensor) -> list[Tensor]:
-        """Picture (B, C, H, W) -> five feature maps, finest first."""
+    def forward(self, inputs: Tensor, count: int | None = None) -> list[Tensor]:
+        """Picture (B, C, H, W) -> five feature maps, finest first; no more than the first `count` are computed."""
         features: list[Tensor] = []
         current = inputs
-        for stage in self.stages:
+        for stage in self.stages[:count]:
             current = stage(current)
             features.append(current)
         return features

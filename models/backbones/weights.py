@@ -38,7 +38,7 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
     key = f"{first_convolution}.weight"
     if key in state and state[key].ndim == 4 and state[key].shape[1] == RGB:
         state[key] = adapt_input_channels(state[key], own[key].shape[1])
-    _check_match(state, own, path, name)
+    check_match(state, own, path, name)
     network.load_state_dict(state, strict=False)
 
 
@@ -117,7 +117,12 @@ def _fetch(url: str, weights: str) -> Path:
     return path
 
 
-def _check_match(state: StateDict, own: StateDict, path: Path, name: str) -> None:
+def check_match(state: StateDict, own: StateDict, path: Path, name: str) -> None:
+    """Refuse weights whose names or shapes are not the network's own.
+
+    Raises:
+        CheckpointError: Lists what is missing, left over or of another shape.
+    """
     # Files from before torch 0.4.1 lack the counters; batch norm works without.
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
     faults = [f"missing {key}" for key in missing]

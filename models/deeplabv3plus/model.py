@@ -5,24 +5,24 @@ from typing import Literal
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.backbones import Trunk, TrunkName
+from models.backbones import Backbone, index_of_stride, make_trunk
 from models.blocks import Count, Probability, enlarge, initialise, widen_tiny
 from models.deeplabv3plus.decoder import DeepLabDecoder
 from models.deeplabv3plus.encoder import ASPP
 from utils.errors import ConfigError
 
 ATROUS_RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # arXiv:1706.05587, section 3.3; 32: halved again
-LOW_LEVEL, LOW_LEVEL_STRIDE = 1, 4  # which of the trunk's feature maps the decoder refines with, and its stride
+LOW_LEVEL_STRIDE = 4  # of the feature map that the decoder refines with
 
 
 class DeepLabV3Plus(BaseModel):
-    """DeepLabV3+ over a torchvision trunk; plain 3x3 convolutions in the place of separable ones; pictures of any size.
+    """DeepLabV3+ over a trunk; plain 3x3 convolutions in the place of separable ones; pictures of any size.
 
     Args:
         num_classes: Classes K, the background among them.
         in_channels: Channels C of the picture.
-        backbone: A torchvision trunk.
-        weights: Weights of the trunk: null (from scratch), "DEFAULT", a torchvision name, or a file.
+        backbone: A torchvision trunk, or "timm:" and a name of timm's.
+        weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
         output_stride: Stride of the coarsest features: a smaller one is finer and dearer.
         atrous_rates: Dilations of the pyramid; those of the paper for the output stride where not given.
@@ -39,7 +39,7 @@ class DeepLabV3Plus(BaseModel):
         num_classes: Count,
         in_channels: Count = 3,
         *,
-        backbone: TrunkName = "resnet18",
+        backbone: Backbone = "resnet18",
         weights: str | None = None,
         norm: Literal["batch", "group"] = "batch",
         output_stride: Literal[8, 16, 32] = 16,
@@ -51,11 +51,12 @@ class DeepLabV3Plus(BaseModel):
         if output_stride not in ATROUS_RATES:
             raise ConfigError(f"Wrong output_stride {output_stride}: there are 8, 16 and 32. Choose one of them.")
         self.in_channels = in_channels
-        self.encoder = Trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+        self.encoder = make_trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+        self.low_level = index_of_stride(self.encoder, backbone, LOW_LEVEL_STRIDE)
         rates = ATROUS_RATES[output_stride] if atrous_rates is None else atrous_rates
         self.aspp = ASPP(self.encoder.channels[-1], aspp_channels, rates=rates, dropout=dropout, norm=norm)
         self.decoder = DeepLabDecoder(
-            self.encoder.channels[LOW_LEVEL], aspp_channels, factor=output_stride // LOW_LEVEL_STRIDE, norm=norm
+            self.encoder.channels[self.low_level], aspp_channels, factor=output_stride // LOW_LEVEL_STRIDE, norm=norm
         )
         initialise(self.aspp)
         initialise(self.decoder)
@@ -64,5 +65,5 @@ class DeepLabV3Plus(BaseModel):
     def forward(self, inputs: Tensor) -> Tensor:
         """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
         features = self.encoder(widen_tiny(inputs, self.encoder.stride))
-        refined = self.decoder(self.aspp(features[-1]), features[LOW_LEVEL])
+        refined = self.decoder(self.aspp(features[-1]), features[self.low_level])
         return enlarge(self.head(refined), LOW_LEVEL_STRIDE, inputs.shape[2:])

@@ -1,11 +1,11 @@
-"""The contracting path of the U-Net: light convolutions of its own, or a torchvision trunk."""
+"""The contracting path of the U-Net: light convolutions of its own, or a trunk."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
 
-from models.backbones import Trunk, TrunkName
+from models.backbones import Backbone, TimmTrunk, Trunk, make_trunk
 from models.blocks import Norm, conv_block, initialise
 from utils.errors import ConfigError
 
@@ -69,7 +69,7 @@ class PlainEncoder(nn.Module):
 
 
 def make_encoder(
-    backbone: Literal["plain", TrunkName],
+    backbone: Literal["plain"] | Backbone,
     in_channels: int,
     *,
     weights: str | None,
@@ -78,7 +78,7 @@ def make_encoder(
     convs: int | None,
     stem_stride: int | None,
     downsample: Downsample | None,
-) -> PlainEncoder | Trunk:
+) -> PlainEncoder | Trunk | TimmTrunk:
     """The encoder that `UNet` was asked for; None stands for what was not given.
 
     Raises:
@@ -87,8 +87,8 @@ def make_encoder(
     if backbone != "plain":
         plain = {"channels": channels, "encoder_convs": convs, "stem_stride": stem_stride, "downsample": downsample}
         _refuse([name for name, value in plain.items() if value is not None], backbone, 'only "plain"')
-        return Trunk(backbone, in_channels, weights=weights, norm=norm)
-    _refuse([] if weights is None else ["weights"], backbone, "only a torchvision trunk")
+        return make_trunk(backbone, in_channels, weights=weights, norm=norm)
+    _refuse([] if weights is None else ["weights"], backbone, "only a trunk")
     widths = PLAIN_CHANNELS if channels is None else channels
     if not widths:
         raise ConfigError('Wrong channels []: a U-Net has at least one level. Set e.g. "channels": [16, 32, 64].')

@@ -5,23 +5,23 @@ from typing import Literal
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.backbones import TrunkName
+from models.backbones import Backbone
 from models.blocks import Count, Norm, Probability, enlarge, initialise, widen_tiny
 from models.unet.decoder import UNetDecoder
 from models.unet.encoder import Downsample, PlainEncoder, make_encoder
 from utils.errors import ConfigError
 
-WIDEST_DECODER = (32, 64, 128, 256)  # of a decoder over a trunk, finest first
+DECODER_CHANNELS_PER_STRIDE = 16  # of a decoder over a trunk: at most 32, 64, 128, 256 at strides 2, 4, 8, 16
 
 
 class UNet(BaseModel):
-    """U-Net with a light encoder of its own or a torchvision trunk; pictures of any size.
+    """U-Net with a light encoder of its own or a trunk; pictures of any size.
 
     Args:
         num_classes: Classes K, the background among them.
         in_channels: Channels C of the picture.
-        backbone: "plain" or a torchvision trunk.
-        weights: Weights of the trunk: null (from scratch), "DEFAULT", a torchvision name, or a file.
+        backbone: "plain", a torchvision trunk, or "timm:" and a name of timm's.
+        weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch", "group" (the same result with any number of processes) or, with "plain" alone, "none".
         decoder_channels: Width of the decoder per level, finest first, one fewer than the encoder has levels; the
             encoder's own widths, with a trunk at most 32, 64, 128, 256, where not given.
@@ -43,7 +43,7 @@ class UNet(BaseModel):
         num_classes: Count,
         in_channels: Count = 3,
         *,
-        backbone: Literal["plain", TrunkName] = "plain",
+        backbone: Literal["plain"] | Backbone = "plain",
         weights: str | None = None,
         norm: Norm = "batch",
         decoder_channels: list[Count] | None = None,
@@ -81,7 +81,10 @@ class UNet(BaseModel):
     def _decoder_widths(self, given: list[int] | None) -> list[int]:
         levels = self.encoder.channels[:-1]
         if given is None:
-            return levels if isinstance(self.encoder, PlainEncoder) else list(map(min, levels, WIDEST_DECODER))
+            if isinstance(self.encoder, PlainEncoder):
+                return levels
+            widest = [DECODER_CHANNELS_PER_STRIDE * stride for stride in self.encoder.strides]
+            return [min(level, width) for level, width in zip(levels, widest, strict=False)]
         if len(given) != len(levels):
             raise ConfigError(
                 f"Wrong decoder_channels {given}: with an encoder of {len(levels) + 1} levels the decoder has "

@@ -1,0 +1,5 @@
+"""BiSeNet (arXiv:1808.00897)."""
+
+from models.bisenet.model import BiSeNet
+
+__all__ = ["BiSeNet"]

@@ -1,0 +1,28 @@
+"""Where the two paths of BiSeNet meet (arXiv:1808.00897, section 3.3)."""
+
+import torch
+from torch import Tensor, nn
+
+from models.bisenet.encoder import ChannelGate
+from models.blocks import Norm, conv_block
+
+
+class FeatureFusion(nn.Module):
+    """Join both paths' maps, and add to them what an attention over the channels finds in them.
+
+    Args:
+        in_channels: Channels of both maps together.
+        channels: Width of the result; the classifier comes behind it.
+        norm: Normalisation behind the convolution.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        self.join = conv_block(in_channels, channels, kernel_size=1, norm=norm)
+        self.gate = ChannelGate(channels, max(1, channels // 4))
+
+    def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
+        """Two maps of equal size -> (B, channels, h, w)."""
+        joined: Tensor = self.join(torch.cat([spatial, context], dim=1))
+        added: Tensor = joined + self.gate(joined)
+        return added

@@ -1,0 +1,69 @@
+"""The two paths of BiSeNet: one that keeps detail, one that sees far (arXiv:1808.00897, sections 3.1 and 3.2)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from models.blocks import Norm, conv_block, enlarge
+
+
+class SpatialPath(nn.Sequential):
+    """Three 3x3 convolutions of stride 2: (B, C, H, W) -> (B, channels[-1], H / 8, W / 8)."""
+
+    def __init__(self, in_channels: int, channels: Sequence[int], *, norm: Norm) -> None:
+        before = [in_channels, *channels[:-1]]
+        super().__init__(
+            *(conv_block(old, new, stride=2, norm=norm) for old, new in zip(before, channels, strict=True))
+        )
+
+
+class ChannelGate(nn.Module):
+    """Weigh the channels of a map by what is in the whole of it.
+
+    Against the paper: biases in the place of a batch norm, which cannot train on the single value per channel that a
+    batch of one picture leaves there.
+
+    Args:
+        channels: Of the map.
+        hidden: Width between the two convolutions; with None there is one convolution alone.
+    """
+
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
+        if hidden is not None:
+            layers += [nn.Conv2d(channels, hidden, kernel_size=1), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(hidden or channels, channels, kernel_size=1), nn.Sigmoid()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, channels, h, w) -> the same shape."""
+        weighted: Tensor = maps * self.layers(maps)
+        return weighted
+
+
+class ContextPath(nn.Module):
+    """The trunk's maps at strides 16 and 32, refined by attention and joined from the coarsest up.
+
+    Args:
+        fine_channels: Channels of the map at stride 16.
+        coarse_channels: Channels of the map at stride 32.
+        channels: Width of the path.
+        norm: Normalisation behind each convolution.
+    """
+
+    def __init__(self, fine_channels: int, coarse_channels: int, channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        self.refine_fine = nn.Sequential(conv_block(fine_channels, channels, norm=norm), ChannelGate(channels))
+        self.refine_coarse = nn.Sequential(conv_block(coarse_channels, channels, norm=norm), ChannelGate(channels))
+        self.whole = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(coarse_channels, channels, kernel_size=1), nn.ReLU(inplace=True)
+        )
+        self.smooth_coarse = conv_block(channels, channels, norm=norm)
+        self.smooth_fine = conv_block(channels, channels, norm=norm)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps at strides 16 and 32 -> (B, channels, h, w) at each of them."""
+        refined_coarse = self.refine_coarse(coarse) + self.whole(coarse)
+        from_coarse = self.smooth_coarse(enlarge(refined_coarse, 2, fine.shape[2:]))
+        return self.smooth_fine(self.refine_fine(fine) + from_coarse), refined_coarse

@@ -1,0 +1,5 @@
+"""The family of encoder-decoders that a search draws from."""
+
+from models.encdec.model import EncDec
+
+__all__ = ["EncDec"]

@@ -1,0 +1,103 @@
+"""EncDec: encoder-decoders of halving, bottleneck and doubling blocks whose layers are a matter of choice."""
+
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from base.base_model import BaseModel
+from models.blocks import Count, Probability, initialise, pad_to_multiple, widen_tiny
+from models.encdec.decoder import EncDecDecoder
+from models.encdec.encoder import EncDecEncoder
+from models.encdec.layers import ACTIVATIONS, Activation, Blocks, Layer, PaddingMode, Unit, read_blocks
+from utils.errors import ConfigError
+
+
+class EncDec(BaseModel):
+    """A member of the searched family; pictures of any size, padded to a multiple of 2^(halving blocks) and cut.
+
+    A layer is a convolution, batch norm, activation and dropout: `["C", 1]` or `{"op": "C", "dilation": 1}`, where H is
+    1x3, V 3x1, C 3x3 and O 1x1, of which the dilation means nothing. The head is a bare 3x3 convolution.
+
+    Args:
+        num_classes: Classes K, the background among them.
+        in_channels: Channels C of the picture.
+        D_blocks: Layers of each block that begins with halving; the list may be empty.
+        B_blocks: Layers of each block at the coarsest size; at least one layer each.
+        U_blocks: Layers of each block that begins with doubling, coarsest first, as many as D_blocks; may be empty.
+        base_channels: Width of the first and last block; it doubles with each halving.
+        dropout_ratio: Share of the values behind each activation that is dropped while training.
+        momentum_bn: Momentum of batch norm, as torch counts it.
+        padding_mode: What lies beyond a map's border: "zeros", or "replicate" for its own border.
+        activation: "relu", "leaky_relu", "elu", "silu" or "gelu".
+
+    Raises:
+        ConfigError: The blocks do not fit together, or a layer is none.
+    """
+
+    def __init__(
+        self,
+        num_classes: Count,
+        in_channels: Count = 3,
+        *,
+        D_blocks: Blocks,  # noqa: N803 - the family's own names
+        B_blocks: Blocks,  # noqa: N803
+        U_blocks: Blocks,  # noqa: N803
+        base_channels: Count = 16,
+        dropout_ratio: Probability = 0.0,
+        momentum_bn: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1,
+        padding_mode: PaddingMode = "replicate",
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.blocks: dict[str, list[list[Layer]]] = {
+            name: read_blocks(value, f"{name}_blocks")
+            for name, value in (("D", D_blocks), ("B", B_blocks), ("U", U_blocks))
+        }
+        _check(self.blocks, padding_mode, activation)
+        self.multiple = 2 ** len(self.blocks["D"])
+        unit = Unit(dropout_ratio, momentum_bn, padding_mode, activation)
+        self.encoder = EncDecEncoder(
+            in_channels, base_channels, down=self.blocks["D"], bottleneck=self.blocks["B"], unit=unit
+        )
+        self.decoder = EncDecDecoder(self.encoder.channels, self.blocks["U"], unit)
+        initialise(self.encoder)
+        initialise(self.decoder)
+        self.head = nn.Conv2d(base_channels, num_classes, 3, padding=1, padding_mode=padding_mode)
+
+    @property
+    def arch(self) -> str:
+        """The architecture in one line, e.g. `D0(C1)*D1()*B0(C1,O)*U0(H2)*U1(V3)`."""
+        return "*".join(
+            f"{kind}{number}({','.join(map(str, layers))})"
+            for kind, blocks in self.blocks.items()
+            for number, layers in enumerate(blocks)
+        )
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
+        height, width = inputs.shape[2:]
+        features, current = self.encoder(pad_to_multiple(widen_tiny(inputs, self.multiple), self.multiple))
+        logits: Tensor = self.head(self.decoder(features, current))
+        return logits[:, :, :height, :width]
+
+
+def _check(blocks: dict[str, list[list[Layer]]], padding_mode: Any, activation: Any) -> None:
+    down, bottleneck, up = blocks["D"], blocks["B"], blocks["U"]
+    if not down or len(down) != len(up):
+        raise ConfigError(
+            f"{len(down)} D_blocks with {len(up)} U_blocks: what is halved must be doubled as often, at least once. "
+            "Give as many of each; a block without layers of its own is []."
+        )
+    if not bottleneck or not all(bottleneck):
+        raise ConfigError(
+            f"Wrong B_blocks {[[str(layer) for layer in block] for block in bottleneck]}: there is at least one, and "
+            'each has at least one layer. Write e.g. [[["C", 1]]].'
+        )
+    for name, value, known in (
+        ("padding_mode", padding_mode, ("zeros", "replicate")),
+        ("activation", activation, ACTIVATIONS),
+    ):
+        if value not in known:
+            raise ConfigError(f"Wrong {name} {value!r}: there are {', '.join(known)}. Choose one of them.")

@@ -1,0 +1,89 @@
+"""ICNet for Real-Time Semantic Segmentation on High-Resolution Images (arXiv:1704.08545)."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from base.base_model import BaseModel
+from models.auxiliary import AuxiliaryWeight, checked_weights
+from models.backbones import Backbone, index_of_stride, make_trunk
+from models.blocks import Count, conv_block, cut_to_stride, enlarge, initialise, pad_to_multiple, widen_tiny
+from models.icnet.decoder import CascadeFusion
+from models.icnet.encoder import PyramidSum
+
+AUXILIARY_WEIGHTS = (0.4, 0.16)  # arXiv:1704.08545, section 3.3
+FINE_CHANNELS = (32, 32, 64)  # arXiv:1704.08545, figure 2
+OUTPUT_STRIDE = 8  # of the trunk, which sees the picture halved and quartered
+COARSEST_STRIDE = 4 * OUTPUT_STRIDE
+
+
+class ICNet(BaseModel):
+    """ICNet: the whole trunk on the picture quartered, half of it on the picture halved, three convolutions on all.
+
+    Pictures of any size. While training also logits at strides 8 and 16; the main ones are made at stride 4.
+    Against the paper: the trunk sees the quartered picture itself, not a map of the halved one made smaller.
+
+    Args:
+        num_classes: Classes K, the background among them.
+        in_channels: Channels C of the picture.
+        backbone: A torchvision trunk, or "timm:" and a name of timm's.
+        weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
+        norm: "batch" or "group" (the same result with any number of processes).
+        fusion_channels: Width where the branches meet.
+        auxiliary_weights: Factors of the auxiliary outputs at strides 8 and 16; [0.4, 0.16] where not given.
+
+    Raises:
+        ConfigError: An argument is out of range, or weights cannot be had.
+        CheckpointError: The weights are damaged or of another network.
+    """
+
+    def __init__(
+        self,
+        num_classes: Count,
+        in_channels: Count = 3,
+        *,
+        backbone: Backbone = "resnet18",
+        weights: str | None = None,
+        norm: Literal["batch", "group"] = "batch",
+        fusion_channels: Count = 128,
+        auxiliary_weights: list[AuxiliaryWeight] | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
+        self.encoder = make_trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=OUTPUT_STRIDE)
+        self.middle = index_of_stride(self.encoder, backbone, OUTPUT_STRIDE)
+        before = [in_channels, *FINE_CHANNELS[:-1]]
+        self.fine = nn.Sequential(
+            *(conv_block(old, new, stride=2, norm=norm) for old, new in zip(before, FINE_CHANNELS, strict=True))
+        )
+        self.pyramid = PyramidSum()
+        channels = self.encoder.channels
+        self.reduce = conv_block(channels[-1], fusion_channels, kernel_size=1, norm=norm)
+        self.fuse_coarse = CascadeFusion(fusion_channels, channels[self.middle], fusion_channels, norm=norm)
+        self.fuse_fine = CascadeFusion(fusion_channels, FINE_CHANNELS[-1], fusion_channels, norm=norm)
+        self.head = nn.Conv2d(fusion_channels, num_classes, kernel_size=1)
+        self.auxiliary = nn.ModuleList(
+            nn.Conv2d(fusion_channels, num_classes, kernel_size=1) for _ in AUXILIARY_WEIGHTS
+        )
+        for part in (self.fine, self.reduce, self.fuse_coarse, self.fuse_fine):
+            initialise(part)
+
+    def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """Picture (B, C, H, W) float -> logits (B, K, H, W) float; while training also (B, K, h, w) at 8 and 16."""
+        size = inputs.shape[2:]
+        whole = pad_to_multiple(widen_tiny(inputs, COARSEST_STRIDE), COARSEST_STRIDE)
+        halved = F.avg_pool2d(whole, 2)
+        coarse = self.reduce(self.pyramid(self.encoder(F.avg_pool2d(halved, 2))[-1]))
+        middle = self.encoder(halved, self.middle + 1)[-1]
+        fused, at_sixteen = self.fuse_coarse(coarse, middle)
+        fused, at_eight = self.fuse_fine(fused, self.fine(whole))
+        logits = enlarge(self.head(enlarge(fused, 2, [side // 4 for side in whole.shape[2:]])), 4, size)
+        if not self.training:
+            return logits
+        return (
+            logits,
+            cut_to_stride(self.auxiliary[0](at_eight), size, 8),
+            cut_to_stride(self.auxiliary[1](at_sixteen), size, 16),
+        )

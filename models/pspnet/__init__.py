@@ -1,0 +1,5 @@
+"""PSPNet (arXiv:1612.01105)."""
+
+from models.pspnet.model import PSPNet
+
+__all__ = ["PSPNet"]

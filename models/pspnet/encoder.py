@@ -1,0 +1,64 @@
+"""Pyramid pooling: what is in the whole picture and in its parts (arXiv:1612.01105, section 3.2)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.blocks import Norm, conv_block
+
+BINS = (1, 2, 3, 6)  # arXiv:1612.01105, section 3.2
+
+
+def average_bins(maps: Tensor, bins: int) -> Tensor:
+    """Means over a grid of `bins` by `bins` overlapping parts, as adaptive average pooling has them.
+
+    Two matrix products: unlike adaptive pooling, the gradient is deterministic on CUDA.
+
+    Args:
+        maps: (B, C, H, W).
+        bins: Parts along each side.
+
+    Returns:
+        (B, C, bins, bins).
+    """
+    rows, columns = (_shares(size, bins, maps.device).to(maps.dtype) for size in maps.shape[2:])
+    return rows @ maps @ columns.T
+
+
+def _shares(size: int, bins: int, device: torch.device) -> Tensor:
+    """(bins, size) float32: what each place counts in each part; made on the device, without a wait for it."""
+    places, parts = torch.arange(size, device=device), torch.arange(bins, device=device)[:, None]
+    inside = (places >= parts * size // bins) & (places < ((parts + 1) * size + bins - 1) // bins)
+    return inside / inside.sum(dim=1, keepdim=True)
+
+
+class PyramidPooling(nn.Module):
+    """Means over 1, 2x2, 3x3 and 6x6 parts, each reduced, enlarged and put beside the features.
+
+    Against the paper: the reduction of the single mean has a bias in the place of a batch norm, which cannot train on
+    the single value per channel that a batch of one picture leaves there.
+
+    Args:
+        in_channels: Channels of the features.
+        norm: Normalisation behind each reduction.
+
+    Attributes:
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        width = max(1, in_channels // len(BINS))
+        self.branches = nn.ModuleList(
+            conv_block(in_channels, width, kernel_size=1, norm="none" if bins == 1 else norm) for bins in BINS
+        )
+        self.out_channels = in_channels + width * len(BINS)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, in_channels, h, w) -> (B, out_channels, h, w)."""
+        size = list(features.shape[2:])
+        parts = [features]
+        for bins, branch in zip(BINS, self.branches, strict=True):
+            means = branch(average_bins(features, bins))
+            parts.append(F.interpolate(means, size, mode="bilinear", align_corners=False))
+        return torch.cat(parts, dim=1)

@@ -1,0 +1,68 @@
+"""Pyramid Scene Parsing Network (arXiv:1612.01105)."""
+
+from typing import Literal
+
+from torch import Tensor
+
+from base.base_model import BaseModel
+from models.auxiliary import AuxiliaryHead, AuxiliaryWeight, checked_weights
+from models.backbones import Backbone, make_trunk
+from models.blocks import Count, Probability, cut_to_stride, enlarge, initialise, widen_tiny
+from models.pspnet.decoder import PSPDecoder
+from models.pspnet.encoder import PyramidPooling
+
+AUXILIARY_WEIGHTS = (0.4,)  # arXiv:1612.01105, section 3.3
+
+
+class PSPNet(BaseModel):
+    """PSPNet over a trunk; pictures of any size. While training also logits from the trunk's last map but one.
+
+    Args:
+        num_classes: Classes K, the background among them.
+        in_channels: Channels C of the picture.
+        backbone: A torchvision trunk, or "timm:" and a name of timm's.
+        weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
+        norm: "batch" or "group" (the same result with any number of processes).
+        output_stride: Stride of the coarsest features: a smaller one is finer and dearer.
+        decoder_channels: Width before the classifier; a quarter of the pyramid's output where not given.
+        dropout: Share of the features before the classifiers that is dropped while training.
+        auxiliary_weights: Factor of the auxiliary output in the loss; [0.4] where not given.
+
+    Raises:
+        ConfigError: An argument is out of range, or weights cannot be had.
+        CheckpointError: The weights are damaged or of another network.
+    """
+
+    def __init__(
+        self,
+        num_classes: Count,
+        in_channels: Count = 3,
+        *,
+        backbone: Backbone = "resnet18",
+        weights: str | None = None,
+        norm: Literal["batch", "group"] = "batch",
+        output_stride: Literal[8, 16, 32] = 8,
+        decoder_channels: Count | None = None,
+        dropout: Probability = 0.1,
+        auxiliary_weights: list[AuxiliaryWeight] | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
+        self.encoder = make_trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+        self.pyramid = PyramidPooling(self.encoder.channels[-1], norm=norm)
+        width = decoder_channels or max(1, self.pyramid.out_channels // 4)
+        self.decoder = PSPDecoder(self.pyramid.out_channels, width, num_classes, dropout=dropout, norm=norm)
+        before = self.encoder.channels[-2]
+        self.auxiliary = AuxiliaryHead(before, max(1, before // 4), num_classes, dropout=dropout, norm=norm)
+        for part in (self.pyramid, self.decoder[0], self.auxiliary[0]):
+            initialise(part)
+
+    def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Picture (B, C, H, W) float -> logits (B, K, H, W) float; while training (logits, auxiliary logits)."""
+        size = inputs.shape[2:]
+        features = self.encoder(widen_tiny(inputs, self.encoder.stride))
+        logits = enlarge(self.decoder(self.pyramid(features[-1])), self.encoder.stride, size)
+        if not self.training:
+            return logits
+        return logits, cut_to_stride(self.auxiliary(features[-2]), size, self.encoder.strides[-2])
