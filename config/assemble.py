@@ -10,14 +10,14 @@ from typing import Any
 
 from config.build import build, build_list, callable_args
 from config.shared import shared_values
-from config.signatures import signature_of
+from config.signatures import network_values, signature_of
 from utils.catalogue import Catalogue
 from utils.errors import ConfigError
 
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 FOLDER_SPLITS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
-TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names")
+TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names", "learned")
 
 
 def loader_section(config: Config, split: str) -> str | None:
@@ -29,7 +29,13 @@ def loader_section(config: Config, split: str) -> str | None:
 
 
 def build_loader(
-    config: Config, split: str, catalogue: Catalogue, *, as_evaluation: bool = False, seed: int | None = None
+    config: Config,
+    split: str,
+    catalogue: Catalogue,
+    *,
+    as_evaluation: bool = False,
+    seed: int | None = None,
+    learned: Mapping[str, Any] | None = None,
 ) -> Any:
     """Build the loader of a split.
 
@@ -39,6 +45,7 @@ def build_loader(
         catalogue: What each section may name.
         as_evaluation: In order and without augmentation, whatever the section says.
         seed: Seed of the order and the augmentation; the config's where not given.
+        learned: Arguments that the training data settled, for where the config is silent.
 
     Returns:
         The loader; None where the config has none for this split.
@@ -53,7 +60,7 @@ def build_loader(
     runtime = {**shared_values(config), "seed": config.get("seed", 0) if seed is None else seed}
     trains = split == "train" or section == "data_loader"
     role = {"split": FOLDER_SPLITS["train" if trains else split], "is_training": trains, "shuffle": trains}
-    loader = build(config, section, catalogue, runtime=runtime, defaults=role)
+    loader = build(config, section, catalogue, runtime=runtime, defaults={**role, **(learned or {})})
     return loader.split_validation() if section == "data_loader" and split == "valid" else loader
 
 
@@ -72,7 +79,7 @@ def build_training_loaders(config: Config, catalogue: Catalogue) -> tuple[Any, A
             f"{section}.args.validation_split: holds out samples that nobody would see, since {valid_section} is the "
             "validation data. Remove one of them."
         )
-    return train_loader, build_loader(config, "valid", catalogue)
+    return train_loader, build_loader(config, "valid", catalogue, learned=getattr(train_loader, "learned", None))
 
 
 def task_values(config: Config, loader: Any) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def task_values(config: Config, loader: Any) -> dict[str, Any]:
     values = shared_values(config)
     for name in TASK_VALUES:
         told = getattr(loader, name, None)
-        if told is None or (name == "class_names" and not told):
+        if told is None or (name in ("class_names", "learned") and not told):
             continue
         if name in ("num_classes", "in_channels") and values.get(name, told) != told:
             raise ConfigError(
@@ -96,8 +103,30 @@ def task_values(config: Config, loader: Any) -> dict[str, Any]:
 
 
 def build_model(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
-    """Build the network of `arch`."""
-    return build(config, "arch", catalogue, runtime=values)
+    """Build the network of `arch`.
+
+    Raises:
+        ConfigError: Its arguments are not what the data has, or a network of torchvision gets other than colour.
+    """
+    model_class, arguments = callable_args(config, "arch", catalogue)
+    told = network_values(model_class, values)
+    parameters = signature_of(model_class).parameters
+    channels = values.get("in_channels")
+    if model_class.__module__.startswith("torchvision.") and channels not in (None, 3) and "in_channels" not in told:
+        raise ConfigError(
+            f"arch.type: {model_class.__name__} takes pictures of 3 channels, but the loader has in_channels "
+            f"{channels}. Set in_channels of the loaders to 3: grey is then repeated."
+        )
+    foreign = {name: value for name, value in told.items() if name not in ("num_classes", "in_channels")}
+    foreign |= {name: value for name, value in told.items() if name not in parameters}
+    for name, value in foreign.items():
+        if arguments.get(name) not in (None, value):
+            raise ConfigError(
+                f"arch.args.{name}: {arguments[name]} is not what the data loader has, {value}. Both must agree. "
+                "Leave it out of arch.args."
+            )
+    complete = {**config, "arch": {**_spec(config["arch"]), "args": {**arguments, **foreign}}} if foreign else config
+    return build(complete, "arch", catalogue, runtime=values)
 
 
 def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
@@ -132,16 +161,22 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
     """The config with the run-time values of its network written in: a checkpoint is rebuilt without any data."""
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     model_class, arguments = callable_args(config, "arch", catalogue)
-    accepted = signature_of(model_class).parameters
-    filled = {name: values[name] for name in ("num_classes", "in_channels") if name in accepted and name in values}
-    complete["arch"] = {**_spec(complete["arch"]), "args": {**arguments, **filled}}
-    if values.get("class_names"):
-        for split in SPLIT_SECTIONS:
-            section = loader_section(complete, split)
-            if section and "classes" in signature_of(callable_args(complete, section, catalogue)[0]).parameters:
-                spec = complete[section] = _spec(complete[section])
-                spec["args"] = {"classes": list(values["class_names"]), **spec.get("args", {})}
+    complete["arch"] = {**_spec(complete["arch"]), "args": {**arguments, **network_values(model_class, values)}}
+    learned = {"classes": list(values.get("class_names") or ()), **values.get("learned", {})}
+    for section in filter(None, (loader_section(complete, split) for split in SPLIT_SECTIONS)):
+        accepted = signature_of(callable_args(complete, section, catalogue)[0]).parameters
+        told = {name: value for name, value in learned.items() if value and name in accepted}
+        if told:
+            spec = complete[section] = _spec(complete[section])
+            given = {name: value for name, value in spec.get("args", {}).items() if value is not None}
+            spec["args"] = {**spec.get("args", {}), **told, **given}
     return complete
+
+
+def task_of(config: Config, catalogue: Catalogue) -> str:
+    """What the data of a config asks of a network: `segmentation` or `classification`; nothing is built."""
+    section = loader_section(config, "valid") or loader_section(config, "train")
+    return str(getattr(callable_args(config, section or "train_loader", catalogue)[0], "task", "segmentation"))
 
 
 def _spec(spec: Any) -> dict[str, Any]:

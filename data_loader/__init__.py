@@ -5,9 +5,14 @@ from utils.catalogue import Section
 SECTIONS: dict[str, Section] = {
     "data_loader": Section(
         expects="base.base_data_loader:BaseDataLoader",
-        entries={"SegmentationDataLoader": "data_loader.segmentation:SegmentationDataLoader"},
-        nested={"transforms": "transform"},
+        entries={
+            "SegmentationDataLoader": "data_loader.segmentation:SegmentationDataLoader",
+            "ImageClassificationDataLoader": "data_loader.image_classification:ImageClassificationDataLoader",
+            "TimeSeriesDataLoader": "data_loader.series:TimeSeriesDataLoader",
+        },
+        nested={"transforms": "transform", "dataset": "dataset"},
     ),
+    "dataset": Section(expects="torch.utils.data:Dataset", roots=("torchvision",)),
     "transform": Section(
         # What albumentations' transforms and its compositions (OneOf, Sequential, ...) have in common.
         expects="albumentations.core.serialization:Serializable",

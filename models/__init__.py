@@ -8,6 +8,11 @@ SECTIONS: dict[str, Section] = {
         entries={
             "UNet": "models.unet:UNet",
             "DeepLabV3Plus": "models.deeplabv3plus:DeepLabV3Plus",
+            "ConvNet": "models.convnet:ConvNet",
+            "FCN": "models.fcn:FCN",
+            "ResNet1d": "models.resnet1d:ResNet1d",
+            "InceptionTime": "models.inceptiontime:InceptionTime",
+            "LSTMFCN": "models.lstmfcn:LSTMFCN",
         },
         roots=("torchvision", "timm", "segmentation_models_pytorch"),
     ),

@@ -49,9 +49,12 @@ class CrossEntropyLoss(nn.Module):
         self.register_buffer("weight", None if weight is None else torch.tensor(weight).float(), persistent=False)
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
-        """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
+        """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32; also (B, K) and (B,), or soft (B, K)."""
         logits = main_output(output)
         with torch.autocast(logits.device.type, enabled=False):
+            if target.is_floating_point():
+                losses = F.cross_entropy(logits.float(), target, self.weight, reduction="none")
+                return losses.sum() / (target.sum(dim=1) > 0).sum().clamp(min=1)
             # The reduction "none" is the one that is deterministic on CUDA.
             losses = F.cross_entropy(
                 logits.float(), target, self.weight, ignore_index=self.ignore_index, reduction="none"

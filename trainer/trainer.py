@@ -18,7 +18,7 @@ from base.monitor import Row
 from base.output import Output, main_output
 from base.schedule import LearningRateSchedule
 from trainer.distributed import ALONE, World
-from trainer.evaluation import RunningLoss, count_valid, evaluate
+from trainer.evaluation import RunningLoss, count_valid, evaluate, hard_labels
 from trainer.precision import ON_PROCESSOR, Arithmetic
 from utils.errors import DataError, TrainingError
 
@@ -145,7 +145,7 @@ class Trainer(BaseTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         self._backward_and_step(self._share_of_all(loss, weight))
         self._running_loss.add(loss, weight)
-        self.metrics.update(main_output(output).detach(), target)
+        self.metrics.update(main_output(output).detach(), hard_labels(target))
         detached: Tensor = loss.detach()
         return detached
 
