@@ -1,5 +1,7 @@
 """Use a trained network: `python inference.py --resume saved/people/RUN --source photo.jpg --output out`.
 
+A classifier writes a table: `--source photos --output table.csv`, or `--source series.ts`.
+
 In a notebook, `load(checkpoint).probabilities(pictures)` or `predict(checkpoint, pictures)`.
 """
 
@@ -12,13 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import cli
-from config.assemble import build_model, build_preprocessing
+from config.assemble import build_model, build_preprocessing, task_of
 from config.plugins import load_plugins
 from config.saved import without_pretrained_weights
 from config.shared import shared_values
 from logger.console import setup_logging
+from utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
+    from base.base_inference import BaseInference
+    from visual.classifier import Classifier
     from visual.segmenter import Segmenter
     from visual.sinks import Sink
     from visual.sources import Source
@@ -28,7 +33,22 @@ BENCHMARK_PICTURES = 50
 
 
 def load(checkpoint: str | Path, *, device: str | None = "cpu", plugins: Sequence[str] = ()) -> "Segmenter":
-    """A trained network with its preprocessing, ready for pictures.
+    """A trained network for segmentation with its preprocessing, ready for pictures.
+
+    As `load_any`, but a network for another task is refused.
+    """
+    from visual.segmenter import Segmenter
+
+    found = load_any(checkpoint, device=device, plugins=plugins)
+    if not isinstance(found, Segmenter):
+        raise ConfigError(f"{checkpoint}: it classifies, and has no masks to give. Use inference.load_any.")
+    return found
+
+
+def load_any(
+    checkpoint: str | Path, *, device: str | None = "cpu", plugins: Sequence[str] = ()
+) -> "Segmenter | Classifier":
+    """A trained network with its preprocessing: a `Segmenter`, or a `Classifier` for pictures or series.
 
     Args:
         checkpoint: A checkpoint, or a run folder (its best one).
@@ -41,22 +61,32 @@ def load(checkpoint: str | Path, *, device: str | None = "cpu", plugins: Sequenc
     """
     import data_loader
     import models
-    from base.base_inference import choose_device
+    from base.base_inference import choose_device, read_trained
+    from visual.classifier import Classifier
     from visual.segmenter import Segmenter
 
     load_plugins(plugins)
     catalogue = {**models.SECTIONS, **data_loader.SECTIONS}
+    kinds: dict[str, type[BaseInference]] = {"segmentation": Segmenter, "classification": Classifier}
 
     def build(config: dict[str, Any]) -> Any:
         config = without_pretrained_weights(config)
         return build_model(config, catalogue, shared_values(config)), build_preprocessing(config, catalogue)
 
-    return Segmenter.from_checkpoint(checkpoint, build, device=choose_device(device))
+    task = task_of(read_trained(Path(checkpoint))[0]["config"], catalogue)
+    found = kinds[task].from_checkpoint(checkpoint, build, device=choose_device(device))
+    assert isinstance(found, Segmenter | Classifier)
+    return found
 
 
 def predict(checkpoint: str | Path, pictures: Iterable[Any]) -> list[Any]:
-    """The class ids (h, w) of pictures (h, w, 3) uint8 RGB, each at its own size."""
-    return load(checkpoint).masks(pictures)
+    """The class ids (h, w) of pictures (h, w, 3) uint8 RGB, each at its own size; of a classifier, one id each."""
+    from visual.segmenter import Segmenter
+
+    network = load_any(checkpoint)
+    if isinstance(network, Segmenter):
+        return network.masks(pictures)
+    return [int(each.argmax()) for each in network.probabilities(pictures)]
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -65,14 +95,18 @@ def main(arguments: argparse.Namespace) -> None:
     from visual.compositing import parse_background
     from visual.looks import make_look
     from visual.outputs import open_sinks
+    from visual.segmenter import Segmenter
     from visual.sources import open_source
     from visual.temporal import TemporalSmoothing
 
     close_logging = setup_logging(None)
     try:
+        segmenter = load_any(arguments.resume, device=arguments.devices, plugins=arguments.plugin)
+        if not isinstance(segmenter, Segmenter):
+            _classify(arguments, segmenter)
+            return
         background = parse_background(arguments.background, read_picture) if arguments.background else None
         mode = arguments.mode or ("background" if background else "overlay")
-        segmenter = load(arguments.resume, device=arguments.devices, plugins=arguments.plugin)
         read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
         source = open_source(arguments.source, read, excluded=arguments.output)
         foreground = [segmenter.class_id(name) for name in arguments.classes] if arguments.classes else None
@@ -93,6 +127,42 @@ def main(arguments: argparse.Namespace) -> None:
         raise SystemExit(130) from None
     finally:
         close_logging()
+
+
+def _classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
+    """Write the predictions of pictures, or of a file of series, into a table.
+
+    Raises:
+        DataError: Some pictures could not be read; the others are in the table.
+    """
+    from itertools import islice
+
+    from data_loader.pictures import read_picture
+    from data_loader.series_files import SUFFIXES, read_series
+    from visual.classifier import table_file, write_table
+    from visual.sources import open_source
+
+    source, file = Path(arguments.source), table_file(arguments.output)
+    failures: list[str] = []
+    samples: Iterable[tuple[str, Any]]
+    if source.suffix in SUFFIXES:
+        found = read_series(source)
+        samples = zip(map(str, found.rows), found.series, strict=True)
+    else:
+        read = partial(read_picture, in_channels=getattr(classifier.preprocess, "in_channels", None) or 3)
+        frames = open_source(arguments.source, read, excluded=arguments.output)
+        samples, failures = ((frame.name, frame.picture) for frame in frames), frames.failures
+    predictions = classifier.classify(islice(samples, arguments.limit), arguments.batch_size)
+    first_column = "row" if source.suffix in SUFFIXES else "file"
+    count = write_table(predictions, classifier.class_names, file, first_column=first_column)
+    logger.info("%d predictions: %s", count, file)
+    if failures:
+        for failure in failures:
+            logger.error("%s", failure)
+        raise DataError(
+            f"{len(failures)} of {len(failures) + count} pictures could not be used; all others are done. Their names "
+            "stand above. Mend or remove them and run again."
+        )
 
 
 def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source", sinks: "Sequence[Sink]") -> None:
@@ -128,8 +198,12 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(description="Segment photos, folders of photos, videos, or a camera's picture.")
     options.add_argument("--resume", required=True, metavar="FILE", help="a checkpoint, or a run folder")
-    options.add_argument("--source", required=True, help="a photo, a folder, a video, or a camera's number (0)")
-    options.add_argument("--output", type=Path, metavar="PATH", help="a file or a folder for the results")
+    options.add_argument(
+        "--source", required=True, help="a photo, a folder, a video, a camera's number (0), or a .ts or .npz of series"
+    )
+    options.add_argument(
+        "--output", type=Path, metavar="PATH", help="a file or a folder for the results; of a classifier a .csv"
+    )
     options.add_argument("--mode", choices=["mask", "overlay", "cutout", "background"], help="default: overlay")
     options.add_argument("--background", metavar="WHAT", help="a colour ('#00ff00'), a picture, or blur (default)")
     options.add_argument(

@@ -103,8 +103,13 @@ class BaseInference(ABC):
 
     @torch.inference_mode()
     def logits(self, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
-        """Run the network once: inputs of one size, (C, H, W) float32 each -> (B, K, H, W) float32 on the device."""
-        batch = torch.from_numpy(np.stack(inputs)).to(self.device, memory_format=torch.channels_last)
+        """Run the network once: inputs of one size, (C, H, W) float32 each -> (B, K, H, W) float32 on the device.
+
+        Of a classifier (B, K); its inputs may be series (V, T).
+        """
+        batch = torch.from_numpy(np.stack(inputs)).to(self.device)
+        if batch.dim() == 4:
+            batch = batch.to(memory_format=torch.channels_last)
         is_half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_half):
             output = self.model(batch)

@@ -34,7 +34,7 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
     asked = arguments.get("batch_size", samples)
     batch_size = min(asked, samples) if isinstance(asked, int) else asked
     arguments = {key: value for key, value in arguments.items() if key not in ("validation_split", "drop_last")}
-    if "folder" in arguments:
+    if "folder" in arguments or "path" in arguments:
         arguments.setdefault("split", "train")
     arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
     changed.pop("data_loader", None)

@@ -30,9 +30,13 @@ def checked_classes(classes: Sequence[str], found: Sequence[str]) -> list[str]:
     """
     names = list(classes or found)
     if len(set(names)) != len(names):
-        raise ConfigError(f"classes lists {len(names)} names, of which {len(set(names))} differ. Name every class once.")
+        raise ConfigError(
+            f"classes lists {len(names)} names, of which {len(set(names))} differ. Name every class once."
+        )
     if len(names) < 2:
-        raise ConfigError(f"There are {len(names)} classes ({', '.join(names)}): it takes two or more. Add data of another.")
+        raise ConfigError(
+            f"There are {len(names)} classes ({', '.join(names)}): it takes two or more. Add data of another."
+        )
     return names
 
 

@@ -57,8 +57,8 @@ class SeriesAugmentation:
         window = self.crop_range
         if window is not None and not (len(window) == 2 and 0.0 < window[0] <= window[1] <= 1.0):
             raise ConfigError(
-                f"Wrong crop_range {list(window)}: it must be [smallest, largest] share of a series, above 0 and at most "
-                "1, as in [0.9, 1.0]."
+                f"Wrong crop_range {list(window)}: it must be [smallest, largest] share of a series, above 0 and at "
+                "most 1, as in [0.9, 1.0]."
             )
 
     def __call__(
@@ -74,10 +74,10 @@ class SeriesAugmentation:
             series = series[:, first : first + length]
         values = preprocessing(series)
         if self.scaling:
-            values = values * (1 + self.scaling * factors)
+            values = (values * (1 + self.scaling * factors)).astype(np.float32)
         if self.jitter:
-            values = values + self.jitter * generator.standard_normal(values.shape)
-        return values.astype(np.float32)
+            values = (values + self.jitter * generator.standard_normal(values.shape)).astype(np.float32)
+        return values
 
 
 class SeriesDataset(Dataset[PlacedSeries]):
@@ -260,5 +260,5 @@ def _chosen(file: SeriesFile, samples: int | None) -> SeriesFile:
     if file.labels is None:
         raise DataError(f"{file.path} has no classes: they are what is learned or judged. Name a file with classes.")
     chosen = first_of_each_class(file.labels, samples)
-    labels, rows = ([values[index] for index in chosen] for values in (file.labels, file.rows))
-    return SeriesFile(file.path, [file.series[index] for index in chosen], list(map(str, labels)), file.classes, rows)
+    series, labels = [file.series[index] for index in chosen], [file.labels[index] for index in chosen]
+    return SeriesFile(file.path, series, labels, file.classes, [file.rows[index] for index in chosen])

@@ -105,8 +105,8 @@ def _parse_case(text: str, header: TsHeader, place: str) -> tuple[Values, str]:
         )
     if not parts or (header.dimensions and len(parts) != header.dimensions):
         raise DataError(
-            f"{place} has {len(parts)} variables, and the header promises {header.dimensions or 'at least 1'}. They are "
-            "parted by colons. Correct the line or @dimensions."
+            f"{place} has {len(parts)} variables, and the header promises {header.dimensions or 'at least 1'}. They "
+            "are parted by colons. Correct the line or @dimensions."
         )
     variables = [_parse_numbers(part, f"{place}, variable {number}") for number, part in enumerate(parts, start=1)]
     lengths = sorted({len(variable) for variable in variables})
@@ -143,12 +143,16 @@ def _read_npz(path: Path) -> SeriesFile:
         raise DataError(f"{path} cannot be read: {error}. Save plain arrays with numpy.savez.") from None
     if "x" not in arrays or arrays["x"].ndim not in (2, 3):
         shown = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise DataError(f"{path} holds {shown}: it must hold x (N, V, T) or (N, T), and the classes y (N,). Save it so.")
+        raise DataError(
+            f"{path} holds {shown}: it must hold x (N, V, T) or (N, T), and the classes y (N,). Save it so."
+        )
     values = np.asarray(arrays["x"], np.float32)
     values = values[:, None] if values.ndim == 2 else values
     for name in ("y", "lengths"):
         if name in arrays and arrays[name].shape != (len(values),):
-            raise DataError(f"{path}: {name} is {arrays[name].shape}, but x holds {len(values)} series. Give one for each.")
+            raise DataError(
+                f"{path}: {name} is {arrays[name].shape}, but x holds {len(values)} series. Give one for each."
+            )
     lengths = arrays["lengths"].tolist() if "lengths" in arrays else [_length(series) for series in values]
     labels = [str(label) for label in arrays["y"].tolist()] if "y" in arrays else None
     series = [each[:, :length] for each, length in zip(values, lengths, strict=True)]

@@ -30,8 +30,6 @@ class SeriesPreprocessing:
         ConfigError: A statistic is needed and not given, or they are not of one number of variables.
     """
 
-    size = None
-
     def __init__(
         self,
         *,
@@ -46,26 +44,25 @@ class SeriesPreprocessing:
         if length is not None and length < 1:
             raise ConfigError(f"Wrong length {length}: it must be 1 step or more, or null for each series' own.")
         self.normalize, self.rescale, self.length = normalize, rescale, length
+        self.size = None if length is None else (length,)
         given = {"mean": mean, "std": std, "scale": scale}
         needed = {"mean": normalize == "variable", "std": normalize == "variable", "scale": rescale}
         for name, is_needed in needed.items():
             if is_needed and given[name] is None:
                 raise ConfigError(
-                    f"{name} is missing: it is learned from the training data and stands in the config of a checkpoint. "
-                    "Use that config, or train first."
+                    f"{name} is missing: it is learned from the training data and stands in the config of a "
+                    "checkpoint. Use that config, or train first."
                 )
         self.statistics = {
             name: np.asarray(given[name], np.float64)[:, None] for name, is_needed in needed.items() if is_needed
         }
-        widths = {len(each) for each in self.statistics.values()} | ({in_channels} - {None})
+        widths = {len(each) for each in self.statistics.values()} | ({in_channels} if in_channels else set())
         if len(widths) > 1:
             raise ConfigError(
-                f"mean, std and scale are of {sorted(map(int, widths))} variables, and all must be of as many as the "
+                f"mean, std and scale are of {sorted(widths)} variables, and all must be of as many as the "
                 "series have. Leave them out: they are learned."
             )
         self.in_channels = next(iter(widths), None)
-        if self.length is not None:
-            self.size: tuple[int] | None = (self.length,)
 
     def __call__(self, series: NDArray[Any]) -> NDArray[np.float32]:
         """(V, T) of numbers, NaN where one is missing -> (V, T') float32 without NaN.
@@ -75,8 +72,8 @@ class SeriesPreprocessing:
         """
         if self.in_channels not in (None, len(series)):
             raise DataError(
-                f"The series has {len(series)} variables, but the network was trained on {self.in_channels}. Use series "
-                "of the same kind as in training."
+                f"The series has {len(series)} variables, but the network was trained on {self.in_channels}. Use "
+                "series of the same kind as in training."
             )
         values = filled(np.asarray(series, np.float64))
         if self.length is not None:

@@ -15,11 +15,11 @@ class Steps(NamedTuple):
 
     Attributes:
         valid: (B, 1, T) float, 1 for a step of the series, 0 for padding.
-        index: In training the positions of the valid steps in B x T, (N,) int64; None where there is no padding.
+        kept: In training the positions of the valid steps in B x T, (N,) int64; None where there is no padding.
     """
 
     valid: Tensor
-    index: Tensor | None
+    kept: Tensor | None
 
     @property
     def lengths(self) -> Tensor:
@@ -36,10 +36,10 @@ def split_padding(inputs: Tensor, *, is_training: bool) -> tuple[Tensor, Steps]:
     """
     is_padding = inputs.isnan().all(dim=1)
     valid = (~is_padding).to(inputs.dtype)[:, None]
-    index = None
+    kept = None
     if is_training and bool(is_padding.any()):
-        index = (~is_padding).flatten().nonzero()[:, 0]
-    return inputs.nan_to_num(nan=0.0), Steps(valid, index)
+        kept = (~is_padding).flatten().nonzero()[:, 0]
+    return inputs.nan_to_num(nan=0.0), Steps(valid, kept)
 
 
 class MaskedNorm(nn.Module):
@@ -58,11 +58,11 @@ class MaskedNorm(nn.Module):
         if not self.training:
             maps = self.norm(maps)
             return maps * steps.valid.to(maps.dtype)
-        if steps.index is None:
+        if steps.kept is None:
             return self._normed(maps)
         rows = maps.transpose(1, 2).flatten(0, 1)
-        normed = self._normed(rows.index_select(0, steps.index))
-        spread = torch.zeros_like(rows, dtype=normed.dtype).index_copy(0, steps.index, normed)
+        normed = self._normed(rows.index_select(0, steps.kept))
+        spread = torch.zeros_like(rows, dtype=normed.dtype).index_copy(0, steps.kept, normed)
         return spread.view(maps.shape[0], maps.shape[2], maps.shape[1]).transpose(1, 2)
 
     def _normed(self, values: Tensor) -> Tensor:

@@ -118,9 +118,7 @@ def _judge_sources(
             on_sample(source, inputs[position], restored)
 
 
-def _show_samples(
-    samples: list[NamedSample], inputs: Tensor, logits: Tensor, on_sample: OnSample | None
-) -> None:
+def _show_samples(samples: list[NamedSample], inputs: Tensor, logits: Tensor, on_sample: OnSample | None) -> None:
     """Hand over each sample of a batch whose targets were counted already."""
     if on_sample is not None:
         for position, sample in enumerate(samples):

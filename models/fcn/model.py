@@ -38,8 +38,8 @@ class FCN(BaseModel):
         widths, kernels = list(channels or CHANNELS), list(kernel_sizes or KERNELS)
         if len(widths) != len(kernels):
             raise ConfigError(
-                f"{len(kernels)} kernel_sizes {kernels} for {len(widths)} convolutions of channels {widths}: each needs "
-                "one. Give as many of each."
+                f"{len(kernels)} kernel_sizes {kernels} for {len(widths)} convolutions of channels {widths}: each "
+                "needs one. Give as many of each."
             )
         self.in_channels = in_channels
         inputs = [in_channels, *widths[:-1]]

@@ -77,16 +77,14 @@ class InceptionTime(BaseModel):
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self.stages, self.shortcuts = nn.ModuleList(), nn.ModuleList()
-        channels = in_channels
-        for start in range(0, depth, MODULES_PER_RESIDUAL):
-            stage, entering = nn.ModuleList(), channels
-            for _ in range(min(MODULES_PER_RESIDUAL, depth - start)):
-                stage.append(InceptionModule(channels, width, list(kernel_sizes or KERNELS), bottleneck))
-                channels = stage[-1].out_channels
-            self.stages.append(stage)
-            if len(stage) == MODULES_PER_RESIDUAL:
-                self.shortcuts.append(MaskedConv(entering, channels, 1, has_relu=False))
+        kernels = list(kernel_sizes or KERNELS)
+        channels = width * (len(kernels) + 1)
+        inputs = [in_channels, *[channels] * (depth - 1)]
+        self.inception = nn.ModuleList(InceptionModule(each, width, kernels, bottleneck) for each in inputs)
+        self.shortcuts = nn.ModuleList(
+            MaskedConv(inputs[last - MODULES_PER_RESIDUAL], channels, 1, has_relu=False)
+            for last in range(MODULES_PER_RESIDUAL, depth + 1, MODULES_PER_RESIDUAL)
+        )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, num_classes)
         initialise_series(self)
@@ -94,11 +92,11 @@ class InceptionTime(BaseModel):
     def forward(self, inputs: Tensor) -> Tensor:
         """Series (B, V, T) float, NaN for padding -> logits (B, K) float."""
         maps, steps = split_padding(inputs, is_training=self.training)
-        for number, stage in enumerate(self.stages):
-            entering = maps
-            for module in stage:
-                maps = module(maps, steps)
-            if number < len(self.shortcuts):
-                maps = (maps + self.shortcuts[number](entering, steps)).relu()
+        entering = maps
+        for number, module in enumerate(self.inception, start=1):
+            maps = module(maps, steps)
+            if number % MODULES_PER_RESIDUAL == 0:
+                shortcut = self.shortcuts[number // MODULES_PER_RESIDUAL - 1]
+                entering = maps = (maps + shortcut(entering, steps)).relu()
         logits: Tensor = self.head(self.dropout(masked_mean(maps, steps)))
         return logits
