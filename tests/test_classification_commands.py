@@ -58,7 +58,7 @@ def common(folder, name):
         "metrics": ["accuracy", "f1"],
         "lr_scheduler": {"type": "OneCycleLR", "args": {"max_lr": 0.01}},
         "trainer": {
-            "epochs": 3, "save_dir": str(folder / "saved"), "tensorboard": False, "verbosity": 0, "precision": "fp32",
+            "epochs": 3, "save_dir": str(folder / "saved"), "tensorboard": True, "verbosity": 0, "precision": "fp32",
             "monitor": "max val_accuracy", "save_every_steps": 2,
         },
     }  # fmt: skip
@@ -281,3 +281,12 @@ def test_overfitting_a_few_samples_ends_perfect(finished):
         few[section]["args"] |= {"mixup": 0} if config["name"] == "pictures" else {"jitter": 0.0}
     result = train(few)
     assert result.best["val_accuracy"] == 1
+
+
+def test_validation_samples_are_drawn_in_tensorboard(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, result, _ = finished
+    events = EventAccumulator(str(result.run_folder / "tensorboard/valid"))
+    events.Reload()
+    assert events.Tags()["images"] == [f"validation/{number}" for number in range(4)]
