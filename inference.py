@@ -1,5 +1,7 @@
 """Use a trained network: `python inference.py --resume saved/people/RUN --source photo.jpg --output out`.
 
+A classifier writes a table: `--source photos --output table.csv`, or `--source series.ts`.
+
 In a notebook, `load(checkpoint).probabilities(pictures)` or `predict(checkpoint, pictures)`.
 """
 
@@ -13,16 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import cli
-from config.assemble import build_export_ids, build_model, build_preprocessing, loader_section
+from config.assemble import build_export_ids, build_model, build_preprocessing, loader_section, task_of
 from config.input_size import window_size, with_input_size
 from config.plugins import load_plugins
 from config.saved import without_pretrained_weights
 from config.shared import shared_values
 from logger.console import setup_logging
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
+    from base.base_inference import BaseInference
     from base.views import Views
+    from visual.classifier import Classifier
     from visual.segmenter import Segmenter
     from visual.sinks import Sink
     from visual.sources import Source
@@ -39,7 +43,27 @@ def load(
     window: Sequence[int] | None = None,
     views: "Views | None" = None,
 ) -> "Segmenter":
-    """A trained network with its preprocessing, ready for pictures.
+    """A trained network for segmentation with its preprocessing, ready for pictures.
+
+    As `load_any`, but a network for another task is refused.
+    """
+    from visual.segmenter import Segmenter
+
+    found = load_any(checkpoint, device=device, plugins=plugins, window=window, views=views)
+    if not isinstance(found, Segmenter):
+        raise ConfigError(f"{checkpoint}: it classifies, and has no masks to give. Use inference.load_any.")
+    return found
+
+
+def load_any(
+    checkpoint: str | Path,
+    *,
+    device: str | None = "cpu",
+    plugins: Sequence[str] = (),
+    window: Sequence[int] | None = None,
+    views: "Views | None" = None,
+) -> "Segmenter | Classifier":
+    """A trained network with its preprocessing: a `Segmenter`, or a `Classifier` for pictures or series.
 
     Args:
         checkpoint: A checkpoint, a run folder (its best one), or a file of export.py.
@@ -54,13 +78,15 @@ def load(
     """
     import data_loader
     import models
-    from base.base_inference import choose_device
+    from base.base_inference import choose_device, read_trained
     from base.views import Views, with_views
     from exporting.network import is_exported, open_exported
+    from visual.classifier import Classifier
     from visual.segmenter import Segmenter
 
     load_plugins(plugins)
     catalogue, target = {**models.SECTIONS, **data_loader.SECTIONS}, choose_device(device)
+    kinds: dict[str, type[BaseInference]] = {"segmentation": Segmenter, "classification": Classifier}
 
     def build(config: dict[str, Any]) -> Any:
         config = without_pretrained_weights(config)
@@ -68,22 +94,31 @@ def load(
 
     if is_exported(checkpoint):
         network, config = open_exported(Path(checkpoint), target)
-        segmenter = Segmenter(network, build_preprocessing(config, catalogue), device=target)
-        segmenter.config = config
+        found: Any = Segmenter(network, build_preprocessing(config, catalogue), device=target)
+        found.config = config
     else:
-        segmenter = Segmenter.from_checkpoint(checkpoint, build, device=target)
+        task = task_of(read_trained(Path(checkpoint))[0]["config"], catalogue)
+        found = kinds[task].from_checkpoint(checkpoint, build, device=target)
+    if isinstance(found, Classifier):
+        return found
+    assert isinstance(found, Segmenter)
     if window is not None:
-        config = segmenter.config
+        config = found.config
         section = loader_section(config, "valid") or loader_section(config, "train") or "train_loader"
         views = replace(views or Views(), window=window_size(config, section, window, catalogue))
-        segmenter.preprocess = build_preprocessing(with_input_size(config, None, catalogue), catalogue)
-    segmenter.model = with_views(segmenter.model, views or Views())
-    return segmenter
+        found.preprocess = build_preprocessing(with_input_size(config, None, catalogue), catalogue)
+    found.model = with_views(found.model, views or Views())
+    return found
 
 
 def predict(checkpoint: str | Path, pictures: Iterable[Any]) -> list[Any]:
-    """The class ids (h, w) of pictures (h, w, 3) uint8 RGB, each at its own size."""
-    return load(checkpoint).masks(pictures)
+    """The class ids (h, w) of pictures (h, w, 3) uint8 RGB, each at its own size; of a classifier, one id each."""
+    from visual.segmenter import Segmenter
+
+    network = load_any(checkpoint)
+    if isinstance(network, Segmenter):
+        return network.masks(pictures)
+    return [int(each.argmax()) for each in network.probabilities(pictures)]
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -93,20 +128,24 @@ def main(arguments: argparse.Namespace) -> None:
     from visual.compositing import parse_background
     from visual.looks import make_look
     from visual.outputs import open_sinks
+    from visual.segmenter import Segmenter
     from visual.sources import PHOTO_SUFFIXES, open_source
     from visual.temporal import TemporalSmoothing
 
     close_logging = setup_logging(None)
     try:
-        background = parse_background(arguments.background, read_picture) if arguments.background else None
-        mode = arguments.mode or ("background" if background else "overlay")
-        segmenter = load(
+        segmenter = load_any(
             arguments.resume,
             device=arguments.devices,
             plugins=arguments.plugin,
             window=arguments.window,
             views=Views(windows_at_once=arguments.batch_size, **cli.views_of(arguments)),
         )
+        if not isinstance(segmenter, Segmenter):
+            _classify(arguments, segmenter)
+            return
+        background = parse_background(arguments.background, read_picture) if arguments.background else None
+        mode = arguments.mode or ("background" if background else "overlay")
         default_read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
         read = getattr(segmenter.preprocess, "read", default_read)  # not every network takes photos
         suffixes = getattr(segmenter.preprocess, "suffixes", PHOTO_SUFFIXES)
@@ -147,6 +186,42 @@ def _own_ids(segmenter: "Segmenter") -> list[int]:
     return ids
 
 
+def _classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
+    """Write the predictions of pictures, or of a file of series, into a table.
+
+    Raises:
+        DataError: Some pictures could not be read; the others are in the table.
+    """
+    from itertools import islice
+
+    from data_loader.pictures import read_picture
+    from data_loader.series_files import SUFFIXES, read_series
+    from visual.classifier import table_file, write_table
+    from visual.sources import open_source
+
+    source, file = Path(arguments.source), table_file(arguments.output)
+    failures: list[str] = []
+    samples: Iterable[tuple[str, Any]]
+    if source.suffix in SUFFIXES:
+        found = read_series(source)
+        samples = zip(map(str, found.rows), found.series, strict=True)
+    else:
+        read = partial(read_picture, in_channels=getattr(classifier.preprocess, "in_channels", None) or 3)
+        frames = open_source(arguments.source, read, excluded=arguments.output)
+        samples, failures = ((frame.name, frame.picture) for frame in frames), frames.failures
+    predictions = classifier.classify(islice(samples, arguments.limit), arguments.batch_size)
+    first_column = "row" if source.suffix in SUFFIXES else "file"
+    count = write_table(predictions, classifier.class_names, file, first_column=first_column)
+    logger.info("%d predictions: %s", count, file)
+    if failures:
+        for failure in failures:
+            logger.error("%s", failure)
+        raise DataError(
+            f"{len(failures)} of {len(failures) + count} pictures could not be used; all others are done. Their names "
+            "stand above. Mend or remove them and run again."
+        )
+
+
 def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source", sinks: "Sequence[Sink]") -> None:
     """Segment, and say what came of it."""
     from contextlib import ExitStack
@@ -182,8 +257,12 @@ def parser() -> argparse.ArgumentParser:
     network = options.add_mutually_exclusive_group(required=True)
     network.add_argument("--resume", metavar="FILE", help="a checkpoint, or a run folder")
     network.add_argument("--model", dest="resume", metavar="FILE", help="a network that export.py wrote: .onnx or .pt2")
-    options.add_argument("--source", required=True, help="a photo, a folder, a video, or a camera's number (0)")
-    options.add_argument("--output", type=Path, metavar="PATH", help="a file or a folder for the results")
+    options.add_argument(
+        "--source", required=True, help="a photo, a folder, a video, a camera's number (0), or a .ts or .npz of series"
+    )
+    options.add_argument(
+        "--output", type=Path, metavar="PATH", help="a file or a folder for the results; of a classifier a .csv"
+    )
     options.add_argument("--mode", choices=["mask", "overlay", "cutout", "background"], help="default: overlay")
     options.add_argument("--background", metavar="WHAT", help="a colour ('#00ff00'), a picture, or blur (default)")
     options.add_argument(

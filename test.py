@@ -22,8 +22,14 @@ from utils.errors import ConfigError
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from torch import Tensor
 
-    from base.sample import Source
+    from base.sample import NamedSample, Source
     from base.views import Views
+    from logger.worst_cases import WorstCases
+    from logger.worst_classified import WorstClassified
+    from trainer.evaluation import OnSample
+
+
+COUNTED = {"segmentation": "pixels", "classification": "samples"}
 
 
 def test(
@@ -48,8 +54,9 @@ def test(
         views: Windows, flips and scales to look at each picture with; with windows, pictures have their own size.
 
     Returns:
-        Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share), samples,
-        split, confusion (K rows of K pixels, rows the truth), worst (name and score), pictures (files).
+        Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share; of a
+        classification precision, recall, f1, support), samples, split, confusion (K rows of K pixels or samples, rows
+        the truth), worst (name and score; of a classification also truth, prediction, probability), pictures (files).
 
     Raises:
         EspalierError: Anything that is the user's to mend.
@@ -58,8 +65,6 @@ def test(
     from base.views import Views, with_views
     from logger.progress import with_bar
     from logger.report import write_pictures
-    from logger.worst_cases import WorstCases
-    from models.confusion import confusion_counts, iou_per_class
     from models.metrics import ConfusionMatrix
     from trainer import distributed, evaluation, judging, setup
 
@@ -78,12 +83,9 @@ def test(
     model = assemble.build_model(config, names, values)
     judging.load_all_weights(model, state_dict)
     matrix = ConfusionMatrix(num_classes, ignore_index)
-    cases = WorstCases(worst, num_classes, ignore_index)
-
-    def look_at(source: "Source", inputs: "Tensor", logits: "Tensor") -> None:
-        counts = confusion_counts(logits[None], source.target[None].to(logits.device), num_classes)
-        cases.add(source, inputs, logits, float(iou_per_class(counts).nanmean()))
-
+    classes = list(values.get("class_names") or map(str, range(num_classes)))
+    task = getattr(loader, "task", "segmentation")
+    cases, look_at = _worst_cases(task, worst, classes, ignore_index)
     with setup.user_errors():
         metrics = evaluation.evaluate(
             with_views(model.to(device, memory_format=arithmetic.memory_format), views or Views()),
@@ -92,16 +94,16 @@ def test(
             metrics=MetricSet([*assemble.build_metrics(config, names, values), matrix]),
             arithmetic=arithmetic,
             ignore_index=ignore_index,
-            on_sample=look_at if pictures else None,
+            on_sample=look_at if pictures or task == "classification" else None,
         )
-    classes = list(values.get("class_names") or map(str, range(num_classes)))
-    files = write_pictures(pictures, matrix.counts.cpu().numpy(), classes, cases) if pictures else []
+    counts, counted = matrix.counts.cpu(), COUNTED[task]
+    files = write_pictures(pictures, counts.numpy(), classes, cases, counted=counted) if pictures else []
     return {
         "metrics": metrics,
-        "per_class": _per_class(matrix.counts, classes),
+        "per_class": _per_class(counts, classes, task),
         "samples": loader.num_samples,
         "split": split,
-        "confusion": matrix.counts.tolist(),
+        "confusion": counts.tolist(),
         "worst": cases.ranking(),
         "pictures": [str(file) for file in files],
     }
@@ -146,17 +148,44 @@ def _no_data(config: Mapping[str, Any], split: str) -> ConfigError:
     )
 
 
-def _per_class(counts: "Tensor", classes: list[str]) -> dict[str, dict[str, float]]:
+def _worst_cases(
+    task: str, worst: int, classes: list[str], ignore_index: int | None
+) -> "tuple[WorstCases | WorstClassified, OnSample]":
+    """What keeps the worst samples of a task, and what shows it each sample."""
+    from logger.worst_cases import WorstCases
+    from logger.worst_classified import WorstClassified
+    from models.confusion import confusion_counts, iou_per_class
+
+    if task == "classification":
+        classified = WorstClassified(worst, classes)
+
+        def look_at_class(sample: "NamedSample", inputs: "Tensor", logits: "Tensor") -> None:
+            classified.add(sample, inputs, logits)
+
+        return classified, look_at_class
+    cases = WorstCases(worst, len(classes), ignore_index)
+
+    def look_at(source: "Source", inputs: "Tensor", logits: "Tensor") -> None:
+        counts = confusion_counts(logits[None], source.target[None].to(logits.device), len(classes))
+        cases.add(source, inputs, logits, float(iou_per_class(counts).nanmean()))
+
+    return cases, look_at
+
+
+def _per_class(counts: "Tensor", classes: list[str], task: str = "segmentation") -> dict[str, dict[str, float]]:
     """Class -> what the table shows of it."""
     from models import confusion
 
     columns = {
-        "iou": confusion.iou_per_class(counts),
         "precision": confusion.precision_per_class(counts),
         "recall": confusion.recall_per_class(counts),
         "f1": confusion.dice_per_class(counts),
-        "pixel_share": counts.sum(dim=1).double() / counts.sum(),
     }
+    if task == "classification":
+        columns["support"] = counts.sum(dim=1)
+    else:
+        columns = {"iou": confusion.iou_per_class(counts), **columns}
+        columns["pixel_share"] = counts.sum(dim=1).double() / counts.sum()
     rows = zip(classes, *(values.tolist() for values in columns.values()), strict=True)
     return {label: dict(zip(columns, values, strict=True)) for label, *values in rows}
 

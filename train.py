@@ -212,7 +212,7 @@ def report(result: "TrainResult") -> str:
         f"{'Best' if result.best else 'Last'} epoch {row.get('epoch', 0)} of {result.epochs}:  {values}",
         f"Run folder:  {result.run_folder}",
         f"Test it:     python test.py --resume {result.checkpoint}",
-        f"Use it:      python inference.py --resume {result.checkpoint} --source PHOTO --output out",
+        f"Use it:      python inference.py --resume {result.checkpoint} --source FILE --output out",
         f"See it:      tensorboard --logdir {result.run_folder}",
     ]
     return "\n".join(lines)

@@ -2,8 +2,9 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence, Sized
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from base.class_counts import TargetSource, count_batches, count_targets, requir
 from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, PreparedSource, StandInSource, split_indices
 from base.workers import child_signals_kept, start_worker, tells_of_death, usable_workers
 from utils.errors import ConfigError, DataError
+
+Task = Literal["segmentation", "classification"]
 
 
 @runtime_checkable
@@ -49,22 +52,27 @@ class BaseDataLoader(DataLoader[Any]):
         indices: Restrict to these samples.
 
     Attributes:
+        task: What a target is: a class per pixel, or one per sample.
         num_classes: Classes in the targets, where known.
         in_channels: Channels of the inputs, where known.
         ignore_index: Target value that no loss or metric counts; None where the task has none.
         class_names: Names of the classes, where known.
         preprocessing: What makes an input of a picture, where known.
+        learned: Arguments that were left open and that the training data settled (class names, statistics); the loaders
+            of other data get them, and they stand in the checkpoint's config.
 
     Raises:
         ConfigError: An argument is out of its range.
         DataError: There is no sample.
     """
 
+    task: Task = "segmentation"
     num_classes: int | None = None
     in_channels: int | None = None
     ignore_index: int | None = None
     class_names: Sequence[str] = ()
     preprocessing: Any = None
+    learned: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -178,7 +186,7 @@ class BaseDataLoader(DataLoader[Any]):
             pin_memory=self.pin_memory,
             indices=list(self.keys.indices if indices is None else indices),
         )
-        for name in ("num_classes", "in_channels", "ignore_index", "class_names", "preprocessing"):
+        for name in ("task", "num_classes", "in_channels", "ignore_index", "class_names", "preprocessing", "learned"):
             setattr(loader, name, getattr(self, name))
         return loader
 

@@ -104,9 +104,12 @@ class BaseInference(ABC):
     def logits(self, inputs: Sequence[NDArray[np.float32]]) -> Tensor:
         """Run the network once: inputs of one size, (C, H, W) float32 each -> (B, K, H, W) float32 on the device.
 
-        A binary network with one channel gives two classes here.
+        A binary network with one channel gives two classes here. Of a classifier (B, K), whose inputs may be series
+        (V, T).
         """
-        batch = torch.from_numpy(np.stack(inputs)).to(self.device, memory_format=torch.channels_last)
+        batch = torch.from_numpy(np.stack(inputs)).to(self.device)
+        if batch.dim() == 4:
+            batch = batch.to(memory_format=torch.channels_last)
         is_half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_half):
             output = self.model(batch)

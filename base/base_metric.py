@@ -23,8 +23,8 @@ class Metric(ABC):
         """Add one batch.
 
         Args:
-            logits: (B, K, H, W) float.
-            target: (B, H, W) int64.
+            logits: (B, K, H, W) float, or (B, K).
+            target: (B, H, W) int64, or (B,).
         """
 
     @abstractmethod

@@ -33,7 +33,10 @@ class BaseModel(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, inputs: Tensor) -> Any:
-        """Inputs (B, C, H, W) float -> logits (B, K, H, W) float, or a tuple (logits, auxiliary logits, ...)."""
+        """Inputs (B, C, H, W) float -> logits (B, K, H, W) float, or a tuple (logits, auxiliary logits, ...).
+
+        A classifier gives (B, K); one of series takes (B, V, T), with V variables as its channels.
+        """
 
     def parameter_count(self, trainable_only: bool = False) -> int:
         """Number of weights; only those that an optimizer may change where `trainable_only`."""
@@ -43,7 +46,7 @@ class BaseModel(nn.Module, ABC):
         """FLOPs of one forward pass of one sample: convolutions and matrix products, a multiply-add counted as two.
 
         Args:
-            input_size: (H, W) of the input; the channels are `in_channels`.
+            input_size: (H, W) of the input, or (T,) of a series; the channels are `in_channels`.
         """
         counter = FlopCounterMode(display=False)
         with counter:
@@ -56,7 +59,7 @@ class BaseModel(nn.Module, ABC):
         Modes, buffers and generators are afterwards what they were before.
 
         Args:
-            input_size: (H, W) of the input.
+            input_size: (H, W) of the input, or (T,) of a series.
             depth: How deep to look into parts of parts.
         """
         outputs: dict[str, str] = {}

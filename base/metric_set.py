@@ -28,7 +28,7 @@ class MetricSet:
             metric.reset()
 
     def update(self, logits: Tensor, target: Tensor) -> None:
-        """Add one batch: logits (B, K, H, W) float, target (B, H, W) int64."""
+        """Add one batch: logits (B, K, H, W) float, target (B, H, W) int64; or (B, K) and (B,)."""
         for group in self._groups:
             group[0].update(logits, target)
 

@@ -22,3 +22,18 @@ class Source:
     target: Tensor
     geometry: Geometry
     index: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSample:
+    """Where one sample of a classification came from, so that it can be named.
+
+    Attributes:
+        name: The file, or the file and the row, as the user would look for it.
+        target: Id of its class.
+        index: Position in the data set.
+    """
+
+    name: str
+    target: int
+    index: int

@@ -12,7 +12,7 @@ from config.build import build, build_list, callable_args
 from config.class_counts import NAME as CLASS_COUNTS
 from config.class_counts import needs_class_counts, with_class_counts
 from config.shared import own_outputs, shared_values
-from config.signatures import signature_of
+from config.signatures import network_values, signature_of
 from utils.catalogue import Catalogue, import_attribute
 from utils.errors import ConfigError
 
@@ -20,7 +20,7 @@ Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 FOLDER_SPLITS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
 AUXILIARY_LOSS = "AuxiliaryLoss"
-TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names")
+TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names", "learned")
 
 
 def loader_section(config: Config, split: str) -> str | None:
@@ -32,7 +32,13 @@ def loader_section(config: Config, split: str) -> str | None:
 
 
 def build_loader(
-    config: Config, split: str, catalogue: Catalogue, *, as_evaluation: bool = False, seed: int | None = None
+    config: Config,
+    split: str,
+    catalogue: Catalogue,
+    *,
+    as_evaluation: bool = False,
+    seed: int | None = None,
+    learned: Mapping[str, Any] | None = None,
 ) -> Any:
     """Build the loader of a split.
 
@@ -42,6 +48,7 @@ def build_loader(
         catalogue: What each section may name.
         as_evaluation: In order and without augmentation, whatever the section says.
         seed: Seed of the order and the augmentation; the config's where not given.
+        learned: Arguments that the training data settled, for where the config is silent.
 
     Returns:
         The loader; None where the config has none for this split.
@@ -57,7 +64,7 @@ def build_loader(
     trains = split == "train" or section == "data_loader"
     part = "train" if trains else split
     role = {"role": part, "split": FOLDER_SPLITS[part], "is_training": trains, "shuffle": trains}
-    loader = build(config, section, catalogue, runtime=runtime, defaults=role)
+    loader = build(config, section, catalogue, runtime=runtime, defaults={**role, **(learned or {})})
     return loader.split_validation() if section == "data_loader" and split == "valid" else loader
 
 
@@ -76,7 +83,7 @@ def build_training_loaders(config: Config, catalogue: Catalogue) -> tuple[Any, A
             f"{section}.args.validation_split: holds out samples that nobody would see, since {valid_section} is the "
             "validation data. Remove one of them."
         )
-    return train_loader, build_loader(config, "valid", catalogue)
+    return train_loader, build_loader(config, "valid", catalogue, learned=getattr(train_loader, "learned", None))
 
 
 def task_values(config: Config, loader: Any) -> dict[str, Any]:
@@ -88,7 +95,7 @@ def task_values(config: Config, loader: Any) -> dict[str, Any]:
     values = shared_values(config)
     for name in TASK_VALUES:
         told = getattr(loader, name, None)
-        if told is None or (name == "class_names" and not told):
+        if told is None or (name in ("class_names", "learned") and not told):
             continue
         if name in ("num_classes", "in_channels") and values.get(name, told) != told:
             raise ConfigError(
@@ -113,8 +120,31 @@ def training_values(config: Config, loader: Any, catalogue: Catalogue) -> dict[s
 
 
 def build_model(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> Any:
-    """Build the network of `arch`; of two classes with one channel, where `arch` says `num_classes` 1."""
-    return build(config, "arch", catalogue, runtime={**values, **own_outputs(config)})
+    """Build the network of `arch`; of two classes with one channel, where `arch` says `num_classes` 1.
+
+    Raises:
+        ConfigError: Its arguments are not what the data has, or a network of torchvision gets other than colour.
+    """
+    values = {**values, **own_outputs(config)}
+    model_class, arguments = callable_args(config, "arch", catalogue)
+    told = network_values(model_class, values)
+    parameters = signature_of(model_class).parameters
+    channels = values.get("in_channels")
+    if model_class.__module__.startswith("torchvision.") and channels not in (None, 3) and "in_channels" not in told:
+        raise ConfigError(
+            f"arch.type: {model_class.__name__} takes pictures of 3 channels, but the loader has in_channels "
+            f"{channels}. Set in_channels of the loaders to 3: grey is then repeated."
+        )
+    foreign = {name: value for name, value in told.items() if name not in ("num_classes", "in_channels")}
+    foreign |= {name: value for name, value in told.items() if name not in parameters}
+    for name, value in foreign.items():
+        if arguments.get(name) not in (None, value):
+            raise ConfigError(
+                f"arch.args.{name}: {arguments[name]} is not what the data loader has, {value}. Both must agree. "
+                "Leave it out of arch.args."
+            )
+    complete = {**config, "arch": {**_spec(config["arch"]), "args": {**arguments, **foreign}}} if foreign else config
+    return build(complete, "arch", catalogue, runtime=values)
 
 
 def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any], model: Any) -> Any:
@@ -165,22 +195,30 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
     """The config with the run-time values of its network written in: a checkpoint is rebuilt without any data."""
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     model_class, arguments = callable_args(config, "arch", catalogue)
-    accepted = signature_of(model_class).parameters
     spec = _spec(complete["arch"])
     told = {**values, **own_outputs(config)}
     known = {name: told[name] for name in ("num_classes", "in_channels") if name in told}
     known = catalogue["arch"].renamed_values(spec["type"], known)
+    accepted = signature_of(model_class).parameters
     filled = {name: value for name, value in known.items() if name in accepted}
-    complete["arch"] = {**spec, "args": {**arguments, **filled}}
+    complete["arch"] = {**spec, "args": {**arguments, **network_values(model_class, told), **filled}}
     if CLASS_COUNTS in values:
         complete = with_class_counts(complete, catalogue, values[CLASS_COUNTS])
-    if values.get("class_names"):
-        for split in SPLIT_SECTIONS:
-            section = loader_section(complete, split)
-            if section and "classes" in signature_of(callable_args(complete, section, catalogue)[0]).parameters:
-                spec = complete[section] = _spec(complete[section])
-                spec["args"] = {"classes": list(values["class_names"]), **spec.get("args", {})}
+    learned = {"classes": list(values.get("class_names") or ()), **values.get("learned", {})}
+    for section in filter(None, (loader_section(complete, split) for split in SPLIT_SECTIONS)):
+        accepted = signature_of(callable_args(complete, section, catalogue)[0]).parameters
+        told = {name: value for name, value in learned.items() if value and name in accepted}
+        if told:
+            spec = complete[section] = _spec(complete[section])
+            given = {name: value for name, value in spec.get("args", {}).items() if value is not None}
+            spec["args"] = {**spec.get("args", {}), **told, **given}
     return complete
+
+
+def task_of(config: Config, catalogue: Catalogue) -> str:
+    """What the data of a config asks of a network: `segmentation` or `classification`; nothing is built."""
+    section = loader_section(config, "valid") or loader_section(config, "train")
+    return str(getattr(callable_args(config, section or "train_loader", catalogue)[0], "task", "segmentation"))
 
 
 def _spec(spec: Any) -> dict[str, Any]:

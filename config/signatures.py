@@ -16,6 +16,12 @@ RUNTIME_NAMES = frozenset(
     }
 )  # fmt: skip
 FETCHED_ARGUMENTS = ("encoder_weights",)
+NETWORK_VALUES = ("num_classes", "in_channels")
+FOREIGN_NAMES: Mapping[str, Mapping[str, str]] = {
+    "timm": {"num_classes": "num_classes", "in_chans": "in_channels"},
+    "torchvision": {"num_classes": "num_classes"},
+}
+"""Package -> what its networks call a run-time value, also where it passes through `**kwargs`."""
 OBJECTS = ("params", "optimizer")
 """Run-time values that JSON cannot hold."""
 
@@ -118,6 +124,20 @@ def signature_of(target: Callable[..., Any]) -> Signature:
             inherited = _own_signature(base)
             signature = Signature({**inherited.parameters, **signature.parameters}, inherited.takes_more)
     return signature
+
+
+def network_values(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes and channels that a network is made for, by the names that it has for them.
+
+    Args:
+        target: Class of the network, or function that builds it.
+        values: `num_classes` and `in_channels`, where known.
+    """
+    signature = signature_of(target)
+    names = {name: name for name in NETWORK_VALUES if name in signature.parameters}
+    foreign = FOREIGN_NAMES.get(str(target.__module__).partition(".")[0], {})
+    names |= {own: name for own, name in foreign.items() if own in signature.parameters or signature.takes_more}
+    return {own: values[name] for own, name in names.items() if values.get(name) is not None}
 
 
 def _own_signature(target: Callable[..., Any]) -> Signature:

@@ -41,7 +41,7 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
     arguments = {
         key: value for key, value in arguments.items() if key not in ("validation_split", "folds", "drop_last")
     }
-    if "folder" in arguments:
+    if "folder" in arguments or "path" in arguments:
         arguments.setdefault("split", "train")
     arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
     changed.pop("data_loader", None)

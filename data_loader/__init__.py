@@ -10,9 +10,12 @@ SECTIONS: dict[str, Section] = {
             "ArraySegmentationDataLoader": "data_loader.array_masks:ArraySegmentationDataLoader",
             "CityscapesDataLoader": "data_loader.cityscapes:CityscapesDataLoader",
             "TorchvisionSegmentationDataLoader": "data_loader.torchvision_masks:TorchvisionSegmentationDataLoader",
+            "ImageClassificationDataLoader": "data_loader.image_classification:ImageClassificationDataLoader",
+            "TimeSeriesDataLoader": "data_loader.series:TimeSeriesDataLoader",
         },
-        nested={"transforms": "transform"},
+        nested={"transforms": "transform", "dataset": "dataset"},
     ),
+    "dataset": Section(expects="torch.utils.data:Dataset", roots=("torchvision",)),
     "transform": Section(
         # What albumentations' transforms and its compositions (OneOf, Sequential, ...) have in common.
         expects="albumentations.core.serialization:Serializable",

@@ -95,7 +95,7 @@ class SegmentationCollate:
         Raises:
             DataError: The pictures differ in size.
         """
-        _require_one_size(samples)
+        require_one_size([sample.mask.shape for sample in samples])
         images = _empty((len(samples), *samples[0].picture.shape), torch.float32)
         masks = _empty((len(samples), *samples[0].mask.shape), torch.int64)
         for image, mask, sample in zip(images.numpy(), masks.numpy(), samples, strict=True):
@@ -114,8 +114,13 @@ class SegmentationCollate:
         )
 
 
-def _require_one_size(samples: Sequence[PlacedSample]) -> None:
-    sizes = sorted({sample.mask.shape for sample in samples})
+def require_one_size(shapes: Sequence[tuple[int, ...]]) -> None:
+    """Refuse a batch of different sizes (height, width).
+
+    Raises:
+        DataError: Two of them differ.
+    """
+    sizes = sorted(set(shapes))
     if len(sizes) > 1:
         shown = ", ".join(f"{height}x{width}" for height, width in sizes[:5])
         raise DataError(

@@ -10,7 +10,7 @@ from data_loader.batches import Origin, PlacedSample
 from data_loader.cache import DecodedPair, PairCache
 from data_loader.free_transforms import FreeTransforms
 from data_loader.labels import Labels
-from data_loader.preprocessing import Preprocessing, full_scale, place_mask
+from data_loader.preprocessing import Preprocessing, in_8_bits, place_mask
 from data_loader.sources import PairSource
 from data_loader.sparse import SparseLabels
 from data_loader.transforms import Augmentation
@@ -90,7 +90,7 @@ class SegmentationDataset(Dataset[PlacedSample]):
             return self._evaluated(pair, index)
         picture, mask = pair.picture, pair.mask
         if self._transforms is not None:
-            picture, mask = self._transforms(_in_8_bits(picture), mask.copy(), generator)
+            picture, mask = self._transforms(in_8_bits(picture), mask.copy(), generator)
         return PlacedSample(*self.augmentation(picture, mask, self.preprocessing, self.labels.ignored, generator))
 
     def target(self, index: int) -> np.ndarray:
@@ -106,9 +106,3 @@ class SegmentationDataset(Dataset[PlacedSample]):
         placed = self.preprocessing.place(pair.picture, geometry)
         mask = place_mask(pair.mask, geometry, self.labels.ignored)
         return PlacedSample(placed, mask, Origin(self.source.names(index)[0], pair.mask, geometry, index))
-
-
-def _in_8_bits(picture: np.ndarray) -> np.ndarray:
-    if picture.dtype == np.uint8:
-        return picture.copy()  # a transform may work in place
-    return np.asarray(np.rint(picture * (255.0 / full_scale(picture.dtype))), dtype=np.uint8)

@@ -219,3 +219,10 @@ def _checked_channels(color_channel: ColorChannel | None, in_channels: int | Non
 def full_scale(dtype: Any) -> int:
     """The value of white: 255 in 8 bits, 65535 in 16."""
     return int(np.iinfo(dtype).max)
+
+
+def in_8_bits(picture: np.ndarray) -> np.ndarray:
+    """A copy of a picture in 8 bits, from 8 or 16."""
+    if picture.dtype == np.uint8:
+        return picture.copy()  # a transform may work in place
+    return np.asarray(np.rint(picture * (255.0 / full_scale(picture.dtype))), dtype=np.uint8)

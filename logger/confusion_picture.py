@@ -16,17 +16,17 @@ RAMP = np.array([[255, 255, 255], [198, 219, 239], [107, 174, 214], [33, 113, 18
 MAX_CLASSES_WITH_NUMBERS = 24
 MAX_NAME = 24
 MARGIN = 18
-TITLE = "Where the pixels of each true class went"
 LEGEND = "row: truth   column: prediction   "
 LINE_GREY = 234
 
 
-def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str]) -> Picture:
+def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counted: str = "pixels") -> Picture:
     """Rows are the truth and sum to 100%, columns the prediction; up to 24 classes the cells hold their numbers.
 
     Args:
-        counts: (K, K) pixels.
+        counts: (K, K) pixels or samples.
         class_names: K names.
+        counted: Which of the two.
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -37,8 +37,8 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str]) -> Pic
     grid = _draw_grid(counts, cell, with_numbers=with_numbers)
     if with_numbers or cell >= 14:
         grid = _with_names(grid, names, cell, scale)
-    legend = LEGEND + ("share of the row, and pixels" if with_numbers else "the darker, the more of the row")
-    return _with_title(np.pad(grid, ((0, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255), legend)
+    legend = LEGEND + (f"share of the row, and {counted}" if with_numbers else "the darker, the more of the row")
+    return _with_title(np.pad(grid, ((0, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255), legend, counted)
 
 
 def compact(count: int) -> str:
@@ -105,9 +105,10 @@ def _with_names(grid: Picture, names: Sequence[str], cell: int, scale: float) ->
     return np.vstack([np.hstack([corner, turned]), np.hstack([left, grid])])
 
 
-def _with_title(picture: Picture, legend: str) -> Picture:
-    width = max(picture.shape[1], text_size(TITLE, 0.7)[0] + 2 * MARGIN, text_size(legend, 0.45)[0] + 2 * MARGIN)
+def _with_title(picture: Picture, legend: str, counted: str) -> Picture:
+    title = f"Where the {counted} of each true class went"
+    width = max(picture.shape[1], text_size(title, 0.7)[0] + 2 * MARGIN, text_size(legend, 0.45)[0] + 2 * MARGIN)
     wide = np.pad(picture, ((78, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255)
-    draw_text(wide, TITLE, (MARGIN, 34), scale=0.7, color=INK)
+    draw_text(wide, title, (MARGIN, 34), scale=0.7, color=INK)
     draw_text(wide, legend, (MARGIN, 60), scale=0.45, color=PALE_INK)
     return wide

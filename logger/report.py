@@ -12,23 +12,32 @@ from numpy.typing import NDArray
 
 from logger.confusion_picture import draw_confusion
 from logger.worst_cases import WorstCases, write_picture
+from logger.worst_classified import WorstClassified
 from utils.errors import ConfigError
 from utils.files import write_text_atomically, writing_problem
 
 LOG = logging.getLogger(__name__)
-HEADINGS = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1", "pixel_share": "pixels"}
+HEADINGS = {
+    "iou": "IoU",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "pixel_share": "pixels",
+    "support": "support",
+}
 
 
 def class_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
-    """A line per class: IoU, precision, recall, F1, and the class's share of the judged pixels.
+    """A line per class: IoU, precision, recall, F1, and the class's share of the judged pixels or number of samples.
 
     Args:
-        per_class: Class name -> the values of `HEADINGS`; a NaN is shown as a dash.
+        per_class: Class name -> values of `HEADINGS`, the same of every class; a NaN is shown as a dash.
     """
     width = max(len("class"), *(len(name) for name in per_class))
-    lines = ["  ".join([f"{'class':{width}}", *(f"{heading:>9}" for heading in HEADINGS.values())])]
+    shown = [key for key in HEADINGS if key in next(iter(per_class.values()))]
+    lines = ["  ".join([f"{'class':{width}}", *(f"{HEADINGS[key]:>9}" for key in shown)])]
     for name, values in per_class.items():
-        cells = [_cell(values[key], is_share=key == "pixel_share") for key in HEADINGS]
+        cells = [_cell(values[key], key) for key in shown]
         lines.append("  ".join([f"{name:{width}}", *(f"{cell:>9}" for cell in cells)]))
     return "\n".join(lines)
 
@@ -39,15 +48,21 @@ def metrics_line(metrics: Mapping[str, float]) -> str:
 
 
 def write_pictures(
-    folder: Path, counts: NDArray[np.int64], class_names: Sequence[str], worst: WorstCases
+    folder: Path,
+    counts: NDArray[np.int64],
+    class_names: Sequence[str],
+    worst: WorstCases | WorstClassified,
+    *,
+    counted: str = "pixels",
 ) -> list[Path]:
     """Write `confusion.png` and the worst cases.
 
     Args:
         folder: Made where it is missing.
-        counts: (K, K) pixels, rows the truth.
+        counts: (K, K) pixels or samples, rows the truth.
         class_names: K names.
         worst: What was kept of the samples.
+        counted: What was counted.
 
     Returns:
         The files, the confusion matrix first.
@@ -57,7 +72,7 @@ def write_pictures(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_picture(folder / "confusion.png", draw_confusion(counts, class_names))
+        write_picture(folder / "confusion.png", draw_confusion(counts, class_names, counted))
         return [folder / "confusion.png", *worst.write(folder)]
     except OSError as error:
         raise ConfigError(
@@ -93,10 +108,22 @@ def report_text(result: Mapping[str, Any]) -> str:
         f"{result['checkpoint']} (epoch {result['epoch']}) on {result['samples']} samples of {result['split']}",
         class_table(result["per_class"]),
         metrics_line(result["metrics"]),
+        *_named_cases(result["worst"]),
     ]
     if pictures:
         parts.append(f"Confusion matrix:  {pictures[0]}\n{len(pictures) - 1} worst cases:  {Path(pictures[0]).parent}")
     return "\n\n".join(parts) + "\n"
+
+
+def _named_cases(worst: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The worst samples of a classification, a line each; nothing for those of other tasks, which pictures show."""
+    wrong = [case for case in worst if "truth" in case and case["truth"] != case["prediction"]]
+    lines = [
+        f"{case['name']}  is {case['truth']} ({case['score']:.3f}), taken for {case['prediction']} "
+        f"({case['probability']:.3f})"
+        for case in wrong
+    ]
+    return ["\n".join(["Worst cases, with probabilities:", *lines])] if lines else []
 
 
 def write_result(file: Path, result: Mapping[str, Any]) -> None:
@@ -142,7 +169,9 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _cell(value: float, *, is_share: bool) -> str:
+def _cell(value: float, key: str) -> str:
     if math.isnan(value):
         return "-"
-    return f"{value:.1%}" if is_share else f"{value:.4f}"
+    if key == "support":
+        return str(int(value))
+    return f"{value:.1%}" if key == "pixel_share" else f"{value:.4f}"

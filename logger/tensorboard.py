@@ -10,6 +10,7 @@ from torch import Tensor
 
 from base.callback import Callback, StepReport
 from logger.speed import Speedometer
+from logger.worst_classified import draw_input
 from utils.drawing import Picture, class_colors, overlay, panel, to_displayable
 from utils.errors import ConfigError
 
@@ -46,6 +47,24 @@ class PicturedSample(NamedTuple):
         return panel([shown, *masks], ["input", "truth", "prediction"], PANEL_HEIGHT)
 
 
+class ClassifiedSample(NamedTuple):
+    """A validation sample of a classification to draw.
+
+    Attributes:
+        inputs: (C, H, W) or (V, T) float, the network's input.
+        truth: Name of its class.
+        prediction: Name of the class that it was taken for.
+    """
+
+    inputs: NDArray[np.float32]
+    truth: str
+    prediction: str
+
+    def draw(self, ignore_index: int | None) -> Picture:
+        """The input under both names."""
+        return draw_input(self.inputs, f"{self.truth}, taken for {self.prediction}")
+
+
 class TensorBoardLogger(Callback):
     """Writes two sub-runs, `train` and `valid`, whose results share their names and so their plots.
 
@@ -72,7 +91,7 @@ class TensorBoardLogger(Callback):
         self.ignore_index = ignore_index
         self._writers: dict[str, SummaryWriter] = {}
         self._speed = Speedometer()
-        self._samples: list[PicturedSample] = []
+        self._samples: list[PicturedSample | ClassifiedSample] = []
 
     def on_fit_start(self, trainer: "BaseTrainer") -> None:
         """Open the files.
@@ -114,6 +133,9 @@ class TensorBoardLogger(Callback):
         """Keep the first samples, where this epoch is to be pictured and there is something to picture."""
         missing = self.pictures - len(self._samples)
         if not self._writers or missing <= 0 or not _is_pictured(trainer):
+            return
+        if target.dim() == 1 and output.dim() == 2 and inputs.dim() in (3, 4):
+            self._samples += _classified(trainer, inputs[:missing], target, output)
             return
         if inputs.dim() != 4 or output.dim() != 4 or target.dim() != 3 or target.shape[1:] != inputs.shape[2:]:
             return
@@ -162,6 +184,16 @@ class TensorBoardLogger(Callback):
     def _flush(self) -> None:
         for writer in self._writers.values():
             writer.flush()
+
+
+def _classified(trainer: "BaseTrainer", inputs: Tensor, target: Tensor, output: Tensor) -> list[ClassifiedSample]:
+    """Samples of a classification with the names of their classes, or their numbers where names are not known."""
+    names = dict(enumerate(getattr(getattr(trainer, "train_loader", None), "class_names", ())))
+    pairs = zip(inputs, target.tolist(), output.argmax(dim=1).tolist(), strict=False)
+    return [
+        ClassifiedSample(each.float().cpu().numpy(), names.get(truth, str(truth)), names.get(found, str(found)))
+        for each, truth, found in pairs
+    ]
 
 
 def _is_pictured(trainer: "BaseTrainer") -> bool:

@@ -81,16 +81,17 @@ def shown(default):
 
 
 @pytest.mark.parametrize(
-    ("heading", "reference"),
+    ("page", "heading"),
     [
-        ("UNet", models.SECTIONS["arch"].entries["UNet"]),
-        ("DeepLabV3Plus", models.SECTIONS["arch"].entries["DeepLabV3Plus"]),
-        ("SegmentationDataLoader", data_loader.SECTIONS["data_loader"].entries["SegmentationDataLoader"]),
+        *(("configuration.md", name) for name in ("UNet", "DeepLabV3Plus", "SegmentationDataLoader")),
+        *(("classification.md", name) for name in ("ConvNet", "ImageClassificationDataLoader")),
+        *(("series.md", name) for name in ("FCN", "ResNet1d", "InceptionTime", "LSTMFCN", "TimeSeriesDataLoader")),
     ],
 )
-def test_every_argument_is_listed_with_its_default(heading, reference):
+def test_every_argument_is_listed_with_its_default(page, heading):
+    reference = {**models.SECTIONS["arch"].entries, **data_loader.SECTIONS["data_loader"].entries}[heading]
     parameters = inspect.signature(import_attribute(reference)).parameters
-    assert table("configuration.md", heading) == {name: shown(each.default) for name, each in parameters.items()}
+    assert table(page, heading) == {name: shown(each.default) for name, each in parameters.items()}
 
 
 @pytest.mark.parametrize("name", sorted(set(data_loader.SECTIONS["data_loader"].entries) & set(MASK_LOADERS)))

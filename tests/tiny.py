@@ -7,6 +7,8 @@ from base import BaseDataLoader, BaseModel, Metric
 from base.schedule import LearningRateSchedule
 from trainer.trainer import Trainer, TrainingPlan
 
+CLASSIFIERS = {"ConvNet", "FCN", "ResNet1d", "InceptionTime", "LSTMFCN"}
+
 
 class Blobs:
     """Points (3,) of two classes with keyed noise: sample i is the same in each epoch but for its noise."""

@@ -9,20 +9,30 @@ from torch import Tensor, nn
 
 from base.metric_set import MetricSet
 from base.output import class_logits, main_output
-from base.sample import Source
+from base.sample import NamedSample, Source
 from trainer.distributed import ALONE, World, unwrap
 from trainer.precision import Arithmetic
 from utils.geometry import restore_logits
 
 OnBatch = Callable[[Tensor, Tensor, Tensor], None]
-OnSample = Callable[[Source, Tensor, Tensor], None]
+OnSample = Callable[[Any, Tensor, Tensor], None]
 
 
 def count_valid(target: Tensor, ignore_index: int | None) -> Tensor:
-    """() float64: how many targets of a batch count, which is the weight of its mean loss."""
+    """() float64: how many targets of a batch count, which is the weight of its mean loss.
+
+    Of soft targets (B, K) those count that have any weight.
+    """
+    if target.is_floating_point():
+        return (target.sum(dim=1) > 0).sum(dtype=torch.float64)
     if ignore_index is None:
         return torch.tensor(float(target.numel()), dtype=torch.float64, device=target.device)
     return (target != ignore_index).sum(dtype=torch.float64)
+
+
+def hard_labels(target: Tensor) -> Tensor:
+    """The ids of a target: its own, or of a soft one (B, K) the class with the largest weight, (B,)."""
+    return target.argmax(dim=1) if target.is_floating_point() else target
 
 
 class RunningLoss:
@@ -68,8 +78,9 @@ def evaluate(
         world: The processes that share the work.
         ignore_index: Targets that do not count.
         max_batches: Look at the first batches only.
-        on_batch: Gets inputs (B, C, H, W), target (B, H, W), logits (B, K, H, W).
-        on_sample: Gets each source, its input (C, H, W) and its logits (K, h, w) at the source's own size.
+        on_batch: Gets inputs (B, C, H, W), target (B, H, W), logits (B, K, H, W); in classification (B,) and (B, K).
+        on_sample: Gets each `Source`, its input (C, H, W) and its logits (K, h, w) at the source's own size; in
+            classification each `NamedSample`, its input and its logits (K,).
 
     Returns:
         loss and every metric.
@@ -84,10 +95,12 @@ def evaluate(
             loss = criterion(output, target)
         running.add(loss, count_valid(target, ignore_index))
         logits = class_logits(main_output(output).float())
-        if rest:
-            _judge_sources(rest[0], inputs, logits, metrics, on_sample)
+        sources = rest[0] if rest else []
+        if sources and isinstance(sources[0], Source):
+            _judge_sources(sources, inputs, logits, metrics, on_sample)
         else:
             metrics.update(logits, target)
+            _show_samples(sources, inputs, logits, on_sample)
         if on_batch is not None:
             on_batch(inputs, target, logits)
     metrics.set_counts([world.sum(counts) for counts in metrics.counts()])
@@ -103,3 +116,10 @@ def _judge_sources(
         metrics.update(restored[None], source.target[None].to(logits.device, torch.int64, non_blocking=True))
         if on_sample is not None:
             on_sample(source, inputs[position], restored)
+
+
+def _show_samples(samples: list[NamedSample], inputs: Tensor, logits: Tensor, on_sample: OnSample | None) -> None:
+    """Hand over each sample of a batch whose targets were counted already."""
+    if on_sample is not None:
+        for position, sample in enumerate(samples):
+            on_sample(sample, inputs[position], logits[position])

@@ -20,7 +20,7 @@ from base.output import Output, main_output
 from base.schedule import LearningRateSchedule
 from trainer.distributed import ALONE, World, respread, synchronised, unwrap
 from trainer.ema import WeightAverage
-from trainer.evaluation import RunningLoss, count_valid, evaluate
+from trainer.evaluation import RunningLoss, count_valid, evaluate, hard_labels
 from trainer.freezing import NOTHING_FROZEN, Freezing
 from trainer.precision import ON_PROCESSOR, Arithmetic
 from trainer.replay import keep_batches
@@ -170,7 +170,7 @@ class Trainer(BaseTrainer):
         weight = count_valid(target, self.ignore_index)
         self._update.backward(self._share_of_all(loss, weight))
         self._running_loss.add(loss, weight)
-        self.metrics.update(main_output(output).detach(), target)
+        self.metrics.update(main_output(output).detach(), hard_labels(target))
         detached: Tensor = loss.detach()
         return detached
 

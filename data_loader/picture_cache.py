@@ -1,0 +1,115 @@
+"""Labelled pictures, read once and kept at the network's scale."""
+
+import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from base.workers import available_processors
+from data_loader.cache import available_memory
+from data_loader.labelled_pictures import LabelledPictures
+from data_loader.pictures import picture_size
+from data_loader.preprocessing import Preprocessing
+from utils.errors import DataError
+from utils.geometry import Size
+
+logger = logging.getLogger(__name__)
+
+_SHOWN = 5
+_THREADS = 4
+_AT_ONCE = 256
+
+
+class DecodedPicture(NamedTuple):
+    """A picture as it is kept.
+
+    Attributes:
+        picture: (h', w', C) uint8 or uint16, no larger than the network's input.
+        original: Its own size.
+    """
+
+    picture: np.ndarray
+    original: Size
+
+
+class PictureCache:
+    """Reads pictures, from memory where they were decoded up front.
+
+    Forked workers share the pages of the main process; a copy sent to a spawned one decodes for itself.
+
+    Args:
+        pictures: Where they are.
+        preprocessing: Gives scale and channels.
+        cache_mb: Most memory to use; None: a quarter of what is free.
+    """
+
+    def __init__(self, pictures: LabelledPictures, preprocessing: Preprocessing, cache_mb: int | None = None) -> None:
+        self._pictures = pictures
+        self._preprocessing = preprocessing
+        self._cache_mb = cache_mb
+        self._kept: dict[int, DecodedPicture] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
+
+    def load(self, position: int) -> DecodedPicture:
+        """A picture; its array is not to be written to.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        return self._kept.get(position) or self._decode(position)
+
+    def prepare(self, positions: Iterable[int]) -> None:
+        """Decode as many as fit into the memory, and look at the headers of the others.
+
+        Raises:
+            DataError: Some cannot be read; names the first few and counts all.
+        """
+        todo = [position for position in positions if position not in self._kept]
+        budget = available_memory() // 4 if self._cache_mb is None else self._cache_mb * 2**20
+        faults: list[str] = []
+        used = done = 0
+        with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
+            for start in range(0, len(todo), _AT_ONCE):
+                part = todo[start : start + _AT_ONCE]
+                fits = used < budget
+                for position, found in zip(part, pool.map(self._keep if fits else self._look_at, part), strict=True):
+                    if isinstance(found, DataError):
+                        faults.append(str(found))
+                    elif isinstance(found, DecodedPicture) and used + found.picture.nbytes <= budget:
+                        self._kept[position] = found
+                        used, done = used + found.picture.nbytes, done + 1
+        if len(faults) == 1:
+            raise DataError(faults[0])
+        if faults:
+            more = [f"  ... and {len(faults) - _SHOWN} more like these."] if len(faults) > _SHOWN else []
+            shown = [f"  {fault}" for fault in faults[:_SHOWN]]
+            raise DataError("\n".join([f"{len(faults)} of {len(todo)} pictures cannot be used.", *shown, *more]))
+        logger.info("%d of %d pictures are decoded and kept in memory (%.1f MB).", done, len(todo), used / 2**20)
+
+    def _keep(self, position: int) -> DecodedPicture | DataError:
+        try:
+            return self._decode(position)
+        except DataError as error:
+            return error
+
+    def _look_at(self, position: int) -> DataError | None:
+        if self._pictures.files:
+            try:
+                picture_size(self._pictures.files[position], upright=False)
+            except DataError as error:
+                return error
+        return None
+
+    def _decode(self, position: int) -> DecodedPicture:
+        picture = self._pictures.read(position, self._preprocessing.in_channels)
+        if self._preprocessing.in_channels == 4 and (picture.ndim != 3 or picture.shape[2] != 4):
+            raise DataError(
+                f"{self._pictures.names[position]} has no fourth channel, but in_channels is 4. Set in_channels to 3 "
+                "or 1."
+            )
+        kept = np.ascontiguousarray(self._preprocessing.shrink(picture))
+        return DecodedPicture(kept, (picture.shape[0], picture.shape[1]))

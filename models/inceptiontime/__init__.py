@@ -1,0 +1,5 @@
+"""InceptionTime (arXiv:1909.04939)."""
+
+from models.inceptiontime.model import InceptionTime
+
+__all__ = ["InceptionTime"]

@@ -1,0 +1,5 @@
+"""LSTM fully convolutional network for series (arXiv:1709.05206)."""
+
+from models.lstmfcn.model import LSTMFCN
+
+__all__ = ["LSTMFCN"]

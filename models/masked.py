@@ -1,0 +1,123 @@
+"""Parts of networks for series of unequal lengths. B batch, C channels, T steps.
+
+Padding is NaN at the end of a series. `split_padding` finds it once; every part after that keeps padded steps at zero,
+and norm and pooling leave them out. So a series has the same result alone as beside longer ones.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Steps(NamedTuple):
+    """Which steps of a batch are of the series, and which are padding.
+
+    Attributes:
+        valid: (B, 1, T) float, 1 for a step of the series, 0 for padding.
+        kept: In training the positions of the valid steps in B x T, (N,) int64; None where there is no padding.
+    """
+
+    valid: Tensor
+    kept: Tensor | None
+
+    @property
+    def lengths(self) -> Tensor:
+        """Steps of each series, (B,) int64, at least 1."""
+        return self.valid[:, 0].sum(dim=1).long().clamp(min=1)
+
+
+def split_padding(inputs: Tensor, *, is_training: bool) -> tuple[Tensor, Steps]:
+    """Series with NaN for padding -> series with zeros, and where the padding is.
+
+    Args:
+        inputs: (B, V, T) float; a step is padding where its variables are all NaN.
+        is_training: Positions are needed for statistics of a batch only.
+    """
+    is_padding = inputs.isnan().all(dim=1)
+    valid = (~is_padding).to(inputs.dtype)[:, None]
+    kept = None
+    if is_training and bool(is_padding.any()):
+        kept = (~is_padding).flatten().nonzero()[:, 0]
+    return inputs.nan_to_num(nan=0.0), Steps(valid, kept)
+
+
+class MaskedNorm(nn.Module):
+    """Batch norm (arXiv:1502.03167) over the steps that are of a series; padded steps come out as zero.
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(channels)
+
+    def forward(self, maps: Tensor, steps: Steps) -> Tensor:
+        """(B, C, T) float -> the same."""
+        if not self.training:
+            maps = self.norm(maps)
+            return maps * steps.valid.to(maps.dtype)
+        if steps.kept is None:
+            return self._normed(maps)
+        rows = maps.transpose(1, 2).flatten(0, 1)
+        normed = self._normed(rows.index_select(0, steps.kept))
+        spread = torch.zeros_like(rows, dtype=normed.dtype).index_copy(0, steps.kept, normed)
+        return spread.view(maps.shape[0], maps.shape[2], maps.shape[1]).transpose(1, 2)
+
+    def _normed(self, values: Tensor) -> Tensor:
+        """(B, C, T) or (N, C); a single step has no variance, so there the running statistics must do."""
+        norm = self.norm
+        if values.numel() == values.shape[1]:
+            return nn.functional.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        normed: Tensor = norm(values)
+        return normed
+
+
+class MaskedConv(nn.Module):
+    """Convolution that keeps the length, norm, and ReLU where asked; padded steps stay zero.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Steps that the kernel spans.
+        has_relu: End with a ReLU.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, has_relu: bool = True) -> None:
+        super().__init__()
+        self.convolution = same_convolution(in_channels, out_channels, kernel_size)
+        self.norm = MaskedNorm(out_channels)
+        self.has_relu = has_relu
+
+    def forward(self, maps: Tensor, steps: Steps) -> Tensor:
+        """(B, in_channels, T) float -> (B, out_channels, T) float."""
+        normed: Tensor = self.norm(self.convolution(maps), steps)
+        return normed.relu() if self.has_relu else normed
+
+
+def same_convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
+    """A convolution without bias that keeps the length; an even kernel reaches one step farther ahead than back."""
+    before = (kernel_size - 1) // 2
+    convolution = nn.Conv1d(in_channels, out_channels, kernel_size, bias=False)
+    return nn.Sequential(nn.ConstantPad1d((before, kernel_size - 1 - before), 0.0), convolution)
+
+
+def masked_max_pool(maps: Tensor, steps: Steps) -> Tensor:
+    """Largest of three neighbouring steps, padding left out: (B, C, T) float -> the same."""
+    lowest = torch.finfo(maps.dtype).min
+    pooled = nn.functional.max_pool1d(maps.masked_fill(steps.valid == 0, lowest), 3, stride=1, padding=1)
+    return pooled * steps.valid.to(maps.dtype)
+
+
+def masked_mean(maps: Tensor, steps: Steps) -> Tensor:
+    """Mean over the steps of each series: (B, C, T) float -> (B, C) float."""
+    valid = steps.valid.to(maps.dtype)
+    return (maps * valid).sum(dim=2) / valid.sum(dim=2).clamp(min=1)
+
+
+def initialise_series(module: nn.Module) -> None:
+    """Kaiming initialisation (arXiv:1502.01852) of every convolution, for the ReLU behind it."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv1d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")

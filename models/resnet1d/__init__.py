@@ -1,0 +1,5 @@
+"""Residual network for series (arXiv:1611.06455)."""
+
+from models.resnet1d.model import ResNet1d
+
+__all__ = ["ResNet1d"]

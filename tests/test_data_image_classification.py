@@ -1,0 +1,259 @@
+"""Pictures with one class each: the four sources, augmentation, mixing, and what is refused."""
+
+import gzip
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from config.build import build
+from data_loader import SECTIONS
+from data_loader.classes import NO_CLASS
+from data_loader.image_classification import ImageClassificationDataLoader
+from data_loader.labelled_pictures import find_in_folders, read_idx, read_list
+from data_loader.picture_augmentation import PictureAugmentation
+from data_loader.picture_batches import ClassificationCollate, PlacedPicture
+from data_loader.preprocessing import Preprocessing
+from data_loader.transforms import Augmentation
+from utils.errors import ConfigError, DataError
+
+
+def picture(level, size=(10, 8)):
+    return np.full((*size, 3), level, np.uint8)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """train: three dark cats and two bright dogs; val: one of each."""
+    for part, name, levels in [("train", "cat", (10, 20, 30)), ("train", "dog", (200, 220)), ("val", "cat", (15,))]:
+        for level in levels:
+            (tmp_path / part / name).mkdir(parents=True, exist_ok=True)
+            assert cv2.imwrite(str(tmp_path / part / name / f"{level}.png"), picture(level))
+    (tmp_path / "val" / "dog").mkdir()
+    shutil.copy(tmp_path / "train/dog/200.png", tmp_path / "val/dog/210.png")
+    return tmp_path
+
+
+def write_idx(file, array):
+    head = b"\0\0\x08" + bytes([array.ndim]) + b"".join(side.to_bytes(4, "big") for side in array.shape)
+    content = head + array.astype(np.uint8).tobytes()
+    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    return str(file)
+
+
+def plain(**args):
+    return ImageClassificationDataLoader(normalize=False, is_training=False, **{"batch_size": 8, **args})
+
+
+def test_class_folders_with_parts(folders):
+    inputs, target, samples = next(iter(plain(folder=str(folders), split="train")))
+    assert inputs.shape == (5, 3, 10, 8)
+    assert inputs.is_contiguous(memory_format=torch.channels_last)
+    assert [round(value * 255) for value in inputs[:, 0, 0, 0].tolist()] == [10, 20, 30, 200, 220]
+    assert target.tolist() == [0, 0, 0, 1, 1]
+    assert samples[3].name.endswith("train/dog/200.png")
+    loader = plain(folder=str(folders), resize=[6, 6], in_channels=1)
+    assert (loader.num_samples, loader.class_names, loader.in_channels) == (2, ["cat", "dog"], 1)
+    assert next(iter(loader))[0].shape == (2, 1, 6, 6)
+
+
+def test_class_folders_without_parts_and_a_part_held_out(folders):
+    loader = ImageClassificationDataLoader(str(folders / "train"), validation_split=2, flip_hor=0.5, batch_size=2)
+    held_out = loader.split_validation()
+    assert (loader.num_samples, held_out.num_samples) == (3, 2)
+    assert held_out.learned == {"classes": ["cat", "dog"]}
+    assert len(next(iter(held_out))) == 3
+    assert len(next(iter(loader))) == 2
+
+
+def test_classes_of_validation_are_those_of_training(folders):
+    (folders / "val/cat").rename(folders / "val/cow")
+    message = r'val/cow/15\.png is of the class "cow", and 1 of 2 samples .* training data: cat, dog\.'
+    with pytest.raises(DataError, match=message):
+        plain(folder=str(folders), classes=["cat", "dog"])
+
+
+def test_folders_that_do_not_hold_what_they_should(folders):
+    (folders / "train/dog/200.png").unlink()
+    (folders / "train/dog/220.png").unlink()
+    with pytest.raises(DataError, match=r"train/dog holds no picture .* every class needs one"):
+        find_in_folders(folders, "train")
+    with pytest.raises(DataError, match="holds the parts train, val, but not test"):
+        find_in_folders(folders, "test")
+    with pytest.raises(DataError, match=r"The folder .*none does not exist"):
+        find_in_folders(folders / "none", "train")
+    with pytest.raises(DataError, match=r"holds no folder\. Each class has one"):
+        find_in_folders(folders / "val/cat", "train")
+
+
+def test_all_unreadable_files_are_named_before_the_first_batch(folders):
+    for name in ("10", "20"):
+        (folders / f"train/cat/{name}.png").write_bytes(b"no picture")
+    message = r"(?s)2 of 5 pictures cannot be used\..*cat/10\.png cannot be read .*cat/20\.png cannot be read"
+    with pytest.raises(DataError, match=message):
+        plain(folder=str(folders), split="train").prepare()
+    with pytest.raises(DataError, match=r"15\.png has no fourth channel"):
+        plain(folder=str(folders), in_channels=4, samples=1).prepare()
+
+
+def test_what_does_not_fit_into_the_memory_is_still_checked(folders):
+    loader = plain(folder=str(folders), split="train", cache_mb=0)
+    loader.prepare()
+    assert next(iter(loader))[0].shape == (5, 3, 10, 8)
+    (folders / "train/cat/10.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"10\.png cannot be read"):
+        plain(folder=str(folders), split="train", cache_mb=0).prepare()
+
+
+def test_a_list(folders):
+    (folders / "list.txt").write_text("# path, class\ntrain/cat/10.png, 10\ntrain/dog/200.png, 9\n")
+    found = read_list(folders / "list.txt")
+    assert (list(found.labels), found.classes) == (["10", "9"], ["9", "10"])
+    target = next(iter(plain(list_file=str(folders / "list.txt"))))[1]
+    assert target.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a.png\n", r"line 1: 'a\.png' is not one picture and its class\. Write `path, class`"),
+        ("", "is empty. It must hold one `path, class` per line"),
+        ("gone.png, cat\n", r"names 1 files that do not exist: .*gone\.png\. Paths are relative to"),
+    ],
+)
+def test_lists_that_are_badly_written(tmp_path, text, message):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_list(tmp_path / "list.txt")
+
+
+def test_idx_files_plain_or_compressed(tmp_path):
+    images = np.arange(3 * 4 * 5).reshape(3, 4, 5)
+    pair = {
+        "images_file": write_idx(tmp_path / "images.gz", images),
+        "labels_file": write_idx(tmp_path / "labels", np.array([2, 0, 2])),
+    }
+    inputs, target, samples = next(iter(plain(**pair, in_channels=1)))
+    assert (inputs * 255).round().flatten().tolist() == list(range(60))
+    assert target.tolist() == [2, 0, 2]
+    assert samples[2].name.endswith("images.gz, picture 2")
+    named = plain(**pair, classes=["a", "b", "c"])
+    assert (named.class_names, next(iter(named))[1].tolist()) == (["a", "b", "c"], [2, 0, 2])
+    assert next(iter(named))[0].shape == (3, 3, 4, 5)  # grey, repeated for a network of colours
+    with pytest.raises(DataError, match=r'picture 0 is of the class "2", and 3 of 3 samples'):
+        plain(**pair, classes=["a", "b"])
+
+
+def test_idx_files_that_are_damaged(tmp_path):
+    file = tmp_path / "x"
+    write_idx(file, np.zeros((2, 3)))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"holds 5 bytes for a shape of \(2, 3\): it is cut off"):
+        read_idx(file)
+    file.write_bytes(b"\x89PNG....")
+    with pytest.raises(DataError, match="is no idx file of bytes"):
+        read_idx(file)
+    (tmp_path / "x.gz").write_bytes(b"not compressed")
+    with pytest.raises(DataError, match=r"x\.gz cannot be read"):
+        read_idx(tmp_path / "x.gz")
+    pair = [write_idx(tmp_path / name, np.zeros(shape)) for name, shape in (("i", (2, 3, 3)), ("l", (3,)))]
+    with pytest.raises(DataError, match=r"i is \(2, 3, 3\) and .*l \(3\): there must be N pictures"):
+        plain(images_file=pair[0], labels_file=pair[1])
+
+
+def test_a_data_set_of_torchvision_by_name():
+    args = {"size": 6, "image_size": [3, 8, 8], "num_classes": 4}
+    spec = {"type": "torchvision.datasets.FakeData", "args": args}
+    config = {"train_loader": {"type": "ImageClassificationDataLoader", "args": {"dataset": spec, "batch_size": 6}}}
+    loader = build(config, "train_loader", SECTIONS, runtime={"seed": 1})
+    inputs, target = next(iter(loader))
+    assert (inputs.shape, target.shape) == ((6, 3, 8, 8), (6,))
+    outside = {"type": "torchvision.models.ResNet"}
+    config["train_loader"]["args"]["dataset"] = outside
+    with pytest.raises(ConfigError, match="is not a subclass of Dataset"):
+        build(config, "train_loader", SECTIONS, runtime={"seed": 1})
+
+
+@pytest.mark.parametrize("sources", [{}, {"folder": "a", "list_file": "b"}, {"images_file": "a"}])
+def test_exactly_one_source(sources):
+    with pytest.raises(ConfigError, match="sources are given: pictures come from exactly one"):
+        ImageClassificationDataLoader(**sources)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [(["cat", "cat"], "classes lists 2 names, of which 1 differ"), (["cat"], r"There are 1 classes \(cat\)")],
+)
+def test_classes_that_make_no_sense(folders, classes, message):
+    with pytest.raises(ConfigError, match=message):
+        ImageClassificationDataLoader(str(folders), classes=classes)
+
+
+AUGMENTED = {
+    "flip_hor": 0.5, "shift": 0.2, "cutout": 0.4, "angle": 10, "brightness": 0.1, "noise_std": 4, "mixup": 0.5,
+    "crop_range": [0.8, 1.1], "seed": 5,
+}  # fmt: skip
+
+
+def test_batches_do_not_depend_on_workers_and_go_on_at_any_batch(folders):
+    loaders = [ImageClassificationDataLoader(str(folders), batch_size=2, n_workers=n, **AUGMENTED) for n in (0, 2)]
+    first, second = ([list(loader) for _ in range(2)] for loader in loaders)
+    for one, other in zip([*first[0], *first[1]], [*second[0], *second[1]], strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+    loaders[0].set_position(1, 1)
+    (last,) = list(loaders[0])
+    assert torch.equal(last[0], first[1][1][0])
+    assert torch.equal(last[1], first[1][1][1])
+    for loader in loaders:
+        loader.close()
+
+
+def collate(samples, mixup):
+    return ClassificationCollate(Preprocessing(normalize=False), 3, mixup)(samples)
+
+
+def test_mixing_by_hand():
+    samples = [PlacedPicture(picture(level), label, mixing_seed=7) for level, label in ((0, 0), (100, 2), (200, 2))]
+    images, shares = collate(samples, 1.0)
+    generator = np.random.default_rng(7)
+    share, partners = generator.beta(1.0, 1.0), generator.permutation(3)
+    levels, ids = np.array([0.0, 100, 200]) / 255, np.eye(3)[[0, 2, 2]]
+    expected = share * levels + (1 - share) * levels[partners]
+    np.testing.assert_allclose(images[:, 0, 0, 0].numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(shares.numpy(), share * ids + (1 - share) * ids[partners], atol=1e-6)
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(3))
+
+
+def test_a_stand_in_counts_nowhere():
+    dataset = ImageClassificationDataLoader
+    sample = PlacedPicture(picture(3), 1)
+    assert dataset.task == "classification"
+    assert collate([sample._replace(label=NO_CLASS)], 0.4)[1].tolist() == [[0, 0, 0]]
+    assert collate([sample._replace(label=NO_CLASS)], 0.0)[1].tolist() == [NO_CLASS]
+    with pytest.raises(ConfigError, match="Wrong mixup -1"):
+        collate([sample], -1)
+
+
+class Fixed:
+    """A generator that gives the numbers it is told."""
+
+    def __init__(self, own):
+        self.own = own
+
+    def random(self, count):
+        return np.array(self.own) if count == 4 else np.full(count, 0.5)
+
+
+def test_shift_and_cutout_by_hand():
+    values = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)
+    grey = Preprocessing(in_channels=1)
+    moved = PictureAugmentation(Augmentation(), shift=0.25)(values, grey, Fixed([0.99, 0.0, 0, 0]))
+    assert moved[..., 0].tolist() == [[0, 0, 0, 0], [2, 3, 4, 0], [6, 7, 8, 0], [10, 11, 12, 0]]
+    cut = PictureAugmentation(Augmentation(), cutout=0.5)(values, grey, Fixed([0, 0, 0.3, 0.99]))
+    assert cut[..., 0].tolist() == [[1, 2, 0, 0], [5, 6, 0, 0], [9, 10, 11, 12], [13, 14, 15, 16]]
+    assert values.min() == 1
+    with pytest.raises(ConfigError, match=r"Wrong cutout 1\.5: it must be from 0 \(off\) to 1"):
+        PictureAugmentation(Augmentation(), cutout=1.5)

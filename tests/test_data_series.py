@@ -1,0 +1,199 @@
+"""Series from files to batches: the reader, what is learned from the training part, padding, chance."""
+
+import numpy as np
+import pytest
+import torch
+
+from base.sample import NamedSample
+from data_loader.series import SeriesAugmentation, TimeSeriesDataLoader
+from data_loader.series_files import find_series_file, read_series
+from data_loader.series_preprocessing import SeriesPreprocessing, learned_statistics
+from utils.errors import ConfigError, DataError
+
+HEAD = ["# a comment", "@problemName Toy", "@timeStamps false", "@univariate false", "@dimensions 2"]
+UNEQUAL = [*HEAD, "@equalLength false", "@classLabel true up down", "@data"]
+
+
+def write(folder, *lines, name="Toy_TRAIN.ts"):
+    file = folder / name
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Six series of two variables, of 2 to 4 steps."""
+    rows = [
+        *["1,2,3:10,20,30:up", "3,2:30,10:down", "?,4,6,8:10,10,10,10:up"],
+        *["5,1,1:20,20,20:down", "1,1:2,?:up", "9,8,7:1,2,3:down"],
+    ]
+    return write(tmp_path, *UNEQUAL, *rows)
+
+
+def test_a_ts_file_is_read(toy):
+    found = read_series(toy)
+    assert [series.shape for series in found.series] == [(2, 3), (2, 2), (2, 4), (2, 3), (2, 2), (2, 3)]
+    assert found.series[1].tolist() == [[3, 2], [30, 10]]
+    assert np.isnan(found.series[2][0]).tolist() == [True, False, False, False]
+    assert list(found.labels) == ["up", "down"] * 3
+    assert found.classes == ("up", "down")
+    assert found.place(0).endswith("Toy_TRAIN.ts, line 9")
+
+
+def test_a_file_without_classes_is_read_but_not_trained_on(tmp_path):
+    file = write(
+        tmp_path, "@problemName x", "@univariate true", "@equalLength true", "@seriesLength 3", "@data", "1,2,3"
+    )
+    assert read_series(file).labels is None
+    with pytest.raises(DataError, match=r"Toy_TRAIN\.ts has no classes: .* Name a file with classes"):
+        TimeSeriesDataLoader(str(file))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([*HEAD, "@colour red", "@data"], r"line 6: '@colour red' is no line of a header"),
+        ([*HEAD], "has no line @data"),
+        (["@timeStamps true", "@data"], "@timeStamps true: series with time stamps are not read"),
+        (["@targetLabel true", "@data"], "@targetLabel: numbers to predict are not classes"),
+        (["@univariate maybe", "@data"], "@univariate 'maybe' must be true or false"),
+        (["@dimensions two", "@data"], "@dimensions 'two' must be a whole number"),
+        (["@univariate true", "@dimensions 2", "@data"], "@univariate true, but @dimensions 2"),
+        ([*UNEQUAL, "1,2:up"], "line 9 has 1 variables, and the header promises 2"),
+        ([*UNEQUAL, "1,2:1,2:left"], r'line 9: the class "left" is not one that @classLabel lists \(up, down\)'),
+        ([*UNEQUAL, "1,2:1,2,3:up"], "line 9 has variables of 2, 3 steps; all of a series must have the same number"),
+        ([*UNEQUAL, "1,x:1,2:up"], 'line 9, variable 1: "x" is no number'),
+        ([*UNEQUAL], "holds no series"),
+        (
+            [*HEAD, "@equalLength true", "@seriesLength 3", "@classLabel true a b", "@data", "1,2:1,2:a"],
+            "variables of 2 steps; .* and @seriesLength is 3",
+        ),
+        (["@classLabel true a b", "@data", "1:a", "1:2:b"], r"its series have \[1, 2\] variables"),
+    ],
+)
+def test_badly_written_files_are_explained(tmp_path, lines, message):
+    with pytest.raises(DataError, match=message):
+        read_series(write(tmp_path, *lines))
+
+
+def test_files_that_cannot_be_had(tmp_path):
+    with pytest.raises(DataError, match=r"none\.ts does not exist"):
+        read_series(tmp_path / "none.ts")
+    with pytest.raises(DataError, match=r"it must end in \.ts or \.npz"):
+        read_series(tmp_path / "a.csv")
+    (tmp_path / "bad.npz").write_bytes(b"no zip")
+    with pytest.raises(DataError, match=r"bad\.npz cannot be read"):
+        read_series(tmp_path / "bad.npz")
+    with pytest.raises(DataError, match=r"must hold one file \*_TEST\.ts or \*_TEST\.npz, and there is: none"):
+        find_series_file(tmp_path, "test")
+
+
+def test_npz_with_padding_or_lengths(tmp_path):
+    x = np.arange(24, dtype=np.float32).reshape(3, 2, 4)
+    x[0, :, 2:] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=np.array([10, 9, 10]))
+    found = read_series(tmp_path / "a.npz")
+    assert [series.shape[1] for series in found.series] == [2, 4, 4]
+    assert (found.labels, found.classes) == (["10", "9", "10"], ["9", "10"])
+    np.savez(tmp_path / "b.npz", x=x[:, 0], lengths=np.array([1, 2, 3]))
+    assert [series.shape for series in read_series(tmp_path / "b.npz").series] == [(1, 1), (1, 2), (1, 3)]
+    np.savez(tmp_path / "c.npz", x=x, y=np.zeros(2))
+    with pytest.raises(DataError, match=r"y is \(2,\), but x holds 3 series"):
+        read_series(tmp_path / "c.npz")
+    np.savez(tmp_path / "d.npz", z=x)
+    with pytest.raises(DataError, match=r"holds z \(3, 2, 4\): it must hold x \(N, V, T\) or \(N, T\)"):
+        read_series(tmp_path / "d.npz")
+
+
+def test_statistics_by_hand():
+    series = [np.array([[0.0, 2.0], [5.0, 5.0]]), np.array([[4.0, np.nan], [5.0, 5.0]])]
+    learned = learned_statistics(series, normalize="variable", rescale=False)
+    assert learned == {"mean": [2.0, 5.0], "std": [pytest.approx((8 / 3) ** 0.5), 1.0]}
+    many = [np.arange(-100, 101, dtype=np.float64)[None]]
+    learned = learned_statistics(many, normalize="none", rescale=True)
+    assert learned == {"scale": [pytest.approx(np.percentile(np.abs(many[0]), 98))]}
+    assert learned["scale"] == [98.0]
+    assert learned_statistics(series, normalize="series", rescale=False) == {}
+
+
+def test_an_input_by_hand():
+    make = SeriesPreprocessing(rescale=True, scale=[2.0], mean=[1.0], std=[0.5])
+    assert make(np.array([[2.0, np.nan, 6.0]])).tolist() == [[0.0, 2.0, 4.0]]
+    each = SeriesPreprocessing(normalize="series")(np.array([[1.0, 3.0], [7.0, 7.0]]))
+    assert each.tolist() == [[-1.0, 1.0], [0.0, 0.0]]
+    assert SeriesPreprocessing(normalize="none", length=5)(np.array([[0.0, 4.0, 8.0]])).tolist() == [[0, 2, 4, 6, 8]]
+    assert SeriesPreprocessing(normalize="none")(np.array([[np.nan, np.nan]])).tolist() == [[0, 0]]
+    with pytest.raises(DataError, match="The series has 2 variables, but the network was trained on 1"):
+        make(np.zeros((2, 4)))
+
+
+def test_what_is_learned_is_of_the_training_part_alone(toy):
+    args = {"validation_split": 2, "seed": 3, "rescale": True}
+    loader = TimeSeriesDataLoader(str(toy), **args)
+    held_out = set(loader.split_validation().keys.indices.tolist())
+    assert len(held_out) == 2
+    series = [each for number, each in enumerate(read_series(toy).series) if number not in held_out]
+    expected = learned_statistics(series, normalize="variable", rescale=True)
+    assert loader.learned == {"classes": ["up", "down"], **expected}
+    every = TimeSeriesDataLoader(str(toy), rescale=True).learned
+    assert every["mean"] != expected["mean"]
+    test = TimeSeriesDataLoader(str(toy), is_training=False, split="test", rescale=True, **loader.learned)
+    assert test.learned == loader.learned
+
+
+def test_nothing_is_learned_from_data_to_judge_by(toy):
+    with pytest.raises(ConfigError, match=r"mean is missing: it is learned from the training data"):
+        TimeSeriesDataLoader(str(toy), is_training=False)
+    with pytest.raises(ConfigError, match=r"mean, std and scale are of \[1, 2\] variables"):
+        TimeSeriesDataLoader(str(toy), is_training=False, mean=[0.0], std=[1.0, 1.0])
+    with pytest.raises(DataError, match=r'line 9 is of the class "up", and 6 of 6 samples .* training data: a, b\.'):
+        TimeSeriesDataLoader(str(toy), is_training=False, normalize="none", classes=["a", "b"])
+
+
+def test_batches_are_padded_with_nan_and_named_in_evaluation(toy):
+    loader = TimeSeriesDataLoader(str(toy), normalize="none", is_training=False, batch_size=3)
+    inputs, target, samples = next(iter(loader))
+    assert inputs.shape == (3, 2, 4)
+    assert inputs.dtype == torch.float32
+    assert inputs[1].isnan().tolist() == [[False, False, True, True]] * 2
+    assert inputs[2, 0].tolist() == [4, 4, 6, 8]  # what is missing takes its neighbour's value
+    assert target.tolist() == [0, 1, 0]
+    assert samples[1] == NamedSample(f"{toy}, line 10", 1, 1)
+    assert (loader.num_classes, loader.in_channels, loader.task) == (2, 2, "classification")
+
+
+def test_samples_come_from_the_classes_in_turn(tmp_path):
+    file = write(tmp_path, "@classLabel true a b", "@data", "1:a", "2:a", "3:a", "4:b", "5:b")
+    loader = TimeSeriesDataLoader(str(file), samples=3, normalize="none", is_training=False)
+    inputs, target, _ = next(iter(loader))
+    assert (inputs.flatten().tolist(), target.tolist()) == ([1, 2, 4], [0, 0, 1])
+    with pytest.raises(ConfigError, match="Wrong samples 0: it must be 1 or more"):
+        TimeSeriesDataLoader(str(file), samples=0)
+
+
+def test_batches_do_not_depend_on_workers_and_differ_between_epochs(toy):
+    args = {"batch_size": 4, "jitter": 0.5, "scaling": 0.2, "crop_range": [0.5, 1.0], "seed": 4}
+    loaders = [TimeSeriesDataLoader(str(toy), n_workers=count, **args) for count in (0, 2)]
+    epochs = [[list(loader) for _ in range(2)] for loader in loaders]
+    for one, other in zip(*epochs, strict=True):
+        for left, right in zip(one, other, strict=True):
+            for mine, theirs in zip(left, right, strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=0, atol=0, equal_nan=True)
+    assert not torch.equal(epochs[0][0][0][0].nan_to_num(), epochs[0][1][0][0].nan_to_num())
+    for loader in loaders:
+        loader.close()
+
+
+def test_a_window_keeps_its_share():
+    cut = SeriesAugmentation(crop_range=[0.5, 0.5])
+    series = np.arange(10, dtype=np.float32)[None]
+    starts = set()
+    for seed in range(40):
+        window = cut(series, SeriesPreprocessing(normalize="none"), np.random.default_rng(seed))[0].tolist()
+        starts.add(window[0])
+        assert window == [window[0] + step for step in range(5)]
+    assert starts == {0, 1, 2, 3, 4, 5}
+    with pytest.raises(ConfigError, match=r"Wrong crop_range \[0\.5, 1\.5\]"):
+        SeriesAugmentation(crop_range=[0.5, 1.5])
+    with pytest.raises(ConfigError, match="Wrong jitter -1"):
+        SeriesAugmentation(jitter=-1)
