@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer
 
 Mode = Literal["online", "offline", "disabled"]
+PATIENCE = 300.0  # seconds; on a busy machine its own process takes longer to start than the 30 that it grants itself
 
 
 class WandbTracker(Tracker):
@@ -57,12 +58,12 @@ class WandbTracker(Tracker):
                 dir=str(folder),
                 resume="allow" if self.mode == "online" else None,
                 config=dict(self.config),
-                settings=wandb.Settings(console="off", silent=True),
+                settings=wandb.Settings(console="off", silent=True, init_timeout=PATIENCE, x_service_wait=PATIENCE),
             )
         except (wandb.Error, OSError) as error:
             raise ConfigError(
-                f"visualization.wandb: Weights & Biases cannot be reached ({str(error).splitlines()[0]}). It needs the "
-                'network and an account (wandb login). Set visualization.wandb.mode to "offline", or remove it.'
+                f"visualization.wandb: Weights & Biases did not start ({str(error).splitlines()[0]}). Online it needs "
+                'the network and an account (wandb login). Set visualization.wandb.mode to "offline", or remove it.'
             ) from error
         return chosen
 

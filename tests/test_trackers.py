@@ -92,6 +92,12 @@ def test_wandb_writes_offline_and_keeps_its_id(tmp_path):
     assert any(b"val_accuracy" in file.read_bytes() for file in files)
 
 
+def test_wandb_says_why_it_did_not_start(tmp_path):
+    message = r"visualization.wandb: Weights & Biases did not start \(.*\). Online it needs .* or remove it"
+    with pytest.raises(ConfigError, match=message):
+        run(tmp_path / "run", WandbTracker(CONFIG, project="a/b", mode="offline"), epochs=1)
+
+
 def mlflow_runs(folder):
     from mlflow.tracking import MlflowClient
 
