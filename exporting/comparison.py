@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from base.base_inference import BaseInference
 from base.base_metric import Metric
-from base.output import main_output
+from base.output import class_logits, main_output
 from utils.errors import DataError, ExportError
 from utils.geometry import Geometry, restore_logits
 
@@ -103,7 +103,7 @@ def compare(
     largest, same, pixels, count, judged = 0.0, 0, 0, 0, 0
     for sample in samples:
         count += 1
-        logits = [main_output(each(sample.inputs[None])).float() for each in (network, exported)]
+        logits = [class_logits(main_output(each(sample.inputs[None])).float()) for each in (network, exported)]
         left, right = (each.softmax(dim=1) for each in logits)
         # A NaN must not be lost: max() of Python would drop it.
         largest = float(torch.stack([(left - right).abs().max(), torch.tensor(largest)]).max())
