@@ -82,7 +82,28 @@ def voc(folder):
     return {"dataset": "torchvision.datasets.VOCSegmentation", "args": args, "flip_hor": 0.5, "contrast": 0.2}
 
 
+def class_folders(folder):
+    for part in ("train", "val"):
+        for number in range(COUNT + 1):
+            save(folder / part / ("left", "right")[number % 2] / f"{number}.png", random_picture(number))
+    return {"folder": str(folder), "flip_hor": 0.5, "shift": 0.2, "cutout": 0.3, "brightness": 0.1}
+
+
+def series(folder):
+    """Two variables of nine steps each, rising or falling."""
+    for part in ("TRAIN", "VAL"):
+        lines = ["@problemName Toy", "@univariate false", "@dimensions 2", "@classLabel true rise fall", "@data"]
+        for number in range(COUNT + 1):
+            values = np.random.default_rng(number).normal(size=(2, 9)) + (1 - 2 * (number % 2)) * np.arange(9)
+            text = ":".join(",".join(f"{value:.3f}" for value in row) for row in values)
+            lines.append(f"{text}:{('rise', 'fall')[number % 2]}")
+        (folder / f"Toy_{part}.ts").write_text("\n".join(lines) + "\n")
+    return {"path": str(folder), "jitter": 0.1, "scaling": 0.1}
+
+
 CASES = {
+    "ImageClassificationDataLoader": class_folders,
+    "TimeSeriesDataLoader": series,
     "SegmentationDataLoader": pairs_list,
     "ArraySegmentationDataLoader": arrays,
     "CityscapesDataLoader": cityscapes,

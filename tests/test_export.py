@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from test_inference import PHOTOS, people_config, save_untrained
+from tiny import CLASSIFIERS
 from torch import nn
 
 import export
@@ -36,8 +37,13 @@ SIZE = (64, 96)
 SMALL = {
     "UNet": [{"channels": [4, 8]}, {"backbone": "resnet18", "decoder_channels": [4, 4, 4, 4]}],
     "DeepLabV3Plus": [{"backbone": "resnet18", "aspp_channels": 8}],
+    "UNetPlus": [{"backbone": "timm:mobilenetv3_small_100", "decoder_channels": [4, 4, 4, 4]}],
+    "PSPNet": [{"backbone": "resnet18", "decoder_channels": 8}],
+    "BiSeNet": [{"spatial_channels": [8, 8, 16], "context_channels": 8, "fusion_channels": 8}],
+    "ICNet": [{"backbone": "resnet18", "fusion_channels": 8}],
+    "EncDec": [{"D_blocks": [[["C", 1]]], "B_blocks": [[["H", 2]]], "U_blocks": [[["V", 1]]], "base_channels": 4}],
 }
-NO_PICTURES: set[str] = set()
+NO_PICTURES = CLASSIFIERS  # export is for segmentation
 CASES = [(name, args) for name in SECTIONS["arch"].entries if name not in NO_PICTURES for args in SMALL.get(name, [{}])]
 DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
 

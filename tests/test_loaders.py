@@ -37,7 +37,7 @@ def same(one, other):
 
 
 def test_every_loader_is_covered(record_property):
-    assert len(ENTRIES) >= 4
+    assert len(ENTRIES) >= 6
     assert set(ENTRIES) == set(CASES)
     record_property("loaders", len(ENTRIES))
     print(f"\nconformance suite: {len(ENTRIES)} loaders")  # noqa: T201 - shown by pytest -s
