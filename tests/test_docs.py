@@ -66,16 +66,24 @@ def shown(default):
 
 
 @pytest.mark.parametrize(
-    ("heading", "reference"),
+    ("page", "heading", "reference"),
     [
-        ("UNet", models.SECTIONS["arch"].entries["UNet"]),
-        ("DeepLabV3Plus", models.SECTIONS["arch"].entries["DeepLabV3Plus"]),
-        ("SegmentationDataLoader", data_loader.SECTIONS["data_loader"].entries["SegmentationDataLoader"]),
+        ("configuration.md", "UNet", models.SECTIONS["arch"].entries["UNet"]),
+        ("configuration.md", "DeepLabV3Plus", models.SECTIONS["arch"].entries["DeepLabV3Plus"]),
+        *(
+            ("models.md", name, models.SECTIONS["arch"].entries[name])
+            for name in ("UNetPlus", "PSPNet", "BiSeNet", "ICNet", "EncDec")
+        ),
+        (
+            "configuration.md",
+            "SegmentationDataLoader",
+            data_loader.SECTIONS["data_loader"].entries["SegmentationDataLoader"],
+        ),
     ],
 )
-def test_every_argument_is_listed_with_its_default(heading, reference):
+def test_every_argument_is_listed_with_its_default(page, heading, reference):
     parameters = inspect.signature(import_attribute(reference)).parameters
-    assert table("configuration.md", heading) == {name: shown(each.default) for name, each in parameters.items()}
+    assert table(page, heading) == {name: shown(each.default) for name, each in parameters.items()}
 
 
 def test_every_key_is_listed_with_its_default():

@@ -114,5 +114,7 @@ def test_means_over_bins_are_those_of_adaptive_pooling(size: tuple[int, int]) ->
 
 
 def test_bisenet_has_three_spatial_convolutions() -> None:
-    with pytest.raises(ConfigError, match=r"Wrong spatial_channels \[8\]: the path has three convolutions.* Give three"):
+    with pytest.raises(
+        ConfigError, match=r"Wrong spatial_channels \[8\]: the path has three convolutions.* Give three"
+    ):
         BiSeNet(2, spatial_channels=[8])

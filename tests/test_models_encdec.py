@@ -19,9 +19,7 @@ def encdec(**changes: Any) -> EncDec:
 
 def test_the_unet_of_base_64_has_the_known_number_of_parameters() -> None:
     with torch.device("meta"):
-        unet = encdec(
-            num_classes=20, base_channels=64, D_blocks=[[]] * 5, B_blocks=[[C1]], U_blocks=[[C1, C1]] * 5
-        )
+        unet = encdec(num_classes=20, base_channels=64, D_blocks=[[]] * 5, B_blocks=[[C1]], U_blocks=[[C1, C1]] * 5)
     assert unet.parameter_count() == 26_650_388
 
 

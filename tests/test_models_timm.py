@@ -46,7 +46,9 @@ def test_one_name_makes_either_kind() -> None:
     assert isinstance(trunk, TimmTrunk)
     assert trunk.strides == [4, 8, 16, 32]
     assert index_of_stride(trunk, "timm:convnext_atto", 16) == 2
-    with pytest.raises(ConfigError, match=r"Wrong backbone 'timm:convnext_atto': .* strides \[4, .* one of 2 is needed"):
+    with pytest.raises(
+        ConfigError, match=r"Wrong backbone 'timm:convnext_atto': .* strides \[4, .* one of 2 is needed"
+    ):
         index_of_stride(trunk, "timm:convnext_atto", 2)
 
 
@@ -64,7 +66,7 @@ def test_a_file_of_weights_fills_the_trunk(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:
     torch.save(Trunk("resnet18").state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match="are not those of mobilenetv3_small_100: missing conv_stem.weight"):
+    with pytest.raises(CheckpointError, match=r"are not those of mobilenetv3_small_100: missing conv_stem\.weight"):
         TimmTrunk(SMALL, weights=str(tmp_path / "weights.pth"))
 
 
@@ -73,9 +75,17 @@ def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:
     [
         ("timm:mobilenetv3_smal", {}, "Unknown backbone 'timm:mobilenetv3_smal': timm has no such network. Similar: m"),
         ("timm:vit_tiny_patch16_224", {}, r"strides \[16, .* Choose a convolutional network"),
-        ("timm:vgg16_bn", {"output_stride": 8}, "with output_stride 8: timm cannot make a feature pyramid of it .AssertionError.. .* output_stride 32"),
+        (
+            "timm:vgg16_bn",
+            {"output_stride": 8},
+            "with output_stride 8: timm cannot make a feature pyramid of it .AssertionError.. .* output_stride 32",
+        ),
         (SMALL, {"norm": "group"}, "Wrong norm 'group' .* a timm network brings its own"),
-        (SMALL, {"weights": "IMAGENET"}, "No such weights 'IMAGENET' for mobilenetv3_small_100: neither a file nor DEF"),
+        (
+            SMALL,
+            {"weights": "IMAGENET"},
+            "No such weights 'IMAGENET' for mobilenetv3_small_100: neither a file nor DEF",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(name: str, args: dict[str, Any], message: str) -> None:
@@ -85,7 +95,7 @@ def test_what_cannot_be_is_refused(name: str, args: dict[str, Any], message: str
 
 def test_without_timm_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match="the package timm is not installed. Run: pip install timm"):
+    with pytest.raises(ConfigError, match=r"the package timm is not installed\. Run: pip install timm"):
         TimmTrunk(SMALL)
 
 
@@ -93,7 +103,7 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match="Cannot fetch timm's weights of 'timm:mobilenetv3_small_100' .* null"):
+    with pytest.raises(ConfigError, match=r"Cannot fetch timm's weights of 'timm:mobilenetv3_small_100' .* null"):
         TimmTrunk(SMALL, weights="DEFAULT")
 
 

@@ -95,6 +95,9 @@ def _check(blocks: dict[str, list[list[Layer]]], padding_mode: Any, activation: 
             f"Wrong B_blocks {[[str(layer) for layer in block] for block in bottleneck]}: there is at least one, and "
             'each has at least one layer. Write e.g. [[["C", 1]]].'
         )
-    for name, value, known in (("padding_mode", padding_mode, ("zeros", "replicate")), ("activation", activation, ACTIVATIONS)):
+    for name, value, known in (
+        ("padding_mode", padding_mode, ("zeros", "replicate")),
+        ("activation", activation, ACTIVATIONS),
+    ):
         if value not in known:
             raise ConfigError(f"Wrong {name} {value!r}: there are {', '.join(known)}. Choose one of them.")

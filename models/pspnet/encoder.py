@@ -1,7 +1,5 @@
 """Pyramid pooling: what is in the whole picture and in its parts (arXiv:1612.01105, section 3.2)."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
