@@ -4,6 +4,7 @@ They keep their weights under their own names: a checkpoint's state dict loads i
 the other way round. So the object stays what it was, but for its class: a subclass that goes around its `forward`.
 """
 
+from abc import ABCMeta
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,9 +53,8 @@ def adapt_torchvision(network: nn.Module) -> nn.Module:
 def _with_forward_of(way: type[nn.Module], network: Any, auxiliary_weights: Sequence[float] = ()) -> nn.Module:
     """The network as a `BaseModel` that goes the way of `way`, and from there to its own `forward`."""
     own_class = type(network)
-    network.__class__ = type(BaseModel)(
-        own_class.__name__, (way, own_class, BaseModel), {"__module__": own_class.__module__}
-    )
+    bases, members = (way, own_class, BaseModel), {"__module__": own_class.__module__}
+    network.__class__ = ABCMeta(own_class.__name__, bases, members)
     network.auxiliary_weights = tuple(auxiliary_weights)
     network.in_channels = next((part.in_channels for part in network.modules() if isinstance(part, nn.Conv2d)), 3)
     adapted: nn.Module = network

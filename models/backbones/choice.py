@@ -1,5 +1,7 @@
 """One name for every trunk: torchvision's, or "timm:" and a name of timm's."""
 
+from typing import cast
+
 from models.backbones.timm_trunk import PREFIX, TimmName, TimmTrunk
 from models.backbones.trunk import TRUNKS, Trunk, TrunkName
 from models.blocks import Norm
@@ -24,9 +26,9 @@ def make_trunk(
     """
     if name.startswith(PREFIX):
         return TimmTrunk(name, in_channels, weights=weights, norm=norm, output_stride=output_stride)
-    for known in TRUNKS:
-        if name == known:
-            return Trunk(known, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+    if name in TRUNKS:
+        known = cast(TrunkName, name)
+        return Trunk(known, in_channels, weights=weights, norm=norm, output_stride=output_stride)
     raise ConfigError(
         f"Unknown backbone {name!r}: there are {', '.join(TRUNKS)}, and {PREFIX}NAME for the networks of timm. "
         "Choose one of them."

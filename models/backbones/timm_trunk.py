@@ -133,7 +133,7 @@ def _own_weights(own_name: str, weights: str) -> dict[str, Tensor]:
         )
     state = read_state_dict(path)
     with torch.device("meta"):
-        classifier = timm.create_model(own_name)
+        classifier: Any = timm.create_model(own_name)
     last = classifier.pretrained_cfg["classifier"]
     unused = tuple(f"{layer}." for layer in ([last] if isinstance(last, str) else last))
     own = {key: value for key, value in classifier.state_dict().items() if not key.startswith(unused)}

@@ -55,7 +55,7 @@ class Unit:
 
     dropout_ratio: float
     momentum_bn: float
-    padding_mode: str
+    padding_mode: PaddingMode
     activation: str
 
     def around(self, convolution: nn.Module, channels: int) -> nn.Sequential:
@@ -66,13 +66,13 @@ class Unit:
     def layer(self, layer: Layer, in_channels: int, out_channels: int) -> nn.Sequential:
         """A layer of the search: the map keeps its size."""
         kernel = KERNELS[layer.op]
-        padding = tuple(layer.dilation * (side // 2) for side in kernel)
+        height, width = kernel
         convolution = nn.Conv2d(
             in_channels,
             out_channels,
             kernel,
-            padding=padding,
-            dilation=tuple(layer.dilation if side > 1 else 1 for side in kernel),
+            padding=(layer.dilation * (height // 2), layer.dilation * (width // 2)),
+            dilation=(layer.dilation if height > 1 else 1, layer.dilation if width > 1 else 1),
             padding_mode=self.padding_mode,
         )
         return self.around(convolution, out_channels)
