@@ -44,10 +44,10 @@ SECTIONS: dict[str, Section] = {
             "tversky_loss_with_sigmoid": "models.losses:SigmoidTverskyLoss",
             "lovasz_loss_with_sigmoid": "models.losses:SigmoidLovaszLoss",
             "WeightedLoss": "models.losses:WeightedLoss",
-            "AuxiliaryLoss": "models.auxiliary:AuxiliaryLoss",
         },
         roots=("torch.nn",),
-        nested={"losses": "loss", "loss": "loss"},
+        nested={"losses": "loss"},
+        companions={"auxiliary": "models.auxiliary:AuxiliaryLoss"},
     ),
     "metrics": Section(
         expects="base.base_metric:Metric",
