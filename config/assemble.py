@@ -193,7 +193,7 @@ def resolved(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) ->
     model_class, arguments = callable_args(config, "arch", catalogue)
     spec = _spec(complete["arch"])
     told = {**values, **own_outputs(config)}
-    known = {name: told[name] for name in ("num_classes", "in_channels") if name in told}
+    known: Mapping[str, Any] = {name: told[name] for name in ("num_classes", "in_channels") if name in told}
     known = catalogue["arch"].renamed_values(spec["type"], known)
     accepted = signature_of(model_class).parameters
     filled = {name: value for name, value in known.items() if name in accepted}
