@@ -22,7 +22,7 @@ class TorchvisionSegmentationDataLoader(MaskDataLoader):
     """Batches of a data set of torchvision whose samples are a picture and a mask.
 
     Args:
-        dataset: `torchvision.datasets.NAME`, e.g. `torchvision.datasets.VOCSegmentation`.
+        source: `torchvision.datasets.NAME`, e.g. `torchvision.datasets.VOCSegmentation`.
         args: Its arguments, e.g. `{"root": "data", "image_set": "train"}`; downloaded only with `"download": true`.
         samples: Only the first so many samples.
         num_classes: Classes in the masks; known of VOCSegmentation and SBDataset.
@@ -63,7 +63,7 @@ class TorchvisionSegmentationDataLoader(MaskDataLoader):
 
     def __init__(
         self,
-        dataset: str,
+        source: str,
         args: Mapping[str, Any] | None = None,
         *,
         samples: int | None = None,
@@ -98,8 +98,8 @@ class TorchvisionSegmentationDataLoader(MaskDataLoader):
         cache_mb: int | None = None,
         seed: int = 0,
     ) -> None:
-        opened = open_dataset(dataset, args or {})
-        known = KNOWN_CLASSES.get(dataset, ()) if label_map is None else ()
+        opened = open_dataset(source, args or {})
+        known = KNOWN_CLASSES.get(source, ()) if label_map is None else ()
         if num_classes in (None, len(known)):
             classes = classes or known
         count, names = count_classes(num_classes, classes, label_map=label_map)
@@ -121,11 +121,11 @@ class TorchvisionSegmentationDataLoader(MaskDataLoader):
             contrast=contrast,
             saturation=saturation,
         )
-        source = TorchvisionPairs(
-            opened, dataset, count=sample_count(len(opened), samples), in_channels=preprocessing.in_channels
+        pairs = TorchvisionPairs(
+            opened, source, count=sample_count(len(opened), samples), in_channels=preprocessing.in_channels
         )
         super().__init__(
-            MaskTask(source, preprocessing, labels, names),
+            MaskTask(pairs, preprocessing, labels, names),
             augmentation,
             transforms=transforms,
             choice=Choice(folds, role, sparse, validation_split),

@@ -79,7 +79,7 @@ def voc(folder):
         (base / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
         (base / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(names) + "\n")
     args = {"root": str(folder), "year": "2012", "image_set": "train"}
-    return {"dataset": "torchvision.datasets.VOCSegmentation", "args": args, "flip_hor": 0.5, "contrast": 0.2}
+    return {"source": "torchvision.datasets.VOCSegmentation", "args": args, "flip_hor": 0.5, "contrast": 0.2}
 
 
 def class_folders(folder):
@@ -98,7 +98,7 @@ def series(folder):
             text = ":".join(",".join(f"{value:.3f}" for value in row) for row in values)
             lines.append(f"{text}:{('rise', 'fall')[number % 2]}")
         (folder / f"Toy_{part}.ts").write_text("\n".join(lines) + "\n")
-    return {"path": str(folder), "jitter": 0.1, "scaling": 0.1}
+    return {"path": str(folder), "normalize": "series", "jitter": 0.1, "scaling": 0.1}
 
 
 CASES = {

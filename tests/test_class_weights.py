@@ -163,7 +163,8 @@ RULED = {"type": "ce_loss", "args": {"weight": "balanced"}}
 
 def people_counts(config) -> list[int]:
     loader = assemble.build_loader(config, "train", catalogue())
-    masks = [cv2.imread(str(pair.mask), 0) for pair in loader.dataset.dataset.pairs]
+    source = loader.dataset.dataset.source
+    masks = [cv2.imread(str(source.names(index)[1]), 0) for index in range(loader.num_samples)]
     return [sum(int((mask == label).sum()) for mask in masks) for label in (0, 1)]
 
 
