@@ -17,7 +17,6 @@ from utils.errors import ConfigError
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 FOLDER_SPLITS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
-AUXILIARY_LOSS = "AuxiliaryLoss"
 TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names")
 
 
@@ -104,10 +103,7 @@ def build_model(config: Config, catalogue: Catalogue, values: Mapping[str, Any])
 def build_criterion(config: Config, catalogue: Catalogue, values: Mapping[str, Any], model: Any) -> Any:
     """Build the loss; for a network with auxiliary outputs that of all of them, each with the network's weight."""
     criterion, weights = build(config, "loss", catalogue, runtime=values), getattr(model, "auxiliary_weights", ())
-    if not weights:
-        return criterion
-    auxiliary_loss = import_attribute(catalogue["loss"].entries[AUXILIARY_LOSS])
-    return criterion if isinstance(criterion, auxiliary_loss) else auxiliary_loss(criterion, weights)
+    return import_attribute(catalogue["loss"].companions["auxiliary"])(criterion, weights) if weights else criterion
 
 
 def build_metrics(config: Config, catalogue: Catalogue, values: Mapping[str, Any]) -> list[Any]:

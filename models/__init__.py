@@ -27,10 +27,10 @@ SECTIONS: dict[str, Section] = {
             "ce_loss": "models.losses:CrossEntropyLoss",
             "dice_loss": "models.losses:DiceLoss",
             "WeightedLoss": "models.losses:WeightedLoss",
-            "AuxiliaryLoss": "models.auxiliary:AuxiliaryLoss",
         },
         roots=("torch.nn",),
-        nested={"losses": "loss", "loss": "loss"},
+        nested={"losses": "loss"},
+        companions={"auxiliary": "models.auxiliary:AuxiliaryLoss"},
     ),
     "metrics": Section(
         expects="base.base_metric:Metric",

@@ -91,10 +91,6 @@ def test_the_configured_loss_is_wrapped_where_the_network_asks_for_it() -> None:
     assert wrapped.weights == [0.4]
     assert wrapped.loss.losses[0].ignore_index == 255
     assert not isinstance(build_criterion(config, SECTIONS, values, plain), AuxiliaryLoss)
-    explicit = {"loss": {"type": "AuxiliaryLoss", "args": {"loss": "ce_loss", "weights": [0.1]}}}
-    kept = build_criterion(explicit, SECTIONS, values, asking)
-    assert kept.weights == [0.1]
-    assert isinstance(kept.loss, CrossEntropyLoss)
 
 
 def test_evaluation_of_a_network_with_auxiliary_outputs_has_the_plain_loss() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-def _root_of(name: str, roots: Iterable[str]) -> str | None:
+def root_of(name: str, roots: Iterable[str]) -> str | None:
     """The longest of the dotted roots that a name is under."""
     return max((root for root in roots if name.startswith(f"{root}.")), key=len, default=None)
 
@@ -37,6 +37,7 @@ class Section:
         nested: Parameter name -> section; such an argument holds a spec or a list of specs of that section.
         renamed: Root -> {parameter of its classes: the run-time value that goes there}.
         adapters: Root -> reference of a function that makes an object of it one that fits here.
+        companions: Role -> reference of a class that no JSON names: what the commands themselves put around an object.
     """
 
     expects: str
@@ -46,17 +47,18 @@ class Section:
     nested: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
+    companions: Mapping[str, str] = field(default_factory=dict)
 
     def renamed_values(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """The run-time values for the class of that name, under the names that its parameters have there."""
-        root = _root_of(name, self.renamed)
+        root = root_of(name, self.renamed)
         others = self.renamed[root] if root else {}
         kept = {key: value for key, value in values.items() if key not in others.values()}
         return kept | {parameter: values[value] for parameter, value in others.items() if value in values}
 
     def adapter(self, name: str) -> Callable[[Any], Any] | None:
         """What an object of the class of that name must pass through; None for most."""
-        root = _root_of(name, self.adapters)
+        root = root_of(name, self.adapters)
         return import_attribute(self.adapters[root]) if root else None
 
     def base_class(self) -> type:
