@@ -16,7 +16,7 @@ from typing import Any
 from config.annotations import evaluated
 from config.faults import closest, join_path, show, unknown_name
 from config.plugins import plugin_names
-from utils.catalogue import Section, import_attribute
+from utils.catalogue import Section, import_attribute, root_of
 from utils.errors import ConfigError
 
 Target = Callable[..., Any]
@@ -39,7 +39,7 @@ def resolve(name: str, path: str, section_name: str, section: Section) -> Target
     place = join_path(path, "type")
     if name in section.entries:
         return _entry(name, place, section)
-    root = _root_of(name, (*section.roots, *section.shortcuts, *plugin_names()))
+    root = root_of(name, (*section.roots, *section.shortcuts, *plugin_names()))
     if root is not None:
         target = _walk(name, root, place)
     elif "." in name:
@@ -74,11 +74,6 @@ def _entry(name: str, place: str, section: Section) -> Target:
     if inspect.isclass(target) and not issubclass(target, section.base_class()):
         raise TypeError(f"catalogue: {section.entries[name]} is not a {section.expects}")
     return target
-
-
-def _root_of(name: str, roots: tuple[str, ...]) -> str | None:
-    fitting = [root for root in roots if name.startswith(f"{root}.")]
-    return max(fitting, key=len, default=None)
 
 
 def _walk(name: str, root: str, place: str) -> Target:
