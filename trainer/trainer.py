@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from base.base_data_loader import BaseDataLoader
 from base.base_metric import Metric
-from base.base_trainer import BaseTrainer
+from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback, StepReport
 from base.metric_set import MetricSet
 from base.monitor import Row
@@ -142,6 +142,15 @@ class Trainer(BaseTrainer):
         self._validation_metrics.reset()
         names = ["loss", *self._validation_metrics.compute()]
         return names + [f"val_{name}" for name in names] if self.valid_loader is not None else names
+
+    def fit(self) -> TrainResult:
+        """As in the base class; the loaders' workers end with it."""
+        try:
+            return super().fit()
+        finally:
+            self._batches = self._endless_batches()
+            for loader in filter(None, (self.train_loader, self.valid_loader)):
+                loader.close()
 
     def train_epoch(self) -> Row:
         """Train to the end of the epoch; loss and metrics over its batches as they went by."""
