@@ -138,10 +138,19 @@ def train(
     world = join_world()
     try:
         limits: dict[str, Any] = {"devices": devices, "max_validation_batches": max_validation_batches}
-        trainer = prepare(start.config, world, has_weights=start.state is not None, **limits)
-        return _run(trainer, start, world, callbacks)
+        result = _prepare_and_run(start, world, callbacks, limits)
+        world.wait()
     finally:
         leave_world()
+    return result
+
+
+def _prepare_and_run(
+    start: "Start", world: "World", callbacks: "Sequence[Callback]", limits: dict[str, Any]
+) -> "TrainResult":
+    """Build and train; the trainer, which holds on to the other processes, is gone when this returns."""
+    trainer = prepare(start.config, world, has_weights=start.state is not None, **limits)
+    return _run(trainer, start, world, callbacks)
 
 
 def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Sequence[Callback]") -> "TrainResult":

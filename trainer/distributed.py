@@ -1,5 +1,6 @@
 """Several devices: one process for each under torchrun, or DataParallel inside one process."""
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -62,6 +63,11 @@ class World:
         """The main process's value; a collective call."""
         return self.gather(value)[0]
 
+    def wait(self) -> None:
+        """Until every process is here; a collective call."""
+        if self.size > 1:
+            dist.barrier()
+
 
 ALONE = World()
 
@@ -76,8 +82,9 @@ def join_world() -> World:
 
 
 def leave_world() -> None:
-    """Part from the other processes."""
+    """Part from the other processes; what holds on to them (a wrapped network) goes first: their threads must end."""
     if dist.is_initialized():
+        gc.collect()
         dist.destroy_process_group()
 
 
