@@ -2,10 +2,12 @@
 
 import copy
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,12 +134,28 @@ def test_a_fork_of_a_checkpoint_alone_is_known_again_by_its_config(small):
 
 def test_a_run_goes_on_in_one_process_at_a_time(small):
     folder = train(small).run_folder
-    with (
-        held(folder),
-        pytest.raises(CheckpointError, match=rf"process {os.getpid()} is training there. .* Wait for its end"),
-    ):
-        train(small, resume="auto")
+    program = (
+        "import sys; from pathlib import Path; from trainer.run_lock import held\n"
+        "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    )
+    with other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(CheckpointError, match=rf"process {other.pid} is training there. .* Wait for its end"):
+            train(small, resume="auto")
     train(small, resume="auto")
+
+
+def test_workers_that_outlive_their_run_do_not_hold_its_folder(small):
+    folder = train(small).run_folder
+    with held(folder):
+        survivor = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        survivor.start()
+    train(small, resume="auto")
+    survivor.kill()
+    survivor.join()
 
 
 def test_more_epochs_go_on_from_a_finished_run(small):

@@ -30,8 +30,9 @@ def held(folder: Path | None) -> Iterator[None]:
         return
     with open(folder / LOCK, "a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            # Not flock: the loader's workers would inherit it and hold the folder for some seconds after a kill.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
             file.seek(0)
             raise CheckpointError(
                 f"{folder}: process {file.read().strip() or '(unknown)'} is training there. A run goes on in one "
