@@ -66,12 +66,12 @@ def read_series(path: str | Path) -> SeriesFile:
         DataError: It is missing, of another kind, or badly written; with the line.
     """
     file = Path(path)
+    if not file.exists():
+        raise DataError(f"{file} does not exist: a .ts or .npz file is wanted, or a folder of them. Correct the path.")
     if file.suffix not in SUFFIXES:
         raise DataError(f"{file} is no file of series: it must end in .ts or .npz. Convert it.")
     try:
         found = _read_ts(file) if file.suffix == ".ts" else _read_npz(file)
-    except FileNotFoundError:
-        raise DataError(f"{file} does not exist. Correct the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}.") from None
     if not found.series:

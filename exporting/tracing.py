@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from base.output import main_output
-from utils.errors import ExportError
+from utils.errors import EspalierError, ExportError
 
 SIDES = ("batch", "height", "width")
 _DIMENSIONS = (0, 2, 3)
@@ -177,7 +177,7 @@ def _multiple(network: nn.Module, in_channels: int, size: tuple[int, int]) -> in
             break
         try:
             network(torch.zeros(1, in_channels, size[0] + multiple, size[1] + 2 * multiple))
-        except Exception:  # whatever it raises, it does not take this size
+        except (RuntimeError, ValueError, AssertionError, EspalierError):  # it does not take this size
             continue
         return multiple
     raise ValueError(f"the network takes no other size than {size[0]}x{size[1]}")

@@ -79,6 +79,9 @@ def test_badly_written_files_are_explained(tmp_path, lines, message):
 def test_files_that_cannot_be_had(tmp_path):
     with pytest.raises(DataError, match=r"none\.ts does not exist"):
         read_series(tmp_path / "none.ts")
+    with pytest.raises(DataError, match=r"folder does not exist: a \.ts or \.npz file is wanted, or a folder"):
+        read_series(find_series_file(tmp_path / "folder", "train"))
+    (tmp_path / "a.csv").write_text("1,2")
     with pytest.raises(DataError, match=r"it must end in \.ts or \.npz"):
         read_series(tmp_path / "a.csv")
     (tmp_path / "bad.npz").write_bytes(b"no zip")
