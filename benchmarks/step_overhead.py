@@ -37,8 +37,9 @@ from models.losses import CrossEntropyLoss
 from models.metrics import MeanIoU
 from models.unet import UNet
 from trainer.checkpoint import Checkpoints
+from trainer.plan import TrainingPlan
 from trainer.precision import Arithmetic
-from trainer.trainer import Trainer, TrainingPlan
+from trainer.trainer import Trainer
 
 TIMES_IN_LIST = 4
 # Batches come in channels-last and all contenders leave them so; only then do all compute the same.

@@ -5,7 +5,8 @@ from torch import nn
 
 from base import BaseDataLoader, BaseModel, Metric
 from base.schedule import LearningRateSchedule
-from trainer.trainer import Trainer, TrainingPlan
+from trainer.plan import TrainingPlan
+from trainer.trainer import Trainer
 
 CLASSIFIERS = {"ConvNet", "FCN", "ResNet1d", "InceptionTime", "LSTMFCN"}
 

@@ -14,9 +14,9 @@ from trainer.activations import recompute_activations
 from trainer.distributed import World, synchronise_norms
 from trainer.freezing import Freezing
 from trainer.parameter_groups import Group, Rule, parameter_groups
+from trainer.plan import TrainingPlan
 from trainer.precision import Arithmetic, resolve_precision
 from trainer.schedules import build_schedule
-from trainer.trainer import TrainingPlan
 from trainer.update import Clipping
 from utils.checkpoint_file import DISK_FULL
 from utils.errors import TrainingError

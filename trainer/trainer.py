@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -18,56 +17,16 @@ from base.metric_set import MetricSet
 from base.monitor import Row
 from base.output import Output, main_output
 from base.schedule import LearningRateSchedule
-from trainer.distributed import ALONE, World, respread, synchronised, unwrap
+from trainer.distributed import respread, synchronised, unwrap
 from trainer.ema import WeightAverage
 from trainer.evaluation import RunningLoss, count_valid, evaluate, hard_labels
-from trainer.freezing import NOTHING_FROZEN, Freezing
-from trainer.precision import ON_PROCESSOR, Arithmetic
+from trainer.plan import TrainingPlan
 from trainer.replay import keep_batches
-from trainer.update import UNCLIPPED, Clipping, Update
+from trainer.update import Update
 from utils.errors import DataError, TrainingError
 
 # Processes agree on whether to stop only every so many steps: the agreement makes them wait for one another.
 AGREE_EVERY_STEPS = 8
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How long to train, what to watch, and where.
-
-    Attributes:
-        epochs: Epochs in all.
-        len_epoch: Steps in an epoch; by default once through the loader.
-        monitor: `"max val_miou"`, `"min val_loss"` or `"off"`.
-        early_stop: Epochs without a new best before the run ends.
-        max_validation_batches: Look at the first batches only; for trying things out.
-        arithmetic: Device, precision and memory format.
-        world: The processes that share the work.
-        accumulate: Batches whose gradients make one step; the last step of a pass takes those that are left.
-        clipping: Bounds of the gradients of a step.
-        ema_decay: Decay of an average of the weights, which is judged and saved in their place; None: no average.
-        freezing: Parts that do not learn.
-    """
-
-    epochs: int
-    len_epoch: int | None = None
-    monitor: str = "off"
-    early_stop: int | None = None
-    max_validation_batches: int | None = None
-    arithmetic: Arithmetic = ON_PROCESSOR
-    world: World = ALONE
-    accumulate: int = 1
-    clipping: Clipping = UNCLIPPED
-    ema_decay: float | None = None
-    freezing: Freezing = NOTHING_FROZEN
-
-    def steps_per_pass(self, loader_length: int) -> int:
-        """Steps of the optimizer in one pass through a loader of so many batches."""
-        return -(-loader_length // self.accumulate)
-
-    def steps_per_epoch(self, loader_length: int) -> int:
-        """Steps of the optimizer in an epoch: `len_epoch`, or one pass."""
-        return self.len_epoch or self.steps_per_pass(loader_length)
 
 
 class Trainer(BaseTrainer):
