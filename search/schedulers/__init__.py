@@ -1,0 +1,1 @@
+"""Schedulers, by the names that a configuration uses."""
