@@ -40,7 +40,7 @@ def capture() -> dict[str, Any]:
             "torch_threads": torch.get_num_threads(),
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         },
-        "git": _git_state(REPOSITORY),
+        "git": _own_code(),
         "command": list(sys.argv),
     }
 
@@ -81,6 +81,10 @@ def _cpu_name() -> str:
 
 
 @cache
+def _own_code() -> dict[str, Any] | None:
+    return _git_state(REPOSITORY)
+
+
 def _git_state(folder: Path) -> dict[str, Any] | None:
     """Commit, and whether tracked files were changed since; None without git or a repository."""
     commit = _git(folder, "rev-parse", "HEAD")
