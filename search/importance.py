@@ -8,6 +8,7 @@ expected to explain is taken off (epsilon squared, Kelley, 1935).
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.leaderboard import leaderboard
-from search.record import StudyRecord
+from search.leaderboard import Row
 
 FEWEST = 20  # candidates: below, shares are mostly chance
 _BINS = 6  # groups of a value that is a number with many outcomes
+_FEW = 12  # outcomes that are taken one by one
 _PAIRED = 12  # values whose pairs are judged
 NOT_DRAWN = "not drawn"
 
@@ -33,7 +34,7 @@ class Importance:
         paths: JSON path of the value; two for what they explain together beyond what each does alone.
         share: Of the variance of ranks, 0 to 1.
         best_group: The value, or range of values, whose candidates came out best.
-        best_rank: Median rank of these as a share of all, 0 the best; 0.5 is no better than chance.
+        best_rank: Mean rank of these as a share of all, 0 the best; 0.5 is no better than any.
     """
 
     paths: tuple[str, ...]
@@ -55,13 +56,15 @@ class Groups:
     labels: list[str]
 
 
-def importances(study: StudyRecord) -> tuple[list[Importance], str]:
+def importances(rows: Sequence[Row]) -> tuple[list[Importance], str]:
     """Values, then pairs, that mattered, the most important first of each.
+
+    Args:
+        rows: A study's `leaderboard`.
 
     Returns:
         The list, and where it is empty a sentence that says why.
     """
-    rows = leaderboard(study)
     if len(rows) < FEWEST:
         return [], f"Importance needs {FEWEST} candidates with results; there are {len(rows)}."
     ranks = np.arange(len(rows)) / (len(rows) - 1)
@@ -90,7 +93,7 @@ def columns_of(draws: Sequence[Sequence[tuple[str, Any]]]) -> dict[str, list[Any
 def group(column: Sequence[Any]) -> Groups:
     """Part candidates by their value; numbers with many outcomes into bins that hold about as many each."""
     present = [value for value in column if value is not None]
-    if all(is_number(value) for value in present) and len(set(present)) > _BINS:
+    if all(is_number(value) for value in present) and len(set(present)) > _FEW:
         return _binned(column, np.unique(np.quantile(present, np.linspace(0, 1, _BINS + 1))))
     texts = [NOT_DRAWN if value is None else as_text(value) for value in column]
     labels = sorted(set(texts))
@@ -109,16 +112,15 @@ def as_text(value: Any) -> str:
 
 
 def _binned(column: Sequence[Any], edges: NDArray[np.float64]) -> Groups:
-    inner = edges[1:-1]
-    codes = [len(edges) - 1 if value is None else int(np.searchsorted(inner, value, side="right")) for value in column]
+    values = np.array([math.nan if value is None else value for value in column], dtype=float)
+    codes = np.where(np.isnan(values), len(edges) - 1, np.searchsorted(edges[1:-1], values, side="right"))
     labels = [f"{low:.3g} to {high:.3g}" for low, high in zip(edges, edges[1:], strict=False)] + [NOT_DRAWN]
     used, renumbered = np.unique(codes, return_inverse=True)
     return Groups(renumbered, [labels[code] for code in used])
 
 
 def _single(path: str, parts: Groups, ranks: NDArray[np.float64]) -> Importance:
-    best, median = _best_group(parts, ranks)
-    return Importance((path,), _share(parts.codes, len(parts.labels), ranks), best, median)
+    return Importance((path,), _share(parts.codes, ranks), *_best_group(parts, ranks))
 
 
 def _pair(
@@ -128,27 +130,27 @@ def _pair(
     used, codes = np.unique(one.codes * len(two.labels) + two.codes, return_inverse=True)
     pairs = [divmod(int(code), len(two.labels)) for code in used]
     both = Groups(codes, [f"{one.labels[first]}, {two.labels[second]}" for first, second in pairs])
-    beyond = _share(both.codes, len(both.labels), ranks) - sum(shares[path] for path in paths)
-    best, median = _best_group(both, ranks)
-    return Importance(paths, max(0.0, beyond), best, median)
+    beyond = _share(codes, ranks) - sum(shares[path] for path in paths)
+    return Importance(paths, max(0.0, beyond), *_best_group(both, ranks))
 
 
-def _share(codes: NDArray[np.intp], num_groups: int, ranks: NDArray[np.float64]) -> float:
+def _share(codes: NDArray[np.intp], ranks: NDArray[np.float64]) -> float:
     """Epsilon squared: what the groups explain of the variance less what chance would."""
-    if len(ranks) <= num_groups:
+    counts = np.bincount(codes)
+    if len(ranks) <= len(counts):
         return 0.0
     total = float(((ranks - ranks.mean()) ** 2).sum())
-    counts = np.bincount(codes, minlength=num_groups)
-    means = np.bincount(codes, ranks, minlength=num_groups) / counts
+    means = np.bincount(codes, ranks) / counts
     between = float((counts * (means - ranks.mean()) ** 2).sum())
-    within = (total - between) / (len(ranks) - num_groups)
-    return max(0.0, (between - (num_groups - 1) * within) / total)
+    within = (total - between) / (len(ranks) - len(counts))
+    return max(0.0, (between - (len(counts) - 1) * within) / total)
 
 
 def _best_group(parts: Groups, ranks: NDArray[np.float64]) -> tuple[str, float]:
-    """The group of the lowest median rank, among those with at least a twentieth of all candidates, or any."""
-    counts = np.bincount(parts.codes, minlength=len(parts.labels))
-    large = [code for code in range(len(counts)) if counts[code] * 20 >= len(ranks)] or list(range(len(counts)))
-    medians = {code: float(np.median(ranks[parts.codes == code])) for code in large}
-    best = min(medians, key=medians.__getitem__)
-    return parts.labels[best], medians[best]
+    """The group of the lowest mean rank, among those with at least a twentieth of all candidates, or any."""
+    counts = np.bincount(parts.codes)
+    means = np.bincount(parts.codes, ranks) / counts
+    if (counts * 20 >= len(ranks)).any():
+        means[counts * 20 < len(ranks)] = np.inf
+    best = int(means.argmin())
+    return parts.labels[best], float(means[best])

@@ -79,7 +79,7 @@ def draw_candidate(index, chance, max_epochs):
     candidate.facts = {"params": 600.0 * channels**2, "flops": 2.0e5 * channels**2, "memory_mb": 20.0 + 9 * channels}
     if index % 8 == 5:
         candidate.status, candidate.reason = chance.choice(REASONS)
-    ceiling = 0.86 - 0.05 * (math.log10(values["optimizer.args.lr"]) + 1.7) ** 2 + 0.002 * channels
+    ceiling = 0.80 - 0.05 * (math.log10(values["optimizer.args.lr"]) + 1.7) ** 2 + 0.002 * channels
     ceiling += {"H": -0.06, "V": -0.05, "C": 0.0, "O": -0.12}[values["arch.args.D_blocks.0.0.0"]]
     ceiling += chance.gauss(0, 0.02) + (0.02 if values["data_loader.args.augment"] else 0)
     speed = chance.uniform(1.5, 5)
