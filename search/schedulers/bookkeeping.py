@@ -42,7 +42,7 @@ class Draws:
     def __init__(self, num_samples: int) -> None:
         self.remaining = num_samples
         self._next = 0
-        self._is_ended = False
+        self.is_ended = False
 
     def draw(self) -> int:
         """The number of the next candidate."""
@@ -52,13 +52,13 @@ class Draws:
 
     def give_back(self) -> None:
         """One that was drawn does not count: another may be drawn, unless draws have ended."""
-        if not self._is_ended:
+        if not self.is_ended:
             self.remaining += 1
 
     def end(self) -> None:
         """No more are drawn."""
         self.remaining = 0
-        self._is_ended = True
+        self.is_ended = True
 
 
 class Runs:
@@ -98,6 +98,10 @@ class Runs:
         job = self._job(candidate)
         del self.jobs[candidate]
         return job
+
+    def epochs(self, candidate: int) -> int:
+        """Epochs that it was trained for."""
+        return self._epochs[candidate]
 
     def last_values(self, candidate: int) -> Values | None:
         """What it reported last; None before its first report."""

@@ -59,7 +59,7 @@ class Bracket:
     def has_room(self) -> bool:
         """Whether its first rung takes more candidates."""
         first = self._levels[0]
-        return len(first.awaited) + len(first.values) < self._size
+        return not self.is_settled and len(first.awaited) + len(first.values) < self._size
 
     @property
     def is_settled(self) -> bool:
@@ -79,10 +79,10 @@ class Bracket:
         return Job(candidate, 0, first.epochs)
 
     def end_draws(self) -> None:
-        """Take no more candidates."""
-        first = self._levels[0]
-        self._size = len(first.awaited) + len(first.values)
-        self._settle()
+        """Take no more candidates: the bracket is as large as it is."""
+        if self.has_room:
+            self._size = len(self._levels[0].awaited) + len(self._levels[0].values)
+            self._settle()
 
     def next_job(self) -> Job | None:
         """The next promoted candidate's job, the best first; None while none waits."""
@@ -128,7 +128,7 @@ class Bracket:
         if candidate in self._failed or candidate in self._finished or index + 1 == len(self._levels):
             return False
         level, above = self._levels[index], self._levels[index + 1]
-        return not level.is_closed or candidate in above.queue or (candidate in level.reserve and not above.is_closed)
+        return not level.is_closed or candidate in above.awaited or (candidate in level.reserve and not above.is_closed)
 
     def rungs(self) -> list[Rung]:
         """Its rungs as they stand."""

@@ -105,10 +105,14 @@ class SynchronousScheduler(Scheduler):
 
     def withdraw(self, candidate: int) -> None:
         """A new candidate takes its place in the first rung, the next best of the rung below in a later one."""
+        bracket = self._bracket_of[candidate]
         job = self._runs.end(candidate)
+        bracket.withdraw(candidate)
+        del self._bracket_of[candidate]
         if job.start == 0:
             self._draws.give_back()
-        self._bracket_of.pop(candidate).withdraw(candidate)
+        if self._draws.is_ended:
+            bracket.end_draws()
 
     def end_draws(self) -> None:
         """Halve the bracket that is being filled by what it has got."""
