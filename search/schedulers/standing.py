@@ -1,0 +1,151 @@
+"""The order of the candidates of one rung, kept while they come in one by one.
+
+The orders are those of `ranking.best_first`. By one objective a candidate costs a binary search. By several it costs a
+comparison with each other candidate of the rung, as it may push those that it dominates to the next front.
+"""
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left, insort
+
+import numpy as np
+
+from search.schedulers.base import Values
+from search.schedulers.ranking import as_table, comparable, sparse_first
+
+FIRST_CAPACITY = 64
+Key = tuple[float, int]
+
+
+class Standing(ABC):
+    """Candidates, the best first; each waits until it is taken."""
+
+    @abstractmethod
+    def add(self, candidate: int, values: Values) -> None:
+        """A candidate comes in; it waits."""
+
+    @abstractmethod
+    def take(self, candidate: int) -> None:
+        """It does not wait any more; its place stays."""
+
+    @abstractmethod
+    def position(self, candidate: int) -> int:
+        """How many stand before it."""
+
+    @abstractmethod
+    def first_waiting(self) -> int | None:
+        """The best that waits."""
+
+    @abstractmethod
+    def num_waiting(self, limit: int) -> int:
+        """How many of the first `limit` wait."""
+
+
+class SingleStanding(Standing):
+    """By one objective, the larger the better; equal ones by number."""
+
+    def __init__(self) -> None:
+        self._all: list[Key] = []
+        self._waiting: list[Key] = []
+        self._keys: dict[int, Key] = {}
+
+    def add(self, candidate: int, values: Values) -> None:
+        key = (-comparable(values[0]), candidate)
+        self._keys[candidate] = key
+        insort(self._all, key)
+        insort(self._waiting, key)
+
+    def take(self, candidate: int) -> None:
+        del self._waiting[bisect_left(self._waiting, self._keys[candidate])]
+
+    def position(self, candidate: int) -> int:
+        return bisect_left(self._all, self._keys[candidate])
+
+    def first_waiting(self) -> int | None:
+        return self._waiting[0][1] if self._waiting else None
+
+    def num_waiting(self, limit: int) -> int:
+        if limit >= len(self._all):
+            return len(self._waiting)
+        return bisect_left(self._waiting, self._all[limit])
+
+
+class FrontStanding(Standing):
+    """By several objectives: by front, then by crowding distance, then by number.
+
+    Args:
+        num_objectives: How many.
+    """
+
+    def __init__(self, num_objectives: int) -> None:
+        self._rows: dict[int, int] = {}
+        self._table = np.empty((FIRST_CAPACITY, num_objectives))
+        self._candidates = np.empty(FIRST_CAPACITY, dtype=np.int64)
+        self._ranks = np.empty(FIRST_CAPACITY, dtype=np.int64)
+        self._waits = np.empty(FIRST_CAPACITY, dtype=bool)
+
+    def add(self, candidate: int, values: Values) -> None:
+        row = len(self._rows)
+        if row == len(self._table):
+            self._table, self._candidates, self._ranks, self._waits = (
+                np.concatenate([array, np.empty_like(array)])
+                for array in (self._table, self._candidates, self._ranks, self._waits)
+            )
+        new = as_table([values], self._table.shape[1])[0]
+        others, ranks = self._table[:row], self._ranks[:row]
+        unequal = (others != new).any(axis=1)
+        dominating = (others >= new).all(axis=1) & unequal
+        rank = int(ranks[dominating].max(initial=-1)) + 1
+        self._push_down(np.flatnonzero((others <= new).all(axis=1) & unequal), rank, new[None])
+        self._rows[candidate] = row
+        self._table[row], self._candidates[row], self._ranks[row], self._waits[row] = new, candidate, rank, True
+
+    def take(self, candidate: int) -> None:
+        self._waits[self._rows[candidate]] = False
+
+    def position(self, candidate: int) -> int:
+        ranks = self._ranks[: len(self._rows)]
+        rank = ranks[self._rows[candidate]]
+        return int(np.count_nonzero(ranks < rank)) + self._ordered_front(rank).index(candidate)
+
+    def first_waiting(self) -> int | None:
+        waiting = self._ranks[: len(self._rows)][self._waits[: len(self._rows)]]
+        if not len(waiting):
+            return None
+        front = self._ordered_front(waiting.min())
+        return next(candidate for candidate in front if self._waits[self._rows[candidate]])
+
+    def num_waiting(self, limit: int) -> int:
+        size = len(self._rows)
+        ranks, waits = self._ranks[:size], self._waits[:size]
+        if limit >= size:
+            return int(np.count_nonzero(waits))
+        ends = np.cumsum(np.bincount(ranks))
+        cut = int(np.searchsorted(ends, limit, side="right"))  # the front that the limit cuts
+        inside = limit - (int(ends[cut - 1]) if cut else 0)
+        partly = sum(bool(self._waits[self._rows[candidate]]) for candidate in self._ordered_front(cut)[:inside])
+        return int(np.count_nonzero(waits & (ranks < cut))) + partly
+
+    def _push_down(self, dominated: np.ndarray, rank: int, pushing: np.ndarray) -> None:
+        """Move rows to the next front as long as new members of their front dominate them.
+
+        Args:
+            dominated: Rows (D,) that the newcomer dominates; no others can move.
+            rank: Front of the newcomer.
+            pushing: Values (P, M) of those that have just come to this front.
+        """
+        while len(dominated):
+            front = dominated[self._ranks[dominated] == rank]
+            values = self._table[front][:, None]
+            moved = front[((pushing >= values).all(axis=2) & (pushing > values).any(axis=2)).any(axis=1)]
+            if not len(moved):
+                return
+            rank += 1
+            self._ranks[moved] = rank
+            pushing = self._table[moved]
+
+    def _ordered_front(self, rank: int) -> list[int]:
+        """The candidates of a front, those in sparse regions first."""
+        rows = np.flatnonzero(self._ranks[: len(self._rows)] == rank)
+        rows = rows[np.argsort(self._candidates[rows])]
+        ordered: list[int] = self._candidates[rows[sparse_first(self._table[rows])]].tolist()
+        return ordered
