@@ -27,12 +27,10 @@ def write_report(study: StudyRecord, path: Path, *, pictures: int = 12) -> None:
         pictures: Pictures of the winner at most, from `best/pictures` in the study's folder.
 
     Raises:
-        SearchError: plotly is not installed, or the study has no objective.
+        SearchError: plotly is not installed, or an objective is not written as it must be.
         OSError: The file cannot be written.
     """
     library = plotly_script()
-    if not study.objectives:
-        raise SearchError(f'study "{study.name}": no objective. Name one, for example "max val_miou".')
     page = shown(study)
     figures: dict[str, Any] = {}
     chapters = [chapter for chapter in _chapters(page, figures, pictures) if chapter]
@@ -64,7 +62,7 @@ def _chapters(page: Shown, figures: dict[str, Any], pictures: int) -> list[Safe]
         winner.pictures_section(page, pictures),
         sections.leaderboard_section(page) if has_rows else Safe(""),
         sections.repeats_section(page),
-        _curves(page, figures) if has_rows else Safe(""),
+        _curves(page, figures) if has_rows and page.curve else Safe(""),
         _rungs(page, figures) if any(rung.values for rung in page.study.rungs) else Safe(""),
         _front(page, figures) if has_rows and len(page.goals) > 1 else Safe(""),
         _parallel(page, figures) if has_rows and page.names else Safe(""),
@@ -76,11 +74,14 @@ def _chapters(page: Shown, figures: dict[str, Any], pictures: int) -> list[Safe]
 
 
 def _curves(page: Shown, figures: dict[str, Any]) -> Safe:
+    assert page.curve is not None
     text = (
-        f"{page.goals[0].name} after each epoch, coloured by how far a candidate came; dotted lines are rungs."
+        f"{page.curve.name} after each epoch, coloured by how far a candidate came; dotted lines are rungs."
         f"{lines_left_out(page.rows)} A click on the legend hides a group, a double click shows it alone."
     )
-    return section("curves", "Learning curves", note(text), _figure("curves", learning_curves(page), figures))
+    return section(
+        "curves", "Learning curves", note(text), _figure("curves", learning_curves(page, page.curve), figures)
+    )
 
 
 def _rungs(page: Shown, figures: dict[str, Any]) -> Safe:
@@ -118,7 +119,7 @@ def _importance(page: Shown, figures: dict[str, Any]) -> Safe:
         "How much of the differences in rank each searched value explains alone (its first-order share of the variance, "
         "less what chance would explain), and two together (×) beyond that. Candidates that were stopped count with "
         "the best value they came to. The table names the values that did best and where their candidates stand on "
-        "average: 0% is the first place, 50% no better than any."
+        "average: 0% is the first place, 50% no better than any. Grey bars are within what chance may do."
     )
     explained = sum(each.share for each in page.importances if len(each.paths) == 1)
     rest = f"Single values explain {explained:.0%} in all; the rest is interplay, seeds and the epochs trained."
