@@ -1,6 +1,7 @@
 """A search's report in headless Chromium: time to open, console, network; and what writing a large one costs.
 
-    pip install -r requirements-benchmarks.txt          and a Chromium: apt-get install chromium, or playwright install chromium
+    pip install -r requirements-benchmarks.txt
+    apt-get install chromium                             or: playwright install chromium
     python benchmarks/search_report.py [--screenshots FOLDER]
 
 A study of 300 candidates is written and opened, from the start of the navigation until every figure is drawn; one of
@@ -16,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from study_samples import sample_study
 
@@ -104,7 +105,7 @@ def look(page: Path, folder: Path | None) -> str:
     requests = sum(len(each.requests) for each in openings)
     messages = [message for each in openings for message in each.messages]
     return (
-        f"{page.stem}: opened and drawn in {times[len(times) // 2]:.2f} s (median of {OPENINGS}, worst {times[-1]:.2f} s), "
+        f"{page.stem}: drawn in {times[len(times) // 2]:.2f} s (median of {OPENINGS}, worst {times[-1]:.2f} s), "
         f"{requests} requests beside the page, {len(messages)} messages on the console {messages[:3] or ''}"
     )
 
@@ -120,7 +121,7 @@ def open_once(browser: Any, page: Path) -> Opening:
     tab.on("pageerror", lambda error: messages.append(str(error)))
     began = time.perf_counter()
     tab.goto(page.as_uri())
-    tab.wait_for_function("document.documentElement.dataset.ready !== undefined")
+    tab.wait_for_selector("html[data-ready]")
     seconds = time.perf_counter() - began
     context.close()
     others = [url for url in requests if not url.startswith("data:") and url != page.as_uri()]
@@ -131,7 +132,7 @@ def take_pictures(browser: Any, page: Path, folder: Path, scheme: str) -> None:
     """A picture of the top and of each section."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     tab.goto(page.as_uri())
-    tab.wait_for_function("document.documentElement.dataset.ready !== undefined")
+    tab.wait_for_selector("html[data-ready]")
     tab.screenshot(path=folder / f"{scheme}_top.png")
     for name in SECTIONS:
         if tab.locator(f"#{name}").count():

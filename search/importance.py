@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ def as_text(value: Any) -> str:
 def _binned(column: Sequence[Any], edges: NDArray[np.float64]) -> Groups:
     values = np.array([math.nan if value is None else value for value in column], dtype=float)
     codes = np.where(np.isnan(values), len(edges) - 1, np.searchsorted(edges[1:-1], values, side="right"))
-    labels = [f"{low:.3g} to {high:.3g}" for low, high in zip(edges, edges[1:], strict=False)] + [NOT_DRAWN]
+    labels = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)] + [NOT_DRAWN]
     used, renumbered = np.unique(codes, return_inverse=True)
     return Groups(renumbered, [labels[code] for code in used])
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.objectives import Objective, parse_objectives
-from search.record import CandidateRecord, StudyRecord, Status
+from search.record import CandidateRecord, Status, StudyRecord
 
 # These have a place among `num_samples`; for the others another candidate was drawn.
 COUNTED: frozenset[Status] = frozenset({"running", "paused", "stopped", "completed", "failed"})

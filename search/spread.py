@@ -32,7 +32,7 @@ class Spread:
     def text(self, digits: int = 4) -> str:
         """`0.7312 ± 0.0041 (3)`; one value stands alone."""
         if not self.count:
-            return "–"
+            return "-"
         return f"{self.mean:.{digits}f}" + (f" ± {self.deviation:.{digits}f} ({self.count})" if self.count > 1 else "")
 
 

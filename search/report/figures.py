@@ -11,6 +11,7 @@ from search.importance import Importance
 from search.leaderboard import Row
 from search.objectives import Objective
 from search.record import CandidateRecord, RungRecord, StudyRecord
+from search.report.markup import TIMES
 from search.report.selection import Shown, lines
 
 Figure = dict[str, Any]
@@ -98,7 +99,7 @@ def pareto(page: Shown, second: Objective) -> Figure:
 def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figure:
     """A bar per value, and per pair beyond what its two explain alone; the most important on top."""
     bars = [each for each in found if each.share >= 0.0005][:20][::-1]
-    labels = [html.escape(" × ".join(names[path] for path in each.paths)) for each in bars]
+    labels = [html.escape(TIMES.join(names[path] for path in each.paths)) for each in bars]
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -244,5 +245,5 @@ def _corner(second: Objective) -> str:
 def _objective_axis(goal: Objective, rows: Sequence[Row]) -> Figure:
     values = [row.candidate.objectives[goal.name] for row in rows]
     is_wide = min(values) > 0 and max(values) > 8 * min(values)
-    title = f"{goal.name}, {'more' if goal.mode == 'max' else 'less'} is better"
+    title = f"{goal.name}, {'more' if goal.sign > 0 else 'less'} is better"
     return {"title": {"text": html.escape(title)}, "type": "log" if is_wide else "linear"}

@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+NOTHING = "\N{EN DASH}"
+TIMES = " \N{MULTIPLICATION SIGN} "
+
 
 class Safe(str):
     """Text that is HTML already."""
@@ -36,7 +39,7 @@ def join(parts: Iterable[object], between: str = "") -> Safe:
 def number(value: float) -> str:
     """Whole numbers with thousands apart, others to four significant digits: `1,204`, `0.7312`, `3.2e-05`."""
     if not math.isfinite(value):
-        return "–" if math.isnan(value) else ("∞" if value > 0 else "-∞")
+        return NOTHING if math.isnan(value) else ("∞" if value > 0 else "-∞")
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
@@ -68,7 +71,7 @@ def cell(value: Any) -> Safe:
     if isinstance(value, Safe):
         return tag("td", value)
     if value is None or value == "":
-        return tag("td", "–", class_="none")
+        return tag("td", NOTHING, class_="none")
     if isinstance(value, int | float) and not isinstance(value, bool):
         text = number(value) if isinstance(value, int) else result(value)
         return tag("td", text, class_="number", data_value=value)

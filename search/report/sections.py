@@ -6,7 +6,21 @@ from typing import Any
 
 from search.leaderboard import COUNTED, Row, ledger
 from search.record import CandidateRecord
-from search.report.markup import Quantity, Safe, escape, hours, join, note, number, result, section, table, tag
+from search.report.markup import (
+    NOTHING,
+    TIMES,
+    Quantity,
+    Safe,
+    escape,
+    hours,
+    join,
+    note,
+    number,
+    result,
+    section,
+    table,
+    tag,
+)
 from search.report.selection import TABLE_ROWS, Shown
 from search.spread import Spread, class_spread, repeats, rung_spreads
 
@@ -26,7 +40,7 @@ def header_tiles(page: Shown) -> Safe:
     tiles = [
         (
             goal.name,
-            result(value) if value is not None else "–",
+            result(value) if value is not None else NOTHING,
             f"candidate {best.index}" if best else "no results yet",
         ),
         ("candidates", number(costs.counted), f"{failed:,} failed; {refused:,} more drawn again"),
@@ -68,7 +82,7 @@ def leaderboard_section(page: Shown) -> Safe:
     several = " Those on the Pareto front (●) come first." if len(targets) > 1 else ""
     left_out = f" The best {TABLE_ROWS} of {len(page.rows):,} are shown." if len(page.rows) > TABLE_ROWS else ""
     text = (
-        f"By {page.study.objectives[0]} at its best epoch.{several}{left_out} A click on a column’s name sorts by it."
+        f"By {page.study.objectives[0]} at its best epoch.{several}{left_out} A click on a column's name sorts by it."
     )
     body = []
     for row in rows:
@@ -124,7 +138,7 @@ def importance_table(page: Shown) -> Safe:
     headers = ["value", "share", "best", "mean rank of the best"]
     rows = [
         [
-            join([tag("code", page.names[path], title=path) for path in each.paths], " × "),
+            join([tag("code", page.names[path], title=path) for path in each.paths], TIMES),
             Quantity(f"{each.share:.1%}"),
             each.best_group if each.is_clear else f"{each.best_group} (within chance)",
             Quantity(f"{each.best_rank:.0%}"),
@@ -180,8 +194,8 @@ def ledger_section(page: Shown) -> Safe:
         ["retraining", costs.retrained_epochs, hours(costs.retrained_seconds)],
     ]
     text = (
-        f"A full training has {page.study.max_epochs:,} epochs. Time saved is an estimate: the epochs not trained, each at the "
-        "mean of its candidate’s own. A candidate that failed is taken to fail in a full training too. "
+        f"A full training has {page.study.max_epochs:,} epochs. Time saved is an estimate: the epochs not trained, "
+        "each at the mean of its candidate's own. A candidate that failed is taken to fail in a full training too. "
         f"The study ran in {len(page.study.sessions)} session{'s' * (len(page.study.sessions) != 1)}, "
         f"{hours(costs.wall_seconds)} in all; {page.study.bytes_deleted / 1e6:,.0f} MB of checkpoints that could no "
         "longer be used were deleted."

@@ -84,7 +84,7 @@ def json_section(page: Shown) -> Safe:
     marked = join((tag("span", line, class_=kinds.get(line[0], "same")) for line in difference), "\n")
     whole = tag("details", join([tag("summary", "The whole file"), tag("pre", "\n".join(after))]))
     text = "The file that train.py takes, against the space as it was asked for."
-    return section("json", "The winner’s JSON", note(text), tag("pre", marked, class_="difference"), whole)
+    return section("json", "The winner's JSON", note(text), tag("pre", marked, class_="difference"), whole)
 
 
 def winner_config(page: Shown) -> dict[str, Any] | None:
@@ -109,7 +109,8 @@ def pictures_section(page: Shown, most: int) -> Safe:
     """
     folder = Path(page.study.folder) / "best" / "pictures"
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in _KINDS) if folder.is_dir() else []
-    shown, size = [], 0
+    shown: list[Path] = []
+    size = 0
     for path in files:
         length = path.stat().st_size
         if len(shown) < most and length <= _PICTURE_BYTES and size + length <= _PICTURES_BYTES:
