@@ -69,7 +69,8 @@ def export_optuna(study: StudyRecord, url: str) -> int:
     kinds = optuna.study.StudyDirection
     directions = [kinds.MAXIMIZE if each.sign > 0 else kinds.MINIMIZE for each in parse_objectives(study.objectives)]
     try:
-        target = optuna.create_study(storage=url, study_name=study.name, directions=directions)
+        storage = _open_storage(url)
+        target = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
     except optuna.exceptions.DuplicatedStudyError:
         raise SearchError(
             f'export --optuna {url}: it has a study "{study.name}" already, which stays as it is. Name another file, '
@@ -83,6 +84,21 @@ def export_optuna(study: StudyRecord, url: str) -> int:
     trials = [_trial(candidate, study, distributions) for candidate in study.candidates]
     target.add_trials(trials)
     return len(trials)
+
+
+def _open_storage(url: str) -> Any:
+    """A storage that does not wait for the disk after each value: what is lost in a power cut is exported again."""
+    import sqlalchemy
+    from optuna.storages import RDBStorage
+
+    def relax(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+
+    storage = RDBStorage(url)
+    if storage.engine.dialect.name == "sqlite":
+        sqlalchemy.event.listen(storage.engine, "connect", relax)
+        storage.engine.dispose()  # connections from now on are new ones
+    return storage
 
 
 def distributions_of(study: StudyRecord) -> "dict[str, BaseDistribution]":
