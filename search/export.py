@@ -87,18 +87,20 @@ def export_optuna(study: StudyRecord, url: str) -> int:
 
 
 def _open_storage(url: str) -> Any:
-    """A storage that does not wait for the disk after each value: what is lost in a power cut is exported again."""
-    import sqlalchemy
+    """A storage; of SQLite one that does not wait for the disk: what a power cut costs is exported again."""
     from optuna.storages import RDBStorage
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
 
     def relax(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
+        if type(connection).__module__.startswith("sqlite3"):
+            connection.execute("PRAGMA synchronous = OFF")
 
-    storage = RDBStorage(url)
-    if storage.engine.dialect.name == "sqlite":
-        sqlalchemy.event.listen(storage.engine, "connect", relax)
-        storage.engine.dispose()  # connections from now on are new ones
-    return storage
+    event.listen(Pool, "connect", relax)  # the tables are made by the constructor, which gives no other way in
+    try:
+        return RDBStorage(url)
+    finally:
+        event.remove(Pool, "connect", relax)
 
 
 def distributions_of(study: StudyRecord) -> "dict[str, BaseDistribution]":

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from utils.durations import duration
+
 SECONDS_BETWEEN_TABLES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
 _MOST_RUNNING = 8
@@ -199,13 +201,6 @@ class LiveTable:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """`0:42`, `12:05`, `3:04:05`."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _head(snapshot: Snapshot) -> str:
