@@ -165,14 +165,14 @@ class ASHA(Scheduler):
         return not (self._runs.jobs or self._draws.remaining or self._next)
 
     def may_resume(self, candidate: int) -> bool:
-        """Whether a paused candidate may be promoted, were all that are yet to come worse; false for any other."""
-        if candidate not in self._paused:
+        """Whether a paused candidate may yet be promoted, whatever comes; false for one that is not paused."""
+        if candidate not in self._paused or self.is_done:
             return False
         if self._next is not None and self._next.candidate == candidate:
             return True
         index = self._paused[candidate]
         limit = self._limits_now()[self._bracket_of(candidate)][index]
-        return self._rungs_of(candidate)[index].position(candidate) < limit
+        return self._rungs_of(candidate)[index].is_hopeful(candidate, limit)
 
     def rungs(self) -> list[Rung]:
         """Every rung; a full training is one of them only where max_epochs is grace_period * reduction_factor ** k."""
@@ -256,5 +256,5 @@ class ASHA(Scheduler):
                     self._bracket_of(job.candidate) == bracket and self._passed(job.candidate) == index for job in jobs
                 )
             limits.append(min(max((len(rung) + coming) // self._reduction_factor, 1), ceiling))
-            coming += rung.num_promotable(limits[-1])
+            coming += rung.num_hopeful(limits[-1])
         return limits
