@@ -94,9 +94,7 @@ def simulate(
     """
     table = np.asarray(curves, dtype=float)
     if scheduler.max_epochs > table.shape[1]:
-        raise ValueError(
-            f"max_epochs {scheduler.max_epochs}: the curves have {table.shape[1]} epochs. Make the scheduler for as many."
-        )
+        raise ValueError(f"max_epochs {scheduler.max_epochs}: the curves have {table.shape[1]} epochs. Take as many.")
     costs = np.broadcast_to(np.asarray(epoch_seconds, dtype=float), len(table))
     simulator = _Simulator(scheduler, table, draw_order(len(table), seed), costs, startup_seconds, budget)
     return simulator.run(workers)

@@ -85,10 +85,10 @@ def count_ahead_for_good(values, candidate):
 @pytest.mark.parametrize("num_objectives", [1, 2, 3])
 def test_a_standing_kept_one_by_one_is_the_order_of_all(num_objectives):
     chance = np.random.default_rng(num_objectives)
-    rows = chance.choice([0.0, 1.0, 2.0, 3.0, 4.0, -INF, NAN, INF], (150, num_objectives))
+    rows = chance.choice([0.0, 1.0, 2.0, 3.0, 4.0, -INF, NAN, INF], (70, num_objectives))
     standing = SingleStanding() if num_objectives == 1 else FrontStanding(num_objectives)
     values, waiting = {}, set()
-    for candidate, row in zip(chance.permutation(150).tolist(), rows.tolist(), strict=True):
+    for candidate, row in zip(chance.permutation(70).tolist(), rows.tolist(), strict=True):
         standing.add(candidate, tuple(row))
         values[candidate] = tuple(row)
         waiting.add(candidate)

@@ -54,24 +54,30 @@ class SingleStanding(Standing):
         self._keys: dict[int, Key] = {}
 
     def add(self, candidate: int, values: Values) -> None:
+        """A candidate comes in; it waits."""
         key = (-comparable(values[0]), candidate)
         self._keys[candidate] = key
         insort(self._all, key)
         insort(self._waiting, key)
 
     def take(self, candidate: int) -> None:
+        """It does not wait any more; its place stays."""
         del self._waiting[bisect_left(self._waiting, self._keys[candidate])]
 
     def position(self, candidate: int) -> int:
+        """How many stand before it."""
         return bisect_left(self._all, self._keys[candidate])
 
     def first_waiting(self) -> int | None:
+        """The best that waits."""
         return self._waiting[0][1] if self._waiting else None
 
     def least_position(self, candidate: int) -> int:
+        """How many stand before it for good."""
         return self.position(candidate)
 
     def num_hopeful(self, limit: int) -> int:
+        """How many wait whose least position is below a limit."""
         if limit >= len(self._all):
             return len(self._waiting)
         return bisect_left(self._waiting, self._all[limit])
@@ -96,6 +102,7 @@ class FrontStanding(Standing):
         self._waits = np.empty(FIRST_CAPACITY, dtype=bool)
 
     def add(self, candidate: int, values: Values) -> None:
+        """A candidate comes in; it waits."""
         row = len(self._rows)
         if row == len(self._table):
             self._grow()
@@ -112,14 +119,17 @@ class FrontStanding(Standing):
         self._ranks[row], self._dominators[row], self._waits[row] = rank, np.count_nonzero(dominating), True
 
     def take(self, candidate: int) -> None:
+        """It does not wait any more; its place stays."""
         self._waits[self._rows[candidate]] = False
 
     def position(self, candidate: int) -> int:
+        """How many stand before it."""
         ranks = self._ranks[: len(self._rows)]
         rank = ranks[self._rows[candidate]]
         return int(np.count_nonzero(ranks < rank)) + self._ordered_front(rank).index(candidate)
 
     def first_waiting(self) -> int | None:
+        """The best that waits."""
         waiting = self._ranks[: len(self._rows)][self._waits[: len(self._rows)]]
         if not len(waiting):
             return None
@@ -127,9 +137,11 @@ class FrontStanding(Standing):
         return next(candidate for candidate in front if self._waits[self._rows[candidate]])
 
     def least_position(self, candidate: int) -> int:
+        """How many stand before it for good."""
         return int(self._dominators[self._rows[candidate]])
 
     def num_hopeful(self, limit: int) -> int:
+        """How many wait whose least position is below a limit."""
         size = len(self._rows)
         return int(np.count_nonzero(self._waits[:size] & (self._dominators[:size] < limit)))
 
