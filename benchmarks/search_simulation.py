@@ -6,7 +6,7 @@
 Each table has the validation loss of 1,000 optimizer settings before training and after each of 50 epochs. An epoch
 costs 1, whoever trains it; what stands before training is free and not shown. So nine full trainings are 450 epochs,
 and a search is broken off there. Each repeat draws the settings in another order, the same for all contenders. All have
-rungs from 2 epochs on. The chosen setting is the one whose last validation loss that the search saw is the least,
+rungs from 2 epochs on and four simulated workers, random search one. The chosen setting is the one whose last validation loss that the search saw is the least,
 however long it was trained; quoted is its rank among the 1,000 by their loss after 50 epochs (1 is the best; those that
 diverged are last), the median over the repeats. Peers that are not installed are left out.
 """
@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -91,44 +92,25 @@ def halving_cost(size: int, factor: int) -> int:
 
 def contenders() -> list[Contender]:
     """Everything that is compared."""
-    rows = [Contender("random search", lambda: RandomSearch(ENDLESS, EPOCHS))]
-    rows.append(
-        Contender(
-            "SuccessiveHalving, factor 3, 81 settings for 474 epochs",
-            lambda: SuccessiveHalving(81, EPOCHS, grace_period=GRACE),
-            budget=halving_cost(81, 3),
-        )
-    )
+    floor = partial(SuccessiveHalving, 81, EPOCHS, grace_period=GRACE)
+    rows = [
+        Contender("random search", partial(RandomSearch, ENDLESS, EPOCHS), workers=1),
+        Contender("SuccessiveHalving, factor 3, 81 settings for 474 epochs", floor, budget=halving_cost(81, 3)),
+    ]
     for factor in (3, 5):
-        size = max(size for size in range(1, ENDLESS) if halving_cost(size, factor) <= BUDGET)
         rungs = {"grace_period": GRACE, "reduction_factor": factor}
-        rows += [
-            Contender(
-                f"SuccessiveHalving, factor {factor}, {size} settings",
-                lambda size=size, rungs=rungs: SuccessiveHalving(size, EPOCHS, **rungs),
-            ),
-            Contender(f"Hyperband, factor {factor}", lambda rungs=rungs: Hyperband(ENDLESS, EPOCHS, **rungs)),
-        ]
-        for mode in ("promote", "stop"):
-            rows.append(
-                Contender(
-                    f"ASHA {mode}, factor {factor}",
-                    lambda mode=mode, rungs=rungs: ASHA(ENDLESS, EPOCHS, mode=mode, **rungs),
-                )
-            )
+        size = max(size for size in range(1, ENDLESS) if halving_cost(size, factor) <= BUDGET)
+        made: dict[str, Callable[[], Scheduler]] = {
+            f"SuccessiveHalving, factor {factor}, {size} settings": partial(SuccessiveHalving, size, EPOCHS, **rungs),
+            f"Hyperband, factor {factor}": partial(Hyperband, ENDLESS, EPOCHS, **rungs),
+            f"ASHA promote, factor {factor}": partial(ASHA, ENDLESS, EPOCHS, mode="promote", **rungs),
+            f"ASHA stop, factor {factor}": partial(ASHA, ENDLESS, EPOCHS, mode="stop", **rungs),
+        }
         if is_installed("optuna"):
-            rows.append(
-                Contender(
-                    f"Optuna SuccessiveHalvingPruner, factor {factor}",
-                    lambda rungs=rungs: OptunaHalving(ENDLESS, EPOCHS, **rungs),
-                )
-            )
+            made[f"Optuna SuccessiveHalvingPruner, factor {factor}"] = partial(OptunaHalving, ENDLESS, EPOCHS, **rungs)
         if is_installed("syne_tune"):
-            rows.append(
-                Contender(
-                    f"Syne Tune ASHA, factor {factor}", lambda rungs=rungs: SyneTuneASHA(ENDLESS, EPOCHS, **rungs)
-                )
-            )
+            made[f"Syne Tune ASHA, factor {factor}"] = partial(SyneTuneASHA, ENDLESS, EPOCHS, **rungs)
+        rows += [Contender(name, make) for name, make in made.items()]
     return rows
 
 
