@@ -6,9 +6,10 @@
 Each table has the validation loss of 1,000 optimizer settings before training and after each of 50 epochs. An epoch
 costs 1, whoever trains it; what stands before training is free and not shown. So nine full trainings are 450 epochs,
 and a search is broken off there. Each repeat draws the settings in another order, the same for all contenders. All have
-rungs from 2 epochs on and four simulated workers, random search one. The chosen setting is the one whose last validation loss that the search saw is the least,
-however long it was trained; quoted is its rank among the 1,000 by their loss after 50 epochs (1 is the best; those that
-diverged are last), the median over the repeats. Peers that are not installed are left out.
+rungs from 2 epochs on and four simulated workers; random search has one. The chosen setting is the one whose last
+validation loss that the search saw is the least, however long it was trained. Quoted is its rank among the 1,000 by
+their loss after 50 epochs (1 is the best; those that diverged are last): the median over the repeats, by validation and
+test loss for each table, then by validation loss over all tables. Peers that are not installed are left out.
 """
 
 import argparse
