@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,21 @@ class Importance:
     Attributes:
         paths: JSON path of the value; two for what they explain together beyond what each does alone.
         share: Of the variance of ranks, 0 to 1.
+        chance: Share that groups drawn by lot would hardly exceed (three deviations of it).
         best_group: The value, or range of values, whose candidates came out best.
         best_rank: Mean rank of these as a share of all, 0 the best; 0.5 is no better than any.
     """
 
     paths: tuple[str, ...]
     share: float
+    chance: float
     best_group: str
     best_rank: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is more than chance may do."""
+        return self.share > self.chance
 
 
 @dataclass(frozen=True)
@@ -75,19 +82,31 @@ def importances(rows: Sequence[Row]) -> tuple[list[Importance], str]:
     singles = sorted((_single(path, parts, ranks) for path, parts in groups.items()), key=lambda each: -each.share)
     chosen = {each.paths[0]: each.share for each in singles[:_PAIRED]}
     pairs = [_pair((one, two), (groups[one], groups[two]), ranks, chosen) for one, two in combinations(chosen, 2)]
-    strong = sorted((pair for pair in pairs if pair.share > 0.01), key=lambda each: -each.share)
+    strong = sorted((pair for pair in pairs if pair.is_clear), key=lambda each: -each.share)
     return singles + strong[:5], ""
 
 
 def columns_of(draws: Sequence[Sequence[tuple[str, Any]]]) -> dict[str, list[Any]]:
-    """One list per path, a value per draw, None where the path was not drawn; paths in the order of first sight."""
-    columns: dict[str, list[Any]] = {}
+    """One list per path, a value per draw, None where the path was not drawn; paths in the order of the file."""
+    columns: dict[str, list[Any]] = {path: [None] * len(draws) for path in ordered_paths(draws)}
     for place, drawn in enumerate(draws):
         for path, value in drawn:
-            if path not in columns:
-                columns[path] = [None] * len(draws)
             columns[path][place] = value
     return columns
+
+
+def ordered_paths(draws: Sequence[Sequence[tuple[str, Any]]]) -> list[str]:
+    """Every path, one that only some draws have behind the one that it follows there."""
+    paths: list[str] = []
+    known: set[str] = set()
+    for drawn in draws:
+        before = -1
+        for path, _ in drawn:
+            if path not in known:
+                known.add(path)
+                paths.insert(before + 1, path)
+            before = paths.index(path)
+    return paths
 
 
 def group(column: Sequence[Any]) -> Groups:
@@ -114,13 +133,13 @@ def as_text(value: Any) -> str:
 def _binned(column: Sequence[Any], edges: NDArray[np.float64]) -> Groups:
     values = np.array([math.nan if value is None else value for value in column], dtype=float)
     codes = np.where(np.isnan(values), len(edges) - 1, np.searchsorted(edges[1:-1], values, side="right"))
-    labels = [f"{low:.3g} to {high:.3g}" for low, high in zip(edges, edges[1:], strict=False)] + [NOT_DRAWN]
+    labels = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)] + [NOT_DRAWN]
     used, renumbered = np.unique(codes, return_inverse=True)
     return Groups(renumbered, [labels[code] for code in used])
 
 
 def _single(path: str, parts: Groups, ranks: NDArray[np.float64]) -> Importance:
-    return Importance((path,), _share(parts.codes, ranks), *_best_group(parts, ranks))
+    return Importance((path,), _share(parts.codes, ranks), _chance(parts, ranks), *_best_group(parts, ranks))
 
 
 def _pair(
@@ -131,7 +150,7 @@ def _pair(
     pairs = [divmod(int(code), len(two.labels)) for code in used]
     both = Groups(codes, [f"{one.labels[first]}, {two.labels[second]}" for first, second in pairs])
     beyond = _share(codes, ranks) - sum(shares[path] for path in paths)
-    return Importance(paths, max(0.0, beyond), *_best_group(both, ranks))
+    return Importance(paths, max(0.0, beyond), _chance(both, ranks), *_best_group(both, ranks))
 
 
 def _share(codes: NDArray[np.intp], ranks: NDArray[np.float64]) -> float:
@@ -144,6 +163,11 @@ def _share(codes: NDArray[np.intp], ranks: NDArray[np.float64]) -> float:
     between = float((counts * (means - ranks.mean()) ** 2).sum())
     within = (total - between) / (len(ranks) - len(counts))
     return max(0.0, (between - (len(counts) - 1) * within) / total)
+
+
+def _chance(parts: Groups, ranks: NDArray[np.float64]) -> float:
+    """Three deviations of the share of groups by lot, whose between-groups sum is nearly a chi-squared."""
+    return 3 * math.sqrt(2 * (len(parts.labels) - 1)) / len(ranks)
 
 
 def _best_group(parts: Groups, ranks: NDArray[np.float64]) -> tuple[str, float]:

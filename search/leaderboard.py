@@ -3,29 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from search.record import CandidateRecord, StudyRecord, Status
-from utils.errors import SearchError
+from search.objectives import Objective, parse_objectives
+from search.record import CandidateRecord, Status, StudyRecord
 
 # These have a place among `num_samples`; for the others another candidate was drawn.
 COUNTED: frozenset[Status] = frozenset({"running", "paused", "stopped", "completed", "failed"})
 # What the scheduler may have spared: a failed one would have failed in a full training too.
 _SPARED: frozenset[Status] = frozenset({"paused", "stopped", "completed"})
-
-
-class Goal(NamedTuple):
-    """An objective taken apart: `max val_miou`."""
-
-    mode: str
-    name: str
-
-    @property
-    def sign(self) -> float:
-        """1 where the larger is the better, -1 where the smaller is."""
-        return 1.0 if self.mode == "max" else -1.0
 
 
 @dataclass(frozen=True)
@@ -79,29 +67,12 @@ class Ledger:
         return self.epochs_saved / self.epochs_in_full if self.epochs_in_full else 0.0
 
 
-def parse_goal(objective: str) -> Goal:
-    """Take `max val_miou` apart.
-
-    Raises:
-        SearchError: It is not written so.
-    """
-    mode, _, name = objective.partition(" ")
-    if mode not in ("max", "min") or not name.strip():
-        raise SearchError(f'objective "{objective}": must be "max NAME" or "min NAME". Write for example "max val_miou".')
-    return Goal(mode, name.strip())
-
-
-def goals(study: StudyRecord) -> list[Goal]:
-    """The objectives of a study, the first first."""
-    return [parse_goal(objective) for objective in study.objectives]
-
-
 def counted(study: StudyRecord) -> list[CandidateRecord]:
     """The candidates with a place among `num_samples`, in the order of their draw."""
     return [candidate for candidate in study.candidates if candidate.status in COUNTED]
 
 
-def is_judged(candidate: CandidateRecord, targets: Sequence[Goal]) -> bool:
+def is_judged(candidate: CandidateRecord, targets: Sequence[Objective]) -> bool:
     """Whether it has a finite value of each objective and did not fail."""
     values = candidate.objectives
     finite = all(math.isfinite(values.get(goal.name, math.nan)) for goal in targets)
@@ -114,9 +85,9 @@ def leaderboard(study: StudyRecord) -> list[Row]:
     By the first objective; with several, those that no other dominates come before the rest. Equal values stand in
     the order of their draw.
     """
-    targets = goals(study)
+    targets = parse_objectives(study.objectives)
     judged = [candidate for candidate in study.candidates if is_judged(candidate, targets)]
-    if not judged or not targets:
+    if not judged:
         return []
     values = np.array([[goal.sign * each.objectives[goal.name] for goal in targets] for each in judged])
     on_front = first_front(values)
@@ -124,8 +95,10 @@ def leaderboard(study: StudyRecord) -> list[Row]:
     return [Row(rank, judged[place], bool(on_front[place])) for rank, place in enumerate(order.tolist(), 1)]
 
 
-def first_front(values: np.ndarray) -> np.ndarray:
+def first_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which points no other dominates; equal points do not dominate each other.
+
+    Compared is with the front alone, not with all that stand before, so that ten thousand points take no second.
 
     Args:
         values: (N, M) float, one row per point, the larger the better, finite.

@@ -6,7 +6,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from search.leaderboard import counted, goals, is_judged
+from search.leaderboard import counted, is_judged
+from search.objectives import parse_objectives
 from search.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
 
 CLASS_PREFIX = "val_iou_"
@@ -31,7 +32,7 @@ class Spread:
     def text(self, digits: int = 4) -> str:
         """`0.7312 ± 0.0041 (3)`; one value stands alone."""
         if not self.count:
-            return "–"
+            return "-"
         return f"{self.mean:.{digits}f}" + (f" ± {self.deviation:.{digits}f} ({self.count})" if self.count > 1 else "")
 
 
@@ -87,9 +88,7 @@ def spread(values: Iterable[float]) -> Spread:
     if not finite:
         return Spread(0, *[math.nan] * 5)
     deviation = statistics.stdev(finite) if len(finite) > 1 else 0.0
-    return Spread(
-        len(finite), statistics.fmean(finite), statistics.median(finite), deviation, max(finite), min(finite)
-    )
+    return Spread(len(finite), statistics.fmean(finite), statistics.median(finite), deviation, max(finite), min(finite))
 
 
 def rung_spreads(study: StudyRecord) -> list[RungSpread]:
@@ -118,7 +117,7 @@ def class_spread(candidate: CandidateRecord) -> ClassSpread | None:
 
 def repeats(study: StudyRecord) -> list[Repeats]:
     """Candidates of the same drawn values and other seeds, the largest group first; a file without markers is one."""
-    targets = goals(study)
+    targets = parse_objectives(study.objectives)
     groups: dict[str, list[CandidateRecord]] = {}
     for candidate in counted(study):
         if is_judged(candidate, targets):
@@ -151,12 +150,14 @@ def retrained_spreads(study: StudyRecord) -> list[Repeats]:
 
 
 def best_results(run: RetrainedRecord, study: StudyRecord) -> dict[str, float]:
-    """Those objectives that are among a retraining's results, at its best epoch by the first."""
-    targets = goals(study)
+    """Those objectives that are among a retraining's results, at its best epoch by the first of them."""
+    targets = [each for each in parse_objectives(study.objectives) if not each.is_fact]
+    if not targets:
+        return {}
     first = targets[0]
     rows = [row for row in run.reports if math.isfinite(row.get(first.name, math.nan))]
     best = max(rows, key=lambda row: first.sign * row[first.name], default={})
-    return {goal.name: best[goal.name] for goal in targets if goal.name in best}
+    return {each.name: best[each.name] for each in targets if each.name in best}
 
 
 def row_of_epoch(reports: Sequence[Mapping[str, float]], epoch: int | None) -> Mapping[str, float]:

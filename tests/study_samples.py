@@ -129,9 +129,7 @@ def retrain(study, chance):
     )
     for rank, candidate in enumerate(best[:2], 1):
         for seed in (1, 2, 3):
-            reports = [
-                row | {"val_miou": row["val_miou"] + 0.01 + chance.gauss(0, 0.004)} for row in candidate.reports
-            ]
+            reports = [row | {"val_miou": row["val_miou"] + 0.01 + chance.gauss(0, 0.004)} for row in candidate.reports]
             test = {"test_miou": reports[-1]["val_miou"] - 0.02, "test_loss": 0.4}
             folder = f"retrained/{rank}-{seed}"
             study.retrained.append(RetrainedRecord(candidate.index, rank, seed, "completed", reports, test, folder))

@@ -8,28 +8,30 @@ from typing import Any
 import numpy as np
 
 from search.importance import Importance
-from search.leaderboard import Goal, Row
+from search.leaderboard import Row
+from search.objectives import Objective
 from search.record import CandidateRecord, RungRecord, StudyRecord
+from search.report.markup import TIMES
 from search.report.selection import Shown, lines
 
 Figure = dict[str, Any]
 _STEPS = 6  # colours from the lowest rung to a full training: --step-0 to --step-5
-_POINTS_PER_RUNG = 600
-_POINTS_OF_FRONT = 3000
+_POINTS_PER_RUNG = 250  # of those that stayed, and of those that went on
+_POINTS_DOMINATED = 800
 
 
-def learning_curves(page: Shown) -> Figure:
-    """First objective by epoch, a trace for each rung that was the last to be reached."""
-    goal, study = page.goals[0], page.study
+def learning_curves(page: Shown, goal: Objective) -> Figure:
+    """A result by epoch, a trace for each rung that was the last to be reached."""
+    study = page.study
     failed = [each for each in study.candidates if each.status == "failed" and each.reports][:40]
     drawn = [row.candidate for row in lines(page.rows)]
     groups: dict[tuple[int, str], list[CandidateRecord]] = {}
     for candidate in drawn[::-1]:  # the best last, over the others
         groups.setdefault(_group(candidate, study), []).append(candidate)
-    full = max((order for order, _ in groups), default=0)
+    colors = _colors([order for order, _ in sorted(groups)])
     traces = [
-        _curves(label, members, goal, _color(order, full), 1.6 if order == full else 1.0)
-        for (order, label), members in sorted(groups.items())
+        _curves(label, members, goal, color, 1.0)
+        for ((_, label), members), color in zip(sorted(groups.items()), colors, strict=True)
     ]
     if failed:
         traces.append(_curves("failed", failed, goal, "--bad", 1.2))
@@ -73,12 +75,12 @@ def rung_strips(page: Shown) -> Figure:
     return {"traces": traces, "layout": layout}
 
 
-def pareto(page: Shown, second: Goal) -> Figure:
+def pareto(page: Shown, second: Objective) -> Figure:
     """Two objectives of every judged candidate; the front of all objectives is marked."""
     first = page.goals[0]
     front = [row for row in page.rows if row.is_on_front]
     rest = [row for row in page.rows if not row.is_on_front]
-    rest = rest[:: 1 + len(rest) // _POINTS_OF_FRONT]
+    rest = rest[:: 1 + len(rest) // _POINTS_DOMINATED]
     traces = [
         _objective_points("dominated", rest, first, second, {"color": "--muted", "size": 5, "opacity": 0.5}),
         _objective_points("on the front", front, first, second, {"color": "--accent", "size": 9}),
@@ -97,7 +99,7 @@ def pareto(page: Shown, second: Goal) -> Figure:
 def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figure:
     """A bar per value, and per pair beyond what its two explain alone; the most important on top."""
     bars = [each for each in found if each.share >= 0.0005][:20][::-1]
-    labels = [html.escape(" × ".join(names[path] for path in each.paths)) for each in bars]
+    labels = [html.escape(TIMES.join(names[path] for path in each.paths)) for each in bars]
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -107,7 +109,7 @@ def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figur
         "textposition": "outside",
         "cliponaxis": False,
         "hoverinfo": "skip",
-        "marker": {"color": ["--accent" if len(each.paths) == 1 else "--step-2" for each in bars]},
+        "marker": {"color": [_bar_color(each) for each in bars]},
     }
     layout = {
         "xaxis": {"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "share of the variance of ranks"}},
@@ -116,6 +118,12 @@ def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figur
         "bargap": 0.35,
     }
     return {"traces": [trace], "layout": layout}
+
+
+def _bar_color(each: Importance) -> str:
+    if not each.is_clear:
+        return "--muted"
+    return "--accent" if len(each.paths) == 1 else "--step-2"
 
 
 def _group(candidate: CandidateRecord, study: StudyRecord) -> tuple[int, str]:
@@ -128,11 +136,15 @@ def _group(candidate: CandidateRecord, study: StudyRecord) -> tuple[int, str]:
     return len(reached), f"stopped at rung {reached[-1]}" if reached else "stopped before a rung"
 
 
-def _color(order: int, full: int) -> str:
-    return "--pending" if order < 0 else f"--step-{round((_STEPS - 1) * order / full) if full > 0 else _STEPS - 1}"
+def _colors(orders: Sequence[int]) -> list[str]:
+    """Of groups in their order: from faint to strong, apart as far as their number lets them."""
+    steps = np.linspace(_STEPS - 1, 0, max(2, sum(order >= 0 for order in orders))).round().astype(int).tolist()
+    known = sum(order >= 0 for order in orders)
+    strong = [f"--step-{step}" for step in steps[:known]][::-1]
+    return ["--pending"] * (len(orders) - known) + strong
 
 
-def _curves(name: str, members: Sequence[CandidateRecord], goal: Goal, color: str, width: float) -> Figure:
+def _curves(name: str, members: Sequence[CandidateRecord], goal: Objective, color: str, width: float) -> Figure:
     """Curves of several candidates in one trace, parted by gaps: a trace each would be slow to draw."""
     epochs: list[float | None] = []
     values: list[float | None] = []
@@ -146,7 +158,7 @@ def _curves(name: str, members: Sequence[CandidateRecord], goal: Goal, color: st
             column.append(None)
     return {
         "type": "scatter",
-        "mode": "lines+markers",
+        "mode": "lines+markers" if any(member.epochs == 1 for member in members) else "lines",
         "name": f"{name} ({len(members)})",
         "x": epochs,
         "y": values,
@@ -162,28 +174,37 @@ def _rounded(value: float) -> float | None:
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
-def _value_range(candidates: Sequence[CandidateRecord], goal: Goal) -> list[float] | None:
+def _value_range(candidates: Sequence[CandidateRecord], goal: Objective) -> list[float] | None:
     values = [row.get(goal.name, math.nan) for candidate in candidates for row in candidate.reports]
     return _range(values, goal)
 
 
-def _spread_range(rungs: Sequence[RungRecord], goal: Goal) -> list[float] | None:
+def _spread_range(rungs: Sequence[RungRecord], goal: Objective) -> list[float] | None:
     return _range([value for rung in rungs for value in rung.values.values()], goal)
 
 
-def _range(values: Sequence[float], goal: Goal) -> list[float] | None:
+def _range(values: Sequence[float], goal: Objective) -> list[float] | None:
     """All values but the worst hundredth, which may be far off."""
     finite = np.array([value for value in values if math.isfinite(value)])
     if len(finite) == 0:
         return None
-    low, high = np.quantile(finite, (0.01, 1.0) if goal.mode == "max" else (0.0, 0.99))
+    low, high = np.quantile(finite, (0.01, 1.0) if goal.sign > 0 else (0.0, 0.99))
     margin = 0.04 * (high - low) or 0.01
     return [float(low - margin), float(high + margin)]
 
 
 def _rung_line(epochs: int) -> Figure:
     line = {"color": "--line", "width": 1, "dash": "dot"}
-    return {"type": "line", "x0": epochs, "x1": epochs, "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": line}
+    return {
+        "type": "line",
+        "x0": epochs,
+        "x1": epochs,
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "layer": "below",
+        "line": line,
+    }
 
 
 def _rung_label(rung: RungRecord, brackets: bool) -> str:
@@ -202,7 +223,7 @@ def _jitter(index: int) -> float:
     return (index * 0.618034) % 1 * 0.6 - 0.3
 
 
-def _objective_points(name: str, rows: Sequence[Row], first: Goal, second: Goal, marker: Figure) -> Figure:
+def _objective_points(name: str, rows: Sequence[Row], first: Objective, second: Objective, marker: Figure) -> Figure:
     ordered = sorted(rows, key=lambda row: row.candidate.objectives[second.name])
     return {
         "type": "scatter",
@@ -216,13 +237,13 @@ def _objective_points(name: str, rows: Sequence[Row], first: Goal, second: Goal,
     }
 
 
-def _corner(second: Goal) -> str:
+def _corner(second: Objective) -> str:
     """How the front goes from point to point, left to right: as good as can be had for so much of the second."""
-    return "hv" if second.mode == "min" else "vh"
+    return "hv" if second.sign < 0 else "vh"
 
 
-def _objective_axis(goal: Goal, rows: Sequence[Row]) -> Figure:
+def _objective_axis(goal: Objective, rows: Sequence[Row]) -> Figure:
     values = [row.candidate.objectives[goal.name] for row in rows]
     is_wide = min(values) > 0 and max(values) > 8 * min(values)
-    title = f"{goal.name}, {'more' if goal.mode == 'max' else 'less'} is better"
+    title = f"{goal.name}, {'more' if goal.sign > 0 else 'less'} is better"
     return {"title": {"text": html.escape(title)}, "type": "log" if is_wide else "linear"}

@@ -6,9 +6,16 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+NOTHING = "\N{EN DASH}"
+TIMES = " \N{MULTIPLICATION SIGN} "
+
 
 class Safe(str):
     """Text that is HTML already."""
+
+
+class Quantity(str):
+    """Text that stands to the right, as numbers do."""
 
 
 def escape(value: object) -> Safe:
@@ -32,7 +39,7 @@ def join(parts: Iterable[object], between: str = "") -> Safe:
 def number(value: float) -> str:
     """Whole numbers with thousands apart, others to four significant digits: `1,204`, `0.7312`, `3.2e-05`."""
     if not math.isfinite(value):
-        return "–" if math.isnan(value) else ("∞" if value > 0 else "-∞")
+        return NOTHING if math.isnan(value) else ("∞" if value > 0 else "-∞")
     if value == int(value) and abs(value) < 1e15:
         return f"{int(value):,}"
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
@@ -50,13 +57,13 @@ def shown(value: Any) -> str:
     return number(value) if isinstance(value, int | float) else str(value)
 
 
-def hours(seconds: float) -> str:
+def hours(seconds: float) -> Quantity:
     """`42 s`, `12 min`, `3.4 h`, `120 h`."""
     if seconds < 120:
-        return f"{seconds:.0f} s"
+        return Quantity(f"{seconds:.0f} s")
     if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:,.1f} h" if seconds < 360_000 else f"{seconds / 3600:,.0f} h"
+        return Quantity(f"{seconds / 60:.0f} min")
+    return Quantity(f"{seconds / 3600:,.1f} h" if seconds < 360_000 else f"{seconds / 3600:,.0f} h")
 
 
 def cell(value: Any) -> Safe:
@@ -64,10 +71,12 @@ def cell(value: Any) -> Safe:
     if isinstance(value, Safe):
         return tag("td", value)
     if value is None or value == "":
-        return tag("td", "–", class_="none")
+        return tag("td", NOTHING, class_="none")
     if isinstance(value, int | float) and not isinstance(value, bool):
         text = number(value) if isinstance(value, int) else result(value)
         return tag("td", text, class_="number", data_value=value)
+    if isinstance(value, Quantity):
+        return tag("td", value, class_="number")
     return tag("td", shown(value))
 
 
@@ -79,8 +88,11 @@ def table(headers: Sequence[object], rows: Iterable[Sequence[Any]], *, kind: str
         rows: Cells; `None` is drawn as a dash.
         kind: Classes of the table; with `sortable` a click on a header sorts.
     """
-    head = tag("thead", tag("tr", join(tag("th", header, scope="col") for header in headers)))
-    body = tag("tbody", join((tag("tr", join(map(cell, row))) for row in rows), "\n"))
+    cells = [[cell(value) for value in row] for row in rows]
+    numbers = [any(row[column].startswith('<td class="number"') for row in cells) for column in range(len(headers))]
+    names = zip(headers, numbers, strict=True)
+    head = tag("thead", tag("tr", join(tag("th", name, scope="col", class_="number" * right) for name, right in names)))
+    body = tag("tbody", join((tag("tr", join(row)) for row in cells), "\n"))
     return tag("div", tag("table", Safe(head + body), class_=kind), class_="frame")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from search.record import StudyRecord
 from search.report import sections, winner
 from search.report.figures import importance_bars, learning_curves, pareto, rung_strips
-from search.report.markup import Safe, escape, join, note, script_json, section, tag
+from search.report.markup import TIMES, Safe, escape, join, note, script_json, section, tag
 from search.report.parallel import parallel_axes
 from search.report.selection import Shown, axes_paths, lines_left_out, shown
 from utils.errors import SearchError
@@ -27,18 +27,26 @@ def write_report(study: StudyRecord, path: Path, *, pictures: int = 12) -> None:
         pictures: Pictures of the winner at most, from `best/pictures` in the study's folder.
 
     Raises:
-        SearchError: plotly is not installed, or the study has no objective.
+        SearchError: plotly is not installed, or an objective is not written as it must be.
         OSError: The file cannot be written.
     """
     library = plotly_script()
-    if not study.objectives:
-        raise SearchError(f'study "{study.name}": no objective. Name one, for example "max val_miou".')
     page = shown(study)
     figures: dict[str, Any] = {}
     chapters = [chapter for chapter in _chapters(page, figures, pictures) if chapter]
     head, foot = _frame(page, chapters)
     data = tag("script", script_json(figures), type="application/json", id="figures")
-    parts = [head, *chapters, foot, data, "<script>", library, "</script>", *_own_scripts(), "</body></html>\n"]
+    parts: list[str | bytes] = [
+        head,
+        *chapters,
+        foot,
+        data,
+        "<script>",
+        library,
+        "</script>",
+        *_own_scripts(),
+        "</body></html>\n",
+    ]
     write_atomically(path, lambda file: file.writelines(_bytes(part) for part in parts))
 
 
@@ -64,7 +72,7 @@ def _chapters(page: Shown, figures: dict[str, Any], pictures: int) -> list[Safe]
         winner.pictures_section(page, pictures),
         sections.leaderboard_section(page) if has_rows else Safe(""),
         sections.repeats_section(page),
-        _curves(page, figures) if has_rows else Safe(""),
+        _curves(page, figures) if has_rows and page.curve else Safe(""),
         _rungs(page, figures) if any(rung.values for rung in page.study.rungs) else Safe(""),
         _front(page, figures) if has_rows and len(page.goals) > 1 else Safe(""),
         _parallel(page, figures) if has_rows and page.names else Safe(""),
@@ -76,11 +84,14 @@ def _chapters(page: Shown, figures: dict[str, Any], pictures: int) -> list[Safe]
 
 
 def _curves(page: Shown, figures: dict[str, Any]) -> Safe:
+    assert page.curve is not None
     text = (
-        f"{page.goals[0].name} after each epoch, coloured by how far a candidate came; dotted lines are rungs."
+        f"{page.curve.name} after each epoch, coloured by how far a candidate came; dotted lines are rungs."
         f"{lines_left_out(page.rows)} A click on the legend hides a group, a double click shows it alone."
     )
-    return section("curves", "Learning curves", note(text), _figure("curves", learning_curves(page), figures))
+    return section(
+        "curves", "Learning curves", note(text), _figure("curves", learning_curves(page, page.curve), figures)
+    )
 
 
 def _rungs(page: Shown, figures: dict[str, Any]) -> Safe:
@@ -102,9 +113,9 @@ def _front(page: Shown, figures: dict[str, Any]) -> Safe:
 def _parallel(page: Shown, figures: dict[str, Any]) -> Safe:
     figures["parallel"] = parallel_axes(page)
     text = (
-        "Each line is a candidate, the better the stronger its colour; a value that was not drawn for it lies below the "
-        f"axis.{axes_paths(page)[1]}{lines_left_out(page.rows)} Drag along an axis to keep a range of it; a click on "
-        "the axis lets go."
+        "Each line is a candidate, the better the stronger its colour; a value that was not drawn for "
+        f"it lies below the axis.{axes_paths(page)[1]}{lines_left_out(page.rows)} Drag along an axis to keep a range of it; "
+        "a click on the axis lets go."
     )
     target = tag("div", tag("div", "", id="parallel-lines", class_="parallel"), class_="frame")
     count = tag("p", "", id="parallel-count", class_="note", aria_live="polite")
@@ -115,10 +126,10 @@ def _importance(page: Shown, figures: dict[str, Any]) -> Safe:
     if not page.importances:
         return section("importance", "Importance", note(page.why_no_importances))
     text = (
-        "How much of the differences in rank each searched value explains alone (its first-order share of the variance, "
-        "less what chance would explain), and two together (×) beyond that. Candidates that were stopped count with "
-        "the best value they came to. The table names the values that did best and where their candidates stand on "
-        "average: 0% is the first place, 50% no better than any."
+        "How much of the differences in rank each searched value explains alone (its first-order share of "
+        f"the variance, less what chance would explain), and two together ({TIMES.strip()}) beyond that. Candidates that were "
+        "stopped count with the best value they came to. The table names the values that did best and where their candidates stand on "
+        "average: 0% is the first place, 50% no better than any. Grey bars are within what chance may do."
     )
     explained = sum(each.share for each in page.importances if len(each.paths) == 1)
     rest = f"Single values explain {explained:.0%} in all; the rest is interplay, seeds and the epochs trained."

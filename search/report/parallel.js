@@ -24,7 +24,7 @@
   const svg = add(target, "svg", { width, height, role: "img", "aria-label": "Parallel coordinates of searched values" });
   const lines = candidates.map((candidate, number) => {
     const points = axes.map((axis, place) => `${x(place)},${y(axis.places[number]).toFixed(1)}`);
-    const line = add(svg, "path", { class: "line", d: `M${points.join("L")}`, style: `--score:${scores[number] * 100}%` });
+    const line = add(svg, "path", { class: "line", d: `M${points.join("L")}`, style: `--score:${scores[number] ** 2}` });
     const values = axes.map(axis => `${axis.path}: ${axis.texts[number]}`);
     add(line, "title", {}, [`candidate ${candidate}`, ...values].join("\n"));
     return line;

@@ -6,7 +6,21 @@ from typing import Any
 
 from search.leaderboard import COUNTED, Row, ledger
 from search.record import CandidateRecord
-from search.report.markup import Safe, escape, hours, join, note, number, result, section, table, tag
+from search.report.markup import (
+    NOTHING,
+    TIMES,
+    Quantity,
+    Safe,
+    escape,
+    hours,
+    join,
+    note,
+    number,
+    result,
+    section,
+    table,
+    tag,
+)
 from search.report.selection import TABLE_ROWS, Shown
 from search.spread import Spread, class_spread, repeats, rung_spreads
 
@@ -24,7 +38,11 @@ def header_tiles(page: Shown) -> Safe:
     goal = page.goals[0]
     value = best.objectives.get(goal.name) if best else None
     tiles = [
-        (goal.name, result(value) if value is not None else "–", f"candidate {best.index}" if best else "no results yet"),
+        (
+            goal.name,
+            result(value) if value is not None else NOTHING,
+            f"candidate {best.index}" if best else "no results yet",
+        ),
         ("candidates", number(costs.counted), f"{failed:,} failed; {refused:,} more drawn again"),
         ("epochs trained", number(costs.epochs), f"of {costs.epochs_in_full:,} in full"),
         ("saved", f"{costs.share_saved:.0%}", f"about {hours(costs.seconds_saved)} of training"),
@@ -32,7 +50,10 @@ def header_tiles(page: Shown) -> Safe:
     ]
     return tag(
         "dl",
-        join(tag("div", join([tag("dt", name), tag("dd", big), tag("dd", small, class_="small")])) for name, big, small in tiles),
+        join(
+            tag("div", join([tag("dt", name), tag("dd", big), tag("dd", small, class_="small")]))
+            for name, big, small in tiles
+        ),
         class_="tiles",
     )
 
@@ -46,11 +67,23 @@ def leaderboard_section(page: Shown) -> Safe:
     spreads = {row.candidate.index: class_spread(row.candidate) for row in rows}
     of_classes = ["class IoU median", "deviation"] if any(spreads.values()) else []
     paths = [path for path in page.names if any(path == drawn for row in rows for drawn, _ in row.candidate.drawn)]
-    headers: list[object] = ["rank", "candidate", *targets, "status", "best epoch", "epochs", "seconds", *of_classes, *facts]
+    headers: list[object] = [
+        "rank",
+        "candidate",
+        *targets,
+        "status",
+        "best epoch",
+        "epochs",
+        "seconds",
+        *of_classes,
+        *facts,
+    ]
     headers += [tag("code", page.names[path], title=path) for path in paths]
     several = " Those on the Pareto front (●) come first." if len(targets) > 1 else ""
     left_out = f" The best {TABLE_ROWS} of {len(page.rows):,} are shown." if len(page.rows) > TABLE_ROWS else ""
-    text = f"By {page.study.objectives[0]} at its best epoch.{several}{left_out} A click on a column’s name sorts by it."
+    text = (
+        f"By {page.study.objectives[0]} at its best epoch.{several}{left_out} A click on a column's name sorts by it."
+    )
     body = []
     for row in rows:
         candidate = row.candidate
@@ -75,9 +108,26 @@ def leaderboard_section(page: Shown) -> Safe:
 
 def rung_table(page: Shown) -> Safe:
     """Per rung: how many came, what they came to, how many went on."""
-    headers = ["bracket", "epochs", "candidates", "mean", "median", "deviation", "max", "min", "went on", "least that went on"]
+    headers = [
+        "bracket",
+        "epochs",
+        "candidates",
+        "mean",
+        "median",
+        "deviation",
+        "max",
+        "min",
+        "went on",
+        "least that went on",
+    ]
     rows = [
-        [each.rung.bracket, each.rung.epochs, *_numbers(each.spread), each.kept.count, _or_none(each.kept.minimum, each.kept)]
+        [
+            each.rung.bracket,
+            each.rung.epochs,
+            *_numbers(each.spread),
+            each.kept.count,
+            _or_none(each.kept.minimum, each.kept),
+        ]
         for each in rung_spreads(page.study)
     ]
     return table(headers, rows)
@@ -88,10 +138,10 @@ def importance_table(page: Shown) -> Safe:
     headers = ["value", "share", "best", "mean rank of the best"]
     rows = [
         [
-            join([tag("code", page.names[path], title=path) for path in each.paths], " × "),
-            f"{each.share:.1%}",
-            each.best_group,
-            f"{each.best_rank:.0%}",
+            join([tag("code", page.names[path], title=path) for path in each.paths], TIMES),
+            Quantity(f"{each.share:.1%}"),
+            each.best_group if each.is_clear else f"{each.best_group} (within chance)",
+            Quantity(f"{each.best_rank:.0%}"),
         ]
         for each in page.importances
     ]
@@ -109,7 +159,12 @@ def failures_section(page: Shown) -> Safe:
         return section("failures", "Failures", note("Every candidate that was drawn could be trained."))
     ordered = sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1])))
     rows = [
-        [pill(status), len(members), tag("span", members[0].reason or "no reason given", class_="reason"), _indices(members)]
+        [
+            pill(status),
+            len(members),
+            tag("span", members[0].reason or "no reason given", class_="reason"),
+            _indices(members),
+        ]
         for (status, _), members in ordered[:_MOST_GROUPS]
     ]
     text = (
@@ -124,17 +179,23 @@ def ledger_section(page: Shown) -> Safe:
     """What it cost, and what it would have cost."""
     costs = ledger(page.study)
     share = min(1.0, costs.epochs / costs.epochs_in_full) if costs.epochs_in_full else 0.0
-    bar = tag("div", Safe(f'<span style="width:{share:.2%}"></span>'), class_="bar", role="img", aria_label=f"{share:.0%} spent")
+    bar = tag(
+        "div",
+        Safe(f'<span style="width:{share:.2%}"></span>'),
+        class_="bar",
+        role="img",
+        aria_label=f"{share:.0%} spent",
+    )
     by_status = [[pill(status), *counts] for status, counts in _by_status(page.study.candidates).items()]
     rows = [
-        ["trained by the search", f"{costs.epochs:,}", hours(costs.seconds)],
-        ["every candidate in full", f"{costs.epochs_in_full:,}", hours(costs.seconds + costs.seconds_saved)],
-        ["saved", f"{costs.epochs_saved:,}", hours(costs.seconds_saved)],
-        ["retraining", f"{costs.retrained_epochs:,}", hours(costs.retrained_seconds)],
+        ["trained by the search", costs.epochs, hours(costs.seconds)],
+        ["every candidate in full", costs.epochs_in_full, hours(costs.seconds + costs.seconds_saved)],
+        ["saved", costs.epochs_saved, hours(costs.seconds_saved)],
+        ["retraining", costs.retrained_epochs, hours(costs.retrained_seconds)],
     ]
     text = (
-        f"A full training has {page.study.max_epochs:,} epochs. Time saved is an estimate: the epochs not trained, each at the "
-        "mean of its candidate’s own. A candidate that failed is taken to fail in a full training too. "
+        f"A full training has {page.study.max_epochs:,} epochs. Time saved is an estimate: the epochs not trained, "
+        "each at the mean of its candidate's own. A candidate that failed is taken to fail in a full training too. "
         f"The study ran in {len(page.study.sessions)} session{'s' * (len(page.study.sessions) != 1)}, "
         f"{hours(costs.wall_seconds)} in all; {page.study.bytes_deleted / 1e6:,.0f} MB of checkpoints that could no "
         "longer be used were deleted."
@@ -150,7 +211,10 @@ def repeats_section(page: Shown) -> Safe:
     if not found:
         return Safe("")
     names = list(dict.fromkeys(name for each in found for name in each.spreads))
-    rows = [[each.label, *(each.spreads[name].text() if name in each.spreads else None for name in names)] for each in found[:20]]
+    rows = [
+        [each.label, *(each.spreads[name].text() if name in each.spreads else None for name in names)]
+        for each in found[:20]
+    ]
     text = "Trainings that differ in their seed alone: mean ± deviation of a sample (number of trainings)."
     return section("repeats", "Repeats", note(text), table(["", *names], rows))
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.importance import Importance, importances
-from search.leaderboard import Goal, Row, goals, leaderboard
+from search.importance import Importance, importances, ordered_paths
+from search.leaderboard import Row, leaderboard
+from search.objectives import Objective, parse_objectives
 from search.record import CandidateRecord, StudyRecord
 
 TABLE_ROWS = 300
@@ -27,11 +28,16 @@ class Shown:
     """
 
     study: StudyRecord
-    goals: list[Goal]
+    goals: tuple[Objective, ...]
     rows: list[Row]
     importances: list[Importance]
     why_no_importances: str
     names: dict[str, str]
+
+    @property
+    def curve(self) -> Objective | None:
+        """The first objective that has a value each epoch."""
+        return next((goal for goal in self.goals if not goal.is_fact), None)
 
     @property
     def winner(self) -> CandidateRecord | None:
@@ -46,8 +52,8 @@ def shown(study: StudyRecord) -> Shown:
     """Take from a study what its page shows."""
     rows = leaderboard(study)
     found, reason = importances(rows)
-    paths = dict.fromkeys(path for each in study.candidates for path, _ in each.drawn)
-    return Shown(study, goals(study), rows, found, reason, short_names(list(paths)))
+    paths = ordered_paths([each.drawn for each in study.candidates])
+    return Shown(study, parse_objectives(study.objectives), rows, found, reason, short_names(paths))
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
@@ -71,7 +77,9 @@ def lines_left_out(rows: Sequence[Row]) -> str:
     """What `lines` left out, as a sentence; empty where nothing."""
     if len(rows) <= LINES_BEST + LINES_REST:
         return ""
-    return f" Of {len(rows):,} candidates the best {LINES_BEST} are drawn and {LINES_REST} of the others, evenly chosen."
+    return (
+        f" Of {len(rows):,} candidates the best {LINES_BEST} are drawn and {LINES_REST} of the others, evenly chosen."
+    )
 
 
 def axes_paths(page: Shown) -> tuple[list[str], str]:
@@ -81,7 +89,9 @@ def axes_paths(page: Shown) -> tuple[list[str], str]:
         return paths, ""
     by_share = [each.paths[0] for each in page.importances if len(each.paths) == 1] or paths
     chosen = set(by_share[:MOST_AXES])
-    return [path for path in paths if path in chosen], f" Of {len(paths)} searched values the {MOST_AXES} that mattered most."
+    return [
+        path for path in paths if path in chosen
+    ], f" Of {len(paths)} searched values the {MOST_AXES} that mattered most."
 
 
 def _ends(path: str) -> list[str]:

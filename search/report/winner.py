@@ -56,7 +56,9 @@ def retrained_section(page: Shown) -> Safe:
         return Safe("")
     means = retrained_spreads(study)
     names = list(dict.fromkeys(name for each in means for name in each.spreads))
-    summary = [[each.label, *(each.spreads[name].text() if name in each.spreads else None for name in names)] for each in means]
+    summary = [
+        [each.label, *(each.spreads[name].text() if name in each.spreads else None for name in names)] for each in means
+    ]
     tests = list(dict.fromkeys(name for run in study.retrained for name in run.test))
     targets = [goal.name for goal in page.goals]
     runs = [_retrained_row(run, study, targets, tests) for run in study.retrained]
@@ -65,7 +67,9 @@ def retrained_section(page: Shown) -> Safe:
         "Two results nearer to each other than these deviations are no evidence that one is better."
     )
     headers = ["rank", "candidate", "seed", "status", "epochs", *targets, *tests, "time", "reason"]
-    each_run = tag("details", join([tag("summary", f"Each of the {len(runs)} trainings"), table(headers, runs, kind="sortable")]))
+    each_run = tag(
+        "details", join([tag("summary", f"Each of the {len(runs)} trainings"), table(headers, runs, kind="sortable")])
+    )
     return section("retrained", "Retrained", note(explanation), table(["", *names], summary), each_run)
 
 
@@ -80,7 +84,7 @@ def json_section(page: Shown) -> Safe:
     marked = join((tag("span", line, class_=kinds.get(line[0], "same")) for line in difference), "\n")
     whole = tag("details", join([tag("summary", "The whole file"), tag("pre", "\n".join(after))]))
     text = "The file that train.py takes, against the space as it was asked for."
-    return section("json", "The winner’s JSON", note(text), tag("pre", marked, class_="difference"), whole)
+    return section("json", "The winner's JSON", note(text), tag("pre", marked, class_="difference"), whole)
 
 
 def winner_config(page: Shown) -> dict[str, Any] | None:
@@ -105,7 +109,8 @@ def pictures_section(page: Shown, most: int) -> Safe:
     """
     folder = Path(page.study.folder) / "best" / "pictures"
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in _KINDS) if folder.is_dir() else []
-    shown, size = [], 0
+    shown: list[Path] = []
+    size = 0
     for path in files:
         length = path.stat().st_size
         if len(shown) < most and length <= _PICTURE_BYTES and size + length <= _PICTURES_BYTES:
@@ -114,7 +119,9 @@ def pictures_section(page: Shown, most: int) -> Safe:
     if not shown:
         return Safe("")
     left_out = f"{len(files) - len(shown)} more are in {folder}." if len(files) > len(shown) else ""
-    return section("pictures", "Its pictures", tag("div", join(map(_picture, shown)), class_="pictures"), note(left_out))
+    return section(
+        "pictures", "Its pictures", tag("div", join(map(_picture, shown)), class_="pictures"), note(left_out)
+    )
 
 
 def compact_json(value: Any, indent: int = 0) -> str:
@@ -125,7 +132,9 @@ def compact_json(value: Any, indent: int = 0) -> str:
     space = " " * (indent + 2)
     if isinstance(value, dict):
         keys = [json.dumps(key, ensure_ascii=False) for key in value]
-        items = [f"{space}{key}: {compact_json(item, indent + 2)}" for key, item in zip(keys, value.values(), strict=True)]
+        items = [
+            f"{space}{key}: {compact_json(item, indent + 2)}" for key, item in zip(keys, value.values(), strict=True)
+        ]
         return "{\n" + ",\n".join(items) + "\n" + " " * indent + "}"
     return "[\n" + ",\n".join(space + compact_json(item, indent + 2) for item in value) + "\n" + " " * indent + "]"
 
