@@ -45,6 +45,7 @@ class Phase(ABC):
     Attributes:
         running: What each work in hand is about, by the work's number.
         is_pausing: Whether every work is to be saved and given back at its next report.
+        extras: What every task is told beside its own, e.g. plug-ins.
     """
 
     def __init__(self, record: Record) -> None:
@@ -52,6 +53,7 @@ class Phase(ABC):
         self.state = record.state
         self.running: dict[int, Any] = {}
         self.is_pausing = False
+        self.extras: dict[str, Any] = {}
         self._numbers = itertools.count()
 
     @abstractmethod
@@ -86,4 +88,4 @@ class Phase(ABC):
         """A work with a number of its own."""
         number = next(self._numbers)
         self.running[number] = subject
-        return Work(number, task)
+        return Work(number, task | self.extras)

@@ -78,6 +78,7 @@ class Study:
         plan: What to do.
         function: Of the workers, "package.module:name".
         environment: Versions and command, for the journal.
+        extras: What every task is told beside its own, e.g. plug-ins.
         watchers: Hear of every event after it stands in the journal.
     """
 
@@ -88,12 +89,14 @@ class Study:
         *,
         function: str,
         environment: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Any] | None = None,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.folder = folder
         self.plan = plan
         self.function = function
         self.environment = dict(environment or {})
+        self.extras = dict(extras or {})
         self.watchers = list(watchers)
         self.state = StudyState(plan.scheduler, plan.objectives)
 
@@ -142,6 +145,7 @@ class Study:
             executor.close()
 
     def _run(self, driver: Driver, phase: Phase) -> None:
+        phase.extras = self.extras
         driver.run(phase)
 
     def _ranked(self) -> list[int]:
