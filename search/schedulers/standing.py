@@ -1,7 +1,8 @@
 """The order of the candidates of one rung, kept while they come in one by one.
 
 The orders are those of `ranking.best_first`. By one objective a candidate costs a binary search. By several it costs a
-comparison with each other candidate of the rung, as it may push those that it dominates to the next front.
+comparison with each other candidate of the rung, as it may push those that it dominates to the next front: about a
+millisecond where there are ten thousand.
 """
 
 from abc import ABC, abstractmethod
