@@ -149,4 +149,3 @@ def _checkpoint_bytes(folder: Path) -> int:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-

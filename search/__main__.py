@@ -14,8 +14,9 @@ from typing import Any
 import config as configuration
 from config import cli
 from search import folder as study_folder
-from search.settings import make_executor, make_plan
+from search.settings import make_executor, make_plan, make_space
 from search.shrink import shrunk
+from search.space import Space
 from search.study import Plan, Study
 from utils.errors import ConfigError, SearchError
 
@@ -34,7 +35,9 @@ def search_parser() -> argparse.ArgumentParser:
         epilog=f"python -m search {'|'.join(COMMANDS)} FOLDER: see what a search found; --help behind each says more.",
     )
     cli.add_config_arguments(parser)
-    parser.add_argument("--resume", metavar="auto|FOLDER", help="go on with the newest search of the config, or this one")
+    parser.add_argument(
+        "--resume", metavar="auto|FOLDER", help="go on with the newest search of the config, or this one"
+    )
     parser.add_argument(
         "--test-run", metavar="EPOCHS,TRAIN,VALID,SAMPLES", help="try it out: so many epochs, samples and candidates"
     )
@@ -45,18 +48,7 @@ def search_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def plan_of(config: Mapping[str, Any]) -> Plan:
-    """What a study of a config consists of.
-
-    Raises:
-        ConfigError: Its search section or its markers are faulty.
-    """
-    from candidates.equivalence import canonical
-
-    return make_plan(config, canonical)
-
-
-def check_draws(plan: Plan) -> None:
+def check_draws(space: Space) -> None:
     """Refuse a space of which the first draws are all faulty: what they share is.
 
     Raises:
@@ -67,7 +59,7 @@ def check_draws(plan: Plan) -> None:
     first: ConfigError | None = None
     for index in range(_TRIED):
         try:
-            train.check(plan.space.draw(index).config)
+            train.check(space.draw(index).config)
             return
         except ConfigError as error:
             first = first or error
@@ -76,6 +68,7 @@ def check_draws(plan: Plan) -> None:
 
 def run_search(arguments: argparse.Namespace) -> None:
     """Begin a search or go on with one, and say where its winner is."""
+    from candidates.equivalence import canonical
     from logger.console import setup_logging
 
     if arguments.config is None and arguments.resume in (None, "auto"):
@@ -84,11 +77,12 @@ def run_search(arguments: argparse.Namespace) -> None:
     close_logging = setup_logging(None)
     try:
         config, folder = _config_and_folder(arguments)
-        plan = plan_of(config)
-        logger.info("%s", plan.space.describe())
-        check_draws(plan)
+        space = make_space(config, canonical)
+        plan = make_plan(config, space)
+        logger.info("%s", space.describe())
+        check_draws(space)
         if arguments.validate_only:
-            _show_draws(plan)
+            _show_draws(space)
             return
         folder = folder or study_folder.create(config["trainer"].get("save_dir", "saved/"), config["name"], config)
         _run(arguments, config, plan, folder)
@@ -139,9 +133,9 @@ def _run(arguments: argparse.Namespace, config: Mapping[str, Any], plan: Plan, f
     sys.stdout.write(f"\n{best_text(record)}\nReport:  python -m search report {folder}\n")
 
 
-def _show_draws(plan: Plan) -> None:
-    for index in range(_TRIED if plan.space.has_markers else 1):
-        drawn = plan.space.draw(index).drawn
+def _show_draws(space: Space) -> None:
+    for index in range(_TRIED if space.has_markers else 1):
+        drawn = space.draw(index).drawn
         sys.stdout.write(f"{index}: {', '.join(f'{path}={value}' for path, value in drawn)}\n")
     sys.stdout.write("The space is good.\n")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from search import folder as study_folder
 from search.record import StudyRecord
-from search.settings import make_plan
+from search.settings import make_plan, make_space
 from search.study import read
 from utils.errors import ConfigError, SearchError
 
@@ -44,7 +44,8 @@ def read_study(folder: Path) -> StudyRecord:
     Raises:
         SearchError: It is no study, or a damaged one.
     """
-    return read(folder, make_plan(study_folder.read_config(folder)))
+    config = study_folder.read_config(folder)
+    return read(folder, make_plan(config, make_space(config)))
 
 
 def _best(_arguments: argparse.Namespace, study: StudyRecord) -> None:

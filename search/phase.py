@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from search.executors.base import Ended, Happening, Lost, Told, Work
+from search.executors.base import Ended, Lost, Told, Work
 from search.journal import Event, Journal, Kind
 from search.schedulers.base import Decision
 from search.state import StudyState
@@ -72,7 +72,7 @@ class Phase(ABC):
     def lost(self, subject: Any, happening: Lost) -> None:
         """A worker is gone."""
 
-    def hear(self, happening: Happening) -> str:
+    def hear(self, happening: Told | Ended | Lost) -> str:
         """Pass on what happens to a work."""
         if isinstance(happening, Told):
             decision = self.told(self.running[happening.number], happening.message)

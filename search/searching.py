@@ -158,7 +158,9 @@ class Searching(Phase):
         if epoch <= state.record.epochs:
             self._compare(candidate, epoch, row)
             # Between the journal and the checkpoint it was killed: the last epoch is trained again.
-            return state.decisions[epoch] if epoch == state.record.epochs and state.job is not None else Decision.CONTINUE
+            return (
+                state.decisions[epoch] if epoch == state.record.epochs and state.job is not None else Decision.CONTINUE
+            )
         if epoch != state.record.epochs + 1:
             raise SearchError(
                 f"Candidate {candidate} reports epoch {epoch} after {state.record.epochs}: its run folder is not the "

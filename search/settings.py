@@ -83,9 +83,11 @@ def read_options(config: Mapping[str, Any]) -> SearchOptions:
     trainer = config.get("trainer")
     epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
     if not isinstance(epochs, int) or epochs < 1:
-        faults.add("trainer.epochs", f"{show(epochs)}: a search needs to know a full training. Write a number of epochs.")
+        faults.add(
+            "trainer.epochs", f"{show(epochs)}: a search needs to know a full training. Write a number of epochs."
+        )
     if not isinstance(config.get("name"), str) or not config["name"]:
-        faults.add("name", f'missing. Add it: {TopLevel.model_fields["name"].description}')
+        faults.add("name", f"missing. Add it: {TopLevel.model_fields['name'].description}")
     if options is not None:
         with faults.collecting():
             _objectives(config, options)
@@ -94,8 +96,8 @@ def read_options(config: Mapping[str, Any]) -> SearchOptions:
     return options
 
 
-def make_plan(config: Mapping[str, Any], canonical: Canonical | None = None) -> Plan:
-    """Everything that a study consists of.
+def make_space(config: Mapping[str, Any], canonical: Canonical | None = None) -> Space:
+    """What the candidates of a study are drawn from.
 
     Args:
         config: The space, from `load_config`.
@@ -106,7 +108,16 @@ def make_plan(config: Mapping[str, Any], canonical: Canonical | None = None) -> 
     """
     options = read_options(config)
     seed = options.seed if options.seed is not None else config.get("seed", 0)
-    space = Space(config, study_seed=seed, canonical=canonical)
+    return Space(config, study_seed=seed, canonical=canonical)
+
+
+def make_plan(config: Mapping[str, Any], space: Space) -> Plan:
+    """Everything that a study consists of.
+
+    Raises:
+        ConfigError: Lists the faults of the search section.
+    """
+    options = read_options(config)
     epochs = config["trainer"]["epochs"]
     objectives = parse_objectives(_objectives(config, options))
     budget = Budget.model_validate(options.budget)
@@ -152,5 +163,3 @@ def _objectives(config: Mapping[str, Any], options: SearchOptions) -> list[str]:
             'example "objectives": ["max val_miou"].'
         )
     return [str(monitor)]
-
-

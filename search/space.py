@@ -124,5 +124,3 @@ def _part(value: Any, part: str) -> Any:
     if isinstance(value, list):
         return value[int(part)] if part.isdecimal() and int(part) < len(value) else None
     return value.get(part) if isinstance(value, dict) else None
-
-

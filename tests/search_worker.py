@@ -14,6 +14,14 @@ def value_at(quality, epoch):
     return quality * (1 - 0.5**epoch) + 0.001 * (int(hashlib.md5(f"{quality}/{epoch}".encode()).hexdigest(), 16) % 7)
 
 
+def suffer(fate):
+    """Die or hang."""
+    if fate == "dies":
+        os._exit(9)
+    if fate == "hangs":
+        time.sleep(1000)
+
+
 def run(task, report):
     """Train `config.trainer.epochs` epochs, reporting each; `fate` of the config says what goes wrong."""
     config, folder = task["config"], Path(task["folder"])
@@ -34,12 +42,10 @@ def run(task, report):
         epoch = len(rows) + 1
         if fate == "diverges" and epoch == 2:
             return {"status": "failed", "reason": "the loss is not finite"}
-        if fate == "dies" and epoch == 2:
-            os._exit(9)
-        if fate == "hangs" and epoch == 2:
-            time.sleep(1000)
         if fate == "ends early" and epoch == 3:
-            return _ended(folder, is_finished=True)
+            break
+        if epoch == 2:
+            suffer(fate)
         rows.append({"epoch": epoch, "val_miou": value_at(config["quality"], epoch)})
         decision = report({"epoch": epoch, "row": rows[-1], "seconds": 1.0, "folder": folder.name})
         beside = history.with_suffix(".new")

@@ -174,7 +174,16 @@ def test_all_faults_are_told_at_once():
         Space({"name": "s", "$defs": {"width": 1}, **faulty})
     text = str(error.value)
     assert text.startswith("8 faults")
-    for part in ("a.$choice", "b.$range", "c.$uniform", "d.0.$loguniform", "e.$repeat", 'Did you mean "width"', "g:", "$choise"):
+    for part in (
+        "a.$choice",
+        "b.$range",
+        "c.$uniform",
+        "d.0.$loguniform",
+        "e.$repeat",
+        'Did you mean "width"',
+        "g:",
+        "$choise",
+    ):
         assert part in text
 
 

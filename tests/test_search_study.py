@@ -102,12 +102,15 @@ def test_whatever_a_candidate_does_costs_it_alone(tmp_path):
     by_status = {status: [] for status in ("completed", "refused", "failed", "out_of_memory")}
     for candidate in record.candidates:
         by_status[candidate.status].append(candidate.index)
-        assert fates[candidate.index % 8] in {
-            "completed": ("good", "ends early"),
-            "refused": ("refused",),
-            "failed": ("diverges", "dies"),
-            "out_of_memory": ("out_of_memory",),
-        }[candidate.status]
+        assert (
+            fates[candidate.index % 8]
+            in {
+                "completed": ("good", "ends early"),
+                "refused": ("refused",),
+                "failed": ("diverges", "dies"),
+                "out_of_memory": ("out_of_memory",),
+            }[candidate.status]
+        )
     assert len(by_status["completed"]) + len(by_status["failed"]) == 12
     reasons = {record.candidates[index].reason for index in by_status["failed"]}
     assert any("not finite" in reason for reason in reasons)
@@ -115,7 +118,7 @@ def test_whatever_a_candidate_does_costs_it_alone(tmp_path):
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path):
-    plan = plan_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("good", "hangs", "good")), max_epoch_time=3)
+    plan = plan_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("good", "hangs", "good")), max_epoch_time=5)
     _, record = studied(tmp_path, plan, Processes(1))
     assert [candidate.status for candidate in record.candidates] == ["completed", "failed", "completed"]
 
@@ -123,7 +126,13 @@ def test_a_worker_that_hangs_is_ended(tmp_path):
 def test_equal_draws_are_trained_once_and_a_small_space_ends(tmp_path):
     space = Space([0.5, 0.6, 0.5, 0.7], distinct=3)
     _, record = studied(tmp_path, plan_of(RandomSearch(20, EPOCHS), space))
-    assert [candidate.status for candidate in record.candidates] == ["completed", "completed", "duplicate", "completed", "duplicate"]
+    assert [candidate.status for candidate in record.candidates] == [
+        "completed",
+        "completed",
+        "duplicate",
+        "completed",
+        "duplicate",
+    ]
     assert record.candidates[2].reason == "the same as 0"
 
 
@@ -182,7 +191,7 @@ def test_limits_that_nothing_keeps_end_the_search(tmp_path):
 
 
 def test_an_objective_that_is_no_result_is_named(tmp_path):
-    with pytest.raises(SearchError, match='"max val_mious" is not among the results.*val_miou'):
+    with pytest.raises(SearchError, match=r'"max val_mious" is not among the results.*val_miou'):
         studied(tmp_path, plan_of(halving(), objectives=("max val_mious",)))
 
 

@@ -1,7 +1,7 @@
 """What runs jobs: in this process, in worker processes, or on a cluster. The same study runs on each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,17 @@ class Work:
 
     number: int
     task: dict[str, Any] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A worker has begun with its work: it has started up and loaded what it needs.
+
+    Attributes:
+        number: Of the work.
+    """
+
+    number: int
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Lost:
     cause: Literal["died", "hung"]
 
 
-Happening = Told | Ended | Lost
+Happening = Begun | Told | Ended | Lost
 Handler = Callable[[Happening], str]  # the answer to a `Told`; "" for anything else
 
 
@@ -122,4 +133,3 @@ class Executor(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the workers, at once."""
-

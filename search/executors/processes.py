@@ -6,19 +6,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from search.executors.base import Ended, Executor, Handler, Lost, Told, Work
+from search.executors.base import Begun, Ended, Executor, Handler, Lost, Told, Work
 from utils.catalogue import import_attribute
 from utils.errors import SearchError
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_TO_END = 5.0
+_MOST_STILLBORN = 5
 
 
 class _Settings(NamedTuple):
@@ -38,6 +38,7 @@ class _Worker:
     def __init__(self, settings: _Settings) -> None:
         self.settings = settings
         self.work: Work | None = None
+        self.has_begun = False
         self.cause: Literal["died", "hung"] = "died"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -90,15 +91,14 @@ class Processes(Executor):
         self._threads = threads or max(1, available_processors() // workers)
         self._memory_limit_mb = memory_limit_mb
         self._pool: list[_Worker] = []
+        self._stillborn = 0
 
     def open(self, function: str, folder: Path) -> None:
         """Start the processes; they load what they need side by side."""
         for worker in range(self.workers):
             device = self._devices[worker % len(self._devices)] if self._devices else None
             log = str(folder / f"worker-{worker}.log")
-            self._pool.append(
-                _Worker(_Settings(function, worker, device, self._threads, self._memory_limit_mb, log))
-            )
+            self._pool.append(_Worker(_Settings(function, worker, device, self._threads, self._memory_limit_mb, log)))
 
     @property
     def idle(self) -> int:
@@ -120,16 +120,21 @@ class Processes(Executor):
                 self._hear(worker, handle)
 
     def _hear(self, worker: _Worker, handle: Handler) -> None:
+        content: dict[str, Any]
         try:
-            kind, content = worker.connection.recv() if worker.connection.poll() else ("gone", None)
+            if not worker.connection.poll():
+                raise EOFError
+            kind, content = worker.connection.recv()
         except (EOFError, OSError):
-            kind, content = "gone", None
-        if kind == "gone":
-            if not worker.process.is_alive() or worker.connection.closed or _is_over(worker):
-                self._bury(worker, handle)
+            self._bury(worker, handle)
             return
         assert worker.work is not None
         number = worker.work.number
+        if kind == "begun":
+            worker.has_begun = True
+            self._stillborn = 0
+            handle(Begun(number))
+            return
         if kind == "told":
             worker.send(handle(Told(number, content)))
             return
@@ -140,8 +145,15 @@ class Processes(Executor):
 
     def _bury(self, worker: _Worker, handle: Handler) -> None:
         """Put another process in the place of one that is gone, and say what became of its work."""
-        worker.process.join(_SECONDS_TO_END)
+        worker.process.join(_SECONDS_TO_END)  # it may take a moment between closing its pipe and its end
         work, code = worker.work, worker.process.exitcode
+        self._stillborn += not worker.has_begun
+        if self._stillborn > _MOST_STILLBORN:
+            raise SearchError(
+                f"{self._stillborn} workers in a row ended before they had begun ({_ending(code, worker.settings.log)}). "
+                "A worker imports what it needs and waits for work. Mend what its log tells, and go on with --resume "
+                "auto."
+            )
         self._replace(worker)
         if work is not None:
             handle(Lost(work.number, _ending(code, worker.settings.log), worker.cause))
@@ -178,12 +190,6 @@ def available_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _is_over(worker: _Worker) -> bool:
-    """Whether the process has ended; it may take a moment between closing its pipe and that."""
-    worker.process.join(_SECONDS_TO_END)
-    return not worker.process.is_alive()
-
-
 def _ending(code: int | None, log: str) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
@@ -211,6 +217,7 @@ def _serve(connection: Connection, settings: _Settings) -> None:
             return
         if task is None:
             return
+        connection.send(("begun", {}))
         outcome = function(task, lambda message: _ask(connection, message))
         connection.send(("ended", outcome))
 
@@ -235,5 +242,3 @@ def _print_into(log: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
-
-

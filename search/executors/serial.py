@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from search.executors.base import Ended, Executor, Handler, Told, Work
+from search.executors.base import Begun, Ended, Executor, Handler, Told, Work
 from utils.catalogue import import_attribute
 
 
@@ -42,6 +42,7 @@ class Serial(Executor):
         if work is None:
             return
         task = work.task | {"worker": 0, "device": self._device, "threads": None}
+        handle(Begun(work.number))
         outcome = self._function(task, lambda message: handle(Told(work.number, message)))
         handle(Ended(work.number, outcome))
 
