@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from base.collation import GuardedCollate, unpacked
 from base.class_counts import TargetSource, count_batches, count_targets, required_classes
+from base.collation import GuardedCollate, unpacked
 from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, PreparedSource, StandInSource, split_indices
 from base.workers import child_signals_kept, start_worker, tells_of_death, usable_workers
 from utils.errors import ConfigError, DataError
