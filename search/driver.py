@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from search.executors.base import Ended, Executor, Happening, Told
+from search.executors.base import Begun, Ended, Executor, Happening, Told
 from search.phase import Phase
 from utils.errors import Interrupted
 
@@ -53,11 +53,13 @@ class Driver:
             work = phase.next_work()
             if work is None:
                 return
-            self._heard[work.number] = time.monotonic()
             self.executor.start(work)
 
     def _hear(self, happening: Happening) -> str:
         assert self._phase is not None
+        if isinstance(happening, Begun):
+            self._heard[happening.number] = time.monotonic()
+            return ""
         if isinstance(happening, Told):
             answer = self._phase.hear(happening)
             self._heard[happening.number] = time.monotonic()

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from search.executors.base import Ended, Happening, Lost, Told, Work
+from search.executors.base import Ended, Lost, Told, Work
 from search.journal import Event, Journal, Kind
 from search.schedulers.base import Decision
 from search.state import StudyState
@@ -45,6 +45,7 @@ class Phase(ABC):
     Attributes:
         running: What each work in hand is about, by the work's number.
         is_pausing: Whether every work is to be saved and given back at its next report.
+        extras: What every task is told beside its own, e.g. plug-ins.
     """
 
     def __init__(self, record: Record) -> None:
@@ -52,6 +53,7 @@ class Phase(ABC):
         self.state = record.state
         self.running: dict[int, Any] = {}
         self.is_pausing = False
+        self.extras: dict[str, Any] = {}
         self._numbers = itertools.count()
 
     @abstractmethod
@@ -70,7 +72,7 @@ class Phase(ABC):
     def lost(self, subject: Any, happening: Lost) -> None:
         """A worker is gone."""
 
-    def hear(self, happening: Happening) -> str:
+    def hear(self, happening: Told | Ended | Lost) -> str:
         """Pass on what happens to a work."""
         if isinstance(happening, Told):
             decision = self.told(self.running[happening.number], happening.message)
@@ -86,4 +88,4 @@ class Phase(ABC):
         """A work with a number of its own."""
         number = next(self._numbers)
         self.running[number] = subject
-        return Work(number, task)
+        return Work(number, task | self.extras)

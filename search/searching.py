@@ -146,7 +146,10 @@ class Searching(Phase):
             )
 
     def told(self, subject: int, message: dict[str, Any]) -> Decision:
-        """Facts, or the results of an epoch."""
+        """Facts, words for the log, or the results of an epoch."""
+        if "text" in message:
+            logger.info("Candidate %d:\n%s", subject, message["text"])
+            return Decision.CONTINUE
         if "facts" in message:
             self.record(Kind.FACTS, subject, facts=message["facts"])
             return Decision.CONTINUE
@@ -158,7 +161,9 @@ class Searching(Phase):
         if epoch <= state.record.epochs:
             self._compare(candidate, epoch, row)
             # Between the journal and the checkpoint it was killed: the last epoch is trained again.
-            return state.decisions[epoch] if epoch == state.record.epochs and state.job is not None else Decision.CONTINUE
+            return (
+                state.decisions[epoch] if epoch == state.record.epochs and state.job is not None else Decision.CONTINUE
+            )
         if epoch != state.record.epochs + 1:
             raise SearchError(
                 f"Candidate {candidate} reports epoch {epoch} after {state.record.epochs}: its run folder is not the "

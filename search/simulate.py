@@ -39,7 +39,7 @@ class Simulation:
     """What came of a simulated search.
 
     Attributes:
-        candidate: The one with the best last value among those trained the longest; None where all failed.
+        candidate: The one with the best last value, however long it was trained; None where all failed.
         setting: Its row of the table.
         epochs: Trained in all.
         seconds: Until the last worker was done.
@@ -94,9 +94,7 @@ def simulate(
     """
     table = np.asarray(curves, dtype=float)
     if scheduler.max_epochs > table.shape[1]:
-        raise ValueError(
-            f"max_epochs {scheduler.max_epochs}: the curves have {table.shape[1]} epochs. Make the scheduler for as many."
-        )
+        raise ValueError(f"max_epochs {scheduler.max_epochs}: the curves have {table.shape[1]} epochs. Take as many.")
     costs = np.broadcast_to(np.asarray(epoch_seconds, dtype=float), len(table))
     simulator = _Simulator(scheduler, table, draw_order(len(table), seed), costs, startup_seconds, budget)
     return simulator.run(workers)
@@ -111,7 +109,7 @@ class _Simulator:
     startup_seconds: float
     budget: int | None
     result: Simulation = field(default_factory=Simulation)
-    last: dict[int, tuple[int, float]] = field(default_factory=dict)
+    last: dict[int, Values] = field(default_factory=dict)
 
     def run(self, workers: int) -> Simulation:
         """Let workers train until there is nothing to do or no epoch left."""
@@ -161,17 +159,12 @@ class _Simulator:
             self.last.pop(candidate, None)
         else:
             decision = self.scheduler.report(candidate, step.epoch, (value,)).decision
-            self.last[candidate] = (step.epoch, value)
-        self.result.trace.append(
-            Event(step.seconds, step.worker, candidate, setting, step.epoch, value, decision)
-        )
+            self.last[candidate] = (value,)
+        self.result.trace.append(Event(step.seconds, step.worker, candidate, setting, step.epoch, value, decision))
         return decision is Decision.CONTINUE
 
     def _choose(self) -> None:
-        longest = max((epoch for epoch, _ in self.last.values()), default=0)
-        values: dict[int, Values] = {
-            candidate: (value,) for candidate, (epoch, value) in self.last.items() if epoch == longest
-        }
-        if values:
-            self.result.candidate = best_first(values)[0]
+        """The candidate whose last value is the best of all."""
+        if self.last:
+            self.result.candidate = best_first(self.last)[0]
             self.result.setting = int(self.order[self.result.candidate])

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from search.leaderboard import leaderboard
 from search.objectives import Objective
 from search.phase import Phase, Record, Watcher
 from search.record import RetrainedRecord, StudyRecord
-from search.retraining import RETRAINED, Retraining, Run, runs_of
+from search.retraining import Retraining, Run, runs_of
 from search.schedulers.base import Scheduler
 from search.searching import CANDIDATES, DrawSource, Limits, Searching
 from search.state import StudyState
@@ -76,8 +76,9 @@ class Study:
     Args:
         folder: The study's; what its journal tells is gone on with.
         plan: What to do.
-        function: Of the workers, "package.module:name".
+        worker: What the workers do, "package.module:name"; see `Executor`.
         environment: Versions and command, for the journal.
+        extras: What every task is told beside its own, e.g. plug-ins.
         watchers: Hear of every event after it stands in the journal.
     """
 
@@ -86,14 +87,16 @@ class Study:
         folder: Path,
         plan: Plan,
         *,
-        function: str,
+        worker: str,
         environment: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Any] | None = None,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.folder = folder
         self.plan = plan
-        self.function = function
+        self.worker = worker
         self.environment = dict(environment or {})
+        self.extras = dict(extras or {})
         self.watchers = list(watchers)
         self.state = StudyState(plan.scheduler, plan.objectives)
 
@@ -127,7 +130,7 @@ class Study:
         record.watchers = [*self.watchers, garbage.watch]
         logs = self.folder / "workers"
         logs.mkdir(exist_ok=True)
-        executor.open(self.function, logs)
+        executor.open(self.worker, logs)
         try:
             driver = Driver(executor, self.plan.max_epoch_time)
             self._run(driver, searching)
@@ -142,6 +145,7 @@ class Study:
             executor.close()
 
     def _run(self, driver: Driver, phase: Phase) -> None:
+        phase.extras = self.extras
         driver.run(phase)
 
     def _ranked(self) -> list[int]:
@@ -167,8 +171,8 @@ class Study:
         """The winner as a config for `train.py`, its best weights, and what came of it."""
         best = self.folder / BEST
         best.mkdir(exist_ok=True)
-        record = next(each.record for each in self.state.candidates.values() if each.record.index == winner)
-        run = _best_run(self.shown(), winner)
+        record = self.state.candidates[winner].record
+        run = _best_run(self.state.retrained.values(), winner, self.plan.objectives)
         source = self.folder / (run.folder if run and run.folder else f"{CANDIDATES}/{winner:05d}")
         config = self._config_of(winner)
         if run is not None:
@@ -177,7 +181,7 @@ class Study:
             "candidate": winner,
             "objectives": record.objectives,
             "facts": record.facts,
-            "drawn": {path: value for path, value in record.drawn},
+            "drawn": dict(record.drawn),
             "retrained": [
                 {"seed": each.seed, "best": best_row(each, self.plan.objectives), "test": each.test}
                 for each in self.state.retrained.values()
@@ -234,16 +238,10 @@ def best_row(run: RetrainedRecord, objectives: Sequence[Objective]) -> dict[str,
     return max(run.reports, key=lambda row: row.get(wanted.name, float("-inf")) * wanted.sign)
 
 
-def _best_run(study: StudyRecord, winner: int) -> RetrainedRecord | None:
+def _best_run(runs: Iterable[RetrainedRecord], winner: int, objectives: Sequence[Objective]) -> RetrainedRecord | None:
     """The winner's training with the best validation."""
-    from search.objectives import parse_objectives
-
-    objectives = parse_objectives(study.objectives)
     wanted = next((each for each in objectives if not each.is_fact), objectives[0])
-    runs = [run for run in study.retrained if run.candidate == winner and run.status == "completed" and run.reports]
+    own = [run for run in runs if run.candidate == winner and run.status == "completed" and run.reports]
     return max(
-        runs, key=lambda run: best_row(run, objectives).get(wanted.name, float("-inf")) * wanted.sign, default=None
+        own, key=lambda run: best_row(run, objectives).get(wanted.name, float("-inf")) * wanted.sign, default=None
     )
-
-
-__all__ = ["BEST", "RETRAINED", "Limits", "Plan", "Retrain", "Study", "best_row", "read", "shown"]

@@ -1,7 +1,7 @@
 """What runs jobs: in this process, in worker processes, or on a cluster. The same study runs on each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,17 @@ class Work:
 
     number: int
     task: dict[str, Any] = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A worker has begun with its work: it has started up and loaded what it needs.
+
+    Attributes:
+        number: Of the work.
+    """
+
+    number: int
 
 
 @dataclass(frozen=True)
@@ -63,16 +74,16 @@ class Lost:
     cause: Literal["died", "hung"]
 
 
-Happening = Told | Ended | Lost
+Happening = Begun | Told | Ended | Lost
 Handler = Callable[[Happening], str]  # the answer to a `Told`; "" for anything else
 
 
 class Executor(ABC):
     """Runs works on workers.
 
-    The worker's function is named, not handed over, for it is imported where the worker is:
-    `function(task, report) -> outcome`, with plain data throughout. It tells by `report(message)`, which returns the
-    decision. The task holds `worker`, `device` and `threads` beside what the work has. An outcome with `fresh_worker`
+    What a worker does is named, not handed over, for it is imported where the worker is: a context manager that lasts as
+    long as the worker and gives `function(task, report) -> outcome`, with plain data throughout. The function tells by
+    `report(message)`, which returns the decision. The task holds `worker`, `device` and `threads` beside what the work has. An outcome with `fresh_worker`
     has the process replaced by a new one.
 
     Attributes:
@@ -82,11 +93,11 @@ class Executor(ABC):
     in_this_process = False
 
     @abstractmethod
-    def open(self, function: str, folder: Path) -> None:
+    def open(self, worker: str, folder: Path) -> None:
         """Start the workers.
 
         Args:
-            function: "package.module:name".
+            worker: The context manager, "package.module:name".
             folder: Where workers leave what they print.
 
         Raises:
@@ -122,4 +133,3 @@ class Executor(ABC):
     @abstractmethod
     def close(self) -> None:
         """End the workers, at once."""
-

@@ -6,26 +6,26 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from search.executors.base import Ended, Executor, Handler, Lost, Told, Work
+from search.executors.base import Begun, Ended, Executor, Handler, Lost, Told, Work
 from utils.catalogue import import_attribute
 from utils.errors import SearchError
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_TO_END = 5.0
+_MOST_STILLBORN = 5
 
 
 class _Settings(NamedTuple):
     """What a worker process is started with."""
 
-    function: str
-    worker: int
+    does: str
+    number: int
     device: str | None
     threads: int | None
     memory_limit_mb: int | None
@@ -38,6 +38,7 @@ class _Worker:
     def __init__(self, settings: _Settings) -> None:
         self.settings = settings
         self.work: Work | None = None
+        self.has_begun = False
         self.cause: Literal["died", "hung"] = "died"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -50,7 +51,7 @@ class _Worker:
         try:
             self.connection.send(message)
         except OSError:
-            logger.debug("Worker %d is gone.", self.settings.worker)
+            logger.debug("Worker %d is gone.", self.settings.number)
 
     def stop(self) -> None:
         """End the process, whatever it does."""
@@ -90,15 +91,14 @@ class Processes(Executor):
         self._threads = threads or max(1, available_processors() // workers)
         self._memory_limit_mb = memory_limit_mb
         self._pool: list[_Worker] = []
+        self._stillborn = 0
 
-    def open(self, function: str, folder: Path) -> None:
+    def open(self, worker: str, folder: Path) -> None:
         """Start the processes; they load what they need side by side."""
-        for worker in range(self.workers):
-            device = self._devices[worker % len(self._devices)] if self._devices else None
-            log = str(folder / f"worker-{worker}.log")
-            self._pool.append(
-                _Worker(_Settings(function, worker, device, self._threads, self._memory_limit_mb, log))
-            )
+        for number in range(self.workers):
+            device = self._devices[number % len(self._devices)] if self._devices else None
+            log = str(folder / f"worker-{number}.log")
+            self._pool.append(_Worker(_Settings(worker, number, device, self._threads, self._memory_limit_mb, log)))
 
     @property
     def idle(self) -> int:
@@ -110,7 +110,7 @@ class Processes(Executor):
         worker = next(worker for worker in self._pool if worker.work is None)
         worker.work = work
         settings = worker.settings
-        worker.send(work.task | {"worker": settings.worker, "device": settings.device, "threads": settings.threads})
+        worker.send(work.task | {"worker": settings.number, "device": settings.device, "threads": settings.threads})
 
     def wait(self, handle: Handler, timeout: float) -> None:
         """Hear the processes that have something to tell, in the order of their numbers."""
@@ -120,16 +120,21 @@ class Processes(Executor):
                 self._hear(worker, handle)
 
     def _hear(self, worker: _Worker, handle: Handler) -> None:
+        content: dict[str, Any]
         try:
-            kind, content = worker.connection.recv() if worker.connection.poll() else ("gone", None)
+            if not worker.connection.poll():
+                raise EOFError
+            kind, content = worker.connection.recv()
         except (EOFError, OSError):
-            kind, content = "gone", None
-        if kind == "gone":
-            if not worker.process.is_alive() or worker.connection.closed or _is_over(worker):
-                self._bury(worker, handle)
+            self._bury(worker, handle)
             return
         assert worker.work is not None
         number = worker.work.number
+        if kind == "begun":
+            worker.has_begun = True
+            self._stillborn = 0
+            handle(Begun(number))
+            return
         if kind == "told":
             worker.send(handle(Told(number, content)))
             return
@@ -140,8 +145,15 @@ class Processes(Executor):
 
     def _bury(self, worker: _Worker, handle: Handler) -> None:
         """Put another process in the place of one that is gone, and say what became of its work."""
-        worker.process.join(_SECONDS_TO_END)
+        worker.process.join(_SECONDS_TO_END)  # it may take a moment between closing its pipe and its end
         work, code = worker.work, worker.process.exitcode
+        self._stillborn += not worker.has_begun
+        if self._stillborn > _MOST_STILLBORN:
+            raise SearchError(
+                f"{self._stillborn} workers in a row ended before they had begun ({_ending(code, worker.settings.log)}). "
+                "A worker imports what it needs and waits for work. Mend what its log tells, and go on with --resume "
+                "auto."
+            )
         self._replace(worker)
         if work is not None:
             handle(Lost(work.number, _ending(code, worker.settings.log), worker.cause))
@@ -178,12 +190,6 @@ def available_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _is_over(worker: _Worker) -> bool:
-    """Whether the process has ended; it may take a moment between closing its pipe and that."""
-    worker.process.join(_SECONDS_TO_END)
-    return not worker.process.is_alive()
-
-
 def _ending(code: int | None, log: str) -> str:
     if code is not None and code < 0:
         name = signal.Signals(-code).name
@@ -203,16 +209,17 @@ def _serve(connection: Connection, settings: _Settings) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before anything loads torch
-    function = import_attribute(settings.function)
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        if task is None:
-            return
-        outcome = function(task, lambda message: _ask(connection, message))
-        connection.send(("ended", outcome))
+    with import_attribute(settings.does)() as function:
+        while True:
+            try:
+                task = connection.recv()
+            except EOFError:
+                return
+            if task is None:
+                return
+            connection.send(("begun", {}))
+            outcome = function(task, lambda message: _ask(connection, message))
+            connection.send(("ended", outcome))
 
 
 def _ask(connection: Connection, message: dict[str, Any]) -> str:
@@ -235,5 +242,3 @@ def _print_into(log: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         os.dup2(descriptor, stream.fileno())
     os.close(descriptor)
-
-

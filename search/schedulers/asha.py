@@ -165,14 +165,14 @@ class ASHA(Scheduler):
         return not (self._runs.jobs or self._draws.remaining or self._next)
 
     def may_resume(self, candidate: int) -> bool:
-        """Whether a paused candidate may be promoted, were all that are yet to come worse; false for any other."""
-        if candidate not in self._paused:
+        """Whether a paused candidate may yet be promoted, whatever comes; false for one that is not paused."""
+        if candidate not in self._paused or self.is_done:
             return False
         if self._next is not None and self._next.candidate == candidate:
             return True
         index = self._paused[candidate]
         limit = self._limits_now()[self._bracket_of(candidate)][index]
-        return self._rungs_of(candidate)[index].position(candidate) < limit
+        return self._rungs_of(candidate)[index].is_hopeful(candidate, limit)
 
     def rungs(self) -> list[Rung]:
         """Every rung; a full training is one of them only where max_epochs is grace_period * reduction_factor ** k."""
@@ -215,27 +215,30 @@ class ASHA(Scheduler):
         Args:
             at_least: Places that a rung offers, however few came to it.
         """
-        while self._promotes:
-            for rung, index, ceiling in self._highest_first():
-                candidate = rung.promotable(min(max(len(rung) // self._reduction_factor, at_least), ceiling))
-                if candidate is not None:
-                    break
-            else:
-                return None
+        while self._promotes and (found := self._promotable(at_least)):
+            candidate, rung, above = found
             rung.promote(candidate)
             if candidate not in self._finished:
-                return Job(candidate, rung.epochs, self._end_of(candidate, index + 1))
-            for above in self._rungs_of(candidate)[index + 1 :][:1]:
+                return Job(candidate, rung.epochs, self.max_epochs if above is None else above.epochs)
+            if above is not None:
                 above.record(candidate, self._finished[candidate])
         return None
 
-    def _highest_first(self) -> list[tuple[AsyncRung, int, int]]:
-        """The rungs that lead on, each with its place in its bracket and the ceiling of its promotions."""
+    def _promotable(self, at_least: int) -> tuple[int, AsyncRung, AsyncRung | None] | None:
+        """The next to be promoted, its rung and the one above; None where there is none."""
+        for rung, above, ceiling in self._highest_first():
+            candidate = rung.promotable(min(max(len(rung) // self._reduction_factor, at_least), ceiling))
+            if candidate is not None:
+                return candidate, rung, above
+        return None
+
+    def _highest_first(self) -> list[tuple[AsyncRung, AsyncRung | None, int]]:
+        """The rungs that lead on, each with the one above and the ceiling of its promotions."""
         leading = [
-            (rung, index, ceiling)
+            entry
             for rungs, ceilings in zip(self._rungs, self._ceilings, strict=True)
-            for index, (rung, ceiling) in enumerate(zip(rungs, ceilings, strict=True))
-            if rung.epochs < self.max_epochs
+            for entry in zip(rungs, [*rungs[1:], None], ceilings, strict=True)
+            if entry[0].epochs < self.max_epochs
         ]
         return sorted(leading, key=lambda entry: -entry[0].epochs)
 
@@ -256,5 +259,5 @@ class ASHA(Scheduler):
                     self._bracket_of(job.candidate) == bracket and self._passed(job.candidate) == index for job in jobs
                 )
             limits.append(min(max((len(rung) + coming) // self._reduction_factor, 1), ceiling))
-            coming += rung.num_promotable(limits[-1])
+            coming += rung.num_hopeful(limits[-1])
         return limits

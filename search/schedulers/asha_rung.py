@@ -89,9 +89,14 @@ class AsyncRung:
         candidate = None if self._standing is None else self._standing.first_waiting()
         return candidate if candidate is not None and self.position(candidate) < places else None
 
-    def num_promotable(self, places: int) -> int:
-        """How many of the first so many wait."""
-        return 0 if self._standing is None else self._standing.num_waiting(places)
+    def is_hopeful(self, candidate: int, places: int) -> bool:
+        """Whether a candidate that waits may yet come to be among the first so many."""
+        assert self._standing is not None
+        return self._standing.least_position(candidate) < places
+
+    def num_hopeful(self, places: int) -> int:
+        """How many wait that may yet come to be among the first so many."""
+        return 0 if self._standing is None else self._standing.num_hopeful(places)
 
     def promote(self, candidate: int) -> None:
         """Let a candidate that waits go on."""

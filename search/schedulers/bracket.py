@@ -156,7 +156,7 @@ class Bracket:
 
     def _places(self, index: int) -> int:
         """How many candidates a rung takes."""
-        return max(1, self._size // self._reduction_factor**index)
+        return max(1, self._size // int(self._reduction_factor**index))
 
     def _promote(self, index: int) -> None:
         """Let the best of what is left of a rung go on."""

@@ -33,9 +33,7 @@ class Hyperband(SynchronousScheduler):
         ConfigError: A number does not fit.
     """
 
-    def __init__(
-        self, num_samples: int, max_epochs: int, *, grace_period: int = 1, reduction_factor: int = 3
-    ) -> None:
+    def __init__(self, num_samples: int, max_epochs: int, *, grace_period: int = 1, reduction_factor: int = 3) -> None:
         check_halving(max_epochs, grace_period, reduction_factor)
         self._grace_period = grace_period
         super().__init__(num_samples, max_epochs, reduction_factor=reduction_factor)

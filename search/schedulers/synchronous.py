@@ -144,9 +144,7 @@ class SynchronousScheduler(Scheduler):
             return None
         plan = next(self._plans)
         size = min(plan.size, self._draws.remaining)
-        bracket = Bracket(
-            len(self._brackets), size, levels=plan.levels, reduction_factor=self._reduction_factor
-        )
+        bracket = Bracket(len(self._brackets), size, levels=plan.levels, reduction_factor=self._reduction_factor)
         self._brackets.append(bracket)
         self._open.append(bracket)
         return bracket
