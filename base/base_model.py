@@ -1,7 +1,7 @@
 """What every network offers beside its forward pass: its size, its cost and a table of its parts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -37,6 +37,11 @@ class BaseModel(nn.Module, ABC):
 
         A classifier gives (B, K); one of series takes (B, V, T), with V variables as its channels.
         """
+
+    @classmethod
+    def canonical_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments in the form that all share which make the same network, so that a search tries it once."""
+        return dict(arguments)
 
     def parameter_count(self, trainable_only: bool = False) -> int:
         """Number of weights; only those that an optimizer may change where `trainable_only`."""

@@ -7,7 +7,8 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from utils.errors import ConfigError, EspalierError
-from utils.seeding import derive_seed, isolated_generators
+from utils.keyed import derive_seed
+from utils.seeding import isolated_generators
 
 
 class SampleKey(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 import config as configuration
+from base.base_model import BaseModel
 from candidates.foresight import TrainingStep, optimizer_copies
 from config import assemble
 from config.class_counts import NAME as CLASS_COUNTS
@@ -73,3 +74,10 @@ def build_network(config: Config, catalogue: Catalogue, values: Mapping[str, Any
     """The network of a config with random weights: none is fetched to find out what it costs."""
     model: nn.Module = assemble.build_model(without_pretrained_weights(config), catalogue, values)
     return model
+
+
+def network_summary(config: Config, catalogue: Catalogue, devices: str | None = None) -> str:
+    """The parts of a config's network with their output shapes, for a sample of its data."""
+    step = describe(config, catalogue, devices)
+    model = step.build_model()
+    return model.summary(step.input_shape[2:]) if isinstance(model, BaseModel) else str(model)

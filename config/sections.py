@@ -15,11 +15,11 @@ MAX_SEED = 2**63 - 1
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
 
-class TrainerOptions(_Strict):
+class TrainerOptions(Strict):
     """How long to train, what to keep, what to watch."""
 
     type: str = Field("Trainer", description="Class of the loop; a subclass of BaseTrainer.")
@@ -56,7 +56,7 @@ class TrainerOptions(_Strict):
     pictures: int = Field(4, ge=0, description="Validation pictures shown in TensorBoard.")
 
 
-class ParameterGroup(_Strict):
+class ParameterGroup(Strict):
     """What is different about some weights."""
 
     match: str = Field(..., min_length=1, description="Names of parts or weights, with * and ?.")
@@ -64,7 +64,7 @@ class ParameterGroup(_Strict):
     weight_decay: float | None = Field(None, ge=0, description="Their own weight decay.")
 
 
-class OptimizerExtras(_Strict):
+class OptimizerExtras(Strict):
     """Keys of `optimizer` beside its class: which weights learn how fast, and which decay."""
 
     decay_norm_and_bias: bool = Field(True, description="Whether norm weights and biases decay as others do.")
@@ -72,7 +72,7 @@ class OptimizerExtras(_Strict):
     layer_decay: float | None = Field(None, gt=0, le=1, description="Factor of the learning rate per layer of depth.")
 
 
-class SchedulerExtras(_Strict):
+class SchedulerExtras(Strict):
     """Keys of `lr_scheduler` beside its class."""
 
     interval: Literal["epoch", "step"] | None = Field(None, description="When it moves: after each of these.")
@@ -80,7 +80,7 @@ class SchedulerExtras(_Strict):
     moves: int | None = Field(None, ge=1, description="In a list: for how many moves it acts; the last takes the rest.")
 
 
-class WandbOptions(_Strict):
+class WandbOptions(Strict):
     """Where Weights & Biases keeps a run."""
 
     project: str | None = Field(None, min_length=1, description="Project; null: the name of the config.")
@@ -88,7 +88,7 @@ class WandbOptions(_Strict):
     mode: Literal["online", "offline", "disabled"] = Field("online", description="offline: in the run's folder.")
 
 
-class MlflowOptions(_Strict):
+class MlflowOptions(Strict):
     """Where MLflow keeps a run."""
 
     experiment: str | None = Field(None, min_length=1, description="Experiment; null: the name of the config.")
@@ -97,7 +97,7 @@ class MlflowOptions(_Strict):
     )
 
 
-class Visualization(_Strict):
+class Visualization(Strict):
     """Services that keep the curves of a run, and keys of older dialects, which `load_config` moves elsewhere."""
 
     wandb: dict[str, Any] | None = Field(None, description="Write to Weights & Biases: project, entity, mode.")
@@ -107,10 +107,10 @@ class Visualization(_Strict):
     log_dir: str | None = Field(None, description="Not used: events are in the run's folder.")
 
 
-TRACKERS: dict[str, type[_Strict]] = {"wandb": WandbOptions, "mlflow": MlflowOptions}
+TRACKERS: dict[str, type[Strict]] = {"wandb": WandbOptions, "mlflow": MlflowOptions}
 
 
-class TopLevel(_Strict):
+class TopLevel(Strict):
     """The sections of a configuration; those that name classes are checked against the catalogue."""
 
     name: str = Field(..., min_length=1, description="Name of the experiment and of its folder.")

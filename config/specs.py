@@ -76,8 +76,10 @@ def is_weighted(value: Any) -> bool:
 
 
 def section_key(path: str) -> str:
-    """The key of the catalogue for a JSON path; every loader is a `data_loader`."""
-    head = path.split(".", maxsplit=1)[0]
+    """The key of the catalogue for a JSON path; every loader is a `data_loader`, and `search` holds sections of its own."""
+    head, *inner = path.split(".")
+    if head == "search" and inner:
+        return inner[0]
     return "data_loader" if head in LOADER_SECTIONS else head
 
 

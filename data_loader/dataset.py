@@ -14,7 +14,7 @@ from data_loader.preprocessing import Preprocessing, in_8_bits, place_mask
 from data_loader.sources import PairSource
 from data_loader.sparse import SparseLabels
 from data_loader.transforms import Augmentation
-from utils.seeding import derive_seed
+from utils.keyed import derive_seed
 
 
 class SegmentationDataset(Dataset[PlacedSample]):

@@ -18,7 +18,7 @@ from data_loader.picture_augmentation import PictureAugmentation
 from data_loader.picture_cache import PictureCache
 from data_loader.preprocessing import Preprocessing, in_8_bits
 from utils.errors import ConfigError
-from utils.seeding import derive_seed
+from utils.keyed import derive_seed
 
 
 class PlacedPicture(NamedTuple):

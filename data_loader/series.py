@@ -18,7 +18,7 @@ from data_loader.kept import read_once
 from data_loader.series_files import SeriesFile, Values, find_series_file, read_series
 from data_loader.series_preprocessing import Normalize, SeriesPreprocessing, learned_statistics
 from utils.errors import ConfigError, DataError
-from utils.seeding import derive_seed
+from utils.keyed import derive_seed
 
 
 class PlacedSeries(NamedTuple):

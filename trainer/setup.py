@@ -20,8 +20,9 @@ from trainer.schedules import build_schedule
 from trainer.update import Clipping
 from utils.checkpoint_file import DISK_FULL
 from utils.errors import EspalierError, OutOfMemory, TrainingError
+from utils.keyed import derive_seed
 from utils.memory import is_out_of_memory
-from utils.seeding import derive_seed, seed_everything
+from utils.seeding import seed_everything
 
 
 def arithmetic(options: Mapping[str, Any], device: torch.device) -> Arithmetic:

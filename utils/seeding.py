@@ -1,6 +1,5 @@
 """Chance under control: seeds that follow from what they are for, and the state of the global generators."""
 
-import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that follows from `parts` alone, the same on every machine and Python version."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 def seed_everything(seed: int) -> None:

@@ -1,5 +1,6 @@
 """EncDec: encoder-decoders of halving, bottleneck and doubling blocks whose layers are a matter of choice."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -65,6 +66,19 @@ class EncDec(BaseModel):
         initialise(self.encoder)
         initialise(self.decoder)
         self.head = nn.Conv2d(base_channels, num_classes, 3, padding=1, padding_mode=padding_mode)
+
+    @classmethod
+    def canonical_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Each layer as a pair; that of O, whose dilation means nothing, with dilation 1."""
+        blocks = {name: arguments[name] for name in ("D_blocks", "B_blocks", "U_blocks") if name in arguments}
+        try:
+            read = {name: read_blocks(value, name) for name, value in blocks.items()}
+        except (ConfigError, TypeError):
+            return dict(arguments)  # no network at all: its own building says why
+        pairs = {
+            name: [[[layer.op, layer.dilation] for layer in block] for block in value] for name, value in read.items()
+        }
+        return {**arguments, **pairs}
 
     @property
     def arch(self) -> str:

@@ -1,1 +1,15 @@
-"""Schedulers, by the names that a configuration uses."""
+"""The catalogue of schedulers. Names only: listing it loads nothing."""
+
+from utils.catalogue import Section
+
+SECTIONS: dict[str, Section] = {
+    "scheduler": Section(
+        expects="search.schedulers.base:Scheduler",
+        entries={
+            "RandomSearch": "search.schedulers.random_search:RandomSearch",
+            "SuccessiveHalving": "search.schedulers.successive_halving:SuccessiveHalving",
+            "ASHA": "search.schedulers.asha:ASHA",
+            "Hyperband": "search.schedulers.hyperband:Hyperband",
+        },
+    ),
+}

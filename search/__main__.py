@@ -1,0 +1,154 @@
+"""The command of the search: `python -m search -c config/search/minimal.json`.
+
+The only part of `search/` that knows what trains: it hands the function that the workers run to a study that is given
+nothing but its name.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import config as configuration
+from config import cli
+from search import folder as study_folder
+from search.settings import make_executor, make_plan, make_space
+from search.shrink import shrunk
+from search.space import Space
+from search.study import Plan, Study
+from utils.errors import ConfigError, SearchError
+
+WORKER = "candidates.runner:worker"
+COMMANDS = ("list", "best", "report", "export")
+_TRIED = 8  # draws that are checked before anything is trained
+
+logger = logging.getLogger("espalier")
+
+
+def search_parser() -> argparse.ArgumentParser:
+    """The parser of a search."""
+    parser = argparse.ArgumentParser(
+        prog="python -m search",
+        description="Search over the values that a JSON file marks.",
+        epilog=f"python -m search {'|'.join(COMMANDS)} FOLDER: see what a search found; --help behind each says more.",
+    )
+    cli.add_config_arguments(parser)
+    parser.add_argument(
+        "--resume", metavar="auto|FOLDER", help="go on with the newest search of the config, or this one"
+    )
+    parser.add_argument(
+        "--test-run", metavar="EPOCHS,TRAIN,VALID,SAMPLES", help="try it out: so many epochs, samples and candidates"
+    )
+    parser.add_argument("--verbose", action="store_true", help="print what is drawn, and the shapes of each network")
+    parser.add_argument("--validate-only", action="store_true", help="check the space and show its first draws")
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE.py", help="a file with your own classes")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def check_draws(space: Space) -> None:
+    """Refuse a space of which the first draws are all faulty: what they share is.
+
+    Raises:
+        ConfigError: The faults of the first draw.
+    """
+    import train
+
+    first: ConfigError | None = None
+    for index in range(_TRIED):
+        try:
+            train.check(space.draw(index).config)
+            return
+        except ConfigError as error:
+            first = first or error
+    raise ConfigError(f"none of the first {_TRIED} draws can be trained; the first: {first}")
+
+
+def run_search(arguments: argparse.Namespace) -> None:
+    """Begin a search or go on with one, and say where its winner is."""
+    from candidates.equivalence import canonical
+    from logger.console import setup_logging
+
+    if arguments.config is None and arguments.resume in (None, "auto"):
+        raise ConfigError("no configuration is named. Write -c FILE, or --resume FOLDER of a study.")
+    configuration.load_plugins(arguments.plugin)
+    close_logging = setup_logging(None)
+    try:
+        config, folder = _config_and_folder(arguments)
+        space = make_space(config, canonical)
+        plan = make_plan(config, space)
+        logger.info("%s", space.describe())
+        check_draws(space)
+        if arguments.validate_only:
+            _show_draws(space)
+            return
+        folder = folder or study_folder.create(config["trainer"].get("save_dir", "saved/"), config["name"], config)
+        _run(arguments, config, plan, folder)
+    finally:
+        close_logging()
+
+
+def _config_and_folder(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
+    """The space, and the folder of the study to go on with."""
+    overrides, resume = cli.overrides_of(arguments), arguments.resume
+    if resume not in (None, "auto") and arguments.config is None:
+        if overrides:
+            raise ConfigError(f"{overrides[0]}: overrides change a file, and none is named. Write -c FILE, too.")
+        return study_folder.read_config(Path(resume)), Path(resume)
+    config = configuration.load_config(arguments.config, overrides)
+    if arguments.test_run:
+        config = shrunk(config, arguments.test_run)
+    if resume is None:
+        return config, None
+    if resume == "auto":
+        return config, study_folder.find(config["trainer"].get("save_dir", "saved/"), config["name"], config)
+    changed = study_folder.differences(study_folder.read_config(Path(resume)), config)
+    if changed:
+        raise SearchError(
+            f"{resume}: it searches another space than {arguments.config}: they differ in {', '.join(changed)}. A "
+            "study goes on as it was begun. Undo the change, or leave --resume out."
+        )
+    return config, Path(resume)
+
+
+def _run(arguments: argparse.Namespace, config: Mapping[str, Any], plan: Plan, folder: Path) -> None:
+    from search.watching import watchers_of
+    from utils.environment import capture
+
+    logger.info("Study folder:  %s", folder)
+    extras = {"plugins": [str(Path(name).resolve()) for name in arguments.plugin], "verbose": arguments.verbose}
+    watchers = watchers_of(folder, plan, verbose=arguments.verbose)
+    study = Study(
+        folder, plan, worker=WORKER, environment=capture(), extras=extras, watchers=[w.watch for w in watchers]
+    )
+    try:
+        record = study.run(make_executor(config))
+    finally:
+        for watcher in watchers:
+            watcher.close()
+    from search.listing import best_text
+
+    sys.stdout.write(f"\n{best_text(record)}\nReport:  python -m search report {folder}\n")
+
+
+def _show_draws(space: Space) -> None:
+    for index in range(_TRIED if space.has_markers else 1):
+        drawn = space.draw(index).drawn
+        sys.stdout.write(f"{index}: {', '.join(f'{path}={value}' for path, value in drawn)}\n")
+    sys.stdout.write("The space is good.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in COMMANDS:
+        from search import looking
+
+        return cli.run_command(looking.run, looking.parser(words[0]), words[1:])
+    return cli.run_command(run_search, search_parser(), words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

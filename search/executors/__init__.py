@@ -1,0 +1,12 @@
+"""Executors, by the names that a configuration uses."""
+
+from utils.catalogue import Section
+
+EXECUTORS = Section(
+    expects="search.executors.base:Executor",
+    entries={
+        "serial": "search.executors.serial:Serial",
+        "processes": "search.executors.processes:Processes",
+        "ray": "search.executors.ray_cluster:RayCluster",
+    },
+)

@@ -1,0 +1,97 @@
+"""What a search is after: results or facts of a candidate, each to be as large or as small as possible."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from utils.errors import SearchError
+
+FACTS = ("params", "flops", "memory_mb", "latency_ms")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One objective.
+
+    Attributes:
+        name: A result such as `val_miou`, or one of `FACTS`.
+        sign: 1 where more is better, -1 where less is.
+    """
+
+    name: str
+    sign: int
+
+    @property
+    def is_fact(self) -> bool:
+        """Whether it is known before training."""
+        return self.name in FACTS
+
+    def __str__(self) -> str:
+        return f"{'max' if self.sign > 0 else 'min'} {self.name}"
+
+
+def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
+    """`["max val_miou", "min params"]` as objectives.
+
+    Raises:
+        SearchError: One is not of this form, or stands there twice.
+    """
+    objectives = []
+    for text in texts:
+        words = text.split()
+        if len(words) != 2 or words[0] not in ("min", "max"):
+            raise SearchError(
+                f'search.objectives: "{text}" must be "min NAME" or "max NAME", NAME being a result such as val_miou '
+                f"or one of {', '.join(FACTS)}. Write it so."
+            )
+        objectives.append(Objective(words[1], 1 if words[0] == "max" else -1))
+    names = [objective.name for objective in objectives]
+    if not names or len(set(names)) < len(names):
+        raise SearchError(f"search.objectives: {list(texts)} must name one result or several different ones.")
+    return tuple(objectives)
+
+
+class Tally:
+    """The objectives of one candidate as its epochs go by: each result as good as it has ever been.
+
+    Args:
+        objectives: What is wanted.
+        facts: What was known before training.
+
+    Attributes:
+        best_epoch: Of the first objective that is a result; None before the first report.
+    """
+
+    def __init__(self, objectives: Sequence[Objective], facts: Mapping[str, float]) -> None:
+        self.objectives = objectives
+        self.best_epoch: int | None = None
+        self._best = {each.name: facts.get(each.name, math.nan) * each.sign for each in objectives if each.is_fact}
+
+    def add(self, row: Mapping[str, float]) -> tuple[float, ...]:
+        """Take an epoch's results; each objective so that the larger is the better.
+
+        Raises:
+            SearchError: An objective is not among the results.
+        """
+        results = [each for each in self.objectives if not each.is_fact]
+        for position, each in enumerate(results):
+            if each.name not in row:
+                raise SearchError(
+                    f'search.objectives: "{each}" is not among the results ({", ".join(row)}). Name one of these, '
+                    f"or one of {', '.join(FACTS)}."
+                )
+            value = row[each.name] * each.sign
+            if value > self._best.get(each.name, -math.inf):  # never so with NaN
+                self._best[each.name] = value
+                if position == 0:
+                    self.best_epoch = int(row["epoch"])
+        return self.values
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Each objective so far, the larger the better; NaN where nothing is known."""
+        return tuple(self._best.get(each.name, math.nan) for each in self.objectives)
+
+    def as_written(self) -> dict[str, float]:
+        """The objectives that are known, by name, as the results have them."""
+        return {each.name: self._best[each.name] * each.sign for each in self.objectives if each.name in self._best}

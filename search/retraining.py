@@ -1,0 +1,134 @@
+"""Winner and runners-up, trained again from the beginning and to the end, and tested."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.executors.base import Lost, Work
+from search.journal import Kind
+from search.phase import MOST_LOSSES, Phase, Record
+from search.schedulers.base import Decision
+
+RETRAINED = "retrained"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training.
+
+    Attributes:
+        candidate: Whose config it is.
+        rank: From 1.
+        number: Which of the seeds, from 0.
+        config: What to train.
+    """
+
+    candidate: int
+    rank: int
+    number: int
+    config: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Of its folder, and in the journal."""
+        return f"rank{self.rank}_seed{self.number}"
+
+
+class Retraining(Phase):
+    """Trains each run in full; none is stopped early.
+
+    Args:
+        record: Notes what happens.
+        runs: What to train.
+        folder: The study's.
+    """
+
+    def __init__(self, record: Record, runs: Sequence[Run], folder: Path) -> None:
+        super().__init__(record)
+        self.folder = folder
+        known = self.state.retrained
+        self._waiting = deque(run for run in runs if run.name not in known or known[run.name].status == "running")
+        self._losses: dict[str, int] = {}
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all were trained."""
+        return not self.running and not self._waiting
+
+    def next_work(self) -> Work | None:
+        """The best first."""
+        if not self._waiting or self.is_pausing:
+            return None
+        run = self._waiting.popleft()
+        folder = f"{RETRAINED}/{run.name}"
+        if run.name not in self.state.retrained:
+            self.record(
+                Kind.RETRAIN, run.candidate, run=run.name, rank=run.rank, seed=run.config["seed"], folder=folder
+            )
+        reported = len(self.state.retrained[run.name].reports)
+        task = {"kind": "retrain", "config": run.config, "folder": str(self.folder / folder), "reported": reported}
+        return self.work(run, task)
+
+    def told(self, subject: Run, message: dict[str, Any]) -> Decision:
+        """Note an epoch, and let it go on."""
+        if message.get("epoch", 0) > len(self.state.retrained[subject.name].reports):
+            self.record(
+                Kind.RETRAIN_REPORT,
+                subject.candidate,
+                run=subject.name,
+                epoch=message["epoch"],
+                row=message["row"],
+                seconds=message["seconds"],
+            )
+        return Decision.CONTINUE
+
+    def ended(self, subject: Run, outcome: dict[str, Any]) -> None:
+        """Note what came of it; what was interrupted stays to be done."""
+        status = outcome["status"]
+        if status == "interrupted" or (status == "ended" and not outcome["is_finished"]):
+            self._waiting.appendleft(subject)
+        elif status == "ended":
+            if outcome.get("test"):
+                self.record(Kind.TESTED, subject.candidate, run=subject.name, metrics=outcome["test"])
+            self._done(subject, "completed", "")
+        else:
+            self._done(subject, "failed", outcome["reason"])
+
+    def lost(self, subject: Run, happening: Lost) -> None:
+        """Go on from its last checkpoint, but not for ever."""
+        self._losses[subject.name] = self._losses.get(subject.name, 0) + 1
+        if happening.cause == "hung" or self._losses[subject.name] >= MOST_LOSSES:
+            self._done(subject, "failed", happening.reason)
+        else:
+            self._waiting.appendleft(subject)
+
+    def _done(self, run: Run, status: str, reason: str) -> None:
+        self.record(Kind.RETRAIN_DONE, run.candidate, run=run.name, status=status, reason=reason)
+
+
+def runs_of(
+    ranked: Sequence[int], config_of: Callable[[int], dict[str, Any]], *, top: int, seeds: int, epochs: int
+) -> list[Run]:
+    """The trainings of the best candidates, the best first.
+
+    Args:
+        ranked: Candidates, the best first.
+        config_of: The config of a candidate.
+        top: How many of them.
+        seeds: Trainings of each: the candidate's own seed and those that follow it.
+        epochs: Of each training.
+    """
+    runs = []
+    for rank, candidate in enumerate(ranked[:top], start=1):
+        for number in range(seeds):
+            config = config_of(candidate)
+            config = {
+                **config,
+                "name": f"{config['name']}_rank{rank}",
+                "seed": config.get("seed", 0) + number,
+                "trainer": {**config["trainer"], "epochs": epochs},
+            }
+            runs.append(Run(candidate, rank, number, config))
+    return runs

@@ -1,0 +1,165 @@
+"""The `search` section of a configuration, and what follows from it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from config.build import build
+from config.faults import Faults, show
+from config.sections import Strict, TopLevel, check_section
+from search.executors import EXECUTORS
+from search.executors.base import Executor
+from search.objectives import parse_objectives
+from search.schedulers import SECTIONS as SCHEDULERS
+from search.schedulers.base import Scheduler
+from search.searching import Limits
+from search.space import Canonical, Space
+from search.study import Plan, Retrain
+from utils.catalogue import Section
+from utils.errors import ConfigError
+
+CATALOGUE: dict[str, Section] = {**SCHEDULERS, "executor": EXECUTORS}
+
+
+class CandidateLimits(Strict):
+    """What a candidate may cost; judged before it is trained."""
+
+    max_params: int | None = Field(None, ge=1, description="Weights of the network.")
+    max_flops: int | None = Field(None, ge=1, description="FLOPs of one forward pass.")
+    max_memory_mb: float | None = Field(None, gt=0, description="Predicted memory of training, in megabytes.")
+    max_latency_ms: float | None = Field(None, gt=0, description="Measured time of one forward pass, in milliseconds.")
+    input_size: list[int] | None = Field(None, description="[height, width] at which FLOPs and latency are stated.")
+
+
+class Budget(Strict):
+    """What a search may cost."""
+
+    epochs: int | None = Field(None, ge=1, description="Epochs in all; null: as the scheduler wants.")
+    max_time: float | None = Field(None, gt=0, description="Minutes in all, earlier sessions included.")
+    disk_mb: int | None = Field(None, ge=1, description="Megabytes that checkpoints may take before some are deleted.")
+
+
+class RetrainOptions(Strict):
+    """What becomes of the best."""
+
+    top: int = Field(1, ge=0, description="Candidates that are trained again from the beginning.")
+    epochs: int | None = Field(None, ge=1, description="Epochs of each; null: trainer.epochs.")
+    seeds: int = Field(1, ge=1, description="Trainings of each.")
+
+
+class SearchOptions(Strict):
+    """How a search draws and judges candidates."""
+
+    num_samples: int = Field(1, ge=1, description="Candidates to train.")
+    seed: int | None = Field(None, ge=0, description="Of the draws; null: the seed of the config.")
+    scheduler: Any = Field(None, description="Who trains for how long; null: RandomSearch.")
+    objectives: list[str] | None = Field(
+        None, min_length=1, description='E.g. ["max val_miou", "min params"]; null: trainer.monitor.'
+    )
+    limits: dict[str, Any] | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
+    budget: dict[str, Any] = Field({}, description="epochs, max_time, disk_mb.")
+    executor: Any = Field("serial", description="What trains: serial, processes or ray.")
+    max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
+    retrain: dict[str, Any] | None = Field(None, description="top, epochs, seeds; null: the winner stays as it is.")
+
+
+_PARTS: dict[str, type[Strict]] = {"limits": CandidateLimits, "budget": Budget, "retrain": RetrainOptions}
+
+
+def read_options(config: Mapping[str, Any]) -> SearchOptions:
+    """The `search` section, checked; the rest of the config only as far as a search needs it.
+
+    Raises:
+        ConfigError: Lists every fault with its JSON path.
+    """
+    faults = Faults()
+    section = config.get("search", {})
+    options = check_section(SearchOptions, section, "search", faults)
+    for name, model in _PARTS.items():
+        part = section.get(name) if isinstance(section, Mapping) else None
+        if part is not None:
+            check_section(model, part, f"search.{name}", faults)
+    trainer = config.get("trainer")
+    epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
+    if not isinstance(epochs, int) or epochs < 1:
+        faults.add(
+            "trainer.epochs", f"{show(epochs)}: a search needs to know a full training. Write a number of epochs."
+        )
+    if not isinstance(config.get("name"), str) or not config["name"]:
+        faults.add("name", f"missing. Add it: {TopLevel.model_fields['name'].description}")
+    if options is not None:
+        with faults.collecting():
+            _objectives(config, options)
+    faults.raise_if_any()
+    assert options is not None
+    return options
+
+
+def make_space(config: Mapping[str, Any], canonical: Canonical | None = None) -> Space:
+    """What the candidates of a study are drawn from.
+
+    Args:
+        config: The space, from `load_config`.
+        canonical: Brings a drawn config to the form that it shares with all that train the same.
+
+    Raises:
+        ConfigError: Lists the faults of the search section, or those of the markers.
+    """
+    options = read_options(config)
+    seed = options.seed if options.seed is not None else config.get("seed", 0)
+    return Space(config, study_seed=seed, canonical=canonical)
+
+
+def make_plan(config: Mapping[str, Any], space: Space) -> Plan:
+    """Everything that a study consists of.
+
+    Raises:
+        ConfigError: Lists the faults of the search section.
+    """
+    options = read_options(config)
+    epochs = config["trainer"]["epochs"]
+    objectives = parse_objectives(_objectives(config, options))
+    budget = Budget.model_validate(options.budget)
+    judged = CandidateLimits.model_validate(options.limits or {}).model_dump()
+    is_judged = options.limits is not None or any(objective.is_fact for objective in objectives)
+    wants_latency = any(objective.name == "latency_ms" for objective in objectives)
+    retrain = RetrainOptions.model_validate(options.retrain) if options.retrain is not None else None
+    return Plan(
+        config=config,
+        space=space,
+        scheduler=_scheduler(options, epochs),
+        objectives=objectives,
+        limits=Limits(
+            budget.epochs, budget.max_time, {**judged, "wants_latency": wants_latency} if is_judged else None
+        ),
+        retrain=Retrain(retrain.top, retrain.seeds, retrain.epochs or epochs) if retrain else Retrain(epochs=epochs),
+        max_epoch_time=options.max_epoch_time,
+        disk_mb=budget.disk_mb,
+    )
+
+
+def make_executor(config: Mapping[str, Any]) -> Executor:
+    """What the works of a study run on."""
+    executor: Executor = build({"search": {"executor": read_options(config).executor}}, "search.executor", CATALOGUE)
+    return executor
+
+
+def _scheduler(options: SearchOptions, epochs: int) -> Scheduler:
+    spec = options.scheduler or "RandomSearch"
+    runtime = {"num_samples": options.num_samples, "max_epochs": epochs}
+    scheduler: Scheduler = build({"search": {"scheduler": spec}}, "search.scheduler", CATALOGUE, runtime=runtime)
+    return scheduler
+
+
+def _objectives(config: Mapping[str, Any], options: SearchOptions) -> list[str]:
+    if options.objectives is not None:
+        parse_objectives(options.objectives)
+        return options.objectives
+    monitor = config.get("trainer", {}).get("monitor", "off")
+    if monitor == "off":
+        raise ConfigError(
+            'search.objectives: missing, and trainer.monitor is "off": a search must know what is better. Write for '
+            'example "objectives": ["max val_miou"].'
+        )
+    return [str(monitor)]

@@ -1,0 +1,126 @@
+"""The space of a search: a configuration some of whose values are drawn.
+
+Every draw follows from (study seed, number of the candidate, JSON path) alone. So candidates are the same on every
+machine and in every order, and marking one more value leaves the draws of the others as they were.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from config.markers import find_markers
+from search.draws import CANDIDATE_SEEDS, Drawer, check_markers, plain_json
+from search.space_size import count_outcomes
+from utils.keyed import derive_seed
+
+Config = dict[str, Any]
+Canonical = Callable[[Config], Config]
+_NOT_TRAINED = ("search", "$defs")  # parts of the space that no candidate has
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A plain config and how it came about.
+
+    Attributes:
+        index: Number of the draw.
+        seed: Of its training.
+        config: What to train, without markers.
+        drawn: JSON path and value of each draw, in the order of the file. Of a choice between branches that hold
+            markers themselves the value is a name of the branch.
+        key: Equal for candidates that would train the same.
+    """
+
+    index: int
+    seed: int
+    config: Config
+    drawn: list[tuple[str, Any]]
+    key: str
+
+
+class Space:
+    """Draws candidates.
+
+    Args:
+        config: From `load_config`; without markers it is a space with one candidate, drawn with other seeds.
+        study_seed: Everything follows from it.
+        canonical: Brings a drawn config to the form that it shares with all that train the same.
+
+    Raises:
+        ConfigError: Markers that cannot be drawn from, all of them with their paths.
+    """
+
+    def __init__(self, config: Mapping[str, Any], *, study_seed: int = 0, canonical: Canonical | None = None) -> None:
+        check_markers(config)
+        self.study_seed = study_seed
+        self.definitions: Mapping[str, Any] = config.get("$defs", {})
+        self._template = {key: value for key, value in config.items() if key not in _NOT_TRAINED}
+        self._canonical = canonical
+        self.has_markers = bool(find_markers(self._template))
+
+    def draw(self, index: int) -> Candidate:
+        """The candidate of that number."""
+        drawer = Drawer(self.study_seed, index, self.definitions)
+        config: Config = drawer.fill(self._template, "")
+        seed = derive_seed(self.study_seed, CANDIDATE_SEEDS, index) >> 31
+        config["seed"] = seed
+        return Candidate(index, seed, config, drawer.drawn, self._key(config, seed))
+
+    def distinct(self) -> float:
+        """How many different candidates there are; infinite with continuous values, and where seeds are repeated."""
+        return self.size() if self.has_markers else math.inf
+
+    def size(self) -> float:
+        """How many different outcomes the markers have; 1 without any, infinite with continuous values.
+
+        Outcomes that train the same count once where the markers that this takes stand in one object or list, such as
+        op and dilation of a layer.
+        """
+        first = self.draw(0).config
+        canonical = self._canonical
+
+        def normal(path: str, outcome: Any) -> str:
+            """The canonical form of the first candidate with another value at a path."""
+            changed = plain_json(outcome)
+            if canonical is None or not path:
+                return changed
+            config = json.loads(json.dumps(first))
+            return plain_json(canonical(config)) if _put(config, path, outcome) else changed
+
+        return count_outcomes(self._template, self.definitions, normal)
+
+    def describe(self) -> str:
+        """The size in words."""
+        size, searched = self.size(), find_markers(self._template)
+        if not searched:
+            return "No value is searched: candidates are repeats with other seeds."
+        count = "infinitely many" if math.isinf(size) else f"{int(size):,}" if size < 10**12 else f"{size:.3g}"
+        return f"{len(searched)} searched values, {count} different candidates."
+
+    def _key(self, config: Config, seed: int) -> str:
+        if not self.has_markers:
+            return f"seed {seed}"
+        content = {key: value for key, value in config.items() if key not in ("seed", "name")}
+        if self._canonical is not None:
+            content = self._canonical(content)
+        return hashlib.sha256(plain_json(content).encode()).hexdigest()[:32]
+
+
+def _put(config: Any, path: str, value: Any) -> bool:
+    """Set the value at a path where there is one."""
+    *parents, last = path.split(".")
+    for part in parents:
+        config = _part(config, part)
+    if _part(config, last) is None:
+        return False
+    config[int(last) if isinstance(config, list) else last] = value
+    return True
+
+
+def _part(value: Any, part: str) -> Any:
+    if isinstance(value, list):
+        return value[int(part)] if part.isdecimal() and int(part) < len(value) else None
+    return value.get(part) if isinstance(value, dict) else None

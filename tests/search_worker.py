@@ -1,0 +1,67 @@
+"""A worker's function without a network: curves that follow from the config, kept in a file as a run keeps its own."""
+
+import hashlib
+import json
+import os
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+WORKER = "tests.search_worker:worker"
+
+
+def value_at(quality, epoch):
+    """The curve of a candidate: rises towards its quality."""
+    return quality * (1 - 0.5**epoch) + 0.001 * (int(hashlib.md5(f"{quality}/{epoch}".encode()).hexdigest(), 16) % 7)
+
+
+@contextmanager
+def worker():
+    yield run
+
+
+def suffer(fate):
+    """Die or hang."""
+    if fate == "dies":
+        os._exit(9)
+    if fate == "hangs":
+        time.sleep(1000)
+
+
+def run(task, report):
+    """Train `config.trainer.epochs` epochs, reporting each; `fate` of the config says what goes wrong."""
+    config, folder = task["config"], Path(task["folder"])
+    fate = config.get("fate", "good")
+    if task.get("limits") is not None:
+        if fate == "refused":
+            return {"status": "refused", "reason": "params 9 is more than max_params 8", "facts": {"params": 9}}
+        report({"facts": {"params": config["size"]}})
+    if fate == "out_of_memory":
+        return {"status": "out_of_memory", "reason": "no more to be had", "fresh_worker": True}
+    folder.mkdir(parents=True, exist_ok=True)
+    history = folder / "history.pth"
+    rows = json.loads(history.read_text()) if history.exists() else []
+    for row in rows[task["reported"] :]:
+        if report({"epoch": row["epoch"], "row": row, "seconds": 1.0, "folder": folder.name}) != "continue":
+            return _ended(folder, is_finished=False)
+    while len(rows) < config["trainer"]["epochs"]:
+        epoch = len(rows) + 1
+        if fate == "diverges" and epoch == 2:
+            return {"status": "failed", "reason": "the loss is not finite"}
+        if fate == "ends early" and epoch == 3:
+            break
+        if epoch == 2:
+            suffer(fate)
+        rows.append({"epoch": epoch, "val_miou": value_at(config["quality"], epoch)})
+        decision = report({"epoch": epoch, "row": rows[-1], "seconds": 1.0, "folder": folder.name})
+        beside = history.with_suffix(".new")
+        beside.write_text(json.dumps(rows))
+        beside.replace(history)
+        if decision != "continue":
+            return _ended(folder, is_finished=False)
+    return _ended(folder, is_finished=True)
+
+
+def _ended(folder, *, is_finished):
+    size = sum(path.stat().st_size for path in folder.glob("*.pth"))
+    return {"status": "ended", "is_finished": is_finished, "bytes": size, "test": {"test_miou": 0.5}}

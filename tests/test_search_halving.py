@@ -1,0 +1,213 @@
+"""Synchronous halving, worked by hand."""
+
+import pytest
+
+from config.build import build
+from search.schedulers import SECTIONS
+from search.schedulers.base import Decision, Job
+from search.schedulers.hyperband import Hyperband, bracket_sizes
+from search.schedulers.random_search import RandomSearch
+from search.schedulers.successive_halving import SuccessiveHalving
+from search.schedulers.synchronous import rung_epochs
+from utils.errors import ConfigError
+
+
+def train(scheduler, job, value):
+    """Report the same value after each epoch of a job until the scheduler ends it; the last verdict."""
+    for epoch in range(job.start + 1, job.end + 1):
+        verdict = scheduler.report(job.candidate, epoch, (value,))
+    return verdict
+
+
+def ask_all(scheduler):
+    return list(iter(scheduler.ask, None))
+
+
+def rung_table(scheduler):
+    return [(rung.bracket, rung.epochs, sorted(rung.values), list(rung.promoted)) for rung in scheduler.rungs()]
+
+
+@pytest.mark.parametrize(
+    ("max_epochs", "grace", "factor", "expected"),
+    [
+        (50, 2, 3, (2, 6, 18, 50)),  # 54 would be beyond
+        (81, 1, 3, (1, 3, 9, 27, 81)),
+        (28, 1, 3, (1, 3, 9, 28)),  # 27 * sqrt(3) > 28: nearer to the end than half a step
+        (20, 2, 3, (2, 6, 20)),
+        (500, 3, 3, (3, 9, 27, 81, 243, 500)),  # 243 * sqrt(3) = 421
+        (5, 5, 3, (5,)),
+        (1, 1, 2, (1,)),
+    ],
+)
+def test_rungs_end_in_a_full_training(max_epochs, grace, factor, expected):
+    assert rung_epochs(max_epochs, grace, factor) == expected
+
+
+def test_nine_candidates_are_halved_to_three_and_one():
+    scheduler = SuccessiveHalving(9, 9)
+    jobs = ask_all(scheduler)
+    assert jobs == [Job(candidate, 0, 1) for candidate in range(9)]
+    values = [0.1, 0.8, 0.3, 0.8, 0.5, 0.2, 0.9, 0.4, 0.0]
+    for job in jobs[:-1]:
+        assert train(scheduler, job, values[job.candidate]).decision is Decision.PAUSE
+    assert scheduler.ask() is None  # one of the rung has not been heard of
+    train(scheduler, jobs[-1], values[8])
+    # 9 // 3 = 3 go on, the best first, of equals the lower number.
+    second = ask_all(scheduler)
+    assert second == [Job(6, 1, 3), Job(1, 1, 3), Job(3, 1, 3)]
+    for job, value in zip(second, [0.5, 0.6, 0.7], strict=True):
+        train(scheduler, job, value)
+    (last,) = ask_all(scheduler)
+    assert last == Job(3, 3, 9)
+    verdict = train(scheduler, last, 0.7)
+    assert (verdict.decision, verdict.rung) == (Decision.STOP, 9)
+    assert scheduler.is_done
+    assert rung_table(scheduler) == [(0, 1, list(range(9)), [6, 1, 3]), (0, 3, [1, 3, 6], [3]), (0, 9, [3], [])]
+
+
+@pytest.mark.parametrize(("number", "sizes"), [(81, [81, 27, 9, 3]), (10, [10, 3, 1, 1]), (2, [2, 1, 1, 1])])
+def test_rung_sizes(number, sizes):
+    scheduler = SuccessiveHalving(number, 50, grace_period=2)
+    while jobs := ask_all(scheduler):
+        for job in jobs:
+            train(scheduler, job, float(job.candidate))
+    assert [len(rung.values) for rung in scheduler.rungs()] == sizes
+
+
+def test_failures_are_worst_and_never_promoted():
+    scheduler = SuccessiveHalving(6, 4, grace_period=1, reduction_factor=2)  # 1, 2, 4: of 6, 3, 1
+    jobs = ask_all(scheduler)
+    for job in jobs[:4]:
+        scheduler.fail(job.candidate)
+    train(scheduler, jobs[4], float("nan"))
+    train(scheduler, jobs[5], -float("inf"))
+    assert [job.candidate for job in ask_all(scheduler)] == [5, 4]  # there are 3 places
+
+
+def test_a_search_in_which_everything_fails_ends():
+    scheduler = SuccessiveHalving(4, 4, reduction_factor=2)
+    for job in ask_all(scheduler):
+        scheduler.fail(job.candidate)
+    assert scheduler.ask() is None
+    assert scheduler.is_done
+
+
+def test_a_withdrawal_in_the_first_rung_draws_another():
+    scheduler = SuccessiveHalving(3, 3)
+    ask_all(scheduler)
+    scheduler.withdraw(1)
+    assert ask_all(scheduler) == [Job(3, 0, 1)]
+
+
+def test_a_later_withdrawal_lets_the_next_best_go_on():
+    scheduler = SuccessiveHalving(6, 9)  # 6, 2, 1 at 1, 3, 9
+    for job in ask_all(scheduler):
+        train(scheduler, job, float(job.candidate))
+    assert [job.candidate for job in ask_all(scheduler)] == [5, 4]
+    assert scheduler.may_resume(3)
+    scheduler.withdraw(5)
+    assert ask_all(scheduler) == [Job(3, 1, 3)]
+    train(scheduler, Job(4, 1, 3), 4.0)
+    assert scheduler.may_resume(2)  # should 3 be withdrawn too
+    train(scheduler, Job(3, 1, 3), 3.0)
+    assert not scheduler.may_resume(2)
+    assert rung_table(scheduler)[:2] == [(0, 1, [0, 1, 2, 3, 4], [4, 3]), (0, 3, [3, 4], [4])]
+
+
+def test_one_that_finished_early_goes_on_without_a_job():
+    scheduler = SuccessiveHalving(4, 9, grace_period=3, reduction_factor=2)  # 4, 2, 1 at 3, 6, 9? 6 * sqrt(2) < 9
+    jobs = ask_all(scheduler)
+    scheduler.report(0, 1, (9.0,))
+    scheduler.finish(0)
+    for job in jobs[1:]:
+        train(scheduler, job, float(job.candidate))
+    assert ask_all(scheduler) == [Job(3, 3, 6)]
+    train(scheduler, Job(3, 3, 6), 3.0)
+    assert scheduler.is_done  # 0 is the best of 6 epochs too, and has its values at 9 already
+    assert rung_table(scheduler)[-1] == (0, 9, [0], [])
+
+
+def test_one_that_gives_up_before_its_first_report_failed():
+    scheduler = SuccessiveHalving(1, 3)
+    scheduler.ask()
+    scheduler.finish(0)
+    assert scheduler.is_done
+    assert scheduler.rungs()[1].values == {}
+
+
+def test_the_next_bracket_begins_while_one_ends():
+    scheduler = SuccessiveHalving(5, 3, bracket_size=3)
+    first = ask_all(scheduler)
+    assert [job.candidate for job in first] == [0, 1, 2]  # until it is known that none is withdrawn
+    for job in first:
+        train(scheduler, job, float(job.candidate))
+    assert ask_all(scheduler) == [Job(2, 1, 3), Job(3, 0, 1), Job(4, 0, 1)]
+
+
+def test_draws_that_end_leave_a_smaller_bracket():
+    scheduler = SuccessiveHalving(9, 3)
+    for _ in range(4):
+        scheduler.ask()
+    scheduler.end_draws()
+    scheduler.withdraw(3)
+    assert scheduler.ask() is None
+    for candidate in range(3):
+        train(scheduler, Job(candidate, 0, 1), float(candidate))
+    assert ask_all(scheduler) == [Job(2, 1, 3)]  # 3 // 3
+
+
+def test_random_search_trains_all_in_full():
+    scheduler = RandomSearch(2, 5)
+    assert ask_all(scheduler) == [Job(0, 0, 5), Job(1, 0, 5)]
+    assert train(scheduler, Job(0, 0, 5), 1.0).decision is Decision.STOP
+    assert not scheduler.may_resume(0)
+
+
+def test_hyperband_brackets():
+    # ceil(5 * 3**4 / 5), ceil(5 * 27 / 4 = 33.75), ceil(5 * 9 / 3), ceil(5 * 3 / 2 = 7.5), 5
+    assert bracket_sizes(5, 3) == [81, 34, 15, 8, 5]
+
+
+def test_hyperband_repeats_its_brackets_and_cuts_the_last():
+    scheduler = Hyperband(20, 9)  # 1, 3, 9: of 9, 3, 1; then ceil(3 * 3 / 2) = 5, 1; then 3; then 3 left of 9
+    while not scheduler.is_done:
+        for job in ask_all(scheduler):
+            train(scheduler, job, float(job.candidate))
+    sizes = {}
+    for rung in scheduler.rungs():
+        sizes.setdefault(rung.bracket, []).append((rung.epochs, len(rung.values)))
+    assert sizes == {0: [(1, 9), (3, 3), (9, 1)], 1: [(3, 5), (9, 1)], 2: [(9, 3)], 3: [(1, 3), (3, 1), (9, 1)]}
+
+
+def test_a_configuration_names_a_scheduler():
+    config = {"scheduler": {"type": "SuccessiveHalving", "args": {"reduction_factor": 2, "bracket_size": 4}}}
+    scheduler = build(config, "scheduler", SECTIONS, runtime={"num_samples": 8, "max_epochs": 4})
+    assert [len(ask_all(scheduler)), scheduler.num_samples, scheduler.max_epochs] == [4, 8, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("SuccessiveHalving", {"reduction_factor": 1}, "reduction_factor 1: must be at least 2"),
+        ("SuccessiveHalving", {"bracket_size": 0}, "bracket_size 0: must be at least 1"),
+        ("Hyperband", {"grace_period": 0}, "grace_period 0: must be at least 1"),
+        ("ASHA", {"grace_period": 9}, "grace_period 9: must be at most the 4 epochs.*Set grace_period to 4 or less"),
+        ("ASHA", {"grace_period": 1, "brackets": 3}, r"brackets 3: .* 2 rungs \(\[1, 3\]\).*Set brackets to 2 or less"),
+        ("ASHA", {"mode": "halt"}, "halt"),
+        ("ASHA", {"reduction_factor": 2.5}, "2.5"),
+        ("RandomSearch", {"grace_period": 1}, "grace_period"),
+    ],
+)
+def test_what_a_scheduler_refuses(name, args, message):
+    config = {"scheduler": {"type": name, "args": args}}
+    with pytest.raises(ConfigError, match=message):
+        build(config, "scheduler", SECTIONS, runtime={"num_samples": 8, "max_epochs": 4})
+
+
+def test_reports_out_of_turn_are_refused():
+    scheduler = RandomSearch(2, 5)
+    scheduler.ask()
+    with pytest.raises(ValueError, match="Epoch 2 of candidate 0: epoch 1 must be reported next"):
+        scheduler.report(0, 2, (1.0,))
+    with pytest.raises(ValueError, match="Candidate 1: it does not run"):
+        scheduler.fail(1)

@@ -1,0 +1,204 @@
+"""A study from the first draw to the winner, on workers without a network."""
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+
+from search.executors.processes import Processes
+from search.executors.serial import Serial
+from search.folder import create
+from search.journal import JOURNAL, read_events
+from search.objectives import parse_objectives
+from search.schedulers.asha import ASHA
+from search.schedulers.random_search import RandomSearch
+from search.schedulers.successive_halving import SuccessiveHalving
+from search.searching import Limits
+from search.study import Plan, Retrain, Study, read
+from tests.search_worker import WORKER, value_at
+from utils.errors import SearchError
+
+EPOCHS = 9
+CONFIG = {"name": "sample", "trainer": {"epochs": EPOCHS}, "search": {}}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    config: dict
+    seed: int
+    key: str
+    drawn: list = field(default_factory=list)
+
+
+class Space:
+    """Candidate i has the i-th quality and fate of the lists, from the beginning again where they end."""
+
+    def __init__(self, qualities, fates=("good",), distinct=float("inf")):
+        self.qualities, self.fates, self._distinct = qualities, fates, distinct
+
+    def draw(self, index):
+        quality = self.qualities[index % len(self.qualities)]
+        fate = self.fates[index % len(self.fates)]
+        config = {"name": "sample", "seed": index, "trainer": {"epochs": EPOCHS}, "quality": quality, "fate": fate}
+        key = f"{quality}" if self._distinct < float("inf") else f"{index}"
+        return Drawn(config | {"size": int(100 * quality)}, index, key, [("quality", quality)])
+
+    def distinct(self):
+        return self._distinct
+
+
+QUALITIES = [0.31, 0.72, 0.55, 0.9, 0.12, 0.64, 0.41, 0.83, 0.27]
+
+
+def plan_of(scheduler, space=None, *, objectives=("max val_miou",), **options):
+    return Plan(CONFIG, space or Space(QUALITIES), scheduler, parse_objectives(objectives), **options)
+
+
+def studied(tmp_path, plan, executor=None):
+    study = Study(create(str(tmp_path), "sample", CONFIG), plan, worker=WORKER)
+    return study, study.run(executor or Serial())
+
+
+def halving(num_samples=9):
+    return SuccessiveHalving(num_samples, EPOCHS, grace_period=1, reduction_factor=3)
+
+
+def test_halving_trains_nine_three_and_one(tmp_path):
+    _, record = studied(tmp_path, plan_of(halving()))
+    assert [candidate.epochs for candidate in record.candidates] == [1, 3, 1, 9, 1, 1, 1, 3, 1]
+    assert record.candidates[3].status == "completed"
+    assert {each.status for each in record.candidates if each.index != 3} == {"stopped"}
+    assert [(rung.epochs, len(rung.values)) for rung in record.rungs][:2] == [(1, 9), (3, 3)]
+    assert record.is_done
+
+
+def test_winner_is_left_as_a_config_with_its_weights(tmp_path):
+    study, _ = studied(tmp_path, plan_of(halving(), retrain=Retrain(top=2, seeds=2, epochs=5)))
+    best = study.folder / "best"
+    config = json.loads((best / "config.json").read_text())
+    assert (config["quality"], config["trainer"]["epochs"]) == (0.9, 5)
+    result = json.loads((best / "result.json").read_text())
+    assert result["candidate"] == 3
+    assert [run["test"] for run in result["retrained"]] == [{"test_miou": 0.5}] * 2
+    record = study.shown()
+    assert [(run.candidate, run.rank) for run in record.retrained] == [(3, 1), (3, 1), (7, 2), (7, 2)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_processes_come_to_the_same_as_this_process(tmp_path, workers):
+    _, alone = studied(tmp_path, plan_of(halving()))
+    _, record = studied(tmp_path, plan_of(halving()), Processes(workers))
+    for candidate in (*alone.candidates, *record.candidates):
+        candidate.folder = None
+    assert record.candidates == alone.candidates
+    assert record.rungs == alone.rungs
+
+
+def test_whatever_a_candidate_does_costs_it_alone(tmp_path):
+    fates = ("good", "refused", "good", "diverges", "out_of_memory", "good", "dies", "ends early")
+    space = Space([0.1 + 0.01 * index for index in range(40)], fates)
+    plan = plan_of(RandomSearch(12, EPOCHS), space, limits=Limits(judge={"max_params": 8}))
+    _, record = studied(tmp_path, plan, Processes(2))
+    by_status = {status: [] for status in ("completed", "refused", "failed", "out_of_memory")}
+    for candidate in record.candidates:
+        by_status[candidate.status].append(candidate.index)
+        assert (
+            fates[candidate.index % 8]
+            in {
+                "completed": ("good", "ends early"),
+                "refused": ("refused",),
+                "failed": ("diverges", "dies"),
+                "out_of_memory": ("out_of_memory",),
+            }[candidate.status]
+        )
+    assert len(by_status["completed"]) + len(by_status["failed"]) == 12
+    reasons = {record.candidates[index].reason for index in by_status["failed"]}
+    assert any("not finite" in reason for reason in reasons)
+    assert any("exit code 9" in reason and "3 times" in reason for reason in reasons)
+
+
+def test_a_worker_that_hangs_is_ended(tmp_path):
+    plan = plan_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("good", "hangs", "good")), max_epoch_time=5)
+    _, record = studied(tmp_path, plan, Processes(1))
+    assert [candidate.status for candidate in record.candidates] == ["completed", "failed", "completed"]
+
+
+def test_equal_draws_are_trained_once_and_a_small_space_ends(tmp_path):
+    space = Space([0.5, 0.6, 0.5, 0.7], distinct=3)
+    _, record = studied(tmp_path, plan_of(RandomSearch(20, EPOCHS), space))
+    assert [candidate.status for candidate in record.candidates] == [
+        "completed",
+        "completed",
+        "duplicate",
+        "completed",
+        "duplicate",
+    ]
+    assert record.candidates[2].reason == "the same as 0"
+
+
+def test_facts_are_objectives_too(tmp_path):
+    plan = plan_of(halving(), objectives=("max val_miou", "min params"), limits=Limits(judge={}))
+    _, record = studied(tmp_path, plan)
+    assert record.candidates[0].objectives.keys() == {"val_miou", "params"}
+    assert record.candidates[0].objectives["params"] == 31
+
+
+def test_a_spent_budget_ends_the_search_and_a_larger_one_goes_on(tmp_path):
+    folder = create(str(tmp_path), "sample", CONFIG)
+    first = Study(folder, plan_of(RandomSearch(9, EPOCHS), limits=Limits(epochs=20)), worker=WORKER).run(Serial())
+    assert sum(candidate.epochs for candidate in first.candidates) == 20
+    assert first.is_done
+    second = Study(folder, plan_of(RandomSearch(9, EPOCHS)), worker=WORKER).run(Serial())
+    assert [candidate.epochs for candidate in second.candidates] == [EPOCHS] * 9
+    straight = studied(tmp_path, plan_of(RandomSearch(9, EPOCHS)))[1]
+    assert [c.objectives for c in second.candidates] == [c.objectives for c in straight.candidates]
+
+
+def test_checkpoints_that_cannot_be_promoted_are_deleted(tmp_path):
+    study, record = studied(tmp_path, plan_of(halving()))
+    left = sorted(path.parent.name for path in (study.folder / "candidates").glob("*/*.pth"))
+    assert left == ["00003"]
+    assert record.bytes_deleted > 0
+
+
+def test_a_disk_budget_keeps_what_fits(tmp_path):
+    study, record = studied(tmp_path, plan_of(halving(), disk_mb=1))
+    assert len(list((study.folder / "candidates").glob("*/*.pth"))) == 9
+    assert record.bytes_deleted == 0
+
+
+def test_a_study_is_read_from_its_journal(tmp_path):
+    study, record = studied(tmp_path, plan_of(ASHA(9, EPOCHS, grace_period=1, mode="promote")))
+    assert read(study.folder, plan_of(ASHA(9, EPOCHS, grace_period=1, mode="promote"))) == record
+
+
+def test_another_scheduler_cannot_go_on(tmp_path):
+    study, _ = studied(tmp_path, plan_of(halving()))
+    with pytest.raises(SearchError, match=r"The journal says .*undo the change"):
+        Study(study.folder, plan_of(RandomSearch(9, EPOCHS)), worker=WORKER).run(Serial())
+
+
+def test_nothing_that_can_be_trained_is_an_error(tmp_path):
+    plan = plan_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("diverges",)))
+    with pytest.raises(SearchError, match=r"none of 3 candidates could be trained; the last reason: the loss"):
+        studied(tmp_path, plan)
+
+
+def test_limits_that_nothing_keeps_end_the_search(tmp_path):
+    plan = plan_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("refused",)), limits=Limits(judge={"max_params": 8}))
+    with pytest.raises(SearchError, match=r"1000 draws in a row did not count.*Loosen search.limits"):
+        studied(tmp_path, plan)
+
+
+def test_an_objective_that_is_no_result_is_named(tmp_path):
+    with pytest.raises(SearchError, match=r'"max val_mious" is not among the results.*val_miou'):
+        studied(tmp_path, plan_of(halving(), objectives=("max val_mious",)))
+
+
+def test_every_decision_stands_in_the_journal(tmp_path):
+    study, _ = studied(tmp_path, plan_of(halving()))
+    reports = [event for event in read_events(study.folder / JOURNAL) if event.kind == "report"]
+    assert len(reports) == 6 * 1 + 2 * 3 + 9
+    first = next(event for event in reports if event.candidate == 3)
+    assert first.data["row"]["val_miou"] == value_at(0.9, 1)
+    assert first.data["rung"] == 1
