@@ -111,6 +111,7 @@ def train(
     callbacks: "Sequence[Callback]" = (),
     *,
     resume: str | None = None,
+    run_folder: Path | None = None,
     devices: str | None = None,
     max_validation_batches: int | None = None,
 ) -> "TrainResult":
@@ -120,6 +121,8 @@ def train(
         config: From `config.load_config`; None takes the config of the checkpoint `resume`.
         callbacks: Called beside those of the run folder, the progress bar and TensorBoard.
         resume: `auto`, `last`, `best`, a checkpoint or a run folder.
+        run_folder: Where a run that begins is kept, in the place of a new folder below `trainer.save_dir`; one that
+            goes on stays in its own.
         devices: E.g. `"0,1"` or `"cpu"`; the config's `n_gpu` where not given.
         max_validation_batches: Validate on the first batches only.
 
@@ -132,7 +135,7 @@ def train(
     config = copy.deepcopy(config)  # run-time values are written into it
     if config is not None:
         check(config)
-    start = resolve_start(config, resume)
+    start = resolve_start(config, resume, run_folder)
     if config is None:
         check(start.config)
     world = join_world()
@@ -149,8 +152,11 @@ def _prepare_and_run(
     start: "Start", world: "World", callbacks: "Sequence[Callback]", limits: dict[str, Any]
 ) -> "TrainResult":
     """Build and train; the trainer, which holds on to the other processes, is gone when this returns."""
-    trainer = prepare(start.config, world, has_weights=start.state is not None, **limits)
-    return _run(trainer, start, world, callbacks)
+    from trainer.setup import user_errors
+
+    with user_errors():
+        trainer = prepare(start.config, world, has_weights=start.state is not None, **limits)
+        return _run(trainer, start, world, callbacks)
 
 
 def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Sequence[Callback]") -> "TrainResult":
@@ -165,12 +171,13 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
     from trainer.resume import restore
     from trainer.run_folder import RunRecords, create_run_folder
     from trainer.run_lock import held
-    from trainer.setup import user_errors
     from trainer.time_limit import TimeLimit
     from utils.environment import capture
 
     config, options = start.config, configuration.trainer_options(start.config)
-    folder = start.folder or (create_run_folder(options["save_dir"], config["name"]) if world.is_main else None)
+    folder = start.folder
+    if folder is None and world.is_main:
+        folder = create_run_folder(options["save_dir"], config["name"], start.new_folder)
     trainer.run_folder = folder = Path(world.from_main(str(folder)))
     close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
     saving = {key: options[key] for key in ("save_period", "save_every_steps", "save_every_minutes")}
@@ -190,7 +197,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
     ]
     try:
         restore(trainer, start)
-        with held(folder if world.is_main else None), stop_at_next_step(trainer), user_errors():
+        with held(folder if world.is_main else None), stop_at_next_step(trainer):
             return trainer.fit()
     finally:
         close_logging()

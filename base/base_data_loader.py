@@ -4,7 +4,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,19 +12,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
 from base.class_counts import TargetSource, count_batches, count_targets, required_classes
+from base.collation import GuardedCollate, unpacked
 from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, PreparedSource, StandInSource, split_indices
 from base.workers import child_signals_kept, start_worker, tells_of_death, usable_workers
 from utils.errors import ConfigError, DataError
 
 Task = Literal["segmentation", "classification"]
-
-
-@runtime_checkable
-class Packed(Protocol):
-    """What a worker sends where the batch itself would be costly or impossible to send."""
-
-    def unpack(self) -> Any:
-        """The batch, made in the main process."""
 
 
 class BaseDataLoader(DataLoader[Any]):
@@ -118,7 +111,7 @@ class BaseDataLoader(DataLoader[Any]):
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
             num_workers=workers,
-            collate_fn=_Collate(self._collate),
+            collate_fn=GuardedCollate(self._collate),
             pin_memory=pin_memory and torch.cuda.is_available(),
             worker_init_fn=start_worker,
             # DataLoader draws a seed for its workers from here; without it, from the global generator.
@@ -224,6 +217,15 @@ class BaseDataLoader(DataLoader[Any]):
                 dataset.prepare(self.keys.indices.tolist())
             self._is_prepared = True
 
+    def example(self) -> Any:
+        """The batch at the current position, loaded in this process and without moving on.
+
+        Raises:
+            EspalierError: What a sample has to complain of.
+        """
+        batch = GuardedCollate(self._collate)([self.dataset[key] for key in next(iter(self.keys))])
+        return unpacked(batch)
+
     def close(self) -> None:
         """Stop the workers; another iteration starts new ones."""
         iterator: Any = self._iterator
@@ -262,21 +264,7 @@ class BaseDataLoader(DataLoader[Any]):
                 ) from error
             if isinstance(batch, Failure):
                 self.close()
-                raise batch.error
-            yield batch.unpack() if isinstance(batch, Packed) else batch
-
-
-class _Collate:
-    """Makes a batch of samples unless one of them is a failure, which then takes the batch's place."""
-
-    def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
-        self.collate_fn = collate_fn
-
-    def __call__(self, samples: list[Any]) -> Any:
-        for sample in samples:
-            if isinstance(sample, Failure):
-                return sample
-        return self.collate_fn(samples)
+            yield unpacked(batch)
 
 
 def _check_arguments(count: int, batch_size: int, n_workers: int, *, drop_last: bool, is_training: bool) -> None:

@@ -1,1 +1,1 @@
-"""What a search's worker does with a configuration: judge it, train it, test it."""
+"""What a search's worker does with a config: judge it before training, train it, test it."""

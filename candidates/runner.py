@@ -6,7 +6,8 @@ Whatever a candidate does wrong becomes an outcome; the worker goes on to the ne
 import logging
 import math
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,17 +18,27 @@ import test
 import train
 from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback
-from candidates.limits import judge
-from candidates.warmth import keep_warm
+from candidates.description import network_summary
+from candidates.limits import Limits, judge
+from config.plugins import load_plugins
+from data_loader.cache import available_memory
+from data_loader.kept import keeping
 from trainer.weights import weights_of
 from utils.checkpoint_file import read_checkpoint
-from utils.errors import ConfigError, EspalierError, Interrupted, OutOfMemory
+from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
 from utils.saved_runs import LAST
 
 logger = logging.getLogger("espalier")
 
 Report = Callable[[dict[str, Any]], str]
 CONTINUE = "continue"
+
+
+@contextmanager
+def worker() -> Iterator[Callable[[Mapping[str, Any], Report], dict[str, Any]]]:
+    """The life of a worker: decoded data stays from one task to the next."""
+    with keeping(available_memory() / 2**20 / 4):
+        yield run
 
 
 def run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -45,7 +56,7 @@ def run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """
     if task.get("threads"):
         torch.set_num_threads(task["threads"])
-    keep_warm()
+    load_plugins(task.get("plugins", []))
     try:
         return _run(task, report)
     except Interrupted as stop:
@@ -62,27 +73,44 @@ def run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
 
 def _run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    config, folder = _quiet(task["config"]), Path(task["folder"])
+    config, folder, device = _quiet(task["config"]), Path(task["folder"]), task.get("device")
     if task.get("limits") is not None:
-        try:
-            facts = judge(config, task["limits"])
-        except ConfigError as error:
-            return {"status": "refused", "reason": _first_line(error), "facts": {}}
-        if facts.refusal:
-            return {"status": "refused", "reason": facts.refusal, "facts": facts.known()}
-        report({"facts": facts.known()})
+        refusal = _judge(config, task["limits"], device, report)
+        if refusal is not None:
+            return refusal
+    if task.get("verbose") and not task["reported"]:
+        report({"text": network_summary(config, train.catalogue(), device)})
     reporter = Reporter(report, task["reported"], folder)
-    result = train.train(
-        config,
-        [reporter],
-        resume=str(folder) if (folder / LAST).exists() else None,
-        run_folder=folder,
-        devices=task.get("device"),
-    )
+    result = _train(config, folder, reporter, device)
     outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": _checkpoint_bytes(folder)}
     if task["kind"] == "retrain" and outcome["is_finished"]:
-        outcome["test"] = _test(result, task.get("device"))
+        outcome["test"] = _test(result, device)
     return outcome
+
+
+def _judge(
+    config: Mapping[str, Any], limits: Mapping[str, Any], device: str | None, report: Report
+) -> dict[str, Any] | None:
+    """Tell what is known of a network before training it; the outcome where that rules it out."""
+    wants_latency = limits.get("wants_latency", False)
+    limited = Limits(**{name: value for name, value in limits.items() if name != "wants_latency"})
+    verdict = judge(config, limited, wants_latency=wants_latency, devices=device)
+    if verdict.refusal:
+        return {"status": "refused", "reason": verdict.refusal, "facts": verdict.facts.known()}
+    report({"facts": verdict.facts.known()})
+    return None
+
+
+def _train(config: dict[str, Any], folder: Path, reporter: "Reporter", device: str | None) -> TrainResult:
+    """Begin a run in a folder, or go on with the one that is there."""
+    if (folder / LAST).exists():
+        try:
+            return train.train(None, [reporter], resume=str(folder), devices=device)
+        except CheckpointError as error:
+            logger.warning("%s The candidate is trained from its beginning.", error)
+            for path in folder.glob("*.pth"):
+                path.unlink()
+    return train.train(config, [reporter], run_folder=folder, devices=device)
 
 
 class Reporter(Callback):

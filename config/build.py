@@ -11,6 +11,7 @@ from config.signatures import Signature, signature_of
 from config.specs import WEIGHTED_LOSS, Spec, is_weighted, nested_values, read_losses, read_spec, section_key
 from utils.catalogue import Catalogue, Section
 from utils.errors import ConfigError
+from utils.memory import is_out_of_memory
 
 Values = Mapping[str, Any]
 EXTRAS = {
@@ -167,7 +168,7 @@ def _call(target: Target, args: dict[str, Any], spec: Spec) -> Any:
     except ConfigError as error:
         raise ConfigError(f"{spec.path}: {error}") from error
     except CONSTRUCTOR_ERRORS as error:
-        if type(error).__name__ == "OutOfMemoryError":
+        if is_out_of_memory(error):
             raise
         raise ConfigError(
             f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}: {error}. "

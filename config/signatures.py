@@ -4,6 +4,7 @@ import enum
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from config.annotations import convert, evaluated, jsonable
@@ -111,6 +112,7 @@ class Signature:
         return [name for name, parameter in self.parameters.items() if parameter.is_required and name not in given]
 
 
+@lru_cache(maxsize=512)
 def signature_of(target: Callable[..., Any]) -> Signature:
     """The signature of a class or function, its annotations reduced to what JSON can hold.
 

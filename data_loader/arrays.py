@@ -1,12 +1,13 @@
 """Pictures that are arrays of numbers: `.npy` and `.npz` files with any number of channels."""
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from data_loader.kept import stamp
 from data_loader.pairs import Pair
 from data_loader.pictures import picture_size, read_mask, single_channel, whole_labels
 from data_loader.sources import Header, PairSource
@@ -168,3 +169,8 @@ class ArrayFiles(PairSource):
         if mask.ndim not in (2, 3):
             raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width).")
         return whole_labels(single_channel(mask, path), path)
+
+    def identity(self, index: int) -> Hashable:
+        """The two files as they are now, and how they are read."""
+        pair = self.pairs[index]
+        return stamp(pair.picture), stamp(pair.mask), self._layout, self._picture_key, self._mask_key

@@ -3,7 +3,7 @@
 import logging
 import mmap
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from base.workers import available_processors
+from data_loader.kept import current
 from data_loader.labels import Labels
 from data_loader.pair_faults import attempt, checked, require_one_size, require_same_size, unknown_labels
 from data_loader.preprocessing import Preprocessing, scaled_mask
@@ -37,6 +38,11 @@ class DecodedPair(NamedTuple):
     mask: np.ndarray
     original: Size
     labelled: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of both arrays."""
+        return self.picture.nbytes + self.mask.nbytes
 
 
 class _Plan(NamedTuple):
@@ -115,6 +121,7 @@ class PairCache:
             DataError: Something is wrong with at least one pair; names the first few and counts all.
         """
         wanted = [int(index) for index in indices]
+        names = self._take_kept(wanted)
         todo = [index for index in wanted if index not in self._kept]
         with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
             plans = self._checked(pool.map(attempt(self._plan), todo))
@@ -135,8 +142,37 @@ class PairCache:
             logger.info(
                 "%d of %d pairs are decoded and kept in memory (%.1f MB).", len(fitting), len(todo), total / 2**20
             )
+            self._keep_for_others(names)
             if self._sparse is not None:
                 self._count_labels(self._checked(pool.map(attempt(self._labelled), wanted)))
+
+    def _take_kept(self, indices: Sequence[int]) -> dict[int, Hashable]:
+        """Take what an earlier loader decoded in the same way; the name of each pair, where loaders share any."""
+        kept = current()
+        names: dict[int, Hashable] = {}
+        if kept is not None:
+            shelf = kept.find(self._shelf())
+            for index in indices:
+                identity = self._source.identity(index)
+                if identity is None:
+                    continue
+                # Which labels are hidden follows from a pair's number, too.
+                names[index] = identity if self._sparse is None else (identity, index)
+                if names[index] in shelf:
+                    self._kept[index] = shelf[names[index]]
+        return names
+
+    def _keep_for_others(self, names: Mapping[int, Hashable]) -> None:
+        kept = current()
+        if kept is not None and names:
+            shelf = {**kept.find(self._shelf())}
+            shelf |= {names[index]: pair for index, pair in self._kept.items() if index in names}
+            kept.keep(self._shelf(), shelf, sum(pair.num_bytes for pair in shelf.values()))
+
+    def _shelf(self) -> Hashable:
+        """What decides the bytes of a decoded pair, beside its files."""
+        how = self._preprocessing.identity(), self._labels.identity()
+        return DecodedPair, type(self._source), *how, self._keeps_masks_whole, self._sparse
 
     def _count_labels(self, counts: Sequence[tuple[int, int]]) -> None:
         """Add up labelled and all pixels, and say so."""
@@ -206,9 +242,12 @@ class PairCache:
         return mask if self._sparse is None else self._sparse.hide(mask, index, self._labels.ignored)
 
     def _budget(self) -> int:
+        """Bytes for what is still to be decoded."""
+        used = sum(pair.num_bytes for pair in self._kept.values())
         if self._cache_mb is not None:
-            return self._cache_mb * 2**20
-        return available_memory() // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            return max(0, self._cache_mb * 2**20 - used)
+        share = (available_memory() + used) // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return max(0, share - used)
 
 
 def available_memory() -> int:

@@ -1,6 +1,7 @@
 """The loader of pictures with one class each that a configuration names."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from base.base_data_loader import BaseDataLoader, Task
@@ -196,4 +197,4 @@ def _named(found: LabelledPictures, classes: Sequence[str]) -> tuple[LabelledPic
     if not are_ids or set(found.classes) <= set(names):
         return found, names
     labels = [names[int(label)] for label in found.labels]
-    return LabelledPictures(found.names, labels, names, found.read, found.files), names
+    return replace(found, labels=labels, classes=names), names

@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_loader.classes import in_order
+from data_loader.kept import read_once, stamp
 from data_loader.pictures import PICTURE_SUFFIXES, read_picture
 from utils.errors import ConfigError, DataError
 
@@ -29,6 +30,7 @@ class LabelledPictures:
         classes: All classes, in order.
         read: Position, channels wanted -> (h, w, 3 or 4) or (h, w) uint8 or uint16.
         files: The file of each, where every picture has its own; empty otherwise.
+        shared_file: The one that holds all of them, where there is such a file.
     """
 
     names: Sequence[str]
@@ -36,6 +38,16 @@ class LabelledPictures:
     classes: Sequence[str]
     read: Callable[[int, int], NDArray[Any]]
     files: Sequence[Path] = ()
+    shared_file: Path | None = None
+
+    def identities(self, positions: Sequence[int]) -> dict[int, Hashable]:
+        """What decides the pixels of each picture as it is read; nothing where that is not known."""
+        if self.files:
+            return {position: stamp(self.files[position]) for position in positions}
+        if self.shared_file is None:
+            return {}
+        shared = stamp(self.shared_file)
+        return {position: (shared, self.names[position]) for position in positions}
 
     def chosen(self, positions: Sequence[int]) -> "LabelledPictures":
         """Some of them; the classes stay."""
@@ -49,6 +61,7 @@ class LabelledPictures:
             self.classes,
             partial(_read_position, self.read, list(positions)),
             [Path(file) for file in files],
+            self.shared_file,
         )
 
 
@@ -142,7 +155,7 @@ def read_idx_pair(images_file: str | Path, labels_file: str | Path) -> LabelledP
     Raises:
         DataError: A file is missing, cut off, of another kind, or the two do not go together.
     """
-    images, labels = read_idx(images_file), read_idx(labels_file)
+    images, labels = (read_once(file, read_idx, _size) for file in (images_file, labels_file))
     if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels):
         raise DataError(
             f"{images_file} is {_shape(images)} and {labels_file} {_shape(labels)}: there must be N pictures (N, h, w) "
@@ -151,7 +164,11 @@ def read_idx_pair(images_file: str | Path, labels_file: str | Path) -> LabelledP
     ids = [str(label) for label in labels.tolist()]
     classes = [str(number) for number in range(int(labels.max()) + 1)] if len(labels) else []
     names = [f"{images_file}, picture {number}" for number in range(len(images))]
-    return LabelledPictures(names, ids, classes, partial(_read_row, images))
+    return LabelledPictures(names, ids, classes, partial(_read_row, images), shared_file=Path(images_file))
+
+
+def _size(values: NDArray[Any]) -> int:
+    return values.nbytes
 
 
 def _read_row(images: NDArray[Any], position: int, _channels: int) -> NDArray[Any]:

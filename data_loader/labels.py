@@ -1,6 +1,6 @@
 """Which values a mask may hold, and what they become."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 
@@ -84,6 +84,11 @@ class Labels:
             if unknown:
                 return mask, unknown
         return mask.astype(self.dtype, copy=False), []
+
+    def identity(self) -> Hashable:
+        """What decides the ids that masks become."""
+        table = None if self._table is None else self._table.tobytes()
+        return self.num_classes, self.ignore_index, self.binary, table
 
     def rule(self) -> str:
         """What masks may hold, in words."""

@@ -1,7 +1,7 @@
 """Labelled pictures, read once and kept at the network's scale."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from base.workers import available_processors
 from data_loader.cache import available_memory
+from data_loader.kept import current
 from data_loader.labelled_pictures import LabelledPictures
 from data_loader.pictures import picture_size
 from data_loader.preprocessing import Preprocessing
@@ -68,8 +69,10 @@ class PictureCache:
         Raises:
             DataError: Some cannot be read; names the first few and counts all.
         """
-        todo = [position for position in positions if position not in self._kept]
-        budget = available_memory() // 4 if self._cache_mb is None else self._cache_mb * 2**20
+        wanted = [int(position) for position in positions]
+        names = self._take_kept(wanted)
+        todo = [position for position in wanted if position not in self._kept]
+        budget = self._budget()
         faults: list[str] = []
         used = done = 0
         with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
@@ -88,7 +91,34 @@ class PictureCache:
             more = [f"  ... and {len(faults) - _SHOWN} more like these."] if len(faults) > _SHOWN else []
             shown = [f"  {fault}" for fault in faults[:_SHOWN]]
             raise DataError("\n".join([f"{len(faults)} of {len(todo)} pictures cannot be used.", *shown, *more]))
+        self._keep_for_others(names)
         logger.info("%d of %d pictures are decoded and kept in memory (%.1f MB).", done, len(todo), used / 2**20)
+
+    def _take_kept(self, positions: Sequence[int]) -> dict[int, Hashable]:
+        """Take what an earlier loader decoded in the same way; the name of each picture, where loaders share any."""
+        kept = current()
+        if kept is None:
+            return {}
+        names = self._pictures.identities(positions)
+        shelf = kept.find(self._shelf())
+        self._kept |= {position: shelf[name] for position, name in names.items() if name in shelf}
+        return names
+
+    def _keep_for_others(self, names: Mapping[int, Hashable]) -> None:
+        kept = current()
+        if kept is not None and names:
+            shelf = {**kept.find(self._shelf())}
+            shelf |= {names[position]: decoded for position, decoded in self._kept.items() if position in names}
+            kept.keep(self._shelf(), shelf, sum(decoded.picture.nbytes for decoded in shelf.values()))
+
+    def _shelf(self) -> Hashable:
+        return DecodedPicture, self._preprocessing.identity()
+
+    def _budget(self) -> int:
+        """Bytes for what is still to be decoded."""
+        used = sum(decoded.picture.nbytes for decoded in self._kept.values())
+        whole = (available_memory() + used) // 4 if self._cache_mb is None else self._cache_mb * 2**20
+        return max(0, whole - used)
 
     def _keep(self, position: int) -> DecodedPicture | DataError:
         try:

@@ -1,6 +1,7 @@
 """The one way from a picture to a network's input, in training, testing, inference and export."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import cv2
@@ -160,6 +161,10 @@ class Preprocessing:
             "normalize": self.normalize,
             "in_channels": self.in_channels,
         }
+
+    def identity(self) -> Hashable:
+        """What decides the pictures that are kept at the input's scale."""
+        return type(self), json.dumps(self.describe(), sort_keys=True)
 
 
 def place_mask(mask: np.ndarray, geometry: Geometry, ignored: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from base.base_data_loader import BaseDataLoader, Task
 from base.keyed_sampler import split_indices
 from base.sample import NamedSample
 from data_loader.classes import NO_CLASS, checked_classes, class_ids, first_of_each_class
+from data_loader.kept import read_once
 from data_loader.series_files import SeriesFile, Values, find_series_file, read_series
 from data_loader.series_preprocessing import Normalize, SeriesPreprocessing, learned_statistics
 from utils.errors import ConfigError, DataError
@@ -197,7 +198,7 @@ class TimeSeriesDataLoader(BaseDataLoader):
         seed: int = 0,
     ) -> None:
         role = split or ("train" if is_training else "val")
-        file = _chosen(read_series(find_series_file(path, role)), samples)
+        file = _chosen(read_once(find_series_file(path, role), read_series, SeriesFile.num_bytes), samples)
         names = checked_classes(classes or (), file.classes)
         training, _ = split_indices(len(file.series), validation_split, seed)
         statistics: dict[str, Any] = {"mean": mean, "std": std, "scale": scale}

@@ -34,6 +34,10 @@ class SeriesFile:
     classes: Sequence[str]
     rows: Sequence[int]
 
+    def num_bytes(self) -> int:
+        """Bytes of the series."""
+        return sum(values.nbytes for values in self.series)
+
     def place(self, position: int) -> str:
         """Where a series is from, in words."""
         what = "line" if self.path.suffix == ".ts" else "series"

@@ -1,11 +1,12 @@
 """Where pictures and masks come from: whatever gives both by their number. h, w size of a picture, C its channels."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from data_loader.kept import stamp
 from data_loader.pairs import Pair
 from data_loader.pictures import picture_size, read_mask, read_picture
 from utils.geometry import Size
@@ -60,6 +61,10 @@ class PairSource(ABC):
             DataError: As for the picture.
         """
 
+    def identity(self, index: int) -> Hashable | None:
+        """What decides picture and mask as they are read; None where that is not known, and they are read anew."""
+        return None
+
 
 class PictureFiles(PairSource):
     """Pairs of picture files.
@@ -96,3 +101,8 @@ class PictureFiles(PairSource):
     def mask(self, index: int) -> np.ndarray:
         """(h, w) uint8 or uint16."""
         return read_mask(self.pairs[index].mask, is_binary=self._is_binary)
+
+    def identity(self, index: int) -> Hashable:
+        """The two files as they are now, and how they are read."""
+        pair = self.pairs[index]
+        return stamp(pair.picture), stamp(pair.mask), self._in_channels, self._is_binary

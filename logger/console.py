@@ -10,7 +10,18 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 CONSOLE_LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
-OUR_FOLDERS = {"base", "config", "data_loader", "logger", "models", "search", "trainer", "utils", "visual"}
+OUR_FOLDERS = {
+    "base",
+    "candidates",
+    "config",
+    "data_loader",
+    "logger",
+    "models",
+    "search",
+    "trainer",
+    "utils",
+    "visual",
+}
 OUR_COMMANDS = {"__main__", "espalier", "export", "inference", "test", "train"}
 _WARNINGS_LOGGER = "warnings"
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from base.callback import Callback, StepReport
 from logger.speed import Speedometer
+from utils.durations import duration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,10 +147,3 @@ class ProgressBar(Callback):
 def with_bar(batches: Iterable[Any], description: str) -> Iterable[Any]:
     """The same batches, with a bar where standard error is a terminal."""
     return _Bar(batches, desc=description, file=sys.stderr, disable=None, leave=False, dynamic_ncols=True)
-
-
-def duration(seconds: float) -> str:
-    """`0:42`, `12:05`, `3:04:05`."""
-    minutes, rest = divmod(round(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -20,7 +20,7 @@ from search.space import Space
 from search.study import Plan, Study
 from utils.errors import ConfigError, SearchError
 
-FUNCTION = "candidates.runner:run"
+WORKER = "candidates.runner:worker"
 COMMANDS = ("list", "best", "report", "export")
 _TRIED = 8  # draws that are checked before anything is trained
 
@@ -121,7 +121,7 @@ def _run(arguments: argparse.Namespace, config: Mapping[str, Any], plan: Plan, f
     extras = {"plugins": [str(Path(name).resolve()) for name in arguments.plugin], "verbose": arguments.verbose}
     watchers = watchers_of(folder, plan, verbose=arguments.verbose)
     study = Study(
-        folder, plan, function=FUNCTION, environment=capture(), extras=extras, watchers=[w.watch for w in watchers]
+        folder, plan, worker=WORKER, environment=capture(), extras=extras, watchers=[w.watch for w in watchers]
     )
     try:
         record = study.run(make_executor(config))

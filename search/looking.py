@@ -68,8 +68,8 @@ def _export(arguments: argparse.Namespace, study: StudyRecord) -> None:
     if arguments.csv is None and arguments.optuna is None:
         raise ConfigError("export: neither --csv nor --optuna is given. Say what to write, e.g. --csv candidates.csv.")
     if arguments.csv is not None:
-        written = export_csv(study, arguments.csv)
-        sys.stdout.write("".join(f"Written:  {path}\n" for path in written))
+        reports = export_csv(study, arguments.csv)
+        sys.stdout.write(f"Written:  {arguments.csv}, a row per candidate, and {reports}, a row per epoch\n")
     if arguments.optuna is not None:
         export_optuna(study, arguments.optuna)
         sys.stdout.write(f"Written:  {arguments.optuna}; see it with optuna-dashboard {arguments.optuna}\n")

@@ -73,7 +73,7 @@ class Retraining(Phase):
 
     def told(self, subject: Run, message: dict[str, Any]) -> Decision:
         """Note an epoch, and let it go on."""
-        if message["epoch"] > len(self.state.retrained[subject.name].reports):
+        if message.get("epoch", 0) > len(self.state.retrained[subject.name].reports):
             self.record(
                 Kind.RETRAIN_REPORT,
                 subject.candidate,

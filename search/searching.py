@@ -146,7 +146,10 @@ class Searching(Phase):
             )
 
     def told(self, subject: int, message: dict[str, Any]) -> Decision:
-        """Facts, or the results of an epoch."""
+        """Facts, words for the log, or the results of an epoch."""
+        if "text" in message:
+            logger.info("Candidate %d:\n%s", subject, message["text"])
+            return Decision.CONTINUE
         if "facts" in message:
             self.record(Kind.FACTS, subject, facts=message["facts"])
             return Decision.CONTINUE

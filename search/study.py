@@ -76,7 +76,7 @@ class Study:
     Args:
         folder: The study's; what its journal tells is gone on with.
         plan: What to do.
-        function: Of the workers, "package.module:name".
+        worker: What the workers do, "package.module:name"; see `Executor`.
         environment: Versions and command, for the journal.
         extras: What every task is told beside its own, e.g. plug-ins.
         watchers: Hear of every event after it stands in the journal.
@@ -87,14 +87,14 @@ class Study:
         folder: Path,
         plan: Plan,
         *,
-        function: str,
+        worker: str,
         environment: Mapping[str, Any] | None = None,
         extras: Mapping[str, Any] | None = None,
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.folder = folder
         self.plan = plan
-        self.function = function
+        self.worker = worker
         self.environment = dict(environment or {})
         self.extras = dict(extras or {})
         self.watchers = list(watchers)
@@ -130,7 +130,7 @@ class Study:
         record.watchers = [*self.watchers, garbage.watch]
         logs = self.folder / "workers"
         logs.mkdir(exist_ok=True)
-        executor.open(self.function, logs)
+        executor.open(self.worker, logs)
         try:
             driver = Driver(executor, self.plan.max_epoch_time)
             self._run(driver, searching)

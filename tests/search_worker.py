@@ -4,14 +4,20 @@ import hashlib
 import json
 import os
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
-FUNCTION = "tests.search_worker:run"
+WORKER = "tests.search_worker:worker"
 
 
 def value_at(quality, epoch):
     """The curve of a candidate: rises towards its quality."""
     return quality * (1 - 0.5**epoch) + 0.001 * (int(hashlib.md5(f"{quality}/{epoch}".encode()).hexdigest(), 16) % 7)
+
+
+@contextmanager
+def worker():
+    yield run
 
 
 def suffer(fate):

@@ -125,7 +125,8 @@ def finish(candidate, study):
 
 def retrain(study, chance):
     best = sorted(
-        (each for each in study.candidates if each.status == "completed"), key=lambda each: -each.objectives["val_miou"]
+        (each for each in study.candidates if each.status == "completed"),
+        key=lambda each: -max(row["val_miou"] for row in each.reports),
     )
     for rank, candidate in enumerate(best[:2], 1):
         for seed in (1, 2, 3):

@@ -18,6 +18,7 @@ ALLOWED = {
     "visual": {"base", "utils"},
     "exporting": {"base", "utils"},
     "trainer": {"base", "utils"},
+    "candidates": {"base", "config", "data_loader", "logger", "models", "test", "train", "trainer", "utils"},
 }
 OURS = {*ALLOWED, "train", "test", "inference", "export"}
 

@@ -11,7 +11,7 @@ from torch import nn
 from base.base_trainer import BaseTrainer
 from base.callback import StepReport
 from logger.metrics_file import MetricsFile, as_csv
-from logger.progress import ProgressBar, duration
+from logger.progress import ProgressBar
 from logger.speed import Speedometer
 from logger.tensorboard import TensorBoardLogger
 from utils.errors import TrainingError

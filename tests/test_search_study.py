@@ -15,7 +15,7 @@ from search.schedulers.random_search import RandomSearch
 from search.schedulers.successive_halving import SuccessiveHalving
 from search.searching import Limits
 from search.study import Plan, Retrain, Study, read
-from tests.search_worker import FUNCTION, value_at
+from tests.search_worker import WORKER, value_at
 from utils.errors import SearchError
 
 EPOCHS = 9
@@ -55,7 +55,7 @@ def plan_of(scheduler, space=None, *, objectives=("max val_miou",), **options):
 
 
 def studied(tmp_path, plan, executor=None):
-    study = Study(create(str(tmp_path), "sample", CONFIG), plan, function=FUNCTION)
+    study = Study(create(str(tmp_path), "sample", CONFIG), plan, worker=WORKER)
     return study, study.run(executor or Serial())
 
 
@@ -145,10 +145,10 @@ def test_facts_are_objectives_too(tmp_path):
 
 def test_a_spent_budget_ends_the_search_and_a_larger_one_goes_on(tmp_path):
     folder = create(str(tmp_path), "sample", CONFIG)
-    first = Study(folder, plan_of(RandomSearch(9, EPOCHS), limits=Limits(epochs=20)), function=FUNCTION).run(Serial())
+    first = Study(folder, plan_of(RandomSearch(9, EPOCHS), limits=Limits(epochs=20)), worker=WORKER).run(Serial())
     assert sum(candidate.epochs for candidate in first.candidates) == 20
     assert first.is_done
-    second = Study(folder, plan_of(RandomSearch(9, EPOCHS)), function=FUNCTION).run(Serial())
+    second = Study(folder, plan_of(RandomSearch(9, EPOCHS)), worker=WORKER).run(Serial())
     assert [candidate.epochs for candidate in second.candidates] == [EPOCHS] * 9
     straight = studied(tmp_path, plan_of(RandomSearch(9, EPOCHS)))[1]
     assert [c.objectives for c in second.candidates] == [c.objectives for c in straight.candidates]
@@ -175,7 +175,7 @@ def test_a_study_is_read_from_its_journal(tmp_path):
 def test_another_scheduler_cannot_go_on(tmp_path):
     study, _ = studied(tmp_path, plan_of(halving()))
     with pytest.raises(SearchError, match=r"The journal says .*undo the change"):
-        Study(study.folder, plan_of(RandomSearch(9, EPOCHS)), function=FUNCTION).run(Serial())
+        Study(study.folder, plan_of(RandomSearch(9, EPOCHS)), worker=WORKER).run(Serial())
 
 
 def test_nothing_that_can_be_trained_is_an_error(tmp_path):

@@ -16,7 +16,7 @@ from trainer.checkpoint_writer import CheckpointWriter
 from trainer.distributed import ALONE, World, unwrap
 from trainer.trainer import AGREE_EVERY_STEPS
 from utils.checkpoint_file import FORMAT_VERSION
-from utils.errors import CheckpointError, TrainingError
+from utils.errors import CheckpointError, Diverged
 from utils.files import remove_temporary_files
 from utils.saved_runs import BEST, LAST
 
@@ -148,7 +148,7 @@ class Checkpoints(Callback):
             return
         broken = [name for name, tensor in content["state_dict"].items() if not _is_finite(tensor)]
         if broken:
-            raise TrainingError(
+            raise Diverged(
                 f"{broken[0]} and {len(broken) - 1} more weights are not finite after step {trainer.global_step}: a "
                 "checkpoint of them would be worthless and was not written. Lower the learning rate; earlier "
                 "checkpoints are good."

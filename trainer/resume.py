@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Start:
         state: A checkpoint to go on from, exactly.
         folder: The run folder to go on in; None makes a new one.
         weights: A checkpoint whose weights to begin with, for fine-tuning.
+        new_folder: The folder to make for a run that begins; None: a new one below `trainer.save_dir`.
         earlier: What the run was asked to do that this one goes on from, where only that run is named.
         asked: The config as it was before run-time values are filled in, to know an unchanged one again.
     """
@@ -36,6 +37,7 @@ class Start:
     state: Config | None = None
     folder: Path | None = None
     weights: Config | None = None
+    new_folder: Path | None = None
     earlier: Config | None = None
     asked: Config = field(init=False)
 
@@ -43,23 +45,26 @@ class Start:
         object.__setattr__(self, "asked", copy.deepcopy(self.config if self.earlier is None else self.earlier))
 
 
-def resolve_start(config: Config | None, resume: str | None) -> Start:
+def resolve_start(config: Config | None, resume: str | None, new_folder: Path | None = None) -> Start:
     """Find out what `--resume` means beside, or without, a config.
 
     Args:
         config: The config of `-c`, resolved; None where only `resume` was given.
         resume: `auto`, `last`, `best`, a checkpoint, a run folder, or None.
+        new_folder: The folder for a run that begins.
 
     Raises:
         CheckpointError: What is asked for is not there, is damaged, or belongs to another config.
     """
     if config is None:
-        return _go_on_from(Path(resume or ""))
-    if resume is None:
-        return Start(config)
-    if resume in ("auto", "last", "best"):
-        return _go_on_with(config, resume)
-    return Start(config, weights=read_saved(Path(resume))[1])
+        start = _go_on_from(Path(resume or ""))
+    elif resume is None:
+        start = Start(config)
+    elif resume in ("auto", "last", "best"):
+        start = _go_on_with(config, resume)
+    else:
+        start = Start(config, weights=read_saved(Path(resume))[1])
+    return replace(start, new_folder=new_folder)
 
 
 def restore(trainer: BaseTrainer, start: Start) -> None:

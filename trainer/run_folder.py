@@ -26,32 +26,50 @@ _RUNTIME_TRAINER_KEYS = (
 RUNTIME_PATHS = {"n_gpu", "visualization"} | {
     f"trainer.{key}" for key in (*_RUNTIME_TRAINER_KEYS, "verbosity", "tensorboard", "histograms", "pictures")
 }
+RECORDS = ("config.json", "environment.json")
 logger = logging.getLogger(__name__)
 
 
-def create_run_folder(save_dir: str, name: str) -> Path:
+def create_run_folder(save_dir: str, name: str, named: Path | None = None) -> Path:
     """Make `<save_dir>/<name>/<YYYYmmdd_HHMMSS>`, with a number behind it if two runs start in one second.
 
+    Args:
+        save_dir: Holds the runs of every name.
+        name: Of the config.
+        named: Make this folder instead. What a run left there that died before its first checkpoint goes.
+
     Raises:
-        ConfigError: The folder cannot be made.
+        ConfigError: The folder cannot be made, or is a run's already.
     """
-    parent = Path(save_dir) / name
-    stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
+    parent = Path(save_dir) / name if named is None else named
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        for number in range(1000):
-            folder = parent / (f"{stamp}_{number}" if number else stamp)
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
+        return _numbered_folder(parent) if named is None else _emptied(named)
     except OSError as error:
         raise ConfigError(
             f"trainer.save_dir: {parent} cannot be written ({error.strerror}). Runs are kept below it. Name a folder "
             "that you may write to: trainer.save_dir=FOLDER."
         ) from error
+
+
+def _numbered_folder(parent: Path) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
+    for number in range(1000):
+        folder = parent / (f"{stamp}_{number}" if number else stamp)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
     raise ConfigError(f"trainer.save_dir: {parent} holds a thousand runs of this second. Try again.")
+
+
+def _emptied(folder: Path) -> Path:
+    if any(folder.glob("*.pth")):
+        raise ConfigError(f"{folder} holds a run's checkpoints. Two runs never share a folder. Name another one.")
+    for name in RECORDS:
+        (folder / name).unlink(missing_ok=True)
+    return folder
 
 
 def run_folders(save_dir: str, name: str) -> list[Path]:
@@ -102,7 +120,7 @@ class RunRecords(Callback):
         """Write config.json and environment.json, unless this run goes on in a folder that has them."""
         if not trainer.is_main_process:
             return
-        for name, content in (("config.json", self.config), ("environment.json", self.environment)):
+        for name, content in zip(RECORDS, (self.config, self.environment), strict=True):
             if not (self.folder / name).exists():
                 write_json(self.folder / name, content)
 

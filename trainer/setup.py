@@ -19,8 +19,9 @@ from trainer.precision import Arithmetic, resolve_precision
 from trainer.schedules import build_schedule
 from trainer.update import Clipping
 from utils.checkpoint_file import DISK_FULL
-from utils.errors import TrainingError
+from utils.errors import EspalierError, OutOfMemory, TrainingError
 from utils.keyed import derive_seed
+from utils.memory import is_out_of_memory
 from utils.seeding import seed_everything
 
 
@@ -117,22 +118,24 @@ def user_errors() -> Iterator[None]:
     """Turn memory or disk that ran out into an error that says what to do.
 
     Raises:
-        TrainingError: In the place of torch's own error.
+        OutOfMemory: In the place of the error of whichever library found it.
+        TrainingError: The disk is full.
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except EspalierError:
+        raise
+    except Exception as error:
         text = str(error)
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        if is_out_of_memory(error):
+            raise OutOfMemory(
+                f"Memory ran out ({text.splitlines()[0] if text else 'no more to be had'}). The network and a step of "
+                "its training must fit into it. Lower batch_size (--bs) or the pictures' resize; earlier checkpoints "
+                "are good."
+            ) from error
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise TrainingError(
-                f"Memory ran out in training ({text.splitlines()[0] if text else 'no more to be had'}). A step must "
-                "fit into it. Lower batch_size (--bs) or the pictures' resize; earlier checkpoints are good."
+                f"The disk is full ({error}). A run writes its curves, records and checkpoints. Free some space and "
+                "run the same command with --resume auto; earlier checkpoints are good."
             ) from error
         raise
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise TrainingError(
-            f"The disk is full ({error}). A run writes its curves, records and checkpoints. Free some space and run "
-            "the same command with --resume auto; earlier checkpoints are good."
-        ) from error

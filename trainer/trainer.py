@@ -23,7 +23,7 @@ from trainer.evaluation import RunningLoss, count_valid, evaluate, hard_labels
 from trainer.plan import TrainingPlan
 from trainer.replay import keep_batches
 from trainer.update import Update
-from utils.errors import DataError, TrainingError
+from utils.errors import DataError, Diverged
 
 # Processes agree on whether to stop only every so many steps: the agreement makes them wait for one another.
 AGREE_EVERY_STEPS = 8
@@ -146,7 +146,7 @@ class Trainer(BaseTrainer):
         """One step of the optimizer, over one batch or several; the mean of their losses.
 
         Raises:
-            TrainingError: A loss is not finite; no weight was changed and the batches are saved.
+            Diverged: A loss is not finite; no weight was changed and the batches are saved.
         """
         self._update.begin()
         self._weigh(batches)
@@ -221,7 +221,7 @@ class Trainer(BaseTrainer):
         if self.average is not None and state.get("ema"):
             self.average.load_state_dict(state["ema"])
 
-    def not_finite(self, batches: Sequence[tuple[Tensor, Tensor]]) -> TrainingError:
+    def not_finite(self, batches: Sequence[tuple[Tensor, Tensor]]) -> Diverged:
         """The error for a loss that is NaN or infinite; keeps its batches for a look at them."""
         rate = float(self.optimizer.param_groups[0]["lr"])
         where = f"epoch {self.epoch + 1}, step {self.batch + 1}"
@@ -229,7 +229,7 @@ class Trainer(BaseTrainer):
         if self.run_folder is not None:
             file = keep_batches(self.run_folder, self.global_step + 1, self.plan.world.rank, batches)
             kept = f" The batch is in {file} (torch.load)."
-        return TrainingError(
+        return Diverged(
             f"The loss is not finite at {where}: training cannot go on from it, and no weights were changed by it."
             f"{kept} Lower the learning rate (it is {rate:g}), set trainer.clip_norm, or look at the data; earlier "
             "checkpoints are good."

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def capture() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "packages": _versions(),
         "devices": _devices(),
         "cpu": {
             "name": _cpu_name(),
@@ -39,9 +40,15 @@ def capture() -> dict[str, Any]:
             "torch_threads": torch.get_num_threads(),
             "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         },
-        "git": _git_state(REPOSITORY),
+        "git": _own_code(),
         "command": list(sys.argv),
     }
+
+
+# What is cached does not change while a process runs; the commit is the one that its code was read from.
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version for name in PACKAGES if (version := _version(name)) is not None}
 
 
 def _version(package: str) -> str | None:
@@ -63,6 +70,7 @@ def _available_cpus() -> int:
     return os.cpu_count() or 1
 
 
+@cache
 def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -70,6 +78,11 @@ def _cpu_name() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+@cache
+def _own_code() -> dict[str, Any] | None:
+    return _git_state(REPOSITORY)
 
 
 def _git_state(folder: Path) -> dict[str, Any] | None:

@@ -40,6 +40,14 @@ class TrainingError(EspalierError):
     exit_code = 5
 
 
+class OutOfMemory(TrainingError):
+    """Memory ran out while building or training: a smaller network or batch would do."""
+
+
+class Diverged(TrainingError):
+    """The loss, or a weight, is no finite number any more."""
+
+
 class ExportError(EspalierError):
     """A network cannot be exported, or what was exported is not the same network."""
 

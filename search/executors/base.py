@@ -81,9 +81,9 @@ Handler = Callable[[Happening], str]  # the answer to a `Told`; "" for anything 
 class Executor(ABC):
     """Runs works on workers.
 
-    The worker's function is named, not handed over, for it is imported where the worker is:
-    `function(task, report) -> outcome`, with plain data throughout. It tells by `report(message)`, which returns the
-    decision. The task holds `worker`, `device` and `threads` beside what the work has. An outcome with `fresh_worker`
+    What a worker does is named, not handed over, for it is imported where the worker is: a context manager that lasts as
+    long as the worker and gives `function(task, report) -> outcome`, with plain data throughout. The function tells by
+    `report(message)`, which returns the decision. The task holds `worker`, `device` and `threads` beside what the work has. An outcome with `fresh_worker`
     has the process replaced by a new one.
 
     Attributes:
@@ -93,11 +93,11 @@ class Executor(ABC):
     in_this_process = False
 
     @abstractmethod
-    def open(self, function: str, folder: Path) -> None:
+    def open(self, worker: str, folder: Path) -> None:
         """Start the workers.
 
         Args:
-            function: "package.module:name".
+            worker: The context manager, "package.module:name".
             folder: Where workers leave what they print.
 
         Raises:

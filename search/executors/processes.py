@@ -24,8 +24,8 @@ _MOST_STILLBORN = 5
 class _Settings(NamedTuple):
     """What a worker process is started with."""
 
-    function: str
-    worker: int
+    does: str
+    number: int
     device: str | None
     threads: int | None
     memory_limit_mb: int | None
@@ -51,7 +51,7 @@ class _Worker:
         try:
             self.connection.send(message)
         except OSError:
-            logger.debug("Worker %d is gone.", self.settings.worker)
+            logger.debug("Worker %d is gone.", self.settings.number)
 
     def stop(self) -> None:
         """End the process, whatever it does."""
@@ -93,12 +93,12 @@ class Processes(Executor):
         self._pool: list[_Worker] = []
         self._stillborn = 0
 
-    def open(self, function: str, folder: Path) -> None:
+    def open(self, worker: str, folder: Path) -> None:
         """Start the processes; they load what they need side by side."""
-        for worker in range(self.workers):
-            device = self._devices[worker % len(self._devices)] if self._devices else None
-            log = str(folder / f"worker-{worker}.log")
-            self._pool.append(_Worker(_Settings(function, worker, device, self._threads, self._memory_limit_mb, log)))
+        for number in range(self.workers):
+            device = self._devices[number % len(self._devices)] if self._devices else None
+            log = str(folder / f"worker-{number}.log")
+            self._pool.append(_Worker(_Settings(worker, number, device, self._threads, self._memory_limit_mb, log)))
 
     @property
     def idle(self) -> int:
@@ -110,7 +110,7 @@ class Processes(Executor):
         worker = next(worker for worker in self._pool if worker.work is None)
         worker.work = work
         settings = worker.settings
-        worker.send(work.task | {"worker": settings.worker, "device": settings.device, "threads": settings.threads})
+        worker.send(work.task | {"worker": settings.number, "device": settings.device, "threads": settings.threads})
 
     def wait(self, handle: Handler, timeout: float) -> None:
         """Hear the processes that have something to tell, in the order of their numbers."""
@@ -209,17 +209,17 @@ def _serve(connection: Connection, settings: _Settings) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # before anything loads torch
-    function = import_attribute(settings.function)
-    while True:
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        if task is None:
-            return
-        connection.send(("begun", {}))
-        outcome = function(task, lambda message: _ask(connection, message))
-        connection.send(("ended", outcome))
+    with import_attribute(settings.does)() as function:
+        while True:
+            try:
+                task = connection.recv()
+            except EOFError:
+                return
+            if task is None:
+                return
+            connection.send(("begun", {}))
+            outcome = function(task, lambda message: _ask(connection, message))
+            connection.send(("ended", outcome))
 
 
 def _ask(connection: Connection, message: dict[str, Any]) -> str:

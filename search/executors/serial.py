@@ -1,5 +1,6 @@
 """One candidate after the other, in this process."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ class Serial(Executor):
     def __init__(self, *, device: str | None = None) -> None:
         self._device = device
         self._function: Any = None
+        self._life = ExitStack()
         self._waiting: Work | None = None
 
-    def open(self, function: str, folder: Path) -> None:
-        """Import the worker's function; what it prints is seen here."""
+    def open(self, worker: str, folder: Path) -> None:
+        """Import what it does; what it prints is seen here."""
         del folder
-        self._function = import_attribute(function)
+        self._function = self._life.enter_context(import_attribute(worker)())
 
     @property
     def idle(self) -> int:
@@ -53,4 +55,5 @@ class Serial(Executor):
         """Nothing runs when this could be called: the signal itself reaches the training."""
 
     def close(self) -> None:
-        """Nothing is left behind."""
+        """Let go of what was kept between works."""
+        self._life.close()

@@ -11,7 +11,7 @@ from search.importance import Importance
 from search.leaderboard import Row
 from search.objectives import Objective
 from search.record import CandidateRecord, RungRecord, StudyRecord
-from search.report.markup import TIMES
+from search.report.markup import TIMES, number
 from search.report.selection import Shown, lines
 
 Figure = dict[str, Any]
@@ -82,7 +82,7 @@ def pareto(page: Shown, second: Objective) -> Figure:
     rest = [row for row in page.rows if not row.is_on_front]
     rest = rest[:: 1 + len(rest) // _POINTS_DOMINATED]
     traces = [
-        _objective_points("dominated", rest, first, second, {"color": "--muted", "size": 5, "opacity": 0.5}),
+        _objective_points("dominated", rest, first, second, {"color": "--muted", "size": 5, "opacity": 0.8}),
         _objective_points("on the front", front, first, second, {"color": "--accent", "size": 9}),
     ]
     if len(page.goals) == 2:
@@ -244,6 +244,11 @@ def _corner(second: Objective) -> str:
 
 def _objective_axis(goal: Objective, rows: Sequence[Row]) -> Figure:
     values = [row.candidate.objectives[goal.name] for row in rows]
-    is_wide = min(values) > 0 and max(values) > 8 * min(values)
+    low, high = min(values), max(values)
     title = f"{goal.name}, {'more' if goal.sign > 0 else 'less'} is better"
-    return {"title": {"text": html.escape(title)}, "type": "log" if is_wide else "linear"}
+    axis: Figure = {"title": {"text": html.escape(title)}}
+    if low <= 0 or high <= 8 * low:
+        return axis
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [factor * 10.0**power for power in powers for factor in ((1, 2, 5) if len(powers) < 5 else (1,))]
+    return axis | {"type": "log", "tickvals": ticks, "ticktext": [number(tick) for tick in ticks]}

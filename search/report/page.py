@@ -113,9 +113,9 @@ def _front(page: Shown, figures: dict[str, Any]) -> Safe:
 def _parallel(page: Shown, figures: dict[str, Any]) -> Safe:
     figures["parallel"] = parallel_axes(page)
     text = (
-        "Each line is a candidate, the better the stronger its colour; a value that was not drawn for "
-        f"it lies below the axis.{axes_paths(page)[1]}{lines_left_out(page.rows)} Drag along an axis to keep a range of it; "
-        "a click on the axis lets go."
+        "Each line is a candidate, the better the stronger its colour; a value that was not drawn for it lies below "
+        f"the axis.{axes_paths(page)[1]}{lines_left_out(page.rows)} Drag along an axis to keep a range of it; a click "
+        "on the axis lets go."
     )
     target = tag("div", tag("div", "", id="parallel-lines", class_="parallel"), class_="frame")
     count = tag("p", "", id="parallel-count", class_="note", aria_live="polite")
@@ -126,10 +126,11 @@ def _importance(page: Shown, figures: dict[str, Any]) -> Safe:
     if not page.importances:
         return section("importance", "Importance", note(page.why_no_importances))
     text = (
-        "How much of the differences in rank each searched value explains alone (its first-order share of "
-        f"the variance, less what chance would explain), and two together ({TIMES.strip()}) beyond that. Candidates that were "
-        "stopped count with the best value they came to. The table names the values that did best and where their candidates stand on "
-        "average: 0% is the first place, 50% no better than any. Grey bars are within what chance may do."
+        "How much of the differences in rank each searched value explains alone (its first-order share of the "
+        f"variance, less what chance would explain), and two together ({TIMES.strip()}) beyond that. Candidates that "
+        "were stopped count with the best value they came to. The table names the values that did best and where "
+        "their candidates stand on average: 0% is the first place, 50% no better than any. Grey bars are within what "
+        "chance may do."
     )
     explained = sum(each.share for each in page.importances if len(each.paths) == 1)
     rest = f"Single values explain {explained:.0%} in all; the rest is interplay, seeds and the epochs trained."

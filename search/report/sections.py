@@ -225,7 +225,7 @@ def pill(status: str) -> Safe:
 
 
 def _rank(row: Row, several: bool) -> Any:
-    return Safe(f"{row.rank} ●") if several and row.is_on_front else row.rank
+    return Quantity(f"{row.rank} ●") if several and row.is_on_front else row.rank
 
 
 def _numbers(values: Spread) -> list[Any]:

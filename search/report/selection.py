@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from search.importance import Importance, importances, ordered_paths
 from search.leaderboard import Row, leaderboard
+from search.listing import winner_of
 from search.objectives import Objective, parse_objectives
 from search.record import CandidateRecord, StudyRecord
 
@@ -25,6 +26,7 @@ class Shown:
         importances: Of values and pairs; empty where they cannot be told.
         why_no_importances: Then, the reason.
         names: Short name of each searched path.
+        winner: The candidate that won; None where none has results.
     """
 
     study: StudyRecord
@@ -33,19 +35,12 @@ class Shown:
     importances: list[Importance]
     why_no_importances: str
     names: dict[str, str]
+    winner: CandidateRecord | None
 
     @property
     def curve(self) -> Objective | None:
         """The first objective that has a value each epoch."""
         return next((goal for goal in self.goals if not goal.is_fact), None)
-
-    @property
-    def winner(self) -> CandidateRecord | None:
-        """The candidate that was retrained as the first, else the best so far."""
-        first = next((run.candidate for run in self.study.retrained if run.rank == 1), None)
-        if first is not None:
-            return next((each for each in self.study.candidates if each.index == first), None)
-        return self.rows[0].candidate if self.rows else None
 
 
 def shown(study: StudyRecord) -> Shown:
@@ -53,7 +48,7 @@ def shown(study: StudyRecord) -> Shown:
     rows = leaderboard(study)
     found, reason = importances(rows)
     paths = ordered_paths([each.drawn for each in study.candidates])
-    return Shown(study, parse_objectives(study.objectives), rows, found, reason, short_names(paths))
+    return Shown(study, parse_objectives(study.objectives), rows, found, reason, short_names(paths), winner_of(study))
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from search.listing import commands
 from search.record import RetrainedRecord, StudyRecord
 from search.report.markup import Safe, escape, hours, join, note, section, table, tag
 from search.report.selection import Shown
@@ -38,15 +39,6 @@ def winner_section(page: Shown) -> Safe:
         tag("div", join([table(["result", "value"], results), table(["drawn", "value"], drawn)]), class_="pair"),
         tag("pre", "\n".join(commands(best))),
     )
-
-
-def commands(best: Path) -> list[str]:
-    """Command lines that train, test and use what lies in the folder `best`."""
-    return [
-        f"python train.py -c {best / 'config.json'}",
-        f"python test.py --resume {best / 'model_best.pth'}",
-        f"python inference.py --resume {best / 'model_best.pth'} --source photo.jpg --output out",
-    ]
 
 
 def retrained_section(page: Shown) -> Safe:

@@ -1,0 +1,108 @@
+"""The memory of a training as predicted from shapes alone, beside what it takes: `candidates.foresight`.
+
+    python benchmarks/predicted_memory.py
+
+Each training runs three steps in a process of its own; measured is by how much its resident memory grows at most from
+before the network is built, in a process that has trained before and has its data decoded. Linux only, on the processor.
+"""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+STEPS = 3
+COMMON = ["trainer.tensorboard=false", f"trainer.len_epoch={STEPS}", "train_loader.args.n_workers=0"]
+TRAININGS = (
+    ("config/people/unet.json",),
+    ("config/people/unet.json", "trainer.precision=fp32", "train_loader.args.batch_size=32"),
+    ("config/people/unet.json", "trainer.ema=0.99", "trainer.accumulate=2", "train_loader.args.batch_size=8"),
+    ("config/people/unet_mobilenetv2.json", "arch.args.weights=null"),
+    ("config/people/encdec.json",),
+    ("config/people/bisenet.json", "arch.args.weights=null"),
+    ("config/people/icnet.json", "arch.args.weights=null"),
+    ("config/people/pspnet.json", "arch.args.weights=null"),
+    ("config/people/deeplabv3plus.json", "arch.args.weights=null", "train_loader.args.batch_size=8"),
+    ("config/people/deeplabv3plus.json", "arch.args.weights=null", "optimizer.type=SGD", "arch.args.backbone=resnet50"),
+)
+
+
+def resolved(file: str, *overrides: str) -> dict[str, Any]:
+    """A config of the list, shortened, on the pictures that come with the project."""
+    from config import load_config
+
+    config = load_config(ROOT / file, [*COMMON, *overrides])
+    for split in ("train", "valid"):
+        config[f"{split}_loader"]["args"]["pairs_file"] = str(ROOT / f"data/people/{split}_pairs.txt")
+    config["optimizer"]["args"] = {"lr": 1e-4}
+    return config
+
+
+def small(config: dict[str, Any]) -> dict[str, Any]:
+    """The same with a network, pictures and batches that take no memory to speak of."""
+    changed = copy.deepcopy(config)
+    changed["arch"] = {"type": "UNet", "args": {"channels": [4, 8]}}
+    changed["train_loader"]["args"] |= {"resize": [64, 64], "batch_size": 2}
+    return changed
+
+
+def memory_of_process(name: str) -> float:
+    """A line of this process's status in MB: `VmRSS` now, `VmHWM` at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+
+
+def measured(config: dict[str, Any]) -> float:
+    """MB by which the process grows at most while it builds and trains."""
+    from config import assemble
+    from data_loader.kept import keeping
+    from train import catalogue, prepare
+    from trainer.distributed import World
+
+    with keeping(4096):
+        prepare(small(config), World(), devices="cpu").train_epoch()  # loads what a worker has loaded long since
+        for loader in assemble.build_training_loaders(config, catalogue()):
+            loader.prepare()
+            loader.example()
+        before = memory_of_process("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # lets the high-water mark begin anew
+        trainer = prepare(config, World(), devices="cpu")
+        trainer.train_epoch()
+    return memory_of_process("VmHWM") - before
+
+
+def predicted(config: dict[str, Any]) -> tuple[float, float]:
+    """MB, and the seconds that it took to know."""
+    from candidates.limits import judge
+
+    started = perf_counter()
+    verdict = judge(config, devices="cpu")
+    assert not verdict.refusal, verdict.refusal
+    return verdict.facts.memory_mb or float("nan"), perf_counter() - started
+
+
+def main() -> None:
+    """Print a table."""
+    if len(sys.argv) > 1:
+        print(measured(json.loads(sys.argv[1])))
+        return
+    print(f"{'predicted':>10} {'measured':>9} {'ratio':>6} {'seconds':>8}  training")
+    for training in TRAININGS:
+        config = resolved(*training)
+        megabytes, seconds = predicted(config)
+        command = [sys.executable, __file__, json.dumps(config)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+        real = float(done.stdout)
+        print(f"{megabytes:10.0f} {real:9.0f} {megabytes / real:6.2f} {seconds:8.1f}  {' '.join(training)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+"""What list and best print."""
+
+from study_samples import fixed_study, sample_study
+
+from search.listing import best_text, list_text
+from search.record import StudyRecord
+
+
+def test_a_line_per_study():
+    unfinished = StudyRecord("begun", "saved/begun", {}, "ASHA", ["max val_miou"], 9)
+    lines = list_text([fixed_study(), unfinished]).splitlines()
+    assert lines[0].split() == ["STUDY", "STATE", "CANDIDATES", "EPOCHS", "BEST", "FOLDER"]
+    assert lines[1].split() == ["fixed", "done", "3", "3", "val_miou", "0.7", "saved/fixed"]
+    assert lines[2].split() == ["begun", "unfinished", "0", "0", "-", "saved/begun"]
+
+
+def test_no_studies():
+    assert list_text([]) == "No studies here."
+
+
+def test_best_says_what_was_drawn_and_how_to_use_it(tmp_path):
+    folder = tmp_path / "my study"
+    (folder / "best").mkdir(parents=True)
+    for name in ("config.json", "model_best.pth"):
+        (folder / "best" / name).touch()
+    study = sample_study(40, objectives=("max val_miou", "min params"), folder=folder)
+    text = best_text(study)
+    winner = study.retrained[0].candidate
+    assert f"candidate {winner} of" in text
+    assert "optimizer.args.lr" in text
+    assert "Pareto front" in text
+    assert "±" in text
+    assert f"python test.py --resume '{folder}/best/model_best.pth'" in text
+
+
+def test_best_of_an_unfinished_study_says_what_is_not_there_yet():
+    assert "Not written yet: saved/fixed/best/config.json" in best_text(fixed_study())
+
+
+def test_best_of_nothing():
+    study = StudyRecord("begun", "saved/begun", {}, "ASHA", ["max val_miou"], 9)
+    assert best_text(study) == "begun: no candidate has results yet."
