@@ -50,7 +50,7 @@ class ModelClock:
         self.seconds = 0.0
         self._build = assemble.build_model
 
-    def __call__(self, *arguments: Any) -> Any:
+    def build(self, *arguments: Any) -> Any:
         """Build a network."""
         started = perf_counter()
         try:
@@ -62,7 +62,8 @@ class ModelClock:
 def measure(config: dict[str, Any], rounds: int) -> list[tuple[float, float, float]]:
     """Milliseconds of each round: to the first step, thereof building the model, and from the epoch's end on."""
     taken = []
-    assemble.build_model = model_clock = ModelClock()
+    model_clock = ModelClock()
+    assemble.build_model = model_clock.build  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as scratch, keeping(KEPT_MB):
         for number in range(WARM_UPS + rounds):
             clock, called = Clock(), perf_counter()

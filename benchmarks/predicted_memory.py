@@ -3,7 +3,8 @@
     python benchmarks/predicted_memory.py
 
 Each training runs three steps in a process of its own; measured is by how much its resident memory grows at most from
-before the network is built, in a process that has trained before and has its data decoded. Linux only, on the processor.
+before the network is built, in a process that has trained before and has its data decoded. Seconds are those of the
+processor that the prediction took. Linux only.
 """
 
 import copy
@@ -12,7 +13,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,10 +83,10 @@ def predicted(config: dict[str, Any]) -> tuple[float, float]:
     """MB, and the seconds that it took to know."""
     from candidates.limits import judge
 
-    started = perf_counter()
+    started = process_time()
     verdict = judge(config, devices="cpu")
     assert not verdict.refusal, verdict.refusal
-    return verdict.facts.memory_mb or float("nan"), perf_counter() - started
+    return verdict.facts.memory_mb or float("nan"), process_time() - started
 
 
 def main() -> None:

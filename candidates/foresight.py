@@ -1,4 +1,4 @@
-"""What a training will need, found out without doing it: one step through fake tensors, which have shapes and no content.
+"""What a training will need, found out without doing it: one step through tensors that have shapes and no content.
 
 Legend: B batch, C channels of the input, K classes.
 """
@@ -22,6 +22,9 @@ from utils.errors import ConfigError
 from utils.memory import is_out_of_memory
 
 MEGABYTE = 2**20
+# What operations on a processor take beside the tensors (copies that oneDNN reorders, gaps of the allocator), as a
+# share of these: the middle of what benchmarks/predicted_memory.py measures.
+WORKING_SHARE = 0.25
 _DEFAULT_COPIES = 2.0  # an Adam; for an optimizer that will not be tried on a small weight
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,10 @@ class TrainingStep:
     optimizer_copies: float = 0.0
     has_average: bool = False
     accumulate: int = 1
+
+    def placed_model(self) -> nn.Module:
+        """The network on its device."""
+        return self.build_model().to(self.arithmetic.device).to(memory_format=self.arithmetic.memory_format)
 
 
 @dataclass(frozen=True)
@@ -111,9 +118,8 @@ def _in_earnest(step: TrainingStep, sample: Sequence[int]) -> Foreseen:
     Raises:
         ConfigError: The network cannot take one of them.
     """
-    arithmetic = step.arithmetic
-    model = step.build_model().to(arithmetic.device, memory_format=arithmetic.memory_format)
-    criterion = step.build_criterion(model).to(arithmetic.device)
+    model = step.placed_model()
+    criterion = step.build_criterion(model).to(step.arithmetic.device)
     shape: Sequence[int] = step.input_shape
     try:
         with torch.no_grad():
@@ -152,12 +158,14 @@ def _peak_bytes(step: TrainingStep, model: nn.Module) -> float:
             memory.add(tensor)
         weights = memory.live
         for _ in range(min(step.accumulate, 2)):  # the second batch meets the gradients of the first
-            _forward(step, model, criterion).backward()
+            torch.autograd.backward(_forward(step, model, criterion))
     learning = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    step_bytes = memory.peak * (1 + (WORKING_SHARE if device.type == "cpu" else 0))
     # On a GPU the optimizer works on all weights at once, with a copy of them in between.
     update = weights + learning * (1 if device.type == "cpu" else 2)
     kept = learning * step.optimizer_copies + (weights if step.has_average else 0)
-    return max(memory.peak, update) + kept + _waiting_bytes(step)
+    worst: float = max(step_bytes, update) + kept + _waiting_bytes(step)
+    return worst
 
 
 def _waiting_bytes(step: TrainingStep) -> int:
@@ -173,7 +181,8 @@ def _forward(step: TrainingStep, model: nn.Module, criterion: nn.Module) -> Tens
     inputs = step.arithmetic.place(torch.zeros(*step.input_shape, device=device))
     target = torch.zeros(*step.target_shape, dtype=step.target_dtype, device=device)
     with step.arithmetic.autocast():
-        return criterion(model(inputs), target)
+        loss: Tensor = criterion(model(inputs), target)
+        return loss
 
 
 class _StandIn(nn.Module):
@@ -199,7 +208,7 @@ def optimizer_copies(build: Callable[[list[nn.Parameter]], Optimizer]) -> float:
     weight.grad = torch.ones_like(weight)
     optimizer = build([weight])
     try:
-        optimizer.step(lambda: torch.zeros(()))
+        optimizer.step(lambda: 0.0)
     except Exception as error:
         logger.debug("%s takes no step with a small weight: %s", type(optimizer).__name__, error)
         return _DEFAULT_COPIES

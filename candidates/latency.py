@@ -22,7 +22,7 @@ def median_latency(step: TrainingStep, input_size: Sequence[int] | None = None) 
         input_size: (H, W), or (T,) of a series; that of the training where not given.
     """
     arithmetic = step.arithmetic
-    model = step.build_model().to(arithmetic.device, memory_format=arithmetic.memory_format).eval()
+    model = step.placed_model().eval()
     size = step.input_shape[2:] if input_size is None else input_size
     inputs = arithmetic.place(torch.zeros(1, step.input_shape[1], *size))
     is_gpu = arithmetic.device.type == "cuda"

@@ -1,6 +1,6 @@
 """Decoded data that outlives its loader: for a process that trains many networks on the same pictures.
 
-Nothing is kept unless someone asks for it: `with keeping(megabytes): ...`. A single training frees its memory at its end.
+Nothing is kept unless someone asks for it: `with keeping(megabytes): ...`. A single training frees its memory.
 """
 
 import os
@@ -106,8 +106,8 @@ def read_once(path: str | Path, read: Callable[[Path], Content], size: Callable[
     if kept is None:
         return read(Path(path))
     shelf, name = (read.__module__, read.__qualname__, str(path)), stamp(path)
-    content = kept.find(shelf).get(name)
+    content: Content | None = kept.find(shelf).get(name)
     if content is None:
         content = read(Path(path))
         kept.keep(shelf, {name: content}, size(content))
-    return content  # type: ignore[no-any-return]
+    return content

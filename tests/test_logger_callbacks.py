@@ -14,6 +14,7 @@ from logger.metrics_file import MetricsFile, as_csv
 from logger.progress import ProgressBar
 from logger.speed import Speedometer
 from logger.tensorboard import TensorBoardLogger
+from utils.durations import duration
 from utils.errors import TrainingError
 
 
