@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from config.markers import is_marker
-from search.draws import holds_marker
+from config.markers import holds_marker, is_marker
 
 Variables = Mapping[str, Any]  # name -> value that it has in an outcome
 _WITHIN = 0.381966  # where in an interval the number is that stands for all of them

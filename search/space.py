@@ -6,12 +6,13 @@ machine and in every order, and marking one more value leaves the draws of the o
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from config.markers import find_markers
+from search.cover import covering
 from search.draws import CANDIDATE_SEEDS, Drawer, check_markers, plain_json
 from search.space_size import Extent, extent_of
 from utils.keyed import derive_seed
@@ -69,6 +70,11 @@ class Space:
         seed = derive_seed(self.study_seed, CANDIDATE_SEEDS, index) >> 31
         config["seed"] = seed
         return Candidate(index, seed, config, drawer.drawn, self._key(config, seed))
+
+    def covering(self) -> Iterator[Config]:
+        """A few configs that between them have every branch of every choice; none of them is a draw."""
+        for config in covering(self._template, self.definitions):
+            yield {**config, "seed": derive_seed(self.study_seed) >> 31}
 
     def distinct(self) -> float:
         """How many different candidates there are; infinite with continuous values, and where seeds are repeated."""

@@ -8,8 +8,8 @@ from decimal import Decimal
 from functools import partial, reduce
 from typing import Any
 
-from config.markers import is_marker
-from search.draws import holds_marker, plain_json
+from config.markers import holds_marker, is_marker
+from search.draws import plain_json
 from search.outcomes import Outcomes, parts
 
 Normal = Callable[[Any], str]  # the text that a config shares with all that train the same
@@ -40,7 +40,8 @@ class Extent:
     def __str__(self) -> str:
         if not self.continuous:
             return f"{_in_words(self.outcomes)} different candidates"
-        return f"{_in_words(self.outcomes)} outcomes times {self.continuous} continuous values"
+        values = "a continuous value" if self.continuous == 1 else f"{self.continuous} continuous values"
+        return f"{_in_words(self.outcomes)} outcomes times {values}"
 
 
 def extent_of(space: Any, definitions: Mapping[str, Any], normal: Normal) -> Extent:
