@@ -32,8 +32,9 @@ def catalogue() -> dict[str, Any]:
     import data_loader
     import models
     import trainer
+    from search import settings
 
-    return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS}
+    return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS, **settings.CATALOGUE}
 
 
 def check(config: dict[str, Any]) -> None:

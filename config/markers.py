@@ -15,6 +15,13 @@ def is_marker(value: object) -> bool:
     return isinstance(value, Mapping) and not MARKERS.isdisjoint(value)
 
 
+def holds_marker(value: object) -> bool:
+    """Whether a value is a marker or holds one, at any depth."""
+    if isinstance(value, Mapping):
+        return is_marker(value) or any(map(holds_marker, value.values()))
+    return isinstance(value, list) and any(map(holds_marker, value))
+
+
 def find_markers(config: Any, path: str = "") -> list[str]:
     """The JSON paths of all search markers, in the order of the file; markers inside a marker are part of it."""
     if is_marker(config):

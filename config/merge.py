@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.faults import join_path, show, unknown_name
+from config.markers import is_marker
 from config.sections import OptimizerExtras, SchedulerExtras
 from utils.errors import ConfigError
 
@@ -12,13 +13,14 @@ SPEC_KEYS = frozenset({"type", "args", "weight", *OptimizerExtras.model_fields, 
 
 
 def deep_merge(parent: Any, child: Any) -> Any:
-    """Lay `child` over `parent`: objects key by key, anything else (null too) replaces.
+    """Lay `child` over `parent`: objects key by key, anything else (null and search markers too) replaces.
 
     Where the child names another `type`, the parent's `args` belong to another class and are left behind.
     """
     if isinstance(parent, str) and isinstance(child, Mapping) and child and "type" not in child:
         parent = {"type": parent} if SPEC_KEYS.issuperset(child) else parent
-    if not (isinstance(parent, Mapping) and isinstance(child, Mapping)):
+    both_objects = isinstance(parent, Mapping) and isinstance(child, Mapping)
+    if not both_objects or is_marker(parent) or is_marker(child):
         return copy.deepcopy(child)
     other_class = "type" in child and "type" in parent and child["type"] != parent["type"]
     merged = {key: copy.deepcopy(value) for key, value in parent.items() if not (other_class and key == "args")}

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from config.markers import MARKERS
 from config.resolve import Target, available_names, resolve
+from config.search_section import SCHEDULER_VALUES, SEARCH_CLASSES, SEARCH_PARTS, SearchOptions
 from config.sections import (
     LOADER_SECTIONS,
     TRACKERS,
@@ -54,6 +54,7 @@ def json_schema(catalogue: Catalogue) -> Schema:
     properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
     properties["trainer"] = {"$ref": "#/$defs/trainer"}
     properties["visualization"] = _visualization_schema()
+    properties["search"] = _search_schema(catalogue)
     specs = {key: _spec_schema(key, section) for key, section in sorted(catalogue.items()) if key != "trainer"}
     return {
         "$schema": DIALECT,
@@ -96,20 +97,56 @@ def _release(package: str) -> str:
 
 
 def _placeholder() -> Schema:
+    """A reference or a marker; an editor is told what each wants."""
+    numbers = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+    repeat = {"of": {"description": "What is drawn anew each time."}, "times": {"description": "How often."}}
+    known: dict[str, Schema] = {
+        "$ref": {"type": "string", "description": "A value of $defs, drawn anew where it holds markers."},
+        "$var": {"type": "string", "description": "A value of $defs, drawn once for a candidate."},
+        "$choice": {"type": "array", "minItems": 1, "description": "One of these."},
+        "$range": {
+            "type": "array",
+            "items": {"type": "integer"},
+            "minItems": 1,
+            "maxItems": 3,
+            "description": "A whole number of [start, stop, step], as Python's range.",
+        },
+        "$uniform": {**numbers, "description": "A number between these."},
+        "$loguniform": {**numbers, "description": "A number between these, each order of magnitude as likely."},
+        "$repeat": {
+            "type": "object",
+            "properties": repeat,
+            "required": list(repeat),
+            "additionalProperties": False,
+            "description": "A list of draws.",
+        },
+    }
     return {
         "description": "A value said elsewhere, or drawn by a search.",
         "type": "object",
-        "anyOf": [{"required": [name]} for name in sorted({"$ref", *MARKERS})],
+        "properties": known,
+        "anyOf": [{"required": [name]} for name in sorted(known)],
     }
 
 
 def _open(schema: Schema) -> Schema:
-    """A schema whose place may hold a placeholder; an empty one takes anything as it is."""
+    """A schema whose place, and those of its parts, may hold a placeholder; an empty one takes anything as it is."""
     described: Schema = {key: schema.pop(key) for key in ("description", "default") if key in schema}
     if not schema:
         return described
     choices = schema["anyOf"] if schema.keys() == {"anyOf"} else [schema]
-    return {"anyOf": [*choices, {"$ref": "#/$defs/placeholder"}], **described}
+    return {"anyOf": [*map(_open_parts, choices), {"$ref": "#/$defs/placeholder"}], **described}
+
+
+def _open_parts(schema: Schema) -> Schema:
+    """An array or object each of whose items may be a placeholder."""
+    opened = dict(schema)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict) and "$ref" not in schema[key]:
+            opened[key] = _open(dict(schema[key]))
+    if "prefixItems" in schema:
+        opened["prefixItems"] = [_open(dict(item)) for item in schema["prefixItems"]]
+    return opened
 
 
 def _described(schema: Schema, description: str | None) -> Schema:
@@ -123,10 +160,12 @@ def _one_or_list(item: Schema) -> Schema:
 
 def _properties(model: type[BaseModel]) -> dict[str, Schema]:
     """The fields of a section with fixed keys, each open to placeholders."""
+    return {name: _open(field) for name, field in _fields(model).items()}
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Schema]:
     fields = model.model_json_schema()["properties"]
-    return {
-        name: _open({key: value for key, value in field.items() if key != "title"}) for name, field in fields.items()
-    }
+    return {name: {key: value for key, value in field.items() if key != "title"} for name, field in fields.items()}
 
 
 def _trainer_schema() -> Schema:
@@ -146,6 +185,23 @@ def _visualization_schema() -> Schema:
         description = Visualization.model_fields[name].description
         known[name] = _described({"anyOf": [option, {"type": "null"}, {"$ref": "#/$defs/placeholder"}]}, description)
     return {"type": "object", "description": TopLevel.model_fields["visualization"].description, "properties": known}
+
+
+def _search_schema(catalogue: Catalogue) -> Schema:
+    """The keys of a search, which hold no markers themselves."""
+    known = _fields(SearchOptions)
+    for name, model in SEARCH_PARTS.items():
+        part = {"type": "object", "properties": _fields(model), "additionalProperties": False}
+        known[name] = _described({"anyOf": [part, {"type": "null"}]}, SearchOptions.model_fields[name].description)
+    for name in SEARCH_CLASSES:
+        if name in catalogue:
+            known[name] = _described({"$ref": f"#/$defs/{name}"}, SearchOptions.model_fields[name].description)
+    return {
+        "type": "object",
+        "description": TopLevel.model_fields["search"].description,
+        "properties": known,
+        "additionalProperties": False,
+    }
 
 
 def _spec_schema(key: str, section: Section) -> Schema:
@@ -191,7 +247,7 @@ def _class_schema(name: str, key: str, section: Section, extras: dict[str, Schem
     arguments = {
         parameter.name: _parameter_schema(parameter, documented.get(parameter.name), section)
         for parameter in signature.parameters.values()
-        if parameter.name not in OBJECTS
+        if parameter.name not in (*OBJECTS, *(SCHEDULER_VALUES if key == "scheduler" else ()))
     }
     args = {"type": "object", "properties": arguments, "additionalProperties": signature.takes_more}
     return _described(_class_named(name, args, extras), _first_line(target))

@@ -16,6 +16,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
+    """A section of which every key and type is known."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
 

@@ -76,7 +76,7 @@ def is_weighted(value: Any) -> bool:
 
 
 def section_key(path: str) -> str:
-    """The key of the catalogue for a JSON path; every loader is a `data_loader`, and `search` holds sections of its own."""
+    """The key of the catalogue for a JSON path; every loader is a `data_loader`, `search` holds sections of its own."""
     head, *inner = path.split(".")
     if head == "search" and inner:
         return inner[0]

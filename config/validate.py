@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from config.faults import Faults, join_path, show, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
 from config.resolve import resolve
+from config.search_section import SCHEDULER_VALUES, SEARCH_CLASSES, check_search
 from config.sections import (
     LOADER_SECTIONS,
     OptimizerExtras,
@@ -51,11 +52,13 @@ def validate(config: Mapping[str, Any], catalogue: Catalogue) -> None:
     _check_name(config.get("name"), faults)
     _check_sections(config, faults)
     check_visualization(config.get("visualization", {}), faults)
+    if isinstance(config.get("search"), Mapping):
+        check_search(config["search"], faults)
     if config.get("trainer") is not None:
         _check_trainer(config["trainer"], catalogue, faults)
     with faults.collecting():
         shared_values(config)
-    for spec in _specs(config, faults):
+    for spec in [*_specs(config, faults), *_search_specs(config.get("search"), catalogue, faults)]:
         _check_spec(spec, section_key(spec.path), catalogue, faults)
     faults.raise_if_any()
 
@@ -116,6 +119,14 @@ def _specs(config: Mapping[str, Any], faults: Faults) -> list[Spec]:
     return [spec for spec in specs if spec is not None]
 
 
+def _search_specs(section: Any, catalogue: Catalogue, faults: Faults) -> list[Spec]:
+    """The classes of the search section, where the catalogue knows of them."""
+    named = section if isinstance(section, Mapping) else {}
+    known = [key for key in SEARCH_CLASSES if key in catalogue and named.get(key) is not None]
+    specs = [read_spec(named[key], join_path("search", key), faults) for key in known]
+    return [spec for spec in specs if spec is not None]
+
+
 def _lr_schedulers(value: Any, faults: Faults) -> list[Spec | None]:
     """The scheduler, or the parts of a chain, of which all but the last say for how long they act."""
     if not isinstance(value, list):
@@ -146,9 +157,10 @@ def _spec_with_extras(value: Any, path: str, extras: type[BaseModel], faults: Fa
 
 def _check_spec(spec: Spec, key: str, catalogue: Catalogue, faults: Faults) -> None:
     section = catalogue[key]
+    supplied = RUNTIME_NAMES.union(SCHEDULER_VALUES if key == "scheduler" else ())
     with faults.collecting():
         signature = signature_of(resolve(spec.type, spec.path, key, section))
-        signature.check(spec.args, spec.args_path, faults, supplied=RUNTIME_NAMES, skip=section.nested)
+        signature.check(spec.args, spec.args_path, faults, supplied=supplied, skip=section.nested)
     for _, nested_key, items in nested_values(spec, section):
         for value, path in items:
             nested = read_spec(value, path, faults)

@@ -14,6 +14,7 @@ from typing import Any
 import config as configuration
 from config import cli
 from search import folder as study_folder
+from search.cover import find_faults
 from search.settings import make_executor, make_plan, make_space
 from search.shrink import shrunk
 from search.space import Space
@@ -22,7 +23,7 @@ from utils.errors import ConfigError, SearchError
 
 WORKER = "candidates.runner:worker"
 COMMANDS = ("list", "best", "report", "export")
-_TRIED = 8  # draws that are checked before anything is trained
+_SHOWN = 8  # draws that --validate-only shows
 
 logger = logging.getLogger("espalier")
 
@@ -48,22 +49,17 @@ def search_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_draws(space: Space) -> None:
-    """Refuse a space of which the first draws are all faulty: what they share is.
+def check_space(space: Space) -> None:
+    """Refuse a space none of whose candidates can be trained, and tell of branches that cannot.
 
     Raises:
-        ConfigError: The faults of the first draw.
+        ConfigError: The faults of all of them.
     """
     import train
 
-    first: ConfigError | None = None
-    for index in range(_TRIED):
-        try:
-            train.check(space.draw(index).config)
-            return
-        except ConfigError as error:
-            first = first or error
-    raise ConfigError(f"none of the first {_TRIED} draws can be trained; the first: {first}")
+    faults = find_faults(space.covering(), train.check)
+    if faults:
+        logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
 
 
 def run_search(arguments: argparse.Namespace) -> None:
@@ -80,7 +76,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         space = make_space(config, canonical)
         plan = make_plan(config, space)
         logger.info("%s", space.describe())
-        check_draws(space)
+        check_space(space)
         if arguments.validate_only:
             _show_draws(space)
             return
@@ -134,7 +130,7 @@ def _run(arguments: argparse.Namespace, config: Mapping[str, Any], plan: Plan, f
 
 
 def _show_draws(space: Space) -> None:
-    for index in range(_TRIED if space.has_markers else 1):
+    for index in range(_SHOWN if space.has_markers else 1):
         drawn = space.draw(index).drawn
         sys.stdout.write(f"{index}: {', '.join(f'{path}={value}' for path, value in drawn)}\n")
     sys.stdout.write("The space is good.\n")

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from config.faults import Faults, join_path, show, unknown_name
-from config.markers import MARKERS, is_marker, unknown_markers
+from config.markers import MARKERS, holds_marker, is_marker, unknown_markers
+from search.outcomes import Outcomes
 from utils.keyed import keyed_share
 
 CANDIDATE_SEEDS = "candidate"
+OF_THE_WHOLE_SEARCH = ("name", "seed", "search", "trainer.epochs", "trainer.monitor", "trainer.save_dir")
+"""Values that hold for all candidates; a candidate's seed follows from that of the search."""
 SIGNIFICANT_DIGITS = 6  # of a continuous value: it can be read, and comes out the same everywhere
 
 
@@ -101,13 +104,6 @@ _DRAW: dict[str, Callable[[Drawer, Any, str, str], Any]] = {
 }
 
 
-def holds_marker(value: Any) -> bool:
-    """Whether a value is a marker or holds one, at any depth."""
-    if isinstance(value, Mapping):
-        return is_marker(value) or any(map(holds_marker, value.values()))
-    return isinstance(value, list) and any(map(holds_marker, value))
-
-
 def branch_name(branch: Any, place: int) -> str:
     """What a branch with markers of its own is called: its `type`, else its place."""
     named = branch.get("type") if isinstance(branch, Mapping) else None
@@ -128,10 +124,15 @@ def check_markers(config: Mapping[str, Any]) -> None:
     for path, key in unknown_markers(config):
         faults.add(path, unknown_name("marker", key, MARKERS))
     for key, value in config.items():
-        if key == "search" and holds_marker(value):
-            faults.add("search", "it says how to search, and is not searched itself. Write plain values.")
+        if key == "trainer" and is_marker(value):
+            faults.add(key, "the section holds for the whole search. Mark single values in it.")
         elif key != "$defs":
             _check(value, key, definitions, (), faults)
+    for path in OF_THE_WHOLE_SEARCH:
+        section, _, key = path.rpartition(".")
+        holder = config.get(section, {}) if section else config
+        if isinstance(holder, Mapping) and holds_marker(holder.get(key)):
+            faults.add(path, "it holds for the whole search and is not searched itself. Write it without markers.")
     faults.raise_if_any()
 
 
@@ -152,10 +153,23 @@ def _check(value: Any, path: str, definitions: Mapping[str, Any], open_names: tu
         for index, branch in enumerate(content):
             _check(branch, join_path(path, marker, index), definitions, open_names, faults)
     elif marker == "$repeat":
-        for key in ("of", "times"):
-            _check(content[key], join_path(path, marker, key), definitions, open_names, faults)
+        place = join_path(path, marker)
+        _check(content["of"], join_path(place, "of"), definitions, open_names, faults)
+        _check_times(content["times"], join_path(place, "times"), definitions, open_names, faults)
     elif marker == "$var":
         _check_variable(content, path, definitions, open_names, faults)
+
+
+def _check_times(
+    times: Any, path: str, definitions: Mapping[str, Any], open_names: tuple[str, ...], faults: Faults
+) -> None:
+    own = Faults()
+    _check(times, path, definitions, open_names, own)
+    if not own.messages:  # so it can be drawn
+        for drawn, _ in Outcomes(definitions).of(times, {}):
+            if not _is_int(drawn) or drawn < 0:
+                own.add(path, f"{show(drawn)} is no number of times. Let it be whole numbers from 0.")
+    faults.messages += [message for message in own.messages if message not in faults.messages]
 
 
 def _check_variable(

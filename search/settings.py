@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
-
 from config.build import build
 from config.faults import Faults, show
-from config.sections import Strict, TopLevel, check_section
+from config.search_section import Budget, CandidateLimits, RetrainOptions, SearchOptions, check_search
+from config.sections import TopLevel
 from search.executors import EXECUTORS
 from search.executors.base import Executor
 from search.objectives import parse_objectives
@@ -22,51 +21,6 @@ from utils.errors import ConfigError
 CATALOGUE: dict[str, Section] = {**SCHEDULERS, "executor": EXECUTORS}
 
 
-class CandidateLimits(Strict):
-    """What a candidate may cost; judged before it is trained."""
-
-    max_params: int | None = Field(None, ge=1, description="Weights of the network.")
-    max_flops: int | None = Field(None, ge=1, description="FLOPs of one forward pass.")
-    max_memory_mb: float | None = Field(None, gt=0, description="Predicted memory of training, in megabytes.")
-    max_latency_ms: float | None = Field(None, gt=0, description="Measured time of one forward pass, in milliseconds.")
-    input_size: list[int] | None = Field(None, description="[height, width] at which FLOPs and latency are stated.")
-
-
-class Budget(Strict):
-    """What a search may cost."""
-
-    epochs: int | None = Field(None, ge=1, description="Epochs in all; null: as the scheduler wants.")
-    max_time: float | None = Field(None, gt=0, description="Minutes in all, earlier sessions included.")
-    disk_mb: int | None = Field(None, ge=1, description="Megabytes that checkpoints may take before some are deleted.")
-
-
-class RetrainOptions(Strict):
-    """What becomes of the best."""
-
-    top: int = Field(1, ge=0, description="Candidates that are trained again from the beginning.")
-    epochs: int | None = Field(None, ge=1, description="Epochs of each; null: trainer.epochs.")
-    seeds: int = Field(1, ge=1, description="Trainings of each.")
-
-
-class SearchOptions(Strict):
-    """How a search draws and judges candidates."""
-
-    num_samples: int = Field(1, ge=1, description="Candidates to train.")
-    seed: int | None = Field(None, ge=0, description="Of the draws; null: the seed of the config.")
-    scheduler: Any = Field(None, description="Who trains for how long; null: RandomSearch.")
-    objectives: list[str] | None = Field(
-        None, min_length=1, description='E.g. ["max val_miou", "min params"]; null: trainer.monitor.'
-    )
-    limits: dict[str, Any] | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
-    budget: dict[str, Any] = Field({}, description="epochs, max_time, disk_mb.")
-    executor: Any = Field("serial", description="What trains: serial, processes or ray.")
-    max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
-    retrain: dict[str, Any] | None = Field(None, description="top, epochs, seeds; null: the winner stays as it is.")
-
-
-_PARTS: dict[str, type[Strict]] = {"limits": CandidateLimits, "budget": Budget, "retrain": RetrainOptions}
-
-
 def read_options(config: Mapping[str, Any]) -> SearchOptions:
     """The `search` section, checked; the rest of the config only as far as a search needs it.
 
@@ -74,12 +28,7 @@ def read_options(config: Mapping[str, Any]) -> SearchOptions:
         ConfigError: Lists every fault with its JSON path.
     """
     faults = Faults()
-    section = config.get("search", {})
-    options = check_section(SearchOptions, section, "search", faults)
-    for name, model in _PARTS.items():
-        part = section.get(name) if isinstance(section, Mapping) else None
-        if part is not None:
-            check_section(model, part, f"search.{name}", faults)
+    options = check_search(config.get("search", {}), faults)
     trainer = config.get("trainer")
     epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
     if not isinstance(epochs, int) or epochs < 1:

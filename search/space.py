@@ -5,20 +5,22 @@ machine and in every order, and marking one more value leaves the draws of the o
 """
 
 import hashlib
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from config.markers import find_markers
+from search.cover import covering
 from search.draws import CANDIDATE_SEEDS, Drawer, check_markers, plain_json
-from search.space_size import count_outcomes
+from search.space_size import Extent, extent_of
 from utils.keyed import derive_seed
 
 Config = dict[str, Any]
 Canonical = Callable[[Config], Config]
 _NOT_TRAINED = ("search", "$defs")  # parts of the space that no candidate has
+_NOT_COMPARED = ("seed", "name")
 
 
 @dataclass(frozen=True)
@@ -69,58 +71,36 @@ class Space:
         config["seed"] = seed
         return Candidate(index, seed, config, drawer.drawn, self._key(config, seed))
 
+    def covering(self) -> Iterator[Config]:
+        """A few configs that between them have every branch of every choice; none of them is a draw."""
+        for config in covering(self._template, self.definitions):
+            yield {**config, "seed": derive_seed(self.study_seed) >> 31}
+
     def distinct(self) -> float:
         """How many different candidates there are; infinite with continuous values, and where seeds are repeated."""
         return self.size() if self.has_markers else math.inf
 
     def size(self) -> float:
-        """How many different outcomes the markers have; 1 without any, infinite with continuous values.
+        """How many different outcomes the markers have; 1 without any, infinite with continuous values."""
+        return self.extent.count
 
-        Outcomes that train the same count once where the markers that this takes stand in one object or list, such as
-        op and dilation of a layer.
-        """
-        first = self.draw(0).config
-        canonical = self._canonical
-
-        def normal(path: str, outcome: Any) -> str:
-            """The canonical form of the first candidate with another value at a path."""
-            changed = plain_json(outcome)
-            if canonical is None or not path:
-                return changed
-            config = json.loads(json.dumps(first))
-            return plain_json(canonical(config)) if _put(config, path, outcome) else changed
-
-        return count_outcomes(self._template, self.definitions, normal)
+    @cached_property
+    def extent(self) -> Extent:
+        """The size; outcomes that train the same count once where they are compared, see `extent_of`."""
+        return extent_of(self._template, self.definitions, self._normal)
 
     def describe(self) -> str:
         """The size in words."""
-        size, searched = self.size(), find_markers(self._template)
-        if not searched:
+        if not self.has_markers:
             return "No value is searched: candidates are repeats with other seeds."
-        count = "infinitely many" if math.isinf(size) else f"{int(size):,}" if size < 10**12 else f"{size:.3g}"
-        return f"{len(searched)} searched values, {count} different candidates."
+        return f"{len(find_markers(self._template))} searched values: {self.extent}."
 
     def _key(self, config: Config, seed: int) -> str:
         if not self.has_markers:
             return f"seed {seed}"
-        content = {key: value for key, value in config.items() if key not in ("seed", "name")}
-        if self._canonical is not None:
-            content = self._canonical(content)
-        return hashlib.sha256(plain_json(content).encode()).hexdigest()[:32]
+        return hashlib.sha256(self._normal(config).encode()).hexdigest()[:32]
 
-
-def _put(config: Any, path: str, value: Any) -> bool:
-    """Set the value at a path where there is one."""
-    *parents, last = path.split(".")
-    for part in parents:
-        config = _part(config, part)
-    if _part(config, last) is None:
-        return False
-    config[int(last) if isinstance(config, list) else last] = value
-    return True
-
-
-def _part(value: Any, part: str) -> Any:
-    if isinstance(value, list):
-        return value[int(part)] if part.isdecimal() and int(part) < len(value) else None
-    return value.get(part) if isinstance(value, dict) else None
+    def _normal(self, config: Config) -> str:
+        """The text that a config shares with all that train the same."""
+        content = {key: value for key, value in config.items() if key not in _NOT_COMPARED}
+        return plain_json(content if self._canonical is None else self._canonical(content))

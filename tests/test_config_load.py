@@ -132,6 +132,16 @@ def test_lists_replace(write):
     assert loaded["metrics"] == ["f1"]
 
 
+def test_a_marker_replaces_what_it_is_laid_over_and_is_replaced(write):
+    marker = {"$choice": [{"type": "SGD", "args": {"lr": 0.1}}, "Adam"]}
+    spec = {"type": "AdamW", "args": {"lr": 0.2}}
+    parts = {"a": {"optimizer": spec, "seed": marker}, "b": {"$extends": "a.json", "optimizer": marker, "seed": 5}}
+    loaded = load_config(write(**parts))
+    assert (loaded["optimizer"], loaded["seed"]) == (marker, 5)
+    path = write(a={"optimizer": marker}, b={"$extends": "a.json", "optimizer": spec})
+    assert load_config(path)["optimizer"] == spec
+
+
 def test_a_circle_of_extends_is_named(write):
     path = write(a={"$extends": "b.json"}, b={"$extends": "c.json"}, c={"$extends": "a.json"})
     with pytest.raises(ConfigError, match=r"goes in a circle \(.*c\.json -> .*a\.json -> .*b\.json -> .*c\.json\)"):

@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 from config_samples import CATALOGUE, sample
 
-import data_loader
-import models
-import trainer
+import train
 from config import json_schema, schema_text
+from config.markers import MARKERS
 
 FOLDER = Path(__file__).parent.parent / "config"
 SHIPPED = sorted(path for path in FOLDER.glob("*/*.json"))
-REAL = {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS}
+REAL = train.catalogue()
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "null": type(None)}
 
 
@@ -106,6 +105,42 @@ def test_the_sample_holds_in_every_form_of_a_class():
 def test_faults_do_not_hold(changes):
     small = json_schema(CATALOGUE)
     assert not holds(sample(**changes), small, small)
+
+
+LAYERS = {"D_blocks": [[]], "U_blocks": [{"$ref": "block"}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_good"),
+    [
+        ({"arch": {"type": "EncDec", "args": {**LAYERS, "B_blocks": [[{"op": {"$choice": ["H", "V"]}}]]}}}, True),
+        ({"arch": {"type": "EncDec", "args": {**LAYERS, "B_blocks": [[["C", {"$range": [1, 8]}]]]}}}, True),
+        ({"arch": {"type": "EncDec", "args": {**LAYERS, "B_blocks": {"$repeat": {"of": [], "times": 2}}}}}, True),
+        ({"arch": {"type": "EncDec", "args": {**LAYERS, "B_blocks": [[["X", 1]]]}}}, False),
+        ({"optimizer": {"$choice": [{"type": "SGD"}, {"type": "Adam"}]}}, True),
+        ({"optimizer": {"$choice": []}}, False),
+        ({"optimizer": {"type": "SGD", "args": {"lr": {"$loguniform": [0.1]}}}}, False),
+        ({"arch": {"type": "UNet", "args": {"channels": {"$repeat": {"of": 8}}}}}, False),
+        ({"arch": {"type": "UNet", "args": {"dropout": {"$var": 5}}}}, False),
+        ({"arch": {"type": "UNet", "args": {"dropout": {"$uniform": [0, 0.5]}}}}, True),
+        ({"seed": {"$range": [0.5, 1]}}, False),
+        ({"search": {"num_samples": 9, "scheduler": {"type": "ASHA", "args": {"mode": "promote"}}}}, True),
+        ({"search": {"limits": {"max_params": 5, "input_size": [64, 48]}, "retrain": {"top": 2}}}, True),
+        ({"search": {"executor": {"type": "processes", "args": {"workers": 2}}, "objectives": ["max val_miou"]}}, True),
+        ({"search": {"num_sample": 9}}, False),
+        ({"search": {"scheduler": "ASHAA"}}, False),
+        ({"search": {"scheduler": {"type": "ASHA", "args": {"grace": 1}}}}, False),
+        ({"search": {"scheduler": {"type": "ASHA", "args": {"num_samples": 1}}}}, False),
+        ({"search": {"limits": {"max_param": 5}}}, False),
+        ({"search": {"num_samples": {"$choice": [1, 2]}}}, False),
+    ],
+)
+def test_a_search_is_completed_and_checked(changes, is_good, schema):
+    assert holds(changes, schema, schema) is is_good
+
+
+def test_every_marker_is_described(schema):
+    assert schema["$defs"]["placeholder"]["properties"].keys() == {"$ref", *MARKERS}
 
 
 def test_classes_and_arguments_carry_their_documentation():

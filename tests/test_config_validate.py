@@ -77,6 +77,10 @@ def test_all_faults_are_reported_together():
         ({"arch": {"type": "Net", "args": [1]}}, "arch.args: [1] must be an object."),
         ({"visualization": {"log": "x"}}, 'visualization.log: unknown key "log". Did you mean "log_dir"?'),
         ({"search": 5}, "search: 5 must be an object"),
+        ({"search": {"num_sample": 5}}, 'search.num_sample: unknown key "num_sample". Did you mean "num_samples"?'),
+        ({"search": {"limits": {"max_params": 0}}}, "search.limits.max_params: 0 must be an integer >= 1"),
+        ({"search": {"budget": {"hours": 2}}}, 'search.budget.hours: unknown key "hours".'),
+        ({"search": {"retrain": {"seeds": 0}}}, "search.retrain.seeds: 0 must be an integer >= 1"),
         (
             {"lr_scheduler": {"type": "StepLR", "args": {"step_size": 3}, "interval": "eopch"}},
             "lr_scheduler.interval: ",
