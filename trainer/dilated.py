@@ -1,8 +1,8 @@
 """Dilated convolutions that oneDNN gets wrong in bf16.
 
-The weight gradient of a dilated bf16 convolution in channels-last whose input channels are no multiple of 16 reads memory
-that nobody has written (seen with torch 2.15): where that happens to hold NaN, so does the gradient. Such layers compute
-in fp32, which is right, and they are seldom many.
+The weight gradient of a dilated bf16 convolution in channels-last whose input channels are no multiple of 16 reads
+memory that nobody has written (seen with torch 2.15): where that happens to hold NaN, so does the gradient. Such layers
+train in fp32, which is right, and they are seldom many.
 """
 
 import torch
@@ -12,10 +12,12 @@ _BLOCK = 16  # channels that the kernels take at once
 
 
 class Float32Conv2d(nn.Conv2d):
-    """A convolution that computes in fp32 under autocast, too."""
+    """A convolution that trains in fp32 under autocast, too."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """As `nn.Conv2d`."""
+        """As `nn.Conv2d`; without gradients there is nothing to get wrong, and evaluation is the same everywhere."""
+        if not self.training:
+            return super().forward(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
             return super().forward(inputs.float())
 
