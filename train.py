@@ -92,7 +92,7 @@ def prepare(
     criterion = assemble.build_criterion(config, names, values, model).to(plan.arithmetic.device)
     trainer_class, arguments = configuration.callable_args({"trainer": options}, "trainer", names)
     trainer: BaseTrainer = trainer_class(
-        distributed.spread(setup.equip(model, options, world), targets, world),
+        distributed.spread(setup.equip(model, options, world, plan.arithmetic), targets, world),
         optimizer,
         criterion=criterion,
         train_loader=train_loader,

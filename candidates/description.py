@@ -46,7 +46,7 @@ def describe(config: Config, catalogue: Catalogue, devices: str | None = None) -
 
     def build_model() -> nn.Module:
         model = build_network(config, catalogue, values)
-        model = setup.equip(model, {**options, "compile": False}, ALONE).train()
+        model = setup.equip(model, {**options, "compile": False}, ALONE, arithmetic).train()
         if plan.freezing.until_epoch is None:
             plan.freezing.apply(model, epoch=1)
         return model

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from base.schedule import LearningRateSchedule
 from trainer.activations import recompute_activations
+from trainer.dilated import compute_dilated_in_float32
 from trainer.distributed import World, synchronise_norms
 from trainer.freezing import Freezing
 from trainer.parameter_groups import Group, Rule, parameter_groups
@@ -82,12 +83,14 @@ def optimizer_groups(model: nn.Module, section: Mapping[str, Any] | str) -> list
     )
 
 
-def equip(model: nn.Module, options: Mapping[str, Any], world: World) -> nn.Module:
-    """Give a network what the `trainer` section wants beside its layers; it is changed in place where that is possible.
+def equip(model: nn.Module, options: Mapping[str, Any], world: World, run_arithmetic: Arithmetic) -> nn.Module:
+    """Give a network what its training needs beside its layers; it is changed in place where that is possible.
 
     Raises:
         ConfigError: A name is no part of the network.
     """
+    if run_arithmetic.device.type == "cpu" and run_arithmetic.dtype is torch.bfloat16:
+        compute_dilated_in_float32(model)
     if options["sync_batch_norm"] and world.size > 1:
         model = synchronise_norms(model)
     if options["checkpoint_activations"]:
