@@ -110,12 +110,20 @@ def _config_and_folder(arguments: argparse.Namespace) -> tuple[dict[str, Any], P
 
 
 def _run(arguments: argparse.Namespace, config: Mapping[str, Any], plan: Plan, folder: Path) -> None:
+    from search.listing import best_text
     from search.watching import watchers_of
     from utils.environment import capture
 
     logger.info("Study folder:  %s", folder)
     extras = {"plugins": [str(Path(name).resolve()) for name in arguments.plugin], "verbose": arguments.verbose}
-    watchers = watchers_of(folder, plan, verbose=arguments.verbose)
+    watchers = watchers_of(
+        folder,
+        config["name"],
+        num_samples=plan.scheduler.num_samples,
+        objective=plan.objectives[0].name,
+        tensorboard=config["trainer"].get("tensorboard", True),
+        verbose=arguments.verbose,
+    )
     study = Study(
         folder, plan, worker=WORKER, environment=capture(), extras=extras, watchers=[w.watch for w in watchers]
     )
@@ -124,8 +132,6 @@ def _run(arguments: argparse.Namespace, config: Mapping[str, Any], plan: Plan, f
     finally:
         for watcher in watchers:
             watcher.close()
-    from search.listing import best_text
-
     sys.stdout.write(f"\n{best_text(record)}\nReport:  python -m search report {folder}\n")
 
 

@@ -4,7 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,8 @@ class Plan:
     space: DrawSource
     scheduler: Scheduler
     objectives: tuple[Objective, ...]
-    limits: Limits = Limits()
-    retrain: Retrain = Retrain()
+    limits: Limits = field(default_factory=Limits)
+    retrain: Retrain = field(default_factory=Retrain)
     max_epoch_time: float | None = None
     disk_mb: int | None = None
 

@@ -33,8 +33,8 @@ class TensorBoardRuns:
             import tensorboard.plugins.hparams.metadata  # noqa: F401  only to know at once
         except ImportError as error:
             raise SearchError(
-                f"tensorboard: true, and TensorBoard cannot be imported ({error}). Run pip install tensorboard, or set "
-                "search.tensorboard=false."
+                f"trainer.tensorboard is true, and TensorBoard cannot be imported ({error}). Run pip install tensorboard, "
+                "or set trainer.tensorboard=false."
             ) from error
         self.folder = folder
         self.metrics = tuple(metrics)

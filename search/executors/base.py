@@ -81,10 +81,10 @@ Handler = Callable[[Happening], str]  # the answer to a `Told`; "" for anything 
 class Executor(ABC):
     """Runs works on workers.
 
-    What a worker does is named, not handed over, for it is imported where the worker is: a context manager that lasts as
-    long as the worker and gives `function(task, report) -> outcome`, with plain data throughout. The function tells by
-    `report(message)`, which returns the decision. The task holds `worker`, `device` and `threads` beside what the work has. An outcome with `fresh_worker`
-    has the process replaced by a new one.
+    What a worker does is named, not handed over, for it is imported where the worker is: a context manager that lasts
+    as long as the worker and gives `function(task, report) -> outcome`, with plain data throughout. The function tells
+    by `report(message)`, which returns the decision. The task holds `worker`, `device` and `threads` beside what the
+    work has. An outcome with `fresh_worker` has the process replaced by a new one.
 
     Attributes:
         in_this_process: Whether signals that are sent to the search reach the works, too.
