@@ -4,7 +4,8 @@
 
 Trains one step of one epoch again and again, as a search's worker does: decoded data kept, each run in a folder of its
 own with everything on that the config asks for. Counted is the time from the call of `train` to the first step's
-request for a batch, and from the end of the epoch to the return of `train`.
+request for a batch, and from the end of the epoch to the return of `train`: milliseconds by the clock, and those of the
+processor, which hold on a machine that others use, too.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -29,48 +30,60 @@ WARM_UPS = 2
 KEPT_MB = 4096
 
 
+def now() -> tuple[float, float]:
+    """Milliseconds by the clock and of the processor."""
+    return 1000 * perf_counter(), 1000 * process_time()
+
+
+def since(started: tuple[float, float], ended: tuple[float, float]) -> tuple[float, float]:
+    """Milliseconds between two moments."""
+    return ended[0] - started[0], ended[1] - started[1]
+
+
 class Clock(Callback):
     """Notes when the first epoch begins and when it has ended."""
 
-    begun = ended = 0.0
+    begun = ended = (0.0, 0.0)
 
     def on_epoch_start(self, trainer: "BaseTrainer") -> None:
         """The trainer is about to ask for its first batch."""
-        self.begun = perf_counter()
+        self.begun = now()
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
         """The only epoch is over; its last checkpoint is still to be written."""
-        self.ended = perf_counter()
+        self.ended = now()
 
 
 class ModelClock:
-    """Takes the place of `assemble.build_model` and adds up what it takes."""
+    """Takes the place of `assemble.build_model` and says how long it took last."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.taken = (0.0, 0.0)
         self._build = assemble.build_model
 
     def build(self, *arguments: Any) -> Any:
         """Build a network."""
-        started = perf_counter()
+        started = now()
         try:
             return self._build(*arguments)
         finally:
-            self.seconds = perf_counter() - started
+            self.taken = since(started, now())
 
 
-def measure(config: dict[str, Any], rounds: int) -> list[tuple[float, float, float]]:
-    """Milliseconds of each round: to the first step, thereof building the model, and from the epoch's end on."""
-    taken = []
+def measure(config: dict[str, Any], rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of each round, by the clock and of the processor."""
+    taken: dict[str, list[tuple[float, float]]] = {"start": [], "  the model": [], "  the rest": [], "end": []}
     model_clock = ModelClock()
     assemble.build_model = model_clock.build  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as scratch, keeping(KEPT_MB):
         for number in range(WARM_UPS + rounds):
-            clock, called = Clock(), perf_counter()
+            clock, called = Clock(), now()
             train({**config, "seed": number}, [clock], run_folder=Path(scratch) / str(number))
-            returned = perf_counter()
-            taken.append((clock.begun - called, model_clock.seconds, returned - clock.ended))
-    return [(1000 * start, 1000 * model, 1000 * end) for start, model, end in taken[WARM_UPS:]]
+            start, model = since(called, clock.begun), model_clock.taken
+            parts = (start, model, since(model, start), since(clock.ended, now()))
+            for values, part in zip(taken.values(), parts, strict=True):
+                values.append(part)
+    return {name: values[WARM_UPS:] for name, values in taken.items()}
 
 
 def main() -> None:
@@ -82,11 +95,10 @@ def main() -> None:
     arguments = parser.parse_args()
     quick = ["trainer.epochs=1", "trainer.len_epoch=1", "trainer.verbosity=0", "train_loader.args.n_workers=0"]
     config = load_config(arguments.config, [*quick, *arguments.overrides])
-    rounds = measure(config, arguments.rounds)
-    starts, models, ends = ([each[part] for each in rounds] for part in range(3))
-    rest = [start - model for start, model in zip(starts, models, strict=True)]
-    for name, values in (("start", starts), ("  the model", models), ("  the rest", rest), ("end", ends)):
-        print(f"{name:12} {statistics.median(values):7.1f} ms   ({min(values):.1f} to {max(values):.1f})")
+    print(f"{'':12} {'clock':>10} {'processor':>12}   ms, median of {arguments.rounds}")
+    for name, values in measure(config, arguments.rounds).items():
+        clock, processor = (statistics.median(each[part] for each in values) for part in (0, 1))
+        print(f"{name:12} {clock:10.1f} {processor:12.1f}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import inspect
 import json
 import types
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -77,7 +78,7 @@ def convert(value: Any, annotation: Any) -> tuple[Any, str | None]:
     if annotation is Any:
         return value, None
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        adapter = _adapter(annotation)
     except PydanticUserError:
         return value, None
     try:
@@ -85,6 +86,18 @@ def convert(value: Any, annotation: Any) -> tuple[Any, str | None]:
     except ValidationError as error:
         reasons = [str(item["ctx"]["error"]) for item in error.errors() if item["type"] == "value_error"]
         return value, "; ".join([wrong_value(value, annotation), *reasons])
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return _kept_adapter(annotation)
+    except TypeError:  # a constraint that has no hash
+        return TypeAdapter(annotation)
+
+
+@lru_cache(maxsize=1024)
+def _kept_adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
 
 
 def wrong_value(value: Any, annotation: Any) -> str:

@@ -15,27 +15,31 @@ Content = TypeVar("Content")
 
 
 class Stamp(NamedTuple):
-    """A file as it is now: another content has another stamp.
+    """A file as it is now: another file, or other content, has another stamp.
 
     Attributes:
-        path: Absolute.
-        modified: Time of its last change, in nanoseconds; 0 where there is no such file.
+        device: Where the file lies.
+        number: Of the file there; 0 where there is none.
+        modified: Time of its last change, in nanoseconds.
         size: Bytes.
     """
 
-    path: str
+    device: int
+    number: int
     modified: int
     size: int
 
 
+NO_FILE = Stamp(0, 0, 0, 0)
+
+
 def stamp(path: str | Path) -> Stamp:
     """The stamp of a file; whoever then reads it says that it is missing."""
-    absolute = os.path.abspath(path)
     try:
-        status = os.stat(absolute)
+        status = os.stat(path)
     except OSError:
-        return Stamp(absolute, 0, 0)
-    return Stamp(absolute, status.st_mtime_ns, status.st_size)
+        return NO_FILE
+    return Stamp(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 class KeptData:
@@ -94,18 +98,21 @@ def keeping(megabytes: float) -> Iterator[KeptData]:
         _CURRENT.reset(token)
 
 
-def read_once(path: str | Path, read: Callable[[Path], Content], size: Callable[[Content], int]) -> Content:
+def read_once(
+    path: str | Path, read: Callable[[Path], Content], size: Callable[[Content], int], *, how: Hashable = None
+) -> Content:
     """What `read` makes of a file, kept where things are kept; nobody may write to it.
 
     Args:
         path: The file.
         read: Reads it.
         size: Bytes of what was read.
+        how: What else decides what is read.
     """
     kept = current()
     if kept is None:
         return read(Path(path))
-    shelf, name = (read.__module__, read.__qualname__, str(path)), stamp(path)
+    shelf, name = (read.__module__, read.__qualname__, str(path), how), stamp(path)
     content: Content | None = kept.find(shelf).get(name)
     if content is None:
         content = read(Path(path))

@@ -1,9 +1,12 @@
 """Which picture goes with which mask: from a list, or from a folder's layout."""
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data_loader.kept import read_once
 from data_loader.pictures import PICTURE_SUFFIXES
 from utils.errors import ConfigError, DataError
 
@@ -26,7 +29,15 @@ def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> l
     Raises:
         DataError: The list is missing, empty, badly written, or names files that do not exist.
     """
-    path = Path(pairs_file)
+    how = None if data_root is None else str(data_root), os.getcwd()
+    return read_once(pairs_file, lambda path: _read_list(path, data_root), _list_bytes, how=how)
+
+
+def _list_bytes(pairs: list[Pair]) -> int:
+    return sum(sys.getsizeof(str(path)) for pair in pairs for path in pair)
+
+
+def _read_list(path: Path, data_root: str | Path | None) -> list[Pair]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -151,7 +162,7 @@ def _find_root(path: Path, first: tuple[str, str]) -> Path:
 
 
 def _require_files(pairs: list[Pair], source: str, root: Path | None) -> None:
-    missing = [path for pair in pairs for path in pair if not path.is_file()]
+    missing = [path for pair in pairs for path in pair if not os.path.isfile(path)]
     if missing:
         where = "" if root is None else f" Paths are relative to {root.resolve()}; set data_root if that is wrong."
         raise DataError(f"{source} names {len(missing)} files that do not exist: {_first(missing)}.{where}")

@@ -4,6 +4,11 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from config.faults import Faults
+from config.resolve import resolve
+from config.signatures import signature_of
+from config.specs import read_spec
+from search.schedulers import SECTIONS
 from utils.errors import ConfigError
 
 
@@ -36,15 +41,25 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
         if "validation_split" in changed["data_loader"]["args"]:
             changed["data_loader"]["args"]["validation_split"] = valid
     search = changed["search"] = {**changed.get("search", {}), "num_samples": samples}
-    scheduler = search.get("scheduler")
-    if isinstance(scheduler, Mapping) and isinstance(scheduler.get("args"), Mapping):
-        args = dict(scheduler["args"])
-        if isinstance(args.get("grace_period"), int):
-            args["grace_period"] = min(args["grace_period"], epochs)
-        search["scheduler"] = {**scheduler, "args": args}
+    if search.get("scheduler") is not None:
+        search["scheduler"] = _hastened(search["scheduler"], epochs)
     if isinstance(search.get("retrain"), Mapping):
         search["retrain"] = {**search["retrain"], "epochs": epochs}
     return changed
+
+
+def _hastened(scheduler: Any, epochs: int) -> Any:
+    """A scheduler whose first rung is not beyond the end."""
+    spec = read_spec(scheduler, "search.scheduler", Faults())
+    if spec is None:  # for the validation to report
+        return scheduler
+    target = resolve(spec.type, spec.path, "scheduler", SECTIONS["scheduler"])
+    grace_period = signature_of(target).parameters.get("grace_period")
+    if grace_period is None:
+        return scheduler
+    asked = spec.args.get("grace_period", grace_period.default)
+    is_late = isinstance(asked, int) and asked > epochs
+    return {"type": spec.type, "args": {**spec.args, **({"grace_period": epochs} if is_late else {})}}
 
 
 def _limited(section: Any, path: str, count: int) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """Many trainings in one process: what they share, that they leave nothing behind, and that they go on exactly."""
 
 import copy
+import gc
 import json
 import logging
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from base import Callback
+from candidates.tidying import release_memory
 from data_loader.kept import keeping
 from train import train
 from utils.checkpoint_file import read_checkpoint
@@ -115,6 +118,15 @@ def test_thirty_trainings_leave_nothing_open(small, tmp_path):
         for number in range(30):
             train({**small, "seed": number}, run_folder=tmp_path / f"{number}")
         assert left_open() == before
+
+
+def test_rings_of_objects_go_when_memory_is_released():
+    ring = StopAt(1)
+    ring.itself, seen = ring, weakref.ref(ring)
+    del ring
+    release_memory()
+    gc.unfreeze()
+    assert seen() is None
 
 
 def test_training_on_kept_data_is_the_same_training(small, tmp_path):

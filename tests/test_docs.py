@@ -17,9 +17,13 @@ import inference
 import models
 import test as test_command
 import train
-from config import cli, load_config, load_plugins, validate
+from candidates.equivalence import canonical
+from config import cli, find_markers, load_config, load_plugins, validate
+from config.search_section import SEARCH_PARTS, SearchOptions
 from config.sections import TRACKERS, TopLevel, TrainerOptions
 from data_loader.segmentation import SegmentationDataLoader
+from search.cover import find_faults
+from search.settings import CATALOGUE, make_plan, make_space
 from utils.catalogue import import_attribute
 from utils.errors import EspalierError
 
@@ -42,6 +46,7 @@ def test_everything_shown_was_found():
         "json.md",
         "data.md",
         "resume.md",
+        "search.md",
     }
     assert len(blocks("json")) >= 8
     assert len(commands()) >= 15
@@ -51,7 +56,13 @@ def test_everything_shown_was_found():
 def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     (workplace / "shown.json").write_text(text)
     load_plugins([f"{name}.py" for name in PLUGINS if f"{name}." in text])
-    validate(load_config("shown.json"), train.catalogue())
+    config = load_config("shown.json")
+    if find_markers(config):
+        space = make_space(config, canonical)
+        assert find_faults(space.covering(), train.check) == []
+        make_plan(config, space)
+    else:
+        validate(config, train.catalogue())
 
 
 @pytest.mark.parametrize(("page", "script", "arguments"), commands())
@@ -115,6 +126,22 @@ def test_every_key_is_listed_with_its_default():
     assert set(table("configuration.md", "visualization")) == set(TRACKERS)
     keys = PAGES["configuration.md"].split("### visualization")[1].split("## Networks")[0]
     assert all(f"`{key}`" in keys for model in TRACKERS.values() for key in model.model_fields)
+
+
+def test_every_key_of_a_search_is_listed_with_its_default():
+    for heading, model in {"The search section": SearchOptions, **SEARCH_PARTS}.items():
+        assert table("search.md", heading) == {name: shown(field.default) for name, field in model.model_fields.items()}
+
+
+@pytest.mark.parametrize("section", ["scheduler", "executor"])
+def test_every_scheduler_and_executor_is_listed_with_its_arguments(section):
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGES["search.md"].split(f"### {section.title()}s")[1], re.M)
+    listed = {name: set(re.findall(r"`(\w+)`", arguments)) for name, arguments in rows}
+    for name in CATALOGUE[section].entries:
+        if name == "ray":
+            continue
+        parameters = set(inspect.signature(import_attribute(CATALOGUE[section].entries[name])).parameters)
+        assert listed[name] == parameters - {"num_samples", "max_epochs"}
 
 
 def test_every_loss_and_metric_is_listed_with_its_arguments():

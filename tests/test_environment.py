@@ -42,4 +42,4 @@ def test_commit_and_changes_are_told(tmp_path):
 def test_no_repository_and_no_git_are_tolerated(tmp_path, monkeypatch):
     assert environment._git_state(tmp_path / "nowhere") is None
     monkeypatch.setenv("PATH", "")
-    assert environment.capture()["git"] is None
+    assert environment._git_state(environment.REPOSITORY) is None

@@ -1,0 +1,148 @@
+"""The search section, the files that are shipped, and a search made small."""
+
+from pathlib import Path
+
+import pytest
+
+import train
+from candidates.equivalence import canonical
+from config import find_markers, load_config
+from search.cover import find_faults
+from search.schedulers.asha import ASHA
+from search.schedulers.random_search import RandomSearch
+from search.settings import make_executor, make_plan, make_space, read_options
+from search.shrink import shrunk
+from utils.errors import ConfigError, EspalierError
+
+FOLDER = Path(__file__).resolve().parents[1] / "config/search"
+SHIPPED = sorted(FOLDER.glob("*.json"))
+TRAINER = {"epochs": 9, "monitor": "max val_miou"}
+
+
+def space_file(**search):
+    loader = {"type": "SegmentationDataLoader", "args": {"pairs_file": "x"}}
+    return {"name": "s", "trainer": TRAINER, "train_loader": loader, "x": {"$choice": [1, 2]}, "search": search}
+
+
+def plan_of(config):
+    return make_plan(config, make_space(config, canonical))
+
+
+def test_shipped_searches_are_found():
+    assert len(SHIPPED) == 7
+    assert sum(bool(find_markers(load_config(path))) for path in SHIPPED) == 5
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_search_is_good_in_every_branch_and_drawn_from(path):
+    config = load_config(path)
+    space = make_space(config, canonical)
+    assert find_faults(space.covering(), train.check) == []
+    candidates = [space.draw(index) for index in range(5)]
+    for candidate in candidates:
+        train.check(candidate.config)
+    assert len({candidate.key for candidate in candidates}) == 5
+    make_plan(config, space)
+    make_executor(config)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_search_can_be_made_small(path):
+    small = shrunk(load_config(path), "2,16,8,3")
+    plan = plan_of(small)
+    assert (plan.scheduler.num_samples, plan.scheduler.max_epochs, plan.retrain.epochs) == (3, 2, 2)
+    train.check(plan.space.draw(0).config)
+    assert small["train_loader"]["args"]["samples"] == 16
+    assert small["valid_loader"]["args"]["samples"] == 8
+
+
+def test_the_published_space_and_ours_have_their_sizes():
+    sizes = {path.stem: make_space(load_config(path), canonical).extent for path in SHIPPED}
+    assert (sizes["encdec_cityscapes_gpu"].outcomes, sizes["encdec_cityscapes_gpu"].continuous) == (22**11, 0)
+    assert (sizes["encdec_people"].outcomes, sizes["encdec_camvid"].outcomes) == (22**9, 22**9)
+    # Three batch sizes; two optimizers, of which the second draws rate, momentum and decay.
+    optimizer = sizes["encdec_people_optimizer"]
+    assert (optimizer.outcomes, optimizer.continuous) == (22**9 * 3 * 2, 3)
+
+
+def test_candidates_for_people_have_at_most_half_the_weights_of_their_opponent():
+    from models.encdec import EncDec
+
+    fixed = load_config(FOLDER / "encdec_people_fixed.json")["arch"]["args"]
+    limit = load_config(FOLDER / "encdec_people.json")["search"]["limits"]["max_params"]
+    assert limit == EncDec(2, **fixed).parameter_count() // 2
+
+
+def test_what_is_left_out_follows_from_the_file():
+    plan = plan_of(space_file())
+    assert isinstance(plan.scheduler, RandomSearch)
+    assert [str(each) for each in plan.objectives] == ["max val_miou"]
+    assert (plan.scheduler.num_samples, plan.scheduler.max_epochs, plan.retrain.top) == (1, 9, 0)
+
+
+def test_the_draws_follow_the_seed_of_the_search_or_of_the_file():
+    def seeds(**changes):
+        return make_space({**space_file(), **changes}).draw(0).seed
+
+    assert seeds() == seeds(seed=0) != seeds(seed=4)
+    assert seeds(seed=4) == seeds(search={"seed": 4}) == seeds(seed=7, search={"seed": 4})
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"num_sample": 1}, 'search.num_sample: unknown key "num_sample". Did you mean "num_samples"?'),
+        ({"num_samples": 0}, "search.num_samples: 0 must be an integer >= 1"),
+        ({"limits": {"max_parms": 1}}, 'search.limits.max_parms: unknown key "max_parms". Did you mean "max_params"?'),
+        ({"budget": {"max_time": 0}}, "search.budget.max_time: 0 must be a number > 0"),
+        ({"retrain": {"top": -1}}, "search.retrain.top: -1 must be an integer >= 0"),
+        ({"objectives": ["val_miou"]}, '"val_miou" must be "min NAME" or "max NAME"'),
+        ({"scheduler": "ASHAA"}, 'search.scheduler.type: unknown class "ASHAA". Did you mean "ASHA"?'),
+        (
+            {"scheduler": {"type": "ASHA", "args": {"grace": 1}}},
+            'search.scheduler.args.grace: unknown argument "grace"',
+        ),
+    ],
+)
+def test_faults_of_the_section(search, message):
+    with pytest.raises(EspalierError) as error:
+        plan_of(space_file(**search))
+    assert message in str(error.value)
+
+
+def test_faults_of_the_section_are_told_at_once():
+    with pytest.raises(ConfigError, match=r"(?s)3 faults.*num_sample.*search\.budget\.hours.*trainer\.epochs"):
+        read_options({**space_file(num_sample=1, budget={"hours": 1}), "trainer": {"monitor": "max val_miou"}})
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "grace_period"),
+    [
+        ("ASHA", 2),
+        ({"type": "ASHA", "args": {"grace_period": 1}}, 1),
+        ({"type": "ASHA", "args": {"grace_period": 9}}, 2),
+    ],
+)
+def test_the_first_rung_of_a_small_search_comes_in_time(scheduler, grace_period):
+    small = plan_of(shrunk(space_file(scheduler=scheduler), "2,4,4,3"))
+    assert isinstance(small.scheduler, ASHA)
+    assert small.scheduler.rungs()[0].epochs == grace_period
+
+
+def test_a_small_search_leaves_the_file_as_it_was_and_has_a_name_of_its_own():
+    config = space_file(num_samples=100, retrain={"top": 2, "epochs": 50})
+    small = shrunk(config, "2, 4, 3, 5")
+    assert config == space_file(num_samples=100, retrain={"top": 2, "epochs": 50})
+    assert small["name"] == "s_test_run"
+    assert small["search"] == {"num_samples": 5, "retrain": {"top": 2, "epochs": 2}}
+
+
+@pytest.mark.parametrize("sizes", ["", "2,3,4", "2,3,4,x", "2,3,4,0", "1,2,3,4,5"])
+def test_four_sizes_are_needed(sizes):
+    with pytest.raises(ConfigError, match="must be four whole numbers from 1, EPOCHS,TRAIN,VALID,SAMPLES"):
+        shrunk(space_file(), sizes)
+
+
+def test_a_loader_without_arguments_cannot_be_made_small():
+    with pytest.raises(ConfigError, match=r"train_loader: --test-run sets its args\.samples, and it has no args"):
+        shrunk({**space_file(), "train_loader": "Loader"}, "1,1,1,1")
