@@ -167,7 +167,8 @@ def _test(result: TrainResult, device: str | None) -> dict[str, float]:
     content = read_checkpoint(result.checkpoint)
     config = content["config"]
     split = "test" if config.get("test_loader") is not None else "valid"
-    judged = test.test(config, weights_of(content), split=split, devices=device)
+    pictures = result.checkpoint.parent / "pictures"
+    judged = test.test(config, weights_of(content), split=split, devices=device, pictures=pictures)
     return {f"test_{name}": float(value) for name, value in judged["metrics"].items()}
 
 

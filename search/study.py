@@ -27,7 +27,7 @@ from utils.files import write_text_atomically
 logger = logging.getLogger(__name__)
 
 BEST = "best"
-_CHECKPOINT, _LAST = "model_best.pth", "checkpoint-last.pth"
+_CHECKPOINT, _LAST, _PICTURES = "model_best.pth", "checkpoint-last.pth", "pictures"
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,8 @@ class Study:
             beside = best / f".{_CHECKPOINT}.new"
             shutil.copyfile(checkpoint, beside)
             beside.replace(best / _CHECKPOINT)
+        if (source / _PICTURES).is_dir():
+            shutil.copytree(source / _PICTURES, best / _PICTURES, dirs_exist_ok=True)
 
 
 def shown(folder: Path, plan: Plan, state: StudyState) -> StudyRecord:

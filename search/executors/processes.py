@@ -150,8 +150,8 @@ class Processes(Executor):
         self._stillborn += not worker.has_begun
         if self._stillborn > _MOST_STILLBORN:
             raise SearchError(
-                f"{self._stillborn} workers in a row never began: {_ending(code, worker.settings.log)}. A worker imports "
-                "what it needs and waits for work. Mend what its log tells, and go on with --resume auto."
+                f"{self._stillborn} workers in a row never began: {_ending(code, worker.settings.log)}. A worker "
+                "imports what it needs and waits for work. Mend what its log tells, and go on with --resume auto."
             )
         self._replace(worker)
         if work is not None:
