@@ -20,6 +20,7 @@ from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback
 from candidates.description import network_summary
 from candidates.limits import Limits, judge
+from candidates.tidying import release_memory
 from config.plugins import load_plugins
 from data_loader.cache import available_memory
 from data_loader.kept import keeping
@@ -38,7 +39,15 @@ CONTINUE = "continue"
 def worker() -> Iterator[Callable[[Mapping[str, Any], Report], dict[str, Any]]]:
     """The life of a worker: decoded data stays from one task to the next."""
     with keeping(available_memory() / 2**20 / 4):
-        yield run
+        yield run_and_tidy
+
+
+def run_and_tidy(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """`run`, and leave no memory to the next task's loss."""
+    try:
+        return run(task, report)
+    finally:
+        release_memory()
 
 
 def run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -158,7 +167,7 @@ class Reporter(Callback):
 
 def _quiet(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config whose run leaves a record, but neither prints nor draws."""
-    return {**config, "trainer": {**config["trainer"], "verbosity": 0, "tensorboard": False}}
+    return {**config, "trainer": {**config["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}}
 
 
 def _test(result: TrainResult, device: str | None) -> dict[str, float]:

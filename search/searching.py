@@ -109,6 +109,12 @@ class Searching(Phase):
         return None
 
     def _new_job(self) -> Job | None:
+        """What the scheduler wants next, but not before every candidate that was answered has saved its state.
+
+        It may want the next job of that very candidate, which begins from there.
+        """
+        if any(map(self._is_answered, self.state.jobs.values())):
+            return None
         job = self.scheduler.ask()
         if job is not None:
             self.record(Kind.JOB, job.candidate, start=job.start, end=job.end)
@@ -216,7 +222,7 @@ class Searching(Phase):
     def _trained(self, candidate: int, outcome: dict[str, Any]) -> None:
         state = self.state.candidates[candidate]
         job = self.state.jobs[candidate]
-        is_answered = state.record.epochs > job.start and state.last_decision is not Decision.CONTINUE
+        is_answered = self._is_answered(job)
         if not is_answered and not outcome["is_finished"]:  # a budget was spent in the midst of it
             self._again.append(job)
             return
@@ -224,6 +230,11 @@ class Searching(Phase):
         if not is_answered:
             self.scheduler.finish(candidate)
             self.record(Kind.FINISHED, candidate)
+
+    def _is_answered(self, job: Job) -> bool:
+        """Whether a job has come to its decision, though its worker may not be done with it."""
+        state = self.state.candidates.get(job.candidate)
+        return state is not None and state.record.epochs > job.start and state.last_decision is not Decision.CONTINUE
 
     def lost(self, subject: int, happening: Lost) -> None:
         """Go on from the last checkpoint, unless it is the candidate's own doing."""

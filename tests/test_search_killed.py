@@ -48,7 +48,7 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def session(folder, scheduler, workers, worker_at=0, search_at=0, together=False):
+def session(folder, scheduler, workers, *, worker_at=0, search_at=0, together=False):
     """Work on a study until it ends, or until the killer comes."""
     executor = Processes(workers)
     killer = Killer(executor, worker_at, search_at, together=together)
@@ -58,9 +58,9 @@ def session(folder, scheduler, workers, worker_at=0, search_at=0, together=False
 def killed_at_random(folder, scheduler, workers, kills, seed):
     chance = random.Random(seed)
     for number in range(kills):
-        program = "from tests.test_search_killed import *; session(Path(sys.argv[1]), *eval(sys.argv[2]))"
-        arguments = (scheduler, workers, chance.randint(2, 5), chance.randint(6, 9), number % 2 == 1)
-        command = [sys.executable, "-c", program, str(folder), repr(arguments)]
+        program = "from tests.test_search_killed import *; session(Path(sys.argv[1]), {!r}, {}, **{})"
+        kill = {"worker_at": chance.randint(2, 5), "search_at": chance.randint(6, 9), "together": number % 2 == 1}
+        command = [sys.executable, "-c", program.format(scheduler, workers, kill), str(folder)]
         code = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert code.returncode == -signal.SIGKILL, code.stderr
     session(folder, scheduler, workers)
@@ -72,7 +72,9 @@ def decisions(folder):
     told = {}
     for event in read_events(folder / JOURNAL):
         if event.kind == "report":
-            told.setdefault(event.candidate, []).append((event.data["epoch"], event.data["decision"], event.data["row"]))
+            told.setdefault(event.candidate, []).append(
+                (event.data["epoch"], event.data["decision"], event.data["row"])
+            )
     return told
 
 
