@@ -89,7 +89,7 @@ def _run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
             return refusal
     if task.get("verbose") and not task["reported"]:
         report({"text": network_summary(config, train.catalogue(), device)})
-    reporter = Reporter(report, task["reported"], folder)
+    reporter = Reporter(report, task["reported"])
     result = _train(config, folder, reporter, device)
     outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": _checkpoint_bytes(folder)}
     if task["kind"] == "retrain" and outcome["is_finished"]:
@@ -131,16 +131,14 @@ class Reporter(Callback):
     Args:
         report: Tells the search and returns its decision.
         reported: Epochs that the search knows.
-        folder: The run's.
 
     Attributes:
         was_stopped: Whether a decision stopped the training, not its own end.
     """
 
-    def __init__(self, report: Report, reported: int, folder: Path) -> None:
+    def __init__(self, report: Report, reported: int) -> None:
         self.report = report
         self.reported = reported
-        self.folder = folder
         self.was_stopped = False
         self._begun = perf_counter()
 
@@ -157,9 +155,7 @@ class Reporter(Callback):
         self._tell(trainer, metrics, seconds)
 
     def _tell(self, trainer: BaseTrainer, row: Mapping[str, float], seconds: float) -> None:
-        decision = self.report(
-            {"epoch": int(row["epoch"]), "row": dict(row), "seconds": seconds, "folder": self.folder.name}
-        )
+        decision = self.report({"epoch": int(row["epoch"]), "row": dict(row), "seconds": seconds})
         if decision != CONTINUE:
             self.was_stopped = True
             trainer.request_stop(f"the search: {decision}")

@@ -117,7 +117,7 @@ def runs_of(
         ranked: Candidates, the best first.
         config_of: The config of a candidate.
         top: How many of them.
-        seeds: Trainings of each: the candidate's own seed and those that follow it.
+        seeds: Trainings of each, with the seeds after the candidate's own: that one may have been its luck.
         epochs: Of each training.
     """
     runs = []
@@ -127,7 +127,7 @@ def runs_of(
             config = {
                 **config,
                 "name": f"{config['name']}_rank{rank}",
-                "seed": config.get("seed", 0) + number,
+                "seed": config.get("seed", 0) + 1 + number,
                 "trainer": {**config["trainer"], "epochs": epochs},
             }
             runs.append(Run(candidate, rank, number, config))

@@ -136,7 +136,7 @@ class Searching(Phase):
         task = {
             "kind": "train",
             "config": draw.config,
-            "folder": str(self.folder / CANDIDATES / f"{job.candidate:05d}"),
+            "folder": str(self.folder / _folder_of(job.candidate)),
             "reported": state.record.epochs,
             "limits": None if state.record.facts else self.limits.judge,
         }
@@ -186,7 +186,7 @@ class Searching(Phase):
             decision=verdict.decision.value,
             rung=verdict.rung,
             cutoff=verdict.cutoff,
-            **({"folder": message["folder"]} if epoch == 1 else {}),
+            **({"folder": _folder_of(candidate)} if epoch == 1 else {}),
         )
         if self.budget_spent:
             self.is_pausing = True
@@ -250,6 +250,11 @@ class Searching(Phase):
     def _fail(self, candidate: int, reason: str) -> None:
         self.scheduler.fail(candidate)
         self.record(Kind.FAILED, candidate, reason=reason)
+
+
+def _folder_of(candidate: int) -> str:
+    """Of its run, relative to the study's."""
+    return f"{CANDIDATES}/{candidate:05d}"
 
 
 def _same(before: float | None, now: float) -> bool:

@@ -42,7 +42,7 @@ def run(task, report):
     history = folder / "history.pth"
     rows = json.loads(history.read_text()) if history.exists() else []
     for row in rows[task["reported"] :]:
-        if report({"epoch": row["epoch"], "row": row, "seconds": 1.0, "folder": folder.name}) != "continue":
+        if report({"epoch": row["epoch"], "row": row, "seconds": 1.0}) != "continue":
             return _ended(folder, is_finished=False)
     while len(rows) < config["trainer"]["epochs"]:
         epoch = len(rows) + 1
@@ -53,7 +53,7 @@ def run(task, report):
         if epoch == 2:
             suffer(fate)
         rows.append({"epoch": epoch, "val_miou": value_at(config["quality"], epoch)})
-        decision = report({"epoch": epoch, "row": rows[-1], "seconds": 1.0, "folder": folder.name})
+        decision = report({"epoch": epoch, "row": rows[-1], "seconds": 1.0})
         beside = history.with_suffix(".new")
         beside.write_text(json.dumps(rows))
         beside.replace(history)
