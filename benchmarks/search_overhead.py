@@ -1,0 +1,119 @@
+"""What a search costs beside the training: a durable report, and a study of many candidates.
+
+`python benchmarks/search_overhead.py [--candidates 10000]`: candidates without a network run through the whole of a
+search in this process, so that nothing but the search is measured; then the study is read, gone on with and reported.
+Optuna, where it is installed, reports as many values to SQLite in the same run, alternating.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from search.executors.serial import Serial
+from search.folder import create
+from search.journal import Journal, Kind
+from search.looking import read_study
+from search.settings import make_plan, make_space
+from search.study import Study
+
+CONFIG: dict[str, Any] = {
+    "name": "overhead",
+    "trainer": {"epochs": 27, "monitor": "max val_miou"},
+    "optimizer": {"type": "AdamW", "args": {"lr": {"$uniform": [0, 1]}}},
+    "arch": {"type": "Net", "args": {"width": {"$range": [8, 64]}}},
+    "search": {"scheduler": {"type": "ASHA", "args": {"grace_period": 1, "reduction_factor": 3, "mode": "promote"}}},
+}
+ROUNDS = 200
+
+
+@contextmanager
+def worker() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Workers whose training takes no time."""
+    yield train_nothing
+
+
+def train_nothing(task: Mapping[str, Any], report: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
+    """A curve that follows from the config; a paused candidate goes on where it was."""
+    quality, epochs = task["config"]["optimizer"]["args"]["lr"], task["config"]["trainer"]["epochs"]
+    for epoch in range(task["reported"] + 1, epochs + 1):
+        row = {"epoch": epoch, "loss": 1 - quality, "val_loss": 1 - quality, "val_miou": quality * (1 - 0.5**epoch)}
+        if report({"epoch": epoch, "row": row, "seconds": 1.0}) != "continue":
+            return {"status": "ended", "is_finished": False, "bytes": 0}
+    return {"status": "ended", "is_finished": True, "bytes": 0}
+
+
+def timed(action: Callable[[], Any]) -> tuple[Any, float]:
+    """What an action gives, and its seconds."""
+    begun = time.perf_counter()
+    return action(), time.perf_counter() - begun
+
+
+def report_milliseconds(folder: Path) -> None:
+    """One durable report here and in Optuna, alternating."""
+    journal, ours, theirs = Journal(folder / "journal.sqlite"), [], []
+    row = {"epoch": 1, "loss": 0.5, "val_loss": 0.5, "val_miou": 0.5}
+    trial = _optuna_trial(folder)
+    for number in range(ROUNDS):
+        report = {"epoch": number, "row": row, "seconds": 1.0, "decision": "continue", "rung": None, "cutoff": None}
+        ours.append(timed(lambda told=report: journal.append(Kind.REPORT, 0, **told))[1])  # type: ignore[misc]
+        if trial is not None:
+            theirs.append(timed(lambda step=number: trial.report(0.5, step))[1])  # type: ignore[misc]
+    print(f"durable report: {1000 * statistics.median(ours):.3f} ms (median of {ROUNDS})", end="")
+    print(f"; Optuna on SQLite {1000 * statistics.median(theirs):.3f} ms" if theirs else "; Optuna is not installed")
+
+
+def _optuna_trial(folder: Path) -> Any:
+    try:
+        import optuna
+    except ImportError:
+        return None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(storage=f"sqlite:///{folder / 'optuna.db'}").ask()
+
+
+def many_candidates(folder: Path, candidates: int) -> None:
+    """A study from its first draw to its report."""
+    config = {**CONFIG, "search": {**CONFIG["search"], "num_samples": candidates}}
+    study_folder = create(str(folder), "overhead", config)
+
+    def run() -> Any:
+        plan = make_plan(config, make_space(config))
+        return Study(study_folder, plan, worker="benchmarks.search_overhead:worker").run(Serial())
+
+    record, seconds = timed(run)
+    reports = sum(candidate.epochs for candidate in record.candidates)
+    print(f"{candidates} candidates, {reports} reports: {1000 * seconds / reports:.2f} ms of search per report")
+    print(f"resume: {timed(run)[1]:.2f} s")
+    study, seconds = timed(lambda: read_study(study_folder))
+    print(f"read, as list does: {seconds:.2f} s")
+    from search.report.page import write_report
+
+    _, seconds = timed(lambda: write_report(study, folder / "report.html"))
+    print(f"report: {seconds:.2f} s; largest memory of this process {_megabytes():.0f} MB")
+
+
+def _megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--candidates", type=int, default=10_000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        report_milliseconds(Path(scratch))
+        many_candidates(Path(scratch), arguments.candidates)
+
+
+if __name__ == "__main__":
+    main()
