@@ -1,8 +1,8 @@
 """Kill a search at random moments, its workers too, and compare it with one that was left in peace.
 
 `python benchmarks/search_kill_and_resume.py -c config/search/minimal.json --kills 30 [path=value ...]`: at each moment
-the search, one of its workers or both get SIGKILL; then `--resume auto` goes on. Decisions, curves and the winner must be
-the same.
+the search, one of its workers or both get SIGKILL; then `--resume auto` goes on. Decisions, curves and the winner must
+be the same.
 """
 
 import argparse
