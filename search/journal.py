@@ -34,7 +34,7 @@ class Kind(StrEnum):
     FINISHED = "finished"  # it ended by itself: its values stand for all later epochs
     FAILED = "failed"  # reason
     OUT_OF_MEMORY = "out_of_memory"  # reason
-    LOST = "lost"  # its worker died or was stopped, and it is begun again: reason
+    LOST = "lost"  # its worker died or was stopped, and it is begun again: reason, had_begun
     DELETED = "deleted"  # bytes
     NO_MORE_DRAWS = "no_more_draws"  # reason
     SEARCH_DONE = "search_done"  # reason

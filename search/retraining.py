@@ -98,7 +98,7 @@ class Retraining(Phase):
 
     def lost(self, subject: Run, happening: Lost) -> None:
         """Go on from its last checkpoint, but not for ever."""
-        self._losses[subject.name] = self._losses.get(subject.name, 0) + 1
+        self._losses[subject.name] = self._losses.get(subject.name, 0) + happening.had_begun
         if happening.cause == "hung" or self._losses[subject.name] >= MOST_LOSSES:
             self._done(subject, "failed", happening.reason)
         else:

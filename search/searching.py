@@ -241,7 +241,7 @@ class Searching(Phase):
         if happening.cause == "hung":
             self._fail(subject, happening.reason)
             return
-        self.record(Kind.LOST, subject, reason=happening.reason)
+        self.record(Kind.LOST, subject, reason=happening.reason, had_begun=happening.had_begun)
         if self.state.candidates[subject].losses >= MOST_LOSSES:
             self._fail(subject, f"{happening.reason}, {MOST_LOSSES} times at the same epoch")
         else:

@@ -21,7 +21,7 @@ class CandidateState:
         tally: Its objectives so far.
         job: What it was asked to do and has not done yet.
         decisions: Answer to the report of each epoch.
-        losses: Times that its worker was lost since it last reported.
+        losses: Times that a worker was lost which had begun with it, since it last reported.
         bytes: That its checkpoints take on disk.
     """
 
@@ -213,7 +213,7 @@ class StudyState:
         state.record.reason = event.data["reason"]
 
     def _lost(self, event: Event) -> None:
-        self._of(event).losses += 1
+        self._of(event).losses += event.data["had_begun"]
 
     def _deleted(self, event: Event) -> None:
         self._of(event).bytes = 0

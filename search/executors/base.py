@@ -67,11 +67,13 @@ class Lost:
         number: Of the work.
         reason: In words.
         cause: "died": killed or crashed; "hung": this side ended it.
+        had_begun: Whether the worker had begun with it, so that the work may be to blame.
     """
 
     number: int
     reason: str
     cause: Literal["died", "hung"]
+    had_begun: bool = True
 
 
 Happening = Begun | Told | Ended | Lost

@@ -38,7 +38,8 @@ class _Worker:
     def __init__(self, settings: _Settings) -> None:
         self.settings = settings
         self.work: Work | None = None
-        self.has_begun = False
+        self.has_begun = False  # with any work
+        self.is_working = False  # on the present one
         self.cause: Literal["died", "hung"] = "died"
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -108,7 +109,7 @@ class Processes(Executor):
     def start(self, work: Work) -> None:
         """Send it to the first process without work."""
         worker = next(worker for worker in self._pool if worker.work is None)
-        worker.work = work
+        worker.work, worker.is_working = work, False
         settings = worker.settings
         worker.send(work.task | {"worker": settings.number, "device": settings.device, "threads": settings.threads})
 
@@ -131,7 +132,7 @@ class Processes(Executor):
         assert worker.work is not None
         number = worker.work.number
         if kind == "begun":
-            worker.has_begun = True
+            worker.has_begun = worker.is_working = True
             self._stillborn = 0
             handle(Begun(number))
             return
@@ -155,7 +156,7 @@ class Processes(Executor):
             )
         self._replace(worker)
         if work is not None:
-            handle(Lost(work.number, _ending(code, worker.settings.log), worker.cause))
+            handle(Lost(work.number, _ending(code, worker.settings.log), worker.cause, worker.is_working))
 
     def _replace(self, worker: _Worker) -> None:
         worker.stop()
