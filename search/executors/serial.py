@@ -44,8 +44,19 @@ class Serial(Executor):
         if work is None:
             return
         task = work.task | {"worker": 0, "device": self._device, "threads": None}
+        raised: list[Exception] = []
+
+        def report(message: dict[str, Any]) -> str:
+            try:
+                return handle(Told(work.number, message))
+            except Exception as error:
+                raised.append(error)
+                raise
+
         handle(Begun(work.number))
-        outcome = self._function(task, lambda message: handle(Told(work.number, message)))
+        outcome = self._function(task, report)
+        if raised:  # the work took for its own what ends the search
+            raise raised[0]
         handle(Ended(work.number, outcome))
 
     def abandon(self, number: int) -> None:
