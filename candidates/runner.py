@@ -55,8 +55,8 @@ def run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
     Args:
         task: `kind` ("train" or "retrain"), `config`, `folder` (the run's; it goes on where it has a checkpoint),
-            `reported` (epochs that the search knows), `limits` (what to judge before training; None: nothing), and of
-            the worker `device` and `threads`.
+            `reported` (epochs that the search knows), `until` (epochs to have in all; None: as the answers say),
+            `limits` (what to judge before training; None: nothing), and of the worker `device` and `threads`.
         report: Tells the search and returns its decision.
 
     Returns:
@@ -89,7 +89,7 @@ def _run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
             return refusal
     if task.get("verbose") and not task["reported"]:
         report({"text": network_summary(config, train.catalogue(), device)})
-    reporter = Reporter(report, task["reported"])
+    reporter = Reporter(report, task["reported"], task.get("until"))
     result = _train(config, folder, reporter, device)
     outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": _checkpoint_bytes(folder)}
     if task["kind"] == "retrain" and outcome["is_finished"]:
@@ -131,14 +131,16 @@ class Reporter(Callback):
     Args:
         report: Tells the search and returns its decision.
         reported: Epochs that the search knows.
+        until: Epochs after which there is nothing more to train; None: as the answers say.
 
     Attributes:
         was_stopped: Whether a decision stopped the training, not its own end.
     """
 
-    def __init__(self, report: Report, reported: int) -> None:
+    def __init__(self, report: Report, reported: int, until: int | None = None) -> None:
         self.report = report
         self.reported = reported
+        self.until = until
         self.was_stopped = False
         self._begun = perf_counter()
 
@@ -146,6 +148,8 @@ class Reporter(Callback):
         """Tell what the search has missed."""
         for row in trainer.history[self.reported :]:
             self._tell(trainer, row, math.nan)
+        if self.until is not None and trainer.epoch >= self.until:
+            self._stop(trainer, "it was paused or stopped here")
         self._begun = perf_counter()
 
     def on_epoch_end(self, trainer: BaseTrainer, metrics: dict[str, float]) -> None:
@@ -157,8 +161,11 @@ class Reporter(Callback):
     def _tell(self, trainer: BaseTrainer, row: Mapping[str, float], seconds: float) -> None:
         decision = self.report({"epoch": int(row["epoch"]), "row": dict(row), "seconds": seconds})
         if decision != CONTINUE:
-            self.was_stopped = True
-            trainer.request_stop(f"the search: {decision}")
+            self._stop(trainer, decision)
+
+    def _stop(self, trainer: BaseTrainer, reason: str) -> None:
+        self.was_stopped = True
+        trainer.request_stop(f"the search: {reason}")
 
 
 def _quiet(config: Mapping[str, Any]) -> dict[str, Any]:

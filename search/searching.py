@@ -138,6 +138,8 @@ class Searching(Phase):
             "config": draw.config,
             "folder": str(self.folder / _folder_of(job.candidate)),
             "reported": state.record.epochs,
+            # Killed between a decision and the end of its job: what is missing is trained again, and nothing more.
+            "until": state.record.epochs if self._is_answered(job) else None,
             "limits": None if state.record.facts else self.limits.judge,
         }
         return self.work(job.candidate, task)

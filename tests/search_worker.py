@@ -44,7 +44,8 @@ def run(task, report):
     for row in rows[task["reported"] :]:
         if report({"epoch": row["epoch"], "row": row, "seconds": 1.0}) != "continue":
             return _ended(folder, is_finished=False)
-    while len(rows) < config["trainer"]["epochs"]:
+    until = task.get("until") or config["trainer"]["epochs"]
+    while len(rows) < until:
         epoch = len(rows) + 1
         if fate == "diverges" and epoch == 2:
             return {"status": "failed", "reason": "the loss is not finite"}
@@ -59,7 +60,7 @@ def run(task, report):
         beside.replace(history)
         if decision != "continue":
             return _ended(folder, is_finished=False)
-    return _ended(folder, is_finished=True)
+    return _ended(folder, is_finished=not task.get("until"))
 
 
 def _ended(folder, *, is_finished):
