@@ -145,7 +145,9 @@ class Reporter(Callback):
         self._begun = perf_counter()
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
-        """Tell what the search has missed."""
+        """Tell what results there will be, and what the search has missed."""
+        if not self.reported:
+            self.report({"names": trainer.result_names()})
         for row in trainer.history[self.reported :]:
             self._tell(trainer, row, math.nan)
         if self.until is not None and trainer.epoch >= self.until:

@@ -1,15 +1,13 @@
 """The loop of a search: keeps workers busy, watches for those that hang, and stops in good order when asked to."""
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
 from search.executors.base import Begun, Ended, Executor, Happening, Told
 from search.phase import Phase
+from utils import signals
 from utils.errors import Interrupted
 
+_STOP_SIGNALS = ("SIGINT", "SIGTERM")
 _TICK = 0.5  # seconds between two looks at clock and signals
 _SECONDS_TO_SAVE = 60.0  # that workers have when the search is interrupted
 
@@ -37,7 +35,7 @@ class Driver:
             SearchError: What the phase has to complain of.
         """
         self._phase, self._heard = phase, {}
-        with self._signals_noted():
+        with signals.noted(_STOP_SIGNALS, lambda: self._signal is not None, self._note):
             while self._signal is None:
                 self._hand_out(phase)
                 if not phase.running:
@@ -85,22 +83,5 @@ class Driver:
         while phase.running and time.monotonic() < deadline:
             self.executor.wait(self._hear, _TICK)
 
-    @contextmanager
-    def _signals_noted(self) -> Iterator[None]:
-        """Note SIGINT and SIGTERM for the block; a second SIGINT ends at once."""
-
-        def note(number: int, _frame: FrameType | None) -> None:
-            if self._signal is not None and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._signal = number
-
-        try:
-            previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _note(self, number: int) -> None:
+        self._signal = number

@@ -3,14 +3,13 @@
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from search.journal import JOURNAL
 from utils import folder_lock
 from utils.errors import SearchError
-from utils.files import write_text_atomically
+from utils.files import make_stamped_folder, write_text_atomically
 
 CONFIG = "config.json"
 # What may change between two sessions of a study: how it runs, not what it draws and decides.
@@ -24,15 +23,9 @@ def create(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
         SearchError: It cannot be made.
     """
     parent = Path(save_dir) / name
-    stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        for number in range(1000):
-            folder = parent / (f"{stamp}_{number}" if number else stamp)
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
+        folder = make_stamped_folder(parent)
+        if folder is not None:
             write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
             return folder
     except OSError as error:

@@ -1,7 +1,7 @@
 """What a search is after: results or facts of a candidate, each to be as large or as small as possible."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from utils.errors import SearchError
@@ -51,6 +51,21 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
     return tuple(objectives)
 
 
+def require_results(objectives: Sequence[Objective], names: Iterable[str]) -> None:
+    """Check that what is wanted will be there.
+
+    Raises:
+        SearchError: An objective is neither a fact nor among the results of these names.
+    """
+    known = list(names)
+    for each in objectives:
+        if not each.is_fact and each.name not in known:
+            raise SearchError(
+                f'search.objectives: "{each}" is not among the results ({", ".join(known)}). Name one of these, or one '
+                f"of {', '.join(FACTS)}."
+            )
+
+
 class Tally:
     """The objectives of one candidate as its epochs go by: each result as good as it has ever been.
 
@@ -74,12 +89,8 @@ class Tally:
             SearchError: An objective is not among the results.
         """
         results = [each for each in self.objectives if not each.is_fact]
+        require_results(results, row)
         for position, each in enumerate(results):
-            if each.name not in row:
-                raise SearchError(
-                    f'search.objectives: "{each}" is not among the results ({", ".join(row)}). Name one of these, '
-                    f"or one of {', '.join(FACTS)}."
-                )
             value = row[each.name] * each.sign
             if value > self._best.get(each.name, -math.inf):  # never so with NaN
                 self._best[each.name] = value

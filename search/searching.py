@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from search.executors.base import Lost, Work
 from search.journal import Kind
+from search.objectives import require_results
 from search.phase import MOST_LOSSES, Phase, Record
 from search.schedulers.base import Decision, Job
 from utils.errors import SearchError
@@ -154,7 +155,10 @@ class Searching(Phase):
             )
 
     def told(self, subject: int, message: dict[str, Any]) -> Decision:
-        """Facts, words for the log, or the results of an epoch."""
+        """Facts, words for the log, the names of the results to come, or the results of an epoch."""
+        if "names" in message:
+            require_results(self.state.objectives, message["names"])
+            return Decision.CONTINUE
         if "text" in message:
             logger.info("Candidate %d:\n%s", subject, message["text"])
             return Decision.CONTINUE

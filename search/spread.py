@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from search.leaderboard import counted, is_judged
-from search.objectives import parse_objectives
+from search.objectives import Objective, parse_objectives
 from search.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
 
 CLASS_PREFIX = "val_iou_"
@@ -135,6 +135,7 @@ def repeats(study: StudyRecord) -> list[Repeats]:
 
 def retrained_spreads(study: StudyRecord) -> list[Repeats]:
     """Winner and runners-up over the seeds of their retraining: objectives at the best epoch, and tests."""
+    objectives = parse_objectives(study.objectives)
     by_rank: dict[int, list[RetrainedRecord]] = {}
     for run in study.retrained:
         if run.status == "completed":
@@ -143,15 +144,15 @@ def retrained_spreads(study: StudyRecord) -> list[Repeats]:
         Repeats(
             f"rank {rank}, candidate {runs[0].candidate}",
             tuple(run.seed for run in runs),
-            _spreads([best_results(run, study) | run.test for run in runs]),
+            _spreads([best_results(run, objectives) | run.test for run in runs]),
         )
         for rank, runs in sorted(by_rank.items())
     ]
 
 
-def best_results(run: RetrainedRecord, study: StudyRecord) -> dict[str, float]:
+def best_results(run: RetrainedRecord, objectives: Sequence[Objective]) -> dict[str, float]:
     """Those objectives that are among a retraining's results, at its best epoch by the first of them."""
-    targets = [each for each in parse_objectives(study.objectives) if not each.is_fact]
+    targets = [each for each in objectives if not each.is_fact]
     if not targets:
         return {}
     first = targets[0]

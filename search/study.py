@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,9 @@ from search.phase import Phase, Record, Watcher
 from search.record import RetrainedRecord, StudyRecord
 from search.retraining import Retraining, Run, runs_of
 from search.schedulers.base import Scheduler
+from search.schedulers.ranking import best_first
 from search.searching import CANDIDATES, DrawSource, Limits, Searching
+from search.spread import best_results
 from search.state import StudyState
 from utils.errors import SearchError
 from utils.files import write_text_atomically
@@ -183,7 +186,7 @@ class Study:
             "facts": record.facts,
             "drawn": dict(record.drawn),
             "retrained": [
-                {"seed": each.seed, "best": best_row(each, self.plan.objectives), "test": each.test}
+                {"seed": each.seed, "best": best_results(each, self.plan.objectives), "test": each.test}
                 for each in self.state.retrained.values()
                 if each.candidate == winner
             ],
@@ -232,18 +235,12 @@ def read(folder: Path, plan: Plan) -> StudyRecord:
     return shown(folder, plan, state)
 
 
-def best_row(run: RetrainedRecord, objectives: Sequence[Objective]) -> dict[str, float]:
-    """The row of a training's best epoch, by the first objective that is a result."""
-    wanted = next((each for each in objectives if not each.is_fact), None)
-    if wanted is None or not run.reports:
-        return run.reports[-1] if run.reports else {}
-    return max(run.reports, key=lambda row: row.get(wanted.name, float("-inf")) * wanted.sign)
-
-
 def _best_run(runs: Iterable[RetrainedRecord], winner: int, objectives: Sequence[Objective]) -> RetrainedRecord | None:
-    """The winner's training with the best validation."""
-    wanted = next((each for each in objectives if not each.is_fact), objectives[0])
+    """The winner's training with the best validation; the first where only facts are wanted."""
     own = [run for run in runs if run.candidate == winner and run.status == "completed" and run.reports]
-    return max(
-        own, key=lambda run: best_row(run, objectives).get(wanted.name, float("-inf")) * wanted.sign, default=None
-    )
+    wanted = next((each for each in objectives if not each.is_fact), None)
+    if wanted is None:
+        return own[0] if own else None
+    results = {index: best_results(run, objectives).get(wanted.name, math.nan) for index, run in enumerate(own)}
+    order = best_first({index: (value * wanted.sign,) for index, value in results.items()})
+    return own[order[0]] if order else None

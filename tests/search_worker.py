@@ -41,6 +41,8 @@ def run(task, report):
     folder.mkdir(parents=True, exist_ok=True)
     history = folder / "history.pth"
     rows = json.loads(history.read_text()) if history.exists() else []
+    if not task["reported"]:
+        report({"names": ["val_miou"]})
     for row in rows[task["reported"] :]:
         if report({"epoch": row["epoch"], "row": row, "seconds": 1.0}) != "continue":
             return _ended(folder, is_finished=False)

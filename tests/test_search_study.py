@@ -190,9 +190,11 @@ def test_limits_that_nothing_keeps_end_the_search(tmp_path):
         studied(tmp_path, plan)
 
 
-def test_an_objective_that_is_no_result_is_named(tmp_path):
+def test_an_objective_that_is_no_result_is_named_before_anything_is_trained(tmp_path):
     with pytest.raises(SearchError, match=r'"max val_mious" is not among the results.*val_miou'):
         studied(tmp_path, plan_of(halving(), objectives=("max val_mious",)))
+    (journal,) = tmp_path.rglob(JOURNAL)
+    assert "report" not in [event.kind for event in read_events(journal)]
 
 
 def test_every_decision_stands_in_the_journal(tmp_path):

@@ -3,14 +3,13 @@
 import json
 import logging
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback
 from utils.errors import ConfigError
-from utils.files import write_text_atomically
+from utils.files import make_stamped_folder, write_text_atomically
 
 # What may differ between a run and its going on: how it runs, not what it computes.
 RUNTIME_KEYS = {"n_workers", "num_workers", "pin_memory", "cache_mb"}
@@ -43,25 +42,18 @@ def create_run_folder(save_dir: str, name: str, named: Path | None = None) -> Pa
     """
     parent = Path(save_dir) / name if named is None else named
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        return _numbered_folder(parent) if named is None else _emptied(named)
+        if named is not None:
+            named.mkdir(parents=True, exist_ok=True)
+            return _emptied(named)
+        folder = make_stamped_folder(parent)
     except OSError as error:
         raise ConfigError(
             f"trainer.save_dir: {parent} cannot be written ({error.strerror}). Runs are kept below it. Name a folder "
             "that you may write to: trainer.save_dir=FOLDER."
         ) from error
-
-
-def _numbered_folder(parent: Path) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
-    for number in range(1000):
-        folder = parent / (f"{stamp}_{number}" if number else stamp)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise ConfigError(f"trainer.save_dir: {parent} holds a thousand runs of this second. Try again.")
+    if folder is None:
+        raise ConfigError(f"trainer.save_dir: {parent} holds a thousand runs of this second. Try again.")
+    return folder
 
 
 def _emptied(folder: Path) -> Path:

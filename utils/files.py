@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,6 +44,27 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """`write_atomically` for UTF-8 text."""
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def make_stamped_folder(parent: Path) -> Path | None:
+    """Make `<parent>/<YYYYmmdd_HHMMSS>`, with a number behind it where others began in that second.
+
+    Returns:
+        The folder; None where a thousand did.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
+    for number in range(1000):
+        folder = parent / (f"{stamp}_{number}" if number else stamp)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    return None
 
 
 def writing_problem(path: Path) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.listing import commands
+from search.objectives import parse_objectives
 from search.record import RetrainedRecord, StudyRecord
 from search.report.markup import Safe, escape, hours, join, note, section, table, tag
 from search.report.selection import Shown
@@ -132,7 +133,7 @@ def compact_json(value: Any, indent: int = 0) -> str:
 
 
 def _retrained_row(run: RetrainedRecord, study: StudyRecord, targets: list[str], tests: list[str]) -> list[Any]:
-    best = best_results(run, study)
+    best = best_results(run, parse_objectives(study.objectives))
     seconds = sum(row.get("epoch_seconds", 0.0) for row in run.reports)
     values = [best.get(name) for name in targets] + [run.test.get(name) for name in tests]
     return [run.rank, run.candidate, str(run.seed), run.status, len(run.reports), *values, hours(seconds), run.reason]
