@@ -51,7 +51,7 @@ class SearchOptions(Strict):
     )
     limits: dict[str, Any] | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
     budget: dict[str, Any] = Field({}, description="epochs, max_time, disk_mb.")
-    executor: Any = Field("serial", description="What trains: serial or processes.")
+    executor: Any = Field("serial", description="What trains: serial, processes or ray.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
     retrain: dict[str, Any] | None = Field(None, description="top, epochs, seeds; null: the winner stays as it is.")
 

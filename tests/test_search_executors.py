@@ -37,7 +37,7 @@ def executor(request, tmp_path):
 
 
 def test_all_executors_are_covered():
-    assert NAMES == ["processes", "serial"]
+    assert NAMES == ["processes", "ray", "serial"]
 
 
 def do(executor, works, answer):

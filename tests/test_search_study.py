@@ -54,8 +54,8 @@ def plan_of(scheduler, space=None, *, objectives=("max val_miou",), **options):
     return Plan(CONFIG, space or Space(QUALITIES), scheduler, parse_objectives(objectives), **options)
 
 
-def studied(tmp_path, plan, executor=None):
-    study = Study(create(str(tmp_path), "sample", CONFIG), plan, worker=WORKER)
+def studied(tmp_path, plan, executor=None, watchers=()):
+    study = Study(create(str(tmp_path), "sample", CONFIG), plan, worker=WORKER, watchers=watchers)
     return study, study.run(executor or Serial())
 
 

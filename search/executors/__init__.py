@@ -7,5 +7,6 @@ EXECUTORS = Section(
     entries={
         "serial": "search.executors.serial:Serial",
         "processes": "search.executors.processes:Processes",
+        "ray": "search.executors.ray_cluster:RayCluster",
     },
 )

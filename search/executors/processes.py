@@ -30,6 +30,7 @@ class _Settings(NamedTuple):
     threads: int | None
     memory_limit_mb: int | None
     log: str
+    root: str
 
 
 class _Worker:
@@ -99,7 +100,9 @@ class Processes(Executor):
         for number in range(self.workers):
             device = self._devices[number % len(self._devices)] if self._devices else None
             log = str(folder / f"worker-{number}.log")
-            self._pool.append(_Worker(_Settings(worker, number, device, self._threads, self._memory_limit_mb, log)))
+            self._pool.append(
+                _Worker(_Settings(worker, number, device, self._threads, self._memory_limit_mb, log, os.getcwd()))
+            )
 
     @property
     def idle(self) -> int:
@@ -202,6 +205,7 @@ def _serve(connection: Connection, settings: _Settings) -> None:
     """The life of a worker process: one task after the other until None comes, or the search is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the search, which then asks its workers
     _print_into(settings.log)
+    os.chdir(settings.root)  # a new process begins where this one was begun
     if settings.memory_limit_mb is not None:
         import resource
 
