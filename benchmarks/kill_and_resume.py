@@ -3,17 +3,19 @@
     python benchmarks/kill_and_resume.py -c config/people/quickstart.json --kills 30 trainer.epochs=4
 
 Half of the kills happen right after a random training step, the others a random moment later, which may be in the
-middle of a step, of a validation or of writing a checkpoint. Each resume uses another number of workers. Passes if the
-weights, metrics.csv and the history
-are the same bytes; exits with 1 if not.
+middle of a step, of a validation or of writing a checkpoint. Each resume uses another number of workers. With several
+processes any one of them is killed, and the others end as torchrun has them end. Passes if the weights, metrics.csv and
+the history are the same bytes; exits with 1 if not.
 """
 
 import argparse
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import random
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -63,9 +65,12 @@ def with_workers(config: dict[str, Any], workers: int) -> dict[str, Any]:
     return config
 
 
-def child(arguments: argparse.Namespace, save_dir: str, workers: int, kill: KillAt | None) -> None:
+def child(
+    arguments: argparse.Namespace, save_dir: str, workers: int, kill: KillAt | None, environment: dict[str, str]
+) -> None:
     """One process of the run: goes on where the last one died."""
     os.setpgrp()
+    os.environ.update(environment)
     if not arguments.verbose:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     config = with_workers(load_config(arguments.config, arguments.overrides), workers)
@@ -73,12 +78,34 @@ def child(arguments: argparse.Namespace, save_dir: str, workers: int, kill: Kill
     train(config, [kill] if kill else [], resume="auto", devices=arguments.devices)
 
 
-def run_child(arguments: argparse.Namespace, save_dir: str, workers: int, kill: KillAt | None = None) -> int | None:
-    """Run one process to its end or its death; its exit code."""
-    process = multiprocessing.get_context("spawn").Process(target=child, args=(arguments, save_dir, workers, kill))
-    process.start()
-    process.join()
-    return process.exitcode
+def environments(processes: int) -> list[dict[str, str]]:
+    """What torchrun tells each of its processes; nothing where there is one alone."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(processes)}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
+
+
+def run_children(arguments: argparse.Namespace, save_dir: str, workers: int, kill: KillAt | None = None) -> int:
+    """Run the processes to their end or the first death; the exit code of that one, else 0."""
+    context = multiprocessing.get_context("spawn")
+    doomed = kill.step % arguments.processes if kill else 0
+    started = [
+        context.Process(target=child, args=(arguments, save_dir, workers, kill if rank == doomed else None, each))
+        for rank, each in enumerate(environments(arguments.processes))
+    ]
+    for process in started:
+        process.start()
+    code = 0
+    while not code and any(process.is_alive() for process in started):
+        multiprocessing.connection.wait([process.sentinel for process in started if process.is_alive()])
+        code = next((process.exitcode for process in started if process.exitcode), 0)
+    for process in started:
+        process.kill()
+        process.join()
+    return code
 
 
 def outcome(save_dir: str) -> tuple[Path, dict[str, Any]]:
@@ -120,13 +147,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--save-every-steps", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, help="as many as torchrun would begin")
     parser.add_argument("-d", "--devices")
     parser.add_argument("--verbose", action="store_true")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as peaceful, tempfile.TemporaryDirectory() as killed:
         started = time.perf_counter()
-        if run_child(arguments, peaceful, WORKERS[0]) != 0:
+        if run_children(arguments, peaceful, WORKERS[0]) != 0:
             print("The uninterrupted run failed; see it with --verbose.")
             return 1
         seconds = time.perf_counter() - started
@@ -137,8 +165,8 @@ def main() -> int:
         died = 0
         for number, step in enumerate(steps):
             kill = KillAt(step, chance.random() if number % 2 else 0.0)
-            died += run_child(arguments, killed, WORKERS[(number + 1) % len(WORKERS)], kill) == -signal.SIGKILL
-        last = run_child(arguments, killed, WORKERS[0])
+            died += run_children(arguments, killed, WORKERS[(number + 1) % len(WORKERS)], kill) == -signal.SIGKILL
+        last = run_children(arguments, killed, WORKERS[0])
         found = differences(reference, outcome(killed)[0]) if last == 0 else [f"the last resume ended with {last}"]
         print(f"Killed {died} times from steps {steps} on, resumed with {WORKERS} workers in turn")
         print("IDENTICAL: weights, optimizer, generators, metrics, history" if not found else f"DIFFERENT: {found}")

@@ -1,9 +1,10 @@
-"""What each network of config/people costs: parameters, FLOPs and milliseconds per photo of 320x320, as Markdown.
+"""What each network of config/people costs: parameters, FLOPs, milliseconds per photo of 320x320, as Markdown.
 
     python benchmarks/model_table.py [saved]
 
 With a folder of runs (or checkpoints) also the test mIoU: for each config that of its newest run below the folder.
-Milliseconds are the median of many single photos in evaluation mode, in fp32 and channels-last.
+Milliseconds are the median of many single photos in evaluation mode, in fp32: in torch with channels-last, and of the
+exported file in onnxruntime with as many threads, in turn.
 """
 
 import argparse
@@ -11,18 +12,21 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import onnxruntime
 import torch
 
 from base import BaseModel
 from config import load_config
 from config.assemble import build_model
 from config.saved import without_pretrained_weights
+from exporting.formats import to_bytes
+from exporting.tracing import trace
 from test import test as judge
 from train import catalogue
 from utils.saved_runs import BEST, read_saved
@@ -47,16 +51,32 @@ def network_of(config: dict[str, Any]) -> BaseModel:
     return model.to(memory_format=torch.channels_last).eval()
 
 
-@torch.inference_mode()
-def milliseconds(model: BaseModel, rounds: int) -> float:
-    """Median time of one photo."""
+def runner_in_torch(model: BaseModel) -> Callable[[], object]:
+    """One photo through the network itself."""
     photo = torch.rand(1, 3, *SIZE).to(memory_format=torch.channels_last)
-    seconds = []
+    return lambda: model(photo)
+
+
+def runner_in_onnx(model: BaseModel) -> Callable[[], object]:
+    """One photo through the exported file."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    content = to_bytes(trace(model, 3, SIZE), {}, "onnx")
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    photo = {session.get_inputs()[0].name: torch.rand(1, 3, *SIZE).numpy()}
+    return lambda: session.run(None, photo)
+
+
+@torch.inference_mode()
+def milliseconds(runners: Sequence[Callable[[], object]], rounds: int) -> list[float]:
+    """Median time of one photo through each, in turn."""
+    seconds: list[list[float]] = [[] for _ in runners]
     for _ in range(WARM_UP + rounds):
-        started = time.perf_counter()
-        model(photo)
-        seconds.append(time.perf_counter() - started)
-    return 1000 * statistics.median(seconds[WARM_UP:])
+        for run, times in zip(runners, seconds, strict=True):
+            started = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - started)
+    return [1000 * statistics.median(times[WARM_UP:]) for times in seconds]
 
 
 def test_miou(folder: Path | None, name: str) -> str:
@@ -79,12 +99,14 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=50, help="photos to time")
     arguments = options.parse_args()
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    print("| config | network | parameters | FLOPs at 320x320 | ms per photo | test mIoU |\n|---|---|---|---|---|---|")
+    titles = ["config", "network", "parameters", "FLOPs", "ms per photo", "in onnxruntime", "test mIoU"]
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for name, config in configs():
         model = network_of(config)
         counts = f"{model.parameter_count() / 1e6:.2f} M | {model.flops(SIZE) / 1e9:.2f} G"
         kind = config["arch"]["type"]
-        timed = f"{milliseconds(model, arguments.rounds):.1f}"
+        times = milliseconds([runner_in_torch(model), runner_in_onnx(model)], arguments.rounds)
+        timed = " | ".join(f"{each:.1f}" for each in times)
         print(f"| {name} | {kind} | {counts} | {timed} | {test_miou(arguments.folder, config['name'])} |", flush=True)
 
 
