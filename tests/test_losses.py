@@ -1,5 +1,6 @@
 """What every loss of the catalogue promises, one suite over all of them. Numbers are in test_losses_numbers.py."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -80,9 +81,10 @@ def logits_of(target: Tensor, channels: int) -> Tensor:
     return torch.moveaxis(nn.functional.one_hot(labels, channels), -1, 1).float()
 
 
-def test_the_suite_covers_the_catalogue() -> None:
+def test_the_suite_covers_the_catalogue(record_property: Callable[[str, object], None]) -> None:
     assert set(ARGS) == set(SECTIONS["loss"].entries)
     assert (len(ARGS), len(CASES)) == (15, 44)
+    record_property("covered", f"losses: {len(ARGS)} in {len(CASES)} cases")
 
 
 def test_nothing_valid_costs_nothing_and_changes_nothing(loss: nn.Module, batch: tuple[Tensor, Tensor]) -> None:

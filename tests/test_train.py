@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -196,6 +198,23 @@ def test_the_role_of_a_loader_follows_from_its_section(small, tmp_path):
     assert few["valid_loader"]["args"]["split"] == "train"
     with pytest.raises(ConfigError, match=r"valid_loader\.args\.is_training: true would augment"):
         train(changed(small, valid_loader__args__is_training=True))
+
+
+def test_an_encdec_overfits_one_sample_to_the_same_optimum_in_training_and_validation(small, tmp_path):
+    chance = np.random.default_rng(0)
+    mask = np.zeros((32, 24), np.uint8)
+    mask[8:26, 6:17] = 1
+    picture = chance.integers(0, 90, (32, 24, 3)) + 90 * mask[..., None]
+    cv2.imwrite(str(tmp_path / "photo.png"), picture.astype(np.uint8))
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    (tmp_path / "pairs.txt").write_text("photo.png, mask.png\n")
+    blocks = {"D_blocks": [[["C", 1]], [["V", 2]]], "B_blocks": [[["H", 1]]], "U_blocks": [[["O", 1]], []]}
+    arch = {"type": "EncDec", "args": {**blocks, "base_channels": 4}}
+    few = for_overfit(changed(small, arch=arch, train_loader__args__pairs_file=str(tmp_path / "pairs.txt")), 1)
+    result = train(changed(few, trainer__epochs=60, lr_scheduler=None))
+    last = result.history[-1]
+    assert last["miou"] == last["val_miou"] == 1.0
+    assert last["loss"] == pytest.approx(last["val_loss"], abs=0.02)
 
 
 def test_a_split_beside_validation_data_is_refused(small):

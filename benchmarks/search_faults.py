@@ -1,0 +1,81 @@
+"""A search most of whose candidates cannot be trained: a third illegal, a sixth diverging, a sixth out of memory.
+
+    python benchmarks/search_faults.py --samples 24
+
+Two workers with an address space of `--megabytes` train real candidates on the pictures of this repository. The search
+must end by itself with its full number of candidates and say what became of the others.
+"""
+
+import argparse
+import collections
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from search.folder import studies
+from search.looking import read_study
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def unet(channels: list[int], backbone: str = "plain") -> dict[str, Any]:
+    """A U-Net."""
+    return {"type": "UNet", "args": {"backbone": backbone, "channels": channels}}
+
+
+NETWORKS = [
+    unet([8, 16, 32]),
+    unet([8, 16, 24]),
+    unet([8, 12, 16]),
+    unet([8, 16, 1024]),  # more parameters than allowed
+    unet([8, 16, 32], backbone="no_such_trunk"),
+    unet([640, 8, 8]),  # few parameters and huge maps: more memory than a worker may have
+]
+
+
+def space(arguments: argparse.Namespace, save_dir: str) -> dict[str, Any]:
+    """The config with its markers."""
+    return {
+        "$extends": str(ROOT / "config/people/quickstart.json"),
+        "name": "faults",
+        "arch": {"$choice": NETWORKS},
+        "optimizer": {"args": {"lr": {"$choice": [0.001, 0.002, 0.003, 0.004, 0.005, 1e30]}}},
+        "lr_scheduler": None,
+        "trainer": {"epochs": 2, "save_dir": save_dir, "tensorboard": False},
+        "search": {
+            "num_samples": arguments.samples,
+            "limits": {"max_params": 1_000_000},
+            "executor": {
+                "type": "processes",
+                "args": {"workers": 2, "memory_limit_mb": arguments.megabytes},
+            },
+            "retrain": {"top": 0},
+        },
+    }
+
+
+def main() -> None:
+    """Search and count."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=24)
+    parser.add_argument("--megabytes", type=int, default=9000)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "faults.json"
+        file.write_text(json.dumps(space(arguments, f"{folder}/saved")))
+        code = subprocess.run([sys.executable, "-m", "search", "-c", str(file)], cwd=ROOT, check=False).returncode
+        study = read_study(studies(Path(folder) / "saved/faults")[0])
+        subprocess.run([sys.executable, "-m", "search", "list", study.folder], cwd=ROOT, check=True)
+    print(f"\nexit code {code}; {len(study.candidates)} candidates drawn")
+    for status, count in collections.Counter(candidate.status for candidate in study.candidates).most_common():
+        reasons = {candidate.reason for candidate in study.candidates if candidate.status == status}
+        print(f"{count:4} {status}  {next(iter(reasons))}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Says at the end of a run what the conformance suites covered."""
+
+from collections.abc import Iterator
+
+import pytest
+
+COVERED = "covered"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A line per suite that recorded `covered`, from wherever it ran."""
+    words = sorted(_covered(terminalreporter))
+    if words:
+        terminalreporter.section("conformance")
+    for line in words:
+        terminalreporter.write_line(line)
+
+
+def _covered(terminalreporter: pytest.TerminalReporter) -> Iterator[str]:
+    for report in terminalreporter.stats.get("passed", []):
+        yield from (str(value) for name, value in getattr(report, "user_properties", ()) if name == COVERED)
