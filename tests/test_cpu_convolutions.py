@@ -1,4 +1,4 @@
-"""Dilated convolutions in bf16 on a processor: gradients that do not depend on what memory held before."""
+"""Convolutions that bf16 on a processor does not suit: gradients as in fp32, whatever memory held before."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.dilated import Float32Conv2d, compute_dilated_in_float32
+from trainer.cpu_convolutions import Float32Conv2d, compute_in_float32
 from trainer.distributed import ALONE
 from trainer.precision import Arithmetic
 from trainer.setup import equip
@@ -17,7 +17,9 @@ OPTIONS = {"sync_batch_norm": False, "checkpoint_activations": [], "compile": Fa
 def network():
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 24, 3), nn.Conv2d(24, 24, 3, dilation=2, padding=2), nn.Conv2d(24, 32, 3, dilation=3)]
-    return nn.Sequential(*layers, nn.Conv2d(32, 2, 3, dilation=2)).to(memory_format=torch.channels_last)
+    depthwise = [nn.Conv2d(32, 32, 3, stride=step, groups=32) for step in (1, 2)]
+    layers += [*depthwise, nn.Conv2d(32, 2, 3, dilation=2)]
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 
 def leave_nan_in_free_memory():
@@ -35,10 +37,10 @@ def gradients(model, dtype):
     return [weight.grad for weight in model.parameters()]
 
 
-def test_the_layers_that_would_be_wrong_compute_in_fp32_and_no_others():
+def test_the_layers_that_would_be_wrong_or_slow_compute_in_fp32_and_no_others():
     model = network()
-    compute_dilated_in_float32(model)
-    assert [isinstance(layer, Float32Conv2d) for layer in model] == [False, True, True, False]
+    compute_in_float32(model)
+    assert [isinstance(layer, Float32Conv2d) for layer in model] == [False, True, True, False, True, False]
     assert isinstance(copy.deepcopy(model)[1], Float32Conv2d)
     assert model.state_dict().keys() == network().state_dict().keys()
 
