@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, EspalierError
 
 SHOWN_CHARACTERS = 80
 SHOWN_NAMES = 40
@@ -29,10 +29,10 @@ class Faults:
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Turn a `ConfigError` of the block, which names its path, into a fault."""
+        """Turn an error of the block that is the user's to mend, and names its path, into a fault."""
         try:
             yield
-        except ConfigError as error:
+        except EspalierError as error:
             self.add("", str(error))
 
     def raise_if_any(self) -> None:

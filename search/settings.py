@@ -18,6 +18,8 @@ from search.study import Plan, Retrain
 from utils.catalogue import Section
 from utils.errors import ConfigError
 
+_ANY_EPOCHS = 10**6  # to check a scheduler by where the length of a training is at fault itself
+
 CATALOGUE: dict[str, Section] = {**SCHEDULERS, "executor": EXECUTORS}
 
 
@@ -40,6 +42,10 @@ def read_options(config: Mapping[str, Any]) -> SearchOptions:
     if options is not None:
         with faults.collecting():
             _objectives(config, options)
+        with faults.collecting():
+            _scheduler(options, epochs if isinstance(epochs, int) and epochs > 0 else _ANY_EPOCHS)
+        with faults.collecting():
+            _executor(options)
     faults.raise_if_any()
     assert options is not None
     return options
@@ -90,7 +96,11 @@ def make_plan(config: Mapping[str, Any], space: Space) -> Plan:
 
 def make_executor(config: Mapping[str, Any]) -> Executor:
     """What the works of a study run on."""
-    executor: Executor = build({"search": {"executor": read_options(config).executor}}, "search.executor", CATALOGUE)
+    return _executor(read_options(config))
+
+
+def _executor(options: SearchOptions) -> Executor:
+    executor: Executor = build({"search": {"executor": options.executor}}, "search.executor", CATALOGUE)
     return executor
 
 
