@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-c", "--config", required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[])
-    parser.add_argument("--rounds", type=int, default=5)  # behind --seeds, which would take overrides for its own
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as save_dir:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from base import BaseTrainer, Callback
 from base.monitor import Monitor
 from base.schedule import LearningRateSchedule
 from trainer.checkpoint import Checkpoints
+from trainer.distributed import World
 from trainer.interruption import stop_at_next_step
 from trainer.resume import Start, restore
 from utils.checkpoint_file import read_checkpoint
@@ -208,6 +210,39 @@ def test_results_of_an_epoch_do_not_depend_on_the_batch_size():
 def _all_samples(trainer):
     inputs, targets = zip(*[(inputs, target) for inputs, target, *_ in trainer.valid_loader], strict=True)
     return trainer.model(torch.cat(inputs)), torch.cat(targets)
+
+
+class Pair(World):
+    """The process of a rank beside one with a sum of its own."""
+
+    def gather(self, value):
+        other = torch.tensor([0.1, 3.0], dtype=torch.float64)
+        return [value, other] if self.is_main else [other, value]
+
+    def sum(self, tensor):
+        return tensor
+
+
+def with_sums(world, sums=(0.7, 5.0)):
+    trainer = tiny_trainer()
+    trainer.plan, trainer.is_main_process = replace(trainer.plan, world=world), world.is_main
+    trainer._running_loss.sums = torch.tensor(sums, dtype=torch.float64)
+    return trainer
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_takes_back_its_own_sums_of_the_loss(rank):
+    state = with_sums(Pair(rank, 2)).loop_state()
+    again = with_sums(Pair(rank, 2), (9.0, 9.0))
+    again.load_loop_state(state)
+    assert again._running_loss.sums.tolist() == [0.7, 5.0]
+
+
+@pytest.mark.parametrize(("rank", "expected"), [(0, [0.7 + 0.1, 8.0]), (1, [0.0, 0.0])])
+def test_another_number_of_processes_keeps_the_sums_of_the_loss_in_the_main_one(rank, expected):
+    again = with_sums(World(rank, 3))
+    again.load_loop_state(with_sums(Pair(0, 2)).loop_state())
+    assert again._running_loss.sums.tolist() == expected
 
 
 def test_state_of_another_network_is_refused():

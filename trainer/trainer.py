@@ -191,17 +191,22 @@ class Trainer(BaseTrainer):
         super().check_interrupt()
 
     def loop_state(self) -> dict[str, Any]:
-        """The running sums of the epoch, over all processes."""
-        sums = self.plan.world.sum(self._running_loss.sums)
+        """The running sums of the epoch: of the loss by process, since the order of adding shows in the last bits."""
+        sums = self.plan.world.gather(self._running_loss.sums.cpu())
         counts = [self.plan.world.sum(tensor).cpu() for tensor in self.metrics.counts()]
-        return {"loss_sums": sums.cpu(), "counts": counts}
+        return {"loss_sums": torch.stack(sums), "counts": counts}
 
     def load_loop_state(self, state: dict[str, Any]) -> None:
-        """Take back the running sums; the main process holds them for all."""
+        """Take back the running sums; the main process holds what belongs to no single one."""
+        world, device = self.plan.world, self.plan.arithmetic.device
+        sums = state["loss_sums"].reshape(-1, 2)
+        self._running_loss = RunningLoss(device)
+        if len(sums) == world.size:
+            self._running_loss.sums = sums[world.rank].to(device)
+        elif self.is_main_process:
+            self._running_loss.sums = sums.sum(dim=0).to(device)
         self.metrics.reset()
         if self.is_main_process:
-            device = self.plan.arithmetic.device
-            self._running_loss.sums = state["loss_sums"].to(device)
             self.metrics.set_counts([tensor.to(device) for tensor in state["counts"]])
 
     def state_dict(self) -> dict[str, Any]:
