@@ -28,14 +28,13 @@ def unet(channels: list[int], backbone: str = "plain") -> dict[str, Any]:
     return {"type": "UNet", "args": {"backbone": backbone, "channels": channels}}
 
 
+RATE = {"$loguniform": [0.001, 0.005]}
 NETWORKS = [
-    unet([8, 16, 32]),
-    unet([8, 16, 24]),
-    unet([8, 12, 16]),
-    unet([8, 16, 1024]),  # more parameters than allowed
+    *[unet([8, 16, width]) for width in (16, 24, 32, 40)],
+    unet([8, 16, 4096]),  # more parameters than allowed
     unet([8, 16, 32], backbone="no_such_trunk"),
-    unet([640, 8, 8]),  # few parameters and huge maps: more memory than a worker may have
 ]
+SIZE, HUGE = [192, 128], [1536, 1024]  # the latter takes more memory than a worker may have
 
 
 def space(arguments: argparse.Namespace, save_dir: str) -> dict[str, Any]:
@@ -44,12 +43,13 @@ def space(arguments: argparse.Namespace, save_dir: str) -> dict[str, Any]:
         "$extends": str(ROOT / "config/people/quickstart.json"),
         "name": "faults",
         "arch": {"$choice": NETWORKS},
-        "optimizer": {"args": {"lr": {"$choice": [0.001, 0.002, 0.003, 0.004, 0.005, 1e30]}}},
+        "optimizer": {"args": {"lr": {"$choice": [*[RATE] * 5, 1e30]}}},
         "lr_scheduler": None,
+        "train_loader": {"args": {"resize": {"$choice": [*[SIZE] * 5, HUGE]}}},
         "trainer": {"epochs": 2, "save_dir": save_dir, "tensorboard": False},
         "search": {
             "num_samples": arguments.samples,
-            "limits": {"max_params": 1_000_000},
+            "limits": {"max_params": 3_000_000},
             "executor": {
                 "type": "processes",
                 "args": {"workers": 2, "memory_limit_mb": arguments.megabytes},
@@ -63,7 +63,7 @@ def main() -> None:
     """Search and count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=24)
-    parser.add_argument("--megabytes", type=int, default=9000)
+    parser.add_argument("--megabytes", type=int, default=6000)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "faults.json"
