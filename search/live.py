@@ -1,5 +1,6 @@
 """A search as it runs: a table that is redrawn in a terminal, now and then a line in a log."""
 
+import math
 import shutil
 import sys
 import time
@@ -114,14 +115,16 @@ def one_line(snapshot: Snapshot) -> str:
 
 
 def seconds_left(seconds: float, epochs: int, epochs_to_go: float) -> float | None:
-    """How long the rest takes, at the speed of all epochs so far; None before the first.
+    """How long the rest takes, at the speed of all epochs so far; None before the first, and where nothing is expected.
 
     Args:
         seconds: That the epochs took, with all workers at once.
         epochs: Done in that time.
-        epochs_to_go: As many as are expected.
+        epochs_to_go: As many as are expected; NaN where that cannot be said yet.
     """
-    return max(0.0, epochs_to_go) * seconds / epochs if epochs else None
+    if not epochs or math.isnan(epochs_to_go):
+        return None
+    return max(0.0, epochs_to_go) * seconds / epochs
 
 
 class LiveTable:

@@ -51,3 +51,16 @@ def test_two_processes_reach_the_metrics_of_one(config, tmp_path):
     assert len(one) == len(two) == 2
     for alone, together in zip(one, two, strict=True):
         assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
+
+
+def test_averaged_norm_statistics_are_judged_as_they_are_saved(config, tmp_path):
+    spread = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    train = [str(ROOT / "train.py"), "-c", str(config), "arch.args.norm=batch", "trainer.ema=0.5", "trainer.epochs=1"]
+    (row,) = history_of([*spread, *train], tmp_path, "spread")
+    (folder,) = (tmp_path / "saved/spread").iterdir()
+    judge = ["test.py", "--resume", str(folder), "--split", "valid", "--json", str(tmp_path / "result.json")]
+    subprocess.run([sys.executable, *judge], cwd=ROOT, check=True, capture_output=True)
+    metrics = json.loads((tmp_path / "result.json").read_text())["metrics"]
+    assert {f"val_{name}": metrics[name] for name in ("loss", "miou")} == pytest.approx(
+        {name: row[name] for name in ("val_loss", "val_miou")}, rel=1e-5
+    )

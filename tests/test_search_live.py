@@ -94,3 +94,4 @@ def test_elsewhere_a_line_now_and_then():
 def test_time_left_is_at_the_speed_so_far():
     assert seconds_left(100.0, 50, 25) == pytest.approx(50.0)
     assert seconds_left(100.0, 0, 25) is None
+    assert seconds_left(100.0, 50, float("nan")) is None

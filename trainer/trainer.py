@@ -170,6 +170,8 @@ class Trainer(BaseTrainer):
         """The loss and metrics over the validation loader; empty without one."""
         if self.valid_loader is None:
             return {}
+        if self.average is not None:  # norm statistics are each process's own: those that are saved are judged
+            self.plan.world.copy_from_main(self.average.model.buffers())
         return evaluate(
             self.model if self.average is None else self.average.model,
             self.valid_loader,
