@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.cpu_convolutions import Float32Conv2d, compute_in_float32
+from trainer.cpu_convolutions import Float32Training, compute_in_float32
 from trainer.distributed import ALONE
 from trainer.precision import Arithmetic
 from trainer.setup import equip
@@ -14,11 +14,19 @@ from trainer.setup import equip
 OPTIONS = {"sync_batch_norm": False, "checkpoint_activations": [], "compile": False}
 
 
+class Padded(nn.Conv2d):
+    """A convolution as libraries write their own."""
+
+    def forward(self, inputs):
+        return super().forward(nn.functional.pad(inputs, (0, 1, 0, 1)))
+
+
 def network():
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 24, 3), nn.Conv2d(24, 24, 3, dilation=2, padding=2), nn.Conv2d(24, 32, 3, dilation=3)]
     depthwise = [nn.Conv2d(32, 32, 3, stride=step, groups=32) for step in (1, 2)]
-    layers += [*depthwise, nn.Conv2d(32, 2, 3, dilation=2)]
+    wide = [nn.Conv2d(32, 32, side, groups=32, padding=2) for side in (5, (1, 5))]
+    layers += [*depthwise, *wide, Padded(32, 32, 3, stride=2, groups=32), nn.Conv2d(32, 2, 3, dilation=2)]
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
 
@@ -40,8 +48,10 @@ def gradients(model, dtype):
 def test_the_layers_that_would_be_wrong_or_slow_compute_in_fp32_and_no_others():
     model = network()
     compute_in_float32(model)
-    assert [isinstance(layer, Float32Conv2d) for layer in model] == [False, True, True, False, True, False]
-    assert isinstance(copy.deepcopy(model)[1], Float32Conv2d)
+    changed = [number for number, layer in enumerate(model) if isinstance(layer, Float32Training)]
+    assert changed == [1, 2, 4, 5, 6, 7]
+    assert all(isinstance(copy.deepcopy(model)[number], Float32Training) for number in (1, 7))
+    assert isinstance(model[7], Padded)
     assert model.state_dict().keys() == network().state_dict().keys()
 
 
@@ -54,4 +64,4 @@ def test_gradients_are_finite_and_those_of_fp32_but_for_rounding():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_other_arithmetic_is_left_alone(dtype):
     model = equip(network(), OPTIONS, ALONE, Arithmetic(torch.device("cpu"), dtype))
-    assert not any(isinstance(layer, Float32Conv2d) for layer in model)
+    assert not any(isinstance(layer, Float32Training) for layer in model)
