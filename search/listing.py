@@ -10,6 +10,7 @@ from search.leaderboard import counted, leaderboard, ledger
 from search.objectives import parse_objectives
 from search.record import CandidateRecord, StudyRecord
 from search.spread import retrained_spreads
+from search.winning import winner_of
 
 CONFIG, CHECKPOINT = "config.json", "model_best.pth"
 _MOST_FRONT = 20
@@ -28,14 +29,20 @@ def best_text(study: StudyRecord) -> str:
     rows = leaderboard(study)
     if not rows:
         return f"{study.name}: no candidate has results yet."
-    winner = winner_of(study) or rows[0].candidate
+    winner = winner_of(study)
+    assert winner is not None, "there are results"
     parts = [f"{study.name}: candidate {winner.index} of {len(counted(study))}, {_state(study)}"]
     results = [[name, _plain(value)] for name, value in {**winner.objectives, **winner.facts}.items()]
     results.append(["epoch", f"{_plain(winner.best_epoch)} of {winner.epochs} trained"])
     parts.append(_block("Results", results))
     if winner.drawn:
         parts.append(_block("Drawn", [[path, _plain(value)] for path, value in winner.drawn]))
-    again = [[name, spread.text()] for each in retrained_spreads(study)[:1] for name, spread in each.spreads.items()]
+    again = [
+        [name, spread.text()]
+        for each in retrained_spreads(study)
+        if each.candidate == winner.index
+        for name, spread in each.spreads.items()
+    ]
     if again:
         parts.append(_block("Retrained, mean and deviation over seeds", again))
     front = [row.candidate for row in rows if row.is_on_front]
@@ -48,15 +55,6 @@ def best_text(study: StudyRecord) -> str:
     else:
         parts.append("\n".join(commands(best)))
     return "\n\n".join(parts)
-
-
-def winner_of(study: StudyRecord) -> CandidateRecord | None:
-    """The candidate that was retrained as the first, else the best so far; None where none has results."""
-    first = next((run.candidate for run in study.retrained if run.rank == 1), None)
-    if first is not None:
-        return next((each for each in study.candidates if each.index == first), None)
-    rows = leaderboard(study)
-    return rows[0].candidate if rows else None
 
 
 def commands(best: Path) -> list[str]:

@@ -77,7 +77,7 @@ class RetrainedRecord:
 
     Attributes:
         candidate: Whose config it is.
-        rank: 1 is the winner.
+        rank: In the leaderboard, from 1.
         seed: Of this training.
         status: "running", "completed" or "failed".
         reports: A row per epoch.

@@ -73,11 +73,13 @@ class Repeats:
 
     Attributes:
         label: What was repeated.
+        candidate: The first of those that were.
         seeds: Of each training.
         spreads: Of each result by its name.
     """
 
     label: str
+    candidate: int
     seeds: tuple[int, ...]
     spreads: dict[str, Spread]
 
@@ -126,6 +128,7 @@ def repeats(study: StudyRecord) -> list[Repeats]:
     return [
         Repeats(
             "candidates " + ", ".join(str(candidate.index) for candidate in group),
+            group[0].index,
             tuple(candidate.seed for candidate in group),
             _spreads([candidate.objectives for candidate in group]),
         )
@@ -143,6 +146,7 @@ def retrained_spreads(study: StudyRecord) -> list[Repeats]:
     return [
         Repeats(
             f"rank {rank}, candidate {runs[0].candidate}",
+            runs[0].candidate,
             tuple(run.seed for run in runs),
             _spreads([best_results(run, objectives) | run.test for run in runs]),
         )

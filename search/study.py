@@ -24,6 +24,7 @@ from search.schedulers.ranking import best_first
 from search.searching import CANDIDATES, DrawSource, Limits, Searching
 from search.spread import best_results
 from search.state import StudyState
+from search.winning import winner_of
 from utils.errors import SearchError
 from utils.files import write_text_atomically
 
@@ -142,8 +143,10 @@ class Study:
             ranked = self._ranked()
             retraining = Retraining(record, self._runs(ranked), self.folder)
             self._run(driver, retraining)
-            self._write_best(ranked[0])
-            record(Kind.DONE, ranked[0])
+            winner = winner_of(self.shown())
+            assert winner is not None, "there is a leaderboard"
+            self._write_best(winner.index)
+            record(Kind.DONE, winner.index)
         finally:
             executor.close()
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from search.importance import Importance, importances, ordered_paths
 from search.leaderboard import Row, leaderboard
-from search.listing import winner_of
 from search.objectives import Objective, parse_objectives
 from search.record import CandidateRecord, StudyRecord
+from search.winning import winner_of
 
 TABLE_ROWS = 300
 LINES_BEST = 220  # lines of a figure: the best of a study
