@@ -139,9 +139,11 @@ class PairCache:
             decoded = self._checked(pool.map(attempt(keep), fitting))
             for (position, _, _), pair in zip(fitting, decoded, strict=True):
                 self._kept[todo[position]] = pair
-            logger.info(
-                "%d of %d pairs are decoded and kept in memory (%.1f MB).", len(fitting), len(todo), total / 2**20
-            )
+            if todo:
+                megabytes = total / 2**20
+                logger.info(
+                    "%d of %d pairs are decoded and kept in memory (%.1f MB).", len(fitting), len(todo), megabytes
+                )
             self._keep_for_others(names)
             if self._sparse is not None:
                 self._count_labels(self._checked(pool.map(attempt(self._labelled), wanted)))

@@ -92,7 +92,8 @@ class PictureCache:
             shown = [f"  {fault}" for fault in faults[:_SHOWN]]
             raise DataError("\n".join([f"{len(faults)} of {len(todo)} pictures cannot be used.", *shown, *more]))
         self._keep_for_others(names)
-        logger.info("%d of %d pictures are decoded and kept in memory (%.1f MB).", done, len(todo), used / 2**20)
+        if todo:
+            logger.info("%d of %d pictures are decoded and kept in memory (%.1f MB).", done, len(todo), used / 2**20)
 
     def _take_kept(self, positions: Sequence[int]) -> dict[int, Hashable]:
         """Take what an earlier loader decoded in the same way; the name of each picture, where loaders share any."""
