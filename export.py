@@ -8,13 +8,14 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import assemble, callable_args, cli, shared_values
 from config.input_size import input_size, with_input_size
-from inference import load
+from exporting.description import RECIPES, arguments_of, describe
+from inference import load_any
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically, writing_problem
@@ -22,11 +23,14 @@ from utils.files import write_atomically, writing_problem
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from exporting.comparison import Comparison, Sample
     from exporting.formats import Format
+    from visual.classifier import Classifier
     from visual.segmenter import Segmenter
+
+    Trained = Segmenter | Classifier
 
 logger = logging.getLogger("espalier")
 TRACED_SIZE = (256, 256)  # where neither the config nor the command line names one
-PICTURES_COMPARED = 16
+SAMPLES_COMPARED = 16
 PEOPLE = Path(__file__).resolve().parent / "data/people/images"
 
 
@@ -40,14 +44,15 @@ def export(
     opset: int | None = None,
     plugins: Sequence[str] = (),
 ) -> "Comparison":
-    """Write a checkpoint's network as a file that runs without this code, checked on real pictures.
+    """Write a checkpoint's network as a file that runs without this code, checked on real pictures or series.
 
     Args:
         resume: A checkpoint, or a run folder (its best one).
         output: The file, `.onnx` or `.pt2` as the format wants.
         form: `onnx` or `torch` (torch.export).
         size: (height, width) of the input; that of training where not given.
-        source: Photos to compare on; by default those of the config's test or valid loader, else of data/people.
+        source: Photos, or a file of series, to compare on; by default the config's test or valid data, else the photos
+            of data/people.
         opset: Version of ONNX's operators.
         plugins: Python files with the classes of one's own that its config names.
 
@@ -60,30 +65,37 @@ def export(
     import data_loader
     import models
     from exporting import comparison, formats, network, tracing
-    from models.metrics import MeanIoU
+    from models.metrics import Accuracy, MeanIoU
+    from visual.segmenter import Segmenter
 
     _check(Path(resume), output, formats.SUFFIXES[form])
     if form == "onnx":
         formats.require("onnx", "onnxscript", "onnxruntime")
     names = {**models.SECTIONS, **data_loader.SECTIONS}
-    segmenter = load(resume, plugins=plugins)
-    section = assemble.loader_section(segmenter.config, "valid") or "train_loader"
+    trained = load_any(resume, plugins=plugins)
+    section = assemble.loader_section(trained.config, "valid") or "train_loader"
     if size is not None:
-        segmenter.config = with_input_size(segmenter.config, size, names)
-        segmenter.preprocess = assemble.build_preprocessing(segmenter.config, names)
-    traced_size = input_size(segmenter.config, section, names)
-    in_channels = int(getattr(segmenter.preprocess, "in_channels", 3))
-    traced = tracing.trace(segmenter.model, in_channels, traced_size or TRACED_SIZE)
-    if traced_size is None and traced.sides["height"].fixed:
+        trained.config = with_input_size(trained.config, size, names)
+        trained.preprocess = assemble.build_preprocessing(trained.config, names)
+    samples, ignore_index = _samples(trained, source, names)
+    first = next(samples, None)
+    if first is None:
+        raise DataError("There is nothing to compare the networks on. Name some pictures or series: --source PATH.")
+    known_size = input_size(trained.config, section, names)
+    is_series, has_masks = first.inputs.dim() == 2, isinstance(trained, Segmenter)
+    traced_size = tuple(first.inputs.shape[1:]) if is_series else known_size or TRACED_SIZE
+    traced = tracing.trace(trained.model, len(first.inputs), traced_size)
+    if known_size is None and not is_series and traced.sides["height"].fixed:
         raise ConfigError(
             f"--size: this network is exported for one size, but {section} has no resize. Add --size H W."
         )
-    description = _describe(segmenter, section, names, traced.num_classes)
+    recipe = RECIPES["segmentation" if has_masks else "classification", first.inputs.dim() + 1]
+    description = _describe(trained, section, names, traced.num_classes, recipe)
     content = formats.to_bytes(traced, description, form, opset=opset)
     again, _ = network.from_bytes(content, form, torch.device("cpu"), name=str(output))
-    samples, ignore_index = _samples(segmenter, source, names)
-    metric = partial(MeanIoU, traced.num_classes, ignore_index)
-    found = comparison.compare(segmenter.model, again, islice(samples, PICTURES_COMPARED), metric)
+    metric = partial(MeanIoU if has_masks else Accuracy, traced.num_classes, ignore_index)
+    compared = islice(chain([first], samples), SAMPLES_COMPARED)
+    found = comparison.compare(trained.model, again, compared, metric, has_masks=has_masks)
     found.require_equal()
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, lambda file: file.write(content))
@@ -101,40 +113,50 @@ def _check(resume: Path, output: Path, suffix: str) -> None:
         raise ConfigError(f"--output {output}: cannot be written ({problem}). Name a file that you may write to.")
 
 
-def _describe(segmenter: "Segmenter", section: str, names: Any, num_classes: int) -> dict[str, Any]:
+def _describe(trained: "Trained", section: str, names: Any, num_classes: int, recipe: str) -> dict[str, Any]:
     """What the file says of itself."""
-    from exporting.description import arguments_of, describe
-
-    config = segmenter.config
+    config = trained.config
     loader_class, arguments = callable_args(config, section, names)
     spec = config[section]
     return describe(
-        segmenter.preprocess,
+        trained.preprocess,
+        recipe=recipe,
         loader=spec if isinstance(spec, str) else spec["type"],
         loader_arguments=arguments_of(loader_class.make_preprocessing, {**shared_values(config), **arguments}),
-        class_names=segmenter.class_names,
+        class_names=trained.class_names,
         num_classes=num_classes,
         origin={"name": config.get("name"), "arch": config["arch"]},
     )
 
 
-def _samples(segmenter: "Segmenter", source: str | None, names: Any) -> tuple[Iterator["Sample"], int | None]:
-    """Pictures to compare on, and the label that counts nowhere."""
-    from data_loader.pictures import read_picture
+def _samples(trained: "Trained", source: str | None, names: Any) -> tuple[Iterator["Sample"], int | None]:
+    """Pictures or series to compare on, and the label that counts nowhere."""
+    from data_loader.series_preprocessing import SeriesPreprocessing
     from exporting.comparison import samples_of_loader, samples_of_pictures
-    from visual.sources import open_source
 
     for split in ("test", "valid") if source is None else ():
         try:
-            loader = assemble.build_loader(segmenter.config, split, names, as_evaluation=True)
+            loader = assemble.build_loader(trained.config, split, names, as_evaluation=True)
             if loader is not None:
                 loader.prepare()
                 return samples_of_loader(loader), loader.ignore_index
         except DataError as error:
             logger.warning("The %s data of the config is not used to compare: %s", split, error)
-    read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
-    photos = open_source(source or str(PEOPLE), read)
-    return samples_of_pictures((frame.picture for frame in photos), segmenter), None
+    if source is None and isinstance(trained.preprocess, SeriesPreprocessing):
+        raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")
+    return samples_of_pictures(_read(source or str(PEOPLE), trained), trained), None
+
+
+def _read(source: str, trained: "Trained") -> Iterator[Any]:
+    """The pictures of a photo, folder or video, or the series of a file."""
+    from data_loader.pictures import read_picture
+    from data_loader.series_files import SUFFIXES, read_series
+    from visual.sources import open_source
+
+    if Path(source).suffix in SUFFIXES:
+        return iter(read_series(Path(source)).series)
+    read = partial(read_picture, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)
+    return (frame.picture for frame in open_source(source, read))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -144,7 +166,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--format", choices=["onnx", "torch"], default="onnx", help="torch is torch.export's .pt2")
     options.add_argument("--output", type=Path, required=True, metavar="FILE", help="net.onnx or net.pt2")
     options.add_argument("--size", nargs=2, type=cli.positive_int, metavar=("H", "W"), help="of the input")
-    options.add_argument("--source", metavar="FOLDER", help="photos to compare on; default: the config's own data")
+    options.add_argument(
+        "--source", metavar="PATH", help="photos or series to compare on; default: the config's own data"
+    )
     options.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators")
     options.add_argument(
         "--plugin", action="append", default=[], metavar="FILE.py", help="a file with your own classes"
@@ -162,7 +186,8 @@ def main(arguments: argparse.Namespace) -> None:
         found = export(arguments.resume, output, form=form, plugins=arguments.plugin, **options)
         megabytes = output.stat().st_size / 1e6
         sys.stdout.write(f"{found.text()}\nWritten: {output} ({megabytes:.1f} MB). Use it:\n")
-        sys.stdout.write(f"python inference.py --model {output} --source PHOTO --output out\n")
+        results = "out" if found.has_masks else "table.csv"
+        sys.stdout.write(f"python inference.py --model {output} --source PATH --output {results}\n")
     finally:
         close_logging()
 

@@ -94,7 +94,7 @@ def load_any(
 
     if is_exported(checkpoint):
         network, config = open_exported(Path(checkpoint), target)
-        found: Any = Segmenter(network, build_preprocessing(config, catalogue), device=target)
+        found: Any = kinds[task_of(config, catalogue)](network, build_preprocessing(config, catalogue), device=target)
         found.config = config
     else:
         task = task_of(read_trained(Path(checkpoint))[0]["config"], catalogue)

@@ -86,6 +86,17 @@ class SeriesPreprocessing:
             values = (values - _mean(values)) / _deviation(values)
         return np.nan_to_num(values, nan=0.0).astype(np.float32)
 
+    def describe(self) -> dict[str, Any]:
+        """Every argument with its value, as plain data; `SeriesPreprocessing(**describe())` is the same again."""
+        statistics = {name: values[:, 0].tolist() for name, values in self.statistics.items()}
+        return {
+            "normalize": self.normalize,
+            "rescale": self.rescale,
+            "length": self.length,
+            "in_channels": self.in_channels,
+            **statistics,
+        }
+
 
 def learned_statistics(
     series: Sequence[NDArray[Any]], *, normalize: Normalize, rescale: bool

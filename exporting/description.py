@@ -9,11 +9,20 @@ from utils.errors import CheckpointError
 
 KEY = "espalier"  # of the metadata of an ONNX file; with .json behind it the name of the extra file in a .pt2
 FORMAT_VERSION = 1
-RECIPE = (
+_PICTURES = (
     "Scale the picture to fit into resize [height, width], aspect ratio kept; centre it on padding_value; order its "
-    "channels as color_channel; (value / 255 - mean) / std; (C, H, W) float32. Logits: softmax over axis 1, cut the "
-    "padding off, scale back."
+    "channels as color_channel; (value / 255 - mean) / std; (C, H, W) float32. Logits: softmax over axis 1"
 )
+RECIPES = {
+    ("segmentation", 4): f"{_PICTURES}, cut the padding off, scale back.",
+    ("classification", 4): f"{_PICTURES}.",
+    ("classification", 3): (
+        "A series (variables, steps); what is missing from its neighbours in time, linearly; linearly to length steps, "
+        "where there is a length; each variable / scale, where there is a scale; (value - mean) / std, those of the "
+        "series itself where normalize is series; float32. In a batch NaN for the steps behind the end of a shorter "
+        "series. Logits: softmax over axis 1."
+    ),
+}
 INPUT, OUTPUT = "input", "logits"
 
 Description = dict[str, Any]
@@ -22,6 +31,7 @@ Description = dict[str, Any]
 def describe(
     preprocess: Any,
     *,
+    recipe: str,
     loader: str,
     loader_arguments: Mapping[str, Any],
     class_names: Sequence[str],
@@ -32,6 +42,7 @@ def describe(
 
     Args:
         preprocess: What makes an input of a picture; `mean`, `std` and `describe()` are told where it has them.
+        recipe: The same in words.
         loader: The class whose `make_preprocessing` makes the same again, as a config names it.
         loader_arguments: Its arguments for that.
         class_names: Names in the order of their ids, or none.
@@ -49,7 +60,7 @@ def describe(
         "output": OUTPUT,
         "num_classes": num_classes,
         "class_names": list(class_names),
-        "preprocessing": {**told, "recipe": RECIPE},
+        "preprocessing": {**told, "recipe": recipe},
         "loader": {"type": loader, "args": dict(loader_arguments)},
         "checkpoint": dict(origin),
     }

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from exporting.description import INPUT, KEY, OUTPUT, Description, to_text
-from exporting.tracing import SIDES, Traced, quiet
+from exporting.tracing import Traced, quiet, sides_of
 from utils.errors import ConfigError, ExportError
 
 Format = Literal["onnx", "torch"]
@@ -81,9 +81,9 @@ def _onnx_bytes(traced: Traced, text: str, opset: int | None) -> bytes:
 
 
 def _name_sides(graph: Any) -> None:
-    """Call the free sides batch, height and width in the place of the tracer's symbols, in expressions, too."""
+    """Call the free sides batch, height, width, length in the place of the tracer's symbols, in expressions, too."""
     shape = graph.input[0].type.tensor_type.shape.dim
-    symbols = {shape[place].dim_param: name for name, place in zip(SIDES, (0, 2, 3), strict=True)}
+    symbols = {side.dim_param: name for name, side in sides_of(shape).items()}
     symbols = {symbol: name for symbol, name in symbols.items() if symbol.isidentifier()}
     if not symbols:
         return

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from exporting.description import KEY, Description, config_of, from_text
 from exporting.formats import EXTRA_FILE, SUFFIXES, Format, require
-from exporting.tracing import SIDES, Side, quiet, runnable
+from exporting.tracing import Side, quiet, runnable, sides_of
 from utils.errors import CheckpointError, DataError
 
 Run = Callable[[Tensor], Tensor]
@@ -21,8 +21,9 @@ class ExportedNetwork(nn.Module):
     """Runs an exported file in the place of the network that it was made of.
 
     Args:
-        run: Inputs (B, C, H, W) float32 -> logits (B, K, H, W) float32, on the same device.
-        sides: What batch, height and width may be.
+        run: Inputs (B, C, H, W) float32 -> logits (B, K, H, W) float32, on the same device; of a classifier (B, K), and
+            of series (B, C, T).
+        sides: What batch, height and width, or batch and length, may be.
     """
 
     def __init__(self, run: Run, sides: dict[str, Side]) -> None:
@@ -31,16 +32,19 @@ class ExportedNetwork(nn.Module):
         self.sides = sides
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(B, C, H, W) float32 -> (B, K, H, W) float32.
+        """Inputs (B, C, ...) float32 -> logits (B, K, ...) float32.
 
         Raises:
             DataError: The file was not made for inputs of this size.
         """
-        for name, length in zip(SIDES[1:], inputs.shape[2:], strict=True):
-            if not self.sides[name].takes(length):
+        lengths = sides_of(inputs.shape)
+        for name in list(lengths)[1:]:
+            if not self.sides[name].takes(lengths[name]):
+                size = "x".join(map(str, inputs.shape[2:]))
+                repair = "Use series of that length" if name == "length" else "Use other pictures or --window"
                 raise DataError(
-                    f"An input of {inputs.shape[2]}x{inputs.shape[3]}: the {name} of the exported network's input must "
-                    f"be {self.sides[name]}. Use other pictures or --window, or export with another --size."
+                    f"An input of {size}: the {name} of the exported network's input must be {self.sides[name]}. "
+                    f"{repair}, or export with another --size."
                 )
         batch = self.sides["batch"].fixed or len(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
@@ -85,7 +89,7 @@ def from_bytes(
     """
     run, text = (_open_onnx if form == "onnx" else _open_torch)(content, device, name)
     description = from_text(text, name)
-    sides = {side: Side(**description["sides"][side]) for side in SIDES}
+    sides = {name: Side(**side) for name, side in description["sides"].items()}
     return ExportedNetwork(run, sides), description
 
 

@@ -1,13 +1,13 @@
 """From a network to a program that runs without its code, and what sizes that program takes.
 
-B batch, C channels, K classes, H, W size of the input.
+B batch, C channels, K classes, H, W size of the input, T steps of a series.
 """
 
 import copy
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,8 +19,7 @@ from torch.export import Dim, ExportedProgram
 from base.output import main_output
 from utils.errors import EspalierError, ExportError
 
-SIDES = ("batch", "height", "width")
-_DIMENSIONS = (0, 2, 3)
+SIDES = {3: ("batch", "length"), 4: ("batch", "height", "width")}  # by the dimensions of the input, channels left out
 # What networks want the sides of their input to be a multiple of, the least demanding first.
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 TOLERANCE = 1e-3  # of logits, at sizes other than the traced one
@@ -56,8 +55,8 @@ class Traced:
     """A network as a program.
 
     Attributes:
-        program: input (B, C, H, W) float32 -> logits (B, K, H, W).
-        sides: What batch, height and width may be.
+        program: input (B, C, H, W) or (B, C, T) float32 -> logits (B, K, H, W), of a classifier (B, K).
+        sides: What batch, height and width, or batch and length, may be.
         num_classes: K.
     """
 
@@ -78,27 +77,27 @@ class LogitsOnly(nn.Module):
         self.network = network
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) float32 -> (B, K, H, W)."""
+        """Inputs (B, C, ...) float32 -> the network's own logits."""
         return main_output(self.network(input))
 
 
 @torch.no_grad()
-def trace(model: nn.Module, in_channels: int, size: tuple[int, int]) -> Traced:
+def trace(model: nn.Module, in_channels: int, size: tuple[int, ...]) -> Traced:
     """Turn a network into a program with as many free sides as it allows, found out by trying.
 
     Args:
         model: In evaluation mode, on the processor.
         in_channels: Channels of the input.
-        size: (height, width) of the input.
+        size: (height, width) of the input, or (length,) of a series.
 
     Raises:
         ExportError: torch cannot trace it even with every side fixed.
     """
     network = LogitsOnly(copy.deepcopy(model).to(memory_format=torch.contiguous_format))
     reasons: list[str] = []
-    for batch, free in ((2, SIDES), (2, SIDES[:1]), (1, ())):
+    for batch, free in ((2, (0, *range(2, 2 + len(size)))), (2, (0,)), (1, ())):
         example = torch.zeros(batch, in_channels, *size)
-        dimensions = {place: Dim.AUTO for name, place in zip(SIDES, _DIMENSIONS, strict=True) if name in free}
+        dimensions = dict.fromkeys(free, Dim.AUTO)
         try:
             with quiet():
                 program = torch.export.export(network, (example,), dynamic_shapes=(dimensions,))
@@ -149,14 +148,18 @@ def runnable(program: ExportedProgram) -> Callable[[Tensor], Tensor]:
     return run
 
 
-def _sides(program: ExportedProgram, network: nn.Module, size: tuple[int, int]) -> dict[str, Side]:
+def sides_of(shape: Sequence[Any]) -> dict[str, Any]:
+    """The sides of an input (B, C, ...) by their names."""
+    return dict(zip(SIDES[len(shape)], (shape[0], *shape[2:]), strict=True))
+
+
+def _sides(program: ExportedProgram, network: nn.Module, size: tuple[int, ...]) -> dict[str, Side]:
     """What the program's input may be, as its tracing left it."""
     (name,) = program.graph_signature.user_inputs
     node = next(node for node in program.graph.nodes if node.name == name)
     shape = node.meta["val"].shape
     sides = {}
-    for side, place in zip(SIDES, _DIMENSIONS, strict=True):
-        length = shape[place]
+    for side, length in sides_of(shape).items():
         if isinstance(length, int):
             if side == "batch" and length > 1:
                 raise ValueError("the batch is not free")
@@ -170,17 +173,17 @@ def _sides(program: ExportedProgram, network: nn.Module, size: tuple[int, int]) 
     return sides
 
 
-def _multiple(network: nn.Module, in_channels: int, size: tuple[int, int]) -> int:
-    """Of what the network itself wants both sides to be a multiple."""
+def _multiple(network: nn.Module, in_channels: int, size: tuple[int, ...]) -> int:
+    """Of what the network itself wants all sides to be a multiple."""
     for multiple in MULTIPLES:
         if any(side % multiple for side in size):
             break
         try:
-            network(torch.zeros(1, in_channels, size[0] + multiple, size[1] + 2 * multiple))
+            network(torch.zeros(1, in_channels, *(side + (place + 1) * multiple for place, side in enumerate(size))))
         except (RuntimeError, ValueError, AssertionError, EspalierError):  # it does not take this size
             continue
         return multiple
-    raise ValueError(f"the network takes no other size than {size[0]}x{size[1]}")
+    raise ValueError(f"the network takes no other size than {'x'.join(map(str, size))}")
 
 
 def _try_out(traced: Traced, network: nn.Module, example: Tensor) -> None:
@@ -189,14 +192,14 @@ def _try_out(traced: Traced, network: nn.Module, example: Tensor) -> None:
     Raises:
         ValueError: They differ.
     """
-    run, (batch, channels, height, width) = runnable(traced.program), example.shape
+    run, (batch, channels, *own) = runnable(traced.program), example.shape
     grown = [
         length if side.fixed else length + factor * side.multiple
-        for length, side, factor in zip((height, width), list(traced.sides.values())[1:], (1, 2), strict=True)
+        for factor, (length, side) in enumerate(zip(own, list(traced.sides.values())[1:], strict=True), start=1)
     ]
     batches = [batch] if traced.sides["batch"].fixed else [1, 3]
     generator = torch.Generator().manual_seed(0)
-    for count, sides in zip(batches, (grown, [height, width]), strict=False):
+    for count, sides in zip(batches, (grown, own), strict=False):
         inputs = torch.rand(count, channels, *sides, generator=generator)
         expected, found = network(inputs), run(inputs)
         if found.shape != expected.shape or not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):

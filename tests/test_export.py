@@ -44,7 +44,7 @@ SMALL = {
     "EncDec": [{"D_blocks": [[["C", 1]]], "B_blocks": [[["H", 2]]], "U_blocks": [[["V", 1]]], "base_channels": 4}],
 }
 ONE_SIZE = {"ICNet", "UNetPlus"}  # torch cannot follow how they round sizes
-NO_PICTURES = CLASSIFIERS  # export is for segmentation
+NO_PICTURES = CLASSIFIERS  # see test_export_classifiers.py
 CASES = [(name, args) for name in SECTIONS["arch"].entries if name not in NO_PICTURES for args in SMALL.get(name, [{}])]
 DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
 
@@ -161,9 +161,9 @@ def run(*argv):
 @pytest.mark.parametrize("form", ["onnx", "torch"])
 def test_an_exported_file_predicts_what_the_checkpoint_predicts(checkpoint, files, form, tmp_path):
     file, found = files[form]
-    assert found.pictures == 4  # those of the config
+    assert found.samples == 4  # those of the config
     assert found.largest_difference < 1e-5
-    assert found.miou[0] == pytest.approx(found.miou[1], abs=1e-4)
+    assert found.scores[0] == pytest.approx(found.scores[1], abs=1e-4)
     photos = [read_picture(path) for path in PHOTOS]
     segmenter, original = inference.load(file), inference.load(checkpoint)
     assert segmenter.class_names == original.class_names == ["background", "person"]
@@ -208,7 +208,7 @@ def test_another_size_and_other_pictures(checkpoint, tmp_path, capsys, caplog):
     told = capsys.readouterr().out
     assert told.startswith("1 pictures: largest difference of a probability ")
     assert "same class for 100.0000% of the pixels" in told
-    assert f"python inference.py --model {file} --source PHOTO" in told
+    assert f"python inference.py --model {file} --source PATH" in told
     assert inference.load(file).preprocess.size == (40, 56)
     assert [path.name for path in file.parent.iterdir()] == ["net.pt2"]
 
@@ -217,7 +217,7 @@ def test_a_config_whose_data_is_not_there_is_compared_on_other_photos(tmp_path, 
     config = people_config(pairs_file="nowhere.txt", resize=None)
     path = save_untrained(tmp_path / "c.pth", config)
     found = export.export(path, tmp_path / "net.pt2", form="torch")
-    assert (found.pictures, found.miou) == (16, None)
+    assert (found.samples, found.scores) == (16, None)
     assert "The valid data of the config is not used to compare: The list of pairs nowhere.txt" in caplog.text
     shapes = [each.shape[1:] for each in inference.load(tmp_path / "net.pt2").probabilities([read_picture(PHOTOS[0])])]
     assert shapes == [read_picture(PHOTOS[0]).shape[:2]]
