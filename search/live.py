@@ -41,7 +41,7 @@ class RunningCandidate:
     """A candidate in a worker.
 
     Attributes:
-        candidate: Number of its draw, or what else is trained: `winner, seed 1`.
+        candidate: Number of its draw, or what else is trained: `again rank1_seed0`.
         epoch: Epochs done.
         until: Epoch after which it is compared next.
         value: First objective so far; None before its first report.
@@ -72,6 +72,7 @@ class Snapshot:
         troubles: Count by status of what failed, was refused, ...
         seconds: Since the study began, over all sessions.
         seconds_left: An estimate; None where there is none yet.
+        trained_again: Trainings of the best that are done; None while the search still draws or promotes.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Snapshot:
     troubles: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     seconds_left: float | None = None
+    trained_again: int | None = None
 
 
 def render(snapshot: Snapshot, width: int = 80) -> list[str]:
@@ -108,8 +110,12 @@ def one_line(snapshot: Snapshot) -> str:
     best = f", best {_value(snapshot.best[1])} (candidate {snapshot.best[0]})" if snapshot.best else ""
     left = f", {duration(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else ""
     troubles = "".join(f", {count} {_words(status)}" for status, count in snapshot.troubles.items())
+    running = f"{len(snapshot.running)} running"
+    if snapshot.trained_again is not None:
+        now = "".join(f", {each.candidate} {each.epoch}/{each.until}" for each in snapshot.running)
+        running = f"{snapshot.trained_again} trained again{now}"
     return (
-        f"{snapshot.name}: {snapshot.done}/{snapshot.num_samples} candidates done, {len(snapshot.running)} running, "
+        f"{snapshot.name}: {snapshot.done}/{snapshot.num_samples} candidates done, {running}, "
         f"{snapshot.epochs:,} epochs{best}{troubles}{left}"
     )
 
@@ -216,7 +222,10 @@ def _head(snapshot: Snapshot) -> str:
 def _progress(snapshot: Snapshot) -> str:
     share = min(1.0, snapshot.done / snapshot.num_samples) if snapshot.num_samples else 1.0
     bar = "#" * round(_BAR * share)
-    return f"  [{bar:.<{_BAR}}] {snapshot.done}/{snapshot.num_samples} candidates, {len(snapshot.running)} running"
+    again = f", {snapshot.trained_again} trained again" if snapshot.trained_again is not None else ""
+    return (
+        f"  [{bar:.<{_BAR}}] {snapshot.done}/{snapshot.num_samples} candidates{again}, {len(snapshot.running)} running"
+    )
 
 
 def _costs(snapshot: Snapshot) -> str:

@@ -84,6 +84,7 @@ class RetrainedRecord:
         test: Results of the test by their names (`test_miou`), empty where not tested.
         folder: Relative to the study's.
         reason: Why it failed.
+        max_epochs: Of this training; 0 where that is not known.
     """
 
     candidate: int
@@ -94,6 +95,7 @@ class RetrainedRecord:
     test: dict[str, float] = field(default_factory=dict)
     folder: str | None = None
     reason: str = ""
+    max_epochs: int = 0
 
 
 @dataclass

@@ -65,7 +65,13 @@ class Retraining(Phase):
         folder = f"{RETRAINED}/{run.name}"
         if run.name not in self.state.retrained:
             self.record(
-                Kind.RETRAIN, run.candidate, run=run.name, rank=run.rank, seed=run.config["seed"], folder=folder
+                Kind.RETRAIN,
+                run.candidate,
+                run=run.name,
+                rank=run.rank,
+                seed=run.config["seed"],
+                epochs=run.config["trainer"]["epochs"],
+                folder=folder,
             )
         reported = len(self.state.retrained[run.name].reports)
         task = {"kind": "retrain", "config": run.config, "folder": str(self.folder / folder), "reported": reported}

@@ -229,7 +229,12 @@ class StudyState:
         data = event.data
         assert event.candidate is not None
         self.retrained[data["run"]] = RetrainedRecord(
-            event.candidate, data["rank"], data["seed"], "running", folder=data["folder"]
+            event.candidate,
+            data["rank"],
+            data["seed"],
+            "running",
+            folder=data["folder"],
+            max_epochs=data.get("epochs", self.scheduler.max_epochs),
         )
 
     def _retrain_report(self, event: Event) -> None:

@@ -99,7 +99,7 @@ class Terminal:
             objective=state.objectives[0].name,
             done=done,
             num_samples=self._num_samples,
-            running=[*self._candidates(state), *self._retrained(state)],
+            running=self._retrained(state) if state.reason_done else self._candidates(state),
             rungs=[_rung_count(rung, sign) for rung in state.rungs()],
             best=None if best is None else (best.record.index, best.tally.values[0] * sign),
             epochs=state.epochs,
@@ -107,6 +107,9 @@ class Terminal:
             troubles={status: statuses[status] for status in _TROUBLES if statuses[status]},
             seconds=state.seconds(),
             seconds_left=None if state.reason_done else seconds_left(state.seconds(), state.epochs, to_go),
+            trained_again=len([each for each in state.retrained.values() if each.status != "running"])
+            if state.reason_done
+            else None,
         )
 
     def _candidates(self, state: StudyState) -> list[RunningCandidate]:
@@ -129,7 +132,7 @@ class Terminal:
             RunningCandidate(
                 f"again {run}",
                 len(record.reports),
-                state.scheduler.max_epochs,
+                record.max_epochs,
                 record.reports[-1].get(name) if record.reports else None,
                 self._seconds(run),
             )

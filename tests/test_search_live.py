@@ -91,6 +91,13 @@ def test_elsewhere_a_line_now_and_then():
     )
 
 
+def test_what_is_trained_again_is_told():
+    running = [RunningCandidate("again rank1_seed1", 4, 27, 0.7, 61.0)]
+    snapshot = Snapshot("s", "val_miou", 5, 5, running=running, epochs=60, trained_again=1)
+    assert one_line(snapshot) == "s: 5/5 candidates done, 1 trained again, again rank1_seed1 4/27, 60 epochs"
+    assert render(snapshot)[1] == "  [########################] 5/5 candidates, 1 trained again, 1 running"
+
+
 def test_time_left_is_at_the_speed_so_far():
     assert seconds_left(100.0, 50, 25) == pytest.approx(50.0)
     assert seconds_left(100.0, 0, 25) is None
