@@ -60,9 +60,9 @@ def test_the_published_space_and_ours_have_their_sizes():
     sizes = {path.stem: make_space(load_config(path), canonical).extent for path in SHIPPED}
     assert (sizes["encdec_cityscapes_gpu"].outcomes, sizes["encdec_cityscapes_gpu"].continuous) == (22**11, 0)
     assert (sizes["encdec_camvid"].outcomes, sizes["encdec_camvid"].continuous) == (22**9, 0)
-    # Three dilations; one layer in the fine blocks, one or two in the coarse ones, without 3x3 in the two widest.
-    layer, thin_layer = 3 * 3 + 1, 2 * 3 + 1
-    people = layer**3 * (layer + layer**2) ** 3 * (thin_layer + thin_layer**2) ** 2
+    # Three dilations; of each block one layer or two, but one where maps are large; two paddings, three activations.
+    layer, thin_layer = 3 * 3, 2 * 3 + 1
+    people = layer**3 * (layer + layer**2) ** 2 * (thin_layer + thin_layer**2) ** 3 * 2 * 3
     assert sizes["encdec_people"].outcomes == people
     # Three batch sizes; two optimizers, of which the second draws rate, momentum and decay.
     optimizer = sizes["encdec_people_optimizer"]
