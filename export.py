@@ -23,6 +23,7 @@ from utils.files import write_atomically, writing_problem
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from exporting.comparison import Comparison, Sample
     from exporting.formats import Format
+    from exporting.tracing import Traced
     from visual.classifier import Classifier
     from visual.segmenter import Segmenter
 
@@ -64,7 +65,7 @@ def export(
 
     import data_loader
     import models
-    from exporting import comparison, formats, network, tracing
+    from exporting import comparison, formats, network
     from models.metrics import Accuracy, MeanIoU
     from visual.segmenter import Segmenter
 
@@ -81,14 +82,8 @@ def export(
     first = next(samples, None)
     if first is None:
         raise DataError("There is nothing to compare the networks on. Name some pictures or series: --source PATH.")
-    known_size = input_size(trained.config, section, names)
-    is_series, has_masks = first.inputs.dim() == 2, isinstance(trained, Segmenter)
-    traced_size = tuple(first.inputs.shape[1:]) if is_series else known_size or TRACED_SIZE
-    traced = tracing.trace(trained.model, len(first.inputs), traced_size)
-    if known_size is None and not is_series and traced.sides["height"].fixed:
-        raise ConfigError(
-            f"--size: this network is exported for one size, but {section} has no resize. Add --size H W."
-        )
+    traced = _trace(trained, first, section, names)
+    has_masks = isinstance(trained, Segmenter)
     recipe = RECIPES["segmentation" if has_masks else "classification", first.inputs.dim() + 1]
     description = _describe(trained, section, names, traced.num_classes, recipe)
     content = formats.to_bytes(traced, description, form, opset=opset)
@@ -111,6 +106,22 @@ def _check(resume: Path, output: Path, suffix: str) -> None:
     problem = "it is the checkpoint" if output.resolve() == resume.resolve() else writing_problem(output)
     if problem:
         raise ConfigError(f"--output {output}: cannot be written ({problem}). Name a file that you may write to.")
+
+
+def _trace(trained: "Trained", sample: "Sample", section: str, names: Any) -> "Traced":
+    """The network as a program, for inputs like a sample: pictures at the size of the config, series at their own."""
+    from exporting.tracing import trace
+
+    channels, *own_size = sample.inputs.shape
+    if len(own_size) == 1:
+        return trace(trained.model, channels, tuple(own_size))
+    known_size = input_size(trained.config, section, names)
+    traced = trace(trained.model, channels, known_size or TRACED_SIZE)
+    if known_size is None and traced.sides["height"].fixed:
+        raise ConfigError(
+            f"--size: this network is exported for one size, but {section} has no resize. Add --size H W."
+        )
+    return traced
 
 
 def _describe(trained: "Trained", section: str, names: Any, num_classes: int, recipe: str) -> dict[str, Any]:

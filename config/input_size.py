@@ -50,8 +50,8 @@ def with_input_size(
         changed[section] = {**spec, "args": {**arguments, **taken}}
     if not is_known:
         raise ConfigError(
-            f"{', '.join(sections) or 'the config'}: no loader has an argument resize. Another size of the input, or "
-            "windows over pictures at their own size, need one. Use the network as it was trained."
+            f"{', '.join(sections) or 'the config'}: no loader has an argument resize. Another size of the input "
+            "(--size), or windows over pictures at their own size (--window), need one. Leave that option out."
         )
     return changed
 
