@@ -13,6 +13,7 @@ test loss for each table, then by validation loss over all tables. Peers that ar
 """
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -37,6 +39,7 @@ from search.simulate import simulate
 
 EPOCHS, FULL_RUNS, GRACE = 50, 9, 2
 BUDGET = EPOCHS * FULL_RUNS
+STEEP = [(2, 6), (6, 4), (18, 2)]
 ENDLESS = 1000
 
 
@@ -85,22 +88,37 @@ def ranks_of(losses: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def halving_cost(size: int, factor: int) -> int:
-    """Epochs of a bracket of synchronous halving."""
-    levels = rung_epochs(EPOCHS, GRACE, factor)
-    steps = zip((0, *levels), levels, strict=False)
-    return sum(max(1, size // factor**index) * (end - start) for index, (start, end) in enumerate(steps))
+    """Epochs of a bracket of synchronous halving by one factor."""
+    return plan_cost(size, [(epochs, factor) for epochs in rung_epochs(EPOCHS, GRACE, factor)[:-1]])
+
+
+def plan_cost(size: int, rungs: list[tuple[int, int]]) -> int:
+    """Epochs of a bracket of synchronous halving whose rungs have their own epochs and factors."""
+    levels = [0, *(epochs for epochs, _ in rungs), EPOCHS]
+    counts = [max(1, size // math.prod(factor for _, factor in rungs[:index])) for index in range(len(levels) - 1)]
+    return sum(count * (end - start) for count, start, end in zip(counts, levels, levels[1:], strict=False))
+
+
+def largest(cost: Callable[[int], int]) -> int:
+    """How many settings can be begun with within the budget."""
+    return max(size for size in range(1, ENDLESS) if cost(size) <= BUDGET)
 
 
 def contenders() -> list[Contender]:
     """Everything that is compared."""
     floor = partial(SuccessiveHalving, 81, EPOCHS, grace_period=GRACE)
+    steep = largest(partial(plan_cost, rungs=STEEP))
     rows = [
         Contender("random search", partial(RandomSearch, ENDLESS, EPOCHS), workers=1),
         Contender("SuccessiveHalving, factor 3, 81 settings for 474 epochs", floor, budget=halving_cost(81, 3)),
+        Contender(
+            f"SuccessiveHalving, one in 6, 4 and 2, {steep} settings",
+            partial(SuccessiveHalving, steep, EPOCHS, rungs=STEEP),
+        ),
     ]
     for factor in (3, 5):
-        rungs = {"grace_period": GRACE, "reduction_factor": factor}
-        size = max(size for size in range(1, ENDLESS) if halving_cost(size, factor) <= BUDGET)
+        rungs: dict[str, Any] = {"grace_period": GRACE, "reduction_factor": factor}
+        size = largest(partial(halving_cost, factor=factor))
         made: dict[str, Callable[[], Scheduler]] = {
             f"SuccessiveHalving, factor {factor}, {size} settings": partial(SuccessiveHalving, size, EPOCHS, **rungs),
             f"Hyperband, factor {factor}": partial(Hyperband, ENDLESS, EPOCHS, **rungs),

@@ -49,7 +49,7 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
 
 
 def _hastened(scheduler: Any, epochs: int) -> Any:
-    """A scheduler whose first rung is not beyond the end."""
+    """A scheduler whose rungs are not beyond the end."""
     spec = read_spec(scheduler, "search.scheduler", Faults())
     if spec is None:  # for the validation to report
         return scheduler
@@ -57,9 +57,17 @@ def _hastened(scheduler: Any, epochs: int) -> Any:
     grace_period = signature_of(target).parameters.get("grace_period")
     if grace_period is None:
         return scheduler
-    asked = spec.args.get("grace_period", grace_period.default)
-    is_late = isinstance(asked, int) and asked > epochs
-    return {"type": spec.type, "args": {**spec.args, **({"grace_period": epochs} if is_late else {})}}
+    args = dict(spec.args)
+    asked = args.get("grace_period", grace_period.default)
+    if isinstance(asked, int) and asked > epochs:
+        args["grace_period"] = epochs
+    if isinstance(args.get("rungs"), list):
+        args["rungs"] = [rung for rung in args["rungs"] if not _is_beyond(rung, epochs)]
+    return {"type": spec.type, "args": args}
+
+
+def _is_beyond(rung: Any, epochs: int) -> bool:
+    return isinstance(rung, list) and bool(rung) and isinstance(rung[0], int) and rung[0] >= epochs
 
 
 def _limited(section: Any, path: str, count: int) -> dict[str, Any]:

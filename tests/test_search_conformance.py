@@ -15,7 +15,12 @@ from utils.catalogue import import_attribute
 NUM_SAMPLES, MAX_EPOCHS = 20, 9
 CASES = {
     "RandomSearch": [{}],
-    "SuccessiveHalving": [{}, {"bracket_size": 7, "reduction_factor": 2}, {"grace_period": 9}],
+    "SuccessiveHalving": [
+        {},
+        {"bracket_size": 7, "reduction_factor": 2},
+        {"grace_period": 9},
+        {"rungs": [[2, 4], [5, 2]]},
+    ],
     "ASHA": [
         {"grace_period": 1},
         {"grace_period": 1, "mode": "promote"},

@@ -74,6 +74,15 @@ def test_rung_sizes(number, sizes):
     assert [len(rung.values) for rung in scheduler.rungs()] == sizes
 
 
+def test_each_rung_may_have_its_own_epochs_and_factor():
+    scheduler = SuccessiveHalving(50, 20, rungs=[(2, 6), (5, 4), (12, 2)])
+    while jobs := ask_all(scheduler):
+        for job in jobs:
+            train(scheduler, job, float(job.candidate))
+    # 50, 50 // 6, 50 // 24 and 50 // 48, at least one
+    assert [(rung.epochs, len(rung.values)) for rung in scheduler.rungs()] == [(2, 50), (5, 8), (12, 2), (20, 1)]
+
+
 def test_failures_are_worst_and_never_promoted():
     scheduler = SuccessiveHalving(6, 4, grace_period=1, reduction_factor=2)  # 1, 2, 4: of 6, 3, 1
     jobs = ask_all(scheduler)
@@ -180,9 +189,10 @@ def test_hyperband_repeats_its_brackets_and_cuts_the_last():
 
 
 def test_a_configuration_names_a_scheduler():
-    config = {"scheduler": {"type": "SuccessiveHalving", "args": {"reduction_factor": 2, "bracket_size": 4}}}
+    config = {"scheduler": {"type": "SuccessiveHalving", "args": {"rungs": [[1, 3], [2, 2]], "bracket_size": 4}}}
     scheduler = build(config, "scheduler", SECTIONS, runtime={"num_samples": 8, "max_epochs": 4})
     assert [len(ask_all(scheduler)), scheduler.num_samples, scheduler.max_epochs] == [4, 8, 4]
+    assert [rung.epochs for rung in scheduler.rungs()] == [1, 2, 4]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +200,11 @@ def test_a_configuration_names_a_scheduler():
     [
         ("SuccessiveHalving", {"reduction_factor": 1}, "reduction_factor 1: must be at least 2"),
         ("SuccessiveHalving", {"bracket_size": 0}, "bracket_size 0: must be at least 1"),
+        ("SuccessiveHalving", {"rungs": [[1, 2], [1, 2]]}, r"rungs at \[1, 1\] epochs: must ascend.*Write e.g."),
+        ("SuccessiveHalving", {"rungs": [[4, 2]]}, r"rungs at \[4\] epochs: .* before the 4 epochs of a full training"),
+        ("SuccessiveHalving", {"rungs": [[1, 1]]}, "rungs: a factor of 1: must be at least 2"),
+        ("SuccessiveHalving", {"rungs": [[1, 2]], "grace_period": 2}, "beside grace_period 2 .*Leave out either"),
+        ("SuccessiveHalving", {"rungs": [2, 6]}, "rungs"),
         ("Hyperband", {"grace_period": 0}, "grace_period 0: must be at least 1"),
         ("ASHA", {"grace_period": 9}, "grace_period 9: must be at most the 4 epochs.*Set grace_period to 4 or less"),
         ("ASHA", {"grace_period": 1, "brackets": 3}, r"brackets 3: .* 2 rungs \(\[1, 3\]\).*Set brackets to 2 or less"),

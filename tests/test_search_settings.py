@@ -8,7 +8,6 @@ import train
 from candidates.equivalence import canonical
 from config import find_markers, load_config
 from search.cover import find_faults
-from search.schedulers.asha import ASHA
 from search.schedulers.random_search import RandomSearch
 from search.settings import make_executor, make_plan, make_space, read_options
 from search.shrink import shrunk
@@ -123,17 +122,19 @@ def test_faults_of_the_section_are_told_at_once():
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "grace_period"),
+    ("scheduler", "rungs"),
     [
-        ("ASHA", 2),
-        ({"type": "ASHA", "args": {"grace_period": 1}}, 1),
-        ({"type": "ASHA", "args": {"grace_period": 9}}, 2),
+        ("ASHA", [2]),
+        ({"type": "ASHA", "args": {"grace_period": 1}}, [1]),
+        ({"type": "ASHA", "args": {"grace_period": 9}}, [2]),
+        ({"type": "SuccessiveHalving", "args": {"rungs": [[1, 3], [2, 3], [9, 3]]}}, [1, 2]),
+        ({"type": "SuccessiveHalving", "args": {"rungs": [[2, 3]]}}, [2]),
     ],
 )
-def test_the_first_rung_of_a_small_search_comes_in_time(scheduler, grace_period):
-    small = plan_of(shrunk(space_file(scheduler=scheduler), "2,4,4,3"))
-    assert isinstance(small.scheduler, ASHA)
-    assert small.scheduler.rungs()[0].epochs == grace_period
+def test_the_rungs_of_a_small_search_come_in_time(scheduler, rungs):
+    small = plan_of(shrunk(space_file(scheduler=scheduler), "2,4,4,3")).scheduler
+    small.ask()
+    assert [rung.epochs for rung in small.rungs()] == rungs
 
 
 def test_a_small_search_leaves_the_file_as_it_was_and_has_a_name_of_its_own():

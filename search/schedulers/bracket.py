@@ -1,5 +1,6 @@
 """One bracket of synchronous successive halving: a rung is judged when all of its members have been heard of."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,21 +36,21 @@ class _Level:
 class Bracket:
     """A group of candidates that is halved at each rung.
 
-    Of n candidates, n // reduction_factor ** k are promoted to rung k, at least one. What failed or was given up is
-    never promoted, so there may be fewer. Who is promoted depends on the members' values only, not on the order in
-    which they became known.
+    Of n candidates, n divided by the first k factors and rounded down are promoted to rung k, at least one. What failed
+    or was given up is never promoted, so there may be fewer. Who is promoted depends on the members' values only, not
+    on the order in which they became known.
 
     Args:
         number: Of the bracket, from 0.
         size: Candidates in its first rung.
         levels: Epochs of its rungs, ascending; the last is a full training.
-        reduction_factor: One in so many goes on.
+        factors: Of those at a rung, one in so many goes on; one for each rung but the last.
     """
 
-    def __init__(self, number: int, size: int, *, levels: Sequence[int], reduction_factor: int) -> None:
+    def __init__(self, number: int, size: int, *, levels: Sequence[int], factors: Sequence[int]) -> None:
         self.number = number
         self._size = size
-        self._reduction_factor = reduction_factor
+        self._factors = tuple(factors)
         self._levels = [_Level(epochs) for epochs in levels]
         self._level_of: dict[int, int] = {}
         self._failed: set[int] = set()
@@ -156,7 +157,7 @@ class Bracket:
 
     def _places(self, index: int) -> int:
         """How many candidates a rung takes."""
-        return max(1, self._size // int(self._reduction_factor**index))
+        return max(1, self._size // math.prod(self._factors[:index]))
 
     def _promote(self, index: int) -> None:
         """Let the best of what is left of a rung go on."""

@@ -36,11 +36,13 @@ class Hyperband(SynchronousScheduler):
     def __init__(self, num_samples: int, max_epochs: int, *, grace_period: int = 1, reduction_factor: int = 3) -> None:
         check_halving(max_epochs, grace_period, reduction_factor)
         self._grace_period = grace_period
-        super().__init__(num_samples, max_epochs, reduction_factor=reduction_factor)
+        self._reduction_factor = reduction_factor
+        super().__init__(num_samples, max_epochs)
 
     def _plan(self) -> Iterator[Plan]:
         levels = rung_epochs(self.max_epochs, self._grace_period, self._reduction_factor)
         sizes = bracket_sizes(len(levels), self._reduction_factor)
         while True:
             for first, size in enumerate(sizes):
-                yield Plan(size, levels[first:])
+                rungs = levels[first:]
+                yield Plan(size, rungs, (self._reduction_factor,) * (len(rungs) - 1))

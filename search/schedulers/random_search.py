@@ -13,9 +13,6 @@ class RandomSearch(SynchronousScheduler):
         max_epochs: Epochs of a full training.
     """
 
-    def __init__(self, num_samples: int, max_epochs: int) -> None:
-        super().__init__(num_samples, max_epochs, reduction_factor=1)
-
     def _plan(self) -> Iterator[Plan]:
         while True:
-            yield Plan(self.num_samples, (self.max_epochs,))
+            yield Plan(self.num_samples, (self.max_epochs,), ())

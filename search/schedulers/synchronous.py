@@ -15,10 +15,12 @@ class Plan(NamedTuple):
     Attributes:
         size: Candidates in its first rung.
         levels: Epochs of its rungs.
+        factors: Of those at a rung, one in so many goes on to the next; one for each rung but the last.
     """
 
     size: int
     levels: tuple[int, ...]
+    factors: tuple[int, ...]
 
 
 def rung_epochs(max_epochs: int, grace_period: int, reduction_factor: int) -> tuple[int, ...]:
@@ -47,14 +49,12 @@ class SynchronousScheduler(Scheduler):
     Args:
         num_samples: Candidates to try.
         max_epochs: Epochs of a full training.
-        reduction_factor: One in so many goes on to the next rung.
     """
 
-    def __init__(self, num_samples: int, max_epochs: int, *, reduction_factor: int) -> None:
+    def __init__(self, num_samples: int, max_epochs: int) -> None:
         super().__init__(num_samples, max_epochs)
         check_least("num_samples", num_samples, 1)
         check_least("max_epochs", max_epochs, 1)
-        self._reduction_factor = reduction_factor
         self._draws = Draws(num_samples)
         self._runs = Runs()
         self._plans = self._plan()
@@ -144,7 +144,7 @@ class SynchronousScheduler(Scheduler):
             return None
         plan = next(self._plans)
         size = min(plan.size, self._draws.remaining)
-        bracket = Bracket(len(self._brackets), size, levels=plan.levels, reduction_factor=self._reduction_factor)
+        bracket = Bracket(len(self._brackets), size, levels=plan.levels, factors=plan.factors)
         self._brackets.append(bracket)
         self._open.append(bracket)
         return bracket
