@@ -41,7 +41,7 @@ class RunningCandidate:
     """A candidate in a worker.
 
     Attributes:
-        candidate: Number of its draw, or what else is trained: `again rank1_seed0`.
+        candidate: Number of its draw, or what else is trained: `again candidate7_seed0`.
         epoch: Epochs done.
         until: Epoch after which it is compared next.
         value: First objective so far; None before its first report.

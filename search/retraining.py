@@ -33,7 +33,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of its folder, and in the journal."""
-        return f"rank{self.rank}_seed{self.number}"
+        return f"candidate{self.candidate}_seed{self.number}"
 
 
 class Retraining(Phase):
@@ -132,7 +132,7 @@ def runs_of(
             config = config_of(candidate)
             config = {
                 **config,
-                "name": f"{config['name']}_rank{rank}",
+                "name": f"{config['name']}_candidate{candidate}",
                 "seed": config.get("seed", 0) + 1 + number,
                 "trainer": {**config["trainer"], "epochs": epochs},
             }

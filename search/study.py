@@ -18,7 +18,7 @@ from search.leaderboard import leaderboard
 from search.objectives import Objective
 from search.phase import Phase, Record, Watcher
 from search.record import RetrainedRecord, StudyRecord
-from search.retraining import Retraining, Run, runs_of
+from search.retraining import Retraining, runs_of
 from search.schedulers.base import Scheduler
 from search.schedulers.ranking import best_first
 from search.searching import CANDIDATES, DrawSource, Limits, Searching
@@ -127,7 +127,8 @@ class Study:
 
     def _work(self, record: Record, executor: Executor) -> None:
         searching = Searching(record, self.plan.space, self.folder, self.plan.limits)
-        if self.state.is_done and (searching.is_done or searching.budget_spent):
+        is_searched = searching.is_done or searching.budget_spent
+        if self.state.is_done and is_searched and self._retraining(record).is_done:
             return
         record(Kind.BEGIN, environment=self.environment)
         garbage = Garbage(record, self.folder / CANDIDATES, self.plan.disk_mb, keep=max(1, self.plan.retrain.top))
@@ -140,9 +141,7 @@ class Study:
             self._run(driver, searching)
             if not self.state.reason_done or self.state.is_done:
                 record(Kind.SEARCH_DONE, reason=searching.budget_spent or "the scheduler has no more to do")
-            ranked = self._ranked()
-            retraining = Retraining(record, self._runs(ranked), self.folder)
-            self._run(driver, retraining)
+            self._run(driver, self._retraining(record))
             winner = winner_of(self.shown())
             assert winner is not None, "there is a leaderboard"
             self._write_best(winner.index)
@@ -169,9 +168,11 @@ class Study:
     def _config_of(self, candidate: int) -> dict[str, Any]:
         return self.plan.space.draw(candidate).config
 
-    def _runs(self, ranked: Sequence[int]) -> list[Run]:
+    def _retraining(self, record: Record) -> Retraining:
+        """What is yet to be done with the best so far: more of them may have been asked for, or more seeds."""
         plan = self.plan.retrain
-        return runs_of(ranked, self._config_of, top=plan.top, seeds=plan.seeds, epochs=plan.epochs)
+        runs = runs_of(self._ranked(), self._config_of, top=plan.top, seeds=plan.seeds, epochs=plan.epochs)
+        return Retraining(record, runs, self.folder)
 
     def _write_best(self, winner: int) -> None:
         """The winner as a config for `train.py`, its best weights, and what came of it."""

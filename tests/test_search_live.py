@@ -92,9 +92,9 @@ def test_elsewhere_a_line_now_and_then():
 
 
 def test_what_is_trained_again_is_told():
-    running = [RunningCandidate("again rank1_seed1", 4, 27, 0.7, 61.0)]
+    running = [RunningCandidate("again candidate7_seed1", 4, 27, 0.7, 61.0)]
     snapshot = Snapshot("s", "val_miou", 5, 5, running=running, epochs=60, trained_again=1)
-    assert one_line(snapshot) == "s: 5/5 candidates done, 1 trained again, again rank1_seed1 4/27, 60 epochs"
+    assert one_line(snapshot) == "s: 5/5 candidates done, 1 trained again, again candidate7_seed1 4/27, 60 epochs"
     assert render(snapshot)[1] == "  [########################] 5/5 candidates, 1 trained again, 1 running"
 
 

@@ -59,13 +59,14 @@ def test_the_published_space_and_ours_have_their_sizes():
     sizes = {path.stem: make_space(load_config(path), canonical).extent for path in SHIPPED}
     assert (sizes["encdec_cityscapes_gpu"].outcomes, sizes["encdec_cityscapes_gpu"].continuous) == (22**11, 0)
     assert (sizes["encdec_camvid"].outcomes, sizes["encdec_camvid"].continuous) == (22**9, 0)
-    # Three dilations; of each block one layer or two, but one where maps are large; two paddings, three activations.
+    # Three dilations; of each block one layer or two, but one where maps are large; two paddings, three activations,
+    # two rates.
     layer, thin_layer = 3 * 3, 2 * 3 + 1
-    people = layer**3 * (layer + layer**2) ** 2 * (thin_layer + thin_layer**2) ** 3 * 2 * 3
+    people = layer**3 * (layer + layer**2) ** 2 * (thin_layer + thin_layer**2) ** 3 * 2 * 3 * 2
     assert sizes["encdec_people"].outcomes == people
-    # Three batch sizes; two optimizers, of which the second draws rate, momentum and decay.
+    # Three batch sizes; two optimizers, of which the second draws rate, momentum and decay; its schedule has no rate.
     optimizer = sizes["encdec_people_optimizer"]
-    assert (optimizer.outcomes, optimizer.continuous) == (people * 3 * 2, 3)
+    assert (optimizer.outcomes, optimizer.continuous) == (people // 2 * 3 * 2, 3)
 
 
 def test_candidates_for_people_have_at_most_half_the_weights_of_their_opponent():

@@ -84,6 +84,32 @@ def test_winner_is_left_as_a_config_with_its_weights(tmp_path):
     assert [(run.candidate, run.rank) for run in record.retrained] == [(3, 1), (3, 1), (7, 2), (7, 2)]
 
 
+def test_a_study_that_is_done_trains_more_of_the_best_again(tmp_path):
+    study, first = studied(tmp_path, plan_of(halving(), retrain=Retrain(top=1, epochs=5)))
+
+    def gone_on(**retrain):
+        return Study(study.folder, plan_of(halving(), retrain=Retrain(epochs=5, **retrain)), worker=WORKER).run(Serial())
+
+    record = gone_on(top=2, seeds=2)
+    assert [(run.candidate, run.seed) for run in record.retrained] == [(3, 4), (3, 5), (7, 8), (7, 9)]
+    assert {(run.status, len(run.reports)) for run in record.retrained} == {("completed", 5)}
+    assert record.is_done
+    assert [each.reports for each in record.candidates] == [each.reports for each in first.candidates]
+    result = json.loads((study.folder / "best" / "result.json").read_text())
+    assert [run["seed"] for run in result["retrained"]] == [4, 5]
+    sessions = len(record.sessions)
+    assert len(gone_on(top=2, seeds=2).sessions) == sessions  # nothing left to do
+
+
+def test_one_that_overtakes_the_best_is_trained_again_too(tmp_path):
+    short = Limits(epochs=15)
+    study, first = studied(tmp_path, plan_of(RandomSearch(9, EPOCHS), limits=short, retrain=Retrain(top=1, epochs=5)))
+    assert [run.candidate for run in first.retrained] == [1]
+    plan = plan_of(RandomSearch(9, EPOCHS), retrain=Retrain(top=1, epochs=5))
+    record = Study(study.folder, plan, worker=WORKER).run(Serial())
+    assert [(run.candidate, run.rank) for run in record.retrained] == [(1, 3), (3, 1)]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_come_to_the_same_as_this_process(tmp_path, workers):
     _, alone = studied(tmp_path, plan_of(halving()))
