@@ -88,7 +88,9 @@ def test_a_study_that_is_done_trains_more_of_the_best_again(tmp_path):
     study, first = studied(tmp_path, plan_of(halving(), retrain=Retrain(top=1, epochs=5)))
 
     def gone_on(**retrain):
-        return Study(study.folder, plan_of(halving(), retrain=Retrain(epochs=5, **retrain)), worker=WORKER).run(Serial())
+        return Study(study.folder, plan_of(halving(), retrain=Retrain(epochs=5, **retrain)), worker=WORKER).run(
+            Serial()
+        )
 
     record = gone_on(top=2, seeds=2)
     assert [(run.candidate, run.seed) for run in record.retrained] == [(3, 4), (3, 5), (7, 8), (7, 9)]
