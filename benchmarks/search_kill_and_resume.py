@@ -2,7 +2,8 @@
 
 `python benchmarks/search_kill_and_resume.py -c config/search/minimal.json --kills 30 [path=value ...]`: at each moment
 the search, one of its workers or both get SIGKILL; then `--resume auto` goes on. Decisions, curves and the winner must
-be the same.
+be the same. `--asynchronous`, for ASHA on several workers, whose decisions follow from who comes first: no report may
+be lost or repeated, and a candidate's curve must be that of the other search as far as both go.
 """
 
 import argparse
@@ -76,12 +77,27 @@ def only_study(folder: Path) -> StudyRecord:
     return read_study(found[0])
 
 
+def plain(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Rows without what a clock said."""
+    return [{name: value for name, value in row.items() if name != "epoch_seconds"} for row in rows]
+
+
+def curve_differences(quiet: StudyRecord, killed: StudyRecord) -> list[str]:
+    """Candidates whose epochs are not 1, 2, 3 and so on, or whose curve is another than it was as far as both go."""
+    found = []
+    curves = {each.index: plain(each.reports) for each in quiet.candidates}
+    for candidate in killed.candidates:
+        rows, others = plain(candidate.reports), curves.get(candidate.index, [])
+        shared = min(len(rows), len(others))
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+            found.append(f"candidate {candidate.index}: its epochs")
+        if rows[:shared] != others[:shared]:
+            found.append(f"candidate {candidate.index}: its curve")
+    return found
+
+
 def differences(quiet: StudyRecord, killed: StudyRecord) -> list[str]:
     """What differs, but for seconds."""
-
-    def plain(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        return [{name: value for name, value in row.items() if name != "epoch_seconds"} for row in rows]
-
     found = [] if len(quiet.candidates) == len(killed.candidates) else ["the number of candidates"]
     for left, right in zip(quiet.candidates, killed.candidates, strict=False):
         for name in ("seed", "drawn", "status", "objectives", "best_epoch"):
@@ -102,6 +118,7 @@ def main() -> None:
     parser.add_argument("-c", "--config", required=True)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=12.0, help="between two kills, on average")
+    parser.add_argument("--asynchronous", action="store_true", help="compare curves only, as far as both go")
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -109,7 +126,8 @@ def main() -> None:
         if start(arguments.config, arguments.overrides, quiet).wait() != 0:
             raise SystemExit("the search that is left in peace did not end well")
         kills = interrupted(arguments.config, arguments.overrides, killed, arguments.kills, arguments.seconds)
-        found = differences(only_study(quiet), only_study(killed))
+        compare = curve_differences if arguments.asynchronous else differences
+        found = compare(only_study(quiet), only_study(killed))
         sessions = len(only_study(killed).sessions)
     print(f"{kills} kills, {sessions} sessions: {'identical' if not found else 'differs in ' + ', '.join(found)}")
     raise SystemExit(bool(found))
