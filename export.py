@@ -12,20 +12,21 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from config import assemble, callable_args, cli, shared_values
-from config.input_size import input_size, with_input_size
-from exporting.description import RECIPES, arguments_of, describe
+import build as assemble
+from config import callable_args, cli, shared_values
+from config.variants import input_size, with_input_size
 from inference import load_any
 from logger.console import setup_logging
+from models.export.description import RECIPES, arguments_of, describe
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically, writing_problem
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
-    from exporting.comparison import Comparison, Sample
-    from exporting.formats import Format
-    from exporting.tracing import Traced
-    from visual.classifier import Classifier
-    from visual.segmenter import Segmenter
+    from models.export.comparison import Comparison, Sample
+    from models.export.files import Format
+    from models.export.tracing import Traced
+    from predictor.classifier import Classifier
+    from predictor.segmenter import Segmenter
 
     Trained = Segmenter | Classifier
 
@@ -45,7 +46,7 @@ def export(
     opset: int | None = None,
     plugins: Sequence[str] = (),
 ) -> "Comparison":
-    """Write a checkpoint's network as a file that runs without this code, checked on real pictures or series.
+    """Write a checkpoint's network as a file that runs without this code, checked on real images or series.
 
     Args:
         resume: A checkpoint, or a run folder (its best one).
@@ -65,9 +66,11 @@ def export(
 
     import data_loader
     import models
-    from exporting import comparison, formats, network
-    from models.metrics import Accuracy, MeanIoU
-    from visual.segmenter import Segmenter
+    from models.export import comparison
+    from models.export import files as formats
+    from models.export import files as network
+    from models.metrics.segmentation import Accuracy, MeanIoU
+    from predictor.segmenter import Segmenter
 
     _check(Path(resume), output, formats.SUFFIXES[form])
     if form == "onnx":
@@ -81,7 +84,7 @@ def export(
     samples, ignore_index = _samples(trained, source, names)
     first = next(samples, None)
     if first is None:
-        raise DataError("There is nothing to compare the networks on. Name some pictures or series: --source PATH.")
+        raise DataError("There is nothing to compare the networks on. Name some images or series: --source PATH.")
     traced = _trace(trained, first, section, names)
     has_masks = isinstance(trained, Segmenter)
     recipe = RECIPES["segmentation" if has_masks else "classification", first.inputs.dim() + 1]
@@ -109,8 +112,8 @@ def _check(resume: Path, output: Path, suffix: str) -> None:
 
 
 def _trace(trained: "Trained", sample: "Sample", section: str, names: Any) -> "Traced":
-    """The network as a program, for inputs like a sample: pictures at the size of the config, series at their own."""
-    from exporting.tracing import trace
+    """The network as a program, for inputs like a sample: images at the size of the config, series at their own."""
+    from models.export.tracing import trace
 
     channels, *own_size = sample.inputs.shape
     if len(own_size) == 1:
@@ -141,9 +144,9 @@ def _describe(trained: "Trained", section: str, names: Any, num_classes: int, re
 
 
 def _samples(trained: "Trained", source: str | None, names: Any) -> tuple[Iterator["Sample"], int | None]:
-    """Pictures or series to compare on, and the label that counts nowhere."""
-    from data_loader.series_preprocessing import SeriesPreprocessing
-    from exporting.comparison import samples_of_loader, samples_of_pictures
+    """Images or series to compare on, and the label that counts nowhere."""
+    from data_loader.time_series.preprocessing import SeriesPreprocessing
+    from models.export.comparison import samples_of_images, samples_of_loader
 
     for split in ("test", "valid") if source is None else ():
         try:
@@ -155,19 +158,19 @@ def _samples(trained: "Trained", source: str | None, names: Any) -> tuple[Iterat
             logger.warning("The %s data of the config is not used to compare: %s", split, error)
     if source is None and isinstance(trained.preprocess, SeriesPreprocessing):
         raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")
-    return samples_of_pictures(_read(source or str(PEOPLE), trained), trained), None
+    return samples_of_images(_read(source or str(PEOPLE), trained), trained), None
 
 
 def _read(source: str, trained: "Trained") -> Iterator[Any]:
-    """The pictures of a photo, folder or video, or the series of a file."""
-    from data_loader.pictures import read_picture
-    from data_loader.series_files import SUFFIXES, read_series
-    from visual.sources import open_source
+    """The images of a photo, folder or video, or the series of a file."""
+    from data_loader.images.files import read_image
+    from data_loader.time_series.files import SUFFIXES, read_series
+    from predictor.io.sources import open_source
 
     if Path(source).suffix in SUFFIXES:
         return iter(read_series(Path(source)).series)
-    read = partial(read_picture, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)
-    return (frame.picture for frame in open_source(source, read))
+    read = partial(read_image, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)
+    return (frame.image for frame in open_source(source, read))
 
 
 def parser() -> argparse.ArgumentParser:

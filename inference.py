@@ -2,7 +2,7 @@
 
 A classifier writes a table: `--source photos --output table.csv`, or `--source series.ts`.
 
-In a notebook, `load(checkpoint).probabilities(pictures)` or `predict(checkpoint, pictures)`.
+In a notebook, `load(checkpoint).probabilities(images)` or `predict(checkpoint, images)`.
 """
 
 import argparse
@@ -14,25 +14,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from build import build_export_ids, build_model, build_preprocessing, loader_section, task_of
 from config import cli
-from config.assemble import build_export_ids, build_model, build_preprocessing, loader_section, task_of
-from config.input_size import window_size, with_input_size
-from config.plugins import load_plugins
-from config.saved import without_pretrained_weights
-from config.shared import shared_values
+from config.checking.classes import load_plugins
+from config.checking.specs import shared_values
+from config.variants import window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from base.base_inference import BaseInference
-    from base.views import Views
-    from visual.classifier import Classifier
-    from visual.segmenter import Segmenter
-    from visual.sinks import Sink
-    from visual.sources import Source
+    from models.inference.views import Views
+    from predictor.classifier import Classifier
+    from predictor.io.sinks import Sink
+    from predictor.io.sources import Source
+    from predictor.segmenter import Segmenter
 
 logger = logging.getLogger("espalier")
-BENCHMARK_PICTURES = 50
+BENCHMARK_IMAGES = 50
 
 
 def load(
@@ -43,11 +42,11 @@ def load(
     window: Sequence[int] | None = None,
     views: "Views | None" = None,
 ) -> "Segmenter":
-    """A trained network for segmentation with its preprocessing, ready for pictures.
+    """A trained network for segmentation with its preprocessing, ready for images.
 
     As `load_any`, but a network for another task is refused.
     """
-    from visual.segmenter import Segmenter
+    from predictor.segmenter import Segmenter
 
     found = load_any(checkpoint, device=device, plugins=plugins, window=window, views=views)
     if not isinstance(found, Segmenter):
@@ -63,13 +62,13 @@ def load_any(
     window: Sequence[int] | None = None,
     views: "Views | None" = None,
 ) -> "Segmenter | Classifier":
-    """A trained network with its preprocessing: a `Segmenter`, or a `Classifier` for pictures or series.
+    """A trained network with its preprocessing: a `Segmenter`, or a `Classifier` for images or series.
 
     Args:
         checkpoint: A checkpoint, a run folder (its best one), or a file of export.py.
         device: `cpu`, or the number of a GPU; None takes the first GPU, where there is one.
         plugins: Python files with the classes of one's own that its config names; nothing else is ever run.
-        window: Slide a window (height, width) over pictures at their own size; () takes the size of the input.
+        window: Slide a window (height, width) over images at their own size; () takes the size of the input.
         views: Overlap of the windows; flips and scales to average over.
 
     Raises:
@@ -79,25 +78,25 @@ def load_any(
     import data_loader
     import models
     from base.base_inference import choose_device, read_trained
-    from base.views import Views, with_views
-    from exporting.network import is_exported, open_exported
-    from visual.classifier import Classifier
-    from visual.segmenter import Segmenter
+    from models.export.files import is_exported, open_exported
+    from models.inference.views import Views, with_views
+    from predictor.classifier import Classifier
+    from predictor.segmenter import Segmenter
 
     load_plugins(plugins)
-    catalogue, target = {**models.SECTIONS, **data_loader.SECTIONS}, choose_device(device)
+    registry, target = {**models.SECTIONS, **data_loader.SECTIONS}, choose_device(device)
     kinds: dict[str, type[BaseInference]] = {"segmentation": Segmenter, "classification": Classifier}
 
     def build(config: dict[str, Any]) -> Any:
         config = without_pretrained_weights(config)
-        return build_model(config, catalogue, shared_values(config)), build_preprocessing(config, catalogue)
+        return build_model(config, registry, shared_values(config)), build_preprocessing(config, registry)
 
     if is_exported(checkpoint):
         network, config = open_exported(Path(checkpoint), target)
-        found: Any = kinds[task_of(config, catalogue)](network, build_preprocessing(config, catalogue), device=target)
+        found: Any = kinds[task_of(config, registry)](network, build_preprocessing(config, registry), device=target)
         found.config = config
     else:
-        task = task_of(read_trained(Path(checkpoint))[0]["config"], catalogue)
+        task = task_of(read_trained(Path(checkpoint))[0]["config"], registry)
         found = kinds[task].from_checkpoint(checkpoint, build, device=target)
     if isinstance(found, Classifier):
         return found
@@ -105,32 +104,32 @@ def load_any(
     if window is not None:
         config = found.config
         section = loader_section(config, "valid") or loader_section(config, "train") or "train_loader"
-        views = replace(views or Views(), window=window_size(config, section, window, catalogue))
-        found.preprocess = build_preprocessing(with_input_size(config, None, catalogue), catalogue)
+        views = replace(views or Views(), window=window_size(config, section, window, registry))
+        found.preprocess = build_preprocessing(with_input_size(config, None, registry), registry)
     found.model = with_views(found.model, views or Views())
     return found
 
 
-def predict(checkpoint: str | Path, pictures: Iterable[Any]) -> list[Any]:
-    """The class ids (h, w) of pictures (h, w, 3) uint8 RGB, each at its own size; of a classifier, one id each."""
-    from visual.segmenter import Segmenter
+def predict(checkpoint: str | Path, images: Iterable[Any]) -> list[Any]:
+    """The class ids (h, w) of images (h, w, 3) uint8 RGB, each at its own size; of a classifier, one id each."""
+    from predictor.segmenter import Segmenter
 
     network = load_any(checkpoint)
     if isinstance(network, Segmenter):
-        return network.masks(pictures)
-    return [int(each.argmax()) for each in network.probabilities(pictures)]
+        return network.masks(images)
+    return [int(each.argmax()) for each in network.probabilities(images)]
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
-    from base.views import Views
-    from data_loader.pictures import read_picture
-    from visual.compositing import parse_background
-    from visual.looks import make_look
-    from visual.outputs import open_sinks
-    from visual.segmenter import Segmenter
-    from visual.sources import PHOTO_SUFFIXES, open_source
-    from visual.temporal import TemporalSmoothing
+    from data_loader.images.files import read_image
+    from models.inference.views import Views
+    from predictor.compositing import parse_background
+    from predictor.io.sinks import open_sinks
+    from predictor.io.sources import PHOTO_SUFFIXES, open_source
+    from predictor.rendering import make_look
+    from predictor.segmenter import Segmenter
+    from predictor.temporal import TemporalSmoothing
 
     close_logging = setup_logging(None)
     try:
@@ -144,9 +143,9 @@ def main(arguments: argparse.Namespace) -> None:
         if not isinstance(segmenter, Segmenter):
             _classify(arguments, segmenter)
             return
-        background = parse_background(arguments.background, read_picture) if arguments.background else None
+        background = parse_background(arguments.background, read_image) if arguments.background else None
         mode = arguments.mode or ("background" if background else "overlay")
-        default_read = partial(read_picture, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
+        default_read = partial(read_image, in_channels=getattr(segmenter.preprocess, "in_channels", 3))
         read = getattr(segmenter.preprocess, "read", default_read)  # not every network takes photos
         suffixes = getattr(segmenter.preprocess, "suffixes", PHOTO_SUFFIXES)
         source = open_source(arguments.source, read, excluded=arguments.output, suffixes=suffixes)
@@ -187,17 +186,17 @@ def _own_ids(segmenter: "Segmenter") -> list[int]:
 
 
 def _classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
-    """Write the predictions of pictures, or of a file of series, into a table.
+    """Write the predictions of images, or of a file of series, into a table.
 
     Raises:
-        DataError: Some pictures could not be read; the others are in the table.
+        DataError: Some images could not be read; the others are in the table.
     """
     from itertools import islice
 
-    from data_loader.pictures import read_picture
-    from data_loader.series_files import SUFFIXES, read_series
-    from visual.classifier import table_file, write_table
-    from visual.sources import open_source
+    from data_loader.images.files import read_image
+    from data_loader.time_series.files import SUFFIXES, read_series
+    from predictor.classifier import table_file, write_table
+    from predictor.io.sources import open_source
 
     source, file = Path(arguments.source), table_file(arguments.output)
     failures: list[str] = []
@@ -206,9 +205,9 @@ def _classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         found = read_series(source)
         samples = zip(map(str, found.rows), found.series, strict=True)
     else:
-        read = partial(read_picture, in_channels=getattr(classifier.preprocess, "in_channels", None) or 3)
+        read = partial(read_image, in_channels=getattr(classifier.preprocess, "in_channels", None) or 3)
         frames = open_source(arguments.source, read, excluded=arguments.output)
-        samples, failures = ((frame.name, frame.picture) for frame in frames), frames.failures
+        samples, failures = ((frame.name, frame.image) for frame in frames), frames.failures
     predictions = classifier.classify(islice(samples, arguments.limit), arguments.batch_size)
     first_column = "row" if source.suffix in SUFFIXES else "file"
     count = write_table(predictions, classifier.class_names, file, first_column=first_column)
@@ -217,7 +216,7 @@ def _classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         for failure in failures:
             logger.error("%s", failure)
         raise DataError(
-            f"{len(failures)} of {len(failures) + count} pictures could not be used; all others are done. Their names "
+            f"{len(failures)} of {len(failures) + count} images could not be used; all others are done. Their names "
             "stand above. Mend or remove them and run again."
         )
 
@@ -228,9 +227,7 @@ def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source"
 
     import torch
 
-    from visual.loop import segment
-    from visual.report import report
-    from visual.stages import Stages
+    from predictor.loop import Stages, report, segment
 
     is_exact = arguments.benchmark and segmenter.device.type == "cuda"
     stages = Stages(partial(torch.cuda.synchronize, segmenter.device) if is_exact else None)
@@ -244,16 +241,16 @@ def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source"
             stages=stages,
             batch_size=1 if arguments.window is not None else arguments.batch_size,
             limit=arguments.limit,
-            repeat_to=BENCHMARK_PICTURES if arguments.benchmark and source.frame_rate is None else 0,
+            repeat_to=BENCHMARK_IMAGES if arguments.benchmark and source.frame_rate is None else 0,
         )
     if arguments.benchmark:
-        sys.stdout.write(f"{stages.table()}\n{'pictures/s':<12}{outcome.pictures / outcome.seconds:>12.2f}\n")
+        sys.stdout.write(f"{stages.table()}\n{'pictures/s':<12}{outcome.images / outcome.seconds:>12.2f}\n")
     report(outcome, source, sinks)
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(description="Segment photos, folders of photos, videos, or a camera's picture.")
+    options = argparse.ArgumentParser(description="Segment photos, folders of photos, videos, or a camera's image.")
     network = options.add_mutually_exclusive_group(required=True)
     network.add_argument("--resume", metavar="FILE", help="a checkpoint, or a run folder")
     network.add_argument("--model", dest="resume", metavar="FILE", help="a network that export.py wrote: .onnx or .pt2")
@@ -264,15 +261,15 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="PATH", help="a file or a folder for the results; of a classifier a .csv"
     )
     options.add_argument("--mode", choices=["mask", "overlay", "cutout", "background"], help="default: overlay")
-    options.add_argument("--background", metavar="WHAT", help="a colour ('#00ff00'), a picture, or blur (default)")
+    options.add_argument("--background", metavar="WHAT", help="a colour ('#00ff00'), an image, or blur (default)")
     options.add_argument(
         "--class", dest="classes", action="append", metavar="NAME", help="what to keep; default: all but 0"
     )
     options.add_argument("--own-ids", action="store_true", help="masks in the data set's own ids, as its server wants")
-    options.add_argument("--soft", action="store_true", help="soft edges drawn to the picture's own")
+    options.add_argument("--soft", action="store_true", help="soft edges drawn to the image's own")
     options.add_argument("--smooth", type=_share, default=0.0, metavar="0..1", help="steadier masks in videos")
-    options.add_argument("--batch-size", type=cli.positive_int, default=4, metavar="N", help="pictures at once")
-    options.add_argument("--limit", type=cli.positive_int, metavar="N", help="stop after N pictures")
+    options.add_argument("--batch-size", type=cli.positive_int, default=4, metavar="N", help="images at once")
+    options.add_argument("--limit", type=cli.positive_int, metavar="N", help="stop after N images")
     options.add_argument("--show", action="store_true", help="show the results in a window; q quits")
     options.add_argument("--benchmark", action="store_true", help="print milliseconds per stage")
     cli.add_view_arguments(options)

@@ -10,22 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import build as assemble
 import config as configuration
-from config import assemble, cli
-from config.input_size import window_size, with_input_size
-from config.overrides import apply_override, parse_override
-from config.saved import for_judging, without_pretrained_weights
+from config import cli
+from config.loading.load import apply_override, parse_override
+from config.variants import for_judging, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
-from train import catalogue
+from train import registry
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from torch import Tensor
 
-    from base.sample import NamedSample, Source
-    from base.views import Views
-    from logger.worst_cases import WorstCases
-    from logger.worst_classified import WorstClassified
+    from base.data.samples import NamedSample, Source
+    from logger.test_report.worst_cases import WorstCases, WorstClassified
+    from models.inference.views import Views
     from trainer.evaluation import OnSample
 
 
@@ -38,7 +37,7 @@ def test(
     *,
     split: str = "test",
     devices: str | None = None,
-    pictures: Path | None = None,
+    images: Path | None = None,
     worst: int = 8,
     views: "Views | None" = None,
 ) -> dict[str, Any]:
@@ -49,31 +48,33 @@ def test(
         state_dict: Its weights.
         split: `test`, `valid` or `train`; never augmented.
         devices: E.g. `"0"` or `"cpu"`, the first one is used; the config's `n_gpu` where not given.
-        pictures: Folder for the confusion matrix and the worst cases; None draws none.
+        images: Folder for the confusion matrix and the worst cases; None draws none.
         worst: How many samples to draw: those of the lowest mIoU.
-        views: Windows, flips and scales to look at each picture with; with windows, pictures have their own size.
+        views: Windows, flips and scales to look at each image with; with windows, images have their own size.
 
     Returns:
         Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share; of a
         classification precision, recall, f1, support), samples, split, confusion (K rows of K pixels or samples, rows
-        the truth), worst (name and score; of a classification also truth, prediction, probability), pictures (files).
+        the truth), worst (name and score; of a classification also truth, prediction, probability), images (files).
 
     Raises:
         EspalierError: Anything that is the user's to mend.
     """
-    from base.metric_set import MetricSet
-    from base.views import Views, with_views
+    from base.base_metric import MetricSet
     from logger.progress import with_bar
-    from logger.report import write_pictures
-    from models.metrics import ConfusionMatrix
-    from trainer import distributed, evaluation, judging, setup
+    from logger.test_report.report import write_images
+    from models.inference.views import Views, with_views
+    from models.metrics.segmentation import ConfusionMatrix
+    from trainer import evaluation
+    from trainer.checkpoints import resume as judging
+    from trainer.runtime import distributed, setup
 
-    names, config = catalogue(), without_pretrained_weights(config)
+    names, config = registry(), without_pretrained_weights(config)
     _check(config, split, names)
     if views is not None and views.window is not None:
         config = with_input_size(config, None, names, batch_size=1)
     device = distributed.choose_devices(config.get("n_gpu"), devices)[0]
-    arithmetic = setup.arithmetic(configuration.trainer_options(config), device)
+    precision = setup.precision(configuration.trainer_options(config), device)
     setup.seed_run(config.get("seed", 0), device)
     loader = assemble.build_loader(config, split, names, as_evaluation=True)
     if loader is None:
@@ -88,16 +89,16 @@ def test(
     cases, look_at = _worst_cases(task, worst, classes, ignore_index)
     with setup.user_errors():
         metrics = evaluation.evaluate(
-            with_views(model.to(device, memory_format=arithmetic.memory_format), views or Views()),
+            with_views(model.to(device, memory_format=precision.memory_format), views or Views()),
             with_bar(loader, f"Testing on {split}"),
             criterion=assemble.build_criterion(config, names, values, model).to(device),
             metrics=MetricSet([*assemble.build_metrics(config, names, values), matrix]),
-            arithmetic=arithmetic,
+            precision=precision,
             ignore_index=ignore_index,
-            on_sample=look_at if pictures or task == "classification" else None,
+            on_sample=look_at if images or task == "classification" else None,
         )
     counts, counted = matrix.counts.cpu(), COUNTED[task]
-    files = write_pictures(pictures, counts.numpy(), classes, cases, counted=counted) if pictures else []
+    files = write_images(images, counts.numpy(), classes, cases, counted=counted) if images else []
     return {
         "metrics": metrics,
         "per_class": _per_class(counts, classes, task),
@@ -120,14 +121,14 @@ def _check(config: Mapping[str, Any], split: str, names: Mapping[str, Any]) -> N
 
 
 def _views(arguments: argparse.Namespace, config: Mapping[str, Any]) -> "Views":
-    """The views of the command line; as many windows at once as the loader has pictures."""
-    from base.views import Views
+    """The views of the command line; as many windows at once as the loader has images."""
+    from models.inference.views import Views
 
     options, section = cli.views_of(arguments), assemble.loader_section(config, arguments.split)
     if arguments.window is None or section is None:
         return Views(**options)
-    batch_size = configuration.callable_args(config, section, catalogue())[1].get("batch_size", 1)
-    window = window_size(config, section, arguments.window, catalogue())
+    batch_size = configuration.callable_args(config, section, registry())[1].get("batch_size", 1)
+    window = window_size(config, section, arguments.window, registry())
     return Views(window=window, windows_at_once=batch_size, **options)
 
 
@@ -152,9 +153,8 @@ def _worst_cases(
     task: str, worst: int, classes: list[str], ignore_index: int | None
 ) -> "tuple[WorstCases | WorstClassified, OnSample]":
     """What keeps the worst samples of a task, and what shows it each sample."""
-    from logger.worst_cases import WorstCases
-    from logger.worst_classified import WorstClassified
-    from models.confusion import confusion_counts, iou_per_class
+    from logger.test_report.worst_cases import WorstCases, WorstClassified
+    from models.metrics.confusion import confusion_counts, iou_per_class
 
     if task == "classification":
         classified = WorstClassified(worst, classes)
@@ -174,7 +174,7 @@ def _worst_cases(
 
 def _per_class(counts: "Tensor", classes: list[str], task: str = "segmentation") -> dict[str, dict[str, float]]:
     """Class -> what the table shows of it."""
-    from models import confusion
+    from models.metrics import confusion
 
     columns = {
         "precision": confusion.precision_per_class(counts),
@@ -198,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-c", "--config", metavar="FILE", help="other data, loss or metrics than the checkpoint's own")
     made.add_argument("--split", choices=tuple(assemble.SPLIT_SECTIONS), default="test", help="the data to judge by")
     made.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
-    made.add_argument("--output", type=Path, metavar="FOLDER", help="for pictures; by default beside the checkpoint")
+    made.add_argument("--output", type=Path, metavar="FOLDER", help="for images; by default beside the checkpoint")
     made.add_argument("--worst", type=cli.positive_int, default=8, metavar="K", help="how many worst cases to draw")
     cli.add_view_arguments(made)
     cli.add_run_arguments(made)
@@ -207,9 +207,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
-    from logger.report import record_in_run, report_text, require_writable, write_result
-    from trainer.judging import EARLIER_RUN, find_checkpoint
-    from trainer.weights import weights_of
+    from logger.test_report.report import record_in_run, report_text, require_writable, write_result
+    from trainer.checkpoints.resume import EARLIER_RUN, find_checkpoint, weights_of
 
     close_logging = setup_logging(None)
     try:
@@ -224,7 +223,7 @@ def main(arguments: argparse.Namespace) -> None:
         folder = arguments.output or path.parent / "pictures" / split
         require_writable(folder, arguments.json)
         views = _views(arguments, config)
-        options = {"views": views, "devices": arguments.devices, "pictures": folder, "worst": arguments.worst}
+        options = {"views": views, "devices": arguments.devices, "images": folder, "worst": arguments.worst}
         result = test(config, weights_of(content), split=split, **options)
         result = {"checkpoint": str(path), "epoch": content.get("epoch"), **result}
         if arguments.json:

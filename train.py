@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import build as assemble
 import config as configuration
-from config import assemble, cli, trial
-from config.saved import without_pretrained_weights
+from config import cli
+from config import variants as trial
+from config.variants import without_pretrained_weights
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
@@ -21,20 +23,20 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are a
 
     from base import BaseTrainer, Callback
     from base.base_trainer import TrainResult
-    from trainer.distributed import World
-    from trainer.resume import Start
+    from trainer.checkpoints.resume import Start
+    from trainer.runtime.distributed import World
 
 logger = logging.getLogger("espalier")
 
 
-def catalogue() -> dict[str, Any]:
+def registry() -> dict[str, Any]:
     """Everything that a config may name."""
     import data_loader
     import models
     import trainer
-    from search import settings
+    from search.study import settings
 
-    return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS, **settings.CATALOGUE}
+    return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS, **settings.REGISTRY}
 
 
 def check(config: dict[str, Any]) -> None:
@@ -44,8 +46,8 @@ def check(config: dict[str, Any]) -> None:
         ConfigError: Every fault with its JSON path, or a package that is missing.
     """
     configuration.refuse_markers(config)
-    configuration.validate(config, catalogue())
-    from logger.tracker import require_packages
+    configuration.validate(config, registry())
+    from logger.trackers.tracker import require_packages
 
     require_packages(config)
 
@@ -67,11 +69,11 @@ def prepare(
         max_validation_batches: Validate on the first batches only.
         has_weights: All weights will come from a checkpoint: none need be fetched for the network.
     """
-    from trainer import distributed, setup
+    from trainer.runtime import distributed, setup
 
-    names, seed, options = catalogue(), config.get("seed", 0), configuration.trainer_options(config)
+    names, seed, options = registry(), config.get("seed", 0), configuration.trainer_options(config)
     targets = distributed.choose_devices(config.get("n_gpu"), devices)
-    plan = setup.plan(options, setup.arithmetic(options, targets[0]), world, max_validation_batches)
+    plan = setup.plan(options, setup.precision(options, targets[0]), world, max_validation_batches)
     setup.seed_run(seed, targets[0])
     train_loader, valid_loader = assemble.build_training_loaders(config, names)
     for loader in filter(None, (train_loader, valid_loader)):
@@ -81,7 +83,7 @@ def prepare(
     values = assemble.training_values(config, train_loader, names)
     model = assemble.build_model(without_pretrained_weights(config) if has_weights else config, names, values)
     config.update(assemble.resolved(config, names, values))
-    model = model.to(plan.arithmetic.device, memory_format=plan.arithmetic.memory_format)
+    model = model.to(plan.precision.device, memory_format=plan.precision.memory_format)
     params = setup.optimizer_groups(model, config["optimizer"])
     optimizer = configuration.build(config, "optimizer", names, runtime={"params": params})
 
@@ -89,10 +91,10 @@ def prepare(
         return configuration.build(config, path, names, runtime={"optimizer": optimizer}, defaults=defaults)
 
     schedule = setup.schedule(config.get("lr_scheduler"), optimizer, build_scheduler, plan, len(train_loader))
-    criterion = assemble.build_criterion(config, names, values, model).to(plan.arithmetic.device)
+    criterion = assemble.build_criterion(config, names, values, model).to(plan.precision.device)
     trainer_class, arguments = configuration.callable_args({"trainer": options}, "trainer", names)
     trainer: BaseTrainer = trainer_class(
-        distributed.spread(setup.equip(model, options, world, plan.arithmetic), targets, world),
+        distributed.spread(setup.equip(model, options, world, plan.precision), targets, world),
         optimizer,
         criterion=criterion,
         train_loader=train_loader,
@@ -130,8 +132,8 @@ def train(
     Raises:
         EspalierError: Anything that is the user's to mend.
     """
-    from trainer.distributed import join_world, leave_world
-    from trainer.resume import resolve_start
+    from trainer.checkpoints.resume import resolve_start
+    from trainer.runtime.distributed import join_world, leave_world
 
     config = copy.deepcopy(config)  # run-time values are written into it
     if config is not None:
@@ -153,7 +155,7 @@ def _prepare_and_run(
     start: "Start", world: "World", callbacks: "Sequence[Callback]", limits: dict[str, Any]
 ) -> "TrainResult":
     """Build and train; the trainer, which holds on to the other processes, is gone when this returns."""
-    from trainer.setup import user_errors
+    from trainer.runtime.setup import user_errors
 
     with user_errors():
         trainer = prepare(start.config, world, has_weights=start.state is not None, **limits)
@@ -166,13 +168,11 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
     from logger.metrics_file import MetricsFile
     from logger.progress import ProgressBar
     from logger.tensorboard import TensorBoardLogger
-    from logger.tracker import make_trackers
-    from trainer.checkpoint import Checkpoints
-    from trainer.interruption import stop_at_next_step
-    from trainer.resume import restore
-    from trainer.run_folder import RunRecords, create_run_folder
-    from trainer.run_lock import held
-    from trainer.time_limit import TimeLimit
+    from logger.trackers.tracker import make_trackers
+    from trainer.checkpoints.checkpoint import Checkpoints
+    from trainer.checkpoints.resume import restore
+    from trainer.checkpoints.run_folder import RunRecords, create_run_folder, held
+    from trainer.runtime.stopping import TimeLimit, stop_at_next_step
     from utils.environment import capture
 
     config, options = start.config, configuration.trainer_options(start.config)
@@ -186,7 +186,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
         RunRecords(folder, config, {**capture(), "asked": start.asked}),
         ProgressBar(),
         *(
-            [TensorBoardLogger(pictures=options["pictures"], histograms=options["histograms"])]
+            [TensorBoardLogger(images=options["pictures"], histograms=options["histograms"])]
             if options["tensorboard"]
             else []
         ),
@@ -211,7 +211,7 @@ def dry_run(config: dict[str, Any], devices: str | None) -> str:
         The summary of the network.
     """
     from base import BaseModel
-    from trainer.distributed import World, unwrap
+    from trainer.runtime.distributed import World, unwrap
 
     check(config)
     trainer = prepare(config, World(), devices=devices)
@@ -245,7 +245,7 @@ def main(arguments: "argparse.Namespace") -> None:
     """Run the command line."""
     configuration.load_plugins(arguments.plugin)
     if arguments.schema:
-        sys.stdout.write(configuration.schema_text(catalogue()))
+        sys.stdout.write(configuration.schema_text(registry()))
         return
     from logger.console import setup_logging
 

@@ -11,10 +11,23 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from base.class_counts import TargetSource, count_batches, count_targets, required_classes
-from base.collation import GuardedCollate, unpacked
-from base.keyed_sampler import Failure, KeyedBatchSampler, KeyedDataset, PreparedSource, StandInSource, split_indices
-from base.workers import child_signals_kept, start_worker, tells_of_death, usable_workers
+from base.data.class_counts import TargetSource, count_batches, count_targets, required_classes
+from base.data.index_sampler import (
+    Failure,
+    KeyedBatchSampler,
+    KeyedDataset,
+    PreparedSource,
+    StandInSource,
+    split_indices,
+)
+from base.data.loader_workers import (
+    GuardedCollate,
+    child_signals_kept,
+    start_worker,
+    tells_of_death,
+    unpacked,
+    usable_workers,
+)
 from utils.errors import ConfigError, DataError
 
 Task = Literal["segmentation", "classification"]
@@ -50,7 +63,7 @@ class BaseDataLoader(DataLoader[Any]):
         in_channels: Channels of the inputs, where known.
         ignore_index: Target value that no loss or metric counts; None where the task has none.
         class_names: Names of the classes, where known.
-        preprocessing: What makes an input of a picture, where known.
+        preprocessing: What makes an input of an image, where known.
         learned: Arguments that were left open and that the training data settled (class names, statistics); the loaders
             of other data get them, and they stand in the checkpoint's config.
 
@@ -117,7 +130,7 @@ class BaseDataLoader(DataLoader[Any]):
             # DataLoader draws a seed for its workers from here; without it, from the global generator.
             generator=torch.Generator().manual_seed(seed),
             persistent_workers=workers > 0,
-            # Forked workers share the decoded pictures of the main process.
+            # Forked workers share the decoded images of the main process.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
         # DataLoader leaves these unset beside a batch sampler and forbids assigning them.

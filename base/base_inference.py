@@ -1,4 +1,4 @@
-"""A trained network put to use on pictures, without the data that it was trained on."""
+"""A trained network put to use on images, without the data that it was trained on."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from base.output import class_logits, main_output
-from utils.devices import devices_named
+from base.base_model import class_logits, main_output
+from utils.checkpoint_file import judged_weights, read_saved
 from utils.errors import CheckpointError, DataError
 from utils.geometry import Geometry, restore_logits
-from utils.saved_runs import judged_weights, read_saved
+from utils.hardware import devices_named
 
 Preprocess = Callable[[NDArray[Any]], tuple[NDArray[np.float32], Geometry]]
 Build = Callable[[dict[str, Any]], tuple[nn.Module, Preprocess]]
@@ -22,11 +22,11 @@ DEFAULT_BATCH_SIZE = 8
 
 
 class Prepared(NamedTuple):
-    """A picture as the network wants it.
+    """An image as the network wants it.
 
     Attributes:
         inputs: (C, H, W) float32.
-        geometry: How the picture lies on it.
+        geometry: How the image lies on it.
     """
 
     inputs: NDArray[np.float32]
@@ -34,14 +34,14 @@ class Prepared(NamedTuple):
 
 
 class BaseInference(ABC):
-    """Pictures in, results at each picture's own size out. A subclass says what a result is.
+    """Images in, results at each image's own size out. A subclass says what a result is.
 
     The steps (`prepare`, `logits`, `restore`, `render`) are public so that a loop can time them one by one;
     `probabilities` and calling the object do all of them.
 
     Args:
         model: Inputs (B, C, H, W) float -> logits (B, K, H, W), or a tuple that begins with them.
-        preprocess: Picture (h, w, 3) RGB -> ((C, H, W) float32, geometry); the one that training used.
+        preprocess: Image (h, w, 3) RGB -> ((C, H, W) float32, geometry); the one that training used.
         device: Where the network computes.
 
     Attributes:
@@ -81,23 +81,23 @@ class BaseInference(ABC):
         return inference
 
     @abstractmethod
-    def render(self, picture: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[Any]:
-        """Make the result of a picture (h, w, 3 or 4) and its probabilities (K, h, w)."""
+    def render(self, image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[Any]:
+        """Make the result of an image (h, w, 3 or 4) and its probabilities (K, h, w)."""
 
-    def prepare(self, picture: NDArray[Any]) -> Prepared:
-        """Make a network's input of a picture (h, w, 3 or 4) uint8 or uint16 RGB.
+    def prepare(self, image: NDArray[Any]) -> Prepared:
+        """Make a network's input of an image (h, w, 3 or 4) uint8 or uint16 RGB.
 
         Raises:
-            DataError: The picture lacks channels that the network needs.
+            DataError: The image lacks channels that the network needs.
         """
-        channels = 1 if picture.ndim == 2 else picture.shape[2]
+        channels = 1 if image.ndim == 2 else image.shape[2]
         wanted = getattr(self.preprocess, "in_channels", channels)
         if 1 < channels < wanted:
             raise DataError(
-                f"The picture has {channels} channels, but the network was trained on {wanted}. "
-                "Use pictures of the same kind as in training."
+                f"The image has {channels} channels, but the network was trained on {wanted}. "
+                "Use images of the same kind as in training."
             )
-        inputs, geometry = self.preprocess(picture)
+        inputs, geometry = self.preprocess(image)
         return Prepared(inputs, geometry)
 
     @torch.inference_mode()
@@ -117,15 +117,15 @@ class BaseInference(ABC):
 
     @torch.inference_mode()
     def restore(self, logits: Tensor, geometry: Geometry) -> NDArray[np.float32]:
-        """Logits of one input (K, H, W) -> probabilities (K, h, w) float32 at the picture's own size."""
+        """Logits of one input (K, H, W) -> probabilities (K, h, w) float32 at the image's own size."""
         probabilities: NDArray[np.float32] = restore_logits(logits, geometry).softmax(dim=0).cpu().numpy()
         return probabilities
 
     def probabilities(
-        self, pictures: Iterable[NDArray[Any]], batch_size: int = DEFAULT_BATCH_SIZE
+        self, images: Iterable[NDArray[Any]], batch_size: int = DEFAULT_BATCH_SIZE
     ) -> list[NDArray[np.float32]]:
-        """Probabilities (K, h, w) float32 of each picture (h, w, 3) RGB, at its own size and in the same order."""
-        prepared = [self.prepare(picture) for picture in pictures]
+        """Probabilities (K, h, w) float32 of each image (h, w, 3) RGB, at its own size and in the same order."""
+        prepared = [self.prepare(image) for image in images]
         results: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(prepared)
         for positions in batches_of_one_size([item.inputs.shape for item in prepared], batch_size):
             logits = self.logits([prepared[position].inputs for position in positions])
@@ -133,14 +133,14 @@ class BaseInference(ABC):
                 results[position] = self.restore(own, prepared[position].geometry)
         return results
 
-    def masks(self, pictures: Iterable[NDArray[Any]], batch_size: int = DEFAULT_BATCH_SIZE) -> list[NDArray[np.intp]]:
-        """The class ids (h, w) of each picture (h, w, 3) RGB."""
-        return [each.argmax(axis=0) for each in self.probabilities(pictures, batch_size)]
+    def masks(self, images: Iterable[NDArray[Any]], batch_size: int = DEFAULT_BATCH_SIZE) -> list[NDArray[np.intp]]:
+        """The class ids (h, w) of each image (h, w, 3) RGB."""
+        return [each.argmax(axis=0) for each in self.probabilities(images, batch_size)]
 
-    def __call__(self, pictures: Sequence[NDArray[Any]], batch_size: int = DEFAULT_BATCH_SIZE) -> list[NDArray[Any]]:
-        """The rendered result of each picture (h, w, 3) RGB."""
-        found = self.probabilities(pictures, batch_size)
-        return [self.render(picture, each) for picture, each in zip(pictures, found, strict=True)]
+    def __call__(self, images: Sequence[NDArray[Any]], batch_size: int = DEFAULT_BATCH_SIZE) -> list[NDArray[Any]]:
+        """The rendered result of each image (h, w, 3) RGB."""
+        found = self.probabilities(images, batch_size)
+        return [self.render(image, each) for image, each in zip(images, found, strict=True)]
 
 
 def batches_of_one_size(shapes: Sequence[tuple[int, ...]], batch_size: int) -> list[list[int]]:

@@ -1,23 +1,156 @@
 """The loop that every training shares: epochs, the best one, early stopping, callbacks, and its own state.
 
-What happens inside an epoch is a subclass's; what happens around it (files, pictures, pruning) is a callback's.
+What happens inside an epoch is a subclass's; what happens around it (files, images, pruning) is a callback's.
 """
 
+import math
+import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from base.callback import Callback, StepReport
-from base.monitor import Monitor, Row
-from base.schedule import LearningRateSchedule
-from utils.errors import Interrupted
+from utils.errors import CheckpointError, ConfigError, Interrupted
 from utils.seeding import generator_state, restore_generator_state
+
+Row = dict[str, float]
+
+
+class Monitor:
+    """Follows one value of the epoch's results.
+
+    Args:
+        rule: `"max val_miou"`, `"min val_loss"`, or `"off"`.
+
+    Raises:
+        ConfigError: The rule is not of that form.
+    """
+
+    def __init__(self, rule: str) -> None:
+        mode, _, name = rule.partition(" ")
+        if rule != "off" and (mode not in ("min", "max") or not name.strip()):
+            raise ConfigError(
+                f'trainer.monitor: "{rule}" is not a rule. It is "min NAME", "max NAME" or "off". Write for example '
+                '"max val_miou".'
+            )
+        self.mode = mode
+        self.name = name.strip()
+        self.best: Row | None = None
+        self.stale_epochs = 0
+
+    def check(self, known: list[str]) -> None:
+        """Refuse a name that no epoch will report.
+
+        Raises:
+            ConfigError: The name is not among `known`.
+        """
+        if self.name and self.name not in known:
+            raise ConfigError(
+                f'trainer.monitor: "{self.name}" is not among the results of an epoch, which are {", ".join(known)}. '
+                f'Write one of these after "{self.mode}".'
+            )
+
+    def update(self, row: Row) -> bool:
+        """Note an epoch's results; whether it is the best so far (a NaN never is)."""
+        if not self.name:
+            return False
+        if self._is_better(row[self.name]):
+            self.best, self.stale_epochs = dict(row), 0
+            return True
+        self.stale_epochs += 1
+        return False
+
+    def _is_better(self, value: float) -> bool:
+        if math.isnan(value):
+            return False
+        if self.best is None:
+            return True
+        best = self.best[self.name]
+        return value < best if self.mode == "min" else value > best
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data for a checkpoint."""
+        return {"best": self.best, "stale_epochs": self.stale_epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back a checkpoint's state."""
+        self.best, self.stale_epochs = state["best"], state["stale_epochs"]
+
+
+Interval = Literal["epoch", "step"]
+_HORIZONS = ("total_steps", "T_max")  # what torch's schedulers call the length that they are laid out for
+
+
+class LearningRateSchedule:
+    """Steps one of torch's schedulers at the right moments.
+
+    Args:
+        scheduler: Any of torch's learning-rate schedulers.
+        interval: Step after each `"step"` (optimizer update) or `"epoch"`.
+        watched: The result that ReduceLROnPlateau looks at, e.g. `val_loss`.
+
+    Raises:
+        ConfigError: ReduceLROnPlateau without a result to watch, or per step.
+    """
+
+    def __init__(self, scheduler: LRScheduler, *, interval: Interval = "epoch", watched: str = "") -> None:
+        self.scheduler = scheduler
+        self.interval = interval
+        self.watched = watched
+        if isinstance(scheduler, ReduceLROnPlateau) and (not watched or self.interval == "step"):
+            raise ConfigError(
+                "lr_scheduler: ReduceLROnPlateau looks at the result of an epoch. It needs trainer.monitor and the "
+                'interval "epoch". Set trainer.monitor, for example to "min val_loss".'
+            )
+
+    def after_step(self) -> None:
+        """An optimizer step was made."""
+        if self.interval == "step":
+            self._move()
+
+    def after_epoch(self, row: dict[str, float]) -> None:
+        """An epoch ended with the results `row`."""
+        if self.interval == "step":
+            return
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(row[self.watched])
+        else:
+            self._move()
+
+    def _move(self) -> None:
+        with warnings.catch_warnings():
+            # A run that goes on at the end of an epoch moves the schedule before this process made a step.
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scheduler's state, less what only its constructor can know (functions)."""
+        state: dict[str, Any] = self.scheduler.state_dict()
+        return {key: value for key, value in state.items() if not callable(value)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back a checkpoint's state.
+
+        Raises:
+            CheckpointError: It was laid out for another length of the run.
+        """
+        for name in _HORIZONS:
+            planned, saved = getattr(self.scheduler, name, None), state.get(name)
+            if planned != saved:
+                raise CheckpointError(
+                    f"The checkpoint's {type(self.scheduler).__name__} was laid out for {name} {saved}, the config's "
+                    f"for {planned}. A schedule goes on only as it was begun. Keep trainer.epochs and the steps of an "
+                    "epoch, or fine-tune: -c with --resume FILE."
+                )
+        self.scheduler.load_state_dict(state)
+
 
 # In the place of a signal's number: the state is saved as for a signal, but the run ends well.
 TIME_IS_OVER = 1000

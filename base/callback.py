@@ -1,4 +1,4 @@
-"""What happens around the loop without being part of it: files, pictures, pruning by a search."""
+"""What happens around the loop without being part of it: files, images, pruning by a search."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import build as assemble
 from base import Callback
-from config import assemble, load_config
-from data_loader.kept import keeping
+from config import load_config
+from data_loader.common.shared_cache import keeping
 from train import train
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from base.callback import StepReport
 from config import load_config
 from test import test as judge
 from train import train
-from trainer.weights import weights_of
+from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import read_checkpoint
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -36,7 +36,7 @@ TRAININGS = (
 
 
 def resolved(file: str, *overrides: str) -> dict[str, Any]:
-    """A config of the list, shortened, on the pictures that come with the project."""
+    """A config of the list, shortened, on the images that come with the project."""
     from config import load_config
 
     config = load_config(ROOT / file, [*COMMON, *overrides])
@@ -47,7 +47,7 @@ def resolved(file: str, *overrides: str) -> dict[str, Any]:
 
 
 def small(config: dict[str, Any]) -> dict[str, Any]:
-    """The same with a network, pictures and batches that take no memory to speak of."""
+    """The same with a network, images and batches that take no memory to speak of."""
     changed = copy.deepcopy(config)
     changed["arch"] = {"type": "UNet", "args": {"channels": [4, 8]}}
     changed["train_loader"]["args"] |= {"resize": [64, 64], "batch_size": 2}
@@ -62,14 +62,14 @@ def memory_of_process(name: str) -> float:
 
 def measured(config: dict[str, Any]) -> float:
     """MB by which the process grows at most while it builds and trains."""
-    from config import assemble
-    from data_loader.kept import keeping
-    from train import catalogue, prepare
-    from trainer.distributed import World
+    import build as assemble
+    from data_loader.common.shared_cache import keeping
+    from train import prepare, registry
+    from trainer.runtime.distributed import World
 
     with keeping(4096):
         prepare(small(config), World(), devices="cpu").train_epoch()  # loads what a worker has loaded long since
-        for loader in assemble.build_training_loaders(config, catalogue()):
+        for loader in assemble.build_training_loaders(config, registry()):
             loader.prepare()
             loader.example()
         before = memory_of_process("VmRSS")
@@ -81,7 +81,7 @@ def measured(config: dict[str, Any]) -> float:
 
 def predicted(config: dict[str, Any]) -> tuple[float, float]:
     """MB, and the seconds that it took to know."""
-    from candidates.limits import judge
+    from search.worker.limits import judge
 
     started = process_time()
     verdict = judge(config, devices="cpu")

@@ -1,6 +1,6 @@
-"""Draw the README's picture: test photos, their true masks, and what a trained network cuts out.
+"""Draw the README's image: test photos, their true masks, and what a trained network cuts out.
 
-python benchmarks/readme_picture.py saved/people_unet/RUN data/human_ccp/test_pairs.txt docs/people.jpg
+python benchmarks/readme_image.py saved/people_unet/RUN data/human_ccp/test_pairs.txt docs/people.jpg
 """
 
 import sys
@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import cv2
 import numpy as np
 
-from data_loader.pairs import read_pairs
-from data_loader.pictures import read_mask, read_picture
+from data_loader.images.files import read_image, read_mask
+from data_loader.segmentation.pairs import read_pairs
 from inference import load
 from utils.drawing import class_colors, overlay, panel, stack_rows
 
@@ -26,14 +26,14 @@ def main(checkpoint: str, pairs_file: str, output: str) -> None:
     pairs = read_pairs(Path(pairs_file))
     photos, truths, cut_outs = [], [], []
     for number in CHOSEN:
-        photo, mask = read_picture(pairs[number][0]), read_mask(pairs[number][1])
+        photo, mask = read_image(pairs[number][0]), read_mask(pairs[number][1])
         person = segmenter.probabilities([photo])[0][1][..., None]
         photos.append(photo)
         truths.append(overlay(photo, mask, colors))
         cut_outs.append((photo * person + PAPER * (1 - person)).astype(np.uint8))
     rows = [
-        panel(pictures, captions)
-        for pictures, captions in (
+        panel(images, captions)
+        for images, captions in (
             (photos, ["photo"] * len(CHOSEN)),
             (truths, ["truth"] * len(CHOSEN)),
             (cut_outs, ["cut out"] * len(CHOSEN)),

@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.folder import studies
-from search.leaderboard import leaderboard, ledger
-from search.looking import read_study
+from search.cli.looking import read_study
+from search.results.leaderboard import leaderboard, ledger
+from search.study.folder import studies
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEDULERS = {"its own": [], "random": ['search.scheduler="RandomSearch"']}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.folder import read_config
-from search.journal import JOURNAL, Kind, read_events
+from search.study.folder import read_config
+from search.study.journal import JOURNAL, Kind, read_events
 
 ENDS = (Kind.JOB_DONE, Kind.FAILED, Kind.REFUSED, Kind.OUT_OF_MEMORY, Kind.LOST)
 

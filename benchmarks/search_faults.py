@@ -2,7 +2,7 @@
 
     python benchmarks/search_faults.py --samples 24
 
-Two workers with an address space of `--megabytes` train real candidates on the pictures of this repository. The search
+Two workers with an address space of `--megabytes` train real candidates on the images of this repository. The search
 must end by itself with its full number of candidates and say what became of the others.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.folder import studies
-from search.looking import read_study
+from search.cli.looking import read_study
+from search.study.folder import studies
 
 ROOT = Path(__file__).resolve().parents[1]
 

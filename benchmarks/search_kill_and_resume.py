@@ -18,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.folder import studies
-from search.looking import read_study
-from search.record import StudyRecord
+from search.cli.looking import read_study
+from search.results.record import StudyRecord
+from search.study.folder import studies
 
 ROOT = Path(__file__).resolve().parents[1]
 WHO = ("search", "worker", "both")

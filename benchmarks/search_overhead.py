@@ -18,12 +18,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from search.cli.looking import read_study
 from search.executors.serial import Serial
-from search.folder import create
-from search.journal import Journal, Kind
-from search.looking import read_study
-from search.settings import make_plan, make_space
-from search.study import Study
+from search.study.folder import create
+from search.study.journal import Journal, Kind
+from search.study.settings import make_plan, make_space
+from search.study.study import Study
 
 CONFIG: dict[str, Any] = {
     "name": "overhead",

@@ -60,7 +60,7 @@ class Opening(NamedTuple):
 def main() -> None:
     """Write, open, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--screenshots", type=Path, help="folder for pictures of every section, light and dark")
+    parser.add_argument("--screenshots", type=Path, help="folder for images of every section, light and dark")
     folder = parser.parse_args().screenshots
     with tempfile.TemporaryDirectory() as temporary:
         large, small = Path(temporary) / "large.html", Path(temporary) / "small.html"
@@ -87,7 +87,7 @@ def measure_writing(num_candidates: int, path: Path) -> str:
 
 
 def look(page: Path, folder: Path | None) -> str:
-    """A line about opening a page several times; pictures of it where a folder is given."""
+    """A line about opening a page several times; images of it where a folder is given."""
     browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     try:
         from playwright.sync_api import Error, sync_playwright
@@ -102,7 +102,7 @@ def look(page: Path, folder: Path | None) -> str:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             for scheme in ("light", "dark"):
-                take_pictures(browser, page, folder, scheme)
+                take_images(browser, page, folder, scheme)
         browser.close()
     times = sorted(each.seconds for each in openings)
     cpu = sorted(each.cpu_seconds for each in openings)[len(openings) // 2]
@@ -137,8 +137,8 @@ def open_once(browser: Any, page: Path) -> Opening:
     return Opening(seconds, metrics["TaskDuration"], others, messages)
 
 
-def take_pictures(browser: Any, page: Path, folder: Path, scheme: str) -> None:
-    """A picture of the top and of each section."""
+def take_images(browser: Any, page: Path, folder: Path, scheme: str) -> None:
+    """An image of the top and of each section."""
     tab = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     tab.set_default_timeout(MOST_MILLISECONDS)
     tab.goto(page.as_uri())

@@ -33,9 +33,9 @@ from search.schedulers.asha import ASHA
 from search.schedulers.base import Scheduler
 from search.schedulers.hyperband import Hyperband
 from search.schedulers.random_search import RandomSearch
+from search.schedulers.simulate import simulate
 from search.schedulers.successive_halving import SuccessiveHalving
 from search.schedulers.synchronous import rung_epochs
-from search.simulate import simulate
 
 EPOCHS, FULL_RUNS, GRACE = 50, 9, 2
 BUDGET = EPOCHS * FULL_RUNS

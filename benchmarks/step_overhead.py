@@ -28,27 +28,26 @@ import torch
 from torch import Tensor
 
 from base import BaseDataLoader
-from base.metric_set import MetricSet
-from data_loader.segmentation import SegmentationDataLoader
+from base.base_metric import MetricSet
+from data_loader.segmentation.loader import SegmentationDataLoader
 from logger.metrics_file import MetricsFile
 from logger.progress import ProgressBar
 from logger.tensorboard import TensorBoardLogger
 from models.losses import CrossEntropyLoss
-from models.metrics import MeanIoU
+from models.metrics.segmentation import MeanIoU
 from models.unet import UNet
-from trainer.checkpoint import Checkpoints
-from trainer.plan import TrainingPlan
-from trainer.precision import Arithmetic
-from trainer.trainer import Trainer
+from trainer.checkpoints.checkpoint import Checkpoints
+from trainer.runtime.precision import RunPrecision
+from trainer.trainer import Trainer, TrainingPlan
 
 TIMES_IN_LIST = 4
 # Batches come in channels-last and all contenders leave them so; only then do all compute the same.
-AS_IT_COMES = Arithmetic(torch.device("cpu"), memory_format=torch.channels_last)
+AS_IT_COMES = RunPrecision(torch.device("cpu"), memory_format=torch.channels_last)
 PEOPLE = Path(__file__).resolve().parent.parent / "data/people/train_pairs.txt"
 
 
 def make_loader(folder: Path, size: list[int], batch_size: int) -> BaseDataLoader:
-    """The loader that all share: augmented pictures from the cache, no worker to compete for the two cores.
+    """The loader that all share: augmented images from the cache, no worker to compete for the two cores.
 
     Each pair stands in the list several times, so that an epoch has as many steps as epochs usually have.
     """
@@ -103,7 +102,7 @@ def our_epoch(loader: BaseDataLoader, folder: Path) -> Callable[[], None]:
         criterion=CrossEntropyLoss(ignore_index=255),
         train_loader=loader,
         metrics=[MeanIoU(2, ignore_index=255)],
-        plan=TrainingPlan(epochs=10**6, monitor="max miou", arithmetic=AS_IT_COMES),
+        plan=TrainingPlan(epochs=10**6, monitor="max miou", precision=AS_IT_COMES),
         callbacks=callbacks,
     )
     trainer.run_folder = folder

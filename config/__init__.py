@@ -1,13 +1,13 @@
-"""All about the JSON: read it, check it, build what it describes. Knows no model: it is given the catalogue."""
+"""All about the JSON: read it, check it, build what it describes. Knows no model: it is given the registry."""
 
-from config.build import build, build_list, callable_args
-from config.load import load_config
+from config.checking.classes import load_plugins
+from config.checking.sections import trainer_options
+from config.checking.specs import shared_values
+from config.checking.validate import validate
+from config.instantiate import build, build_list, callable_args
+from config.loading.load import load_config
 from config.markers import find_markers, refuse_markers
-from config.plugins import load_plugins
 from config.schema import json_schema, schema_text
-from config.sections import trainer_options
-from config.shared import shared_values
-from config.validate import validate
 
 __all__ = [
     "build",

@@ -6,8 +6,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from config.load import load_config
-from config.overrides import SHORT_FLAGS
+from config.loading.load import SHORT_FLAGS, load_config
 from utils.errors import ConfigError, EspalierError
 
 INTERRUPTED = 130  # 128 and the number of SIGINT
@@ -44,9 +43,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_view_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add how test.py and inference.py look at a picture: sliding windows, flips and scales."""
+    """Add how test.py and inference.py look at an image: sliding windows, flips and scales."""
     parser.add_argument(
-        "--window", nargs="*", type=positive_int, metavar="PIXELS", help="slide a window [HEIGHT WIDTH] over pictures"
+        "--window", nargs="*", type=positive_int, metavar="PIXELS", help="slide a window [HEIGHT WIDTH] over images"
     )
     parser.add_argument("--overlap", type=float, default=0.25, metavar="0..1", help="share that two windows see both")
     parser.add_argument(
@@ -54,13 +53,13 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="horizontal",
         choices=["horizontal", "vertical", "both"],
-        help="average with the mirrored picture",
+        help="average with the mirrored image",
     )
     parser.add_argument("--tta-scales", nargs="+", type=float, default=[1.0], metavar="S", help="average over scales")
 
 
 def views_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_view_arguments` added, as arguments of `base.views.Views` but for the window, which needs a config."""
+    """What `add_view_arguments` added, as arguments of `Views` but for the window, which needs a config."""
     return {"overlap": arguments.overlap, "flip": arguments.tta_flip, "scales": tuple(arguments.tta_scales)}
 
 

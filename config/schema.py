@@ -13,21 +13,24 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from config.resolve import Target, available_names, resolve
-from config.search_section import SCHEDULER_VALUES, SEARCH_CLASSES, SEARCH_PARTS, SearchOptions
-from config.sections import (
+from config.checking.classes import Target, available_names, resolve
+from config.checking.sections import (
     LOADER_SECTIONS,
+    SCHEDULER_VALUES,
+    SEARCH_CLASSES,
+    SEARCH_PARTS,
     TRACKERS,
     OptimizerExtras,
     ParameterGroup,
     SchedulerExtras,
+    SearchOptions,
     TopLevel,
     TrainerOptions,
     Visualization,
 )
-from config.signatures import OBJECTS, Parameter, signature_of
-from utils.catalogue import Catalogue, Section
+from config.checking.signatures import OBJECTS, Parameter, signature_of
 from utils.errors import ConfigError
+from utils.registry import Registry, Section
 
 Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -36,8 +39,8 @@ WRITTEN_WITH = ("torch", "albumentations")
 _ARGUMENT = re.compile(r"^ {4,8}(\w+)(?: \([^)]*\))?: (.+)$")
 
 
-def json_schema(catalogue: Catalogue) -> Schema:
-    """The JSON Schema of a configuration; the same for the same catalogue and versions of the libraries."""
+def json_schema(registry: Registry) -> Schema:
+    """The JSON Schema of a configuration; the same for the same registry and versions of the libraries."""
     properties = _properties(TopLevel) | {
         "$schema": {"type": "string", "description": "Where the editor finds this schema."},
         "$extends": {
@@ -47,15 +50,15 @@ def json_schema(catalogue: Catalogue) -> Schema:
         },
         "$defs": {"type": "object", "description": 'Values to use as {"$ref": NAME}.'},
     }
-    for section, key in _section_keys(catalogue).items():
+    for section, key in _section_keys(registry).items():
         properties[section] = _described({"$ref": f"#/$defs/{key}"}, TopLevel.model_fields[section].description)
     for section in ("loss", "lr_scheduler"):
         properties[section] = _one_or_list(properties[section])
     properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
     properties["trainer"] = {"$ref": "#/$defs/trainer"}
     properties["visualization"] = _visualization_schema()
-    properties["search"] = _search_schema(catalogue)
-    specs = {key: _spec_schema(key, section) for key, section in sorted(catalogue.items()) if key != "trainer"}
+    properties["search"] = _search_schema(registry)
+    specs = {key: _spec_schema(key, section) for key, section in sorted(registry.items()) if key != "trainer"}
     return {
         "$schema": DIALECT,
         "$comment": f"Written with {', '.join(f'{name} {_release(name)}' for name in WRITTEN_WITH)}.",
@@ -67,9 +70,9 @@ def json_schema(catalogue: Catalogue) -> Schema:
     }
 
 
-def schema_text(catalogue: Catalogue) -> str:
+def schema_text(registry: Registry) -> str:
     """The schema as text, one class per line."""
-    return f"{_text(json_schema(catalogue), LINES_TO_DEPTH)}\n"
+    return f"{_text(json_schema(registry), LINES_TO_DEPTH)}\n"
 
 
 def _text(value: Any, depth: int, indent: str = "") -> str:
@@ -85,10 +88,10 @@ def _text(value: Any, depth: int, indent: str = "") -> str:
     return f"{first}\n{inner}{f',{chr(10)}{inner}'.join(items)}\n{indent}{last}"
 
 
-def _section_keys(catalogue: Catalogue) -> dict[str, str]:
+def _section_keys(registry: Registry) -> dict[str, str]:
     sections = {key: key for key in ("arch", "optimizer", "loss", "lr_scheduler")}
     sections |= dict.fromkeys(LOADER_SECTIONS, "data_loader")
-    return {section: key for section, key in sections.items() if key in catalogue}
+    return {section: key for section, key in sections.items() if key in registry}
 
 
 def _release(package: str) -> str:
@@ -187,14 +190,14 @@ def _visualization_schema() -> Schema:
     return {"type": "object", "description": TopLevel.model_fields["visualization"].description, "properties": known}
 
 
-def _search_schema(catalogue: Catalogue) -> Schema:
+def _search_schema(registry: Registry) -> Schema:
     """The keys of a search, which hold no markers themselves."""
     known = _fields(SearchOptions)
     for name, model in SEARCH_PARTS.items():
         part = {"type": "object", "properties": _fields(model), "additionalProperties": False}
         known[name] = _described({"anyOf": [part, {"type": "null"}]}, SearchOptions.model_fields[name].description)
     for name in SEARCH_CLASSES:
-        if name in catalogue:
+        if name in registry:
             known[name] = _described({"$ref": f"#/$defs/{name}"}, SearchOptions.model_fields[name].description)
     return {
         "type": "object",

@@ -1,17 +1,18 @@
-"""Pictures and masks, ready to train on. Names only: nothing is imported until a configuration asks for it."""
+"""Images and masks, ready to train on. Names only: nothing is imported until a configuration asks for it."""
 
-from utils.catalogue import Section
+from utils.registry import Section
 
 SECTIONS: dict[str, Section] = {
     "data_loader": Section(
         expects="base.base_data_loader:BaseDataLoader",
         entries={
-            "SegmentationDataLoader": "data_loader.segmentation:SegmentationDataLoader",
-            "ArraySegmentationDataLoader": "data_loader.array_masks:ArraySegmentationDataLoader",
-            "CityscapesDataLoader": "data_loader.cityscapes:CityscapesDataLoader",
-            "TorchvisionSegmentationDataLoader": "data_loader.torchvision_masks:TorchvisionSegmentationDataLoader",
-            "ImageClassificationDataLoader": "data_loader.image_classification:ImageClassificationDataLoader",
-            "TimeSeriesDataLoader": "data_loader.series:TimeSeriesDataLoader",
+            "SegmentationDataLoader": "data_loader.segmentation.loader:SegmentationDataLoader",
+            "ArraySegmentationDataLoader": "data_loader.segmentation.array_loader:ArraySegmentationDataLoader",
+            "CityscapesDataLoader": "data_loader.segmentation.cityscapes:CityscapesDataLoader",
+            "TorchvisionSegmentationDataLoader": "data_loader.segmentation.torchvision_loader:"
+            "TorchvisionSegmentationDataLoader",
+            "ImageClassificationDataLoader": "data_loader.classification.loader:ImageClassificationDataLoader",
+            "TimeSeriesDataLoader": "data_loader.time_series.loader:TimeSeriesDataLoader",
         },
         nested={"transforms": "transform", "dataset": "dataset"},
     ),

@@ -20,7 +20,7 @@ OUR_FOLDERS = {
     "search",
     "trainer",
     "utils",
-    "visual",
+    "predictor",
 }
 OUR_COMMANDS = {"__main__", "espalier", "export", "inference", "test", "train"}
 _WARNINGS_LOGGER = "warnings"

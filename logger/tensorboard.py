@@ -1,4 +1,4 @@
-"""A run in TensorBoard: curves of training and validation in one plot, pictures, histograms of the weights."""
+"""A run in TensorBoard: curves of training and validation in one plot, images, histograms of the weights."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from base.callback import Callback, StepReport
-from logger.speed import Speedometer
-from logger.worst_classified import draw_input
-from utils.drawing import Picture, class_colors, overlay, panel, to_displayable
+from logger.progress import Speedometer
+from logger.test_report.worst_cases import draw_input
+from utils.drawing import Image, class_colors, overlay, panel, to_displayable
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 
 NOT_RESULTS = {"epoch", "step", "lr"}
 STEPS_BETWEEN_SCALARS = 50
-TIMES_PICTURED = 20  # TensorBoard itself shows ten pictures of a tag and drops the rest
+TIMES_IMAGED = 20  # TensorBoard itself shows ten images of a tag and drops the rest
 PANEL_HEIGHT = 224
 
 
-class PicturedSample(NamedTuple):
+class ImagedSample(NamedTuple):
     """A validation sample to draw.
 
     Attributes:
-        picture: (C, H, W) float, the network's input.
+        image: (C, H, W) float, the network's input.
         truth: (H, W) integer labels.
         prediction: (H, W) integer labels.
         num_classes: K.
     """
 
-    picture: NDArray[np.float32]
+    image: NDArray[np.float32]
     truth: NDArray[Any]
     prediction: NDArray[Any]
     num_classes: int
 
-    def draw(self, ignore_index: int | None) -> Picture:
+    def draw(self, ignore_index: int | None) -> Image:
         """The input, and truth and prediction laid over it, side by side."""
-        shown, colors = to_displayable(self.picture), class_colors(self.num_classes)
+        shown, colors = to_displayable(self.image), class_colors(self.num_classes)
         masks = [overlay(shown, mask, colors, 0.55, ignore_index) for mask in (self.truth, self.prediction)]
         return panel([shown, *masks], ["input", "truth", "prediction"], PANEL_HEIGHT)
 
@@ -60,7 +60,7 @@ class ClassifiedSample(NamedTuple):
     truth: str
     prediction: str
 
-    def draw(self, ignore_index: int | None) -> Picture:
+    def draw(self, ignore_index: int | None) -> Image:
         """The input under both names."""
         return draw_input(self.inputs, f"{self.truth}, taken for {self.prediction}")
 
@@ -71,7 +71,7 @@ class TensorBoardLogger(Callback):
     The horizontal axis is the step. A resumed run hides what the interrupted one wrote beyond the point of resuming.
 
     Args:
-        pictures: Validation samples to draw as input, truth and prediction, some twenty times in a run.
+        images: Validation samples to draw as input, truth and prediction, some twenty times in a run.
         histograms: Draw the distribution of every parameter, and of its gradient, after each epoch.
         folder: Where to write; by default `tensorboard` in the run's folder.
         ignore_index: Label that is not judged.
@@ -79,19 +79,19 @@ class TensorBoardLogger(Callback):
 
     def __init__(
         self,
-        pictures: int = 4,
+        images: int = 4,
         histograms: bool = False,
         *,
         folder: str | Path | None = None,
         ignore_index: int | None = None,
     ) -> None:
-        self.pictures = pictures
+        self.images = images
         self.histograms = histograms
         self.folder = None if folder is None else Path(folder)
         self.ignore_index = ignore_index
         self._writers: dict[str, SummaryWriter] = {}
         self._speed = Speedometer()
-        self._samples: list[PicturedSample | ClassifiedSample] = []
+        self._samples: list[ImagedSample | ClassifiedSample] = []
 
     def on_fit_start(self, trainer: "BaseTrainer") -> None:
         """Open the files.
@@ -126,22 +126,22 @@ class TensorBoardLogger(Callback):
             self._writers["train"].add_scalar("step/loss", float(report.loss), trainer.global_step)
 
     def on_validation_start(self, trainer: "BaseTrainer") -> None:
-        """Forget the pictures of the last time."""
+        """Forget the images of the last time."""
         self._samples = []
 
     def on_validation_batch(self, trainer: "BaseTrainer", inputs: Tensor, target: Tensor, output: Tensor) -> None:
-        """Keep the first samples, where this epoch is to be pictured and there is something to picture."""
-        missing = self.pictures - len(self._samples)
-        if not self._writers or missing <= 0 or not _is_pictured(trainer):
+        """Keep the first samples, where this epoch is to be imaged and there is something to image."""
+        missing = self.images - len(self._samples)
+        if not self._writers or missing <= 0 or not _is_imaged(trainer):
             return
         if target.dim() == 1 and output.dim() == 2 and inputs.dim() in (3, 4):
             self._samples += _classified(trainer, inputs[:missing], target, output)
             return
         if inputs.dim() != 4 or output.dim() != 4 or target.dim() != 3 or target.shape[1:] != inputs.shape[2:]:
             return
-        for picture, truth, logits in zip(inputs[:missing], target, output, strict=False):
+        for image, truth, logits in zip(inputs[:missing], target, output, strict=False):
             masks = (truth.cpu().numpy(), logits.argmax(dim=0).cpu().numpy())
-            self._samples.append(PicturedSample(picture.float().cpu().numpy(), *masks, len(logits)))
+            self._samples.append(ImagedSample(image.float().cpu().numpy(), *masks, len(logits)))
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
         """Write the epoch."""
@@ -196,9 +196,9 @@ def _classified(trainer: "BaseTrainer", inputs: Tensor, target: Tensor, output: 
     ]
 
 
-def _is_pictured(trainer: "BaseTrainer") -> bool:
+def _is_imaged(trainer: "BaseTrainer") -> bool:
     """Whether the epoch being validated is one of the some twenty that are drawn; the last one is."""
-    period = max(1, trainer.epochs // TIMES_PICTURED)
+    period = max(1, trainer.epochs // TIMES_IMAGED)
     return trainer.epoch % period == 0 or trainer.epoch + 1 == trainer.epochs
 
 

@@ -1,6 +1,6 @@
-"""The catalogue of networks, losses and metrics. Names only: listing it loads nothing."""
+"""The registry of networks, losses and metrics. Names only: listing it loads nothing."""
 
-from utils.catalogue import Section
+from utils.registry import Section
 
 SECTIONS: dict[str, Section] = {
     "arch": Section(
@@ -47,24 +47,24 @@ SECTIONS: dict[str, Section] = {
         },
         roots=("torch.nn",),
         nested={"losses": "loss"},
-        companions={"auxiliary": "models.auxiliary:AuxiliaryLoss"},
+        companions={"auxiliary": "models.losses.combined:AuxiliaryLoss"},
     ),
     "metrics": Section(
         expects="base.base_metric:Metric",
         entries={
-            "miou": "models.metrics:MeanIoU",
-            "class_iou": "models.metrics:ClassIoU",
-            "dice": "models.metrics:Dice",
-            "accuracy": "models.metrics:Accuracy",
-            "mean_accuracy": "models.metrics:MeanAccuracy",
-            "precision": "models.metrics:Precision",
-            "recall": "models.metrics:Recall",
-            "f1": "models.metrics:F1",
-            "macro_f1": "models.metrics:MacroF1",
-            "balanced_accuracy": "models.metrics:BalancedAccuracy",
-            "fw_iou": "models.metrics:FrequencyWeightedIoU",
-            "top_k_accuracy": "models.top_k:TopKAccuracy",
-            "boundary_iou": "models.boundary_iou:BoundaryIoU",
+            "miou": "models.metrics.segmentation:MeanIoU",
+            "class_iou": "models.metrics.segmentation:ClassIoU",
+            "dice": "models.metrics.segmentation:Dice",
+            "accuracy": "models.metrics.segmentation:Accuracy",
+            "mean_accuracy": "models.metrics.segmentation:MeanAccuracy",
+            "precision": "models.metrics.segmentation:Precision",
+            "recall": "models.metrics.segmentation:Recall",
+            "f1": "models.metrics.segmentation:F1",
+            "macro_f1": "models.metrics.segmentation:MacroF1",
+            "balanced_accuracy": "models.metrics.segmentation:BalancedAccuracy",
+            "fw_iou": "models.metrics.segmentation:FrequencyWeightedIoU",
+            "top_k_accuracy": "models.metrics.top_k:TopKAccuracy",
+            "boundary_iou": "models.metrics.boundary_iou:BoundaryIoU",
         },
     ),
 }

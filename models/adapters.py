@@ -1,4 +1,4 @@
-"""Networks of other libraries, made to give logits at the picture's own size.
+"""Networks of other libraries, made to give logits at the image's own size.
 
 They keep their weights under their own names: a checkpoint's state dict loads into the library's class as it is, and
 the other way round. So the object stays what it was, but for its class: a subclass that goes around its `forward`.
@@ -11,17 +11,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.blocks import pad_to_multiple, widen_tiny
+from models.layers.blocks import pad_to_multiple, widen_tiny
 
 COARSEST_STRIDE = 32  # what the encoders of both libraries halve down to, or less
 TORCHVISION_AUXILIARY_WEIGHT = 0.5  # of torchvision's references/segmentation/train.py
 
 
 class Padded(nn.Module):
-    """Goes before a class that takes pictures of certain sizes only: others are padded, and the logits cut."""
+    """Goes before a class that takes images of certain sizes only: others are padded, and the logits cut."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float; those of a classifier beside are left out."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float; those of a classifier beside are left out."""
         height, width = inputs.shape[2:]
         output = super().forward(pad_to_multiple(widen_tiny(inputs, COARSEST_STRIDE), COARSEST_STRIDE))
         logits: Tensor = output if isinstance(output, Tensor) else output[0]
@@ -32,7 +32,7 @@ class Unpacked(nn.Module):
     """Goes before a class that gives a dict: its "out" is taken, and while training its "aux", where it has one."""
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float, or a tuple of them and auxiliary ones."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float, or a tuple of them and auxiliary ones."""
         height, width = inputs.shape[2:]
         output = super().forward(widen_tiny(inputs, COARSEST_STRIDE))
         cut: dict[str, Tensor] = {name: logits[:, :, :height, :width] for name, logits in output.items()}
@@ -40,7 +40,7 @@ class Unpacked(nn.Module):
 
 
 def adapt_padded(network: nn.Module) -> nn.Module:
-    """A network of segmentation_models_pytorch for pictures of any size."""
+    """A network of segmentation_models_pytorch for images of any size."""
     return _with_forward_of(Padded, network)
 
 

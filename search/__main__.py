@@ -13,15 +13,14 @@ from typing import Any
 
 import config as configuration
 from config import cli
-from search import folder as study_folder
-from search.cover import find_faults
-from search.settings import make_executor, make_plan, make_space
-from search.shrink import shrunk
-from search.space import Space
-from search.study import Plan, Study
+from search.space.outcomes import find_faults
+from search.space.space import Space
+from search.study import folder as study_folder
+from search.study.settings import make_executor, make_plan, make_space, shrunk
+from search.study.study import Plan, Study
 from utils.errors import ConfigError, SearchError
 
-WORKER = "candidates.runner:worker"
+WORKER = "search.worker.runner:worker"
 COMMANDS = ("list", "best", "report", "export")
 _SHOWN = 8  # draws that --validate-only shows
 
@@ -64,8 +63,8 @@ def check_space(space: Space) -> None:
 
 def run_search(arguments: argparse.Namespace) -> None:
     """Begin a search or go on with one, and say where its winner is."""
-    from candidates.equivalence import canonical
     from logger.console import setup_logging
+    from search.worker.description import canonical
 
     if arguments.config is None and arguments.resume in (None, "auto"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume FOLDER of a study.")
@@ -110,8 +109,8 @@ def _config_and_folder(arguments: argparse.Namespace) -> tuple[dict[str, Any], P
 
 
 def _run(arguments: argparse.Namespace, config: Mapping[str, Any], plan: Plan, folder: Path) -> None:
-    from search.listing import best_text
-    from search.watching import watchers_of
+    from search.cli.listing import best_text
+    from search.study.watching import watchers_of
     from utils.environment import capture
 
     logger.info("Study folder:  %s", folder)
@@ -146,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in COMMANDS:
-        from search import looking
+        from search.cli import looking
 
         return cli.run_command(looking.run, looking.parser(words[0]), words[1:])
     return cli.run_command(run_search, search_parser(), words)

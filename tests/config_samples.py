@@ -1,4 +1,4 @@
-"""A small catalogue and a small configuration for the tests of `config`, and classes to name in them."""
+"""A small registry and a small configuration for the tests of `config`, and classes to name in them."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from utils.catalogue import Section
 from utils.errors import ConfigError
+from utils.registry import Section
 
 CALLED = []
 """Names of the classes that were built."""
@@ -151,7 +151,7 @@ class PatientLoop(Loop):
 
 
 def make_net(num_classes: int) -> nn.Module:
-    """A function in the catalogue."""
+    """A function in the registry."""
     return nn.Linear(1, num_classes)
 
 
@@ -160,7 +160,7 @@ def make_wrong():
     return 5
 
 
-CATALOGUE = {
+REGISTRY = {
     "arch": Section(
         "torch.nn:Module",
         {

@@ -1,4 +1,4 @@
-"""For every loader of the catalogue: how to make a small one. A loader that is added there gets its case here.
+"""For every loader of the registry: how to make a small one. A loader that is added there gets its case here.
 
 A case is a function (folder, arguments) -> arguments of the class, with the files that they need written to the folder.
 It holds seven training samples or more, of one size after loading.
@@ -11,7 +11,7 @@ SIZE = (12, 16)
 COUNT = 7
 
 
-def random_picture(number, size=SIZE):
+def random_image(number, size=SIZE):
     return np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
 
 
@@ -29,7 +29,7 @@ def save(path, array):
 
 def pairs_list(folder):
     for number in range(COUNT):
-        save(folder / f"{number}.png", random_picture(number))
+        save(folder / f"{number}.png", random_image(number))
         save(folder / f"{number}_mask.png", random_mask(number, [0, 1, 255]))
     lines = [f"{number}.png, {number}_mask.png" for number in range(COUNT)]
     (folder / "pairs.txt").write_text("\n".join(lines))
@@ -59,7 +59,7 @@ def cityscapes(folder, splits=("train", "val"), cities=("aachen", "bonn"), size=
         for number in range(COUNT):
             city = cities[number % len(cities)]
             frame = f"{city}_{number:06d}_000019"
-            save(folder / f"leftImg8bit/{split}/{city}/{frame}_leftImg8bit.png", random_picture(number, size))
+            save(folder / f"leftImg8bit/{split}/{city}/{frame}_leftImg8bit.png", random_image(number, size))
             ids = random_mask(number, range(34), size)
             save(folder / f"gtFine/{split}/{city}/{frame}_gtFine_labelIds.png", ids)
     return {"folder": str(folder), "flip_hor": 0.5, "brightness": 0.1}
@@ -70,7 +70,7 @@ def voc(folder):
     base = folder / "VOCdevkit/VOC2012"
     names = [f"2007_{number:06d}" for number in range(COUNT)]
     for number, name in enumerate(names):
-        save(base / f"JPEGImages/{name}.jpg", random_picture(number))
+        save(base / f"JPEGImages/{name}.jpg", random_image(number))
         mask = Image.fromarray(random_mask(number, [0, 15, 20, 255]))
         mask.putpalette([value for level in range(256) for value in (level, 255 - level, level // 2)])
         (base / "SegmentationClass").mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def voc(folder):
 def class_folders(folder):
     for part in ("train", "val"):
         for number in range(COUNT + 1):
-            save(folder / part / ("left", "right")[number % 2] / f"{number}.png", random_picture(number))
+            save(folder / part / ("left", "right")[number % 2] / f"{number}.png", random_image(number))
     return {"folder": str(folder), "flip_hor": 0.5, "shift": 0.2, "cutout": 0.3, "brightness": 0.1}
 
 

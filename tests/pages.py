@@ -32,7 +32,7 @@ def commands():
 
 
 def tiny(config):
-    """The same run in a second: small pictures, few of them, a narrow network."""
+    """The same run in a second: small images, few of them, a narrow network."""
     config["arch"]["args"] = {"channels": [4, 8]}
     for name in ("train_loader", "valid_loader", "test_loader"):
         config[name]["args"] |= {"resize": [32, 24], "batch_size": 4, "samples": 8, "n_workers": 0}
@@ -44,7 +44,7 @@ def tiny(config):
 def workplace(tmp_path, monkeypatch):
     """A folder as the reader has it: data/, config/ with a quick start that is over at once, and the files shown."""
     loaded = set(sys.modules)
-    monkeypatch.setattr("config.plugins._loaded", {})
+    monkeypatch.setattr("config.checking.classes._loaded", {})
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(ROOT / "data")

@@ -1,11 +1,11 @@
-"""A network that needs no training: it sees what is red. For everything around a network that makes pictures."""
+"""A network that needs no training: it sees what is red. For everything around a network that makes images."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from data_loader.preprocessing import Preprocessing
-from visual.segmenter import Segmenter
+from data_loader.images.preprocessing import Preprocessing
+from predictor.segmenter import Segmenter
 
 
 class RedNet(nn.Module):
@@ -28,10 +28,10 @@ def red_segmenter(resize=None, **arguments):
 
 
 def red_square(size=(24, 32), top=6, left=8, side=10):
-    """A blue picture with a red square; and where the square is."""
-    picture = np.zeros((*size, 3), np.uint8)
-    picture[..., 2] = 200
+    """A blue image with a red square; and where the square is."""
+    image = np.zeros((*size, 3), np.uint8)
+    image[..., 2] = 200
     inside = np.zeros(size, bool)
     inside[top : top + side, left : left + side] = True
-    picture[inside] = (250, 0, 0)
-    return picture, inside
+    image[inside] = (250, 0, 0)
+    return image, inside

@@ -3,7 +3,7 @@
 import math
 import random
 
-from search.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
+from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
 
 CLASSES = ("background", "person")
 SPACE = {

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from torch.utils.data._utils import signal_handling
 
-from base import workers
 from base.base_data_loader import BaseDataLoader
+from base.data import loader_workers as workers
 from utils.errors import ConfigError, DataError
 
 
@@ -48,7 +48,7 @@ class Failing(Keyed):
 
     def sample(self, index, generator):
         if index == 4:
-            raise DataError("photo 4 is no picture.")
+            raise DataError("photo 4 is no image.")
         return super().sample(index, generator)
 
 
@@ -286,7 +286,7 @@ def test_an_error_of_the_user_arrives_as_itself(n_workers):
     iterator = iter(loader)
     assert next(iterator)[1].tolist() == [0, 1]
     assert next(iterator)[1].tolist() == [2, 3]
-    with pytest.raises(DataError, match=r"^photo 4 is no picture\.$"):
+    with pytest.raises(DataError, match=r"^photo 4 is no image\.$"):
         next(iterator)
     loader.close()
 

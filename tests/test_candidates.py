@@ -16,12 +16,12 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from base import Callback
-from candidates.tidying import release_memory
-from data_loader.kept import keeping
+from data_loader.common.shared_cache import keeping
+from search.worker.runner import release_memory
 from train import train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError, Diverged
-from utils.memory import is_out_of_memory
+from utils.hardware import is_out_of_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE = ROOT / "data/people"

@@ -14,11 +14,10 @@ import pytest
 import torch
 from tiny import tiny_trainer
 
-from trainer.checkpoint import Checkpoints
-from trainer.weights import load_matching_weights, weights_of
-from utils.checkpoint_file import read_checkpoint, write_checkpoint
+from trainer.checkpoints.checkpoint import Checkpoints
+from trainer.checkpoints.resume import load_matching_weights, weights_of
+from utils.checkpoint_file import newest_good, read_checkpoint, write_checkpoint
 from utils.errors import CheckpointError
-from utils.saved_runs import newest_good
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = {
@@ -124,7 +123,7 @@ sys.path[:0] = [{root!r}, {root!r} + "/tests"]
 from pathlib import Path
 from tiny import tiny_trainer
 from base import Callback
-from trainer.checkpoint import Checkpoints
+from trainer.checkpoints.checkpoint import Checkpoints
 from utils.errors import CheckpointError
 class Full(Callback):
     def on_epoch_end(self, trainer, metrics):

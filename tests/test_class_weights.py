@@ -13,16 +13,16 @@ import torch
 from test_train import changed, small  # noqa: F401 (a fixture)
 from tiny import Blobs
 
+import build as assemble
 import test as test_command
 from base import BaseDataLoader
-from base.class_counts import count_batches, count_targets
-from config import assemble
-from config.saved import for_judging
-from data_loader.segmentation import SegmentationDataLoader
+from base.data.class_counts import count_batches, count_targets
+from config.variants import for_judging
+from data_loader.segmentation.loader import SegmentationDataLoader
 from models.losses import CrossEntropyLoss
 from models.losses.class_weights import class_weights
-from train import catalogue, prepare, train
-from trainer.distributed import World
+from train import prepare, registry, train
+from trainer.runtime.distributed import World
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 
@@ -82,7 +82,7 @@ def test_a_loss_takes_the_rule() -> None:
 
 @pytest.fixture
 def masks(tmp_path):
-    """Three pictures of different sizes; 255 hides 11 pixels of the last one."""
+    """Three images of different sizes; 255 hides 11 pixels of the last one."""
     generator = np.random.default_rng(3)
     lines = []
     for number, (height, width) in enumerate([(9, 14), (20, 6), (8, 8)]):
@@ -162,7 +162,7 @@ RULED = {"type": "ce_loss", "args": {"weight": "balanced"}}
 
 
 def people_counts(config) -> list[int]:
-    loader = assemble.build_loader(config, "train", catalogue())
+    loader = assemble.build_loader(config, "train", registry())
     source = loader.dataset.dataset.source
     masks = [cv2.imread(str(source.names(index)[1]), 0) for index in range(loader.num_samples)]
     return [sum(int((mask == label).sum()) for mask in masks) for label in (0, 1)]

@@ -1,4 +1,4 @@
-"""Training, killing, testing and using classifiers of pictures and of series, by the commands that a user types."""
+"""Training, killing, testing and using classifiers of images and of series, by the commands that a user types."""
 
 import copy
 import csv
@@ -13,8 +13,8 @@ import inference
 import test as test_command
 from base.callback import Callback
 from config import cli
-from config.trial import for_overfit
-from data_loader.series_files import read_series
+from config.variants import for_overfit
+from data_loader.time_series.files import read_series
 from train import train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError, Interrupted
@@ -22,8 +22,8 @@ from utils.errors import ConfigError, Interrupted
 TEXTURES = {"stripes": (1, 0), "bars": (0, 1)}
 
 
-def write_pictures(folder, count):
-    """Pictures of two classes: stripes across and bars down, with noise."""
+def write_images(folder, count):
+    """Images of two classes: stripes across and bars down, with noise."""
     generator = np.random.default_rng(count)
     rows, columns = np.mgrid[:16, :16]
     for name, (down, across) in TEXTURES.items():
@@ -64,9 +64,9 @@ def common(folder, name):
     }  # fmt: skip
 
 
-def pictures_config(folder):
+def images_config(folder):
     for part, count in (("train", 9), ("val", 4), ("test", 5)):
-        write_pictures(folder / "pictures" / part, count)
+        write_images(folder / "pictures" / part, count)
     args = {"folder": str(folder / "pictures"), "in_channels": 1, "batch_size": 4}
     chance = {"mixup": 0.3, "cutout": 0.2, "shift": 0.1, "flip_hor": 0.5, "noise_std": 3}
     loader = {"type": "ImageClassificationDataLoader", "args": args}
@@ -91,7 +91,7 @@ def series_config(folder):
     }
 
 
-MAKERS = {"pictures": pictures_config, "series": series_config}
+MAKERS = {"pictures": images_config, "series": series_config}
 
 
 @pytest.fixture(scope="module", params=MAKERS)
@@ -200,16 +200,16 @@ def rows_of(file):
 
 def test_inference_writes_the_predictions_of_the_test(finished, tmp_path):
     config, result, folder = finished
-    pictures = config["name"] == "pictures"
-    source = folder / "pictures/test" if pictures else folder / "Toy_TEST.ts"
+    images = config["name"] == "pictures"
+    source = folder / "pictures/test" if images else folder / "Toy_TEST.ts"
     assert run(inference, "--resume", result.run_folder, "--source", source, "--output", tmp_path / "all.csv") == 0
     rows = rows_of(tmp_path / "all.csv")
-    names = ["bars", "stripes"] if pictures else ["rise", "fall"]
-    columns = ["file" if pictures else "row", "class", "probability", *(f"probability_{name}" for name in names)]
+    names = ["bars", "stripes"] if images else ["rise", "fall"]
+    columns = ["file" if images else "row", "class", "probability", *(f"probability_{name}" for name in names)]
     assert list(rows[0]) == columns
     checkpoint = read_checkpoint(result.run_folder / "model_best.pth")
     judged = test_command.test(checkpoint["config"], checkpoint["state_dict"])
-    truth = [row["file"].split("/")[0] for row in rows] if pictures else read_series(source).labels
+    truth = [row["file"].split("/")[0] for row in rows] if images else read_series(source).labels
     matrix = np.zeros((2, 2), int)
     for label, row in zip(truth, rows, strict=True):
         shares = [float(row[f"probability_{name}"]) for name in names]
@@ -217,7 +217,7 @@ def test_inference_writes_the_predictions_of_the_test(finished, tmp_path):
         assert float(row["probability"]) == max(shares) == shares[names.index(row["class"])]
         matrix[names.index(label), names.index(row["class"])] += 1
     assert matrix.tolist() == judged["confusion"]
-    if not pictures:
+    if not images:
         assert rows[0]["row"] == "7"
         write_series(tmp_path / "new.ts", 4, has_labels=False)
         assert run(inference, "--resume", result.run_folder, "--source", tmp_path / "new.ts", "--output", tmp_path) == 0
@@ -233,10 +233,10 @@ def test_a_bad_photo_is_named_and_the_others_are_in_the_table(finished, tmp_path
         assert "has 1 variables, but the network was trained on 2" in capsys.readouterr().err
         return
     shutil.copytree(folder / "pictures/val/bars", tmp_path / "in")
-    (tmp_path / "in/0.png").write_bytes(b"no picture")
+    (tmp_path / "in/0.png").write_bytes(b"no image")
     code = run(inference, "--resume", result.run_folder, "--source", tmp_path / "in", "--output", tmp_path / "out")
     assert code == 3
-    assert "1 of 4 pictures could not be used" in capsys.readouterr().err
+    assert "1 of 4 images could not be used" in capsys.readouterr().err
     assert [row["file"] for row in rows_of(tmp_path / "out/predictions.csv")] == ["1.png", "2.png", "3.png"]
     (tmp_path / "bad").mkdir()
     shutil.copy(tmp_path / "in/0.png", tmp_path / "bad/0.png")

@@ -1,4 +1,4 @@
-"""One conformance suite over every classifier of the catalogue, and what series of unequal lengths ask of one."""
+"""One conformance suite over every classifier of the registry, and what series of unequal lengths ask of one."""
 
 import copy
 
@@ -7,12 +7,12 @@ import torch
 from tiny import CLASSIFIERS
 
 from base.base_model import BaseModel
-from config.assemble import build_model, resolved
+from build import build_model, resolved
 from models import SECTIONS
 from models.fcn import FCN
-from models.masked import MaskedNorm, masked_max_pool, masked_mean, split_padding
-from utils.catalogue import import_attribute
+from models.layers.masked import MaskedNorm, masked_max_pool, masked_mean, split_padding
 from utils.errors import ConfigError
+from utils.registry import import_attribute
 
 CLASSES = 3
 SERIES = {
@@ -25,11 +25,11 @@ SERIES = {
     "lstmfcn": ("LSTMFCN", {}),
     "lstmfcn_small": ("LSTMFCN", {"cells": 5, "dropout": 0.0, "channels": [8, 8, 8, 8]}),
 }
-PICTURES = {
+IMAGES = {
     "convnet": ("ConvNet", {}),
     "convnet_deep": ("ConvNet", {"channels": [8, 16], "blocks": 2, "dropout": 0.2, "stem_stride": 2}),
 }
-CASES = {**SERIES, **PICTURES}
+CASES = {**SERIES, **IMAGES}
 
 
 def build(case, in_channels=2):
@@ -53,7 +53,7 @@ def case(request):
     return request.param
 
 
-def test_the_suite_covers_the_catalogue():
+def test_the_suite_covers_the_registry():
     assert {name for name, _ in CASES.values()} == set(CLASSIFIERS) <= set(SECTIONS["arch"].entries)
     assert len(CASES) == 10
 
@@ -199,13 +199,13 @@ def test_foreign_networks_are_told_classes_and_channels(name, args, filled):
         model = build_model(config, SECTIONS, values)
         channels = values["in_channels"]
         assert model(torch.zeros(2, channels, 64, 64)).shape == (2, 5)
-    complete = resolved({**config, "train_loader": "ImageClassificationDataLoader"}, catalogue(), values)
+    complete = resolved({**config, "train_loader": "ImageClassificationDataLoader"}, registry(), values)
     assert complete["arch"]["args"] == {**args, **filled}
     with torch.device("meta"):
         build_model(complete, SECTIONS, {})  # as from a checkpoint, without data
 
 
-def catalogue():
+def registry():
     import data_loader
 
     return {**SECTIONS, **data_loader.SECTIONS}
@@ -215,5 +215,5 @@ def test_foreign_networks_that_do_not_fit_the_data_are_refused():
     config = {"arch": {"type": "torchvision.models.resnet18", "args": {"num_classes": 7}}}
     with pytest.raises(ConfigError, match=r"arch\.args\.num_classes: 7 is not what the data loader has, 5"):
         build_model(config, SECTIONS, {"num_classes": 5, "in_channels": 3})
-    with pytest.raises(ConfigError, match=r"resnet18 takes pictures of 3 channels, .* in_channels 1\. Set in_channels"):
+    with pytest.raises(ConfigError, match=r"resnet18 takes images of 3 channels, .* in_channels 1\. Set in_channels"):
         build_model({"arch": "torchvision.models.resnet18"}, SECTIONS, TOLD)

@@ -29,7 +29,7 @@ def test_wrong_extras_are_named_by_their_path(small, section, value, message):  
     config = copy.deepcopy(small)
     config[section] = {**config[section], **value}
     with pytest.raises(ConfigError, match=message):
-        validate(config, command.catalogue())
+        validate(config, command.registry())
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_wrong_extras_are_named_by_their_path(small, section, value, message):  
 )
 def test_wrong_chains_are_named_by_their_path(small, chain, message):  # noqa: F811
     with pytest.raises(ConfigError, match=message):
-        validate({**small, "lr_scheduler": chain}, command.catalogue())
+        validate({**small, "lr_scheduler": chain}, command.registry())
 
 
 def test_the_schema_knows_the_extras():
-    definitions = json_schema(command.catalogue())["$defs"]
+    definitions = json_schema(command.registry())["$defs"]
     adam = next(item for item in definitions["optimizer"]["anyOf"] if item.get("title") == "AdamW")
     assert {"groups", "layer_decay", "decay_norm_and_bias"} <= set(adam["properties"])
     assert "warmup" in next(iter(definitions["lr_scheduler"]["anyOf"][3:]))["properties"]

@@ -38,7 +38,7 @@ OUT_OF_RANGE = {
 
 
 def today():
-    """The quickstart, with its pictures found from anywhere."""
+    """The quickstart, with its images found from anywhere."""
     config = load_config(ROOT / "config/people/quickstart.json")
     for section in ("train_loader", "valid_loader", "test_loader"):
         config[section]["args"]["pairs_file"] = str(ROOT / config[section]["args"]["pairs_file"])
@@ -47,7 +47,7 @@ def today():
 
 
 def older():
-    """The older dialect on the same pictures."""
+    """The older dialect on the same images."""
     config = copy.deepcopy(HUMAN_SEGMENTATION)
     for section, split in (("train_loader", "train"), ("valid_loader", "valid")):
         config[section]["args"] |= {"pairs_file": str(ROOT / f"data/people/{split}_pairs.txt"), "n_workers": 0}

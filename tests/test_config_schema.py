@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from config_samples import CATALOGUE, sample
+from config_samples import REGISTRY, sample
 
 import train
 from config import json_schema, schema_text
@@ -14,7 +14,7 @@ from config.markers import MARKERS
 
 FOLDER = Path(__file__).parent.parent / "config"
 SHIPPED = sorted(path for path in FOLDER.glob("*/*.json"))
-REAL = train.catalogue()
+REAL = train.registry()
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "null": type(None)}
 
 
@@ -72,7 +72,7 @@ def test_shipped_files_hold(path, schema):
 
 
 def test_the_sample_holds_in_every_form_of_a_class():
-    small = json_schema(CATALOGUE)
+    small = json_schema(REGISTRY)
     for arch in ("Net", {"type": "Net"}, {"args": {"width": {"$choice": [1]}}}, "torchvision.models.alexnet"):
         assert holds(sample(arch=arch), small, small)
     for loss in ("Loss", [{"type": "Loss", "weight": 2}], {"$ref": "my_loss"}):
@@ -103,7 +103,7 @@ def test_the_sample_holds_in_every_form_of_a_class():
     ],
 )
 def test_faults_do_not_hold(changes):
-    small = json_schema(CATALOGUE)
+    small = json_schema(REGISTRY)
     assert not holds(sample(**changes), small, small)
 
 
@@ -144,7 +144,7 @@ def test_every_marker_is_described(schema):
 
 
 def test_classes_and_arguments_carry_their_documentation():
-    net = next(item for item in json_schema(CATALOGUE)["$defs"]["arch"]["anyOf"] if item.get("title") == "Net")
+    net = next(item for item in json_schema(REGISTRY)["$defs"]["arch"]["anyOf"] if item.get("title") == "Net")
     assert net["description"] == "A network with every kind of argument."
     width = net["properties"]["args"]["properties"]["width"]
     assert width["default"] == 8

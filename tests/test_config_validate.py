@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from config_samples import CALLED, CATALOGUE, sample
+from config_samples import CALLED, REGISTRY, sample
 
 from config import find_markers, refuse_markers, shared_values, trainer_options, validate
 from utils.errors import ConfigError
@@ -12,7 +12,7 @@ from utils.errors import ConfigError
 def faults_of(config):
     """The faults of a configuration, one per line."""
     with pytest.raises(ConfigError, match=": ") as caught:
-        validate(config, CATALOGUE)
+        validate(config, REGISTRY)
     lines = str(caught.value).splitlines()
     return [line.strip() for line in (lines[1:] if "faults in the configuration" in lines[0] else lines)]
 
@@ -29,7 +29,7 @@ def with_args(section, kind, **args):
 
 def test_a_good_configuration_passes_and_nothing_is_built():
     CALLED.clear()
-    validate(sample(), CATALOGUE)
+    validate(sample(), REGISTRY)
     assert CALLED == []
 
 
@@ -179,21 +179,21 @@ def test_arguments_are_held_to_their_annotations(args, message):
     ],
 )
 def test_good_arguments_pass_and_what_cannot_be_known_is_left_to_the_class(args):
-    validate(with_args("arch", "Net", **args), CATALOGUE)
+    validate(with_args("arch", "Net", **args), REGISTRY)
 
 
 def test_a_class_that_passes_arguments_on_takes_those_of_its_base():
-    validate(with_args("arch", "WideNet", factor=3, dropout=0.5), CATALOGUE)
+    validate(with_args("arch", "WideNet", factor=3, dropout=0.5), REGISTRY)
     assert fault_of(with_args("arch", "WideNet", dropuot=0.5)).startswith("arch.args.dropuot: unknown argument")
     assert fault_of(with_args("arch", "WideNet", dropout=2)).startswith("arch.args.dropout: 2 must be a number")
-    validate(with_args("arch", "OpenNet", whatever=3), CATALOGUE)
+    validate(with_args("arch", "OpenNet", whatever=3), REGISTRY)
 
 
 def test_missing_arguments_are_named_but_not_those_of_the_run():
     faults = faults_of(sample(arch="Strict"))
     assert [fault.split(":")[0] for fault in faults] == ["arch.args.depth", "arch.args.label"]
     assert fault_of(with_args("lr_scheduler", "StepLR")).startswith("lr_scheduler.args.step_size: missing")
-    validate(sample(arch="make_net", lr_scheduler="CosineAnnealingLR"), CATALOGUE)
+    validate(sample(arch="make_net", lr_scheduler="CosineAnnealingLR"), REGISTRY)
 
 
 def test_what_is_given_at_run_time_cannot_be_said():
@@ -208,7 +208,7 @@ def test_torchs_own_signatures_are_read():
     assert fault_of(with_args("optimizer", "SGD", nesterov=1)).startswith("optimizer.args.nesterov: 1 must be true or")
     assert "must be one of" in fault_of(with_args("lr_scheduler", "OneCycleLR", max_lr=1, anneal_strategy="log"))
     assert "each an integer" in fault_of(with_args("lr_scheduler", "MultiStepLR", milestones=[1, 2.5]))
-    validate(with_args("optimizer", "AdamW", betas=[0.9, 0.99], lr=1, foreach=None), CATALOGUE)
+    validate(with_args("optimizer", "AdamW", betas=[0.9, 0.99], lr=1, foreach=None), REGISTRY)
 
 
 def test_nested_specs_are_checked_where_they_stand():
@@ -222,7 +222,7 @@ def test_nested_specs_are_checked_where_they_stand():
 
 
 def test_a_lookup_lists_what_exists(monkeypatch):
-    monkeypatch.setattr("config.plugins._loaded", {})  # whatever other tests have loaded
+    monkeypatch.setattr("config.checking.classes._loaded", {})  # whatever other tests have loaded
     fault = fault_of(sample(optimizer="Adamm"))
     assert 'Did you mean "Adam"?' in fault
     assert re.search(r"Known: .*\bAdamW\b.*\bRMSprop\b.*\bSGD\b", fault)
@@ -247,7 +247,7 @@ def test_an_entry_that_needs_a_missing_package_says_so():
 )
 def test_classes_may_be_named_in_full(section, kind):
     args = {"in_channels": 3, "hidden_channels": [2]} if kind.endswith("MLP") else {}
-    validate(with_args(section, kind, **args), CATALOGUE)
+    validate(with_args(section, kind, **args), REGISTRY)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_markers_are_found_and_refused_with_the_command_to_run():
     assert find_markers(config) == paths
     message = r"seed, arch.args.channels.1, optimizer.args.lr and 1 more: .* Run: python -m search -c FILE"
     with pytest.raises(ConfigError, match=message):
-        validate(config, CATALOGUE)
+        validate(config, REGISTRY)
     with pytest.raises(ConfigError, match=r"python -m search -c my\.json"):
         refuse_markers(config, "my.json")
 
@@ -313,10 +313,10 @@ def test_a_misspelt_marker_is_named():
 
 def test_a_configuration_made_in_python_must_be_plain():
     with pytest.raises(ConfigError, match=r"not plain JSON .*Object of type set is not JSON serializable"):
-        validate(sample(metrics={"accuracy"}), CATALOGUE)
+        validate(sample(metrics={"accuracy"}), REGISTRY)
     with pytest.raises(ConfigError, match=r"not plain JSON .*Out of range float values"):
-        validate(with_args("optimizer", "SGD", lr=float("nan")), CATALOGUE)
-    validate(with_args("arch", "Net", channels=(1, 2)), CATALOGUE)
+        validate(with_args("optimizer", "SGD", lr=float("nan")), REGISTRY)
+    validate(with_args("arch", "Net", channels=(1, 2)), REGISTRY)
 
 
 def test_trainer_options_fills_in_every_default():
@@ -370,4 +370,4 @@ def test_shared_values_that_disagree_name_both_places():
     with pytest.raises(ConfigError, match=message):
         shared_values(config)
     with pytest.raises(ConfigError, match=message):
-        validate(config, CATALOGUE)
+        validate(config, REGISTRY)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.cpu_convolutions import Float32Training, compute_in_float32
-from trainer.distributed import ALONE
-from trainer.precision import Arithmetic
-from trainer.setup import equip
+from trainer.runtime.cpu_convolutions import Float32Training, compute_in_float32
+from trainer.runtime.distributed import ALONE
+from trainer.runtime.precision import RunPrecision
+from trainer.runtime.setup import equip
 
 OPTIONS = {"sync_batch_norm": False, "checkpoint_activations": [], "compile": False}
 
@@ -56,12 +56,12 @@ def test_the_layers_that_would_be_wrong_or_slow_compute_in_fp32_and_no_others():
 
 
 def test_gradients_are_finite_and_those_of_fp32_but_for_rounding():
-    model = equip(network(), OPTIONS, ALONE, Arithmetic(torch.device("cpu"), torch.bfloat16, torch.channels_last))
+    model = equip(network(), OPTIONS, ALONE, RunPrecision(torch.device("cpu"), torch.bfloat16, torch.channels_last))
     for got, exact in zip(gradients(model, torch.bfloat16), gradients(network(), torch.float32), strict=True):
         assert (got - exact).norm() < 0.03 * exact.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_other_arithmetic_is_left_alone(dtype):
-    model = equip(network(), OPTIONS, ALONE, Arithmetic(torch.device("cpu"), dtype))
+def test_other_precision_is_left_alone(dtype):
+    model = equip(network(), OPTIONS, ALONE, RunPrecision(torch.device("cpu"), dtype))
     assert not any(isinstance(layer, Float32Training) for layer in model)

@@ -10,11 +10,10 @@ from test_inference import save_untrained, use
 
 import train
 from config import cli, load_config, validate
-from data_loader.array_masks import ArraySegmentationDataLoader
-from data_loader.array_preprocessing import ArrayPreprocessing
-from data_loader.arrays import array_header, read_array, read_channels
-from data_loader.pictures import read_mask
-from data_loader.transforms import Augmentation
+from data_loader.images.arrays import ArrayPreprocessing, array_header, read_array, read_channels
+from data_loader.images.augmentation import Augmentation
+from data_loader.images.files import read_mask
+from data_loader.segmentation.array_loader import ArraySegmentationDataLoader
 from utils.errors import ConfigError, DataError
 
 
@@ -55,33 +54,33 @@ def test_what_must_not_mix_is_taken_from_the_nearest(tmp_path):
 def test_every_channel_moves_as_the_mask_does(dtype):
     mask = np.zeros((24, 24), np.uint8)
     mask[4:15, 3:10] = 1
-    picture = np.repeat(mask[..., None], 7, axis=2).astype(dtype) * 9
+    image = np.repeat(mask[..., None], 7, axis=2).astype(dtype) * 9
     preprocessing = ArrayPreprocessing(7, resize=24, interpolation="nearest")
     augmentation = Augmentation(crop_range=[0.7, 1.1], flip_hor=0.5, rotate=0.5, angle=20)
     for seed in range(5):
         generator = np.random.default_rng(seed)
-        moved, moved_mask = augmentation(picture, mask, preprocessing, 255, generator)
+        moved, moved_mask = augmentation(image, mask, preprocessing, 255, generator)
         assert moved.dtype == dtype
         for channel in range(7):
             np.testing.assert_array_equal(moved[..., channel], 9 * (moved_mask == 1))
 
 
 def test_values_are_normalised_as_the_json_says_and_no_more():
-    picture = np.array([[[10.0, 1.0], [20.0, 2.0]]], np.float32)
-    image, geometry = ArrayPreprocessing(2, mean=[10, 1], std=[5, 0.5])(picture)
-    np.testing.assert_allclose(image, [[[0, 2]], [[0, 2]]])
+    image = np.array([[[10.0, 1.0], [20.0, 2.0]]], np.float32)
+    result, geometry = ArrayPreprocessing(2, mean=[10, 1], std=[5, 0.5])(image)
+    np.testing.assert_allclose(result, [[[0, 2]], [[0, 2]]])
     assert geometry.original == (1, 2)
-    same, _ = ArrayPreprocessing(2)(picture.astype(np.uint8))
+    same, _ = ArrayPreprocessing(2)(image.astype(np.uint8))
     np.testing.assert_array_equal(same[:, 0], [[10, 20], [1, 2]])
-    one, _ = ArrayPreprocessing(2, mean=10, std=2, padding_value=10, resize=2)(picture)
+    one, _ = ArrayPreprocessing(2, mean=10, std=2, padding_value=10, resize=2)(image)
     np.testing.assert_allclose(one, [[[0, 5], [0, 0]], [[-4.5, -4], [0, 0]]])
 
 
 def test_shrinking_averages_areas_in_every_channel():
-    picture = np.random.default_rng(1).random((8, 8, 6), dtype=np.float32)
-    image, _ = ArrayPreprocessing(6, resize=4)(picture)
-    expected = picture.reshape(4, 2, 4, 2, 6).mean(axis=(1, 3)).transpose(2, 0, 1)
-    np.testing.assert_allclose(image, expected, rtol=1e-5)
+    image = np.random.default_rng(1).random((8, 8, 6), dtype=np.float32)
+    result, _ = ArrayPreprocessing(6, resize=4)(image)
+    expected = image.reshape(4, 2, 4, 2, 6).mean(axis=(1, 3)).transpose(2, 0, 1)
+    np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
 def test_a_description_makes_the_same_again():
@@ -91,25 +90,23 @@ def test_a_description_makes_the_same_again():
 
 
 def test_channels_may_come_first_and_arrays_lie_in_one_file(tmp_path):
-    picture = np.random.default_rng(0).random((5, 6, 4))
+    image = np.random.default_rng(0).random((5, 6, 4))
     mask = np.ones((6, 4), np.uint8)
-    np.savez(tmp_path / "a.npz", picture=picture, mask=mask)
+    np.savez(tmp_path / "a.npz", image=image, mask=mask)
     (tmp_path / "pairs.txt").write_text("a.npz, a.npz")
-    keys = {"picture_key": "picture", "mask_key": "mask", "layout": "chw", "num_classes": 2, "is_training": False}
+    keys = {"picture_key": "image", "mask_key": "mask", "layout": "chw", "num_classes": 2, "is_training": False}
     loader = ArraySegmentationDataLoader(str(tmp_path / "pairs.txt"), **keys)
     images, masks, _ = next(iter(loader))
-    np.testing.assert_array_equal(images[0], picture.astype(np.float32))
+    np.testing.assert_array_equal(images[0], image.astype(np.float32))
     assert masks.tolist() == [mask.tolist()]
-    assert array_header(tmp_path / "a.npz", "picture") == ((5, 6, 4), np.float64)
-    with pytest.raises(
-        DataError, match=r"holds the arrays picture, mask; none is named. Name one: picture_key or mask"
-    ):
+    assert array_header(tmp_path / "a.npz", "image") == ((5, 6, 4), np.float64)
+    with pytest.raises(DataError, match=r"holds the arrays image, mask; none is named. Name one: picture_key or mask"):
         read_array(tmp_path / "a.npz")
     with pytest.raises(DataError, match="'x' is not among them"):
         read_array(tmp_path / "a.npz", "x")
 
 
-def test_masks_may_be_pictures_and_pictures_have_one_channel(tmp_path):
+def test_masks_may_be_images_and_images_have_one_channel(tmp_path):
     save(tmp_path / "data/train/0.npy", np.full((4, 6), True))
     save(tmp_path / "labels/train/0.png", np.full((4, 6), 2, np.uint8))
     images, masks = next(iter(load(tmp_path, num_classes=3)))
@@ -120,16 +117,16 @@ def test_masks_may_be_pictures_and_pictures_have_one_channel(tmp_path):
     ("name", "array", "message"),
     [
         ("data", np.array([[None]]), r"data\.npy cannot be read as an array: .*Save it anew with numpy.save"),
-        ("data", np.zeros(4), r"holds float64 values of shape \(4,\); a picture has height, width and channels"),
+        ("data", np.zeros(4), r"holds float64 values of shape \(4,\); an image has height, width and channels"),
         ("data", np.full((4, 4, 2), np.nan), "holds values that are not finite"),
         (
             "data",
             np.zeros((4, 4, 3)),
-            "The picture has 3 channels, but in_channels is 2. Set in_channels right, or layout",
+            "The image has 3 channels, but in_channels is 2. Set in_channels right, or layout",
         ),
         ("mask", np.zeros((4, 4), np.float32), "holds float32 values; a mask must hold one class id per pixel"),
         ("mask", np.full((4, 4), -1), "holds the value -1; class ids are 0 to 65535"),
-        ("mask", np.zeros((3, 4), np.uint8), r"mask\.npy is 3x4 \(height x width\) but its picture .* is 4x4"),
+        ("mask", np.zeros((3, 4), np.uint8), r"mask\.npy is 3x4 \(height x width\) but its image .* is 4x4"),
         ("mask", np.full((4, 4), 7), "holds the labels 7: masks must hold 0 to 1"),
         ("mask", np.zeros((4, 4, 1, 1), np.uint8), r"has the shape \(4, 4, 1, 1\); it must be \(height, width\)"),
     ],
@@ -183,7 +180,7 @@ def config(folder, **arguments):
 def test_what_changes_colours_is_refused(tmp_path):
     for name in ("brightness", "saturation", "noise_std", "transforms"):
         with pytest.raises(ConfigError, match=f'train_loader.args.{name}: unknown argument "{name}"'):
-            validate(config(tmp_path, **{name: 0.2}), train.catalogue())
+            validate(config(tmp_path, **{name: 0.2}), train.registry())
 
 
 def test_training_and_inference_on_arrays(tmp_path, capsys):
@@ -200,4 +197,4 @@ def test_training_and_inference_on_arrays(tmp_path, capsys):
     capsys.readouterr()
     np.save(tmp_path / "narrow.npy", np.zeros((4, 4, 3), np.float32))
     assert use(checkpoint, tmp_path / "narrow.npy", "--output", tmp_path / "n.png", "--mode", "mask") != 0
-    assert "The picture has 3 channels, but the network was trained on 60" in capsys.readouterr().err
+    assert "The image has 3 channels, but the network was trained on 60" in capsys.readouterr().err

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data_loader.cache as module
-from data_loader.cache import PairCache, available_memory
-from data_loader.labels import Labels
-from data_loader.pairs import Pair
-from data_loader.preprocessing import Preprocessing
-from data_loader.sources import PictureFiles
+import data_loader.common.image_cache as module
+from data_loader.common.image_cache import PairCache, available_memory
+from data_loader.images.preprocessing import Preprocessing
+from data_loader.segmentation.labels import Labels
+from data_loader.segmentation.pairs import Pair
+from data_loader.segmentation.sources import ImageFiles
 from utils.errors import ConfigError, DataError
 
 SIZE = (12, 9)
@@ -19,9 +19,9 @@ SIZE = (12, 9)
 
 def write_pair(folder, name, *, labels=(0, 1), size=SIZE, mask_size=None, dtype=np.uint8):
     generator = np.random.default_rng(len(name))
-    picture = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
+    image = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
     mask = np.resize(np.asarray(labels, dtype), mask_size or size)
-    Image.fromarray(picture).save(folder / f"{name}.png")
+    Image.fromarray(image).save(folder / f"{name}.png")
     Image.fromarray(mask).save(folder / f"{name}_mask.png")
     return Pair(folder / f"{name}.png", folder / f"{name}_mask.png")
 
@@ -29,7 +29,7 @@ def write_pair(folder, name, *, labels=(0, 1), size=SIZE, mask_size=None, dtype=
 def make(pairs, *, labels=None, whole=False, cache_mb=None, resize=None):
     labels = labels or Labels(2)
     return PairCache(
-        PictureFiles(pairs, is_binary=labels.binary and labels.ignore_index is None),
+        ImageFiles(pairs, is_binary=labels.binary and labels.ignore_index is None),
         Preprocessing(resize=resize),
         labels,
         keeps_masks_whole=whole,
@@ -51,12 +51,12 @@ def test_what_is_kept_is_what_would_be_decoded(tmp_path, whole, resize):
     cache.prepare(range(3))
     for index in range(3):
         kept, decoded = cache.load(index), plain.load(index)
-        np.testing.assert_array_equal(kept.picture, decoded.picture)
+        np.testing.assert_array_equal(kept.image, decoded.image)
         np.testing.assert_array_equal(kept.mask, decoded.mask)
         assert kept.original == SIZE
-        assert not kept.picture.flags.writeable
-        assert kept.picture.shape == ((6, 4, 3) if resize == 6 else (*SIZE, 3))
-        assert kept.mask.shape == (SIZE if whole else kept.picture.shape[:2])
+        assert not kept.image.flags.writeable
+        assert kept.image.shape == ((6, 4, 3) if resize == 6 else (*SIZE, 3))
+        assert kept.mask.shape == (SIZE if whole else kept.image.shape[:2])
 
 
 def test_kept_pairs_need_their_files_no_more(tmp_path):
@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_read_when_it_is_asked_for(tmp_path, caplog):
     with caplog.at_level("INFO"):
         cache.prepare(range(3))
     assert "1 of 3 pairs are decoded and kept in memory" in caplog.text
-    assert cache.load(2).picture.shape == (600, 500, 3)
+    assert cache.load(2).image.shape == (600, 500, 3)
 
 
 def test_without_memory_headers_are_checked_and_pixels_when_read(tmp_path):
@@ -94,7 +94,7 @@ def test_a_copy_for_a_spawned_worker_leaves_the_memory_behind(tmp_path):
     cache.prepare([0])
     sent = pickle.dumps(cache)
     assert len(sent) < 20_000
-    np.testing.assert_array_equal(pickle.loads(sent).load(0).picture, cache.load(0).picture)
+    np.testing.assert_array_equal(pickle.loads(sent).load(0).image, cache.load(0).image)
 
 
 def test_a_label_out_of_range_is_named_with_its_file_and_value(tmp_path):
@@ -131,12 +131,12 @@ def test_many_faults_are_counted_and_the_first_of_each_kind_named(tmp_path):
 
 def test_unreadable_photos_are_named(tmp_path):
     pairs = [write_pair(tmp_path, name) for name in ("a", "b", "c")]
-    pairs[1].picture.write_bytes(pairs[1].picture.read_bytes()[:100])
+    pairs[1].image.write_bytes(pairs[1].image.read_bytes()[:100])
     pairs[2].mask.write_bytes(b"")
     message = fault(pairs)
-    assert message.startswith("1 of 3 pairs cannot be used.") or "c_mask.png cannot be read as a picture" in message
+    assert message.startswith("1 of 3 pairs cannot be used.") or "c_mask.png cannot be read as an image" in message
     pairs[2].mask.write_bytes(pairs[0].mask.read_bytes())
-    assert "b.png cannot be read as a picture" in fault(pairs)
+    assert "b.png cannot be read as an image" in fault(pairs)
 
 
 def test_a_mask_made_for_the_unturned_photo_is_explained(tmp_path):
@@ -147,7 +147,7 @@ def test_a_mask_made_for_the_unturned_photo_is_explained(tmp_path):
 def test_jpeg_masks_are_explained(tmp_path):
     pair = write_pair(tmp_path, "a")
     Image.fromarray(np.resize(np.uint8([0, 90, 200]), SIZE)).save(tmp_path / "m.jpg")
-    assert "JPEG changes labels: save masks as PNG." in fault([Pair(pair.picture, tmp_path / "m.jpg")])
+    assert "JPEG changes labels: save masks as PNG." in fault([Pair(pair.image, tmp_path / "m.jpg")])
 
 
 def test_black_and_white_jpeg_masks_have_no_ringing(tmp_path):
@@ -155,7 +155,7 @@ def test_black_and_white_jpeg_masks_have_no_ringing(tmp_path):
     mask = np.zeros((32, 32), np.uint8)
     mask[:, 13:] = 255
     Image.fromarray(mask).save(tmp_path / "m.jpg")
-    pairs = [Pair(pair.picture, tmp_path / "m.jpg")]
+    pairs = [Pair(pair.image, tmp_path / "m.jpg")]
     np.testing.assert_array_equal(make(pairs, labels=Labels(2, binary=True)).load(0).mask, mask > 0)
     assert "is a JPEG" in fault(pairs, labels=Labels(2, 255, binary=True))  # which 255 is meant cannot be told
 

@@ -1,4 +1,4 @@
-"""Cityscapes as it is unpacked, up to pictures for its server."""
+"""Cityscapes as it is unpacked, up to images for its server."""
 
 from pathlib import Path
 
@@ -8,11 +8,12 @@ import torch
 from loader_cases import cityscapes, random_mask, save
 from test_inference import save_untrained, use
 
+import build as assemble
 import train
-from config import assemble, cli, load_config
-from config.trial import for_overfit
-from data_loader.cityscapes import CLASS_IDS, CityscapesDataLoader
-from data_loader.pictures import read_mask
+from config import cli, load_config
+from config.variants import for_overfit
+from data_loader.images.files import read_mask
+from data_loader.segmentation.cityscapes import CLASS_IDS, CityscapesDataLoader
 from utils.errors import ConfigError, DataError
 
 CONFIG = Path(__file__).parents[1] / "config/cityscapes/deeplabv3plus.json"
@@ -40,7 +41,7 @@ def test_raw_ids_become_the_19_classes_and_all_else_is_ignored(folder):
     assert masks[0].tolist() == expected
 
 
-def test_pictures_come_by_city_and_name(folder):
+def test_images_come_by_city_and_name(folder):
     names = [Path(source.name).name for source in next(iter(load(folder, is_training=False)))[2]]
     assert names[0] == "aachen_000000_000019_leftImg8bit.png"
     assert [name[:4] for name in names] == ["aach"] * 4 + ["bonn"] * 3
@@ -106,9 +107,9 @@ def test_the_shipped_config_is_good(folder, capsys):
     assert "The configuration is good" in capsys.readouterr().out
 
 
-def test_overfitting_takes_the_same_pictures_to_validate(folder):
+def test_overfitting_takes_the_same_images_to_validate(folder):
     config = for_overfit(load_config(CONFIG, shipped(folder)), 2)
-    loaders = [assemble.build_loader(config, split, train.catalogue()) for split in ("train", "valid")]
+    loaders = [assemble.build_loader(config, split, train.registry()) for split in ("train", "valid")]
     names = [[source.name for _, _, sources in loader for source in sources] for loader in loaders]
     assert names[0] == names[1]
     assert "/train/" in names[0][0]

@@ -1,4 +1,4 @@
-"""Pictures with one class each: the four sources, augmentation, mixing, and what is refused."""
+"""Images with one class each: the four sources, augmentation, mixing, and what is refused."""
 
 import gzip
 import shutil
@@ -8,19 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from config.build import build
+from config.instantiate import build
 from data_loader import SECTIONS
-from data_loader.classes import NO_CLASS
-from data_loader.image_classification import ImageClassificationDataLoader
-from data_loader.labelled_pictures import find_in_folders, read_idx, read_list
-from data_loader.picture_augmentation import PictureAugmentation
-from data_loader.picture_batches import ClassificationCollate, PlacedPicture
-from data_loader.preprocessing import Preprocessing
-from data_loader.transforms import Augmentation
+from data_loader.classification.dataset import ClassificationCollate, ImageAugmentation, PlacedImage
+from data_loader.classification.loader import ImageClassificationDataLoader
+from data_loader.classification.sources import NO_CLASS, find_in_folders, read_idx, read_list
+from data_loader.images.augmentation import Augmentation
+from data_loader.images.preprocessing import Preprocessing
 from utils.errors import ConfigError, DataError
 
 
-def picture(level, size=(10, 8)):
+def image(level, size=(10, 8)):
     return np.full((*size, 3), level, np.uint8)
 
 
@@ -30,7 +28,7 @@ def folders(tmp_path):
     for part, name, levels in [("train", "cat", (10, 20, 30)), ("train", "dog", (200, 220)), ("val", "cat", (15,))]:
         for level in levels:
             (tmp_path / part / name).mkdir(parents=True, exist_ok=True)
-            assert cv2.imwrite(str(tmp_path / part / name / f"{level}.png"), picture(level))
+            assert cv2.imwrite(str(tmp_path / part / name / f"{level}.png"), image(level))
     (tmp_path / "val" / "dog").mkdir()
     shutil.copy(tmp_path / "train/dog/200.png", tmp_path / "val/dog/210.png")
     return tmp_path
@@ -78,7 +76,7 @@ def test_classes_of_validation_are_those_of_training(folders):
 def test_folders_that_do_not_hold_what_they_should(folders):
     (folders / "train/dog/200.png").unlink()
     (folders / "train/dog/220.png").unlink()
-    with pytest.raises(DataError, match=r"train/dog holds no picture .* every class needs one"):
+    with pytest.raises(DataError, match=r"train/dog holds no image .* every class needs one"):
         find_in_folders(folders, "train")
     with pytest.raises(DataError, match="holds the parts train, val, but not test"):
         find_in_folders(folders, "test")
@@ -90,8 +88,8 @@ def test_folders_that_do_not_hold_what_they_should(folders):
 
 def test_all_unreadable_files_are_named_before_the_first_batch(folders):
     for name in ("10", "20"):
-        (folders / f"train/cat/{name}.png").write_bytes(b"no picture")
-    message = r"(?s)2 of 5 pictures cannot be used\..*cat/10\.png cannot be read .*cat/20\.png cannot be read"
+        (folders / f"train/cat/{name}.png").write_bytes(b"no image")
+    message = r"(?s)2 of 5 images cannot be used\..*cat/10\.png cannot be read .*cat/20\.png cannot be read"
     with pytest.raises(DataError, match=message):
         plain(folder=str(folders), split="train").prepare()
     with pytest.raises(DataError, match=r"15\.png has no fourth channel"):
@@ -102,7 +100,7 @@ def test_what_does_not_fit_into_the_memory_is_still_checked(folders):
     loader = plain(folder=str(folders), split="train", cache_mb=0)
     loader.prepare()
     assert next(iter(loader))[0].shape == (5, 3, 10, 8)
-    (folders / "train/cat/10.png").write_bytes(b"no picture")
+    (folders / "train/cat/10.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"10\.png cannot be read"):
         plain(folder=str(folders), split="train", cache_mb=0).prepare()
 
@@ -118,7 +116,7 @@ def test_a_list(folders):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.png\n", r"line 1: 'a\.png' is not one picture and its class\. Write `path, class`"),
+        ("a.png\n", r"line 1: 'a\.png' is not one image and its class\. Write `path, class`"),
         ("", "is empty. It must hold one `path, class` per line"),
         ("gone.png, cat\n", r"names 1 files that do not exist: .*gone\.png\. Paths are relative to"),
     ],
@@ -138,11 +136,11 @@ def test_idx_files_plain_or_compressed(tmp_path):
     inputs, target, samples = next(iter(plain(**pair, in_channels=1)))
     assert (inputs * 255).round().flatten().tolist() == list(range(60))
     assert target.tolist() == [2, 0, 2]
-    assert samples[2].name.endswith("images.gz, picture 2")
+    assert samples[2].name.endswith("images.gz, image 2")
     named = plain(**pair, classes=["a", "b", "c"])
     assert (named.class_names, next(iter(named))[1].tolist()) == (["a", "b", "c"], [2, 0, 2])
     assert next(iter(named))[0].shape == (3, 3, 4, 5)  # grey, repeated for a network of colours
-    with pytest.raises(DataError, match=r'picture 0 is of the class "2", and 3 of 3 samples'):
+    with pytest.raises(DataError, match=r'image 0 is of the class "2", and 3 of 3 samples'):
         plain(**pair, classes=["a", "b"])
 
 
@@ -159,7 +157,7 @@ def test_idx_files_that_are_damaged(tmp_path):
     with pytest.raises(DataError, match=r"x\.gz cannot be read"):
         read_idx(tmp_path / "x.gz")
     pair = [write_idx(tmp_path / name, np.zeros(shape)) for name, shape in (("i", (2, 3, 3)), ("l", (3,)))]
-    with pytest.raises(DataError, match=r"i is \(2, 3, 3\) and .*l \(3\): there must be N pictures"):
+    with pytest.raises(DataError, match=r"i is \(2, 3, 3\) and .*l \(3\): there must be N images"):
         plain(images_file=pair[0], labels_file=pair[1])
 
 
@@ -178,7 +176,7 @@ def test_a_data_set_of_torchvision_by_name():
 
 @pytest.mark.parametrize("sources", [{}, {"folder": "a", "list_file": "b"}, {"images_file": "a"}])
 def test_exactly_one_source(sources):
-    with pytest.raises(ConfigError, match="sources are given: pictures come from exactly one"):
+    with pytest.raises(ConfigError, match="sources are given: images come from exactly one"):
         ImageClassificationDataLoader(**sources)
 
 
@@ -216,7 +214,7 @@ def collate(samples, mixup):
 
 
 def test_mixing_by_hand():
-    samples = [PlacedPicture(picture(level), label, mixing_seed=7) for level, label in ((0, 0), (100, 2), (200, 2))]
+    samples = [PlacedImage(image(level), label, mixing_seed=7) for level, label in ((0, 0), (100, 2), (200, 2))]
     images, shares = collate(samples, 1.0)
     generator = np.random.default_rng(7)
     share, partners = generator.beta(1.0, 1.0), generator.permutation(3)
@@ -229,7 +227,7 @@ def test_mixing_by_hand():
 
 def test_a_stand_in_counts_nowhere():
     dataset = ImageClassificationDataLoader
-    sample = PlacedPicture(picture(3), 1)
+    sample = PlacedImage(image(3), 1)
     assert dataset.task == "classification"
     assert collate([sample._replace(label=NO_CLASS)], 0.4)[1].tolist() == [[0, 0, 0]]
     assert collate([sample._replace(label=NO_CLASS)], 0.0)[1].tolist() == [NO_CLASS]
@@ -250,10 +248,10 @@ class Fixed:
 def test_shift_and_cutout_by_hand():
     values = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)
     grey = Preprocessing(in_channels=1)
-    moved = PictureAugmentation(Augmentation(), shift=0.25)(values, grey, Fixed([0.99, 0.0, 0, 0]))
+    moved = ImageAugmentation(Augmentation(), shift=0.25)(values, grey, Fixed([0.99, 0.0, 0, 0]))
     assert moved[..., 0].tolist() == [[0, 0, 0, 0], [2, 3, 4, 0], [6, 7, 8, 0], [10, 11, 12, 0]]
-    cut = PictureAugmentation(Augmentation(), cutout=0.5)(values, grey, Fixed([0, 0, 0.3, 0.99]))
+    cut = ImageAugmentation(Augmentation(), cutout=0.5)(values, grey, Fixed([0, 0, 0.3, 0.99]))
     assert cut[..., 0].tolist() == [[1, 2, 0, 0], [5, 6, 0, 0], [9, 10, 11, 12], [13, 14, 15, 16]]
     assert values.min() == 1
     with pytest.raises(ConfigError, match=r"Wrong cutout 1\.5: it must be from 0 \(off\) to 1"):
-        PictureAugmentation(Augmentation(), cutout=1.5)
+        ImageAugmentation(Augmentation(), cutout=1.5)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from loader_cases import save
 
-from data_loader.folds import Folds
-from data_loader.labels import Labels, count_classes, export_ids
-from data_loader.segmentation import SegmentationDataLoader
+from data_loader.common.folds import Folds
+from data_loader.segmentation.labels import Labels, count_classes, export_ids
+from data_loader.segmentation.loader import SegmentationDataLoader
 from utils.errors import ConfigError
 
 MAP = {"7": 0, "8": 1, "300": 1}

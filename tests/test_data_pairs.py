@@ -1,4 +1,4 @@
-"""Which picture goes with which mask."""
+"""Which image goes with which mask."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_loader.pairs import Pair, find_pairs, read_pairs
-from data_loader.pictures import picture_size
+from data_loader.images.files import image_size
+from data_loader.segmentation.pairs import Pair, find_pairs, read_pairs
 from utils.errors import DataError
 
 
@@ -21,10 +21,10 @@ def test_lines_may_use_commas_tabs_or_blanks_and_hold_comments(tmp_path):
     for name in ("a", "b c", "d"):
         touch(tmp_path / "i" / f"{name}.png")
         touch(tmp_path / "m" / f"{name}.png")
-    text = "# pictures, masks\n\ni/a.png, m/a.png\ni/b c.png\tm/b c.png\ni/d.png   m/d.png\n   # end\n"
+    text = "# images, masks\n\ni/a.png, m/a.png\ni/b c.png\tm/b c.png\ni/d.png   m/d.png\n   # end\n"
     (tmp_path / "list.txt").write_text("\ufeff" + text, encoding="utf-8")
     pairs = read_pairs(tmp_path / "list.txt")
-    assert [(pair.picture.name, pair.mask.name) for pair in pairs] == [(f"{n}.png",) * 2 for n in ("a", "b c", "d")]
+    assert [(pair.image.name, pair.mask.name) for pair in pairs] == [(f"{n}.png",) * 2 for n in ("a", "b c", "d")]
 
 
 def test_paths_are_found_beside_the_list_beside_its_folder_or_in_the_working_directory(tmp_path, monkeypatch):
@@ -33,7 +33,7 @@ def test_paths_are_found_beside_the_list_beside_its_folder_or_in_the_working_dir
     for line in ("i.png, m.png", "set/i.png, set/m.png"):
         (tmp_path / "set" / "list.txt").write_text(line)
         (pair,) = read_pairs(tmp_path / "set" / "list.txt")
-        assert pair.picture.samefile(tmp_path / "set" / "i.png")
+        assert pair.image.samefile(tmp_path / "set" / "i.png")
     (tmp_path / "lists" / "deep").mkdir(parents=True)
     (tmp_path / "lists" / "deep" / "list.txt").write_text("set/i.png, set/m.png")
     monkeypatch.chdir(tmp_path)
@@ -56,10 +56,10 @@ def test_faulty_lists_are_named_with_their_line(tmp_path):
     with pytest.raises(DataError, match=r"list\.txt does not exist. Correct pairs_file"):
         read_pairs(path)
     path.write_text("# nothing\n\n")
-    with pytest.raises(DataError, match=r"list\.txt is empty. It must hold one `picture, mask` per line"):
+    with pytest.raises(DataError, match=r"list\.txt is empty. It must hold one `image, mask` per line"):
         read_pairs(path)
     path.write_text("a.png, b.png\na.png, b.png, c.png\n")
-    with pytest.raises(DataError, match=r"line 2: 'a.png, b.png, c.png' is not one picture and one mask"):
+    with pytest.raises(DataError, match=r"line 2: 'a.png, b.png, c.png' is not one image and one mask"):
         read_pairs(path)
     path.write_bytes(b"\xff\xfe\x00a")
     with pytest.raises(DataError, match="must be a text file"):
@@ -82,37 +82,37 @@ def test_a_folder_pairs_by_name_in_sorted_order(tmp_path):
     for name in ("b", "a", "city/c"):
         touch(tmp_path / "data" / "val" / f"{name}.png")
         touch(tmp_path / "labels" / "val" / f"{name}.png")
-    (tmp_path / "data" / "val" / "Thumbs.db").write_text("not a picture")
+    (tmp_path / "data" / "val" / "Thumbs.db").write_text("not an image")
     pairs = find_pairs(tmp_path, "val")
-    assert [str(pair.picture.relative_to(tmp_path / "data/val")) for pair in pairs] == ["a.png", "b.png", "city/c.png"]
+    assert [str(pair.image.relative_to(tmp_path / "data/val")) for pair in pairs] == ["a.png", "b.png", "city/c.png"]
     assert pairs[2].mask == tmp_path / "labels" / "val" / "city" / "c.png"
 
 
 def test_a_folder_whose_sides_do_not_match_is_an_error(tmp_path):
-    with pytest.raises(DataError, match=r"data/val does not exist. Pictures lie in data/val, masks in labels/val"):
+    with pytest.raises(DataError, match=r"data/val does not exist. Images lie in data/val, masks in labels/val"):
         find_pairs(tmp_path, "val")
     (tmp_path / "data" / "val").mkdir(parents=True)
     (tmp_path / "labels" / "val").mkdir(parents=True)
-    with pytest.raises(DataError, match="holds no picture"):
+    with pytest.raises(DataError, match="holds no image"):
         find_pairs(tmp_path, "val")
-    picture = touch(tmp_path / "data" / "val" / "a.png")
+    image = touch(tmp_path / "data" / "val" / "a.png")
     with pytest.raises(DataError, match=r"names 1 files that do not exist: .*labels/val/a\.png"):
         find_pairs(tmp_path, "val")
     touch(tmp_path / "labels" / "val" / "a.png")
     touch(tmp_path / "labels" / "val" / "b.png")
-    with pytest.raises(DataError, match=r"1 masks without a picture in .*b\.png"):
+    with pytest.raises(DataError, match=r"1 masks without an image in .*b\.png"):
         find_pairs(tmp_path, "val")
-    assert picture.exists()
+    assert image.exists()
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 140), ("valid", 30), ("test", 30)])
 def test_the_shipped_lists_are_complete(split, count):
     pairs = read_pairs(f"data/people/{split}_pairs.txt")
     assert len(pairs) == count
-    assert all(max(picture_size(pair.picture, upright=True)) == 192 for pair in pairs)
+    assert all(max(image_size(pair.image, upright=True)) == 192 for pair in pairs)
 
 
-def test_the_shipped_splits_share_no_picture():
+def test_the_shipped_splits_share_no_image():
     pairs = [pair for split in ("train", "valid", "test") for pair in read_pairs(f"data/people/{split}_pairs.txt")]
-    assert len({pair.picture for pair in pairs}) == len({pair.mask for pair in pairs}) == 200
+    assert len({pair.image for pair in pairs}) == len({pair.mask for pair in pairs}) == 200
     assert sum(path.stat().st_size for path in Path("data/people").rglob("*")) < 3_000_000

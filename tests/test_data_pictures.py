@@ -1,4 +1,4 @@
-"""Pictures and masks of every kind come in with the values they were written with."""
+"""Images and masks of every kind come in with the values they were written with."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_loader.pictures import picture_size, read_mask, read_picture
+from data_loader.images.files import image_size, read_image, read_mask
 from utils.errors import DataError
 
 PEOPLE = "data/people/images/valid/0009.jpg"
@@ -43,32 +43,32 @@ def grey_png(ids, bits):
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_colour_pictures_are_rgb_and_lose_their_alpha(tmp_path, suffix, dtype, channels):
+def test_colour_images_are_rgb_and_lose_their_alpha(tmp_path, suffix, dtype, channels):
     pixels = draw(7, 5, channels, dtype=dtype)
     path = write(tmp_path / f"a.{suffix}", pixels)
-    picture = read_picture(path)
-    assert picture.dtype == dtype
-    np.testing.assert_array_equal(picture, pixels[..., :3])
+    image = read_image(path)
+    assert image.dtype == dtype
+    np.testing.assert_array_equal(image, pixels[..., :3])
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_grey_picture_has_three_equal_channels(tmp_path, dtype):
+def test_a_grey_image_has_three_equal_channels(tmp_path, dtype):
     pixels = draw(7, 5, dtype=dtype)
-    picture = read_picture(write(tmp_path / "a.png", pixels))
-    np.testing.assert_array_equal(picture, np.stack([pixels] * 3, axis=2))
+    image = read_image(write(tmp_path / "a.png", pixels))
+    np.testing.assert_array_equal(image, np.stack([pixels] * 3, axis=2))
 
 
 def test_the_fourth_channel_is_kept_on_demand(tmp_path):
     pixels = draw(7, 5, 4)
-    np.testing.assert_array_equal(read_picture(write(tmp_path / "a.png", pixels), in_channels=4), pixels)
+    np.testing.assert_array_equal(read_image(write(tmp_path / "a.png", pixels), in_channels=4), pixels)
     with pytest.raises(DataError, match=r"no fourth channel, but in_channels is 4. Set in_channels to 3 or 1"):
-        read_picture(PEOPLE, in_channels=4)
+        read_image(PEOPLE, in_channels=4)
 
 
 def test_a_path_may_hold_any_character(tmp_path):
     path = tmp_path / "Größe 图.png"
     path.write_bytes(write(tmp_path / "a.png", draw(3, 4, 3)).read_bytes())
-    assert read_picture(path).shape == (3, 4, 3)
+    assert read_image(path).shape == (3, 4, 3)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -77,9 +77,9 @@ def test_photos_are_turned_as_their_exif_says(tmp_path, orientation):
     exif[0x0112] = orientation
     Image.fromarray(np.zeros((40, 20, 3), np.uint8)).save(tmp_path / "a.jpg", exif=exif)
     expected = (40, 20) if orientation < 5 else (20, 40)
-    assert read_picture(tmp_path / "a.jpg").shape[:2] == expected
-    assert picture_size(tmp_path / "a.jpg", upright=True)[:2] == expected
-    assert picture_size(tmp_path / "a.jpg", upright=False)[:2] == (40, 20)
+    assert read_image(tmp_path / "a.jpg").shape[:2] == expected
+    assert image_size(tmp_path / "a.jpg", upright=True)[:2] == expected
+    assert image_size(tmp_path / "a.jpg", upright=False)[:2] == (40, 20)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -94,9 +94,9 @@ def test_masks_keep_their_ids(tmp_path, dtype, suffix):
 @pytest.mark.parametrize("suffix", ["png", "gif", "bmp"])
 def test_a_palette_mask_gives_indices_not_colours(tmp_path, suffix):
     ids = draw(7, 5) % 4
-    picture = Image.fromarray(ids)
-    picture.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9])
-    picture.save(tmp_path / f"m.{suffix}")
+    image = Image.fromarray(ids)
+    image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200, 9, 9, 9])
+    image.save(tmp_path / f"m.{suffix}")
     np.testing.assert_array_equal(read_mask(tmp_path / f"m.{suffix}"), ids)
 
 
@@ -114,13 +114,13 @@ def test_a_grey_mask_saved_with_colour_channels_is_read_but_colours_are_refused(
         read_mask(write(tmp_path / "c.png", draw(7, 5, 3)))
 
 
-@pytest.mark.parametrize("read", [read_picture, read_mask, lambda path: picture_size(path, upright=True)])
+@pytest.mark.parametrize("read", [read_image, read_mask, lambda path: image_size(path, upright=True)])
 def test_what_cannot_be_read_is_named(tmp_path, read):
     with pytest.raises(DataError, match=r"none\.png does not exist"):
         read(tmp_path / "none.png")
     for name, content in (("empty.png", b""), ("text.jpg", b"hello")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=f"{name} cannot be read as a picture: it is .*Replace the file"):
+        with pytest.raises(DataError, match=f"{name} cannot be read as an image: it is .*Replace the file"):
             read(tmp_path / name)
 
 
@@ -128,12 +128,12 @@ def test_what_cannot_be_read_is_named(tmp_path, read):
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.97])
 def test_a_file_cut_off_is_an_error(tmp_path, suffix, share):
     whole = tmp_path / f"whole.{suffix}"
-    write(whole, read_picture(PEOPLE))
+    write(whole, read_image(PEOPLE))
     data = whole.read_bytes()
     (tmp_path / f"cut.{suffix}").write_bytes(data[: int(len(data) * share)])
-    assert read_picture(whole).shape == (192, 129, 3)
-    with pytest.raises(DataError, match=r"cut\.\w+ cannot be read as a picture"):
-        read_picture(tmp_path / f"cut.{suffix}")
+    assert read_image(whole).shape == (192, 129, 3)
+    with pytest.raises(DataError, match=r"cut\.\w+ cannot be read as an image"):
+        read_image(tmp_path / f"cut.{suffix}")
 
 
 def test_the_thumbnail_in_a_jpeg_does_not_hide_that_it_is_cut(tmp_path):
@@ -142,15 +142,15 @@ def test_the_thumbnail_in_a_jpeg_does_not_hide_that_it_is_cut(tmp_path):
     thumbnail = b"Exif\0\0" + photo[:2000] + b"\xff\xd9"
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     (tmp_path / "a.jpg").write_bytes(photo[:2] + segment + photo[2:])
-    assert read_picture(tmp_path / "a.jpg").shape == (192, 129, 3)
+    assert read_image(tmp_path / "a.jpg").shape == (192, 129, 3)
     (tmp_path / "cut.jpg").write_bytes((photo[:2] + segment + photo[2:])[:-3000])
     with pytest.raises(DataError, match=r"cut\.jpg cannot be read"):
-        read_picture(tmp_path / "cut.jpg")
+        read_image(tmp_path / "cut.jpg")
 
 
 def test_sixteen_bits_are_seen_in_the_header(tmp_path):
-    assert picture_size(write(tmp_path / "a.png", draw(7, 5, 3, dtype=np.uint16)), upright=True) == (7, 5, 2)
-    assert picture_size(PEOPLE, upright=True) == (192, 129, 1)
+    assert image_size(write(tmp_path / "a.png", draw(7, 5, 3, dtype=np.uint16)), upright=True) == (7, 5, 2)
+    assert image_size(PEOPLE, upright=True) == (192, 129, 1)
 
 
 def test_masks_of_fractions_are_refused(tmp_path):

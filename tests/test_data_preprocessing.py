@@ -1,16 +1,16 @@
-"""From a picture to an input: hand-computed letterboxes and values."""
+"""From an image to an input: hand-computed letterboxes and values."""
 
 import numpy as np
 import pytest
 
-from data_loader.preprocessing import Preprocessing, place_mask
+from data_loader.images.preprocessing import Preprocessing, place_mask
 from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry
 
 RED = np.full((4, 2, 3), (255, 0, 0), np.uint8)
 
 
-def test_a_picture_lies_in_the_middle_of_the_padding():
+def test_a_image_lies_in_the_middle_of_the_padding():
     image, geometry = Preprocessing(resize=[4, 8], padding_value=51, normalize=False)(RED)
     assert geometry == Geometry(original=(4, 2), resized=(4, 2), offset=(0, 3), padded=(4, 8))
     assert image.shape == (3, 4, 8)
@@ -43,7 +43,7 @@ def test_odd_sizes_keep_their_shape(original, resized, offset):
     assert geometry.offset == offset
 
 
-def test_without_resize_every_picture_keeps_its_size():
+def test_without_resize_every_image_keeps_its_size():
     image, geometry = Preprocessing()(np.zeros((5, 7, 3), np.uint8))
     assert image.shape == (3, 5, 7)
     assert geometry == Geometry((5, 7), (5, 7), (0, 0), (5, 7))
@@ -63,7 +63,7 @@ def test_grey_takes_the_averages_and_the_luma_of_colours():
     np.testing.assert_allclose(image, (76 / 255 - 0.449) / 0.226, rtol=1e-5)  # 0.299 * 255, rounded
 
 
-def test_a_grey_picture_fills_three_channels():
+def test_a_grey_image_fills_three_channels():
     image, _ = Preprocessing(normalize=False)(np.full((2, 3), 255, np.uint8))
     np.testing.assert_array_equal(image, np.ones((3, 2, 3), np.float32))
 
@@ -78,9 +78,9 @@ def test_sixteen_bits_give_what_eight_bits_give(color_channel):
 
 
 def test_four_channels_stay_four():
-    picture = np.full((2, 2, 4), 255, np.uint8)
-    assert Preprocessing(in_channels=4)(picture)[0].shape == (4, 2, 2)
-    assert Preprocessing(in_channels=3)(picture)[0].shape == (3, 2, 2)
+    image = np.full((2, 2, 4), 255, np.uint8)
+    assert Preprocessing(in_channels=4)(image)[0].shape == (4, 2, 2)
+    assert Preprocessing(in_channels=3)(image)[0].shape == (3, 2, 2)
 
 
 def test_a_description_makes_the_same_again():
@@ -112,7 +112,7 @@ def test_a_shrunk_mask_has_the_label_under_the_centre():
         ({"resize": [3.5, 4]}, r"Wrong resize \[3.5, 4\]"),
         ({"padding_value": 256}, "Wrong padding_value 256: it must be 0 to 255"),
         ({"color_channel": "rgb"}, 'Wrong color_channel \'rgb\': it must be "RGB", "BGR" or "GRAY"'),
-        ({"in_channels": 2}, "Wrong in_channels 2: pictures have 1"),
+        ({"in_channels": 2}, "Wrong in_channels 2: images have 1"),
         ({"color_channel": "GRAY", "in_channels": 3}, 'color_channel "GRAY" has 1 channels, but in_channels is 3'),
         ({"color_channel": "RGB", "in_channels": 1}, 'color_channel "RGB" has 3 channels, but in_channels is 1'),
         ({"color_channel": "BGR", "in_channels": 4}, "is not known"),
@@ -134,15 +134,13 @@ def test_wrong_arguments_are_named(arguments, message):
 )
 def test_channels_that_make_no_input_are_named(shape, in_channels, wanted):
     found = shape[2] if len(shape) == 3 else 1
-    message = (
-        f"The picture has {found} channels, but in_channels is {in_channels}, for which it must have {wanted}. Set"
-    )
+    message = f"The image has {found} channels, but in_channels is {in_channels}, for which it must have {wanted}. Set"
     with pytest.raises(DataError, match=message):
         Preprocessing(in_channels=in_channels, resize=8)(np.zeros(shape, np.uint8))
 
 
 def test_a_fourth_channel_is_left_out_of_three_and_of_grey():
-    picture = np.dstack([RED, np.zeros((4, 2), np.uint8)])
+    image = np.dstack([RED, np.zeros((4, 2), np.uint8)])
     for in_channels in (3, 1):
         make = Preprocessing(in_channels=in_channels)
-        np.testing.assert_array_equal(make(picture)[0], make(RED)[0])
+        np.testing.assert_array_equal(make(image)[0], make(RED)[0])

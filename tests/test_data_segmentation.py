@@ -1,4 +1,4 @@
-"""The loader of photos and masks, from the shipped pictures to batches."""
+"""The loader of photos and masks, from the shipped images to batches."""
 
 import os
 import pickle
@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from base.sample import Source
+from base.data.samples import Source
 from data_loader import SECTIONS
-from data_loader.pairs import read_pairs
-from data_loader.pictures import read_mask, read_picture
-from data_loader.segmentation import SegmentationDataLoader
-from utils.catalogue import import_attribute
+from data_loader.images.files import read_image, read_mask
+from data_loader.segmentation.loader import SegmentationDataLoader
+from data_loader.segmentation.pairs import read_pairs
 from utils.errors import ConfigError, DataError
+from utils.registry import import_attribute
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -64,16 +64,16 @@ def test_an_evaluation_batch_carries_its_sources(n_workers):
     for position, (source, pair) in enumerate(zip(sources, read_pairs(VALID), strict=False)):
         assert isinstance(source, Source)
         assert source.index == position
-        assert source.name == str(pair.picture)
+        assert source.name == str(pair.image)
         np.testing.assert_array_equal(source.target, read_mask(pair.mask))
         assert source.target.dtype == torch.int64
-        expected, geometry = loader.preprocessing(read_picture(source.name))
+        expected, geometry = loader.preprocessing(read_image(source.name))
         np.testing.assert_array_equal(images[position], expected)
         assert geometry == source.geometry
 
 
-def test_the_mask_lies_under_its_picture():
-    """Where the padding of the picture is, the mask is ignored, and nowhere else."""
+def test_the_mask_lies_under_its_image():
+    """Where the padding of the image is, the mask is ignored, and nowhere else."""
     images, masks, sources = next(iter(load(VALID, is_training=False, resize=[32, 48], normalize=False)))
     for image, mask, source in zip(images, masks, sources, strict=True):
         top, left = source.geometry.offset
@@ -132,12 +132,12 @@ def test_transforms_may_crop():
     assert next(iter(loader))[0].shape == (8, 3, 64, 48)
 
 
-def test_transforms_that_leave_no_picture_are_refused():
+def test_transforms_that_leave_no_image_are_refused():
     import albumentations
 
-    with pytest.raises(ConfigError, match=r"must leave an 8-bit picture and a mask of the same size. Take Normalize"):
+    with pytest.raises(ConfigError, match=r"must leave an 8-bit image and a mask of the same size. Take Normalize"):
         next(iter(load(transforms=[albumentations.Normalize()])))
-    with pytest.raises(ConfigError, match="The transforms fail on a picture of"):
+    with pytest.raises(ConfigError, match="The transforms fail on an image of"):
         next(iter(load(transforms=[albumentations.RandomCrop(height=999, width=999)])))
 
 
@@ -163,7 +163,7 @@ def test_evaluation_and_validation_are_never_augmented():
     assert (training.num_samples, validation.num_samples) == (15, 5)
     for images, _, sources in validation:
         for image, source in zip(images, sources, strict=True):
-            np.testing.assert_array_equal(image, training.preprocessing(read_picture(source.name))[0])
+            np.testing.assert_array_equal(image, training.preprocessing(read_image(source.name))[0])
     assert validation.preprocessing is training.preprocessing
     assert (validation.num_classes, validation.ignore_index, validation.in_channels) == (2, 255, 3)
 
@@ -215,7 +215,7 @@ def test_what_is_known_of_the_task():
 
 @pytest.mark.parametrize("is_training", [True, False])
 @pytest.mark.parametrize("cache_mb", [None, 0])
-def test_pictures_of_different_sizes_need_a_size_or_batches_of_one(is_training, cache_mb):
+def test_images_of_different_sizes_need_a_size_or_batches_of_one(is_training, cache_mb):
     message = (
         r"different sizes cannot share a batch: \S+\.jpg is \d+x\d+ \(height x width\), \S+\.jpg \d+x\d+, and "
         r"batch_size is 8. Set resize to \[height, width\], or batch_size to 1"
@@ -265,9 +265,9 @@ def test_a_data_set_sent_to_a_spawned_worker_gives_the_same_samples():
     dataset.prepare()
     again = pickle.loads(pickle.dumps(dataset))
     one, other = (each.sample(3, np.random.default_rng(1)) for each in (dataset, again))
-    np.testing.assert_array_equal(one.picture, other.picture)
+    np.testing.assert_array_equal(one.image, other.image)
     np.testing.assert_array_equal(one.mask, other.mask)
-    np.testing.assert_array_equal(dataset[3].picture, again[3].picture)
+    np.testing.assert_array_equal(dataset[3].image, again[3].image)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
@@ -289,7 +289,7 @@ def test_the_inputs_of_inference_need_no_data():
     assert made.size == (320, 320)
 
 
-def test_the_catalogue_names_what_is_there():
+def test_the_registry_names_what_is_there():
     section = SECTIONS["data_loader"]
     assert issubclass(import_attribute(section.entries["SegmentationDataLoader"]), section.base_class())
     import albumentations

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from base.sample import NamedSample
-from data_loader.series import SeriesAugmentation, TimeSeriesDataLoader
-from data_loader.series_files import find_series_file, read_series
-from data_loader.series_preprocessing import SeriesPreprocessing, learned_statistics
+from base.data.samples import NamedSample
+from data_loader.time_series.files import find_series_file, read_series
+from data_loader.time_series.loader import SeriesAugmentation, TimeSeriesDataLoader
+from data_loader.time_series.preprocessing import SeriesPreprocessing, learned_statistics
 from utils.errors import ConfigError, DataError
 
 HEAD = ["# a comment", "@problemName Toy", "@timeStamps false", "@univariate false", "@dimensions 2"]

@@ -5,10 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from loader_cases import random_mask, random_picture, save
+from loader_cases import random_image, random_mask, save
 
-from data_loader.segmentation import SegmentationDataLoader
-from data_loader.sparse import SparseLabels
+from data_loader.segmentation.loader import SegmentationDataLoader
+from data_loader.segmentation.sparse_labels import SparseLabels
 from utils.errors import ConfigError
 
 COUNT, SIZE = 6, (10, 15)
@@ -17,7 +17,7 @@ COUNT, SIZE = 6, (10, 15)
 @pytest.fixture
 def pairs_file(tmp_path):
     for number in range(COUNT):
-        save(tmp_path / f"{number}.png", random_picture(number, SIZE))
+        save(tmp_path / f"{number}.png", random_image(number, SIZE))
         save(tmp_path / f"{number}m.png", random_mask(number, [0, 1], SIZE))
     (tmp_path / "pairs.txt").write_text("\n".join(f"{n}.png, {n}m.png" for n in range(COUNT)))
     return str(tmp_path / "pairs.txt")

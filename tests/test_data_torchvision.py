@@ -5,7 +5,7 @@ import pytest
 from loader_cases import random_mask, voc
 from PIL import Image
 
-from data_loader.torchvision_masks import TorchvisionSegmentationDataLoader
+from data_loader.segmentation.torchvision_loader import TorchvisionSegmentationDataLoader
 from utils.errors import ConfigError, DataError
 
 
@@ -69,7 +69,5 @@ def test_samples_that_are_no_masks_are_explained(tmp_path):
     (tmp_path / "a").mkdir()
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a/0.png")
     folder = {"source": "torchvision.datasets.ImageFolder", "args": {"root": str(tmp_path)}, "num_classes": 2}
-    with pytest.raises(
-        DataError, match=r"the mask of .*ImageFolder\[0\] is no picture of class ids. This loader takes"
-    ):
+    with pytest.raises(DataError, match=r"the mask of .*ImageFolder\[0\] is no image of class ids. This loader takes"):
         TorchvisionSegmentationDataLoader(**folder).prepare()

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from base.base_inference import choose_device
-from trainer.distributed import choose_devices
-from utils.devices import devices_named
+from trainer.runtime.distributed import choose_devices
 from utils.errors import ConfigError
+from utils.hardware import devices_named
 
 CPU = torch.device("cpu")
 

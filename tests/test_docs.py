@@ -17,15 +17,14 @@ import inference
 import models
 import test as test_command
 import train
-from candidates.equivalence import canonical
 from config import cli, find_markers, load_config, load_plugins, validate
-from config.search_section import SEARCH_PARTS, SearchOptions
-from config.sections import TRACKERS, TopLevel, TrainerOptions
-from data_loader.segmentation import SegmentationDataLoader
-from search.cover import find_faults
-from search.settings import CATALOGUE, make_plan, make_space
-from utils.catalogue import import_attribute
+from config.checking.sections import SEARCH_PARTS, TRACKERS, SearchOptions, TopLevel, TrainerOptions
+from data_loader.segmentation.loader import SegmentationDataLoader
+from search.space.outcomes import find_faults
+from search.study.settings import REGISTRY, make_plan, make_space
+from search.worker.description import canonical
 from utils.errors import EspalierError
+from utils.registry import import_attribute
 
 PARSERS = {
     "train.py": cli.train_parser,
@@ -62,7 +61,7 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
         assert find_faults(space.covering(), train.check) == []
         make_plan(config, space)
     else:
-        validate(config, train.catalogue())
+        validate(config, train.registry())
 
 
 @pytest.mark.parametrize(("page", "script", "arguments"), commands())
@@ -137,10 +136,10 @@ def test_every_key_of_a_search_is_listed_with_its_default():
 def test_every_scheduler_and_executor_is_listed_with_its_arguments(section):
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGES["search.md"].split(f"### {section.title()}s")[1], re.M)
     listed = {name: set(re.findall(r"`(\w+)`", arguments)) for name, arguments in rows}
-    for name in CATALOGUE[section].entries:
+    for name in REGISTRY[section].entries:
         if name == "ray":
             continue
-        parameters = set(inspect.signature(import_attribute(CATALOGUE[section].entries[name])).parameters)
+        parameters = set(inspect.signature(import_attribute(REGISTRY[section].entries[name])).parameters)
         assert listed[name] == parameters - {"num_samples", "max_epochs"}
 
 
@@ -173,7 +172,7 @@ def write_pairs(folder):
     """A good pair, and files with one fault each."""
     photo, mask = np.full((20, 30, 3), 90, np.uint8), np.zeros((20, 30), np.uint8)
     mask[5:9] = 1
-    pictures = {
+    images = {
         "good.jpg": photo,
         "good.png": mask,
         "white.png": mask * 255,
@@ -188,9 +187,9 @@ def write_pairs(folder):
         "labels/train/a.png": mask,
         "labels/train/b.png": mask,
     }
-    for name, picture in pictures.items():
+    for name, image in images.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(folder / name), picture)
+        assert cv2.imwrite(str(folder / name), image)
     (folder / "cut.jpg").write_bytes((folder / "good.jpg").read_bytes()[:-200])
 
 
@@ -201,15 +200,15 @@ def write_pairs(folder):
         ("is a JPEG. JPEG changes labels", "good.jpg, mask.jpg", {}),
         ("values; a mask must hold one class id per pixel", "good.jpg, fractions.tif", {}),
         ("but classes are 0 to", "good.jpg, good.png", {"label_map": {"7": 2}}),
-        ("is not one picture and one mask", "my good.jpg good.png", {}),
+        ("is not one image and one mask", "my good.jpg good.png", {}),
         ("holds the labels 255: masks must hold 0 to 1", "good.jpg, white.png", {}),
         ("holds the labels 7: masks must hold 0 to 2", "good.jpg, seven.png", {"num_classes": 3}),
         ("both must have the same size", "good.jpg, small.png", {}),
         ("has colours; a mask must hold one class id per pixel", "good.jpg, colour.png", {}),
-        ("cannot be read as a picture", "cut.jpg, good.png", {}),
+        ("cannot be read as an image", "cut.jpg, good.png", {}),
         ("of different sizes cannot share a batch", "good.jpg, good.png\nwide.jpg, wide.png", {"resize": None}),
         ("has no fourth channel", "good.jpg, good.png", {"in_channels": 4}),
-        ("masks without a picture", "", {"pairs_file": None, "folder": "."}),
+        ("masks without an image", "", {"pairs_file": None, "folder": "."}),
         ("num_classes is missing", "good.jpg, good.png", {"num_classes": None}),
     ],
 )

@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_its_paper(workplace):  # noqa: F811
     assert float(FocalLoss()(logits, torch.full_like(target, -100))) == 0.0
 
 
-def test_the_metric_counts_pictures(workplace):  # noqa: F811
+def test_the_metric_counts_images(workplace):  # noqa: F811
     load_plugins(["my_measures.py"])
     from my_measures import Found
 
@@ -72,7 +72,7 @@ def test_the_loader_holds_a_part_back(workplace):  # noqa: F811
     assert set(mask.unique().tolist()) == {0, 1, 255}
 
 
-def test_the_trainer_pastes_a_stripe_of_picture_and_mask(workplace, monkeypatch):  # noqa: F811
+def test_the_trainer_pastes_a_stripe_of_image_and_mask(workplace, monkeypatch):  # noqa: F811
     load_plugins(["my_trainer.py"])
     from my_trainer import CutMixTrainer
 
@@ -125,7 +125,7 @@ def test_a_network_of_ones_own_is_tested_and_used(workplace, capsys):  # noqa: F
     assert list((workplace / "out").iterdir())
 
 
-def test_a_loader_of_ones_own_tells_inference_how_to_prepare_a_picture(workplace, capsys):  # noqa: F811
+def test_a_loader_of_ones_own_tells_inference_how_to_prepare_a_image(workplace, capsys):  # noqa: F811
     assert run("-c my_loader.json --plugin my_loader.py trainer.epochs=1") == 0
     (folder,) = (workplace / "saved/my_loader").iterdir()
     segmenter = inference.load(folder, plugins=["my_loader.py"])

@@ -45,9 +45,9 @@ def test_colorize_draws_ignored_and_impossible_labels_alike():
 
 
 def test_overlay_mixes_labels_and_leaves_ignored_pixels():
-    picture = np.full((1, 2, 3), 100, np.uint8)
+    image = np.full((1, 2, 3), 100, np.uint8)
     colors = np.array([[0, 0, 0], [200, 0, 50]], np.uint8)
-    mixed = overlay(picture, np.array([[1, 255]]), colors, alpha=0.5, ignore_index=255)
+    mixed = overlay(image, np.array([[1, 255]]), colors, alpha=0.5, ignore_index=255)
     assert mixed[0].tolist() == [[150, 50, 75], [100, 100, 100]]
 
 
@@ -76,6 +76,6 @@ def test_panel_has_one_height_and_room_for_captions():
     assert stack_rows(rows).shape[1] == max(row.shape[1] for row in rows)
 
 
-def test_panel_needs_a_caption_for_each_picture():
+def test_panel_needs_a_caption_for_each_image():
     with pytest.raises(ValueError, match="shorter"):
         panel([np.zeros((3, 3, 3), np.uint8)] * 2, ["one"])

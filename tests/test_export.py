@@ -15,24 +15,23 @@ from torch import nn
 
 import export
 import inference
-from base.output import main_output
+from base.base_model import main_output
 from config import cli
-from data_loader.pictures import read_mask, read_picture
-from exporting import tracing
-from exporting.comparison import Comparison
-from exporting.description import from_text
-from exporting.formats import to_bytes
-from exporting.network import from_bytes, open_exported
-from exporting.tracing import Side, trace
+from data_loader.images.files import read_image, read_mask
 from models import SECTIONS
-from utils.catalogue import import_attribute
+from models.export import tracing
+from models.export.comparison import Comparison
+from models.export.description import from_text
+from models.export.files import from_bytes, open_exported, to_bytes
+from models.export.tracing import Side, trace
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
+from utils.registry import import_attribute
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 SIZE = (64, 96)
-# Small variants, so that the suite is quick; the first of each is written as ONNX, too. A network of the catalogue that
-# is not named here is made with its own defaults, so that every network is exported; one that does not take pictures
+# Small variants, so that the suite is quick; the first of each is written as ONNX, too. A network of the registry that
+# is not named here is made with its own defaults, so that every network is exported; one that does not take images
 # (B, C, H, W) is named below.
 SMALL = {
     "UNet": [{"channels": [4, 8]}, {"backbone": "resnet18", "decoder_channels": [4, 4, 4, 4]}],
@@ -44,8 +43,8 @@ SMALL = {
     "EncDec": [{"D_blocks": [[["C", 1]]], "B_blocks": [[["H", 2]]], "U_blocks": [[["V", 1]]], "base_channels": 4}],
 }
 ONE_SIZE = {"ICNet", "UNetPlus"}  # torch cannot follow how they round sizes
-NO_PICTURES = CLASSIFIERS  # see test_export_classifiers.py
-CASES = [(name, args) for name in SECTIONS["arch"].entries if name not in NO_PICTURES for args in SMALL.get(name, [{}])]
+NO_IMAGES = CLASSIFIERS  # see test_export_classifiers.py
+CASES = [(name, args) for name in SECTIONS["arch"].entries if name not in NO_IMAGES for args in SMALL.get(name, [{}])]
 DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
 
 
@@ -58,12 +57,12 @@ def built(name, args):
     return model
 
 
-def pictures(*shape):
+def images(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
 
 
-def test_every_network_of_the_catalogue_is_exported():
-    assert {name for name, _ in CASES} | NO_PICTURES == set(SECTIONS["arch"].entries)
+def test_every_network_of_the_registry_is_exported():
+    assert {name for name, _ in CASES} | NO_IMAGES == set(SECTIONS["arch"].entries)
     assert len(CASES) >= 3
 
 
@@ -81,7 +80,7 @@ def test_exported_networks_give_what_the_network_gives_at_every_size(name, args)
         assert description["sides"] == traced.plain_sides()
         others = [] if one_size else [(3, SIZE[0] + step, SIZE[1] - 3 * step), (2, 2 * SIZE[1], SIZE[0])]
         for batch, height, width in ((1, *SIZE), (3, *SIZE), *others):
-            inputs = pictures(batch, 3, height, width)
+            inputs = images(batch, 3, height, width)
             with torch.no_grad():
                 torch.testing.assert_close(network(inputs), main_output(model(inputs)), rtol=1e-3, atol=1e-4)
 
@@ -94,7 +93,7 @@ class FixedSize(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(pictures(1, 2, 8, 6))
+        self.weight = nn.Parameter(images(1, 2, 8, 6))
 
     def forward(self, inputs):
         return inputs[:, :2] * self.weight
@@ -121,10 +120,10 @@ def test_a_network_of_one_size_says_so_and_refuses_others():
     traced = trace(model, 3, (8, 6))
     assert traced.sides == {"batch": Side(), "height": Side(fixed=8), "width": Side(fixed=6)}
     network, _ = from_bytes(to_bytes(traced, DESCRIPTION, "torch"), "torch", CPU)
-    inputs = pictures(3, 3, 8, 6)
+    inputs = images(3, 3, 8, 6)
     assert torch.equal(network(inputs), model(inputs))
     with pytest.raises(DataError, match="An input of 8x7: the width of the exported network's input must be 6"):
-        network(pictures(1, 3, 8, 7))
+        network(images(1, 3, 8, 7))
 
 
 def test_a_network_of_multiples_says_so():
@@ -164,7 +163,7 @@ def test_an_exported_file_predicts_what_the_checkpoint_predicts(checkpoint, file
     assert found.samples == 4  # those of the config
     assert found.largest_difference < 1e-5
     assert found.scores[0] == pytest.approx(found.scores[1], abs=1e-4)
-    photos = [read_picture(path) for path in PHOTOS]
+    photos = [read_image(path) for path in PHOTOS]
     segmenter, original = inference.load(file), inference.load(checkpoint)
     assert segmenter.class_names == original.class_names == ["background", "person"]
     assert segmenter.class_id("person") == 1
@@ -189,7 +188,7 @@ def test_an_onnx_file_says_what_it_is_to_anybody(files):
     assert told["class_names"] == ["background", "person"]
     assert told["num_classes"] == 2
     preprocessing = told["preprocessing"]
-    assert preprocessing.pop("recipe").startswith("Scale the picture to fit into resize [height, width]")
+    assert preprocessing.pop("recipe").startswith("Scale the image to fit into resize [height, width]")
     assert preprocessing == {
         "resize": [48, 32],
         "padding_value": 0,
@@ -201,12 +200,12 @@ def test_an_onnx_file_says_what_it_is_to_anybody(files):
     }
 
 
-def test_another_size_and_other_pictures(checkpoint, tmp_path, capsys, caplog):
+def test_another_size_and_other_images(checkpoint, tmp_path, capsys, caplog):
     file = tmp_path / "deep" / "net.pt2"
     words = ("--format", "torch", "--size", 40, 56, "--source", PHOTOS[0])
     assert run("--resume", checkpoint, "--output", file, *words) == 0
     told = capsys.readouterr().out
-    assert told.startswith("1 pictures: largest difference of a probability ")
+    assert told.startswith("1 images: largest difference of a probability ")
     assert "same class for 100.0000% of the pixels" in told
     assert f"python inference.py --model {file} --source PATH" in told
     assert inference.load(file).preprocess.size == (40, 56)
@@ -219,8 +218,8 @@ def test_a_config_whose_data_is_not_there_is_compared_on_other_photos(tmp_path, 
     found = export.export(path, tmp_path / "net.pt2", form="torch")
     assert (found.samples, found.scores) == (16, None)
     assert "The valid data of the config is not used to compare: The list of pairs nowhere.txt" in caplog.text
-    shapes = [each.shape[1:] for each in inference.load(tmp_path / "net.pt2").probabilities([read_picture(PHOTOS[0])])]
-    assert shapes == [read_picture(PHOTOS[0]).shape[:2]]
+    shapes = [each.shape[1:] for each in inference.load(tmp_path / "net.pt2").probabilities([read_image(PHOTOS[0])])]
+    assert shapes == [read_image(PHOTOS[0]).shape[:2]]
 
 
 def test_a_file_that_differs_is_never_written(checkpoint, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""export.py for networks that give one class to a picture or a series."""
+"""export.py for networks that give one class to an image or a series."""
 
 import csv
 import json
@@ -12,19 +12,18 @@ from tiny import CLASSIFIERS
 
 import export
 import inference
-from base.output import main_output
+from base.base_model import main_output
 from config import cli
-from data_loader.series_files import read_series
-from exporting.formats import to_bytes
-from exporting.network import from_bytes
-from exporting.tracing import Side, trace
+from data_loader.time_series.files import read_series
 from models import SECTIONS
+from models.export.files import from_bytes, to_bytes
+from models.export.tracing import Side, trace
 from train import train
-from utils.catalogue import import_attribute
 from utils.errors import DataError
+from utils.registry import import_attribute
 
 CPU = torch.device("cpu")
-PICTURES = {"ConvNet"}
+IMAGES = {"ConvNet"}
 ONE_LENGTH = {"InceptionTime", "LSTMFCN"}  # torch cannot follow how they pool, or what an LSTM does with lengths
 SMALL = {"LSTMFCN": {"cells": 4, "channels": [6, 6]}, "ConvNet": {"channels": [6, 8]}}
 DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
@@ -33,10 +32,10 @@ DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader
 @pytest.mark.parametrize("name", sorted(CLASSIFIERS))
 def test_an_exported_classifier_gives_what_the_network_gives_at_every_size(name):
     torch.manual_seed(0)
-    size = (16, 24) if name in PICTURES else (20,)
+    size = (16, 24) if name in IMAGES else (20,)
     model = import_attribute(SECTIONS["arch"].entries[name])(num_classes=3, in_channels=2, **SMALL.get(name, {})).eval()
     traced = trace(model, 2, size)
-    sides = ("batch", "height", "width") if name in PICTURES else ("batch", "length")
+    sides = ("batch", "height", "width") if name in IMAGES else ("batch", "length")
     fixed = {"length": size[0]} if name in ONE_LENGTH else {}
     assert {side: each.fixed for side, each in traced.sides.items()} == {**dict.fromkeys(sides), **fixed}
     for form in ("onnx", "torch"):

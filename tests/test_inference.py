@@ -14,18 +14,19 @@ from seen import RedNet, red_segmenter, red_square
 from test_visual_sources import save, save_video
 from torch import nn
 
+import build as assemble
 import inference
 from base.base_inference import BaseInference, batches_of_one_size, choose_device, read_trained
-from config import assemble, cli, shared_values
-from data_loader.pictures import read_mask, read_picture
-from data_loader.preprocessing import Preprocessing
-from train import catalogue
+from config import cli, shared_values
+from data_loader.images.files import read_image, read_mask
+from data_loader.images.preprocessing import Preprocessing
+from predictor.io import sinks as outputs
+from predictor.io.sources import Video
+from predictor.segmenter import Segmenter
+from train import registry
 from utils.checkpoint_file import write_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 from utils.geometry import restore_logits
-from visual import outputs
-from visual.segmenter import Segmenter
-from visual.sources import Video
 
 ROOT = Path(__file__).parents[1]
 PEOPLE = ROOT / "data" / "people"
@@ -50,7 +51,7 @@ def people_config(**loader_arguments):
 
 def save_untrained(path, config, step=1):
     torch.manual_seed(3)
-    model = assemble.build_model(config, catalogue(), shared_values(config))
+    model = assemble.build_model(config, registry(), shared_values(config))
     for module in model.modules():  # statistics of its own, so that a wrong preprocessing shows
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.3)
@@ -80,26 +81,26 @@ def test_predictions_are_those_of_the_evaluation_loader(tmp_path, resize):
     config = people_config(resize=resize, batch_size=1)
     path = save_untrained(tmp_path / "c.pth", config)
     segmenter = inference.load(path)
-    loader = assemble.build_loader(config, "valid", catalogue())
+    loader = assemble.build_loader(config, "valid", registry())
     for inputs, _, sources in loader:
         logits = segmenter.model(inputs)[0]
         expected = restore_logits(logits, sources[0].geometry).softmax(dim=0).detach()
-        (found,) = segmenter.probabilities([read_picture(PEOPLE / sources[0].name)])
+        (found,) = segmenter.probabilities([read_image(PEOPLE / sources[0].name)])
         assert found.shape[1:] == sources[0].target.shape
         assert np.allclose(found, expected, atol=1e-6)
 
 
-def test_one_line_predicts_at_each_pictures_own_size(checkpoint):
-    pictures = [read_picture(path) for path in PHOTOS]
-    masks = inference.predict(checkpoint, pictures)
-    assert [mask.shape for mask in masks] == [picture.shape[:2] for picture in pictures]
+def test_one_line_predicts_at_each_images_own_size(checkpoint):
+    images = [read_image(path) for path in PHOTOS]
+    masks = inference.predict(checkpoint, images)
+    assert [mask.shape for mask in masks] == [image.shape[:2] for image in images]
     assert {0, 1} >= set(np.unique(masks[0]))
 
 
 def test_batches_change_nothing(checkpoint):
-    pictures = [read_picture(path) for path in PHOTOS]
+    images = [read_image(path) for path in PHOTOS]
     segmenter = inference.load(checkpoint)
-    together, alone = segmenter.probabilities(pictures, 4), segmenter.probabilities(pictures, 1)
+    together, alone = segmenter.probabilities(images, 4), segmenter.probabilities(images, 1)
     for left, right in zip(together, alone, strict=True):
         assert np.allclose(left, right, atol=1e-5)
 
@@ -107,8 +108,8 @@ def test_batches_change_nothing(checkpoint):
 def test_only_inputs_of_one_size_share_a_batch():
     assert batches_of_one_size([(3, 4, 4), (3, 4, 5), (3, 4, 4), (3, 4, 4)], 2) == [[0, 2], [3], [1]]
     segmenter = red_segmenter()
-    pictures = [red_square((24, 32 + 8 * (index % 2)))[0] for index in range(5)]
-    masks = segmenter.masks(pictures, batch_size=3)
+    images = [red_square((24, 32 + 8 * (index % 2)))[0] for index in range(5)]
+    masks = segmenter.masks(images, batch_size=3)
     assert segmenter.model.seen_batches == [3, 2]
     assert [mask.shape[1] for mask in masks] == [32, 40, 32, 40, 32]
 
@@ -116,21 +117,21 @@ def test_only_inputs_of_one_size_share_a_batch():
 @pytest.mark.parametrize("resize", [None, 64, [30, 90]])
 @pytest.mark.parametrize("has_auxiliary", [False, True])
 def test_the_mask_lies_where_the_object_is(resize, has_auxiliary):
-    picture, inside = red_square((60, 80), 12, 32, 24)
-    (mask,) = red_segmenter(resize, has_auxiliary=has_auxiliary).masks([picture])
+    image, inside = red_square((60, 80), 12, 32, 24)
+    (mask,) = red_segmenter(resize, has_auxiliary=has_auxiliary).masks([image])
     assert (mask == inside).mean() > 0.97
 
 
 def test_sixteen_bits_are_as_good_as_eight():
-    picture, inside = red_square()
-    assert (red_segmenter().masks([picture.astype(np.uint16) * 257])[0] == inside).all()
+    image, inside = red_square()
+    assert (red_segmenter().masks([image.astype(np.uint16) * 257])[0] == inside).all()
 
 
-def test_a_result_is_rendered_for_each_picture():
-    picture, inside = red_square()
-    (shown,) = red_segmenter()([picture])
-    assert shown.shape == picture.shape
-    assert not (shown[inside] == picture[inside]).all()
+def test_a_result_is_rendered_for_each_image():
+    image, inside = red_square()
+    (shown,) = red_segmenter()([image])
+    assert shown.shape == image.shape
+    assert not (shown[inside] == image[inside]).all()
 
 
 def test_the_base_wants_to_know_how_to_render():
@@ -138,9 +139,9 @@ def test_the_base_wants_to_know_how_to_render():
         BaseInference(RedNet(), Preprocessing())
 
 
-def test_a_picture_without_the_channels_of_training():
+def test_a_image_without_the_channels_of_training():
     segmenter = Segmenter(RedNet(), Preprocessing(in_channels=4, normalize=False))
-    with pytest.raises(DataError, match="The picture has 3 channels, but the network was trained on 4"):
+    with pytest.raises(DataError, match="The image has 3 channels, but the network was trained on 4"):
         segmenter.probabilities([red_square()[0]])
 
 
@@ -198,10 +199,10 @@ def test_nothing_is_fetched_to_use_a_checkpoint(tmp_path):
     content, _ = read_trained(path)
     content["config"]["arch"]["args"]["weights"] = "/nowhere/resnet18.pth"
     write_checkpoint(path, content)
-    assert inference.load(path).masks([read_picture(PHOTOS[0])])[0].max() <= 1
+    assert inference.load(path).masks([read_image(PHOTOS[0])])[0].max() <= 1
 
 
-def test_a_strangers_checkpoint_runs_only_what_the_catalogue_holds(tmp_path, checkpoint):
+def test_a_strangers_checkpoint_runs_only_what_the_registry_holds(tmp_path, checkpoint):
     content, _ = read_trained(checkpoint)
     for kind in ("os.system", "builtins.eval", "subprocess.Popen"):
         changed = copy.deepcopy(content)
@@ -231,17 +232,17 @@ def test_plugins_are_loaded_only_when_named(tmp_path):
 
 
 def test_a_photo_in_every_mode(checkpoint, tmp_path):
-    picture = read_picture(PHOTOS[0])
-    (mask,) = inference.predict(checkpoint, [picture])
+    image = read_image(PHOTOS[0])
+    (mask,) = inference.predict(checkpoint, [image])
     assert use(checkpoint, PHOTOS[0], "--output", tmp_path / "mask.png", "--mode", "mask") == 0
     assert (read_mask(tmp_path / "mask.png") == mask).all()
     assert use(checkpoint, PHOTOS[0], "--output", tmp_path / "new") == 0
-    assert read_picture(tmp_path / "new" / PHOTOS[0].name).shape == picture.shape
+    assert read_image(tmp_path / "new" / PHOTOS[0].name).shape == image.shape
     assert use(checkpoint, PHOTOS[0], "--output", tmp_path / "cut", "--mode", "cutout", "--class", "background") == 0
-    cut = read_picture(tmp_path / "cut" / f"{PHOTOS[0].stem}.png", in_channels=4)
+    cut = read_image(tmp_path / "cut" / f"{PHOTOS[0].stem}.png", in_channels=4)
     assert ((cut[..., 3] == 255) == (mask == 0)).all()
     assert use(checkpoint, PHOTOS[0], "--output", tmp_path / "b.png", "--background", "#0000ff") == 0
-    assert (read_picture(tmp_path / "b.png")[mask == 0] == (0, 0, 255)).all()
+    assert (read_image(tmp_path / "b.png")[mask == 0] == (0, 0, 255)).all()
     assert use(checkpoint, PHOTOS[0], "--output", tmp_path / "s.png", "--mode", "background", "--soft") == 0
     assert use(checkpoint, PHOTOS[0], "--output", tmp_path / "p.png", "--background", PHOTOS[1]) == 0
 
@@ -251,20 +252,20 @@ def test_a_folder_with_a_bad_photo_is_done_and_ends_with_code_3(checkpoint, tmp_
     save(folder / "a.jpg")
     save(folder / "a.png", size=(12, 9))
     save(folder / "deep" / "ü.png", size=(5, 64))
-    (folder / "bad.jpg").write_bytes(b"no picture")
+    (folder / "bad.jpg").write_bytes(b"no image")
     assert use(checkpoint, folder, "--output", tmp_path / "out", "--mode", "mask") == 3
     written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
     assert written == ["a_jpg.png", "a_png.png", "deep/ü.png"]
     assert read_mask(tmp_path / "out" / "deep" / "ü.png").shape == (5, 64)
     told = capsys.readouterr().err
-    assert "bad.jpg cannot be read as a picture" in told
-    assert "1 of 4 pictures could not be used; all others are done" in told
+    assert "bad.jpg cannot be read as an image" in told
+    assert "1 of 4 images could not be used; all others are done" in told
 
 
 def test_a_folder_of_bad_photos_only(checkpoint, tmp_path, capsys):
-    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
     assert use(checkpoint, tmp_path, "--output", tmp_path / "out") == 3
-    assert "None of the 1 pictures could be used. The first:" in capsys.readouterr().err
+    assert "None of the 1 images could be used. The first:" in capsys.readouterr().err
 
 
 def test_a_video_keeps_frames_rate_and_size(checkpoint, tmp_path, monkeypatch, capsys):
@@ -273,7 +274,7 @@ def test_a_video_keeps_frames_rate_and_size(checkpoint, tmp_path, monkeypatch, c
     assert use(checkpoint, clip, "--output", tmp_path / "out", "--mode", "mask", "--smooth", "0.6") == 0
     video = Video(tmp_path / "out" / "clip.mp4")
     assert video.frame_rate == pytest.approx(29.97)
-    assert [frame.picture.shape for frame in video] == [(32, 48, 3)] * 7
+    assert [frame.image.shape for frame in video] == [(32, 48, 3)] * 7
     told = capsys.readouterr().err
     assert "7 frames in" in told
     assert "has no sound: the ffmpeg program is not installed" in told
@@ -320,7 +321,7 @@ def test_originals_stay_as_they_were(checkpoint, tmp_path, capsys):
         ([], 2, "The results have nowhere to go"),
         (["--output", "out", "--source", "nowhere.jpg"], 3, "--source nowhere.jpg does not exist"),
         (["--output", "out", "--resume", "nowhere.pth"], 4, "nowhere.pth: there is no such file"),
-        (["--output", "out", "--source", "95"], 3, "Camera 95 gives no picture"),
+        (["--output", "out", "--source", "95"], 3, "Camera 95 gives no image"),
     ],
 )
 def test_mistakes_end_in_one_line_and_their_code(checkpoint, tmp_path, monkeypatch, capsys, mistake):
@@ -333,10 +334,10 @@ def test_mistakes_end_in_one_line_and_their_code(checkpoint, tmp_path, monkeypat
 
 
 def test_benchmark_prints_every_stage(checkpoint, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(inference, "BENCHMARK_PICTURES", 9)
+    monkeypatch.setattr(inference, "BENCHMARK_IMAGES", 9)
     assert use(checkpoint, PHOTOS[0], "--output", tmp_path, "--benchmark", "--batch-size", 2) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["stage", "ms/picture", "measured"]
+    assert table[0].split() == ["stage", "ms/image", "measured"]
     rows = {line.split()[0]: line.split()[1:] for line in table[1:]}
     assert list(rows) == ["read", "preprocess", "model", "restore", "draw", "write", "sum", "pictures/s"]
     assert rows["draw"][1] == "6"  # nine without the three of the warm-up
@@ -344,7 +345,7 @@ def test_benchmark_prints_every_stage(checkpoint, tmp_path, capsys, monkeypatch)
 
 
 def test_benchmark_needs_no_output(checkpoint, monkeypatch):
-    monkeypatch.setattr(inference, "BENCHMARK_PICTURES", 2)
+    monkeypatch.setattr(inference, "BENCHMARK_IMAGES", 2)
     assert use(checkpoint, PHOTOS[0], "--benchmark") == 0
 
 
@@ -353,11 +354,11 @@ def test_an_interruption_keeps_what_is_done(checkpoint, tmp_path, monkeypatch):
     real = Segmenter.render
     calls = []
 
-    def render(self, picture, probabilities):
+    def render(self, image, probabilities):
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return real(self, picture, probabilities)
+        return real(self, image, probabilities)
 
     monkeypatch.setattr(Segmenter, "render", render)
     with pytest.raises(SystemExit) as ended:
@@ -372,7 +373,7 @@ def test_memory_that_runs_out_is_explained(checkpoint, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(Segmenter, "logits", logits)
     assert use(checkpoint, PHOTOS[0], "--output", tmp_path) == 5
-    assert "Memory ran out with 1 pictures at once. Make --batch-size smaller" in capsys.readouterr().err
+    assert "Memory ran out with 1 images at once. Make --batch-size smaller" in capsys.readouterr().err
 
 
 def test_help_loads_nothing_heavy():
@@ -389,8 +390,8 @@ def test_smooth_is_a_share(capsys):
     assert "1 must be from 0 to below 1" in capsys.readouterr().err
 
 
-def test_pictures_read_by_opencv_are_red_first():
-    picture, inside = red_square()
-    data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+def test_images_read_by_opencv_are_red_first():
+    image, inside = red_square()
+    data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
     back = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     assert (red_segmenter().masks([back])[0] == inside).all()

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_loader.kept import KeptData, current, keeping, read_once
-from data_loader.segmentation import SegmentationDataLoader
-from data_loader.series import TimeSeriesDataLoader
+from data_loader.common.shared_cache import KeptData, current, keeping, read_once
+from data_loader.segmentation.loader import SegmentationDataLoader
+from data_loader.time_series.loader import TimeSeriesDataLoader
 
 PEOPLE = Path(__file__).resolve().parent.parent / "data/people"
 
@@ -31,16 +31,16 @@ def prepared(folder, **changes):
     return loader
 
 
-def picture(loader, index=0):
-    return loader.dataset.dataset._cache.load(index).picture
+def image(loader, index=0):
+    return loader.dataset.dataset._cache.load(index).image
 
 
 def test_a_later_loader_finds_what_an_earlier_one_decoded(pairs):
     with keeping(16):
         first, second = prepared(pairs), prepared(pairs, flip_hor=0.5, batch_size=1)
-        assert picture(first) is picture(second)
+        assert image(first) is image(second)
     assert current() is None
-    assert picture(prepared(pairs)) is not picture(first)
+    assert image(prepared(pairs)) is not image(first)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_another_way_of_decoding_is_decoded_anew(pairs, changes):
     with keeping(16):
         first = prepared(pairs)
         alone, kept = prepared(pairs, **changes), prepared(pairs, **changes)
-        assert picture(kept) is picture(alone)
-        assert picture(kept) is not picture(first)
+        assert image(kept) is image(alone)
+        assert image(kept) is not image(first)
     batches, expected = list(kept), list(prepared(pairs, **changes))
     assert all(np.array_equal(one[0], other[0]) for one, other in zip(batches, expected, strict=True))
 
@@ -68,13 +68,13 @@ def test_a_file_that_changed_is_read_again(pairs):
     with keeping(16):
         first = prepared(pairs)
         names = [line.split(", ")[0] for line in (pairs / "pairs.txt").read_text().splitlines()]
-        untouched = picture(first, 1)
+        untouched = image(first, 1)
         (pairs / names[0]).write_bytes((pairs / names[2]).read_bytes())
         masks = [line.split(", ")[1] for line in (pairs / "pairs.txt").read_text().splitlines()]
         (pairs / masks[0]).write_bytes((pairs / masks[2]).read_bytes())
         second = prepared(pairs)
-        assert np.array_equal(picture(second, 0), picture(second, 2))
-        assert picture(second, 1) is untouched
+        assert np.array_equal(image(second, 0), image(second, 2))
+        assert image(second, 1) is untouched
 
 
 def test_what_was_used_longest_ago_is_forgotten_first():

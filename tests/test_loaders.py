@@ -1,4 +1,4 @@
-"""What every loader of the catalogue keeps to: batches the same for any workers and from any place on, samples once."""
+"""What every loader of the registry keeps to: batches the same for any workers and from any place on, samples once."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from loader_cases import CASES
 
 from base.base_data_loader import BaseDataLoader
 from data_loader import SECTIONS
-from utils.catalogue import import_attribute
+from utils.registry import import_attribute
 
 ENTRIES = SECTIONS["data_loader"].entries
 
@@ -44,7 +44,7 @@ def test_every_loader_is_covered(record_property):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_batches_are_the_same_for_any_number_of_workers_and_epochs_differ(make, monkeypatch):
-    monkeypatch.setattr("base.workers.available_processors", lambda: 4)
+    monkeypatch.setattr("base.data.loader_workers.available_processors", lambda: 4)
     runs = [batches(make(n_workers=count), epochs=2) for count in range(4)]
     assert all(same(runs[0], run) for run in runs[1:])
     half = len(runs[0]) // 2

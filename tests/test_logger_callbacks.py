@@ -11,8 +11,7 @@ from torch import nn
 from base.base_trainer import BaseTrainer
 from base.callback import StepReport
 from logger.metrics_file import MetricsFile, as_csv
-from logger.progress import ProgressBar
-from logger.speed import Speedometer
+from logger.progress import ProgressBar, Speedometer
 from logger.tensorboard import TensorBoardLogger
 from utils.durations import duration
 from utils.errors import TrainingError
@@ -167,7 +166,7 @@ def read_events(folder):
 
 
 def test_tensorboard_has_both_curves_under_one_name(tmp_path):
-    make_trainer(tmp_path, TensorBoardLogger(pictures=1)).fit()
+    make_trainer(tmp_path, TensorBoardLogger(images=1)).fit()
     train, valid = (read_events(tmp_path / "tensorboard" / name) for name in ("train", "valid"))
     assert {"loss", "miou", "run/lr", "run/epoch", "run/steps_per_second", "run/data_share"} <= set(
         train.Tags()["scalars"]
@@ -187,12 +186,12 @@ def test_tensorboard_draws_histograms_when_asked(tmp_path):
 
 
 def test_tensorboard_of_a_resumed_run_hides_what_was_beyond(tmp_path):
-    first = make_trainer(tmp_path, TensorBoardLogger(pictures=0), epochs=1)
+    first = make_trainer(tmp_path, TensorBoardLogger(images=0), epochs=1)
     first.fit()
     state = first.state_dict()
     first.epochs = 2
     first.fit()
-    resumed = make_trainer(tmp_path, TensorBoardLogger(pictures=0))
+    resumed = make_trainer(tmp_path, TensorBoardLogger(images=0))
     resumed.load_state_dict(state)
     resumed.fit()
     steps = [event.step for event in read_events(tmp_path / "tensorboard" / "valid").Scalars("loss")]
@@ -200,7 +199,7 @@ def test_tensorboard_of_a_resumed_run_hides_what_was_beyond(tmp_path):
 
 
 def test_tensorboard_writes_the_loss_every_fiftieth_step(tmp_path):
-    make_trainer(tmp_path, TensorBoardLogger(pictures=0), epochs=34).fit()
+    make_trainer(tmp_path, TensorBoardLogger(images=0), epochs=34).fit()
     events = read_events(tmp_path / "tensorboard" / "train").Scalars("step/loss")
     assert [(event.step, event.value) for event in events] == [(50, pytest.approx(1 / 50)), (100, pytest.approx(0.01))]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from base.sample import Source
-from logger.confusion_picture import compact, draw_confusion, ramp_color
-from logger.report import class_table, metrics_line, without_nan, write_pictures
-from logger.worst_cases import INVENTED, MISSED, UNJUDGED, WorstCases, picture_of
+from base.data.samples import Source
+from logger.test_report.confusion_image import compact, draw_confusion, ramp_color
+from logger.test_report.report import class_table, metrics_line, without_nan, write_images
+from logger.test_report.worst_cases import INVENTED, MISSED, UNJUDGED, WorstCases, image_of
 from utils.errors import ConfigError
 from utils.geometry import letterbox_geometry
 
@@ -75,12 +75,12 @@ def test_error_map_tells_missed_from_invented_and_unjudged():
     assert of_three[0, 1].tolist() == of_three[0, 2].tolist() == list(MISSED)
 
 
-def test_picture_of_a_sample_has_no_padding():
+def test_image_of_a_sample_has_no_padding():
     source = make_source(0, size=(40, 20))
     inputs = torch.zeros(3, 32, 32)
     inputs[:, :, 8:24] = 1.0
     assert source.geometry.offset == (0, 8)
-    assert picture_of(source, inputs).min() == 255
+    assert image_of(source, inputs).min() == 255
 
 
 def test_table_has_a_line_per_class_and_dashes_for_what_is_not_there():
@@ -104,16 +104,16 @@ def test_json_gets_none_for_nan():
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 11, 30, 200])
-def test_confusion_picture_of_any_number_of_classes(num_classes):
-    picture = draw_confusion(np.eye(num_classes, dtype=np.int64) * 1000, [f"class_{i}" for i in range(num_classes)])
-    assert picture.dtype == np.uint8
-    assert picture.shape[2] == 3
-    assert max(picture.shape) < 2400
+def test_confusion_image_of_any_number_of_classes(num_classes):
+    image = draw_confusion(np.eye(num_classes, dtype=np.int64) * 1000, [f"class_{i}" for i in range(num_classes)])
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
+    assert max(image.shape) < 2400
 
 
 def test_confusion_cells_are_shares_of_their_row():
-    picture = draw_confusion(np.array([[30, 10], [0, 0]]), ["a", "b"])
-    seen = {tuple(color) for color in picture.reshape(-1, 3).tolist()}
+    image = draw_confusion(np.array([[30, 10], [0, 0]]), ["a", "b"])
+    seen = {tuple(color) for color in image.reshape(-1, 3).tolist()}
     assert {ramp_color(0.75), ramp_color(0.25)} <= seen
 
 
@@ -125,10 +125,10 @@ def test_compact_counts(count, text):
     assert compact(count) == text
 
 
-def test_pictures_go_to_a_folder_that_is_made(tmp_path):
+def test_images_go_to_a_folder_that_is_made(tmp_path):
     worst = WorstCases(1, num_classes=2)
     add(worst, 0, 0.5)
-    files = write_pictures(tmp_path / "a" / "b", np.eye(2, dtype=np.int64), ["x", "y"], worst)
+    files = write_images(tmp_path / "a" / "b", np.eye(2, dtype=np.int64), ["x", "y"], worst)
     assert [file.name for file in files] == ["confusion.png", "worst-01.png"]
     assert all(file.stat().st_size > 100 for file in files)
 
@@ -136,4 +136,4 @@ def test_pictures_go_to_a_folder_that_is_made(tmp_path):
 def test_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot be written .* --output FOLDER"):
-        write_pictures(tmp_path / "file" / "x", np.eye(2, dtype=np.int64), ["x", "y"], WorstCases(1, 2))
+        write_images(tmp_path / "file" / "x", np.eye(2, dtype=np.int64), ["x", "y"], WorstCases(1, 2))

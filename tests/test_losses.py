@@ -1,4 +1,4 @@
-"""What every loss of the catalogue promises, one suite over all of them. Numbers are in test_losses_numbers.py."""
+"""What every loss of the registry promises, one suite over all of them. Numbers are in test_losses_numbers.py."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from models import SECTIONS
 from models.losses import CrossEntropyLoss, DiceLoss
-from utils.catalogue import import_attribute
 from utils.errors import ConfigError
+from utils.registry import import_attribute
 
 IGNORED = 255
 COUNTS = {"class_counts": [70, 20, 10]}
@@ -37,7 +37,7 @@ ARGS: dict[str, list[dict[str, Any]]] = {
     "WeightedLoss": [{"losses": [CrossEntropyLoss(IGNORED), DiceLoss(IGNORED)], "weights": [1.0, 0.5]}],
 }
 ONE_CHANNEL = {name for name in ARGS if name.endswith("_with_sigmoid") or name == "bce_loss"}
-OF_PICTURES = {"boundary_loss"}
+OF_IMAGES = {"boundary_loss"}
 CASES = [(name, args) for name, variants in ARGS.items() for args in variants]
 Case = tuple[str, dict[str, Any]]
 
@@ -81,7 +81,7 @@ def logits_of(target: Tensor, channels: int) -> Tensor:
     return torch.moveaxis(nn.functional.one_hot(labels, channels), -1, 1).float()
 
 
-def test_the_suite_covers_the_catalogue(record_property: Callable[[str, object], None]) -> None:
+def test_the_suite_covers_the_registry(record_property: Callable[[str, object], None]) -> None:
     assert set(ARGS) == set(SECTIONS["loss"].entries)
     assert (len(ARGS), len(CASES)) == (15, 44)
     record_property("covered", f"losses: {len(ARGS)} in {len(CASES)} cases")
@@ -153,7 +153,7 @@ def test_it_judges_classification_or_says_why_not(case: Case, loss: nn.Module) -
     channels = 1 if case[0] in ONE_CHANNEL else 3
     target = torch.tensor([0, 1, IGNORED, 1, 0])
     logits = torch.randn(5, channels, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    if case[0] in OF_PICTURES:
+    if case[0] in OF_IMAGES:
         with pytest.raises(ConfigError, match=r"boundary_loss got a target of shape \(5,\): it needs masks"):
             loss(logits, target)
         return

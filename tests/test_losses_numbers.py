@@ -320,7 +320,7 @@ def test_boundary_by_hand() -> None:
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_a_picture_of_one_class_has_no_boundary(label: int) -> None:
+def test_a_image_of_one_class_has_no_boundary(label: int) -> None:
     assert BoundaryLoss(IGNORED)(torch.randn(1, 2, 4, 4), torch.full((1, 4, 4), label)).item() == 0.0
 
 

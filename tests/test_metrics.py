@@ -9,12 +9,21 @@ import sklearn.metrics as reference
 import torch
 from torch import Tensor
 
-from base.metric_set import MetricSet
+from base.base_metric import MetricSet
 from models import SECTIONS
-from models.confusion import confusion_counts, count_without_wait, iou_per_class, overall_accuracy
-from models.metrics import Accuracy, ClassIoU, ConfusionMatrix, Dice, MeanAccuracy, MeanIoU, Precision, Recall
-from utils.catalogue import import_attribute
+from models.metrics.confusion import confusion_counts, count_without_wait, iou_per_class, overall_accuracy
+from models.metrics.segmentation import (
+    Accuracy,
+    ClassIoU,
+    ConfusionMatrix,
+    Dice,
+    MeanAccuracy,
+    MeanIoU,
+    Precision,
+    Recall,
+)
 from utils.errors import ConfigError
+from utils.registry import import_attribute
 
 IGNORED = 255
 OTHERS = ("top_k_accuracy", "boundary_iou")  # not from the confusion matrix: tests/test_metrics_beyond.py
@@ -70,7 +79,7 @@ BY_HAND_WITHOUT_BACKGROUND = {
 }
 
 
-def test_the_numbers_cover_the_catalogue(record_property: Callable[[str, object], None]) -> None:
+def test_the_numbers_cover_the_registry(record_property: Callable[[str, object], None]) -> None:
     assert {*BY_HAND, "class_iou"} == {*BY_HAND_WITHOUT_BACKGROUND, "class_iou"} == set(NAMES)
     assert len(NAMES) == 11
     assert set(NAMES) | set(OTHERS) == set(SECTIONS["metrics"].entries)

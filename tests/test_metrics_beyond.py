@@ -11,13 +11,12 @@ import torch
 import torchmetrics.functional.classification as peer
 from torch import Tensor
 
-from base.base_metric import Metric
-from base.metric_set import MetricSet
+from base.base_metric import Metric, MetricSet
 from models import SECTIONS
-from models.boundary_iou import BoundaryIoU, sliding_maximum
-from models.top_k import TopKAccuracy
-from utils.catalogue import import_attribute
+from models.metrics.boundary_iou import BoundaryIoU, sliding_maximum
+from models.metrics.top_k import TopKAccuracy
 from utils.errors import ConfigError
+from utils.registry import import_attribute
 
 IGNORED = 255
 NAMES = tuple(SECTIONS["metrics"].entries)
@@ -49,7 +48,7 @@ def maps(num_classes: int = 3, count: int = 4) -> tuple[Tensor, Tensor]:
     return true + 0.5 * torch.randn(true.shape, generator=generator), target
 
 
-def test_all_of_the_catalogue() -> None:
+def test_all_of_the_registry() -> None:
     assert (len(NAMES), len(OF_SAMPLES)) == (13, 12)
 
 
@@ -175,7 +174,7 @@ def test_boundary_iou_equals_its_definition(distance: float, width: int) -> None
 
 
 def test_boundary_iou_by_hand() -> None:
-    # A square of 4 in a picture of 8, found a column too far right: bands of a pixel have 12 each and share 8.
+    # A square of 4 in an image of 8, found a column too far right: bands of a pixel have 12 each and share 8.
     truth = torch.zeros(1, 8, 8, dtype=torch.int64)
     truth[:, 2:6, 2:6] = 1
     shifted = truth.roll(1, dims=2)
@@ -198,8 +197,8 @@ def test_a_void_line_hides_a_contour_no_more_than_none() -> None:
     assert metric.compute() == {"boundary_iou": 1.0}
 
 
-def test_boundary_iou_wants_pictures() -> None:
-    message = "boundary_iou got logits of shape (90, 7): it needs (B, K, H, W), since only a picture has contours"
+def test_boundary_iou_wants_images() -> None:
+    message = "boundary_iou got logits of shape (90, 7): it needs (B, K, H, W), since only an image has contours"
     with pytest.raises(ConfigError, match=re.escape(message)):
         BoundaryIoU(7).update(*samples())
 

@@ -1,4 +1,4 @@
-"""One conformance suite: every architecture of the catalogue over every trunk, and other libraries' networks."""
+"""One conformance suite: every architecture of the registry over every trunk, and other libraries' networks."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -10,12 +10,12 @@ from tiny import CLASSIFIERS
 from torch import Tensor
 
 from base.base_model import BaseModel
-from config.build import build as build_section
+from config.instantiate import build as build_section
 from models import SECTIONS
 from models.backbones import TRUNKS, TrunkName
 from models.unet import UNet
-from utils.catalogue import import_attribute
 from utils.errors import ConfigError
+from utils.registry import import_attribute
 
 NUM_CLASSES = 3
 LIGHT_TRUNKS = ("mobilenet_v2", "resnet18", "timm:mobilenetv3_small_100")
@@ -61,7 +61,7 @@ VARIANTS: dict[str, Case] = {
     ),
     "smp_unet": ("segmentation_models_pytorch.Unet", {"encoder_name": "mobilenet_v2"}),
 }
-OTHERS: dict[str, Case] = {  # for pictures in colour alone
+OTHERS: dict[str, Case] = {  # for images in colour alone
     "smp_segformer": ("segmentation_models_pytorch.Segformer", {"encoder_name": "mit_b0"}),
     "lraspp": ("torchvision.models.segmentation.lraspp_mobilenet_v3_large", {}),
     "fcn": ("torchvision.models.segmentation.fcn_resnet50", {"aux_loss": True}),
@@ -100,7 +100,7 @@ def outputs(model: BaseModel, batch: Tensor) -> list[Tensor]:
     return [output] if isinstance(output, Tensor) else list(output)
 
 
-def pictures(batch: int, height: int, width: int) -> Tensor:
+def images(batch: int, height: int, width: int) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
@@ -109,7 +109,7 @@ def model(request: pytest.FixtureRequest) -> BaseModel:
     return build(request.param)
 
 
-def test_the_suite_covers_the_catalogue_and_every_trunk(record_property: Callable[[str, object], None]) -> None:
+def test_the_suite_covers_the_registry_and_every_trunk(record_property: Callable[[str, object], None]) -> None:
     ours = {name for name, _ in CASES.values() if "." not in name}
     assert ours == set(SECTIONS["arch"].entries) - CLASSIFIERS
     assert len(ours) == 7
@@ -121,14 +121,14 @@ def test_the_suite_covers_the_catalogue_and_every_trunk(record_property: Callabl
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_logits_have_the_size_of_the_picture_and_auxiliary_ones_their_own(case: str) -> None:
+def test_logits_have_the_size_of_the_image_and_auxiliary_ones_their_own(case: str) -> None:
     sizes = {1: (1, 70), 3: (50, 101), 5: (64, 48)} if case in ANY_CHANNELS else {3: (50, 101)}
     for in_channels, (height, width) in sizes.items():
         network = build(case, in_channels) if case in TRAINED else build_without_weights(case, in_channels)
-        picture = torch.zeros(2, in_channels, height, width)
+        image = torch.zeros(2, in_channels, height, width)
         with torch.no_grad():
-            main, *auxiliary = outputs(network.train(), picture)
-            logits = network.eval()(picture)
+            main, *auxiliary = outputs(network.train(), image)
+            logits = network.eval()(image)
         assert network.in_channels == in_channels
         assert main.shape == (2, NUM_CLASSES, height, width)
         assert len(auxiliary) == len(network.auxiliary_weights)
@@ -141,7 +141,7 @@ def test_logits_have_the_size_of_the_picture_and_auxiliary_ones_their_own(case: 
 
 def test_a_batch_of_one_pixel_trains_every_parameter(model: BaseModel) -> None:
     model.train().zero_grad()
-    logits = outputs(model, pictures(1, 1, 1))
+    logits = outputs(model, images(1, 1, 1))
     torch.stack([each.square().sum() for each in logits]).sum().backward()
     assert {each.shape for each in logits} == {(1, NUM_CLASSES, 1, 1)}
     unreached = [name for name, weight in model.named_parameters() if weight.requires_grad and weight.grad is None]
@@ -150,7 +150,7 @@ def test_a_batch_of_one_pixel_trains_every_parameter(model: BaseModel) -> None:
 
 def test_every_weight_matters(model: BaseModel) -> None:
     model.train().zero_grad()
-    torch.stack([each.square().sum() for each in outputs(model, pictures(2, 33, 47))]).sum().backward()
+    torch.stack([each.square().sum() for each in outputs(model, images(2, 33, 47))]).sum().backward()
     trained = {name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad}
     assert [name for name, gradient in trained.items() if gradient is None or not gradient.any()] == []
     assert all(torch.isfinite(gradient).all() for gradient in trained.values() if gradient is not None)
@@ -161,14 +161,14 @@ def test_a_state_dict_makes_an_equal_model(model: BaseModel) -> None:
     for weight in twin.state_dict().values():
         weight.zero_()
     twin.load_state_dict(model.state_dict())
-    picture = pictures(1, 33, 47)
+    image = images(1, 33, 47)
     with torch.no_grad():
-        assert torch.equal(twin(picture), model.eval()(picture))
+        assert torch.equal(twin(image), model.eval()(image))
 
 
 def test_evaluation_repeats_itself_in_any_batch_and_layout(model: BaseModel) -> None:
     model.eval()
-    batch = pictures(2, 33, 47)
+    batch = images(2, 33, 47)
     with torch.no_grad():
         together = model(batch)
         assert torch.equal(together, model(batch))
@@ -179,19 +179,19 @@ def test_evaluation_repeats_itself_in_any_batch_and_layout(model: BaseModel) -> 
 def test_logits_start_small_enough_to_learn(model: BaseModel) -> None:
     model.train()
     with torch.no_grad():
-        spreads = [float(logits.std()) for logits in outputs(model, pictures(2, 64, 64))]
+        spreads = [float(logits.std()) for logits in outputs(model, images(2, 64, 64))]
     assert all(1e-3 < spread < 10 for spread in spreads), spreads
 
 
 def test_group_norm_makes_training_independent_of_the_batch() -> None:
     network = UNet(2, norm="group").train()
-    batch = pictures(3, 64, 64)
+    batch = images(3, 64, 64)
     torch.testing.assert_close(network(batch)[:1], network(batch[:1]), rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_acts_in_training_only() -> None:
     network = UNet(2, norm="none", channels=[8, 8], dropout=0.5)
-    batch = pictures(1, 32, 32)
+    batch = images(1, 32, 32)
     assert not torch.equal(network(batch), network(batch))
     network.eval()
     assert torch.equal(network(batch), network(batch))

@@ -13,7 +13,7 @@ import torchvision
 import inference
 import test as command
 from base.base_model import BaseModel
-from config.build import build
+from config.instantiate import build
 from models import SECTIONS
 from train import train
 from utils.checkpoint_file import read_checkpoint
@@ -67,9 +67,9 @@ def test_the_weights_have_the_librarys_own_names() -> None:
     adapted = make(UNET)
     own = smp.Unet("mobilenet_v2", encoder_weights=None, encoder_depth=3, decoder_channels=[8, 8, 8], classes=2).eval()
     own.load_state_dict(adapted.state_dict())
-    picture = torch.rand(1, 3, 32, 64)
+    image = torch.rand(1, 3, 32, 64)
     with torch.no_grad():
-        assert torch.equal(adapted.eval()(picture), own(picture))
+        assert torch.equal(adapted.eval()(image), own(image))
     assert isinstance(adapted, BaseModel)
     assert isinstance(adapted, smp.Unet)
     assert type(adapted).__name__ == "Unet"

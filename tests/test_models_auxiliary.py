@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from config.assemble import build_criterion
+from build import build_criterion
 from models import SECTIONS
-from models.auxiliary import AuxiliaryLoss, resize_nearest
 from models.bisenet import BiSeNet
 from models.icnet import ICNet
 from models.losses import CrossEntropyLoss
+from models.losses.combined import AuxiliaryLoss, resize_nearest
 from models.pspnet import PSPNet
 from models.pspnet.encoder import average_bins
 from models.unet import UNet
@@ -96,9 +96,9 @@ def test_the_configured_loss_is_wrapped_where_the_network_asks_for_it() -> None:
 def test_evaluation_of_a_network_with_auxiliary_outputs_has_the_plain_loss() -> None:
     torch.manual_seed(0)
     network = PSPNet(2, output_stride=32).eval()
-    picture, target = torch.rand(1, 3, 32, 32), torch.zeros(1, 32, 32, dtype=torch.int64)
+    image, target = torch.rand(1, 3, 32, 32), torch.zeros(1, 32, 32, dtype=torch.int64)
     with torch.no_grad():
-        logits = network(picture)
+        logits = network(image)
         assert torch.equal(AuxiliaryLoss(CrossEntropyLoss(), [0.4])(logits, target), CrossEntropyLoss()(logits, target))
 
 

@@ -34,9 +34,9 @@ def test_dilation_computes_the_same_at_more_places(name: Any) -> None:
     strided = Trunk(name).eval()
     dilated = Trunk(name, output_stride=8).eval()
     dilated.load_state_dict(strided.state_dict())
-    picture = torch.rand(1, 3, 65, 97)
+    image = torch.rand(1, 3, 65, 97)
     with torch.no_grad():
-        coarse, fine = strided(picture)[-1], dilated(picture)[-1]
+        coarse, fine = strided(image)[-1], dilated(image)[-1]
     torch.testing.assert_close(fine[:, :, ::4, ::4], coarse, rtol=1e-3, atol=1e-4)
 
 
@@ -67,13 +67,13 @@ def test_weights_may_lie_in_a_checkpoint_of_a_wrapped_model(tmp_path: Path) -> N
     assert torch.equal(trunk.state_dict()["stages.0.0.weight"], state["conv1.weight"])
 
 
-def test_a_grey_picture_is_seen_as_grey_rgb(tmp_path: Path) -> None:
+def test_a_grey_image_is_seen_as_grey_rgb(tmp_path: Path) -> None:
     save_classifier(tmp_path / "weights.pth")
     colour = Trunk("resnet18", 3, weights=str(tmp_path / "weights.pth")).eval()
     grey = Trunk("resnet18", 1, weights=str(tmp_path / "weights.pth")).eval()
-    picture = torch.rand(1, 1, 40, 40)
+    image = torch.rand(1, 1, 40, 40)
     with torch.no_grad():
-        torch.testing.assert_close(grey(picture)[-1], colour(picture.expand(-1, 3, -1, -1))[-1], rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(grey(image)[-1], colour(image.expand(-1, 3, -1, -1))[-1], rtol=1e-3, atol=1e-3)
 
 
 def test_further_channels_repeat_the_filters_at_equal_strength() -> None:

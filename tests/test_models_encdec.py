@@ -109,12 +109,12 @@ def test_blocks_that_make_no_network_are_refused(changes: dict[str, Any], messag
 def test_one_sample_is_learned_by_heart() -> None:
     torch.manual_seed(0)
     network = encdec(D_blocks=[[C1], [C1]], U_blocks=[[C1], [C1]], base_channels=8).train()
-    picture = torch.rand(1, 3, 16, 16)
-    target = (picture.mean(dim=1) > 0.5).long()
+    image = torch.rand(1, 3, 16, 16)
+    target = (image.mean(dim=1) > 0.5).long()
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network(picture), target).backward()
+        nn.functional.cross_entropy(network(image), target).backward()
         optimizer.step()
     with torch.no_grad():
-        assert (network(picture).argmax(1) == target).float().mean() > 0.98
+        assert (network(image).argmax(1) == target).float().mean() > 0.98

@@ -34,10 +34,10 @@ def test_odd_sizes_are_padded_to_what_can_be_halved() -> None:
 
 
 def test_fewer_features_may_be_asked_for() -> None:
-    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     for trunk in (TimmTrunk(SMALL).eval(), Trunk("resnet18").eval()):
         with torch.no_grad():
-            assert all(torch.equal(a, b) for a, b in zip(trunk(picture, 2), trunk(picture)[:2], strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(trunk(image, 2), trunk(image)[:2], strict=True))
 
 
 def test_one_name_makes_either_kind() -> None:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from test_train import PEOPLE, changed, small  # noqa: F401 (a fixture)
 
+import build as assemble
 import inference
 import test as test_command
-from base.output import class_logits
-from config import assemble
-from config.shared import shared_values
-from train import catalogue, train
+from base.base_model import class_logits
+from config.checking.specs import shared_values
+from train import registry, train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 
@@ -34,25 +34,25 @@ def test_it_trains_tests_and_infers(small, tmp_path) -> None:  # noqa: F811
     shapes = [tensor.shape for tensor in content["state_dict"].values()]
     assert (1,) in shapes  # the bias of its only channel
 
-    judged = test_command.test(content["config"], content["state_dict"], split="valid", pictures=tmp_path)
+    judged = test_command.test(content["config"], content["state_dict"], split="valid", images=tmp_path)
     best = {name: result.best[f"val_{name}"] for name in judged["metrics"]}
     assert judged["metrics"] == best
     assert list(judged["per_class"]) == ["class_0", "class_1"]
 
     segmenter = inference.load(result.checkpoint)
     assert segmenter.class_id("1") == 1
-    picture = cv2.imread(str(PEOPLE / "images/test/0005.jpg"))[..., ::-1]
-    (probabilities,) = segmenter.probabilities([picture])
-    assert probabilities.shape == (2, *picture.shape[:2])
+    image = cv2.imread(str(PEOPLE / "images/test/0005.jpg"))[..., ::-1]
+    (probabilities,) = segmenter.probabilities([image])
+    assert probabilities.shape == (2, *image.shape[:2])
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
-    (mask,) = segmenter.masks([picture])
+    (mask,) = segmenter.masks([image])
     assert np.array_equal(mask, probabilities[1] > probabilities[0])
 
 
 def test_both_say_two_classes(small) -> None:  # noqa: F811
     config = changed(small, arch__args__num_classes=1)
     assert shared_values(config)["num_classes"] == 2
-    model = assemble.build_model(config, catalogue(), {"num_classes": 2, "in_channels": 3})
+    model = assemble.build_model(config, registry(), {"num_classes": 2, "in_channels": 3})
     assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 1, 16, 16)
 
 

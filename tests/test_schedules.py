@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from config.build import build
+from config.instantiate import build
 from trainer import SECTIONS
-from trainer.schedules import build_schedule
+from trainer.optim.schedules import build_schedule
 from utils.errors import ConfigError
 
 

@@ -1,4 +1,4 @@
-"""What any scheduler of the catalogue must hold to, whatever happens to its candidates."""
+"""What any scheduler of the registry must hold to, whatever happens to its candidates."""
 
 import math
 import random
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from config.build import build
+from config.instantiate import build
 from search.schedulers import SECTIONS
 from search.schedulers.base import Decision, Scheduler
-from utils.catalogue import import_attribute
+from utils.registry import import_attribute
 
 NUM_SAMPLES, MAX_EPOCHS = 20, 9
 CASES = {
@@ -40,7 +40,7 @@ def make(name, args, num_samples=NUM_SAMPLES):
     return build(config, "scheduler", SECTIONS, runtime={"num_samples": num_samples, "max_epochs": MAX_EPOCHS})
 
 
-def test_every_scheduler_of_the_catalogue_is_covered(record_property):
+def test_every_scheduler_of_the_registry_is_covered(record_property):
     entries = SECTIONS["scheduler"].entries
     assert set(entries) == set(CASES)
     assert len(entries) == 4

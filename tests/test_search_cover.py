@@ -2,8 +2,8 @@
 
 import pytest
 
-from search.cover import covering, find_faults
-from search.space import Space
+from search.space.outcomes import covering, find_faults
+from search.space.space import Space
 from utils.errors import ConfigError
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from search.executors import EXECUTORS
 from search.executors.base import Begun, Ended, Executor, Told, Work
-from utils.catalogue import import_attribute
 from utils.errors import SearchError
+from utils.registry import import_attribute
 
 NAMES = sorted(EXECUTORS.entries)
 

@@ -5,8 +5,8 @@ import csv
 import pytest
 from study_samples import sample_study
 
-from search.export import distributions_of, export_csv, export_optuna
-from search.record import CandidateRecord, StudyRecord
+from search.cli.export import distributions_of, export_csv, export_optuna
+from search.results.record import CandidateRecord, StudyRecord
 from utils.errors import SearchError
 
 optuna = pytest.importorskip("optuna")

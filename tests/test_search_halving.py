@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.build import build
+from config.instantiate import build
 from search.schedulers import SECTIONS
 from search.schedulers.base import Decision, Job
 from search.schedulers.hyperband import Hyperband, bracket_sizes

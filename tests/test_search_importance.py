@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from search.importance import NOT_DRAWN, columns_of, group, importances
-from search.leaderboard import Row
-from search.record import CandidateRecord
+from search.results.importance import NOT_DRAWN, columns_of, group, importances
+from search.results.leaderboard import Row
+from search.results.record import CandidateRecord
 
 
 def rows_of(draws, value):

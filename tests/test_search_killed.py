@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from search.executors.processes import Processes
-from search.folder import create
-from search.journal import JOURNAL, read_events
-from search.objectives import parse_objectives
+from search.results.objectives import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.successive_halving import SuccessiveHalving
-from search.study import Plan, Retrain, Study, read
+from search.study.folder import create
+from search.study.journal import JOURNAL, read_events
+from search.study.study import Plan, Retrain, Study, read
 from tests.search_worker import WORKER
 from tests.test_search_study import CONFIG, EPOCHS, QUALITIES, Space
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from study_samples import fixed_study, sample_study
 
-from search.leaderboard import first_front, leaderboard, ledger
-from search.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
-from search.spread import class_spread, repeats, retrained_spreads, rung_spreads, spread
+from search.results.leaderboard import first_front, leaderboard, ledger
+from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
+from search.results.spread import class_spread, repeats, retrained_spreads, rung_spreads, spread
 
 
 def study_of(*candidates, objectives=("max val_miou",), max_epochs=9):

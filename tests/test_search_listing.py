@@ -2,8 +2,8 @@
 
 from study_samples import fixed_study, sample_study
 
-from search.listing import best_text, list_text
-from search.record import StudyRecord
+from search.cli.listing import best_text, list_text
+from search.results.record import StudyRecord
 
 
 def test_a_line_per_study():

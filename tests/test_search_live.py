@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from search.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
+from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
 
 SNAPSHOT = Snapshot(
     name="people_search",

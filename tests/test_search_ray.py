@@ -7,7 +7,7 @@ import pytest
 
 from search.executors.processes import Processes
 from search.executors.ray_cluster import RayCluster
-from search.journal import JOURNAL, read_events
+from search.study.journal import JOURNAL, read_events
 from tests.test_search_study import QUALITIES, Space, halving, plan_of, studied
 from utils.errors import SearchError
 

@@ -7,12 +7,12 @@ import re
 import pytest
 from study_samples import fixed_study, sample_study
 
-from search.record import CandidateRecord, StudyRecord
 from search.report import page, write_report
 from search.report.markup import escape, number, script_json, table
 from search.report.parallel import make_axis
 from search.report.selection import lines, short_names, shown
 from search.report.winner import compact_json
+from search.results.record import CandidateRecord, StudyRecord
 from utils.errors import SearchError
 
 VOID = {"meta", "link", "img", "br"}
@@ -67,8 +67,8 @@ def test_everything_is_in_one_file(tmp_path):
     (folder / "best" / "config.json").write_text(json.dumps(study.config | {"optimizer": {"type": "SGD"}}))
     for number_ in range(3):
         (folder / "best" / "pictures" / f"{number_}.png").write_bytes(PIXEL)
-    text, reader = written(study, tmp_path, pictures=2)
-    expected = "winner retrained pictures leaderboard curves rungs front parallel importance failures ledger json"
+    text, reader = written(study, tmp_path, images=2)
+    expected = "winner retrained images leaderboard curves rungs front parallel importance failures ledger json"
     assert reader.sections == expected.split()
     assert all(address.startswith(("#", "data:")) for address in reader.addresses)
     assert sum(address.startswith("data:image/png") for address in reader.addresses) == 2

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 
 import train
-from candidates.equivalence import canonical
 from config import find_markers, load_config
-from search.cover import find_faults
 from search.schedulers.random_search import RandomSearch
-from search.settings import make_executor, make_plan, make_space, read_options
-from search.shrink import shrunk
+from search.space.outcomes import find_faults
+from search.study.settings import make_executor, make_plan, make_space, read_options, shrunk
+from search.worker.description import canonical
 from utils.errors import ConfigError, EspalierError
 
 FOLDER = Path(__file__).resolve().parents[1] / "config/search"

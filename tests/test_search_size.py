@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from candidates.equivalence import canonical
-from search.space import Space
+from search.space.space import Space
+from search.worker.description import canonical
 
 TWO, THREE = {"$choice": ["a", "b"]}, {"$range": [0, 3]}
 LAYER = {"op": {"$choice": ["H", "V", "C", "O"]}, "dilation": {"$range": [1, 8]}}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from candidates.equivalence import canonical
-from search.space import Space
+from search.space.space import Space
+from search.worker.description import canonical
 from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +97,7 @@ def test_other_marks_leave_a_draw_as_it_is():
 
 def test_draws_are_the_same_in_another_process_and_differ_between_seeds():
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from search.space import Space; "
+        "import sys; sys.path.insert(0, sys.argv[1]); from search.space.space import Space; "
         "print([Space({'name': 's', 'value': {'$uniform': [0, 1]}}).draw(i).config for i in range(5)])"
     )
     told = subprocess.run(

@@ -7,14 +7,14 @@ import pytest
 
 from search.executors.processes import Processes
 from search.executors.serial import Serial
-from search.folder import create
-from search.journal import JOURNAL, read_events
-from search.objectives import parse_objectives
+from search.results.objectives import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.random_search import RandomSearch
 from search.schedulers.successive_halving import SuccessiveHalving
-from search.searching import Limits
-from search.study import Plan, Retrain, Study, read
+from search.study.folder import create
+from search.study.journal import JOURNAL, read_events
+from search.study.searching import Limits
+from search.study.study import Plan, Retrain, Study, read
 from tests.search_worker import WORKER, value_at
 from utils.errors import SearchError
 

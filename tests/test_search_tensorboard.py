@@ -8,7 +8,7 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 
-from search.tensorboard import TensorBoardRuns
+from search.cli.tensorboard import TensorBoardRuns
 
 DRAWN = [("optimizer.args.lr", 0.1), ("augment", True), ("op", "C"), ("blocks", [["C", 1]])]
 

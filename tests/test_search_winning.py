@@ -2,8 +2,8 @@
 
 from study_samples import fixed_study, sample_study
 
-from search.record import RetrainedRecord, StudyRecord
-from search.winning import winner_of
+from search.results.record import RetrainedRecord, StudyRecord
+from search.results.winner import winner_of
 
 
 def trained_again(candidate, rank, *values, status="completed"):

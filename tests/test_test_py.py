@@ -9,9 +9,9 @@ import torch
 
 import test as command
 from config import cli
-from config.saved import for_judging, without_pretrained_weights
+from config.variants import for_judging, without_pretrained_weights
 from train import train
-from trainer.judging import find_checkpoint, load_all_weights
+from trainer.checkpoints.resume import find_checkpoint, load_all_weights
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError
 
@@ -97,11 +97,11 @@ def test_number_of_classes_must_be_known():
         command._num_classes({})
 
 
-def test_other_batch_sizes_and_the_pictures_change_no_metric(finished, tmp_path):
+def test_other_batch_sizes_and_the_images_change_no_metric(finished, tmp_path):
     result, _ = finished
     checkpoint = read_checkpoint(result.checkpoint)
     config = checkpoint["config"]
-    first = command.test(config, checkpoint["state_dict"], pictures=tmp_path, worst=2)
+    first = command.test(config, checkpoint["state_dict"], images=tmp_path, worst=2)
     config["test_loader"]["args"]["batch_size"] = 5
     other = command.test(config, checkpoint["state_dict"])
     assert other["confusion"] == first["confusion"]
@@ -130,7 +130,7 @@ def test_training_data_is_judged_whole_and_without_augmentation(finished):
     assert judged[0] == judged[1]
 
 
-def test_command_reports_table_pictures_and_result(finished, tmp_path, capsys):
+def test_command_reports_table_images_and_result(finished, tmp_path, capsys):
     result, _ = finished
     written = tmp_path / "deep" / "result.json"
     assert run("--resume", result.run_folder, "--json", written, "--output", tmp_path / "out", "--worst", 3) == 0

@@ -9,13 +9,13 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 from tiny import tiny_trainer
 
 from config import load_config, validate
-from config.trial import for_dev_run
-from logger import tracker
+from config.variants import for_dev_run
 from logger.metrics_file import MetricsFile, as_jsonl
-from logger.mlflow_tracker import MlflowTracker
-from logger.tracker import Tracker, make_trackers, require_packages
-from logger.wandb_tracker import WandbTracker
-from train import catalogue, check, train
+from logger.trackers import tracker
+from logger.trackers.mlflow_tracker import MlflowTracker
+from logger.trackers.tracker import Tracker, make_trackers, require_packages
+from logger.trackers.wandb_tracker import WandbTracker
+from train import check, registry, train
 from utils.errors import ConfigError
 
 CONFIG = {"name": "points", "arch": {"type": "TinyNet", "args": {"widths": [8, 2]}}}
@@ -135,7 +135,7 @@ SERVICES = {"wandb": {"project": "people", "mode": "offline"}, "mlflow": {"exper
 
 def test_the_json_names_them(small, monkeypatch):  # noqa: F811
     config = changed(small, visualization=SERVICES)
-    validate(config, catalogue())
+    validate(config, registry())
     made = make_trackers(config)
     assert [type(each).__name__ for each in made] == ["WandbTracker", "MlflowTracker"]
     assert (made[0].project, made[0].mode, made[1].experiment) == ("people", "offline", "people")

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-from config import assemble, load_config
+import build as assemble
+from config import load_config
 from config.cli import run_command, train_parser
-from config.trial import for_overfit
-from train import catalogue, dry_run, main, prepare, train, try_out
-from trainer.distributed import World, unwrap
-from trainer.run_lock import held
+from config.variants import for_overfit
+from train import dry_run, main, prepare, registry, train, try_out
+from trainer.checkpoints.run_folder import held
+from trainer.runtime.distributed import World, unwrap
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 
@@ -30,7 +31,7 @@ PEOPLE = ROOT / "data/people"
 
 @pytest.fixture
 def small(tmp_path):
-    """A people config that trains in a second: a narrow net, few small pictures."""
+    """A people config that trains in a second: a narrow net, few small images."""
     loader = {"type": "SegmentationDataLoader", "args": {"num_classes": 2, "resize": [32, 24], "batch_size": 4}}
     train_args = {"pairs_file": str(PEOPLE / "train_pairs.txt"), "samples": 10, "flip_hor": 0.5, "noise_std": 3}
     valid_args = {"pairs_file": str(PEOPLE / "valid_pairs.txt"), "samples": 5, "is_training": False, "shuffle": False}
@@ -191,7 +192,7 @@ def test_the_role_of_a_loader_follows_from_its_section(small, tmp_path):
     arguments = {"folder": str(tmp_path), "num_classes": 2, "resize": [32, 24], "flip_hor": 0.5}
     loader = {"type": "SegmentationDataLoader", "args": arguments}
     config = {**small, **dict.fromkeys(("train_loader", "valid_loader", "test_loader"), loader)}
-    loaders = [assemble.build_loader(config, split, catalogue()) for split in ("train", "valid", "test")]
+    loaders = [assemble.build_loader(config, split, registry()) for split in ("train", "valid", "test")]
     assert [each.num_samples for each in loaders] == [4, 2, 3]
     assert [each.is_training for each in loaders] == [True, False, False]
     few = for_overfit(config, 2)
@@ -204,8 +205,8 @@ def test_an_encdec_overfits_one_sample_to_the_same_optimum_in_training_and_valid
     chance = np.random.default_rng(0)
     mask = np.zeros((32, 24), np.uint8)
     mask[8:26, 6:17] = 1
-    picture = chance.integers(0, 90, (32, 24, 3)) + 90 * mask[..., None]
-    cv2.imwrite(str(tmp_path / "photo.png"), picture.astype(np.uint8))
+    image = chance.integers(0, 90, (32, 24, 3)) + 90 * mask[..., None]
+    cv2.imwrite(str(tmp_path / "photo.png"), image.astype(np.uint8))
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     (tmp_path / "pairs.txt").write_text("photo.png, mask.png\n")
     blocks = {"D_blocks": [[["C", 1]], [["V", 2]]], "B_blocks": [[["H", 1]]], "U_blocks": [[["O", 1]], []]}
@@ -287,7 +288,7 @@ def test_hidden_labels_are_counted_in_the_result_and_a_fold_is_the_validation_da
     del small["valid_loader"]
     result = train(small)
     saved = json.loads((result.run_folder / "result.json").read_text())
-    train_loader, valid_loader = assemble.build_training_loaders(small, catalogue())
+    train_loader, valid_loader = assemble.build_training_loaders(small, registry())
     assert (train_loader.num_samples, valid_loader.num_samples) == (8, 2)
     train_loader.prepare()
     assert saved["labelled_megapixels"] == train_loader.labelled_megapixels > 0
@@ -352,11 +353,11 @@ def test_the_network_of_every_command_is_the_same(small):
     trainer = prepare(copy.deepcopy(small), World())
     result = train(small)
     config = read_checkpoint(result.checkpoint)["config"]
-    names = {key: value for key, value in catalogue().items() if key in ("arch", "loss", "metrics", "data_loader")}
+    names = {key: value for key, value in registry().items() if key in ("arch", "loss", "metrics", "data_loader")}
     rebuilt = assemble.build_model(config, names, {})
     rebuilt.load_state_dict(read_checkpoint(result.checkpoint)["state_dict"])
     assert str(rebuilt) == str(unwrap(trainer.model))
-    preprocessing = assemble.build_preprocessing(config, {**names, "transform": catalogue()["transform"]})
+    preprocessing = assemble.build_preprocessing(config, {**names, "transform": registry()["transform"]})
     assert preprocessing.describe() == trainer.valid_loader.preprocessing.describe()
 
 

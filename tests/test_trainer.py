@@ -11,12 +11,11 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from base import BaseTrainer, Callback
-from base.monitor import Monitor
-from base.schedule import LearningRateSchedule
-from trainer.checkpoint import Checkpoints
-from trainer.distributed import World
-from trainer.interruption import stop_at_next_step
-from trainer.resume import Start, restore
+from base.base_trainer import LearningRateSchedule, Monitor
+from trainer.checkpoints.checkpoint import Checkpoints
+from trainer.checkpoints.resume import Start, restore
+from trainer.runtime.distributed import World
+from trainer.runtime.stopping import stop_at_next_step
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 

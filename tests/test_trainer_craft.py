@@ -8,15 +8,13 @@ from test_trainer import STEPS_PER_EPOCH, StopAt, assert_same_run, run
 from tiny import TinyNet, tiny_trainer
 from torch import nn
 
-from trainer.activations import recompute_activations
-from trainer.checkpoint import Checkpoints
-from trainer.ema import WeightAverage
-from trainer.freezing import Freezing
-from trainer.parameter_groups import Rule, parameter_groups
-from trainer.resume import Start, restore
-from trainer.time_limit import TimeLimit
-from trainer.update import Clipping
-from trainer.weights import weights_of
+from trainer.checkpoints.checkpoint import Checkpoints
+from trainer.checkpoints.resume import Start, restore, weights_of
+from trainer.optim.parameter_groups import Freezing, Rule, parameter_groups
+from trainer.optim.weight_average import WeightAverage
+from trainer.runtime.activations import recompute_activations
+from trainer.runtime.stopping import TimeLimit
+from trainer.trainer import Clipping
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError, Interrupted, TrainingError
 

@@ -8,18 +8,27 @@ import torch
 from test_inference import PEOPLE, people_config, save_untrained
 from torch import nn
 
+import build as assemble
 import inference
 import test as command
-from base.views import LEAST_WEIGHT, AveragedViews, SlidingWindows, Views, gaussian_weight, window_starts, with_views
-from config import assemble, cli
-from data_loader.pictures import read_picture
-from train import catalogue
+from config import cli
+from data_loader.images.files import read_image
+from models.inference.views import (
+    LEAST_WEIGHT,
+    AveragedViews,
+    SlidingWindows,
+    Views,
+    gaussian_weight,
+    window_starts,
+    with_views,
+)
+from train import registry
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 
 
 class Recorder(nn.Module):
-    """Logits (x, -x) of a one-channel picture, plus one at its left rim; notes the shapes that it saw."""
+    """Logits (x, -x) of a one-channel image, plus one at its left rim; notes the shapes that it saw."""
 
     def __init__(self, rim=0.0):
         super().__init__()
@@ -33,7 +42,7 @@ class Recorder(nn.Module):
         return logits, logits.mean()  # an auxiliary output that nobody wants
 
 
-def pictures(*shape):
+def images(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(2))
 
 
@@ -72,9 +81,9 @@ def test_the_weight_is_greatest_in_the_middle_and_never_zero():
     assert float(gaussian_weight((2, 1))[0, 0]) == pytest.approx(2.718281828**-2)  # a quarter is two deviations
 
 
-def test_one_window_over_the_picture_is_the_network_itself():
+def test_one_window_over_the_image_is_the_network_itself():
     network = Recorder()
-    inputs = pictures(2, 1, 9, 5)
+    inputs = images(2, 1, 9, 5)
     assert torch.equal(SlidingWindows(network, (9, 8))(inputs), network(inputs)[0])
     assert network.seen == [(2, 1, 9, 5)] * 2
 
@@ -84,7 +93,7 @@ def test_one_window_over_the_picture_is_the_network_itself():
 def test_a_network_without_context_sees_no_windows(window, overlap, layout):
     torch.manual_seed(0)
     network = nn.Conv2d(3, 4, 1)
-    inputs = pictures(2, 3, 33, 47).contiguous(memory_format=layout)
+    inputs = images(2, 3, 33, 47).contiguous(memory_format=layout)
     with torch.no_grad():
         expected, found = network(inputs), SlidingWindows(network, window, overlap=overlap)(inputs)
     assert found.dtype == torch.float32
@@ -117,7 +126,7 @@ def test_flips_are_turned_back_and_their_probabilities_averaged():
     rim = (1 / (1 + 2.718281828**-2) + 0.5) / 2  # one view adds 2 to the left rim, the mirrored one to the right
     assert found.tolist() == pytest.approx([rim, 0.5, rim], abs=1e-6)
     network = Recorder()
-    inputs = pictures(1, 1, 4, 6)
+    inputs = images(1, 1, 4, 6)
     expected = network(inputs)[0].softmax(dim=1)
     for flip, views in (("horizontal", 2), ("vertical", 2), ("both", 4)):
         network.seen.clear()
@@ -210,8 +219,8 @@ def test_a_test_judges_what_inference_predicts(checkpoint, window, views):
     judged = command.test(content["config"], content["state_dict"], views=Views(window=size, **views))
     segmenter = inference.load(checkpoint, window=window, views=Views(**views))
     counts = torch.zeros(2, 2, dtype=torch.int64)
-    for _, _, (source, *_) in assemble.build_loader(people_config(batch_size=1), "valid", catalogue()):
-        (mask,) = segmenter.masks([read_picture(PEOPLE / source.name)])
+    for _, _, (source, *_) in assemble.build_loader(people_config(batch_size=1), "valid", registry()):
+        (mask,) = segmenter.masks([read_image(PEOPLE / source.name)])
         pairs = source.target * 2 + torch.from_numpy(mask)
         counts += torch.bincount(pairs.flatten(), minlength=4).reshape(2, 2)
     assert judged["confusion"] == counts.tolist()

@@ -2,18 +2,18 @@ import numpy as np
 import pytest
 from seen import red_segmenter, red_square
 
+from predictor.compositing import as_rgb, blurred, composite, cover, parse_background, to_show
+from predictor.rendering import BackgroundLook, CutoutLook, MaskLook, OverlayLook, class_ids, make_look
 from utils.drawing import class_colors
 from utils.errors import ConfigError, DataError
-from visual.compositing import as_rgb, blurred, composite, cover, parse_background, to_show
-from visual.looks import BackgroundLook, CutoutLook, MaskLook, OverlayLook, class_ids, make_look
 
 
 def no_reader(path):
     raise AssertionError(f"{path} should not be read")
 
 
-def probabilities_of(picture, **arguments):
-    return red_segmenter(**arguments).probabilities([picture])[0]
+def probabilities_of(image, **arguments):
+    return red_segmenter(**arguments).probabilities([image])[0]
 
 
 def test_class_ids_are_those_of_argmax_and_have_room_for_all_classes():
@@ -27,55 +27,55 @@ def test_class_ids_are_those_of_argmax_and_have_room_for_all_classes():
 
 
 def test_mask_and_overlay():
-    picture, inside = red_square()
-    probabilities = probabilities_of(picture)
-    assert (MaskLook()(picture, probabilities) == inside).all()
-    shown = OverlayLook()(picture, probabilities)
-    expected = picture[inside][0] / 2 + class_colors(2)[1] / 2
+    image, inside = red_square()
+    probabilities = probabilities_of(image)
+    assert (MaskLook()(image, probabilities) == inside).all()
+    shown = OverlayLook()(image, probabilities)
+    expected = image[inside][0] / 2 + class_colors(2)[1] / 2
     assert np.abs(shown[inside] - expected).max() <= 1
 
 
 def test_cutout_has_the_foreground_and_nothing_else():
-    picture, inside = red_square()
-    result = CutoutLook()(picture, probabilities_of(picture))
-    assert result.shape == (*picture.shape[:2], 4)
+    image, inside = red_square()
+    result = CutoutLook()(image, probabilities_of(image))
+    assert result.shape == (*image.shape[:2], 4)
     assert (result[..., 3] == np.where(inside, 255, 0)).all()
-    assert (result[inside][:, :3] == picture[inside]).all()
+    assert (result[inside][:, :3] == image[inside]).all()
 
 
 def test_foreground_may_be_any_classes():
-    picture, inside = red_square()
-    probabilities = probabilities_of(picture, num_classes=4)
+    image, inside = red_square()
+    probabilities = probabilities_of(image, num_classes=4)
     for foreground, expected in (([0], ~inside), ([1, 3], inside), ([0, 1], inside | True), ([2], inside & False)):
-        alpha = CutoutLook(foreground)(picture, probabilities)[..., 3]
+        alpha = CutoutLook(foreground)(image, probabilities)[..., 3]
         assert (alpha == np.where(expected, 255, 0)).all()
 
 
 def test_soft_cutout_is_partly_transparent_at_the_edge_only():
-    picture, inside = red_square((120, 160), 30, 40, 60)
+    image, inside = red_square((120, 160), 30, 40, 60)
     probabilities = np.stack([1 - inside, inside]).astype(np.float32)
     probabilities[:, 28:33] = 0.5  # undecided along one side
-    alpha = CutoutLook(is_soft=True)(picture, probabilities)[..., 3]
+    alpha = CutoutLook(is_soft=True)(image, probabilities)[..., 3]
     assert (alpha[inside][200:-200] > 200).all()
     assert (alpha[:20] == 0).all()
 
 
 @pytest.mark.parametrize(("text", "color"), [("#00ff00", (0, 255, 0)), ("#f80", (255, 136, 0))])
 def test_background_color(text, color):
-    picture, inside = red_square()
-    result = BackgroundLook(parse_background(text, no_reader))(picture, probabilities_of(picture))
+    image, inside = red_square()
+    result = BackgroundLook(parse_background(text, no_reader))(image, probabilities_of(image))
     assert (result[~inside] == color).all()
-    assert (result[inside] == picture[inside]).all()
+    assert (result[inside] == image[inside]).all()
 
 
-def test_background_picture_fills_the_frame_in_its_own_proportions(tmp_path):
+def test_background_image_fills_the_frame_in_its_own_proportions(tmp_path):
     file = tmp_path / "beach.png"
     file.touch()
     stripes = np.zeros((10, 40, 3), np.uint8)
     stripes[:, 10:30] = 255  # the middle half; the rest is cut off by a square frame
     background = parse_background(str(file), lambda path: stripes)
-    picture = np.zeros((20, 20, 3), np.uint8)
-    assert (background(picture, np.zeros((20, 20), np.float32))[:, 1:-1] == 255).all()
+    image = np.zeros((20, 20, 3), np.uint8)
+    assert (background(image, np.zeros((20, 20), np.float32))[:, 1:-1] == 255).all()
     assert background(np.zeros((5, 80, 3), np.uint8), np.zeros((5, 80), np.float32)).shape == (5, 80, 3)
 
 
@@ -85,9 +85,9 @@ def test_cover_gives_the_size_asked_for(size):
 
 
 def test_blurred_background_has_no_halo_of_the_foreground():
-    picture, inside = red_square((120, 160), 30, 40, 60)
-    result = blurred(picture, inside.astype(np.float32))
-    assert result.shape == picture.shape
+    image, inside = red_square((120, 160), 30, 40, 60)
+    result = blurred(image, inside.astype(np.float32))
+    assert result.shape == image.shape
     assert np.abs(result[~inside].astype(int) - (0, 0, 200)).max() <= 2
 
 
@@ -98,12 +98,14 @@ def test_wrong_color(text):
 
 
 def test_background_that_is_not_there():
-    with pytest.raises(ConfigError, match=r"--background beach\.jpg: must be a colour like '#00ff00', blur, or a pict"):
+    with pytest.raises(
+        ConfigError, match=r"--background beach\.jpg: must be a colour like '#00ff00', blur, or an image"
+    ):
         parse_background("beach.jpg", no_reader)
 
 
 def test_unreadable_background(tmp_path):
-    (tmp_path / "b.jpg").write_text("no picture")
+    (tmp_path / "b.jpg").write_text("no image")
 
     def read(path):
         raise DataError(f"{path} cannot be read")
@@ -139,7 +141,7 @@ def test_composite_is_exact_where_alpha_is():
     assert np.abs(half - (front / 2 + back / 2)).max() <= 1
 
 
-def test_any_picture_can_be_drawn_on():
+def test_any_image_can_be_drawn_on():
     grey16 = np.full((3, 4), 65535, np.uint16)
     assert (as_rgb(grey16) == np.full((3, 4, 3), 255)).all()
     assert as_rgb(np.zeros((3, 4, 1), np.uint8)).shape == (3, 4, 3)
@@ -156,6 +158,6 @@ def test_results_to_look_at():
 
 
 def test_what_a_cutout_does_not_show_is_not_in_the_file():
-    picture, inside = red_square()
-    result = CutoutLook()(picture, probabilities_of(picture))
+    image, inside = red_square()
+    result = CutoutLook()(image, probabilities_of(image))
     assert (result[~inside] == 0).all()

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from data_loader.pictures import read_mask, read_picture
-from visual.matting import foreground_colors, refine_alpha
+from data_loader.images.files import read_image, read_mask
+from predictor.matting import foreground_colors, refine_alpha
 
 PEOPLE = Path(__file__).parents[1] / "data" / "people"
 
@@ -13,7 +13,7 @@ PEOPLE = Path(__file__).parents[1] / "data" / "people"
 def people(count=6):
     lines = (PEOPLE / "test_pairs.txt").read_text().splitlines()[:count]
     pairs = [line.split(", ") for line in lines]
-    return [(read_picture(PEOPLE / photo), (read_mask(PEOPLE / mask) > 0).astype(np.float32)) for photo, mask in pairs]
+    return [(read_image(PEOPLE / photo), (read_mask(PEOPLE / mask) > 0).astype(np.float32)) for photo, mask in pairs]
 
 
 def coarse(mask, factor=8):
@@ -25,30 +25,30 @@ def coarse(mask, factor=8):
 
 def test_refined_alpha_is_nearer_to_hand_made_masks_than_what_went_in():
     errors = []
-    for picture, mask in people():
+    for image, mask in people():
         probability = coarse(mask)
-        candidates = (probability, (probability >= 0.5).astype(np.float32), refine_alpha(probability, picture))
+        candidates = (probability, (probability >= 0.5).astype(np.float32), refine_alpha(probability, image))
         errors.append([np.abs(alpha - mask).mean() for alpha in candidates])
     enlarged, decided, refined = np.mean(errors, axis=0)
     assert refined < 0.95 * decided
     assert refined < 0.4 * enlarged
 
 
-def test_the_edge_of_the_picture_draws_the_edge_of_the_matte():
-    picture = np.full((180, 240, 3), 30, np.uint8)
-    picture[:, 120:] = 220
+def test_the_edge_of_the_image_draws_the_edge_of_the_matte():
+    image = np.full((180, 240, 3), 30, np.uint8)
+    image[:, 120:] = 220
     ramp = np.clip(np.linspace(-7, 7, 240) + 0.36, 0, 1).astype(np.float32)  # crosses one half at column 122
-    alpha = refine_alpha(np.tile(ramp, (180, 1)), picture)
+    alpha = refine_alpha(np.tile(ramp, (180, 1)), image)
     assert alpha[:, :120].max() < 0.1
     assert alpha[:, 120:].min() > 0.5
     assert alpha[:, 122:].min() > 0.9
 
 
 def test_alpha_is_decided_away_from_the_edge():
-    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     probability = np.full((90, 120), 0.2, np.float32)
     probability[:, 60:] = 0.8
-    alpha = refine_alpha(probability, picture)
+    alpha = refine_alpha(probability, image)
     assert alpha.dtype == np.float32
     assert (alpha[:, :50] == 0).all()
     assert (alpha[:, 70:] == 1).all()
@@ -56,20 +56,20 @@ def test_alpha_is_decided_away_from_the_edge():
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 2), (700, 5)])
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_any_size_and_a_picture_without_an_edge(size, value):
-    picture = np.full((*size, 3), 77, np.uint8)
-    alpha = refine_alpha(np.full(size, value, np.float32), picture)
+def test_any_size_and_a_image_without_an_edge(size, value):
+    image = np.full((*size, 3), 77, np.uint8)
+    alpha = refine_alpha(np.full(size, value, np.float32), image)
     assert alpha.shape == size
     assert (alpha == value).all()
-    assert foreground_colors(picture, alpha).shape == (*size, 3)
+    assert foreground_colors(image, alpha).shape == (*size, 3)
 
 
 def test_foreground_colors_take_the_old_background_out_of_the_rim():
     errors = []
-    for picture, mask in people():
+    for image, mask in people():
         alpha = cv2.GaussianBlur(mask, (0, 0), 2)
-        foreground = np.full_like(picture, (180, 120, 60))
-        mixed = (foreground * alpha[..., None] + picture * (1 - alpha[..., None])).round().astype(np.uint8)
+        foreground = np.full_like(image, (180, 120, 60))
+        mixed = (foreground * alpha[..., None] + image * (1 - alpha[..., None])).round().astype(np.uint8)
         rim = (alpha > 0.2) & (alpha < 0.9)
         estimate = foreground_colors(mixed, alpha)
         errors.append([np.abs(each[rim].astype(float) - foreground[rim]).mean() for each in (mixed, estimate)])
@@ -78,5 +78,5 @@ def test_foreground_colors_take_the_old_background_out_of_the_rim():
 
 
 def test_opaque_pixels_keep_their_colors():
-    picture, mask = people(1)[0]
-    assert np.abs(foreground_colors(picture, np.ones_like(mask)).astype(int) - picture).max() <= 1
+    image, mask = people(1)[0]
+    assert np.abs(foreground_colors(image, np.ones_like(mask)).astype(int) - image).max() <= 1

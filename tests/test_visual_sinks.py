@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 from test_visual_sources import save, save_video
 
-from data_loader.pictures import read_mask, read_picture
+from data_loader.images.files import read_image, read_mask
+from predictor.io import sinks
+from predictor.io import sinks as outputs
+from predictor.io.sinks import ImageFiles, VideoFile, display_problem, open_sinks
+from predictor.io.sound import add_sound
+from predictor.io.sources import Camera, Frame, Video, open_source
+from predictor.rendering import make_look
 from utils.errors import ConfigError, DataError
-from visual import outputs, sinks
-from visual.looks import make_look
-from visual.outputs import open_sinks
-from visual.sinks import PictureFiles, VideoFile, display_problem
-from visual.sound import add_sound
-from visual.sources import Camera, Frame, Video, open_source
 
 NOTHING = np.empty(0)
 FFMPEG = shutil.which("ffmpeg")
@@ -30,37 +30,37 @@ def write_all(sink, results):
     return sink
 
 
-def test_pictures_of_every_kind_come_back_as_they_were(tmp_path):
+def test_images_of_every_kind_come_back_as_they_were(tmp_path):
     generator = np.random.default_rng(0)
     ids, deep = (generator.integers(0, high, (9, 7)) for high in (200, 60000))
     colour, alpha = (generator.integers(0, 256, (9, 7, depth), dtype=np.uint8) for depth in (3, 4))
     results = [ids.astype(np.uint8), deep.astype(np.uint16), colour, alpha]
-    sink = write_all(PictureFiles(lambda name: tmp_path / "neu" / f"ü 図 {name}.png"), results)
+    sink = write_all(ImageFiles(lambda name: tmp_path / "neu" / f"ü 図 {name}.png"), results)
     files = sink.written
     assert len(files) == 4
     assert (read_mask(files[0]) == ids).all()
     assert (read_mask(files[1]) == deep).all()
-    assert (read_picture(files[2]) == colour).all()
-    assert (read_picture(files[3], in_channels=4) == alpha).all()
+    assert (read_image(files[2]) == colour).all()
+    assert (read_image(files[3], in_channels=4) == alpha).all()
 
 
 def test_a_folder_that_cannot_be_made_is_named_before_any_work(tmp_path):
     (tmp_path / "file").touch()
-    source = open_source(str(save(tmp_path / "a.png")), read_picture)
+    source = open_source(str(save(tmp_path / "a.png")), read_image)
     with pytest.raises(DataError, match=r"file/out cannot be written \(.*\)\. Check the rights and the free space"):
         open_sinks(source, make_look("mask"), tmp_path / "file" / "out")
-    video = open_source(str(save_video(tmp_path / "v.avi")), read_picture)
+    video = open_source(str(save_video(tmp_path / "v.avi")), read_image)
     with pytest.raises(DataError, match=r"file/out cannot be written"):
         open_sinks(video, make_look("mask"), tmp_path / "file" / "out" / "x.mp4")
 
 
-def test_a_picture_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+def test_a_image_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     def full(_path, _data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(DataError, match=r"x\.png cannot be written \(No space left on device\)"):
-        PictureFiles(lambda _name: tmp_path / "x.png").write(Frame("x", NOTHING), grey(1))
+        ImageFiles(lambda _name: tmp_path / "x.png").write(Frame("x", NOTHING), grey(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,22 +73,22 @@ def test_a_video_keeps_frames_size_and_rate(tmp_path, name):
     assert list(path.parent.iterdir()) == [path]
     video = Video(path)
     frames = list(video)
-    assert [round(frame.picture.mean() / 40) for frame in frames] == list(range(6))
-    assert frames[0].picture.shape == (32, 48, 3)
+    assert [round(frame.image.mean() / 40) for frame in frames] == list(range(6))
+    assert frames[0].image.shape == (32, 48, 3)
     assert video.frame_rate == pytest.approx(29.97, abs=1e-3)
 
 
 def test_odd_sides_and_frames_of_another_size(tmp_path):
     sink = write_all(VideoFile(tmp_path / "v.mp4", 10), [grey(90, (33, 49)), grey(90, (16, 16))])
     assert sink.remarks == ["A video's sides are even: 49x33 became 48x32."]
-    assert [frame.picture.shape for frame in Video(tmp_path / "v.mp4")] == [(32, 48, 3)] * 2
+    assert [frame.image.shape for frame in Video(tmp_path / "v.mp4")] == [(32, 48, 3)] * 2
 
 
 def test_a_live_video_keeps_the_pace_of_the_world(tmp_path):
     seconds = iter([0.0, 0.0, 0.05, 0.5, 0.95])  # the start, then one for each frame
     sink = VideoFile(tmp_path / "v.avi", 10, clock=lambda: next(seconds))
     write_all(sink, [grey(value) for value in (0, 80, 160, 240)])
-    shown = [round(frame.picture.mean() / 80) for frame in Video(tmp_path / "v.avi")]
+    shown = [round(frame.image.mean() / 80) for frame in Video(tmp_path / "v.avi")]
     assert shown == [0, 2, 2, 2, 2, 2, 3, 3, 3, 3]
     assert sink.count == 10
 
@@ -147,7 +147,7 @@ def streams(path):
 
 @needs_ffmpeg
 @pytest.mark.parametrize(("codec", "kept"), [("aac", "aac"), ("pcm_s16le", "aac")])
-def test_a_video_keeps_its_sound_as_long_as_its_pictures(tmp_path, codec, kept):
+def test_a_video_keeps_its_sound_as_long_as_its_images(tmp_path, codec, kept):
     original = with_tone(tmp_path / "tone.mkv", tmp_path, codec)
     path = tmp_path / "out.mp4"
     sink = write_all(VideoFile(path, 10, sound_of=original), [grey(40 * index) for index in range(6)])
@@ -166,7 +166,7 @@ def test_a_video_without_sound_stays_without(tmp_path):
 
 
 @needs_ffmpeg
-def test_sound_that_cannot_be_read_costs_no_picture(tmp_path):
+def test_sound_that_cannot_be_read_costs_no_image(tmp_path):
     path = save_video(tmp_path / "v.avi")
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
     problem = add_sound(path, tmp_path / "broken.mp4", 1)
@@ -175,7 +175,7 @@ def test_sound_that_cannot_be_read_costs_no_picture(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["broken.mp4", "v.avi"]
 
 
-def test_without_ffmpeg_the_pictures_are_written_and_one_line_says_so(tmp_path, monkeypatch):
+def test_without_ffmpeg_the_images_are_written_and_one_line_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     original = save_video(tmp_path / "v.avi")
     sink = write_all(VideoFile(tmp_path / "out.mp4", 10, sound_of=original), [grey(90)])
@@ -185,9 +185,9 @@ def test_without_ffmpeg_the_pictures_are_written_and_one_line_says_so(tmp_path, 
 
 def test_without_a_display_there_is_a_warning_and_no_window(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(outputs, "display_problem", lambda: "there is no display")
-    source = open_source(str(save(tmp_path / "a.png")), read_picture)
+    source = open_source(str(save(tmp_path / "a.png")), read_image)
     opened = open_sinks(source, make_look("mask"), tmp_path / "out", is_shown=True)
-    assert [type(sink) for sink in opened] == [PictureFiles]
+    assert [type(sink) for sink in opened] == [ImageFiles]
     assert "No window is shown: there is no display." in caplog.text
     with pytest.raises(ConfigError, match=r"The results have nowhere to go\. Name a file or a folder as --output"):
         open_sinks(source, make_look("mask"), None, is_shown=True)
@@ -205,7 +205,7 @@ def test_a_display_is_tried_in_another_process(monkeypatch):
 def test_a_folder_is_not_its_own_output(tmp_path):
     save(tmp_path / "a.jpg")
     save(tmp_path / "b.jpg")
-    source = open_source(str(tmp_path), read_picture)
+    source = open_source(str(tmp_path), read_image)
     with pytest.raises(DataError, match=r"is the source itself\. Name another folder"):
         open_sinks(source, make_look("mask"), tmp_path)
 

@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data_loader import pictures
-from data_loader.pictures import read_picture
+from data_loader.images import files as images
+from data_loader.images.files import read_image
+from predictor.io.sources import FALLBACK_FRAME_RATE, PHOTO_SUFFIXES, Camera, Photos, Video, open_source
+from predictor.loop import read_ahead
 from utils.errors import DataError
-from visual.ahead import read_ahead
-from visual.sources import FALLBACK_FRAME_RATE, PHOTO_SUFFIXES, Camera, Photos, Video, open_source
 
 
 def save(path, value=100, size=(8, 10)):
@@ -30,8 +30,8 @@ def save_video(path, count=6, rate=29.97, size=(32, 48), codec="MJPG"):
 def test_a_folder_is_read_with_all_folders_below_in_order(tmp_path):
     for name in ("b.png", "a.JPG", "deep/er/ç 照片.png", ".hidden.png", ".cache/x.png"):
         save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no picture")
-    source = open_source(str(tmp_path), read_picture)
+    (tmp_path / "notes.txt").write_text("no image")
+    source = open_source(str(tmp_path), read_image)
     assert [frame.name for frame in source] == ["a.JPG", "b.png", "deep/er/ç 照片.png"]
     assert source.expected == 3
     assert source.frame_rate is None
@@ -40,37 +40,37 @@ def test_a_folder_is_read_with_all_folders_below_in_order(tmp_path):
 def test_a_folder_with_earlier_results_does_not_feed_on_them(tmp_path):
     save(tmp_path / "a.png")
     save(tmp_path / "out" / "a.png")
-    assert [frame.name for frame in open_source(str(tmp_path), read_picture, excluded=tmp_path / "out")] == ["a.png"]
+    assert [frame.name for frame in open_source(str(tmp_path), read_image, excluded=tmp_path / "out")] == ["a.png"]
 
 
 def test_an_unreadable_photo_is_named_and_the_others_go_on(tmp_path):
     save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"no image")
     save(tmp_path / "c.png")
-    source = open_source(str(tmp_path), read_picture)
+    source = open_source(str(tmp_path), read_image)
     assert [frame.name for frame in source] == ["a.png", "c.png"]
     assert len(source.failures) == 1
-    assert "b.png cannot be read as a picture" in source.failures[0]
+    assert "b.png cannot be read as an image" in source.failures[0]
 
 
 def test_photos_and_videos_are_told_apart_by_name(tmp_path):
-    assert isinstance(open_source(str(save(tmp_path / "a.webp")), read_picture), Photos)
-    assert isinstance(open_source(str(save_video(tmp_path / "v.AVI")), read_picture), Video)
-    assert pictures.PICTURE_SUFFIXES == PHOTO_SUFFIXES
+    assert isinstance(open_source(str(save(tmp_path / "a.webp")), read_image), Photos)
+    assert isinstance(open_source(str(save_video(tmp_path / "v.AVI")), read_image), Video)
+    assert images.IMAGE_SUFFIXES == PHOTO_SUFFIXES
 
 
 def test_a_number_is_a_camera_unless_there_is_a_file_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    camera = open_source("7", read_picture)
+    camera = open_source("7", read_image)
     assert isinstance(camera, Camera)
     assert camera.is_live
     assert camera.number == 7
     save(tmp_path / "7" / "a.png")
-    assert isinstance(open_source("7", read_picture), Photos)
+    assert isinstance(open_source("7", read_image), Photos)
 
 
 def test_a_camera_that_is_not_there():
-    with pytest.raises(DataError, match="Camera 97 gives no picture: it is not connected, in use elsewhere"):
+    with pytest.raises(DataError, match="Camera 97 gives no image: it is not connected, in use elsewhere"):
         list(Camera(97))
 
 
@@ -85,7 +85,7 @@ def test_a_camera_is_a_mirror_until_it_stops(tmp_path, monkeypatch):
     writer.release()
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: real(str(file)))
     camera = Camera(0)
-    frames = [frame.picture for frame in camera]
+    frames = [frame.image for frame in camera]
     assert len(frames) == 3
     assert frames[0][:, 20:].mean() > 200
     assert frames[0][:, :12].mean() < 50
@@ -94,30 +94,30 @@ def test_a_camera_is_a_mirror_until_it_stops(tmp_path, monkeypatch):
 
 def test_sources_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"--source nowhere does not exist\. Name a photo, a folder"):
-        open_source("nowhere", read_picture)
+        open_source("nowhere", read_image)
     (tmp_path / "text.doc").touch()
     with pytest.raises(DataError, match=r"text\.doc is neither a photo \(bmp jpeg"):
-        open_source(str(tmp_path / "text.doc"), read_picture)
+        open_source(str(tmp_path / "text.doc"), read_image)
     with pytest.raises(DataError, match="holds no photo"):
-        open_source(str(tmp_path), read_picture)
+        open_source(str(tmp_path), read_image)
     save_video(tmp_path / "v.avi")
     with pytest.raises(DataError, match=r"holds no photo .* but 1 video\(s\): name one of them"):
-        open_source(str(tmp_path), read_picture)
+        open_source(str(tmp_path), read_image)
 
 
 def test_videos_in_a_folder_of_photos_are_mentioned(tmp_path):
     save(tmp_path / "a.png")
     save_video(tmp_path / "v.avi")
-    source = open_source(str(tmp_path), read_picture)
+    source = open_source(str(tmp_path), read_image)
     assert "also holds 1 video(s), left alone" in source.remarks[0]
 
 
 def test_a_video_has_all_frames_in_order_and_its_rate(tmp_path):
     video = Video(save_video(tmp_path / "v.avi"))
     frames = list(video)
-    assert [round(frame.picture.mean() / 30) for frame in frames] == [0, 1, 2, 3, 4, 5]
+    assert [round(frame.image.mean() / 30) for frame in frames] == [0, 1, 2, 3, 4, 5]
     assert [frame.name for frame in frames][:2] == ["000000", "000001"]
-    assert frames[0].picture.shape == (32, 48, 3)
+    assert frames[0].image.shape == (32, 48, 3)
     assert video.frame_rate == pytest.approx(29.97)
     assert video.expected == 6
     assert video.remarks == []
@@ -128,7 +128,7 @@ def test_frames_are_rgb(tmp_path):
     writer = cv2.VideoWriter(str(tmp_path / "v.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (32, 32))
     writer.write(np.full((32, 32, 3), (0, 0, 255), np.uint8))  # OpenCV's red
     writer.release()
-    red, green, blue = next(iter(Video(tmp_path / "v.avi"))).picture.reshape(-1, 3).mean(axis=0)
+    red, green, blue = next(iter(Video(tmp_path / "v.avi"))).image.reshape(-1, 3).mean(axis=0)
     assert red > 200
     assert max(green, blue) < 60
 
@@ -136,7 +136,7 @@ def test_frames_are_rgb(tmp_path):
 def test_a_video_that_is_none(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"nothing of the kind" * 100)
     with pytest.raises(DataError, match=r"v\.mp4 cannot be read as a video: it is damaged, no video, or of a kind"):
-        open_source(str(tmp_path / "v.mp4"), read_picture)
+        open_source(str(tmp_path / "v.mp4"), read_image)
 
 
 def test_a_video_without_a_frame(tmp_path):
@@ -229,7 +229,7 @@ def test_at_most_so_many_items_wait():
     ahead.close()
 
 
-def test_of_a_live_picture_the_newest_are_kept():
+def test_of_a_live_image_the_newest_are_kept():
     all_read = threading.Event()
 
     def items():

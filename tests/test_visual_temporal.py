@@ -1,6 +1,6 @@
 import numpy as np
 
-from visual.temporal import TemporalSmoothing
+from predictor.temporal import TemporalSmoothing
 
 
 def certain(value, size=(20, 20)):
@@ -8,13 +8,13 @@ def certain(value, size=(20, 20)):
 
 
 def test_where_nothing_moves_the_past_counts():
-    smooth, picture = TemporalSmoothing(0.5), np.full((20, 20, 3), 90, np.uint8)
-    assert (smooth(picture, certain(1.0)) == certain(1.0)).all()
-    assert np.allclose(smooth(picture, certain(0.0)), certain(0.5))
-    assert np.allclose(smooth(picture, certain(0.0)), certain(0.25))
+    smooth, image = TemporalSmoothing(0.5), np.full((20, 20, 3), 90, np.uint8)
+    assert (smooth(image, certain(1.0)) == certain(1.0)).all()
+    assert np.allclose(smooth(image, certain(0.0)), certain(0.5))
+    assert np.allclose(smooth(image, certain(0.0)), certain(0.25))
 
 
-def test_where_the_picture_changes_the_past_is_forgotten():
+def test_where_the_image_changes_the_past_is_forgotten():
     smooth, dark = TemporalSmoothing(0.9), np.full((20, 40, 3), 20, np.uint8)
     half_new = dark.copy()
     half_new[:, 20:] = 200

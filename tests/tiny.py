@@ -4,9 +4,8 @@ import torch
 from torch import nn
 
 from base import BaseDataLoader, BaseModel, Metric
-from base.schedule import LearningRateSchedule
-from trainer.plan import TrainingPlan
-from trainer.trainer import Trainer
+from base.base_trainer import LearningRateSchedule
+from trainer.trainer import Trainer, TrainingPlan
 
 CLASSIFIERS = {"ConvNet", "FCN", "ResNet1d", "InceptionTime", "LSTMFCN"}
 

@@ -1,13 +1,13 @@
-"""Trainers, optimizers and schedules: the catalogue of what drives the loop. Importing it loads nothing heavy."""
+"""Trainers, optimizers and schedules: the registry of what drives the loop. Importing it loads nothing heavy."""
 
-from utils.catalogue import Section
+from utils.registry import Section
 
 SECTIONS: dict[str, Section] = {
     "trainer": Section(expects="base.base_trainer:BaseTrainer", entries={"Trainer": "trainer.trainer:Trainer"}),
     "optimizer": Section(expects="torch.optim:Optimizer", roots=("torch.optim",), shortcuts=("torch.optim",)),
     "lr_scheduler": Section(
         expects="torch.optim.lr_scheduler:LRScheduler",
-        entries={"poly": "trainer.schedules:PolyLR"},
+        entries={"poly": "trainer.optim.schedules:PolyLR"},
         roots=("torch.optim.lr_scheduler",),
         shortcuts=("torch.optim.lr_scheduler",),
     ),

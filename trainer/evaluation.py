@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from base.metric_set import MetricSet
-from base.output import class_logits, main_output
-from base.sample import NamedSample, Source
-from trainer.distributed import ALONE, World, unwrap
-from trainer.precision import Arithmetic
+from base.base_metric import MetricSet
+from base.base_model import class_logits, main_output
+from base.data.samples import NamedSample, Source
+from trainer.runtime.distributed import ALONE, World, unwrap
+from trainer.runtime.precision import RunPrecision
 from utils.geometry import restore_logits
 
 OnBatch = Callable[[Tensor, Tensor, Tensor], None]
@@ -58,7 +58,7 @@ def evaluate(
     *,
     criterion: nn.Module,
     metrics: MetricSet,
-    arithmetic: Arithmetic,
+    precision: RunPrecision,
     world: World = ALONE,
     ignore_index: int | None = None,
     max_batches: int | None = None,
@@ -70,11 +70,11 @@ def evaluate(
     Metrics are taken at each mask's own size where the loader hands over its sources, else at the network's.
 
     Args:
-        model: On the device of `arithmetic`; left in evaluation mode.
+        model: On the device of `precision`; left in evaluation mode.
         loader: Yields (inputs, target) or (inputs, target, sources).
         criterion: (output, target) -> ().
         metrics: Reset here, and holding the counts over all processes afterwards.
-        arithmetic: Device and precision.
+        precision: Device and precision.
         world: The processes that share the work.
         ignore_index: Targets that do not count.
         max_batches: Look at the first batches only.
@@ -87,10 +87,10 @@ def evaluate(
     """
     model = unwrap(model).eval()
     metrics.reset()
-    running = RunningLoss(arithmetic.device)
+    running = RunningLoss(precision.device)
     for batch_inputs, batch_target, *rest in islice(loader, max_batches):
-        inputs, target = arithmetic.place(batch_inputs), arithmetic.place(batch_target)
-        with arithmetic.autocast():
+        inputs, target = precision.place(batch_inputs), precision.place(batch_target)
+        with precision.autocast():
             output = model(inputs)
             loss = criterion(output, target)
         running.add(loss, count_valid(target, ignore_index))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -10,20 +12,166 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from base.base_data_loader import BaseDataLoader
-from base.base_metric import Metric
-from base.base_trainer import BaseTrainer, TrainResult
+from base.base_metric import Metric, MetricSet
+from base.base_model import Output, main_output
+from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
 from base.callback import Callback, StepReport
-from base.metric_set import MetricSet
-from base.monitor import Row
-from base.output import Output, main_output
-from base.schedule import LearningRateSchedule
-from trainer.distributed import respread, synchronised, unwrap
-from trainer.ema import WeightAverage
 from trainer.evaluation import RunningLoss, count_valid, evaluate, hard_labels
-from trainer.plan import TrainingPlan
-from trainer.replay import keep_batches
-from trainer.update import Update
+from trainer.optim.parameter_groups import NOTHING_FROZEN, Freezing
+from trainer.optim.weight_average import WeightAverage
+from trainer.runtime.distributed import ALONE, World, respread, synchronised, unwrap
+from trainer.runtime.precision import ON_CPU, RunPrecision
 from utils.errors import DataError, Diverged
+from utils.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """Bounds of the gradients before each step of the optimizer.
+
+    Attributes:
+        norm: Largest L2 norm of all gradients together; larger ones are scaled down to it.
+        value: Largest absolute value of each number; larger ones are cut off.
+    """
+
+    norm: float | None = None
+    value: float | None = None
+
+    def apply(self, parameters: list[nn.Parameter]) -> None:
+        """Clip the gradients where they are."""
+        if self.value is not None:
+            nn.utils.clip_grad_value_(parameters, self.value)
+        if self.norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.norm)
+
+    def __bool__(self) -> bool:
+        return self.norm is not None or self.value is not None
+
+
+UNCLIPPED = Clipping()
+
+
+class FiniteCheck:
+    """Whether losses are finite, asked when they were computed and answered before the optimizer's step.
+
+    On a GPU the answer travels while the backward pass runs: waiting for it is waiting for the forward pass alone.
+    """
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[Tensor, Any]] = []
+
+    def ask(self, loss: Tensor) -> None:
+        """Ask for a loss, () float, before its backward pass is begun."""
+        answer, event = loss.detach().isfinite(), None
+        if loss.is_cuda:
+            answer = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(answer, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        self._answers.append((answer, event))
+
+    def all_finite(self) -> bool:
+        """Whether every loss asked for since the last call is finite."""
+        answers, self._answers = self._answers, []
+        for _, event in answers:
+            if event is not None:
+                event.synchronize()
+        return all(bool(answer) for answer, _ in answers)
+
+
+class Update:
+    """Gathers gradients over one or several batches and steps the optimizer.
+
+    Args:
+        optimizer: Steps the weights.
+        scaler: The loss scaler of fp16; None for other types.
+        clipping: Bounds of the gradients.
+    """
+
+    def __init__(self, optimizer: Optimizer, scaler: "torch.amp.GradScaler | None", clipping: Clipping) -> None:
+        self.optimizer = optimizer
+        self.scaler = scaler
+        self.clipping = clipping
+        self._check = FiniteCheck()
+
+    def begin(self) -> None:
+        """Forget the gradients of the last step."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss, () float."""
+        self._check.ask(loss)
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+
+    def is_finite(self) -> bool:
+        """Whether every loss since the last call was finite; ask before `step`."""
+        return self._check.all_finite()
+
+    def step(self) -> None:
+        """Clip and step; with fp16, steps whose gradients overflow are left out and the scale is lowered."""
+        if self.clipping:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
+            self.clipping.apply([weight for group in self.optimizer.param_groups for weight in group["params"]])
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long to train, what to watch, and where.
+
+    Attributes:
+        epochs: Epochs in all.
+        len_epoch: Steps in an epoch; by default once through the loader.
+        monitor: `"max val_miou"`, `"min val_loss"` or `"off"`.
+        early_stop: Epochs without a new best before the run ends.
+        max_validation_batches: Look at the first batches only; for trying things out.
+        precision: Device, precision and memory format.
+        world: The processes that share the work.
+        accumulate: Batches whose gradients make one step; the last step of a pass takes those that are left.
+        clipping: Bounds of the gradients of a step.
+        ema_decay: Decay of an average of the weights, which is judged and saved in their place; None: no average.
+        freezing: Parts that do not learn.
+    """
+
+    epochs: int
+    len_epoch: int | None = None
+    monitor: str = "off"
+    early_stop: int | None = None
+    max_validation_batches: int | None = None
+    precision: RunPrecision = ON_CPU
+    world: World = ALONE
+    accumulate: int = 1
+    clipping: Clipping = UNCLIPPED
+    ema_decay: float | None = None
+    freezing: Freezing = NOTHING_FROZEN
+
+    def steps_per_pass(self, loader_length: int) -> int:
+        """Steps of the optimizer in one pass through a loader of so many batches."""
+        return -(-loader_length // self.accumulate)
+
+    def steps_per_epoch(self, loader_length: int) -> int:
+        """Steps of the optimizer in an epoch: `len_epoch`, or one pass."""
+        return self.len_epoch or self.steps_per_pass(loader_length)
+
+
+def keep_batches(folder: Path, step: int, rank: int, batches: Sequence[tuple[Tensor, Tensor]]) -> Path:
+    """Write the batches of a step: `torch.load(file)["batches"]` is a list of (inputs, target).
+
+    Args:
+        folder: The run's folder.
+        step: The step of the run, from 1.
+        rank: Number of this process.
+        batches: Inputs (B, C, H, W) float and target (B, H, W) int64, as the network got them.
+    """
+    file = folder / f"not-finite-step{step}{f'-process{rank}' if rank else ''}.pt"
+    content = {"step": step, "batches": [(inputs.cpu(), target.cpu()) for inputs, target in batches]}
+    write_atomically(file, lambda open_file: torch.save(content, open_file))
+    return file
+
 
 # Processes agree on whether to stop only every so many steps: the agreement makes them wait for one another.
 AGREE_EVERY_STEPS = 8
@@ -78,12 +226,12 @@ class Trainer(BaseTrainer):
         self._validation_metrics = MetricSet(deepcopy(self.metrics.metrics))
         self.ignore_index = train_loader.ignore_index
         self.is_main_process = plan.world.is_main
-        self.scaler = plan.arithmetic.scaler()
+        self.scaler = plan.precision.scaler()
         plan.freezing.check(unwrap(model))
         self.average = None if plan.ema_decay is None else WeightAverage(unwrap(model), plan.ema_decay)
         self._update = Update(optimizer, self.scaler, plan.clipping)
         self._total_weight: Tensor | None = None
-        self._running_loss = RunningLoss(plan.arithmetic.device)
+        self._running_loss = RunningLoss(plan.precision.device)
         self._batches = self._endless_batches()
         self._is_begun = False
 
@@ -116,7 +264,7 @@ class Trainer(BaseTrainer):
         self._begin_to_learn()
         if self.batch == 0:
             self.metrics.reset()
-            self._running_loss = RunningLoss(self.plan.arithmetic.device)
+            self._running_loss = RunningLoss(self.plan.precision.device)
         started = perf_counter()
         while self.batch < self.steps_per_epoch:
             asked = perf_counter()
@@ -133,7 +281,7 @@ class Trainer(BaseTrainer):
 
         The optimizer steps after it, or after several of them where gradients are accumulated.
         """
-        with self.plan.arithmetic.autocast():
+        with self.plan.precision.autocast():
             output, loss = self.forward(inputs, target)
         weight = count_valid(target, self.ignore_index)
         self._update.backward(self._share_of_all(loss, weight))
@@ -153,7 +301,7 @@ class Trainer(BaseTrainer):
         losses = []
         for number, (inputs, target) in enumerate(batches, start=1):
             with synchronised(self.model, number == len(batches)):
-                losses.append(self.train_step(self.plan.arithmetic.place(inputs), self.plan.arithmetic.place(target)))
+                losses.append(self.train_step(self.plan.precision.place(inputs), self.plan.precision.place(target)))
         if not self._update.is_finite():
             raise self.not_finite(batches)
         self._update.step()
@@ -177,7 +325,7 @@ class Trainer(BaseTrainer):
             self.valid_loader,
             criterion=self.criterion,
             metrics=self._validation_metrics,
-            arithmetic=self.plan.arithmetic,
+            precision=self.plan.precision,
             world=self.plan.world,
             ignore_index=self.ignore_index,
             max_batches=self.plan.max_validation_batches,
@@ -200,7 +348,7 @@ class Trainer(BaseTrainer):
 
     def load_loop_state(self, state: dict[str, Any]) -> None:
         """Take back the running sums; the main process holds what belongs to no single one."""
-        world, device = self.plan.world, self.plan.arithmetic.device
+        world, device = self.plan.world, self.plan.precision.device
         sums = state["loss_sums"].reshape(-1, 2)
         self._running_loss = RunningLoss(device)
         if len(sums) == world.size:
@@ -275,7 +423,7 @@ class Trainer(BaseTrainer):
         if self.plan.accumulate == 1:
             return
         total = sum(count_valid(target, self.ignore_index) for _, target in batches)
-        self._total_weight = self.plan.world.sum(self.plan.arithmetic.place(torch.as_tensor(total)))
+        self._total_weight = self.plan.world.sum(self.plan.precision.place(torch.as_tensor(total)))
 
     def _share_of_all(self, loss: Tensor, weight: Tensor) -> Tensor:
         """A batch's part of the mean over all targets of a step, in all its batches and processes.

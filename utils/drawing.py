@@ -1,6 +1,6 @@
-"""Label maps as pictures: colours for classes, overlays, and rows of captioned pictures.
+"""Label maps as images: colours for classes, overlays, and rows of captioned images.
 
-Pictures are (h, w, 3) uint8 RGB; masks are (h, w) integers. `K` is the number of classes.
+Images are (h, w, 3) uint8 RGB; masks are (h, w) integers. `K` is the number of classes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -33,7 +33,7 @@ CAPTION_GREY = 235
 MAX_CAPTION = 60
 
 
-def class_colors(num_classes: int) -> Picture:
+def class_colors(num_classes: int) -> Image:
     """A colour for each class: class 0 dark, the others bright and far apart; class i keeps its colour for any K.
 
     Returns:
@@ -61,13 +61,13 @@ def _palette(length: int) -> tuple[tuple[int, ...], ...]:
     return tuple(colors)
 
 
-def _to_lab(colors: Picture) -> NDArray[np.float32]:
+def _to_lab(colors: Image) -> NDArray[np.float32]:
     """(N, 3) uint8 RGB -> (N, 3) float32 CIE Lab."""
     lab = cv2.cvtColor(colors[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
     return np.asarray(lab, dtype=np.float32)
 
 
-def colorize(mask: NDArray[Any], colors: Picture, ignore_index: int | None = None) -> Picture:
+def colorize(mask: NDArray[Any], colors: Image, ignore_index: int | None = None) -> Image:
     """A mask in the colours of its classes.
 
     Args:
@@ -83,12 +83,12 @@ def colorize(mask: NDArray[Any], colors: Picture, ignore_index: int | None = Non
 
 
 def overlay(
-    picture: Picture, mask: NDArray[Any], colors: Picture, alpha: float = 0.5, ignore_index: int | None = None
-) -> Picture:
-    """A picture with its mask laid over it; where the mask is ignored the picture stays as it is.
+    image: Image, mask: NDArray[Any], colors: Image, alpha: float = 0.5, ignore_index: int | None = None
+) -> Image:
+    """An image with its mask laid over it; where the mask is ignored the image stays as it is.
 
     Args:
-        picture: (h, w, 3) uint8 RGB.
+        image: (h, w, 3) uint8 RGB.
         mask: (h, w) integer labels.
         colors: (K, 3) uint8 RGB, of `class_colors`.
         alpha: Share of the class's colour, 0..1.
@@ -97,8 +97,8 @@ def overlay(
     Returns:
         (h, w, 3) uint8 RGB.
     """
-    mixed = cv2.addWeighted(picture, 1 - alpha, colorize(mask, colors, ignore_index), alpha, 0)
-    shown = np.where(_judged(mask, len(colors), ignore_index)[..., None], mixed, picture)
+    mixed = cv2.addWeighted(image, 1 - alpha, colorize(mask, colors, ignore_index), alpha, 0)
+    shown = np.where(_judged(mask, len(colors), ignore_index)[..., None], mixed, image)
     return shown.astype(np.uint8, copy=False)
 
 
@@ -108,8 +108,8 @@ def _judged(mask: NDArray[Any], num_classes: int, ignore_index: int | None) -> N
     return judged if ignore_index is None else judged & (mask != ignore_index)
 
 
-def to_displayable(values: NDArray[np.floating[Any]]) -> Picture:
-    """A network's input as a picture to look at, without knowing how it was normalised.
+def to_displayable(values: NDArray[np.floating[Any]]) -> Image:
+    """A network's input as an image to look at, without knowing how it was normalised.
 
     Values within 0..1 are shown as they are; values within the range of ImageNet's normalisation (its averages over
     the channels where they are not three) get that undone; anything else is stretched from its least to its greatest.
@@ -137,12 +137,12 @@ def to_displayable(values: NDArray[np.floating[Any]]) -> Picture:
     return np.ascontiguousarray(pixels.astype(np.uint8))
 
 
-def resize_to(picture: Picture, size: tuple[int, int], nearest: bool = False) -> Picture:
-    """A picture at `size` (height, width); `nearest` for drawn labels, whose colours must not mix."""
-    if picture.shape[:2] == tuple(size):
-        return picture
-    smooth = cv2.INTER_AREA if size[0] * size[1] < picture.shape[0] * picture.shape[1] else cv2.INTER_LINEAR
-    resized = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_NEAREST if nearest else smooth)
+def resize_to(image: Image, size: tuple[int, int], nearest: bool = False) -> Image:
+    """An image at `size` (height, width); `nearest` for drawn labels, whose colours must not mix."""
+    if image.shape[:2] == tuple(size):
+        return image
+    smooth = cv2.INTER_AREA if size[0] * size[1] < image.shape[0] * image.shape[1] else cv2.INTER_LINEAR
+    resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST if nearest else smooth)
     return resized.astype(np.uint8, copy=False)
 
 
@@ -153,7 +153,7 @@ def text_size(text: str, scale: float, thickness: int = 1) -> tuple[int, int]:
 
 
 def draw_text(
-    picture: Picture,
+    image: Image,
     text: str,
     origin: tuple[int, int],
     *,
@@ -161,18 +161,18 @@ def draw_text(
     color: tuple[int, int, int] = (CAPTION_GREY,) * 3,
     thickness: int = 1,
 ) -> None:
-    """Write `text` into `picture`, its baseline's left end at `origin` (x, y); letters beyond ASCII become "?"."""
+    """Write `text` into `image`, its baseline's left end at `origin` (x, y); letters beyond ASCII become "?"."""
     plain = text.encode("ascii", "replace").decode()
-    cv2.putText(picture, plain, origin, FONT, scale, color, thickness, cv2.LINE_AA)
+    cv2.putText(image, plain, origin, FONT, scale, color, thickness, cv2.LINE_AA)
 
 
-def panel(pictures: Sequence[Picture], captions: Sequence[str], height: int = 240) -> Picture:
-    """Pictures side by side at one height, each under its caption.
+def panel(images: Sequence[Image], captions: Sequence[str], height: int = 240) -> Image:
+    """Images side by side at one height, each under its caption.
 
     Args:
-        pictures: (h, w, 3) uint8 RGB each, of any sizes.
-        captions: One for each picture; a long one is shortened in the middle.
-        height: Height of the pictures in pixels; the captions come on top of that.
+        images: (h, w, 3) uint8 RGB each, of any sizes.
+        captions: One for each image; a long one is shortened in the middle.
+        height: Height of the images in pixels; the captions come on top of that.
 
     Returns:
         (height + strip, w, 3) uint8 RGB on dark ground.
@@ -180,9 +180,9 @@ def panel(pictures: Sequence[Picture], captions: Sequence[str], height: int = 24
     scale = max(0.4, height / 560)
     strip = int(26 * scale / 0.4 * 0.75) + 4
     cells = []
-    for picture, caption in zip(pictures, captions, strict=True):
-        width = max(1, round(picture.shape[1] * height / picture.shape[0]))
-        drawn = resize_to(picture, (height, width), nearest=height > picture.shape[0])
+    for image, caption in zip(images, captions, strict=True):
+        width = max(1, round(image.shape[1] * height / image.shape[0]))
+        drawn = resize_to(image, (height, width), nearest=height > image.shape[0])
         text = caption if len(caption) <= MAX_CAPTION else f"{caption[: MAX_CAPTION // 2]}...{caption[-25:]}"
         cell = np.full((strip + height, max(width, text_size(text, scale)[0] + 8), 3), 18, dtype=np.uint8)
         cell[strip:, :width] = drawn
@@ -192,7 +192,7 @@ def panel(pictures: Sequence[Picture], captions: Sequence[str], height: int = 24
     return np.hstack([part for cell in cells for part in (cell, gap)][:-1])
 
 
-def stack_rows(rows: Sequence[Picture]) -> Picture:
-    """Pictures below one another, the narrower ones filled up on the right with dark ground."""
+def stack_rows(rows: Sequence[Image]) -> Image:
+    """Images below one another, the narrower ones filled up on the right with dark ground."""
     width = max(row.shape[1] for row in rows)
     return np.vstack([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=18) for row in rows])

@@ -23,7 +23,7 @@ class SearchError(EspalierError):
 
 
 class DataError(EspalierError):
-    """A picture, a mask or a list of them is missing, unreadable or does not fit."""
+    """An image, a mask or a list of them is missing, unreadable or does not fit."""
 
     exit_code = 3
 

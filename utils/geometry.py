@@ -1,4 +1,4 @@
-"""How a picture of any size comes to lie on a network's input, and how logits come back. Sizes are (height, width)."""
+"""How an image of any size comes to lie on a network's input, and how logits come back. Sizes are (height, width)."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ Size = tuple[int, int]
 
 
 class Geometry(NamedTuple):
-    """The letterbox of one picture.
+    """The letterbox of one image.
 
     Attributes:
-        original: Size of the picture as read.
+        original: Size of the image as read.
         resized: Size after scaling, the aspect ratio kept.
-        offset: (top, left) of the scaled picture on the padded input.
+        offset: (top, left) of the scaled image on the padded input.
         padded: Size of the network's input.
     """
 
@@ -25,7 +25,7 @@ class Geometry(NamedTuple):
 
 
 def letterbox_geometry(original: Size, target: Size | None) -> Geometry:
-    """Fit a picture of size `original` into `target`, centred; without a target it stays as it is."""
+    """Fit an image of size `original` into `target`, centred; without a target it stays as it is."""
     if target is None:
         return Geometry(original, original, (0, 0), original)
     scale = min(target[0] / original[0], target[1] / original[1])
@@ -36,12 +36,12 @@ def letterbox_geometry(original: Size, target: Size | None) -> Geometry:
 
 
 def restore_logits(logits: Tensor, geometry: Geometry, size: Size | None = None) -> Tensor:
-    """Take logits of a padded input back to the picture's own size.
+    """Take logits of a padded input back to the image's own size.
 
     Args:
         logits: (K, H, W) float, of one sample.
         geometry: The letterbox that made the sample's input.
-        size: Wanted size; the picture's own where not given.
+        size: Wanted size; the image's own where not given.
 
     Returns:
         (K, h, w) float, bilinear; the padding is cut off first.

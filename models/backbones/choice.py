@@ -2,9 +2,9 @@
 
 from typing import cast
 
-from models.backbones.timm_trunk import PREFIX, TimmName, TimmTrunk
-from models.backbones.trunk import TRUNKS, Trunk, TrunkName
-from models.blocks import Norm
+from models.backbones.timm_encoder import PREFIX, TimmName, TimmTrunk
+from models.backbones.torchvision_encoder import TRUNKS, Trunk, TrunkName
+from models.layers.blocks import Norm
 from utils.errors import ConfigError
 
 Backbone = TrunkName | TimmName

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from models.backbones.timm_trunk import TimmTrunk
-from models.backbones.trunk import Trunk
+from models.backbones.timm_encoder import TimmTrunk
+from models.backbones.torchvision_encoder import Trunk
 
 
 def freeze_stages(trunk: Trunk | TimmTrunk, count: int, in_channels: int) -> list[nn.Module]:
@@ -15,7 +15,7 @@ def freeze_stages(trunk: Trunk | TimmTrunk, count: int, in_channels: int) -> lis
     Args:
         trunk: The trunk.
         count: How many feature maps, finest first.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
 
     Returns:
         The parts all of whose weights are frozen: those to keep in evaluation mode.
@@ -25,9 +25,9 @@ def freeze_stages(trunk: Trunk | TimmTrunk, count: int, in_channels: int) -> lis
     weights = dict(trunk.named_parameters())
     modes = [(part, part.training) for part in trunk.modules()]
     like = next(iter(weights.values()))
-    picture = torch.zeros(1, in_channels, trunk.stride, trunk.stride, device=like.device, dtype=like.dtype)
+    image = torch.zeros(1, in_channels, trunk.stride, trunk.stride, device=like.device, dtype=like.dtype)
     with torch.enable_grad():
-        total = torch.stack([features.sum() for features in trunk.eval()(picture, count)]).sum()
+        total = torch.stack([features.sum() for features in trunk.eval()(image, count)]).sum()
         gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
     for part, training in modes:
         part.training = training

@@ -45,7 +45,7 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
 def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
     """Filters for RGB made to fit other inputs.
 
-    For one channel the three are summed: a grey picture is seen as it was in grey RGB. For others they are repeated in
+    For one channel the three are summed: a grey image is seen as it was in grey RGB. For others they are repeated in
     turn and scaled, so that the strength of the response stays.
 
     Args:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from models.bisenet.encoder import ChannelGate
-from models.blocks import Norm, conv_block
+from models.layers.blocks import Norm, conv_block
 
 
 class FeatureFusion(nn.Module):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from models.blocks import Norm, conv_block, enlarge
+from models.layers.blocks import Norm, conv_block, enlarge
 
 
 class SpatialPath(nn.Sequential):
@@ -21,7 +21,7 @@ class ChannelGate(nn.Module):
     """Weigh the channels of a map by what is in the whole of it.
 
     Against the paper: biases in the place of a batch norm, which cannot train on the single value per channel that a
-    batch of one picture leaves there.
+    batch of one image leaves there.
 
     Args:
         channels: Of the map.

@@ -5,11 +5,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.auxiliary import AuxiliaryHead, AuxiliaryWeight, checked_weights
 from models.backbones import Backbone, index_of_stride, make_trunk
 from models.bisenet.decoder import FeatureFusion
 from models.bisenet.encoder import ContextPath, SpatialPath
-from models.blocks import Count, cut_to_stride, enlarge, initialise, widen_tiny
+from models.layers.blocks import Count, cut_to_stride, enlarge, initialise, widen_tiny
+from models.losses.combined import AuxiliaryHead, AuxiliaryWeight, checked_weights
 from utils.errors import ConfigError
 
 AUXILIARY_WEIGHTS = (1.0, 1.0)  # arXiv:1808.00897, section 3.3
@@ -18,11 +18,11 @@ SPATIAL_STRIDE, FINE_STRIDE, COARSE_STRIDE = 8, 16, 32
 
 
 class BiSeNet(BaseModel):
-    """BiSeNet over a trunk; pictures of any size. While training also logits at strides 16 and 32.
+    """BiSeNet over a trunk; images of any size. While training also logits at strides 16 and 32.
 
     Args:
         num_classes: Classes K, the background among them.
-        in_channels: Channels C of the picture.
+        in_channels: Channels C of the image.
         backbone: A torchvision trunk, or "timm:" and a name of timm's.
         weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
@@ -75,7 +75,7 @@ class BiSeNet(BaseModel):
             initialise(part)
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float; while training also (B, K, h, w) at 16 and 32."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float; while training also (B, K, h, w) at 16 and 32."""
         size = inputs.shape[2:]
         widened = widen_tiny(inputs, COARSE_STRIDE)
         features = self.encoder(widened)

@@ -1,4 +1,4 @@
-"""A residual classifier for small pictures."""
+"""A residual classifier for small images."""
 
 from models.convnet.model import ConvNet
 

@@ -1,9 +1,9 @@
-"""A residual network for small pictures, after Identity Mappings in Deep Residual Networks (arXiv:1603.05027)."""
+"""A residual network for small images, after Identity Mappings in Deep Residual Networks (arXiv:1603.05027)."""
 
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.blocks import Count, Probability, initialise
+from models.layers.blocks import Count, Probability, initialise
 
 CHANNELS = (32, 64, 128)
 
@@ -38,15 +38,15 @@ class PreactivatedBlock(nn.Module):
 
 
 class ConvNet(BaseModel):
-    """Residual network for small pictures (28x28, 32x32), batch norm, mean over the picture; any size will do.
+    """Residual network for small images (28x28, 32x32), batch norm, mean over the image; any size will do.
 
     Args:
         num_classes: Classes K.
-        in_channels: Channels C of the picture.
-        channels: Width per stage, the picture halved between stages; 32, 64, 128 where not given.
+        in_channels: Channels C of the image.
+        channels: Width per stage, the image halved between stages; 32, 64, 128 where not given.
         blocks: Residual blocks per stage.
         dropout: Share of the pooled features that is dropped while training.
-        stem_stride: 2 halves the picture at once: four times as fast, for larger pictures.
+        stem_stride: 2 halves the image at once: four times as fast, for larger images.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class ConvNet(BaseModel):
         self.head = nn.Linear(width, num_classes)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Picture (B, C, H, W) float -> logits (B, K) float."""
+        """Image (B, C, H, W) float -> logits (B, K) float."""
         maps: Tensor = self.norm(self.stages(self.stem(inputs)))
         logits: Tensor = self.head(self.dropout(maps.mean(dim=(2, 3))))
         return logits

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.blocks import Norm, conv_block, enlarge
+from models.layers.blocks import Norm, conv_block, enlarge
 
 LOW_LEVEL_CHANNELS = 48  # arXiv:1802.02611, table 1
 

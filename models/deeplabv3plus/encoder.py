@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.blocks import Norm, conv_block, make_norm
+from models.layers.blocks import Norm, conv_block, make_norm
 
 
 class ASPP(nn.Module):
     """A 1x1 convolution, one 3x3 convolution per rate and the mean of the whole map, joined by a 1x1 convolution.
 
     Against the paper: the image-level branch has a bias in the place of a batch norm, which cannot train on the single
-    value per channel that a batch of one picture leaves there.
+    value per channel that a batch of one image leaves there.
 
     Args:
         in_channels: Channels of the trunk's coarsest feature map.

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import Backbone, index_of_stride, make_trunk
-from models.blocks import Count, Probability, enlarge, initialise, widen_tiny
 from models.deeplabv3plus.decoder import DeepLabDecoder
 from models.deeplabv3plus.encoder import ASPP
+from models.layers.blocks import Count, Probability, enlarge, initialise, widen_tiny
 from utils.errors import ConfigError
 
 ATROUS_RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}  # arXiv:1706.05587, section 3.3; 32: halved again
@@ -16,11 +16,11 @@ LOW_LEVEL_STRIDE = 4  # of the feature map that the decoder refines with
 
 
 class DeepLabV3Plus(BaseModel):
-    """DeepLabV3+ over a trunk; plain 3x3 convolutions in the place of separable ones; pictures of any size.
+    """DeepLabV3+ over a trunk; plain 3x3 convolutions in the place of separable ones; images of any size.
 
     Args:
         num_classes: Classes K, the background among them.
-        in_channels: Channels C of the picture.
+        in_channels: Channels C of the image.
         backbone: A torchvision trunk, or "timm:" and a name of timm's.
         weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
@@ -63,7 +63,7 @@ class DeepLabV3Plus(BaseModel):
         self.head = nn.Conv2d(aspp_channels, num_classes, kernel_size=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float."""
         features = self.encoder(widen_tiny(inputs, self.encoder.stride))
         refined = self.decoder(self.aspp(features[-1]), features[self.low_level])
         return enlarge(self.head(refined), LOW_LEVEL_STRIDE, inputs.shape[2:])

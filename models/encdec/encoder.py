@@ -11,7 +11,7 @@ class EncDecEncoder(nn.Module):
     """Blocks that halve the map and double its channels, and behind them blocks that keep both.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         base_channels: Width of the first block.
         down: Listed layers of each halving block.
         bottleneck: Listed layers of each block behind them.
@@ -41,7 +41,7 @@ class EncDecEncoder(nn.Module):
         self.bottleneck = nn.Sequential(*(nn.Sequential(*unit.layers(layers, width)) for layers in bottleneck))
 
     def forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Picture (B, C, H, W) -> the output of each halving block, finest first; the output of the bottleneck."""
+        """Image (B, C, H, W) -> the output of each halving block, finest first; the output of the bottleneck."""
         features: list[Tensor] = []
         current = inputs
         for block in self.down:

@@ -7,22 +7,22 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.blocks import Count, Probability, initialise, pad_to_multiple, widen_tiny
 from models.encdec.decoder import EncDecDecoder
 from models.encdec.encoder import EncDecEncoder
 from models.encdec.layers import ACTIVATIONS, Activation, Blocks, Layer, PaddingMode, Unit, read_blocks
+from models.layers.blocks import Count, Probability, initialise, pad_to_multiple, widen_tiny
 from utils.errors import ConfigError
 
 
 class EncDec(BaseModel):
-    """A member of the searched family; pictures of any size, padded to a multiple of 2^(halving blocks) and cut.
+    """A member of the searched family; images of any size, padded to a multiple of 2^(halving blocks) and cut.
 
     A layer is a convolution, batch norm, activation and dropout: `["C", 1]` or `{"op": "C", "dilation": 1}`, where H is
     1x3, V 3x1, C 3x3 and O 1x1, of which the dilation means nothing. The head is a bare 3x3 convolution.
 
     Args:
         num_classes: Classes K, the background among them.
-        in_channels: Channels C of the picture.
+        in_channels: Channels C of the image.
         D_blocks: Layers of each block that begins with halving; the list may be empty.
         B_blocks: Layers of each block at the coarsest size; at least one layer each.
         U_blocks: Layers of each block that begins with doubling, coarsest first, as many as D_blocks; may be empty.
@@ -90,7 +90,7 @@ class EncDec(BaseModel):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float."""
         height, width = inputs.shape[2:]
         features, current = self.encoder(pad_to_multiple(widen_tiny(inputs, self.multiple), self.multiple))
         logits: Tensor = self.head(self.decoder(features, current))

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.blocks import Count, Probability
-from models.masked import MaskedConv, initialise_series, masked_mean, split_padding
+from models.layers.blocks import Count, Probability
+from models.layers.masked import MaskedConv, initialise_series, masked_mean, split_padding
 from utils.errors import ConfigError
 
 CHANNELS = (128, 256, 128)

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Norm, enlarge, make_norm
+from models.layers.blocks import Norm, enlarge, make_norm
 
 
 class CascadeFusion(nn.Module):

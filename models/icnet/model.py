@@ -6,27 +6,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from base.base_model import BaseModel
-from models.auxiliary import AuxiliaryWeight, checked_weights
 from models.backbones import Backbone, index_of_stride, make_trunk
-from models.blocks import Count, conv_block, cut_to_stride, enlarge, initialise, pad_to_multiple, widen_tiny
 from models.icnet.decoder import CascadeFusion
 from models.icnet.encoder import PyramidSum
+from models.layers.blocks import Count, conv_block, cut_to_stride, enlarge, initialise, pad_to_multiple, widen_tiny
+from models.losses.combined import AuxiliaryWeight, checked_weights
 
 AUXILIARY_WEIGHTS = (0.4, 0.16)  # arXiv:1704.08545, section 3.3
 FINE_CHANNELS = (32, 32, 64)  # arXiv:1704.08545, figure 2
-OUTPUT_STRIDE = 8  # of the trunk, which sees the picture halved and quartered
+OUTPUT_STRIDE = 8  # of the trunk, which sees the image halved and quartered
 COARSEST_STRIDE = 4 * OUTPUT_STRIDE
 
 
 class ICNet(BaseModel):
-    """ICNet: the whole trunk on the picture quartered, half of it on the picture halved, three convolutions on all.
+    """ICNet: the whole trunk on the image quartered, half of it on the image halved, three convolutions on all.
 
-    Pictures of any size. While training also logits at strides 8 and 16; the main ones are made at stride 4.
-    Against the paper: the trunk sees the quartered picture itself, not a map of the halved one made smaller.
+    Images of any size. While training also logits at strides 8 and 16; the main ones are made at stride 4.
+    Against the paper: the trunk sees the quartered image itself, not a map of the halved one made smaller.
 
     Args:
         num_classes: Classes K, the background among them.
-        in_channels: Channels C of the picture.
+        in_channels: Channels C of the image.
         backbone: A torchvision trunk, or "timm:" and a name of timm's.
         weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
@@ -71,7 +71,7 @@ class ICNet(BaseModel):
             initialise(part)
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float; while training also (B, K, h, w) at 8 and 16."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float; while training also (B, K, h, w) at 8 and 16."""
         size = inputs.shape[2:]
         whole = pad_to_multiple(widen_tiny(inputs, COARSEST_STRIDE), COARSEST_STRIDE)
         halved = F.avg_pool2d(whole, 2)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.blocks import Count, Probability
-from models.masked import (
+from models.layers.blocks import Count, Probability
+from models.layers.masked import (
     MaskedConv,
     MaskedNorm,
     Steps,

@@ -1,6 +1,6 @@
 """Losses: (output, target) -> scalar.
 
-Logits are (B, K, H, W) for pictures, or (B, K, ...) with any number of further dimensions, none for classification; the
+Logits are (B, K, H, W) for images, or (B, K, ...) with any number of further dimensions, none for classification; the
 target is (B, H, W), or (B, ...), int64. "Pixel" stands for whatever has a label. Common to all:
 
 - They compute in float32, also under autocast, and a batch without valid pixels gives 0 with a gradient of zeros.
@@ -9,6 +9,7 @@ target is (B, H, W), or (B, ...), int64. "Pixel" stands for whatever has a label
 """
 
 from models.losses.boundary import BoundaryLoss
+from models.losses.combined import WeightedLoss
 from models.losses.lovasz import LovaszLoss, SigmoidLovaszLoss
 from models.losses.pixelwise import (
     BinaryCrossEntropyLoss,
@@ -25,7 +26,6 @@ from models.losses.regions import (
     SigmoidTverskyLoss,
     TverskyLoss,
 )
-from models.losses.weighted import WeightedLoss
 
 __all__ = [
     "BinaryCrossEntropyLoss",

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from base.output import Output
+from base.base_model import Output
 from models.losses.common import NOTHING_IGNORED, class_ids, judged_logits
 from utils.errors import ConfigError
 
@@ -18,8 +18,8 @@ class BoundaryLoss(nn.Module):
 
     Probability outside the class costs, the farther off the more; inside it gains. So the value may be negative, and it
     belongs beside a loss of regions (the paper's sum of the two: a list in `loss`). Two things differ from the paper:
-    distances are a share of the picture's diagonal, so that the resolution does not change the value, and the contour
-    runs half-way between the pixels of its two sides. A class that the truth of a picture does not show, or shows
+    distances are a share of the image's diagonal, so that the resolution does not change the value, and the contour
+    runs half-way between the pixels of its two sides. A class that the truth of an image does not show, or shows
     everywhere, has no contour and costs nothing. Ignored pixels are on neither side. The distances are computed on the
     processor: on a GPU, this loss waits for the labels.
 
@@ -37,7 +37,7 @@ class BoundaryLoss(nn.Module):
         """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32.
 
         Raises:
-            ConfigError: The target is no picture.
+            ConfigError: The target is no image.
         """
         logits = judged_logits(output)
         with torch.autocast(logits.device.type, enabled=False):
@@ -45,7 +45,7 @@ class BoundaryLoss(nn.Module):
             if labels.dim() != 3:
                 raise ConfigError(
                     f"boundary_loss got a target of shape {tuple(labels.shape)}: it needs masks (B, H, W), since only "
-                    "a picture has contours. Use another loss."
+                    "an image has contours. Use another loss."
                 )
             distances = self._distances(labels.cpu().numpy(), logits.shape[1]).to(logits.device)
             costs = (logits.softmax(dim=1)[:, self.first_class :] * distances[:, self.first_class :]).sum(dim=1)
@@ -55,10 +55,10 @@ class BoundaryLoss(nn.Module):
     def _distances(self, labels: NDArray[np.int64], num_classes: int) -> Tensor:
         """(B, K, H, W) float32."""
         distances = np.zeros((len(labels), num_classes, *labels.shape[1:]), np.float32)
-        for picture, mask in zip(distances, labels, strict=True):
+        for image, mask in zip(distances, labels, strict=True):
             valid = mask != self.ignore_index
             for number in range(self.first_class, num_classes):
-                picture[number] = signed_distance((mask == number) & valid, (mask != number) & valid)
+                image[number] = signed_distance((mask == number) & valid, (mask != number) & valid)
         return torch.from_numpy(distances / np.hypot(*labels.shape[1:]).astype(np.float32))
 
 

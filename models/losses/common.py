@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from base.output import Output, class_logits, main_output
+from base.base_model import Output, class_logits, main_output
 from utils.errors import ConfigError
 
 NOTHING_IGNORED = -100  # torch's own default: no label is negative

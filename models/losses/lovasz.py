@@ -3,26 +3,20 @@
 import torch
 from torch import Tensor, nn
 
-from base.output import Output
-from models.losses.common import (
-    NOTHING_IGNORED,
-    class_ids,
-    judged_logits,
-    mean_of_samples,
-    require_one_channel,
-)
+from base.base_model import Output
+from models.losses.common import NOTHING_IGNORED, class_ids, judged_logits, mean_of_samples, require_one_channel
 
 
 class LovaszLoss(nn.Module):
     """The Lovász extension of one minus intersection over union (arXiv:1705.08790), on softmax probabilities.
 
-    A mean over the classes that the truth of a group shows; the group is a picture, or the whole batch. It is the
+    A mean over the classes that the truth of a group shows; the group is an image, or the whole batch. It is the
     convex surrogate of the very coefficient that `miou` measures; beside cross-entropy it sharpens, alone it starts
     slowly.
 
     Args:
         ignore_index: Label of pixels that do not count.
-        per_image: Each picture has its own coefficients, else the batch has (under several processes each its part).
+        per_image: Each image has its own coefficients, else the batch has (under several processes each its part).
         exclude_background: Leave class 0 out of the mean.
     """
 
@@ -59,7 +53,7 @@ class SigmoidLovaszLoss(LovaszLoss):
 
     Args:
         ignore_index: Label of pixels that do not count.
-        per_image: Each picture has its own coefficient, else the batch has.
+        per_image: Each image has its own coefficient, else the batch has.
     """
 
     def __init__(self, ignore_index: int | None = None, *, per_image: bool = True) -> None:

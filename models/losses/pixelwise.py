@@ -9,16 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from base.output import Output
+from base.base_model import Output
 from models.losses.class_weights import DEFAULT_RATIO, Ratio, Weights, class_weights
-from models.losses.common import (
-    NOTHING_IGNORED,
-    class_ids,
-    is_soft,
-    judged_logits,
-    require_one_channel,
-    weighted_mean,
-)
+from models.losses.common import NOTHING_IGNORED, class_ids, is_soft, judged_logits, require_one_channel, weighted_mean
 
 Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from base.output import Output
+from base.base_model import Output
 from models.losses.common import (
     NOTHING_IGNORED,
     class_ids,

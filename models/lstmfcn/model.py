@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.blocks import Count, Probability
-from models.masked import MaskedConv, initialise_series, masked_mean, split_padding
+from models.layers.blocks import Count, Probability
+from models.layers.masked import MaskedConv, initialise_series, masked_mean, split_padding
 
 CHANNELS = (128, 256, 128)
 KERNELS = (8, 5, 3)

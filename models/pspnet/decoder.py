@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from models.blocks import Norm, conv_block
+from models.layers.blocks import Norm, conv_block
 
 
 class PSPDecoder(nn.Sequential):

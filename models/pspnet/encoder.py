@@ -1,10 +1,10 @@
-"""Pyramid pooling: what is in the whole picture and in its parts (arXiv:1612.01105, section 3.2)."""
+"""Pyramid pooling: what is in the whole image and in its parts (arXiv:1612.01105, section 3.2)."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Norm, conv_block
+from models.layers.blocks import Norm, conv_block
 
 BINS = (1, 2, 3, 6)  # arXiv:1612.01105, section 3.2
 
@@ -36,7 +36,7 @@ class PyramidPooling(nn.Module):
     """Means over 1, 2x2, 3x3 and 6x6 parts, each reduced, enlarged and put beside the features.
 
     Against the paper: the reduction of the single mean has a bias in the place of a batch norm, which cannot train on
-    the single value per channel that a batch of one picture leaves there.
+    the single value per channel that a batch of one image leaves there.
 
     Args:
         in_channels: Channels of the features.

@@ -5,9 +5,9 @@ from typing import Literal
 from torch import Tensor
 
 from base.base_model import BaseModel
-from models.auxiliary import AuxiliaryHead, AuxiliaryWeight, checked_weights
 from models.backbones import Backbone, make_trunk
-from models.blocks import Count, Probability, cut_to_stride, enlarge, initialise, widen_tiny
+from models.layers.blocks import Count, Probability, cut_to_stride, enlarge, initialise, widen_tiny
+from models.losses.combined import AuxiliaryHead, AuxiliaryWeight, checked_weights
 from models.pspnet.decoder import PSPDecoder
 from models.pspnet.encoder import PyramidPooling
 
@@ -15,11 +15,11 @@ AUXILIARY_WEIGHTS = (0.4,)  # arXiv:1612.01105, section 3.3
 
 
 class PSPNet(BaseModel):
-    """PSPNet over a trunk; pictures of any size. While training also logits from the trunk's last map but one.
+    """PSPNet over a trunk; images of any size. While training also logits from the trunk's last map but one.
 
     Args:
         num_classes: Classes K, the background among them.
-        in_channels: Channels C of the picture.
+        in_channels: Channels C of the image.
         backbone: A torchvision trunk, or "timm:" and a name of timm's.
         weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
@@ -59,7 +59,7 @@ class PSPNet(BaseModel):
             initialise(part)
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float; while training (logits, auxiliary logits)."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float; while training (logits, auxiliary logits)."""
         size = inputs.shape[2:]
         features = self.encoder(widen_tiny(inputs, self.encoder.stride))
         logits = enlarge(self.decoder(self.pyramid(features[-1])), self.encoder.stride, size)

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.blocks import Count, Probability
-from models.masked import MaskedConv, Steps, initialise_series, masked_mean, split_padding
+from models.layers.blocks import Count, Probability
+from models.layers.masked import MaskedConv, Steps, initialise_series, masked_mean, split_padding
 
 CHANNELS = (64, 128, 128)
 KERNELS = (8, 5, 3)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.blocks import Norm, conv_block
+from models.layers.blocks import Norm, conv_block
 
 
 class UNetDecoder(nn.Module):

@@ -6,7 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from models.backbones import Backbone, TimmTrunk, Trunk, make_trunk
-from models.blocks import Norm, conv_block, initialise
+from models.layers.blocks import Norm, conv_block, initialise
 from utils.errors import ConfigError
 
 PLAIN_CHANNELS = (16, 32, 64, 128, 256)
@@ -20,10 +20,10 @@ class PlainEncoder(nn.Module):
     convolutions in the place of pooling, which makes a training step on a CPU five times as fast at equal quality.
 
     Args:
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         channels: Width of each level, finest first.
         convs: Convolutions per level.
-        stem_stride: 2 halves the picture in the first convolution, 1 keeps it.
+        stem_stride: 2 halves the image in the first convolution, 1 keeps it.
         downsample: "conv" halves in a level's first convolution, "pool" in a max pooling before it.
         norm: Normalisation behind each convolution.
 
@@ -59,7 +59,7 @@ class PlainEncoder(nn.Module):
             previous = width
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
-        """Picture (B, C, H, W) -> feature maps, finest first."""
+        """Image (B, C, H, W) -> feature maps, finest first."""
         features: list[Tensor] = []
         current = inputs
         for level in self.levels:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import Backbone
-from models.blocks import Count, Norm, Probability, enlarge, initialise, widen_tiny
+from models.layers.blocks import Count, Norm, Probability, enlarge, initialise, widen_tiny
 from models.unet.decoder import UNetDecoder
 from models.unet.encoder import Downsample, PlainEncoder, make_encoder
 from utils.errors import ConfigError
@@ -15,11 +15,11 @@ DECODER_CHANNELS_PER_STRIDE = 16  # of a decoder over a trunk: at most 32, 64, 1
 
 
 class UNet(BaseModel):
-    """U-Net with a light encoder of its own or a trunk; pictures of any size.
+    """U-Net with a light encoder of its own or a trunk; images of any size.
 
     Args:
         num_classes: Classes K, the background among them.
-        in_channels: Channels C of the picture.
+        in_channels: Channels C of the image.
         backbone: "plain", a torchvision trunk, or "timm:" and a name of timm's.
         weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch", "group" (the same result with any number of processes) or, with "plain" alone, "none".
@@ -29,7 +29,7 @@ class UNet(BaseModel):
         dropout: Share of the coarsest features that is dropped while training (as in the paper, section 3.1).
         channels: Plain only. Width per level, finest first; 16, 32, 64, 128, 256 where not given.
         encoder_convs: Plain only. Convolutions per level; 2 where not given.
-        stem_stride: Plain only. 2 halves the picture at once and enlarges the logits at the end, 1 works at full size;
+        stem_stride: Plain only. 2 halves the image at once and enlarges the logits at the end, 1 works at full size;
             2 where not given.
         downsample: Plain only. Halve by strided "conv" or by max "pool"; "conv" where not given.
 
@@ -73,7 +73,7 @@ class UNet(BaseModel):
         self.head = nn.Conv2d(self.decoder.out_channels, num_classes, kernel_size=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float."""
         features = self.encoder(widen_tiny(inputs, self.encoder.stride))
         features[-1] = self.dropout(features[-1])
         return enlarge(self.head(self.decoder(features)), self.encoder.first_stride, inputs.shape[2:])

@@ -13,7 +13,7 @@ class SteadyTrunk(nn.Module):
 
     Args:
         trunk: The trunk.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         frozen_stages: How many of its feature maps stay as they are.
         norm_eval: Keep the running statistics of every batch norm of the trunk.
 
@@ -36,7 +36,7 @@ class SteadyTrunk(nn.Module):
             self._steady += tuple(part for part in trunk.modules() if isinstance(part, nn.BatchNorm2d))
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
-        """Picture (B, C, H, W) -> feature maps, finest first."""
+        """Image (B, C, H, W) -> feature maps, finest first."""
         features: list[Tensor] = self.trunk(inputs)
         return features
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import Backbone, make_trunk
-from models.blocks import Count, Probability, conv_block, enlarge, initialise, widen_tiny
+from models.layers.blocks import Count, Probability, conv_block, enlarge, initialise, widen_tiny
 from models.unetplus.decoder import Squeeze, UNetPlusDecoder
 from models.unetplus.encoder import SteadyTrunk
 from utils.errors import ConfigError
@@ -17,11 +17,11 @@ HEAD_CHANNELS = (32, 16)
 
 
 class UNetPlus(BaseModel):
-    """U-Net over any trunk, parts of which may stay as they are; pictures of any size.
+    """U-Net over any trunk, parts of which may stay as they are; images of any size.
 
     Args:
         num_classes: Classes K, the background among them.
-        in_channels: Channels C of the picture.
+        in_channels: Channels C of the image.
         backbone: A torchvision trunk, or "timm:" and a name of timm's.
         weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
@@ -68,7 +68,7 @@ class UNetPlus(BaseModel):
             initialise(block)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Picture (B, C, H, W) float -> logits (B, K, H, W) float."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float."""
         features = self.encoder(widen_tiny(inputs, self.stride))
         return enlarge(self.head(self.decoder(features)), self.first_stride, inputs.shape[2:])
 

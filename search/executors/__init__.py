@@ -1,6 +1,6 @@
 """Executors, by the names that a configuration uses."""
 
-from utils.catalogue import Section
+from utils.registry import Section
 
 EXECUTORS = Section(
     expects="search.executors.base:Executor",

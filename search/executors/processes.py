@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from search.executors.base import Begun, Ended, Executor, Handler, Lost, Told, Work
-from utils.catalogue import import_attribute
 from utils.errors import SearchError
+from utils.registry import import_attribute
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from search.executors.base import Begun, Ended, Executor, Handler, Told, Work
-from utils.catalogue import import_attribute
+from utils.registry import import_attribute
 
 
 class Serial(Executor):

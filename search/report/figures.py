@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from search.importance import Importance
-from search.leaderboard import Row
-from search.objectives import Objective
-from search.record import CandidateRecord, RungRecord, StudyRecord
 from search.report.markup import TIMES, number
 from search.report.selection import Shown, lines
+from search.results.importance import Importance
+from search.results.leaderboard import Row
+from search.results.objectives import Objective
+from search.results.record import CandidateRecord, RungRecord, StudyRecord
 
 Figure = dict[str, Any]
 _STEPS = 6  # colours from the lowest rung to a full training: --step-0 to --step-5

@@ -4,12 +4,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from search.record import StudyRecord
 from search.report import sections, winner
 from search.report.figures import importance_bars, learning_curves, pareto, rung_strips
 from search.report.markup import TIMES, Safe, escape, join, note, script_json, section, tag
 from search.report.parallel import parallel_axes
 from search.report.selection import Shown, axes_paths, lines_left_out, shown
+from search.results.record import StudyRecord
 from utils.errors import SearchError
 from utils.files import write_atomically
 
@@ -18,13 +18,13 @@ _HERE = Path(__file__).parent
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def write_report(study: StudyRecord, path: Path, *, pictures: int = 12) -> None:
+def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     """Write the report of a study, finished or not.
 
     Args:
         study: What to show.
         path: The HTML file to make or replace; its folder exists.
-        pictures: Pictures of the winner at most, from `best/pictures` in the study's folder.
+        images: Images of the winner at most, from `best/pictures` in the study's folder.
 
     Raises:
         SearchError: plotly is not installed, or an objective is not written as it must be.
@@ -33,7 +33,7 @@ def write_report(study: StudyRecord, path: Path, *, pictures: int = 12) -> None:
     library = plotly_script()
     page = shown(study)
     figures: dict[str, Any] = {}
-    chapters = [chapter for chapter in _chapters(page, figures, pictures) if chapter]
+    chapters = [chapter for chapter in _chapters(page, figures, images) if chapter]
     head, foot = _frame(page, chapters)
     data = tag("script", script_json(figures), type="application/json", id="figures")
     parts: list[str | bytes] = [
@@ -63,13 +63,13 @@ def plotly_script() -> bytes:
     return file.read_bytes()
 
 
-def _chapters(page: Shown, figures: dict[str, Any], pictures: int) -> list[Safe]:
+def _chapters(page: Shown, figures: dict[str, Any], images: int) -> list[Safe]:
     """All chapters in their order, empty where there is nothing to say; what they draw goes into `figures`."""
     has_rows = bool(page.rows)
     return [
         winner.winner_section(page),
         winner.retrained_section(page),
-        winner.pictures_section(page, pictures),
+        winner.images_section(page, images),
         sections.leaderboard_section(page) if has_rows else Safe(""),
         sections.repeats_section(page),
         _curves(page, figures) if has_rows and page.curve else Safe(""),
@@ -147,7 +147,7 @@ def _figure(name: str, figure: dict[str, Any], figures: dict[str, Any]) -> Safe:
 def _frame(page: Shown, chapters: list[Safe]) -> tuple[Safe, Safe]:
     """What stands before and after the chapters."""
     study = page.study
-    titles = {"winner": "Winner", "retrained": "Retrained", "pictures": "Pictures", "leaderboard": "Leaderboard"}
+    titles = {"winner": "Winner", "retrained": "Retrained", "pictures": "Images", "leaderboard": "Leaderboard"}
     titles |= {"repeats": "Repeats", "curves": "Curves", "rungs": "Rungs", "front": "Front", "parallel": "Values"}
     titles |= {"importance": "Importance", "failures": "Failures", "ledger": "Costs", "json": "JSON"}
     there = [name for name in titles if any(chapter.startswith(f'<section id="{name}"') for chapter in chapters)]

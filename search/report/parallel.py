@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.importance import as_text, columns_of, is_number
 from search.report.markup import number
 from search.report.selection import Shown, axes_paths, lines
+from search.results.importance import as_text, columns_of, is_number
 
 _MOST_LEVELS = 24  # categories of an axis; beyond, neighbours share a place
 _LABEL_CHARACTERS = 22

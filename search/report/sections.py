@@ -4,8 +4,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from search.leaderboard import COUNTED, Row, ledger
-from search.record import CandidateRecord
 from search.report.markup import (
     NOTHING,
     TIMES,
@@ -22,7 +20,9 @@ from search.report.markup import (
     tag,
 )
 from search.report.selection import TABLE_ROWS, Shown
-from search.spread import Spread, class_spread, repeats, rung_spreads
+from search.results.leaderboard import COUNTED, Row, ledger
+from search.results.record import CandidateRecord
+from search.results.spread import Spread, class_spread, repeats, rung_spreads
 
 _MOST_INDICES = 12
 _MOST_GROUPS = 60

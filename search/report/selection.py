@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from search.importance import Importance, importances, ordered_paths
-from search.leaderboard import Row, leaderboard
-from search.objectives import Objective, parse_objectives
-from search.record import CandidateRecord, StudyRecord
-from search.winning import winner_of
+from search.results.importance import Importance, importances, ordered_paths
+from search.results.leaderboard import Row, leaderboard
+from search.results.objectives import Objective, parse_objectives
+from search.results.record import CandidateRecord, StudyRecord
+from search.results.winner import winner_of
 
 TABLE_ROWS = 300
 LINES_BEST = 220  # lines of a figure: the best of a study

@@ -1,4 +1,4 @@
-"""The winner: its values, its JSON and how it differs from the space, its retrainings, its pictures."""
+"""The winner: its values, its JSON and how it differs from the space, its retrainings, its images."""
 
 import base64
 import difflib
@@ -6,16 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from search.listing import commands
-from search.objectives import parse_objectives
-from search.record import RetrainedRecord, StudyRecord
+from search.cli.listing import commands
 from search.report.markup import Safe, escape, hours, join, note, section, table, tag
 from search.report.selection import Shown
-from search.spread import best_results, class_spread, retrained_spreads
+from search.results.objectives import parse_objectives
+from search.results.record import RetrainedRecord, StudyRecord
+from search.results.spread import best_results, class_spread, retrained_spreads
 
 _LINE = 96
-_PICTURE_BYTES = 3_000_000
-_PICTURES_BYTES = 12_000_000
+_IMAGE_BYTES = 3_000_000
+_IMAGES_BYTES = 12_000_000
 _KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -93,12 +93,12 @@ def winner_config(page: Shown) -> dict[str, Any] | None:
     return None
 
 
-def pictures_section(page: Shown, most: int) -> Safe:
-    """Pictures of the folder `best/pictures`, inside the page.
+def images_section(page: Shown, most: int) -> Safe:
+    """Images of the folder `best/pictures`, inside the page.
 
     Args:
         page: The study.
-        most: Pictures at most; the first by name.
+        most: Images at most; the first by name.
     """
     folder = Path(page.study.folder) / "best" / "pictures"
     files = sorted(path for path in folder.glob("*") if path.suffix.lower() in _KINDS) if folder.is_dir() else []
@@ -106,15 +106,13 @@ def pictures_section(page: Shown, most: int) -> Safe:
     size = 0
     for path in files:
         length = path.stat().st_size
-        if len(shown) < most and length <= _PICTURE_BYTES and size + length <= _PICTURES_BYTES:
+        if len(shown) < most and length <= _IMAGE_BYTES and size + length <= _IMAGES_BYTES:
             shown.append(path)
             size += length
     if not shown:
         return Safe("")
     left_out = f"{len(files) - len(shown)} more are in {folder}." if len(files) > len(shown) else ""
-    return section(
-        "pictures", "Its pictures", tag("div", join(map(_picture, shown)), class_="pictures"), note(left_out)
-    )
+    return section("pictures", "Its images", tag("div", join(map(_image, shown)), class_="pictures"), note(left_out))
 
 
 def compact_json(value: Any, indent: int = 0) -> str:
@@ -139,7 +137,7 @@ def _retrained_row(run: RetrainedRecord, study: StudyRecord, targets: list[str],
     return [run.rank, run.candidate, str(run.seed), run.status, len(run.reports), *values, hours(seconds), run.reason]
 
 
-def _picture(path: Path) -> Safe:
+def _image(path: Path) -> Safe:
     data = base64.b64encode(path.read_bytes()).decode("ascii")
     source = f"data:{_KINDS[path.suffix.lower()]};base64,{data}"
     image = Safe(f'<img alt="{escape(path.stem)}" src="{source}">')

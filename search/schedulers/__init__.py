@@ -1,6 +1,6 @@
-"""The catalogue of schedulers. Names only: listing it loads nothing."""
+"""The registry of schedulers. Names only: listing it loads nothing."""
 
-from utils.catalogue import Section
+from utils.registry import Section
 
 SECTIONS: dict[str, Section] = {
     "scheduler": Section(

@@ -1,0 +1,1 @@
+"""How samples are ordered, loaded and collated."""

@@ -1,1 +1,0 @@
-"""What a search's worker does with a config: judge it before training, train it, test it."""

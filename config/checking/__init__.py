@@ -1,0 +1,1 @@
+"""Check a configuration without building anything."""

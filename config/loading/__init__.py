@@ -1,0 +1,1 @@
+"""From files and the command line to one plain dict."""

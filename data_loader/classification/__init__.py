@@ -1,0 +1,1 @@
+"""Loaders of images with one class each."""

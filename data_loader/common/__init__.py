@@ -1,0 +1,1 @@
+"""Parts that loaders of every kind share."""

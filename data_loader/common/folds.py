@@ -1,0 +1,57 @@
+"""Cross-validation: the samples in as many parts as asked for, each of them held out once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from utils.errors import ConfigError
+from utils.seeds import derive_seed
+
+_EXAMPLE = 'Write {"fold": 0, "of": 5}.'
+
+
+@dataclass(frozen=True)
+class Folds:
+    """One fold of several; which sample is in which follows from seed, number of folds and number of samples.
+
+    Attributes:
+        fold: The one held out, from 0.
+        of: How many there are.
+        seed: Where the partition comes from.
+    """
+
+    fold: int
+    of: int
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, asked: Mapping[str, Any], seed: int) -> Self:
+        """What `folds` of the JSON says; `seed` where it has none of its own.
+
+        Raises:
+            ConfigError: A key is missing or unknown, or a number out of its range.
+        """
+        values = {"seed": seed, **asked}
+        unknown = sorted(set(values) - {"fold", "of", "seed"})
+        if unknown or {"fold", "of"} - set(values):
+            raise ConfigError(f"Wrong folds {dict(asked)}: it has fold, of and, where wanted, seed. {_EXAMPLE}")
+        if any(isinstance(value, bool) or not isinstance(value, int) for value in values.values()):
+            raise ConfigError(f"Wrong folds {dict(asked)}: its values are whole numbers. {_EXAMPLE}")
+        if values["of"] < 2 or not 0 <= values["fold"] < values["of"]:
+            raise ConfigError(f"Wrong folds {dict(asked)}: of must be 2 or more, and fold from 0 to of - 1. {_EXAMPLE}")
+        return cls(**values)
+
+    def split(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """(the others, the fold), two ascending int64 arrays of positions that together are 0 to `count` - 1.
+
+        Raises:
+            ConfigError: There are fewer samples than folds.
+        """
+        if count < self.of:
+            raise ConfigError(f"{count} samples cannot make {self.of} folds: each must have one. Ask for fewer folds.")
+        permutation = np.random.default_rng(derive_seed(self.seed, "folds", self.of)).permutation(count)
+        parts = np.array_split(permutation, self.of)
+        others = np.concatenate([part for number, part in enumerate(parts) if number != self.fold])
+        return np.sort(others), np.sort(parts[self.fold])

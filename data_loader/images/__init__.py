@@ -1,0 +1,1 @@
+"""Image files, preprocessing and augmentation."""

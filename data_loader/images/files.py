@@ -1,0 +1,232 @@
+"""Images and masks from files, whatever their kind, or an error that names the file."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from utils.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
+_EXIF_ORIENTATION = 0x0112
+_UNKNOWN_KIND = "it is no image of a known kind"
+_TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
+
+
+def read_image(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
+    """Read a photo: 8 or 16 bits, grey or colour, turned as its EXIF says.
+
+    Args:
+        path: File.
+        in_channels: With 4, an image of four channels keeps them all; otherwise a fourth (alpha) is dropped.
+
+    Returns:
+        (h, w, 3) uint8 or uint16, RGB; grey images have three equal channels. (h, w, 4) if asked for.
+
+    Raises:
+        DataError: The file is missing, no image, cut off, or lacks the fourth channel.
+    """
+    data = _read_bytes(path)
+    flags = cv2.IMREAD_UNCHANGED if in_channels == 4 else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    image = _decode(data, path, flags)
+    if in_channels == 4:
+        if image.ndim != 3 or image.shape[2] != 4:
+            raise DataError(f"{path} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1.")
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
+    """Read a mask of class ids; a palette's indices are the ids.
+
+    Args:
+        path: File.
+        is_binary: Black and white: a JPEG will do, parted at half the range into 0 and 255.
+
+    Returns:
+        (h, w) uint8 or uint16.
+
+    Raises:
+        DataError: The file is missing, no image, cut off, has colours or fractions instead of ids, or is a JPEG.
+    """
+    data = _read_bytes(path)
+    if data.startswith(_PNG_START):
+        bits, colour_type = _png_kind(data)
+        if colour_type == _PNG_PALETTE:
+            return _decode_with_pillow(data, path)
+        mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
+        if colour_type == _PNG_GREY and bits < 8:
+            mask = mask // (255 // (2**bits - 1))  # the decoder stretches ids of 1, 2 and 4 bits to 0..255
+    elif data.startswith(_JPEG_START):
+        return _binary_jpeg(_decode(data, path, cv2.IMREAD_GRAYSCALE), path, is_binary=is_binary)
+    else:
+        mask = _decode_with_pillow(data, path)
+    return single_channel(whole_labels(mask, path), path)
+
+
+def image_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
+    """Size and depth of an image, from its header alone.
+
+    Args:
+        path: File.
+        upright: Turn the size as the EXIF orientation says.
+
+    Returns:
+        (height, width, bytes per channel).
+
+    Raises:
+        DataError: The file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            deep = image.mode.startswith(("I", "F")) or _is_deep_png(path)
+            # Without EXIF, Pillow would decode a whole PNG in search of it.
+            exif = image.getexif() if upright and "exif" in image.info else {}
+            if exif.get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER:
+                width, height = height, width
+    except FileNotFoundError:
+        raise DataError(_missing(path)) from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(_unreadable(path, _reason(error))) from None
+    return height, width, 2 if deep else 1
+
+
+def _is_deep_png(path: str | Path) -> bool:
+    with Path(path).open("rb") as file:
+        head = file.read(26)
+    return head.startswith(_PNG_START) and _png_kind(head)[0] == 16
+
+
+def _png_kind(data: bytes) -> tuple[int, int]:
+    """Bits per channel and colour type, from the header chunk."""
+    return (data[24], data[25]) if len(data) > 25 else (8, _PNG_GREY)
+
+
+def _read_bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).read_bytes()  # cv2.imread cannot open every path on every system
+    except FileNotFoundError:
+        raise DataError(_missing(path)) from None
+    except OSError as error:
+        raise DataError(_unreadable(path, _reason(error))) from None
+
+
+def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error as error:
+        raise DataError(_unreadable(path, error.err)) from None
+    if image is None:
+        raise DataError(_unreadable(path, _UNKNOWN_KIND if data else "it is empty"))
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DataError(_unreadable(path, f"its values are {image.dtype}; 8 or 16 bits without sign are wanted"))
+    if not _is_whole(data):
+        _decode_with_pillow(data, path)  # OpenCV fills what is missing with grey; Pillow tells
+    return np.asarray(image)
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether the end of the file is where its kind says; kinds without an end mark count as whole."""
+    if data.startswith(_JPEG_START):
+        return data.find(_JPEG_END, _start_of_scan(data)) >= 0
+    if data.startswith(_PNG_START):
+        return b"IEND" in data[-4096:]
+    return True
+
+
+def _start_of_scan(data: bytes) -> int:
+    """Where a JPEG's pixels begin, behind the headers (a header may hold a whole thumbnail with an end of its own)."""
+    position = 2
+    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
+        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return position
+
+
+def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            array: Any = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(_unreadable(path, _reason(error))) from None
+    return np.asarray(array)
+
+
+def _binary_jpeg(mask: np.ndarray, path: str | Path, *, is_binary: bool) -> np.ndarray:
+    """Black and white in spite of what JPEG did at their edges, (h, w) uint8 of 0 and 255."""
+    if not is_binary:
+        raise DataError(
+            f"The mask {path} is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0 and 255 may be JPEG, "
+            "with binary_masks true and no ignore_index."
+        )
+    brightest = int(mask.max(initial=0))
+    if 0 < brightest < 128:
+        raise DataError(
+            f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is parted at 128, and nothing here "
+            "is above it. JPEG changes labels: save masks as PNG."
+        )
+    return np.where(mask >= 128, np.uint8(255), np.uint8(0))
+
+
+def whole_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
+    """A mask (h, w) of any kind of number as uint8 or uint16.
+
+    Raises:
+        DataError: It holds fractions, or values that are no label.
+    """
+    if mask.dtype in (np.uint8, np.uint16):
+        return mask
+    if mask.dtype == bool:
+        return mask.astype(np.uint8)
+    if mask.dtype.kind not in "iu":
+        raise DataError(
+            f"The mask {path} holds {mask.dtype} values; a mask must hold one class id per pixel, a whole number. Save "
+            "it with 8 or 16 bits."
+        )
+    least, largest = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
+    if least < 0 or largest > 65535:
+        raise DataError(
+            f"The mask {path} holds the value {least if least < 0 else largest}; class ids are 0 to 65535. Correct the "
+            "mask."
+        )
+    return mask.astype(np.uint16)
+
+
+def single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
+    """A mask (h, w) or (h, w, C) as (h, w).
+
+    Raises:
+        DataError: Its channels differ.
+    """
+    if mask.ndim == 2:
+        return mask
+    ids = mask[..., 0]
+    colours = mask[..., : 3 if mask.shape[2] >= 3 else 1]
+    if not (colours == ids[..., None]).all():
+        raise DataError(
+            f"The mask {path} has colours; a mask must hold one class id per pixel. Convert it to grey ids."
+        )
+    return np.ascontiguousarray(ids)
+
+
+def _missing(path: str | Path) -> str:
+    return f"{path} does not exist. Correct the path or the list that names it."
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return _UNKNOWN_KIND
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def _unreadable(path: str | Path, reason: str) -> str:
+    return f"{path} cannot be read as an image: {reason.strip()}. Replace the file or take it from the list."

@@ -1,0 +1,233 @@
+"""The one way from an image to a network's input, in training, testing, inference and export."""
+
+import json
+from collections.abc import Hashable, Sequence
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from utils.errors import ConfigError, DataError
+from utils.geometry import Geometry, Size, letterbox_geometry
+
+ColorChannel = Literal["RGB", "BGR", "GRAY"]
+
+# Mean and deviation of ImageNet's images in 0..1, RGB, as every pretrained trunk of torchvision expects them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Preprocessing:
+    """Letterbox and normalisation.
+
+    Args:
+        resize: Size of the input, `[height, width]` or one number for a square; None keeps every image's own size.
+            The aspect ratio is kept, the image lies in the middle.
+        padding_value: Grey of the padding, 0 to 255.
+        color_channel: "RGB", "BGR" or "GRAY": the order of the input's channels; None: what `in_channels` implies.
+        normalize: Subtract ImageNet's mean and divide by its deviation (with other than 3 channels, by the averages
+            over its three); otherwise values are in 0..1.
+        in_channels: 1, 3 or 4; None: what `color_channel` implies.
+
+    Attributes:
+        mean: Subtracted from values in 0..1, (C,) float32 in the order of the input's channels.
+        std: Divided by after that, (C,) float32.
+
+    Raises:
+        ConfigError: An argument is out of its range, or two of them disagree.
+    """
+
+    interpolation = cv2.INTER_LINEAR
+
+    def __init__(
+        self,
+        *,
+        resize: int | Sequence[int] | None = None,
+        padding_value: int = 0,
+        color_channel: ColorChannel | None = None,
+        normalize: bool = True,
+        in_channels: int | None = None,
+    ) -> None:
+        self.size = checked_size(resize)
+        self.color_channel, self.in_channels = _checked_channels(color_channel, in_channels)
+        if not 0 <= padding_value <= 255:
+            raise ConfigError(f"Wrong padding_value {padding_value}: it must be 0 to 255.")
+        self.padding_value = padding_value
+        self.normalize = normalize
+        self.mean, self.std = self._statistics()
+        self._scale, self._shift = 1.0 / self.std, -self.mean / self.std
+        levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
+        table = levels * self._scale + self._shift
+        self._table = np.ascontiguousarray(table[None], dtype=np.float32)  # (1, 256, C): value -> input
+
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and deviation per channel of the input, (C,) float32 each."""
+        if not self.normalize:
+            return np.zeros(self.in_channels, np.float32), np.ones(self.in_channels, np.float32)
+        if self.in_channels != 3:
+            averages = (sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3)
+            return np.full(self.in_channels, averages[0], np.float32), np.full(
+                self.in_channels, averages[1], np.float32
+            )
+        order = slice(None, None, -1 if self.color_channel == "BGR" else 1)
+        return np.array(IMAGENET_MEAN, np.float32)[order], np.array(IMAGENET_STD, np.float32)[order]
+
+    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, Geometry]:
+        """Make an input of an image.
+
+        Args:
+            image: (h, w, 3) RGB, (h, w, 4) for four channels, or grey (h, w); uint8 or uint16.
+
+        Returns:
+            (C, H, W) float32, contiguous, and how the image lies on it.
+        """
+        geometry = self.geometry(image.shape[:2])
+        placed = self.place(self.fit(image), geometry)
+        values = np.empty(placed.shape, np.float32)
+        self.normalize_into(values, placed)
+        return np.ascontiguousarray(values.transpose(2, 0, 1)), geometry
+
+    def geometry(self, original: Sequence[int]) -> Geometry:
+        """How an image of size (height, width) lies on the input."""
+        return letterbox_geometry((original[0], original[1]), self.size)
+
+    def channels(self, image: np.ndarray) -> np.ndarray:
+        """Bring an image to (h, w, C): grey or repeated grey where asked; the order stays RGB.
+
+        Raises:
+            DataError: The image has other channels than an input can be made of.
+        """
+        colours = 1 if image.ndim == 2 else image.shape[2]
+        if colours not in (1, 3, 4) or (self.in_channels == 4 and colours != 4):
+            wanted = "1 (grey), 3 or 4" if self.in_channels != 4 else "4"
+            raise DataError(
+                f"The image has {colours} channels, but in_channels is {self.in_channels}, for which it must have "
+                f"{wanted}. Set in_channels right, or convert the image."
+            )
+        if self.in_channels == 1:
+            grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if colours >= 3 else image
+            return np.asarray(grey).reshape(*image.shape[:2], 1)
+        if colours == 1:
+            return np.repeat(image.reshape(*image.shape[:2], 1), self.in_channels, axis=2)
+        return image[..., : self.in_channels]
+
+    def fit(self, image: np.ndarray) -> np.ndarray:
+        """Bring an image to the input's channels and scale, without padding: (h', w', C) of the image's dtype."""
+        return self.scaled(self.channels(image), self.geometry(image.shape[:2]).resized)
+
+    def shrink(self, image: np.ndarray) -> np.ndarray:
+        """As `fit`, but an image smaller than the input stays as it is: what is worth keeping in memory."""
+        resized = self.geometry(image.shape[:2]).resized
+        return self.channels(image) if resized[0] > image.shape[0] else self.scaled(self.channels(image), resized)
+
+    def place(self, fitted: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Put a fitted image in the middle of the padding: (H, W, C) of the image's dtype."""
+        if fitted.shape[:2] != geometry.resized:
+            fitted = self.scaled(fitted, geometry.resized)
+        if geometry.resized == geometry.padded:
+            return fitted
+        canvas = np.full((*geometry.padded, self.in_channels), self.padding(fitted.dtype), fitted.dtype)
+        _inside(canvas, geometry)[:] = fitted
+        return canvas
+
+    def normalize_into(self, out: np.ndarray, placed: np.ndarray) -> None:
+        """Write the input's values, channels in their order: (H, W, C) of 8 or 16 bits -> `out` (H, W, C) float32."""
+        if self.color_channel == "BGR":
+            placed = placed[..., ::-1]
+        if placed.dtype == np.uint8:
+            cv2.LUT(np.ascontiguousarray(placed), self._table, dst=out)
+        else:
+            np.multiply(placed, self._scale / np.float32(full_scale(placed.dtype)), out=out)
+            out += self._shift
+
+    def scaled(self, image: np.ndarray, size: Size) -> np.ndarray:
+        """Resize (h, w, C): averaging areas when shrinking (no aliasing), bilinear when growing."""
+        if image.shape[:2] == size:
+            return image
+        shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=how)).reshape(*size, -1)
+
+    def padding(self, dtype: Any) -> float:
+        """Value of the padding in an image of that dtype."""
+        return self.padding_value * full_scale(dtype) // 255
+
+    def describe(self) -> dict[str, Any]:
+        """Every argument with its value, as plain data; `Preprocessing(**describe())` is the same again."""
+        return {
+            "resize": None if self.size is None else list(self.size),
+            "padding_value": self.padding_value,
+            "color_channel": self.color_channel,
+            "normalize": self.normalize,
+            "in_channels": self.in_channels,
+        }
+
+    def identity(self) -> Hashable:
+        """What decides the images that are kept at the input's scale."""
+        return type(self), json.dumps(self.describe(), sort_keys=True)
+
+
+def place_mask(mask: np.ndarray, geometry: Geometry, ignored: int) -> np.ndarray:
+    """Put a mask (h, w) under its letterboxed image: (H, W) of the same dtype, nearest neighbour, padding ignored."""
+    scaled = scaled_mask(mask, geometry.resized)
+    if geometry.resized == geometry.padded:
+        return scaled
+    canvas = np.full(geometry.padded, ignored, mask.dtype)
+    _inside(canvas, geometry)[:] = scaled
+    return canvas
+
+
+def scaled_mask(mask: np.ndarray, size: Size) -> np.ndarray:
+    """A mask (h, w) at another size, each pixel the one under its centre."""
+    if mask.shape == size:
+        return mask
+    return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def _inside(canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The part of a padded image or mask that is not padding, as a view."""
+    top, left = geometry.offset
+    return canvas[top : top + geometry.resized[0], left : left + geometry.resized[1]]
+
+
+def checked_size(resize: int | Sequence[int] | None) -> Size | None:
+    """A `resize` of the JSON as (height, width).
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if resize is None:
+        return None
+    sides = (resize, resize) if isinstance(resize, int) else tuple(resize)
+    if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
+        raise ConfigError(f"Wrong resize {resize!r}: it must be one side in pixels, [height, width], or null.")
+    return sides[0], sides[1]
+
+
+def _checked_channels(color_channel: ColorChannel | None, in_channels: int | None) -> tuple[ColorChannel, int]:
+    if color_channel not in (None, "RGB", "BGR", "GRAY"):
+        raise ConfigError(f'Wrong color_channel {color_channel!r}: it must be "RGB", "BGR" or "GRAY".')
+    if in_channels not in (None, 1, 3, 4):
+        raise ConfigError(f"Wrong in_channels {in_channels}: images have 1 (grey), 3 (colour) or 4 channels.")
+    colour: ColorChannel = color_channel or ("GRAY" if in_channels == 1 else "RGB")
+    channels = in_channels or (1 if colour == "GRAY" else 3)
+    if (colour == "GRAY") != (channels == 1):
+        raise ConfigError(
+            f'color_channel "{colour}" has {1 if colour == "GRAY" else 3} channels, but in_channels is {channels}. '
+            'Set in_channels to 1 with "GRAY", to 3 with "RGB" or "BGR".'
+        )
+    if channels == 4 and colour == "BGR":
+        raise ConfigError('color_channel "BGR" with 4 channels is not known. Set color_channel to "RGB".')
+    return colour, channels
+
+
+def full_scale(dtype: Any) -> int:
+    """The value of white: 255 in 8 bits, 65535 in 16."""
+    return int(np.iinfo(dtype).max)
+
+
+def in_8_bits(image: np.ndarray) -> np.ndarray:
+    """A copy of an image in 8 bits, from 8 or 16."""
+    if image.dtype == np.uint8:
+        return image.copy()  # a transform may work in place
+    return np.asarray(np.rint(image * (255.0 / full_scale(image.dtype))), dtype=np.uint8)

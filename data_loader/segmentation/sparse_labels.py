@@ -1,0 +1,127 @@
+"""Labels hidden on purpose, to learn from partly labelled images. H, W size of the mask as it is in its file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from typing import Any, Self
+
+import cv2
+import numpy as np
+
+from utils.errors import ConfigError
+from utils.seeds import derive_seed
+
+PATTERNS = ("halves", "tiles", "strips")
+_BENDS = 8  # a strip turns so many times
+_LARGEST_TURN = 0.5  # radians at each bend
+
+
+@dataclass(frozen=True)
+class SparseLabels:
+    """Which pixels of a mask stay visible; the same for an image in every epoch.
+
+    - `halves`: columns from the left for images of even number, from the right for those of odd number: with density
+      0.5 and W columns, an even one hides `W // 2` and on, an odd one those before.
+    - `tiles`: squares in random places; the share of squares is exact.
+    - `strips`: bent strips as of a pen in random places, as someone would scribble; the share of pixels is exact.
+
+    Attributes:
+        pattern: One of `PATTERNS`.
+        density: Share that stays visible, above 0, at most 1.
+        tile: Side of the squares in pixels.
+        width: Width of the strips in pixels.
+        seed: Where the random places come from.
+    """
+
+    pattern: str = "halves"
+    density: float = 0.5
+    tile: int = 32
+    width: int = 9
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, asked: Mapping[str, Any], seed: int) -> Self:
+        """What `sparse` of the JSON says; `seed` where it has none of its own.
+
+        Raises:
+            ConfigError: A key is unknown, or a value out of its range.
+        """
+        known = [each.name for each in fields(cls)]
+        unknown = sorted(set(asked) - set(known))
+        if unknown:
+            raise ConfigError(f"Wrong sparse: unknown key {unknown[0]!r}. It has {', '.join(known)}.")
+        return cls(**{"seed": seed, **asked})
+
+    def __post_init__(self) -> None:
+        if self.pattern not in PATTERNS:
+            raise ConfigError(f"Wrong sparse pattern {self.pattern!r}: it must be one of {', '.join(PATTERNS)}.")
+        if isinstance(self.density, bool) or not isinstance(self.density, int | float) or not 0 < self.density <= 1:
+            raise ConfigError(f"Wrong sparse density {self.density!r}: it must be above 0 and at most 1 (all visible).")
+        for name in ("tile", "width", "seed"):
+            value, least = getattr(self, name), 0 if name == "seed" else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError(f"Wrong sparse {name} {value!r}: it must be a whole number from {least}.")
+
+    def visible(self, size: tuple[int, int], number: int) -> np.ndarray:
+        """(H, W) bool: what stays visible of image `number` of a list."""
+        if self.density == 1:
+            return np.ones(size, dtype=bool)
+        if self.pattern == "halves":
+            return self._columns(size, number)
+        generator = np.random.default_rng(derive_seed(self.seed, "sparse", self.pattern, number))
+        return self._tiles(size, generator) if self.pattern == "tiles" else self._strips(size, generator)
+
+    def hide(self, mask: np.ndarray, number: int, ignored: int) -> np.ndarray:
+        """A mask (H, W) with what is hidden set to `ignored`."""
+        return np.where(self.visible((mask.shape[0], mask.shape[1]), number), mask, mask.dtype.type(ignored))
+
+    def _share(self, count: int) -> Fraction:
+        """So many of `count`, by the density as it is written: 0.29 of 100 are 29 and no binary fraction less."""
+        return Fraction(str(self.density)) * count
+
+    def _columns(self, size: tuple[int, int], number: int) -> np.ndarray:
+        visible = np.zeros(size, dtype=bool)
+        if number % 2 == 0:
+            visible[:, : int(self._share(size[1]))] = True
+        else:
+            visible[:, int(size[1] - self._share(size[1])) :] = True
+        return visible
+
+    def _tiles(self, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+        rows, columns = (-(-side // self.tile) for side in size)
+        chosen = np.zeros(rows * columns, dtype=bool)
+        chosen[generator.permutation(chosen.size)[: max(1, round(self._share(chosen.size)))]] = True
+        grid = chosen.reshape(rows, columns)
+        return grid.repeat(self.tile, axis=0).repeat(self.tile, axis=1)[: size[0], : size[1]]
+
+    def _strips(self, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+        """Strips until enough is covered; with a density above a half they cover what is hidden."""
+        visible_count = int(self._share(size[0] * size[1]))
+        hides = self.density > 0.5
+        missing = size[0] * size[1] - visible_count if hides else visible_count
+        drawn = np.zeros(size, np.uint8)
+        while missing > 0:
+            missing -= _draw(drawn, _scribble(size, generator), self.width, missing)
+        return np.asarray(drawn == int(not hides))
+
+
+def _draw(drawn: np.ndarray, points: np.ndarray, width: int, missing: int) -> int:
+    """Cover with a line at most `missing` more pixels of `drawn` (H, W), in place; how many it were."""
+    left, top = np.maximum(points.min(axis=0) - width, 0)
+    right, bottom = points.max(axis=0) + width + 1
+    window = drawn[top:bottom, left:right]
+    line = np.zeros(window.shape, np.uint8)
+    cv2.polylines(line, [points - (left, top)], isClosed=False, color=1, thickness=width)
+    rows, columns = np.nonzero(line > window)
+    window[rows[:missing], columns[:missing]] = 1
+    return min(missing, len(rows))
+
+
+def _scribble(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+    """(N, 2) int32 points (x, y) of a bent line, about as long as half the image's shorter side."""
+    step = max(1.0, min(size) / 2 / _BENDS)
+    turns = generator.uniform(-_LARGEST_TURN, _LARGEST_TURN, _BENDS)
+    angles = generator.uniform(0, 2 * np.pi) + np.cumsum(turns)
+    start = generator.uniform(0, 1, 2) * (size[1], size[0])
+    moves = step * np.column_stack((np.cos(angles), np.sin(angles)))
+    return np.rint(np.vstack((start, start + np.cumsum(moves, axis=0)))).astype(np.int32)

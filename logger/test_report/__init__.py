@@ -1,0 +1,1 @@
+"""The report of test.py: tables, confusion matrix and worst cases."""

@@ -1,0 +1,177 @@
+"""Torchvision's classification networks, cut into five stages that each halve the resolution."""
+
+import functools
+from typing import Literal, NamedTuple
+
+import torchvision
+from torch import Tensor, nn
+
+from models.backbones.weights import load_weights
+from models.layers.blocks import Norm, make_norm
+from utils.errors import ConfigError
+
+TrunkName = Literal["mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet34", "resnet50", "resnet101"]
+
+STAGE_STRIDES = (2, 4, 8, 16, 32)
+
+
+class _Layout(NamedTuple):
+    """Where a torchvision network is cut.
+
+    Attributes:
+        channels: Channels at the end of each stage.
+        cuts: MobileNets: where the stages begin and end in `features`; behind the last cut is only the 1x1
+            convolution that widens for the classifier, which is left out. ResNets: empty.
+        first_convolution: Its name in torchvision's state dict, without ".weight".
+        unused: Beginnings of the names in that state dict that are no part of the trunk.
+    """
+
+    channels: tuple[int, ...]
+    cuts: tuple[int, ...]
+    first_convolution: str
+    unused: tuple[str, ...]
+
+
+def _resnet(*channels: int) -> _Layout:
+    return _Layout(channels, (), "conv1", ("fc.",))
+
+
+TRUNKS: dict[str, _Layout] = {
+    "mobilenet_v2": _Layout(
+        (16, 24, 32, 96, 320), (0, 2, 4, 7, 14, 18), "features.0.0", ("features.18.", "classifier.")
+    ),
+    "mobilenet_v3_large": _Layout(
+        (16, 24, 40, 112, 160), (0, 2, 4, 7, 13, 16), "features.0.0", ("features.16.", "classifier.")
+    ),
+    "resnet18": _resnet(64, 64, 128, 256, 512),
+    "resnet34": _resnet(64, 64, 128, 256, 512),
+    "resnet50": _resnet(64, 256, 512, 1024, 2048),
+    "resnet101": _resnet(64, 256, 512, 1024, 2048),
+}
+
+
+class Trunk(nn.Module):
+    """A torchvision network as a feature pyramid.
+
+    Args:
+        name: A key of `TRUNKS`.
+        in_channels: Channels of the image; the first convolution is replaced where they are not three.
+        weights: null (from scratch), "DEFAULT", a torchvision name, or a file; see `load_weights`.
+        norm: "batch" or "group".
+        output_stride: Stride of the coarsest feature map, 8, 16 or 32: later stages dilate in the place of striding.
+
+    Attributes:
+        channels: Channels of the five feature maps, finest first.
+        strides: Their strides.
+        first_stride: Stride of the finest feature map.
+        stride: Stride of the coarsest feature map.
+
+    Raises:
+        ConfigError: Unknown name, a norm that the trunk cannot have, or weights that cannot be had.
+        CheckpointError: The weights are damaged or of another network.
+    """
+
+    def __init__(
+        self,
+        name: TrunkName,
+        in_channels: int = 3,
+        *,
+        weights: str | None = None,
+        norm: Norm = "batch",
+        output_stride: int = 32,
+    ) -> None:
+        super().__init__()
+        if name not in TRUNKS:
+            raise ConfigError(f"Unknown backbone {name!r}: there are {', '.join(TRUNKS)}. Choose one of them.")
+        layout = TRUNKS[name]
+        network = _classifier(name, norm)
+        _replace_first_convolution(network, layout.first_convolution, in_channels)
+        if weights is not None:
+            _refuse_weights_without_batch_norm(norm)
+            load_weights(network, name, weights, first_convolution=layout.first_convolution, unused=layout.unused)
+        self.stages = nn.ModuleList(_stages(network, layout))
+        self.channels = list(layout.channels)
+        self.strides = [min(stride, output_stride) for stride in STAGE_STRIDES]
+        self.first_stride = STAGE_STRIDES[0]
+        self.stride = output_stride
+        _dilate(self.stages, output_stride)
+
+    def forward(self, inputs: Tensor, count: int | None = None) -> list[Tensor]:
+        """Image (B, C, H, W) -> five feature maps, finest first; no more than the first `count` are computed."""
+        features: list[Tensor] = []
+        current = inputs
+        for stage in self.stages[:count]:
+            current = stage(current)
+            features.append(current)
+        return features
+
+
+def _classifier(name: str, norm: Norm) -> nn.Module:
+    """The torchvision network from scratch."""
+    if norm == "none":
+        raise ConfigError(
+            f"Wrong norm 'none' for backbone {name!r}: a trunk has batch or group norm. Choose one of them."
+        )
+    network: nn.Module
+    if norm == "group":
+        network = torchvision.models.get_model(name, weights=None, norm_layer=functools.partial(make_norm, "group"))
+    else:
+        network = torchvision.models.get_model(name, weights=None)
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            # MobileNetV3 comes with 0.01, made for hundreds of thousands of steps: a short run would be
+            # judged with statistics from its beginning.
+            part.momentum = 0.1
+    return network
+
+
+def _replace_first_convolution(network: nn.Module, name: str, in_channels: int) -> None:
+    old = network.get_submodule(name)
+    if not isinstance(old, nn.Conv2d):
+        raise TypeError(f"{name} is a {type(old).__name__}: this torchvision has another layout. Install 0.20 to 0.29.")
+    if in_channels == old.in_channels:
+        return
+    new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    network.set_submodule(name, new)
+
+
+def _refuse_weights_without_batch_norm(norm: Norm) -> None:
+    if norm != "batch":
+        raise ConfigError(
+            f"Wrong norm {norm!r} together with weights: torchvision's weights were trained with batch norm. "
+            'Set "norm": "batch" or "weights": null.'
+        )
+
+
+def _stages(network: nn.Module, layout: _Layout) -> list[nn.Sequential]:
+    if layout.cuts:
+        features = list(network.get_submodule("features").children())
+        return [nn.Sequential(*features[a:b]) for a, b in zip(layout.cuts[:-1], layout.cuts[1:], strict=True)]
+    part = network.get_submodule
+    return [
+        nn.Sequential(part("conv1"), part("bn1"), part("relu")),
+        nn.Sequential(part("maxpool"), part("layer1")),
+        *(nn.Sequential(*part(f"layer{number}").children()) for number in (2, 3, 4)),
+    ]
+
+
+def _dilate(stages: nn.ModuleList, output_stride: int) -> None:
+    """Let the stages beyond `output_stride` keep the resolution.
+
+    The convolution that used to stride keeps the spacing of the stage before it, and those behind it get twice that:
+    so the trunk computes what it did, only at more places (arXiv:1706.05587, section 3.1, without multi-grid).
+    """
+    spacing = 1
+    for stage, stride in zip(stages, STAGE_STRIDES, strict=True):
+        if stride <= output_stride:
+            continue
+        for part in stage.modules():
+            if not isinstance(part, nn.Conv2d):
+                continue
+            strided = part.stride != (1, 1)
+            rate = spacing if strided else 2 * spacing
+            part.stride = (1, 1)
+            part.dilation = (rate, rate)
+            part.padding = tuple(rate * (size // 2) for size in part.kernel_size)
+        spacing *= 2

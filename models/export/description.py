@@ -1,0 +1,109 @@
+"""What an exported file says of itself: how to make its input of an image, and what its output means."""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from utils.errors import CheckpointError
+
+KEY = "espalier"  # of the metadata of an ONNX file; with .json behind it the name of the extra file in a .pt2
+FORMAT_VERSION = 1
+_IMAGES = (
+    "Scale the image to fit into resize [height, width], aspect ratio kept; centre it on padding_value; order its "
+    "channels as color_channel; (value / 255 - mean) / std; (C, H, W) float32. Logits: softmax over axis 1"
+)
+RECIPES = {
+    ("segmentation", 4): f"{_IMAGES}, cut the padding off, scale back.",
+    ("classification", 4): f"{_IMAGES}.",
+    ("classification", 3): (
+        "A series (variables, steps); what is missing from its neighbours in time, linearly; linearly to length steps, "
+        "where there is a length; each variable / scale, where there is a scale; (value - mean) / std, those of the "
+        "series itself where normalize is series; float32. In a batch NaN for the steps behind the end of a shorter "
+        "series. Logits: softmax over axis 1."
+    ),
+}
+INPUT, OUTPUT = "input", "logits"
+
+Description = dict[str, Any]
+
+
+def describe(
+    preprocess: Any,
+    *,
+    recipe: str,
+    loader: str,
+    loader_arguments: Mapping[str, Any],
+    class_names: Sequence[str],
+    num_classes: int,
+    origin: Mapping[str, Any],
+) -> Description:
+    """Everything but the sizes of the network's input, as plain data.
+
+    Args:
+        preprocess: What makes an input of an image; `mean`, `std` and `describe()` are told where it has them.
+        recipe: The same in words.
+        loader: The class whose `make_preprocessing` makes the same again, as a config names it.
+        loader_arguments: Its arguments for that.
+        class_names: Names in the order of their ids, or none.
+        num_classes: How many there are.
+        origin: Whatever identifies the checkpoint.
+    """
+    told = preprocess.describe() if hasattr(preprocess, "describe") else {}
+    for name in ("mean", "std"):
+        values = getattr(preprocess, name, None)
+        if values is not None:
+            told[name] = [float(f"{value:.6g}") for value in values]
+    return {
+        "format_version": FORMAT_VERSION,
+        "input": INPUT,
+        "output": OUTPUT,
+        "num_classes": num_classes,
+        "class_names": list(class_names),
+        "preprocessing": {**told, "recipe": recipe},
+        "loader": {"type": loader, "args": dict(loader_arguments)},
+        "checkpoint": dict(origin),
+    }
+
+
+def arguments_of(make_preprocessing: Any, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the known arguments that `make_preprocessing` takes."""
+    return {name: known[name] for name in inspect.signature(make_preprocessing).parameters if name in known}
+
+
+def config_of(description: Description) -> dict[str, Any]:
+    """The part of a config that tells how to prepare an image and what the classes are called."""
+    loader = description["loader"]
+    names = {"classes": description["class_names"]} if description["class_names"] else {}
+    return {
+        "arch": {"args": {"num_classes": description["num_classes"]}},
+        "valid_loader": {"type": loader["type"], "args": {**loader["args"], **names}},
+    }
+
+
+def to_text(description: Description) -> str:
+    """As JSON."""
+    return json.dumps(description, indent=1)
+
+
+def from_text(text: str | None, file: object) -> Description:
+    """Read a description back.
+
+    Raises:
+        CheckpointError: There is none, or it is of a later version.
+    """
+    try:
+        description = json.loads(text or "null")
+    except ValueError:
+        description = None
+    if not isinstance(description, dict) or not {"loader", "class_names", "num_classes", "sides"} <= set(description):
+        raise CheckpointError(
+            f'{file}: holds no description of its input. It must be under "{KEY}" in the file\'s metadata, where '
+            "export.py writes it. Export the checkpoint again: python export.py --resume FILE --output net.onnx."
+        )
+    if description.get("format_version", 0) > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file}: its description has version {description['format_version']}, later than {FORMAT_VERSION}, which "
+            "is known here. Use the version of the code that wrote it, or export the checkpoint again."
+        )
+    return description

@@ -1,0 +1,220 @@
+"""An exported file as a network again."""
+
+import importlib
+import io
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from models.export.description import INPUT, KEY, OUTPUT, Description, config_of, from_text, to_text
+from models.export.tracing import Side, Traced, quiet, runnable, sides_of
+from utils.errors import CheckpointError, ConfigError, DataError, ExportError
+
+Format = Literal["onnx", "torch"]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+EXTRA_FILE = f"{KEY}.json"
+
+
+def to_bytes(traced: Traced, description: Description, form: Format, *, opset: int | None = None) -> bytes:
+    """The content of the file.
+
+    Args:
+        traced: The network.
+        description: Goes into the metadata, the sides of the input with it.
+        form: `onnx` or `torch` (torch.export).
+        opset: Version of ONNX's operators; torch's choice where not given.
+
+    Raises:
+        ConfigError: A package is missing, or the opset is not known.
+        ExportError: The network has an operation that ONNX lacks.
+    """
+    text = to_text({**description, "sides": traced.plain_sides()})
+    if form == "onnx":
+        return _onnx_bytes(traced, text, opset)
+    buffer = io.BytesIO()
+    with quiet():
+        torch.export.save(traced.program, buffer, extra_files={EXTRA_FILE: text})
+    return buffer.getvalue()
+
+
+def require(*packages: str) -> list[Any]:
+    """Optional packages, imported.
+
+    Raises:
+        ConfigError: One is missing.
+    """
+    try:
+        return [importlib.import_module(package) for package in packages]
+    except ImportError as error:
+        raise ConfigError(
+            f"{error.name} is not installed. ONNX files need it. Run: pip install onnx onnxscript onnxruntime"
+        ) from error
+
+
+def _onnx_bytes(traced: Traced, text: str, opset: int | None) -> bytes:
+    onnx, _ = require("onnx", "onnxscript")
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and not 18 <= opset <= newest:
+        raise ConfigError(f"--opset {opset}: it must be 18 to {newest}, which this version of onnx knows.")
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                traced.program,
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=opset,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter raises whatever an operation trips over
+        raise ExportError(
+            f"ONNX cannot hold this network ({type(error).__name__}: {str(error).splitlines()[0][:300]}). Every "
+            "operation needs one in ONNX. Use --format torch, or another --opset."
+        ) from error
+    assert program is not None, "torch.onnx.export gives a program with dynamo=True"
+    proto = program.model_proto
+    _name_sides(proto.graph)
+    onnx.helper.set_model_props(proto, {KEY: text})
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString())
+
+
+def _name_sides(graph: Any) -> None:
+    """Call the free sides batch, height, width, length in the place of the tracer's symbols, in expressions, too."""
+    shape = graph.input[0].type.tensor_type.shape.dim
+    symbols = {side.dim_param: name for name, side in sides_of(shape).items()}
+    symbols = {symbol: name for symbol, name in symbols.items() if symbol.isidentifier()}
+    if not symbols:
+        return
+    pattern = re.compile(rf"\b({'|'.join(symbols)})\b")
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for side in value.type.tensor_type.shape.dim:
+            if side.dim_param:
+                side.dim_param = pattern.sub(lambda found: symbols[found.group()], side.dim_param)
+
+
+Run = Callable[[Tensor], Tensor]
+
+
+class ExportedNetwork(nn.Module):
+    """Runs an exported file in the place of the network that it was made of.
+
+    Args:
+        run: Inputs (B, C, H, W) float32 -> logits (B, K, H, W) float32, on the same device; of a classifier (B, K), and
+            of series (B, C, T).
+        sides: What batch, height and width, or batch and length, may be.
+    """
+
+    def __init__(self, run: Run, sides: dict[str, Side]) -> None:
+        super().__init__()
+        self._run = run
+        self.sides = sides
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs (B, C, ...) float32 -> logits (B, K, ...) float32.
+
+        Raises:
+            DataError: The file was not made for inputs of this size.
+        """
+        lengths = sides_of(inputs.shape)
+        for name in list(lengths)[1:]:
+            if not self.sides[name].takes(lengths[name]):
+                size = "x".join(map(str, inputs.shape[2:]))
+                repair = "Use series of that length" if name == "length" else "Use other images or --window"
+                raise DataError(
+                    f"An input of {size}: the {name} of the exported network's input must be {self.sides[name]}. "
+                    f"{repair}, or export with another --size."
+                )
+        batch = self.sides["batch"].fixed or len(inputs)
+        with torch.autocast(inputs.device.type, enabled=False):
+            if batch == len(inputs):
+                return self._run(inputs)
+            return torch.cat([self._run(part) for part in torch.split(inputs, batch)])
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a file is called like one that `export.py` writes."""
+    return Path(path).suffix.lower() in SUFFIXES.values()
+
+
+def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, dict[str, Any]]:
+    """The network of an exported file, and the config of its preprocessing and classes.
+
+    An ONNX file is data. A .pt2 file is a program that torch unpacks: open only your own.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or says nothing of its input.
+        ConfigError: onnxruntime is missing.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}). Name a file that export.py wrote."
+        ) from error
+    form: Format = "onnx" if path.suffix.lower() == SUFFIXES["onnx"] else "torch"
+    network, description = from_bytes(content, form, device, name=str(path))
+    return network, config_of(description)
+
+
+def from_bytes(
+    content: bytes, form: Format, device: torch.device, *, name: str = "the file"
+) -> tuple[ExportedNetwork, Description]:
+    """The network in the content of a file, and what the file says of itself.
+
+    Raises:
+        CheckpointError: It is damaged or says nothing of its input.
+        ConfigError: onnxruntime is missing.
+    """
+    run, text = (_open_onnx if form == "onnx" else _open_torch)(content, device, name)
+    description = from_text(text, name)
+    sides = {name: Side(**side) for name, side in description["sides"].items()}
+    return ExportedNetwork(run, sides), description
+
+
+def _open_onnx(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
+    (onnxruntime,) = require("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if torch.get_num_threads() == 1:
+        options.intra_op_num_threads = 1
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"][device.type != "cuda" :]
+    providers = [each for each in wanted if each in onnxruntime.get_available_providers()]
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # damaged bytes raise whatever the reader happens to trip over
+        raise _damaged(name, error) from error
+    return partial(_run_onnx, session), session.get_modelmeta().custom_metadata_map.get(KEY)
+
+
+def _run_onnx(session: Any, inputs: Tensor) -> Tensor:
+    """Run a session of onnxruntime, by way of the processor's memory."""
+    (value,) = session.get_inputs()
+    (logits,) = session.run(None, {value.name: inputs.float().contiguous().cpu().numpy()})
+    return torch.from_numpy(logits).to(inputs.device)
+
+
+def _open_torch(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
+    extra = {EXTRA_FILE: ""}
+    try:
+        with quiet():
+            program = torch.export.load(io.BytesIO(content), extra_files=extra)
+    except Exception as error:
+        raise _damaged(name, error) from error
+    if device.type != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        program = move_to_device_pass(program, device)
+    return runnable(program), extra[EXTRA_FILE]
+
+
+def _damaged(name: str, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{name}: cannot be opened ({type(error).__name__}). The file is damaged or no exported network. Export the "
+        "checkpoint again."
+    )

@@ -1,0 +1,1 @@
+"""Wrappers that change how a trained network looks at an image."""

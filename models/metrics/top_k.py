@@ -1,0 +1,70 @@
+"""Whether the true class is among the k most probable ones."""
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+
+from base.base_metric import Metric
+from base.base_model import class_logits
+from models.layers.blocks import Count
+from models.metrics.confusion import hard_target, require_logits_of
+from utils.errors import ConfigError
+
+
+class TopKAccuracy(Metric):
+    """`top{k}_accuracy`: share of the samples (or pixels) whose class is among those of the k largest logits.
+
+    Args:
+        num_classes: K.
+        ignore_index: Label that does not count. Other labels outside 0..K-1 do not count either.
+        k: How many count as found; among equal logits the first classes.
+
+    Raises:
+        ConfigError: There are fewer classes than k.
+    """
+
+    def __init__(self, num_classes: Count, ignore_index: int | None = None, *, k: Count = 5) -> None:
+        if k > num_classes:
+            raise ConfigError(
+                f"k is {k} for {num_classes} classes: every answer would be right. Set k to 1 to {num_classes - 1}."
+            )
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.k = k
+        self.reset()
+
+    def reset(self) -> None:
+        """Set the counts, found and judged, to zero."""
+        self.counts = torch.zeros(2, dtype=torch.int64)
+
+    @torch.no_grad()
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            logits: (B, K, ...) float.
+            target: (B, ...) int64, or (B, K, ...) float shares, of which the largest counts.
+
+        Raises:
+            ConfigError: The logits are of another number of classes.
+        """
+        require_logits_of(logits, self.num_classes)
+        logits, labels = class_logits(logits), hard_target(logits, target)
+        judged = (labels >= 0) & (labels < self.num_classes)
+        if self.ignore_index is not None:
+            judged &= labels != self.ignore_index
+        own = labels.where(judged, 0)[:, None]
+        mine = logits.gather(1, own)
+        classes = torch.arange(self.num_classes, device=logits.device).view(-1, *[1] * (logits.dim() - 2))
+        ahead = ((logits > mine) | ((logits == mine) & (classes < own))).sum(dim=1)
+        self.counts = self.counts.to(logits.device) + torch.stack(((judged & (ahead < self.k)).sum(), judged.sum()))
+
+    def compute(self) -> dict[str, float]:
+        """The share, NaN where nothing was judged."""
+        found, judged = self.counts.double().tolist()
+        return {f"top{self.k}_accuracy": found / judged if judged else float("nan")}
+
+    def counts_key(self) -> Hashable:
+        """Equal arguments count the same thing."""
+        return ("top_k", self.k, self.num_classes, self.ignore_index)

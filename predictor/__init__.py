@@ -1,0 +1,1 @@
+"""Inference on images, folders, videos and a webcam."""

@@ -1,0 +1,362 @@
+"""Where results go: image files, a video file, a window."""
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+from numpy.typing import NDArray
+
+from predictor.io.result_names import image_targets, refuse_originals, video_target
+from predictor.io.sound import add_sound
+from predictor.io.sources import FALLBACK_FRAME_RATE, Frame, Photos, Source, Video, quiet_opencv
+from predictor.rendering import Look
+from utils.drawing import Image, resize_to
+from utils.errors import ConfigError, DataError
+
+JPEG_QUALITY = 95
+# Codecs that OpenCV's own builds can write, best first, by the kind of file.
+CODECS = {".avi": ("MJPG", "XVID"), ".webm": ("VP90", "VP80")}
+DEFAULT_CODECS = ("mp4v", "MJPG")
+LAST_RESORT = (".avi", "MJPG")
+_PROBE_SECONDS = 30
+
+
+class Sink(ABC):
+    """Takes results in order. Leaving its context finishes what was written, also after an error.
+
+    Attributes:
+        wants_rgb: Takes (h, w, 3) uint8 RGB only.
+        remarks: What the user should know, filled while writing.
+        written: Files that are finished.
+    """
+
+    wants_rgb = False
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+        self.written: list[Path] = []
+
+    @abstractmethod
+    def write(self, frame: Frame, result: NDArray[Any]) -> bool:
+        """Take one result; False asks for no more."""
+
+    def close(self) -> None:  # noqa: B027 (most have nothing to finish)
+        """Finish."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ImageFiles(Sink):
+    """Each result in a file of its own; folders are made as needed.
+
+    Args:
+        target: Name of a frame -> file.
+    """
+
+    def __init__(self, target: Callable[[str], Path]) -> None:
+        super().__init__()
+        self.target = target
+
+    def write(self, frame: Frame, result: NDArray[Any]) -> bool:
+        """Write (h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
+        path = self.target(frame.name)
+        with writing_to(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_whole(path, encode_image(result, path.suffix))
+        self.written.append(path)
+        return True
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Write a file or nothing (cv2.imwrite leaves halves and cannot open every path on every system)."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Name the file when the system refuses to write it.
+
+    Raises:
+        DataError: In the place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror or error}). Check the rights and the free space there, or name "
+            "another --output."
+        ) from error
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder and try to write there, before any work is done.
+
+    Raises:
+        DataError: It cannot be done.
+    """
+    with writing_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def encode_image(image: NDArray[Any], suffix: str) -> bytes:
+    """An image as the bytes of a file of that kind.
+
+    Args:
+        image: (h, w), (h, w, 3) RGB or (h, w, 4) RGBA; uint8 or uint16.
+        suffix: E.g. `.png`.
+    """
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix.lower() in {".jpg", ".jpeg"} else []
+    is_encoded, data = cv2.imencode(suffix, image, options)
+    if not is_encoded:
+        raise OSError(f"OpenCV cannot encode {suffix}")
+    return data.tobytes()
+
+
+class VideoFile(Sink):
+    """One video, written beside its final name and moved there when it is finished.
+
+    Args:
+        path: The file; where its kind cannot be written here, an .avi beside it.
+        frame_rate: Frames per second.
+        clock: For a live source, seconds that go on: frames are repeated or left out so that the video keeps the pace
+            of the world.
+        sound_of: A video whose sound the new one gets.
+    """
+
+    wants_rgb = True
+
+    def __init__(
+        self,
+        path: Path,
+        frame_rate: float,
+        *,
+        clock: Callable[[], float] | None = None,
+        sound_of: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.path, self.frame_rate, self.clock, self.sound_of = path, frame_rate, clock, sound_of
+        self.count = 0
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._started = 0.0
+
+    @property
+    def part(self) -> Path:
+        """The unfinished file."""
+        return self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
+
+    def write(self, frame: Frame, result: Image) -> bool:
+        """Write (h, w, 3) uint8 RGB; a frame of another size than the first is fitted to it.
+
+        Raises:
+            DataError: No video can be written there.
+        """
+        if self._writer is None:
+            self._writer = self._open((result.shape[0], result.shape[1]))
+            self._started = self.clock() if self.clock else 0.0
+        pixels = cv2.cvtColor(resize_to(result, self._size), cv2.COLOR_RGB2BGR)
+        for _ in range(self._copies_due()):
+            self._writer.write(pixels)
+            self.count += 1
+        return True
+
+    def _copies_due(self) -> int:
+        if self.clock is None:
+            return 1
+        elapsed = self.clock() - self._started
+        return max(0, int(elapsed * self.frame_rate) + 1 - self.count)
+
+    def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
+        height, width = size
+        self._size = (height, width) if height < 2 or width < 2 else (height - height % 2, width - width % 2)
+        if self._size != size:
+            self.remarks.append(f"A video's sides are even: {width}x{height} became {self._size[1]}x{self._size[0]}.")
+        with writing_to(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.part.touch()  # OpenCV does not tell a folder that cannot be written from a missing codec
+        suffix = self.path.suffix.lower()
+        for codec in CODECS.get(suffix, DEFAULT_CODECS):
+            if (writer := self._try(codec)) is not None:
+                return writer
+        self.part.unlink(missing_ok=True)
+        self.remarks.append(f"This OpenCV cannot write {suffix} videos; {LAST_RESORT[0]} (Motion JPEG) is written.")
+        self.path = self.path.with_suffix(LAST_RESORT[0])
+        while self.path.exists():  # not asked for by this name, so it may be an original
+            self.path = self.path.with_stem(self.path.stem + "_")
+        if (writer := self._try(LAST_RESORT[1])) is not None:
+            return writer
+        self.part.unlink(missing_ok=True)
+        raise DataError(
+            f"{self.path}: this OpenCV has no codec to write videos. Install opencv-python from PyPI, or name a folder "
+            "of photos as --source."
+        )
+
+    def _try(self, codec: str) -> cv2.VideoWriter | None:
+        """An open writer, or None where the codec or the kind of file is not supported."""
+        with quiet_opencv():
+            code = cv2.VideoWriter.fourcc(*codec)
+            writer = cv2.VideoWriter(str(self.part), cv2.CAP_FFMPEG, code, self.frame_rate, self._size[::-1])
+        if writer.isOpened():
+            return writer
+        writer.release()
+        return None
+
+    def close(self) -> None:
+        """Finish the file; what was written until an interruption can be played.
+
+        Raises:
+            DataError: It was not written whole.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        try:
+            Video(self.part)  # OpenCV does not tell that the disk is full
+        except DataError:
+            self.part.unlink(missing_ok=True)
+            raise DataError(
+                f"{self.path} was not written whole: the disk is probably full. Free some space and run again."
+            ) from None
+        with writing_to(self.path):
+            os.replace(self.part, self.path)
+        self.written.append(self.path)
+        if self.sound_of is not None:
+            problem = add_sound(self.path, self.sound_of, self.count / self.frame_rate)
+            self.remarks += [problem] if problem else []
+
+
+class Window(Sink):
+    """Shows results; q, Escape or closing the window ends it.
+
+    Args:
+        is_slideshow: Keep each image until a key is pressed.
+    """
+
+    TITLE = "Espalier (q quits)"
+    wants_rgb = True
+
+    def __init__(self, *, is_slideshow: bool = False) -> None:
+        super().__init__()
+        self.is_slideshow = is_slideshow
+
+    def write(self, frame: Frame, result: Image) -> bool:
+        """Show (h, w, 3) uint8 RGB."""
+        cv2.imshow(self.TITLE, cv2.cvtColor(result, cv2.COLOR_RGB2BGR))
+        while True:
+            key = cv2.waitKey(50 if self.is_slideshow else 1)
+            if key & 0xFF in {ord("q"), 27} or cv2.getWindowProperty(self.TITLE, cv2.WND_PROP_VISIBLE) < 1:
+                return False
+            if key != -1 or not self.is_slideshow:
+                return True
+
+    def close(self) -> None:
+        """Close the window."""
+        cv2.destroyAllWindows()
+
+
+def display_problem() -> str | None:
+    """Why no window can be shown here; None where it can.
+
+    Without a display the window library ends the whole process, so the attempt is made in another one.
+    """
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "there is no display (DISPLAY is not set)"
+    attempt = [sys.executable, "-c", "import cv2; cv2.namedWindow('probe'); cv2.waitKey(1); cv2.destroyAllWindows()"]
+    try:
+        result = subprocess.run(attempt, capture_output=True, timeout=_PROBE_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"opening a window was tried and failed ({type(error).__name__})"
+    return None if result.returncode == 0 else "this OpenCV or this display cannot open a window"
+
+
+logger = logging.getLogger(__name__)
+
+
+def open_sinks(
+    source: Source,
+    look: Look,
+    output: Path | None,
+    *,
+    is_shown: bool = False,
+    may_be_empty: bool = False,
+    originals: Sequence[Path] = (),
+) -> list[Sink]:
+    """Everything that takes the results.
+
+    Args:
+        source: Its kind decides between images and a video.
+        look: What the results are like.
+        output: A file or a folder; None writes nothing.
+        is_shown: Open a window; without a display there is a warning and no window.
+        may_be_empty: Running for its own sake is meant.
+        originals: Files beside the source's own that must not be written over.
+
+    Raises:
+        ConfigError: The output cannot hold such results, or there is nowhere for them to go.
+        DataError: The output is an original, or cannot be written.
+    """
+    sinks: list[Sink] = []
+    if output is not None:
+        sinks.append(_files(source, look, output, [*source.files(), *originals]))
+    if is_shown:
+        problem = display_problem()
+        if problem is None:
+            sinks.append(Window(is_slideshow=isinstance(source, Photos)))
+        else:
+            logger.warning("No window is shown: %s.", problem)
+    if not sinks and not may_be_empty:
+        raise ConfigError("The results have nowhere to go. Name a file or a folder as --output.")
+    return sinks
+
+
+def _files(source: Source, look: Look, output: Path, originals: list[Path]) -> Sink:
+    if isinstance(source, Photos) and output.resolve() == source.root.resolve() and len(source.paths) > 1:
+        raise DataError(f"--output {output} is the source itself. Name another folder.")
+    if isinstance(source, Photos) or look.has_alpha:
+        target = image_targets(source, output, is_lossless=look.is_lossless)
+        names = (
+            [path.relative_to(source.root).as_posix() for path in source.files()] if isinstance(source, Photos) else []
+        )
+        files = [target(name) for name in names]
+        refuse_originals(files, originals)
+        require_writable(files[0].parent if len(files) == 1 else output)
+        return ImageFiles(target)
+    path = video_target(source, output)
+    refuse_originals([path], originals)
+    require_writable(path.parent)
+    return VideoFile(
+        path,
+        source.frame_rate or FALLBACK_FRAME_RATE,
+        clock=time.monotonic if source.is_live else None,
+        sound_of=source.path if isinstance(source, Video) else None,
+    )

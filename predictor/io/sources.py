@@ -1,0 +1,257 @@
+"""Where images come from: a photo, a folder of them, a video, a camera, all read frame by frame."""
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.errors import DataError
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif"})
+FALLBACK_FRAME_RATE = 25.0  # for a stream that does not say how fast it is
+
+ReadPhoto = Callable[[Path], NDArray[Any]]
+
+
+class Frame(NamedTuple):
+    """One image on its way.
+
+    Attributes:
+        name: Path relative to the source folder, or the number of the frame in its stream.
+        image: (h, w, 3 or 4) uint8 or uint16 RGB.
+    """
+
+    name: str
+    image: NDArray[Any]
+
+
+class Source(ABC):
+    """Images one after another; iterating a second time begins anew, except with a camera.
+
+    Attributes:
+        expected: How many images there will be, as far as is known.
+        frame_rate: Images per second; None where they are photos.
+        is_live: Images that are not fetched in time are lost.
+        failures: What could not be read, a line each; filled while iterating.
+        remarks: What the user should know beside that.
+    """
+
+    expected: int | None = None
+    frame_rate: float | None = None
+    is_live = False
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.remarks: list[str] = []
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """The images in order."""
+
+    def files(self) -> list[Path]:
+        """The user's files behind this source, which nobody may write over."""
+        return []
+
+
+class Photos(Source):
+    """Photos from files; one that cannot be read is named in `failures`, the others go on.
+
+    Args:
+        paths: The files.
+        root: What the names of the frames are relative to.
+        read: Path -> (h, w, 3 or 4) RGB; raises DataError.
+    """
+
+    def __init__(self, paths: list[Path], root: Path, read: ReadPhoto) -> None:
+        super().__init__()
+        self.paths, self.root, self.read = paths, root, read
+        self.expected = len(paths)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The photos that can be read."""
+        for path in self.paths:
+            try:
+                image = self.read(path)
+            except DataError as error:
+                self.failures.append(str(error))
+            else:
+                yield Frame(path.relative_to(self.root).as_posix(), image)
+
+    def files(self) -> list[Path]:
+        """The photos."""
+        return self.paths
+
+
+class Video(Source):
+    """The frames of a video file.
+
+    Raises:
+        DataError: The file is not there or cannot be read as a video.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        with self._capture() as capture:
+            promised, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
+        self.expected = int(promised) if 0 < promised < 2**31 else None
+        self.frame_rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else FALLBACK_FRAME_RATE
+        if self.frame_rate != rate:
+            self.remarks.append(f"{path} does not say its frame rate; {FALLBACK_FRAME_RATE:g} frames/s are assumed.")
+
+    @contextmanager
+    def _capture(self) -> Iterator[cv2.VideoCapture]:
+        with quiet_opencv():
+            capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
+        try:
+            if not capture.isOpened():
+                raise DataError(
+                    f"{self.path} cannot be read as a video: it is damaged, no video, or of a kind this OpenCV does "
+                    "not know. Convert it, e.g. ffmpeg -i FILE -c:v libx264 new.mp4."
+                )
+            yield capture
+        finally:
+            capture.release()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The frames until the stream ends.
+
+        Raises:
+            DataError: There is not a single frame.
+        """
+        count = 0
+        with self._capture() as capture:
+            while (image := _next_frame(capture)) is not None:
+                yield Frame(f"{count:06d}", image)
+                count += 1
+        if count == 0:
+            raise DataError(f"{self.path} holds no frame that can be decoded. Use another file.")
+        # Headers round: a frame more or less is common and no sign of damage.
+        if self.expected is not None and abs(count - self.expected) > max(1, self.expected // 100):
+            self.remarks.append(
+                f"{self.path} promises {self.expected} frames and {count} could be decoded; it may be cut off."
+            )
+
+    def files(self) -> list[Path]:
+        """The video."""
+        return [self.path]
+
+
+class Camera(Source):
+    """A camera, its image mirrored as in a mirror. It is opened when iteration begins.
+
+    Args:
+        number: 0 is the system's first camera.
+    """
+
+    is_live = True
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+        self.frame_rate = FALLBACK_FRAME_RATE
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames until the camera stops giving any.
+
+        Raises:
+            DataError: There is no such camera, or it gives no image.
+        """
+        with quiet_opencv():
+            capture = cv2.VideoCapture(self.number)
+        count = 0
+        try:
+            while capture.isOpened() and (image := _next_frame(capture)) is not None:
+                yield Frame(f"{count:06d}", np.ascontiguousarray(image[:, ::-1]))
+                count += 1
+        finally:
+            capture.release()
+        if count == 0:
+            raise DataError(
+                f"Camera {self.number} gives no image: it is not connected, in use elsewhere, or not permitted. "
+                "Check it, or name another number or a file as --source."
+            )
+        self.remarks.append(f"Camera {self.number} stopped after {count} frames.")
+
+
+def _next_frame(capture: cv2.VideoCapture) -> NDArray[Any] | None:
+    """(h, w, 3) uint8 RGB, or None at the end of the stream."""
+    is_there, image = capture.read()
+    if not is_there or image is None:
+        return None
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+@contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """OpenCV's own complaints on the console off for a block: its failures are reported in our words."""
+    before = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+
+
+def open_source(
+    source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: frozenset[str] = PHOTO_SUFFIXES
+) -> Source:
+    """What `--source` names.
+
+    Args:
+        source: A photo, a folder (searched with all folders below it), a video, or the number of a camera.
+        read: Path -> (h, w, 3 or 4) RGB; raises DataError.
+        excluded: A folder below the source that is left out: the results of an earlier run.
+        suffixes: What the files that `read` takes end in.
+
+    Raises:
+        DataError: There is no such thing, or nothing in it that can be used.
+    """
+    path = Path(source).expanduser()
+    if source.isdecimal() and not path.exists():
+        return Camera(int(source))
+    if path.is_dir():
+        return _open_folder(path, read, excluded, suffixes)
+    if not path.exists():
+        raise DataError(
+            f"--source {source} does not exist. Name a photo, a folder of photos, a video, or a camera's number (0)."
+        )
+    if path.suffix.lower() in suffixes:
+        return Photos([path], path.parent, read)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return Video(path)
+    raise DataError(
+        f"--source {source} is neither a photo ({_listed(suffixes)}) nor a video ({_listed(VIDEO_SUFFIXES)}). "
+        "Convert it to one of these."
+    )
+
+
+def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None, suffixes: frozenset[str]) -> Photos:
+    skipped = excluded.resolve() if excluded is not None else None
+    photos: list[Path] = []
+    videos = 0
+    for directory, below, names in os.walk(folder):
+        here = Path(directory)
+        below[:] = sorted(name for name in below if not name.startswith(".") and (here / name).resolve() != skipped)
+        files = [here / name for name in sorted(names) if not name.startswith(".")]
+        photos += [file for file in files if file.suffix.lower() in suffixes]
+        videos += sum(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
+    if not photos:
+        also = f" but {videos} video(s): name one of them" if videos else ""
+        raise DataError(f"--source {folder} holds no photo ({_listed(suffixes)}){also}. Name another source.")
+    source = Photos(photos, folder, read)
+    if videos:
+        source.remarks.append(f"{folder} also holds {videos} video(s), left alone. Name them one at a time.")
+    return source
+
+
+def _listed(suffixes: frozenset[str]) -> str:
+    return " ".join(sorted(suffix[1:] for suffix in suffixes))

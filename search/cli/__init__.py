@@ -1,0 +1,1 @@
+"""What the search shows: the live table, lists, exports and TensorBoard."""

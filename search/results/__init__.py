@@ -1,0 +1,1 @@
+"""What came of a study: its record, leaderboard, spreads, importance and winner."""

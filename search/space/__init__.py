@@ -1,0 +1,1 @@
+"""The search space: markers, draws and size."""

@@ -1,0 +1,1 @@
+"""A study: its journal, state, folder and the order of its work."""

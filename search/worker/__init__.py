@@ -1,0 +1,1 @@
+"""The function that a worker of the search runs."""

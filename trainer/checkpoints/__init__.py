@@ -1,0 +1,1 @@
+"""Checkpoints, the run folder and resuming."""

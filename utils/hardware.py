@@ -1,0 +1,68 @@
+"""The devices and the memory of this machine."""
+
+import errno
+import logging
+from typing import TYPE_CHECKING
+
+from utils.errors import ConfigError
+
+if TYPE_CHECKING:  # torch loads only where a device is chosen
+    import torch
+
+logger = logging.getLogger(__name__)
+
+
+def devices_named(asked: str) -> "list[torch.device]":
+    """The devices of `-d`; those that are not there are left out with a warning, and without any the best is used.
+
+    Args:
+        asked: `"cpu"`, or numbers of GPUs: `"0,1"`.
+
+    Raises:
+        ConfigError: Something else.
+    """
+    import torch
+
+    if asked == "cpu":
+        return [torch.device("cpu")]
+    names = [name.strip().removeprefix("cuda:") for name in asked.split(",")]
+    wrong = [name for name in names if not name.isdecimal()]
+    if wrong:
+        raise ConfigError(f'-d {asked}: "{wrong[0]}" is no device. GPUs are counted from 0. Write e.g. 0,1 or cpu.')
+    count = torch.cuda.device_count()
+    numbers = list(dict.fromkeys(map(int, names)))
+    there = [torch.device("cuda", number) for number in numbers if number < count]
+    if len(there) == len(numbers):
+        return there
+    used = there or [torch.device("cuda", 0) if count else torch.device("cpu")]
+    logger.warning("-d %s: there are %d GPUs here; %s is used.", asked, count, ", ".join(map(str, used)))
+    return used
+
+
+# What libraries say in a plain RuntimeError: torch on processors and GPUs, oneDNN where it cannot lay out its buffers.
+_WORDS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "std::bad_alloc",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "could not create a primitive",
+    "could not create a memory",
+    "can't start new thread",  # of which each wants its own stack
+)
+# Begins like one of these, but says that the library has no such operation.
+_OTHERWISE = ("could not create a primitive descriptor",)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy, OpenCV or torch means that memory ran out."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
+    if type(error).__module__.partition(".")[0] == "cv2":
+        return "Insufficient memory" in text
+    is_said = isinstance(error, RuntimeError) and any(words in text for words in _WORDS)
+    return is_said and not any(words in text for words in _OTHERWISE)
