@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from study_samples import sample_study
-
 from search.report import write_report
+from tests.support.study_samples import sample_study
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPENINGS = 5

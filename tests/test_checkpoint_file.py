@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import tiny_trainer
 
+from tests.support.tiny import tiny_trainer
 from trainer.checkpoints.checkpoint import Checkpoints
 from trainer.checkpoints.resume import load_matching_weights, weights_of
 from utils.checkpoint_file import newest_good, read_checkpoint, write_checkpoint
@@ -121,7 +121,7 @@ FILL_THE_DISK = """
 import resource, signal, sys
 sys.path[:0] = [{root!r}, {root!r} + "/tests"]
 from pathlib import Path
-from tiny import tiny_trainer
+from tests.support.tiny import tiny_trainer
 from base import Callback
 from trainer.checkpoints.checkpoint import Checkpoints
 from utils.errors import CheckpointError

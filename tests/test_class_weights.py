@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from test_train import changed, small  # noqa: F401 (a fixture)
-from tiny import Blobs
 
 import build as assemble
 import test as test_command
@@ -21,6 +20,7 @@ from config.variants import for_judging
 from data_loader.segmentation.loader import SegmentationDataLoader
 from models.losses import CrossEntropyLoss
 from models.losses.class_weights import class_weights
+from tests.support.tiny import Blobs
 from train import prepare, registry, train
 from trainer.runtime.distributed import World
 from utils.checkpoint_file import read_checkpoint

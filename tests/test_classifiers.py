@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from tiny import CLASSIFIERS
 
 from base.base_model import BaseModel
 from build import build_model, resolved
 from models import SECTIONS
 from models.fcn import FCN
 from models.layers.masked import MaskedNorm, masked_max_pool, masked_mean, split_padding
+from tests.support.tiny import CLASSIFIERS
 from utils.errors import ConfigError
 from utils.registry import import_attribute
 

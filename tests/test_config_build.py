@@ -4,10 +4,10 @@ import sys
 
 import pytest
 import torch
-from config_samples import CALLED, REGISTRY, Flip, Loss, Net, OneOf, Sum, parameters, sample
 from torch import nn
 
 from config import build, build_list, callable_args, load_plugins, validate
+from tests.support.config_samples import CALLED, REGISTRY, Flip, Loss, Net, OneOf, Sum, parameters, sample
 from utils.errors import ConfigError
 from utils.registry import Section
 
@@ -255,8 +255,8 @@ def test_a_missing_plugin_is_named(tmp_path):
 
 
 def test_an_entry_of_the_wrong_class_is_our_own_mistake():
-    wrong = {**REGISTRY, "optimizer": Section("torch.optim:Optimizer", {"Net": "config_samples:Net"})}
-    with pytest.raises(TypeError, match=r"config_samples:Net is not a torch\.optim:Optimizer"):
+    wrong = {**REGISTRY, "optimizer": Section("torch.optim:Optimizer", {"Net": "tests.support.config_samples:Net"})}
+    with pytest.raises(TypeError, match=r"tests.support.config_samples:Net is not a torch\.optim:Optimizer"):
         build(sample(optimizer="Net"), "optimizer", wrong)
 
 

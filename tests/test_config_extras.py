@@ -4,12 +4,12 @@ import copy
 from pathlib import Path
 
 import pytest
-from config_samples import sample
 from test_train import changed, small  # noqa: F401 (a fixture)
 
 import train as command
 from config import validate
 from config.schema import json_schema
+from tests.support.config_samples import sample
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from config_samples import REGISTRY, sample
 
 import train
 from config import json_schema, schema_text
 from config.markers import MARKERS
+from tests.support.config_samples import REGISTRY, sample
 
 FOLDER = Path(__file__).parent.parent / "config"
 SHIPPED = sorted(path for path in FOLDER.glob("*/*.json"))

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from config_samples import CALLED, REGISTRY, sample
 
 from config import find_markers, refuse_markers, shared_values, trainer_options, validate
+from tests.support.config_samples import CALLED, REGISTRY, sample
 from utils.errors import ConfigError
 
 

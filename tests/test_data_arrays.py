@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from loader_cases import save
 from test_inference import save_untrained, use
 
 import train
@@ -14,6 +13,7 @@ from data_loader.images.arrays import ArrayPreprocessing, array_header, read_arr
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.files import read_mask
 from data_loader.segmentation.array_loader import ArraySegmentationDataLoader
+from tests.support.loader_cases import save
 from utils.errors import ConfigError, DataError
 
 

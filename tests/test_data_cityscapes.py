@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loader_cases import cityscapes, random_mask, save
 from test_inference import save_untrained, use
 
 import build as assemble
@@ -14,6 +13,7 @@ from config import cli, load_config
 from config.variants import for_overfit
 from data_loader.images.files import read_mask
 from data_loader.segmentation.cityscapes import CLASS_IDS, CityscapesDataLoader
+from tests.support.loader_cases import cityscapes, random_mask, save
 from utils.errors import ConfigError, DataError
 
 CONFIG = Path(__file__).parents[1] / "config/cityscapes/deeplabv3plus.json"

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from loader_cases import save
 
 from data_loader.common.folds import Folds
 from data_loader.segmentation.labels import Labels, count_classes, export_ids
 from data_loader.segmentation.loader import SegmentationDataLoader
+from tests.support.loader_cases import save
 from utils.errors import ConfigError
 
 MAP = {"7": 0, "8": 1, "300": 1}

@@ -5,10 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from loader_cases import random_image, random_mask, save
 
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.segmentation.sparse_labels import SparseLabels
+from tests.support.loader_cases import random_image, random_mask, save
 from utils.errors import ConfigError
 
 COUNT, SIZE = 6, (10, 15)

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from loader_cases import random_mask, voc
 from PIL import Image
 
 from data_loader.segmentation.torchvision_loader import TorchvisionSegmentationDataLoader
+from tests.support.loader_cases import random_mask, voc
 from utils.errors import ConfigError, DataError
 
 

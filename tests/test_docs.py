@@ -9,7 +9,6 @@ import shutil
 import cv2
 import numpy as np
 import pytest
-from pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
 
 import data_loader
 import export
@@ -23,6 +22,7 @@ from data_loader.segmentation.loader import SegmentationDataLoader
 from search.space.outcomes import find_faults
 from search.study.settings import REGISTRY, make_plan, make_space
 from search.worker.description import canonical
+from tests.support.pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
 from utils.errors import EspalierError
 from utils.registry import import_attribute
 

@@ -8,13 +8,13 @@ import shlex
 import numpy as np
 import pytest
 import torch
-from pages import PAGES, PLUGINS, blocks, workplace  # noqa: F401 (a fixture)
 
 import inference
 import test as test_command
 import train
 from base import Callback
 from config import cli, load_config, load_plugins
+from tests.support.pages import PAGES, PLUGINS, blocks, workplace  # noqa: F401 (a fixture)
 from trainer.trainer import Trainer
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import Interrupted

@@ -10,7 +10,6 @@ import onnx
 import pytest
 import torch
 from test_inference import PHOTOS, people_config, save_untrained
-from tiny import CLASSIFIERS
 from torch import nn
 
 import export
@@ -24,6 +23,7 @@ from models.export.comparison import Comparison
 from models.export.description import from_text
 from models.export.files import from_bytes, open_exported, to_bytes
 from models.export.tracing import Side, trace
+from tests.support.tiny import CLASSIFIERS
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
 from utils.registry import import_attribute
 

@@ -8,7 +8,6 @@ import onnx
 import pytest
 import torch
 from test_classification_commands import MAKERS
-from tiny import CLASSIFIERS
 
 import export
 import inference
@@ -18,6 +17,7 @@ from data_loader.time_series.files import read_series
 from models import SECTIONS
 from models.export.files import from_bytes, to_bytes
 from models.export.tracing import Side, trace
+from tests.support.tiny import CLASSIFIERS
 from train import train
 from utils.errors import DataError
 from utils.registry import import_attribute

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from seen import RedNet, red_segmenter, red_square
 from test_visual_sources import save, save_video
 from torch import nn
 
@@ -23,6 +22,7 @@ from data_loader.images.preprocessing import Preprocessing
 from predictor.io import sinks as outputs
 from predictor.io.sources import Video
 from predictor.segmenter import Segmenter
+from tests.support.seen import RedNet, red_segmenter, red_square
 from train import registry
 from utils.checkpoint_file import write_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError

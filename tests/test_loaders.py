@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from loader_cases import CASES
 
 from base.base_data_loader import BaseDataLoader
 from data_loader import SECTIONS
+from tests.support.loader_cases import CASES
 from utils.registry import import_attribute
 
 ENTRIES = SECTIONS["data_loader"].entries
@@ -15,7 +15,7 @@ ENTRIES = SECTIONS["data_loader"].entries
 def make(request, tmp_path_factory):
     """(arguments) -> a small loader of the class; its files are written once."""
     name = request.param
-    assert name in CASES, f"add a case for {name} to tests/loader_cases.py"
+    assert name in CASES, f"add a case for {name} to tests/support/loader_cases.py"
     arguments = CASES[name](tmp_path_factory.mktemp("data"))
     loader_class = import_attribute(ENTRIES[name])
 

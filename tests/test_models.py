@@ -6,7 +6,6 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from tiny import CLASSIFIERS
 from torch import Tensor
 
 from base.base_model import BaseModel
@@ -14,6 +13,7 @@ from config.instantiate import build as build_section
 from models import SECTIONS
 from models.backbones import TRUNKS, TrunkName
 from models.unet import UNet
+from tests.support.tiny import CLASSIFIERS
 from utils.errors import ConfigError
 from utils.registry import import_attribute
 

@@ -3,10 +3,10 @@
 import csv
 
 import pytest
-from study_samples import sample_study
 
 from search.cli.export import distributions_of, export_csv, export_optuna
 from search.results.record import CandidateRecord, StudyRecord
+from tests.support.study_samples import sample_study
 from utils.errors import SearchError
 
 optuna = pytest.importorskip("optuna")

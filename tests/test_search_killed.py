@@ -16,7 +16,7 @@ from search.schedulers.successive_halving import SuccessiveHalving
 from search.study.folder import create
 from search.study.journal import JOURNAL, read_events
 from search.study.study import Plan, Retrain, Study, read
-from tests.search_worker import WORKER
+from tests.support.search_worker import WORKER
 from tests.test_search_study import CONFIG, EPOCHS, QUALITIES, Space
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from study_samples import fixed_study, sample_study
 
 from search.results.leaderboard import first_front, leaderboard, ledger
 from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
 from search.results.spread import class_spread, repeats, retrained_spreads, rung_spreads, spread
+from tests.support.study_samples import fixed_study, sample_study
 
 
 def study_of(*candidates, objectives=("max val_miou",), max_epochs=9):

@@ -1,9 +1,8 @@
 """What list and best print."""
 
-from study_samples import fixed_study, sample_study
-
 from search.cli.listing import best_text, list_text
 from search.results.record import StudyRecord
+from tests.support.study_samples import fixed_study, sample_study
 
 
 def test_a_line_per_study():

@@ -77,7 +77,7 @@ def test_whatever_a_candidate_does_costs_it_alone(tmp_path):
 @pytest.mark.usefixtures("nodes")
 def test_a_machine_without_the_folders_is_named(tmp_path):
     executor = RayCluster(1)
-    executor.open("tests.search_worker:worker", tmp_path / "nowhere" / "logs")
+    executor.open("tests.support.search_worker:worker", tmp_path / "nowhere" / "logs")
     executor.wait(print, 30)  # it is up
     with pytest.raises(SearchError, match=r"does not see .*nowhere"):
         executor.wait(print, 30)
@@ -92,7 +92,7 @@ def test_no_cluster_is_named(monkeypatch, tmp_path):
 
     monkeypatch.setattr(ray, "init", refuse)
     with pytest.raises(SearchError, match=r'no cluster at address "auto" \(Could not find'):
-        RayCluster(address="auto").open("tests.search_worker:worker", tmp_path)
+        RayCluster(address="auto").open("tests.support.search_worker:worker", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import json
 import re
 
 import pytest
-from study_samples import fixed_study, sample_study
 
 from search.report import page, write_report
 from search.report.markup import escape, number, script_json, table
@@ -13,6 +12,7 @@ from search.report.parallel import make_axis
 from search.report.selection import lines, short_names, shown
 from search.report.winner import compact_json
 from search.results.record import CandidateRecord, StudyRecord
+from tests.support.study_samples import fixed_study, sample_study
 from utils.errors import SearchError
 
 VOID = {"meta", "link", "img", "br"}

@@ -15,7 +15,7 @@ from search.study.folder import create
 from search.study.journal import JOURNAL, read_events
 from search.study.searching import Limits
 from search.study.study import Plan, Retrain, Study, read
-from tests.search_worker import WORKER, value_at
+from tests.support.search_worker import WORKER, value_at
 from utils.errors import SearchError
 
 EPOCHS = 9

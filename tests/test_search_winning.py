@@ -1,9 +1,8 @@
 """Which candidate a study recommends."""
 
-from study_samples import fixed_study, sample_study
-
 from search.results.record import RetrainedRecord, StudyRecord
 from search.results.winner import winner_of
+from tests.support.study_samples import fixed_study, sample_study
 
 
 def trained_again(candidate, rank, *values, status="completed"):

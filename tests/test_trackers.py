@@ -6,7 +6,6 @@ import re
 
 import pytest
 from test_train import changed, small  # noqa: F401 (a fixture)
-from tiny import tiny_trainer
 
 from config import load_config, validate
 from config.variants import for_dev_run
@@ -15,6 +14,7 @@ from logger.trackers import tracker
 from logger.trackers.mlflow_tracker import MlflowTracker
 from logger.trackers.tracker import Tracker, make_trackers, require_packages
 from logger.trackers.wandb_tracker import WandbTracker
+from tests.support.tiny import tiny_trainer
 from train import check, registry, train
 from utils.errors import ConfigError
 

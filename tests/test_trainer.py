@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny import Accuracy, tiny_trainer
 from torch import nn
 from torch.optim import lr_scheduler
 
 from base import BaseTrainer, Callback
 from base.base_trainer import LearningRateSchedule, Monitor
+from tests.support.tiny import Accuracy, tiny_trainer
 from trainer.checkpoints.checkpoint import Checkpoints
 from trainer.checkpoints.resume import Start, restore
 from trainer.runtime.distributed import World

@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 from test_trainer import STEPS_PER_EPOCH, StopAt, assert_same_run, run
-from tiny import TinyNet, tiny_trainer
 from torch import nn
 
+from tests.support.tiny import TinyNet, tiny_trainer
 from trainer.checkpoints.checkpoint import Checkpoints
 from trainer.checkpoints.resume import Start, restore, weights_of
 from trainer.optim.parameter_groups import Freezing, Rule, parameter_groups

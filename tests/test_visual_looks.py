@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from seen import red_segmenter, red_square
 
 from predictor.compositing import as_rgb, blurred, composite, cover, parse_background, to_show
 from predictor.rendering import BackgroundLook, CutoutLook, MaskLook, OverlayLook, class_ids, make_look
+from tests.support.seen import red_segmenter, red_square
 from utils.drawing import class_colors
 from utils.errors import ConfigError, DataError
 

@@ -164,29 +164,31 @@ REGISTRY = {
     "arch": Section(
         "torch.nn:Module",
         {
-            "Net": "config_samples:Net",
-            "WideNet": "config_samples:WideNet",
-            "OpenNet": "config_samples:OpenNet",
-            "Strict": "config_samples:Strict",
-            "make_net": "config_samples:make_net",
-            "make_wrong": "config_samples:make_wrong",
+            "Net": "tests.support.config_samples:Net",
+            "WideNet": "tests.support.config_samples:WideNet",
+            "OpenNet": "tests.support.config_samples:OpenNet",
+            "Strict": "tests.support.config_samples:Strict",
+            "make_net": "tests.support.config_samples:make_net",
+            "make_wrong": "tests.support.config_samples:make_wrong",
             "Absent": "no_such_package:Net",
         },
         roots=("torchvision",),
     ),
     "loss": Section(
         "torch.nn:Module",
-        {"Loss": "config_samples:Loss", "WeightedLoss": "config_samples:Sum"},
+        {"Loss": "tests.support.config_samples:Loss", "WeightedLoss": "tests.support.config_samples:Sum"},
         roots=("torch.nn",),
         nested={"losses": "loss"},
     ),
-    "metrics": Section("config_samples:Score", {"accuracy": "config_samples:Accuracy"}),
+    "metrics": Section("tests.support.config_samples:Score", {"accuracy": "tests.support.config_samples:Accuracy"}),
     "data_loader": Section(
-        "config_samples:Loader", {"Loader": "config_samples:Loader"}, nested={"transforms": "transform"}
+        "tests.support.config_samples:Loader",
+        {"Loader": "tests.support.config_samples:Loader"},
+        nested={"transforms": "transform"},
     ),
     "transform": Section(
-        "config_samples:Transform",
-        {"Flip": "config_samples:Flip", "OneOf": "config_samples:OneOf"},
+        "tests.support.config_samples:Transform",
+        {"Flip": "tests.support.config_samples:Flip", "OneOf": "tests.support.config_samples:OneOf"},
         nested={"transforms": "transform"},
     ),
     "optimizer": Section("torch.optim:Optimizer", roots=("torch.optim",), shortcuts=("torch.optim",)),
@@ -196,7 +198,8 @@ REGISTRY = {
         shortcuts=("torch.optim.lr_scheduler",),
     ),
     "trainer": Section(
-        "config_samples:Loop", {"Trainer": "config_samples:Loop", "Patient": "config_samples:PatientLoop"}
+        "tests.support.config_samples:Loop",
+        {"Trainer": "tests.support.config_samples:Loop", "Patient": "tests.support.config_samples:PatientLoop"},
     ),
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from config import load_config
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 FILES = dict(re.findall(r"^\*\*`([\w.]+)`\*\*\n```\w+\n(.*?)^```", "".join(PAGES.values()), re.M | re.S))
 PLUGINS = sorted(Path(name).stem for name in FILES if name.endswith(".json"))

@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-WORKER = "tests.search_worker:worker"
+WORKER = "tests.support.search_worker:worker"
 
 
 def value_at(quality, epoch):
