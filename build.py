@@ -10,7 +10,7 @@ from typing import Any
 
 from config.checking.signatures import network_values, signature_of
 from config.checking.specs import own_outputs, shared_values
-from config.instantiate import build, build_list, callable_args
+from config.objects import class_and_arguments, instantiate, instantiate_list
 from config.variants import NAME as CLASS_COUNTS
 from config.variants import needs_class_counts, with_class_counts
 from utils.errors import ConfigError
@@ -63,7 +63,7 @@ def build_loader(
     trains = split == "train" or section == "data_loader"
     part = "train" if trains else split
     role = {"role": part, "split": FOLDER_SPLITS[part], "is_training": trains, "shuffle": trains}
-    loader = build(config, section, registry, runtime=runtime, defaults={**role, **(learned or {})})
+    loader = instantiate(config, section, registry, runtime=runtime, defaults={**role, **(learned or {})})
     return loader.split_validation() if section == "data_loader" and split == "valid" else loader
 
 
@@ -77,7 +77,7 @@ def build_training_loaders(config: Config, registry: Registry) -> tuple[Any, Any
     section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
     if valid_section in (section, None):
         return train_loader, train_loader.split_validation()
-    if callable_args(config, section or "", registry)[1].get("validation_split"):
+    if class_and_arguments(config, section or "", registry)[1].get("validation_split"):
         raise ConfigError(
             f"{section}.args.validation_split: holds out samples that nobody would see, since {valid_section} is the "
             "validation data. Remove one of them."
@@ -125,7 +125,7 @@ def build_model(config: Config, registry: Registry, values: Mapping[str, Any]) -
         ConfigError: Its arguments are not what the data has, or a network of torchvision gets other than colour.
     """
     values = {**values, **own_outputs(config)}
-    model_class, arguments = callable_args(config, "arch", registry)
+    model_class, arguments = class_and_arguments(config, "arch", registry)
     told = network_values(model_class, values)
     parameters = signature_of(model_class).parameters
     channels = values.get("in_channels")
@@ -143,18 +143,18 @@ def build_model(config: Config, registry: Registry, values: Mapping[str, Any]) -
                 "Leave it out of arch.args."
             )
     complete = {**config, "arch": {**_spec(config["arch"]), "args": {**arguments, **foreign}}} if foreign else config
-    return build(complete, "arch", registry, runtime=values)
+    return instantiate(complete, "arch", registry, runtime=values)
 
 
 def build_criterion(config: Config, registry: Registry, values: Mapping[str, Any], model: Any) -> Any:
     """Build the loss; for a network with auxiliary outputs that of all of them, each with the network's weight."""
-    criterion, weights = build(config, "loss", registry, runtime=values), getattr(model, "auxiliary_weights", ())
+    criterion, weights = instantiate(config, "loss", registry, runtime=values), getattr(model, "auxiliary_weights", ())
     return import_attribute(registry["loss"].companions["auxiliary"])(criterion, weights) if weights else criterion
 
 
 def build_metrics(config: Config, registry: Registry, values: Mapping[str, Any]) -> list[Any]:
     """Build the metrics, an empty list where none are named."""
-    return build_list(config, "metrics", registry, runtime=values) if config.get("metrics") else []
+    return instantiate_list(config, "metrics", registry, runtime=values) if config.get("metrics") else []
 
 
 def build_preprocessing(config: Config, registry: Registry) -> Any:
@@ -164,7 +164,7 @@ def build_preprocessing(config: Config, registry: Registry) -> Any:
         ConfigError: The config's loader has no preprocessing of its own.
     """
     section = loader_section(config, "valid") or loader_section(config, "train")
-    loader_class, arguments = callable_args(config, section or "train_loader", registry)
+    loader_class, arguments = class_and_arguments(config, section or "train_loader", registry)
     make = getattr(loader_class, "make_preprocessing", None)
     if make is None:
         raise ConfigError(
@@ -178,7 +178,7 @@ def build_preprocessing(config: Config, registry: Registry) -> Any:
 def build_export_ids(config: Config, registry: Registry) -> list[int] | None:
     """The data set's own id of each class, where its loader knows that they differ: for results in those ids."""
     section = loader_section(config, "valid") or loader_section(config, "train")
-    loader_class, arguments = callable_args(config, section or "train_loader", registry)
+    loader_class, arguments = class_and_arguments(config, section or "train_loader", registry)
     make = getattr(loader_class, "make_export_ids", None)
     if make is None:
         return None
@@ -190,7 +190,7 @@ def build_export_ids(config: Config, registry: Registry) -> list[int] | None:
 def resolved(config: Config, registry: Registry, values: Mapping[str, Any]) -> dict[str, Any]:
     """The config with the run-time values of its network written in: a checkpoint is rebuilt without any data."""
     complete: dict[str, Any] = copy.deepcopy(dict(config))
-    model_class, arguments = callable_args(config, "arch", registry)
+    model_class, arguments = class_and_arguments(config, "arch", registry)
     spec = _spec(complete["arch"])
     told = {**values, **own_outputs(config)}
     known: Mapping[str, Any] = {name: told[name] for name in ("num_classes", "in_channels") if name in told}
@@ -202,7 +202,7 @@ def resolved(config: Config, registry: Registry, values: Mapping[str, Any]) -> d
         complete = with_class_counts(complete, registry, values[CLASS_COUNTS])
     learned = {"classes": list(values.get("class_names") or ()), **values.get("learned", {})}
     for section in filter(None, (loader_section(complete, split) for split in SPLIT_SECTIONS)):
-        accepted = signature_of(callable_args(complete, section, registry)[0]).parameters
+        accepted = signature_of(class_and_arguments(complete, section, registry)[0]).parameters
         told = {name: value for name, value in learned.items() if value and name in accepted}
         if told:
             spec = complete[section] = _spec(complete[section])
@@ -214,7 +214,7 @@ def resolved(config: Config, registry: Registry, values: Mapping[str, Any]) -> d
 def task_of(config: Config, registry: Registry) -> str:
     """What the data of a config asks of a network: `segmentation` or `classification`; nothing is built."""
     section = loader_section(config, "valid") or loader_section(config, "train")
-    return str(getattr(callable_args(config, section or "train_loader", registry)[0], "task", "segmentation"))
+    return str(getattr(class_and_arguments(config, section or "train_loader", registry)[0], "task", "segmentation"))
 
 
 def _spec(spec: Any) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def _spec(spec: Any) -> dict[str, Any]:
 
 def _refuse_training(config: Config, section: str, registry: Registry) -> None:
     """Data to judge by is never augmented, whatever its section says."""
-    if callable_args(config, section, registry)[1].get("is_training"):
+    if class_and_arguments(config, section, registry)[1].get("is_training"):
         raise ConfigError(
             f"{section}.args.is_training: true would augment the data to judge by. It is false there by itself. "
             "Remove it."
@@ -232,7 +232,7 @@ def _refuse_training(config: Config, section: str, registry: Registry) -> None:
 
 def _as_evaluation(config: Config, section: str, registry: Registry) -> dict[str, Any]:
     changed = copy.deepcopy(dict(config))
-    loader_class, arguments = callable_args(config, section, registry)
+    loader_class, arguments = class_and_arguments(config, section, registry)
     accepted = signature_of(loader_class).parameters
     quiet = {"is_training": False, "shuffle": False, "drop_last": False}
     changed[section] = {

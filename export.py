@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import build as assemble
-from config import callable_args, cli, shared_values
+from config import class_and_arguments, cli, shared_values
 from config.variants import input_size, with_input_size
 from inference import load_any
 from logger.console import setup_logging
@@ -130,7 +130,7 @@ def _trace(trained: "Trained", sample: "Sample", section: str, names: Any) -> "T
 def _describe(trained: "Trained", section: str, names: Any, num_classes: int, recipe: str) -> dict[str, Any]:
     """What the file says of itself."""
     config = trained.config
-    loader_class, arguments = callable_args(config, section, names)
+    loader_class, arguments = class_and_arguments(config, section, names)
     spec = config[section]
     return describe(
         trained.preprocess,

@@ -127,7 +127,7 @@ def _views(arguments: argparse.Namespace, config: Mapping[str, Any]) -> "Views":
     options, section = cli.views_of(arguments), assemble.loader_section(config, arguments.split)
     if arguments.window is None or section is None:
         return Views(**options)
-    batch_size = configuration.callable_args(config, section, registry())[1].get("batch_size", 1)
+    batch_size = configuration.class_and_arguments(config, section, registry())[1].get("batch_size", 1)
     window = window_size(config, section, arguments.window, registry())
     return Views(window=window, windows_at_once=batch_size, **options)
 

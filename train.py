@@ -85,14 +85,14 @@ def prepare(
     config.update(assemble.resolved(config, names, values))
     model = model.to(plan.precision.device, memory_format=plan.precision.memory_format)
     params = setup.optimizer_groups(model, config["optimizer"])
-    optimizer = configuration.build(config, "optimizer", names, runtime={"params": params})
+    optimizer = configuration.instantiate(config, "optimizer", names, runtime={"params": params})
 
     def build_scheduler(path: str, defaults: Mapping[str, Any]) -> Any:
-        return configuration.build(config, path, names, runtime={"optimizer": optimizer}, defaults=defaults)
+        return configuration.instantiate(config, path, names, runtime={"optimizer": optimizer}, defaults=defaults)
 
     schedule = setup.schedule(config.get("lr_scheduler"), optimizer, build_scheduler, plan, len(train_loader))
     criterion = assemble.build_criterion(config, names, values, model).to(plan.precision.device)
-    trainer_class, arguments = configuration.callable_args({"trainer": options}, "trainer", names)
+    trainer_class, arguments = configuration.class_and_arguments({"trainer": options}, "trainer", names)
     trainer: BaseTrainer = trainer_class(
         distributed.spread(setup.equip(model, options, world, plan.precision), targets, world),
         optimizer,

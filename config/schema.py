@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 
-from config.checking.classes import Target, available_names, resolve
+from config.checking.classes import Target, available_names, find_class
 from config.checking.sections import (
     LOADER_SECTIONS,
     SCHEDULER_VALUES,
@@ -243,7 +243,7 @@ def _extras(key: str) -> dict[str, Schema]:
 
 def _class_schema(name: str, key: str, section: Section, extras: dict[str, Schema]) -> Schema:
     try:
-        target = resolve(name, key, key, section)
+        target = find_class(name, key, key, section)
     except ConfigError:  # it needs a package that is not here
         return _class_named(name, {"type": "object"}, extras)
     signature, documented = signature_of(target), _documented_arguments(target)

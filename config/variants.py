@@ -4,12 +4,12 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from config.checking.classes import resolve
+from config.checking.classes import find_class
 from config.checking.sections import LOADER_SECTIONS
 from config.checking.signatures import signature_of
 from config.checking.specs import Spec, nested_values, read_losses, read_spec
 from config.faults import Faults
-from config.instantiate import callable_args
+from config.objects import class_and_arguments
 from utils.errors import ConfigError
 from utils.registry import Registry
 
@@ -65,7 +65,7 @@ Size = tuple[int, int]
 
 def input_size(config: Mapping[str, Any], section: str, registry: Registry) -> Size | None:
     """The (height, width) that a loader section brings images to; None where each keeps its own."""
-    resize = callable_args(config, section, registry)[1].get("resize")
+    resize = class_and_arguments(config, section, registry)[1].get("resize")
     if resize is None:
         return None
     return (resize, resize) if isinstance(resize, int) else (resize[0], resize[1])
@@ -89,7 +89,7 @@ def with_input_size(
     sections = [section for section in LOADER_SECTIONS if changed.get(section) is not None]
     is_known = False
     for section in sections:
-        loader_class, arguments = callable_args(changed, section, registry)
+        loader_class, arguments = class_and_arguments(changed, section, registry)
         accepted = signature_of(loader_class).parameters
         if "resize" not in accepted:
             continue
@@ -167,7 +167,7 @@ def _asking(section: Any, registry: Registry) -> Iterator[Spec]:
         for _, _, items in nested_values(spec, registry["loss"]):
             waiting += [nested for value, path in items if (nested := read_spec(value, path, faults)) is not None]
         if isinstance(spec.args.get("weight"), str) and spec.args.get(NAME) is None:
-            target = resolve(spec.type, spec.path, "loss", registry["loss"])
+            target = find_class(spec.type, spec.path, "loss", registry["loss"])
             if NAME in signature_of(target).parameters:
                 yield spec
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from config import build, build_list, callable_args, load_plugins, validate
+from config import class_and_arguments, instantiate, instantiate_list, load_plugins, validate
 from tests.support.config_samples import CALLED, REGISTRY, Flip, Loss, Net, OneOf, Sum, parameters, sample
 from utils.errors import ConfigError
 from utils.registry import Section
@@ -19,45 +19,45 @@ def with_args(section, kind, **args):
 
 
 def test_a_class_gets_the_arguments_of_the_file_and_those_of_the_run_that_it_asks_for():
-    net = build(with_args("arch", "Net", width=5, size=[2, 3]), "arch", REGISTRY, runtime=RUN)
+    net = instantiate(with_args("arch", "Net", width=5, size=[2, 3]), "arch", REGISTRY, runtime=RUN)
     assert isinstance(net, Net)
     assert net.arguments == {"num_classes": 2, "in_channels": 3, "width": 5, "size": (2, 3)}
 
 
 def test_values_of_the_run_reach_a_base_that_asks_for_them():
-    net = build(with_args("arch", "WideNet", factor=4), "arch", REGISTRY, runtime=RUN)
+    net = instantiate(with_args("arch", "WideNet", factor=4), "arch", REGISTRY, runtime=RUN)
     assert (net.arguments["num_classes"], net.arguments["width"]) == (2, 32)
-    assert build(sample(arch="OpenNet"), "arch", REGISTRY, runtime=RUN).anything == {}
+    assert instantiate(sample(arch="OpenNet"), "arch", REGISTRY, runtime=RUN).anything == {}
 
 
 def test_building_does_not_change_the_configuration():
     config = sample()
-    build(config, "arch", REGISTRY, runtime=RUN)
+    instantiate(config, "arch", REGISTRY, runtime=RUN)
     assert config == sample()
 
 
 def test_the_file_and_the_run_may_say_the_same():
-    net = build(with_args("arch", "Net", num_classes=2), "arch", REGISTRY, runtime=RUN)
+    net = instantiate(with_args("arch", "Net", num_classes=2), "arch", REGISTRY, runtime=RUN)
     assert net.arguments["num_classes"] == 2
 
 
 def test_the_file_and_the_run_must_not_disagree():
     message = r"arch\.args\.num_classes: 5, but the run has num_classes 2\. Both must agree"
     with pytest.raises(ConfigError, match=message):
-        build(with_args("arch", "Net", num_classes=5), "arch", REGISTRY, runtime=RUN)
+        instantiate(with_args("arch", "Net", num_classes=5), "arch", REGISTRY, runtime=RUN)
 
 
 def test_lists_of_the_file_agree_with_tensors_of_the_run():
     config = with_args("loss", "Loss", class_weights=[1.0, 2.0])
     weights = torch.tensor([1.0, 2.0])
-    assert build(config, "loss", REGISTRY, runtime={"class_weights": weights}).class_weights is weights
+    assert instantiate(config, "loss", REGISTRY, runtime={"class_weights": weights}).class_weights is weights
     with pytest.raises(ConfigError, match="Both must agree"):
-        build(config, "loss", REGISTRY, runtime={"class_weights": torch.tensor([1.0, 3.0])})
+        instantiate(config, "loss", REGISTRY, runtime={"class_weights": torch.tensor([1.0, 3.0])})
 
 
 def test_a_value_unknown_to_the_run_is_the_files():
     config = with_args("loss", "Loss", ignore_index=9)
-    assert build(config, "loss", REGISTRY, runtime={"ignore_index": None}).ignore_index == 9
+    assert instantiate(config, "loss", REGISTRY, runtime={"ignore_index": None}).ignore_index == 9
 
 
 def test_defaults_give_way_to_the_file():
@@ -65,18 +65,18 @@ def test_defaults_give_way_to_the_file():
     for args, moves in (({}, 50), ({"T_max": 5}, 5)):
         config = with_args("lr_scheduler", "CosineAnnealingLR", **args)
         run, defaults = {"optimizer": optimizer}, {"T_max": 50, "total_steps": 50}
-        assert build(config, "lr_scheduler", REGISTRY, runtime=run, defaults=defaults).T_max == moves
+        assert instantiate(config, "lr_scheduler", REGISTRY, runtime=run, defaults=defaults).T_max == moves
 
 
 def test_what_the_run_does_not_know_is_missing():
     with pytest.raises(ConfigError, match=r"arch\.args\.num_classes: missing: .* Add \"num_classes\" to args"):
-        build(sample(), "arch", REGISTRY)
+        instantiate(sample(), "arch", REGISTRY)
 
 
 def test_optimizer_and_schedule_of_torch():
-    optimizer = build(sample(), "optimizer", REGISTRY, runtime={"params": parameters()})
+    optimizer = instantiate(sample(), "optimizer", REGISTRY, runtime={"params": parameters()})
     assert optimizer.defaults["momentum"] == 0.9
-    schedule = build(sample(), "lr_scheduler", REGISTRY, runtime={"optimizer": optimizer})
+    schedule = instantiate(sample(), "lr_scheduler", REGISTRY, runtime={"optimizer": optimizer})
     assert schedule.step_size == 3
 
 
@@ -97,21 +97,21 @@ def test_optimizer_and_schedule_of_torch():
 def test_what_a_constructor_refuses_has_its_path(section, kind, args, message):
     run = {**RUN, "params": parameters()}
     with pytest.raises(ConfigError, match=message):
-        build(with_args(section, kind, **args), section, REGISTRY, runtime=run)
+        instantiate(with_args(section, kind, **args), section, REGISTRY, runtime=run)
 
 
 def test_a_missing_section_is_named():
     config = sample()
     del config["arch"]
     with pytest.raises(ConfigError, match="arch: missing"):
-        build(config, "arch", REGISTRY)
+        instantiate(config, "arch", REGISTRY)
     with pytest.raises(ConfigError, match="metrics: missing"):
-        build_list({}, "metrics", REGISTRY)
+        instantiate_list({}, "metrics", REGISTRY)
 
 
 def test_nested_parts_are_built_first():
     transforms = ["Flip", {"type": "OneOf", "args": {"transforms": [{"type": "Flip", "args": {"p": 1}}], "p": 0.1}}]
-    loader = build(with_args("train_loader", "Loader", path="x", transforms=transforms), "train_loader", REGISTRY)
+    loader = instantiate(with_args("train_loader", "Loader", path="x", transforms=transforms), "train_loader", REGISTRY)
     flip, one_of = loader.transforms
     assert isinstance(flip, Flip)
     assert isinstance(one_of, OneOf)
@@ -120,44 +120,44 @@ def test_nested_parts_are_built_first():
 
 def test_a_single_nested_part_is_passed_as_it_is():
     config = with_args("train_loader", "Loader", path="x", transforms={"type": "Flip"})
-    assert isinstance(build(config, "train_loader", REGISTRY).transforms, Flip)
+    assert isinstance(instantiate(config, "train_loader", REGISTRY).transforms, Flip)
 
 
 def test_faults_of_nested_parts_have_their_own_path():
     config = with_args("train_loader", "Loader", path="x", transforms=["Flip", {"type": "Flip", "args": {"p": 2}}])
     with pytest.raises(ConfigError, match=r"^train_loader\.args\.transforms\.1\.args\.p: 2 must be"):
-        build(config, "train_loader", REGISTRY)
+        instantiate(config, "train_loader", REGISTRY)
 
 
 def test_one_loss_is_built_as_it_is():
     for loss in ("Loss", {"type": "Loss"}):
-        assert isinstance(build(sample(loss=loss), "loss", REGISTRY, runtime=RUN), Loss)
+        assert isinstance(instantiate(sample(loss=loss), "loss", REGISTRY, runtime=RUN), Loss)
 
 
 def test_losses_with_weights_become_their_sum():
     losses = ["Loss", {"type": "Loss", "weight": 0.5, "args": {"smooth": 2}}, {"type": "torch.nn.L1Loss", "weight": 2}]
-    total = build(sample(loss=losses), "loss", REGISTRY, runtime=RUN)
+    total = instantiate(sample(loss=losses), "loss", REGISTRY, runtime=RUN)
     assert isinstance(total, Sum)
     assert total.weights == [1, 0.5, 2]
     assert [type(loss) for loss in total.losses] == [Loss, Loss, nn.L1Loss]
     assert total.losses[1].smooth == 2
     assert total.losses[0].ignore_index == 255
-    assert build(sample(loss={"type": "Loss", "weight": 3}), "loss", REGISTRY).weights == [3]
+    assert instantiate(sample(loss={"type": "Loss", "weight": 3}), "loss", REGISTRY).weights == [3]
 
 
 def test_a_list_is_built_item_by_item():
     metrics = ["accuracy", {"type": "accuracy", "args": {"exclude_background": True}}]
-    built = build_list(sample(metrics=metrics), "metrics", REGISTRY, runtime=RUN)
+    built = instantiate_list(sample(metrics=metrics), "metrics", REGISTRY, runtime=RUN)
     assert [(metric.num_classes, metric.exclude_background) for metric in built] == [(2, False), (2, True)]
     with pytest.raises(ConfigError, match=r'metrics: "accuracy" must be a list'):
-        build_list(sample(metrics="accuracy"), "metrics", REGISTRY, runtime=RUN)
+        instantiate_list(sample(metrics="accuracy"), "metrics", REGISTRY, runtime=RUN)
 
 
 def test_class_and_arguments_without_building():
     CALLED.clear()
-    assert callable_args(sample(), "arch", REGISTRY) == (Net, {"width": 4, "dropout": 0.5})
-    assert callable_args(sample(arch="Net"), "arch", REGISTRY) == (Net, {})
-    loop, args = callable_args(
+    assert class_and_arguments(sample(), "arch", REGISTRY) == (Net, {"width": 4, "dropout": 0.5})
+    assert class_and_arguments(sample(arch="Net"), "arch", REGISTRY) == (Net, {})
+    loop, args = class_and_arguments(
         sample(trainer={"epochs": 1, "type": "Patient", "args": {"patience": 2}}), "trainer", REGISTRY
     )
     assert (loop.__name__, args) == ("PatientLoop", {"patience": 2})
@@ -171,7 +171,7 @@ def test_torchvision_fetches_nothing_that_the_file_does_not_ask_for(monkeypatch)
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", no_network)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", no_network)
     config = sample(arch="torchvision.models.segmentation.lraspp_mobilenet_v3_large")
-    assert isinstance(build(config, "arch", REGISTRY, runtime=RUN), nn.Module)
+    assert isinstance(instantiate(config, "arch", REGISTRY, runtime=RUN), nn.Module)
 
 
 PLUGIN = """
@@ -212,9 +212,9 @@ def test_classes_of_a_plugin_are_named_by_its_file(plugin):
     assert load_plugins([plugin]) == (plugin.stem,)
     assert load_plugins([str(plugin)]) == (plugin.stem,)
     validate(config, REGISTRY)
-    assert build(config, "arch", REGISTRY, runtime=RUN).depth == 3
-    assert build(sample(arch=f"{plugin.stem}.MyNet"), "arch", REGISTRY, runtime=RUN).depth == 4
-    assert build(sample(arch=f"{plugin.stem}.my_builder"), "arch", REGISTRY, runtime=RUN).depth == 9
+    assert instantiate(config, "arch", REGISTRY, runtime=RUN).depth == 3
+    assert instantiate(sample(arch=f"{plugin.stem}.MyNet"), "arch", REGISTRY, runtime=RUN).depth == 4
+    assert instantiate(sample(arch=f"{plugin.stem}.my_builder"), "arch", REGISTRY, runtime=RUN).depth == 9
 
 
 def test_a_plugin_is_held_to_the_rules_of_the_section(plugin):
@@ -257,7 +257,7 @@ def test_a_missing_plugin_is_named(tmp_path):
 def test_an_entry_of_the_wrong_class_is_our_own_mistake():
     wrong = {**REGISTRY, "optimizer": Section("torch.optim:Optimizer", {"Net": "tests.support.config_samples:Net"})}
     with pytest.raises(TypeError, match=r"tests.support.config_samples:Net is not a torch\.optim:Optimizer"):
-        build(sample(optimizer="Net"), "optimizer", wrong)
+        instantiate(sample(optimizer="Net"), "optimizer", wrong)
 
 
 def test_a_plug_in_on_the_module_path_is_the_file_itself(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from config.instantiate import build
+from config.objects import instantiate
 from data_loader import SECTIONS
 from data_loader.classification.dataset import ClassificationCollate, ImageAugmentation, PlacedImage
 from data_loader.classification.loader import ImageClassificationDataLoader
@@ -165,13 +165,13 @@ def test_a_data_set_of_torchvision_by_name():
     args = {"size": 6, "image_size": [3, 8, 8], "num_classes": 4}
     spec = {"type": "torchvision.datasets.FakeData", "args": args}
     config = {"train_loader": {"type": "ImageClassificationDataLoader", "args": {"dataset": spec, "batch_size": 6}}}
-    loader = build(config, "train_loader", SECTIONS, runtime={"seed": 1})
+    loader = instantiate(config, "train_loader", SECTIONS, runtime={"seed": 1})
     inputs, target = next(iter(loader))
     assert (inputs.shape, target.shape) == ((6, 3, 8, 8), (6,))
     outside = {"type": "torchvision.models.ResNet"}
     config["train_loader"]["args"]["dataset"] = outside
     with pytest.raises(ConfigError, match="is not a subclass of Dataset"):
-        build(config, "train_loader", SECTIONS, runtime={"seed": 1})
+        instantiate(config, "train_loader", SECTIONS, runtime={"seed": 1})
 
 
 @pytest.mark.parametrize("sources", [{}, {"folder": "a", "list_file": "b"}, {"images_file": "a"}])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from base.base_model import BaseModel
-from config.instantiate import build as build_section
+from config.objects import instantiate
 from models import SECTIONS
 from models.backbones import TRUNKS, TrunkName
 from models.unet import UNet
@@ -83,7 +83,7 @@ def build(case: str, in_channels: int = 3) -> BaseModel:
     name, args = CASES[case]
     torch.manual_seed(0)
     values = {"num_classes": NUM_CLASSES, "in_channels": in_channels}
-    model = build_section({"arch": {"type": name, "args": args}}, "arch", SECTIONS, runtime=values)
+    model = instantiate({"arch": {"type": name, "args": args}}, "arch", SECTIONS, runtime=values)
     assert isinstance(model, BaseModel)
     return model
 

@@ -13,7 +13,7 @@ import torchvision
 import inference
 import test as command
 from base.base_model import BaseModel
-from config.instantiate import build
+from config.objects import instantiate
 from models import SECTIONS
 from train import train
 from utils.checkpoint_file import read_checkpoint
@@ -27,7 +27,7 @@ LRASPP = {"type": "torchvision.models.segmentation.lraspp_mobilenet_v3_large", "
 
 
 def make(arch: Any, **values: Any) -> Any:
-    return build({"arch": arch}, "arch", SECTIONS, runtime={"num_classes": 2, "in_channels": 3, **values})
+    return instantiate({"arch": arch}, "arch", SECTIONS, runtime={"num_classes": 2, "in_channels": 3, **values})
 
 
 def config_of(arch: Any, folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from config.instantiate import build
+from config.objects import instantiate
 from trainer import SECTIONS
 from trainer.optim.schedules import build_schedule
 from utils.errors import ConfigError
@@ -17,7 +17,9 @@ def rates(section, epochs=2, steps_per_epoch=5, monitor="off", groups=None):
     optimizer = torch.optim.SGD(groups(weight) if groups else [weight], lr=1.0)
 
     def build_part(path, defaults):
-        return build({"lr_scheduler": section}, path, SECTIONS, runtime={"optimizer": optimizer}, defaults=defaults)
+        return instantiate(
+            {"lr_scheduler": section}, path, SECTIONS, runtime={"optimizer": optimizer}, defaults=defaults
+        )
 
     schedule = build_schedule(
         section, optimizer, build_part, epochs=epochs, steps_per_epoch=steps_per_epoch, monitor=monitor
@@ -87,7 +89,9 @@ def test_a_state_goes_on_in_a_chain():
         optimizer = torch.optim.SGD([weight], lr=1.0)
 
         def build_part(path, defaults):
-            return build({"lr_scheduler": section}, path, SECTIONS, runtime={"optimizer": optimizer}, defaults=defaults)
+            return instantiate(
+                {"lr_scheduler": section}, path, SECTIONS, runtime={"optimizer": optimizer}, defaults=defaults
+            )
 
         return optimizer, build_schedule(section, optimizer, build_part, epochs=1, steps_per_epoch=10)
 

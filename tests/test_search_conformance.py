@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from config.instantiate import build
+from config.objects import instantiate
 from search.schedulers import SECTIONS
 from search.schedulers.base import Decision, Scheduler
 from utils.registry import import_attribute
@@ -37,7 +37,7 @@ SYNCHRONOUS = [case for case in ALL if case[0] != "ASHA"]
 
 def make(name, args, num_samples=NUM_SAMPLES):
     config = {"scheduler": {"type": name, "args": args}}
-    return build(config, "scheduler", SECTIONS, runtime={"num_samples": num_samples, "max_epochs": MAX_EPOCHS})
+    return instantiate(config, "scheduler", SECTIONS, runtime={"num_samples": num_samples, "max_epochs": MAX_EPOCHS})
 
 
 def test_every_scheduler_of_the_registry_is_covered(record_property):

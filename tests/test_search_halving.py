@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.instantiate import build
+from config.objects import instantiate
 from search.schedulers import SECTIONS
 from search.schedulers.base import Decision, Job
 from search.schedulers.hyperband import Hyperband, bracket_sizes
@@ -190,7 +190,7 @@ def test_hyperband_repeats_its_brackets_and_cuts_the_last():
 
 def test_a_configuration_names_a_scheduler():
     config = {"scheduler": {"type": "SuccessiveHalving", "args": {"rungs": [[1, 3], [2, 2]], "bracket_size": 4}}}
-    scheduler = build(config, "scheduler", SECTIONS, runtime={"num_samples": 8, "max_epochs": 4})
+    scheduler = instantiate(config, "scheduler", SECTIONS, runtime={"num_samples": 8, "max_epochs": 4})
     assert [len(ask_all(scheduler)), scheduler.num_samples, scheduler.max_epochs] == [4, 8, 4]
     assert [rung.epochs for rung in scheduler.rungs()] == [1, 2, 4]
 
@@ -216,7 +216,7 @@ def test_a_configuration_names_a_scheduler():
 def test_what_a_scheduler_refuses(name, args, message):
     config = {"scheduler": {"type": name, "args": args}}
     with pytest.raises(ConfigError, match=message):
-        build(config, "scheduler", SECTIONS, runtime={"num_samples": 8, "max_epochs": 4})
+        instantiate(config, "scheduler", SECTIONS, runtime={"num_samples": 8, "max_epochs": 4})
 
 
 def test_reports_out_of_turn_are_refused():

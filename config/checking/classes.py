@@ -96,7 +96,7 @@ Target = Callable[..., Any]
 BUILDER_SECTIONS = ("arch",)
 
 
-def resolve(name: str, path: str, section_name: str, section: Section) -> Target:
+def find_class(name: str, path: str, section_name: str, section: Section) -> Target:
     """Find the class, or the function that builds one, that `name` means in a section.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from config.checking.classes import resolve
+from config.checking.classes import find_class
 from config.checking.sections import (
     LOADER_SECTIONS,
     SCHEDULER_VALUES,
@@ -97,8 +97,8 @@ def _check_trainer(section: Any, registry: Registry, faults: Faults) -> None:
         return
     kind = TrainerOptions.model_fields["type"].default
     with faults.collecting():
-        parts = signature_of(resolve(kind, "trainer", "trainer", registry["trainer"])).parameters
-        signature = signature_of(resolve(options.type, "trainer", "trainer", registry["trainer"]))
+        parts = signature_of(find_class(kind, "trainer", "trainer", registry["trainer"])).parameters
+        signature = signature_of(find_class(options.type, "trainer", "trainer", registry["trainer"]))
         signature.check(options.args, "trainer.args", faults, supplied=signature.parameters, reserved=parts)
 
 
@@ -160,7 +160,7 @@ def _check_spec(spec: Spec, key: str, registry: Registry, faults: Faults) -> Non
     section = registry[key]
     supplied = RUNTIME_NAMES.union(SCHEDULER_VALUES if key == "scheduler" else ())
     with faults.collecting():
-        signature = signature_of(resolve(spec.type, spec.path, key, section))
+        signature = signature_of(find_class(spec.type, spec.path, key, section))
         signature.check(spec.args, spec.args_path, faults, supplied=supplied, skip=section.nested)
     for _, nested_key, items in nested_values(spec, section):
         for value, path in items:

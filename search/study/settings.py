@@ -4,12 +4,12 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from config.checking.classes import resolve
+from config.checking.classes import find_class
 from config.checking.sections import Budget, CandidateLimits, RetrainOptions, SearchOptions, TopLevel, check_search
 from config.checking.signatures import signature_of
 from config.checking.specs import read_spec
 from config.faults import Faults, show
-from config.instantiate import build
+from config.objects import instantiate
 from search.executors import EXECUTORS
 from search.executors.base import Executor
 from search.results.objectives import parse_objectives
@@ -104,14 +104,14 @@ def make_executor(config: Mapping[str, Any]) -> Executor:
 
 
 def _executor(options: SearchOptions) -> Executor:
-    executor: Executor = build({"search": {"executor": options.executor}}, "search.executor", REGISTRY)
+    executor: Executor = instantiate({"search": {"executor": options.executor}}, "search.executor", REGISTRY)
     return executor
 
 
 def _scheduler(options: SearchOptions, epochs: int) -> Scheduler:
     spec = options.scheduler or "RandomSearch"
     runtime = {"num_samples": options.num_samples, "max_epochs": epochs}
-    scheduler: Scheduler = build({"search": {"scheduler": spec}}, "search.scheduler", REGISTRY, runtime=runtime)
+    scheduler: Scheduler = instantiate({"search": {"scheduler": spec}}, "search.scheduler", REGISTRY, runtime=runtime)
     return scheduler
 
 
@@ -169,7 +169,7 @@ def _hastened(scheduler: Any, epochs: int) -> Any:
     spec = read_spec(scheduler, "search.scheduler", Faults())
     if spec is None:  # for the validation to report
         return scheduler
-    target = resolve(spec.type, spec.path, "scheduler", SECTIONS["scheduler"])
+    target = find_class(spec.type, spec.path, "scheduler", SECTIONS["scheduler"])
     grace_period = signature_of(target).parameters.get("grace_period")
     if grace_period is None:
         return scheduler

@@ -9,7 +9,7 @@ import build as assemble
 import config as configuration
 import models
 from base.base_model import BaseModel
-from config.checking.classes import resolve
+from config.checking.classes import find_class
 from config.variants import NAME as CLASS_COUNTS
 from config.variants import needs_class_counts, without_pretrained_weights
 from data_loader.common.shared_cache import current
@@ -57,7 +57,7 @@ def describe(config: Config, registry: Registry, devices: str | None = None) -> 
         return assemble.build_criterion(config, registry, values, model)
 
     def build_optimizer(weights: list[nn.Parameter]) -> Any:
-        return configuration.build(config, "optimizer", registry, runtime={"params": weights})
+        return configuration.instantiate(config, "optimizer", registry, runtime={"params": weights})
 
     return TrainingStep(
         build_model,
@@ -91,7 +91,7 @@ def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(arch, Mapping) or not isinstance(arch.get("args"), Mapping):
         return dict(config)
     try:
-        target = resolve(arch["type"], "arch", "arch", models.SECTIONS["arch"])
+        target = find_class(arch["type"], "arch", "arch", models.SECTIONS["arch"])
     except ConfigError:
         return dict(config)  # it is refused when it is built, with the reason
     if not (isinstance(target, type) and issubclass(target, BaseModel)):

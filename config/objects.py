@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from config.checking.classes import Target, resolve
+from config.checking.classes import Target, find_class
 from config.checking.sections import OptimizerExtras, SchedulerExtras
 from config.checking.signatures import Signature, signature_of
 from config.checking.specs import WEIGHTED_LOSS, Spec, is_weighted, nested_values, read_losses, read_spec, section_key
@@ -23,7 +23,7 @@ CONSTRUCTOR_ERRORS = (TypeError, ValueError, ArithmeticError, AssertionError, At
 """What classes raise for an argument that they cannot use."""
 
 
-def build(
+def instantiate(
     config: Mapping[str, Any],
     path: str,
     registry: Registry,
@@ -50,7 +50,7 @@ def build(
     return builder.spec(_spec_at(config, path), section_key(path))
 
 
-def build_list(
+def instantiate_list(
     config: Mapping[str, Any],
     path: str,
     registry: Registry,
@@ -58,17 +58,17 @@ def build_list(
     runtime: Values | None = None,
     defaults: Values | None = None,
 ) -> list[Any]:
-    """Build every item of a section that is a list, e.g. `"metrics"`; as `build` otherwise."""
+    """Build every item of a section that is a list, e.g. `"metrics"`; as `instantiate` otherwise."""
     items = find_value(config, path)
     if not isinstance(items, list):
         raise ConfigError(f"{path}: {show(items)} must be a list. Write [...].")
     return [
-        build(config, join_path(path, index), registry, runtime=runtime, defaults=defaults)
+        instantiate(config, join_path(path, index), registry, runtime=runtime, defaults=defaults)
         for index in range(len(items))
     ]
 
 
-def callable_args(config: Mapping[str, Any], path: str, registry: Registry) -> tuple[Any, dict[str, Any]]:
+def class_and_arguments(config: Mapping[str, Any], path: str, registry: Registry) -> tuple[Any, dict[str, Any]]:
     """The class that a section names, and its arguments as the JSON has them, with nothing built.
 
     Raises:
@@ -76,7 +76,7 @@ def callable_args(config: Mapping[str, Any], path: str, registry: Registry) -> t
     """
     spec = _spec_at(config, path)
     key = section_key(path)
-    return resolve(spec.type, spec.path, key, registry[key]), dict(spec.args)
+    return find_class(spec.type, spec.path, key, registry[key]), dict(spec.args)
 
 
 def _spec_at(config: Mapping[str, Any], path: str) -> Spec:
@@ -104,7 +104,7 @@ class _Builder:
     def spec(self, spec: Spec, key: str) -> Any:
         """Build the object of a spec of the section `key`, what is nested in it first."""
         section = self.registry[key]
-        target = resolve(spec.type, spec.path, key, section)
+        target = find_class(spec.type, spec.path, key, section)
         args = self._arguments(spec, signature_of(target), section)
         for name, nested_key, items in nested_values(spec, section):
             built = [self._nested(value, path, nested_key) for value, path in items]
@@ -119,7 +119,7 @@ class _Builder:
         specs = read_losses(value, faults)
         faults.raise_if_any()
         section = self.registry["loss"]
-        target = resolve(WEIGHTED_LOSS, "loss", "loss", section)
+        target = find_class(WEIGHTED_LOSS, "loss", "loss", section)
         weights = [float(spec.extras.get("weight", 1)) for spec in specs]
         args = {"losses": [self.spec(spec, "loss") for spec in specs], "weights": weights}
         return _call(target, args, Spec("loss", WEIGHTED_LOSS, {}))
