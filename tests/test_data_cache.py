@@ -7,12 +7,13 @@ import pytest
 from PIL import Image
 
 import data_loader.common.image_cache as module
-from data_loader.common.image_cache import PairCache, available_memory
+from data_loader.common.image_cache import PairCache
 from data_loader.images.preprocessing import Preprocessing
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.pairs import Pair
 from data_loader.segmentation.sources import ImageFiles
 from utils.errors import ConfigError, DataError
+from utils.hardware import available_memory
 
 SIZE = (12, 9)
 

@@ -7,7 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from filelock import FileLock, Timeout
+
 from utils.errors import EspalierError
+
+LOCK = ".lock"
 
 
 def temporary_path(path: Path) -> Path:
@@ -99,36 +103,28 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-try:
-    import fcntl
-except ImportError:  # not on Windows, where nobody holds anybody up
-    fcntl = None  # type: ignore[assignment]
-
-LOCK = ".lock"
-
-
 @contextmanager
-def held(folder: Path | None, error: Callable[[str], EspalierError]) -> Iterator[None]:
-    """Hold a folder for a block; the system lets go of it however the process ends.
+def folder_lock(folder: Path | None, error: Callable[[str], EspalierError]) -> Iterator[None]:
+    """Hold a folder for the length of a block; the operating system releases it however the process ends.
 
     Args:
-        folder: The folder; None (of a process that writes nothing) holds nothing.
-        error: Makes what is raised where another process holds it, of that process's number.
+        folder: The folder, which gets a file `.lock`; None (a process that writes nothing) locks nothing.
+        error: Makes the error to raise from the id of the process that holds the folder.
+
+    Raises:
+        EspalierError: Another process holds the folder.
     """
-    if folder is None or fcntl is None:
+    if folder is None:
         yield
         return
-    with open(folder / LOCK, "a+") as file:
-        try:
-            # Not flock: the loader's workers would inherit it and hold the folder for some seconds after a kill.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as held_up:
-            file.seek(0)
-            raise error(file.read().strip() or "(unknown)") from held_up
-        except OSError:  # a file system without locks
-            yield
-            return
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+    lock = FileLock(folder / LOCK, timeout=0)
+    holder = folder / f"{LOCK}-process"
+    try:
+        lock.acquire()
+    except Timeout as held:
+        raise error(holder.read_text().strip() if holder.is_file() else "(unknown)") from held
+    try:
+        holder.write_text(f"{os.getpid()}\n")
         yield
+    finally:
+        lock.release()

@@ -2,6 +2,8 @@
 
 import errno
 import logging
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from utils.errors import ConfigError
@@ -37,6 +39,25 @@ def devices_named(asked: str) -> "list[torch.device]":
     used = there or [torch.device("cuda", 0) if count else torch.device("cpu")]
     logger.warning("-d %s: there are %d GPUs here; %s is used.", asked, count, ", ".join(map(str, used)))
     return used
+
+
+def available_processors() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Return the bytes free within the limits of this process's container; 2 GB if the system does not say."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            found.append(int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, StopIteration, ValueError):
+        pass  # another system, or no limits to read: the values found so far count
+    return max(0, min(found, default=2 * 2**30))
 
 
 # What libraries say in a plain RuntimeError: torch on processors and GPUs, oneDNN where it cannot lay out its buffers.

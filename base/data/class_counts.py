@@ -7,8 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from base.data.loader_workers import available_processors
 from utils.errors import ConfigError
+from utils.hardware import available_processors
 
 _THREADS = 4
 

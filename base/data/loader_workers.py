@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from base.data.index_sampler import Failure
+from utils.hardware import available_processors
 
 
 @runtime_checkable
@@ -52,13 +53,6 @@ def unpacked(batch: Any) -> Any:
 
 
 logger = logging.getLogger(__name__)
-
-
-def available_processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def usable_workers(asked: int) -> int:

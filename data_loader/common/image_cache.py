@@ -5,12 +5,10 @@ import mmap
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from base.data.loader_workers import available_processors
 from data_loader.common.shared_cache import current
 from data_loader.images.preprocessing import Preprocessing, scaled_mask
 from data_loader.segmentation.labels import Labels
@@ -18,6 +16,7 @@ from data_loader.segmentation.pairs import attempt, checked, require_one_size, r
 from data_loader.segmentation.sources import PairSource
 from data_loader.segmentation.sparse_labels import SparseLabels
 from utils.geometry import Size
+from utils.hardware import available_memory, available_processors
 
 logger = logging.getLogger(__name__)
 
@@ -250,20 +249,6 @@ class PairCache:
             return max(0, self._cache_mb * 2**20 - used)
         share = (available_memory() + used) // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         return max(0, share - used)
-
-
-def available_memory() -> int:
-    """Bytes free for use within the limits of this process's container; 2 GB where the system does not tell."""
-    candidates = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        candidates.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit != "max":
-            candidates.append(int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, StopIteration, ValueError):
-        pass  # another system, or no limits to read: what was found so far counts
-    return max(0, min(candidates, default=2 * 2**30))
 
 
 def _fitting(sizes: Sequence[int], budget: int) -> tuple[list[tuple[int, int, int]], int]:

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from base.data.loader_workers import available_processors
 from data_loader.classification.sources import LabelledImages
-from data_loader.common.image_cache import available_memory
 from data_loader.common.shared_cache import current
 from data_loader.images.files import image_size
 from data_loader.images.preprocessing import Preprocessing
 from utils.errors import DataError
 from utils.geometry import Size
+from utils.hardware import available_memory, available_processors
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from search.executors.base import Begun, Ended, Executor, Handler, Lost, Told, Work
 from utils.errors import SearchError
+from utils.hardware import available_processors
 from utils.registry import import_attribute
 
 logger = logging.getLogger(__name__)
@@ -186,11 +187,6 @@ class Processes(Executor):
                 worker.process.join(_SECONDS_TO_END)
             worker.stop()
         self._pool.clear()
-
-
-def available_processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ending(code: int | None, log: str) -> str:

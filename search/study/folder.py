@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from search.study.journal import JOURNAL
-from utils import files as folder_lock
 from utils.errors import SearchError
-from utils.files import make_stamped_folder, write_text_atomically
+from utils.files import folder_lock, make_stamped_folder, write_text_atomically
 
 CONFIG = "config.json"
 # What may change between two sessions of a study: how it runs, not what it draws and decides.
@@ -78,7 +77,7 @@ def held(folder: Path) -> AbstractContextManager[None]:
     Raises:
         SearchError: Another search works there.
     """
-    return folder_lock.held(
+    return folder_lock(
         folder,
         lambda process: SearchError(
             f"{folder}: process {process} is searching there. A study goes on in one search at a time. Wait for its "

@@ -22,13 +22,13 @@ import train
 from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback
 from config.checking.classes import load_plugins
-from data_loader.common.image_cache import available_memory
 from data_loader.common.shared_cache import keeping
 from search.worker.description import network_summary
 from search.worker.limits import Limits, judge
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import LAST, read_checkpoint
 from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
+from utils.hardware import available_memory
 
 logger = logging.getLogger("espalier")
 

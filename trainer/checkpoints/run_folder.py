@@ -9,9 +9,8 @@ from typing import Any
 
 from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback
-from utils import files as folder_lock
 from utils.errors import CheckpointError, ConfigError
-from utils.files import make_stamped_folder, write_text_atomically
+from utils.files import folder_lock, make_stamped_folder, write_text_atomically
 
 
 def held(folder: Path | None) -> AbstractContextManager[None]:
@@ -23,7 +22,7 @@ def held(folder: Path | None) -> AbstractContextManager[None]:
     Raises:
         CheckpointError: Another process trains there.
     """
-    return folder_lock.held(
+    return folder_lock(
         folder,
         lambda process: CheckpointError(
             f"{folder}: process {process} is training there. A run goes on in one process at a time. Wait for its end, "
