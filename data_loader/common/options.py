@@ -1,0 +1,259 @@
+"""Arguments of the loaders, in groups: each one is defined here once, with its type, default, range and meaning.
+
+A loader takes groups as objects; in the JSON their fields lie flat in `args`. A class with fewer fields is the base of
+one with more, because a loader refuses the arguments that make no sense for its data.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from annotated_types import Ge, Le
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from utils.errors import ConfigError
+
+ColorChannel = Literal["RGB", "BGR", "GRAY"]
+Interpolation = Literal["linear", "nearest"]
+Layout = Literal["hwc", "chw"]
+Role = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """A group of arguments.
+
+    Raises:
+        ConfigError: A field is out of its range.
+    """
+
+    def __post_init__(self) -> None:
+        for name, (low, high, zero) in _ranges(type(self)).items():
+            value = getattr(self, name)
+            if value is not None and (value < low or (high is not None and value > high)):
+                rule = f"{zero if low == 0 else low} or more" if high is None else f"from {zero} to {high}"
+                raise ConfigError(f"Wrong {name} {value}: it must be {rule}.")
+
+
+@lru_cache(maxsize=64)
+def _ranges(group: Any) -> dict[str, tuple[Any, Any, str]]:
+    """Return name -> (smallest value, largest value, the smallest in words) of the fields that have a range."""
+    hints = get_type_hints(group, include_extras=True)
+    ranges: dict[str, tuple[Any, Any, str]] = {}
+    for field in fields(group):
+        bounds = [
+            bound for info in get_args(hints[field.name])[1:] if isinstance(info, FieldInfo) for bound in info.metadata
+        ]
+        low = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
+        if low is not None and field.default is not MISSING:
+            high = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
+            # An effect of strength 0.0 does nothing; a whole number of 0 is a value like others.
+            ranges[field.name] = (low, high, "0 (off)" if isinstance(field.default, float) else "0")
+    return ranges
+
+
+@dataclass(frozen=True)
+class InputOptions(Options):
+    """Size of a network's input."""
+
+    resize: Annotated[
+        int | Sequence[int] | None,
+        Field(
+            description="Size of the input, `[height, width]` or one number for a square, with the aspect ratio "
+            "preserved; `null`: each image's size."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ImageOptions(InputOptions):
+    """Conversion of an image of 8 or 16 bits to a network's input."""
+
+    in_channels: Annotated[
+        int | None, Field(description="Channels of the input: 1, 3 or 4; `null`: as `color_channel` implies.")
+    ] = None
+    color_channel: Annotated[
+        ColorChannel | None,
+        Field(description='`"RGB"`, `"BGR"` or `"GRAY"`; `null`: as `in_channels` implies, else RGB.'),
+    ] = None
+    padding_value: Annotated[
+        int, Field(ge=0, le=255, description="Grey level of the padding around images of another shape.")
+    ] = 0
+    normalize: Annotated[
+        bool, Field(description="Subtract ImageNet's mean and divide by its deviation; otherwise values are 0 to 1.")
+    ] = True
+
+
+@dataclass(frozen=True)
+class ArrayOptions(InputOptions):
+    """Conversion of an array with any number of channels to a network's input."""
+
+    in_channels: Annotated[
+        int | None, Field(description="Channels of the arrays; `null`: those of the first array.")
+    ] = None
+    padding_value: Annotated[
+        float, Field(description="Value around arrays of another shape, before the mean is subtracted.")
+    ] = 0.0
+    mean: Annotated[
+        float | Sequence[float] | None,
+        Field(description="Subtracted from the values of the files: a number, or one per channel; `null`: 0."),
+    ] = None
+    std: Annotated[
+        float | Sequence[float] | None,
+        Field(description="Divisor after the subtraction: a number, or one per channel; `null`: 1."),
+    ] = None
+    interpolation: Annotated[Interpolation, Field(description='`"nearest"` if values must not mix.')] = "linear"
+    layout: Annotated[Layout, Field(description='`"chw"` if channels come first in the files.')] = "hwc"
+    picture_key: Annotated[
+        str | None, Field(description="Name of the image in `.npz` files; `null`: they hold a single array.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class WarpOptions(Options):
+    """Random changes of geometry in training that suit every kind of image; the default is none."""
+
+    crop_range: Annotated[
+        Sequence[float] | None,
+        Field(
+            description="`[smallest, largest]` side of a random window as a fraction of the image's side, up to 2; "
+            "above 1 the image appears smaller."
+        ),
+    ] = None
+    flip_hor: Annotated[float, Field(ge=0, le=1, description="Probability of a left-right flip.")] = 0.0
+    angle: Annotated[float, Field(ge=0, le=180, description="Largest rotation in degrees, to either side.")] = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        window = self.crop_range
+        if window is not None and not (len(window) == 2 and 0.0 < window[0] <= window[1] <= 2.0):
+            raise ConfigError(
+                f"Wrong crop_range {list(window)}: it must be [smallest, largest] side of the window as a fraction of "
+                "the image's side, above 0 and at most 2, as in [0.9, 1.0]."
+            )
+
+
+@dataclass(frozen=True)
+class TurnOptions(WarpOptions):
+    """Random changes of geometry for images without a fixed upright position."""
+
+    rotate: Annotated[float, Field(ge=0, le=1, description="Probability of a quarter turn, to either side.")] = 0.0
+
+
+@dataclass(frozen=True)
+class ColorOptions(Options):
+    """Random changes of colour in training, for images of 8 or 16 bits; the default is none."""
+
+    noise_std: Annotated[
+        float, Field(ge=0, le=255, description="Standard deviation of added noise, in levels of 0 to 255.")
+    ] = 0.0
+    brightness: Annotated[
+        float, Field(ge=0, le=1, description="Largest change of brightness, as a fraction of the full range.")
+    ] = 0.0
+    contrast: Annotated[
+        float, Field(ge=0, le=1, description="Largest change of the distance from mid-grey, as a fraction.")
+    ] = 0.0
+    saturation: Annotated[
+        float, Field(ge=0, le=1, description="Largest change of the distance from grey, as a fraction.")
+    ] = 0.0
+    transforms: Annotated[
+        Sequence[Any], Field(description="Transforms of albumentations, applied in order before the other changes.")
+    ] = ()
+
+
+@dataclass(frozen=True)
+class UprightAugmentationOptions(ColorOptions, WarpOptions):
+    """Augmentation of images that have a fixed upright position, such as streets."""
+
+
+@dataclass(frozen=True)
+class AugmentationOptions(ColorOptions, TurnOptions):
+    """Augmentation of images in training; the default is none."""
+
+
+@dataclass(frozen=True)
+class ClassOptions(Options):
+    """Names of the classes."""
+
+    classes: Annotated[
+        Sequence[str] | None,
+        Field(description="Names of the classes, in the order of their ids; they also give the number of classes."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class LabelMapOptions(ClassOptions):
+    """Classes that are made of the values in the masks."""
+
+    label_map: Annotated[
+        Mapping[str, int] | None,
+        Field(description='Value in the masks → class, as `{"7": 0, "8": 1}`; every other value is ignored.'),
+    ] = None
+
+
+@dataclass(frozen=True)
+class MaskLabelOptions(LabelMapOptions):
+    """Classes and values of masks."""
+
+    num_classes: Annotated[int | None, Field(description="Number of classes in the masks, with the background.")] = None
+    ignore_index: Annotated[
+        int | None, Field(description="Value in the masks that no loss or metric counts; padding never counts.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class LabelOptions(MaskLabelOptions):
+    """Classes and values of masks in image files, which may be black and white."""
+
+    binary_masks: Annotated[bool, Field(description="Every label above 0 is class 1.")] = False
+
+
+@dataclass(frozen=True)
+class LoaderOptions(Options):
+    """Selection, order and loading of the samples."""
+
+    samples: Annotated[int | None, Field(description="Number of samples to use, from the first; `null`: all.")] = None
+    is_training: Annotated[
+        bool, Field(description="Augment and shuffle; otherwise evaluate without augmentation, each sample once.")
+    ] = True
+    batch_size: Annotated[int, Field(description="Samples per batch, summed over all processes.")] = 16
+    shuffle: Annotated[bool | None, Field(description="New order in each epoch; `null`: if training.")] = None
+    drop_last: Annotated[bool, Field(description="Leave out an incomplete last batch.")] = False
+    validation_split: Annotated[
+        int | float,
+        Field(description="Samples held out for validation: a fraction below 1, or a number; for `data_loader`."),
+    ] = 0.0
+    n_workers: Annotated[
+        int, Field(description="Processes that load batches; at most one per processor is started.")
+    ] = 0
+    pin_memory: Annotated[bool, Field(description="Page-locked batches, if there is CUDA.")] = False
+    seed: Annotated[int, Field(description="Seed of the run.")] = 0
+
+
+@dataclass(frozen=True)
+class ImageLoaderOptions(LoaderOptions):
+    """Loading of images, which are decoded once."""
+
+    cache_mb: Annotated[
+        int | None, Field(description="Memory for decoded images in MB; `null`: a quarter of the free memory.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class MaskLoaderOptions(ImageLoaderOptions):
+    """Loading of images and masks, of which folds or labels may be left out."""
+
+    folds: Annotated[
+        Mapping[str, Any] | None,
+        Field(description='`{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.'),
+    ] = None
+    role: Annotated[
+        Role | None,
+        Field(description='With `folds`: `"train"`, `"valid"` or `"test"`; `null`: by the section of the loader.'),
+    ] = None
+    sparse: Annotated[
+        Mapping[str, Any] | None,
+        Field(description='Labels to hide in training, as `{"pattern": "halves", "density": 0.5}`.'),
+    ] = None
