@@ -5,8 +5,7 @@ one with more, because a loader refuses the arguments that make no sense for its
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
-from functools import lru_cache
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from annotated_types import Ge, Le
@@ -30,28 +29,19 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        for name, (low, high, zero) in _ranges(type(self)).items():
-            value = getattr(self, name)
-            if value is not None and (value < low or (high is not None and value > high)):
-                rule = f"{zero if low == 0 else low} or more" if high is None else f"from {zero} to {high}"
-                raise ConfigError(f"Wrong {name} {value}: it must be {rule}.")
-
-
-@lru_cache(maxsize=64)
-def _ranges(group: Any) -> dict[str, tuple[Any, Any, str]]:
-    """Return name -> (smallest value, largest value, the smallest in words) of the fields that have a range."""
-    hints = get_type_hints(group, include_extras=True)
-    ranges: dict[str, tuple[Any, Any, str]] = {}
-    for field in fields(group):
-        bounds = [
-            bound for info in get_args(hints[field.name])[1:] if isinstance(info, FieldInfo) for bound in info.metadata
-        ]
-        low = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
-        if low is not None and field.default is not MISSING:
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            infos = [item for item in get_args(hints[field.name])[1:] if isinstance(item, FieldInfo)]
+            bounds = [bound for info in infos for bound in info.metadata]
+            low = next((bound.ge for bound in bounds if isinstance(bound, Ge)), None)
             high = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
+            if value is None or ((low is None or value >= low) and (high is None or value <= high)):
+                continue
             # An effect of strength 0.0 does nothing; a whole number of 0 is a value like others.
-            ranges[field.name] = (low, high, "0 (off)" if isinstance(field.default, float) else "0")
-    return ranges
+            lowest = f"{low} (off)" if low == 0 and isinstance(field.default, float) else str(low)
+            rule = f"{lowest} or more" if high is None else f"from {lowest} to {high}"
+            raise ConfigError(f"Wrong {field.name} {value}: it must be {rule}.")
 
 
 @dataclass(frozen=True)
