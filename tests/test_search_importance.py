@@ -4,15 +4,18 @@ import random
 
 import pytest
 
-from search.results.importance import NOT_DRAWN, columns_of, group, importances
-from search.results.leaderboard import Row
+from search.results.importance import NOT_DRAWN, Importance, columns_of, group_by_value, importances
+from search.results.leaderboard import LeaderboardRow
 from search.results.record import CandidateRecord
 
 
 def rows_of(draws, value):
     """Rows ranked by a function of what was drawn."""
     ranked = sorted(draws, key=lambda drawn: -value(dict(drawn)))
-    return [Row(rank, CandidateRecord(rank, 0, drawn, "completed"), False) for rank, drawn in enumerate(ranked, 1)]
+    return [
+        LeaderboardRow(rank, CandidateRecord(rank, 0, drawn, "completed"), False)
+        for rank, drawn in enumerate(ranked, 1)
+    ]
 
 
 def draws(count=400):
@@ -53,6 +56,17 @@ def test_shares_are_those_worked_out_by_hand():
     assert each[("lr",)].share == pytest.approx(0.454, abs=0.05)
 
 
+def test_share_is_epsilon_squared():
+    # Times 19^2: a total of 20 * 399 / 12 = 665, of which 2 * 10 * 99 / 12 = 165 within the halves, by 18 degrees.
+    (found,), _ = importances(rows_of([[("bit", place < 10)] for place in range(20)], lambda drawn: drawn["bit"]))
+    assert found.share == pytest.approx((500 - 165 / 18) / 665)
+
+
+def test_a_value_that_differs_in_every_candidate_explains_nothing():
+    (found,), _ = importances(rows_of([[("op", f"op{place}")] for place in range(20)], lambda drawn: 0))
+    assert found.share == 0.0
+
+
 def test_too_few_candidates_are_said_to_be():
     assert importances(rows_of(draws(19), lambda drawn: drawn["lr"])) == (
         [],
@@ -66,10 +80,31 @@ def test_nothing_that_differs_is_said_to_be():
 
 
 def test_numbers_of_many_outcomes_come_in_ranges_of_like_size():
-    parts = group([*range(60), None])
+    parts = group_by_value([*range(60), None])
     assert len(parts.labels) == 7
     assert parts.labels[-1] == NOT_DRAWN
     assert all((parts.codes == code).sum() == 10 for code in range(6))
+
+
+def test_only_a_share_above_three_deviations_of_chance_is_clear():
+    # Three groups by lot: a chi-squared with 2 degrees of freedom, of variance 4, in units of 1 / 400.
+    found, _ = importances(rows_of(draws(400), lambda drawn: drawn["lr"]))
+    assert by_path(found)[("op",)].chance == pytest.approx(3 * 2 / 400)
+    assert not Importance(("lr",), 0.15, 0.15, "0.1", 0.3).is_clear
+    assert Importance(("lr",), 0.1501, 0.15, "0.1", 0.3).is_clear
+
+
+@pytest.mark.parametrize(("count", "best"), [(1, "H"), (2, "C")])
+def test_the_best_group_has_a_twentieth_of_the_candidates_at_least(count, best):
+    ops = ["C"] * count + ["H"] * 19 + ["V"] * (21 - count)
+    (found,), _ = importances(rows_of([[("op", op)] for op in ops], lambda drawn: "VHC".index(drawn["op"])))
+    assert found.best_group == best
+    assert found.best_rank == pytest.approx((count - 1) / 2 / 39 if best == "C" else (1 + 10 - 1) / 39)
+
+
+@pytest.mark.parametrize(("outcomes", "groups"), [(12, 12), (13, 6)])
+def test_numbers_of_at_most_twelve_outcomes_are_groups_of_their_own(outcomes, groups):
+    assert len(group_by_value([*range(outcomes)] * 3).labels) == groups
 
 
 def test_conditional_values_stand_behind_what_they_follow():

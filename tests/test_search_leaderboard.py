@@ -1,4 +1,4 @@
-"""Ranking, ledger and spreads, against hand-worked numbers."""
+"""Ranking, ledger and statistics, against hand-worked numbers."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 
 from search.results.leaderboard import first_front, leaderboard, ledger
 from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
-from search.results.spread import class_spread, repeats, retrained_spreads, rung_spreads, spread
+from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, rung_summaries, summarize
 from tests.support.study_samples import fixed_study, sample_study
 
 
@@ -81,11 +81,11 @@ def test_ledger_counts_what_was_spared():
 def test_rung_statistics():
     study = study_of()
     study.rungs = [RungRecord(0, 3, {0: 0.2, 1: 0.4, 2: 0.6, 3: math.nan}, [2])]
-    (row,) = rung_spreads(study)
-    assert (row.spread.count, row.spread.median, row.spread.maximum, row.spread.minimum) == (3, 0.4, 0.6, 0.2)
-    assert row.spread.mean == pytest.approx(0.4)
-    assert row.spread.deviation == pytest.approx(0.2)
-    assert (row.kept.count, row.kept.minimum) == (1, 0.6)
+    (row,) = rung_summaries(study)
+    assert (row.reached.count, row.reached.median, row.reached.maximum, row.reached.minimum) == (3, 0.4, 0.6, 0.2)
+    assert row.reached.mean == pytest.approx(0.4)
+    assert row.reached.deviation == pytest.approx(0.2)
+    assert (row.promoted.count, row.promoted.minimum) == (1, 0.6)
 
 
 def test_classes_at_the_best_epoch():
@@ -95,23 +95,23 @@ def test_classes_at_the_best_epoch():
         {"epoch": 2, "val_iou_cat": 0.8, "val_iou_dog": 0.4, "val_iou_sky": 0.6, "val_miou": 0.6},
     ]
     each.best_epoch = 2
-    found = class_spread(each)
-    assert (found.count, found.median, found.worst) == (3, 0.6, "dog")
+    found = class_summary(each)
+    assert (found.median, found.worst) == (0.6, "dog")
     assert found.deviation == pytest.approx(math.sqrt((0.04 + 0.04) / 3))
 
 
 def test_no_classes_no_spread():
-    assert class_spread(candidate(0, epochs=2)) is None
+    assert class_summary(candidate(0, epochs=2)) is None
 
 
 def test_repeats_of_a_file_without_markers():
-    (found,) = repeats(fixed_study((0.5, 0.6, 0.7)))
+    (found,) = repeated_candidates(fixed_study((0.5, 0.6, 0.7)))
     assert found.seeds == (100, 101, 102)
-    assert found.spreads["val_miou"].text() == "0.6000 ± 0.1000 (3)"
+    assert str(found.results["val_miou"]) == "0.6000 ± 0.1000 (3)"
 
 
 def test_candidates_that_differ_are_no_repeats():
-    assert repeats(sample_study(30)) == []
+    assert repeated_candidates(sample_study(30)) == []
 
 
 def test_seeds_of_the_winner():
@@ -120,11 +120,11 @@ def test_seeds_of_the_winner():
         reports = [{"epoch": 1, "val_miou": value}, {"epoch": 2, "val_miou": value - 0.2}]
         study.retrained.append(RetrainedRecord(5, 1, seed, "completed", reports, {"test_miou": value - 0.1}))
     study.retrained.append(RetrainedRecord(5, 1, 3, "failed"))
-    (found,) = retrained_spreads(study)
+    (found,) = retrained_summaries(study)
     assert found.seeds == (1, 2)
-    assert found.spreads["val_miou"].mean == pytest.approx(0.8)
-    assert found.spreads["test_miou"].mean == pytest.approx(0.7)
+    assert found.results["val_miou"].mean == pytest.approx(0.8)
+    assert found.results["test_miou"].mean == pytest.approx(0.7)
 
 
 def test_nothing_has_no_mean():
-    assert spread([math.nan]).text() == "-"
+    assert str(summarize([math.nan])) == "-"

@@ -64,7 +64,7 @@ def test_torch_is_not_needed(tmp_path):
 import sys
 sys.path.insert(0, {str(Path(__file__).resolve().parent.parent)!r})
 from pathlib import Path
-from search.tensorboard import TensorBoardRuns
+from search.cli.tensorboard import TensorBoardRuns
 runs = TensorBoardRuns(Path({str(tmp_path)!r}), ["val_miou"])
 runs.begin(0, [("lr", 0.1)])
 runs.report(0, 1, {{"epoch": 1, "val_miou": 0.5}})

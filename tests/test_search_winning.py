@@ -1,7 +1,7 @@
 """Which candidate a study recommends."""
 
+from search.results.leaderboard import winner_of
 from search.results.record import RetrainedRecord, StudyRecord
-from search.results.winner import winner_of
 from tests.support.study_samples import fixed_study, sample_study
 
 

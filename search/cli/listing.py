@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.results.leaderboard import counted, leaderboard, ledger
+from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
 from search.results.objectives import parse_objectives
 from search.results.record import CandidateRecord, StudyRecord
-from search.results.spread import retrained_spreads
-from search.results.winner import winner_of
+from search.results.summaries import retrained_summaries
 
 CONFIG, CHECKPOINT = "config.json", "model_best.pth"
 _MOST_FRONT = 20
@@ -31,17 +30,17 @@ def best_text(study: StudyRecord) -> str:
         return f"{study.name}: no candidate has results yet."
     winner = winner_of(study)
     assert winner is not None, "there are results"
-    parts = [f"{study.name}: candidate {winner.index} of {len(counted(study))}, {_state(study)}"]
+    parts = [f"{study.name}: candidate {winner.index} of {len(counted_candidates(study))}, {_state(study)}"]
     results = [[name, _plain(value)] for name, value in {**winner.objectives, **winner.facts}.items()]
     results.append(["epoch", f"{_plain(winner.best_epoch)} of {winner.epochs} trained"])
     parts.append(_block("Results", results))
     if winner.drawn:
         parts.append(_block("Drawn", [[path, _plain(value)] for path, value in winner.drawn]))
     again = [
-        [name, spread.text()]
-        for each in retrained_spreads(study)
+        [name, str(spread)]
+        for each in retrained_summaries(study)
         if each.candidate == winner.index
-        for name, spread in each.spreads.items()
+        for name, spread in each.results.items()
     ]
     if again:
         parts.append(_block("Retrained, mean and deviation over seeds", again))

@@ -10,7 +10,7 @@ import numpy as np
 from search.report.markup import TIMES, number
 from search.report.selection import Shown, lines
 from search.results.importance import Importance
-from search.results.leaderboard import Row
+from search.results.leaderboard import LeaderboardRow
 from search.results.objectives import Objective
 from search.results.record import CandidateRecord, RungRecord, StudyRecord
 
@@ -223,7 +223,9 @@ def _jitter(index: int) -> float:
     return (index * 0.618034) % 1 * 0.6 - 0.3
 
 
-def _objective_points(name: str, rows: Sequence[Row], first: Objective, second: Objective, marker: Figure) -> Figure:
+def _objective_points(
+    name: str, rows: Sequence[LeaderboardRow], first: Objective, second: Objective, marker: Figure
+) -> Figure:
     ordered = sorted(rows, key=lambda row: row.candidate.objectives[second.name])
     return {
         "type": "scatter",
@@ -242,7 +244,7 @@ def _corner(second: Objective) -> str:
     return "hv" if second.sign < 0 else "vh"
 
 
-def _objective_axis(goal: Objective, rows: Sequence[Row]) -> Figure:
+def _objective_axis(goal: Objective, rows: Sequence[LeaderboardRow]) -> Figure:
     values = [row.candidate.objectives[goal.name] for row in rows]
     low, high = min(values), max(values)
     title = f"{goal.name}, {'more' if goal.sign > 0 else 'less'} is better"

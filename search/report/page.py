@@ -147,7 +147,7 @@ def _figure(name: str, figure: dict[str, Any], figures: dict[str, Any]) -> Safe:
 def _frame(page: Shown, chapters: list[Safe]) -> tuple[Safe, Safe]:
     """What stands before and after the chapters."""
     study = page.study
-    titles = {"winner": "Winner", "retrained": "Retrained", "pictures": "Images", "leaderboard": "Leaderboard"}
+    titles = {"winner": "Winner", "retrained": "Retrained", "images": "Images", "leaderboard": "Leaderboard"}
     titles |= {"repeats": "Repeats", "curves": "Curves", "rungs": "Rungs", "front": "Front", "parallel": "Values"}
     titles |= {"importance": "Importance", "failures": "Failures", "ledger": "Costs", "json": "JSON"}
     there = [name for name in titles if any(chapter.startswith(f'<section id="{name}"') for chapter in chapters)]

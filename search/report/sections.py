@@ -20,9 +20,9 @@ from search.report.markup import (
     tag,
 )
 from search.report.selection import TABLE_ROWS, Shown
-from search.results.leaderboard import COUNTED, Row, ledger
+from search.results.leaderboard import COUNTED, LeaderboardRow, ledger
 from search.results.record import CandidateRecord
-from search.results.spread import Spread, class_spread, repeats, rung_spreads
+from search.results.summaries import ValueSummary, class_summary, repeated_candidates, rung_summaries
 
 _MOST_INDICES = 12
 _MOST_GROUPS = 60
@@ -64,7 +64,7 @@ def leaderboard_section(page: Shown) -> Safe:
     facts = list(dict.fromkeys(name for row in rows for name in row.candidate.facts))
     targets = [goal.name for goal in page.goals]
     facts = [name for name in facts if name not in targets]
-    spreads = {row.candidate.index: class_spread(row.candidate) for row in rows}
+    spreads = {row.candidate.index: class_summary(row.candidate) for row in rows}
     of_classes = ["class IoU median", "deviation"] if any(spreads.values()) else []
     paths = [path for path in page.names if any(path == drawn for row in rows for drawn, _ in row.candidate.drawn)]
     headers: list[object] = [
@@ -124,11 +124,11 @@ def rung_table(page: Shown) -> Safe:
         [
             each.rung.bracket,
             each.rung.epochs,
-            *_numbers(each.spread),
-            each.kept.count,
-            _or_none(each.kept.minimum, each.kept),
+            *_numbers(each.reached),
+            each.promoted.count,
+            _or_none(each.promoted.minimum, each.promoted),
         ]
-        for each in rung_spreads(page.study)
+        for each in rung_summaries(page.study)
     ]
     return table(headers, rows)
 
@@ -207,12 +207,12 @@ def ledger_section(page: Shown) -> Safe:
 
 def repeats_section(page: Shown) -> Safe:
     """Equal candidates with other seeds; nothing where there are none."""
-    found = repeats(page.study)
+    found = repeated_candidates(page.study)
     if not found:
         return Safe("")
-    names = list(dict.fromkeys(name for each in found for name in each.spreads))
+    names = list(dict.fromkeys(name for each in found for name in each.results))
     rows = [
-        [each.label, *(each.spreads[name].text() if name in each.spreads else None for name in names)]
+        [each.label, *(str(each.results[name]) if name in each.results else None for name in names)]
         for each in found[:20]
     ]
     text = "Trainings that differ in their seed alone: mean ± deviation of a sample (number of trainings)."
@@ -224,16 +224,16 @@ def pill(status: str) -> Safe:
     return tag("span", _WORDS.get(status, status), class_=f"pill {escape(status)}")
 
 
-def _rank(row: Row, several: bool) -> Any:
+def _rank(row: LeaderboardRow, several: bool) -> Any:
     return Quantity(f"{row.rank} ●") if several and row.is_on_front else row.rank
 
 
-def _numbers(values: Spread) -> list[Any]:
+def _numbers(values: ValueSummary) -> list[Any]:
     numbers = [values.mean, values.median, values.deviation, values.maximum, values.minimum]
     return [values.count, *(_or_none(value, values) for value in numbers)]
 
 
-def _or_none(value: float, of: Spread) -> float | None:
+def _or_none(value: float, of: ValueSummary) -> float | None:
     return value if of.count else None
 
 

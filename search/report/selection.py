@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from search.results.importance import Importance, importances, ordered_paths
-from search.results.leaderboard import Row, leaderboard
+from search.results.leaderboard import LeaderboardRow, leaderboard, winner_of
 from search.results.objectives import Objective, parse_objectives
 from search.results.record import CandidateRecord, StudyRecord
-from search.results.winner import winner_of
 
 TABLE_ROWS = 300
 LINES_BEST = 220  # lines of a figure: the best of a study
@@ -31,7 +30,7 @@ class Shown:
 
     study: StudyRecord
     goals: tuple[Objective, ...]
-    rows: list[Row]
+    rows: list[LeaderboardRow]
     importances: list[Importance]
     why_no_importances: str
     names: dict[str, str]
@@ -60,7 +59,7 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
     return {path: next(end for end in _ends(path) if counts[end] == 1 or end == path) for path in paths}
 
 
-def lines(rows: Sequence[Row]) -> list[Row]:
+def lines(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
     """Rows that a figure draws: all of a small study, else the best and an even choice of the rest."""
     if len(rows) <= LINES_BEST + LINES_REST:
         return list(rows)
@@ -68,7 +67,7 @@ def lines(rows: Sequence[Row]) -> list[Row]:
     return [*rows[:LINES_BEST], *(rows[LINES_BEST + int(place * step)] for place in range(LINES_REST))]
 
 
-def lines_left_out(rows: Sequence[Row]) -> str:
+def lines_left_out(rows: Sequence[LeaderboardRow]) -> str:
     """What `lines` left out, as a sentence; empty where nothing."""
     if len(rows) <= LINES_BEST + LINES_REST:
         return ""

@@ -9,9 +9,10 @@ from typing import Any
 from search.cli.listing import commands
 from search.report.markup import Safe, escape, hours, join, note, section, table, tag
 from search.report.selection import Shown
+from search.results.leaderboard import best_results
 from search.results.objectives import parse_objectives
 from search.results.record import RetrainedRecord, StudyRecord
-from search.results.spread import best_results, class_spread, retrained_spreads
+from search.results.summaries import class_summary, retrained_summaries
 
 _LINE = 96
 _IMAGE_BYTES = 3_000_000
@@ -26,7 +27,7 @@ def winner_section(page: Shown) -> Safe:
         return section("winner", "Winner", note("No candidate has results yet."))
     results: list[tuple[str, Any]] = [(goal.name, winner.objectives.get(goal.name)) for goal in page.goals]
     results += [(name, value) for name, value in winner.facts.items() if name not in winner.objectives]
-    classes = class_spread(winner)
+    classes = class_summary(winner)
     if classes:
         results.append(("IoU of its classes, median", classes.median))
         results.append(("their deviation", classes.deviation))
@@ -47,10 +48,10 @@ def retrained_section(page: Shown) -> Safe:
     study = page.study
     if not study.retrained:
         return Safe("")
-    means = retrained_spreads(study)
-    names = list(dict.fromkeys(name for each in means for name in each.spreads))
+    means = retrained_summaries(study)
+    names = list(dict.fromkeys(name for each in means for name in each.results))
     summary = [
-        [each.label, *(each.spreads[name].text() if name in each.spreads else None for name in names)] for each in means
+        [each.label, *(str(each.results[name]) if name in each.results else None for name in names)] for each in means
     ]
     tests = list(dict.fromkeys(name for run in study.retrained for name in run.test))
     targets = [goal.name for goal in page.goals]
@@ -112,7 +113,7 @@ def images_section(page: Shown, most: int) -> Safe:
     if not shown:
         return Safe("")
     left_out = f"{len(files) - len(shown)} more are in {folder}." if len(files) > len(shown) else ""
-    return section("pictures", "Its images", tag("div", join(map(_image, shown)), class_="pictures"), note(left_out))
+    return section("images", "Its images", tag("div", join(map(_image, shown)), class_="images"), note(left_out))
 
 
 def compact_json(value: Any, indent: int = 0) -> str:

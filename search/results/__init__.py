@@ -1,1 +1,1 @@
-"""What came of a study: its record, leaderboard, spreads, importance and winner."""
+"""The results of a study: its record, objectives, leaderboard, winner, statistics and importance of values."""

@@ -1,6 +1,7 @@
-"""Who came out best, and what it cost: the order of a study's candidates, its Pareto front and its ledger."""
+"""The ranking of a study's candidates, its Pareto front, its winner and its costs."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,21 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.results.objectives import Objective, parse_objectives
-from search.results.record import CandidateRecord, Status, StudyRecord
+from search.results.record import CandidateRecord, RetrainedRecord, Status, StudyRecord
 
-# These have a place among `num_samples`; for the others another candidate was drawn.
+# These count towards `num_samples`; each of the others was replaced by another draw.
 COUNTED: frozenset[Status] = frozenset({"running", "paused", "stopped", "completed", "failed"})
-# What the scheduler may have spared: a failed one would have failed in a full training too.
-_SPARED: frozenset[Status] = frozenset({"paused", "stopped", "completed"})
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """A place in the ranking.
 
     Attributes:
         rank: From 1.
-        candidate: Whose it is.
+        candidate: The ranked candidate.
         is_on_front: No other is at least as good in every objective and better in one.
     """
 
@@ -33,72 +32,64 @@ class Row:
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a study cost, and what stopping early spared.
+    """The costs of a study, and the savings of stopping candidates early.
 
     Attributes:
-        counted: Candidates with a place among `num_samples`.
-        epochs: Trained by all candidates, also by those that do not count.
-        seconds: That these epochs took.
-        epochs_in_full: That training every counted candidate to its end would have taken; one that failed, or still
-            runs, is taken as it is.
-        seconds_saved: Of the epochs that were spared, each at the mean of its candidate's own epochs.
-        retrained_epochs: Of winner and runners-up, beside the above.
-        retrained_seconds: That these took.
-        wall_seconds: In which a process worked on the study.
+        counted: Candidates that count towards `num_samples`.
+        epochs: Trained by all candidates, including those that do not count.
+        seconds: Duration of these epochs.
+        epochs_in_full: Epochs of training every counted candidate to its end; a failed or running candidate enters
+            with the epochs that it has.
+        epochs_saved: `epochs_in_full` less `epochs`; negative if the candidates that do not count cost more.
+        share_saved: `epochs_saved` as a share of `epochs_in_full`; 0 for an empty study.
+        seconds_saved: Of the epochs not trained, each at the mean duration of its candidate's epochs.
+        retrained_epochs: Of winner and runners-up, in addition to the above.
+        retrained_seconds: Duration of these.
+        wall_seconds: Total duration of the study's sessions.
     """
 
     counted: int
     epochs: int
     seconds: float
     epochs_in_full: int
+    epochs_saved: int
+    share_saved: float
     seconds_saved: float
     retrained_epochs: int
     retrained_seconds: float
     wall_seconds: float
 
-    @property
-    def epochs_saved(self) -> int:
-        """Against training every counted candidate in full; less than none where those that do not count cost more."""
-        return self.epochs_in_full - self.epochs
 
-    @property
-    def share_saved(self) -> float:
-        """Of the epochs in full, 0 to 1."""
-        return self.epochs_saved / self.epochs_in_full if self.epochs_in_full else 0.0
-
-
-def counted(study: StudyRecord) -> list[CandidateRecord]:
-    """The candidates with a place among `num_samples`, in the order of their draw."""
+def counted_candidates(study: StudyRecord) -> list[CandidateRecord]:
+    """Return the candidates that count towards `num_samples`, in the order of their draw."""
     return [candidate for candidate in study.candidates if candidate.status in COUNTED]
 
 
-def is_judged(candidate: CandidateRecord, targets: Sequence[Objective]) -> bool:
-    """Whether it has a finite value of each objective and did not fail."""
+def is_ranked(candidate: CandidateRecord, objectives: Sequence[Objective]) -> bool:
+    """Return whether a candidate has a finite value of each objective and did not fail."""
     values = candidate.objectives
-    finite = all(math.isfinite(values.get(goal.name, math.nan)) for goal in targets)
+    finite = all(math.isfinite(values.get(goal.name, math.nan)) for goal in objectives)
     return finite and candidate.status in COUNTED - {"failed"}
 
 
-def leaderboard(study: StudyRecord) -> list[Row]:
-    """The judged candidates, best first.
+def leaderboard(study: StudyRecord) -> list[LeaderboardRow]:
+    """Return the ranked candidates, best first.
 
-    By the first objective; with several, those that no other dominates come before the rest. Equal values stand in
-    the order of their draw.
+    The order is that of the first objective; with several objectives the Pareto front precedes the rest. Candidates
+    of equal values are in the order of their draw.
     """
-    targets = parse_objectives(study.objectives)
-    judged = [candidate for candidate in study.candidates if is_judged(candidate, targets)]
-    if not judged:
+    objectives = parse_objectives(study.objectives)
+    ranked = [candidate for candidate in study.candidates if is_ranked(candidate, objectives)]
+    if not ranked:
         return []
-    values = np.array([[goal.sign * each.objectives[goal.name] for goal in targets] for each in judged])
+    values = np.array([[goal.sign * each.objectives[goal.name] for goal in objectives] for each in ranked])
     on_front = first_front(values)
-    order = np.lexsort((-values[:, 0], ~on_front)) if len(targets) > 1 else np.argsort(-values[:, 0], kind="stable")
-    return [Row(rank, judged[place], bool(on_front[place])) for rank, place in enumerate(order.tolist(), 1)]
+    order = np.lexsort((-values[:, 0], ~on_front)) if len(objectives) > 1 else np.argsort(-values[:, 0], kind="stable")
+    return [LeaderboardRow(rank, ranked[place], bool(on_front[place])) for rank, place in enumerate(order.tolist(), 1)]
 
 
 def first_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which points no other dominates; equal points do not dominate each other.
-
-    Compared is with the front alone, not with all that stand before, so that ten thousand points take no second.
+    """Return which points are dominated by no other; equal points do not dominate each other.
 
     Args:
         values: (N, M) float, one row per point, the larger the better, finite.
@@ -106,7 +97,9 @@ def first_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     Returns:
         (N,) bool.
     """
-    order = np.lexsort(-values.T[::-1])  # by the first objective, then the second: a later one dominates no earlier one
+    # Sorted by the first objective, then the second, ...: no point is dominated by a later one. So each point is
+    # compared with the front so far and not with all others, which takes below a second for ten thousand points.
+    order = np.lexsort(-values.T[::-1])
     front = np.empty_like(values)
     size = 0
     on_front = np.zeros(len(values), dtype=bool)
@@ -120,21 +113,62 @@ def first_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return on_front
 
 
+def winner_of(study: StudyRecord) -> CandidateRecord | None:
+    """Return the candidate that is recommended by the study and copied to `best/`; None if none has results.
+
+    With one objective, the winner is the retrained candidate with the best mean over its seeds: the first place among
+    many candidates is partly luck, and a new training is independent of it. The winner is the first of the leaderboard
+    if none was retrained, or if there are several objectives, or one that training does not change.
+    """
+    rows = leaderboard(study)
+    if not rows:
+        return None
+    objectives = parse_objectives(study.objectives)
+    if len(objectives) > 1 or objectives[0].is_fact:
+        return rows[0].candidate
+    goal = objectives[0]
+    values: dict[int, list[float]] = {}
+    for run in study.retrained:
+        value = best_results(run, objectives).get(goal.name)
+        if run.status == "completed" and value is not None:
+            values.setdefault(run.candidate, []).append(goal.sign * value)
+    means = {index: statistics.fmean(each) for index, each in values.items()}
+    # `max` returns the first of equal ones, so the leaderboard decides between equal means and if there are none.
+    return max((row.candidate for row in rows), key=lambda each: means.get(each.index, -math.inf))
+
+
+def best_results(run: RetrainedRecord, objectives: Sequence[Objective]) -> dict[str, float]:
+    """Return the objectives that are results of a retraining, at its best epoch by the first of them."""
+    results = [each for each in objectives if not each.is_fact]
+    if not results:
+        return {}
+    first = results[0]
+    rows = [row for row in run.reports if math.isfinite(row.get(first.name, math.nan))]
+    best = max(rows, key=lambda row: first.sign * row[first.name], default={})
+    return {each.name: best[each.name] for each in results if each.name in best}
+
+
 def ledger(study: StudyRecord) -> Ledger:
-    """What the study cost and saved so far."""
+    """Return the costs and savings of the study so far."""
+    counted = counted_candidates(study)
+    epochs = sum(candidate.epochs for candidate in study.candidates)
     epochs_in_full, seconds_saved = 0, 0.0
-    for candidate in counted(study):
-        spared = max(0, study.max_epochs - candidate.epochs) if candidate.status in _SPARED else 0
-        epochs_in_full += candidate.epochs + spared
-        if spared and candidate.epochs:
-            seconds_saved += spared * candidate.seconds / candidate.epochs
+    for candidate in counted:
+        # A candidate that failed would have failed in a full training, too: nothing is saved.
+        is_saved = candidate.status in ("paused", "stopped", "completed")
+        saved = max(0, study.max_epochs - candidate.epochs) if is_saved else 0
+        epochs_in_full += candidate.epochs + saved
+        if saved and candidate.epochs:
+            seconds_saved += saved * candidate.seconds / candidate.epochs
     return Ledger(
-        counted=len(counted(study)),
-        epochs=sum(candidate.epochs for candidate in study.candidates),
+        counted=len(counted),
+        epochs=epochs,
         seconds=sum(candidate.seconds for candidate in study.candidates),
         epochs_in_full=epochs_in_full,
+        epochs_saved=epochs_in_full - epochs,
+        share_saved=(epochs_in_full - epochs) / epochs_in_full if epochs_in_full else 0.0,
         seconds_saved=seconds_saved,
         retrained_epochs=sum(len(run.reports) for run in study.retrained),
-        retrained_seconds=sum(row.get("epoch_seconds", 0.0) for run in study.retrained for row in run.reports),
+        retrained_seconds=sum(run.seconds for run in study.retrained),
         wall_seconds=sum(end - begin for begin, end in study.sessions),
     )

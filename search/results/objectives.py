@@ -1,4 +1,4 @@
-"""What a search is after: results or facts of a candidate, each to be as large or as small as possible."""
+"""The objectives of a search: results or facts of a candidate, each to be maximized or minimized."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ class Objective:
 
     Attributes:
         name: A result such as `val_miou`, or one of `FACTS`.
-        sign: 1 where more is better, -1 where less is.
+        sign: 1 if more is better, -1 if less is.
     """
 
     name: str
@@ -23,7 +23,7 @@ class Objective:
 
     @property
     def is_fact(self) -> bool:
-        """Whether it is known before training."""
+        """Whether its value is known before training."""
         return self.name in FACTS
 
     def __str__(self) -> str:
@@ -31,10 +31,10 @@ class Objective:
 
 
 def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
-    """`["max val_miou", "min params"]` as objectives.
+    """Parse `["max val_miou", "min params"]`.
 
     Raises:
-        SearchError: One is not of this form, or stands there twice.
+        SearchError: A text is not of this form, or a name is repeated.
     """
     objectives = []
     for text in texts:
@@ -52,7 +52,7 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
 
 
 def require_results(objectives: Sequence[Objective], names: Iterable[str]) -> None:
-    """Check that what is wanted will be there.
+    """Raise if an objective will have no value.
 
     Raises:
         SearchError: An objective is neither a fact nor among the results of these names.
@@ -67,11 +67,11 @@ def require_results(objectives: Sequence[Objective], names: Iterable[str]) -> No
 
 
 class Tally:
-    """The objectives of one candidate as its epochs go by: each result as good as it has ever been.
+    """The objectives of one candidate over its epochs so far: the best value of each result.
 
     Args:
-        objectives: What is wanted.
-        facts: What was known before training.
+        objectives: Of the search.
+        facts: Known before training.
 
     Attributes:
         best_epoch: Of the first objective that is a result; None before the first report.
@@ -83,7 +83,7 @@ class Tally:
         self._best = {each.name: facts.get(each.name, math.nan) * each.sign for each in objectives if each.is_fact}
 
     def add(self, row: Mapping[str, float]) -> tuple[float, ...]:
-        """Take an epoch's results; each objective so that the larger is the better.
+        """Add an epoch's results and return `values`.
 
         Raises:
             SearchError: An objective is not among the results.
@@ -92,7 +92,7 @@ class Tally:
         require_results(results, row)
         for position, each in enumerate(results):
             value = row[each.name] * each.sign
-            if value > self._best.get(each.name, -math.inf):  # never so with NaN
+            if value > self._best.get(each.name, -math.inf):  # False for NaN: a diverged epoch is never the best
                 self._best[each.name] = value
                 if position == 0:
                     self.best_epoch = int(row["epoch"])
@@ -100,9 +100,9 @@ class Tally:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Each objective so far, the larger the better; NaN where nothing is known."""
+        """Each objective so far, the larger the better; NaN if it is unknown."""
         return tuple(self._best.get(each.name, math.nan) for each in self.objectives)
 
     def as_written(self) -> dict[str, float]:
-        """The objectives that are known, by name, as the results have them."""
+        """Return the known objectives by name, in their original sign."""
         return {each.name: self._best[each.name] * each.sign for each in self.objectives if each.name in self._best}

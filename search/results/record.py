@@ -1,35 +1,35 @@
-"""A study as it can be shown: what was drawn, what came of it, what was decided. Plain data, read from the journal."""
+"""A study as plain data, read from its journal: candidates, rungs, retrainings and sessions."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal[
     "running",  # in a worker now, or when the search was interrupted
-    "paused",  # may go on from its checkpoint
+    "paused",  # may be continued from its checkpoint
     "stopped",  # by the scheduler
-    "completed",  # trained in full, or to its own early stop
+    "completed",  # trained in full, or to its early stopping
     "failed",  # an error, a loss that is not finite, a worker that died or hung
-    "out_of_memory",  # another was drawn in its place
-    "refused",  # before training: a limit, or a network that cannot be built; another was drawn
-    "duplicate",  # the same as an earlier one; another was drawn
+    "out_of_memory",  # replaced by another draw
+    "refused",  # before training: over a limit, or a network that cannot be built; replaced by another draw
+    "duplicate",  # equal to an earlier one; replaced by another draw
 ]
 
 
 @dataclass
 class CandidateRecord:
-    """One draw and what came of it.
+    """One draw and its results.
 
     Attributes:
         index: Number of the draw.
         seed: Of its training.
         drawn: JSON path and value of each searched value, in the order of the file.
-        status: Where it stands.
-        reason: Why it was refused or failed, or which one it equals; empty otherwise.
-        facts: What was known before training: `params`, `flops`, `memory_mb`, `latency_ms`, where judged.
+        status: Its state, see `Status`.
+        reason: Why it was refused or failed, or which candidate it equals; empty otherwise.
+        facts: Known before training: `params`, `flops`, `memory_mb`, `latency_ms`, as far as they were measured.
         reports: A row per epoch: `epoch`, the results by their names, `epoch_seconds`.
-        objectives: Value of each objective, as written (not turned round), at its best epoch; empty before a report.
-        best_epoch: Of the first objective; None before a report.
-        folder: Run folder relative to the study's; None where nothing was trained.
+        objectives: Value of each objective, in its original sign, at its best epoch; empty before a report.
+        best_epoch: Best epoch of the first objective; None before a report.
+        folder: Run folder relative to the study's; None if nothing was trained.
     """
 
     index: int
@@ -45,24 +45,24 @@ class CandidateRecord:
 
     @property
     def epochs(self) -> int:
-        """Epochs that it was trained for."""
+        """Number of epochs trained."""
         return len(self.reports)
 
     @property
     def seconds(self) -> float:
-        """Seconds that its epochs took."""
+        """Duration of its epochs in seconds."""
         return sum(row.get("epoch_seconds", 0.0) for row in self.reports)
 
 
 @dataclass
 class RungRecord:
-    """One rung: who reached it with what, and who went on.
+    """One rung: the candidates that reached it, and those that were promoted.
 
     Attributes:
         bracket: From 0.
         epochs: At which it compares.
-        values: First objective of each candidate there, as written in the results.
-        promoted: Candidates that went beyond.
+        values: First objective of each candidate there, in its original sign.
+        promoted: Numbers of the candidates that were promoted.
     """
 
     bracket: int
@@ -76,15 +76,15 @@ class RetrainedRecord:
     """One training of a winner or runner-up from the beginning.
 
     Attributes:
-        candidate: Whose config it is.
+        candidate: Number of the candidate whose config is trained.
         rank: In the leaderboard, from 1.
         seed: Of this training.
         status: "running", "completed" or "failed".
         reports: A row per epoch.
-        test: Results of the test by their names (`test_miou`), empty where not tested.
+        test: Results of the test by their names (`test_miou`), empty if not tested.
         folder: Relative to the study's.
         reason: Why it failed.
-        max_epochs: Of this training; 0 where that is not known.
+        max_epochs: Of this training; 0 if unknown.
     """
 
     candidate: int
@@ -97,6 +97,11 @@ class RetrainedRecord:
     reason: str = ""
     max_epochs: int = 0
 
+    @property
+    def seconds(self) -> float:
+        """Duration of its epochs in seconds."""
+        return sum(row.get("epoch_seconds", 0.0) for row in self.reports)
+
 
 @dataclass
 class StudyRecord:
@@ -105,16 +110,16 @@ class StudyRecord:
     Attributes:
         name: Of the config.
         folder: The study's folder.
-        config: The space as it was asked for (resolved, with its markers).
+        config: The space: the resolved config with its markers.
         scheduler: Name of its class.
-        objectives: As written: `["max val_miou", "min params"]`.
+        objectives: As in the config: `["max val_miou", "min params"]`.
         max_epochs: Of a full training.
-        candidates: In the order in which they were drawn.
-        rungs: As the scheduler has them.
-        retrained: Winner and runners-up, where they were trained again.
+        candidates: In the order of their draw.
+        rungs: In the order of the scheduler.
+        retrained: Trainings of winner and runners-up from the beginning.
         sessions: (begin, end) of each process that worked on it, in Unix seconds.
-        is_done: Whether it came to its end.
-        bytes_deleted: Of checkpoints that could no longer be used.
+        is_done: Whether it is complete.
+        bytes_deleted: Total size of the checkpoints that were deleted since they could no longer be used.
     """
 
     name: str

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from search.executors.base import Executor
-from search.results.leaderboard import leaderboard
+from search.results.leaderboard import best_results, leaderboard, winner_of
 from search.results.objectives import Objective
 from search.results.record import RetrainedRecord, StudyRecord
-from search.results.spread import best_results
-from search.results.winner import winner_of
 from search.schedulers.base import Scheduler
 from search.schedulers.ranking import best_first
 from search.study import folder as study_folder

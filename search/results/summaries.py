@@ -1,0 +1,165 @@
+"""Means and deviations: per rung, over a candidate's classes, and over trainings that differ only in their seed."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from search.results.leaderboard import best_results, counted_candidates, is_ranked
+from search.results.objectives import parse_objectives
+from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
+
+CLASS_PREFIX = "val_iou_"
+
+
+@dataclass(frozen=True)
+class ValueSummary:
+    """Statistics of the finite values of a sample.
+
+    Attributes:
+        count: Number of finite values; if it is 0, the other attributes are NaN.
+        deviation: Of a sample (n - 1); 0 for a single value.
+    """
+
+    count: int
+    mean: float
+    median: float
+    deviation: float
+    maximum: float
+    minimum: float
+
+    def __str__(self) -> str:
+        if not self.count:
+            return "-"
+        return f"{self.mean:.4f}" + (f" ± {self.deviation:.4f} ({self.count})" if self.count > 1 else "")
+
+
+@dataclass(frozen=True)
+class RungSummary:
+    """The first objective at a rung.
+
+    Attributes:
+        rung: The rung.
+        reached: Of all candidates that reached it.
+        promoted: Of those that were promoted.
+    """
+
+    rung: RungRecord
+    reached: ValueSummary
+    promoted: ValueSummary
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """The IoU of a candidate's classes at its best epoch.
+
+    Attributes:
+        median: Over the classes.
+        deviation: Of all classes (n), as they are not a sample.
+        worst: Name of the class with the lowest IoU.
+    """
+
+    median: float
+    deviation: float
+    worst: str
+
+
+@dataclass(frozen=True)
+class SeedSummary:
+    """Trainings that differ only in their seed.
+
+    Attributes:
+        label: Name of the group, for people.
+        candidate: Number of its first candidate.
+        seeds: Of each training.
+        results: Statistics of each result by its name.
+    """
+
+    label: str
+    candidate: int
+    seeds: tuple[int, ...]
+    results: dict[str, ValueSummary]
+
+
+def summarize(values: Iterable[float]) -> ValueSummary:
+    """Return the statistics of the finite ones among `values`."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ValueSummary(0, *[math.nan] * 5)
+    return ValueSummary(
+        count=len(finite),
+        mean=statistics.fmean(finite),
+        median=statistics.median(finite),
+        deviation=statistics.stdev(finite) if len(finite) > 1 else 0.0,
+        maximum=max(finite),
+        minimum=min(finite),
+    )
+
+
+def rung_summaries(study: StudyRecord) -> list[RungSummary]:
+    """Return the statistics of each rung, in the order of the study."""
+    summaries = []
+    for rung in study.rungs:
+        promoted = (rung.values[index] for index in rung.promoted if index in rung.values)
+        summaries.append(RungSummary(rung, summarize(rung.values.values()), summarize(promoted)))
+    return summaries
+
+
+def class_summary(candidate: CandidateRecord) -> ClassSummary | None:
+    """Return the statistics of the results `val_iou_<class>` at the best epoch; None if there are none."""
+    row = next((row for row in reversed(candidate.reports) if row.get("epoch") == candidate.best_epoch), {})
+    classes = {name.removeprefix(CLASS_PREFIX): value for name, value in row.items() if name.startswith(CLASS_PREFIX)}
+    finite = {name: value for name, value in classes.items() if math.isfinite(value)}
+    if not finite:
+        return None
+    values = finite.values()
+    return ClassSummary(statistics.median(values), statistics.pstdev(values), min(finite, key=finite.__getitem__))
+
+
+def repeated_candidates(study: StudyRecord) -> list[SeedSummary]:
+    """Return the groups of candidates with equal drawn values and different seeds, the largest group first.
+
+    All candidates of a file without markers are one group.
+    """
+    objectives = parse_objectives(study.objectives)
+    groups: dict[str, list[CandidateRecord]] = {}
+    for candidate in counted_candidates(study):
+        if is_ranked(candidate, objectives):
+            groups.setdefault(json.dumps(candidate.drawn), []).append(candidate)
+    repeated = [group for group in groups.values() if len({candidate.seed for candidate in group}) > 1]
+    return [
+        SeedSummary(
+            label="candidates " + ", ".join(str(candidate.index) for candidate in group),
+            candidate=group[0].index,
+            seeds=tuple(candidate.seed for candidate in group),
+            results=_summarize_columns([candidate.objectives for candidate in group]),
+        )
+        for group in sorted(repeated, key=len, reverse=True)
+    ]
+
+
+def retrained_summaries(study: StudyRecord) -> list[SeedSummary]:
+    """Return the statistics of winner and runners-up over the seeds of their retraining, by rank.
+
+    The results are the objectives at the best epoch and the test results.
+    """
+    objectives = parse_objectives(study.objectives)
+    by_rank: dict[int, list[RetrainedRecord]] = {}
+    for run in study.retrained:
+        if run.status == "completed":
+            by_rank.setdefault(run.rank, []).append(run)
+    return [
+        SeedSummary(
+            label=f"rank {rank}, candidate {runs[0].candidate}",
+            candidate=runs[0].candidate,
+            seeds=tuple(run.seed for run in runs),
+            results=_summarize_columns([best_results(run, objectives) | run.test for run in runs]),
+        )
+        for rank, runs in sorted(by_rank.items())
+    ]
+
+
+def _summarize_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, ValueSummary]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: summarize(row.get(name, math.nan) for row in rows) for name in names}
