@@ -22,7 +22,7 @@ from utils.errors import ConfigError
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from torch import Tensor
 
-    from base.data.samples import NamedSample, Source
+    from base.data.samples import NamedMask, NamedSample
     from logger.test_report.worst_cases import WorstCases, WorstClassified
     from models.inference.views import Views
     from trainer.evaluation import OnSample
@@ -165,7 +165,7 @@ def _worst_cases(
         return classified, look_at_class
     cases = WorstCases(worst, len(classes), ignore_index)
 
-    def look_at(source: "Source", inputs: "Tensor", logits: "Tensor") -> None:
+    def look_at(source: "NamedMask", inputs: "Tensor", logits: "Tensor") -> None:
         counts = confusion_counts(logits[None], source.target[None].to(logits.device), len(classes))
         cases.add(source, inputs, logits, float(iou_per_class(counts).nanmean()))
 

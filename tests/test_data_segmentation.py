@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from base.data.samples import Source
+from base.data.samples import NamedMask
 from data_loader import SECTIONS
 from data_loader.images.files import read_image, read_mask
 from data_loader.segmentation.loader import SegmentationDataLoader
@@ -62,7 +62,7 @@ def test_an_evaluation_batch_carries_its_sources(n_workers):
     images, masks, sources = batches[0]
     assert len(images) == len(masks) == len(sources) == 8
     for position, (source, pair) in enumerate(zip(sources, read_pairs(VALID), strict=False)):
-        assert isinstance(source, Source)
+        assert isinstance(source, NamedMask)
         assert source.index == position
         assert source.name == str(pair.image)
         np.testing.assert_array_equal(source.target, read_mask(pair.mask))

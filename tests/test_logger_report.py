@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from base.data.samples import Source
+from base.data.samples import NamedMask
 from logger.test_report.confusion_image import compact, draw_confusion, ramp_color
 from logger.test_report.report import class_table, metrics_line, without_nan, write_images
 from logger.test_report.worst_cases import INVENTED, MISSED, UNJUDGED, WorstCases, image_of
@@ -19,7 +19,7 @@ from utils.geometry import letterbox_geometry
 def make_source(index, size=(40, 30), name="folder/photo.jpg"):
     target = torch.zeros(size, dtype=torch.int64)
     target[:10] = 1
-    return Source(f"{index}_{name}", target, letterbox_geometry(size, (32, 32)), index)
+    return NamedMask(f"{index}_{name}", target, letterbox_geometry(size, (32, 32)), index)
 
 
 def add(worst, index, score):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from base.base_metric import MetricSet
 from base.base_model import class_logits, main_output
-from base.data.samples import NamedSample, Source
+from base.data.samples import NamedMask, NamedSample
 from trainer.runtime.distributed import ALONE, World, unwrap
 from trainer.runtime.precision import RunPrecision
 from utils.geometry import restore_logits
@@ -79,7 +79,7 @@ def evaluate(
         ignore_index: Targets that do not count.
         max_batches: Look at the first batches only.
         on_batch: Gets inputs (B, C, H, W), target (B, H, W), logits (B, K, H, W); in classification (B,) and (B, K).
-        on_sample: Gets each `Source`, its input (C, H, W) and its logits (K, h, w) at the source's own size; in
+        on_sample: Gets each `NamedMask`, its input (C, H, W) and its logits (K, h, w) at the source's own size; in
             classification each `NamedSample`, its input and its logits (K,).
 
     Returns:
@@ -96,7 +96,7 @@ def evaluate(
         running.add(loss, count_valid(target, ignore_index))
         logits = class_logits(main_output(output).float())
         sources = rest[0] if rest else []
-        if sources and isinstance(sources[0], Source):
+        if sources and isinstance(sources[0], NamedMask):
             _judge_sources(sources, inputs, logits, metrics, on_sample)
         else:
             metrics.update(logits, target)
@@ -108,7 +108,7 @@ def evaluate(
 
 
 def _judge_sources(
-    sources: list[Source], inputs: Tensor, logits: Tensor, metrics: MetricSet, on_sample: OnSample | None
+    sources: list[NamedMask], inputs: Tensor, logits: Tensor, metrics: MetricSet, on_sample: OnSample | None
 ) -> None:
     """Count each sample of a batch at its mask's own size."""
     for position, source in enumerate(sources):

@@ -8,7 +8,7 @@ from utils.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class NamedMask:
     """Where one evaluation sample came from, so that it can be judged at its own size and named.
 
     Attributes:

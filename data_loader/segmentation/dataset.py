@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from base.data.samples import Source
+from base.data.samples import NamedMask
 from data_loader.common.image_cache import DecodedPair, PairCache
 from data_loader.images.augmentation import Augmentation, FreeTransforms
 from data_loader.images.preprocessing import Preprocessing, in_8_bits, place_mask
@@ -37,7 +37,7 @@ class PlacedSample(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """What becomes a `base.sample.Source`.
+    """What becomes a `base.data.samples.NamedMask`.
 
     Attributes:
         name: The photo's file.
@@ -76,13 +76,13 @@ class PackedEvaluation:
         """The same with images and masks in page-locked memory; DataLoader would also turn the sizes into lists."""
         return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
 
-    def unpack(self) -> tuple[Tensor, Tensor, list[Source]]:
-        """Images, masks, and a `Source` per sample."""
+    def unpack(self) -> tuple[Tensor, Tensor, list[NamedMask]]:
+        """Images, masks, and a `NamedMask` per sample."""
         sizes = [geometry.original for geometry in self.geometries]
         parts = torch.split(self.targets, [height * width for height, width in sizes])
         targets = [part.to(torch.int64).reshape(size) for part, size in zip(parts, sizes, strict=True)]
         fields = zip(self.names, targets, self.geometries, self.positions, strict=True)
-        return self.images, self.masks, [Source(*values) for values in fields]
+        return self.images, self.masks, [NamedMask(*values) for values in fields]
 
 
 class SegmentationCollate:

@@ -53,7 +53,7 @@ class MaskDataLoader(BaseDataLoader):
     """Batches of images and masks.
 
     Training batches are (images (B, C, H, W) float32, masks (B, H, W) int64). With `is_training` false nothing is
-    augmented and no label hidden, and a batch has a third part: a list of `base.sample.Source` with each mask at its
+    augmented and no label hidden, and a batch has a third part: a list of `base.data.samples.NamedMask` with each mask at its
     own size.
 
     Args:
@@ -165,7 +165,7 @@ class SegmentationDataLoader(MaskDataLoader):
     """Batches of photos and masks.
 
     Training batches are (images (B, C, H, W) float32, masks (B, H, W) int64). With `is_training` false nothing is
-    augmented, and a batch has a third part: a list of `base.sample.Source` with each mask at its own size.
+    augmented, and a batch has a third part: a list of `base.data.samples.NamedMask` with each mask at its own size.
 
     Args:
         pairs_file: List with one `image, mask` per line; see `data_loader.pairs.read_pairs` for its paths.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from base.data.samples import NamedSample, Source
+from base.data.samples import NamedMask, NamedSample
 from utils.drawing import Image, class_colors, overlay, panel, resize_to, to_displayable
 
 Labels = NDArray[np.integer]  # (h, w)
@@ -37,7 +37,7 @@ class WorstCases:
         self._seen = 0
         self._heap: list[tuple[float, int, int, str, Image]] = []  # the best of the worst comes first
 
-    def add(self, source: Source, inputs: Tensor, logits: Tensor, score: float) -> None:
+    def add(self, source: NamedMask, inputs: Tensor, logits: Tensor, score: float) -> None:
         """Look at one sample.
 
         Args:
@@ -73,7 +73,7 @@ class WorstCases:
     def _sorted(self) -> list[tuple[float, int, int, str, Image]]:
         return sorted(self._heap, key=lambda entry: entry[:3], reverse=True)
 
-    def _draw(self, source: Source, inputs: Tensor, logits: Tensor, score: float) -> Image:
+    def _draw(self, source: NamedMask, inputs: Tensor, logits: Tensor, score: float) -> Image:
         """Input, truth, prediction and errors side by side."""
         truth, prediction = source.target.cpu().numpy(), logits.argmax(dim=0).cpu().numpy()
         judged = self._judged(truth)
@@ -104,7 +104,7 @@ class WorstCases:
         return judged if self.ignore_index is None else judged & (truth != self.ignore_index)
 
 
-def image_of(source: Source, inputs: Tensor) -> Image:
+def image_of(source: NamedMask, inputs: Tensor) -> Image:
     """What the network saw of a sample, without its padding, (h', w', 3) uint8 RGB."""
     top, left = source.geometry.offset
     height, width = source.geometry.resized

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from base.base_inference import BaseInference
 from base.base_metric import Metric
 from base.base_model import class_logits, main_output
-from base.data.samples import Source
+from base.data.samples import NamedMask
 from utils.errors import DataError, ExportError
 from utils.geometry import Geometry, restore_logits
 
@@ -76,7 +76,7 @@ def samples_of_loader(loader: Iterable[Any]) -> Iterator[Sample]:
     """The samples of a loader for evaluation, which hands over each mask at its own size, or classes."""
     for inputs, targets, sources in loader:
         for own, target, source in zip(inputs, targets, sources, strict=True):
-            if isinstance(source, Source):
+            if isinstance(source, NamedMask):
                 yield Sample(own, source.geometry, source.target)
             else:
                 yield Sample(own, None, target)
