@@ -4,11 +4,10 @@ Loaders come first, since they know the classes and channels of the data; model,
 """
 
 import copy
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from config.checking.signatures import network_values, signature_of
+from config.checking.signatures import group_arguments, network_values, signature_of
 from config.checking.specs import own_outputs, shared_values
 from config.objects import class_and_arguments, instantiate, instantiate_list
 from config.variants import NAME as CLASS_COUNTS
@@ -172,7 +171,8 @@ def build_preprocessing(config: Config, registry: Registry) -> Any:
             "other images needs that. Give the class a static method make_preprocessing."
         )
     known = {**shared_values(config), **arguments}
-    return make(**{name: known[name] for name in inspect.signature(make).parameters if name in known})
+    accepted = signature_of(make).parameters
+    return make(**group_arguments(make, {name: known[name] for name in accepted if name in known}))
 
 
 def build_export_ids(config: Config, registry: Registry) -> list[int] | None:
@@ -182,8 +182,9 @@ def build_export_ids(config: Config, registry: Registry) -> list[int] | None:
     make = getattr(loader_class, "make_export_ids", None)
     if make is None:
         return None
-    accepted = inspect.signature(make).parameters
-    ids: list[int] | None = make(**{name: value for name, value in arguments.items() if name in accepted})
+    accepted = signature_of(make).parameters
+    known = {name: value for name, value in arguments.items() if name in accepted}
+    ids: list[int] | None = make(**group_arguments(make, known))
     return ids
 
 

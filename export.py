@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import build as assemble
 from config import class_and_arguments, cli, shared_values
+from config.checking.signatures import signature_of
 from config.variants import input_size, with_input_size
 from inference import load_any
 from logger.console import setup_logging
-from models.export.description import RECIPES, arguments_of, describe
+from models.export.description import RECIPES, describe
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically, writing_problem
 
@@ -131,12 +132,14 @@ def _describe(trained: "Trained", section: str, names: Any, num_classes: int, re
     """What the file says of itself."""
     config = trained.config
     loader_class, arguments = class_and_arguments(config, section, names)
-    spec = config[section]
+    known, spec = {**shared_values(config), **arguments}, config[section]
     return describe(
         trained.preprocess,
         recipe=recipe,
         loader=spec if isinstance(spec, str) else spec["type"],
-        loader_arguments=arguments_of(loader_class.make_preprocessing, {**shared_values(config), **arguments}),
+        loader_arguments={
+            name: known[name] for name in signature_of(loader_class.make_preprocessing).parameters if name in known
+        },
         class_names=trained.class_names,
         num_classes=num_classes,
         origin={"name": config.get("name"), "arch": config["arch"]},

@@ -6,7 +6,7 @@ from typing import Any
 
 from config.checking.classes import Target, find_class
 from config.checking.sections import OptimizerExtras, SchedulerExtras
-from config.checking.signatures import Signature, signature_of
+from config.checking.signatures import Signature, group_arguments, signature_of
 from config.checking.specs import WEIGHTED_LOSS, Spec, is_weighted, nested_values, read_losses, read_spec, section_key
 from config.faults import Faults, find_value, join_path, show
 from utils.errors import ConfigError
@@ -164,7 +164,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _call(target: Target, args: dict[str, Any], spec: Spec) -> Any:
     try:
-        return target(**args)
+        return target(**group_arguments(target, args))
     except ConfigError as error:
         raise ConfigError(f"{spec.path}: {error}") from error
     except CONSTRUCTOR_ERRORS as error:

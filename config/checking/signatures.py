@@ -2,12 +2,12 @@
 
 import collections.abc
 import contextlib
+import dataclasses
 import enum
 import inspect
 import json
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -258,19 +258,21 @@ OBJECTS = ("params", "optimizer")
 """Run-time values that JSON cannot hold."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Parameter:
     """One parameter of a class.
 
     Attributes:
         name: As in the JSON.
         annotation: What a JSON value must satisfy; `Any` where nothing is known.
-        default: The default, `inspect.Parameter.empty` where it is required.
+        default: The default, `inspect.Parameter.empty` if it is required.
+        group: The option group that it is a field of: the constructor's parameter that takes the dataclass.
     """
 
     name: str
     annotation: Any
     default: Any
+    group: str | None = None
 
     @property
     def is_required(self) -> bool:
@@ -284,17 +286,19 @@ class Parameter:
         return names_weights or (isinstance(self.default, enum.Enum) and hasattr(self.default, "url"))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Signature:
     """What a class or function takes by name.
 
     Attributes:
-        parameters: Name -> parameter.
+        parameters: Name -> parameter; the fields of option groups are among them, each under its name.
         takes_more: Whether it has `**kwargs`, so that any further name binds.
+        groups: Constructor's parameter -> the default of that option group, its dataclass if there is no default.
     """
 
     parameters: Mapping[str, Parameter]
     takes_more: bool
+    groups: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def check(
         self,
@@ -355,8 +359,43 @@ def signature_of(target: Callable[..., Any]) -> Signature:
         base = bases.pop(0)
         if "__init__" in vars(base):
             inherited = _own_signature(base)
-            signature = Signature({**inherited.parameters, **signature.parameters}, inherited.takes_more)
+            signature = Signature(
+                {**inherited.parameters, **signature.parameters},
+                inherited.takes_more,
+                {**inherited.groups, **signature.groups},
+            )
     return signature
+
+
+def group_arguments(target: Callable[..., Any], flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `target` with the fields of its option groups gathered into their dataclasses.
+
+    An option group is a parameter annotated with a frozen dataclass. A JSON names its fields directly in `args`:
+    `{"resize": 64, "batch_size": 4}` becomes `{"images": ImageOptions(resize=64), "batch_size": 4}`.
+
+    Args:
+        target: A class or function.
+        flat: Arguments by name; a group may also be given as an object, and fields next to it then replace its own.
+
+    Raises:
+        TypeError: A group has no default and lacks a required field.
+    """
+    signature = signature_of(target)
+    arguments: dict[str, Any] = {}
+    fields: dict[str, dict[str, Any]] = {}
+    for name, value in flat.items():
+        group = signature.parameters[name].group if name in signature.parameters else None
+        if group is None:
+            arguments[name] = value
+        else:
+            fields.setdefault(group, {})[name] = value
+    for group, default in signature.groups.items():
+        base = arguments.get(group, default)
+        if isinstance(base, type):  # no default: its required fields must be there
+            arguments[group] = base(**fields.get(group, {}))
+        elif group in fields:
+            arguments[group] = dataclasses.replace(base, **fields[group])
+    return arguments
 
 
 def network_values(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -378,12 +417,45 @@ def _own_signature(target: Callable[..., Any]) -> Signature:
         parameters = inspect.signature(target).parameters.values()
     except (ValueError, TypeError):  # written in C, without a signature
         return Signature({}, takes_more=True)
-    named = {
-        parameter.name: Parameter(parameter.name, _annotation(parameter, target), parameter.default)
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    }
-    return Signature(named, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters))
+    named: dict[str, Parameter] = {}
+    groups: dict[str, Any] = {}
+    for parameter in parameters:
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            continue
+        options = evaluated(parameter.annotation, target)
+        if _is_option_group(options):
+            groups[parameter.name] = options if parameter.default is parameter.empty else parameter.default
+            members = _group_members(parameter.name, options, groups[parameter.name])
+        else:
+            members = [Parameter(parameter.name, _annotation(parameter, target), parameter.default)]
+        for member in members:
+            if member.name in named:
+                raise TypeError(
+                    f"{getattr(target, '__qualname__', target)}: {member.name} occurs twice, in "
+                    f"{named[member.name].group or 'its signature'} and {member.group or 'its signature'}. Rename one."
+                )
+            named[member.name] = member
+    return Signature(named, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters), groups)
+
+
+def _is_option_group(annotation: Any) -> bool:
+    """Whether a parameter's type is a frozen dataclass, whose fields the JSON names directly."""
+    settings = vars(annotation).get("__dataclass_params__") if inspect.isclass(annotation) else None
+    return settings is not None and bool(settings.frozen)
+
+
+def _group_members(group: str, options: Any, default: Any) -> list[Parameter]:
+    """Return the fields of an option group as parameters; `default` is an instance, or the class if there is none."""
+    members = []
+    for field in dataclasses.fields(options):
+        if not isinstance(default, type):
+            value = getattr(default, field.name)
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        else:
+            value = inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
+        members.append(Parameter(field.name, jsonable(evaluated(field.type, options)), value, group))
+    return members
 
 
 def _annotation(parameter: inspect.Parameter, target: Callable[..., Any]) -> Any:

@@ -1,6 +1,5 @@
 """What an exported file says of itself: how to make its input of an image, and what its output means."""
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,11 +63,6 @@ def describe(
         "loader": {"type": loader, "args": dict(loader_arguments)},
         "checkpoint": dict(origin),
     }
-
-
-def arguments_of(make_preprocessing: Any, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the known arguments that `make_preprocessing` takes."""
-    return {name: known[name] for name in inspect.signature(make_preprocessing).parameters if name in known}
 
 
 def config_of(description: Description) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
@@ -117,6 +118,39 @@ class Loader:
         self.path, self.transforms, self.sampler, self.seed = path, transforms, sampler, seed
 
 
+@dataclass(frozen=True)
+class SizeOptions:
+    """An option group."""
+
+    height: Annotated[int, Field(ge=1, description="Rows.")] = 8
+    scales: Annotated[tuple[float, ...], Field(description="Zoom of each copy.")] = (1.0,)
+
+
+@dataclass(frozen=True)
+class OrderOptions:
+    """An option group with a field that has no default."""
+
+    order: Literal["forward", "backward"]
+    seed: int = 0
+    tags: list[str] = field(default_factory=list)
+
+
+class GroupLoader(Loader):
+    """A loader with option groups, one of them with a default that differs from that of its fields."""
+
+    def __init__(self, order: OrderOptions, *, sizes: SizeOptions = SizeOptions(height=16), path: str = "x") -> None:
+        super().__init__(path)
+        self.order, self.sizes = order, sizes
+
+
+class NamedGroupLoader(GroupLoader):
+    """A loader that leaves its groups to its base."""
+
+    def __init__(self, label: str = "none", **rest) -> None:
+        super().__init__(**rest)
+        self.label = label
+
+
 class Transform:
     """Base of the transforms."""
 
@@ -183,7 +217,11 @@ REGISTRY = {
     "metrics": Section("tests.support.config_samples:Score", {"accuracy": "tests.support.config_samples:Accuracy"}),
     "data_loader": Section(
         "tests.support.config_samples:Loader",
-        {"Loader": "tests.support.config_samples:Loader"},
+        {
+            "Loader": "tests.support.config_samples:Loader",
+            "GroupLoader": "tests.support.config_samples:GroupLoader",
+            "NamedGroupLoader": "tests.support.config_samples:NamedGroupLoader",
+        },
         nested={"transforms": "transform"},
     ),
     "transform": Section(
