@@ -22,10 +22,8 @@ from utils.errors import ConfigError
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from torch import Tensor
 
-    from base.data.samples import NamedMask, NamedSample
-    from logger.test_report.worst_cases import WorstCases, WorstClassified
+    from logger.test_report.worst_cases import WorstCases
     from models.inference.views import Views
-    from trainer.evaluation import OnSample
 
 
 COUNTED = {"segmentation": "pixels", "classification": "samples"}
@@ -86,7 +84,7 @@ def test(
     matrix = ConfusionMatrix(num_classes, ignore_index)
     classes = list(values.get("class_names") or map(str, range(num_classes)))
     task = getattr(loader, "task", "segmentation")
-    cases, look_at = _worst_cases(task, worst, classes, ignore_index)
+    cases = _worst_cases(task, worst, classes, ignore_index)
     with setup.user_errors():
         metrics = evaluation.evaluate(
             with_views(model.to(device, memory_format=precision.memory_format), views or Views()),
@@ -95,7 +93,7 @@ def test(
             metrics=MetricSet([*assemble.build_metrics(config, names, values), matrix]),
             precision=precision,
             ignore_index=ignore_index,
-            on_sample=look_at if images or task == "classification" else None,
+            on_sample=cases.add if images or task == "classification" else None,
         )
     counts, counted = matrix.counts.cpu(), COUNTED[task]
     files = write_images(images, counts.numpy(), classes, cases, counted=counted) if images else []
@@ -149,27 +147,18 @@ def _no_data(config: Mapping[str, Any], split: str) -> ConfigError:
     )
 
 
-def _worst_cases(
-    task: str, worst: int, classes: list[str], ignore_index: int | None
-) -> "tuple[WorstCases | WorstClassified, OnSample]":
-    """What keeps the worst samples of a task, and what shows it each sample."""
-    from logger.test_report.worst_cases import WorstCases, WorstClassified
+def _worst_cases(task: str, worst: int, classes: list[str], ignore_index: int | None) -> "WorstCases":
+    """Return an empty collection of the worst samples of a task."""
+    from logger.test_report.worst_cases import WorstClassified, WorstSegmented
     from models.metrics.confusion import confusion_counts, iou_per_class
 
+    def mean_iou(logits: "Tensor", target: "Tensor") -> float:
+        counts = confusion_counts(logits[None], target[None].to(logits.device), len(classes))
+        return float(iou_per_class(counts).nanmean())
+
     if task == "classification":
-        classified = WorstClassified(worst, classes)
-
-        def look_at_class(sample: "NamedSample", inputs: "Tensor", logits: "Tensor") -> None:
-            classified.add(sample, inputs, logits)
-
-        return classified, look_at_class
-    cases = WorstCases(worst, len(classes), ignore_index)
-
-    def look_at(source: "NamedMask", inputs: "Tensor", logits: "Tensor") -> None:
-        counts = confusion_counts(logits[None], source.target[None].to(logits.device), len(classes))
-        cases.add(source, inputs, logits, float(iou_per_class(counts).nanmean()))
-
-    return cases, look_at
+        return WorstClassified(worst, classes)
+    return WorstSegmented(worst, len(classes), ignore_index, mean_iou)
 
 
 def _per_class(counts: "Tensor", classes: list[str], task: str = "segmentation") -> dict[str, dict[str, float]]:
@@ -207,7 +196,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
-    from logger.test_report.report import record_in_run, report_text, require_writable, write_result
+    from logger.test_report.report import record_in_run, report_text, require_writable_results, write_result
     from trainer.checkpoints.resume import EARLIER_RUN, find_checkpoint, weights_of
 
     close_logging = setup_logging(None)
@@ -221,7 +210,7 @@ def main(arguments: argparse.Namespace) -> None:
             apply_override(config, parse_override(override))
         config = {key: value for key, value in config.items() if value is not None}
         folder = arguments.output or path.parent / "pictures" / split
-        require_writable(folder, arguments.json)
+        require_writable_results(folder, arguments.json)
         views = _views(arguments, config)
         options = {"views": views, "devices": arguments.devices, "images": folder, "worst": arguments.worst}
         result = test(config, weights_of(content), split=split, **options)

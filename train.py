@@ -47,9 +47,10 @@ def check(config: dict[str, Any]) -> None:
     """
     configuration.refuse_markers(config)
     configuration.validate(config, registry())
-    from logger.trackers.tracker import require_packages
+    if config.get("visualization"):
+        from logger.trackers.tracker import require_packages
 
-    require_packages(config)
+        require_packages(config)
 
 
 def prepare(
@@ -192,7 +193,7 @@ def _run(trainer: "BaseTrainer", start: "Start", world: "World", callbacks: "Seq
         ),
         MetricsFile(),
         *([TimeLimit(options["max_time"])] if options["max_time"] else []),
-        *make_trackers(config),
+        *(make_trackers(config) if config.get("visualization") else []),
         *callbacks,
         Checkpoints(folder, config, **saving, world=world),
     ]

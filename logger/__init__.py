@@ -1,1 +1,1 @@
-"""What a run says and leaves behind: console and file log, progress, metrics.csv, TensorBoard, the report of a test."""
+"""Output of a run: console and log file, progress bar, metrics.csv, TensorBoard, trackers, the report of a test."""

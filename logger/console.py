@@ -1,91 +1,88 @@
-"""The log of a run, on the console and in its folder. Only the entry points call this; all else uses `logging`."""
+"""Log records of a run on the console and in its `info.log`. Only the entry points call this."""
 
 import logging
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
 CONSOLE_LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
-OUR_FOLDERS = {
-    "base",
-    "candidates",
-    "config",
-    "data_loader",
-    "logger",
-    "models",
-    "search",
-    "trainer",
-    "utils",
-    "predictor",
-}
-OUR_COMMANDS = {"__main__", "espalier", "export", "inference", "test", "train"}
-_WARNINGS_LOGGER = "warnings"
+OUR_LOGGERS = {
+    "base", "config", "data_loader", "logger", "models", "predictor", "search", "trainer", "utils",
+    "__main__", "build", "espalier", "export", "inference", "test", "train",
+}  # fmt: skip
 
 
 class ConsoleHandler(logging.Handler):
-    """Writes to standard error without tearing a progress bar apart; standard output stays free for results."""
+    """Handler that writes to standard error without tearing a progress bar; standard output is for results only."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line above any bar."""
+        """Write the message above any bar, after its level if that is above INFO."""
         try:
-            tqdm.write(self.format(record), file=sys.stderr)
+            text = self.format(record)
+            if record.levelno > logging.INFO:
+                text = f"{record.levelname.lower()}: {text}"
+            tqdm.write(text, file=sys.stderr)
             sys.stderr.flush()
         except Exception:
             self.handleError(record)
 
 
-class ConsoleFormatter(logging.Formatter):
-    """The bare message; anything above INFO says how bad it is."""
+def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]:
+    """Send log records and Python's warnings to the console and, if a folder is given, to its `info.log`.
 
-    def format(self, record: logging.LogRecord) -> str:
-        """One record as text."""
-        text = super().format(record)
-        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
+    A program has one console: a second call while the first is open adds its file and sets the console's level. The
+    file is appended to, so a resumed run continues the same log.
+
+    Args:
+        folder: The run's folder, which exists; None for the console alone.
+        verbosity: 0 for warnings, 1 for progress, 2 for details. The file holds at least what 1 shows.
+
+    Returns:
+        A function that removes the handlers which this call added. Calls are closed in reverse order.
+    """
+    root = logging.getLogger()
+    level_before, show_warning_before = root.level, warnings.showwarning
+    level = CONSOLE_LEVELS[min(max(verbosity, 0), 2)]
+    added: list[logging.Handler] = []
+    consoles = [handler for handler in root.handlers if isinstance(handler, ConsoleHandler)]
+    if not consoles:
+        consoles = [ConsoleHandler()]
+        added += consoles
+    for console in consoles:
+        console.setLevel(level)
+    if folder is not None:
+        file = logging.FileHandler(folder / "info.log", encoding="utf-8", delay=True)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        file.setLevel(min(level, logging.INFO))
+        added.append(file)
+    for handler in added:
+        handler.addFilter(_is_wanted)
+        root.addHandler(handler)
+    warnings.showwarning = _log_warning
+
+    def set_root_level() -> None:
+        # Other handlers on the root logger, such as those of a test runner, do not decide its level.
+        levels = [handler.level for handler in root.handlers if _is_wanted in handler.filters]
+        root.setLevel(min(levels, default=level_before))
+
+    def close() -> None:
+        for handler in added:
+            root.removeHandler(handler)
+            handler.close()
+        set_root_level()
+        warnings.showwarning = show_warning_before
+
+    set_root_level()
+    return close
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    """Details below INFO come from this project only; libraries tell too much of theirs."""
-    return record.levelno >= logging.INFO or record.name.partition(".")[0] in OUR_FOLDERS | OUR_COMMANDS
-
-
-class _Setup:
-    """What is installed on the root logger, to be taken off again."""
-
-    def __init__(self) -> None:
-        self.handlers: list[logging.Handler] = []
-        self.level_before = logging.WARNING
-        self.show_warning_before: Callable[..., Any] = warnings.showwarning
-
-    def add(self, handler: logging.Handler, level: int) -> None:
-        root = logging.getLogger()
-        if not self.handlers:
-            self.level_before, self.show_warning_before = root.level, warnings.showwarning
-            warnings.showwarning = _log_warning
-        handler.setLevel(level)
-        handler.addFilter(_is_wanted)
-        root.addHandler(handler)
-        self.handlers.append(handler)
-        root.setLevel(min(each.level for each in self.handlers))
-
-    def remove(self, handler: logging.Handler) -> None:
-        if handler not in self.handlers:
-            return
-        root = logging.getLogger()
-        self.handlers.remove(handler)
-        root.removeHandler(handler)
-        handler.close()
-        if self.handlers:
-            root.setLevel(min(each.level for each in self.handlers))
-        else:
-            root.setLevel(self.level_before)
-            warnings.showwarning = self.show_warning_before
-
-
-_SETUP = _Setup()
+    """Return whether to show a record: below INFO those of this project only, libraries log too many details."""
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] in OUR_LOGGERS
 
 
 def _log_warning(  # noqa: PLR0917 (the signature is Python's)
@@ -96,41 +93,5 @@ def _log_warning(  # noqa: PLR0917 (the signature is Python's)
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """As `warnings.showwarning`, into the log."""
-    logging.getLogger(_WARNINGS_LOGGER).warning("%s (%s, %s:%d)", message, category.__name__, filename, lineno)
-
-
-def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]:
-    """Send the log to the console and, given a folder, to its `info.log`; Python's warnings go there too.
-
-    A second call while the first is open adds its file and sets the console's level: a program has one console. A file
-    is appended to, so a resumed run goes on in the same log.
-
-    Args:
-        folder: The run's folder, which exists; None for the console alone.
-        verbosity: 0 warnings, 1 what happens, 2 details. The file holds at least what 1 shows.
-
-    Returns:
-        A function that takes off what this call put on.
-    """
-    added: list[logging.Handler] = []
-    level = CONSOLE_LEVELS[min(max(verbosity, 0), 2)]
-    open_consoles = [handler for handler in _SETUP.handlers if isinstance(handler, ConsoleHandler)]
-    for handler in open_consoles:
-        handler.setLevel(level)
-    if not open_consoles:
-        console = ConsoleHandler()
-        console.setFormatter(ConsoleFormatter("%(message)s"))
-        _SETUP.add(console, level)
-        added.append(console)
-    if folder is not None:
-        file = logging.FileHandler(folder / "info.log", encoding="utf-8", delay=True)
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-        _SETUP.add(file, min(level, logging.INFO))
-        added.append(file)
-
-    def close() -> None:
-        for handler in added:
-            _SETUP.remove(handler)
-
-    return close
+    """Log a warning; takes the place of `warnings.showwarning`."""
+    logging.getLogger("warnings").warning("%s (%s, %s:%d)", message, category.__name__, filename, lineno)

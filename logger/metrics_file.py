@@ -17,33 +17,34 @@ if TYPE_CHECKING:
 
 
 class MetricsFile(Callback):
-    """Writes the whole history after each epoch, so that no file ever disagrees with the checkpoint resumed from."""
+    """Writer of the whole history after each epoch, so that the files always agree with the checkpoint."""
 
     def on_fit_start(self, trainer: "BaseTrainer") -> None:
-        """Bring the files to the restored history."""
+        """Cut the files of a resumed run back to the restored history."""
         if trainer.history:
-            self._write(trainer)
+            self.on_epoch_end(trainer, trainer.history[-1])
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
-        """Add the epoch."""
-        self._write(trainer)
+        """Write both files anew.
 
-    def _write(self, trainer: "BaseTrainer") -> None:
+        Raises:
+            TrainingError: A file cannot be written.
+        """
         if not trainer.is_main_process or trainer.run_folder is None:
             return
-        for name, text in FILES.items():
+        for name, as_text in (("metrics.csv", as_csv), ("metrics.jsonl", as_jsonl)):
             path = Path(trainer.run_folder) / name
             try:
-                write_text_atomically(path, text(trainer.history))
+                write_text_atomically(path, as_text(trainer.history))
             except OSError as error:
                 raise TrainingError(
-                    f"{path}: not written ({error.strerror}). The run folder must stay writable while a run lasts. "
-                    "Free some space or mend the permissions, then run the same command with --resume auto."
+                    f"{path}: not written ({error.strerror}). The run folder must be writable during the run. "
+                    "Free some space or correct the permissions, then run the same command with --resume auto."
                 ) from error
 
 
 def as_csv(history: Sequence[Mapping[str, float]]) -> str:
-    """Rows as CSV with the union of their columns, in the order of first appearance; numbers are exact."""
+    """Return rows as CSV with the union of their columns, in the order of first appearance; numbers are exact."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -53,9 +54,6 @@ def as_csv(history: Sequence[Mapping[str, float]]) -> str:
 
 
 def as_jsonl(history: Sequence[Mapping[str, float]]) -> str:
-    """Rows as JSON, one a line; numbers are exact, and those that JSON does not have (NaN, infinity) are null."""
+    """Return rows as JSON lines; numbers are exact, and NaN and infinity, which JSON does not have, are null."""
     rows = ({name: value if math.isfinite(value) else None for name, value in row.items()} for row in history)
     return "".join(f"{json.dumps(row, allow_nan=False)}\n" for row in rows)
-
-
-FILES = {"metrics.csv": as_csv, "metrics.jsonl": as_jsonl}

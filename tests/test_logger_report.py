@@ -8,10 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from base.data.samples import NamedMask
+from base.data.samples import NamedMask, NamedSample
 from logger.test_report.confusion_image import compact, draw_confusion, ramp_color
-from logger.test_report.report import class_table, metrics_line, without_nan, write_images
-from logger.test_report.worst_cases import INVENTED, MISSED, UNJUDGED, WorstCases, image_of
+from logger.test_report.report import class_table, report_text, without_nan, write_images
+from logger.test_report.worst_cases import (
+    INVENTED,
+    MISSED,
+    NOT_COUNTED,
+    WorstClassified,
+    WorstSegmented,
+    draw_errors,
+    image_of,
+)
 from utils.errors import ConfigError
 from utils.geometry import letterbox_geometry
 
@@ -22,9 +30,15 @@ def make_source(index, size=(40, 30), name="folder/photo.jpg"):
     return NamedMask(f"{index}_{name}", target, letterbox_geometry(size, (32, 32)), index)
 
 
-def add(worst, index, score):
-    source = make_source(index)
-    worst.add(source, torch.rand(3, 32, 32), torch.rand(2, *source.target.shape), score)
+def worst_cases(count, scores):
+    """Worst cases whose score is in the corner of the logits, with these samples added in their order."""
+    worst = WorstSegmented(count, num_classes=2, ignore_index=None, score=lambda logits, _: float(logits[0, 0, 0]))
+    for index, score in scores:
+        source = make_source(index)
+        logits = torch.rand(2, *source.target.shape, dtype=torch.float64)
+        logits[0, 0, 0] = score
+        worst.add(source, torch.rand(3, 32, 32), logits)
+    return worst
 
 
 def names(worst):
@@ -34,33 +48,37 @@ def names(worst):
 def test_worst_cases_keeps_the_lowest_scores_whatever_the_order():
     scores = [0.9, 0.2, math.nan, 0.5, 0.2, 0.7]
     for order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [3, 0, 4, 2, 5, 1]):
-        worst = WorstCases(3, num_classes=2)
-        for index in order:
-            add(worst, index, scores[index])
+        worst = worst_cases(3, [(index, scores[index]) for index in order])
         assert names(worst) == [(1, 0.2), (4, 0.2), (3, 0.5)]
 
 
 def test_worst_cases_of_a_small_set_and_of_none():
-    few, none = WorstCases(8, num_classes=2), WorstCases(0, num_classes=2)
-    for worst in (few, none):
-        add(worst, 0, 0.5)
-    assert names(few) == [(0, 0.5)]
-    assert names(none) == []
+    assert names(worst_cases(8, [(0, 0.5)])) == [(0, 0.5)]
+    assert names(worst_cases(0, [(0, 0.5)])) == []
 
 
 def test_a_sample_seen_twice_is_no_trouble():
-    worst = WorstCases(2, num_classes=2)
-    for _ in range(4):
-        add(worst, 0, 0.5)
-    assert names(worst) == [(0, 0.5), (0, 0.5)]
+    assert names(worst_cases(2, [(0, 0.5)] * 4)) == [(0, 0.5), (0, 0.5)]
+
+
+def test_worst_classified_are_those_whose_class_is_least_probable(tmp_path):
+    worst = WorstClassified(2, ["cat", "dog"])
+    for index, (target, logit) in enumerate([(0, 2.0), (1, 3.0), (-100, 9.0), (1, -1.0)]):
+        sample = NamedSample(f"{index}.png", target, index)
+        worst.add(sample, torch.rand(1, 8, 8), torch.tensor([logit, 0.0]))
+    first, second = worst.ranking()
+    probability = 1 / (1 + math.exp(-3))
+    assert first == {
+        "name": "1.png", "score": pytest.approx(1 - probability), "truth": "dog", "prediction": "cat",
+        "probability": pytest.approx(probability),
+    }  # fmt: skip
+    assert (second["name"], second["truth"], second["prediction"]) == ("3.png", "dog", "dog")
+    assert [cv2.imread(str(path)).shape[0] > 320 for path in worst.write(tmp_path)] == [True, True]
 
 
 def test_worst_cases_are_written_worst_first_over_those_of_before(tmp_path):
     (tmp_path / "worst-07.png").write_bytes(b"of an earlier test")
-    worst = WorstCases(2, num_classes=2)
-    add(worst, 0, 0.5)
-    add(worst, 1, 0.4)
-    paths = worst.write(tmp_path)
+    paths = worst_cases(2, [(0, 0.5), (1, 0.4)]).write(tmp_path)
     assert [path.name for path in paths] == ["worst-01.png", "worst-02.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["worst-01.png", "worst-02.png"]
     assert cv2.imread(str(paths[0])).shape[0] > 320
@@ -69,9 +87,9 @@ def test_worst_cases_are_written_worst_first_over_those_of_before(tmp_path):
 def test_error_map_tells_missed_from_invented_and_unjudged():
     truth = np.array([[0, 1, 0, 1, 255]])
     prediction = np.array([[0, 0, 1, 1, 1]])
-    drawn = WorstCases(1, num_classes=2, ignore_index=255)._errors(np.zeros((1, 5, 3), np.uint8), truth, prediction)
-    assert drawn[0].tolist() == [[0, 0, 0], list(MISSED), list(INVENTED), [0, 0, 0], [UNJUDGED[0]] * 3]
-    of_three = WorstCases(1, num_classes=3)._errors(np.zeros((1, 5, 3), np.uint8), truth, prediction)
+    drawn = draw_errors(np.zeros((1, 5, 3), np.uint8), truth, prediction, 2, ignore_index=255)
+    assert drawn[0].tolist() == [[0, 0, 0], list(MISSED), list(INVENTED), [0, 0, 0], list(NOT_COUNTED)]
+    of_three = draw_errors(np.zeros((1, 5, 3), np.uint8), truth, prediction, 3)
     assert of_three[0, 1].tolist() == of_three[0, 2].tolist() == list(MISSED)
 
 
@@ -95,7 +113,13 @@ def test_table_has_a_line_per_class_and_dashes_for_what_is_not_there():
 
 
 def test_line_of_metrics_leaves_single_classes_to_the_table():
-    assert metrics_line({"loss": 0.25, "miou": 0.5, "iou_person": 0.4}) == "loss 0.2500  miou 0.5000"
+    result = {
+        "checkpoint": "x.pth", "epoch": 3, "samples": 5, "split": "test", "worst": [], "pictures": [],
+        "metrics": {"loss": 0.25, "miou": 0.5, "iou_person": 0.4}, "per_class": {"person": {"iou": 0.4}},
+    }  # fmt: skip
+    head, _, metrics = report_text(result).strip().split("\n\n")
+    assert head == "x.pth (epoch 3) on 5 samples of test"
+    assert metrics == "loss 0.2500  miou 0.5000"
 
 
 def test_json_gets_none_for_nan():
@@ -126,8 +150,7 @@ def test_compact_counts(count, text):
 
 
 def test_images_go_to_a_folder_that_is_made(tmp_path):
-    worst = WorstCases(1, num_classes=2)
-    add(worst, 0, 0.5)
+    worst = worst_cases(1, [(0, 0.5)])
     files = write_images(tmp_path / "a" / "b", np.eye(2, dtype=np.int64), ["x", "y"], worst)
     assert [file.name for file in files] == ["confusion.png", "worst-01.png"]
     assert all(file.stat().st_size > 100 for file in files)
@@ -136,4 +159,4 @@ def test_images_go_to_a_folder_that_is_made(tmp_path):
 def test_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot be written .* --output FOLDER"):
-        write_images(tmp_path / "file" / "x", np.eye(2, dtype=np.int64), ["x", "y"], WorstCases(1, 2))
+        write_images(tmp_path / "file" / "x", np.eye(2, dtype=np.int64), ["x", "y"], worst_cases(1, []))

@@ -234,7 +234,7 @@ def test_an_output_that_cannot_be_written_is_found_before_anything_is_computed(f
         (("--output", tmp_path / "new", "--json", tmp_path / "result.json"), "(it is a folder)"),
     ):
         assert run("--resume", result.checkpoint, *options) == 2
-        assert f"cannot be written {problem}. A test's results go there. Name" in capsys.readouterr().err
+        assert f"cannot be written {problem}. The results of a test are written there. Name" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 

@@ -125,7 +125,7 @@ def test_mlflow_writes_into_the_folder_and_goes_on_where_it_stopped(tmp_path):
 
 
 def test_mlflow_says_what_is_wrong_with_an_address(tmp_path):
-    message = r"visualization.mlflow: nowhere://x cannot be used \(.*\). A tracking server, a database .* is meant"
+    message = r"visualization.mlflow: nowhere://x cannot be used \(.*\). It must be a tracking server, a database"
     with pytest.raises(ConfigError, match=message):
         run(tmp_path / "run", MlflowTracker(CONFIG, tracking_uri="nowhere://x"), epochs=1)
 

@@ -16,17 +16,21 @@ RAMP = np.array([[255, 255, 255], [198, 219, 239], [107, 174, 214], [33, 113, 18
 MAX_CLASSES_WITH_NUMBERS = 24
 MAX_NAME = 24
 MARGIN = 18
+TITLE_HEIGHT = 78
 LEGEND = "row: truth   column: prediction   "
 LINE_GREY = 234
+MIN_CELL_WITH_NAME = 14  # pixels
 
 
 def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counted: str = "pixels") -> Image:
-    """Rows are the truth and sum to 100%, columns the prediction; up to 24 classes the cells hold their numbers.
+    """Draw a confusion matrix: rows are the truth and sum to 100 %, columns are the prediction.
+
+    Up to 24 classes the cells contain their numbers.
 
     Args:
         counts: (K, K) pixels or samples.
         class_names: K names.
-        counted: Which of the two.
+        counted: "pixels" or "samples".
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -35,80 +39,65 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counte
     with_numbers = len(names) <= MAX_CLASSES_WITH_NUMBERS
     cell, scale = (86, 0.55) if with_numbers else (max(6, 1400 // len(names)), 0.4)
     grid = _draw_grid(counts, cell, with_numbers=with_numbers)
-    if with_numbers or cell >= 14:
-        grid = _with_names(grid, names, cell, scale)
+    if cell >= MIN_CELL_WITH_NAME:
+        grid = _add_names(grid, names, cell, scale)
+    image = np.pad(grid, ((0, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255)
+    title = f"Where the {counted} of each true class went"
     legend = LEGEND + (f"share of the row, and {counted}" if with_numbers else "the darker, the more of the row")
-    return _with_title(np.pad(grid, ((0, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255), legend, counted)
+    width = max(image.shape[1], text_size(title, 0.7)[0] + 2 * MARGIN, text_size(legend, 0.45)[0] + 2 * MARGIN)
+    image = np.pad(image, ((TITLE_HEIGHT, 0), (0, width - image.shape[1]), (0, 0)), constant_values=255)
+    draw_text(image, title, (MARGIN, 34), scale=0.7, color=INK)
+    draw_text(image, legend, (MARGIN, 60), scale=0.45, color=PALE_INK)
+    return image
 
 
 def compact(count: int) -> str:
-    """`950`, `12.3k`, `4.56M`, `1.2G`: three digits and a unit."""
+    """Return a count with three digits and a unit: `950`, `12.3k`, `4.56M`, `1.2G`."""
     for limit, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= limit:
             return f"{count / limit:.3g}{unit}" if count / limit < 999.5 else f"{count / limit:.0f}{unit}"
     return str(count)
 
 
-def ramp_color(share: float) -> tuple[int, int, int]:
-    """The colour of a share between 0 and 1."""
-    position = min(max(share, 0.0), 1.0) * (len(RAMP) - 1)
+def ramp_color(fraction: float) -> tuple[int, int, int]:
+    """Return the colour of a fraction between 0 and 1."""
+    position = min(max(fraction, 0.0), 1.0) * (len(RAMP) - 1)
     low = min(int(position), len(RAMP) - 2)
     red, green, blue = RAMP[low] + (position - low) * (RAMP[low + 1] - RAMP[low])
     return round(red), round(green), round(blue)
 
 
 def _draw_grid(counts: NDArray[np.int64], cell: int, *, with_numbers: bool) -> Image:
-    """The cells alone, (K * cell, K * cell, 3)."""
+    """Draw the cells alone: (K * cell, K * cell, 3)."""
     size = len(counts) * cell
     grid = np.full((size, size, 3), LINE_GREY, dtype=np.uint8)
-    gap = 1 if cell >= 14 else 0
+    gap = 1 if cell >= MIN_CELL_WITH_NAME else 0
     for row, values in enumerate(counts):
         total = int(values.sum())
         for column, count in enumerate(values.tolist()):
             top, left = row * cell, column * cell
-            share = count / total if total else 0.0
-            color = ramp_color(share) if total else EMPTY_CELL
-            grid[top : top + cell - gap, left : left + cell - gap] = color
-            if with_numbers and total:
-                _write_numbers(grid[top : top + cell, left : left + cell], share, count)
+            fraction = count / total if total else 0.0
+            grid[top : top + cell - gap, left : left + cell - gap] = ramp_color(fraction) if total else EMPTY_CELL
+            if not with_numbers or not total:
+                continue
+            ink = PAPER if fraction > 0.5 else INK
+            percent = f"{fraction:.1%}" if fraction >= 0.001 else "<0.1%"
+            lines = [(percent, 0.48, 0.5, ink), (compact(count), 0.76, 0.4, PALE_INK if fraction < 0.2 else ink)]
+            for text, baseline, scale, color in lines if count else [("-", 0.55, 0.5, PALE_INK)]:
+                start = left + (cell - text_size(text, scale)[0]) // 2
+                draw_text(grid, text, (start, top + int(cell * baseline)), scale=scale, color=color)
     return grid
 
 
-def _write_numbers(cell: Image, share: float, count: int) -> None:
-    """The share and the count, in the middle of a cell; an empty one gets a pale dash."""
-    if count == 0:
-        _write_centred(cell, "-", 0.55, 0.5, PALE_INK)
-        return
-    ink = PAPER if share > 0.5 else INK
-    pale_ink = PALE_INK if share < 0.2 else ink
-    percent = f"{share:.1%}" if share >= 0.001 else "<0.1%"
-    _write_centred(cell, percent, 0.48, 0.5, ink)
-    _write_centred(cell, compact(count), 0.76, 0.4, pale_ink)
-
-
-def _write_centred(cell: Image, text: str, baseline: float, scale: float, color: tuple[int, int, int]) -> None:
-    left = (cell.shape[1] - text_size(text, scale)[0]) // 2
-    draw_text(cell, text, (left, int(cell.shape[0] * baseline)), scale=scale, color=color)
-
-
-def _with_names(grid: Image, names: Sequence[str], cell: int, scale: float) -> Image:
-    """Put the classes' names left of the rows and, turned, above the columns."""
+def _add_names(grid: Image, names: Sequence[str], cell: int, scale: float) -> Image:
+    """Put the names of the classes to the left of the rows and, rotated, above the columns."""
     widths = [text_size(name, scale)[0] for name in names]
     room, line = max(widths) + 16, text_size("Ag", scale)[1]
     left = np.full((len(grid), room, 3), 255, dtype=np.uint8)
-    above = left.copy()  # drawn level, turned by a quarter afterwards
+    above = left.copy()  # drawn horizontally, rotated by a quarter turn afterwards
     for index, (name, width) in enumerate(zip(names, widths, strict=True)):
         draw_text(left, name, (room - width - 8, index * cell + (cell + line) // 2), scale=scale, color=INK)
         draw_text(above, name, (8, index * cell + (cell + line) // 2), scale=scale, color=INK)
-    turned = np.rot90(above)
-    corner = np.full((len(turned), room, 3), 255, dtype=np.uint8)
-    return np.vstack([np.hstack([corner, turned]), np.hstack([left, grid])])
-
-
-def _with_title(image: Image, legend: str, counted: str) -> Image:
-    title = f"Where the {counted} of each true class went"
-    width = max(image.shape[1], text_size(title, 0.7)[0] + 2 * MARGIN, text_size(legend, 0.45)[0] + 2 * MARGIN)
-    wide = np.pad(image, ((78, 0), (0, width - image.shape[1]), (0, 0)), constant_values=255)
-    draw_text(wide, title, (MARGIN, 34), scale=0.7, color=INK)
-    draw_text(wide, legend, (MARGIN, 60), scale=0.45, color=PALE_INK)
-    return wide
+    rotated = np.rot90(above)
+    corner = np.full((len(rotated), room, 3), 255, dtype=np.uint8)
+    return np.vstack([np.hstack([corner, rotated]), np.hstack([left, grid])])

@@ -1,4 +1,4 @@
-"""What test.py says: a table of the classes, images, and plain data for JSON."""
+"""The report of test.py: the text for the console, images, and JSON."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from logger.test_report.confusion_image import draw_confusion
-from logger.test_report.worst_cases import WorstCases, WorstClassified, write_image
+from logger.test_report.worst_cases import WorstCases, write_image
 from utils.errors import ConfigError
 from utils.files import write_text_atomically, writing_problem
 
@@ -26,8 +26,31 @@ HEADINGS = {
 }
 
 
+def report_text(result: Mapping[str, Any]) -> str:
+    """Return the text that the console shows of a result of `test`: data, classes, metrics, and image files."""
+    metrics = {name: value for name, value in result["metrics"].items() if not name.startswith("iou_")}
+    parts = [
+        f"{result['checkpoint']} (epoch {result['epoch']}) on {result['samples']} samples of {result['split']}",
+        class_table(result["per_class"]),
+        "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+    ]
+    # The cases of a classification are named; those of a segmentation, which have no class, are shown by images only.
+    wrong = [case for case in result["worst"] if "truth" in case and case["truth"] != case["prediction"]]
+    lines = [
+        f"{case['name']}  is {case['truth']} ({case['score']:.3f}), taken for {case['prediction']} "
+        f"({case['probability']:.3f})"
+        for case in wrong
+    ]
+    if lines:
+        parts.append("\n".join(["Worst cases, with probabilities:", *lines]))
+    images = result["pictures"]
+    if images:
+        parts.append(f"Confusion matrix:  {images[0]}\n{len(images) - 1} worst cases:  {Path(images[0]).parent}")
+    return "\n\n".join(parts) + "\n"
+
+
 def class_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
-    """A line per class: IoU, precision, recall, F1, and the class's share of the judged pixels or number of samples.
+    """Return a line per class: IoU, precision, recall, F1, and its fraction of the pixels or its number of samples.
 
     Args:
         per_class: Class name -> values of `HEADINGS`, the same of every class; a NaN is shown as a dash.
@@ -36,32 +59,44 @@ def class_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
     shown = [key for key in HEADINGS if key in next(iter(per_class.values()))]
     lines = ["  ".join([f"{'class':{width}}", *(f"{HEADINGS[key]:>9}" for key in shown)])]
     for name, values in per_class.items():
-        cells = [_cell(values[key], key) for key in shown]
+        cells = []
+        for key in shown:
+            style = {"support": ".0f", "pixel_share": ".1%"}.get(key, ".4f")
+            cells.append("-" if math.isnan(values[key]) else format(values[key], style))
         lines.append("  ".join([f"{name:{width}}", *(f"{cell:>9}" for cell in cells)]))
     return "\n".join(lines)
 
 
-def metrics_line(metrics: Mapping[str, float]) -> str:
-    """`miou 0.8512  loss 0.2031`: the results that are not of a single class."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items() if not name.startswith("iou_"))
+def require_writable_results(images: Path | None, file: Path | None) -> None:
+    """Raise an error, before anything is computed, if the results of a test cannot be written.
+
+    Args:
+        images: The folder of the images.
+        file: The JSON file.
+
+    Raises:
+        ConfigError: One of them cannot be written.
+    """
+    for path, option in ((images and images / "confusion.png", "--output FOLDER"), (file, "--json FILE")):
+        problem = path and writing_problem(path)
+        if problem:
+            raise ConfigError(
+                f"{path}: cannot be written ({problem}). The results of a test are written there. Name a path that "
+                f"you may write to: {option}."
+            )
 
 
 def write_images(
-    folder: Path,
-    counts: NDArray[np.int64],
-    class_names: Sequence[str],
-    worst: WorstCases | WorstClassified,
-    *,
-    counted: str = "pixels",
+    folder: Path, counts: NDArray[np.int64], class_names: Sequence[str], worst: WorstCases, *, counted: str = "pixels"
 ) -> list[Path]:
     """Write `confusion.png` and the worst cases.
 
     Args:
-        folder: Made where it is missing.
-        counts: (K, K) pixels or samples, rows the truth.
+        folder: Created if it is missing.
+        counts: (K, K) pixels or samples, rows are the truth.
         class_names: K names.
-        worst: What was kept of the samples.
-        counted: What was counted.
+        worst: The worst samples.
+        counted: "pixels" or "samples".
 
     Returns:
         The files, the confusion matrix first.
@@ -75,54 +110,9 @@ def write_images(
         return [folder / "confusion.png", *worst.write(folder)]
     except OSError as error:
         raise ConfigError(
-            f"{folder}: cannot be written ({error.strerror}). The images of a test go there. Name a folder that you "
-            "may write to: --output FOLDER."
+            f"{folder}: cannot be written ({error.strerror}). The images of a test are written there. Name a folder "
+            "that you may write to: --output FOLDER."
         ) from error
-
-
-def require_writable(images: Path | None, file: Path | None) -> None:
-    """Find out before anything is computed whether the results of a test can be written.
-
-    Args:
-        images: The folder of the images.
-        file: The JSON file.
-
-    Raises:
-        ConfigError: One cannot be written.
-    """
-    asked = ((images and images / "confusion.png", "--output FOLDER"), (file, "--json FILE"))
-    for path, option in asked:
-        problem = path and writing_problem(path)
-        if problem:
-            raise ConfigError(
-                f"{path}: cannot be written ({problem}). A test's results go there. Name a place that you may write "
-                f"to: {option}."
-            )
-
-
-def report_text(result: Mapping[str, Any]) -> str:
-    """What the console shows of a result of `test`: where from, the table, the metrics, and where the images are."""
-    images = result["pictures"]
-    parts = [
-        f"{result['checkpoint']} (epoch {result['epoch']}) on {result['samples']} samples of {result['split']}",
-        class_table(result["per_class"]),
-        metrics_line(result["metrics"]),
-        *_named_cases(result["worst"]),
-    ]
-    if images:
-        parts.append(f"Confusion matrix:  {images[0]}\n{len(images) - 1} worst cases:  {Path(images[0]).parent}")
-    return "\n\n".join(parts) + "\n"
-
-
-def _named_cases(worst: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The worst samples of a classification, a line each; nothing for those of other tasks, which images show."""
-    wrong = [case for case in worst if "truth" in case and case["truth"] != case["prediction"]]
-    lines = [
-        f"{case['name']}  is {case['truth']} ({case['score']:.3f}), taken for {case['prediction']} "
-        f"({case['probability']:.3f})"
-        for case in wrong
-    ]
-    return ["\n".join(["Worst cases, with probabilities:", *lines])] if lines else []
 
 
 def write_result(file: Path, result: Mapping[str, Any]) -> None:
@@ -136,13 +126,13 @@ def write_result(file: Path, result: Mapping[str, Any]) -> None:
         _write_json(file, result)
     except OSError as error:
         raise ConfigError(
-            f"{file}: cannot be written ({error.strerror}). The result of a test goes there. Name a file that you may "
-            "write to: --json FILE."
+            f"{file}: cannot be written ({error.strerror}). The result of a test is written there. Name a file that "
+            "you may write to: --json FILE."
         ) from error
 
 
 def record_in_run(folder: Path, result: Mapping[str, Any]) -> None:
-    """Put the test's results, under `test_` names, into the `result.json` of a run, where there is one."""
+    """Add the results of a test, under `test_` names, to the `result.json` of a run if there is one."""
     file = folder / "result.json"
     if not file.is_file():
         return
@@ -152,7 +142,8 @@ def record_in_run(folder: Path, result: Mapping[str, Any]) -> None:
         entry = {"checkpoint": Path(result["checkpoint"]).name, "samples": result["samples"], **named}
         _write_json(file, {**content, "test": entry})
     except (OSError, ValueError) as error:
-        LOG.warning("%s: not brought up to date (%s)", file, error)
+        # The test itself succeeded, and its results are on the console.
+        LOG.warning("%s: not updated (%s)", file, error)
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:
@@ -160,17 +151,9 @@ def _write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def without_nan(value: Any) -> Any:
-    """The same plain data with None for numbers that JSON does not have."""
+    """Return the same plain data with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, Mapping):
         return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _cell(value: float, key: str) -> str:
-    if math.isnan(value):
-        return "-"
-    if key == "support":
-        return str(int(value))
-    return f"{value:.1%}" if key == "pixel_share" else f"{value:.4f}"

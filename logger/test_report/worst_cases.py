@@ -1,9 +1,11 @@
-"""The samples that a network got most wrong, as images. K is the number of classes, sizes are (height, width)."""
+"""The samples with the worst predictions, as images. K is the number of classes, sizes are (height, width)."""
 
 import heapq
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,200 +20,192 @@ Labels = NDArray[np.integer]  # (h, w)
 PANEL_HEIGHT = 320
 MISSED = (235, 60, 60)  # of two classes: truth is class 1, prediction class 0; of more: any error
 INVENTED = (60, 130, 255)
-UNJUDGED = (120, 120, 120)
+NOT_COUNTED = (120, 120, 120)
+SERIES_SIZE = (240, 480)  # height and width
+SERIES_BACKGROUND = 18
+MAX_VARIABLES = 12
 
 
-class WorstCases:
-    """Keeps the `count` samples of the lowest score, each drawn when it enters, so that no input is held.
+class WorstCases(ABC):
+    """The `count` samples of the lowest score. Each is drawn when it enters, so that no inputs are held in memory.
 
     Args:
-        count: How many to keep.
-        num_classes: K.
-        ignore_index: Label that is not judged.
+        count: Largest number of samples.
     """
 
-    def __init__(self, count: int, num_classes: int, ignore_index: int | None = None) -> None:
+    def __init__(self, count: int) -> None:
         self.count = count
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
         self._seen = 0
-        self._heap: list[tuple[float, int, int, str, Image]] = []  # the best of the worst comes first
+        # (-score, -index, -order of arrival), facts, image: the best of the worst is the first in the heap.
+        self._heap: list[tuple[tuple[float, int, int], dict[str, Any], Image]] = []
 
-    def add(self, source: NamedMask, inputs: Tensor, logits: Tensor, score: float) -> None:
-        """Look at one sample.
+    @abstractmethod
+    def describe(self, sample: Any, logits: Tensor) -> dict[str, Any]:
+        """Return name and `score` of a sample, and more facts for the report; a score of NaN leaves the sample out."""
+
+    @abstractmethod
+    def draw(self, sample: Any, inputs: Tensor, logits: Tensor, facts: dict[str, Any]) -> Image:
+        """Return the sample as an image; `facts` are the result of `describe`."""
+
+    def add(self, sample: Any, inputs: Tensor, logits: Tensor) -> None:
+        """Take in one sample, if it is among the worst so far.
 
         Args:
-            source: Its name, mask and geometry.
-            inputs: (C, H, W) float, what the network saw.
-            logits: (K, h, w) float, at the mask's size.
-            score: Lower is worse; a NaN (nothing in it was judged) is passed over.
+            sample: Its name and truth.
+            inputs: (C, H, W) or (V, T) float, the network's input.
+            logits: (K, h, w) float at the size of the sample's mask, or (K,) float.
         """
         self._seen += 1
-        rank = (-score, -source.index, -self._seen)  # no two are equal, so that images are never compared
-        if math.isnan(score) or self.count < 1 or (len(self._heap) == self.count and rank < self._heap[0][:3]):
+        facts = self.describe(sample, logits)
+        rank = (-facts["score"], -sample.index, -self._seen)  # no two are equal, so that images are never compared
+        is_full = len(self._heap) == self.count
+        if math.isnan(facts["score"]) or self.count < 1 or (is_full and rank < self._heap[0][0]):
             return
-        entry = (*rank, source.name, self._draw(source, inputs, logits, score))
-        if len(self._heap) < self.count:
-            heapq.heappush(self._heap, entry)
-        else:
-            heapq.heapreplace(self._heap, entry)
+        (heapq.heapreplace if is_full else heapq.heappush)(
+            self._heap, (rank, facts, self.draw(sample, inputs, logits, facts))
+        )
 
-    def ranking(self) -> list[dict[str, object]]:
-        """Name and score of each, the worst first."""
-        return [{"name": name, "score": -negative} for negative, _, _, name, _ in self._sorted()]
+    def ranking(self) -> list[dict[str, Any]]:
+        """Return the facts of each sample, the worst first."""
+        return [facts for _, facts, _ in sorted(self._heap, key=lambda case: case[0], reverse=True)]
 
     def write(self, folder: Path) -> list[Path]:
         """Write `worst-01.png`, the worst, and so on; images of an earlier test are replaced."""
         for old in folder.glob("worst-*.png"):
             old.unlink()
         paths = []
-        for place, (*_, image) in enumerate(self._sorted(), start=1):
+        for place, (*_, image) in enumerate(sorted(self._heap, key=lambda case: case[0], reverse=True), start=1):
             paths.append(folder / f"worst-{place:02d}.png")
             write_image(paths[-1], image)
         return paths
 
-    def _sorted(self) -> list[tuple[float, int, int, str, Image]]:
-        return sorted(self._heap, key=lambda entry: entry[:3], reverse=True)
 
-    def _draw(self, source: NamedMask, inputs: Tensor, logits: Tensor, score: float) -> Image:
-        """Input, truth, prediction and errors side by side."""
-        truth, prediction = source.target.cpu().numpy(), logits.argmax(dim=0).cpu().numpy()
-        judged = self._judged(truth)
-        wrong_share = (judged & (truth != prediction)).sum() / max(1, judged.sum())
-        truth, prediction = _shrunk(truth), _shrunk(prediction)
-        image = resize_to(image_of(source, inputs), truth.shape)
+class WorstSegmented(WorstCases):
+    """The samples of a segmentation with the lowest mIoU.
+
+    Args:
+        count: Largest number of samples.
+        num_classes: K.
+        ignore_index: Label that does not count.
+        score: Returns the mIoU of logits (K, h, w) for a mask (h, w); NaN if no pixel counts.
+    """
+
+    def __init__(
+        self, count: int, num_classes: int, ignore_index: int | None, score: Callable[[Tensor, Tensor], float]
+    ) -> None:
+        super().__init__(count)
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.score = score
+
+    def describe(self, sample: NamedMask, logits: Tensor) -> dict[str, Any]:
+        """Return name and score."""
+        return {"name": sample.name, "score": self.score(logits, sample.target)}
+
+    def draw(self, sample: NamedMask, inputs: Tensor, logits: Tensor, facts: dict[str, Any]) -> Image:
+        """Return input, truth, prediction and errors side by side."""
+        truth, prediction = sample.target.cpu().numpy(), logits.argmax(dim=0).cpu().numpy()
+        counted = counted_pixels(truth, self.num_classes, self.ignore_index)
+        wrong_fraction = (counted & (truth != prediction)).sum() / max(1, counted.sum())
+        height, width = truth.shape
+        if height > PANEL_HEIGHT:  # by nearest neighbour, as labels cannot be averaged
+            new_width = max(1, round(width * PANEL_HEIGHT / height))
+            rows, columns = np.arange(PANEL_HEIGHT) * height // PANEL_HEIGHT, np.arange(new_width) * width // new_width
+            truth, prediction = (labels[np.ix_(rows, columns)] for labels in (truth, prediction))
+        image = resize_to(image_of(sample, inputs), truth.shape)
         colors = class_colors(self.num_classes)
         masks = [overlay(image, mask, colors, 0.55, self.ignore_index) for mask in (truth, prediction)]
-        what = "red: missed, blue: invented" if self.num_classes == 2 else "red: wrong"
-        captions = [f"{Path(source.name).name}  mIoU {score:.3f}", "truth", "prediction", f"{wrong_share:.1%} wrong"]
-        captions[-1] += f" ({what})"
-        return panel([image, *masks, self._errors(image, truth, prediction)], captions, PANEL_HEIGHT)
+        errors = draw_errors(image, truth, prediction, self.num_classes, self.ignore_index)
+        legend = "red: missed, blue: invented" if self.num_classes == 2 else "red: wrong"
+        first, last = f"{Path(sample.name).name}  mIoU {facts['score']:.3f}", f"{wrong_fraction:.1%} wrong ({legend})"
+        return panel([image, *masks, errors], [first, "truth", "prediction", last], PANEL_HEIGHT)
 
-    def _errors(self, image: Image, truth: Labels, prediction: Labels) -> Image:
-        """Where the prediction is wrong, on the darkened grey image."""
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2
-        drawn = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8, copy=False)
-        judged = self._judged(truth)
-        wrong = judged & (truth != prediction)
-        drawn[~judged] = UNJUDGED
-        drawn[wrong] = MISSED
-        if self.num_classes == 2:
-            drawn[wrong & (prediction == 1)] = INVENTED
-        return drawn
 
-    def _judged(self, truth: Labels) -> NDArray[np.bool_]:
-        judged: NDArray[np.bool_] = (truth >= 0) & (truth < self.num_classes)
-        return judged if self.ignore_index is None else judged & (truth != self.ignore_index)
+class WorstClassified(WorstCases):
+    """The samples of a classification whose true class has the lowest probability.
+
+    Args:
+        count: Largest number of samples.
+        class_names: K names.
+    """
+
+    def __init__(self, count: int, class_names: Sequence[str]) -> None:
+        super().__init__(count)
+        self.class_names = list(class_names)
+
+    def describe(self, sample: NamedSample, logits: Tensor) -> dict[str, Any]:
+        """Return name, score, truth, prediction and its probability; the score is NaN if the class does not count."""
+        probabilities = logits.float().softmax(dim=0).cpu()
+        predicted, is_counted = int(probabilities.argmax()), 0 <= sample.target < len(self.class_names)
+        return {
+            "name": sample.name,
+            "score": float(probabilities[sample.target]) if is_counted else math.nan,
+            "truth": self.class_names[sample.target] if is_counted else "",
+            "prediction": self.class_names[predicted],
+            "probability": float(probabilities[predicted]),
+        }
+
+    def draw(self, sample: NamedSample, inputs: Tensor, logits: Tensor, facts: dict[str, Any]) -> Image:
+        """Return the input under the names of both classes."""
+        caption = f"{facts['truth']}, taken for {facts['prediction']} ({facts['probability']:.2f})"
+        return draw_input(inputs.float().cpu().numpy(), caption)
+
+
+def counted_pixels(truth: Labels, num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
+    """Return (h, w) bool: True if the label is a class that is not ignored."""
+    counted: NDArray[np.bool_] = (truth >= 0) & (truth < num_classes)
+    return counted if ignore_index is None else counted & (truth != ignore_index)
+
+
+def draw_errors(
+    image: Image, truth: Labels, prediction: Labels, num_classes: int, ignore_index: int | None = None
+) -> Image:
+    """Return the darkened grey image with the wrong pixels in colour and those that do not count in grey."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2
+    drawn = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8, copy=False)
+    counted = counted_pixels(truth, num_classes, ignore_index)
+    wrong = counted & (truth != prediction)
+    drawn[~counted] = NOT_COUNTED
+    drawn[wrong] = MISSED
+    if num_classes == 2:
+        drawn[wrong & (prediction == 1)] = INVENTED
+    return drawn
 
 
 def image_of(source: NamedMask, inputs: Tensor) -> Image:
-    """What the network saw of a sample, without its padding, (h', w', 3) uint8 RGB."""
+    """Return the network's input of a sample without its padding, (h', w', 3) uint8 RGB."""
     top, left = source.geometry.offset
     height, width = source.geometry.resized
     return np.ascontiguousarray(to_displayable(inputs.float().cpu().numpy())[top : top + height, left : left + width])
 
 
-def _shrunk(labels: Labels) -> Labels:
-    """Labels at the height of the panel where they are higher, by nearest neighbour."""
-    height, width = labels.shape
-    if height <= PANEL_HEIGHT:
-        return labels
-    new_width = max(1, round(width * PANEL_HEIGHT / height))
-    rows, columns = np.arange(PANEL_HEIGHT) * height // PANEL_HEIGHT, np.arange(new_width) * width // new_width
-    return labels[np.ix_(rows, columns)]
+def draw_input(inputs: NDArray[np.float32], caption: str) -> Image:
+    """Return the input of a classifier, (C, H, W) as an image or (V, T) as curves, under a caption."""
+    drawn = to_displayable(inputs) if inputs.ndim == 3 else _draw_series(inputs)
+    return panel([drawn], [caption], PANEL_HEIGHT)
+
+
+def _draw_series(series: NDArray[np.float32]) -> Image:
+    """Draw the first variables of a series (V, T) as curves in one frame, without its padding: (h, w, 3) uint8 RGB."""
+    height, width = SERIES_SIZE
+    image = np.full((height, width, 3), SERIES_BACKGROUND, np.uint8)
+    shown = series[:MAX_VARIABLES, ~np.isnan(series).all(axis=0)]
+    if not shown.size:
+        return image
+    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+    across = np.linspace(4, width - 5, shown.shape[1])
+    # Colour 0 is the dark one of a background class.
+    for row, color in zip(shown, class_colors(len(shown) + 1)[1:].tolist(), strict=True):
+        down = (height - 9) * (1 - (row - low) / max(high - low, 1e-12)) + 4
+        points = np.stack([across, down], axis=1).round().astype(np.int32)
+        cv2.polylines(image, [points], isClosed=False, color=color, thickness=1, lineType=cv2.LINE_AA)
+    return image
 
 
 def write_image(path: Path, image: Image) -> None:
     """Write an RGB image as PNG.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     path.write_bytes(cv2.imencode(".png", image[..., ::-1])[1].tobytes())
-
-
-PANEL_HEIGHT_WORST_CLASSIFIED = 320
-SERIES_SIZE = (240, 480)  # height and width
-SERIES_GROUND = 18
-MOST_VARIABLES = 12
-
-
-class WorstClassified:
-    """Keeps the `count` samples whose own class got the least probability.
-
-    Args:
-        count: How many to keep.
-        class_names: K names.
-    """
-
-    def __init__(self, count: int, class_names: Sequence[str]) -> None:
-        self.count = count
-        self.class_names = list(class_names)
-        self._heap: list[tuple[float, int, dict[str, object], NDArray[np.float32]]] = []  # the best of the worst first
-
-    def add(self, sample: NamedSample, inputs: Tensor, logits: Tensor) -> None:
-        """Look at one sample.
-
-        Args:
-            sample: Its name and class; one whose class counts nowhere is passed over.
-            inputs: (C, H, W) or (V, T) float, what the network saw.
-            logits: (K,) float.
-        """
-        if not 0 <= sample.target < len(self.class_names):
-            return
-        probabilities = logits.float().softmax(dim=0).cpu()
-        score, predicted = float(probabilities[sample.target]), int(probabilities.argmax())
-        if self.count < 1 or (len(self._heap) == self.count and (-score, -sample.index) < self._heap[0][:2]):
-            return
-        entry: dict[str, object] = {
-            "name": sample.name,
-            "score": score,
-            "truth": self.class_names[sample.target],
-            "prediction": self.class_names[predicted],
-            "probability": float(probabilities[predicted]),
-        }
-        item = (-score, -sample.index, entry, inputs.float().cpu().numpy().copy())
-        if len(self._heap) < self.count:
-            heapq.heappush(self._heap, item)
-        else:
-            heapq.heapreplace(self._heap, item)
-
-    def ranking(self) -> list[dict[str, object]]:
-        """Of each name, score (probability of its own class), truth, prediction and its probability; worst first."""
-        return [entry for _, _, entry, _ in self._sorted()]
-
-    def write(self, folder: Path) -> list[Path]:
-        """Write `worst-01.png`, the worst, and so on; images of an earlier test are replaced."""
-        for old in folder.glob("worst-*.png"):
-            old.unlink()
-        paths = []
-        for place, (_, _, entry, inputs) in enumerate(self._sorted(), start=1):
-            caption = f"{entry['truth']}, taken for {entry['prediction']} ({entry['probability']:.2f})"
-            paths.append(folder / f"worst-{place:02d}.png")
-            write_image(paths[-1], draw_input(inputs, caption))
-        return paths
-
-    def _sorted(self) -> list[tuple[float, int, dict[str, object], NDArray[np.float32]]]:
-        return sorted(self._heap, key=lambda item: item[:2], reverse=True)
-
-
-def draw_input(inputs: NDArray[np.float32], caption: str) -> Image:
-    """What a classifier saw, (C, H, W) as an image or (V, T) as curves, under a caption."""
-    drawn = to_displayable(inputs) if inputs.ndim == 3 else draw_series(inputs)
-    return panel([drawn], [caption], PANEL_HEIGHT_WORST_CLASSIFIED)
-
-
-def draw_series(series: NDArray[np.float32]) -> Image:
-    """The first variables of a series (V, T) as curves in one frame, its padding left out; (h, w, 3) uint8 RGB."""
-    height, width = SERIES_SIZE
-    image = np.full((height, width, 3), SERIES_GROUND, np.uint8)
-    shown = series[:MOST_VARIABLES, ~np.isnan(series).all(axis=0)]
-    if not shown.size:
-        return image
-    low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
-    across = np.linspace(4, width - 5, shown.shape[1])
-    for row, color in zip(shown, class_colors(len(shown) + 1)[1:].tolist(), strict=True):
-        down = (height - 9) * (1 - (row - low) / max(high - low, 1e-12)) + 4
-        points = np.stack([across, down], axis=1).round().astype(np.int32)
-        cv2.polylines(image, [points], isClosed=False, color=color, thickness=1, lineType=cv2.LINE_AA)
-    return image

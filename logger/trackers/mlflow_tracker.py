@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 FOLDER = "mlruns"
-MOST_AT_ONCE = 100  # parameters in one call, a limit of MLflow
-LONGEST_VALUE = 500
+MAX_PARAMS_PER_CALL = 100  # both are limits of MLflow
+MAX_PARAM_LENGTH = 500
 
 
 class MlflowTracker(Tracker):
-    """Writes to MLflow.
+    """Tracker that writes to MLflow.
 
     Args:
         config: The resolved config.
-        experiment: Experiment of the run; the name of the config where not given.
-        tracking_uri: Server, database or folder; `mlruns` in the run's folder where not given.
+        experiment: Experiment of the run; by default the name of the config.
+        tracking_uri: Server, database or folder; by default `mlruns` in the run's folder.
     """
 
     def __init__(
@@ -38,31 +38,43 @@ class MlflowTracker(Tracker):
         self._last_step = -1
 
     def open(self, trainer: "BaseTrainer", run_id: str | None) -> str:
-        """Begin a run with the config as its parameters, or go on with one where it stopped."""
+        """Create a run with the config as its parameters, or reopen one, and return its id.
+
+        Raises:
+            ConfigError: The server, database or folder cannot be used.
+        """
         folder = Path(str(trainer.run_folder))
         uri = self.tracking_uri or (folder.resolve() / FOLDER).as_uri()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if uri.startswith("file:") or "://" not in uri:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        from mlflow.entities import Param
         from mlflow.exceptions import MlflowException
         from mlflow.tracking import MlflowClient
 
         try:
-            self._client = MlflowClient(tracking_uri=uri)
+            self._client = client = MlflowClient(tracking_uri=uri)
             if run_id is not None:
-                self._client.update_run(run_id, status="RUNNING")
-                self._last_step = self._step_reached(run_id)
+                client.update_run(run_id, status="RUNNING")
+                written = client.get_metric_history(run_id, "epoch")
+                self._last_step = max((metric.step for metric in written), default=-1)
                 return run_id
-            return self._begin(folder.name)
+            found = client.get_experiment_by_name(self.experiment)
+            experiment = found.experiment_id if found else client.create_experiment(self.experiment)
+            run_id = str(client.create_run(experiment, run_name=folder.name).info.run_id)
+            params = [Param(_plain_name(key), value[:MAX_PARAM_LENGTH]) for key, value in _flattened(self.config)]
+            for start in range(0, len(params), MAX_PARAMS_PER_CALL):
+                client.log_batch(run_id, params=params[start : start + MAX_PARAMS_PER_CALL])
+            return run_id
         except (MlflowException, ImportError, OSError) as error:
             raise ConfigError(
-                f"visualization.mlflow: {uri} cannot be used ({str(error).splitlines()[0]}). A tracking server, a "
-                "database (which needs the whole package: pip install mlflow) or a folder is meant. Correct "
-                "tracking_uri, or leave it out: the run's own folder is used then."
+                f"visualization.mlflow: {uri} cannot be used ({str(error).splitlines()[0]}). It must be a tracking "
+                "server, a database (which needs the whole package: pip install mlflow) or a folder. Correct "
+                "tracking_uri, or leave it out to use the run's folder."
             ) from error
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Hand over an epoch, unless it is there."""
+        """Send an epoch's row of the history, unless the run has it already."""
         from mlflow.entities import Metric
 
         step = int(row.get("step", row["epoch"]))
@@ -73,32 +85,17 @@ class MlflowTracker(Tracker):
         self._client.log_batch(self.run_id, metrics=metrics)
 
     def close(self) -> None:
-        """Say that the run is not running."""
+        """Mark the run as finished."""
         self._client.set_terminated(self.run_id)
-
-    def _begin(self, name: str) -> str:
-        from mlflow.entities import Param
-
-        found = self._client.get_experiment_by_name(self.experiment)
-        experiment = found.experiment_id if found else self._client.create_experiment(self.experiment)
-        run_id = str(self._client.create_run(experiment, run_name=name).info.run_id)
-        params = [Param(_plain_name(key), value[:LONGEST_VALUE]) for key, value in _flattened(self.config)]
-        for start in range(0, len(params), MOST_AT_ONCE):
-            self._client.log_batch(run_id, params=params[start : start + MOST_AT_ONCE])
-        return run_id
-
-    def _step_reached(self, run_id: str) -> int:
-        written = self._client.get_metric_history(run_id, "epoch")
-        return max((metric.step for metric in written), default=-1)
 
 
 def _plain_name(name: str) -> str:
-    """A name as MLflow allows it."""
+    """Return a name with "_" for each character that MLflow refuses."""
     return re.sub(r"[^/\w.\- ]", "_", name)
 
 
 def _flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """JSON paths and values of a config, as text."""
+    """Yield the JSON paths and values of a config, as text."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _flattened(item, f"{path}.{key}" if path else str(key))

@@ -1,4 +1,4 @@
-"""What services that keep the curves of many runs have in common, and which of them a run writes to."""
+"""Base class of the experiment trackers, and the choice of those that a config names."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from base.base_trainer import BaseTrainer
 
 
-PACKAGES = {"wandb": "wandb", "mlflow": "mlflow-skinny"}
+PACKAGES = {"wandb": "wandb", "mlflow": "mlflow-skinny"}  # key of the JSON and module name: package to install
 
 
 class Tracker(Callback):
-    """Hands every epoch's row to a service, and goes on with the same entry there after a resume.
+    """Callback that sends every epoch's row to a service; a resumed run continues its entry there.
 
-    An epoch that a killed run had handed over before its checkpoint was written comes a second time, with the same
-    values: a subclass leaves it out.
+    A killed run may have sent an epoch before its checkpoint was written. The resumed run sends it again with the same
+    values, and a subclass leaves it out.
 
     Args:
-        config: The resolved config, kept with the entry.
+        config: The resolved config, stored with the entry.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ class Tracker(Callback):
 
     @abstractmethod
     def open(self, trainer: "BaseTrainer", run_id: str | None) -> str:
-        """Begin an entry, or go on with the one of `run_id`; its id.
+        """Create an entry, or reopen the one of `run_id`, and return its id.
 
         Raises:
             ConfigError: The service cannot be used.
@@ -41,14 +41,14 @@ class Tracker(Callback):
 
     @abstractmethod
     def write(self, row: Mapping[str, float]) -> None:
-        """Hand over an epoch's row of the history."""
+        """Send an epoch's row of the history."""
 
     @abstractmethod
     def close(self) -> None:
-        """End the entry."""
+        """Close the entry."""
 
     def on_fit_start(self, trainer: "BaseTrainer") -> None:
-        """Begin an entry with what the history holds, or go on with the one of this run folder."""
+        """Create an entry and send the history so far, or reopen the entry of this run folder."""
         if not trainer.is_main_process or trainer.run_folder is None:
             return
         name = trainer.run_folder.name
@@ -60,33 +60,34 @@ class Tracker(Callback):
                 self.write(row)
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
-        """Hand over the epoch."""
+        """Send the epoch."""
         if self._is_open:
             self.write(metrics)
 
     def on_close(self, trainer: "BaseTrainer") -> None:
-        """End the entry."""
+        """Close the entry, also after an error."""
         if self._is_open:
             self._is_open = False
             self.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The entry, and the run folder that it belongs to: a run that begins elsewhere gets its own."""
+        """Return the entry's id and its run folder: in another folder a run gets a new entry."""
         return {} if self.run_id is None else {"run_id": self.run_id, "folder": self._folder_name}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back the entry."""
+        """Restore the result of `state_dict`."""
         self.run_id, self._folder_name = state["run_id"], state["folder"]
 
 
 def require_packages(config: Mapping[str, Any]) -> None:
-    """Refuse a config that names a service whose package is not there.
+    """Raise an error if `visualization` of a config names a service whose package is not installed.
 
     Raises:
         ConfigError: With the command that installs it.
     """
+    section = config.get("visualization") or {}
     for key, package in PACKAGES.items():
-        if _section(config).get(key) is not None and find_spec(key) is None:
+        if section.get(key) is not None and find_spec(key) is None:
             raise ConfigError(
                 f"visualization.{key}: the package {key} is not installed. Install it (pip install {package}), or "
                 f"remove visualization.{key}."
@@ -94,15 +95,10 @@ def require_packages(config: Mapping[str, Any]) -> None:
 
 
 def make_trackers(config: Mapping[str, Any]) -> list[Tracker]:
-    """The services that `visualization` of a resolved config names."""
+    """Return a tracker for each service that `visualization` of a resolved config names."""
     from logger.trackers.mlflow_tracker import MlflowTracker
     from logger.trackers.wandb_tracker import WandbTracker
 
+    section = config.get("visualization") or {}
     kinds = {"wandb": WandbTracker, "mlflow": MlflowTracker}
-    section = _section(config)
     return [kind(config, **section[key]) for key, kind in kinds.items() if section.get(key) is not None]
-
-
-def _section(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    section: Mapping[str, Any] = config.get("visualization") or {}
-    return section

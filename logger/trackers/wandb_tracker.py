@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 Mode = Literal["online", "offline", "disabled"]
-PATIENCE = 300.0  # seconds; on a busy machine its own process takes longer to start than the 30 that it grants itself
+TIMEOUT = 300.0  # seconds; on a busy machine the process of wandb takes longer to start than its default of 30
 
 
 class WandbTracker(Tracker):
-    """Writes to Weights & Biases.
+    """Tracker that writes to Weights & Biases.
 
     Args:
         config: The resolved config.
-        project: Project of the run; the experiment's name where not given.
-        entity: User or team; the account's own where not given.
-        mode: "offline" keeps everything in the run's folder, for `wandb sync`; "disabled" writes nothing.
+        project: Project of the run; by default the name of the config.
+        entity: User or team; by default that of the account.
+        mode: "offline" stores everything in the run's folder, for `wandb sync`; "disabled" writes nothing.
     """
 
     def __init__(
@@ -43,12 +43,18 @@ class WandbTracker(Tracker):
         self._run: Any = None
 
     def open(self, trainer: "BaseTrainer", run_id: str | None) -> str:
-        """Begin a run, or go on with one."""
+        """Create a run, or reopen one, and return its id.
+
+        Raises:
+            ConfigError: The server cannot be reached, or the account or a name is refused.
+        """
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         folder = Path(str(trainer.run_folder))
-        chosen = run_id or _id_of(folder)
+        # A new id follows from the place of the run: drawing one would change the state of a random generator.
+        place = f"{platform.node()}:{folder.resolve()}"
+        chosen = run_id or hashlib.sha256(place.encode()).hexdigest()[:16]
         try:
             self._run = wandb.init(
                 project=self.project,
@@ -59,7 +65,7 @@ class WandbTracker(Tracker):
                 dir=str(folder),
                 resume="allow" if self.mode == "online" else None,
                 config=dict(self.config),
-                settings=wandb.Settings(console="off", silent=True, init_timeout=PATIENCE, x_service_wait=PATIENCE),
+                settings=wandb.Settings(console="off", silent=True, init_timeout=TIMEOUT, x_service_wait=TIMEOUT),
             )
         except (wandb.Error, OSError) as error:
             raise ConfigError(
@@ -69,15 +75,9 @@ class WandbTracker(Tracker):
         return chosen
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Hand over an epoch; a step that the server has already is left out there."""
+        """Send an epoch's row of the history; wandb leaves out a step that the run has already."""
         self._run.log(dict(row), step=int(row.get("step", row["epoch"])))
 
     def close(self) -> None:
-        """Until everything is written."""
+        """Close the run once everything is written."""
         self._run.finish()
-
-
-def _id_of(folder: Path) -> str:
-    """An id that follows from where the run lies, so that no generator is drawn from."""
-    place = f"{platform.node()}:{folder.resolve()}"
-    return hashlib.sha256(place.encode()).hexdigest()[:16]
