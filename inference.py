@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
     from predictor.classifier import Classifier
     from predictor.io.sinks import Sink
-    from predictor.io.sources import Source
+    from predictor.io.sources import FrameSource
     from predictor.segmenter import Segmenter
 
 logger = logging.getLogger("espalier")
@@ -127,9 +127,8 @@ def main(arguments: argparse.Namespace) -> None:
     from predictor.compositing import parse_background
     from predictor.io.sinks import open_sinks
     from predictor.io.sources import PHOTO_SUFFIXES, open_source
-    from predictor.rendering import make_look
-    from predictor.segmenter import Segmenter
-    from predictor.temporal import TemporalSmoothing
+    from predictor.rendering import make_renderer
+    from predictor.segmenter import Segmenter, TemporalSmoothing
 
     close_logging = setup_logging(None)
     try:
@@ -151,14 +150,14 @@ def main(arguments: argparse.Namespace) -> None:
         source = open_source(arguments.source, read, excluded=arguments.output, suffixes=suffixes)
         foreground = [segmenter.class_id(name) for name in arguments.classes] if arguments.classes else None
         ids = _own_ids(segmenter) if arguments.own_ids else None
-        segmenter.look = make_look(
+        segmenter.renderer = make_renderer(
             mode, background=background, foreground=foreground, is_soft=arguments.soft, export_ids=ids
         )
         if arguments.smooth and source.frame_rate is not None:
             segmenter.smoothing = TemporalSmoothing(arguments.smooth)
         sinks = open_sinks(
             source,
-            segmenter.look,
+            segmenter.renderer,
             arguments.output,
             is_shown=arguments.show or (source.is_live and arguments.output is None),
             may_be_empty=arguments.benchmark,
@@ -221,31 +220,31 @@ def _classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         )
 
 
-def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "Source", sinks: "Sequence[Sink]") -> None:
+def _run(arguments: argparse.Namespace, segmenter: "Segmenter", source: "FrameSource", sinks: "Sequence[Sink]") -> None:
     """Segment, and say what came of it."""
     from contextlib import ExitStack
 
     import torch
 
-    from predictor.loop import Stages, report, segment
+    from predictor.loop import StageTimer, predict_all, report_predictions
 
     is_exact = arguments.benchmark and segmenter.device.type == "cuda"
-    stages = Stages(partial(torch.cuda.synchronize, segmenter.device) if is_exact else None)
+    stages = StageTimer(partial(torch.cuda.synchronize, segmenter.device) if is_exact else None)
     with ExitStack() as open_files:
         for sink in sinks:
             open_files.enter_context(sink)
-        outcome = segment(
+        outcome = predict_all(
             segmenter,
             source,
             sinks,
-            stages=stages,
+            timer=stages,
             batch_size=1 if arguments.window is not None else arguments.batch_size,
             limit=arguments.limit,
             repeat_to=BENCHMARK_IMAGES if arguments.benchmark and source.frame_rate is None else 0,
         )
     if arguments.benchmark:
         sys.stdout.write(f"{stages.table()}\n{'pictures/s':<12}{outcome.images / outcome.seconds:>12.2f}\n")
-    report(outcome, source, sinks)
+    report_predictions(outcome, source, sinks)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -80,6 +80,16 @@ class BaseInference(ABC):
         inference.config = content["config"]
         return inference
 
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes in the order of their ids; empty if the config does not name them."""
+        for section in ("valid_loader", "train_loader", "data_loader", "test_loader"):
+            spec = self.config.get(section)
+            names = spec.get("args", {}).get("classes") if isinstance(spec, dict) else None
+            if names:
+                return [str(name) for name in names]
+        return []
+
     @abstractmethod
     def render(self, image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """Make the result of an image (h, w, 3 or 4) and its probabilities (K, h, w)."""

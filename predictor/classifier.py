@@ -21,7 +21,7 @@ _NO_GEOMETRY = Geometry((0, 0), (0, 0), (0, 0), (0, 0))
 
 
 class Prediction(NamedTuple):
-    """What a network says of one sample.
+    """The prediction for one sample.
 
     Attributes:
         name: The file, the row, or the frame.
@@ -33,17 +33,17 @@ class Prediction(NamedTuple):
 
 
 class Classifier(BaseInference):
-    """Gives each image (h, w, 3), or series (V, T), a probability for each class."""
+    """A network that gives each image (h, w, 3), or series (V, T), a probability for each class."""
 
     def render(self, image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[Any]:
-        """The probabilities themselves, (K,)."""
+        """Return the probabilities themselves, (K,)."""
         return probabilities
 
     def prepare(self, image: NDArray[Any]) -> Prepared:
-        """Make a network's input of an image (h, w, 3 or 4) uint8 or uint16 RGB, or of a series (V, T) of numbers.
+        """Convert an image (h, w, 3 or 4) uint8 or uint16 RGB, or a series (V, T) of floats, to the network's input.
 
         Raises:
-            DataError: It lacks what the network was trained on.
+            DataError: It has fewer channels than the network was trained on.
         """
         if np.issubdtype(image.dtype, np.floating):
             values: Any = self.preprocess(image)
@@ -52,26 +52,22 @@ class Classifier(BaseInference):
 
     @torch.inference_mode()
     def restore(self, logits: Tensor, geometry: Geometry) -> NDArray[np.float32]:
-        """Logits of one input (K,) -> probabilities (K,) float32."""
+        """Convert the logits of one input, (K,), to probabilities, (K,) float32."""
         probabilities: NDArray[np.float32] = logits.softmax(dim=0).cpu().numpy()
         return probabilities
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the classes in the order of their ids; numbers where the config does not tell them."""
-        for section in ("valid_loader", "train_loader", "data_loader", "test_loader"):
-            spec = self.config.get(section)
-            names = spec.get("args", {}).get("classes") if isinstance(spec, dict) else None
-            if names:
-                return [str(name) for name in names]
-        return [str(number) for number in range(int(self.config["arch"]["args"].get("num_classes", 0)))]
+        """Names of the classes in the order of their ids; numbers if the config does not name them."""
+        numbers = range(int(self.config["arch"]["args"].get("num_classes", 0)))
+        return super().class_names or [str(number) for number in numbers]
 
     def classify(self, samples: Iterable[tuple[str, NDArray[Any]]], batch_size: int) -> Iterator[Prediction]:
-        """Predictions of (name, image or series) in order, a few read at a time."""
+        """Yield the predictions of (name, image or series) in order; one batch is read at a time."""
         iterator = iter(samples)
-        while part := list(islice(iterator, batch_size)):
-            found = self.probabilities([values for _, values in part], batch_size)
-            for (name, _), probabilities in zip(part, found, strict=True):
+        while batch := list(islice(iterator, batch_size)):
+            found = self.probabilities([values for _, values in batch], batch_size)
+            for (name, _), probabilities in zip(batch, found, strict=True):
                 yield Prediction(name, probabilities)
 
 
@@ -85,6 +81,7 @@ def write_table(
 
     Raises:
         ConfigError: The file cannot be written.
+        DataError: There is no prediction.
     """
     count = 0
     try:
@@ -110,7 +107,7 @@ def write_table(
 
 
 def table_file(output: Path | None) -> Path:
-    """Where the table goes: the file itself, or `predictions.csv` in a folder; in the working directory by default."""
+    """Return the file of the table: `output`, or `predictions.csv` in that folder or in the working directory."""
     if output is None:
         return Path(TABLE)
     return output if output.suffix else output / TABLE

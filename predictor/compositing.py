@@ -4,6 +4,7 @@ Images are (h, w, 3) uint8 RGB; alpha is (h, w) float32 in 0..1, the foreground'
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,62 +24,50 @@ CHECKER_GREYS = (176, 112)
 
 
 def composite(foreground: Image, alpha: Alpha, background: Image) -> Image:
-    """Foreground over background, (h, w, 3) uint8 RGB."""
+    """Return the foreground over the background, (h, w, 3) uint8 RGB."""
     mixed = cv2.blendLinear(foreground, np.ascontiguousarray(background), alpha, 1 - alpha)
     return np.asarray(mixed, dtype=np.uint8)
 
 
 def parse_background(text: str, read: Callable[[Path], NDArray[Any]]) -> Background:
-    """What `--background` names: a colour (`#00ff00` or `#0f0`), `blur`, or an image, which fills the frame.
+    """Return the background that `--background` names: a colour (`#00ff00`, `#0f0`), `blur`, or an image.
+
+    An image fills the frame: its aspect ratio is preserved and the excess is cut off on both sides.
 
     Args:
-        text: The option's value.
+        text: The value of the option.
         read: Path -> (h, w, 3) RGB.
 
     Raises:
-        ConfigError: None of the three.
+        ConfigError: The text is none of the three.
         DataError: The image cannot be read.
     """
     if text == "blur":
         return blurred
     if text.startswith("#") and not Path(text).exists():
-        color = _parse_color(text)
+        digits = text[1:] if len(text) != 4 else "".join(2 * digit for digit in text[1:])
+        try:
+            color = np.array(list(bytes.fromhex(digits)), dtype=np.uint8)
+        except ValueError:
+            color = np.empty(0, np.uint8)
+        if len(color) != 3:
+            raise ConfigError(
+                f"--background {text}: a colour is # and six hexadecimal digits, like '#00ff00'. Correct it."
+            )
         return lambda image, _alpha: np.broadcast_to(color, image.shape)
     path = Path(text).expanduser()
     if not path.is_file():
         raise ConfigError(
             f"--background {text}: must be a colour like '#00ff00', blur, or an image that exists. Check the path."
         )
-    return ImageBackground(as_rgb(read(path)))
-
-
-def _parse_color(text: str) -> Image:
-    digits = text[1:] if len(text) != 4 else "".join(2 * digit for digit in text[1:])
-    try:
-        values = list(bytes.fromhex(digits))
-    except ValueError:
-        values = []
-    if len(values) != 3:
-        raise ConfigError(f"--background {text}: a colour is # and six hexadecimal digits, like '#00ff00'. Correct it.")
-    return np.array(values, dtype=np.uint8)
-
-
-class ImageBackground:
-    """An image that fills the frame, its aspect ratio kept, what is too much cut off on both sides."""
-
-    def __init__(self, image: Image) -> None:
-        self.image = image
-        self._fitted = image
-
-    def __call__(self, image: Image, alpha: Alpha) -> Image:
-        """(h, w, 3) RGB at the size of `image`."""
-        if self._fitted.shape[:2] != image.shape[:2]:
-            self._fitted = cover(self.image, (image.shape[0], image.shape[1]))
-        return self._fitted
+    image = as_rgb(read(path))
+    # All frames of a video have one size: the image is scaled once.
+    fitted = lru_cache(maxsize=1)(lambda height, width: cover(image, (height, width)))
+    return lambda frame, _alpha: fitted(*frame.shape[:2])
 
 
 def cover(image: Image, size: tuple[int, int]) -> Image:
-    """Scale an image to fill `size` (height, width), its aspect ratio kept, and cut off the rest evenly."""
+    """Scale an image to fill `size` (height, width), preserve its aspect ratio and cut off the rest evenly."""
     scale = max(size[0] / image.shape[0], size[1] / image.shape[1])
     height, width = max(size[0], round(image.shape[0] * scale)), max(size[1], round(image.shape[1] * scale))
     scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -87,7 +76,7 @@ def cover(image: Image, size: tuple[int, int]) -> Image:
 
 
 def blurred(image: Image, alpha: Alpha) -> Image:
-    """The image's own background out of focus; only background is averaged, so the foreground leaves no halo.
+    """Return the background of the image out of focus; only background is averaged: the foreground leaves no halo.
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -100,16 +89,17 @@ def blurred(image: Image, alpha: Alpha) -> Image:
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     weights = cv2.GaussianBlur(weight, (0, 0), sigma) + 1e-4
     plain = cv2.GaussianBlur(small, (0, 0), sigma)
-    # Deep inside the foreground there is no background near: the plain blur stands in.
+    # Deep inside the foreground there is no background near: the plain blur replaces it.
     soft = (cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma) + 1e-4 * plain) / weights[..., None]
     enlarged = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(enlarged.round().clip(0, 255), dtype=np.uint8)
 
 
 def as_rgb(image: NDArray[Any]) -> Image:
-    """Any image that is read as (h, w, 3) uint8 RGB: 16 bits become 8, a fourth channel is left out.
+    """Convert any image that was read to (h, w, 3) uint8 RGB: 16 bits become 8, a fourth channel is left out.
 
-    What is no photo (fractions, or more than four channels) is shown by its first channels, stretched to full range.
+    An array that is no photo (fractions, or more than four channels) is shown by its first channels, stretched to the
+    full range.
     """
     if image.dtype not in (np.uint8, np.uint16) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
         return to_displayable(np.asarray(image.reshape(*image.shape[:2], -1).transpose(2, 0, 1), np.float32))
@@ -121,7 +111,7 @@ def as_rgb(image: NDArray[Any]) -> Image:
 
 
 def to_show(result: NDArray[Any], num_classes: int) -> Image:
-    """A result as (h, w, 3) RGB for a window or a video: ids in colours, transparency as a checkerboard."""
+    """Convert a result to (h, w, 3) RGB for a window or a video: ids in colours, transparency as a checkerboard."""
     if result.ndim == 2:
         return colorize(result, class_colors(num_classes))
     if result.shape[2] == 3:

@@ -1,14 +1,14 @@
-"""The loop of inference: read ahead, run the network on batches, draw, hand on."""
+"""The loop of inference: read ahead, run the network on batches, render, hand each result to the sinks."""
 
 import logging
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from statistics import median
 from time import perf_counter
-from typing import NamedTuple, Never, TypeVar
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 from tqdm import tqdm
@@ -16,16 +16,18 @@ from tqdm import tqdm
 from base.base_inference import Prepared, batches_of_one_size
 from predictor.compositing import to_show
 from predictor.io.sinks import Sink
-from predictor.io.sources import Frame, Source
+from predictor.io.sources import Frame, FrameSource
 from predictor.segmenter import Segmenter
 from utils.errors import DataError, TrainingError
 
 T = TypeVar("T")
 STAGES = ("read", "preprocess", "model", "restore", "draw", "write")
 WARM_UP = 3  # first entries of a stage that are left out: caches, lazy loading, the choice of algorithms
+_POLL_SECONDS = 0.1  # how soon a waiting reader notices that no more items are wanted
+logger = logging.getLogger(__name__)
 
 
-class Stages:
+class StageTimer:
     """Seconds per image of each stage.
 
     Args:
@@ -38,7 +40,7 @@ class Stages:
 
     @contextmanager
     def measure(self, stage: str, images: int = 1) -> Iterator[None]:
-        """Time a block that works on so many images."""
+        """Time a block that works on `images` images."""
         start = perf_counter()
         yield
         if self._synchronize is not None:
@@ -46,7 +48,7 @@ class Stages:
         self.seconds[stage].append((perf_counter() - start) / max(1, images))
 
     def each(self, stage: str, items: Iterable[T]) -> Generator[T]:
-        """Time how long every item takes to come."""
+        """Yield the items and time how long each of them takes to arrive."""
         iterator = iter(items)
         while True:
             start = perf_counter()
@@ -58,36 +60,61 @@ class Stages:
             yield item
 
     def table(self) -> str:
-        """Median milliseconds per image of each stage that took place, and their sum."""
-        medians = {stage: 1e3 * median(_warm(values)) for stage, values in self.seconds.items() if values}
-        lines = [f"{'stage':<12}{'ms/image':>12}{'measured':>10}"]
-        lines += [f"{stage:<12}{value:>12.2f}{len(_warm(self.seconds[stage])):>10}" for stage, value in medians.items()]
-        return "\n".join([*lines, f"{'sum':<12}{sum(medians.values()):>12.2f}"])
+        """Return the median milliseconds per image of each stage that took place, and their sum, as text."""
+        lines, total = [f"{'stage':<12}{'ms/image':>12}{'measured':>10}"], 0.0
+        for stage, seconds in self.seconds.items():
+            if seconds:
+                warm = seconds[WARM_UP:] or seconds
+                milliseconds = 1e3 * median(warm)
+                total += milliseconds
+                lines.append(f"{stage:<12}{milliseconds:>12.2f}{len(warm):>10}")
+        return "\n".join([*lines, f"{'sum':<12}{total:>12.2f}"])
 
 
-def _warm(values: list[float]) -> list[float]:
-    return values[WARM_UP:] or values
+def read_ahead(items: Iterable[T], depth: int, *, keep_newest: bool = False) -> Generator[T]:
+    """Iterate in a thread, so that decoding continues while the network computes.
 
-
-T_AHEAD = TypeVar("T_AHEAD")
-_PATIENCE_SECONDS = 0.1  # how soon a waiting reader notices that nobody wants more
-
-
-def read_ahead(items: Iterable[T_AHEAD], depth: int, *, keep_newest: bool = False) -> Generator[T_AHEAD]:
-    """Iterate in a thread, so that decoding goes on while the network computes.
-
-    Closing the generator stops the thread and waits for it. What iterating raises is raised here, after the items
+    Closing the generator stops the thread and waits for it. An error of the iteration is raised here, after the items
     before it.
 
     Args:
         items: Iterated in the thread.
         depth: How many items may wait.
-        keep_newest: Rather drop the oldest waiting item than let the reader wait: for a live image.
+        keep_newest: Drop the oldest waiting item instead of letting the reader wait: for a live image.
     """
-    waiting: queue.Queue[tuple[T_AHEAD] | BaseException | None] = queue.Queue(maxsize=max(1, depth))
+    waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=max(1, depth))
     is_wanted = threading.Event()
     is_wanted.set()
-    reader = threading.Thread(target=_fill, args=(items, waiting, is_wanted, keep_newest), name="reader", daemon=True)
+
+    def drop_oldest() -> None:
+        with suppress(queue.Empty):  # the consumer may be faster
+            waiting.get_nowait()
+
+    def put(entry: tuple[T] | BaseException | None) -> None:
+        while is_wanted.is_set():
+            with suppress(queue.Full):
+                waiting.put(entry, timeout=_POLL_SECONDS)
+                return
+
+    def read() -> None:
+        last: BaseException | None = None
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                if keep_newest and waiting.full():
+                    drop_oldest()
+                put((item,))
+                if not is_wanted.is_set():
+                    break
+        except BaseException as error:  # handed over to the consumer, whatever it is
+            last = error
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+            put(last)
+
+    reader = threading.Thread(target=read, name="reader", daemon=True)
     reader.start()
     try:
         while (entry := waiting.get()) is not None:
@@ -99,88 +126,44 @@ def read_ahead(items: Iterable[T_AHEAD], depth: int, *, keep_newest: bool = Fals
         reader.join()
 
 
-def _fill(
-    items: Iterable[T_AHEAD],
-    waiting: "queue.Queue[tuple[T_AHEAD] | BaseException | None]",
-    is_wanted: threading.Event,
-    keep_newest: bool,
-) -> None:
-    last: BaseException | None = None
-    iterator = iter(items)
-    try:
-        for item in iterator:
-            if keep_newest and waiting.full():
-                _drop_oldest(waiting)
-            _put(waiting, (item,), is_wanted)
-            if not is_wanted.is_set():
-                break
-    except BaseException as error:  # handed over to whoever reads, whatever it is
-        last = error
-    finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
-        _put(waiting, last, is_wanted)
-
-
-def _drop_oldest(waiting: "queue.Queue[tuple[T_AHEAD] | BaseException | None]") -> None:
-    try:
-        waiting.get_nowait()
-    except queue.Empty:
-        return
-
-
-def _put(
-    waiting: "queue.Queue[tuple[T_AHEAD] | BaseException | None]",
-    entry: "tuple[T_AHEAD] | BaseException | None",
-    is_wanted: threading.Event,
-) -> None:
-    while is_wanted.is_set():
-        try:
-            waiting.put(entry, timeout=_PATIENCE_SECONDS)
-        except queue.Full:
-            continue
-        return
-
-
-class Outcome(NamedTuple):
-    """What a run of inference did.
+class PredictionStats(NamedTuple):
+    """Counts of a run of inference.
 
     Attributes:
-        images: How many were segmented.
-        seconds: How long it took.
+        images: Number of images that were predicted.
+        seconds: Duration of the run.
     """
 
     images: int
     seconds: float
 
 
-def segment(
+def predict_all(
     segmenter: Segmenter,
-    source: Source,
+    source: FrameSource,
     sinks: Sequence[Sink],
     *,
-    stages: Stages,
+    timer: StageTimer,
     batch_size: int = 1,
     limit: int | None = None,
     repeat_to: int = 0,
-) -> Outcome:
-    """Segment everything a source gives and hand each result to every sink, in order.
+) -> PredictionStats:
+    """Predict every image of a source and hand each result to every sink, in order.
 
     Args:
-        segmenter: The network and what to make of its predictions.
-        source: An image that cannot be used is added to its failures and the others go on.
-        sinks: The first that has had enough ends the loop.
-        stages: Told how long everything takes.
-        batch_size: Most images at once; a live source is served one at a time.
-        limit: Stop after so many images.
-        repeat_to: Read the source again until so many were segmented: to measure with few images.
+        segmenter: The network and its renderer.
+        source: An image that cannot be used is added to its failures; the others are still predicted.
+        sinks: The first that wants no more results ends the loop.
+        timer: Measures every stage.
+        batch_size: Largest number of images at once; a live source is predicted one image at a time.
+        limit: Stop after this number of images.
+        repeat_to: Read the source again until this number of images was predicted: to measure with few images.
 
     Raises:
         DataError: Not a single image could be used.
     """
     size = 1 if source.is_live else batch_size
-    frames = stages.each("read", islice(_repeated(source, repeat_to), limit))
+    frames = timer.each("read", islice(_repeated(source, repeat_to), limit))
     total = min(filter(None, (max(source.expected, repeat_to) if source.expected else None, limit)), default=None)
     started, count = perf_counter(), 0
     unit = "image" if source.frame_rate is None else "frame"
@@ -188,19 +171,38 @@ def segment(
         closing(read_ahead(frames, size + 2, keep_newest=source.is_live)) as ahead,
         tqdm(total=total, unit=unit, desc="segment", smoothing=0.1, dynamic_ncols=True, leave=False) as progress,
     ):
-        while chunk := list(islice(ahead, size)):
-            usable = _prepared(segmenter, chunk, source, stages)
-            is_wanted = _serve(segmenter, usable, sinks, stages, progress)
+        is_wanted = True
+        while is_wanted and (chunk := list(islice(ahead, size))):
+            usable: list[tuple[Frame, Prepared]] = []
+            for frame in chunk:
+                try:
+                    with timer.measure("preprocess"):
+                        usable.append((frame, segmenter.prepare(frame.image)))
+                except DataError as error:
+                    source.failures.append(f"{frame.name}: {error}")
+            logits = _batched_logits(segmenter, [prepared for _, prepared in usable], timer)
+            for (frame, prepared), output in zip(usable, logits, strict=True):
+                with timer.measure("restore"):
+                    probabilities = segmenter.restore(output, prepared.geometry)
+                with timer.measure("draw"):
+                    result = segmenter.render(frame.image, probabilities)
+                with timer.measure("write"):
+                    shown = to_show(result, segmenter.num_classes) if any(sink.wants_rgb for sink in sinks) else result
+                    answers = [sink.write(frame, shown if sink.wants_rgb else result) for sink in sinks]
+                progress.update()
+                if not all(answers):
+                    is_wanted = False
+                    break
             count += len(usable)
-            if not is_wanted:
-                break
+    if count == 0 and source.failures:
+        raise DataError(f"None of the {len(source.failures)} images could be used. The first: {source.failures[0]}")
     if count == 0:
-        raise DataError(_nothing_worked(source))
-    return Outcome(count, perf_counter() - started)
+        raise DataError("There was no image to segment. Check --source and --limit.")
+    return PredictionStats(count, perf_counter() - started)
 
 
-def _repeated(source: Source, count: int) -> Iterator[Frame]:
-    """The source's frames, from the beginning again until there were `count`."""
+def _repeated(source: FrameSource, count: int) -> Iterator[Frame]:
+    """Yield the frames of a source, from the beginning again until there were `count`."""
     given = 0
     while True:
         before = given
@@ -211,86 +213,39 @@ def _repeated(source: Source, count: int) -> Iterator[Frame]:
             return
 
 
-def _prepared(
-    segmenter: Segmenter, chunk: Iterable[Frame], source: Source, stages: Stages
-) -> list[tuple[Frame, Prepared]]:
-    usable = []
-    for frame in chunk:
-        try:
-            with stages.measure("preprocess"):
-                prepared = segmenter.prepare(frame.image)
-        except DataError as error:
-            source.failures.append(f"{frame.name}: {error}")
-        else:
-            usable.append((frame, prepared))
-    return usable
-
-
-def _serve(
-    segmenter: Segmenter,
-    usable: Sequence[tuple[Frame, Prepared]],
-    sinks: Sequence[Sink],
-    stages: Stages,
-    progress: "tqdm[Never]",
-) -> bool:
-    """Predict, draw and hand on one chunk; whether every sink wants more."""
-    logits: dict[int, Tensor] = {}
-    for positions in batches_of_one_size([prepared.inputs.shape for _, prepared in usable], len(usable)):
-        with stages.measure("model", len(positions)), _memory_errors(len(positions)):
-            batch = segmenter.logits([usable[position][1].inputs for position in positions])
-        logits.update(zip(positions, batch, strict=True))
-    for position, (frame, prepared) in enumerate(usable):
-        with stages.measure("restore"):
-            probabilities = segmenter.restore(logits.pop(position), prepared.geometry)
-        with stages.measure("draw"):
-            result = segmenter.render(frame.image, probabilities)
-        with stages.measure("write"):
-            shown = to_show(result, segmenter.num_classes) if any(sink.wants_rgb for sink in sinks) else result
-            answers = [sink.write(frame, shown if sink.wants_rgb else result) for sink in sinks]
-        progress.update()
-        if not all(answers):
-            return False
-    return True
-
-
-@contextmanager
-def _memory_errors(images: int) -> Iterator[None]:
-    """Say what to do when the network's memory runs out.
+def _batched_logits(segmenter: Segmenter, prepared: Sequence[Prepared], timer: StageTimer) -> list[Tensor]:
+    """Return the logits (K, H, W) of each input; inputs of one size run as one batch.
 
     Raises:
-        TrainingError: In the place of torch's own errors.
+        TrainingError: The memory does not suffice for the batch.
     """
-    try:
-        yield
-    except RuntimeError as error:  # the processor's allocator has no class of its own
-        if "out of memory" not in str(error) and "allocate memory" not in str(error):
-            raise
-        raise TrainingError(
-            f"Memory ran out with {images} images at once. Make --batch-size smaller, or use a network that was "
-            "trained with a resize."
-        ) from error
+    logits: dict[int, Tensor] = {}
+    for positions in batches_of_one_size([each.inputs.shape for each in prepared], len(prepared)):
+        try:
+            with timer.measure("model", len(positions)):
+                batch = segmenter.logits([prepared[position].inputs for position in positions])
+        except RuntimeError as error:  # the CPU allocator has no error class
+            if "out of memory" not in str(error) and "allocate memory" not in str(error):
+                raise
+            raise TrainingError(
+                f"Memory ran out with {len(positions)} images at once. Make --batch-size smaller, or use a network "
+                "that was trained with a resize."
+            ) from error
+        logits.update(zip(positions, batch, strict=True))
+    return [logits[position] for position in range(len(prepared))]
 
 
-def _nothing_worked(source: Source) -> str:
-    if source.failures:
-        return f"None of the {len(source.failures)} images could be used. The first: {source.failures[0]}"
-    return "There was no image to segment. Check --source and --limit."
-
-
-logger = logging.getLogger(__name__)
-
-
-def report(outcome: Outcome, source: Source, sinks: Sequence[Sink]) -> None:
-    """Say how fast it went, where the results are, and what did not work.
+def report_predictions(stats: PredictionStats, source: FrameSource, sinks: Sequence[Sink]) -> None:
+    """Log the speed, the written files, and everything that did not work.
 
     Raises:
         DataError: Some of the images could not be used, although all others were.
     """
     for remark in dict.fromkeys([*source.remarks, *(remark for sink in sinks for remark in sink.remarks)]):
         logger.warning("%s", remark)
-    unit = "pictures" if source.frame_rate is None else "frames"
-    rate = outcome.images / max(outcome.seconds, 1e-9)
-    logger.info("%d %s in %.1f s, %.1f %s/s", outcome.images, unit, outcome.seconds, rate, unit)
+    unit = "images" if source.frame_rate is None else "frames"
+    rate = stats.images / max(stats.seconds, 1e-9)
+    logger.info("%d %s in %.1f s, %.1f %s/s", stats.images, unit, stats.seconds, rate, unit)
     files = list(dict.fromkeys(path for sink in sinks for path in sink.written))
     if files:
         more = f" and {len(files) - 1} more" if len(files) > 1 else ""
@@ -300,6 +255,6 @@ def report(outcome: Outcome, source: Source, sinks: Sequence[Sink]) -> None:
         for failure in failures:
             logger.error("%s", failure)
         raise DataError(
-            f"{len(failures)} of {len(failures) + outcome.images} images could not be used; all others are done. "
-            "Their names stand above. Mend or remove them and run again."
+            f"{len(failures)} of {len(failures) + stats.images} images could not be used; all others are done. "
+            "Their names are listed above. Mend or remove them and run again."
         )

@@ -1,6 +1,6 @@
-"""What is made of a prediction: class ids, an overlay, a cut-out with transparency, another background.
+"""From a prediction to a result: class ids, an overlay, a cut-out with transparency, another background.
 
-Images are (h, w, 3) uint8 RGB; probabilities are (K, h, w) float32, summing to 1 over the K classes.
+Images are (h, w, 3) uint8 RGB; probabilities are (K, h, w) float32 that sum to 1 over the K classes.
 """
 
 from abc import ABC, abstractmethod
@@ -19,11 +19,11 @@ Probabilities = NDArray[np.float32]
 MODES = ("mask", "overlay", "cutout", "background")
 
 
-class Look(ABC):
-    """Makes an image of a prediction.
+class Renderer(ABC):
+    """The step from an image and its probabilities to a result.
 
     Attributes:
-        is_lossless: The result's values must survive exactly.
+        is_lossless: The values of the result must survive exactly.
         has_alpha: The result is transparent in places, which no video can hold.
     """
 
@@ -32,11 +32,11 @@ class Look(ABC):
 
     @abstractmethod
     def __call__(self, image: Image, probabilities: Probabilities) -> NDArray[Any]:
-        """(h, w) class ids, (h, w, 3) RGB or (h, w, 4) RGBA of an image and its probabilities."""
+        """Return (h, w) class ids, (h, w, 3) RGB or (h, w, 4) RGBA."""
 
 
-def class_ids(probabilities: Probabilities) -> NDArray[Any]:
-    """(h, w) the most probable class of each pixel, uint8, or uint16 where there are more than 256 classes."""
+def most_probable(probabilities: Probabilities) -> NDArray[Any]:
+    """Return the most probable class of each pixel, (h, w) uint8, or uint16 for more than 256 classes."""
     ids = np.zeros(probabilities.shape[1:], dtype=np.uint8 if len(probabilities) <= 256 else np.uint16)
     highest = probabilities[0].copy()
     for number in range(1, len(probabilities)):  # ten times as fast as argmax over the first axis
@@ -45,14 +45,14 @@ def class_ids(probabilities: Probabilities) -> NDArray[Any]:
     return ids
 
 
-class MaskLook(Look):
+class MaskRenderer(Renderer):
     """Class ids.
 
     Args:
-        export_ids: What to write for each class, (K,); by default its id.
+        export_ids: The id to write for each class, (K,); the class's number if None.
 
     Raises:
-        ConfigError: In use, where there are not as many as classes.
+        ConfigError: When called, if there are not as many ids as classes.
     """
 
     is_lossless = True
@@ -63,8 +63,8 @@ class MaskLook(Look):
             self.table = np.array(export_ids, np.uint8 if max(export_ids) <= 255 else np.uint16)
 
     def __call__(self, image: Image, probabilities: Probabilities) -> NDArray[Any]:
-        """(h, w) ids."""
-        ids = class_ids(probabilities)
+        """Return (h, w) ids."""
+        ids = most_probable(probabilities)
         if self.table is None:
             return ids
         if len(self.table) != len(probabilities):
@@ -75,59 +75,56 @@ class MaskLook(Look):
         return np.asarray(self.table[ids])
 
 
-class OverlayLook(Look):
-    """The image under its mask."""
+class OverlayRenderer(Renderer):
+    """The image under its mask in colours."""
 
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
-        """(h, w, 3) RGB."""
-        return overlay(image, class_ids(probabilities), class_colors(len(probabilities)))
+        """Return (h, w, 3) RGB."""
+        return overlay(image, most_probable(probabilities), class_colors(len(probabilities)))
 
 
-class ForegroundLook(Look):
-    """A look that sets some classes off from the others.
+class ForegroundRenderer(Renderer):
+    """Base of the renderers that separate a foreground from the rest.
 
     Args:
-        foreground: Ids of the classes to keep; by default all but 0.
-        is_soft: A matte drawn to the image's edges; otherwise each pixel is in or out.
+        foreground: Ids of the foreground classes; all but 0 if None.
+        is_soft: Refine the matte along the edges of the image; otherwise each pixel is in or out.
     """
 
     def __init__(self, foreground: Sequence[int] | None = None, *, is_soft: bool = False) -> None:
         self.foreground, self.is_soft = foreground, is_soft
 
-    def alpha(self, image: Image, probabilities: Probabilities) -> Alpha:
-        """(h, w) how much of each pixel is foreground, 0..1."""
+    def foreground_layer(self, image: Image, probabilities: Probabilities) -> tuple[Image, Alpha]:
+        """Return the colours of the foreground, (h, w, 3), and its share of each pixel, (h, w) in 0..1."""
         chosen = list(range(1, len(probabilities))) if self.foreground is None else list(self.foreground)
-        if self.is_soft:
-            return refine_alpha(np.clip(probabilities[chosen].sum(axis=0), 0, 1), image)
-        return np.isin(class_ids(probabilities), chosen).astype(np.float32)
-
-    def colors(self, image: Image, alpha: Alpha) -> Image:
-        """The foreground's colours, free of the background where the matte is soft."""
-        return foreground_colors(image, alpha) if self.is_soft else image
+        if not self.is_soft:
+            return image, np.isin(most_probable(probabilities), chosen).astype(np.float32)
+        alpha = refine_alpha(np.clip(probabilities[chosen].sum(axis=0), 0, 1), image)
+        return foreground_colors(image, alpha), alpha
 
 
-class CutoutLook(ForegroundLook):
-    """The foreground on nothing."""
+class CutoutRenderer(ForegroundRenderer):
+    """The foreground on a transparent background."""
 
     is_lossless = True
     has_alpha = True
 
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
-        """(h, w, 4) RGBA, alpha not multiplied in; what is not seen is black, not hidden."""
-        alpha = self.alpha(image, probabilities)
+        """Return (h, w, 4) RGBA with straight alpha; pixels that are not seen are black, not hidden."""
+        colors, alpha = self.foreground_layer(image, probabilities)
         opacity = (alpha * 255).round().astype(np.uint8)
-        result = np.dstack([self.colors(image, alpha), opacity])
+        result = np.dstack([colors, opacity])
         result[opacity == 0] = 0
         return result
 
 
-class BackgroundLook(ForegroundLook):
+class BackgroundRenderer(ForegroundRenderer):
     """The foreground on another background.
 
     Args:
-        background: Makes it of an image and its alpha; see `parse_background`.
-        foreground: As for `ForegroundLook`.
-        is_soft: As for `ForegroundLook`.
+        background: Makes the background from an image and its alpha; see `parse_background`.
+        foreground: As for `ForegroundRenderer`.
+        is_soft: As for `ForegroundRenderer`.
     """
 
     def __init__(
@@ -137,30 +134,30 @@ class BackgroundLook(ForegroundLook):
         self.background = background
 
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
-        """(h, w, 3) RGB."""
-        alpha = self.alpha(image, probabilities)
-        return composite(self.colors(image, alpha), alpha, self.background(image, alpha))
+        """Return (h, w, 3) RGB."""
+        colors, alpha = self.foreground_layer(image, probabilities)
+        return composite(colors, alpha, self.background(image, alpha))
 
 
-def make_look(
+def make_renderer(
     mode: str,
     *,
     background: Background | None = None,
     foreground: Sequence[int] | None = None,
     is_soft: bool = False,
     export_ids: Sequence[int] | None = None,
-) -> Look:
-    """The look of a mode by its name.
+) -> Renderer:
+    """Return the renderer of a mode.
 
     Args:
         mode: One of `MODES`.
-        background: For mode background; a blurred one where not given.
-        foreground: For cut-outs and backgrounds: ids of the classes to keep; by default all but 0.
-        is_soft: For these: a matte drawn to the image's edges.
-        export_ids: For masks: what to write for each class; by default its id.
+        background: For mode background; a blurred one if None.
+        foreground: For cut-outs and backgrounds: ids of the foreground classes; all but 0 if None.
+        is_soft: For cut-outs and backgrounds: refine the matte along the edges of the image.
+        export_ids: For masks: the id to write for each class; the class's number if None.
 
     Raises:
-        ConfigError: There is no such mode, or the mode has no use for something given.
+        ConfigError: There is no such mode, or an option has no effect in this mode.
     """
     if mode not in MODES:
         raise ConfigError(f"Wrong mode {mode!r}: it must be one of {', '.join(MODES)}.")
@@ -171,7 +168,7 @@ def make_look(
     if mode in ("mask", "overlay"):
         if foreground is not None or is_soft:
             raise ConfigError(f"--class and --soft have no effect in mode {mode}. Use --mode cutout or background.")
-        return MaskLook(export_ids) if mode == "mask" else OverlayLook()
+        return MaskRenderer(export_ids) if mode == "mask" else OverlayRenderer()
     if mode == "cutout":
-        return CutoutLook(foreground, is_soft=is_soft)
-    return BackgroundLook(background or blurred, foreground, is_soft=is_soft)
+        return CutoutRenderer(foreground, is_soft=is_soft)
+    return BackgroundRenderer(background or blurred, foreground, is_soft=is_soft)

@@ -1,50 +1,77 @@
-"""A segmentation network with a look: what `inference.py` and notebooks use."""
+"""A segmentation network with a renderer: what `inference.py` and notebooks use."""
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from base.base_inference import BaseInference
 from predictor.compositing import as_rgb
-from predictor.rendering import Look, OverlayLook
-from predictor.temporal import TemporalSmoothing
+from predictor.rendering import OverlayRenderer, Renderer
+from utils.drawing import Image
 from utils.errors import ConfigError
+
+MOTION_SCALE = 12.0  # change of brightness, in 0..255, at which the weight of the past falls to 1/e
+MOTION_BLUR = 5  # side of the window that separates motion from the camera's noise, in pixels
+
+
+class TemporalSmoothing:
+    """Exponential smoothing of the probabilities of a video, weaker at pixels whose brightness changed.
+
+    Args:
+        strength: Weight of the past at pixels that do not move, 0 to below 1.
+    """
+
+    def __init__(self, strength: float = 0.6) -> None:
+        self.strength = strength
+        self._brightness: NDArray[np.float32] | None = None
+        self._probabilities: NDArray[np.float32] | None = None
+
+    def __call__(self, image: Image, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Smooth the next frame of one video.
+
+        Args:
+            image: (h, w, 3) uint8 RGB.
+            probabilities: (K, h, w) float32 that sum to 1 over K.
+
+        Returns:
+            (K, h, w) float32 that sum to 1 over K.
+        """
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        brightness = np.asarray(cv2.blur(grey, (MOTION_BLUR, MOTION_BLUR)), dtype=np.float32)
+        before, past = self._brightness, self._probabilities
+        if before is not None and past is not None and past.shape == probabilities.shape:
+            change = (brightness - before) / MOTION_SCALE
+            weight = self.strength * np.exp(-(change * change))
+            probabilities = probabilities + weight * (past - probabilities)
+        self._brightness, self._probabilities = brightness, probabilities
+        return probabilities
 
 
 class Segmenter(BaseInference):
-    """Shows each image's segmentation.
+    """A segmentation network that renders its prediction of each image.
 
     Attributes:
-        look: What to make of a prediction; an overlay at first.
+        renderer: From a prediction to a result; an overlay at first.
         smoothing: For the frames of one video in order; None for photos.
         num_classes: Known after the first prediction.
     """
 
-    look: Look = OverlayLook()
+    renderer: Renderer = OverlayRenderer()
     smoothing: TemporalSmoothing | None = None
     num_classes = 0
 
     def render(self, image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[Any]:
-        """(h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA, as the look decides."""
+        """Return (h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA, as the renderer decides."""
         shown = as_rgb(image)
         self.num_classes = len(probabilities)
         if self.smoothing is not None:
             probabilities = self.smoothing(shown, probabilities)
-        return self.look(shown, probabilities)
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes in the order of their ids; empty where the config does not tell them."""
-        for section in ("valid_loader", "train_loader", "data_loader", "test_loader"):
-            spec = self.config.get(section)
-            names = spec.get("args", {}).get("classes") if isinstance(spec, dict) else None
-            if names:
-                return list(names)
-        return []
+        return self.renderer(shown, probabilities)
 
     def class_id(self, name: str) -> int:
-        """The id of a class by its name, or by its id as text.
+        """Return the id of a class that is given by its name, or by its id as text.
 
         Raises:
             ConfigError: There is no such class.
@@ -53,7 +80,7 @@ class Segmenter(BaseInference):
         if name in names:
             return names.index(name)
         outputs = self.config.get("arch", {}).get("args", {}).get("num_classes", 0)
-        count = len(names) or (2 if outputs == 1 else outputs)  # one channel tells two classes apart
+        count = len(names) or (2 if outputs == 1 else outputs)  # one channel separates two classes by its sign
         if name.isdecimal() and (int(name) < count or not count):
             return int(name)
         known = ", ".join(f"{number} {each}" for number, each in enumerate(names)) or f"0 to {count - 1}"

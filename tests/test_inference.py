@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from test_visual_sources import save, save_video
+from test_predictor_sources import save, save_video
 from torch import nn
 
 import build as assemble

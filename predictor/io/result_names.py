@@ -1,9 +1,10 @@
-"""Which file each result goes to, decided beforehand: no two share one, and no original is written over."""
+"""The file of each result, decided in advance: no two results share one, and no original is overwritten."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from predictor.io.sources import PHOTO_SUFFIXES, VIDEO_SUFFIXES, Photos, Source, Video
+from predictor.io.sources import PHOTO_SUFFIXES, VIDEO_SUFFIXES, FrameSource, Photos, Video
 from utils.errors import ConfigError, DataError
 
 COLOR_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
@@ -11,18 +12,22 @@ LOSSLESS_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
 
 
 def result_names(names: Sequence[str], suffix: str | None) -> dict[str, str]:
-    """A result's name for each image's name, below the same folders.
+    """Return the name of the result for the name of each image, below the same folders.
 
-    Where two would meet (`a.jpg` and `a.png` both become `a.png`), the old suffix stays part of the name:
-    `a_jpg.png` and `a_png.png`. Names that differ in case only count as meeting, as they do on some disks.
+    If two would collide (`a.jpg` and `a.png` both become `a.png`), the old suffix stays part of the name: `a_jpg.png`
+    and `a_png.png`. Names that differ only in case collide, as they do on some disks.
 
     Args:
         names: Paths relative to the source folder.
-        suffix: Of the results, e.g. `.png`; None keeps each image's own where colours can be written that way.
+        suffix: Of the results, e.g. `.png`; None keeps the suffix of each image if colours can be written that way.
     """
-    plain = {name: _with_suffix(PurePosixPath(name), suffix) for name in names}
-    counts = _counts(plain.values())
-    taken = {result.casefold() for result in plain.values() if counts[result.casefold()] == 1}
+    plain: dict[str, str] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        keeps_suffix = suffix is None and path.suffix.lower() in COLOR_SUFFIXES
+        plain[name] = str(path if keeps_suffix else path.with_suffix(suffix or ".png"))
+    counts = Counter(result.casefold() for result in plain.values())
+    taken = {result for result, count in counts.items() if count == 1}
     results: dict[str, str] = {}
     for name, result in plain.items():
         if counts[result.casefold()] > 1:
@@ -35,29 +40,16 @@ def result_names(names: Sequence[str], suffix: str | None) -> dict[str, str]:
     return results
 
 
-def _with_suffix(path: PurePosixPath, suffix: str | None) -> str:
-    if suffix is None and path.suffix.lower() in COLOR_SUFFIXES:
-        return str(path)
-    return str(path.with_suffix(suffix or ".png"))
-
-
-def _counts(names: Iterable[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name.casefold()] = counts.get(name.casefold(), 0) + 1
-    return counts
-
-
-def image_targets(source: Source, output: Path, *, is_lossless: bool) -> Callable[[str], Path]:
-    """Where the result of each image goes.
+def image_targets(source: FrameSource, output: Path, *, is_lossless: bool) -> Callable[[str], Path]:
+    """Return the function from the name of a frame to the file of its result.
 
     Args:
-        source: Its names and kind decide.
-        output: A folder, or for a single photo also the file itself.
-        is_lossless: Masks and cut-outs must be PNG; else a photo keeps its kind.
+        source: Its kind and its names determine the files.
+        output: A folder, or the file itself for a single photo.
+        is_lossless: Write PNG, as masks and cut-outs need; otherwise a photo retains its file format.
 
     Raises:
-        ConfigError: `output` is a file of a kind that cannot hold the result.
+        ConfigError: `output` is a file whose format cannot hold the result.
     """
     suffix = output.suffix.lower()
     if not isinstance(source, Photos):
@@ -79,8 +71,8 @@ def image_targets(source: Source, output: Path, *, is_lossless: bool) -> Callabl
     return lambda name: output / names[name]
 
 
-def video_target(source: Source, output: Path) -> Path:
-    """Where a video goes: `output` itself where it is a video file, else below that folder under the source's name.
+def video_target(source: FrameSource, output: Path) -> Path:
+    """Return the file of a video: `output` itself if it is a video file, else that folder with the name of the source.
 
     Raises:
         ConfigError: `output` is an image.
@@ -94,15 +86,17 @@ def video_target(source: Source, output: Path) -> Path:
 
 
 def refuse_originals(targets: Iterable[Path], originals: Iterable[Path]) -> None:
-    """Never write over what the user brought, under whatever name or link.
+    """Raise if a result would overwrite a file of the user, under any name or link.
 
     Raises:
-        DataError: A result would go where an original is.
+        DataError: A result has the place of an original.
     """
-    kept = {path.resolve(): path for path in originals}
-    identities = {(status.st_dev, status.st_ino): path for path in kept if path.exists() for status in [path.stat()]}
+    resolved = {path.resolve(): path for path in originals}
+    identities = {
+        (status.st_dev, status.st_ino): path for path in resolved if path.exists() for status in [path.stat()]
+    }
     for target in targets:
-        original = kept.get(target.resolve())
+        original = resolved.get(target.resolve())
         if original is None and target.exists():
             status = target.stat()
             original = identities.get((status.st_dev, status.st_ino))

@@ -1,4 +1,4 @@
-"""Where results go: image files, a video file, a window."""
+"""Sinks of results: image files, a video file, a window."""
 
 import logging
 import os
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from predictor.io.result_names import image_targets, refuse_originals, video_target
 from predictor.io.sound import add_sound
-from predictor.io.sources import FALLBACK_FRAME_RATE, Frame, Photos, Source, Video, quiet_opencv
-from predictor.rendering import Look
+from predictor.io.sources import FALLBACK_FRAME_RATE, Frame, FrameSource, Photos, Video, quiet_opencv
+from predictor.rendering import Renderer
 from utils.drawing import Image, resize_to
 from utils.errors import ConfigError, DataError
 
@@ -29,14 +29,15 @@ CODECS = {".avi": ("MJPG", "XVID"), ".webm": ("VP90", "VP80")}
 DEFAULT_CODECS = ("mp4v", "MJPG")
 LAST_RESORT = (".avi", "MJPG")
 _PROBE_SECONDS = 30
+logger = logging.getLogger(__name__)
 
 
 class Sink(ABC):
-    """Takes results in order. Leaving its context finishes what was written, also after an error.
+    """A consumer of results in order. Leaving its context finishes its files, also after an error.
 
     Attributes:
-        wants_rgb: Takes (h, w, 3) uint8 RGB only.
-        remarks: What the user should know, filled while writing.
+        wants_rgb: Accepts (h, w, 3) uint8 RGB only.
+        remarks: Facts to report to the user, filled while writing.
         written: Files that are finished.
     """
 
@@ -48,10 +49,10 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, frame: Frame, result: NDArray[Any]) -> bool:
-        """Take one result; False asks for no more."""
+        """Write one result; return False if no more are wanted."""
 
-    def close(self) -> None:  # noqa: B027 (most have nothing to finish)
-        """Finish."""
+    def close(self) -> None:  # noqa: B027 (most sinks have nothing to finish)
+        """Finish the files."""
 
     def __enter__(self) -> Self:
         return self
@@ -62,8 +63,8 @@ class Sink(ABC):
         self.close()
 
 
-class ImageFiles(Sink):
-    """Each result in a file of its own; folders are made as needed.
+class ImageFileSink(Sink):
+    """One file for each result; folders are created as needed.
 
     Args:
         target: Name of a frame -> file.
@@ -82,27 +83,23 @@ class ImageFiles(Sink):
         path = self.target(frame.name)
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_whole(path, encode_image(result, path.suffix))
+            # cv2.imwrite leaves incomplete files and cannot open every path on every system.
+            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+            try:
+                partial.write_bytes(encode_image(result, path.suffix))
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
         self.written.append(path)
         return True
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    """Write a file or nothing (cv2.imwrite leaves halves and cannot open every path on every system)."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 @contextmanager
 def writing_to(path: Path) -> Iterator[None]:
-    """Name the file when the system refuses to write it.
+    """Turn an error of the operating system into one that names the file and the repair.
 
     Raises:
-        DataError: In the place of an OSError.
+        DataError: Instead of an OSError.
     """
     try:
         yield
@@ -113,11 +110,11 @@ def writing_to(path: Path) -> Iterator[None]:
         ) from error
 
 
-def require_writable(folder: Path) -> None:
-    """Make a folder and try to write there, before any work is done.
+def require_writable_folder(folder: Path) -> None:
+    """Create a folder and try to write into it, before any work is done.
 
     Raises:
-        DataError: It cannot be done.
+        DataError: It cannot be written.
     """
     with writing_to(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,7 +123,7 @@ def require_writable(folder: Path) -> None:
 
 
 def encode_image(image: NDArray[Any], suffix: str) -> bytes:
-    """An image as the bytes of a file of that kind.
+    """Encode an image as the bytes of a file with this suffix.
 
     Args:
         image: (h, w), (h, w, 3) RGB or (h, w, 4) RGBA; uint8 or uint16.
@@ -141,15 +138,15 @@ def encode_image(image: NDArray[Any], suffix: str) -> bytes:
     return data.tobytes()
 
 
-class VideoFile(Sink):
-    """One video, written beside its final name and moved there when it is finished.
+class VideoFileSink(Sink):
+    """One video, written next to its final name and moved there when it is finished.
 
     Args:
-        path: The file; where its kind cannot be written here, an .avi beside it.
+        path: The file; an .avi next to it if this OpenCV cannot write its format.
         frame_rate: Frames per second.
-        clock: For a live source, seconds that go on: frames are repeated or left out so that the video keeps the pace
-            of the world.
-        sound_of: A video whose sound the new one gets.
+        clock: For a live source, the current time in seconds: frames are repeated or left out so that the video has
+            the speed of the scene.
+        sound_of: A video whose sound is copied.
     """
 
     wants_rgb = True
@@ -184,25 +181,23 @@ class VideoFile(Sink):
             self._writer = self._open((result.shape[0], result.shape[1]))
             self._started = self.clock() if self.clock else 0.0
         pixels = cv2.cvtColor(resize_to(result, self._size), cv2.COLOR_RGB2BGR)
-        for _ in range(self._copies_due()):
+        copies = 1
+        if self.clock is not None:
+            copies = int((self.clock() - self._started) * self.frame_rate) + 1 - self.count
+        for _ in range(copies):
             self._writer.write(pixels)
             self.count += 1
         return True
 
-    def _copies_due(self) -> int:
-        if self.clock is None:
-            return 1
-        elapsed = self.clock() - self._started
-        return max(0, int(elapsed * self.frame_rate) + 1 - self.count)
-
     def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
+        """Open the file with the first codec that works; as .avi if none of its format does."""
         height, width = size
         self._size = (height, width) if height < 2 or width < 2 else (height - height % 2, width - width % 2)
         if self._size != size:
             self.remarks.append(f"A video's sides are even: {width}x{height} became {self._size[1]}x{self._size[0]}.")
         with writing_to(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.part.touch()  # OpenCV does not tell a folder that cannot be written from a missing codec
+            self.part.touch()  # OpenCV reports a folder that cannot be written as a missing codec
         suffix = self.path.suffix.lower()
         for codec in CODECS.get(suffix, DEFAULT_CODECS):
             if (writer := self._try(codec)) is not None:
@@ -210,7 +205,7 @@ class VideoFile(Sink):
         self.part.unlink(missing_ok=True)
         self.remarks.append(f"This OpenCV cannot write {suffix} videos; {LAST_RESORT[0]} (Motion JPEG) is written.")
         self.path = self.path.with_suffix(LAST_RESORT[0])
-        while self.path.exists():  # not asked for by this name, so it may be an original
+        while self.path.exists():  # the user did not name this file, so it may be an original
             self.path = self.path.with_stem(self.path.stem + "_")
         if (writer := self._try(LAST_RESORT[1])) is not None:
             return writer
@@ -221,7 +216,7 @@ class VideoFile(Sink):
         )
 
     def _try(self, codec: str) -> cv2.VideoWriter | None:
-        """An open writer, or None where the codec or the kind of file is not supported."""
+        """Return an open writer, or None if the codec or the file format is not supported."""
         with quiet_opencv():
             code = cv2.VideoWriter.fourcc(*codec)
             writer = cv2.VideoWriter(str(self.part), cv2.CAP_FFMPEG, code, self.frame_rate, self._size[::-1])
@@ -231,21 +226,21 @@ class VideoFile(Sink):
         return None
 
     def close(self) -> None:
-        """Finish the file; what was written until an interruption can be played.
+        """Finish the file; after an interruption it contains the frames so far.
 
         Raises:
-            DataError: It was not written whole.
+            DataError: It was not written completely.
         """
         if self._writer is None:
             return
         self._writer.release()
         self._writer = None
         try:
-            Video(self.part)  # OpenCV does not tell that the disk is full
+            Video(self.part)  # OpenCV does not report a full disk
         except DataError:
             self.part.unlink(missing_ok=True)
             raise DataError(
-                f"{self.path} was not written whole: the disk is probably full. Free some space and run again."
+                f"{self.path} was not written completely: the disk is probably full. Free some space and run again."
             ) from None
         with writing_to(self.path):
             os.replace(self.part, self.path)
@@ -255,11 +250,11 @@ class VideoFile(Sink):
             self.remarks += [problem] if problem else []
 
 
-class Window(Sink):
-    """Shows results; q, Escape or closing the window ends it.
+class WindowSink(Sink):
+    """A window on the screen; q, Escape or closing it ends the loop.
 
     Args:
-        is_slideshow: Keep each image until a key is pressed.
+        is_slideshow: Show each image until a key is pressed.
     """
 
     TITLE = "Espalier (q quits)"
@@ -285,9 +280,9 @@ class Window(Sink):
 
 
 def display_problem() -> str | None:
-    """Why no window can be shown here; None where it can.
+    """Return the reason if no window can be shown here, else None.
 
-    Without a display the window library ends the whole process, so the attempt is made in another one.
+    Without a display the window library ends the whole process, so the attempt runs in another process.
     """
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "there is no display (DISPLAY is not set)"
@@ -299,39 +294,36 @@ def display_problem() -> str | None:
     return None if result.returncode == 0 else "this OpenCV or this display cannot open a window"
 
 
-logger = logging.getLogger(__name__)
-
-
 def open_sinks(
-    source: Source,
-    look: Look,
+    source: FrameSource,
+    renderer: Renderer,
     output: Path | None,
     *,
     is_shown: bool = False,
     may_be_empty: bool = False,
     originals: Sequence[Path] = (),
 ) -> list[Sink]:
-    """Everything that takes the results.
+    """Open every sink that the options ask for.
 
     Args:
         source: Its kind decides between images and a video.
-        look: What the results are like.
+        renderer: Makes the results.
         output: A file or a folder; None writes nothing.
         is_shown: Open a window; without a display there is a warning and no window.
-        may_be_empty: Running for its own sake is meant.
-        originals: Files beside the source's own that must not be written over.
+        may_be_empty: Allow no sink at all, to measure the speed.
+        originals: Files, in addition to those of the source, that must not be overwritten.
 
     Raises:
-        ConfigError: The output cannot hold such results, or there is nowhere for them to go.
+        ConfigError: The output cannot hold such results, or there is no sink.
         DataError: The output is an original, or cannot be written.
     """
     sinks: list[Sink] = []
     if output is not None:
-        sinks.append(_files(source, look, output, [*source.files(), *originals]))
+        sinks.append(_open_files(source, renderer, output, [*source.files(), *originals]))
     if is_shown:
         problem = display_problem()
         if problem is None:
-            sinks.append(Window(is_slideshow=isinstance(source, Photos)))
+            sinks.append(WindowSink(is_slideshow=isinstance(source, Photos)))
         else:
             logger.warning("No window is shown: %s.", problem)
     if not sinks and not may_be_empty:
@@ -339,22 +331,23 @@ def open_sinks(
     return sinks
 
 
-def _files(source: Source, look: Look, output: Path, originals: list[Path]) -> Sink:
+def _open_files(source: FrameSource, renderer: Renderer, output: Path, originals: list[Path]) -> Sink:
+    """Open the sink of files: images for photos and transparent results, else one video."""
     if isinstance(source, Photos) and output.resolve() == source.root.resolve() and len(source.paths) > 1:
         raise DataError(f"--output {output} is the source itself. Name another folder.")
-    if isinstance(source, Photos) or look.has_alpha:
-        target = image_targets(source, output, is_lossless=look.is_lossless)
+    if isinstance(source, Photos) or renderer.has_alpha:
+        target = image_targets(source, output, is_lossless=renderer.is_lossless)
         names = (
             [path.relative_to(source.root).as_posix() for path in source.files()] if isinstance(source, Photos) else []
         )
         files = [target(name) for name in names]
         refuse_originals(files, originals)
-        require_writable(files[0].parent if len(files) == 1 else output)
-        return ImageFiles(target)
+        require_writable_folder(files[0].parent if len(files) == 1 else output)
+        return ImageFileSink(target)
     path = video_target(source, output)
     refuse_originals([path], originals)
-    require_writable(path.parent)
-    return VideoFile(
+    require_writable_folder(path.parent)
+    return VideoFileSink(
         path,
         source.frame_rate or FALLBACK_FRAME_RATE,
         clock=time.monotonic if source.is_live else None,

@@ -1,4 +1,4 @@
-"""Where images come from: a photo, a folder of them, a video, a camera, all read frame by frame."""
+"""Sources of images: a photo, a folder of photos, a video or a camera, read frame by frame."""
 
 import math
 import os
@@ -22,7 +22,7 @@ ReadPhoto = Callable[[Path], NDArray[Any]]
 
 
 class Frame(NamedTuple):
-    """One image on its way.
+    """One image of a source.
 
     Attributes:
         name: Path relative to the source folder, or the number of the frame in its stream.
@@ -33,15 +33,15 @@ class Frame(NamedTuple):
     image: NDArray[Any]
 
 
-class Source(ABC):
-    """Images one after another; iterating a second time begins anew, except with a camera.
+class FrameSource(ABC):
+    """A sequence of images; a second iteration starts again, except with a camera.
 
     Attributes:
-        expected: How many images there will be, as far as is known.
-        frame_rate: Images per second; None where they are photos.
-        is_live: Images that are not fetched in time are lost.
-        failures: What could not be read, a line each; filled while iterating.
-        remarks: What the user should know beside that.
+        expected: The number of images, if it is known.
+        frame_rate: Images per second; None for photos.
+        is_live: Images that are not read in time are lost.
+        failures: One line for each image that could not be read; filled during iteration.
+        remarks: Other facts to report to the user.
     """
 
     expected: int | None = None
@@ -54,19 +54,19 @@ class Source(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
-        """The images in order."""
+        """Yield the images in order."""
 
     def files(self) -> list[Path]:
-        """The user's files behind this source, which nobody may write over."""
+        """Return the files of the user behind this source, which must not be overwritten."""
         return []
 
 
-class Photos(Source):
-    """Photos from files; one that cannot be read is named in `failures`, the others go on.
+class Photos(FrameSource):
+    """Photos from files; one that cannot be read is named in `failures` and skipped.
 
     Args:
         paths: The files.
-        root: What the names of the frames are relative to.
+        root: The folder that the names of the frames are relative to.
         read: Path -> (h, w, 3 or 4) RGB; raises DataError.
     """
 
@@ -76,7 +76,7 @@ class Photos(Source):
         self.expected = len(paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        """The photos that can be read."""
+        """Yield the photos that can be read."""
         for path in self.paths:
             try:
                 image = self.read(path)
@@ -86,15 +86,15 @@ class Photos(Source):
                 yield Frame(path.relative_to(self.root).as_posix(), image)
 
     def files(self) -> list[Path]:
-        """The photos."""
+        """Return the photos."""
         return self.paths
 
 
-class Video(Source):
+class Video(FrameSource):
     """The frames of a video file.
 
     Raises:
-        DataError: The file is not there or cannot be read as a video.
+        DataError: The file does not exist or cannot be read as a video.
     """
 
     def __init__(self, path: Path) -> None:
@@ -122,7 +122,7 @@ class Video(Source):
             capture.release()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The frames until the stream ends.
+        """Yield the frames until the stream ends.
 
         Raises:
             DataError: There is not a single frame.
@@ -141,12 +141,12 @@ class Video(Source):
             )
 
     def files(self) -> list[Path]:
-        """The video."""
+        """Return the video."""
         return [self.path]
 
 
-class Camera(Source):
-    """A camera, its image mirrored as in a mirror. It is opened when iteration begins.
+class Camera(FrameSource):
+    """A camera whose image is flipped as in a mirror. It is opened when the iteration begins.
 
     Args:
         number: 0 is the system's first camera.
@@ -160,7 +160,7 @@ class Camera(Source):
         self.frame_rate = FALLBACK_FRAME_RATE
 
     def __iter__(self) -> Iterator[Frame]:
-        """Frames until the camera stops giving any.
+        """Yield frames until the camera gives no more.
 
         Raises:
             DataError: There is no such camera, or it gives no image.
@@ -183,7 +183,7 @@ class Camera(Source):
 
 
 def _next_frame(capture: cv2.VideoCapture) -> NDArray[Any] | None:
-    """(h, w, 3) uint8 RGB, or None at the end of the stream."""
+    """Read the next frame, (h, w, 3) uint8 RGB, or None at the end of the stream."""
     is_there, image = capture.read()
     if not is_there or image is None:
         return None
@@ -192,7 +192,7 @@ def _next_frame(capture: cv2.VideoCapture) -> NDArray[Any] | None:
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """OpenCV's own complaints on the console off for a block: its failures are reported in our words."""
+    """Switch off the messages of OpenCV on the console for a block: its failures are reported as our errors."""
     before = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
@@ -203,17 +203,17 @@ def quiet_opencv() -> Iterator[None]:
 
 def open_source(
     source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: frozenset[str] = PHOTO_SUFFIXES
-) -> Source:
-    """What `--source` names.
+) -> FrameSource:
+    """Open the source that `--source` names.
 
     Args:
         source: A photo, a folder (searched with all folders below it), a video, or the number of a camera.
         read: Path -> (h, w, 3 or 4) RGB; raises DataError.
-        excluded: A folder below the source that is left out: the results of an earlier run.
-        suffixes: What the files that `read` takes end in.
+        excluded: A folder below the source to skip: the results of an earlier run.
+        suffixes: Suffixes of the files that `read` can read.
 
     Raises:
-        DataError: There is no such thing, or nothing in it that can be used.
+        DataError: It does not exist, or contains nothing that can be used.
     """
     path = Path(source).expanduser()
     if source.isdecimal() and not path.exists():
@@ -235,6 +235,7 @@ def open_source(
 
 
 def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None, suffixes: frozenset[str]) -> Photos:
+    """Collect the photos of a folder and of all folders below it; hidden files are skipped."""
     skipped = excluded.resolve() if excluded is not None else None
     photos: list[Path] = []
     videos = 0
@@ -249,7 +250,7 @@ def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None, suffixes:
         raise DataError(f"--source {folder} holds no photo ({_listed(suffixes)}){also}. Name another source.")
     source = Photos(photos, folder, read)
     if videos:
-        source.remarks.append(f"{folder} also holds {videos} video(s), left alone. Name them one at a time.")
+        source.remarks.append(f"{folder} also holds {videos} video(s), which are skipped. Name them one at a time.")
     return source
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from predictor.temporal import TemporalSmoothing
+from predictor.segmenter import TemporalSmoothing
 
 
 def certain(value, size=(20, 20)):

@@ -3,15 +3,15 @@ import subprocess
 
 import numpy as np
 import pytest
-from test_visual_sources import save, save_video
+from test_predictor_sources import save, save_video
 
 from data_loader.images.files import read_image, read_mask
 from predictor.io import sinks
 from predictor.io import sinks as outputs
-from predictor.io.sinks import ImageFiles, VideoFile, display_problem, open_sinks
+from predictor.io.sinks import ImageFileSink, VideoFileSink, display_problem, open_sinks
 from predictor.io.sound import add_sound
 from predictor.io.sources import Camera, Frame, Video, open_source
-from predictor.rendering import make_look
+from predictor.rendering import make_renderer
 from utils.errors import ConfigError, DataError
 
 NOTHING = np.empty(0)
@@ -35,7 +35,7 @@ def test_images_of_every_kind_come_back_as_they_were(tmp_path):
     ids, deep = (generator.integers(0, high, (9, 7)) for high in (200, 60000))
     colour, alpha = (generator.integers(0, 256, (9, 7, depth), dtype=np.uint8) for depth in (3, 4))
     results = [ids.astype(np.uint8), deep.astype(np.uint16), colour, alpha]
-    sink = write_all(ImageFiles(lambda name: tmp_path / "neu" / f"ü 図 {name}.png"), results)
+    sink = write_all(ImageFileSink(lambda name: tmp_path / "neu" / f"ü 図 {name}.png"), results)
     files = sink.written
     assert len(files) == 4
     assert (read_mask(files[0]) == ids).all()
@@ -48,10 +48,10 @@ def test_a_folder_that_cannot_be_made_is_named_before_any_work(tmp_path):
     (tmp_path / "file").touch()
     source = open_source(str(save(tmp_path / "a.png")), read_image)
     with pytest.raises(DataError, match=r"file/out cannot be written \(.*\)\. Check the rights and the free space"):
-        open_sinks(source, make_look("mask"), tmp_path / "file" / "out")
+        open_sinks(source, make_renderer("mask"), tmp_path / "file" / "out")
     video = open_source(str(save_video(tmp_path / "v.avi")), read_image)
     with pytest.raises(DataError, match=r"file/out cannot be written"):
-        open_sinks(video, make_look("mask"), tmp_path / "file" / "out" / "x.mp4")
+        open_sinks(video, make_renderer("mask"), tmp_path / "file" / "out" / "x.mp4")
 
 
 def test_a_image_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
@@ -60,7 +60,7 @@ def test_a_image_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(DataError, match=r"x\.png cannot be written \(No space left on device\)"):
-        ImageFiles(lambda _name: tmp_path / "x.png").write(Frame("x", NOTHING), grey(1))
+        ImageFileSink(lambda _name: tmp_path / "x.png").write(Frame("x", NOTHING), grey(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -68,7 +68,7 @@ def test_a_image_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
 def test_a_video_keeps_frames_size_and_rate(tmp_path, name):
     path = tmp_path / "out ü" / name
     path.parent.mkdir()
-    sink = write_all(VideoFile(path, 30000 / 1001), [grey(40 * index) for index in range(6)])
+    sink = write_all(VideoFileSink(path, 30000 / 1001), [grey(40 * index) for index in range(6)])
     assert sink.written == [path]
     assert list(path.parent.iterdir()) == [path]
     video = Video(path)
@@ -79,14 +79,14 @@ def test_a_video_keeps_frames_size_and_rate(tmp_path, name):
 
 
 def test_odd_sides_and_frames_of_another_size(tmp_path):
-    sink = write_all(VideoFile(tmp_path / "v.mp4", 10), [grey(90, (33, 49)), grey(90, (16, 16))])
+    sink = write_all(VideoFileSink(tmp_path / "v.mp4", 10), [grey(90, (33, 49)), grey(90, (16, 16))])
     assert sink.remarks == ["A video's sides are even: 49x33 became 48x32."]
     assert [frame.image.shape for frame in Video(tmp_path / "v.mp4")] == [(32, 48, 3)] * 2
 
 
 def test_a_live_video_keeps_the_pace_of_the_world(tmp_path):
     seconds = iter([0.0, 0.0, 0.05, 0.5, 0.95])  # the start, then one for each frame
-    sink = VideoFile(tmp_path / "v.avi", 10, clock=lambda: next(seconds))
+    sink = VideoFileSink(tmp_path / "v.avi", 10, clock=lambda: next(seconds))
     write_all(sink, [grey(value) for value in (0, 80, 160, 240)])
     shown = [round(frame.image.mean() / 80) for frame in Video(tmp_path / "v.avi")]
     assert shown == [0, 2, 2, 2, 2, 2, 3, 3, 3, 3]
@@ -96,7 +96,7 @@ def test_a_live_video_keeps_the_pace_of_the_world(tmp_path):
 def test_without_the_codec_another_kind_is_written_beside_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(sinks, "DEFAULT_CODECS", ("none",))
     (tmp_path / "v.avi").write_text("an original")
-    sink = write_all(VideoFile(tmp_path / "v.mp4", 10), [grey(90)])
+    sink = write_all(VideoFileSink(tmp_path / "v.mp4", 10), [grey(90)])
     assert sink.written == [tmp_path / "v_.avi"]
     assert sink.remarks == ["This OpenCV cannot write .mp4 videos; .avi (Motion JPEG) is written."]
     assert (tmp_path / "v.avi").read_text() == "an original"
@@ -107,7 +107,7 @@ def test_without_any_codec(tmp_path, monkeypatch):
     monkeypatch.setattr(sinks, "DEFAULT_CODECS", ("none",))
     monkeypatch.setattr(sinks, "LAST_RESORT", (".avi", "none"))
     with pytest.raises(DataError, match=r"v\.avi: this OpenCV has no codec to write videos"):
-        VideoFile(tmp_path / "v.mp4", 10).write(Frame("0", NOTHING), grey(1))
+        VideoFileSink(tmp_path / "v.mp4", 10).write(Frame("0", NOTHING), grey(1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,17 +117,17 @@ def test_what_was_written_before_an_error_can_be_played(tmp_path):
         raise DataError("lost")
 
     with pytest.raises(DataError, match="lost"):
-        write_all(VideoFile(tmp_path / "v.mp4", 10), results())
+        write_all(VideoFileSink(tmp_path / "v.mp4", 10), results())
     assert len(list(Video(tmp_path / "v.mp4"))) == 1
 
 
 def test_a_video_that_the_disk_could_not_hold(tmp_path):
-    sink = VideoFile(tmp_path / "v.mp4", 10)
+    sink = VideoFileSink(tmp_path / "v.mp4", 10)
     sink.write(Frame("0", NOTHING), grey(90))
     part = sink.part
     part.unlink()
     part.write_bytes(b"")  # what a full disk leaves
-    with pytest.raises(DataError, match=r"v\.mp4 was not written whole: the disk is probably full"):
+    with pytest.raises(DataError, match=r"v\.mp4 was not written completely: the disk is probably full"):
         sink.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -150,7 +150,7 @@ def streams(path):
 def test_a_video_keeps_its_sound_as_long_as_its_images(tmp_path, codec, kept):
     original = with_tone(tmp_path / "tone.mkv", tmp_path, codec)
     path = tmp_path / "out.mp4"
-    sink = write_all(VideoFile(path, 10, sound_of=original), [grey(40 * index) for index in range(6)])
+    sink = write_all(VideoFileSink(path, 10, sound_of=original), [grey(40 * index) for index in range(6)])
     assert sink.remarks == []
     assert f"Audio: {kept}" in streams(path)
     assert "Duration: 00:00:00.6" in streams(path)
@@ -160,7 +160,7 @@ def test_a_video_keeps_its_sound_as_long_as_its_images(tmp_path, codec, kept):
 @needs_ffmpeg
 def test_a_video_without_sound_stays_without(tmp_path):
     original = save_video(tmp_path / "silent.avi")
-    sink = write_all(VideoFile(tmp_path / "out.mp4", 10, sound_of=original), [grey(90)])
+    sink = write_all(VideoFileSink(tmp_path / "out.mp4", 10, sound_of=original), [grey(90)])
     assert sink.remarks == []
     assert "Audio" not in streams(tmp_path / "out.mp4")
 
@@ -178,7 +178,7 @@ def test_sound_that_cannot_be_read_costs_no_image(tmp_path):
 def test_without_ffmpeg_the_images_are_written_and_one_line_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     original = save_video(tmp_path / "v.avi")
-    sink = write_all(VideoFile(tmp_path / "out.mp4", 10, sound_of=original), [grey(90)])
+    sink = write_all(VideoFileSink(tmp_path / "out.mp4", 10, sound_of=original), [grey(90)])
     assert "out.mp4 has no sound: the ffmpeg program is not installed" in sink.remarks[0]
     assert len(list(Video(tmp_path / "out.mp4"))) == 1
 
@@ -186,11 +186,11 @@ def test_without_ffmpeg_the_images_are_written_and_one_line_says_so(tmp_path, mo
 def test_without_a_display_there_is_a_warning_and_no_window(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(outputs, "display_problem", lambda: "there is no display")
     source = open_source(str(save(tmp_path / "a.png")), read_image)
-    opened = open_sinks(source, make_look("mask"), tmp_path / "out", is_shown=True)
-    assert [type(sink) for sink in opened] == [ImageFiles]
+    opened = open_sinks(source, make_renderer("mask"), tmp_path / "out", is_shown=True)
+    assert [type(sink) for sink in opened] == [ImageFileSink]
     assert "No window is shown: there is no display." in caplog.text
     with pytest.raises(ConfigError, match=r"The results have nowhere to go\. Name a file or a folder as --output"):
-        open_sinks(source, make_look("mask"), None, is_shown=True)
+        open_sinks(source, make_renderer("mask"), None, is_shown=True)
 
 
 def test_a_display_is_tried_in_another_process(monkeypatch):
@@ -207,17 +207,17 @@ def test_a_folder_is_not_its_own_output(tmp_path):
     save(tmp_path / "b.jpg")
     source = open_source(str(tmp_path), read_image)
     with pytest.raises(DataError, match=r"is the source itself\. Name another folder"):
-        open_sinks(source, make_look("mask"), tmp_path)
+        open_sinks(source, make_renderer("mask"), tmp_path)
 
 
 def test_other_originals_are_safe_too(tmp_path):
     beach = save_video(tmp_path / "beach.avi")
     with pytest.raises(DataError, match=r"would write over .*beach\.avi"):
-        open_sinks(Camera(0), make_look("overlay"), beach, originals=[beach])
+        open_sinks(Camera(0), make_renderer("overlay"), beach, originals=[beach])
 
 
 def test_a_camera_records_at_the_pace_of_the_world(tmp_path):
-    (sink,) = open_sinks(Camera(0), make_look("mask"), tmp_path)
+    (sink,) = open_sinks(Camera(0), make_renderer("mask"), tmp_path)
     assert sink.path == tmp_path / "camera.mp4"
     assert sink.clock is not None
     assert sink.sound_of is None

@@ -109,7 +109,7 @@ def test_videos_in_a_folder_of_photos_are_mentioned(tmp_path):
     save(tmp_path / "a.png")
     save_video(tmp_path / "v.avi")
     source = open_source(str(tmp_path), read_image)
-    assert "also holds 1 video(s), left alone" in source.remarks[0]
+    assert "also holds 1 video(s), which are skipped" in source.remarks[0]
 
 
 def test_a_video_has_all_frames_in_order_and_its_rate(tmp_path):

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from predictor.compositing import as_rgb, blurred, composite, cover, parse_background, to_show
-from predictor.rendering import BackgroundLook, CutoutLook, MaskLook, OverlayLook, class_ids, make_look
+from predictor.rendering import (
+    BackgroundRenderer,
+    CutoutRenderer,
+    MaskRenderer,
+    OverlayRenderer,
+    make_renderer,
+    most_probable,
+)
 from tests.support.seen import red_segmenter, red_square
 from utils.drawing import class_colors
 from utils.errors import ConfigError, DataError
@@ -20,24 +27,24 @@ def test_class_ids_are_those_of_argmax_and_have_room_for_all_classes():
     generator = np.random.default_rng(1)
     few, many = generator.random((5, 7, 9), dtype=np.float32), generator.random((300, 4, 4), dtype=np.float32)
     few[:, 0] = 0.2  # a tie goes to the first
-    assert (class_ids(few) == few.argmax(axis=0)).all()
-    assert (class_ids(many) == many.argmax(axis=0)).all()
-    assert class_ids(few).dtype == np.uint8
-    assert class_ids(many).dtype == np.uint16
+    assert (most_probable(few) == few.argmax(axis=0)).all()
+    assert (most_probable(many) == many.argmax(axis=0)).all()
+    assert most_probable(few).dtype == np.uint8
+    assert most_probable(many).dtype == np.uint16
 
 
 def test_mask_and_overlay():
     image, inside = red_square()
     probabilities = probabilities_of(image)
-    assert (MaskLook()(image, probabilities) == inside).all()
-    shown = OverlayLook()(image, probabilities)
+    assert (MaskRenderer()(image, probabilities) == inside).all()
+    shown = OverlayRenderer()(image, probabilities)
     expected = image[inside][0] / 2 + class_colors(2)[1] / 2
     assert np.abs(shown[inside] - expected).max() <= 1
 
 
 def test_cutout_has_the_foreground_and_nothing_else():
     image, inside = red_square()
-    result = CutoutLook()(image, probabilities_of(image))
+    result = CutoutRenderer()(image, probabilities_of(image))
     assert result.shape == (*image.shape[:2], 4)
     assert (result[..., 3] == np.where(inside, 255, 0)).all()
     assert (result[inside][:, :3] == image[inside]).all()
@@ -47,7 +54,7 @@ def test_foreground_may_be_any_classes():
     image, inside = red_square()
     probabilities = probabilities_of(image, num_classes=4)
     for foreground, expected in (([0], ~inside), ([1, 3], inside), ([0, 1], inside | True), ([2], inside & False)):
-        alpha = CutoutLook(foreground)(image, probabilities)[..., 3]
+        alpha = CutoutRenderer(foreground)(image, probabilities)[..., 3]
         assert (alpha == np.where(expected, 255, 0)).all()
 
 
@@ -55,7 +62,7 @@ def test_soft_cutout_is_partly_transparent_at_the_edge_only():
     image, inside = red_square((120, 160), 30, 40, 60)
     probabilities = np.stack([1 - inside, inside]).astype(np.float32)
     probabilities[:, 28:33] = 0.5  # undecided along one side
-    alpha = CutoutLook(is_soft=True)(image, probabilities)[..., 3]
+    alpha = CutoutRenderer(is_soft=True)(image, probabilities)[..., 3]
     assert (alpha[inside][200:-200] > 200).all()
     assert (alpha[:20] == 0).all()
 
@@ -63,7 +70,7 @@ def test_soft_cutout_is_partly_transparent_at_the_edge_only():
 @pytest.mark.parametrize(("text", "color"), [("#00ff00", (0, 255, 0)), ("#f80", (255, 136, 0))])
 def test_background_color(text, color):
     image, inside = red_square()
-    result = BackgroundLook(parse_background(text, no_reader))(image, probabilities_of(image))
+    result = BackgroundRenderer(parse_background(text, no_reader))(image, probabilities_of(image))
     assert (result[~inside] == color).all()
     assert (result[inside] == image[inside]).all()
 
@@ -115,21 +122,21 @@ def test_unreadable_background(tmp_path):
 
 
 def test_modes_by_name():
-    assert isinstance(make_look("mask"), MaskLook)
-    assert isinstance(make_look("overlay"), OverlayLook)
-    assert make_look("cutout", foreground=[2], is_soft=True).foreground == [2]
-    assert make_look("background").background is blurred
+    assert isinstance(make_renderer("mask"), MaskRenderer)
+    assert isinstance(make_renderer("overlay"), OverlayRenderer)
+    assert make_renderer("cutout", foreground=[2], is_soft=True).foreground == [2]
+    assert make_renderer("background").background is blurred
     with pytest.raises(ConfigError, match="Wrong mode 'ghost': it must be one of mask, overlay, cutout, background"):
-        make_look("ghost")
+        make_renderer("ghost")
 
 
 def test_options_without_effect_are_refused():
     with pytest.raises(ConfigError, match="--background has no effect in mode cutout"):
-        make_look("cutout", background=blurred)
+        make_renderer("cutout", background=blurred)
     with pytest.raises(ConfigError, match="--class and --soft have no effect in mode mask"):
-        make_look("mask", is_soft=True)
+        make_renderer("mask", is_soft=True)
     with pytest.raises(ConfigError, match="--class and --soft have no effect in mode overlay"):
-        make_look("overlay", foreground=[1])
+        make_renderer("overlay", foreground=[1])
 
 
 def test_composite_is_exact_where_alpha_is():
@@ -159,5 +166,5 @@ def test_results_to_look_at():
 
 def test_what_a_cutout_does_not_show_is_not_in_the_file():
     image, inside = red_square()
-    result = CutoutLook()(image, probabilities_of(image))
+    result = CutoutRenderer()(image, probabilities_of(image))
     assert (result[~inside] == 0).all()

@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_visual_sources import save, save_video
+from test_predictor_sources import save, save_video
 
 from data_loader.images.files import read_image
 from predictor.io.result_names import image_targets, refuse_originals, result_names, video_target
