@@ -65,7 +65,7 @@ def test_covering_configs_are_complete():
         ({"trainer": {"$choice": [{"epochs": 1}]}}, "trainer: the section holds for the whole search"),
         ({"x": {"$repeat": {"of": 1, "times": {"$choice": ["a", 2]}}}}, r'x.\$repeat.times: "a" is no number of times'),
         ({"x": {"$repeat": {"of": 1, "times": {"$range": [-1, 2]}}}}, r"x.\$repeat.times: -1 is no number of times"),
-        ({"x": {"$repeat": {"of": 1, "times": {"$uniform": [1, 2]}}}}, "is no number of times. Let it be whole"),
+        ({"x": {"$repeat": {"of": 1, "times": {"$uniform": [1, 2]}}}}, "is no number of times. Use whole numbers"),
         ({"x": {"$repeat": {"of": 1, "times": {"$var": "n"}}}}, r'unknown definition "n"'),
         ({"x": {"$range": [0.5, 1]}}, r"x.\$range: \[0.5, 1\] must be .* of whole numbers. For others write \$uniform"),
     ],

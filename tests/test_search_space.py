@@ -131,19 +131,19 @@ def test_a_file_without_markers_is_repeated_with_other_seeds():
     ],
 )
 def test_size_of_a_space(value, size):
-    assert space_of(value).size() == size
+    assert space_of(value).extent.count == size
 
 
 def test_a_variable_counts_once():
     config = {"name": "s", "$defs": {"w": {"$range": [0, 7]}}, "a": {"$var": "w"}, "b": {"$var": "w"}}
-    assert Space(config).size() == 7
+    assert Space(config).extent.count == 7
 
 
 def test_a_layer_has_22_outcomes_and_the_published_space_22_to_the_11():
     fixed = [["C", 1]]
-    assert encdec([[LAYER]], [fixed], [fixed]).size() == 22
+    assert encdec([[LAYER]], [fixed], [fixed]).extent.count == 22
     blocks = [[LAYER]] * 4
-    assert encdec(blocks, [[LAYER] * 3], blocks).size() == 22**11
+    assert encdec(blocks, [[LAYER] * 3], blocks).extent.count == 22**11
     assert "5.84e+14" in encdec(blocks, [[LAYER] * 3], blocks).describe()
 
 

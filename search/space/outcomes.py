@@ -1,117 +1,255 @@
-"""A few candidates that between them have every branch of every choice, to find what is wrong before training."""
+"""The outcomes of a space: how many there are, and a few that cover every branch of every choice."""
 
+import itertools
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from config.markers import holds_marker, is_marker
 from utils.errors import ConfigError
 
-Variables = Mapping[str, Any]  # name -> value that it has in an outcome
-_WITHIN = 0.381966  # where in an interval the number is that stands for all of them
+Definitions = Mapping[str, Any]  # name of a variable -> its value with markers
+Normal = Callable[[Any], str]  # the text that a config shares with all configs that train the same
+_MOST_COMPARED = 4096  # outcomes that are compared with each other
+_MOST_COVERING = 500
+_WITHIN = 0.381966  # position in an interval of the number that represents it
+_WRITTEN_OUT = 10**12  # counts from here on are printed as a power
 
 
-def parts(value: Any) -> list[Any]:
-    """What an object or a list holds; nothing of any other value."""
-    return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
+def plain_json(value: Any) -> str:
+    """Return JSON text that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-class Outcomes:
-    """Lists outcomes.
+def outcomes_of(
+    value: Any, definitions: Definitions, variables: Definitions | None = None
+) -> Iterator[tuple[Any, Definitions]]:
+    """Yield every outcome of a value; an interval has one.
 
     Args:
-        definitions: What `$var` refers to.
+        value: A value with markers.
+        definitions: The values of `$defs`.
+        variables: Outcomes of variables that are already fixed.
+
+    Yields:
+        The outcome, and the variables that are fixed in it.
+    """
+    fixed = variables or {}
+    if not holds_marker(value):
+        yield value, fixed
+    elif not is_marker(value):
+        # The first item with markers, then the others, for they may share its variables.
+        items = list(value.values()) if isinstance(value, Mapping) else value
+        place = next(index for index, item in enumerate(items) if holds_marker(item))
+        for outcome, now in outcomes_of(items[place], definitions, fixed):
+            for rest, then in outcomes_of(items[place + 1 :], definitions, now):
+                joint = [*items[:place], outcome, *rest]
+                yield dict(zip(value, joint, strict=True)) if isinstance(value, Mapping) else joint, then
+    else:
+        yield from _marker_outcomes(value, definitions, fixed)
+
+
+def _marker_outcomes(
+    value: Mapping[str, Any], definitions: Definitions, fixed: Definitions
+) -> Iterator[tuple[Any, Definitions]]:
+    ((marker, content),) = value.items()
+    if marker == "$choice":
+        for branch in content:
+            yield from outcomes_of(branch, definitions, fixed)
+    elif marker == "$range":
+        yield from ((number, fixed) for number in range(*content))
+    elif marker == "$repeat":
+        for times, now in outcomes_of(content["times"], definitions, fixed):
+            yield from outcomes_of([content["of"]] * times, definitions, now)
+    elif marker == "$var" and content in fixed:
+        yield fixed[content], fixed
+    elif marker == "$var":
+        for outcome, now in outcomes_of(definitions[content], definitions, fixed):
+            yield outcome, {**now, content: outcome}
+    else:
+        yield content[0] + _WITHIN * (content[1] - content[0]), fixed
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The size of a space.
+
+    Attributes:
+        outcomes: Different candidates if every continuous value had one outcome.
+        continuous: The most continuous values that a candidate has.
+        is_exact: Whether `outcomes` is the number; otherwise there are at least as many.
     """
 
-    def __init__(self, definitions: Mapping[str, Any]) -> None:
-        self.definitions = definitions
+    outcomes: int
+    continuous: int
+    is_exact: bool = True
 
-    def first(self, value: Any, variables: Variables | None = None) -> Any:
-        """The first outcome of a value."""
-        return next(self.of(value, variables or {}))[0]
+    @property
+    def count(self) -> float:
+        """Number of different candidates; infinite with continuous values or if it is not known exactly."""
+        return self.outcomes if self.is_exact and not self.continuous else math.inf
 
-    def lengths(self, times: Any) -> list[int]:
-        """How long a `$repeat` may be, each length once."""
-        return sorted({length for length, _ in self.of(times, {})})
-
-    def of(self, value: Any, variables: Variables) -> Iterator[tuple[Any, Variables]]:
-        """Every outcome of a value; one number stands for an interval.
-
-        Args:
-            value: With markers.
-            variables: Those that have a value already.
-
-        Yields:
-            The outcome, and the variables with those that it needed.
-        """
-        if not holds_marker(value):
-            yield value, variables
-        elif is_marker(value):
-            yield from self._of_marker(value, variables)
-        elif isinstance(value, Mapping):
-            for values, now in self._jointly(list(value.values()), variables):
-                yield dict(zip(value, values, strict=True)), now
-        else:
-            yield from self._jointly(value, variables)
-
-    def _of_marker(self, value: Mapping[str, Any], variables: Variables) -> Iterator[tuple[Any, Variables]]:
-        ((marker, content),) = value.items()
-        if marker == "$choice":
-            for branch in content:
-                yield from self.of(branch, variables)
-        elif marker == "$range":
-            yield from ((number, variables) for number in range(*content))
-        elif marker == "$repeat":
-            for times, now in self.of(content["times"], variables):
-                yield from self._jointly([content["of"]] * times, now)
-        elif marker == "$var":
-            yield from self._of_variable(content, variables)
-        else:
-            yield content[0] + _WITHIN * (content[1] - content[0]), variables
-
-    def _of_variable(self, name: str, variables: Variables) -> Iterator[tuple[Any, Variables]]:
-        if name in variables:
-            yield variables[name], variables
-            return
-        for outcome, now in self.of(self.definitions[name], variables):
-            yield outcome, {**now, name: outcome}
-
-    def _jointly(self, items: list[Any], variables: Variables) -> Iterator[tuple[list[Any], Variables]]:
-        place = next((index for index, item in enumerate(items) if holds_marker(item)), None)
-        if place is None:
-            yield list(items), variables
-            return
-        for outcome, now in self.of(items[place], variables):
-            for rest, then in self._jointly(items[place + 1 :], now):
-                yield [*items[:place], outcome, *rest], then
+    def __str__(self) -> str:
+        text = f"{self.outcomes:,}"
+        if self.outcomes >= _WRITTEN_OUT:  # short, and as a power if it is one: `22^11 = 5.84e+14`
+            text = f"{Decimal(self.outcomes):.2e}"
+            for exponent in range(self.outcomes.bit_length(), 1, -1):
+                root = round(math.exp(math.log(self.outcomes) / exponent))
+                if root**exponent == self.outcomes:
+                    text = f"{root}^{exponent} = {text}"
+                    break
+        text = text if self.is_exact else f"at least {text}"
+        if not self.continuous:
+            return f"{text} different candidates"
+        values = "a continuous value" if self.continuous == 1 else f"{self.continuous} continuous values"
+        return f"{text} outcomes times {values}"
 
 
-_MOST_TRIED = 500
+def extent_of(space: Any, definitions: Definitions, normal: Normal) -> Extent:
+    """Measure a space.
 
-
-def covering(space: Any, definitions: Mapping[str, Any]) -> Iterator[Any]:
-    """Candidates in which every branch occurs, and both ends of every range and interval.
+    All candidates of a small space are compared with each other. In a large one the outcomes of each small object or
+    list are compared, such as a layer of operation and dilation, and the numbers are multiplied. There each `$var` has
+    its first outcome, so that the result is a lower bound.
 
     Args:
         space: A value with markers.
-        definitions: What `$var` refers to.
-
-    Yields:
-        As many as the value with the most alternatives needs; the alternatives of others are gone through beside it.
+        definitions: The values of `$defs`.
+        normal: Returns the text that a config shares with all configs that train the same.
     """
-    cover = _Cover(definitions)
-    for turn in range(min(cover.turns(space), _MOST_TRIED)):
-        yield cover.pick(space, turn)
+    used = _variables_of(space, definitions)
+    continuous = sum(_count_continuous(value, definitions) for value in (space, *used.values()))
+    listed = [config for config, _ in itertools.islice(outcomes_of(space, definitions), _MOST_COMPARED + 1)]
+    if len(listed) <= _MOST_COMPARED:
+        return Extent(len(set(map(normal, listed))), continuous)
+    fixed = {name: next(outcomes_of(value, definitions))[0] for name, value in used.items()}
+    return Extent(_count(space, fixed, normal), continuous, is_exact=not any(map(holds_marker, used.values())))
+
+
+def _count(value: Any, fixed: Definitions, normal: Normal, place: Callable[[Any], Any] = lambda value: value) -> int:
+    """Count the outcomes of a part of a space; `place` completes an outcome of it to a whole config."""
+    if not holds_marker(value):
+        return 1
+    if _is_compound(value):
+        listed = [outcome for outcome, _ in itertools.islice(outcomes_of(value, {}, fixed), _MOST_COMPARED + 1)]
+        if len(listed) <= _MOST_COMPARED:
+            return len({normal(place(outcome)) for outcome in listed})
+    if not is_marker(value):
+        firsts, _ = next(outcomes_of(value, {}, fixed))
+        keys = list(value) if isinstance(value, Mapping) else range(len(value))
+        return math.prod(
+            _count(value[key], fixed, normal, partial(_replaced, firsts, key, place=place)) for key in keys
+        )
+    ((marker, content),) = value.items()
+    if marker == "$choice":
+        plain = {plain_json(branch) for branch in content if not holds_marker(branch)}
+        marked = {plain_json(branch): branch for branch in content if holds_marker(branch)}
+        return len(plain) + sum(_count(branch, fixed, normal, place) for branch in marked.values())
+    if marker == "$repeat":
+        item = _count(content["of"], fixed, normal, lambda outcome: place([outcome]))
+        return sum(item**times for times in {times for times, _ in outcomes_of(content["times"], {}, fixed)})
+    return len(range(*content)) if marker == "$range" else 1
+
+
+def _replaced(firsts: Any, key: Any, outcome: Any, *, place: Callable[[Any], Any]) -> Any:
+    changed = firsts.copy()
+    changed[key] = outcome
+    return place(changed)
+
+
+def _is_compound(value: Any) -> bool:
+    """Whether outcomes have parts, some of which may make others meaningless: those are compared."""
+    if not is_marker(value):
+        return isinstance(value, Mapping | list)
+    return "$repeat" in value or any(map(_is_compound, value.get("$choice", ())))
+
+
+def _variables_of(value: Any, definitions: Definitions) -> dict[str, Any]:
+    """Return the definitions on which a value depends, also indirectly."""
+    if is_marker(value) and "$var" in value:
+        name = value["$var"]
+        return {name: definitions[name]} | _variables_of(definitions[name], definitions)
+    found: dict[str, Any] = {}
+    for item in _items_of(value):
+        found |= _variables_of(item, definitions)
+    return found
+
+
+def _count_continuous(value: Any, definitions: Definitions) -> int:
+    """Count the continuous values that a candidate has at most, those of variables excepted."""
+    if not is_marker(value):
+        return sum(_count_continuous(item, definitions) for item in _items_of(value))
+    ((marker, content),) = value.items()
+    if marker == "$choice":
+        return max(_count_continuous(branch, definitions) for branch in content)
+    if marker == "$repeat":
+        longest: int = max(times for times, _ in outcomes_of(content["times"], definitions))
+        return _count_continuous(content["of"], definitions) * longest
+    return int(marker in ("$uniform", "$loguniform"))
+
+
+def _items_of(value: Any) -> list[Any]:
+    return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
+
+
+def covering(space: Any, definitions: Definitions) -> Iterator[Any]:
+    """Yield candidates in which every branch occurs, and both ends of every range and interval.
+
+    There are as many as the value with the most alternatives needs; other values cycle through theirs meanwhile.
+
+    Args:
+        space: A value with markers.
+        definitions: The values of `$defs`.
+    """
+    for turn in range(min(_num_turns(space, definitions), _MOST_COVERING)):
+        yield _pick(space, turn, definitions)
+
+
+def _num_turns(value: Any, definitions: Definitions) -> int:
+    """Count the candidates that are needed to see all of a value."""
+    if not is_marker(value):
+        return max((_num_turns(item, definitions) for item in _items_of(value)), default=1)
+    ((marker, content),) = value.items()
+    if marker == "$choice":
+        return sum(_num_turns(branch, definitions) for branch in content)
+    if marker == "$repeat":
+        return max(_num_turns(content["of"], definitions), _num_turns(content["times"], definitions))
+    return _num_turns(definitions[content], definitions) if marker == "$var" else 2
+
+
+def _pick(value: Any, turn: int, definitions: Definitions) -> Any:
+    """Return the outcome of a value in one of the covering candidates."""
+    if not is_marker(value):
+        if isinstance(value, Mapping):
+            return {key: _pick(item, turn, definitions) for key, item in value.items()}
+        return [_pick(item, turn, definitions) for item in value] if isinstance(value, list) else value
+    ((marker, content),) = value.items()
+    if marker == "$choice":
+        # The branches follow each other, each for as many turns as it needs.
+        turns = [(branch, place) for branch in content for place in range(_num_turns(branch, definitions))]
+        return _pick(*turns[turn % len(turns)], definitions)
+    if marker == "$repeat":
+        times = _pick(content["times"], turn, definitions)
+        return [_pick(content["of"], turn + index, definitions) for index in range(times)]
+    if marker == "$var":
+        return _pick(definitions[content], turn, definitions)
+    ends = range(*content) if marker == "$range" else content
+    return ends[0] if turn % 2 == 0 else ends[-1]
 
 
 def find_faults(candidates: Iterator[Any], check: Callable[[Any], None]) -> list[str]:
-    """What is wrong with some of the candidates, each fault once.
+    """Return the faults of some of the candidates, each once.
 
     Args:
-        candidates: To be checked.
-        check: Raises a `ConfigError`.
+        candidates: Configs to check.
+        check: Raises a `ConfigError` for a config that cannot be trained.
 
     Raises:
-        ConfigError: Not one of them is good.
+        ConfigError: None of the candidates can be trained.
     """
     faults: dict[str, None] = {}
     has_good = False
@@ -120,56 +258,10 @@ def find_faults(candidates: Iterator[Any], check: Callable[[Any], None]) -> list
             check(candidate)
             has_good = True
         except ConfigError as error:
-            faults |= dict.fromkeys(_single(str(error)))
+            # Several faults are listed below a head line.
+            lines = [line.strip() for line in str(error).splitlines()]
+            faults |= dict.fromkeys(lines[1:] if len(lines) > 1 else lines)
     if not has_good:
         listed = "\n".join(f"  {fault}" for fault in faults)
         raise ConfigError(f"no candidate of this space can be trained:\n{listed}")
     return list(faults)
-
-
-def _single(message: str) -> list[str]:
-    """The faults that a message lists below its head; the message itself where it lists none."""
-    lines = [line.strip() for line in message.splitlines()]
-    return lines[1:] if len(lines) > 1 else lines
-
-
-class _Cover:
-    def __init__(self, definitions: Mapping[str, Any]) -> None:
-        self.definitions = definitions
-        self.outcomes = Outcomes(definitions)
-
-    def turns(self, value: Any) -> int:
-        """How many candidates it takes to see all of a value."""
-        if not is_marker(value):
-            return max(map(self.turns, parts(value)), default=1)
-        ((marker, content),) = value.items()
-        if marker == "$choice":
-            return sum(map(self.turns, content))
-        if marker == "$repeat":
-            return max(self.turns(content["of"]), len(self.outcomes.lengths(content["times"])))
-        return self.turns(self.definitions[content]) if marker == "$var" else 2
-
-    def pick(self, value: Any, turn: int) -> Any:
-        """What a value is in one of the candidates."""
-        if not holds_marker(value):
-            return value
-        if is_marker(value):
-            return self._pick_of_marker(value, turn)
-        if isinstance(value, Mapping):
-            return {key: self.pick(item, turn) for key, item in value.items()}
-        return [self.pick(item, turn) for item in value]
-
-    def _pick_of_marker(self, value: Mapping[str, Any], turn: int) -> Any:
-        ((marker, content),) = value.items()
-        if marker == "$choice":
-            place = turn % self.turns(value)
-            for branch in content:
-                if place < self.turns(branch):
-                    return self.pick(branch, place)
-                place -= self.turns(branch)
-        if marker == "$repeat":
-            return [self.pick(content["of"], turn + index) for index in range(self.pick(content["times"], turn))]
-        if marker == "$var":
-            return self.pick(self.definitions[content], turn)
-        ends = range(*content) if marker == "$range" else content
-        return ends[0] if turn % 2 == 0 else ends[-1]
