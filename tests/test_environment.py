@@ -32,14 +32,16 @@ def test_commit_and_changes_are_told(tmp_path):
     (tmp_path / "file").write_text("one")
     git("add", "file")
     git("commit", "-m", "one")
-    clean = environment._git_state(tmp_path)
+    clean = environment.git_state(tmp_path)
     (tmp_path / "file").write_text("two")
     assert len(clean["commit"]) == 40
     assert not clean["is_dirty"]
-    assert environment._git_state(tmp_path) == {"commit": clean["commit"], "is_dirty": True}
+    environment.git_state.cache_clear()  # it is read once per process
+    assert environment.git_state(tmp_path) == {"commit": clean["commit"], "is_dirty": True}
 
 
 def test_no_repository_and_no_git_are_tolerated(tmp_path, monkeypatch):
-    assert environment._git_state(tmp_path / "nowhere") is None
+    assert environment.git_state(tmp_path / "nowhere") is None
     monkeypatch.setenv("PATH", "")
-    assert environment._git_state(environment.REPOSITORY) is None
+    environment.git_state.cache_clear()
+    assert environment.git_state(environment.REPOSITORY) is None

@@ -1,6 +1,6 @@
-"""One checkpoint on disk: tensors and plain data, whole or refused.
+"""Checkpoint files: tensors and plain data, complete or refused.
 
-A checkpoint is what `torch.save` writes, with the SHA-256 of everything before it in the archive's comment field, so
+A checkpoint is a file of `torch.save` with the SHA-256 of everything before it in the archive's comment field, so
 that any reader of zip archives (and `torch.load(weights_only=True)`) still opens it and no second file can get lost.
 """
 
@@ -13,7 +13,6 @@ import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,13 +22,15 @@ from utils.errors import CheckpointError
 from utils.files import sync_folder, temporary_path, write_atomically
 
 FORMAT_VERSION = 1
+LAST, BEST = "checkpoint-last.pth", "model_best.pth"
+logger = logging.getLogger(__name__)
 _MAGIC = b"espalier-sha256:"
 _COMMENT_SIZE = len(_MAGIC) + 64
 # The end-of-central-directory record of a zip archive: signature, 16 bytes, and the length of the comment behind it.
 _END_SIGNATURE = b"PK\x05\x06"
 _END_SIZE = 22
 _CHUNK = 1 << 20
-# torch's writer of archives finds itself elsewhere than it thinks when the disk took less than it was given.
+# Words in the errors of torch's archive writer after the disk accepted fewer bytes than it was given.
 _WRITER_WORDS = ("PytorchStreamWriter", "inline_container")
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -38,23 +39,23 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write `content` (tensors and plain data only) to `path`, atomically and with its checksum.
 
     Raises:
-        CheckpointError: The disk is full or cannot be written; an older file at `path` is untouched.
+        CheckpointError: The disk is full or cannot be written; an older file at `path` is unchanged.
     """
     commit_checkpoint(stage_checkpoint(path, content), [path])
 
 
 def stage_checkpoint(path: Path, content: dict[str, Any]) -> Path:
-    """The quick half of writing: serialise `content` beside `path`; no reader sees it yet.
+    """Serialise `content` to a temporary file next to `path`: the quick half of writing.
 
     Returns:
         The file for `commit_checkpoint`.
 
     Raises:
-        CheckpointError: The disk is full or cannot be written; nothing is left behind.
+        CheckpointError: The disk is full or cannot be written; no file remains.
     """
     staged = temporary_path(path)
     try:
-        with _explained(path), open(staged, "wb") as file:
+        with _disk_errors(path), open(staged, "wb") as file:
             torch.save(content, file)
     except BaseException:
         staged.unlink(missing_ok=True)
@@ -63,48 +64,45 @@ def stage_checkpoint(path: Path, content: dict[str, Any]) -> Path:
 
 
 def commit_checkpoint(staged: Path, paths: Sequence[Path]) -> None:
-    """The slow half, which touches no tensor: seal, flush to the disk, and put in place under each name in turn.
+    """Add the checksum, flush to the disk and move to each path in turn: the slow half, which needs no tensor.
 
     Args:
-        staged: From `stage_checkpoint`; gone afterwards.
-        paths: Each gets bytes of its own, so that one bad sector cannot cost two checkpoints.
+        staged: From `stage_checkpoint`; it is removed.
+        paths: Each receives a copy, so that one bad sector cannot destroy two checkpoints.
 
     Raises:
-        CheckpointError: The disk is full or cannot be written; files at `paths` not yet reached are untouched.
+        CheckpointError: The disk is full or cannot be written; later files of `paths` are unchanged.
     """
     try:
-        with _explained(paths[0]), open(staged, "r+b") as file:
-            _seal(file)
+        with _disk_errors(paths[0]), open(staged, "r+b") as file:
+            _write_checksum(file)
             file.flush()
             os.fsync(file.fileno())
         for path in paths[:-1]:
-            with _explained(path):
-                write_atomically(path, partial(_copy, staged))
-        with _explained(paths[-1]):
+            with _disk_errors(path), open(staged, "rb") as source:
+                write_atomically(path, lambda file: shutil.copyfileobj(source, file, _CHUNK))
+        with _disk_errors(paths[-1]):
             os.replace(staged, paths[-1])
             sync_folder(paths[-1].parent)
     finally:
         staged.unlink(missing_ok=True)
 
 
-def _copy(source: Path, file: BinaryIO) -> None:
-    with open(source, "rb") as original:
-        shutil.copyfileobj(original, file, _CHUNK)
-
-
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Errors of the disk as what they mean for checkpoints."""
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the disk into a `CheckpointError`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
-        cause = _system_error(error)
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, OSError):  # torch's writer wraps the error of the system
+            cause = cause.__cause__ or cause.__context__
         if cause is None and not any(word in str(error) for word in _WRITER_WORDS):
             raise
         what = "the disk is full" if cause is None or cause.errno in DISK_FULL else str(cause)
         raise CheckpointError(
-            f"{path}: not written ({what}). A checkpoint needs its whole size free beside the old one; every earlier "
-            "checkpoint is untouched. Free some space and run the same command with --resume auto."
+            f"{path}: not written ({what}). A checkpoint needs its whole size free in addition to the old one; every "
+            "earlier checkpoint is unchanged. Free some space and run the same command with --resume auto."
         ) from error
 
 
@@ -120,7 +118,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
         )
     try:
-        sealed = _check_seal(path)
+        has_checksum = _verify_checksum(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -129,28 +127,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: holds something other than tensors and plain data, or is damaged, and was not opened. Only "
             "files that torch.load(weights_only=True) accepts are read. Use another checkpoint."
         ) from error
-    except Exception as error:  # damaged bytes raise whatever the unpickler happens to trip over
+    except Exception as error:  # damaged bytes can raise any error in the unpickler
         raise _damaged(path, f"cannot be read ({type(error).__name__})") from error
     if not isinstance(content, dict):
-        raise _damaged(path, f"holds a {type(content).__name__} where a checkpoint is a dictionary")
-    if "format_version" in content and not sealed:
+        raise _damaged(path, f"holds a {type(content).__name__}, but a checkpoint is a dictionary")
+    if "format_version" in content and not has_checksum:
         raise _damaged(path, "has lost its checksum")
     return content
-
-
-def _system_error(error: BaseException | None) -> OSError | None:
-    """The error of the system behind one that torch's writer made of it."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(f"{path}: {what}. The file is damaged or no checkpoint. Use another one, or --resume auto.")
 
 
-def _seal(file: BinaryIO) -> None:
-    """Put the checksum of a finished archive into its comment field."""
+def _write_checksum(file: BinaryIO) -> None:
+    """Write the checksum of a finished archive into its comment field."""
     file.seek(-_END_SIZE, os.SEEK_END)
     if file.read(4) != _END_SIGNATURE:
         raise RuntimeError("torch.save did not end its archive as expected")
@@ -163,8 +154,12 @@ def _seal(file: BinaryIO) -> None:
     file.write(_MAGIC + digest.encode())
 
 
-def _check_seal(path: Path) -> bool:
-    """Whether the file carries a checksum; a wrong one raises."""
+def _verify_checksum(path: Path) -> bool:
+    """Return whether the file has a checksum.
+
+    Raises:
+        CheckpointError: The checksum is wrong, or the file is too short.
+    """
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size < _COMMENT_SIZE + _END_SIZE:
@@ -179,7 +174,7 @@ def _check_seal(path: Path) -> bool:
 
 
 def _digest(file: BinaryIO, size: int) -> str:
-    """SHA-256 of the first `size` bytes."""
+    """Return the SHA-256 of the first `size` bytes."""
     digest = hashlib.sha256()
     file.seek(0)
     while size > 0:
@@ -191,16 +186,12 @@ def _digest(file: BinaryIO, size: int) -> str:
     return digest.hexdigest()
 
 
-LAST, BEST = "checkpoint-last.pth", "model_best.pth"
-logger = logging.getLogger(__name__)
-
-
 def newest_good(folder: Path, first: Path | None = None) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint of a run folder that is whole; damaged ones are named in warnings.
+    """Read the newest checkpoint of a run folder that is not damaged; damaged ones are named in warnings.
 
     Args:
         folder: A run folder.
-        first: Try this one before the others; by default `checkpoint-last.pth`.
+        first: Try this one before the others; `checkpoint-last.pth` if None.
 
     Raises:
         CheckpointError: There is none.
@@ -223,12 +214,12 @@ def newest_good(folder: Path, first: Path | None = None) -> tuple[Path, dict[str
     if not good:
         raise CheckpointError(f"{problem} No other checkpoint in {folder} is good.")
     _, path, content = max(good, key=lambda item: item[0])
-    logger.warning("Going on from %s, the newest good checkpoint there.", path)
+    logger.warning("Continuing from %s, the newest good checkpoint there.", path)
     return path, content
 
 
 def read_saved(path: Path) -> tuple[Path, dict[str, Any]]:
-    """A checkpoint and its content; of a run folder the best one, or the newest good one where that is damaged.
+    """Read a checkpoint; of a run folder the best one, or the newest good one if that is damaged.
 
     Raises:
         CheckpointError: It is missing or damaged, or the folder holds no good one.

@@ -16,8 +16,8 @@ Image = NDArray[np.uint8]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IGNORED_COLOR = (224, 224, 224)
-BACKGROUND_COLOR = (24, 24, 32)  # class 0: dark, so that an overlay dims what is not of interest
-FIRST_COLORS = (  # chosen by eye; what follows is computed
+BACKGROUND_COLOR = (24, 24, 32)  # class 0: dark, so that an overlay dims the background
+FIRST_COLORS = (  # chosen by eye; the others are computed
     (0, 200, 140),
     (255, 120, 40),
     (70, 130, 255),
@@ -34,7 +34,7 @@ MAX_CAPTION = 60
 
 
 def class_colors(num_classes: int) -> Image:
-    """A colour for each class: class 0 dark, the others bright and far apart; class i keeps its colour for any K.
+    """Return a colour for each class: class 0 dark, the others bright and far apart; class i has one colour for any K.
 
     Returns:
         (K, 3) uint8 RGB.
@@ -45,7 +45,7 @@ def class_colors(num_classes: int) -> Image:
 
 @lru_cache(maxsize=8)
 def _palette(length: int) -> tuple[tuple[int, ...], ...]:
-    """The first `length` colours; each computed one is the farthest in CIE Lab from all before it."""
+    """Return the first `length` colours; each computed one is the farthest in CIE Lab from all before it."""
     levels = np.linspace(0, 255, 12).astype(np.uint8)
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     candidates = candidates[candidates.max(axis=1) > 110]
@@ -62,60 +62,60 @@ def _palette(length: int) -> tuple[tuple[int, ...], ...]:
 
 
 def _to_lab(colors: Image) -> NDArray[np.float32]:
-    """(N, 3) uint8 RGB -> (N, 3) float32 CIE Lab."""
+    """Convert (N, 3) uint8 RGB to (N, 3) float32 CIE Lab."""
     lab = cv2.cvtColor(colors[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
     return np.asarray(lab, dtype=np.float32)
 
 
 def colorize(mask: NDArray[Any], colors: Image, ignore_index: int | None = None) -> Image:
-    """A mask in the colours of its classes.
+    """Draw a mask in the colours of its classes.
 
     Args:
-        mask: (h, w) integer labels; what is ignored or outside 0..K-1 is drawn in light grey.
+        mask: (h, w) integer labels; ignored labels and those outside 0..K-1 are light grey.
         colors: (K, 3) uint8 RGB, of `class_colors`.
-        ignore_index: Label that means "not judged".
+        ignore_index: Label that is not evaluated.
 
     Returns:
         (h, w, 3) uint8 RGB.
     """
     table = np.vstack([colors, np.array([IGNORED_COLOR], dtype=np.uint8)])
-    return table[np.where(_judged(mask, len(colors), ignore_index), mask, len(colors))]
+    return table[np.where(_is_valid(mask, len(colors), ignore_index), mask, len(colors))]
 
 
 def overlay(
     image: Image, mask: NDArray[Any], colors: Image, alpha: float = 0.5, ignore_index: int | None = None
 ) -> Image:
-    """An image with its mask laid over it; where the mask is ignored the image stays as it is.
+    """Draw a mask over its image; ignored pixels show the image alone.
 
     Args:
         image: (h, w, 3) uint8 RGB.
         mask: (h, w) integer labels.
         colors: (K, 3) uint8 RGB, of `class_colors`.
         alpha: Share of the class's colour, 0..1.
-        ignore_index: Label that means "not judged".
+        ignore_index: Label that is not evaluated.
 
     Returns:
         (h, w, 3) uint8 RGB.
     """
     mixed = cv2.addWeighted(image, 1 - alpha, colorize(mask, colors, ignore_index), alpha, 0)
-    shown = np.where(_judged(mask, len(colors), ignore_index)[..., None], mixed, image)
+    shown = np.where(_is_valid(mask, len(colors), ignore_index)[..., None], mixed, image)
     return shown.astype(np.uint8, copy=False)
 
 
-def _judged(mask: NDArray[Any], num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
-    """(h, w) True where the label counts."""
-    judged: NDArray[np.bool_] = (mask >= 0) & (mask < num_classes)
-    return judged if ignore_index is None else judged & (mask != ignore_index)
+def _is_valid(mask: NDArray[Any], num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
+    """Return (h, w) True for the labels that are evaluated."""
+    valid: NDArray[np.bool_] = (mask >= 0) & (mask < num_classes)
+    return valid if ignore_index is None else valid & (mask != ignore_index)
 
 
 def to_displayable(values: NDArray[np.floating[Any]]) -> Image:
-    """A network's input as an image to look at, without knowing how it was normalised.
+    """Convert an input of a network to an image for display, without knowing how it was normalised.
 
-    Values within 0..1 are shown as they are; values within the range of ImageNet's normalisation (its averages over
-    the channels where they are not three) get that undone; anything else is stretched from its least to its greatest.
+    Values within 0..1 are shown unchanged. Values within the range of ImageNet's normalisation (its averages over the
+    channels if they are not three) are converted back. All others are stretched from their minimum to their maximum.
 
     Args:
-        values: (C, H, W) float; one or two channels are shown as grey (the first), of more the first three.
+        values: (C, H, W) float; of one or two channels the first is shown as grey, of more the first three as colours.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -138,7 +138,7 @@ def to_displayable(values: NDArray[np.floating[Any]]) -> Image:
 
 
 def resize_to(image: Image, size: tuple[int, int], nearest: bool = False) -> Image:
-    """An image at `size` (height, width); `nearest` for drawn labels, whose colours must not mix."""
+    """Resize an image to (height, width); `nearest` for drawn labels, whose colours must not mix."""
     if image.shape[:2] == tuple(size):
         return image
     smooth = cv2.INTER_AREA if size[0] * size[1] < image.shape[0] * image.shape[1] else cv2.INTER_LINEAR
@@ -147,7 +147,7 @@ def resize_to(image: Image, size: tuple[int, int], nearest: bool = False) -> Ima
 
 
 def text_size(text: str, scale: float, thickness: int = 1) -> tuple[int, int]:
-    """Width and height in pixels that `draw_text` takes for `text`, without what hangs below the line."""
+    """Return the width and height in pixels of `text` as `draw_text` writes it, without descenders."""
     (width, height), _ = cv2.getTextSize(text, FONT, scale, thickness)
     return int(width), int(height)
 
@@ -161,21 +161,21 @@ def draw_text(
     color: tuple[int, int, int] = (CAPTION_GREY,) * 3,
     thickness: int = 1,
 ) -> None:
-    """Write `text` into `image`, its baseline's left end at `origin` (x, y); letters beyond ASCII become "?"."""
+    """Write `text` into `image` with the left end of its baseline at `origin` (x, y); non-ASCII letters become "?"."""
     plain = text.encode("ascii", "replace").decode()
     cv2.putText(image, plain, origin, FONT, scale, color, thickness, cv2.LINE_AA)
 
 
 def panel(images: Sequence[Image], captions: Sequence[str], height: int = 240) -> Image:
-    """Images side by side at one height, each under its caption.
+    """Draw images side by side at one height, each with a caption above.
 
     Args:
         images: (h, w, 3) uint8 RGB each, of any sizes.
-        captions: One for each image; a long one is shortened in the middle.
-        height: Height of the images in pixels; the captions come on top of that.
+        captions: One for each image; the middle of a long one is left out.
+        height: Height of the images in pixels, without the captions.
 
     Returns:
-        (height + strip, w, 3) uint8 RGB on dark ground.
+        (height + strip, w, 3) uint8 RGB on a dark background.
     """
     scale = max(0.4, height / 560)
     strip = int(26 * scale / 0.4 * 0.75) + 4
@@ -193,6 +193,6 @@ def panel(images: Sequence[Image], captions: Sequence[str], height: int = 240) -
 
 
 def stack_rows(rows: Sequence[Image]) -> Image:
-    """Images below one another, the narrower ones filled up on the right with dark ground."""
+    """Stack images vertically; the narrower ones are padded on the right with the dark background."""
     width = max(row.shape[1] for row in rows)
     return np.vstack([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=18) for row in rows])

@@ -1,11 +1,11 @@
-"""Errors that a user can mend. A message holds the value, the rule and the repair, in that order.
+"""Errors that a user can repair. A message holds the value, the rule and the repair, in that order.
 
 The command line prints them without a traceback (`--debug` shows it) and ends with the class's `exit_code`.
 """
 
 
 class EspalierError(Exception):
-    """Base of every error that is the user's to mend."""
+    """Base of every error that the user can repair."""
 
     exit_code = 1
 
@@ -35,7 +35,7 @@ class CheckpointError(EspalierError):
 
 
 class TrainingError(EspalierError):
-    """Training cannot go on: a loss that is not finite, memory that ran out."""
+    """Training cannot continue: a loss that is not finite, or no memory."""
 
     exit_code = 5
 
@@ -45,11 +45,11 @@ class OutOfMemory(TrainingError):
 
 
 class Diverged(TrainingError):
-    """The loss, or a weight, is no finite number any more."""
+    """The loss, or a weight, is no longer a finite number."""
 
 
 class ExportError(EspalierError):
-    """A network cannot be exported, or what was exported is not the same network."""
+    """A network cannot be exported, or the exported network computes something else."""
 
     exit_code = 5
 

@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a kill or a full disk never costs what was there before."""
+"""Write files so that a crash, a kill or a full disk never destroys the earlier content."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,35 +15,35 @@ LOCK = ".lock"
 
 
 def temporary_path(path: Path) -> Path:
-    """Where this process writes what is to become `path`."""
+    """Return the path at which this process writes a file before it is moved to `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what killed processes left behind; only while nobody else writes into `folder`."""
+    """Remove the temporary files of killed processes; call it only while no other process writes into `folder`."""
     for path in folder.glob(".*.*.tmp"):
         path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write beside `path`, flush to the disk, then move over it.
+    """Write to a temporary file next to `path`, flush it to the disk, then replace `path`.
 
     Args:
-        path: The file to make or replace; its folder exists.
-        write: Gets the open file and writes the content; may seek and read.
+        path: The file to create or replace; its folder exists.
+        write: Receives the open file and writes the content; may seek and read.
 
     Raises:
-        OSError: The disk is full or the folder cannot be written; `path` is untouched and nothing is left behind.
+        OSError: The disk is full or the folder cannot be written; `path` is unchanged and no temporary file remains.
     """
-    beside = temporary_path(path)
+    temporary = temporary_path(path)
     try:
-        with open(beside, "w+b") as file:
+        with open(temporary, "w+b") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
@@ -54,13 +54,13 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def make_stamped_folder(parent: Path) -> Path | None:
-    """Make `<parent>/<YYYYmmdd_HHMMSS>`, with a number behind it where others began in that second.
+    """Create `<parent>/<YYYYmmdd_HHMMSS>`, with a number appended if the folder of that second exists.
 
     Returns:
-        The folder; None where a thousand did.
+        The folder; None if a thousand of them exist.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
     parent.mkdir(parents=True, exist_ok=True)
     stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
@@ -75,7 +75,7 @@ def make_stamped_folder(parent: Path) -> Path | None:
 
 
 def writing_problem(path: Path) -> str | None:
-    """Why a file could not be written at `path`, found out without touching anything; None where it could.
+    """Return the reason if no file can be written at `path`, found without writing anything; else None.
 
     Args:
         path: The file; its folder need not exist yet.

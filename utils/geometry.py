@@ -1,4 +1,4 @@
-"""How an image of any size comes to lie on a network's input, and how logits come back. Sizes are (height, width)."""
+"""The letterbox between an image of any size and the input of a network. Sizes are (height, width)."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class Geometry(NamedTuple):
 
     Attributes:
         original: Size of the image as read.
-        resized: Size after scaling, the aspect ratio kept.
+        resized: Size after scaling with the aspect ratio of the image.
         offset: (top, left) of the scaled image on the padded input.
         padded: Size of the network's input.
     """
@@ -25,7 +25,7 @@ class Geometry(NamedTuple):
 
 
 def letterbox_geometry(original: Size, target: Size | None) -> Geometry:
-    """Fit an image of size `original` into `target`, centred; without a target it stays as it is."""
+    """Fit an image of size `original` into `target`, centred; without a target its size does not change."""
     if target is None:
         return Geometry(original, original, (0, 0), original)
     scale = min(target[0] / original[0], target[1] / original[1])
@@ -36,12 +36,12 @@ def letterbox_geometry(original: Size, target: Size | None) -> Geometry:
 
 
 def restore_logits(logits: Tensor, geometry: Geometry, size: Size | None = None) -> Tensor:
-    """Take logits of a padded input back to the image's own size.
+    """Convert the logits of a padded input to the size of the image.
 
     Args:
         logits: (K, H, W) float, of one sample.
         geometry: The letterbox that made the sample's input.
-        size: Wanted size; the image's own where not given.
+        size: Size of the result; that of the image if None.
 
     Returns:
         (K, h, w) float, bilinear; the padding is cut off first.

@@ -15,13 +15,13 @@ logger = logging.getLogger(__name__)
 
 
 def devices_named(asked: str) -> "list[torch.device]":
-    """The devices of `-d`; those that are not there are left out with a warning, and without any the best is used.
+    """Return the devices that `-d` names; missing ones are left out with a warning, and the best device replaces all.
 
     Args:
         asked: `"cpu"`, or numbers of GPUs: `"0,1"`.
 
     Raises:
-        ConfigError: Something else.
+        ConfigError: The text is neither.
     """
     import torch
 
@@ -33,10 +33,10 @@ def devices_named(asked: str) -> "list[torch.device]":
         raise ConfigError(f'-d {asked}: "{wrong[0]}" is no device. GPUs are counted from 0. Write e.g. 0,1 or cpu.')
     count = torch.cuda.device_count()
     numbers = list(dict.fromkeys(map(int, names)))
-    there = [torch.device("cuda", number) for number in numbers if number < count]
-    if len(there) == len(numbers):
-        return there
-    used = there or [torch.device("cuda", 0) if count else torch.device("cpu")]
+    present = [torch.device("cuda", number) for number in numbers if number < count]
+    if len(present) == len(numbers):
+        return present
+    used = present or [torch.device("cuda", 0) if count else torch.device("cpu")]
     logger.warning("-d %s: there are %d GPUs here; %s is used.", asked, count, ", ".join(map(str, used)))
     return used
 
@@ -60,7 +60,7 @@ def available_memory() -> int:
     return max(0, min(found, default=2 * 2**30))
 
 
-# What libraries say in a plain RuntimeError: torch on processors and GPUs, oneDNN where it cannot lay out its buffers.
+# Texts of a plain RuntimeError: torch on CPUs and GPUs, oneDNN if it cannot allocate its buffers.
 _WORDS = (
     "can't allocate memory",
     "not enough memory",
@@ -70,14 +70,14 @@ _WORDS = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "could not create a primitive",
     "could not create a memory",
-    "can't start new thread",  # of which each wants its own stack
+    "can't start new thread",  # each thread needs a stack
 )
-# Begins like one of these, but says that the library has no such operation.
+# Begins like one of these, but means that the library has no such operation.
 _OTHERWISE = ("could not create a primitive descriptor",)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, NumPy, OpenCV or torch means that memory ran out."""
+    """Return whether an error of Python, NumPy, OpenCV or torch means that memory ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""What a section of the JSON may name: the one mechanism behind every `"type"`.
+"""The registry of the classes that a section of the JSON may name: the one mechanism behind every `"type"`.
 
 Entries are strings, `"package.module:Attribute"`, imported on first use, so that listing a registry loads nothing.
 """
@@ -10,15 +10,15 @@ from typing import Any
 
 
 def root_of(name: str, roots: Iterable[str]) -> str | None:
-    """The longest of the dotted roots that a name is under."""
+    """Return the longest of the dotted roots that contain a name, or None."""
     return max((root for root in roots if name.startswith(f"{root}.")), key=len, default=None)
 
 
 def import_attribute(reference: str) -> Any:
-    """Import what `"package.module:Attribute"` names.
+    """Import the attribute that `"package.module:Attribute"` names.
 
     Raises:
-        ImportError: The module is not there.
+        ImportError: There is no such module.
         AttributeError: The module has no such attribute.
     """
     module_name, _, attribute = reference.partition(":")
@@ -35,9 +35,9 @@ class Section:
         roots: Top-level dotted names under which any class may be named in full, e.g. `torch.optim`.
         shortcuts: Roots whose members may be named without the root, searched in this order.
         nested: Parameter name -> section; such an argument holds a spec or a list of specs of that section.
-        renamed: Root -> {parameter of its classes: the run-time value that goes there}.
-        adapters: Root -> reference of a function that makes an object of it one that fits here.
-        companions: Role -> reference of a class that no JSON names: what the commands themselves put around an object.
+        renamed: Root -> {parameter of its classes: name of the run-time value for it}.
+        adapters: Root -> reference of a function that adapts its objects to this section.
+        companions: Role -> reference of a class that no JSON names; the commands themselves wrap objects in it.
     """
 
     expects: str
@@ -50,19 +50,19 @@ class Section:
     companions: Mapping[str, str] = field(default_factory=dict)
 
     def renamed_values(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The run-time values for the class of that name, under the names that its parameters have there."""
+        """Return the run-time values for the class `name`, under the names of its parameters."""
         root = root_of(name, self.renamed)
         others = self.renamed[root] if root else {}
-        kept = {key: value for key, value in values.items() if key not in others.values()}
-        return kept | {parameter: values[value] for parameter, value in others.items() if value in values}
+        plain = {key: value for key, value in values.items() if key not in others.values()}
+        return plain | {parameter: values[value] for parameter, value in others.items() if value in values}
 
     def adapter(self, name: str) -> Callable[[Any], Any] | None:
-        """What an object of the class of that name must pass through; None for most."""
+        """Return the function that adapts objects of the class `name`; None for most classes."""
         root = root_of(name, self.adapters)
         return import_attribute(self.adapters[root]) if root else None
 
     def base_class(self) -> type:
-        """The class that everything named in this section must inherit from."""
+        """Import the base class of everything that this section names."""
         base: type = import_attribute(self.expects)
         return base
 

@@ -1,4 +1,4 @@
-"""Chance under control: seeds that follow from what they are for, and the state of the global generators."""
+"""Seed, save, restore and isolate the global random number generators."""
 
 import random
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def seed_everything(seed: int) -> None:
 
 
 def generator_state() -> dict[str, Any]:
-    """The state of every global generator as tensors and plain data."""
+    """Return the state of every global generator as tensors and plain data."""
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -35,7 +35,7 @@ def generator_state() -> dict[str, Any]:
 
 
 def restore_generator_state(state: dict[str, Any]) -> None:
-    """Put back what `generator_state` gave; CUDA generators only where as many devices are there."""
+    """Restore a state of `generator_state`; CUDA generators only if the number of devices is the same."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -47,7 +47,7 @@ def restore_generator_state(state: dict[str, Any]) -> None:
 
 @contextmanager
 def isolated_generators(seed: int) -> Iterator[None]:
-    """Seed random, NumPy and torch's CPU generator for a block, and leave them as they were found."""
+    """Seed random, NumPy and torch's CPU generator for a block, and restore them after it."""
     python, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)

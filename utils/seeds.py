@@ -4,12 +4,12 @@ import hashlib
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed that follows from `parts` alone."""
+    """Return a 63-bit seed that depends on `parts` alone."""
     return int.from_bytes(_digest(parts), "little") >> 1
 
 
 def keyed_share(*parts: int | str) -> float:
-    """A number from [0, 1), uniform over different `parts`, that follows from them alone."""
+    """Return a number in [0, 1), uniform over different `parts`, that depends on them alone."""
     return (int.from_bytes(_digest(parts), "little") >> 11) / 2**53
 
 

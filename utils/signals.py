@@ -1,4 +1,4 @@
-"""Signals as a wish: noted for a block, acted upon where it suits."""
+"""Signals as requests: recorded during a block, obeyed at the next safe point."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 @contextmanager
 def noted(names: Sequence[str], has_come: Callable[[], bool], note: Callable[[int], None]) -> Iterator[None]:
-    """Note signals for a block in the place of what they do; a second SIGINT ends at once.
+    """Record signals during a block instead of obeying them; a second SIGINT ends at once.
 
     Outside the main thread signals cannot be caught and the block changes nothing.
 
     Args:
-        names: Such as `SIGTERM`; those that the system does not have are left out.
-        has_come: Whether one was noted before.
-        note: Takes the number of one.
+        names: Such as `SIGTERM`; signals that the system does not have are left out.
+        has_come: Returns whether a signal was recorded before.
+        note: Receives the number of the signal.
     """
 
     def ask(number: int, _frame: object) -> None:
