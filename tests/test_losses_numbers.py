@@ -19,9 +19,9 @@ from models.losses import (
     JaccardLoss,
     LovaszLoss,
     OhemCrossEntropyLoss,
-    SigmoidFocalLoss,
     TverskyLoss,
     WeightedLoss,
+    focal_loss_with_sigmoid,
 )
 from utils.errors import ConfigError
 
@@ -222,7 +222,7 @@ def test_sigmoid_focal_is_torchvisions(alpha: float | None, theirs: float) -> No
     expected = torchvision.ops.sigmoid_focal_loss(
         logits[:, 0][valid], target[valid].float(), alpha=theirs, gamma=2, reduction="mean"
     )
-    torch.testing.assert_close(SigmoidFocalLoss(IGNORED, alpha=alpha)(logits, target), expected)
+    torch.testing.assert_close(focal_loss_with_sigmoid(IGNORED, alpha=alpha)(logits, target), expected)
 
 
 def test_a_sure_pixel_has_a_finite_gradient() -> None:

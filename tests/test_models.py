@@ -1,4 +1,4 @@
-"""One conformance suite: every architecture of the registry over every trunk, and other libraries' networks."""
+"""One conformance suite: every architecture of the registry over every backbone, and other libraries' networks."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -11,16 +11,16 @@ from torch import Tensor
 from base.base_model import BaseModel
 from config.objects import instantiate
 from models import SECTIONS
-from models.backbones import TRUNKS, TrunkName
+from models.backbones import TORCHVISION_BACKBONES, TorchvisionName
 from models.unet import UNet
 from tests.support.tiny import CLASSIFIERS
 from utils.errors import ConfigError
 from utils.registry import import_attribute
 
 NUM_CLASSES = 3
-LIGHT_TRUNKS = ("mobilenet_v2", "resnet18", "timm:mobilenetv3_small_100")
-HEAVY_TRUNKS = tuple(trunk for trunk in TRUNKS if trunk not in LIGHT_TRUNKS)
-OVER_TRUNKS: dict[str, dict[str, Any]] = {
+LIGHT_BACKBONES = ("mobilenet_v2", "resnet18", "timm:mobilenetv3_small_100")
+HEAVY_BACKBONES = tuple(backbone for backbone in TORCHVISION_BACKBONES if backbone not in LIGHT_BACKBONES)
+OVER_BACKBONES: dict[str, dict[str, Any]] = {
     "UNet": {},
     "UNetPlus": {},
     "DeepLabV3Plus": {"aspp_channels": 16},
@@ -68,13 +68,17 @@ OTHERS: dict[str, Case] = {  # for images in colour alone
 }
 
 
-def over(trunks: Iterable[str], names: Iterable[str] = OVER_TRUNKS) -> dict[str, Case]:
-    return {f"{name}-{trunk}": (name, {"backbone": trunk, **OVER_TRUNKS[name]}) for name in names for trunk in trunks}
+def over(backbones: Iterable[str], names: Iterable[str] = OVER_BACKBONES) -> dict[str, Case]:
+    return {
+        f"{name}-{backbone}": (name, {"backbone": backbone, **OVER_BACKBONES[name]})
+        for name in names
+        for backbone in backbones
+    }
 
 
-ANY_CHANNELS = {**VARIANTS, **over(LIGHT_TRUNKS)}
-CASES = {**ANY_CHANNELS, **over(HEAVY_TRUNKS), **OTHERS}
-TRAINED = {**VARIANTS, **over(["resnet18"]), **over([*LIGHT_TRUNKS, *HEAVY_TRUNKS], ["UNet"]), **OTHERS}
+ANY_CHANNELS = {**VARIANTS, **over(LIGHT_BACKBONES)}
+CASES = {**ANY_CHANNELS, **over(HEAVY_BACKBONES), **OTHERS}
+TRAINED = {**VARIANTS, **over(["resnet18"]), **over([*LIGHT_BACKBONES, *HEAVY_BACKBONES], ["UNet"]), **OTHERS}
 del TRAINED["fcn"]  # heavy
 
 
@@ -113,11 +117,13 @@ def test_the_suite_covers_the_registry_and_every_trunk(record_property: Callable
     ours = {name for name, _ in CASES.values() if "." not in name}
     assert ours == set(SECTIONS["arch"].entries) - CLASSIFIERS
     assert len(ours) == 7
-    assert set(get_args(TrunkName)) == set(TRUNKS)
-    assert len(OVER_TRUNKS) * (len(TRUNKS) + 1) == 42
+    assert set(get_args(TorchvisionName)) == set(TORCHVISION_BACKBONES)
+    assert len(OVER_BACKBONES) * (len(TORCHVISION_BACKBONES) + 1) == 42
     assert (len(CASES), len(TRAINED)) == (16 + 42 + 3, 16 + 6 + 6 + 2)
     cases = f"{len(CASES)} cases, {len(TRAINED)} of them trained"
-    record_property("covered", f"models: {len(ours)} architectures over {len(TRUNKS)} trunks and timm, {cases}")
+    record_property(
+        "covered", f"models: {len(ours)} architectures over {len(TORCHVISION_BACKBONES)} backbones and timm, {cases}"
+    )
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -216,7 +222,7 @@ def test_decoder_widths_are_the_encoders_own_where_not_given() -> None:
             {"backbone": "resnet18", "stem_stride": 1, "downsample": "pool"},
             "stem_stride, downsample given .* Remove them",
         ),
-        ({"weights": "DEFAULT"}, "weights given with backbone 'plain': only a trunk can use it"),
+        ({"weights": "DEFAULT"}, "weights given with backbone 'plain': only a backbone of a library can use it"),
         ({"channels": []}, r"Wrong channels \[\]: a U-Net has at least one level"),
         ({"decoder_channels": [8]}, r"Wrong decoder_channels \[8\]: with an encoder of 5 levels .* Give 4 widths"),
         (

@@ -1,4 +1,4 @@
-"""Trunks of timm, and a UNetPlus parts of which stay as they are."""
+"""Backbones of timm, and a UNetPlus parts of which stay as they are."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from models.backbones import TimmTrunk, Trunk, freeze_stages, index_of_stride, make_trunk
+from models.backbones import TimmEncoder, TorchvisionEncoder, build_backbone, freeze_stages, index_of_stride
 from models.unetplus import UNetPlus
 from utils.errors import CheckpointError, ConfigError
 
@@ -18,56 +18,56 @@ SMALL = "timm:mobilenetv3_small_100"
 
 @pytest.mark.parametrize(("output_stride", "strides"), [(8, [2, 4, 8, 8, 8]), (16, [2, 4, 8, 16, 16])])
 def test_later_stages_keep_the_output_stride(output_stride: int, strides: list[int]) -> None:
-    trunk = TimmTrunk(SMALL, 5, output_stride=output_stride).eval()
-    assert (trunk.strides, trunk.stride, trunk.first_stride) == (strides, output_stride, 2)
+    backbone = TimmEncoder(SMALL, 5, output_stride=output_stride).eval()
+    assert (backbone.strides, backbone.stride, backbone.first_stride) == (strides, output_stride, 2)
     with torch.no_grad():
-        features = trunk(torch.zeros(1, 5, 64, 96))
+        features = backbone(torch.zeros(1, 5, 64, 96))
     assert [tuple(feature.shape[1:]) for feature in features] == [
-        (channels, 64 // stride, 96 // stride) for channels, stride in zip(trunk.channels, strides, strict=True)
+        (channels, 64 // stride, 96 // stride) for channels, stride in zip(backbone.channels, strides, strict=True)
     ]
 
 
 def test_odd_sizes_are_padded_to_what_can_be_halved() -> None:
     with torch.no_grad():
-        features = TimmTrunk(SMALL).eval()(torch.zeros(1, 3, 33, 64))
+        features = TimmEncoder(SMALL).eval()(torch.zeros(1, 3, 33, 64))
     assert [tuple(feature.shape[2:]) for feature in features] == [(32, 32), (16, 16), (8, 8), (4, 4), (2, 2)]
 
 
 def test_fewer_features_may_be_asked_for() -> None:
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    for trunk in (TimmTrunk(SMALL).eval(), Trunk("resnet18").eval()):
+    for backbone in (TimmEncoder(SMALL).eval(), TorchvisionEncoder("resnet18").eval()):
         with torch.no_grad():
-            assert all(torch.equal(a, b) for a, b in zip(trunk(image, 2), trunk(image)[:2], strict=True))
+            assert all(torch.equal(a, b) for a, b in zip(backbone(image, 2), backbone(image)[:2], strict=True))
 
 
 def test_one_name_makes_either_kind() -> None:
-    assert isinstance(make_trunk("resnet18"), Trunk)
-    trunk = make_trunk("timm:convnext_atto", 1)
-    assert isinstance(trunk, TimmTrunk)
-    assert trunk.strides == [4, 8, 16, 32]
-    assert index_of_stride(trunk, "timm:convnext_atto", 16) == 2
+    assert isinstance(build_backbone("resnet18"), TorchvisionEncoder)
+    backbone = build_backbone("timm:convnext_atto", 1)
+    assert isinstance(backbone, TimmEncoder)
+    assert backbone.strides == [4, 8, 16, 32]
+    assert index_of_stride(backbone, "timm:convnext_atto", 16) == 2
     with pytest.raises(
         ConfigError, match=r"Wrong backbone 'timm:convnext_atto': .* strides \[4, .* one of 2 is needed"
     ):
-        index_of_stride(trunk, "timm:convnext_atto", 2)
+        index_of_stride(backbone, "timm:convnext_atto", 2)
 
 
 def test_a_file_of_weights_fills_the_trunk(tmp_path: Path) -> None:
     torch.manual_seed(3)
     classifier = timm.create_model("mobilenetv3_small_100", num_classes=7).eval()  # of another number of classes
     torch.save(classifier.state_dict(), tmp_path / "weights.pth")
-    trunk = TimmTrunk(SMALL, weights=str(tmp_path / "weights.pth"))
-    loaded = {tensor.numpy().tobytes() for tensor in trunk.state_dict().values()}
+    backbone = TimmEncoder(SMALL, weights=str(tmp_path / "weights.pth"))
+    loaded = {tensor.numpy().tobytes() for tensor in backbone.state_dict().values()}
     assert loaded <= {tensor.numpy().tobytes() for tensor in classifier.state_dict().values()}
-    grey = TimmTrunk(SMALL, 1, weights=str(tmp_path / "weights.pth"))
+    grey = TimmEncoder(SMALL, 1, weights=str(tmp_path / "weights.pth"))
     first = classifier.conv_stem.weight.sum(dim=1, keepdim=True)
     torch.testing.assert_close(grey.network.conv_stem.weight, first)
 
 
 def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:
-    torch.save(Trunk("resnet18").state_dict(), tmp_path / "weights.pth")
+    torch.save(TorchvisionEncoder("resnet18").state_dict(), tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=r"are not those of mobilenetv3_small_100: missing conv_stem\.weight"):
-        TimmTrunk(SMALL, weights=str(tmp_path / "weights.pth"))
+        TimmEncoder(SMALL, weights=str(tmp_path / "weights.pth"))
 
 
 @pytest.mark.parametrize(
@@ -90,13 +90,13 @@ def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_is_refused(name: str, args: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        TimmTrunk(name, **args)
+        TimmEncoder(name, **args)
 
 
 def test_without_timm_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigError, match=r"the package timm is not installed\. Run: pip install timm"):
-        TimmTrunk(SMALL)
+        TimmEncoder(SMALL)
 
 
 def test_weights_that_cannot_be_fetched_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -104,21 +104,21 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match=r"Cannot fetch timm's weights of 'timm:mobilenetv3_small_100' .* null"):
-        TimmTrunk(SMALL, weights="DEFAULT")
+        TimmEncoder(SMALL, weights="DEFAULT")
 
 
 def test_freezing_follows_the_gradient() -> None:
-    trunk = Trunk("resnet18").train()
-    statistics = {name: buffer.clone() for name, buffer in trunk.named_buffers()}
-    parts = freeze_stages(trunk, 2, 3)
-    frozen = {name.split(".")[1] for name, weight in trunk.named_parameters() if not weight.requires_grad}
-    trained = {name.split(".")[1] for name, weight in trunk.named_parameters() if weight.requires_grad}
+    backbone = TorchvisionEncoder("resnet18").train()
+    statistics = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    parts = freeze_stages(backbone, 2, 3)
+    frozen = {name.split(".")[1] for name, weight in backbone.named_parameters() if not weight.requires_grad}
+    trained = {name.split(".")[1] for name, weight in backbone.named_parameters() if weight.requires_grad}
     assert (frozen, trained) == ({"0", "1"}, {"2", "3", "4"})
-    assert trunk.stages[0] in parts
-    assert trunk.stages[2] not in parts
-    assert all(part.training for part in trunk.modules())
-    assert all(torch.equal(buffer, statistics[name]) for name, buffer in trunk.named_buffers())
-    assert freeze_stages(trunk, 0, 3) == []
+    assert {"stages.0", "stages.0.1", "stages.1.1.0.conv2"} <= set(parts)
+    assert not {"", "stages", "stages.2", "stages.2.0"} & set(parts)
+    assert all(part.training for part in backbone.modules())
+    assert all(torch.equal(buffer, statistics[name]) for name, buffer in backbone.named_buffers())
+    assert freeze_stages(backbone, 0, 3) == []
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", SMALL])
@@ -153,8 +153,8 @@ def test_without_freezing_everything_trains() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"frozen_stages": 6}, "Wrong frozen_stages 6: the trunk has 5 stages. Give a number from 0 to 5"),
-        ({"decoder_channels": [8]}, r"Wrong decoder_channels \[8\]: .* 5 feature maps .* Give 4 widths"),
+        ({"frozen_stages": 6}, "Wrong frozen_stages 6: the backbone has 5 stages. Give a number from 0 to 5"),
+        ({"decoder_channels": [8]}, r"Wrong decoder_channels \[8\]: with an encoder of 5 levels .* Give 4 widths"),
         ({"squeeze": "bilinear"}, "Wrong squeeze 'bilinear': there are transpose and interpolate"),
     ],
 )

@@ -1,8 +1,17 @@
-"""Classification networks of torchvision and timm as feature pyramids."""
+"""Classification networks of torchvision and timm as encoders that return a pyramid of feature maps."""
 
-from models.backbones.choice import Backbone, index_of_stride, make_trunk
-from models.backbones.freezing import freeze_stages
-from models.backbones.timm_encoder import TimmTrunk
-from models.backbones.torchvision_encoder import TRUNKS, Trunk, TrunkName
+from models.backbones.backbone import Backbone, Encoder, build_backbone, freeze_stages, index_of_stride
+from models.backbones.timm_encoder import TimmEncoder
+from models.backbones.torchvision_encoder import TORCHVISION_BACKBONES, TorchvisionEncoder, TorchvisionName
 
-__all__ = ["TRUNKS", "Backbone", "TimmTrunk", "Trunk", "TrunkName", "freeze_stages", "index_of_stride", "make_trunk"]
+__all__ = [
+    "TORCHVISION_BACKBONES",
+    "Backbone",
+    "Encoder",
+    "TimmEncoder",
+    "TorchvisionEncoder",
+    "TorchvisionName",
+    "build_backbone",
+    "freeze_stages",
+    "index_of_stride",
+]

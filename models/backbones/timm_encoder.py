@@ -1,8 +1,9 @@
-"""Any convolutional network of timm as a feature pyramid."""
+"""Any convolutional network of timm as an encoder."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import StringConstraints
 from torch import Tensor, nn
 
@@ -25,18 +26,17 @@ CREATION_ERRORS = (
 )
 
 
-class TimmTrunk(nn.Module):
-    """A network of timm, asked for its features only.
+class TimmEncoder(nn.Module):
+    """A network of timm that returns its feature maps.
 
-    Images are padded to a multiple of its coarsest stride: its stems round odd sizes up or down as they like.
+    Images are padded to a multiple of its coarsest stride: its stems round odd sizes up or down.
 
     Args:
         name: "timm:" and a name of `timm.list_models()`, e.g. "timm:mobilenetv3_small_100".
         in_channels: Channels of the image.
-        weights: null (from scratch), "DEFAULT" (timm's own, fetched once), or a file with a state dict under timm's
-            names.
-        norm: "batch": whatever timm gives the network; others cannot be had.
-        output_stride: Stride of the coarsest feature map, 8, 16 or 32, where timm can dilate the network.
+        weights: null (from scratch), "DEFAULT" (timm's, fetched once), or a file with a state dict under timm's names.
+        norm: "batch": the norm that timm gives the network; others are refused.
+        output_stride: Stride of the coarsest feature map, 8, 16 or 32, if timm can dilate the network.
 
     Attributes:
         channels: Channels of the feature maps, finest first.
@@ -45,7 +45,7 @@ class TimmTrunk(nn.Module):
         stride: Stride of the coarsest feature map.
 
     Raises:
-        ConfigError: timm is missing, has no such network, or cannot make it so; or weights cannot be had.
+        ConfigError: timm is missing, has no such network, or cannot build it so; or weights cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
 
@@ -66,41 +66,52 @@ class TimmTrunk(nn.Module):
         self.network = _create(name, in_channels, weights, output_stride)
         self.channels: list[int] = list(self.network.feature_info.channels())
         self.strides: list[int] = list(self.network.feature_info.reduction())
-        _check_pyramid(name, self.network, self.strides, output_stride)
         self.first_stride = self.strides[0]
         self.stride = self.strides[-1]
+        layout = str(getattr(self.network, "output_fmt", "NCHW")).rsplit(".", maxsplit=1)[-1]
+        if layout != "NCHW" or self.first_stride > COARSEST_FIRST_STRIDE or self.stride > output_stride:
+            raise ConfigError(
+                f"Wrong backbone {name!r}: its feature maps have strides {self.strides} and layout {layout}; those of "
+                f"a backbone begin at stride {COARSEST_FIRST_STRIDE} or finer, end at {output_stride}, and have layout "
+                "NCHW. Choose a convolutional network."
+            )
         for part in self.modules():
             if isinstance(part, nn.BatchNorm2d):
-                part.momentum = 0.1  # as in `Trunk`: some come with 0.01 or less, made for much longer runs
+                part.momentum = 0.1  # as in `TorchvisionEncoder`: some come with 0.01 or less, for much longer runs
 
     def forward(self, inputs: Tensor, count: int | None = None) -> list[Tensor]:
-        """Image (B, C, H, W) -> feature maps of the padded image, finest first; the first `count` of them."""
+        """Image (B, C, H, W) float -> the first `count` feature maps of the padded image, finest first."""
         features: list[Tensor] = self.network(pad_to_multiple(inputs, self.stride))
         return list(features[:count])
 
 
 def _create(name: str, in_channels: int, weights: str | None, output_stride: int) -> Any:
-    """The network, its features only."""
+    """Build the network without its classifier."""
     try:
         import timm
     except ModuleNotFoundError:
         raise ConfigError(
             f"Wrong backbone {name!r}: the package timm is not installed. Run: pip install timm."
         ) from None
-    own_name = name.removeprefix(PREFIX)
-    if not timm.is_model(own_name):
-        near = ", ".join(timm.list_models(f"*{own_name[:6]}*")[:5]) or "timm.list_models() lists them"
+    timm_name = name.removeprefix(PREFIX)
+    if not timm.is_model(timm_name):
+        near = ", ".join(timm.list_models(f"*{timm_name[:6]}*")[:5]) or "timm.list_models() lists them"
         raise ConfigError(f"Unknown backbone {name!r}: timm has no such network. Similar: {near}.")
-    options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
-    if output_stride != 32:
+    options: dict[str, Any] = {"features_only": True, "in_chans": in_channels, "pretrained": weights is not None}
+    if output_stride != 32:  # some networks refuse the argument, whatever its value
         options["output_stride"] = output_stride
     if weights not in (None, "DEFAULT"):
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": _own_weights(own_name, str(weights))}}
+        options["pretrained_cfg_overlay"] = {"state_dict": _checked_state(timm_name, str(weights))}
     try:
-        if weights == "DEFAULT":
-            return _fetch(name, own_name, options)
-        return timm.create_model(own_name, **options)
-    except CREATION_ERRORS as error:
+        return timm.create_model(timm_name, **options)
+    except (OSError, *CREATION_ERRORS) as error:
+        if weights == "DEFAULT" and isinstance(error, OSError | RuntimeError):
+            raise ConfigError(
+                f"Cannot fetch timm's weights of {name!r} ({type(error).__name__}): they are not on this machine yet. "
+                'Name a file with its state dict in "weights", or set "weights": null to train from scratch.'
+            ) from error
+        if isinstance(error, OSError):
+            raise
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ConfigError(
             f"Wrong backbone {name!r} with output_stride {output_stride}: timm cannot make a feature pyramid of it "
@@ -108,44 +119,21 @@ def _create(name: str, in_channels: int, weights: str | None, output_stride: int
         ) from error
 
 
-def _fetch(name: str, own_name: str, options: dict[str, Any]) -> Any:
+def _checked_state(timm_name: str, weights: str) -> dict[str, Tensor]:
+    """Read the state dict of a whole classifier, of which only the last layer may have other shapes."""
     import timm
-
-    try:
-        return timm.create_model(own_name, pretrained=True, **options)
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(
-            f"Cannot fetch timm's weights of {name!r} ({type(error).__name__}): they are not on this machine yet. "
-            'Name a file with its state dict in "weights", or set "weights": null to train from scratch.'
-        ) from error
-
-
-def _own_weights(own_name: str, weights: str) -> dict[str, Tensor]:
-    """The state dict of a file, which must be that of the whole classifier; only its last layer may be another's."""
-    import timm
-    import torch
 
     path = Path(weights).expanduser()
     if not path.is_file():
         raise ConfigError(
-            f"No such weights {weights!r} for {own_name}: neither a file nor DEFAULT. "
+            f"No such weights {weights!r} for {timm_name}: neither a file nor DEFAULT. "
             'Correct it, or set "weights": null to train from scratch.'
         )
     state = read_state_dict(path)
     with torch.device("meta"):
-        classifier: Any = timm.create_model(own_name)
+        classifier: Any = timm.create_model(timm_name)
     last = classifier.pretrained_cfg["classifier"]
     unused = tuple(f"{layer}." for layer in ([last] if isinstance(last, str) else last))
     own = {key: value for key, value in classifier.state_dict().items() if not key.startswith(unused)}
-    check_match({key: value for key, value in state.items() if not key.startswith(unused)}, own, path, own_name)
+    check_match({key: value for key, value in state.items() if not key.startswith(unused)}, own, path, timm_name)
     return state
-
-
-def _check_pyramid(name: str, network: Any, strides: list[int], output_stride: int) -> None:
-    layout = str(getattr(network, "output_fmt", "NCHW")).rsplit(".", maxsplit=1)[-1]
-    if layout != "NCHW" or strides[0] > COARSEST_FIRST_STRIDE or strides[-1] > output_stride:
-        raise ConfigError(
-            f"Wrong backbone {name!r}: its feature maps have strides {strides} and layout {layout}; a trunk begins at "
-            f"stride {COARSEST_FIRST_STRIDE} or finer, ends at {output_stride}, and has layout NCHW. "
-            "Choose a convolutional network."
-        )

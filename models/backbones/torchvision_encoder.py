@@ -10,55 +10,51 @@ from models.backbones.weights import load_weights
 from models.layers.blocks import Norm, make_norm
 from utils.errors import ConfigError
 
-TrunkName = Literal["mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet34", "resnet50", "resnet101"]
+TorchvisionName = Literal["mobilenet_v2", "mobilenet_v3_large", "resnet18", "resnet34", "resnet50", "resnet101"]
 
 STAGE_STRIDES = (2, 4, 8, 16, 32)
 
 
-class _Layout(NamedTuple):
-    """Where a torchvision network is cut.
+class Layout(NamedTuple):
+    """The places at which a torchvision network is cut.
 
     Attributes:
         channels: Channels at the end of each stage.
-        cuts: MobileNets: where the stages begin and end in `features`; behind the last cut is only the 1x1
+        cuts: MobileNets: the first modules of the stages in `features`, and the end; after it there is only the 1x1
             convolution that widens for the classifier, which is left out. ResNets: empty.
         first_convolution: Its name in torchvision's state dict, without ".weight".
-        unused: Beginnings of the names in that state dict that are no part of the trunk.
+        unused: Prefixes of the names in that state dict that are no part of the encoder.
     """
 
     channels: tuple[int, ...]
-    cuts: tuple[int, ...]
-    first_convolution: str
-    unused: tuple[str, ...]
+    cuts: tuple[int, ...] = ()
+    first_convolution: str = "conv1"
+    unused: tuple[str, ...] = ("fc.",)
 
 
-def _resnet(*channels: int) -> _Layout:
-    return _Layout(channels, (), "conv1", ("fc.",))
-
-
-TRUNKS: dict[str, _Layout] = {
-    "mobilenet_v2": _Layout(
+TORCHVISION_BACKBONES: dict[str, Layout] = {
+    "mobilenet_v2": Layout(
         (16, 24, 32, 96, 320), (0, 2, 4, 7, 14, 18), "features.0.0", ("features.18.", "classifier.")
     ),
-    "mobilenet_v3_large": _Layout(
+    "mobilenet_v3_large": Layout(
         (16, 24, 40, 112, 160), (0, 2, 4, 7, 13, 16), "features.0.0", ("features.16.", "classifier.")
     ),
-    "resnet18": _resnet(64, 64, 128, 256, 512),
-    "resnet34": _resnet(64, 64, 128, 256, 512),
-    "resnet50": _resnet(64, 256, 512, 1024, 2048),
-    "resnet101": _resnet(64, 256, 512, 1024, 2048),
+    "resnet18": Layout((64, 64, 128, 256, 512)),
+    "resnet34": Layout((64, 64, 128, 256, 512)),
+    "resnet50": Layout((64, 256, 512, 1024, 2048)),
+    "resnet101": Layout((64, 256, 512, 1024, 2048)),
 }
 
 
-class Trunk(nn.Module):
-    """A torchvision network as a feature pyramid.
+class TorchvisionEncoder(nn.Module):
+    """A torchvision network that returns its feature maps.
 
     Args:
-        name: A key of `TRUNKS`.
-        in_channels: Channels of the image; the first convolution is replaced where they are not three.
+        name: A key of `TORCHVISION_BACKBONES`.
+        in_channels: Channels of the image; the first convolution is replaced if they are not three.
         weights: null (from scratch), "DEFAULT", a torchvision name, or a file; see `load_weights`.
         norm: "batch" or "group".
-        output_stride: Stride of the coarsest feature map, 8, 16 or 32: later stages dilate in the place of striding.
+        output_stride: Stride of the coarsest feature map, 8, 16 or 32: later stages dilate instead of striding.
 
     Attributes:
         channels: Channels of the five feature maps, finest first.
@@ -67,13 +63,13 @@ class Trunk(nn.Module):
         stride: Stride of the coarsest feature map.
 
     Raises:
-        ConfigError: Unknown name, a norm that the trunk cannot have, or weights that cannot be had.
+        ConfigError: Unknown name, a norm that the backbone cannot have, or weights that cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
 
     def __init__(
         self,
-        name: TrunkName,
+        name: TorchvisionName,
         in_channels: int = 3,
         *,
         weights: str | None = None,
@@ -81,13 +77,29 @@ class Trunk(nn.Module):
         output_stride: int = 32,
     ) -> None:
         super().__init__()
-        if name not in TRUNKS:
-            raise ConfigError(f"Unknown backbone {name!r}: there are {', '.join(TRUNKS)}. Choose one of them.")
-        layout = TRUNKS[name]
-        network = _classifier(name, norm)
+        if name not in TORCHVISION_BACKBONES:
+            raise ConfigError(
+                f"Unknown backbone {name!r}: there are {', '.join(TORCHVISION_BACKBONES)}. Choose one of them."
+            )
+        if norm == "none":
+            raise ConfigError(
+                f"Wrong norm 'none' for backbone {name!r}: a backbone has batch or group norm. Choose one of them."
+            )
+        if norm != "batch" and weights is not None:
+            raise ConfigError(
+                f"Wrong norm {norm!r} together with weights: torchvision's weights were trained with batch norm. "
+                'Set "norm": "batch" or "weights": null.'
+            )
+        layout = TORCHVISION_BACKBONES[name]
+        norm_layer = {"norm_layer": functools.partial(make_norm, "group")} if norm == "group" else {}
+        network: nn.Module = torchvision.models.get_model(name, weights=None, **norm_layer)
         _replace_first_convolution(network, layout.first_convolution, in_channels)
+        for part in network.modules():
+            if isinstance(part, nn.BatchNorm2d):
+                # MobileNetV3 comes with 0.01, made for hundreds of thousands of steps: a short run would be
+                # evaluated with statistics from its beginning.
+                part.momentum = 0.1
         if weights is not None:
-            _refuse_weights_without_batch_norm(norm)
             load_weights(network, name, weights, first_convolution=layout.first_convolution, unused=layout.unused)
         self.stages = nn.ModuleList(_stages(network, layout))
         self.channels = list(layout.channels)
@@ -97,7 +109,10 @@ class Trunk(nn.Module):
         _dilate(self.stages, output_stride)
 
     def forward(self, inputs: Tensor, count: int | None = None) -> list[Tensor]:
-        """Image (B, C, H, W) -> five feature maps, finest first; no more than the first `count` are computed."""
+        """Image (B, C, H, W) float -> five feature maps (B, channels, h, w) float, finest first.
+
+        Only the first `count` are computed.
+        """
         features: list[Tensor] = []
         current = inputs
         for stage in self.stages[:count]:
@@ -106,45 +121,19 @@ class Trunk(nn.Module):
         return features
 
 
-def _classifier(name: str, norm: Norm) -> nn.Module:
-    """The torchvision network from scratch."""
-    if norm == "none":
-        raise ConfigError(
-            f"Wrong norm 'none' for backbone {name!r}: a trunk has batch or group norm. Choose one of them."
-        )
-    network: nn.Module
-    if norm == "group":
-        network = torchvision.models.get_model(name, weights=None, norm_layer=functools.partial(make_norm, "group"))
-    else:
-        network = torchvision.models.get_model(name, weights=None)
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            # MobileNetV3 comes with 0.01, made for hundreds of thousands of steps: a short run would be
-            # judged with statistics from its beginning.
-            part.momentum = 0.1
-    return network
-
-
 def _replace_first_convolution(network: nn.Module, name: str, in_channels: int) -> None:
+    """Give a network a new first convolution if its input has other channels."""
     old = network.get_submodule(name)
     if not isinstance(old, nn.Conv2d):
         raise TypeError(f"{name} is a {type(old).__name__}: this torchvision has another layout. Install 0.20 to 0.29.")
-    if in_channels == old.in_channels:
-        return
-    new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)  # type: ignore[arg-type]
-    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
-    network.set_submodule(name, new)
+    if in_channels != old.in_channels:
+        new = nn.Conv2d(in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, bias=False)  # type: ignore[arg-type]
+        nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+        network.set_submodule(name, new)
 
 
-def _refuse_weights_without_batch_norm(norm: Norm) -> None:
-    if norm != "batch":
-        raise ConfigError(
-            f"Wrong norm {norm!r} together with weights: torchvision's weights were trained with batch norm. "
-            'Set "norm": "batch" or "weights": null.'
-        )
-
-
-def _stages(network: nn.Module, layout: _Layout) -> list[nn.Sequential]:
+def _stages(network: nn.Module, layout: Layout) -> list[nn.Sequential]:
+    """Cut a network into five stages, without its classifier."""
     if layout.cuts:
         features = list(network.get_submodule("features").children())
         return [nn.Sequential(*features[a:b]) for a, b in zip(layout.cuts[:-1], layout.cuts[1:], strict=True)]
@@ -157,21 +146,19 @@ def _stages(network: nn.Module, layout: _Layout) -> list[nn.Sequential]:
 
 
 def _dilate(stages: nn.ModuleList, output_stride: int) -> None:
-    """Let the stages beyond `output_stride` keep the resolution.
+    """Preserve the resolution in the stages beyond `output_stride`.
 
-    The convolution that used to stride keeps the spacing of the stage before it, and those behind it get twice that:
-    so the trunk computes what it did, only at more places (arXiv:1706.05587, section 3.1, without multi-grid).
+    The convolution that used to stride has the spacing of the stage before it, and those after it get twice that: so
+    the encoder computes the same values, only at more places (arXiv:1706.05587, section 3.1, without multi-grid).
     """
     spacing = 1
     for stage, stride in zip(stages, STAGE_STRIDES, strict=True):
         if stride <= output_stride:
             continue
         for part in stage.modules():
-            if not isinstance(part, nn.Conv2d):
-                continue
-            strided = part.stride != (1, 1)
-            rate = spacing if strided else 2 * spacing
-            part.stride = (1, 1)
-            part.dilation = (rate, rate)
-            part.padding = tuple(rate * (size // 2) for size in part.kernel_size)
+            if isinstance(part, nn.Conv2d):
+                rate = spacing if part.stride != (1, 1) else 2 * spacing
+                part.stride = (1, 1)
+                part.dilation = (rate, rate)
+                part.padding = tuple(rate * (size // 2) for size in part.kernel_size)
         spacing *= 2

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: nothing is fetched unless asked for, and nothing is dropped in silence."""
+"""Pretrained weights: nothing is fetched unless asked for, and nothing is dropped in silence."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ RGB = 3
 
 
 def load_weights(network: nn.Module, name: str, weights: str, *, first_convolution: str, unused: Sequence[str]) -> None:
-    """Put pretrained weights into a torchvision network.
+    """Load pretrained weights into a torchvision network.
 
     Args:
         network: The network, its first convolution possibly with other than three input channels.
@@ -26,34 +26,44 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
         weights: "DEFAULT" or the name of one of torchvision's weights (fetched once, then read from torch's cache), or
             a file with a state dict under torchvision's names.
         first_convolution: Name of the convolution whose weights are adapted to the input channels.
-        unused: Beginnings of names that the file may have or lack: the classifier.
+        unused: Prefixes of names that the file may have or lack: the classifier.
 
     Raises:
         ConfigError: No such weights or file, or the download failed.
         CheckpointError: The file is damaged or belongs to another network.
     """
-    path = _locate(name, weights)
+    available = torchvision.models.get_model_weights(name)
+    member = weights.rsplit(".", maxsplit=1)[-1]
+    if member == "DEFAULT" or member in available.__members__:
+        path = _fetch(available[member].url, weights)
+    else:
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"No such weights {weights!r} for {name}: neither a file nor one of DEFAULT, "
+                f'{", ".join(available.__members__)}. Correct it, or set "weights": null to train from scratch.'
+            )
     state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(tuple(unused))}
-    own = {key: value for key, value in network.state_dict().items() if not key.startswith(tuple(unused))}
+    needed = {key: value for key, value in network.state_dict().items() if not key.startswith(tuple(unused))}
     key = f"{first_convolution}.weight"
     if key in state and state[key].ndim == 4 and state[key].shape[1] == RGB:
-        state[key] = adapt_input_channels(state[key], own[key].shape[1])
-    check_match(state, own, path, name)
+        state[key] = adapt_input_channels(state[key], needed[key].shape[1])
+    check_match(state, needed, path, name)
     network.load_state_dict(state, strict=False)
 
 
 def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Filters for RGB made to fit other inputs.
+    """Adapt filters for RGB to other inputs.
 
-    For one channel the three are summed: a grey image is seen as it was in grey RGB. For others they are repeated in
-    turn and scaled, so that the strength of the response stays.
+    For one channel the three are summed: a grey image gives the response of the same image as grey RGB. For others
+    they are repeated in turn and scaled, so that the strength of the response stays.
 
     Args:
         weight: (out, 3, kh, kw) float.
         in_channels: Channels of the input.
 
     Returns:
-        (out, in_channels, kh, kw); `weight` itself where it fits.
+        (out, in_channels, kh, kw); `weight` itself if it fits.
     """
     if in_channels == RGB:
         return weight
@@ -64,7 +74,7 @@ def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def read_state_dict(path: Path) -> StateDict:
-    """The tensors of a file; also of a checkpoint that holds them under "state_dict".
+    """Return the tensors of a file; also of a checkpoint that holds them under "state_dict".
 
     Raises:
         CheckpointError: Not a file of tensors and plain data.
@@ -86,22 +96,32 @@ def read_state_dict(path: Path) -> StateDict:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def _locate(name: str, weights: str) -> Path:
-    """The file that holds the weights, fetched where they are torchvision's and not in the cache."""
-    available = torchvision.models.get_model_weights(name)
-    member = weights.rsplit(".", maxsplit=1)[-1]
-    if member == "DEFAULT" or member in available.__members__:
-        return _fetch(available[member].url, weights)
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise ConfigError(
-            f"No such weights {weights!r} for {name}: neither a file nor one of DEFAULT, "
-            f'{", ".join(available.__members__)}. Correct it, or set "weights": null to train from scratch.'
+def check_match(state: StateDict, needed: StateDict, path: Path, name: str) -> None:
+    """Refuse weights whose names or shapes are not those of the network.
+
+    Raises:
+        CheckpointError: Lists the names that are missing, superfluous or of another shape.
+    """
+    # Files from before torch 0.4.1 lack the counters; batch norm works without.
+    missing = [key for key in needed if key not in state and not key.endswith("num_batches_tracked")]
+    faults = [f"missing {key}" for key in missing]
+    faults += [f"not in {name}: {key}" for key in state if key not in needed]
+    faults += [
+        f"{key} is {tuple(value.shape)}, needed {tuple(needed[key].shape)}"
+        for key, value in state.items()
+        if key in needed and value.shape != needed[key].shape
+    ]
+    if faults:
+        rest = len(faults) - FAULTS_SHOWN
+        shown = faults[:FAULTS_SHOWN] + ([f"and {rest} more"] if rest > 0 else [])
+        raise CheckpointError(
+            f"The weights {path} are not those of {name}: " + "; ".join(shown) + ". "
+            "Choose the backbone that they were made for, or other weights."
         )
-    return path
 
 
 def _fetch(url: str, weights: str) -> Path:
+    """Return the file of a URL in torch's cache, downloaded if it is not there."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if path.is_file():
         return path
@@ -115,27 +135,3 @@ def _fetch(url: str, weights: str) -> Path:
             f'Put that file at {path}, or name its place in "weights", or set "weights": null to train from scratch.'
         ) from error
     return path
-
-
-def check_match(state: StateDict, own: StateDict, path: Path, name: str) -> None:
-    """Refuse weights whose names or shapes are not the network's own.
-
-    Raises:
-        CheckpointError: Lists what is missing, left over or of another shape.
-    """
-    # Files from before torch 0.4.1 lack the counters; batch norm works without.
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
-    faults = [f"missing {key}" for key in missing]
-    faults += [f"not in {name}: {key}" for key in state if key not in own]
-    faults += [
-        f"{key} is {tuple(value.shape)}, needed {tuple(own[key].shape)}"
-        for key, value in state.items()
-        if key in own and value.shape != own[key].shape
-    ]
-    if faults:
-        rest = len(faults) - FAULTS_SHOWN
-        shown = faults[:FAULTS_SHOWN] + ([f"and {rest} more"] if rest > 0 else [])
-        raise CheckpointError(
-            f"The weights {path} are not those of {name}: " + "; ".join(shown) + ". "
-            "Choose the backbone that they were made for, or other weights."
-        )

@@ -13,7 +13,7 @@ class FeatureFusion(nn.Module):
     Args:
         in_channels: Channels of both maps together.
         channels: Width of the result; the classifier comes behind it.
-        norm: Normalisation behind the convolution.
+        norm: Normalisation after the convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, norm: Norm) -> None:

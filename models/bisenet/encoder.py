@@ -20,7 +20,7 @@ class SpatialPath(nn.Sequential):
 class ChannelGate(nn.Module):
     """Weigh the channels of a map by what is in the whole of it.
 
-    Against the paper: biases in the place of a batch norm, which cannot train on the single value per channel that a
+    Unlike the paper's: biases instead of a batch norm, which cannot train on the single value per channel that a
     batch of one image leaves there.
 
     Args:
@@ -43,13 +43,13 @@ class ChannelGate(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """The trunk's maps at strides 16 and 32, refined by attention and joined from the coarsest up.
+    """The backbone's maps at strides 16 and 32, refined by attention and joined from the coarsest up.
 
     Args:
         fine_channels: Channels of the map at stride 16.
         coarse_channels: Channels of the map at stride 32.
         channels: Width of the path.
-        norm: Normalisation behind each convolution.
+        norm: Normalisation after each convolution.
     """
 
     def __init__(self, fine_channels: int, coarse_channels: int, channels: int, *, norm: Norm) -> None:

@@ -5,11 +5,11 @@ from typing import Literal
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.backbones import Backbone, index_of_stride, make_trunk
+from models.backbones import Backbone, build_backbone, index_of_stride
 from models.bisenet.decoder import FeatureFusion
 from models.bisenet.encoder import ContextPath, SpatialPath
 from models.layers.blocks import Count, cut_to_stride, enlarge, initialise, widen_tiny
-from models.losses.combined import AuxiliaryHead, AuxiliaryWeight, checked_weights
+from models.layers.heads import AuxiliaryWeight, SegmentationHead, checked_weights
 from utils.errors import ConfigError
 
 AUXILIARY_WEIGHTS = (1.0, 1.0)  # arXiv:1808.00897, section 3.3
@@ -18,21 +18,21 @@ SPATIAL_STRIDE, FINE_STRIDE, COARSE_STRIDE = 8, 16, 32
 
 
 class BiSeNet(BaseModel):
-    """BiSeNet over a trunk; images of any size. While training also logits at strides 16 and 32.
+    """BiSeNet over the backbone of a library; images of any size. While training also logits at strides 16 and 32.
 
     Args:
         num_classes: Classes K, the background among them.
         in_channels: Channels C of the image.
-        backbone: A torchvision trunk, or "timm:" and a name of timm's.
-        weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
+        backbone: A backbone of torchvision, or "timm:" and a name of timm's.
+        weights: Weights of the backbone: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
-        spatial_channels: Widths of the three convolutions that keep detail; 64, 128, 256 where not given.
+        spatial_channels: Widths of the three convolutions that keep detail; 64, 128, 256 if not given.
         context_channels: Width of the path that sees far.
         fusion_channels: Width where both meet.
-        auxiliary_weights: Factors of the auxiliary outputs at strides 16 and 32; [1, 1] where not given.
+        auxiliary_weights: Factors of the auxiliary outputs at strides 16 and 32; [1, 1] if not given.
 
     Raises:
-        ConfigError: An argument is out of range, or weights cannot be had.
+        ConfigError: An argument is out of range, or weights cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
 
@@ -58,7 +58,7 @@ class BiSeNet(BaseModel):
             )
         self.in_channels = in_channels
         self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
-        self.encoder = make_trunk(backbone, in_channels, weights=weights, norm=norm)
+        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm)
         self.fine, self.coarse = (
             index_of_stride(self.encoder, backbone, stride) for stride in (FINE_STRIDE, COARSE_STRIDE)
         )
@@ -66,9 +66,9 @@ class BiSeNet(BaseModel):
         self.spatial = SpatialPath(in_channels, widths, norm=norm)
         self.context = ContextPath(channels[self.fine], channels[self.coarse], context_channels, norm=norm)
         self.decoder = FeatureFusion(widths[-1] + context_channels, fusion_channels, norm=norm)
-        self.refine = AuxiliaryHead(fusion_channels, fusion_channels // 4 or 1, num_classes, norm=norm)
+        self.refine = SegmentationHead(fusion_channels, fusion_channels // 4 or 1, num_classes, norm=norm)
         self.auxiliary = nn.ModuleList(
-            AuxiliaryHead(context_channels, context_channels // 2 or 1, num_classes, norm=norm)
+            SegmentationHead(context_channels, context_channels // 2 or 1, num_classes, norm=norm)
             for _ in AUXILIARY_WEIGHTS
         )
         for part in (self.spatial, self.context, self.decoder, self.refine, self.auxiliary):

@@ -43,9 +43,9 @@ class ConvNet(BaseModel):
     Args:
         num_classes: Classes K.
         in_channels: Channels C of the image.
-        channels: Width per stage, the image halved between stages; 32, 64, 128 where not given.
+        channels: Width per stage, the image halved between stages; 32, 64, 128 if not given.
         blocks: Residual blocks per stage.
-        dropout: Share of the pooled features that is dropped while training.
+        dropout: Fraction of the pooled features that is dropped while training.
         stem_stride: 2 halves the image at once: four times as fast, for larger images.
     """
 

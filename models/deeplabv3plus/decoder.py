@@ -12,10 +12,10 @@ class DeepLabDecoder(nn.Module):
     """Join the pyramid's output with reduced features at stride 4 and refine by two 3x3 convolutions.
 
     Args:
-        low_level_channels: Channels of the trunk's features at stride 4.
+        low_level_channels: Channels of the backbone's features at stride 4.
         channels: Channels of the pyramid's output, and of the result.
         factor: By how much the pyramid's output is coarser.
-        norm: Normalisation behind each convolution.
+        norm: Normalisation after each convolution.
     """
 
     def __init__(self, low_level_channels: int, channels: int, *, factor: int, norm: Norm) -> None:

@@ -11,15 +11,15 @@ from models.layers.blocks import Norm, conv_block, make_norm
 class ASPP(nn.Module):
     """A 1x1 convolution, one 3x3 convolution per rate and the mean of the whole map, joined by a 1x1 convolution.
 
-    Against the paper: the image-level branch has a bias in the place of a batch norm, which cannot train on the single
+    Unlike the paper's: the image-level branch has a bias instead of a batch norm, which cannot train on the single
     value per channel that a batch of one image leaves there.
 
     Args:
-        in_channels: Channels of the trunk's coarsest feature map.
+        in_channels: Channels of the backbone's coarsest feature map.
         channels: Channels of each branch and of the output.
         rates: Dilations of the 3x3 convolutions.
-        dropout: Share of the output that is dropped while training.
-        norm: Normalisation behind each convolution.
+        dropout: Fraction of the output that is dropped while training.
+        norm: Normalisation after each convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, rates: Sequence[int], dropout: float, norm: Norm) -> None:

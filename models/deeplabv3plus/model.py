@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.backbones import Backbone, index_of_stride, make_trunk
+from models.backbones import Backbone, build_backbone, index_of_stride
 from models.deeplabv3plus.decoder import DeepLabDecoder
 from models.deeplabv3plus.encoder import ASPP
 from models.layers.blocks import Count, Probability, enlarge, initialise, widen_tiny
@@ -16,21 +16,21 @@ LOW_LEVEL_STRIDE = 4  # of the feature map that the decoder refines with
 
 
 class DeepLabV3Plus(BaseModel):
-    """DeepLabV3+ over a trunk; plain 3x3 convolutions in the place of separable ones; images of any size.
+    """DeepLabV3+ over the backbone of a library; plain 3x3 convolutions instead of separable ones; images of any size.
 
     Args:
         num_classes: Classes K, the background among them.
         in_channels: Channels C of the image.
-        backbone: A torchvision trunk, or "timm:" and a name of timm's.
-        weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
+        backbone: A backbone of torchvision, or "timm:" and a name of timm's.
+        weights: Weights of the backbone: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
-        output_stride: Stride of the coarsest features: a smaller one is finer and dearer.
-        atrous_rates: Dilations of the pyramid; those of the paper for the output stride where not given.
+        output_stride: Stride of the coarsest features: a smaller one is finer and costs more.
+        atrous_rates: Dilations of the pyramid; those of the paper for the output stride if not given.
         aspp_channels: Channels of the pyramid and of the decoder.
-        dropout: Share of the pyramid's output that is dropped while training.
+        dropout: Fraction of the pyramid's output that is dropped while training.
 
     Raises:
-        ConfigError: An argument is out of range, or weights cannot be had.
+        ConfigError: An argument is out of range, or weights cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
 
@@ -51,7 +51,7 @@ class DeepLabV3Plus(BaseModel):
         if output_stride not in ATROUS_RATES:
             raise ConfigError(f"Wrong output_stride {output_stride}: there are 8, 16 and 32. Choose one of them.")
         self.in_channels = in_channels
-        self.encoder = make_trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
         self.low_level = index_of_stride(self.encoder, backbone, LOW_LEVEL_STRIDE)
         rates = ATROUS_RATES[output_stride] if atrous_rates is None else atrous_rates
         self.aspp = ASPP(self.encoder.channels[-1], aspp_channels, rates=rates, dropout=dropout, norm=norm)

@@ -47,7 +47,7 @@ class Unit:
     """What stands around each convolution.
 
     Attributes:
-        dropout_ratio: Share of the values that is dropped behind the activation.
+        dropout_ratio: Fraction of the values that is dropped behind the activation.
         momentum_bn: Of the running statistics, as torch counts it.
         padding_mode: What lies beyond the border of a map.
         activation: A key of `ACTIVATIONS`.

@@ -27,7 +27,7 @@ class EncDec(BaseModel):
         B_blocks: Layers of each block at the coarsest size; at least one layer each.
         U_blocks: Layers of each block that begins with doubling, coarsest first, as many as D_blocks; may be empty.
         base_channels: Width of the first and last block; it doubles with each halving.
-        dropout_ratio: Share of the values behind each activation that is dropped while training.
+        dropout_ratio: Fraction of the values behind each activation that is dropped while training.
         momentum_bn: Momentum of batch norm, as torch counts it.
         padding_mode: What lies beyond a map's border: "zeros", or "replicate" for its own border.
         activation: "relu", "leaky_relu", "elu", "silu" or "gelu".

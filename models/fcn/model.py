@@ -17,9 +17,9 @@ class FCN(BaseModel):
     Args:
         num_classes: Classes K.
         in_channels: Variables V of a series.
-        channels: Width of each convolution; 128, 256, 128 as in the paper where not given.
-        kernel_sizes: Steps that each spans; 8, 5, 3 as in the paper where not given.
-        dropout: Share of the pooled features that is dropped while training; the paper drops none.
+        channels: Width of each convolution; 128, 256, 128 as in the paper if not given.
+        kernel_sizes: Steps that each spans; 8, 5, 3 as in the paper if not given.
+        dropout: Fraction of the pooled features that is dropped while training; the paper drops none.
 
     Raises:
         ConfigError: Not as many kernels as convolutions.

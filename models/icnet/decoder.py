@@ -13,7 +13,7 @@ class CascadeFusion(nn.Module):
         coarse_channels: Channels of the coarse map.
         fine_channels: Channels of the finer map, twice as large.
         channels: Width of the result.
-        norm: Normalisation behind each convolution.
+        norm: Normalisation after each convolution.
     """
 
     def __init__(self, coarse_channels: int, fine_channels: int, channels: int, *, norm: Norm) -> None:

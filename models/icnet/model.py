@@ -6,35 +6,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from base.base_model import BaseModel
-from models.backbones import Backbone, index_of_stride, make_trunk
+from models.backbones import Backbone, build_backbone, index_of_stride
 from models.icnet.decoder import CascadeFusion
 from models.icnet.encoder import PyramidSum
 from models.layers.blocks import Count, conv_block, cut_to_stride, enlarge, initialise, pad_to_multiple, widen_tiny
-from models.losses.combined import AuxiliaryWeight, checked_weights
+from models.layers.heads import AuxiliaryWeight, checked_weights
 
 AUXILIARY_WEIGHTS = (0.4, 0.16)  # arXiv:1704.08545, section 3.3
 FINE_CHANNELS = (32, 32, 64)  # arXiv:1704.08545, figure 2
-OUTPUT_STRIDE = 8  # of the trunk, which sees the image halved and quartered
+OUTPUT_STRIDE = 8  # of the backbone, which sees the image halved and quartered
 COARSEST_STRIDE = 4 * OUTPUT_STRIDE
 
 
 class ICNet(BaseModel):
-    """ICNet: the whole trunk on the image quartered, half of it on the image halved, three convolutions on all.
+    """ICNet: the whole backbone on the image quartered, half of it on the image halved, three convolutions on all.
 
     Images of any size. While training also logits at strides 8 and 16; the main ones are made at stride 4.
-    Against the paper: the trunk sees the quartered image itself, not a map of the halved one made smaller.
+    Unlike the paper's: the backbone sees the quartered image itself, not a map of the halved one made smaller.
 
     Args:
         num_classes: Classes K, the background among them.
         in_channels: Channels C of the image.
-        backbone: A torchvision trunk, or "timm:" and a name of timm's.
-        weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
+        backbone: A backbone of torchvision, or "timm:" and a name of timm's.
+        weights: Weights of the backbone: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
         fusion_channels: Width where the branches meet.
-        auxiliary_weights: Factors of the auxiliary outputs at strides 8 and 16; [0.4, 0.16] where not given.
+        auxiliary_weights: Factors of the auxiliary outputs at strides 8 and 16; [0.4, 0.16] if not given.
 
     Raises:
-        ConfigError: An argument is out of range, or weights cannot be had.
+        ConfigError: An argument is out of range, or weights cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
 
@@ -52,7 +52,7 @@ class ICNet(BaseModel):
         super().__init__()
         self.in_channels = in_channels
         self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
-        self.encoder = make_trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=OUTPUT_STRIDE)
+        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm, output_stride=OUTPUT_STRIDE)
         self.middle = index_of_stride(self.encoder, backbone, OUTPUT_STRIDE)
         before = [in_channels, *FINE_CHANNELS[:-1]]
         self.fine = nn.Sequential(

@@ -59,9 +59,9 @@ class InceptionTime(BaseModel):
         in_channels: Variables V of a series.
         depth: Modules, one after another; 6 in the paper.
         width: Channels of each of a module's branches; 32 in the paper.
-        kernel_sizes: Steps that a module's convolutions span; 10, 20, 40 as in the paper where not given.
+        kernel_sizes: Steps that a module's convolutions span; 10, 20, 40 as in the paper if not given.
         bottleneck: Channels before the convolutions; 32 in the paper.
-        dropout: Share of the pooled features that is dropped while training; the paper drops none.
+        dropout: Fraction of the pooled features that is dropped while training; the paper drops none.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One weight per class, from how often each class is to be seen in the training data."""
+"""One weight per class, from the frequency of each class in the training data."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ ClassWeight = Annotated[float, Field(ge=0.0)]
 Rule = Literal["balanced", "log", "bounded"]
 Weights = list[ClassWeight] | Rule | None
 Ratio = Annotated[float, Field(gt=1.0)]
-LOG_OFFSET = 1.02  # arXiv:1606.02147: keeps the weights below 1 / ln(1.02), about 50
+LOG_OFFSET = 1.02  # arXiv:1606.02147: limits the weights to 1 / ln(1.02), about 50
 DEFAULT_RATIO = 10.0
 
 
@@ -23,15 +23,15 @@ def class_weights(
     num_classes: int | None = None,
     max_ratio: float = DEFAULT_RATIO,
 ) -> list[float] | None:
-    """The weights that are meant: a list as it is, or by a rule from the share f of each of the C classes.
+    """Return the weight of each class: a list as it is, or by a rule from the fraction f of each of the C classes.
 
-    `balanced` is 1 / (C f): every class has the same say, and the mean weight of a pixel is 1. `log` is
-    1 / ln(1.02 + f), from 1.4 to 50. `bounded` is 1 / f, made to sum to 1, after as much was added to every f as brings
-    the largest to at most `max_ratio` times the smallest.
+    `balanced` is 1 / (C f): every class has the same influence, and the mean weight of a pixel is 1. `log` is
+    1 / ln(1.02 + f), from 1.4 to 50. `bounded` is 1 / f, made to sum to 1, after the same number was added to every f,
+    such that the largest is at most `max_ratio` times the smallest.
 
     Args:
         weight: Numbers, a rule, or None for no weights.
-        class_counts: Pixels (or samples) of each class that count in the training data; what a rule needs.
+        class_counts: Pixels (or samples) of each class that count in the training data; a rule needs them.
         num_classes: C, to check the others against.
         max_ratio: For `bounded`.
 
@@ -40,42 +40,34 @@ def class_weights(
     """
     if weight is None:
         return None
-    if not isinstance(weight, str):
-        _require_one_each(len(weight), "class weights", list(weight), num_classes)
-        return [float(each) for each in weight]
-    if class_counts is None:
+    given = class_counts if isinstance(weight, str) else weight
+    if given is None:
         raise ConfigError(
             f'weight "{weight}" follows from the classes of the training data, which are not known here. Train with a '
             'loader that counts them, or write the counts, "class_counts": [...], or the weights themselves.'
         )
-    _require_one_each(len(class_counts), "class counts", list(class_counts), num_classes)
-    if not sum(class_counts):
+    if num_classes not in (None, len(given)):
+        described, argument = ("counts", "class_counts") if isinstance(weight, str) else ("weights", "weight")
+        raise ConfigError(
+            f"{len(given)} class {described} {list(given)} for {num_classes} classes: each class needs one. "
+            f"Correct {argument} or num_classes."
+        )
+    if not isinstance(weight, str):
+        return [float(each) for each in weight]
+    if not sum(given):
         raise ConfigError(f'weight "{weight}": no pixel of the training data has a label that counts. Label some.')
-    shares = [count / sum(class_counts) for count in class_counts]
+    fractions = [count / sum(given) for count in given]
     if weight == "log":
-        return [1 / math.log(LOG_OFFSET + share) for share in shares]
+        return [1 / math.log(LOG_OFFSET + fraction) for fraction in fractions]
     if weight == "bounded":
-        return _bounded(shares, max_ratio)
-    absent = [number for number, count in enumerate(class_counts) if not count]
+        # With c = (r f_min - f_max) / (1 - r) added to each, the largest fraction is r times the smallest.
+        added = max(0.0, (max_ratio * min(fractions) - max(fractions)) / (1 - max_ratio))
+        inverse = [1 / ((fraction + added) / (1 + added * len(fractions))) for fraction in fractions]
+        return [each / sum(inverse) for each in inverse]
+    absent = [str(number) for number, count in enumerate(given) if not count]
     if absent:
         raise ConfigError(
-            f'weight "balanced": the training data shows nothing of class {", ".join(map(str, absent))}, whose weight '
+            f'weight "balanced": the training data shows nothing of class {", ".join(absent)}, whose weight '
             'would be infinite. Use "log" or "bounded", or add samples that show it.'
         )
-    return [1 / (len(shares) * share) for share in shares]
-
-
-def _bounded(shares: Sequence[float], max_ratio: float) -> list[float]:
-    """With c = (r f_min - f_max) / (1 - r) on top of each, the largest share is r times the smallest."""
-    added = max(0.0, (max_ratio * min(shares) - max(shares)) / (1 - max_ratio))
-    smoothed = [(share + added) / (1 + added * len(shares)) for share in shares]
-    inverse = [1 / share for share in smoothed]
-    return [each / sum(inverse) for each in inverse]
-
-
-def _require_one_each(count: int, what: str, values: Sequence[float], num_classes: int | None) -> None:
-    if num_classes not in (None, count):
-        raise ConfigError(
-            f"{count} {what} {values} for {num_classes} classes: each class needs one. "
-            f"Correct {'weight' if what.endswith('weights') else 'class_counts'} or num_classes."
-        )
+    return [1 / (len(fractions) * fraction) for fraction in fractions]

@@ -1,14 +1,12 @@
-"""Auxiliary outputs: further logits, taken from the depth of a network while it trains. B batch, K classes."""
+"""Sums of losses: of several terms, and of the main and the auxiliary logits of a network. B batch, K classes."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from base.base_model import Output
-from models.layers.blocks import Norm, conv_block
+from models.layers.heads import AuxiliaryWeight
 from utils.errors import ConfigError
 
 
@@ -39,30 +37,11 @@ class WeightedLoss(nn.Module):
         return torch.stack(terms).sum()
 
 
-AuxiliaryWeight = Annotated[float, Field(ge=0.0)]
-
-
-class AuxiliaryHead(nn.Sequential):
-    """A 3x3 convolution and a classifier over features within a network: (B, in_channels, h, w) -> (B, K, h, w).
-
-    Args:
-        in_channels: Channels of the features.
-        channels: Width of the 3x3 convolution.
-        num_classes: Classes K.
-        dropout: Share of the features before the classifier that is dropped.
-        norm: Normalisation behind the 3x3 convolution.
-    """
-
-    def __init__(self, in_channels: int, channels: int, num_classes: int, *, dropout: float = 0.0, norm: Norm) -> None:
-        block = conv_block(in_channels, channels, norm=norm)
-        super().__init__(block, nn.Dropout(dropout), nn.Conv2d(channels, num_classes, kernel_size=1))
-
-
 class AuxiliaryLoss(nn.Module):
-    """A loss of the main logits, and the same of each auxiliary one against the target at its own size.
+    """A loss of the main logits, and the same of each auxiliary one against the target at its resolution.
 
-    A network gets it by itself around the configured loss where it has auxiliary weights. Where there are no auxiliary
-    logits, as in evaluation, it is the loss alone.
+    A network with auxiliary weights gets it around the configured loss. Without auxiliary logits, as in evaluation, it
+    is the loss alone.
 
     Args:
         loss: (output, target) -> scalar.
@@ -95,27 +74,8 @@ class AuxiliaryLoss(nn.Module):
         return torch.stack(terms).sum()
 
 
-def checked_weights(given: Sequence[float] | None, published: Sequence[float]) -> tuple[float, ...]:
-    """The factors of a network's auxiliary outputs: those given, else those published.
-
-    Raises:
-        ConfigError: Another number of them than the network has auxiliary outputs.
-    """
-    if given is None:
-        return tuple(published)
-    if len(given) != len(published):
-        raise ConfigError(
-            f"Wrong auxiliary_weights {list(given)}: the network has {len(published)} auxiliary outputs, and each "
-            f"needs a weight. Give {len(published)}, or leave it out for {list(published)}."
-        )
-    return tuple(given)
-
-
 def resize_nearest(target: Tensor, size: Sequence[int]) -> Tensor:
-    """The label at the centre of each cell of a coarser map; labels are never mixed.
-
-    A network that halves rounds odd sizes up, so that its last cells reach beyond the image. The cells' spacing is
-    thus the power of two that leads to that many of them, and only where there is none the ratio of the sizes.
+    """Return the label at the centre of each cell of a coarser map; labels are never mixed.
 
     Args:
         target: (B, H, W) int64.
@@ -124,14 +84,14 @@ def resize_nearest(target: Tensor, size: Sequence[int]) -> Tensor:
     Returns:
         (B, h, w) int64.
     """
-    if tuple(target.shape[1:]) == tuple(size):
-        return target
-    rows, columns = (_centres(old, new, target.device) for old, new in zip(target.shape[1:], size, strict=True))
-    return target.index_select(1, rows).index_select(2, columns)
-
-
-def _centres(length: int, count: int, device: torch.device) -> Tensor:
-    """(count,) int64: the place at the centre of each of `count` cells over `length` places."""
-    power = 1 << (-(-length // count) - 1).bit_length()
-    spacing = power if -(-length // power) == count else length / count
-    return ((torch.arange(count, device=device) + 0.5) * spacing).long().clamp(max=length - 1)
+    for dimension, count in enumerate(size, start=1):
+        length = target.shape[dimension]
+        if length == count:
+            continue
+        # A network that halves rounds odd sizes up, so that its last cells reach beyond the image. The spacing of the
+        # cells is thus the power of two that leads to that many of them, and only without one the ratio of the sizes.
+        power = 1 << (-(-length // count) - 1).bit_length()
+        spacing = power if -(-length // power) == count else length / count
+        centres = ((torch.arange(count, device=target.device) + 0.5) * spacing).long().clamp(max=length - 1)
+        target = target.index_select(dimension, centres)
+    return target

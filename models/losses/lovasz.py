@@ -1,80 +1,67 @@
 """The Lovász-softmax loss (arXiv:1705.08790). B batch, K classes, G groups of N pixels."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from base.base_model import Output
-from models.losses.common import NOTHING_IGNORED, class_ids, judged_logits, mean_of_samples, require_one_channel
+from models.losses.common import LogitLoss, mean_of_samples
 
 
-class LovaszLoss(nn.Module):
+class LovaszLoss(LogitLoss):
     """The Lovász extension of one minus intersection over union (arXiv:1705.08790), on softmax probabilities.
 
     A mean over the classes that the truth of a group shows; the group is an image, or the whole batch. It is the
-    convex surrogate of the very coefficient that `miou` measures; beside cross-entropy it sharpens, alone it starts
+    convex surrogate of the coefficient that `miou` measures; added to cross-entropy it sharpens, alone it starts
     slowly.
 
     Args:
         ignore_index: Label of pixels that do not count.
-        per_image: Each image has its own coefficients, else the batch has (under several processes each its part).
+        per_image: Compute one coefficient per image, else one for the batch (with several processes, for each's part).
         exclude_background: Leave class 0 out of the mean.
+        sigmoid: Take only the one channel of a binary network.
     """
 
+    name = "lovasz_loss"
+
     def __init__(
-        self, ignore_index: int | None = None, *, per_image: bool = True, exclude_background: bool = False
+        self,
+        ignore_index: int | None = None,
+        *,
+        per_image: bool = True,
+        exclude_background: bool = False,
+        sigmoid: bool = False,
     ) -> None:
-        super().__init__()
-        self.ignore_index = NOTHING_IGNORED if ignore_index is None else ignore_index
+        super().__init__(ignore_index, sigmoid=sigmoid)
         self.per_image = per_image
         self.first_class = int(exclude_background)
 
-    def forward(self, output: Output, target: Tensor) -> Tensor:
-        """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
-        logits = judged_logits(output)
-        with torch.autocast(logits.device.type, enabled=False):
-            labels = class_ids(logits, target, "lovasz_loss").reshape(len(target), -1)
-            probabilities = logits.softmax(dim=1).reshape(*logits.shape[:2], -1).transpose(0, 1)
-            if not self.per_image:
-                labels, probabilities = labels.reshape(1, -1), probabilities.reshape(len(probabilities), 1, -1)
-            valid = labels != self.ignore_index
-            losses, present = [], []
-            for number in range(self.first_class, len(probabilities)):
-                truth = (labels == number) & valid
-                errors = (truth.float() - probabilities[number]).abs() * valid
-                losses.append((errors * jaccard_steps(errors.detach(), truth, valid)).sum(dim=1))
-                present.append(truth.any(dim=1))
-            shown = torch.stack(present, dim=1)
-            means = (torch.stack(losses, dim=1) * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
-            return mean_of_samples(means, shown.any(dim=1))
-
-
-class SigmoidLovaszLoss(LovaszLoss):
-    """The Lovász loss of class 1, for a binary network with one channel.
-
-    Args:
-        ignore_index: Label of pixels that do not count.
-        per_image: Each image has its own coefficient, else the batch has.
-    """
-
-    def __init__(self, ignore_index: int | None = None, *, per_image: bool = True) -> None:
-        super().__init__(ignore_index, per_image=per_image, exclude_background=True)
-
-    def forward(self, output: Output, target: Tensor) -> Tensor:
-        """Logits (B, 1, H, W) float, target (B, H, W) int64 -> () float32."""
-        require_one_channel(output, "lovasz_loss_with_sigmoid")
-        return super().forward(output, target)
+    def compute(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Logits (B, K, ...) float32, target (B, ...) int64 -> () float32."""
+        labels = target.reshape(len(target), -1)
+        probabilities = logits.softmax(dim=1).reshape(*logits.shape[:2], -1).transpose(0, 1)
+        if not self.per_image:
+            labels, probabilities = labels.reshape(1, -1), probabilities.reshape(len(probabilities), 1, -1)
+        valid = labels != self.ignore_index
+        losses, present = [], []
+        for number in range(self.first_class, len(probabilities)):
+            truth = (labels == number) & valid
+            errors = (truth.float() - probabilities[number]).abs() * valid
+            losses.append((errors * jaccard_steps(errors.detach(), truth, valid)).sum(dim=1))
+            present.append(truth.any(dim=1))
+        shown = torch.stack(present, dim=1)
+        means = (torch.stack(losses, dim=1) * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
+        return mean_of_samples(means, shown.any(dim=1))
 
 
 @torch.no_grad()
 def jaccard_steps(errors: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-    """By how much one minus intersection over union grows with each pixel, the largest error first.
+    """Return by how much one minus intersection over union grows with each pixel, the largest error first.
 
-    The loss is the sum of errors times these, and they are its gradient, so the sorting needs none of its own; integers
-    and a stable order make it the same in every run.
+    The loss is the sum of errors times these, and they are its gradient (arXiv:1705.08790, algorithm 1), so the sorting
+    needs none; integers and a stable order make it the same in every run.
 
     Args:
         errors: (G, N) float, not negative.
-        truth: (G, N) bool, where the class is.
+        truth: (G, N) bool, the pixels of the class.
         valid: (G, N) bool; pixels that are not come last and change nothing.
 
     Returns:

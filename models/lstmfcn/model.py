@@ -21,8 +21,8 @@ class LSTMFCN(BaseModel):
         num_classes: Classes K.
         in_channels: Variables V of a series.
         cells: Width of the LSTM; the paper takes 8 to 128.
-        dropout: Share of the LSTM's output that is dropped while training; 0.8 in the paper.
-        channels: Width of each convolution; 128, 256, 128 as in the paper where not given.
+        dropout: Fraction of the LSTM's output that is dropped while training; 0.8 in the paper.
+        channels: Width of each convolution; 128, 256, 128 as in the paper if not given.
     """
 
     def __init__(

@@ -35,12 +35,12 @@ def _shares(size: int, bins: int, device: torch.device) -> Tensor:
 class PyramidPooling(nn.Module):
     """Means over 1, 2x2, 3x3 and 6x6 parts, each reduced, enlarged and put beside the features.
 
-    Against the paper: the reduction of the single mean has a bias in the place of a batch norm, which cannot train on
+    Unlike the paper's: the reduction of the single mean has a bias instead of a batch norm, which cannot train on
     the single value per channel that a batch of one image leaves there.
 
     Args:
         in_channels: Channels of the features.
-        norm: Normalisation behind each reduction.
+        norm: Normalisation after each reduction.
 
     Attributes:
         out_channels: Channels of the output.

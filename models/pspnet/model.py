@@ -5,31 +5,32 @@ from typing import Literal
 from torch import Tensor
 
 from base.base_model import BaseModel
-from models.backbones import Backbone, make_trunk
+from models.backbones import Backbone, build_backbone
 from models.layers.blocks import Count, Probability, cut_to_stride, enlarge, initialise, widen_tiny
-from models.losses.combined import AuxiliaryHead, AuxiliaryWeight, checked_weights
-from models.pspnet.decoder import PSPDecoder
+from models.layers.heads import AuxiliaryWeight, SegmentationHead, checked_weights
 from models.pspnet.encoder import PyramidPooling
 
 AUXILIARY_WEIGHTS = (0.4,)  # arXiv:1612.01105, section 3.3
 
 
 class PSPNet(BaseModel):
-    """PSPNet over a trunk; images of any size. While training also logits from the trunk's last map but one.
+    """PSPNet over the backbone of a library; images of any size.
+
+    While training it also returns logits of the last feature map but one.
 
     Args:
         num_classes: Classes K, the background among them.
         in_channels: Channels C of the image.
-        backbone: A torchvision trunk, or "timm:" and a name of timm's.
-        weights: Weights of the trunk: null (from scratch), "DEFAULT", a name, or a file.
+        backbone: A backbone of torchvision, or "timm:" and a name of timm's.
+        weights: Weights of the backbone: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
-        output_stride: Stride of the coarsest features: a smaller one is finer and dearer.
-        decoder_channels: Width before the classifier; a quarter of the pyramid's output where not given.
-        dropout: Share of the features before the classifiers that is dropped while training.
-        auxiliary_weights: Factor of the auxiliary output in the loss; [0.4] where not given.
+        output_stride: Stride of the coarsest features: a smaller one is finer and costs more.
+        decoder_channels: Width before the classifier; a quarter of the pyramid's output if not given.
+        dropout: Fraction of the features before the classifiers that is dropped while training.
+        auxiliary_weights: Factor of the auxiliary output in the loss; [0.4] if not given.
 
     Raises:
-        ConfigError: An argument is out of range, or weights cannot be had.
+        ConfigError: An argument is out of range, or weights cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
 
@@ -49,12 +50,12 @@ class PSPNet(BaseModel):
         super().__init__()
         self.in_channels = in_channels
         self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
-        self.encoder = make_trunk(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
         self.pyramid = PyramidPooling(self.encoder.channels[-1], norm=norm)
         width = decoder_channels or max(1, self.pyramid.out_channels // 4)
-        self.decoder = PSPDecoder(self.pyramid.out_channels, width, num_classes, dropout=dropout, norm=norm)
+        self.decoder = SegmentationHead(self.pyramid.out_channels, width, num_classes, dropout=dropout, norm=norm)
         before = self.encoder.channels[-2]
-        self.auxiliary = AuxiliaryHead(before, max(1, before // 4), num_classes, dropout=dropout, norm=norm)
+        self.auxiliary = SegmentationHead(before, max(1, before // 4), num_classes, dropout=dropout, norm=norm)
         for part in (self.pyramid, self.decoder[0], self.auxiliary[0]):
             initialise(part)
 

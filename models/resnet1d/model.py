@@ -44,8 +44,8 @@ class ResNet1d(BaseModel):
     Args:
         num_classes: Classes K.
         in_channels: Variables V of a series.
-        channels: Width of each block; 64, 128, 128 as in the paper where not given.
-        dropout: Share of the pooled features that is dropped while training; the paper drops none.
+        channels: Width of each block; 64, 128, 128 as in the paper if not given.
+        dropout: Fraction of the pooled features that is dropped while training; the paper drops none.
     """
 
     def __init__(

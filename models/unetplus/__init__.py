@@ -1,4 +1,4 @@
-"""UNetPlus: a U-Net with a wider decoder, and a trunk that may stay as it is."""
+"""UNetPlus: a U-Net with a wider decoder, and a backbone that may be frozen."""
 
 from models.unetplus.model import UNetPlus
 

@@ -12,16 +12,16 @@ from models.layers.blocks import Norm, conv_block
 Squeeze = Literal["transpose", "interpolate"]
 
 
-class Level(nn.Module):
-    """Enlarge the coarser map to the skip connection's size, put both side by side, convolve twice.
+class DecoderLevel(nn.Module):
+    """Enlarge the coarser map to the skip connection's size, concatenate both, convolve twice.
 
     Args:
         in_channels: Channels of the coarser map.
         skip_channels: Channels of the skip connection.
         channels: Width of the level.
-        factor: By how much the coarser map is coarser, a power of two.
-        squeeze: "transpose" enlarges by a transposed convolution, "interpolate" bilinearly behind a 1x1 convolution.
-        norm: Normalisation behind each convolution.
+        factor: Ratio of the strides of both maps, a power of two.
+        squeeze: "transpose" enlarges by a transposed convolution, "interpolate" bilinearly after a 1x1 convolution.
+        norm: Normalisation after each convolution.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Level(nn.Module):
         )
 
     def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
-        """(B, in_channels, h, w) and (B, skip_channels, H, W) -> (B, channels, H, W)."""
+        """(B, in_channels, h, w) float and (B, skip_channels, H, W) float -> (B, channels, H, W) float."""
         size = list(skip.shape[2:])
         squeezed = self.squeeze(coarse)
         if isinstance(self.squeeze, nn.ConvTranspose2d):
@@ -57,7 +57,7 @@ class UNetPlusDecoder(nn.Module):
         strides: Their strides.
         channels: Width at each level but the coarsest, finest first.
         squeeze: How a level enlarges.
-        norm: Normalisation behind each convolution.
+        norm: Normalisation after each convolution.
     """
 
     def __init__(
@@ -73,14 +73,12 @@ class UNetPlusDecoder(nn.Module):
         self.levels = nn.ModuleList()
         previous = encoder_channels[-1]
         for index in reversed(range(len(channels))):
-            factor = strides[index + 1] // strides[index]
-            width = channels[index]
-            skip = encoder_channels[index]
-            self.levels.append(Level(previous, skip, width, factor=factor, squeeze=squeeze, norm=norm))
-            previous = width
+            factor, skip = strides[index + 1] // strides[index], encoder_channels[index]
+            self.levels.append(DecoderLevel(previous, skip, channels[index], factor=factor, squeeze=squeeze, norm=norm))
+            previous = channels[index]
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        """Feature maps, finest first -> (B, channels[0], h, w) at the finest one's size."""
+        """Feature maps, finest first -> (B, channels[0], h, w) float at the finest one's size."""
         current = features[-1]
         for level, skip in zip(self.levels, reversed(features[:-1]), strict=True):
             current = level(current, skip)

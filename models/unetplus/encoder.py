@@ -1,48 +1,50 @@
-"""A trunk part of which stays as it is while the rest trains."""
+"""A backbone parts of which are frozen."""
 
 from typing import Self
 
 from torch import Tensor, nn
 
-from models.backbones import TimmTrunk, Trunk, freeze_stages
+from models.backbones import Encoder, freeze_stages
 from utils.errors import ConfigError
 
 
-class SteadyTrunk(nn.Module):
-    """A trunk whose first stages do not train, and whose batch norms may keep their statistics.
+class PartlyFrozenEncoder(nn.Module):
+    """A backbone whose first stages do not train, and whose batch norms may retain their statistics.
 
     Args:
-        trunk: The trunk.
+        encoder: The backbone.
         in_channels: Channels of the image.
-        frozen_stages: How many of its feature maps stay as they are.
-        norm_eval: Keep the running statistics of every batch norm of the trunk.
+        frozen_stages: Number of feature maps, finest first, whose weights and statistics are frozen.
+        norm_eval: Freeze the running statistics of every batch norm of the backbone.
 
     Raises:
         ConfigError: More stages than there are.
     """
 
-    def __init__(self, trunk: Trunk | TimmTrunk, in_channels: int, *, frozen_stages: int, norm_eval: bool) -> None:
+    def __init__(self, encoder: Encoder, in_channels: int, *, frozen_stages: int, norm_eval: bool) -> None:
         super().__init__()
-        count = len(trunk.channels)
+        count = len(encoder.channels)
         if not 0 <= frozen_stages <= count:
             raise ConfigError(
-                f"Wrong frozen_stages {frozen_stages}: the trunk has {count} stages. Give a number from 0 to {count}."
+                f"Wrong frozen_stages {frozen_stages}: the backbone has {count} stages. Give a number from 0 to "
+                f"{count}."
             )
-        self.trunk = trunk
-        self.channels, self.strides = trunk.channels, trunk.strides
-        # A tuple: parts in a list attribute would be no different, but these are the trunk's already.
-        self._steady = tuple(freeze_stages(trunk, frozen_stages, in_channels))
+        self.trunk = encoder  # the word in the state dicts of all checkpoints
+        self.channels, self.strides = encoder.channels, encoder.strides
+        # Names, not modules: a module may be replaced afterwards, and a copy has other modules.
+        self.in_evaluation_mode = freeze_stages(encoder, frozen_stages, in_channels)
         if norm_eval:
-            self._steady += tuple(part for part in trunk.modules() if isinstance(part, nn.BatchNorm2d))
+            norms = [name for name, part in encoder.named_modules() if isinstance(part, nn.BatchNorm2d)]
+            self.in_evaluation_mode += norms
 
     def forward(self, inputs: Tensor) -> list[Tensor]:
-        """Image (B, C, H, W) -> feature maps, finest first."""
+        """Image (B, C, H, W) float -> feature maps (B, channels, h, w) float, finest first."""
         features: list[Tensor] = self.trunk(inputs)
         return features
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode for all but the parts that stay as they are."""
+        """Set training mode for all but the frozen parts."""
         super().train(mode)
-        for part in self._steady:
-            part.eval()
+        for name in self.in_evaluation_mode:
+            self.trunk.get_submodule(name).eval()
         return self

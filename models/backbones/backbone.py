@@ -1,0 +1,91 @@
+"""What a network does with its backbone: build it by name, find a feature map, freeze its first stages."""
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from models.backbones.timm_encoder import PREFIX, TimmEncoder, TimmName
+from models.backbones.torchvision_encoder import TORCHVISION_BACKBONES, TorchvisionEncoder, TorchvisionName
+from models.layers.blocks import Norm
+from utils.errors import ConfigError
+
+Backbone = TorchvisionName | TimmName
+Encoder = TorchvisionEncoder | TimmEncoder
+
+
+def build_backbone(
+    name: Backbone,
+    in_channels: int = 3,
+    *,
+    weights: str | None = None,
+    norm: Norm = "batch",
+    output_stride: int = 32,
+) -> Encoder:
+    """Build the encoder of a name: torchvision's, or "timm:" and a name of timm's.
+
+    The other arguments are those of `TorchvisionEncoder` and `TimmEncoder`.
+
+    Raises:
+        ConfigError: Unknown name, a norm that the backbone cannot have, or weights that cannot be found.
+        CheckpointError: The weights are damaged or of another network.
+    """
+    if name.startswith(PREFIX):
+        return TimmEncoder(name, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+    if name in TORCHVISION_BACKBONES:
+        known = cast(TorchvisionName, name)
+        return TorchvisionEncoder(known, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+    raise ConfigError(
+        f"Unknown backbone {name!r}: there are {', '.join(TORCHVISION_BACKBONES)}, and {PREFIX}NAME for the networks "
+        "of timm. Choose one of them."
+    )
+
+
+def index_of_stride(encoder: Encoder, name: str, stride: int) -> int:
+    """Return the index of the first feature map of a stride.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if stride not in encoder.strides:
+        raise ConfigError(
+            f"Wrong backbone {name!r}: its feature maps have strides {encoder.strides}, and one of {stride} is needed. "
+            "Choose another."
+        )
+    return encoder.strides.index(stride)
+
+
+def freeze_stages(encoder: Encoder, count: int, in_channels: int) -> list[str]:
+    """Freeze the weights that the first `count` feature maps depend on.
+
+    The dependence is that of the gradient, so it does not matter how a network calls its parts.
+
+    Args:
+        encoder: Changed in place.
+        count: Number of feature maps, finest first.
+        in_channels: Channels of the image.
+
+    Returns:
+        Names of the parts all of whose weights are frozen, which are to stay in evaluation mode.
+    """
+    if count == 0:
+        return []
+    weights = dict(encoder.named_parameters())
+    modes = [(part, part.training) for part in encoder.modules()]
+    like = next(iter(weights.values()))
+    image = torch.zeros(1, in_channels, encoder.stride, encoder.stride, device=like.device, dtype=like.dtype)
+    with torch.enable_grad():
+        # In evaluation mode the forward pass leaves the statistics of batch norms alone.
+        total = torch.stack([features.sum() for features in encoder.eval()(image, count)]).sum()
+        gradients = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+    for part, training in modes:
+        part.training = training
+    for weight, gradient in zip(weights.values(), gradients, strict=True):
+        if gradient is not None:
+            weight.requires_grad_(False)
+
+    def is_frozen(part: nn.Module) -> bool:
+        frozen = [not weight.requires_grad for weight in part.parameters()]
+        return bool(frozen) and all(frozen)
+
+    return [name for name, part in encoder.named_modules() if is_frozen(part)]
