@@ -1,184 +1,251 @@
-"""From a config to the objects of a task: the one way in which every command builds its world.
+"""From a checked config to the objects of a run: data, network, loss, metrics, optimizer, schedule, trainer.
 
-Loaders come first, since they know the classes and channels of the data; model, loss and metrics are told.
+Every command builds its objects here, in this order. The loaders come first: the data settle the classes and channels
+that network, loss and metrics are built for. What a run learns from its data is one `DataSpec`. A class gets the values
+of it that its signature asks for by name.
+
+Heavy packages (torch with all that uses it) are imported inside the functions that need them: `train.py --help` and a
+faulty config are answered without them, and a program that only predicts never loads the trainer.
 """
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from config import (
+    class_and_arguments,
+    instantiate,
+    instantiate_list,
+    load_plugins,
+    refuse_markers,
+    trainer_options,
+    validate,
+)
 from config.checking.signatures import group_arguments, network_values, signature_of
 from config.checking.specs import own_outputs, shared_values
-from config.objects import class_and_arguments, instantiate, instantiate_list
-from config.variants import NAME as CLASS_COUNTS
-from config.variants import needs_class_counts, with_class_counts
-from utils.errors import ConfigError
-from utils.registry import Registry, import_attribute
+from config.variants import (
+    needs_class_counts,
+    window_size,
+    with_class_counts,
+    with_input_size,
+    without_pretrained_weights,
+)
+from utils.errors import CheckpointError, ConfigError
+from utils.registry import Section, import_attribute
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from base import BaseDataLoader, BaseTrainer, Metric
+    from base.base_trainer import LearningRateSchedule
+    from models.inference.views import Views
+    from predictor.classifier import Classifier
+    from predictor.segmenter import Segmenter
+    from trainer.runtime.devices import RunPrecision, World
+    from trainer.trainer import TrainingPlan
 
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
-FOLDER_SPLITS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
-TASK_VALUES = ("num_classes", "in_channels", "ignore_index", "class_names", "learned")
+SPLIT_FOLDERS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
+
+
+def registry() -> dict[str, Section]:
+    """Return everything that a config may name, by section."""
+    import data_loader
+    import models
+    import trainer
+    from search.study import settings
+
+    return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS, **settings.REGISTRY}
+
+
+def check_config(config: Config) -> None:
+    """Refuse a config that names something that does not exist, or that is the space of a search.
+
+    Raises:
+        ConfigError: Every fault with its JSON path, or a missing package.
+    """
+    refuse_markers(config)
+    validate(config, registry())
+    if config.get("visualization"):
+        from logger.trackers.tracker import require_packages
+
+        require_packages(config)
+
+
+# ---------------------------------------------------------------- data
 
 
 def loader_section(config: Config, split: str) -> str | None:
-    """The section that describes a split's loader; None where the config has none."""
+    """Return the name of the section that describes the loader of a split, None if the config has none."""
     section = SPLIT_SECTIONS[split]
     if section in config:
         return section
     return "data_loader" if split != "test" and "data_loader" in config else None
 
 
+def evaluation_section(config: Config) -> str:
+    """Return the name of the section whose loader preprocesses images in the way that inference does."""
+    return loader_section(config, "valid") or loader_section(config, "train") or "train_loader"
+
+
 def build_loader(
     config: Config,
     split: str,
-    registry: Registry,
     *,
     as_evaluation: bool = False,
     seed: int | None = None,
     learned: Mapping[str, Any] | None = None,
-) -> Any:
+) -> "BaseDataLoader | None":
     """Build the loader of a split.
 
     Args:
         config: A validated config.
         split: `train`, `valid` or `test`.
-        registry: What each section may name.
-        as_evaluation: In order and without augmentation, whatever the section says.
-        seed: Seed of the order and the augmentation; the config's where not given.
-        learned: Arguments that the training data settled, for where the config is silent.
+        as_evaluation: Load in order and without augmentation, even if the section describes training data.
+        seed: Seed of the order and the augmentation; by default that of the config.
+        learned: Arguments that the training data settled (class names, statistics), for those that the config omits.
 
     Returns:
-        The loader; None where the config has none for this split.
+        The loader, None if the config has none for this split.
+
+    Raises:
+        ConfigError: Validation or test data would be augmented.
     """
     section = loader_section(config, split)
     if section is None:
         return None
-    if split != "train" and section != "data_loader":
-        _refuse_training(config, section, registry)
+    names = registry()
+    loader_class, arguments = class_and_arguments(config, section, names)
+    if split != "train" and section != "data_loader" and arguments.get("is_training"):
+        raise ConfigError(
+            f"{section}.args.is_training: true would augment the data to evaluate on. It is false there by default. "
+            "Remove it."
+        )
     if as_evaluation and (section != "data_loader" or split == "train"):
-        config = _as_evaluation(config, section, registry)
-    runtime = {**shared_values(config), "seed": config.get("seed", 0) if seed is None else seed}
-    trains = split == "train" or section == "data_loader"
-    part = "train" if trains else split
-    role = {"role": part, "split": FOLDER_SPLITS[part], "is_training": trains, "shuffle": trains}
-    loader = instantiate(config, section, registry, runtime=runtime, defaults={**role, **(learned or {})})
-    return loader.split_validation() if section == "data_loader" and split == "valid" else loader
+        accepted = signature_of(loader_class).parameters
+        ordered = {"is_training": False, "shuffle": False, "drop_last": False}
+        arguments |= {name: value for name, value in ordered.items() if name in accepted}
+        config = {**config, section: {**_as_object(config[section]), "args": arguments}}
+    # The section `data_loader` describes training data, of which `validation_split` holds out a part for validation.
+    is_training = split == "train" or section == "data_loader"
+    role = "train" if is_training else split
+    loader = instantiate(
+        config,
+        section,
+        names,
+        runtime={**shared_values(config), "seed": config.get("seed", 0) if seed is None else seed},
+        defaults={
+            "role": role,
+            "split": SPLIT_FOLDERS[role],
+            "is_training": is_training,
+            "shuffle": is_training,
+            **(learned or {}),
+        },
+    )
+    return loader.split_validation() if section == "data_loader" and split == "valid" else loader  # type: ignore[no-any-return]
 
 
-def build_training_loaders(config: Config, registry: Registry) -> tuple[Any, Any]:
-    """The loaders of training and validation; the latter None where the config has none.
+def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | None]":
+    """Build the loaders of training and validation; the latter is None if the config has none.
 
     Raises:
         ConfigError: Validation data is named twice, or would be augmented.
     """
-    train_loader = build_loader(config, "train", registry)
+    train_loader = build_loader(config, "train")
+    assert train_loader is not None  # a validated config has training data
     section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
     if valid_section in (section, None):
         return train_loader, train_loader.split_validation()
-    if class_and_arguments(config, section or "", registry)[1].get("validation_split"):
+    if class_and_arguments(config, section or "", registry())[1].get("validation_split"):
         raise ConfigError(
-            f"{section}.args.validation_split: holds out samples that nobody would see, since {valid_section} is the "
+            f"{section}.args.validation_split: holds out samples that would not be used, since {valid_section} is the "
             "validation data. Remove one of them."
         )
-    return train_loader, build_loader(config, "valid", registry, learned=getattr(train_loader, "learned", None))
+    return train_loader, build_loader(config, "valid", learned=train_loader.learned)
 
 
-def task_values(config: Config, loader: Any) -> dict[str, Any]:
-    """What model, loss and metrics are told: the loader's word, else the config's.
+@dataclass(frozen=True)
+class DataSpec:
+    """The properties of the data that network, loss and metrics are built for.
 
-    Raises:
-        ConfigError: Loader and config disagree.
+    Attributes:
+        num_classes: Classes K in the targets.
+        in_channels: Channels C of the inputs.
+        ignore_index: Label that no loss or metric counts; None if every label counts.
+        class_names: Names of the classes in the order of their ids; empty if they are not known.
+        class_counts: Number of targets of each class in the training data, if the loss weighs classes by it.
+        learned: Arguments of the loader that the config left open and the training data settled.
     """
-    values = shared_values(config)
-    for name in TASK_VALUES:
-        told = getattr(loader, name, None)
-        if told is None or (name in ("class_names", "learned") and not told):
-            continue
-        if name in ("num_classes", "in_channels") and values.get(name, told) != told:
-            raise ConfigError(
-                f"arch.args.{name}: {values[name]} is not what the data loader has, {told}. Both must agree. "
-                "Leave it out of arch.args."
-            )
-        values[name] = told
-    return values
+
+    num_classes: int | None = None
+    in_channels: int | None = None
+    ignore_index: int | None = None
+    class_names: Sequence[str] = ()
+    class_counts: Sequence[int] | None = None
+    learned: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, config: Config) -> "DataSpec":
+        """Return what a config says without its data, e.g. the config of a checkpoint."""
+        return cls(**shared_values(config))
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the known values by the names under which a class may ask for them."""
+        names = ("num_classes", "in_channels", "ignore_index", "class_names", "class_counts")
+        values = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
-def training_values(config: Config, loader: Any, registry: Registry) -> dict[str, Any]:
-    """`task_values`, and the classes of the training data counted where the loss asks for that.
+def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: bool = False) -> DataSpec:
+    """Return what a loader knows of its data, completed by what the config says.
+
+    Args:
+        config: A validated config.
+        loader: The loader of the data.
+        count_classes: Count the targets of each class, if the loss weighs classes by a rule such as "balanced".
 
     Raises:
-        ConfigError: Loader and config disagree, or the loader does not know its classes.
+        ConfigError: Loader and config disagree, or classes cannot be counted since their number is not known.
         DataError: A target cannot be read.
     """
-    values = task_values(config, loader)
-    if needs_class_counts(config, registry):
-        values[CLASS_COUNTS] = loader.class_counts()
-    return values
+    values = shared_values(config)
+    for name in ("num_classes", "in_channels", "ignore_index", "class_names", "learned"):
+        value = getattr(loader, name, None)
+        if value is None or (name in ("class_names", "learned") and not value):
+            continue
+        if name in ("num_classes", "in_channels") and values.get(name, value) != value:
+            raise _disagreement(name, values[name], value)
+        values[name] = value
+    if count_classes and needs_class_counts(config, registry()):
+        values["class_counts"] = loader.class_counts()
+    return DataSpec(**values)
 
 
-def build_model(config: Config, registry: Registry, values: Mapping[str, Any]) -> Any:
-    """Build the network of `arch`; of two classes with one channel, where `arch` says `num_classes` 1.
-
-    Raises:
-        ConfigError: Its arguments are not what the data has, or a network of torchvision gets other than colour.
-    """
-    values = {**values, **own_outputs(config)}
-    model_class, arguments = class_and_arguments(config, "arch", registry)
-    told = network_values(model_class, values)
-    parameters = signature_of(model_class).parameters
-    channels = values.get("in_channels")
-    if model_class.__module__.startswith("torchvision.") and channels not in (None, 3) and "in_channels" not in told:
-        raise ConfigError(
-            f"arch.type: {model_class.__name__} takes images of 3 channels, but the loader has in_channels "
-            f"{channels}. Set in_channels of the loaders to 3: grey is then repeated."
-        )
-    foreign = {name: value for name, value in told.items() if name not in ("num_classes", "in_channels")}
-    foreign |= {name: value for name, value in told.items() if name not in parameters}
-    for name, value in foreign.items():
-        if arguments.get(name) not in (None, value):
-            raise ConfigError(
-                f"arch.args.{name}: {arguments[name]} is not what the data loader has, {value}. Both must agree. "
-                "Leave it out of arch.args."
-            )
-    complete = {**config, "arch": {**_spec(config["arch"]), "args": {**arguments, **foreign}}} if foreign else config
-    return instantiate(complete, "arch", registry, runtime=values)
-
-
-def build_criterion(config: Config, registry: Registry, values: Mapping[str, Any], model: Any) -> Any:
-    """Build the loss; for a network with auxiliary outputs that of all of them, each with the network's weight."""
-    criterion, weights = instantiate(config, "loss", registry, runtime=values), getattr(model, "auxiliary_weights", ())
-    return import_attribute(registry["loss"].companions["auxiliary"])(criterion, weights) if weights else criterion
-
-
-def build_metrics(config: Config, registry: Registry, values: Mapping[str, Any]) -> list[Any]:
-    """Build the metrics, an empty list where none are named."""
-    return instantiate_list(config, "metrics", registry, runtime=values) if config.get("metrics") else []
-
-
-def build_preprocessing(config: Config, registry: Registry) -> Any:
-    """Build a config's preprocessing without touching its data: what inference and export apply.
+def build_preprocessing(config: Config) -> Any:
+    """Build the preprocessing of a config without its data, for inference and export.
 
     Raises:
-        ConfigError: The config's loader has no preprocessing of its own.
+        ConfigError: The config's loader does not say how it preprocesses an image.
     """
-    section = loader_section(config, "valid") or loader_section(config, "train")
-    loader_class, arguments = class_and_arguments(config, section or "train_loader", registry)
+    section = evaluation_section(config)
+    loader_class, arguments = class_and_arguments(config, section, registry())
     make = getattr(loader_class, "make_preprocessing", None)
     if make is None:
         raise ConfigError(
             f"{section}: {loader_class.__name__} does not say how it makes an input of an image. Using a network on "
             "other images needs that. Give the class a static method make_preprocessing."
         )
-    known = {**shared_values(config), **arguments}
-    accepted = signature_of(make).parameters
+    known, accepted = {**shared_values(config), **arguments}, signature_of(make).parameters
     return make(**group_arguments(make, {name: known[name] for name in accepted if name in known}))
 
 
-def build_export_ids(config: Config, registry: Registry) -> list[int] | None:
-    """The data set's own id of each class, where its loader knows that they differ: for results in those ids."""
-    section = loader_section(config, "valid") or loader_section(config, "train")
-    loader_class, arguments = class_and_arguments(config, section or "train_loader", registry)
+def read_export_ids(config: Config) -> list[int] | None:
+    """Return the data set's id of each class, if its loader knows that they differ from 0..K-1."""
+    loader_class, arguments = class_and_arguments(config, evaluation_section(config), registry())
     make = getattr(loader_class, "make_export_ids", None)
     if make is None:
         return None
@@ -188,56 +255,361 @@ def build_export_ids(config: Config, registry: Registry) -> list[int] | None:
     return ids
 
 
-def resolved(config: Config, registry: Registry, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with the run-time values of its network written in: a checkpoint is rebuilt without any data."""
+# ---------------------------------------------------------------- network, loss, metrics
+
+
+def build_model(config: Config, spec: DataSpec) -> "nn.Module":
+    """Build the network of `arch`.
+
+    A network for which `arch` says `num_classes` 1 gets one output channel for the two classes of the data.
+
+    Raises:
+        ConfigError: Its arguments contradict the data, or a network of torchvision gets other than three channels.
+    """
+    values = {**spec.arguments(), **own_outputs(config)}
+    model_class, arguments = class_and_arguments(config, "arch", registry())
+    asked = network_values(model_class, values)
+    parameters = signature_of(model_class).parameters
+    if (
+        model_class.__module__.startswith("torchvision.")
+        and spec.in_channels not in (None, 3)
+        and "in_channels" not in asked
+    ):
+        raise ConfigError(
+            f"arch.type: {model_class.__name__} takes images of 3 channels, but the loader has in_channels "
+            f"{spec.in_channels}. Set in_channels of the loaders to 3: grey is then repeated."
+        )
+    # Networks of other libraries have other names for these values (in_chans), or take them through **kwargs: they are
+    # written into the arguments. Ours get them at run time, under the names that they share with the config.
+    foreign = {
+        name: value
+        for name, value in asked.items()
+        if name not in ("num_classes", "in_channels") or name not in parameters
+    }
+    for name, value in foreign.items():
+        if arguments.get(name) not in (None, value):
+            raise _disagreement(name, arguments[name], value)
+    if foreign:
+        config = {**config, "arch": {**_as_object(config["arch"]), "args": {**arguments, **foreign}}}
+    return instantiate(config, "arch", registry(), runtime=values)  # type: ignore[no-any-return]
+
+
+def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":
+    """Build the loss: (output, target) -> ().
+
+    For a network with auxiliary outputs it is the sum over all of them, each with the weight that the network names.
+    """
+    names = registry()
+    loss = instantiate(config, "loss", names, runtime=spec.arguments())
+    weights = getattr(model, "auxiliary_weights", ())
+    return import_attribute(names["loss"].companions["auxiliary"])(loss, weights) if weights else loss  # type: ignore[no-any-return]
+
+
+def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
+    """Build the metrics, an empty list if none are named."""
+    if not config.get("metrics"):
+        return []
+    return instantiate_list(config, "metrics", registry(), runtime=spec.arguments())
+
+
+def read_problem(config: Config) -> str:
+    """Return the kind of problem, `segmentation` or `classification`, from the class of the loader."""
+    return str(getattr(class_and_arguments(config, evaluation_section(config), registry())[0], "task", "segmentation"))
+
+
+def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
+    """Return the config with everything that the run learned from its data, as a checkpoint holds it.
+
+    Network and preprocessing can be rebuilt from the completed config without any data.
+    """
+    names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
-    model_class, arguments = class_and_arguments(config, "arch", registry)
-    spec = _spec(complete["arch"])
-    told = {**values, **own_outputs(config)}
-    known: Mapping[str, Any] = {name: told[name] for name in ("num_classes", "in_channels") if name in told}
-    known = registry["arch"].renamed_values(spec["type"], known)
+    model_class, arguments = class_and_arguments(config, "arch", names)
+    arch, values = _as_object(complete["arch"]), {**spec.arguments(), **own_outputs(config)}
+    sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels") if name in values}
     accepted = signature_of(model_class).parameters
-    filled = {name: value for name, value in known.items() if name in accepted}
-    complete["arch"] = {**spec, "args": {**arguments, **network_values(model_class, told), **filled}}
-    if CLASS_COUNTS in values:
-        complete = with_class_counts(complete, registry, values[CLASS_COUNTS])
-    learned = {"classes": list(values.get("class_names") or ()), **values.get("learned", {})}
+    renamed = names["arch"].renamed_values(arch["type"], sizes)
+    named = {name: value for name, value in renamed.items() if name in accepted}
+    complete["arch"] = {**arch, "args": {**arguments, **network_values(model_class, values), **named}}
+    if spec.class_counts is not None:
+        complete = with_class_counts(complete, names, spec.class_counts)
+    learned = {"classes": list(spec.class_names), **spec.learned}
     for section in filter(None, (loader_section(complete, split) for split in SPLIT_SECTIONS)):
-        accepted = signature_of(class_and_arguments(complete, section, registry)[0]).parameters
-        told = {name: value for name, value in learned.items() if value and name in accepted}
-        if told:
-            spec = complete[section] = _spec(complete[section])
-            given = {name: value for name, value in spec.get("args", {}).items() if value is not None}
-            spec["args"] = {**spec.get("args", {}), **told, **given}
+        accepted = signature_of(class_and_arguments(complete, section, names)[0]).parameters
+        filled = {name: value for name, value in learned.items() if value and name in accepted}
+        if filled:
+            loader = _as_object(complete[section])
+            given = {name: value for name, value in loader.get("args", {}).items() if value is not None}
+            complete[section] = {**loader, "args": {**loader.get("args", {}), **filled, **given}}
     return complete
 
 
-def task_of(config: Config, registry: Registry) -> str:
-    """What the data of a config asks of a network: `segmentation` or `classification`; nothing is built."""
-    section = loader_section(config, "valid") or loader_section(config, "train")
-    return str(getattr(class_and_arguments(config, section or "train_loader", registry)[0], "task", "segmentation"))
+# ---------------------------------------------------------------- training
 
 
-def _spec(spec: Any) -> dict[str, Any]:
+def build_plan(
+    options: Mapping[str, Any], precision: "RunPrecision", world: "World", max_validation_batches: int | None = None
+) -> "TrainingPlan":
+    """Build the settings of the loop from the completed `trainer` section."""
+    from trainer.optim.parameter_groups import Freezing
+    from trainer.trainer import Clipping, TrainingPlan
+
+    return TrainingPlan(
+        epochs=options["epochs"],
+        len_epoch=options["len_epoch"],
+        monitor=options["monitor"],
+        early_stop=options["early_stop"],
+        max_validation_batches=max_validation_batches,
+        precision=precision,
+        world=world,
+        accumulate=options["accumulate"],
+        clipping=Clipping(options["clip_norm"], options["clip_value"]),
+        ema_decay=options["ema"],
+        freezing=Freezing(tuple(options["freeze"]), options["unfreeze_epoch"]),
+    )
+
+
+def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
+    """Build the optimizer over the parameters of a network, in groups if the `optimizer` section asks for them.
+
+    Raises:
+        ConfigError: A rule of a group matches no part of the network.
+    """
+    from trainer.optim.parameter_groups import Rule, parameter_groups
+
+    spec = _as_object(config["optimizer"])
+    if any(name in spec for name in ("decay_norm_and_bias", "groups", "layer_decay")):
+        groups = parameter_groups(
+            model,
+            spec.get("args", {}).get("lr"),
+            decay_norm_and_bias=spec.get("decay_norm_and_bias", True),
+            rules=[Rule(**group) for group in spec.get("groups", [])],
+            layer_decay=spec.get("layer_decay"),
+        )
+    else:
+        groups = [{"params": list(model.parameters())}]
+    return instantiate(config, "optimizer", registry(), runtime={"params": groups})  # type: ignore[no-any-return]
+
+
+def build_schedule(
+    config: Config, optimizer: "Optimizer", plan: "TrainingPlan", steps_per_epoch: int
+) -> "LearningRateSchedule | None":
+    """Build the learning-rate schedule of the `lr_scheduler` section, None if there is none.
+
+    Args:
+        config: A validated config.
+        optimizer: The optimizer whose learning rate changes.
+        plan: Number of epochs, and the monitored result.
+        steps_per_epoch: Steps of the optimizer in an epoch.
+
+    Raises:
+        ConfigError: The parts of a chain do not fit together, or not into the run.
+    """
+    from trainer.optim.schedules import combine_schedulers
+
+    if not config.get("lr_scheduler"):
+        return None
+
+    def build_scheduler(path: str, defaults: Mapping[str, Any]) -> Any:
+        return instantiate(config, path, registry(), runtime={"optimizer": optimizer}, defaults=defaults)
+
+    return combine_schedulers(
+        config["lr_scheduler"],
+        optimizer,
+        build_scheduler,
+        epochs=plan.epochs,
+        steps_per_epoch=steps_per_epoch,
+        monitor=plan.monitor,
+    )
+
+
+def prepare_for_training(
+    model: "nn.Module", options: Mapping[str, Any], precision: "RunPrecision", world: "World"
+) -> "nn.Module":
+    """Apply the options of the `trainer` section that change a network; it is changed in place if possible.
+
+    Raises:
+        ConfigError: A name in `checkpoint_activations` is no part of the network.
+    """
+    import torch
+
+    from trainer.runtime.activations import recompute_activations
+    from trainer.runtime.cpu_convolutions import compute_in_float32
+    from trainer.runtime.devices import synchronise_norms
+
+    if precision.device.type == "cpu" and precision.dtype is torch.bfloat16:
+        compute_in_float32(model)
+    if options["sync_batch_norm"] and world.size > 1:
+        model = synchronise_norms(model)
+    if options["checkpoint_activations"]:
+        recompute_activations(model, options["checkpoint_activations"])
+    if options["compile"]:
+        model.compile()
+    return model
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """The objects of a training, and the config that its checkpoints hold.
+
+    Attributes:
+        config: The completed config: with everything that the run learned from its data.
+        spec: The properties of the data.
+        train_loader: Yields the training batches.
+        valid_loader: Yields the validation batches, None if there are none.
+        model: The network, wrapped for the devices.
+        optimizer: Updates the parameters of the network.
+        schedule: Changes the learning rate, None if it is constant.
+        loss: (output, target) -> ().
+        metrics: Computed for training and validation.
+        trainer: Runs the loop with all of them.
+    """
+
+    config: dict[str, Any]
+    spec: DataSpec
+    train_loader: "BaseDataLoader"
+    valid_loader: "BaseDataLoader | None"
+    model: "nn.Module"
+    optimizer: "Optimizer"
+    schedule: "LearningRateSchedule | None"
+    loss: "nn.Module"
+    metrics: "list[Metric]"
+    trainer: "BaseTrainer"
+
+
+def build_training(
+    config: Config,
+    world: "World | None" = None,
+    *,
+    devices: str | None = None,
+    max_validation_batches: int | None = None,
+    has_weights: bool = False,
+) -> TrainingParts:
+    """Build everything that a training needs from a checked config; nothing is written to disk.
+
+    Args:
+        config: A checked config; it is not changed.
+        world: The processes that share the work; by default this one alone.
+        devices: From the command line, e.g. `"0,1"` or `"cpu"`; by default the config's `n_gpu`.
+        max_validation_batches: Validate on the first batches only.
+        has_weights: All weights will come from a checkpoint: none need be downloaded for the network.
+    """
+    from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, seed_run, wrap_for_devices
+    from utils.seeding import seed_everything
+    from utils.seeds import derive_seed
+
+    world, seed, options = world or ALONE, config.get("seed", 0), trainer_options(config)
+    used_devices = choose_devices(config.get("n_gpu"), devices)
+    precision = RunPrecision.choose(used_devices[0], options["precision"], channels_last=options["channels_last"])
+    plan = build_plan(options, precision, world, max_validation_batches)
+    seed_run(seed, used_devices[0])
+
+    train_loader, valid_loader = build_loaders(config)
+    for loader in filter(None, (train_loader, valid_loader)):
+        loader.is_training = loader is train_loader
+        loader.shard(world.rank, world.size)
+        loader.prepare()
+    spec = read_data_spec(config, train_loader, count_classes=True)
+
+    model = build_model(without_pretrained_weights(config) if has_weights else config, spec)
+    completed = complete_config(config, spec)
+    model = model.to(precision.device, memory_format=precision.memory_format)  # type: ignore[call-overload]
+    optimizer = build_optimizer(config, model)
+    schedule = build_schedule(config, optimizer, plan, plan.steps_per_epoch(len(train_loader)))
+    loss = build_loss(config, spec, model).to(precision.device)
+    model = wrap_for_devices(prepare_for_training(model, options, precision, world), used_devices, world)
+    metrics = build_metrics(config, spec)
+
+    trainer_class, arguments = class_and_arguments({"trainer": options}, "trainer", registry())
+    trainer: BaseTrainer = trainer_class(
+        model,
+        optimizer,
+        criterion=loss,
+        train_loader=train_loader,
+        valid_loader=valid_loader,
+        metrics=metrics,
+        plan=plan,
+        lr_scheduler=schedule,
+        **arguments,
+    )
+    trainer.monitor.check(trainer.result_names())
+    # The loop draws random numbers of its own (dropout), different ones in each process.
+    seed_everything(derive_seed(seed, "loop", world.rank))
+    return TrainingParts(
+        completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
+    )
+
+
+# ---------------------------------------------------------------- inference
+
+
+def build_predictor(
+    checkpoint: str | Path,
+    *,
+    device: str | None = "cpu",
+    plugins: Sequence[str] = (),
+    window: Sequence[int] | None = None,
+    views: "Views | None" = None,
+) -> "Segmenter | Classifier":
+    """Build a trained network with its preprocessing: a `Segmenter`, or a `Classifier` for images or series.
+
+    Args:
+        checkpoint: A checkpoint, a run folder (its best one), or a file of export.py.
+        device: `cpu`, or the number of a GPU; None takes the first GPU if there is one.
+        plugins: Python files with the custom classes that its config names; no other code is ever run.
+        window: Slide a window (height, width) over images at their own size; () takes the size of the input.
+        views: Overlap of the windows; flips and scales to average over.
+
+    Raises:
+        CheckpointError: It is missing, damaged, or does not fit its config.
+        ConfigError: Its config names something that does not exist.
+    """
+    from base.base_inference import choose_device, read_trained
+    from models.export.files import is_exported, open_exported
+    from models.inference.views import Views, with_views
+    from predictor.classifier import Classifier
+    from predictor.segmenter import Segmenter
+    from utils.checkpoint_file import judged_weights
+
+    load_plugins(plugins)
+    target = choose_device(device)
+    model: nn.Module
+    if is_exported(checkpoint):
+        model, config = open_exported(Path(checkpoint), target)
+    else:
+        content, file = read_trained(Path(checkpoint))
+        config = content["config"]
+        model = build_model(without_pretrained_weights(config), DataSpec.from_config(config))
+        try:
+            model.load_state_dict(judged_weights(content))
+        except RuntimeError as error:
+            reason = " ".join(line.strip() for line in str(error).splitlines()[:3])[:400]
+            raise CheckpointError(
+                f"{file}: its weights do not fit the network that its config describes ({reason}). "
+                "Use the code it was trained with, or another checkpoint."
+            ) from error
+    if read_problem(config) == "classification":
+        classifier = Classifier(model, build_preprocessing(config), device=target)
+        classifier.config = config
+        return classifier
+    if window is not None:  # each image at its own size; the network sees one window after the other
+        views = replace(views or Views(), window=window_size(config, evaluation_section(config), window, registry()))
+        preprocessing = build_preprocessing(with_input_size(config, None, registry()))
+    else:
+        preprocessing = build_preprocessing(config)
+    segmenter = Segmenter(model, preprocessing, device=target)
+    segmenter.config = config
+    segmenter.model = with_views(segmenter.model, views or Views())
+    return segmenter
+
+
+def _as_object(spec: Any) -> dict[str, Any]:
+    """Return `{"type": NAME, ...}`, also for a bare name."""
     return {"type": spec} if isinstance(spec, str) else dict(spec)
 
 
-def _refuse_training(config: Config, section: str, registry: Registry) -> None:
-    """Data to judge by is never augmented, whatever its section says."""
-    if class_and_arguments(config, section, registry)[1].get("is_training"):
-        raise ConfigError(
-            f"{section}.args.is_training: true would augment the data to judge by. It is false there by itself. "
-            "Remove it."
-        )
-
-
-def _as_evaluation(config: Config, section: str, registry: Registry) -> dict[str, Any]:
-    changed = copy.deepcopy(dict(config))
-    loader_class, arguments = class_and_arguments(config, section, registry)
-    accepted = signature_of(loader_class).parameters
-    quiet = {"is_training": False, "shuffle": False, "drop_last": False}
-    changed[section] = {
-        **_spec(changed[section]),
-        "args": {**arguments, **{name: value for name, value in quiet.items() if name in accepted}},
-    }
-    return changed
+def _disagreement(name: str, stated: Any, found: Any) -> ConfigError:
+    return ConfigError(
+        f"arch.args.{name}: {stated} is not what the data loader has, {found}. Both must agree. "
+        "Leave it out of arch.args."
+    )

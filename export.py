@@ -12,11 +12,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import build as assemble
+from build import build_loader, build_predictor, build_preprocessing, loader_section, registry
 from config import class_and_arguments, cli, shared_values
 from config.checking.signatures import signature_of
 from config.variants import input_size, with_input_size
-from inference import load_any
 from logger.console import setup_logging
 from models.export.description import RECIPES, describe
 from utils.errors import ConfigError, DataError
@@ -65,8 +64,6 @@ def export(
     """
     import torch
 
-    import data_loader
-    import models
     from models.export import comparison
     from models.export import files as formats
     from models.export import files as network
@@ -76,12 +73,12 @@ def export(
     _check(Path(resume), output, formats.SUFFIXES[form])
     if form == "onnx":
         formats.require("onnx", "onnxscript", "onnxruntime")
-    names = {**models.SECTIONS, **data_loader.SECTIONS}
-    trained = load_any(resume, plugins=plugins)
-    section = assemble.loader_section(trained.config, "valid") or "train_loader"
+    names = registry()
+    trained = build_predictor(resume, plugins=plugins)
+    section = loader_section(trained.config, "valid") or "train_loader"
     if size is not None:
         trained.config = with_input_size(trained.config, size, names)
-        trained.preprocess = assemble.build_preprocessing(trained.config, names)
+        trained.preprocess = build_preprocessing(trained.config)
     samples, ignore_index = _samples(trained, source, names)
     first = next(samples, None)
     if first is None:
@@ -153,7 +150,7 @@ def _samples(trained: "Trained", source: str | None, names: Any) -> tuple[Iterat
 
     for split in ("test", "valid") if source is None else ():
         try:
-            loader = assemble.build_loader(trained.config, split, names, as_evaluation=True)
+            loader = build_loader(trained.config, split, as_evaluation=True)
             if loader is not None:
                 loader.prepare()
                 return samples_of_loader(loader), loader.ignore_index

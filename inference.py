@@ -9,21 +9,16 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import build_export_ids, build_model, build_preprocessing, loader_section, task_of
+from build import build_predictor, read_export_ids
 from config import cli
-from config.checking.classes import load_plugins
-from config.checking.specs import shared_values
-from config.variants import window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
-    from base.base_inference import BaseInference
     from models.inference.views import Views
     from predictor.classifier import Classifier
     from predictor.io.sinks import Sink
@@ -54,60 +49,7 @@ def load(
     return found
 
 
-def load_any(
-    checkpoint: str | Path,
-    *,
-    device: str | None = "cpu",
-    plugins: Sequence[str] = (),
-    window: Sequence[int] | None = None,
-    views: "Views | None" = None,
-) -> "Segmenter | Classifier":
-    """A trained network with its preprocessing: a `Segmenter`, or a `Classifier` for images or series.
-
-    Args:
-        checkpoint: A checkpoint, a run folder (its best one), or a file of export.py.
-        device: `cpu`, or the number of a GPU; None takes the first GPU, where there is one.
-        plugins: Python files with the classes of one's own that its config names; nothing else is ever run.
-        window: Slide a window (height, width) over images at their own size; () takes the size of the input.
-        views: Overlap of the windows; flips and scales to average over.
-
-    Raises:
-        CheckpointError: It is missing, damaged, or does not fit its config.
-        ConfigError: Its config names what is not there.
-    """
-    import data_loader
-    import models
-    from base.base_inference import choose_device, read_trained
-    from models.export.files import is_exported, open_exported
-    from models.inference.views import Views, with_views
-    from predictor.classifier import Classifier
-    from predictor.segmenter import Segmenter
-
-    load_plugins(plugins)
-    registry, target = {**models.SECTIONS, **data_loader.SECTIONS}, choose_device(device)
-    kinds: dict[str, type[BaseInference]] = {"segmentation": Segmenter, "classification": Classifier}
-
-    def build(config: dict[str, Any]) -> Any:
-        config = without_pretrained_weights(config)
-        return build_model(config, registry, shared_values(config)), build_preprocessing(config, registry)
-
-    if is_exported(checkpoint):
-        network, config = open_exported(Path(checkpoint), target)
-        found: Any = kinds[task_of(config, registry)](network, build_preprocessing(config, registry), device=target)
-        found.config = config
-    else:
-        task = task_of(read_trained(Path(checkpoint))[0]["config"], registry)
-        found = kinds[task].from_checkpoint(checkpoint, build, device=target)
-    if isinstance(found, Classifier):
-        return found
-    assert isinstance(found, Segmenter)
-    if window is not None:
-        config = found.config
-        section = loader_section(config, "valid") or loader_section(config, "train") or "train_loader"
-        views = replace(views or Views(), window=window_size(config, section, window, registry))
-        found.preprocess = build_preprocessing(with_input_size(config, None, registry), registry)
-    found.model = with_views(found.model, views or Views())
-    return found
+load_any = build_predictor
 
 
 def predict(checkpoint: str | Path, images: Iterable[Any]) -> list[Any]:
@@ -173,9 +115,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _own_ids(segmenter: "Segmenter") -> list[int]:
     """The data set's own id of each class, for `--own-ids`."""
-    import data_loader
-
-    ids = build_export_ids(segmenter.config, data_loader.SECTIONS)
+    ids = read_export_ids(segmenter.config)
     if ids is None:
         raise ConfigError(
             "--own-ids: the network's data has no ids but those of the classes. Only a loader with a label_map, or "

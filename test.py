@@ -1,6 +1,6 @@
-"""Judge a checkpoint on any data of its config: `python test.py --resume saved/people_quickstart/20250101_120000`.
+"""Evaluate a checkpoint on any data of its config: `python test.py --resume saved/people_quickstart/20250101_120000`.
 
-`test(config, state_dict)` is the whole command as a function; `main` finds the checkpoint, and reports.
+`test(config, state_dict)` is the whole command as a function; `main` finds the checkpoint and prints.
 """
 
 # ruff: noqa: PT028 (test() is a command, not one of pytest's)
@@ -10,13 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import build as assemble
 import config as configuration
+from build import (
+    SPLIT_SECTIONS,
+    build_loader,
+    build_loss,
+    build_metrics,
+    build_model,
+    loader_section,
+    read_data_spec,
+    registry,
+)
 from config import cli
 from config.loading.load import apply_override, parse_override
 from config.variants import for_judging, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
-from train import registry
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
@@ -24,9 +32,6 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
 
     from logger.test_report.worst_cases import WorstCases
     from models.inference.views import Views
-
-
-COUNTED = {"segmentation": "pixels", "classification": "samples"}
 
 
 def test(
@@ -39,67 +44,72 @@ def test(
     worst: int = 8,
     views: "Views | None" = None,
 ) -> dict[str, Any]:
-    """Judge weights by the very function that validates in training, so that the numbers are the same.
+    """Evaluate weights with the function that validates in training, so that the numbers are the same.
 
     Args:
-        config: What the network is, and the data, loss and metrics to judge it by.
-        state_dict: Its weights.
+        config: Describes the network, and the data, loss and metrics to evaluate it with; it is not changed.
+        state_dict: The weights of the network.
         split: `test`, `valid` or `train`; never augmented.
-        devices: E.g. `"0"` or `"cpu"`, the first one is used; the config's `n_gpu` where not given.
-        images: Folder for the confusion matrix and the worst cases; None draws none.
-        worst: How many samples to draw: those of the lowest mIoU.
-        views: Windows, flips and scales to look at each image with; with windows, images have their own size.
+        devices: E.g. `"0"` or `"cpu"`, the first one is used; by default the config's `n_gpu`.
+        images: Folder for the images of the confusion matrix and the worst cases; None writes none.
+        worst: Number of worst cases to write: those of the lowest mIoU.
+        views: Windows, flips and scales to average over; with windows, each image is evaluated at its own size.
 
     Returns:
         Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share; of a
         classification precision, recall, f1, support), samples, split, confusion (K rows of K pixels or samples, rows
-        the truth), worst (name and score; of a classification also truth, prediction, probability), images (files).
+        the truth), worst (name and score; of a classification also truth, prediction, probability), pictures (files).
 
     Raises:
-        EspalierError: Anything that is the user's to mend.
+        EspalierError: Anything that the user can repair.
     """
     from base.base_metric import MetricSet
     from logger.progress import with_bar
     from logger.test_report.report import write_images
     from models.inference.views import Views, with_views
     from models.metrics.segmentation import ConfusionMatrix
-    from trainer import evaluation
-    from trainer.checkpoints import resume as judging
-    from trainer.runtime import distributed, setup
+    from trainer.checkpoints.resume import load_all_weights
+    from trainer.evaluation import evaluate
+    from trainer.runtime.devices import RunPrecision, choose_devices, seed_run
+    from utils.hardware import resource_errors
 
-    names, config = registry(), without_pretrained_weights(config)
-    _check(config, split, names)
-    if views is not None and views.window is not None:
-        config = with_input_size(config, None, names, batch_size=1)
-    device = distributed.choose_devices(config.get("n_gpu"), devices)[0]
-    precision = setup.precision(configuration.trainer_options(config), device)
-    setup.seed_run(config.get("seed", 0), device)
-    loader = assemble.build_loader(config, split, names, as_evaluation=True)
-    if loader is None:
-        raise _no_data(config, split)
-    values = assemble.task_values(config, loader)
-    num_classes, ignore_index = _num_classes(values), values.get("ignore_index")
-    model = assemble.build_model(config, names, values)
-    judging.load_all_weights(model, state_dict)
-    matrix = ConfusionMatrix(num_classes, ignore_index)
-    classes = list(values.get("class_names") or map(str, range(num_classes)))
-    task = getattr(loader, "task", "segmentation")
-    cases = _worst_cases(task, worst, classes, ignore_index)
-    with setup.user_errors():
-        metrics = evaluation.evaluate(
-            with_views(model.to(device, memory_format=precision.memory_format), views or Views()),
-            with_bar(loader, f"Testing on {split}"),
-            criterion=assemble.build_criterion(config, names, values, model).to(device),
-            metrics=MetricSet([*assemble.build_metrics(config, names, values), matrix]),
-            precision=precision,
-            ignore_index=ignore_index,
-            on_sample=cases.add if images or task == "classification" else None,
+    config, views = without_pretrained_weights(config), views or Views()
+    check_split(config, split)
+    if views.window is not None:
+        config = with_input_size(config, None, registry(), batch_size=1)
+    options, device = configuration.trainer_options(config), choose_devices(config.get("n_gpu"), devices)[0]
+    precision = RunPrecision.choose(device, options["precision"], channels_last=options["channels_last"])
+    seed_run(config.get("seed", 0), device)
+    loader = build_loader(config, split, as_evaluation=True)
+    assert loader is not None
+    spec = read_data_spec(config, loader)
+    if spec.num_classes is None:
+        raise ConfigError(
+            "the number of classes is not known. A test counts which class was taken for which. Let the loader have "
+            "the attribute num_classes, or set arch.args.num_classes."
         )
-    counts, counted = matrix.counts.cpu(), COUNTED[task]
+    model = build_model(config, spec)
+    load_all_weights(model, state_dict)
+    matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
+    classes = list(spec.class_names or map(str, range(spec.num_classes)))
+
+    cases = collect_worst(loader.task, worst, classes, spec.ignore_index)
+    with resource_errors():
+        metrics = evaluate(
+            with_views(model.to(device, memory_format=precision.memory_format), views),  # type: ignore[call-overload]
+            with_bar(loader, f"Testing on {split}"),
+            criterion=build_loss(config, spec, model).to(device),
+            metrics=MetricSet([*build_metrics(config, spec), matrix]),
+            precision=precision,
+            ignore_index=spec.ignore_index,
+            on_sample=cases.add if images or loader.task == "classification" else None,
+        )
+    counts = matrix.counts.cpu()
+    counted = "samples" if loader.task == "classification" else "pixels"
     files = write_images(images, counts.numpy(), classes, cases, counted=counted) if images else []
     return {
         "metrics": metrics,
-        "per_class": _per_class(counts, classes, task),
+        "per_class": results_per_class(counts, classes, loader.task),
         "samples": loader.num_samples,
         "split": split,
         "confusion": counts.tolist(),
@@ -108,47 +118,26 @@ def test(
     }
 
 
-def _check(config: Mapping[str, Any], split: str, names: Mapping[str, Any]) -> None:
-    """Refuse a config that is faulty or has no data for the split; of training data there need be none."""
+def check_split(config: Mapping[str, Any], split: str) -> None:
+    """Refuse a config that is faulty, or that has no data for a split; training data is not needed.
+
+    Raises:
+        ConfigError: Every fault with its JSON path.
+    """
     configuration.refuse_markers(config)
-    section = assemble.loader_section(config, split)
+    section = loader_section(config, split)
     if section is None:
-        raise _no_data(config, split)
-    has_training_data = assemble.loader_section(config, "train") is not None
-    configuration.validate(config if has_training_data else {**config, "train_loader": config[section]}, names)
-
-
-def _views(arguments: argparse.Namespace, config: Mapping[str, Any]) -> "Views":
-    """The views of the command line; as many windows at once as the loader has images."""
-    from models.inference.views import Views
-
-    options, section = cli.views_of(arguments), assemble.loader_section(config, arguments.split)
-    if arguments.window is None or section is None:
-        return Views(**options)
-    batch_size = configuration.class_and_arguments(config, section, registry())[1].get("batch_size", 1)
-    window = window_size(config, section, arguments.window, registry())
-    return Views(window=window, windows_at_once=batch_size, **options)
-
-
-def _num_classes(values: Mapping[str, Any]) -> int:
-    if values.get("num_classes") is None:
+        others = [name for name in SPLIT_SECTIONS if name != split and loader_section(config, name)]
         raise ConfigError(
-            "the number of classes is not known. A test counts which class was taken for which. Let the loader have "
-            "the attribute num_classes, or set arch.args.num_classes."
+            f"--split {split}: the config has no data for it, only for {' and '.join(others) or 'none'}. A test needs "
+            f"a loader. Add {SPLIT_SECTIONS[split]}, or choose another --split."
         )
-    return int(values["num_classes"])
+    has_training_data = loader_section(config, "train") is not None
+    configuration.validate(config if has_training_data else {**config, "train_loader": config[section]}, registry())
 
 
-def _no_data(config: Mapping[str, Any], split: str) -> ConfigError:
-    there = [name for name in assemble.SPLIT_SECTIONS if name != split and assemble.loader_section(config, name)]
-    return ConfigError(
-        f"--split {split}: the config has no data for it, only for {' and '.join(there) or 'none'}. A test needs a "
-        f"loader. Add {assemble.SPLIT_SECTIONS[split]}, or choose another --split."
-    )
-
-
-def _worst_cases(task: str, worst: int, classes: list[str], ignore_index: int | None) -> "WorstCases":
-    """Return an empty collection of the worst samples of a task."""
+def collect_worst(problem: str, count: int, classes: list[str], ignore_index: int | None) -> "WorstCases":
+    """Return an empty collection of the worst samples of a data set."""
     from logger.test_report.worst_cases import WorstClassified, WorstSegmented
     from models.metrics.confusion import confusion_counts, iou_per_class
 
@@ -156,13 +145,21 @@ def _worst_cases(task: str, worst: int, classes: list[str], ignore_index: int | 
         counts = confusion_counts(logits[None], target[None].to(logits.device), len(classes))
         return float(iou_per_class(counts).nanmean())
 
-    if task == "classification":
-        return WorstClassified(worst, classes)
-    return WorstSegmented(worst, len(classes), ignore_index, mean_iou)
+    if problem == "classification":
+        return WorstClassified(count, classes)
+    return WorstSegmented(count, len(classes), ignore_index, mean_iou)
 
 
-def _per_class(counts: "Tensor", classes: list[str], task: str = "segmentation") -> dict[str, dict[str, float]]:
-    """Class -> what the table shows of it."""
+def results_per_class(
+    counts: "Tensor", classes: list[str], problem: str = "segmentation"
+) -> dict[str, dict[str, float]]:
+    """Return the columns of the report's table for each class.
+
+    Args:
+        counts: (K, K) int64, the confusion matrix; rows are the truth.
+        classes: Names of the classes.
+        problem: `segmentation` or `classification`.
+    """
     from models.metrics import confusion
 
     columns = {
@@ -170,7 +167,7 @@ def _per_class(counts: "Tensor", classes: list[str], task: str = "segmentation")
         "recall": confusion.recall_per_class(counts),
         "f1": confusion.dice_per_class(counts),
     }
-    if task == "classification":
+    if problem == "classification":
         columns["support"] = counts.sum(dim=1)
     else:
         columns = {"iou": confusion.iou_per_class(counts), **columns}
@@ -180,23 +177,24 @@ def _per_class(counts: "Tensor", classes: list[str], task: str = "segmentation")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
-    made = argparse.ArgumentParser(description="Judge a checkpoint on any data of its config.")
-    made.add_argument("overrides", nargs="*", metavar="path=value", help="change any value of the config")
-    made.add_argument("--resume", required=True, metavar="FILE|FOLDER|best|last", help="checkpoint or run folder")
-    made.add_argument("-c", "--config", metavar="FILE", help="other data, loss or metrics than the checkpoint's own")
-    made.add_argument("--split", choices=tuple(assemble.SPLIT_SECTIONS), default="test", help="the data to judge by")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
-    made.add_argument("--output", type=Path, metavar="FOLDER", help="for images; by default beside the checkpoint")
-    made.add_argument("--worst", type=cli.positive_int, default=8, metavar="K", help="how many worst cases to draw")
-    cli.add_view_arguments(made)
-    cli.add_run_arguments(made)
-    return made
+    """Return the parser of the command line."""
+    options = argparse.ArgumentParser(description="Evaluate a checkpoint on any data of its config.")
+    options.add_argument("overrides", nargs="*", metavar="path=value", help="change any value of the config")
+    options.add_argument("--resume", required=True, metavar="FILE|FOLDER|best|last", help="checkpoint or run folder")
+    options.add_argument("-c", "--config", metavar="FILE", help="other data, loss or metrics than the checkpoint's")
+    options.add_argument("--split", choices=tuple(SPLIT_SECTIONS), default="test", help="the data to evaluate on")
+    options.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
+    options.add_argument("--output", type=Path, metavar="FOLDER", help="for images; default: next to the checkpoint")
+    options.add_argument("--worst", type=cli.positive_int, default=8, metavar="K", help="number of worst cases to draw")
+    cli.add_view_arguments(options)
+    cli.add_run_arguments(options)
+    return options
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
     from logger.test_report.report import record_in_run, report_text, require_writable_results, write_result
+    from models.inference.views import Views
     from trainer.checkpoints.resume import EARLIER_RUN, find_checkpoint, weights_of
 
     close_logging = setup_logging(None)
@@ -211,12 +209,26 @@ def main(arguments: argparse.Namespace) -> None:
         config = {key: value for key, value in config.items() if value is not None}
         folder = arguments.output or path.parent / "pictures" / split
         require_writable_results(folder, arguments.json)
-        views = _views(arguments, config)
-        options = {"views": views, "devices": arguments.devices, "images": folder, "worst": arguments.worst}
-        result = test(config, weights_of(content), split=split, **options)
+
+        view_options, section = cli.views_of(arguments), loader_section(config, split)
+        if arguments.window is not None and section is not None:
+            loader_arguments = configuration.class_and_arguments(config, section, registry())[1]
+            view_options["window"] = window_size(config, section, arguments.window, registry())
+            view_options["windows_at_once"] = loader_arguments.get("batch_size", 1)
+        views = Views(**view_options)
+        result = test(
+            config,
+            weights_of(content),
+            split=split,
+            devices=arguments.devices,
+            images=folder,
+            worst=arguments.worst,
+            views=views,
+        )
         result = {"checkpoint": str(path), "epoch": content.get("epoch"), **result}
         if arguments.json:
             write_result(arguments.json, result)
+        # Only results on the data that the run was configured with belong into its folder.
         is_own_data = not overrides and views.is_plain and (file is None or arguments.resume in EARLIER_RUN)
         if is_own_data and split == "test":
             record_in_run(path.parent, result)

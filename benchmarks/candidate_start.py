@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import build as assemble
+import build
 from base import Callback
 from config import load_config
 from data_loader.common.shared_cache import keeping
@@ -56,11 +56,11 @@ class Clock(Callback):
 
 
 class ModelClock:
-    """Takes the place of `assemble.build_model` and says how long it took last."""
+    """Takes the place of `build.build_model` and says how long it took last."""
 
     def __init__(self) -> None:
         self.taken = (0.0, 0.0)
-        self._build = assemble.build_model
+        self._build = build.build_model
 
     def build(self, *arguments: Any) -> Any:
         """Build a network."""
@@ -75,7 +75,7 @@ def measure(config: dict[str, Any], rounds: int) -> dict[str, list[tuple[float, 
     """Milliseconds of each round, by the clock and of the processor."""
     taken: dict[str, list[tuple[float, float]]] = {"start": [], "  the model": [], "  the rest": [], "end": []}
     model_clock = ModelClock()
-    assemble.build_model = model_clock.build  # type: ignore[assignment]
+    build.build_model = model_clock.build  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as scratch, keeping(KEPT_MB):
         for number in range(WARM_UPS + rounds):
             clock, called = Clock(), now()

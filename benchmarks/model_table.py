@@ -22,13 +22,12 @@ import onnxruntime
 import torch
 
 from base import BaseModel
-from build import build_model
+from build import DataSpec, build_model
 from config import load_config
 from config.variants import without_pretrained_weights
 from models.export.files import to_bytes
 from models.export.tracing import trace
 from test import test as judge
-from train import registry
 from utils.checkpoint_file import BEST, read_saved
 
 FOLDER = Path(__file__).resolve().parent.parent / "config/people"
@@ -45,7 +44,7 @@ def configs() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def network_of(config: dict[str, Any]) -> BaseModel:
     """The network for photos of people, from scratch."""
-    model = build_model(without_pretrained_weights(config), registry(), {"num_classes": 2, "in_channels": 3})
+    model = build_model(without_pretrained_weights(config), DataSpec(num_classes=2, in_channels=3))
     if not isinstance(model, BaseModel):
         raise TypeError(f"{type(model).__name__} is no BaseModel: its FLOPs cannot be counted. Leave its config out.")
     return model.to(memory_format=torch.channels_last).eval()

@@ -62,19 +62,17 @@ def memory_of_process(name: str) -> float:
 
 def measured(config: dict[str, Any]) -> float:
     """MB by which the process grows at most while it builds and trains."""
-    import build as assemble
+    from build import build_loaders, build_training
     from data_loader.common.shared_cache import keeping
-    from train import prepare, registry
-    from trainer.runtime.distributed import World
 
     with keeping(4096):
-        prepare(small(config), World(), devices="cpu").train_epoch()  # loads what a worker has loaded long since
-        for loader in assemble.build_training_loaders(config, registry()):
+        build_training(small(config), devices="cpu").trainer.train_epoch()  # loads what a worker has loaded long since
+        for loader in filter(None, build_loaders(config)):
             loader.prepare()
             loader.example()
         before = memory_of_process("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # lets the high-water mark begin anew
-        trainer = prepare(config, World(), devices="cpu")
+        trainer = build_training(config, devices="cpu").trainer
         trainer.train_epoch()
     return memory_of_process("VmHWM") - before
 

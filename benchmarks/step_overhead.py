@@ -37,7 +37,7 @@ from models.losses import CrossEntropyLoss
 from models.metrics.segmentation import MeanIoU
 from models.unet import UNet
 from trainer.checkpoints.checkpoint import Checkpoints
-from trainer.runtime.precision import RunPrecision
+from trainer.runtime.devices import RunPrecision
 from trainer.trainer import Trainer, TrainingPlan
 
 TIMES_IN_LIST = 4

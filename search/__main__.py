@@ -54,9 +54,9 @@ def check_space(space: Space) -> None:
     Raises:
         ConfigError: The faults of all of them.
     """
-    import train
+    from build import check_config
 
-    faults = find_faults(space.covering(), train.check)
+    faults = find_faults(space.covering(), check_config)
     if faults:
         logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
 

@@ -1,6 +1,5 @@
 """Class weights from the visible pixels of the training data: rules, counting, and where the counts are kept."""
 
-import copy
 import json
 import math
 import re
@@ -12,17 +11,16 @@ import pytest
 import torch
 from test_train import changed, small  # noqa: F401 (a fixture)
 
-import build as assemble
 import test as test_command
 from base import BaseDataLoader
 from base.data.class_counts import count_batches, count_targets
+from build import build_loader, build_training
 from config.variants import for_judging
 from data_loader.segmentation.loader import SegmentationDataLoader
 from models.losses import CrossEntropyLoss
 from models.losses.class_weights import class_weights
 from tests.support.tiny import Blobs
-from train import prepare, registry, train
-from trainer.runtime.distributed import World
+from train import train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 
@@ -162,7 +160,7 @@ RULED = {"type": "ce_loss", "args": {"weight": "balanced"}}
 
 
 def people_counts(config) -> list[int]:
-    loader = assemble.build_loader(config, "train", registry())
+    loader = build_loader(config, "train")
     source = loader.dataset.dataset.source
     masks = [cv2.imread(str(source.names(index)[1]), 0) for index in range(loader.num_samples)]
     return [sum(int((mask == label).sum()) for mask in masks) for label in (0, 1)]
@@ -191,11 +189,11 @@ def test_the_counts_go_into_the_checkpoint_and_a_test_needs_no_training_data(sma
 def test_a_weighted_sum_written_out_is_counted_too(small) -> None:  # noqa: F811
     nested = {"type": "WeightedLoss", "args": {"losses": [RULED, "dice_loss"], "weights": [1.0, 1.0]}}
     config = changed(small, loss=nested)
-    criterion = prepare(config, World()).criterion
-    assert config["loss"]["args"]["losses"][0]["args"]["class_counts"] == people_counts(config)
+    parts = build_training(config)
+    assert parts.config["loss"]["args"]["losses"][0]["args"]["class_counts"] == people_counts(config)
     total = sum(people_counts(config))
     expected = [total / (2 * count) for count in people_counts(config)]
-    assert criterion.losses[0].weight.tolist() == pytest.approx(expected)
+    assert parts.loss.losses[0].weight.tolist() == pytest.approx(expected)
 
 
 def test_nothing_is_counted_unless_asked(small, monkeypatch) -> None:  # noqa: F811
@@ -203,8 +201,8 @@ def test_nothing_is_counted_unless_asked(small, monkeypatch) -> None:  # noqa: F
         raise AssertionError
 
     monkeypatch.setattr(BaseDataLoader, "class_counts", refuse)
-    prepare(copy.deepcopy(small), World())
-    prepare(changed(small, loss={"type": "ce_loss", "args": {"weight": "log", "class_counts": [3, 1]}}), World())
+    build_training(small)
+    build_training(changed(small, loss={"type": "ce_loss", "args": {"weight": "log", "class_counts": [3, 1]}}))
 
 
 def test_a_rule_is_one_of_three(small) -> None:  # noqa: F811

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from base.base_model import BaseModel
-from build import build_model, resolved
+from build import DataSpec, build_model, complete_config
 from models import SECTIONS
 from models.fcn import FCN
 from models.layers.masked import MaskedNorm, masked_max_pool, masked_mean, split_padding
@@ -196,24 +196,18 @@ def test_foreign_networks_are_told_classes_and_channels(name, args, filled):
     values = {**TOLD, "in_channels": 3} if name.startswith("torchvision") else TOLD
     config = {"arch": {"type": name, "args": args}}
     with torch.device("meta"):
-        model = build_model(config, SECTIONS, values)
+        model = build_model(config, DataSpec(**values))
         channels = values["in_channels"]
         assert model(torch.zeros(2, channels, 64, 64)).shape == (2, 5)
-    complete = resolved({**config, "train_loader": "ImageClassificationDataLoader"}, registry(), values)
+    complete = complete_config({**config, "train_loader": "ImageClassificationDataLoader"}, DataSpec(**values))
     assert complete["arch"]["args"] == {**args, **filled}
     with torch.device("meta"):
-        build_model(complete, SECTIONS, {})  # as from a checkpoint, without data
-
-
-def registry():
-    import data_loader
-
-    return {**SECTIONS, **data_loader.SECTIONS}
+        build_model(complete, DataSpec())  # as from a checkpoint, without data
 
 
 def test_foreign_networks_that_do_not_fit_the_data_are_refused():
     config = {"arch": {"type": "torchvision.models.resnet18", "args": {"num_classes": 7}}}
     with pytest.raises(ConfigError, match=r"arch\.args\.num_classes: 7 is not what the data loader has, 5"):
-        build_model(config, SECTIONS, {"num_classes": 5, "in_channels": 3})
+        build_model(config, DataSpec(num_classes=5, in_channels=3))
     with pytest.raises(ConfigError, match=r"resnet18 takes images of 3 channels, .* in_channels 1\. Set in_channels"):
-        build_model({"arch": "torchvision.models.resnet18"}, SECTIONS, TOLD)
+        build_model({"arch": "torchvision.models.resnet18"}, DataSpec(**TOLD))

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from test_train import changed, small  # noqa: F401 (a fixture)
 
-import train as command
+from build import registry
 from config import validate
 from config.schema import json_schema
 from tests.support.config_samples import sample
+from train import train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 
@@ -29,7 +30,7 @@ def test_wrong_extras_are_named_by_their_path(small, section, value, message):  
     config = copy.deepcopy(small)
     config[section] = {**config[section], **value}
     with pytest.raises(ConfigError, match=message):
-        validate(config, command.registry())
+        validate(config, registry())
 
 
 @pytest.mark.parametrize(
@@ -43,11 +44,11 @@ def test_wrong_extras_are_named_by_their_path(small, section, value, message):  
 )
 def test_wrong_chains_are_named_by_their_path(small, chain, message):  # noqa: F811
     with pytest.raises(ConfigError, match=message):
-        validate({**small, "lr_scheduler": chain}, command.registry())
+        validate({**small, "lr_scheduler": chain}, registry())
 
 
 def test_the_schema_knows_the_extras():
-    definitions = json_schema(command.registry())["$defs"]
+    definitions = json_schema(registry())["$defs"]
     adam = next(item for item in definitions["optimizer"]["anyOf"] if item.get("title") == "AdamW")
     assert {"groups", "layer_decay", "decay_norm_and_bias"} <= set(adam["properties"])
     assert "warmup" in next(iter(definitions["lr_scheduler"]["anyOf"][3:]))["properties"]
@@ -67,12 +68,12 @@ def test_all_of_it_trains_and_goes_on_with_the_same_history(small):  # noqa: F81
         trainer__unfreeze_epoch=2,
         trainer__checkpoint_activations=["decoder"],
     )
-    whole = command.train(changed(config, name="whole"))
-    first = command.train(config)
+    whole = train(changed(config, name="whole"))
+    first = train(config)
     folder = Path(first.run_folder)
     (folder / "checkpoint-last.pth").unlink()
     (folder / "model_best.pth").rename(folder / "checkpoint-last.pth")
-    again = command.train(config, resume="auto")
+    again = train(config, resume="auto")
     assert again.history == whole.history
     content = read_checkpoint(whole.run_folder / "checkpoint-last.pth")
     assert content["ema"]["updates"] == content["global_step"] == 2 * 2  # 10 samples in steps of 8 and 2

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-import train
+from build import registry
 from config import json_schema, schema_text
 from config.markers import MARKERS
 from tests.support.config_samples import REGISTRY, sample
 
 FOLDER = Path(__file__).parent.parent / "config"
 SHIPPED = sorted(path for path in FOLDER.glob("*/*.json"))
-REAL = train.registry()
+REAL = registry()
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "null": type(None)}
 
 

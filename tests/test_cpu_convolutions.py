@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from build import prepare_for_training
 from trainer.runtime.cpu_convolutions import Float32Training, compute_in_float32
-from trainer.runtime.distributed import ALONE
-from trainer.runtime.precision import RunPrecision
-from trainer.runtime.setup import equip
+from trainer.runtime.devices import ALONE, RunPrecision
 
 OPTIONS = {"sync_batch_norm": False, "checkpoint_activations": [], "compile": False}
 
@@ -56,12 +55,14 @@ def test_the_layers_that_would_be_wrong_or_slow_compute_in_fp32_and_no_others():
 
 
 def test_gradients_are_finite_and_those_of_fp32_but_for_rounding():
-    model = equip(network(), OPTIONS, ALONE, RunPrecision(torch.device("cpu"), torch.bfloat16, torch.channels_last))
+    model = prepare_for_training(
+        network(), OPTIONS, RunPrecision(torch.device("cpu"), torch.bfloat16, torch.channels_last), ALONE
+    )
     for got, exact in zip(gradients(model, torch.bfloat16), gradients(network(), torch.float32), strict=True):
         assert (got - exact).norm() < 0.03 * exact.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_other_precision_is_left_alone(dtype):
-    model = equip(network(), OPTIONS, ALONE, RunPrecision(torch.device("cpu"), dtype))
+    model = prepare_for_training(network(), OPTIONS, RunPrecision(torch.device("cpu"), dtype), ALONE)
     assert not any(isinstance(layer, Float32Training) for layer in model)

@@ -8,6 +8,7 @@ import torch
 from test_inference import save_untrained, use
 
 import train
+from build import registry
 from config import cli, load_config, validate
 from data_loader.images.arrays import ArrayPreprocessing, array_header, read_array, read_channels
 from data_loader.images.augmentation import Augmentation
@@ -180,7 +181,7 @@ def config(folder, **arguments):
 def test_what_changes_colours_is_refused(tmp_path):
     for name in ("brightness", "saturation", "noise_std", "transforms"):
         with pytest.raises(ConfigError, match=f'train_loader.args.{name}: unknown argument "{name}"'):
-            validate(config(tmp_path, **{name: 0.2}), train.registry())
+            validate(config(tmp_path, **{name: 0.2}), registry())
 
 
 def test_training_and_inference_on_arrays(tmp_path, capsys):

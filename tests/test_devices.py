@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from base.base_inference import choose_device
-from trainer.runtime.distributed import choose_devices
+from trainer.runtime.devices import choose_devices
 from utils.errors import ConfigError
 from utils.hardware import devices_named
 

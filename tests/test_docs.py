@@ -16,6 +16,7 @@ import inference
 import models
 import test as test_command
 import train
+from build import check_config, registry
 from config import cli, find_markers, load_config, load_plugins, validate
 from config.checking.sections import SEARCH_PARTS, TRACKERS, SearchOptions, TopLevel, TrainerOptions
 from data_loader.segmentation.loader import SegmentationDataLoader
@@ -58,10 +59,10 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     config = load_config("shown.json")
     if find_markers(config):
         space = make_space(config, canonical)
-        assert find_faults(space.covering(), train.check) == []
+        assert find_faults(space.covering(), check_config) == []
         make_plan(config, space)
     else:
-        validate(config, train.registry())
+        validate(config, registry())
 
 
 @pytest.mark.parametrize(("page", "script", "arguments"), commands())

@@ -13,17 +13,16 @@ import torch
 from test_predictor_sources import save, save_video
 from torch import nn
 
-import build as assemble
 import inference
 from base.base_inference import BaseInference, batches_of_one_size, choose_device, read_trained
-from config import cli, shared_values
+from build import DataSpec, build_loader, build_model
+from config import cli
 from data_loader.images.files import read_image, read_mask
 from data_loader.images.preprocessing import Preprocessing
 from predictor.io import sinks as outputs
 from predictor.io.sources import Video
 from predictor.segmenter import Segmenter
 from tests.support.seen import RedNet, red_segmenter, red_square
-from train import registry
 from utils.checkpoint_file import write_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 from utils.geometry import restore_logits
@@ -51,7 +50,7 @@ def people_config(**loader_arguments):
 
 def save_untrained(path, config, step=1):
     torch.manual_seed(3)
-    model = assemble.build_model(config, registry(), shared_values(config))
+    model = build_model(config, DataSpec.from_config(config))
     for module in model.modules():  # statistics of its own, so that a wrong preprocessing shows
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.3)
@@ -81,7 +80,7 @@ def test_predictions_are_those_of_the_evaluation_loader(tmp_path, resize):
     config = people_config(resize=resize, batch_size=1)
     path = save_untrained(tmp_path / "c.pth", config)
     segmenter = inference.load(path)
-    loader = assemble.build_loader(config, "valid", registry())
+    loader = build_loader(config, "valid")
     for inputs, _, sources in loader:
         logits = segmenter.model(inputs)[0]
         expected = restore_logits(logits, sources[0].geometry).softmax(dim=0).detach()

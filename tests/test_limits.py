@@ -7,13 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-import build as assemble
+from build import DataSpec, build_loss, build_model
 from config import load_config
 from config.variants import without_pretrained_weights
 from search.worker.fake import LiveMemory
 from search.worker.foresight import WORKING_SHARE, TrainingStep, foresee, optimizer_copies
 from search.worker.limits import Limits, judge
-from train import registry
 from utils.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,7 +42,7 @@ def classes(config):
 
 def network(config):
     told = {"num_classes": classes(config), "in_channels": 1 if "mnist" in config["name"] else 3}
-    return assemble.build_model(without_pretrained_weights(config), registry(), told)
+    return build_model(without_pretrained_weights(config), DataSpec(**told))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -54,7 +53,7 @@ def test_parameters_and_flops_are_those_of_the_network_itself(path):
     target = (2,) if len(size) == 1 or "images" in str(path) else (2, *size)
     step = TrainingStep(
         lambda: network(config).train(),
-        lambda built: assemble.build_criterion(config, registry(), {"num_classes": classes(config)}, built),
+        lambda built: build_loss(config, DataSpec(num_classes=classes(config)), built),
         (2, model.in_channels, *size),
         target,
     )

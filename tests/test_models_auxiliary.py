@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from build import build_criterion
-from models import SECTIONS
+from build import DataSpec, build_loss
 from models.bisenet import BiSeNet
 from models.icnet import ICNet
 from models.losses import CrossEntropyLoss
@@ -86,11 +85,11 @@ def test_the_configured_loss_is_wrapped_where_the_network_asks_for_it() -> None:
     with torch.device("meta"):
         asking, plain = PSPNet(2), UNet(2)
     config: dict[str, Any] = {"loss": [{"type": "ce_loss", "weight": 1.0}, {"type": "dice_loss", "weight": 0.5}]}
-    wrapped = build_criterion(config, SECTIONS, values, asking)
+    wrapped = build_loss(config, DataSpec(**values), asking)
     assert isinstance(wrapped, AuxiliaryLoss)
     assert wrapped.weights == [0.4]
     assert wrapped.loss.losses[0].ignore_index == 255
-    assert not isinstance(build_criterion(config, SECTIONS, values, plain), AuxiliaryLoss)
+    assert not isinstance(build_loss(config, DataSpec(**values), plain), AuxiliaryLoss)
 
 
 def test_evaluation_of_a_network_with_auxiliary_outputs_has_the_plain_loss() -> None:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from test_train import PEOPLE, changed, small  # noqa: F401 (a fixture)
 
-import build as assemble
 import inference
 import test as test_command
 from base.base_model import class_logits
+from build import DataSpec, build_model
 from config.checking.specs import shared_values
-from train import registry, train
+from train import train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 
@@ -52,7 +52,7 @@ def test_it_trains_tests_and_infers(small, tmp_path) -> None:  # noqa: F811
 def test_both_say_two_classes(small) -> None:  # noqa: F811
     config = changed(small, arch__args__num_classes=1)
     assert shared_values(config)["num_classes"] == 2
-    model = assemble.build_model(config, registry(), {"num_classes": 2, "in_channels": 3})
+    model = build_model(config, DataSpec(num_classes=2, in_channels=3))
     assert model(torch.zeros(1, 3, 16, 16)).shape == (1, 1, 16, 16)
 
 

@@ -7,7 +7,7 @@ from torch.optim import lr_scheduler
 
 from config.objects import instantiate
 from trainer import SECTIONS
-from trainer.optim.schedules import build_schedule
+from trainer.optim.schedules import combine_schedulers
 from utils.errors import ConfigError
 
 
@@ -21,7 +21,7 @@ def rates(section, epochs=2, steps_per_epoch=5, monitor="off", groups=None):
             {"lr_scheduler": section}, path, SECTIONS, runtime={"optimizer": optimizer}, defaults=defaults
         )
 
-    schedule = build_schedule(
+    schedule = combine_schedulers(
         section, optimizer, build_part, epochs=epochs, steps_per_epoch=steps_per_epoch, monitor=monitor
     )
     seen = []
@@ -93,7 +93,7 @@ def test_a_state_goes_on_in_a_chain():
                 {"lr_scheduler": section}, path, SECTIONS, runtime={"optimizer": optimizer}, defaults=defaults
             )
 
-        return optimizer, build_schedule(section, optimizer, build_part, epochs=1, steps_per_epoch=10)
+        return optimizer, combine_schedulers(section, optimizer, build_part, epochs=1, steps_per_epoch=10)
 
     optimizer, schedule = fresh()
     assert isinstance(schedule.scheduler, lr_scheduler.SequentialLR)

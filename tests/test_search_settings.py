@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import train
+from build import check_config
 from config import find_markers, load_config
 from search.schedulers.random_search import RandomSearch
 from search.space.outcomes import find_faults
@@ -35,10 +35,10 @@ def test_shipped_searches_are_found():
 def test_a_shipped_search_is_good_in_every_branch_and_drawn_from(path):
     config = load_config(path)
     space = make_space(config, canonical)
-    assert find_faults(space.covering(), train.check) == []
+    assert find_faults(space.covering(), check_config) == []
     candidates = [space.draw(index) for index in range(5)]
     for candidate in candidates:
-        train.check(candidate.config)
+        check_config(candidate.config)
     assert len({candidate.key for candidate in candidates}) == 5
     make_plan(config, space)
     make_executor(config)
@@ -49,7 +49,7 @@ def test_a_shipped_search_can_be_made_small(path):
     small = shrunk(load_config(path), "2,16,8,3")
     plan = plan_of(small)
     assert (plan.scheduler.num_samples, plan.scheduler.max_epochs, plan.retrain.epochs) == (3, 2, 2)
-    train.check(plan.space.draw(0).config)
+    check_config(plan.space.draw(0).config)
     assert small["train_loader"]["args"]["samples"] == 16
     assert small["valid_loader"]["args"]["samples"] == 8
 

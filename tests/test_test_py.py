@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import test as command
-from config import cli
+from config import cli, load_plugins
 from config.variants import for_judging, without_pretrained_weights
 from train import train
 from trainer.checkpoints.resume import find_checkpoint, load_all_weights
@@ -91,10 +91,15 @@ def test_held_out_part_of_one_data_set_gives_the_very_numbers_of_training(finish
         command.test(checkpoint["config"], checkpoint["state_dict"])
 
 
-def test_number_of_classes_must_be_known():
-    assert command._num_classes({"num_classes": 3}) == 3
+def test_number_of_classes_must_be_known(tmp_path):
+    (tmp_path / "nameless.py").write_text(
+        "from base import BaseDataLoader\nfrom tests.support.tiny import Blobs\n"
+        "class Points(BaseDataLoader):\n    def __init__(self):\n        super().__init__(Blobs(), 4, shuffle=False)\n"
+    )
+    load_plugins([str(tmp_path / "nameless.py")])
+    config = {"name": "nameless", "arch": "UNet", "test_loader": "nameless.Points", "loss": "ce_loss"}
     with pytest.raises(ConfigError, match=r"set arch\.args\.num_classes"):
-        command._num_classes({})
+        command.test({**config, "optimizer": {"type": "SGD", "args": {"lr": 0.1}}, "trainer": {"epochs": 1}}, {})
 
 
 def test_other_batch_sizes_and_the_images_change_no_metric(finished, tmp_path):

@@ -7,6 +7,7 @@ import re
 import pytest
 from test_train import changed, small  # noqa: F401 (a fixture)
 
+from build import check_config, registry
 from config import load_config, validate
 from config.variants import for_dev_run
 from logger.metrics_file import MetricsFile, as_jsonl
@@ -15,7 +16,7 @@ from logger.trackers.mlflow_tracker import MlflowTracker
 from logger.trackers.tracker import Tracker, make_trackers, require_packages
 from logger.trackers.wandb_tracker import WandbTracker
 from tests.support.tiny import tiny_trainer
-from train import check, registry, train
+from train import train
 from utils.errors import ConfigError
 
 CONFIG = {"name": "points", "arch": {"type": "TinyNet", "args": {"widths": [8, 2]}}}
@@ -156,7 +157,7 @@ def test_the_json_names_them(small, monkeypatch):  # noqa: F811
 )
 def test_faults_are_found(small, section, message):  # noqa: F811
     with pytest.raises(ConfigError, match=message):
-        check(changed(small, visualization=section))
+        check_config(changed(small, visualization=section))
 
 
 @pytest.mark.parametrize(("key", "package"), [("wandb", "wandb"), ("mlflow", "mlflow-skinny")])

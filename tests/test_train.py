@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 import torch
 
-import build as assemble
+from build import DataSpec, build_loader, build_loaders, build_model, build_preprocessing, build_training
 from config import load_config
 from config.cli import run_command, train_parser
 from config.variants import for_overfit
-from train import dry_run, main, prepare, registry, train, try_out
-from trainer.checkpoints.run_folder import held
-from trainer.runtime.distributed import World, unwrap
+from train import dry_run, main, train, try_out
+from trainer.checkpoints.run_folder import lock_run_folder
+from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 
@@ -139,7 +139,7 @@ def test_a_run_goes_on_in_one_process_at_a_time(small):
     folder = train(small).run_folder
     program = (
         "import sys; from pathlib import Path; from trainer.checkpoints.run_folder import held\n"
-        "with held(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        "with lock_run_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
         [sys.executable, "-c", program, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
@@ -153,7 +153,7 @@ def test_a_run_goes_on_in_one_process_at_a_time(small):
 
 def test_workers_that_outlive_their_run_do_not_hold_its_folder(small):
     folder = train(small).run_folder
-    with held(folder):
+    with lock_run_folder(folder):
         survivor = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
         survivor.start()
     train(small, resume="auto")
@@ -192,7 +192,7 @@ def test_the_role_of_a_loader_follows_from_its_section(small, tmp_path):
     arguments = {"folder": str(tmp_path), "num_classes": 2, "resize": [32, 24], "flip_hor": 0.5}
     loader = {"type": "SegmentationDataLoader", "args": arguments}
     config = {**small, **dict.fromkeys(("train_loader", "valid_loader", "test_loader"), loader)}
-    loaders = [assemble.build_loader(config, split, registry()) for split in ("train", "valid", "test")]
+    loaders = [build_loader(config, split) for split in ("train", "valid", "test")]
     assert [each.num_samples for each in loaders] == [4, 2, 3]
     assert [each.is_training for each in loaders] == [True, False, False]
     few = for_overfit(config, 2)
@@ -225,7 +225,7 @@ def test_a_split_beside_validation_data_is_refused(small):
 
 def test_a_plateau_judges_as_the_monitor_does(small):
     plateau = {"type": "ReduceLROnPlateau", "args": {"patience": 0}}
-    assert prepare(changed(small, lr_scheduler=plateau), World()).lr_scheduler.scheduler.mode == "max"
+    assert build_training(changed(small, lr_scheduler=plateau)).schedule.scheduler.mode == "max"
     with pytest.raises(ConfigError, match=r'"min" is the contrary of trainer\.monitor, "max val_miou"'):
         train(changed(small, lr_scheduler={"type": "ReduceLROnPlateau", "args": {"mode": "min"}}))
 
@@ -288,7 +288,7 @@ def test_hidden_labels_are_counted_in_the_result_and_a_fold_is_the_validation_da
     del small["valid_loader"]
     result = train(small)
     saved = json.loads((result.run_folder / "result.json").read_text())
-    train_loader, valid_loader = assemble.build_training_loaders(small, registry())
+    train_loader, valid_loader = build_loaders(small)
     assert (train_loader.num_samples, valid_loader.num_samples) == (8, 2)
     train_loader.prepare()
     assert saved["labelled_megapixels"] == train_loader.labelled_megapixels > 0
@@ -350,15 +350,14 @@ def test_a_folder_that_cannot_be_written_is_named(small, tmp_path):
 
 
 def test_the_network_of_every_command_is_the_same(small):
-    trainer = prepare(copy.deepcopy(small), World())
+    parts = build_training(small)
     result = train(small)
     config = read_checkpoint(result.checkpoint)["config"]
-    names = {key: value for key, value in registry().items() if key in ("arch", "loss", "metrics", "data_loader")}
-    rebuilt = assemble.build_model(config, names, {})
+    rebuilt = build_model(config, DataSpec())
     rebuilt.load_state_dict(read_checkpoint(result.checkpoint)["state_dict"])
-    assert str(rebuilt) == str(unwrap(trainer.model))
-    preprocessing = assemble.build_preprocessing(config, {**names, "transform": registry()["transform"]})
-    assert preprocessing.describe() == trainer.valid_loader.preprocessing.describe()
+    assert str(rebuilt) == str(unwrap(parts.model))
+    preprocessing = build_preprocessing(config)
+    assert preprocessing.describe() == parts.valid_loader.preprocessing.describe()
 
 
 def test_a_user_error_is_one_line_and_its_exit_code(tmp_path):

@@ -14,7 +14,7 @@ from base.base_trainer import LearningRateSchedule, Monitor
 from tests.support.tiny import Accuracy, tiny_trainer
 from trainer.checkpoints.checkpoint import Checkpoints
 from trainer.checkpoints.resume import Start, restore
-from trainer.runtime.distributed import World
+from trainer.runtime.devices import World
 from trainer.runtime.stopping import stop_at_next_step
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, Interrupted, TrainingError

@@ -8,9 +8,9 @@ import torch
 from test_inference import PEOPLE, people_config, save_untrained
 from torch import nn
 
-import build as assemble
 import inference
 import test as command
+from build import build_loader
 from config import cli
 from data_loader.images.files import read_image
 from models.inference.views import (
@@ -22,7 +22,6 @@ from models.inference.views import (
     window_starts,
     with_views,
 )
-from train import registry
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
 
@@ -219,7 +218,7 @@ def test_a_test_judges_what_inference_predicts(checkpoint, window, views):
     judged = command.test(content["config"], content["state_dict"], views=Views(window=size, **views))
     segmenter = inference.load(checkpoint, window=window, views=Views(**views))
     counts = torch.zeros(2, 2, dtype=torch.int64)
-    for _, _, (source, *_) in assemble.build_loader(people_config(batch_size=1), "valid", registry()):
+    for _, _, (source, *_) in build_loader(people_config(batch_size=1), "valid"):
         (mask,) = segmenter.masks([read_image(PEOPLE / source.name)])
         pairs = source.target * 2 + torch.from_numpy(mask)
         counts += torch.bincount(pairs.flatten(), minlength=4).reshape(2, 2)

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from base.base_metric import MetricSet
 from base.base_model import class_logits, main_output
 from base.data.samples import NamedMask, NamedSample
-from trainer.runtime.distributed import ALONE, World, unwrap
-from trainer.runtime.precision import RunPrecision
+from trainer.runtime.devices import ALONE, RunPrecision, World, unwrap
 from utils.geometry import restore_logits
 
 OnBatch = Callable[[Tensor, Tensor, Tensor], None]

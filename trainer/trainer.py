@@ -19,8 +19,7 @@ from base.callback import Callback, StepReport
 from trainer.evaluation import RunningLoss, count_valid, evaluate, hard_labels
 from trainer.optim.parameter_groups import NOTHING_FROZEN, Freezing
 from trainer.optim.weight_average import WeightAverage
-from trainer.runtime.distributed import ALONE, World, respread, synchronised, unwrap
-from trainer.runtime.precision import ON_CPU, RunPrecision
+from trainer.runtime.devices import ALONE, ON_CPU, RunPrecision, World, gradients_shared, rewrap, unwrap
 from utils.errors import DataError, Diverged
 from utils.files import write_atomically
 
@@ -184,7 +183,7 @@ class Trainer(BaseTrainer):
     step; everything around it stays.
 
     Args:
-        model: The network, on its device; may be wrapped by `trainer.distributed.spread`.
+        model: The network, on its device; may be wrapped by `trainer.runtime.devices.wrap_for_devices`.
         optimizer: Steps the model's parameters.
         criterion: (output, target) -> (), mean over valid targets.
         train_loader: Yields (inputs, target, ...).
@@ -226,7 +225,7 @@ class Trainer(BaseTrainer):
         self._validation_metrics = MetricSet(deepcopy(self.metrics.metrics))
         self.ignore_index = train_loader.ignore_index
         self.is_main_process = plan.world.is_main
-        self.scaler = plan.precision.scaler()
+        self.scaler = plan.precision.scaler() if plan.precision.dtype is torch.float16 else None
         plan.freezing.check(unwrap(model))
         self.average = None if plan.ema_decay is None else WeightAverage(unwrap(model), plan.ema_decay)
         self._update = Update(optimizer, self.scaler, plan.clipping)
@@ -300,7 +299,7 @@ class Trainer(BaseTrainer):
         self._weigh(batches)
         losses = []
         for number, (inputs, target) in enumerate(batches, start=1):
-            with synchronised(self.model, number == len(batches)):
+            with gradients_shared(self.model, number == len(batches)):
                 losses.append(self.train_step(self.plan.precision.place(inputs), self.plan.precision.place(target)))
         if not self._update.is_finite():
             raise self.not_finite(batches)
@@ -396,7 +395,7 @@ class Trainer(BaseTrainer):
         self.model.train()
         freezing.apply(unwrap(self.model), epoch)
         if freezing.patterns and (epoch == freezing.until_epoch or not self._is_begun):
-            self.model = respread(self.model)
+            self.model = rewrap(self.model)
         self._is_begun = True
 
     def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:

@@ -4,7 +4,6 @@ A checkpoint is a file of `torch.save` with the SHA-256 of everything before it 
 that any reader of zip archives (and `torch.load(weights_only=True)`) still opens it and no second file can get lost.
 """
 
-import errno
 import hashlib
 import logging
 import os
@@ -20,6 +19,7 @@ import torch
 
 from utils.errors import CheckpointError
 from utils.files import sync_folder, temporary_path, write_atomically
+from utils.hardware import DISK_FULL
 
 FORMAT_VERSION = 1
 LAST, BEST = "checkpoint-last.pth", "model_best.pth"
@@ -32,7 +32,6 @@ _END_SIZE = 22
 _CHUNK = 1 << 20
 # Words in the errors of torch's archive writer after the disk accepted fewer bytes than it was given.
 _WRITER_WORDS = ("PytorchStreamWriter", "inline_container")
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -3,15 +3,18 @@
 import errno
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, EspalierError, OutOfMemory, TrainingError
 
 if TYPE_CHECKING:  # torch loads only where a device is chosen
     import torch
 
 logger = logging.getLogger(__name__)
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def devices_named(asked: str) -> "list[torch.device]":
@@ -87,3 +90,31 @@ def is_out_of_memory(error: BaseException) -> bool:
         return "Insufficient memory" in text
     is_said = isinstance(error, RuntimeError) and any(words in text for words in _WORDS)
     return is_said and not any(words in text for words in _OTHERWISE)
+
+
+@contextmanager
+def resource_errors() -> Iterator[None]:
+    """Turn the errors of a block that ran out of memory or disk into errors that name the repair.
+
+    Raises:
+        OutOfMemory: Instead of the error of the library that found it.
+        TrainingError: The disk is full.
+    """
+    try:
+        yield
+    except EspalierError:
+        raise
+    except Exception as error:
+        text = str(error)
+        if is_out_of_memory(error):
+            raise OutOfMemory(
+                f"Memory ran out ({text.splitlines()[0] if text else 'no more is available'}). The network and a step "
+                "of its training must fit into it. Lower batch_size (--bs) or the images' resize; earlier checkpoints "
+                "are good."
+            ) from error
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise TrainingError(
+                f"The disk is full ({error}). A run writes its curves, records and checkpoints. Free some space and "
+                "run the same command with --resume auto; earlier checkpoints are good."
+            ) from error
+        raise

@@ -1,67 +1,71 @@
 """From a config to the step of its training that can be foreseen."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-import build as assemble
-import config as configuration
 import models
 from base.base_model import BaseModel
+from build import (
+    DataSpec,
+    build_loader,
+    build_loss,
+    build_model,
+    build_plan,
+    prepare_for_training,
+    read_data_spec,
+    registry,
+)
+from config import instantiate, trainer_options
 from config.checking.classes import find_class
-from config.variants import NAME as CLASS_COUNTS
 from config.variants import needs_class_counts, without_pretrained_weights
 from data_loader.common.shared_cache import current
 from search.worker.foresight import TrainingStep, optimizer_copies
-from trainer.runtime import distributed, setup
-from trainer.runtime.distributed import ALONE
+from trainer.runtime.devices import ALONE, RunPrecision, choose_devices
 from utils.errors import ConfigError
-from utils.registry import Registry
 
 Config = Mapping[str, Any]
 
 
-def describe(config: Config, registry: Registry, devices: str | None = None) -> TrainingStep:
+def describe(config: Config, devices: str | None = None) -> TrainingStep:
     """The step that a checked config trains by: shapes from a batch of its loader, nothing else built.
 
     Args:
         config: Of one candidate.
-        registry: What each section may name.
         devices: As on the command line, e.g. `"0"` or `"cpu"`.
 
     Raises:
         ConfigError: The config contradicts itself, or its data.
         DataError: A sample of the batch cannot be read.
     """
-    options = configuration.trainer_options(config)
-    precision = setup.precision(options, distributed.choose_devices(config.get("n_gpu"), devices)[0])
-    plan = setup.plan(options, precision, ALONE)
-    loader = assemble.build_loader(config, "train", registry)
+    options, device = trainer_options(config), choose_devices(config.get("n_gpu"), devices)[0]
+    precision = RunPrecision.choose(device, options["precision"], channels_last=options["channels_last"])
+    plan = build_plan(options, precision, ALONE)
+    loader = build_loader(config, "train")
+    assert loader is not None  # a checked config has training data
     loader.is_training = True
     if current() is not None:  # its training would decode all of it anyway, and finds it then
         loader.prepare()
     inputs, target, *_ = loader.example()
-    values = assemble.task_values(config, loader)
-    if needs_class_counts(config, registry):
-        values[CLASS_COUNTS] = [1] * values["num_classes"]  # any will do for the shape of the weights
+    spec = read_data_spec(config, loader)
+    if needs_class_counts(config, registry()):
+        spec = replace(spec, class_counts=[1] * (spec.num_classes or 0))  # any will do for the shape of the weights
 
-    def build_model() -> nn.Module:
-        model = build_network(config, registry, values)
-        model = setup.equip(model, {**options, "compile": False}, ALONE, precision).train()
+    def build_network() -> nn.Module:
+        model = build_random_network(config, spec)
+        model = prepare_for_training(model, {**options, "compile": False}, precision, ALONE).train()
         if plan.freezing.until_epoch is None:
             plan.freezing.apply(model, epoch=1)
         return model
 
-    def build_criterion(model: nn.Module) -> Any:
-        return assemble.build_criterion(config, registry, values, model)
-
     def build_optimizer(weights: list[nn.Parameter]) -> Any:
-        return configuration.instantiate(config, "optimizer", registry, runtime={"params": weights})
+        return instantiate(config, "optimizer", registry(), runtime={"params": weights})
 
     return TrainingStep(
-        build_model,
-        build_criterion,
+        build_network,
+        lambda model: build_loss(config, spec, model),
         tuple(inputs.shape),
         tuple(target.shape),
         target.dtype,
@@ -72,15 +76,14 @@ def describe(config: Config, registry: Registry, devices: str | None = None) -> 
     )
 
 
-def build_network(config: Config, registry: Registry, values: Mapping[str, Any]) -> nn.Module:
+def build_random_network(config: Config, spec: DataSpec) -> nn.Module:
     """The network of a config with random weights: none is fetched to find out what it costs."""
-    model: nn.Module = assemble.build_model(without_pretrained_weights(config), registry, values)
-    return model
+    return build_model(without_pretrained_weights(config), spec)
 
 
-def network_summary(config: Config, registry: Registry, devices: str | None = None) -> str:
+def network_summary(config: Config, devices: str | None = None) -> str:
     """The parts of a config's network with their output shapes, for a sample of its data."""
-    step = describe(config, registry, devices)
+    step = describe(config, devices)
     model = step.build_model()
     return model.summary(step.input_shape[2:]) if isinstance(model, BaseModel) else str(model)
 

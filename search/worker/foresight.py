@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from base.base_model import Output
 from search.worker.fake import AnswersZero, LiveMemory, build_fake
-from trainer.runtime.precision import ON_CPU, RunPrecision
+from trainer.runtime.devices import ON_CPU, RunPrecision
 from utils.errors import ConfigError
 from utils.hardware import is_out_of_memory
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-import train
+from build import check_config
 from search.worker.description import describe
 from search.worker.foresight import TrainingStep, foresee
 from utils.errors import ConfigError
@@ -86,10 +86,9 @@ def judge(
     Raises:
         DataError: Its data cannot be read, which is not the candidate's fault.
     """
-    names = train.registry()
     try:
-        train.check(dict(config))
-        step = describe(config, names, devices)
+        check_config(config)
+        step = describe(config, devices)
         foreseen = foresee(step, limits.input_size)
     except ConfigError as error:
         return Verdict(Facts(), str(error))

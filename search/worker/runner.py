@@ -89,7 +89,7 @@ def _run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         if refusal is not None:
             return refusal
     if task.get("verbose") and not task["reported"]:
-        report({"text": network_summary(config, train.registry(), device)})
+        report({"text": network_summary(config, device)})
     reporter = Reporter(report, task["reported"], task.get("until"))
     result = _train(config, folder, reporter, device)
     outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": _checkpoint_bytes(folder)}

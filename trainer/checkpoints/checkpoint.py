@@ -12,7 +12,7 @@ from torch import Tensor
 
 from base.base_trainer import BaseTrainer, Row, TrainResult
 from base.callback import Callback, StepReport
-from trainer.runtime.distributed import ALONE, World, unwrap
+from trainer.runtime.devices import ALONE, World, unwrap
 from trainer.trainer import AGREE_EVERY_STEPS
 from utils.checkpoint_file import BEST, FORMAT_VERSION, LAST, commit_checkpoint, stage_checkpoint
 from utils.errors import CheckpointError, Diverged

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from base.base_trainer import BaseTrainer
 from trainer.checkpoints.run_folder import differences, read_json, run_folders
-from trainer.runtime.distributed import unwrap
+from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import BEST, LAST, judged_weights, newest_good, read_saved
 from utils.errors import CheckpointError, ConfigError
 

@@ -13,7 +13,7 @@ from utils.errors import CheckpointError, ConfigError
 from utils.files import folder_lock, make_stamped_folder, write_text_atomically
 
 
-def held(folder: Path | None) -> AbstractContextManager[None]:
+def lock_run_folder(folder: Path | None) -> AbstractContextManager[None]:
     """Hold a run's folder for a block.
 
     Args:

@@ -29,7 +29,7 @@ class PolyLR(PolynomialLR):
         super().__init__(optimizer, total_iters=total_iters, power=power)
 
 
-def build_schedule(
+def combine_schedulers(
     section: Spec | Sequence[Spec],
     optimizer: Optimizer,
     build: Build,

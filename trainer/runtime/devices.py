@@ -1,0 +1,229 @@
+"""Where and how a run computes: its devices, its precision, and the processes that share its work."""
+
+import gc
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from utils.hardware import devices_named
+from utils.seeding import seed_everything
+
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+logger = logging.getLogger(__name__)
+
+
+def choose_devices(n_gpu: int | None, asked: str | None = None) -> list[torch.device]:
+    """Return the devices to train on: those asked for by number, else the first `n_gpu`, at most those that exist.
+
+    Args:
+        n_gpu: Number of GPUs that the config wants; None takes one if there is one.
+        asked: From the command line: `"0,1"` or `"cpu"`.
+
+    Raises:
+        ConfigError: A device is no number.
+    """
+    available = torch.cuda.device_count()
+    if asked is not None:
+        return devices_named(asked)
+    if "LOCAL_RANK" in os.environ and available:  # one process for each GPU, under torchrun
+        return [torch.device("cuda", int(os.environ["LOCAL_RANK"]) % available)]
+    if n_gpu is None:
+        n_gpu = min(1, available)
+    if n_gpu > available:
+        instead = f"{available} GPUs" if available else f"the processor with {torch.get_num_threads()} threads"
+        logger.warning("n_gpu is %d and this machine has %d: training on %s.", n_gpu, available, instead)
+    return [torch.device("cuda", number) for number in range(min(n_gpu, available))] or [torch.device("cpu")]
+
+
+def seed_run(seed: int, device: torch.device) -> None:
+    """Seed the random numbers that building draws, and make the operations of a GPU deterministic."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    seed_everything(seed)
+
+
+@dataclass(frozen=True)
+class RunPrecision:
+    """Device, dtype and memory format in which a network computes.
+
+    Attributes:
+        device: The device of the model and its batches.
+        dtype: Type of the automatically cast operations; float32 casts nothing.
+        memory_format: `torch.channels_last` makes convolutions faster on most devices.
+    """
+
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    @classmethod
+    def choose(
+        cls, device: torch.device, name: PrecisionName = "auto", *, channels_last: bool = True
+    ) -> "RunPrecision":
+        """Return the precision of a name; `auto` is bf16 if the device has it, fp16 on other GPUs, else fp32."""
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if name == "fp16" and device.type == "cpu":
+            logger.warning('trainer.precision: "fp16" needs a GPU; the processor computes in fp32 instead.')
+            return cls(device, torch.float32, memory_format)
+        if name != "auto":
+            return cls(device, _DTYPES[name], memory_format)
+        if device.type == "cuda":
+            has_bf16, otherwise = torch.cuda.is_bf16_supported(), torch.float16
+        else:  # without these instructions bf16 is emulated, which is slower than fp32
+            checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+            has_bf16, otherwise = any(getattr(torch.cpu, check, lambda: False)() for check in checks), torch.float32
+        return cls(device, torch.bfloat16 if has_bf16 else otherwise, memory_format)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of forward passes and losses."""
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)
+
+    def place(self, tensor: Tensor) -> Tensor:
+        """Return a batch on the device, images in the memory format; the copy does not wait for the device."""
+        if tensor.dim() == 4 and tensor.is_floating_point():
+            return tensor.to(self.device, non_blocking=True, memory_format=self.memory_format)
+        return tensor.to(self.device, non_blocking=True)
+
+    def scaler(self) -> "torch.amp.GradScaler":
+        """Return the loss scaler that fp16 needs; for other types it does nothing."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
+
+
+ON_CPU = RunPrecision(torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+        rank: Number of this process; process 0 writes files.
+        size: Number of processes.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and logs."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over the processes, as a new tensor; a collective call."""
+        if self.size == 1:
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    def largest(self, number: int) -> int:
+        """Return the largest of every process's number; a collective call."""
+        if self.size == 1:
+            return number
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        value = torch.tensor(number, device=device)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return int(value)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, by rank; a collective call."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Copy the main process's values into tensors that every process has; a collective call."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
+
+    def from_main(self, value: Any) -> Any:
+        """Return the main process's value; a collective call."""
+        return self.gather(value)[0]
+
+    def wait(self) -> None:
+        """Wait until every process is here; a collective call."""
+        if self.size > 1:
+            dist.barrier()
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined_world() -> Iterator[World]:
+    """Join the processes that torchrun started for the length of a block; without torchrun there is one.
+
+    Everything that refers to the process group (a wrapped network) must be gone at the end of the block: the threads of
+    DistributedDataParallel have to end before the group is left.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield ALONE
+        return
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size())
+    finally:
+        gc.collect()  # networks and trainers refer to each other: the reference count alone does not free them
+        dist.destroy_process_group()
+
+
+def wrap_for_devices(model: nn.Module, devices: list[torch.device], world: World) -> nn.Module:
+    """Wrap a model in DistributedDataParallel under torchrun, else in DataParallel if there are several devices."""
+    if world.size > 1:
+        device_ids = [devices[0].index] if devices[0].type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=device_ids)
+    if len(devices) > 1:
+        return nn.DataParallel(model, device_ids=[device.index for device in devices])
+    return model
+
+
+def rewrap(model: nn.Module) -> nn.Module:
+    """Wrap a model again whose trainable weights changed: DistributedDataParallel registers them when it is made."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return nn.parallel.DistributedDataParallel(model.module, device_ids=model.device_ids)
+    return model
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside what wraps or compiles it, so that the names of weights carry no prefixes."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        else:
+            inner = getattr(model, "_orig_mod", None)  # torch.compile has no public way to its module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def synchronise_norms(model: nn.Module) -> nn.Module:
+    """Replace batch norms by ones with statistics over all processes; on processors they stay as they are."""
+    if not all(weight.is_cuda for weight in model.parameters()):
+        logger.warning("trainer.sync_batch_norm works on GPUs only: here each process keeps its own statistics.")
+        return model
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@contextmanager
+def gradients_shared(model: nn.Module, is_last: bool) -> Iterator[None]:
+    """Average gradients over the processes only in the last backward pass of a step."""
+    if is_last or not isinstance(model, nn.parallel.DistributedDataParallel):
+        yield
+        return
+    with model.no_sync():
+        yield
