@@ -138,7 +138,7 @@ def test_a_fork_of_a_checkpoint_alone_is_known_again_by_its_config(small):
 def test_a_run_goes_on_in_one_process_at_a_time(small):
     folder = train(small).run_folder
     program = (
-        "import sys; from pathlib import Path; from trainer.checkpoints.run_folder import held\n"
+        "import sys; from pathlib import Path; from trainer.checkpoints.run_folder import lock_run_folder\n"
         "with lock_run_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(
