@@ -6,7 +6,7 @@ import warnings
 from datetime import datetime
 from typing import Any
 
-from search.schedulers.base import Decision, Job, Rung, Scheduler, Values, Verdict
+from search.schedulers.base import Decision, Job, Rung, RungDecision, Scheduler, Values
 
 
 def is_installed(package: str) -> bool:
@@ -41,11 +41,11 @@ class StoppingPeer(Scheduler):
         self.trials[candidate] = self.begin(candidate)
         return Job(candidate, 0, self.max_epochs)
 
-    def report(self, candidate: int, epoch: int, values: Values) -> Verdict:
+    def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
         """Stop it where the package does, and at the end."""
         stops = self.stops(candidate, epoch, values[0]) or epoch == self.max_epochs
         self._num_running -= stops
-        return Verdict(Decision.STOP if stops else Decision.CONTINUE)
+        return RungDecision(Decision.STOP if stops else Decision.CONTINUE)
 
     def finish(self, candidate: int) -> None:
         """Not needed here."""

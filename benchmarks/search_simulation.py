@@ -29,13 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peer_schedulers import OptunaHalving, SyneTuneASHA, is_installed
+from benchmarks.simulator import simulate
 from search.schedulers.asha import ASHA
 from search.schedulers.base import Scheduler
-from search.schedulers.hyperband import Hyperband
-from search.schedulers.random_search import RandomSearch
-from search.schedulers.simulate import simulate
-from search.schedulers.successive_halving import SuccessiveHalving
-from search.schedulers.synchronous import rung_epochs
+from search.schedulers.halving import Hyperband, RandomSearch, SuccessiveHalving, rung_epochs
 
 EPOCHS, FULL_RUNS, GRACE = 50, 9, 2
 BUDGET = EPOCHS * FULL_RUNS

@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from search.schedulers.asha import ASHA, interleave
-from search.schedulers.asha_rung import AsyncRung
+from search.schedulers.asha import ASHA, AsyncRung, interleave
 from search.schedulers.base import Decision, Job
 
 CONTINUE, PAUSE, STOP = Decision.CONTINUE, Decision.PAUSE, Decision.STOP

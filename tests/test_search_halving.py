@@ -5,10 +5,7 @@ import pytest
 from config.objects import instantiate
 from search.schedulers import SECTIONS
 from search.schedulers.base import Decision, Job
-from search.schedulers.hyperband import Hyperband, bracket_sizes
-from search.schedulers.random_search import RandomSearch
-from search.schedulers.successive_halving import SuccessiveHalving
-from search.schedulers.synchronous import rung_epochs
+from search.schedulers.halving import Hyperband, RandomSearch, SuccessiveHalving, bracket_sizes, rung_epochs
 from utils.errors import ConfigError
 
 
@@ -203,7 +200,7 @@ def test_a_configuration_names_a_scheduler():
         ("SuccessiveHalving", {"rungs": [[1, 2], [1, 2]]}, r"rungs at \[1, 1\] epochs: must ascend.*Write e.g."),
         ("SuccessiveHalving", {"rungs": [[4, 2]]}, r"rungs at \[4\] epochs: .* before the 4 epochs of a full training"),
         ("SuccessiveHalving", {"rungs": [[1, 1]]}, "rungs: a factor of 1: must be at least 2"),
-        ("SuccessiveHalving", {"rungs": [[1, 2]], "grace_period": 2}, "beside grace_period 2 .*Leave out either"),
+        ("SuccessiveHalving", {"rungs": [[1, 2]], "grace_period": 2}, "with grace_period 2 .*Leave out either"),
         ("SuccessiveHalving", {"rungs": [2, 6]}, "rungs"),
         ("Hyperband", {"grace_period": 0}, "grace_period 0: must be at least 1"),
         ("ASHA", {"grace_period": 9}, "grace_period 9: must be at most the 4 epochs.*Set grace_period to 4 or less"),

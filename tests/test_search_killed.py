@@ -12,7 +12,7 @@ import pytest
 from search.executors.processes import Processes
 from search.results.objectives import parse_objectives
 from search.schedulers.asha import ASHA
-from search.schedulers.successive_halving import SuccessiveHalving
+from search.schedulers.halving import SuccessiveHalving
 from search.study.folder import create
 from search.study.journal import JOURNAL, read_events
 from search.study.study import Plan, Retrain, Study, read

@@ -5,8 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from search.schedulers.ranking import as_table, best_first, crowding_distances, non_dominated_ranks, pareto_front
-from search.schedulers.standing import FrontStanding, SingleStanding
+from search.schedulers.ranking import (
+    ParetoOrder,
+    SingleObjectiveOrder,
+    as_table,
+    best_first,
+    crowding_distances,
+    non_dominated_ranks,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -22,7 +28,6 @@ def test_several_objectives_are_ordered_by_front_then_crowding_then_number():
     values = {0: (3.0, 2.0), 1: (2.0, 2.0), 2: (4.0, 1.0), 3: (1.0, 4.0), 4: (1.0, 3.0), 5: (1.0, 1.0)}
     assert non_dominated_ranks(as_table(list(values.values()), 2)).tolist() == [0, 1, 0, 0, 1, 2]
     assert best_first(values) == [2, 3, 0, 1, 4, 5]
-    assert pareto_front(values) == [0, 2, 3]
 
 
 def test_crowding_prefers_the_sparse_part_of_a_front():
@@ -34,12 +39,6 @@ def test_crowding_prefers_the_sparse_part_of_a_front():
 
 def test_equal_values_share_a_front_in_the_order_of_their_numbers():
     assert best_first({3: (1.0, 1.0), 1: (1.0, 1.0), 2: (1.0, 1.0)})[0] == 1
-    assert pareto_front({3: (1.0, 1.0), 1: (1.0, 1.0)}) == [1, 3]
-
-
-def test_a_candidate_without_a_number_is_on_no_front():
-    assert pareto_front({0: (NAN, 9.0), 1: (1.0, 1.0), 2: (NAN,)}) == [1]
-    assert pareto_front({0: (NAN,)}) == []
 
 
 def test_failures_come_last_among_several_objectives():
@@ -83,23 +82,23 @@ def count_ahead_for_good(values, candidate):
 
 
 @pytest.mark.parametrize("num_objectives", [1, 2, 3])
-def test_a_standing_kept_one_by_one_is_the_order_of_all(num_objectives):
+def test_an_order_updated_one_by_one_is_the_order_of_all(num_objectives):
     chance = np.random.default_rng(num_objectives)
     rows = chance.choice([0.0, 1.0, 2.0, 3.0, 4.0, -INF, NAN, INF], (70, num_objectives))
-    standing = SingleStanding() if num_objectives == 1 else FrontStanding(num_objectives)
+    order_so_far = SingleObjectiveOrder() if num_objectives == 1 else ParetoOrder(num_objectives)
     values, waiting = {}, set()
     for candidate, row in zip(chance.permutation(70).tolist(), rows.tolist(), strict=True):
-        standing.add(candidate, tuple(row))
+        order_so_far.add(candidate, tuple(row))
         values[candidate] = tuple(row)
         waiting.add(candidate)
         order = best_first(values)
         best = next(other for other in order if other in waiting)
-        assert standing.first_waiting() == best
-        assert standing.position(candidate) == order.index(candidate)
+        assert order_so_far.first_waiting() == best
+        assert order_so_far.position(candidate) == order.index(candidate)
         least = {other: count_ahead_for_good(values, other) for other in values}
-        assert standing.least_position(candidate) == least[candidate]
+        assert order_so_far.least_position(candidate) == least[candidate]
         limit = int(chance.integers(0, len(order) + 2))
-        assert standing.num_hopeful(limit) == sum(least[other] < limit for other in waiting)
+        assert order_so_far.num_hopeful(limit) == sum(least[other] < limit for other in waiting)
         if chance.random() < 0.4:
-            standing.take(best)
+            order_so_far.take(best)
             waiting.remove(best)

@@ -6,7 +6,7 @@ import pytest
 
 from build import check_config
 from config import find_markers, load_config
-from search.schedulers.random_search import RandomSearch
+from search.schedulers.halving import RandomSearch
 from search.space.outcomes import find_faults
 from search.study.settings import make_executor, make_plan, make_space, read_options, shrunk
 from search.worker.description import canonical

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.simulator import draw_order, simulate
 from search.schedulers.asha import ASHA
-from search.schedulers.random_search import RandomSearch
-from search.schedulers.simulate import draw_order, simulate
-from search.schedulers.successive_halving import SuccessiveHalving
+from search.schedulers.halving import RandomSearch, SuccessiveHalving
 
 NAN = math.nan
 RISING = np.array([[0.1, 0.2, 0.3], [0.5, 0.6, 0.7], [0.3, 0.4, 0.9]])

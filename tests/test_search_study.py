@@ -9,8 +9,7 @@ from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.results.objectives import parse_objectives
 from search.schedulers.asha import ASHA
-from search.schedulers.random_search import RandomSearch
-from search.schedulers.successive_halving import SuccessiveHalving
+from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.study.folder import create
 from search.study.journal import JOURNAL, read_events
 from search.study.searching import Limits

@@ -6,10 +6,10 @@ SECTIONS: dict[str, Section] = {
     "scheduler": Section(
         expects="search.schedulers.base:Scheduler",
         entries={
-            "RandomSearch": "search.schedulers.random_search:RandomSearch",
-            "SuccessiveHalving": "search.schedulers.successive_halving:SuccessiveHalving",
+            "RandomSearch": "search.schedulers.halving:RandomSearch",
+            "SuccessiveHalving": "search.schedulers.halving:SuccessiveHalving",
             "ASHA": "search.schedulers.asha:ASHA",
-            "Hyperband": "search.schedulers.hyperband:Hyperband",
+            "Hyperband": "search.schedulers.halving:Hyperband",
         },
     ),
 }

@@ -1,59 +1,147 @@
-"""ASHA: asynchronous successive halving, where no worker ever waits for another."""
+"""ASHA: asynchronous successive halving, in which no worker ever waits for another."""
 
+import math
+from bisect import insort
 from collections.abc import Sequence
 from typing import Literal
 
-from search.schedulers.asha_rung import AsyncRung
-from search.schedulers.base import Decision, Job, Rung, Scheduler, Values, Verdict
-from search.schedulers.bookkeeping import Draws, Runs, check_halving, check_least
-from search.schedulers.hyperband import bracket_sizes
+from search.schedulers.base import (
+    FAILED,
+    Decision,
+    Job,
+    JobBook,
+    Rung,
+    RungDecision,
+    Scheduler,
+    Values,
+    check_at_least,
+    check_halving,
+)
+from search.schedulers.halving import bracket_sizes
+from search.schedulers.ranking import LEAST, ParetoOrder, RungOrder, SingleObjectiveOrder, comparable
 from utils.errors import ConfigError
 
 
-def rung_epochs(max_epochs: int, grace_period: int, reduction_factor: int) -> list[int]:
-    """grace_period * reduction_factor ** k as far as max_epochs: 3, 9, 27, 81, 243 for 500, 3, 3."""
-    levels = [grace_period]
-    while levels[-1] * reduction_factor <= max_epochs:
-        levels.append(levels[-1] * reduction_factor)
-    return levels
+class AsyncRung:
+    """A rung at which candidates arrive one by one and are compared with those that arrived before.
 
+    Args:
+        bracket: Number of its bracket.
+        epochs: Epochs at which it compares.
+        reduction_factor: One in `reduction_factor` continues.
+    """
 
-def interleave(sizes: Sequence[int]) -> list[int]:
-    """Which bracket each of sum(sizes) candidates belongs to: at any time, that which is furthest behind its share."""
-    counts = [0] * len(sizes)
-    order = []
-    for drawn in range(1, sum(sizes) + 1):
-        behind = [size * drawn - count * sum(sizes) for size, count in zip(sizes, counts, strict=True)]
-        order.append(behind.index(max(behind)))
-        counts[order[-1]] += 1
-    return order
+    def __init__(self, bracket: int, epochs: int, reduction_factor: int) -> None:
+        self.epochs = epochs
+        self._bracket = bracket
+        self._reduction_factor = reduction_factor
+        self._values: dict[int, Values] = {}
+        self._ascending: list[float] = []
+        self._order: RungOrder = SingleObjectiveOrder()
+        self._promoted: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def record(self, candidate: int, values: Values) -> None:
+        """Note the values of a candidate that reached the rung and waits to be promoted."""
+        if len(values) > 1 and isinstance(self._order, SingleObjectiveOrder):  # the first that did not fail
+            self._order = ParetoOrder(len(values))
+        self._values[candidate] = values
+        insort(self._ascending, comparable(values[0]))
+        self._order.add(candidate, values)
+
+    def fail(self, candidate: int) -> None:
+        """Note a candidate that failed on its way to the rung: it counts as the worst and is never promoted."""
+        self._values[candidate] = FAILED
+        insort(self._ascending, comparable(FAILED[0]))
+
+    def judge(self, candidate: int, values: Values) -> RungDecision:
+        """Record a candidate that reached the rung and decide whether it continues.
+
+        With one objective, it stops below the (1 - 1 / reduction_factor) quantile of the values that were there before.
+        With several, it stops if more than one in reduction_factor of all others are better, which is the same rule
+        for a value that is not between two others.
+        """
+        before = len(self)
+        cutoff = self.cutoff() if len(values) == 1 else None
+        self.record(candidate, values)
+        if len(values) == 1:
+            stops = cutoff is not None and comparable(values[0]) < comparable(cutoff)
+        else:
+            stops = before > 0 and self._order.position(candidate) * self._reduction_factor > before - 1
+        if not stops:
+            self.promote(candidate)
+        return RungDecision(Decision.STOP if stops else Decision.CONTINUE, rung=self.epochs, cutoff=cutoff)
+
+    def cutoff(self) -> float | None:
+        """Return the quantile of the first objective, interpolated as numpy does; None if no number is required.
+
+        A quantile between minus infinity and a number is minus infinity.
+        """
+        if not self._ascending:
+            return None
+        below, rest = divmod((len(self._ascending) - 1) * (self._reduction_factor - 1), self._reduction_factor)
+        low, high = self._ascending[below], self._ascending[min(below + 1, len(self._ascending) - 1)]
+        if low == -math.inf:  # NaN
+            return None
+        if low == LEAST:
+            return -math.inf
+        if rest == 0 or high == math.inf:
+            return high if rest else low
+        share = rest / self._reduction_factor
+        return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
+
+    def promotable(self, places: int) -> int | None:
+        """Return the best candidate that waits, if it is among the first `places`."""
+        candidate = self._order.first_waiting()
+        return candidate if candidate is not None and self._order.position(candidate) < places else None
+
+    def promote(self, candidate: int) -> None:
+        """Let a candidate that waits continue."""
+        self._order.take(candidate)
+        self._promoted.append(candidate)
+
+    def may_promote(self, candidate: int, places: int) -> bool:
+        """Return whether a candidate that waits may still be among the first `places`."""
+        return self._order.least_position(candidate) < places
+
+    def num_promotable(self, places: int) -> int:
+        """Count the candidates that wait and may still be among the first `places`."""
+        return self._order.num_hopeful(places)
+
+    def as_rung(self) -> Rung:
+        """Return its present state."""
+        return Rung(self._bracket, self.epochs, dict(self._values), tuple(self._promoted))
 
 
 class ASHA(Scheduler):
-    """Judges each candidate at each rung by those that came there before (Li et al. 2020, arXiv:1810.05934).
+    """Asynchronous successive halving: each candidate is compared with those that reached a rung before it.
 
-    "stop": a candidate runs on past a rung unless its value is below the (1 - 1 / reduction_factor) quantile of those
+    Li et al. 2020, https://arxiv.org/abs/1810.05934.
+
+    "stop": a candidate continues past a rung unless its value is below the (1 - 1 / reduction_factor) quantile of those
     recorded there before; the first one always does. It is never paused, and never resumed.
 
     "promote" (Algorithm 2): a candidate pauses at each rung. A free worker takes the best paused candidate that is
-    among the first n // reduction_factor of the n of its rung, from the highest rung down; where there is none, a new
-    candidate. Beyond the paper: after the last rung the same rule leads to a full training; and when nothing else is
-    left to do, the first of a rung goes on even where fewer than reduction_factor came to it, as in synchronous
-    halving, so that a search ends with a candidate that was trained in full. The others stay paused.
+    among the first n // reduction_factor of the n of its rung, from the highest rung down; if there is none, a new
+    candidate. Beyond the paper: after the last rung the same rule leads to a full training; and if nothing else is
+    left to do, the first of a rung continues even if fewer than reduction_factor reached it, as in synchronous halving,
+    so that a search ends with a candidate that was trained in full. The others stay paused.
 
     A candidate that failed counts as the worst of the rung that it ran for. One that is withdrawn is replaced by a new
-    one; what it came to at the rungs that it had passed stays there, as others were judged by it.
+    one; its values at the rungs that it had passed remain, as others were compared with them.
 
-    With several brackets, bracket b begins at grace_period * reduction_factor ** b. The candidates are dealt out by
+    With several brackets, bracket b begins at grace_period * reduction_factor ** b. The candidates are dealt to them by
     their numbers, in the proportions of Hyperband's brackets.
 
     Args:
         num_samples: Candidates to try.
         max_epochs: Epochs of a full training.
         grace_period: Epochs of the first rung.
-        reduction_factor: One in so many goes on to the next rung.
+        reduction_factor: One in `reduction_factor` continues to the next rung.
         mode: "stop" or "promote".
-        brackets: How many.
+        brackets: Number of brackets.
 
     Raises:
         ConfigError: A number does not fit.
@@ -70,13 +158,13 @@ class ASHA(Scheduler):
         brackets: int = 1,
     ) -> None:
         super().__init__(num_samples, max_epochs)
-        check_least("num_samples", num_samples, 1)
-        check_least("max_epochs", max_epochs, 1)
         check_halving(max_epochs, grace_period, reduction_factor)
-        check_least("brackets", brackets, 1)
+        check_at_least("brackets", brackets, 1)
         if mode not in {"stop", "promote"}:
             raise ConfigError(f'mode "{mode}": must be "stop" or "promote". Choose one of them.')
-        levels = rung_epochs(max_epochs, grace_period, reduction_factor)
+        levels = [grace_period]  # 3, 9, 27, 81, 243 for 500 epochs; a full training is no rung unless it is a power
+        while levels[-1] * reduction_factor <= max_epochs:
+            levels.append(levels[-1] * reduction_factor)
         if brackets > len(levels):
             raise ConfigError(
                 f"brackets {brackets}: each begins a rung later, and there are {len(levels)} rungs ({levels}). "
@@ -88,94 +176,99 @@ class ASHA(Scheduler):
         self._rungs = [
             [AsyncRung(bracket, epochs, reduction_factor) for epochs in levels[bracket:]] for bracket in range(brackets)
         ]
-        # Promotions from here can never again be as many as before a candidate that counted was withdrawn.
+        # Promotions from a rung can never again be as many as before a candidate that counted there was withdrawn.
         self._ceilings = [[num_samples] * len(rungs) for rungs in self._rungs]
-        self._limits: list[list[int]] | None = None
-        self._draws = Draws(num_samples)
-        self._runs = Runs()
+        self._cached_limits: list[list[int]] | None = None
+        self._book = JobBook(num_samples)
         self._paused: dict[int, int] = {}
         self._finished: dict[int, Values] = {}
         self._next: Job | None = None
 
     def ask(self) -> Job | None:
-        """The best promotable candidate of the highest rung that has one; else a new candidate."""
+        """Return the job of the best promotable candidate of the highest rung that has one, else of a new one."""
         job = self._next or self._promotion(at_least=0)
-        if job is None and self._draws.remaining:
-            candidate = self._draws.draw()
-            job = Job(candidate, 0, self._end_of(candidate, 0))
+        if job is None and self._book.remaining:
+            candidate = self._book.draw()
+            job = Job(candidate, 0, self._rungs_of(candidate)[0].epochs if self._promotes else self.max_epochs)
         self._next = None
-        self._limits = None
+        self._cached_limits = None
         if job is not None:
             self._paused.pop(job.candidate, None)
-            self._runs.begin(job)
+            self._book.begin(job)
         return job
 
-    def report(self, candidate: int, epoch: int, values: Values) -> Verdict:
-        """At a rung: stop or go on, or pause. At max_epochs: stop."""
-        self._runs.advance(candidate, epoch, values)
-        verdict = self._judge(candidate, epoch, values)
+    def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
+        """At a rung: stop or continue, or pause. At max_epochs: stop."""
+        self._book.advance(candidate, epoch, values)
+        rung = next((each for each in self._rungs_of(candidate) if each.epochs == epoch), None)
+        result = RungDecision(Decision.CONTINUE)
+        if rung is not None and self._promotes:
+            rung.record(candidate, values)
+            result = RungDecision(Decision.PAUSE, rung=epoch)
+        elif rung is not None:
+            result = rung.judge(candidate, values)
         if epoch == self.max_epochs:
-            verdict = verdict._replace(decision=Decision.STOP)
-        if verdict.decision is not Decision.CONTINUE:
-            self._runs.end(candidate)
-        if verdict.decision is Decision.PAUSE:
-            self._paused[candidate] = self._passed(candidate) - 1
-        self._settle()
-        return verdict
+            result = result._replace(decision=Decision.STOP)
+        if result.decision is not Decision.CONTINUE:
+            self._book.end(candidate)
+        if result.decision is Decision.PAUSE:
+            self._paused[candidate] = self._num_passed(candidate) - 1
+        self._promote_last()
+        return result
 
     def finish(self, candidate: int) -> None:
-        """Its last values stand for all later rungs, to which it comes without a job."""
-        values = self._runs.last_values(candidate)
+        """Let its last values hold for all later rungs, which it reaches without a job."""
+        values = self._book.last_values.get(candidate)
         if values is None:  # nothing to compare it by
             self.fail(candidate)
             return
-        self._runs.end(candidate)
+        self._book.end(candidate)
         self._finished[candidate] = values
-        for rung in self._rungs_of(candidate)[self._passed(candidate) :]:
+        for rung in self._rungs_of(candidate)[self._num_passed(candidate) :]:
             if self._promotes:
                 rung.record(candidate, values)
                 break
             if rung.judge(candidate, values).decision is Decision.STOP:
                 break
-        self._settle()
+        self._promote_last()
 
     def fail(self, candidate: int) -> None:
-        """It is the worst of the rung that it ran for."""
-        self._runs.end(candidate)
-        for rung in self._rungs_of(candidate)[self._passed(candidate) :][:1]:
+        """Make it the worst of the rung that it ran for."""
+        self._book.end(candidate)
+        for rung in self._rungs_of(candidate)[self._num_passed(candidate) :][:1]:
             rung.fail(candidate)
-        self._settle()
+        self._promote_last()
 
     def withdraw(self, candidate: int) -> None:
-        """Another is drawn in its place."""
-        if self._passed(candidate):
-            self._ceilings = self._limits_now()
-        self._runs.end(candidate)
-        self._draws.give_back()
-        self._settle()
+        """Let another candidate be drawn in its place."""
+        if self._num_passed(candidate):
+            self._ceilings = self._limits()
+        self._book.end(candidate)
+        self._book.replace()
+        self._promote_last()
 
     def end_draws(self) -> None:
-        """Only promotions follow."""
-        self._draws.end()
-        self._settle()
+        """Let only promotions follow."""
+        self._book.end_draws()
+        self._promote_last()
 
     @property
     def is_done(self) -> bool:
         """Whether nothing runs, nothing may be drawn and nothing can be promoted."""
-        return not (self._runs.jobs or self._draws.remaining or self._next)
+        return not (self._book.jobs or self._book.remaining or self._next)
 
     def may_resume(self, candidate: int) -> bool:
-        """Whether a paused candidate may yet be promoted, whatever comes; false for one that is not paused."""
+        """Return whether a paused candidate may still be promoted in any case; false if it is not paused."""
         if candidate not in self._paused or self.is_done:
             return False
         if self._next is not None and self._next.candidate == candidate:
             return True
         index = self._paused[candidate]
-        limit = self._limits_now()[self._bracket_of(candidate)][index]
-        return self._rungs_of(candidate)[index].is_hopeful(candidate, limit)
+        limit = self._limits()[self._bracket_of(candidate)][index]
+        return self._rungs_of(candidate)[index].may_promote(candidate, limit)
 
     def rungs(self) -> list[Rung]:
-        """Every rung; a full training is one of them only where max_epochs is grace_period * reduction_factor ** k."""
+        """Return every rung; a full training is one only if max_epochs is grace_period * reduction_factor ** k."""
         return [rung.as_rung() for rungs in self._rungs for rung in rungs]
 
     def _bracket_of(self, candidate: int) -> int:
@@ -184,80 +277,75 @@ class ASHA(Scheduler):
     def _rungs_of(self, candidate: int) -> list[AsyncRung]:
         return self._rungs[self._bracket_of(candidate)]
 
-    def _passed(self, candidate: int) -> int:
-        """How many rungs it was trained up to."""
-        return sum(rung.epochs <= self._runs.epochs(candidate) for rung in self._rungs_of(candidate))
+    def _num_passed(self, candidate: int) -> int:
+        """Count the rungs that a candidate was trained up to."""
+        return sum(rung.epochs <= self._book.epochs[candidate] for rung in self._rungs_of(candidate))
 
-    def _end_of(self, candidate: int, index: int) -> int:
-        """Where a job ends that leads to a rung, or beyond the last one."""
-        rungs = self._rungs_of(candidate)
-        return rungs[index].epochs if self._promotes and index < len(rungs) else self.max_epochs
-
-    def _judge(self, candidate: int, epoch: int, values: Values) -> Verdict:
-        """What the rung at an epoch says, if there is one."""
-        for rung in self._rungs_of(candidate):
-            if rung.epochs == epoch:
-                if not self._promotes:
-                    return rung.judge(candidate, values)
-                rung.record(candidate, values)
-                return Verdict(Decision.PAUSE, rung=epoch)
-        return Verdict(Decision.CONTINUE)
-
-    def _settle(self) -> None:
-        """After anything was heard: where nothing else is left to do, see who may still go on."""
-        self._limits = None
-        if not self._runs.jobs and not self._draws.remaining and self._next is None:
+    def _promote_last(self) -> None:
+        """If nothing else is left to do, find the candidate that may still continue."""
+        self._cached_limits = None
+        if not self._book.jobs and not self._book.remaining and self._next is None:
             self._next = self._promotion(at_least=0) or self._promotion(at_least=1)
 
     def _promotion(self, *, at_least: int) -> Job | None:
         """Promote the best of the highest rung that has a promotable candidate.
 
         Args:
-            at_least: Places that a rung offers, however few came to it.
+            at_least: Places that a rung offers even if too few candidates reached it.
         """
-        while self._promotes and (found := self._promotable(at_least)):
-            candidate, rung, above = found
-            rung.promote(candidate)
-            if candidate not in self._finished:
-                return Job(candidate, rung.epochs, self.max_epochs if above is None else above.epochs)
-            if above is not None:
-                above.record(candidate, self._finished[candidate])
-        return None
-
-    def _promotable(self, at_least: int) -> tuple[int, AsyncRung, AsyncRung | None] | None:
-        """The next to be promoted, its rung and the one above; None where there is none."""
-        for rung, above, ceiling in self._highest_first():
-            candidate = rung.promotable(min(max(len(rung) // self._reduction_factor, at_least), ceiling))
-            if candidate is not None:
-                return candidate, rung, above
-        return None
-
-    def _highest_first(self) -> list[tuple[AsyncRung, AsyncRung | None, int]]:
-        """The rungs that lead on, each with the one above and the ceiling of its promotions."""
-        leading = [
+        leading = [  # each rung before a full training, with the one above
             entry
             for rungs, ceilings in zip(self._rungs, self._ceilings, strict=True)
             for entry in zip(rungs, [*rungs[1:], None], ceilings, strict=True)
-            if entry[0].epochs < self.max_epochs
+            if self._promotes and entry[0].epochs < self.max_epochs
         ]
-        return sorted(leading, key=lambda entry: -entry[0].epochs)
+        leading.sort(key=lambda entry: -entry[0].epochs)
+        found = True
+        while found:
+            found = False
+            for rung, above, ceiling in leading:
+                candidate = rung.promotable(min(max(len(rung) // self._reduction_factor, at_least), ceiling))
+                if candidate is None:
+                    continue
+                rung.promote(candidate)
+                if candidate not in self._finished:
+                    return Job(candidate, rung.epochs, self.max_epochs if above is None else above.epochs)
+                if above is not None:  # needs no training; this may let another one of a higher rung continue
+                    above.record(candidate, self._finished[candidate])
+                found = True
+                break
+        return None
 
-    def _limits_now(self) -> list[list[int]]:
-        """How many candidates of each rung could be promoted, if all that can still come to it did."""
-        if self._limits is None:
-            jobs = [*self._runs.jobs.values(), *([self._next] if self._next else [])]
-            self._limits = [self._limits_of(bracket, jobs) for bracket in range(len(self._rungs))]
-        return self._limits
+    def _limits(self) -> list[list[int]]:
+        """Return how many candidates of each rung can be promoted if all that can still reach it do."""
+        if self._cached_limits is not None:
+            return self._cached_limits
+        jobs = [*self._book.jobs.values(), *([self._next] if self._next else [])]
+        passed = [(self._bracket_of(job.candidate), self._num_passed(job.candidate)) for job in jobs]
+        self._cached_limits = []
+        for bracket, (rungs, ceilings) in enumerate(zip(self._rungs, self._ceilings, strict=True)):
+            limits: list[int] = []
+            # One that has not reached a rung may be withdrawn, and its successor belong to another bracket.
+            coming = self._book.remaining + sum(num_passed == 0 for _, num_passed in passed)
+            for index, (rung, ceiling) in enumerate(zip(rungs, ceilings, strict=True)):
+                if index:
+                    coming += passed.count((bracket, index))
+                limits.append(min(max((len(rung) + coming) // self._reduction_factor, 1), ceiling))
+                coming += rung.num_promotable(limits[-1])
+            self._cached_limits.append(limits)
+        return self._cached_limits
 
-    def _limits_of(self, bracket: int, jobs: list[Job]) -> list[int]:
-        limits = []
-        # One that has not come to a rung may be withdrawn, and its successor belong to another bracket.
-        coming = self._draws.remaining + sum(self._passed(job.candidate) == 0 for job in jobs)
-        for index, (rung, ceiling) in enumerate(zip(self._rungs[bracket], self._ceilings[bracket], strict=True)):
-            if index:
-                coming += sum(
-                    self._bracket_of(job.candidate) == bracket and self._passed(job.candidate) == index for job in jobs
-                )
-            limits.append(min(max((len(rung) + coming) // self._reduction_factor, 1), ceiling))
-            coming += rung.num_hopeful(limits[-1])
-        return limits
+
+def interleave(sizes: Sequence[int]) -> list[int]:
+    """Deal sum(sizes) candidates to brackets: each to the one that is furthest behind its share.
+
+    Returns:
+        The bracket of each candidate.
+    """
+    counts = [0] * len(sizes)
+    order = []
+    for drawn in range(1, sum(sizes) + 1):
+        behind = [size * drawn - count * sum(sizes) for size, count in zip(sizes, counts, strict=True)]
+        order.append(behind.index(max(behind)))
+        counts[order[-1]] += 1
+    return order

@@ -1,7 +1,7 @@
-"""What decides which candidate trains for how long. A scheduler knows nothing of networks, files or clocks.
+"""Schedulers decide how long each candidate trains. A scheduler knows nothing of networks, files or clocks.
 
-It is a state machine: the same calls in the same order give the same answers. So a search goes on after a kill by
-making the recorded calls again, and a simulation runs the very code that a search runs.
+It is a state machine: the same calls in the same order give the same answers. So a search is resumed after a kill by
+repeating the recorded calls, and a simulation runs the same code as a search.
 """
 
 from abc import ABC, abstractmethod
@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-Values = tuple[float, ...]  # one per objective, the larger the better; NaN is worse than any number
+from utils.errors import ConfigError
+
+Values = tuple[float, ...]  # one per objective, larger is better; NaN is worse than any number
+FAILED: Values = (float("nan"),)
+"""Values of a candidate that failed: worse than any other, for any number of objectives."""
 
 
 class Decision(StrEnum):
-    """What a candidate does after an epoch."""
+    """Action of a candidate after an epoch."""
 
     CONTINUE = "continue"
     PAUSE = "pause"
@@ -22,10 +26,10 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """Training to be done.
+    """A candidate and the epochs that it is to be trained for.
 
     Attributes:
-        candidate: Number of the draw; 0, 1, 2, ... in the order in which they are first asked for.
+        candidate: Number of the candidate; 0, 1, 2, ... in the order in which they are first asked for.
         start: Epochs that it was trained for already.
         end: Epoch after which it is paused or stopped at the latest.
     """
@@ -35,13 +39,13 @@ class Job:
     end: int
 
 
-class Verdict(NamedTuple):
-    """A decision and what led to it.
+class RungDecision(NamedTuple):
+    """A decision with its reason.
 
     Attributes:
-        decision: What the candidate does now.
+        decision: Action of the candidate.
         rung: Epochs of the rung that was reached; None between rungs.
-        cutoff: First objective's value that was to be reached; None where nothing was compared.
+        cutoff: Value of the first objective that was required; None if nothing was compared.
     """
 
     decision: Decision
@@ -51,13 +55,13 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung as it stands.
+    """The present state of a rung.
 
     Attributes:
-        bracket: Which bracket it belongs to, from 0.
+        bracket: Number of its bracket, from 0.
         epochs: Epochs at which it compares.
-        values: What each candidate came to there.
-        promoted: Candidates that went beyond it, in the order in which they did.
+        values: Values of each candidate that reached it.
+        promoted: Candidates that continued past it, in the order in which they did.
     """
 
     bracket: int
@@ -67,59 +71,162 @@ class Rung:
 
 
 class Scheduler(ABC):
-    """Hands out jobs and answers reports.
+    """Gives jobs and answers reports.
 
-    For each job that it hands out it hears a `report` after every epoch, in order, until it answers PAUSE or STOP; or
-    one of `finish`, `fail` and `withdraw`, after which the candidate is not heard of again.
+    For each job it receives a `report` after every epoch, in order, until it answers PAUSE or STOP; or one of `finish`,
+    `fail` and `withdraw`, after which nothing more is reported of the candidate.
 
     Args:
         num_samples: Candidates to try.
-        max_epochs: Epochs after which a candidate has been trained in full.
+        max_epochs: Epochs of a full training.
+
+    Raises:
+        ConfigError: A number is below 1.
     """
 
     def __init__(self, num_samples: int, max_epochs: int) -> None:
+        check_at_least("num_samples", num_samples, 1)
+        check_at_least("max_epochs", max_epochs, 1)
         self.num_samples = num_samples
         self.max_epochs = max_epochs
 
     @abstractmethod
     def ask(self) -> Job | None:
-        """The next job; None where none can be given before something more is heard, or at all (`is_done`)."""
+        """Return the next job; None if there is none before another report, or none at all (`is_done`)."""
 
     @abstractmethod
-    def report(self, candidate: int, epoch: int, values: Values) -> Verdict:
-        """Take the values after an epoch and say how the candidate goes on.
+    def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
+        """Take the values after an epoch and decide how the candidate continues.
 
         Args:
-            candidate: That runs.
-            epoch: From 1, one more than before.
-            values: Of each objective, as good as they have been so far where an objective is a running best.
+            candidate: A candidate that runs.
+            epoch: Epochs trained, one more than at the last report.
+            values: Values of each objective, the best so far if an objective is a running best.
         """
 
     @abstractmethod
     def finish(self, candidate: int) -> None:
-        """It cannot train any further (its own early stop): its last values stand for all later epochs."""
+        """Note that a candidate ended by itself (early stopping): its last values hold for all later epochs."""
 
     @abstractmethod
     def fail(self, candidate: int) -> None:
-        """It failed for good: it has had its turn and is worse than any other."""
+        """Note that a candidate failed: it counts as tried and is worse than any other."""
 
     @abstractmethod
     def withdraw(self, candidate: int) -> None:
-        """It does not count (refused, drawn before, out of memory): as if never drawn, another takes its place."""
+        """Note that a candidate does not count (refused, drawn before, out of memory): another one replaces it."""
 
     @abstractmethod
     def end_draws(self) -> None:
-        """There are no further candidates to draw: what was begun is brought to its end."""
+        """Note that no further candidate can be drawn: only those that were drawn are brought to their end."""
 
     @property
     @abstractmethod
     def is_done(self) -> bool:
-        """Whether nothing runs and nothing will be handed out any more."""
+        """Whether nothing runs and no job will be given any more."""
 
     @abstractmethod
     def may_resume(self, candidate: int) -> bool:
-        """Whether a paused candidate may be asked for again; its checkpoint is needed as long."""
+        """Return whether a paused candidate may be asked for again, so that its checkpoint is needed."""
 
     @abstractmethod
     def rungs(self) -> list[Rung]:
-        """Every rung as it stands, brackets one after the other, the fewest epochs first."""
+        """Return the present state of every rung, bracket by bracket, in ascending order of epochs."""
+
+
+class JobBook:
+    """The candidates that a scheduler may still draw, and the jobs that run.
+
+    Args:
+        num_samples: Candidates to draw, without those that are withdrawn.
+
+    Attributes:
+        remaining: Candidates that may still be drawn.
+        has_ended_draws: Whether no more are drawn, even if others are withdrawn.
+        jobs: The jobs that run, by candidate.
+        epochs: Epochs that each candidate was trained for.
+        last_values: The values that each candidate reported last.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        self.remaining = num_samples
+        self.has_ended_draws = False
+        self.jobs: dict[int, Job] = {}
+        self.epochs: dict[int, int] = {}
+        self.last_values: dict[int, Values] = {}
+        self._num_drawn = 0
+
+    def draw(self) -> int:
+        """Return the number of the next candidate."""
+        self.remaining -= 1
+        self._num_drawn += 1
+        return self._num_drawn - 1
+
+    def replace(self) -> None:
+        """Let another candidate be drawn in the place of a withdrawn one, unless draws have ended."""
+        self.remaining += not self.has_ended_draws
+
+    def end_draws(self) -> None:
+        """Let no more candidates be drawn."""
+        self.remaining = 0
+        self.has_ended_draws = True
+
+    def begin(self, job: Job) -> Job:
+        """Note that a job was given, and return it."""
+        self.jobs[job.candidate] = job
+        self.epochs[job.candidate] = job.start
+        return job
+
+    def advance(self, candidate: int, epoch: int, values: Values) -> Job:
+        """Note the values after an epoch and return the candidate's job.
+
+        Raises:
+            ValueError: The candidate does not run, or this is not its next epoch.
+        """
+        job = self._job_of(candidate)
+        expected = self.epochs[candidate] + 1
+        if epoch != expected:
+            raise ValueError(f"Epoch {epoch} of candidate {candidate}: epoch {expected} must be reported next.")
+        self.epochs[candidate] = epoch
+        self.last_values[candidate] = values
+        return job
+
+    def end(self, candidate: int) -> Job:
+        """Note that a candidate does not run any more and return its job.
+
+        Raises:
+            ValueError: It does not run.
+        """
+        job = self._job_of(candidate)
+        del self.jobs[candidate]
+        return job
+
+    def _job_of(self, candidate: int) -> Job:
+        if candidate not in self.jobs:
+            raise ValueError(f"Candidate {candidate}: it does not run. Report only jobs that were given.")
+        return self.jobs[candidate]
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Raise if an argument is too small.
+
+    Raises:
+        ConfigError: It is below `least`.
+    """
+    if value < least:
+        raise ConfigError(f"{name} {value}: must be at least {least}. Set {name} to {least} or more.")
+
+
+def check_halving(max_epochs: int, grace_period: int, reduction_factor: int) -> None:
+    """Raise if no rungs follow from the arguments.
+
+    Raises:
+        ConfigError: A number is too small, or the first rung is beyond a full training.
+    """
+    check_at_least("grace_period", grace_period, 1)
+    check_at_least("reduction_factor", reduction_factor, 2)
+    if grace_period > max_epochs:
+        raise ConfigError(
+            f"grace_period {grace_period}: must be at most the {max_epochs} epochs of a full training. "
+            f"Set grace_period to {max_epochs} or less, or train longer."
+        )

@@ -1,15 +1,16 @@
-"""Which candidates are better, by one objective or by several.
+"""Rankings of candidates by one objective or by several.
 
-By one objective: the larger value first. By several: as NSGA-II does (Deb et al. 2002, "A fast and elitist
-multiobjective genetic algorithm", III-A and III-B), those that no other dominates first, then those that only these
-dominate, and so on; within such a front those in sparse regions first. Equal ones stand in the order of their numbers.
-NaN is worse than any number, also than minus infinity.
+With one objective: the larger value first. With several: as in NSGA-II (Deb et al. 2002, "A fast and elitist
+multiobjective genetic algorithm", III-A and III-B), first the candidates that no other dominates, then those that only
+these dominate, and so on; within such a front those in sparse regions first. Equal ones are in the order of their
+numbers. NaN is worse than any number, also than minus infinity.
 
 Dimensions: N candidates, M objectives.
 """
 
 import math
 import sys
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,10 +20,11 @@ from search.schedulers.base import Values
 
 Table = NDArray[np.float64]
 LEAST = -sys.float_info.max
+FIRST_CAPACITY = 64
 
 
 def comparable(value: float) -> float:
-    """The value as one that compares with any other: NaN becomes the least of all, minus infinity the next."""
+    """Return a value that compares with any other: NaN becomes the least of all, minus infinity the next."""
     return -math.inf if math.isnan(value) else max(value, LEAST)
 
 
@@ -30,7 +32,7 @@ def best_first(values: Mapping[int, Values]) -> list[int]:
     """Order candidates.
 
     Args:
-        values: Of each candidate; where one has fewer than another, those that it lacks are NaN.
+        values: Values of each candidate; if one has fewer than another, those that it lacks are NaN.
     """
     width = max(map(len, values.values()), default=1)
     if width == 1:
@@ -42,27 +44,15 @@ def best_first(values: Mapping[int, Values]) -> list[int]:
     return [int(candidate) for front in fronts for candidate in candidates[front[sparse_first(table[front])]]]
 
 
-def pareto_front(values: Mapping[int, Values]) -> list[int]:
-    """The candidates that no other dominates, by number; one without a number for each objective is none of them."""
-    width = max(map(len, values.values()), default=1)
-    complete = [
-        candidate for candidate in sorted(values) if len(values[candidate]) == width and not _has_nan(values[candidate])
-    ]
-    if not complete:
-        return []
-    ranks = non_dominated_ranks(as_table([values[candidate] for candidate in complete], width))
-    return [candidate for candidate, rank in zip(complete, ranks, strict=True) if rank == 0]
-
-
 def as_table(rows: Sequence[Values], width: int) -> Table:
-    """Comparable values (N, M) float64 of so many objectives."""
+    """Return comparable values (N, width) float64."""
     return np.array([[comparable(value) for value in (*row, *[math.nan] * (width - len(row)))] for row in rows])
 
 
 def non_dominated_ranks(table: Table) -> NDArray[np.int64]:
-    """The front (N,) that each row of comparable values (N, M) belongs to, from 0."""
+    """Return the front (N,) that each row of comparable values (N, M) belongs to, from 0."""
     ranks = np.zeros(len(table), dtype=np.int64)
-    order = np.lexsort(-table.T[::-1])  # whatever dominates a row stands before it
+    order = np.lexsort(-table.T[::-1])  # every row comes after the rows that dominate it
     ordered = table[order]
     for place in range(1, len(order)):
         if (ordered[place] == ordered[place - 1]).all():  # equal ones do not dominate each other
@@ -74,14 +64,14 @@ def non_dominated_ranks(table: Table) -> NDArray[np.int64]:
 
 
 def sparse_first(front: Table) -> NDArray[np.intp]:
-    """Order the rows of a front (N, M) by their crowding distance, the largest first, equal ones as they stand."""
+    """Order the rows of a front (N, M) by their crowding distance, the largest first, equal ones as they are."""
     return np.argsort(-crowding_distances(front), kind="stable")
 
 
 def crowding_distances(front: Table) -> Table:
-    """How far apart the neighbours of each row of a front (N, M) lie, summed over the objectives.
+    """Return the distance of the neighbours of each row of a front (N, M), summed over the objectives.
 
-    Each objective is scaled by the range of its numbers. The outermost rows, and those beside a value that is not
+    Each objective is scaled by the range of its numbers. The outermost rows, and those next to a value that is not
     finite, are infinitely far from others.
     """
     distances = np.zeros(len(front))
@@ -98,5 +88,138 @@ def crowding_distances(front: Table) -> Table:
     return distances
 
 
-def _has_nan(values: Values) -> bool:
-    return any(math.isnan(value) for value in values)
+class SingleObjectiveOrder:
+    """The candidates of a rung by one objective, the larger first; equal ones by number. Each waits until it is taken.
+
+    The order is that of `best_first`, updated with a binary search as candidates arrive.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[tuple[float, int]] = []
+        self._waiting: list[tuple[float, int]] = []
+        self._keys: dict[int, tuple[float, int]] = {}
+
+    def add(self, candidate: int, values: Values) -> None:
+        """Add a candidate, which waits."""
+        key = (-comparable(values[0]), candidate)
+        self._keys[candidate] = key
+        insort(self._all, key)
+        insort(self._waiting, key)
+
+    def take(self, candidate: int) -> None:
+        """Let a candidate wait no more; its place remains."""
+        del self._waiting[bisect_left(self._waiting, self._keys[candidate])]
+
+    def position(self, candidate: int) -> int:
+        """Count the candidates before it."""
+        return bisect_left(self._all, self._keys[candidate])
+
+    def first_waiting(self) -> int | None:
+        """Return the best candidate that waits."""
+        return self._waiting[0][1] if self._waiting else None
+
+    def least_position(self, candidate: int) -> int:
+        """Count the candidates that remain before it, whichever others arrive."""
+        return self.position(candidate)
+
+    def num_hopeful(self, limit: int) -> int:
+        """Count the candidates that wait and have a least position below a limit."""
+        if limit >= len(self._all):
+            return len(self._waiting)
+        return bisect_left(self._waiting, self._all[limit])
+
+
+class ParetoOrder:
+    """The candidates of a rung by several objectives: by front, crowding distance and number. Each waits until taken.
+
+    The order is that of `best_first`. A newcomer may bring others forward, as it changes fronts and distances; only
+    candidates that dominate another one remain before it. A newcomer is compared with every other candidate, as it may
+    push those that it dominates to the next front: about a millisecond for ten thousand.
+
+    Args:
+        num_objectives: Number of objectives.
+    """
+
+    def __init__(self, num_objectives: int) -> None:
+        self._rows: dict[int, int] = {}
+        self._table = np.empty((FIRST_CAPACITY, num_objectives))
+        self._candidates = np.empty(FIRST_CAPACITY, dtype=np.int64)
+        self._ranks = np.empty(FIRST_CAPACITY, dtype=np.int64)
+        self._dominators = np.empty(FIRST_CAPACITY, dtype=np.int64)
+        self._waits = np.empty(FIRST_CAPACITY, dtype=bool)
+
+    def add(self, candidate: int, values: Values) -> None:
+        """Add a candidate, which waits."""
+        row = len(self._rows)
+        if row == len(self._table):  # room for twice as many
+            self._table = np.concatenate([self._table, np.empty_like(self._table)])
+            self._candidates = np.concatenate([self._candidates, np.empty_like(self._candidates)])
+            self._ranks = np.concatenate([self._ranks, np.empty_like(self._ranks)])
+            self._dominators = np.concatenate([self._dominators, np.empty_like(self._dominators)])
+            self._waits = np.concatenate([self._waits, np.empty_like(self._waits)])
+        new = as_table([values], self._table.shape[1])[0]
+        others = self._table[:row]
+        unequal = (others != new).any(axis=1)
+        dominating = (others >= new).all(axis=1) & unequal
+        dominated = np.flatnonzero((others <= new).all(axis=1) & unequal)
+        rank = int(self._ranks[:row][dominating].max(initial=-1)) + 1
+        self._push_down(dominated, rank, new[None])
+        self._dominators[dominated] += 1
+        self._rows[candidate] = row
+        self._table[row], self._candidates[row] = new, candidate
+        self._ranks[row], self._dominators[row], self._waits[row] = rank, np.count_nonzero(dominating), True
+
+    def _push_down(self, dominated: NDArray[np.intp], rank: int, pushing: Table) -> None:
+        """Move rows to the next front as long as new members of their front dominate them.
+
+        Args:
+            dominated: Rows (D,) that the newcomer dominates; no others can move.
+            rank: Front of the newcomer.
+            pushing: Values (P, M) of the new members of this front.
+        """
+        while len(dominated):
+            front = dominated[self._ranks[dominated] == rank]
+            values = self._table[front][:, None]
+            moved = front[((pushing >= values).all(axis=2) & (pushing > values).any(axis=2)).any(axis=1)]
+            if not len(moved):
+                return
+            rank += 1
+            self._ranks[moved] = rank
+            pushing = self._table[moved]
+
+    def take(self, candidate: int) -> None:
+        """Let a candidate wait no more; its place remains."""
+        self._waits[self._rows[candidate]] = False
+
+    def position(self, candidate: int) -> int:
+        """Count the candidates before it."""
+        ranks = self._ranks[: len(self._rows)]
+        rank = ranks[self._rows[candidate]]
+        return int(np.count_nonzero(ranks < rank)) + self._ordered_front(rank).index(candidate)
+
+    def first_waiting(self) -> int | None:
+        """Return the best candidate that waits."""
+        waiting = self._ranks[: len(self._rows)][self._waits[: len(self._rows)]]
+        if not len(waiting):
+            return None
+        front = self._ordered_front(waiting.min())
+        return next(candidate for candidate in front if self._waits[self._rows[candidate]])
+
+    def least_position(self, candidate: int) -> int:
+        """Count the candidates that remain before it, whichever others arrive."""
+        return int(self._dominators[self._rows[candidate]])
+
+    def num_hopeful(self, limit: int) -> int:
+        """Count the candidates that wait and have a least position below a limit."""
+        size = len(self._rows)
+        return int(np.count_nonzero(self._waits[:size] & (self._dominators[:size] < limit)))
+
+    def _ordered_front(self, rank: int) -> list[int]:
+        """Return the candidates of a front, those in sparse regions first."""
+        rows = np.flatnonzero(self._ranks[: len(self._rows)] == rank)
+        rows = rows[np.argsort(self._candidates[rows])]
+        ordered: list[int] = self._candidates[rows[sparse_first(self._table[rows])]].tolist()
+        return ordered
+
+
+RungOrder = SingleObjectiveOrder | ParetoOrder

@@ -1,21 +1,23 @@
-"""What random search, successive halving and Hyperband share: brackets, one begun after the other."""
+"""Synchronous halving: brackets of candidates, one begun after the other, whose rungs wait for all of their members."""
 
+import math
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from search.schedulers.base import Decision, Job, Rung, Scheduler, Values, Verdict
-from search.schedulers.bookkeeping import Draws, Runs, check_least
-from search.schedulers.bracket import Bracket
+from search.schedulers.base import FAILED, Decision, Job, JobBook, Rung, RungDecision, Scheduler, Values
+from search.schedulers.ranking import best_first
 
 
-class Plan(NamedTuple):
-    """A bracket to be.
+class BracketSizes(NamedTuple):
+    """The sizes of a bracket.
 
     Attributes:
         size: Candidates in its first rung.
-        levels: Epochs of its rungs.
-        factors: Of those at a rung, one in so many goes on to the next; one for each rung but the last.
+        levels: Epochs of its rungs, ascending; the last is a full training.
+        factors: One in `factor` of those at a rung is promoted to the next; one for each rung but the last.
     """
 
     size: int
@@ -23,26 +25,162 @@ class Plan(NamedTuple):
     factors: tuple[int, ...]
 
 
-def rung_epochs(max_epochs: int, grace_period: int, reduction_factor: int) -> tuple[int, ...]:
-    """Epochs of the rungs: grace_period, each next reduction_factor times it, and at last max_epochs.
+@dataclass
+class _Level:
+    """A rung in the making.
 
-    One that is nearer to max_epochs than half a step (by their ratio) is left out: comparing at 27 epochs saves
-    nothing when 28 are a full training. From 2 in threes: 2, 6, 18, 50 for 50 and 2, 6, 20 for 20.
+    Attributes:
+        epochs: Epochs at which it compares.
+        awaited: Members that have not reached it.
+        queue: Those of them that wait for a worker, the best first.
+        values: Values of the members that reached it.
+        promoted: Candidates that continued past it.
+        reserve: The other members of a closed rung, the best first; they follow if a promoted one is withdrawn.
+        is_closed: Whether its members were compared.
     """
-    levels = []
-    epochs = grace_period
-    while epochs**2 * reduction_factor <= max_epochs**2:
-        levels.append(epochs)
-        epochs *= reduction_factor
-    return (*levels, max_epochs)
+
+    epochs: int
+    awaited: set[int] = field(default_factory=set)
+    queue: deque[int] = field(default_factory=deque)
+    values: dict[int, Values] = field(default_factory=dict)
+    promoted: list[int] = field(default_factory=list)
+    reserve: dict[int, None] = field(default_factory=dict)
+    is_closed: bool = False
+
+
+class Bracket:
+    """A group of candidates that is halved at each rung.
+
+    Of n candidates, n divided by the first k factors and rounded down are promoted to rung k, at least one. Failed
+    candidates are never promoted, so there may be fewer. The promotions depend on the members' values only, not on the
+    order in which they were reported.
+
+    Args:
+        number: Number of the bracket, from 0.
+        sizes: Its candidates and rungs.
+    """
+
+    def __init__(self, number: int, sizes: BracketSizes) -> None:
+        self.number = number
+        self._size = sizes.size
+        self._factors = sizes.factors
+        self._levels = [_Level(epochs) for epochs in sizes.levels]
+        self._level_of: dict[int, int] = {}
+        self._failed: set[int] = set()
+        self._finished: dict[int, Values] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its first rung takes more candidates."""
+        first = self._levels[0]
+        return not first.is_closed and len(first.awaited) + len(first.values) < self._size
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether its first rung was compared, so that no further candidate will be drawn for it."""
+        return self._levels[0].is_closed
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its last rung was compared."""
+        return self._levels[-1].is_closed
+
+    def admit(self, candidate: int) -> Job:
+        """Take a new candidate into the first rung."""
+        first = self._levels[0]
+        first.awaited.add(candidate)
+        self._level_of[candidate] = 0
+        return Job(candidate, 0, first.epochs)
+
+    def end_draws(self) -> None:
+        """Take no more candidates: the size of the bracket is the number that it has."""
+        if self.has_room:
+            self._size = len(self._levels[0].awaited) + len(self._levels[0].values)
+            self._close_complete_rungs()
+
+    def next_job(self) -> Job | None:
+        """Return the job of the next promoted candidate, the best first; None if none waits."""
+        for index, level in enumerate(self._levels):
+            if level.queue:
+                candidate = level.queue.popleft()
+                self._level_of[candidate] = index
+                return Job(candidate, self._levels[index - 1].epochs, level.epochs)
+        return None
+
+    def record(self, candidate: int, values: Values) -> None:
+        """Note the values of a candidate at the rung that it ran for."""
+        level = self._levels[self._level_of[candidate]]
+        level.awaited.remove(candidate)
+        level.values[candidate] = values
+        self._close_complete_rungs()
+
+    def finish(self, candidate: int, values: Values) -> None:
+        """Note values that hold for this rung and all later ones, which need no training."""
+        self._finished[candidate] = values
+        self.record(candidate, values)
+
+    def fail(self, candidate: int) -> None:
+        """Note that a candidate is the last of its rung and never promoted."""
+        self._failed.add(candidate)
+        self.record(candidate, FAILED)
+
+    def withdraw(self, candidate: int) -> None:
+        """Forget a candidate. In the first rung that makes room; later the next best of the rung below follows."""
+        index = self._level_of.pop(candidate)
+        self._levels[index].awaited.remove(candidate)
+        for level in self._levels[:index]:
+            del level.values[candidate]
+            level.promoted.remove(candidate)
+        if index and self._levels[index - 1].reserve:
+            self._promote_best(index - 1)
+        self._close_complete_rungs()
+
+    def may_resume(self, candidate: int) -> bool:
+        """Return whether a paused candidate was promoted or may still be."""
+        index = self._level_of[candidate]
+        if candidate in self._failed or candidate in self._finished or index + 1 == len(self._levels):
+            return False
+        level, above = self._levels[index], self._levels[index + 1]
+        return not level.is_closed or candidate in above.awaited or (candidate in level.reserve and not above.is_closed)
+
+    def rungs(self) -> list[Rung]:
+        """Return the present state of its rungs."""
+        return [Rung(self.number, level.epochs, dict(level.values), tuple(level.promoted)) for level in self._levels]
+
+    def _close_complete_rungs(self) -> None:
+        """Compare the members of each rung that all of them have reached."""
+        for index, level in enumerate(self._levels):
+            if level.is_closed:
+                continue
+            if level.awaited or (index == 0 and self.has_room):
+                return
+            level.is_closed = True
+            if index + 1 < len(self._levels):
+                ranked = [candidate for candidate in best_first(level.values) if candidate not in self._failed]
+                level.reserve = dict.fromkeys(ranked)
+                places = max(1, self._size // math.prod(self._factors[: index + 1]))
+                for _ in ranked[:places]:
+                    self._promote_best(index)
+
+    def _promote_best(self, index: int) -> None:
+        level, above = self._levels[index], self._levels[index + 1]
+        candidate = next(iter(level.reserve))
+        del level.reserve[candidate]
+        level.promoted.append(candidate)
+        if candidate in self._finished:
+            self._level_of[candidate] = index + 1
+            above.values[candidate] = self._finished[candidate]
+        else:
+            above.awaited.add(candidate)
+            above.queue.append(candidate)
 
 
 class SynchronousScheduler(Scheduler):
-    """Fills brackets with candidates and halves each by itself.
+    """A scheduler that fills brackets with candidates and halves each by itself.
 
     Decisions depend on the candidates' values only, not on the number of workers and not on the order of their
-    reports. So that no worker idles while a bracket comes to its end, the next one is begun as soon as the first rung
-    of the one before was judged: from then on it is known which numbers the next one's candidates have.
+    reports. So that no worker idles at the end of a bracket, the next one is begun as soon as the first rung of the
+    one before was compared: from then on the numbers of its candidates are known.
 
     A candidate that is withdrawn in its first rung is replaced by a new one; later, by the next best of the rung below.
 
@@ -53,98 +191,85 @@ class SynchronousScheduler(Scheduler):
 
     def __init__(self, num_samples: int, max_epochs: int) -> None:
         super().__init__(num_samples, max_epochs)
-        check_least("num_samples", num_samples, 1)
-        check_least("max_epochs", max_epochs, 1)
-        self._draws = Draws(num_samples)
-        self._runs = Runs()
-        self._plans = self._plan()
+        self._book = JobBook(num_samples)
+        self._coming = self._bracket_sizes()
         self._brackets: list[Bracket] = []
         self._open: list[Bracket] = []
         self._bracket_of: dict[int, Bracket] = {}
 
     @abstractmethod
-    def _plan(self) -> Iterator[Plan]:
-        """The brackets in their order, without end; the last one is cut where num_samples is reached."""
+    def _bracket_sizes(self) -> Iterator[BracketSizes]:
+        """Yield the brackets in their order, without end; the last one is cut at num_samples."""
 
     def ask(self) -> Job | None:
-        """The best promoted candidate of the oldest bracket that has one; else a new candidate."""
+        """Return the job of the best promoted candidate of the oldest bracket that has one, else of a new one."""
         self._open = [bracket for bracket in self._open if not bracket.is_done]
         for bracket in self._open:
             job = bracket.next_job()
             if job is not None:
-                return self._runs.begin(job)
-        filling = self._filling()
-        if filling is None:
-            return None
-        candidate = self._draws.draw()
-        self._bracket_of[candidate] = filling
-        return self._runs.begin(filling.admit(candidate))
+                return self._book.begin(job)
+        newest = self._brackets[-1] if self._brackets else None
+        if newest is None or not newest.has_room:
+            if not self._book.remaining or (newest is not None and not newest.is_filled):
+                return None
+            sizes = next(self._coming)
+            newest = Bracket(len(self._brackets), sizes._replace(size=min(sizes.size, self._book.remaining)))
+            self._brackets.append(newest)
+            self._open.append(newest)
+        candidate = self._book.draw()
+        self._bracket_of[candidate] = newest
+        return self._book.begin(newest.admit(candidate))
 
-    def report(self, candidate: int, epoch: int, values: Values) -> Verdict:
-        """Go on up to the rung, pause there, stop at the last."""
-        if epoch < self._runs.advance(candidate, epoch, values).end:
-            return Verdict(Decision.CONTINUE)
-        self._runs.end(candidate)
-        bracket = self._bracket_of[candidate]
-        bracket.reach(candidate, values)
-        return Verdict(Decision.STOP if bracket.is_last(epoch) else Decision.PAUSE, rung=epoch)
+    def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
+        """Continue up to the rung, pause there, stop at the last."""
+        if epoch < self._book.advance(candidate, epoch, values).end:
+            return RungDecision(Decision.CONTINUE)
+        self._book.end(candidate)
+        self._bracket_of[candidate].record(candidate, values)
+        return RungDecision(Decision.STOP if epoch == self.max_epochs else Decision.PAUSE, rung=epoch)
 
     def finish(self, candidate: int) -> None:
-        """Its last values stand for all later rungs, to which it is promoted without a job."""
-        values = self._runs.last_values(candidate)
+        """Let its last values hold for all later rungs, to which it is promoted without a job."""
+        values = self._book.last_values.get(candidate)
         if values is None:  # nothing to compare it by
             self.fail(candidate)
             return
-        self._runs.end(candidate)
+        self._book.end(candidate)
         self._bracket_of[candidate].finish(candidate, values)
 
     def fail(self, candidate: int) -> None:
-        """It is the worst of its rung."""
-        self._runs.end(candidate)
+        """Make it the worst of its rung."""
+        self._book.end(candidate)
         self._bracket_of[candidate].fail(candidate)
 
     def withdraw(self, candidate: int) -> None:
-        """A new candidate takes its place in the first rung, the next best of the rung below in a later one."""
+        """Replace it by a new candidate in the first rung, by the next best of the rung below in a later one."""
         bracket = self._bracket_of[candidate]
-        job = self._runs.end(candidate)
+        job = self._book.end(candidate)
         bracket.withdraw(candidate)
         del self._bracket_of[candidate]
         if job.start == 0:
-            self._draws.give_back()
-        if self._draws.is_ended:
+            self._book.replace()
+        if self._book.has_ended_draws:
             bracket.end_draws()
 
     def end_draws(self) -> None:
-        """Halve the bracket that is being filled by what it has got."""
-        self._draws.end()
+        """Halve the bracket that is being filled with the candidates that it has."""
+        self._book.end_draws()
         if self._brackets:
             self._brackets[-1].end_draws()
 
     @property
     def is_done(self) -> bool:
-        """Whether every bracket came to its end."""
-        return not self._draws.remaining and not self._runs.jobs and all(bracket.is_done for bracket in self._open)
+        """Whether every bracket is done."""
+        return not self._book.remaining and not self._book.jobs and all(bracket.is_done for bracket in self._open)
 
     def may_resume(self, candidate: int) -> bool:
-        """Whether a paused candidate was promoted or may still be; false for one that is not paused."""
-        if candidate in self._runs.jobs or candidate not in self._bracket_of:
+        """Return whether a paused candidate was promoted or may still be; false if it is not paused."""
+        if candidate in self._book.jobs or candidate not in self._bracket_of:
             return False
         return self._bracket_of[candidate].may_resume(candidate)
 
     def rungs(self) -> list[Rung]:
-        """The rungs of the brackets that were begun."""
+        """Return the rungs of the brackets that were begun."""
         return [rung for bracket in self._brackets for rung in bracket.rungs()]
-
-    def _filling(self) -> Bracket | None:
-        """The bracket that takes the next new candidate; None where none may be drawn now."""
-        newest = self._brackets[-1] if self._brackets else None
-        if newest is not None and newest.has_room:
-            return newest
-        if not self._draws.remaining or (newest is not None and not newest.is_settled):
-            return None
-        plan = next(self._plans)
-        size = min(plan.size, self._draws.remaining)
-        bracket = Bracket(len(self._brackets), size, levels=plan.levels, factors=plan.factors)
-        self._brackets.append(bracket)
-        self._open.append(bracket)
-        return bracket

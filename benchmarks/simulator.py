@@ -1,4 +1,4 @@
-"""Runs a scheduler over tabulated learning curves: the very code of a search, without training anything."""
+"""Runs a scheduler over tabulated learning curves: the same code as in a search, without training."""
 
 import heapq
 import math
@@ -12,8 +12,8 @@ from search.schedulers.ranking import best_first
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something that a scheduler was told, and what it said.
+class SimulatedEpoch:
+    """A simulated epoch and the decision of the scheduler.
 
     Attributes:
         seconds: Simulated time.
@@ -21,8 +21,8 @@ class Event:
         candidate: Number of the draw.
         setting: Row of the table that was drawn.
         epoch: That was trained.
-        value: What came of it; NaN where it failed.
-        decision: Of the scheduler; None where the candidate failed.
+        value: Value after it; NaN if it failed.
+        decision: Decision of the scheduler; None if the candidate failed.
     """
 
     seconds: float
@@ -36,10 +36,10 @@ class Event:
 
 @dataclass
 class Simulation:
-    """What came of a simulated search.
+    """Result of a simulated search.
 
     Attributes:
-        candidate: The one with the best last value, however long it was trained; None where all failed.
+        candidate: The one with the best last value, however long it was trained; None if all failed.
         setting: Its row of the table.
         epochs: Trained in all.
         seconds: Until the last worker was done.
@@ -50,7 +50,7 @@ class Simulation:
     setting: int | None = None
     epochs: int = 0
     seconds: float = 0.0
-    trace: list[Event] = field(default_factory=list)
+    trace: list[SimulatedEpoch] = field(default_factory=list)
 
 
 @dataclass(order=True)
@@ -160,7 +160,9 @@ class _Simulator:
         else:
             decision = self.scheduler.report(candidate, step.epoch, (value,)).decision
             self.last[candidate] = (value,)
-        self.result.trace.append(Event(step.seconds, step.worker, candidate, setting, step.epoch, value, decision))
+        self.result.trace.append(
+            SimulatedEpoch(step.seconds, step.worker, candidate, setting, step.epoch, value, decision)
+        )
         return decision is Decision.CONTINUE
 
     def _choose(self) -> None:
