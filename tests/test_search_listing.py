@@ -1,6 +1,8 @@
 """What list and best print."""
 
-from search.cli.listing import best_text, list_text
+import shlex
+
+from search.cli.listing import best_text, list_text, winner_commands
 from search.results.record import StudyRecord
 from tests.support.study_samples import fixed_study, sample_study
 
@@ -30,6 +32,16 @@ def test_best_says_what_was_drawn_and_how_to_use_it(tmp_path):
     assert "Pareto front" in text
     assert "±" in text
     assert f"python test.py --resume '{folder}/best/model_best.pth'" in text
+
+
+def test_commands_name_plugins_and_a_split_that_has_data():
+    study = fixed_study()
+    study.plugins = ["my models.py", "other.py"]
+    _, test, inference = (shlex.split(command) for command in winner_commands(study))
+    assert test[-6:] == ["--split", "valid", "--plugin", "my models.py", "--plugin", "other.py"]
+    assert inference[-4:] == ["--plugin", "my models.py", "--plugin", "other.py"]
+    study.config["test_loader"] = {"type": "SegmentationDataLoader"}
+    assert "--split" not in winner_commands(study)[1]
 
 
 def test_best_of_an_unfinished_study_says_what_is_not_there_yet():

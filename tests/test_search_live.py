@@ -3,6 +3,7 @@
 import io
 
 import pytest
+from rich.console import Console
 
 from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
 
@@ -27,35 +28,52 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def rendered(snapshot, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(render(snapshot))
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
 def test_table_says_it_all():
-    assert render(SNAPSHOT) == [
+    assert rendered(SNAPSHOT) == [
         "people_search  best val_miou 0.7312, candidate 7",
         "  [######..................] 10/40 candidates, 2 running",
         "  60 epochs, 180 saved (75%), 12:34, about 33:20 left",
         "  1 failed, 2 out of memory",
         "",
-        "  rung      reached  went on  best",
-        "  3              11        4  0.7100",
-        "  9               3        0  -",
+        "  rung  reached  promoted  best",
+        "  3          11         4  0.7100",
+        "  9           3         0  -",
         "",
-        "  running   epoch    val_miou",
-        "  12        4/9      0.7123    1:01",
-        "  13        0/3      -         0:02",
+        "  running  epoch  val_miou  time",
+        "  12       4/9    0.7123    1:01",
+        "  13       0/3    -         0:02",
     ]
 
 
 def test_no_line_is_wider_than_the_terminal():
-    lines = render(SNAPSHOT, 30)
-    assert max(map(len, lines)) == 30
-    assert lines[0] == "people_search  best val_mio..."
+    lines = rendered(SNAPSHOT, 30)
+    assert max(map(len, lines)) <= 30
+    assert lines[0] == "people_search  best val_miou …"
 
 
 def test_a_study_that_has_just_begun():
-    assert render(Snapshot("s", "val_miou", 0, 5)) == [
+    assert rendered(Snapshot("s", "val_miou", 0, 5)) == [
         "s",
         "  [........................] 0/5 candidates, 0 running",
         "  0 epochs, 0:00",
     ]
+
+
+def test_names_with_brackets_are_text():
+    assert rendered(Snapshot("[b]s[/b]", "val_miou", 0, 5))[0] == "[b]s[/b]"
 
 
 def test_in_a_terminal_it_is_drawn_over_itself():
@@ -64,17 +82,28 @@ def test_in_a_terminal_it_is_drawn_over_itself():
     table.update(SNAPSHOT)
     before = stream.tell()
     table.update(SNAPSHOT, force=True)
-    height = len(render(SNAPSHOT))
-    assert stream.getvalue()[before:].startswith(f"\x1b[{height}F\x1b[Jpeople_search")
+    drawn = stream.getvalue()[before:]
+    assert drawn.count("\x1b[1A") == len(rendered(SNAPSHOT)) - 1  # up to the first line, from the last
+    assert drawn.count("people_search") == 1
+    table.close()
 
 
 def test_what_is_said_stays_above_the_table():
     stream = Terminal()
     table = LiveTable(stream, clock=lambda: 0.0, width=80)
     table.update(SNAPSHOT)
-    table.say("candidate 3 failed")
-    after = stream.getvalue().rpartition("\x1b[J")[2]
-    assert after.splitlines()[:2] == ["candidate 3 failed", "people_search  best val_miou 0.7312, candidate 7"]
+    table.say("candidate [3] failed")
+    after = stream.getvalue().rpartition("\x1b[2K")[2]
+    assert after.splitlines()[:2] == ["candidate [3] failed", "people_search  best val_miou 0.7312, candidate 7"]
+    table.close()
+
+
+def test_a_killed_search_leaves_the_cursor_visible():
+    stream = Terminal()
+    table = LiveTable(stream, clock=lambda: 0.0, width=80)
+    table.update(SNAPSHOT)
+    assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
+    table.close()
 
 
 def test_elsewhere_a_line_now_and_then():
@@ -95,7 +124,7 @@ def test_what_is_trained_again_is_told():
     running = [RunningCandidate("again candidate7_seed1", 4, 27, 0.7, 61.0)]
     snapshot = Snapshot("s", "val_miou", 5, 5, running=running, epochs=60, trained_again=1)
     assert one_line(snapshot) == "s: 5/5 candidates done, 1 trained again, again candidate7_seed1 4/27, 60 epochs"
-    assert render(snapshot)[1] == "  [########################] 5/5 candidates, 1 trained again, 1 running"
+    assert rendered(snapshot)[1] == "  [########################] 5/5 candidates, 1 trained again, 1 running"
 
 
 def test_time_left_is_at_the_speed_so_far():

@@ -7,10 +7,10 @@ import re
 import pytest
 
 from search.report import page, write_report
-from search.report.markup import escape, number, script_json, table
+from search.report.chapters import compact_json
+from search.report.formats import make_table, number
 from search.report.parallel import make_axis
-from search.report.selection import lines, short_names, shown
-from search.report.winner import compact_json
+from search.report.selection import collect, drawn_rows, short_names
 from search.results.record import CandidateRecord, StudyRecord
 from tests.support.study_samples import fixed_study, sample_study
 from utils.errors import SearchError
@@ -68,7 +68,7 @@ def test_everything_is_in_one_file(tmp_path):
     for number_ in range(3):
         (folder / "best" / "pictures" / f"{number_}.png").write_bytes(PIXEL)
     text, reader = written(study, tmp_path, images=2)
-    expected = "winner retrained images leaderboard curves rungs front parallel importance failures ledger json"
+    expected = "winner retrained images leaderboard curves rungs front parallel importance failures costs json"
     assert reader.sections == expected.split()
     assert all(address.startswith(("#", "data:")) for address in reader.addresses)
     assert sum(address.startswith("data:image/png") for address in reader.addresses) == 2
@@ -125,8 +125,8 @@ def test_results_that_are_not_finite_are_gaps(tmp_path):
 
 
 def test_a_large_study_draws_the_best_and_some_of_the_rest():
-    rows = shown(sample_study(1200, rungs=(1, 2))).rows
-    drawn = [row.rank for row in lines(rows)]
+    rows = collect(sample_study(1200, rungs=(1, 2))).rows
+    drawn = [row.rank for row in drawn_rows(rows)]
     assert len(drawn) == len(set(drawn)) == 300
     assert drawn[:220] == list(range(1, 221))
     assert drawn[-1] > len(rows) * 0.95
@@ -171,7 +171,19 @@ def test_numbers_as_people_read_them():
     ]
 
 
-def test_cells_are_escaped_and_scripts_stay_closed():
-    assert "&lt;b&gt;" in table(["<i>"], [["<b>"]])
-    assert escape('"') == "&quot;"
-    assert script_json({"a": "</script>", "b": float("inf")}) == '{"a":"\\u003c/script\\u003e","b":null}'
+def test_data_in_a_script_does_not_end_it(tmp_path):
+    study = sample_study(30)
+    study.candidates[0].drawn[3] = ("optimizer", "</script><b>&")
+    text, _ = written(study, tmp_path)
+    (axis,) = (axis for axis in figures_of(text)["parallel"]["axes"] if axis["path"] == "optimizer")
+    assert "</script><b>&" in axis["texts"]
+    assert "\\u003c/script\\u003e\\u003cb\\u003e\\u0026" in text
+
+
+def test_numbers_are_aligned_and_sorted_and_nothing_is_a_dash():
+    table = make_table(["name", "value"], [["a", 0.73125], [None, 7]])
+    assert [header.kind for header in table.headers] == ["", "number"]
+    assert [[(cell.text, cell.kind, cell.sort_value) for cell in row] for row in table.rows] == [
+        [("a", "", None), ("0.7312", "number", 0.73125)],
+        [("\N{EN DASH}", "none", None), ("7", "number", 7)],
+    ]

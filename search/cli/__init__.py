@@ -1,1 +1,1 @@
-"""What the search shows: the live table, lists, exports and TensorBoard."""
+"""Output of the search: the live table, lists, exports and TensorBoard."""

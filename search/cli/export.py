@@ -1,4 +1,4 @@
-"""A study for other programs: CSV files, and an Optuna storage that its dashboard opens."""
+"""A study for other programs: CSV files, and an Optuna storage for its dashboard."""
 
 import csv
 import io
@@ -18,44 +18,72 @@ from utils.files import write_text_atomically
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
 
 def export_csv(study: StudyRecord, path: Path) -> Path:
-    """Write a row per candidate, and beside it a row per epoch.
+    """Write a file with a row per candidate, and one with a row per epoch next to it.
 
-    A value that is no scalar is written as JSON; what a candidate does not have is left empty.
+    Strings and numbers are written unchanged, other values as JSON; a missing value is an empty cell.
 
     Args:
-        study: What to write.
+        study: The record.
         path: The file of the candidates; its folder exists.
 
     Returns:
-        The file of the epochs: `x_reports.csv` beside `x.csv`.
+        The file of the epochs: `x_reports.csv` for `x.csv`.
 
     Raises:
         OSError: A file cannot be written.
     """
     reports = path.with_name(f"{path.stem}_reports{path.suffix or '.csv'}")
-    write_text_atomically(path, _csv_text(_candidate_row(candidate) for candidate in study.candidates))
-    rows = ({"index": each.index, **row} for each in study.candidates for row in each.reports)
-    write_text_atomically(reports, _csv_text(rows))
+    candidates = [
+        {
+            "index": candidate.index,
+            "status": candidate.status,
+            "reason": candidate.reason,
+            "seed": candidate.seed,
+            "epochs": candidate.epochs,
+            "best_epoch": candidate.best_epoch,
+            "seconds": round(candidate.seconds, 3),
+            "folder": candidate.folder,
+            **candidate.facts,
+            **candidate.objectives,
+            **dict(candidate.drawn),
+        }
+        for candidate in study.candidates
+    ]
+    write_text_atomically(path, _csv_text(candidates))
+    epochs = [{"index": each.index, **row} for each in study.candidates for row in each.reports]
+    write_text_atomically(reports, _csv_text(epochs))
     return reports
+
+
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Format rows under the names of all of them, in the order of their first occurrence."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names or ["index"], restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        is_plain = {name: value is None or isinstance(value, str) or is_number(value) for name, value in row.items()}
+        writer.writerow({k: v if is_plain[k] else json.dumps(v, ensure_ascii=False) for k, v in row.items()})
+    return text.getvalue()
 
 
 def export_optuna(study: StudyRecord, url: str) -> int:
     """Write a study into an Optuna storage.
 
-    Stopped candidates are pruned trials, failed ones and those that were drawn again are failed ones; their status,
-    reason, seed, folder and facts are user attributes. Results of the first objective are intermediate values where
-    there is one objective: Optuna has none for several.
+    Stopped candidates become pruned trials; candidates that failed or were replaced become failed trials. Status,
+    reason, seed, folder and facts are user attributes. A study of one objective has its results as intermediate
+    values; Optuna has none for several objectives.
 
     Args:
-        study: What to write.
-        url: Of the storage, such as `sqlite:///x.db`; made where it is not there.
+        study: The record.
+        url: Of the storage, such as `sqlite:///x.db`; created if it does not exist.
 
     Returns:
-        How many trials were written.
+        Number of trials.
 
     Raises:
         SearchError: optuna is not installed, or the storage has a study of this name, or cannot be opened.
@@ -73,7 +101,7 @@ def export_optuna(study: StudyRecord, url: str) -> int:
         target = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
     except optuna.exceptions.DuplicatedStudyError:
         raise SearchError(
-            f'export --optuna {url}: it has a study "{study.name}" already, which stays as it is. Name another file, '
+            f'export --optuna {url}: it has a study "{study.name}" already, which is not replaced. Name another file, '
             f'or delete it: optuna delete-study --study-name "{study.name}" --storage {url}'
         ) from None
     except Exception as error:  # of SQLAlchemy or of the database, by the kind of storage
@@ -87,7 +115,7 @@ def export_optuna(study: StudyRecord, url: str) -> int:
 
 
 def _open_storage(url: str) -> Any:
-    """A storage; of SQLite one that does not wait for the disk: what a power cut costs is exported again."""
+    """Open a storage; one of SQLite without waiting for the disk: after a power cut a study can be exported again."""
     from optuna.storages import RDBStorage
     from sqlalchemy import event
     from sqlalchemy.pool import Pool
@@ -96,7 +124,7 @@ def _open_storage(url: str) -> Any:
         if type(connection).__module__.startswith("sqlite3"):
             connection.execute("PRAGMA synchronous = OFF")
 
-    event.listen(Pool, "connect", relax)  # the tables are made by the constructor, which gives no other way in
+    event.listen(Pool, "connect", relax)  # the constructor makes the tables, and gives no access to the connection
     try:
         return RDBStorage(url)
     finally:
@@ -104,59 +132,32 @@ def _open_storage(url: str) -> Any:
 
 
 def distributions_of(study: StudyRecord) -> "dict[str, BaseDistribution]":
-    """The distribution of each drawn path: its marker's where that is plain, else the categories that were seen."""
+    """Return the distribution of each drawn path: that of its marker, or the set of values drawn there.
+
+    The latter if several different markers are at the path, or if Optuna has no such distribution.
+    """
+    from optuna.distributions import CategoricalDistribution
+
     markers: dict[str, list[Mapping[str, Any]]] = {}
     for path, marker in _markers(study.config, ""):
         markers.setdefault(path, []).append(marker)
-    seen: dict[str, list[Any]] = {}
+    drawn: dict[str, list[Any]] = {}
     for candidate in study.candidates:
         for path, value in candidate.drawn:
-            seen.setdefault(path, []).append(value)
-    found = {}
-    for path, values in seen.items():
-        own = markers.get(path, [])
-        distribution = _distribution(own[0]) if own and all(each == own[0] for each in own) else None
-        is_met = distribution is not None and all(_contains(distribution, value) for value in values)
-        found[path] = distribution if is_met and distribution is not None else _categories(values)
+            drawn.setdefault(path, []).append(value)
+    found: dict[str, BaseDistribution] = {}
+    for path, values in drawn.items():
+        at_path = markers.get(path, [])
+        is_single = bool(at_path) and all(each == at_path[0] for each in at_path)
+        distribution = _marker_distribution(at_path[0]) if is_single else None
+        if distribution is None or not all(_contains(distribution, value) for value in values):
+            distribution = CategoricalDistribution(_categories(values))
+        found[path] = distribution
     return found
 
 
-def _candidate_row(candidate: CandidateRecord) -> dict[str, Any]:
-    return {
-        "index": candidate.index,
-        "status": candidate.status,
-        "reason": candidate.reason,
-        "seed": candidate.seed,
-        "epochs": candidate.epochs,
-        "best_epoch": candidate.best_epoch,
-        "seconds": round(candidate.seconds, 3),
-        "folder": candidate.folder,
-        **candidate.facts,
-        **candidate.objectives,
-        **dict(candidate.drawn),
-    }
-
-
-def _csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows under all names that any of them has, in the order of first sight."""
-    known = list(rows)
-    names = list(dict.fromkeys(name for row in known for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names or ["index"], restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in known:
-        writer.writerow({name: _scalar(value) for name, value in row.items()})
-    return text.getvalue()
-
-
-def _scalar(value: Any) -> Any:
-    """Texts and numbers as they are, all else as JSON; nothing stays nothing."""
-    is_plain = value is None or isinstance(value, str) or is_number(value)
-    return value if is_plain else json.dumps(value, ensure_ascii=False)
-
-
 def _markers(value: Any, path: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Every marker with its path, also those in the branches of a choice and those that are repeated."""
+    """Yield every marker with its path, including those in the branches of a choice and the repeated ones."""
     if is_marker(value):
         yield path, value
         for branch in value.get("$choice", []):
@@ -171,79 +172,58 @@ def _markers(value: Any, path: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
             yield from _markers(item, f"{path}.{key}" if path else str(key))
 
 
-def _distribution(marker: Mapping[str, Any]) -> "BaseDistribution | None":
-    """Optuna's distribution of a marker; None where it has none of this kind."""
-    from optuna.distributions import FloatDistribution, IntDistribution
+def _marker_distribution(marker: Mapping[str, Any]) -> "BaseDistribution | None":
+    """Return Optuna's distribution of a marker; None if it has none of this kind."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if "$choice" in marker:
-        return _categories(marker["$choice"])
+        return CategoricalDistribution(_categories(marker["$choice"]))
     for name in ("$uniform", "$loguniform"):
         if name in marker:
             low, high = marker[name]
             return FloatDistribution(float(low), float(high), log=name == "$loguniform")
-    outcomes = (
-        range(*marker["$range"]) if "$range" in marker and all(isinstance(x, int) for x in marker["$range"]) else ()
-    )
-    if len(outcomes) == 0:
-        return None
-    return IntDistribution(min(outcomes), max(outcomes), step=abs(outcomes.step) if len(outcomes) > 1 else 1)
+    if "$range" in marker and all(isinstance(number, int) for number in marker["$range"]):
+        outcomes = range(*marker["$range"])
+        if outcomes:
+            return IntDistribution(min(outcomes), max(outcomes), step=abs(outcomes.step) if len(outcomes) > 1 else 1)
+    return None
 
 
-def _categories(values: Sequence[Any]) -> "BaseDistribution":
-    from optuna.distributions import CategoricalDistribution
-
-    return CategoricalDistribution(list({json.dumps(value): _category(value) for value in values}.values()))
+def _categories(values: Sequence[Any]) -> list[Any]:
+    """Return the distinct ones among `values`; 1, 1.0 and True are distinct."""
+    return list({json.dumps(value): _category(value) for value in values}.values())
 
 
 def _category(value: Any) -> Any:
-    """As one of Optuna's categories: a scalar, or JSON."""
+    """Return a scalar unchanged, everything else as JSON: Optuna's categories are scalars."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
-def _contains(distribution: "BaseDistribution", value: Any) -> bool:
+def _contains(distribution: Any, value: Any) -> bool:
     from optuna.distributions import CategoricalDistribution
 
     if isinstance(distribution, CategoricalDistribution):
-        return any(type(each) is type(_category(value)) and each == _category(value) for each in distribution.choices)
-    return is_number(value) and distribution._contains(value)
+        category = _category(value)
+        return any(type(each) is type(category) and each == category for each in distribution.choices)
+    if not is_number(value) or not distribution.low <= value <= distribution.high:
+        return False
+    return distribution.step is None or (value - distribution.low) % distribution.step == 0
 
 
 def _trial(
     candidate: CandidateRecord, study: StudyRecord, distributions: "Mapping[str, BaseDistribution]"
 ) -> "FrozenTrial":
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
-    targets = parse_objectives(study.objectives)
-    values = [candidate.objectives.get(each.name, math.nan) for each in targets]
-    is_judged = all(math.isfinite(value) for value in values)
-    states = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "paused": TrialState.PRUNED}
-    state = states.get(candidate.status, TrialState.FAIL)
-    if state is TrialState.COMPLETE and not is_judged:
-        state = TrialState.FAIL
-    if len(targets) > 1 and state is TrialState.PRUNED and is_judged:
-        state = TrialState.COMPLETE  # Optuna shows no pruned trial in a front
+    objectives = parse_objectives(study.objectives)
+    values = [candidate.objectives.get(each.name, math.nan) for each in objectives]
+    is_ranked = all(math.isfinite(value) for value in values)
+    state = _trial_state(candidate, is_ranked, len(objectives) > 1)
+    # A trial has times of day in Optuna, while a study knows only durations: all trials begin with the study.
     began = datetime.fromtimestamp(study.sessions[0][0] if study.sessions else 0.0)
-    first = next((each.name for each in targets if not each.is_fact), None)
+    first = next((each.name for each in objectives if not each.is_fact), None)
     reports = [(int(row["epoch"]), row.get(first, math.nan)) for row in candidate.reports] if first else []
-    has_values = state is TrialState.COMPLETE or (state is TrialState.PRUNED and is_judged)
-    return FrozenTrial(
-        number=candidate.index,
-        trial_id=-1,
-        state=state,
-        value=None,
-        values=values if has_values else None,
-        datetime_start=began,
-        datetime_complete=began + timedelta(seconds=candidate.seconds),
-        params={path: _category(value) for path, value in candidate.drawn},
-        distributions={path: distributions[path] for path, _ in candidate.drawn},
-        user_attrs=_attributes(candidate),
-        system_attrs={},
-        intermediate_values=dict(reports) if len(targets) == 1 else {},
-    )
-
-
-def _attributes(candidate: CandidateRecord) -> dict[str, Any]:
-    known = {
+    attributes = {
         "candidate": candidate.index,
         "status": candidate.status,
         "reason": candidate.reason,
@@ -251,4 +231,29 @@ def _attributes(candidate: CandidateRecord) -> dict[str, Any]:
         "epochs": candidate.epochs,
         "folder": candidate.folder,
     }
-    return {**{name: value for name, value in known.items() if value not in ("", None)}, **candidate.facts}
+    known = {name: value for name, value in attributes.items() if value not in ("", None)}
+    return FrozenTrial(
+        number=candidate.index,
+        trial_id=-1,
+        state=state,
+        value=None,
+        values=values if state.name == "COMPLETE" or (state.name == "PRUNED" and is_ranked) else None,
+        datetime_start=began,
+        datetime_complete=began + timedelta(seconds=candidate.seconds),
+        params={path: _category(value) for path, value in candidate.drawn},
+        distributions={path: distributions[path] for path, _ in candidate.drawn},
+        user_attrs={**known, **candidate.facts},
+        system_attrs={},
+        intermediate_values=dict(reports) if len(objectives) == 1 else {},
+    )
+
+
+def _trial_state(candidate: CandidateRecord, is_ranked: bool, has_front: bool) -> "TrialState":
+    from optuna.trial import TrialState
+
+    if candidate.status == "completed":
+        return TrialState.COMPLETE if is_ranked else TrialState.FAIL
+    if candidate.status in ("stopped", "paused"):
+        # Optuna shows no pruned trial in a front.
+        return TrialState.COMPLETE if has_front and is_ranked else TrialState.PRUNED
+    return TrialState.FAIL

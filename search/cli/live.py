@@ -1,31 +1,35 @@
-"""A search as it runs: a table that is redrawn in a terminal, now and then a line in a log."""
+"""The progress of a search: a table that is redrawn in a terminal, a line every half a minute in a log."""
 
 import math
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from functools import partial
+from typing import TYPE_CHECKING, TextIO
 
 from utils.durations import duration
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+# rich is imported only if there is a terminal: its import takes time, and draws from Python's generator of numbers.
 SECONDS_BETWEEN_TABLES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
 _MOST_RUNNING = 8
-_BAR = 24
-_UP, _CLEAR_BELOW = "\x1b[{}F", "\x1b[J"
+_BAR = 24  # characters
 
 
 @dataclass(frozen=True)
 class RungCount:
-    """A rung as it stands.
+    """The progress at a rung.
 
     Attributes:
         bracket: From 0.
         epochs: At which it compares.
-        reached: Candidates that came to it.
-        went_on: Of these, those that went beyond.
+        reached: Number of candidates that reached it.
+        went_on: Number of these that were promoted.
         best: First objective of the best of them; None before the first.
     """
 
@@ -41,11 +45,11 @@ class RunningCandidate:
     """A candidate in a worker.
 
     Attributes:
-        candidate: Number of its draw, or what else is trained: `again candidate7_seed0`.
+        candidate: Number of its draw, or the name of a retraining: `again candidate7_seed0`.
         epoch: Epochs done.
         until: Epoch after which it is compared next.
         value: First objective so far; None before its first report.
-        seconds: Since it was handed to the worker.
+        seconds: Since it was given to the worker.
     """
 
     candidate: int | str
@@ -57,22 +61,22 @@ class RunningCandidate:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that the table shows.
+    """The content of the table.
 
     Attributes:
         name: Of the study.
         objective: Name of the first objective.
-        done: Candidates with a place among `num_samples` that do not run and will not go on.
+        done: Candidates that count towards `num_samples`, do not run and will not be continued.
         num_samples: Candidates to try.
         running: In workers, the longest first.
-        rungs: Brackets one after the other, the fewest epochs first.
+        rungs: Bracket by bracket, the fewest epochs first.
         best: Number and first objective of the best candidate; None before the first report.
         epochs: Trained.
-        epochs_saved: Against training in full those that are done.
-        troubles: Count by status of what failed, was refused, ...
+        epochs_saved: Compared with training the finished candidates in full.
+        troubles: Number of failed, refused, ... candidates by status.
         seconds: Since the study began, over all sessions.
-        seconds_left: An estimate; None where there is none yet.
-        trained_again: Trainings of the best that are done; None while the search still draws or promotes.
+        seconds_left: An estimate; None if there is none yet.
+        trained_again: Number of finished retrainings; None while the search still draws or promotes.
     """
 
     name: str
@@ -90,43 +94,77 @@ class Snapshot:
     trained_again: int | None = None
 
 
-def render(snapshot: Snapshot, width: int = 80) -> list[str]:
-    """The table's lines, none longer than `width`."""
-    lines = [_head(snapshot), _progress(snapshot), _costs(snapshot)]
+def render(snapshot: Snapshot) -> "RenderableType":
+    """Return the table."""
+    from rich.console import Group
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    share = min(1.0, snapshot.done / snapshot.num_samples) if snapshot.num_samples else 1.0
+    bar = "#" * round(_BAR * share)
+    head, progress, costs = snapshot.name, f"{snapshot.done}/{snapshot.num_samples} candidates", ""
+    if snapshot.best:
+        head += f"  best {snapshot.objective} {_value_text(snapshot.best[1])}, candidate {snapshot.best[0]}"
+    if snapshot.trained_again is not None:
+        progress += f", {snapshot.trained_again} trained again"
+    if snapshot.epochs_saved > 0:
+        saved = snapshot.epochs_saved / (snapshot.epochs + snapshot.epochs_saved)
+        costs += f", {snapshot.epochs_saved:,} saved ({saved:.0%})"
+    costs += f", {duration(snapshot.seconds)}"
+    if snapshot.seconds_left is not None:
+        costs += f", about {duration(snapshot.seconds_left)} left"
+    lines = [
+        head,
+        f"  [{bar:.<{_BAR}}] {progress}, {len(snapshot.running)} running",
+        f"  {snapshot.epochs:,} epochs{costs}",
+    ]
     if snapshot.troubles:
-        lines.append("  " + ", ".join(f"{count} {_words(status)}" for status, count in snapshot.troubles.items()))
+        lines.append("  " + _troubles_text(snapshot))
+    parts: list[RenderableType] = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
+
+    new_table = partial(Table, box=None, padding=(0, 0, 0, 2), header_style="")
     if snapshot.rungs:
-        lines += ["", "  rung      reached  went on  best", *map(_rung_line, snapshot.rungs)]
+        table = new_table("rung", Column("reached", justify="right"), Column("promoted", justify="right"), "best")
+        for rung in snapshot.rungs:
+            label = f"{rung.epochs}" + (f" ({rung.bracket})" if rung.bracket else "")
+            table.add_row(label, str(rung.reached), str(rung.went_on), _value_text(rung.best))
+        parts += ["", table]
     if snapshot.running:
-        lines += ["", f"  running   epoch    {snapshot.objective}"]
-        lines += [_running_line(each, snapshot.objective) for each in snapshot.running[:_MOST_RUNNING]]
-        more = len(snapshot.running) - _MOST_RUNNING
-        lines += [f"  and {more} more"] if more > 0 else []
-    return [_cut(line, width) for line in lines]
+        table = new_table("running", "epoch", snapshot.objective, Column("time", justify="right"))
+        for each in snapshot.running[:_MOST_RUNNING]:
+            epochs = f"{each.epoch}/{each.until}"
+            table.add_row(str(each.candidate), epochs, _value_text(each.value), duration(each.seconds))
+        parts += ["", table]
+        if len(snapshot.running) > _MOST_RUNNING:
+            parts.append(f"  and {len(snapshot.running) - _MOST_RUNNING} more")
+    return Group(*parts)
 
 
 def one_line(snapshot: Snapshot) -> str:
-    """The same in a line of a log."""
-    best = f", best {_value(snapshot.best[1])} (candidate {snapshot.best[0]})" if snapshot.best else ""
-    left = f", {duration(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else ""
-    troubles = "".join(f", {count} {_words(status)}" for status, count in snapshot.troubles.items())
-    running = f"{len(snapshot.running)} running"
-    if snapshot.trained_again is not None:
-        now = "".join(f", {each.candidate} {each.epoch}/{each.until}" for each in snapshot.running)
-        running = f"{snapshot.trained_again} trained again{now}"
-    return (
-        f"{snapshot.name}: {snapshot.done}/{snapshot.num_samples} candidates done, {running}, "
-        f"{snapshot.epochs:,} epochs{best}{troubles}{left}"
-    )
+    """Return the same as a line of a log."""
+    parts = [f"{snapshot.name}: {snapshot.done}/{snapshot.num_samples} candidates done"]
+    if snapshot.trained_again is None:
+        parts.append(f"{len(snapshot.running)} running")
+    else:
+        parts.append(f"{snapshot.trained_again} trained again")
+        parts += [f"{each.candidate} {each.epoch}/{each.until}" for each in snapshot.running]
+    parts.append(f"{snapshot.epochs:,} epochs")
+    if snapshot.best:
+        parts.append(f"best {_value_text(snapshot.best[1])} (candidate {snapshot.best[0]})")
+    if snapshot.troubles:
+        parts.append(_troubles_text(snapshot))
+    if snapshot.seconds_left is not None:
+        parts.append(f"{duration(snapshot.seconds_left)} left")
+    return ", ".join(parts)
 
 
 def seconds_left(seconds: float, epochs: int, epochs_to_go: float) -> float | None:
-    """How long the rest takes, at the speed of all epochs so far; None before the first, and where nothing is expected.
+    """Estimate the remaining time at the mean speed so far; None before the first epoch.
 
     Args:
-        seconds: That the epochs took, with all workers at once.
+        seconds: Duration of the epochs so far, with all workers at once.
         epochs: Done in that time.
-        epochs_to_go: As many as are expected; NaN where that cannot be said yet.
+        epochs_to_go: Expected number; NaN if it is unknown, and then the result is None.
     """
     if not epochs or math.isnan(epochs_to_go):
         return None
@@ -134,12 +172,12 @@ def seconds_left(seconds: float, epochs: int, epochs_to_go: float) -> float | No
 
 
 class LiveTable:
-    """Shows snapshots: in a terminal in place, elsewhere a line every half a minute.
+    """Shows snapshots: in a terminal as a table in place, elsewhere as a line every half a minute.
 
     Args:
-        stream: Where to; standard error by default, so that results can be piped.
-        clock: Seconds that only grow.
-        width: Columns; by default those of the terminal, asked for each time.
+        stream: Standard error by default, so that results can be piped.
+        clock: Monotonic time in seconds.
+        width: Columns; by default those of the terminal.
     """
 
     def __init__(
@@ -152,110 +190,60 @@ class LiveTable:
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._width = width
-        self._is_terminal = self._stream.isatty()
-        self._next = -float("inf")
-        self._height = 0
-        self._last: Snapshot | None = None
+        self._next = -math.inf
+        self._live: Live | None = None  # from the first table to `close`
 
     @property
     def is_due(self) -> bool:
-        """Whether an update would be shown now: a snapshot need not be made for nothing."""
+        """Whether an update would be shown now, so that a snapshot is made only then."""
         return self._clock() >= self._next
 
     def update(self, snapshot: Snapshot, *, force: bool = False) -> None:
-        """Show how it stands, unless that was done just now.
+        """Show a snapshot, unless another was shown just now.
 
         Args:
-            snapshot: How it stands.
-            force: Show it all the same, for example at the end.
+            snapshot: The present state.
+            force: Show it in any case, for example at the end.
         """
         if not force and not self.is_due:
             return
-        self._next = self._clock() + (SECONDS_BETWEEN_TABLES if self._is_terminal else SECONDS_BETWEEN_LINES)
-        self._last = snapshot
-        if self._is_terminal:
-            self._draw(snapshot)
-        else:
-            self._write(one_line(snapshot) + "\n")
+        is_terminal = self._stream.isatty()
+        self._next = self._clock() + (SECONDS_BETWEEN_TABLES if is_terminal else SECONDS_BETWEEN_LINES)
+        if not is_terminal:
+            self.say(one_line(snapshot))
+            return
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(file=self._stream, force_terminal=True, width=self._width, highlight=False, markup=False)
+            # Without a thread that refreshes: a candidate in this process may fork loader workers.
+            self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+            self._live.start()
+            console.show_cursor(True)  # a search that is killed must not leave a terminal without one
+        self._live.update(render(snapshot), refresh=True)
 
     def say(self, text: str) -> None:
-        """Write a line that stays, above the table in a terminal."""
-        if not self._height:
-            self._write(text + "\n")
-            return
-        self._erase()
-        self._write(text + "\n")
-        if self._last is not None:
-            self._draw(self._last)
+        """Write a permanent line, above the table in a terminal."""
+        if self._live is not None:
+            self._live.console.print(text)
+        else:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
 
     def close(self) -> None:
-        """Leave the last table standing; what is written next comes below it."""
-        self._height = 0
-
-    def _draw(self, snapshot: Snapshot) -> None:
-        size = shutil.get_terminal_size()
-        width, height = self._width or size.columns, size.lines
-        # The cursor cannot go up beyond the screen, and a full last column would wrap.
-        lines = render(snapshot, width - 1)[: max(3, height - 1)]
-        self._write(self._erasing() + "".join(f"{line}\n" for line in lines))
-        self._height = len(lines)
-
-    def _erase(self) -> None:
-        self._write(self._erasing())
-        self._height = 0
-
-    def _erasing(self) -> str:
-        return _UP.format(self._height) + _CLEAR_BELOW if self._height else ""
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        """Leave the last table on the screen; later output appears below it."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
 
-def _head(snapshot: Snapshot) -> str:
-    best = (
-        f"best {snapshot.objective} {_value(snapshot.best[1])}, candidate {snapshot.best[0]}" if snapshot.best else ""
-    )
-    return f"{snapshot.name}  {best}".rstrip()
-
-
-def _progress(snapshot: Snapshot) -> str:
-    share = min(1.0, snapshot.done / snapshot.num_samples) if snapshot.num_samples else 1.0
-    bar = "#" * round(_BAR * share)
-    again = f", {snapshot.trained_again} trained again" if snapshot.trained_again is not None else ""
-    return (
-        f"  [{bar:.<{_BAR}}] {snapshot.done}/{snapshot.num_samples} candidates{again}, {len(snapshot.running)} running"
-    )
-
-
-def _costs(snapshot: Snapshot) -> str:
-    full = snapshot.epochs + snapshot.epochs_saved
-    saved = (
-        f", {snapshot.epochs_saved:,} saved ({snapshot.epochs_saved / full:.0%})" if snapshot.epochs_saved > 0 else ""
-    )
-    left = f", about {duration(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else ""
-    return f"  {snapshot.epochs:,} epochs{saved}, {duration(snapshot.seconds)}{left}"
-
-
-def _rung_line(rung: RungCount) -> str:
-    label = f"{rung.epochs}" + (f" ({rung.bracket})" if rung.bracket else "")
-    return f"  {label:<8}  {rung.reached:>7}  {rung.went_on:>7}  {_value(rung.best)}"
-
-
-def _running_line(each: RunningCandidate, objective: str) -> str:
-    value = f"{_value(each.value):<{max(8, len(objective))}}"
-    return f"  {each.candidate!s:<8}  {f'{each.epoch}/{each.until}':<7}  {value}  {duration(each.seconds)}"
-
-
-def _value(value: float | None) -> str:
+def _value_text(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def _words(status: str) -> str:
-    return {"duplicate": "drawn before"}.get(status, status.replace("_", " "))
-
-
-def _cut(line: str, width: int) -> str:
-    return line if len(line) <= width else line[: max(0, width - 3)] + "..."
+def _troubles_text(snapshot: Snapshot) -> str:
+    words = {"duplicate": "drawn before", "out_of_memory": "out of memory"}
+    return ", ".join(f"{count} {words.get(status, status)}" for status, count in snapshot.troubles.items())

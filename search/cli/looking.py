@@ -1,21 +1,29 @@
-"""`python -m search list|best|report|export FOLDER`: see what a search found, while it runs or afterwards."""
+"""`python -m search list|best|report|export FOLDER`: results of a search, while it runs or afterwards."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 from search.results.record import StudyRecord
 from search.study import folder as study_folder
+from search.study.journal import JOURNAL, read_events
 from search.study.settings import make_plan, make_space
 from search.study.study import read
 from utils.errors import ConfigError, SearchError
 
 REPORT = "report.html"
+COMMANDS = {
+    "list": "List the studies in a folder and below it.",
+    "best": "Show the winner of a study, and the commands that use it.",
+    "report": "Write a study as one HTML page that needs no network.",
+    "export": "Write a study for other programs.",
+}
 
 
-def parser(command: str) -> argparse.ArgumentParser:
-    """The parser of one of the commands."""
-    made = argparse.ArgumentParser(prog=f"python -m search {command}", description=_DESCRIPTIONS[command])
+def command_parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of one of the commands."""
+    made = argparse.ArgumentParser(prog=f"python -m search {command}", description=COMMANDS[command])
     made.add_argument("folder", metavar="FOLDER", nargs="?" if command == "list" else None, default="saved", type=Path)
     if command == "report":
         made.add_argument("--output", type=Path, metavar="FILE.html", help=f"by default {REPORT} in the study's folder")
@@ -27,70 +35,64 @@ def parser(command: str) -> argparse.ArgumentParser:
     return made
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Do what one of the commands says."""
+def run_study_command(arguments: argparse.Namespace) -> None:
+    """Run one of the commands on the study in a folder, or on the newest one below it.
+
+    Raises:
+        ConfigError: `export` without a file to write.
+        SearchError: There is no study in the folder, or a damaged one, or a package is missing.
+    """
+    folders = study_folder.studies(arguments.folder)
+    if not folders:
+        raise SearchError(
+            f"{arguments.folder}: there is no study in it or below it. Name a folder that a search wrote."
+        )
+    # Each command loads only the packages that it needs.
     if arguments.command == "list":
         from search.cli.listing import list_text
 
-        sys.stdout.write(f"{list_text([read_study(folder) for folder in _studies(arguments.folder)])}\n")
+        sys.stdout.write(f"{list_text([read_study(folder) for folder in folders])}\n")
         return
-    study = read_study(_newest(arguments.folder))
-    _COMMANDS[arguments.command](arguments, study)
+    study = read_study(folders[0])
+    if arguments.command == "best":
+        from search.cli.listing import best_text
+
+        sys.stdout.write(f"{best_text(study)}\n")
+    elif arguments.command == "report":
+        from search.report.page import write_report
+
+        path = arguments.output or Path(study.folder) / REPORT
+        write_report(study, path)
+        sys.stdout.write(f"Report:  {path}\n")
+    else:
+        _export(study, arguments.csv, arguments.optuna)
 
 
 def read_study(folder: Path) -> StudyRecord:
-    """A study as it stands.
+    """Read the present state of a study.
 
     Raises:
-        SearchError: It is no study, or a damaged one.
+        SearchError: There is no study in the folder, or a damaged one.
     """
     config = study_folder.read_config(folder)
-    return read(folder, make_plan(config, make_space(config)))
+    study = read(folder, make_plan(config, make_space(config)))
+    # The command line that started the study is in its first event.
+    started = argparse.ArgumentParser(add_help=False)
+    started.add_argument("--plugin", action="append", default=[])
+    for event in read_events(folder / JOURNAL):
+        study.plugins = started.parse_known_args(event.data.get("environment", {}).get("command", []))[0].plugin
+        break
+    return study
 
 
-def _best(_arguments: argparse.Namespace, study: StudyRecord) -> None:
-    from search.cli.listing import best_text
-
-    sys.stdout.write(f"{best_text(study)}\n")
-
-
-def _report(arguments: argparse.Namespace, study: StudyRecord) -> None:
-    from search.report.page import write_report
-
-    path = arguments.output or Path(study.folder) / REPORT
-    write_report(study, path)
-    sys.stdout.write(f"Report:  {path}\n")
-
-
-def _export(arguments: argparse.Namespace, study: StudyRecord) -> None:
+def _export(study: StudyRecord, csv: Path | None, optuna: str | None) -> None:
     from search.cli.export import export_csv, export_optuna
 
-    if arguments.csv is None and arguments.optuna is None:
-        raise ConfigError("export: neither --csv nor --optuna is given. Say what to write, e.g. --csv candidates.csv.")
-    if arguments.csv is not None:
-        reports = export_csv(study, arguments.csv)
-        sys.stdout.write(f"Written:  {arguments.csv}, a row per candidate, and {reports}, a row per epoch\n")
-    if arguments.optuna is not None:
-        export_optuna(study, arguments.optuna)
-        sys.stdout.write(f"Written:  {arguments.optuna}; see it with optuna-dashboard {arguments.optuna}\n")
-
-
-def _studies(parent: Path) -> list[Path]:
-    found = study_folder.studies(parent)
-    if not found:
-        raise SearchError(f"{parent}: there is no study in it or below it. Name a folder that a search wrote.")
-    return found
-
-
-def _newest(folder: Path) -> Path:
-    """The study in a folder, or the newest one below it."""
-    return _studies(folder)[0]
-
-
-_DESCRIPTIONS = {
-    "list": "The studies in a folder and below it.",
-    "best": "The winner of a study, and what to do with it.",
-    "report": "Write a study as one HTML page that needs no network.",
-    "export": "Write a study for other programs.",
-}
-_COMMANDS = {"best": _best, "report": _report, "export": _export}
+    if csv is None and optuna is None:
+        raise ConfigError("export: neither --csv nor --optuna is given. Say which, e.g. --csv candidates.csv.")
+    if csv is not None:
+        reports = export_csv(study, csv)
+        sys.stdout.write(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
+    if optuna is not None:
+        export_optuna(study, optuna)
+        sys.stdout.write(f"Written:  {optuna}. See it:  optuna-dashboard {shlex.quote(optuna)}\n")

@@ -1,6 +1,6 @@
-"""A search in TensorBoard: a run per candidate, and the HParams page with what was drawn. Needs no torch.
+"""A search in TensorBoard: a run per candidate, and the HParams page with the drawn values. Does not import torch.
 
-Each session of a search writes files of its own, so that a file torn by a kill harms nothing that follows.
+Each session of a search writes its files under new names, so that a file torn by a kill damages no later events.
 """
 
 import json
@@ -18,10 +18,10 @@ _TITLE_CHARACTERS = 80
 
 
 class TensorBoardRuns:
-    """Writes `<folder>/<number>/events.out.tfevents...`, and the columns of HParams beside them.
+    """Writer of `<folder>/<number>/events.out.tfevents...`, and of the columns of HParams in `<folder>`.
 
     Args:
-        folder: Of all runs; made with the first of them.
+        folder: Of all runs; created with the first of them.
         metrics: Results that HParams shows as columns, such as `val_miou`.
 
     Raises:
@@ -30,7 +30,7 @@ class TensorBoardRuns:
 
     def __init__(self, folder: Path, metrics: Sequence[str]) -> None:
         try:
-            import tensorboard.plugins.hparams.metadata  # noqa: F401  only to know at once
+            import tensorboard.plugins.hparams.metadata  # noqa: F401  so that the error comes before the first epoch
         except ImportError as error:
             raise SearchError(
                 f"trainer.tensorboard is true, and TensorBoard cannot be imported ({error}). Run pip install "
@@ -42,14 +42,20 @@ class TensorBoardRuns:
         self._paths: set[str] = set()
 
     def begin(self, candidate: int, drawn: Sequence[tuple[str, Any]]) -> None:
-        """Say what a candidate is, before its first report; again where it is begun again."""
-        from tensorboard.plugins.hparams import plugin_data_pb2
+        """Write the drawn values of a candidate, before its first report in each session."""
+        from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
-        new = [path for path, _ in drawn if path not in self._paths]
-        if new:
-            self._paths.update(new)
-            self._write_experiment()
-        start = plugin_data_pb2.SessionStartInfo(group_name=_name(candidate), start_time_secs=time.time())
+        paths = {path for path, _ in drawn}
+        if paths - self._paths:
+            # The columns of all candidates so far; TensorBoard uses the newest such event.
+            self._paths |= paths
+            columns = [
+                api_pb2.HParamInfo(name=path, display_name=path[-_TITLE_CHARACTERS:]) for path in sorted(self._paths)
+            ]
+            metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name)) for name in self.metrics]
+            experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
+            self._append_plugin_data(".", "_hparams_/experiment", experiment=experiment)
+        start = plugin_data_pb2.SessionStartInfo(group_name=_run_name(candidate), start_time_secs=time.time())
         for path, value in drawn:
             if isinstance(value, bool):
                 start.hparams[path].bool_value = value
@@ -57,45 +63,33 @@ class TensorBoardRuns:
                 start.hparams[path].number_value = value
             else:
                 start.hparams[path].string_value = value if isinstance(value, str) else json.dumps(value)
-        self._write_plugin_data(_name(candidate), "_hparams_/session_start_info", session_start_info=start)
+        self._append_plugin_data(_run_name(candidate), "_hparams_/session_start_info", session_start_info=start)
 
     def report(self, candidate: int, epoch: int, row: Mapping[str, float]) -> None:
-        """Write an epoch's results, the step being the epoch."""
+        """Write the results of an epoch, with the epoch as the step."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "epoch"]
-        self._append(_name(candidate), Summary(value=values), epoch)
+        self._append(_run_name(candidate), Summary(value=values), epoch)
 
     def finish(self, candidate: int, *, failed: bool = False) -> None:
-        """Say that a candidate is done."""
+        """Write the end of a candidate."""
         from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
         status = api_pb2.STATUS_FAILURE if failed else api_pb2.STATUS_SUCCESS
         end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
-        self._write_plugin_data(_name(candidate), "_hparams_/session_end_info", session_end_info=end)
+        self._append_plugin_data(_run_name(candidate), "_hparams_/session_end_info", session_end_info=end)
 
-    def _write_experiment(self) -> None:
-        """Name the columns; TensorBoard takes the newest."""
-        from tensorboard.plugins.hparams import api_pb2
-
-        columns = [
-            api_pb2.HParamInfo(name=path, display_name=path[-_TITLE_CHARACTERS:]) for path in sorted(self._paths)
-        ]
-        metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name)) for name in self.metrics]
-        experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
-        self._write_plugin_data(".", "_hparams_/experiment", experiment=experiment)
-
-    def _write_plugin_data(self, run: str, tag: str, **content: Any) -> None:
+    def _append_plugin_data(self, run: str, tag: str, **content: Any) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-        data = plugin_data_pb2.HParamsPluginData(**content)
-        described = metadata.create_summary_metadata(data)
+        described = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
         value = Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
         self._append(run, Summary(value=[value]), 0)
 
     def _append(self, run: str, summary: Any, step: int) -> None:
-        """Add an event to a run's file of this session; kept open none, for there may be thousands of runs."""
+        """Add an event to a run's file of this session, which is closed again: there may be thousands of runs."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -109,5 +103,5 @@ class TensorBoardRuns:
             writer.write(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
 
 
-def _name(candidate: int) -> str:
+def _run_name(candidate: int) -> str:
     return f"{candidate:05d}"

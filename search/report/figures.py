@@ -7,55 +7,65 @@ from typing import Any
 
 import numpy as np
 
-from search.report.markup import TIMES, number
-from search.report.selection import Shown, lines
+from search.report.formats import TIMES, number
+from search.report.selection import ReportData, drawn_rows
 from search.results.importance import Importance
 from search.results.leaderboard import LeaderboardRow
 from search.results.objectives import Objective
-from search.results.record import CandidateRecord, RungRecord, StudyRecord
+from search.results.record import CandidateRecord, StudyRecord
 
 Figure = dict[str, Any]
 _STEPS = 6  # colours from the lowest rung to a full training: --step-0 to --step-5
-_POINTS_PER_RUNG = 250  # of those that stayed, and of those that went on
+_POINTS_PER_RUNG = 250  # of the promoted candidates, and of the others
 _POINTS_DOMINATED = 800
+_FAILED_CURVES = 40
+_BARS = 20
 
 
-def learning_curves(page: Shown, goal: Objective) -> Figure:
-    """A result by epoch, a trace for each rung that was the last to be reached."""
-    study = page.study
-    failed = [each for each in study.candidates if each.status == "failed" and each.reports][:40]
-    drawn = [row.candidate for row in lines(page.rows)]
+def learning_curves(data: ReportData, goal: Objective) -> Figure:
+    """Return a result by epoch, with one trace for each rung that was the last to be reached."""
+    study = data.study
+    drawn = [row.candidate for row in drawn_rows(data.rows)]
     groups: dict[tuple[int, str], list[CandidateRecord]] = {}
-    for candidate in drawn[::-1]:  # the best last, over the others
-        groups.setdefault(_group(candidate, study), []).append(candidate)
-    colors = _colors([order for order, _ in sorted(groups)])
+    for candidate in drawn[::-1]:  # the best last, on top of the others
+        groups.setdefault(_curve_group(candidate, study), []).append(candidate)
+    # From faint to strong, as far apart as the number of groups permits; running candidates have their own colour.
+    known = sum(order >= 0 for order, _ in groups)
+    steps = np.linspace(_STEPS - 1, 0, max(2, known)).round().astype(int).tolist()
+    colors = ["--pending"] * (len(groups) - known) + [f"--step-{step}" for step in steps[:known]][::-1]
     traces = [
         _curves(label, members, goal, color, 1.0)
         for ((_, label), members), color in zip(sorted(groups.items()), colors, strict=True)
     ]
+    failed = [each for each in study.candidates if each.status == "failed" and each.reports][:_FAILED_CURVES]
     if failed:
         traces.append(_curves("failed", failed, goal, "--bad", 1.2))
+    rung_line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    rung_line["line"] = {"color": "--line", "width": 1, "dash": "dot"}
+    values = [row.get(goal.name, math.nan) for candidate in drawn for row in candidate.reports]
     layout = {
         "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": html.escape(goal.name)}, "range": _value_range(drawn, goal)},
-        "shapes": [_rung_line(epochs) for epochs in sorted({rung.epochs for rung in study.rungs})],
+        "yaxis": {"title": {"text": html.escape(goal.name)}, "range": _value_range(values, goal)},
+        "shapes": [
+            rung_line | {"x0": epochs, "x1": epochs} for epochs in sorted({rung.epochs for rung in study.rungs})
+        ],
         "hovermode": "closest",
     }
     return {"traces": traces, "layout": layout}
 
 
-def rung_strips(page: Shown) -> Figure:
-    """The first objective of all that reached each rung, those that went on apart."""
-    rungs, goal = page.study.rungs, page.goals[0]
-    brackets = len({rung.bracket for rung in rungs}) > 1
-    labels = [_rung_label(rung, brackets) for rung in rungs]
+def rung_strips(data: ReportData) -> Figure:
+    """Return the first objective of all candidates at each rung, with a trace for the promoted ones."""
+    rungs, goal = data.study.rungs, data.goals[0]
     traces = []
-    for name, color, goes_on in (("stayed", "--muted", False), ("went on", "--accent", True)):
-        points = [
-            (place + _jitter(index), value, index)
-            for place, rung in enumerate(rungs)
-            for index, value in _points(rung, goes_on)
-        ]
+    for name, color, is_promoted in (("not promoted", "--muted", False), ("promoted", "--accent", True)):
+        points = []
+        for place, rung in enumerate(rungs):
+            promoted = set(rung.promoted)
+            chosen = [item for item in rung.values.items() if (item[0] in promoted) == is_promoted]
+            for index, value in chosen[:: 1 + len(chosen) // _POINTS_PER_RUNG]:
+                # Multiples of the golden ratio spread the points evenly around their rung, the same in each drawing.
+                points.append((place + (index * 0.618034) % 1 * 0.6 - 0.3, value, index))
         traces.append(
             {
                 "type": "scatter",
@@ -68,38 +78,45 @@ def rung_strips(page: Shown) -> Figure:
                 "marker": {"size": 5, "color": color, "opacity": 0.75},
             }
         )
+    labels = [f"{rung.epochs} epoch" + ("s" if rung.epochs != 1 else "") for rung in rungs]
+    if len({rung.bracket for rung in rungs}) > 1:
+        labels = [f"bracket {rung.bracket}<br>{label}" for rung, label in zip(rungs, labels, strict=True)]
+    values = [value for rung in rungs for value in rung.values.values()]
     layout = {
         "xaxis": {"tickvals": list(range(len(rungs))), "ticktext": labels, "zeroline": False},
-        "yaxis": {"title": {"text": html.escape(goal.name)}, "range": _spread_range(rungs, goal)},
+        "yaxis": {"title": {"text": html.escape(goal.name)}, "range": _value_range(values, goal)},
     }
     return {"traces": traces, "layout": layout}
 
 
-def pareto(page: Shown, second: Objective) -> Figure:
-    """Two objectives of every judged candidate; the front of all objectives is marked."""
-    first = page.goals[0]
-    front = [row for row in page.rows if row.is_on_front]
-    rest = [row for row in page.rows if not row.is_on_front]
+def pareto(data: ReportData, second: Objective) -> Figure:
+    """Return two objectives of every ranked candidate, with a trace for the front of all objectives."""
+    first = data.goals[0]
+    front = [row for row in data.rows if row.is_on_front]
+    rest = [row for row in data.rows if not row.is_on_front]
     rest = rest[:: 1 + len(rest) // _POINTS_DOMINATED]
     traces = [
         _objective_points("dominated", rest, first, second, {"color": "--muted", "size": 5, "opacity": 0.8}),
         _objective_points("on the front", front, first, second, {"color": "--accent", "size": 9}),
     ]
-    if len(page.goals) == 2:
-        line = {"color": "--accent", "width": 1.5, "shape": _corner(second)}
+    if len(data.goals) == 2:
+        # The line has the best first objective that is possible at each value of the second.
+        corner = "hv" if second.sign < 0 else "vh"
+        line = {"color": "--accent", "width": 1.5, "shape": corner}
         traces[1] |= {"mode": "lines+markers", "line": line}
     layout = {
-        "xaxis": _objective_axis(second, page.rows),
-        "yaxis": _objective_axis(first, page.rows),
+        "xaxis": _objective_axis(second, data.rows),
+        "yaxis": _objective_axis(first, data.rows),
         "hovermode": "closest",
     }
     return {"traces": traces, "layout": layout}
 
 
 def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figure:
-    """A bar per value, and per pair beyond what its two explain alone; the most important on top."""
-    bars = [each for each in found if each.share >= 0.0005][:20][::-1]
+    """Return a bar per value and per pair, the most important on top."""
+    bars = [each for each in found if each.share >= 0.0005][:_BARS][::-1]
     labels = [html.escape(TIMES.join(names[path] for path in each.paths)) for each in bars]
+    colors = ["--muted" if not each.is_clear else "--accent" if len(each.paths) == 1 else "--step-2" for each in bars]
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -109,7 +126,7 @@ def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figur
         "textposition": "outside",
         "cliponaxis": False,
         "hoverinfo": "skip",
-        "marker": {"color": [_bar_color(each) for each in bars]},
+        "marker": {"color": colors},
     }
     layout = {
         "xaxis": {"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "share of the variance of ranks"}},
@@ -120,39 +137,27 @@ def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figur
     return {"traces": [trace], "layout": layout}
 
 
-def _bar_color(each: Importance) -> str:
-    if not each.is_clear:
-        return "--muted"
-    return "--accent" if len(each.paths) == 1 else "--step-2"
-
-
-def _group(candidate: CandidateRecord, study: StudyRecord) -> tuple[int, str]:
-    """Where a curve belongs: order and label."""
+def _curve_group(candidate: CandidateRecord, study: StudyRecord) -> tuple[int, str]:
+    """Return order and label of the trace of a candidate's curve."""
     if candidate.status in ("running", "paused"):
         return -1, "running or paused"
-    reached = [rung for rung in sorted({rung.epochs for rung in study.rungs}) if rung <= candidate.epochs]
+    rungs = sorted({rung.epochs for rung in study.rungs})
     if candidate.status == "completed":
-        return len({rung.epochs for rung in study.rungs}) + 1, "trained to its end"
+        return len(rungs) + 1, "trained to its end"
+    reached = [rung for rung in rungs if rung <= candidate.epochs]
     return len(reached), f"stopped at rung {reached[-1]}" if reached else "stopped before a rung"
 
 
-def _colors(orders: Sequence[int]) -> list[str]:
-    """Of groups in their order: from faint to strong, apart as far as their number lets them."""
-    steps = np.linspace(_STEPS - 1, 0, max(2, sum(order >= 0 for order in orders))).round().astype(int).tolist()
-    known = sum(order >= 0 for order in orders)
-    strong = [f"--step-{step}" for step in steps[:known]][::-1]
-    return ["--pending"] * (len(orders) - known) + strong
-
-
 def _curves(name: str, members: Sequence[CandidateRecord], goal: Objective, color: str, width: float) -> Figure:
-    """Curves of several candidates in one trace, parted by gaps: a trace each would be slow to draw."""
+    """Return the curves of several candidates in one trace with gaps between them: one trace each is slow to draw."""
     epochs: list[float | None] = []
     values: list[float | None] = []
     indices: list[int | None] = []
     for candidate in members:
         for row in candidate.reports:
+            value = row.get(goal.name, math.nan)
             epochs.append(row["epoch"])
-            values.append(_rounded(row.get(goal.name, math.nan)))
+            values.append(float(f"{value:.5g}") if math.isfinite(value) else None)
             indices.append(candidate.index)
         for column in (epochs, values, indices):
             column.append(None)
@@ -170,57 +175,14 @@ def _curves(name: str, members: Sequence[CandidateRecord], goal: Objective, colo
     }
 
 
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.5g}") if math.isfinite(value) else None
-
-
-def _value_range(candidates: Sequence[CandidateRecord], goal: Objective) -> list[float] | None:
-    values = [row.get(goal.name, math.nan) for candidate in candidates for row in candidate.reports]
-    return _range(values, goal)
-
-
-def _spread_range(rungs: Sequence[RungRecord], goal: Objective) -> list[float] | None:
-    return _range([value for rung in rungs for value in rung.values.values()], goal)
-
-
-def _range(values: Sequence[float], goal: Objective) -> list[float] | None:
-    """All values but the worst hundredth, which may be far off."""
+def _value_range(values: Sequence[float], goal: Objective) -> list[float] | None:
+    """Return the range of all values but the worst hundredth, which may be far away."""
     finite = np.array([value for value in values if math.isfinite(value)])
     if len(finite) == 0:
         return None
     low, high = np.quantile(finite, (0.01, 1.0) if goal.sign > 0 else (0.0, 0.99))
     margin = 0.04 * (high - low) or 0.01
     return [float(low - margin), float(high + margin)]
-
-
-def _rung_line(epochs: int) -> Figure:
-    line = {"color": "--line", "width": 1, "dash": "dot"}
-    return {
-        "type": "line",
-        "x0": epochs,
-        "x1": epochs,
-        "yref": "paper",
-        "y0": 0,
-        "y1": 1,
-        "layer": "below",
-        "line": line,
-    }
-
-
-def _rung_label(rung: RungRecord, brackets: bool) -> str:
-    label = f"{rung.epochs} epoch" + ("s" if rung.epochs != 1 else "")
-    return f"bracket {rung.bracket}<br>{label}" if brackets else label
-
-
-def _points(rung: RungRecord, goes_on: bool) -> list[tuple[int, float]]:
-    promoted = set(rung.promoted)
-    points = [(index, value) for index, value in rung.values.items() if (index in promoted) == goes_on]
-    return points[:: 1 + len(points) // _POINTS_PER_RUNG]
-
-
-def _jitter(index: int) -> float:
-    """Where a point stands beside its rung: spread evenly, and the same in each drawing (golden ratio's multiples)."""
-    return (index * 0.618034) % 1 * 0.6 - 0.3
 
 
 def _objective_points(
@@ -239,12 +201,8 @@ def _objective_points(
     }
 
 
-def _corner(second: Objective) -> str:
-    """How the front goes from point to point, left to right: as good as can be had for so much of the second."""
-    return "hv" if second.sign < 0 else "vh"
-
-
 def _objective_axis(goal: Objective, rows: Sequence[LeaderboardRow]) -> Figure:
+    """Return an axis, logarithmic if its values differ by more than a factor of 8."""
     values = [row.candidate.objectives[goal.name] for row in rows]
     low, high = min(values), max(values)
     title = f"{goal.name}, {'more' if goal.sign > 0 else 'less'} is better"

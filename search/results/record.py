@@ -120,6 +120,7 @@ class StudyRecord:
         sessions: (begin, end) of each process that worked on it, in Unix seconds.
         is_done: Whether it is complete.
         bytes_deleted: Total size of the checkpoints that were deleted since they could no longer be used.
+        plugins: Files with the user's classes, as on the command line.
     """
 
     name: str
@@ -134,3 +135,4 @@ class StudyRecord:
     sessions: list[tuple[float, float]] = field(default_factory=list)
     is_done: bool = False
     bytes_deleted: int = 0
+    plugins: list[str] = field(default_factory=list)

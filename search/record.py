@@ -1,0 +1,11 @@
+"""Deprecated module path: import `search.results.record` instead."""
+
+import warnings
+from typing import Any
+
+import search.results.record as _new
+
+
+def __getattr__(name: str) -> Any:
+    warnings.warn("search.record has moved: import search.results.record instead.", DeprecationWarning, stacklevel=2)
+    return getattr(_new, name)
