@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import build
 from base import Callback
 from config import load_config
-from data_loader.common.shared_cache import keeping
+from data_loader.common.image_cache import share_decoded
 from train import train
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def measure(config: dict[str, Any], rounds: int) -> dict[str, list[tuple[float, 
     taken: dict[str, list[tuple[float, float]]] = {"start": [], "  the model": [], "  the rest": [], "end": []}
     model_clock = ModelClock()
     build.build_model = model_clock.build  # type: ignore[assignment]
-    with tempfile.TemporaryDirectory() as scratch, keeping(KEPT_MB):
+    with tempfile.TemporaryDirectory() as scratch, share_decoded(KEPT_MB):
         for number in range(WARM_UPS + rounds):
             clock, called = Clock(), now()
             train({**config, "seed": number}, [clock], run_folder=Path(scratch) / str(number))

@@ -63,9 +63,9 @@ def memory_of_process(name: str) -> float:
 def measured(config: dict[str, Any]) -> float:
     """MB by which the process grows at most while it builds and trains."""
     from build import build_loaders, build_training
-    from data_loader.common.shared_cache import keeping
+    from data_loader.common.image_cache import share_decoded
 
-    with keeping(4096):
+    with share_decoded(4096):
         build_training(small(config), devices="cpu").trainer.train_epoch()  # loads what a worker has loaded long since
         for loader in filter(None, build_loaders(config)):
             loader.prepare()

@@ -16,7 +16,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 from base import Callback
-from data_loader.common.shared_cache import keeping
+from data_loader.common.image_cache import share_decoded
 from search.worker.runner import release_memory
 from train import train
 from utils.checkpoint_file import read_checkpoint
@@ -112,7 +112,7 @@ def test_thirty_trainings_leave_nothing_open(small, tmp_path):
         handlers = len(logging.getLogger().handlers)
         return len(os.listdir("/proc/self/fd")), threading.active_count(), handlers
 
-    with keeping(64):
+    with share_decoded(64):
         train(small, run_folder=tmp_path / "first")  # what is loaded once stays
         before = left_open()
         for number in range(30):
@@ -132,7 +132,7 @@ def test_rings_of_objects_go_when_memory_is_released():
 def test_training_on_kept_data_is_the_same_training(small, tmp_path):
     small["trainer"]["epochs"] = 2
     train(small, run_folder=tmp_path / "alone")
-    with keeping(64) as kept:
+    with share_decoded(64) as kept:
         for number in range(2):
             train(small, run_folder=tmp_path / f"{number}")
         assert kept.num_bytes > 0

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from data_loader.segmentation.sources import ImageFiles
 from PIL import Image
 
 import data_loader.common.image_cache as module
@@ -11,7 +12,6 @@ from data_loader.common.image_cache import PairCache
 from data_loader.images.preprocessing import Preprocessing
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.pairs import Pair
-from data_loader.segmentation.sources import ImageFiles
 from utils.errors import ConfigError, DataError
 from utils.hardware import available_memory
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_loader.common.shared_cache import KeptData, current, keeping, read_once
+from data_loader.common.image_cache import SharedCache, read_once, share_decoded, shared_cache
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.time_series.loader import TimeSeriesDataLoader
 
@@ -36,10 +36,10 @@ def image(loader, index=0):
 
 
 def test_a_later_loader_finds_what_an_earlier_one_decoded(pairs):
-    with keeping(16):
+    with share_decoded(16):
         first, second = prepared(pairs), prepared(pairs, flip_hor=0.5, batch_size=1)
         assert image(first) is image(second)
-    assert current() is None
+    assert shared_cache() is None
     assert image(prepared(pairs)) is not image(first)
 
 
@@ -55,7 +55,7 @@ def test_a_later_loader_finds_what_an_earlier_one_decoded(pairs):
     ids=str,
 )
 def test_another_way_of_decoding_is_decoded_anew(pairs, changes):
-    with keeping(16):
+    with share_decoded(16):
         first = prepared(pairs)
         alone, kept = prepared(pairs, **changes), prepared(pairs, **changes)
         assert image(kept) is image(alone)
@@ -65,7 +65,7 @@ def test_another_way_of_decoding_is_decoded_anew(pairs, changes):
 
 
 def test_a_file_that_changed_is_read_again(pairs):
-    with keeping(16):
+    with share_decoded(16):
         first = prepared(pairs)
         names = [line.split(", ")[0] for line in (pairs / "pairs.txt").read_text().splitlines()]
         untouched = image(first, 1)
@@ -78,7 +78,7 @@ def test_a_file_that_changed_is_read_again(pairs):
 
 
 def test_what_was_used_longest_ago_is_forgotten_first():
-    kept = KeptData(megabytes=3)
+    kept = SharedCache(megabytes=3)
     for shelf in ("a", "b", "c"):
         kept.keep(shelf, {shelf: 1}, 2**20)
     assert kept.find("a") == {"a": 1}
@@ -98,7 +98,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path):
 
     file.write_text("one")
     assert [read_once(file, length, int), read_once(file, length, int), len(read)] == [3, 3, 2]
-    with keeping(1):
+    with share_decoded(1):
         assert [read_once(file, length, int), read_once(file, length, int), len(read)] == [3, 3, 3]
         file.write_text("longer")
         assert [read_once(file, length, int), len(read)] == [6, 4]
@@ -107,7 +107,7 @@ def test_a_file_is_read_once_until_it_changes(tmp_path):
 def test_series_are_read_once(tmp_path):
     values = np.random.default_rng(0).standard_normal((6, 2, 8)).astype("float32")
     np.savez(tmp_path / "set_TRAIN.npz", x=values, y=[0, 1, 0, 1, 0, 1])
-    with keeping(16):
+    with share_decoded(16):
         first, second = (TimeSeriesDataLoader(str(tmp_path), batch_size=2) for _ in range(2))
         series = [loader.dataset.dataset.file.series for loader in (first, second)]
         assert series[0][0] is series[1][0]

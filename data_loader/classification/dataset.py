@@ -1,6 +1,6 @@
 """Images with one class each as samples and batches. B batch, C channels, H, W size of the input, K classes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,11 +12,12 @@ from torch.utils.data import Dataset
 
 from base.data.samples import NamedSample
 from data_loader.classification.sources import NO_CLASS, LabelledImages
-from data_loader.common.labelled_cache import ImageCache
-from data_loader.images.augmentation import Augmentation, FreeTransforms
-from data_loader.images.preprocessing import Preprocessing, full_scale, in_8_bits
-from data_loader.segmentation.dataset import require_one_size
-from utils.errors import ConfigError
+from data_loader.common.image_cache import Decoder, Footprint, ImageCache
+from data_loader.images.augmentation import Augmentation
+from data_loader.images.files import image_size
+from data_loader.images.preprocessing import Preprocessing, require_one_size
+from utils.errors import ConfigError, DataError
+from utils.geometry import Size
 from utils.seeds import derive_seed
 
 _OWN_DRAWS = 4
@@ -46,9 +47,9 @@ class ImageAugmentation:
     def __call__(self, image: np.ndarray, preprocessing: Preprocessing, generator: np.random.Generator) -> np.ndarray:
         """Draw once and apply: (h, w, C) uint8 or uint16 -> (H, W, C) of the same dtype, letterboxed."""
         nothing = np.zeros(image.shape[:2], np.uint8)
-        placed, _ = self.warp(image, nothing, preprocessing, 0, generator)
+        placed, _ = self.warp(image, nothing, generator)
         down, right, row, column = generator.random(_OWN_DRAWS).tolist()
-        padding = preprocessing.padding_value * full_scale(placed.dtype) // 255
+        padding = preprocessing.padding(placed.dtype)
         if self.shift:
             placed = _shifted(placed, self.shift * (2 * down - 1), self.shift * (2 * right - 1), padding)
         if self.cutout:
@@ -56,7 +57,7 @@ class ImageAugmentation:
         return placed
 
 
-def _shifted(image: np.ndarray, down: float, right: float, padding: int) -> np.ndarray:
+def _shifted(image: np.ndarray, down: float, right: float, padding: float) -> np.ndarray:
     """(H, W, C) moved by shares of its height and width, rounded to pixels."""
     height, width = image.shape[:2]
     rows, columns = round(down * height), round(right * width)
@@ -67,7 +68,7 @@ def _shifted(image: np.ndarray, down: float, right: float, padding: int) -> np.n
     return moved
 
 
-def _cut_out(image: np.ndarray, share: float, row: float, column: float, padding: int) -> np.ndarray:
+def _cut_out(image: np.ndarray, share: float, row: float, column: float, padding: float) -> np.ndarray:
     """(H, W, C) with a square of padding whose centre lies anywhere on it, so that edges may cut the square."""
     height, width = image.shape[:2]
     side = max(1, round(share * min(height, width)))
@@ -75,6 +76,68 @@ def _cut_out(image: np.ndarray, share: float, row: float, column: float, padding
     cut = image.copy()
     cut[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = padding
     return cut
+
+
+class DecodedImage(NamedTuple):
+    """An image as the cache holds it.
+
+    Attributes:
+        image: (h', w', C) uint8 or uint16, no larger than the network's input.
+        original: Size of the file.
+    """
+
+    image: np.ndarray
+    original: Size
+
+
+class ImageDecoder(Decoder[DecodedImage]):
+    """Reader of images, at the network's scale.
+
+    Args:
+        images: The data source.
+        preprocessing: Gives scale and channels.
+    """
+
+    noun = "images"
+
+    def __init__(self, images: LabelledImages, preprocessing: Preprocessing) -> None:
+        self.images = images
+        self.preprocessing = preprocessing
+
+    def footprint(self, index: int) -> Footprint:
+        """Return the size of an image from its header; images without a file of their own are read."""
+        channels = self.preprocessing.in_channels
+        if self.images.files:
+            height, width, depth = image_size(self.images.files[index], upright=channels != 4)
+        else:
+            image = self.images.read(index, channels)
+            height, width, depth = image.shape[0], image.shape[1], image.itemsize
+        resized = self.preprocessing.geometry((height, width)).resized
+        pixels = min(height * width, resized[0] * resized[1])
+        return Footprint((height, width), pixels * channels * depth + 16)  # 16 for the alignment
+
+    def decode(self, index: int) -> DecodedImage:
+        """Return an image at the network's scale.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        channels = self.preprocessing.in_channels
+        image = self.images.read(index, channels)
+        if channels == 4 and (image.ndim != 3 or image.shape[2] != 4):
+            raise DataError(
+                f"{self.images.names[index]} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1."
+            )
+        shrunk = np.ascontiguousarray(self.preprocessing.shrink(image))
+        return DecodedImage(shrunk, (image.shape[0], image.shape[1]))
+
+    def settings(self) -> Hashable:
+        """Return everything that decides a decoded image except its file."""
+        return DecodedImage, self.preprocessing.identity()
+
+    def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
+        """Return the state of the files of each image."""
+        return self.images.identities(indices)
 
 
 class PlacedImage(NamedTuple):
@@ -101,7 +164,6 @@ class LabelledImageDataset(Dataset[PlacedImage]):
         labels: Id of the class of each.
         preprocessing: Makes a network's input of an image.
         augmentation: What happens in training; None for evaluation, whose samples carry their names.
-        transforms: Albumentations' transforms, before the augmentation; in training only.
         cache_mb: Most memory for decoded images; None: a quarter of what is free.
     """
 
@@ -112,15 +174,13 @@ class LabelledImageDataset(Dataset[PlacedImage]):
         preprocessing: Preprocessing,
         *,
         augmentation: ImageAugmentation | None = None,
-        transforms: Sequence[Any] = (),
         cache_mb: int | None = None,
     ) -> None:
         self.images = images
         self.labels = list(labels)
         self.preprocessing = preprocessing
         self.augmentation = augmentation
-        self._transforms = FreeTransforms(transforms, 0) if transforms else None
-        self._cache = ImageCache(images, preprocessing, cache_mb)
+        self.cache = ImageCache(ImageDecoder(images, preprocessing), cache_mb)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -135,7 +195,7 @@ class LabelledImageDataset(Dataset[PlacedImage]):
         Raises:
             DataError: Some cannot be read.
         """
-        self._cache.prepare(range(len(self)) if indices is None else indices)
+        self.cache.prepare(range(len(self)) if indices is None else indices)
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedImage:
         """Sample `index`, its draws from `generator`.
@@ -143,14 +203,11 @@ class LabelledImageDataset(Dataset[PlacedImage]):
         Raises:
             DataError: The image cannot be read.
         """
-        decoded, label = self._cache.load(index), self.labels[index]
+        decoded, label = self.cache.load(index), self.labels[index]
         if self.augmentation is None:
             placed = self.preprocessing.place(decoded.image, self.preprocessing.geometry(decoded.original))
             return PlacedImage(placed, label, NamedSample(self.images.names[index], label, index))
-        image = decoded.image
-        if self._transforms is not None:
-            image, _ = self._transforms(in_8_bits(image), np.zeros(image.shape[:2], np.uint8), generator)
-        placed = self.augmentation(image, self.preprocessing, generator)
+        placed = self.augmentation(decoded.image, self.preprocessing, generator)
         return PlacedImage(placed, label, mixing_seed=int(generator.integers(2**62)))
 
     def without_target(self, sample: PlacedImage) -> PlacedImage:

@@ -17,8 +17,9 @@ from data_loader.classification.sources import (
     read_idx_pair,
     read_list,
 )
+from data_loader.common.options import AugmentationOptions, ColorChannel, ImageOptions
 from data_loader.images.augmentation import Augmentation
-from data_loader.images.preprocessing import ColorChannel, Preprocessing
+from data_loader.images.preprocessing import Preprocessing
 from utils.errors import ConfigError
 
 
@@ -118,7 +119,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
             normalize=normalize,
             in_channels=in_channels,
         )
-        warp = Augmentation(
+        options = AugmentationOptions(
             noise_std=noise_std,
             crop_range=crop_range,
             flip_hor=flip_hor,
@@ -127,7 +128,9 @@ class ImageClassificationDataLoader(BaseDataLoader):
             brightness=brightness,
             contrast=contrast,
             saturation=saturation,
+            transforms=transforms,
         )
+        warp = Augmentation(options, preprocessing)
         augmentation = ImageAugmentation(warp, shift=shift, cutout=cutout)
         role = split or ("train" if is_training else "val")
         found = _source(folder, list_file, (images_file, labels_file), dataset, split=role, data_root=data_root)
@@ -135,9 +138,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
         images = found.chosen(first_of_each_class(found.labels, samples))
         ids = class_ids(images.labels, names, images.names.__getitem__)
         plain = LabelledImageDataset(images, ids, preprocessing, cache_mb=cache_mb)
-        augmented = LabelledImageDataset(
-            images, ids, preprocessing, augmentation=augmentation, transforms=transforms, cache_mb=cache_mb
-        )
+        augmented = LabelledImageDataset(images, ids, preprocessing, augmentation=augmentation, cache_mb=cache_mb)
         super().__init__(
             augmented if is_training else plain,
             batch_size,
@@ -167,13 +168,14 @@ class ImageClassificationDataLoader(BaseDataLoader):
         in_channels: int | None = None,
     ) -> Preprocessing:
         """What makes an input of an image, from the arguments of the loader that bear on it and without any data."""
-        return Preprocessing(
+        options = ImageOptions(
             resize=resize,
             padding_value=padding_value,
             color_channel=color_channel,
             normalize=normalize,
             in_channels=in_channels,
         )
+        return Preprocessing(options)
 
 
 def _source(

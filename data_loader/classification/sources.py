@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data_loader.common.shared_cache import read_once, stamp
+from data_loader.common.image_cache import read_once, stamp
 from data_loader.images.files import IMAGE_SUFFIXES, read_image
 from utils.errors import ConfigError, DataError
 

@@ -1,4 +1,4 @@
-"""Cross-validation: the samples in as many parts as asked for, each of them held out once."""
+"""Cross-validation: the samples divided into folds, each of which is held out once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ _EXAMPLE = 'Write {"fold": 0, "of": 5}.'
 
 @dataclass(frozen=True)
 class Folds:
-    """One fold of several; which sample is in which follows from seed, number of folds and number of samples.
+    """One fold of several; the partition follows from seed, number of folds and number of samples.
 
     Attributes:
-        fold: The one held out, from 0.
-        of: How many there are.
-        seed: Where the partition comes from.
+        fold: Number of the fold that is held out, from 0.
+        of: Number of folds.
+        seed: Seed of the partition.
     """
 
     fold: int
@@ -28,7 +28,7 @@ class Folds:
 
     @classmethod
     def parse(cls, asked: Mapping[str, Any], seed: int) -> Self:
-        """What `folds` of the JSON says; `seed` where it has none of its own.
+        """Return the fold of a `folds` of the JSON, with `seed` if it has no seed.
 
         Raises:
             ConfigError: A key is missing or unknown, or a number out of its range.
@@ -36,7 +36,7 @@ class Folds:
         values = {"seed": seed, **asked}
         unknown = sorted(set(values) - {"fold", "of", "seed"})
         if unknown or {"fold", "of"} - set(values):
-            raise ConfigError(f"Wrong folds {dict(asked)}: it has fold, of and, where wanted, seed. {_EXAMPLE}")
+            raise ConfigError(f"Wrong folds {dict(asked)}: it has fold, of and optionally seed. {_EXAMPLE}")
         if any(isinstance(value, bool) or not isinstance(value, int) for value in values.values()):
             raise ConfigError(f"Wrong folds {dict(asked)}: its values are whole numbers. {_EXAMPLE}")
         if values["of"] < 2 or not 0 <= values["fold"] < values["of"]:
@@ -44,7 +44,7 @@ class Folds:
         return cls(**values)
 
     def split(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """(the others, the fold), two ascending int64 arrays of positions that together are 0 to `count` - 1.
+        """Return (the others, the fold), two ascending int64 arrays of indices that together are 0 to `count` - 1.
 
         Raises:
             ConfigError: There are fewer samples than folds.

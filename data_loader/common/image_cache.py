@@ -1,277 +1,325 @@
-"""Pairs, decoded once and checked: one block of memory that all workers share."""
+"""Decoded samples in memory: those of one loader, and those that the loaders of one process share."""
 
 import logging
 import mmap
 import os
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from data_loader.common.shared_cache import current
-from data_loader.images.preprocessing import Preprocessing, scaled_mask
-from data_loader.segmentation.labels import Labels
-from data_loader.segmentation.pairs import attempt, checked, require_one_size, require_same_size, unknown_labels
-from data_loader.segmentation.sources import PairSource
-from data_loader.segmentation.sparse_labels import SparseLabels
+from utils.errors import DataError
 from utils.geometry import Size
 from utils.hardware import available_memory, available_processors
 
 logger = logging.getLogger(__name__)
 
+Content = TypeVar("Content")
+Result = TypeVar("Result")
+Sample = TypeVar("Sample")
+
+_FAULTS_SHOWN = 5
 _THREADS = 4
 
 
-class DecodedPair(NamedTuple):
-    """A pair as it is kept.
+class Footprint(NamedTuple):
+    """Size of a sample as its headers state it.
 
     Attributes:
-        image: (h', w', C) as the source gives it, RGB where it is a photo, no larger than the network's input.
-        mask: (h', w') as the image, or (h, w) at its own size where masks are kept whole; uint8 or uint16 ids.
-        original: Size of the files.
-        labelled: Pixels of the mask at its own size that have a class.
+        original: Height and width of the file.
+        num_bytes: Upper bound of the bytes of its decoded arrays.
     """
 
-    image: np.ndarray
-    mask: np.ndarray
     original: Size
-    labelled: int
+    num_bytes: int
+
+
+class Decoder(ABC, Generic[Sample]):
+    """Reader of the samples of a data set, by index; it may be called from several threads at once.
+
+    Attributes:
+        noun: Name of the samples in messages, in the plural.
+    """
+
+    noun: str
+
+    @abstractmethod
+    def footprint(self, index: int) -> Footprint:
+        """Return the size of a sample, as cheaply as it is available.
+
+        Raises:
+            DataError: A file is missing or of another kind.
+        """
+
+    @abstractmethod
+    def decode(self, index: int) -> Sample:
+        """Return a sample: a named tuple of arrays and plain values, with the size of the file in `original`.
+
+        Raises:
+            DataError: A file is missing, damaged, or of another kind.
+        """
+
+    @abstractmethod
+    def settings(self) -> Hashable:
+        """Return everything that decides the bytes of the decoded samples except the files."""
+
+    def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
+        """Return the state of the files of each sample; samples for which it is unknown are left out."""
+        return {}
+
+    def summarize(self, faults: Sequence[DataError], count: int) -> DataError:
+        """Return one error for two or more samples of `count` that cannot be used."""
+        lines = [f"{len(faults)} of {count} {self.noun} cannot be used.", *first_few(list(map(str, faults)))]
+        return DataError("\n".join(lines))
+
+
+def first_few(lines: Sequence[str]) -> list[str]:
+    """Return the first five lines, indented, and a line that counts the others."""
+    more = len(lines) - _FAULTS_SHOWN
+    return [f"  {line}" for line in lines[:_FAULTS_SHOWN]] + (
+        [f"  ... and {more} more like these."] if more > 0 else []
+    )
+
+
+def map_in_threads(decoder: Decoder[Any], work: Callable[[Any], Result], jobs: Iterable[Any]) -> list[Result]:
+    """Return the results of `work` for all jobs.
+
+    Raises:
+        DataError: Jobs failed; one error for all of them.
+    """
+
+    def attempt(job: Any) -> Any:
+        try:
+            return work(job)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
+        results = list(pool.map(attempt, jobs))
+    faults = [result for result in results if isinstance(result, DataError)]
+    if faults:
+        raise faults[0] if len(faults) == 1 else decoder.summarize(faults, len(results))
+    return results
+
+
+class ImageCache(Generic[Sample]):
+    """Samples from memory if they were decoded up front, and from their files otherwise.
+
+    The samples lie in one block of anonymous shared memory, so that forked loader workers read the same pages. A copy
+    that is sent to a spawned worker decodes for itself.
+
+    Args:
+        decoder: Reads the samples.
+        cache_mb: Memory limit in MB; None: a quarter of the free memory, divided among the processes of this machine.
+    """
+
+    def __init__(self, decoder: Decoder[Sample], cache_mb: int | None = None) -> None:
+        self.decoder = decoder
+        self.samples: dict[int, Sample] = {}
+        self._cache_mb = cache_mb
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "samples": {}}
+
+    def load(self, index: int) -> Sample:
+        """Return a sample, whose arrays must not be written to.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        return self.samples[index] if index in self.samples else self.decoder.decode(index)
+
+    def prepare(self, indices: Iterable[int], check_sizes: Callable[[Mapping[int, Size]], None] | None = None) -> None:
+        """Check the headers of all samples and decode as many as fit into the memory.
+
+        Args:
+            indices: The samples.
+            check_sizes: Called with index -> size of the file before anything is decoded; raises if they do not fit.
+
+        Raises:
+            DataError: Something is wrong with at least one sample; names the first few and counts all.
+        """
+        wanted = [int(index) for index in indices]
+        decoder, shared = self.decoder, shared_cache()
+        # The state of the files before they are read: a file that changes meanwhile is read again by the next loader.
+        identities = {} if shared is None else decoder.identities(wanted)
+        group = decoder.settings()
+        if shared is not None:
+            found = shared.find(group)
+            self.samples |= {index: found[name] for index, name in identities.items() if name in found}
+        todo = [index for index in wanted if index not in self.samples]
+        footprints = dict(zip(todo, map_in_threads(decoder, decoder.footprint, todo), strict=True))
+        if check_sizes is not None:
+            known: dict[int, Any] = {**footprints, **self.samples}
+            check_sizes({index: known[index].original for index in wanted})
+        self._fill(footprints)
+        if shared is not None and identities:
+            content = {**shared.find(group)}
+            content |= {identities[index]: sample for index, sample in self.samples.items() if index in identities}
+            shared.store(group, content, sum(map(_num_bytes, content.values())))
+
+    def _fill(self, footprints: Mapping[int, Footprint]) -> None:
+        """Decode these samples, in order, until the memory limit is reached."""
+        limit = self._free_bytes()
+        jobs: list[tuple[int, int, int]] = []  # index, first and last byte
+        end = 0
+        for index, footprint in footprints.items():
+            if end + footprint.num_bytes > limit:
+                break
+            jobs.append((index, end, end + footprint.num_bytes))
+            end += footprint.num_bytes
+        block = np.frombuffer(mmap.mmap(-1, max(end, 1)), np.uint8)
+
+        def decode(job: tuple[int, int, int]) -> Any:
+            return _moved(self.decoder.decode(job[0]), block[job[1] : job[2]])
+
+        decoded = map_in_threads(self.decoder, decode, jobs)
+        self.samples |= {job[0]: sample for job, sample in zip(jobs, decoded, strict=True)}
+        if footprints:
+            logger.info(
+                "%d of %d %s are decoded and kept in memory (%.1f MB).",
+                len(jobs),
+                len(footprints),
+                self.decoder.noun,
+                end / 2**20,
+            )
+
+    def _free_bytes(self) -> int:
+        """Return the bytes for samples that are not decoded yet."""
+        used = sum(map(_num_bytes, self.samples.values()))
+        if self._cache_mb is not None:
+            return max(0, self._cache_mb * 2**20 - used)
+        limit = (available_memory() + used) // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return max(0, limit - used)
+
+
+def _num_bytes(sample: Any) -> int:
+    return sum(value.nbytes for value in sample if isinstance(value, np.ndarray))
+
+
+def _moved(sample: Any, block: np.ndarray) -> Any:
+    """Return the sample with its arrays moved into the block; unchanged if the header stated too small a size."""
+    end, moved = 0, {}
+    for name, array in sample._asdict().items():
+        if isinstance(array, np.ndarray):
+            start = end + -end % array.itemsize
+            end = start + array.nbytes
+            if end > block.nbytes:
+                return sample
+            moved[name] = block[start:end].view(array.dtype).reshape(array.shape)
+            moved[name][...] = array
+            moved[name].flags.writeable = False
+    return sample._replace(**moved)
+
+
+class SharedCache:
+    """Decoded samples that outlive their loader, in groups that were decoded with the same settings.
+
+    If a limit is exceeded, the groups that were used longest ago are dropped.
+
+    Args:
+        megabytes: Memory limit.
+    """
+
+    def __init__(self, megabytes: float) -> None:
+        self._limit = megabytes * 2**20
+        self._groups: OrderedDict[Hashable, tuple[Mapping[Hashable, Any], int]] = OrderedDict()
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of both arrays."""
-        return self.image.nbytes + self.mask.nbytes
+        """Bytes in use."""
+        return sum(num_bytes for _, num_bytes in self._groups.values())
+
+    def find(self, group: Hashable) -> Mapping[Hashable, Any]:
+        """Return the content of a group; empty if there is no such group."""
+        if group not in self._groups:
+            return {}
+        self._groups.move_to_end(group)
+        return self._groups[group][0]
+
+    def store(self, group: Hashable, content: Mapping[Hashable, Any], num_bytes: int) -> None:
+        """Replace the content of a group; content above the whole limit is not stored."""
+        self._groups.pop(group, None)
+        if num_bytes > self._limit:
+            return
+        while self._groups and self.num_bytes + num_bytes > self._limit:
+            self._groups.popitem(last=False)
+        self._groups[group] = (content, num_bytes)
 
 
-class _Plan(NamedTuple):
-    size: Size
-    bytes: int
+_SHARED: ContextVar[SharedCache | None] = ContextVar("shared cache", default=None)
 
 
-class PairCache:
-    """Reads pairs, from memory where they were decoded up front and from their files otherwise.
+def shared_cache() -> SharedCache | None:
+    """Return the cache that the loaders of this process share; None outside of `share_decoded`."""
+    return _SHARED.get()
 
-    Images are kept at the network's scale: an epoch then costs no decoding and no large resize. The block is
-    anonymous shared memory, so forked workers read the same pages; a copy sent to a spawned one decodes for itself.
+
+@contextmanager
+def share_decoded(megabytes: float) -> Iterator[SharedCache]:
+    """Let loaders find data that earlier ones decoded inside the block; its end frees all of it.
+
+    For a process that trains many networks on the same images. A single training shares nothing and frees its memory.
 
     Args:
-        source: Images and masks.
-        preprocessing: Gives scale and channels.
-        labels: Gives the allowed values of masks.
-        keeps_masks_whole: Masks stay at their own size (evaluation is done there).
-        cache_mb: Most memory to use; None: a quarter of what is free, shared between the processes of this machine.
-        sparse: Hides labels, on the mask as it is in its file.
+        megabytes: Memory limit.
+    """
+    shared = SharedCache(megabytes)
+    token = _SHARED.set(shared)
+    try:
+        yield shared
+    finally:
+        _SHARED.reset(token)
+
+
+class FileStamp(NamedTuple):
+    """State of a file: another file, or another content, has another stamp.
 
     Attributes:
-        labelled_pixels: Pixels with a class in all that was prepared; None where no labels are hidden.
+        device: Number of the file system.
+        inode: Number of the file there; 0 if there is no file.
+        modified: Time of the last change in nanoseconds.
+        size: Bytes.
     """
 
-    def __init__(
-        self,
-        source: PairSource,
-        preprocessing: Preprocessing,
-        labels: Labels,
-        *,
-        keeps_masks_whole: bool,
-        cache_mb: int | None = None,
-        sparse: SparseLabels | None = None,
-    ) -> None:
-        self._source = source
-        self._preprocessing = preprocessing
-        self._labels = labels
-        self._keeps_masks_whole = keeps_masks_whole
-        self._cache_mb = cache_mb
-        self._sparse = sparse
-        self._kept: dict[int, DecodedPair] = {}
-        self.labelled_pixels: int | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
-
-    def load(self, index: int) -> DecodedPair:
-        """The pair at `index`; its arrays are not to be written to.
-
-        Raises:
-            DataError: A file is missing or unreadable, or the two do not fit.
-        """
-        return self._kept.get(index) or self._decode(index)
-
-    def load_mask(self, index: int) -> np.ndarray:
-        """The mask at `index` at its own size, (h, w) ids, hidden where it is to be, without its image.
-
-        Raises:
-            DataError: The file is missing or unreadable.
-        """
-        kept = self._kept.get(index)
-        if kept is not None and kept.mask.shape == kept.original:
-            return kept.mask
-        return self._ids(index, self._source.mask(index))
-
-    def prepare(self, indices: Iterable[int], *, one_size_for: int = 1, may_turn: bool = False) -> None:
-        """Check every pair and decode as many as fit into the memory.
-
-        Args:
-            indices: The pairs to look at.
-            one_size_for: Samples per batch that must come out at one size; 1: any sizes will do.
-            may_turn: The images may be turned by a quarter.
-
-        Raises:
-            DataError: Something is wrong with at least one pair; names the first few and counts all.
-        """
-        wanted = [int(index) for index in indices]
-        names = self._take_kept(wanted)
-        todo = [index for index in wanted if index not in self._kept]
-        with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
-            plans = self._checked(pool.map(attempt(self._plan), todo))
-            if one_size_for > 1:
-                known = {index: pair.original for index, pair in self._kept.items()}
-                known |= {index: plan.size for index, plan in zip(todo, plans, strict=True)}
-                self._require_one_size({index: known[index] for index in wanted}, one_size_for, may_turn=may_turn)
-            fitting, total = _fitting([plan.bytes for plan in plans], self._budget())
-            block = np.frombuffer(mmap.mmap(-1, max(total, 1)), np.uint8)
-
-            def keep(job: tuple[int, int, int]) -> DecodedPair:
-                position, start, size = job
-                return _stored(self._decode(todo[position]), block[start : start + size])
-
-            decoded = self._checked(pool.map(attempt(keep), fitting))
-            for (position, _, _), pair in zip(fitting, decoded, strict=True):
-                self._kept[todo[position]] = pair
-            if todo:
-                megabytes = total / 2**20
-                logger.info(
-                    "%d of %d pairs are decoded and kept in memory (%.1f MB).", len(fitting), len(todo), megabytes
-                )
-            self._keep_for_others(names)
-            if self._sparse is not None:
-                self._count_labels(self._checked(pool.map(attempt(self._labelled), wanted)))
-
-    def _take_kept(self, indices: Sequence[int]) -> dict[int, Hashable]:
-        """Take what an earlier loader decoded in the same way; the name of each pair, where loaders share any."""
-        kept = current()
-        names: dict[int, Hashable] = {}
-        if kept is not None:
-            shelf = kept.find(self._shelf())
-            for index in indices:
-                identity = self._source.identity(index)
-                if identity is None:
-                    continue
-                # Which labels are hidden follows from a pair's number, too.
-                names[index] = identity if self._sparse is None else (identity, index)
-                if names[index] in shelf:
-                    self._kept[index] = shelf[names[index]]
-        return names
-
-    def _keep_for_others(self, names: Mapping[int, Hashable]) -> None:
-        kept = current()
-        if kept is not None and names:
-            shelf = {**kept.find(self._shelf())}
-            shelf |= {names[index]: pair for index, pair in self._kept.items() if index in names}
-            kept.keep(self._shelf(), shelf, sum(pair.num_bytes for pair in shelf.values()))
-
-    def _shelf(self) -> Hashable:
-        """What decides the bytes of a decoded pair, beside its files."""
-        how = self._preprocessing.identity(), self._labels.identity()
-        return DecodedPair, type(self._source), *how, self._keeps_masks_whole, self._sparse
-
-    def _count_labels(self, counts: Sequence[tuple[int, int]]) -> None:
-        """Add up labelled and all pixels, and say so."""
-        assert self._sparse is not None
-        self.labelled_pixels, total = (sum(count[part] for count in counts) for part in (0, 1))
-        logger.info(
-            "Sparse labels (%s, density %g): %.2f of %.2f megapixels are labelled.",
-            self._sparse.pattern,
-            self._sparse.density,
-            self.labelled_pixels / 1e6,
-            total / 1e6,
-        )
-
-    def _labelled(self, index: int) -> tuple[int, int]:
-        """Labelled pixels of a mask at its own size, and all of them."""
-        pair = self._kept.get(index)
-        if pair is not None:
-            return pair.labelled, pair.original[0] * pair.original[1]
-        mask = self._ids(index, self._source.mask(index))
-        return self._count(mask), mask.size
-
-    def _count(self, mask: np.ndarray) -> int:
-        return int(np.count_nonzero(mask != self._labels.ignored))
-
-    def _require_one_size(self, sizes: Mapping[int, Size], batch_size: int, *, may_turn: bool) -> None:
-        inputs = {}
-        for index, (height, width) in sizes.items():
-            name = self._source.names(index)[0]
-            inputs[name] = self._preprocessing.geometry((height, width)).padded
-            if may_turn:
-                inputs[f"{name}, turned by rotate,"] = self._preprocessing.geometry((width, height)).padded
-        require_one_size(inputs, batch_size)
-
-    def _checked(self, results: Iterable[Any]) -> list[Any]:
-        return checked(results, self._labels)
-
-    def _plan(self, index: int) -> "_Plan":
-        """Size of a pair and the bytes that it takes, from its headers."""
-        header = self._source.header(index)
-        size = header.image
-        if size != header.mask:
-            size = self._decode(index).original  # a header may mislead; the pixels decide
-        height, width = size
-        resized = self._preprocessing.geometry(size).resized
-        kept = min(height * width, resized[0] * resized[1])
-        mask_pixels = height * width if self._keeps_masks_whole else kept
-        image_bytes = kept * self._preprocessing.in_channels * header.depth
-        return _Plan(size, image_bytes + mask_pixels * self._labels.dtype.itemsize + 16)
-
-    def _decode(self, index: int) -> DecodedPair:
-        image = self._source.image(index)
-        original = (image.shape[0], image.shape[1])
-        raw = self._source.mask(index)
-        require_same_size(self._source.names(index), original, (raw.shape[0], raw.shape[1]))
-        mask = self._ids(index, raw)
-        labelled = self._count(mask) if self._sparse is not None else 0
-        shrunk = self._preprocessing.shrink(image)
-        if not self._keeps_masks_whole:
-            mask = scaled_mask(mask, (shrunk.shape[0], shrunk.shape[1]))
-        return DecodedPair(shrunk, mask, original, labelled)
-
-    def _ids(self, index: int, raw: np.ndarray) -> np.ndarray:
-        """The classes of a mask as read (h, w), hidden where they are to be."""
-        mask, unknown = self._labels.convert(raw)
-        if unknown:
-            raise unknown_labels(self._source.names(index)[1], unknown, self._labels)
-        return mask if self._sparse is None else self._sparse.hide(mask, index, self._labels.ignored)
-
-    def _budget(self) -> int:
-        """Bytes for what is still to be decoded."""
-        used = sum(pair.num_bytes for pair in self._kept.values())
-        if self._cache_mb is not None:
-            return max(0, self._cache_mb * 2**20 - used)
-        share = (available_memory() + used) // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return max(0, share - used)
+    device: int = 0
+    inode: int = 0
+    modified: int = 0
+    size: int = 0
 
 
-def _fitting(sizes: Sequence[int], budget: int) -> tuple[list[tuple[int, int, int]], int]:
-    """(position, start, size) of the pairs that fit into `budget` bytes, in order, and the bytes they take."""
-    fitting, start = [], 0
-    for position, size in enumerate(sizes):
-        if start + size > budget:
-            break
-        fitting.append((position, start, size))
-        start += size
-    return fitting, start
+def stamp(path: str | Path) -> FileStamp:
+    """Return the stamp of a file, all zeros if it is missing: reading it then raises the error."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return FileStamp()
+    return FileStamp(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
-def _stored(pair: DecodedPair, block: np.ndarray) -> DecodedPair:
-    """The pair with its arrays moved into the block; as it is where the headers had promised less."""
-    start, views = 0, []
-    for array in (pair.image, pair.mask):
-        start += -start % array.itemsize
-        if start + array.nbytes > block.nbytes:
-            return pair
-        view = block[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-        view[...] = array
-        view.flags.writeable = False
-        views.append(view)
-        start += array.nbytes
-    return pair._replace(image=views[0], mask=views[1])
+def read_once(
+    path: str | Path, read: Callable[[Path], Content], size: Callable[[Content], int], *, how: Hashable = None
+) -> Content:
+    """Return the result of `read` for a file, from the shared cache if there is one; it must not be written to.
+
+    Args:
+        path: The file.
+        read: Reads it.
+        size: Bytes of the result.
+        how: Everything else that decides the result.
+    """
+    shared = shared_cache()
+    if shared is None:
+        return read(Path(path))
+    group, name = (read.__module__, read.__qualname__, str(path), how), stamp(path)
+    content: Content | None = shared.find(group).get(name)
+    if content is None:
+        content = read(Path(path))
+        shared.store(group, {name: content}, size(content))
+    return content

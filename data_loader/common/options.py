@@ -38,9 +38,10 @@ class Options:
             high = next((bound.le for bound in bounds if isinstance(bound, Le)), None)
             if value is None or ((low is None or value >= low) and (high is None or value <= high)):
                 continue
-            # An effect of strength 0.0 does nothing; a whole number of 0 is a value like others.
-            lowest = f"{low} (off)" if low == 0 and isinstance(field.default, float) else str(low)
-            rule = f"{lowest} or more" if high is None else f"from {lowest} to {high}"
+            if isinstance(field.default, float) and low == 0:  # an effect of strength 0 does nothing
+                rule = "0 (off) or more" if high is None else f"from 0 (off) to {high}"
+            else:
+                rule = f"{low} or more" if high is None else f"{low} to {high}"
             raise ConfigError(f"Wrong {field.name} {value}: it must be {rule}.")
 
 
@@ -220,6 +221,24 @@ class LoaderOptions(Options):
     ] = 0
     pin_memory: Annotated[bool, Field(description="Page-locked batches, if there is CUDA.")] = False
     seed: Annotated[int, Field(description="Seed of the run.")] = 0
+
+    @property
+    def default_split(self) -> str:
+        """The part of the data to use if none is named."""
+        return "train" if self.is_training else "val"
+
+    def base_arguments(self) -> dict[str, Any]:
+        """Return the arguments of `BaseDataLoader` among these options."""
+        return {
+            "batch_size": self.batch_size,
+            "shuffle": self.is_training if self.shuffle is None else self.shuffle,
+            "drop_last": self.drop_last,
+            "validation_split": self.validation_split,
+            "n_workers": self.n_workers,
+            "pin_memory": self.pin_memory,
+            "seed": self.seed,
+            "is_training": self.is_training,
+        }
 
 
 @dataclass(frozen=True)

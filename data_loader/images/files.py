@@ -1,8 +1,7 @@
-"""Images and masks from files, whatever their kind, or an error that names the file."""
+"""Image and mask files of many kinds: decoded and checked, or an error that names the file."""
 
 import io
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,10 +18,11 @@ _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
 _EXIF_ORIENTATION = 0x0112
 _UNKNOWN_KIND = "it is no image of a known kind"
 _TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
 def read_image(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
-    """Read a photo: 8 or 16 bits, grey or colour, turned as its EXIF says.
+    """Read a photo: 8 or 16 bits, grey or colour, turned as its EXIF orientation says.
 
     Args:
         path: File.
@@ -49,7 +49,7 @@ def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
 
     Args:
         path: File.
-        is_binary: Black and white: a JPEG will do, parted at half the range into 0 and 255.
+        is_binary: Black and white: the file may be a JPEG, divided at half the range into 0 and 255.
 
     Returns:
         (h, w) uint8 or uint16.
@@ -58,6 +58,8 @@ def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
         DataError: The file is missing, no image, cut off, has colours or fractions instead of ids, or is a JPEG.
     """
     data = _read_bytes(path)
+    if data.startswith(_JPEG_START):
+        return _binary_jpeg(_decode(data, path, cv2.IMREAD_GRAYSCALE), path, is_binary=is_binary)
     if data.startswith(_PNG_START):
         bits, colour_type = _png_kind(data)
         if colour_type == _PNG_PALETTE:
@@ -65,15 +67,13 @@ def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
         mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
         if colour_type == _PNG_GREY and bits < 8:
             mask = mask // (255 // (2**bits - 1))  # the decoder stretches ids of 1, 2 and 4 bits to 0..255
-    elif data.startswith(_JPEG_START):
-        return _binary_jpeg(_decode(data, path, cv2.IMREAD_GRAYSCALE), path, is_binary=is_binary)
     else:
         mask = _decode_with_pillow(data, path)
     return single_channel(whole_labels(mask, path), path)
 
 
 def image_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
-    """Size and depth of an image, from its header alone.
+    """Return size and depth of an image, from its header alone.
 
     Args:
         path: File.
@@ -88,26 +88,24 @@ def image_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            deep = image.mode.startswith(("I", "F")) or _is_deep_png(path)
+            is_deep = image.mode.startswith(("I", "F"))
             # Without EXIF, Pillow would decode a whole PNG in search of it.
             exif = image.getexif() if upright and "exif" in image.info else {}
             if exif.get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER:
                 width, height = height, width
+        if not is_deep:  # Pillow opens colour PNGs of 16 bits as 8 bits
+            with Path(path).open("rb") as file:
+                head = file.read(26)
+            is_deep = head.startswith(_PNG_START) and _png_kind(head)[0] == 16
     except FileNotFoundError:
         raise DataError(_missing(path)) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(_unreadable(path, _reason(error))) from None
-    return height, width, 2 if deep else 1
-
-
-def _is_deep_png(path: str | Path) -> bool:
-    with Path(path).open("rb") as file:
-        head = file.read(26)
-    return head.startswith(_PNG_START) and _png_kind(head)[0] == 16
+    except _PILLOW_ERRORS as error:
+        raise DataError(_unreadable(path, error)) from None
+    return height, width, 2 if is_deep else 1
 
 
 def _png_kind(data: bytes) -> tuple[int, int]:
-    """Bits per channel and colour type, from the header chunk."""
+    """Return bits per channel and colour type, from the header chunk."""
     return (data[24], data[25]) if len(data) > 25 else (8, _PNG_GREY)
 
 
@@ -117,10 +115,11 @@ def _read_bytes(path: str | Path) -> bytes:
     except FileNotFoundError:
         raise DataError(_missing(path)) from None
     except OSError as error:
-        raise DataError(_unreadable(path, _reason(error))) from None
+        raise DataError(_unreadable(path, error)) from None
 
 
 def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
+    """Decode a file with OpenCV, channels BGR, and check that it is whole."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error as error:
@@ -129,22 +128,16 @@ def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
         raise DataError(_unreadable(path, _UNKNOWN_KIND if data else "it is empty"))
     if image.dtype not in (np.uint8, np.uint16):
         raise DataError(_unreadable(path, f"its values are {image.dtype}; 8 or 16 bits without sign are wanted"))
-    if not _is_whole(data):
-        _decode_with_pillow(data, path)  # OpenCV fills what is missing with grey; Pillow tells
+    # Kinds without an end mark count as whole.
+    is_cut_jpeg = data.startswith(_JPEG_START) and data.find(_JPEG_END, _start_of_scan(data)) < 0
+    is_cut_png = data.startswith(_PNG_START) and b"IEND" not in data[-4096:]
+    if is_cut_jpeg or is_cut_png:
+        _decode_with_pillow(data, path)  # OpenCV fills the missing pixels with grey; Pillow raises an error
     return np.asarray(image)
 
 
-def _is_whole(data: bytes) -> bool:
-    """Whether the end of the file is where its kind says; kinds without an end mark count as whole."""
-    if data.startswith(_JPEG_START):
-        return data.find(_JPEG_END, _start_of_scan(data)) >= 0
-    if data.startswith(_PNG_START):
-        return b"IEND" in data[-4096:]
-    return True
-
-
 def _start_of_scan(data: bytes) -> int:
-    """Where a JPEG's pixels begin, behind the headers (a header may hold a whole thumbnail with an end of its own)."""
+    """Return the start of a JPEG's pixels, behind the headers, which may hold a whole thumbnail with an end mark."""
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
@@ -155,14 +148,13 @@ def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            array: Any = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(_unreadable(path, _reason(error))) from None
-    return np.asarray(array)
+            return np.asarray(image)
+    except _PILLOW_ERRORS as error:
+        raise DataError(_unreadable(path, error)) from None
 
 
 def _binary_jpeg(mask: np.ndarray, path: str | Path, *, is_binary: bool) -> np.ndarray:
-    """Black and white in spite of what JPEG did at their edges, (h, w) uint8 of 0 and 255."""
+    """Return (h, w) uint8 of 0 and 255: JPEG blurs the edges of black and white."""
     if not is_binary:
         raise DataError(
             f"The mask {path} is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0 and 255 may be JPEG, "
@@ -171,14 +163,14 @@ def _binary_jpeg(mask: np.ndarray, path: str | Path, *, is_binary: bool) -> np.n
     brightest = int(mask.max(initial=0))
     if 0 < brightest < 128:
         raise DataError(
-            f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is parted at 128, and nothing here "
+            f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is divided at 128, and nothing here "
             "is above it. JPEG changes labels: save masks as PNG."
         )
     return np.where(mask >= 128, np.uint8(255), np.uint8(0))
 
 
 def whole_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
-    """A mask (h, w) of any kind of number as uint8 or uint16.
+    """Return a mask (h, w) of any kind of number as uint8 or uint16.
 
     Raises:
         DataError: It holds fractions, or values that are no label.
@@ -202,7 +194,7 @@ def whole_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
 
 
 def single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
-    """A mask (h, w) or (h, w, C) as (h, w).
+    """Return a mask (h, w) or (h, w, C) as (h, w).
 
     Raises:
         DataError: Its channels differ.
@@ -222,11 +214,10 @@ def _missing(path: str | Path) -> str:
     return f"{path} does not exist. Correct the path or the list that names it."
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return _UNKNOWN_KIND
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _unreadable(path: str | Path, reason: str) -> str:
-    return f"{path} cannot be read as an image: {reason.strip()}. Replace the file or take it from the list."
+def _unreadable(path: str | Path, reason: Exception | str) -> str:
+    if isinstance(reason, UnidentifiedImageError):
+        reason = _UNKNOWN_KIND
+    elif isinstance(reason, OSError) and reason.strerror:
+        reason = reason.strerror
+    text = str(reason).strip()
+    return f"{path} cannot be read as an image: {text}. Replace the file or take it from the list."

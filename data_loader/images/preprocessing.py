@@ -1,18 +1,20 @@
-"""The one way from an image to a network's input, in training, testing, inference and export."""
+"""Conversion of an image to a network's input: the same in training, testing, inference and export.
+
+h, w size of an image, H, W size of the input, C channels.
+"""
 
 import json
 from collections.abc import Hashable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 
+from data_loader.common.options import ColorChannel, ImageOptions
 from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry, Size, letterbox_geometry
 
-ColorChannel = Literal["RGB", "BGR", "GRAY"]
-
-# Mean and deviation of ImageNet's images in 0..1, RGB, as every pretrained trunk of torchvision expects them.
+# Mean and deviation of ImageNet's images in 0..1, RGB, as every pretrained backbone of torchvision expects them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -20,79 +22,64 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class Preprocessing:
     """Letterbox and normalisation.
 
+    An image is scaled to fit the input with its aspect ratio preserved and lies in the middle of padding. With
+    `normalize`, ImageNet's mean is subtracted and the values are divided by its deviation (with other than 3 channels,
+    by the averages over its three); otherwise values are in 0..1.
+
     Args:
-        resize: Size of the input, `[height, width]` or one number for a square; None keeps every image's own size.
-            The aspect ratio is kept, the image lies in the middle.
-        padding_value: Grey of the padding, 0 to 255.
-        color_channel: "RGB", "BGR" or "GRAY": the order of the input's channels; None: what `in_channels` implies.
-        normalize: Subtract ImageNet's mean and divide by its deviation (with other than 3 channels, by the averages
-            over its three); otherwise values are in 0..1.
-        in_channels: 1, 3 or 4; None: what `color_channel` implies.
+        options: Size, channels, padding and normalisation.
 
     Attributes:
+        size: (height, width) of the input; None: each image's size.
         mean: Subtracted from values in 0..1, (C,) float32 in the order of the input's channels.
-        std: Divided by after that, (C,) float32.
+        std: Divisor after that, (C,) float32.
 
     Raises:
-        ConfigError: An argument is out of its range, or two of them disagree.
+        ConfigError: An option is out of its range, or two of them disagree.
     """
 
     interpolation = cv2.INTER_LINEAR
 
-    def __init__(
-        self,
-        *,
-        resize: int | Sequence[int] | None = None,
-        padding_value: int = 0,
-        color_channel: ColorChannel | None = None,
-        normalize: bool = True,
-        in_channels: int | None = None,
-    ) -> None:
-        self.size = checked_size(resize)
-        self.color_channel, self.in_channels = _checked_channels(color_channel, in_channels)
-        if not 0 <= padding_value <= 255:
-            raise ConfigError(f"Wrong padding_value {padding_value}: it must be 0 to 255.")
-        self.padding_value = padding_value
-        self.normalize = normalize
-        self.mean, self.std = self._statistics()
-        self._scale, self._shift = 1.0 / self.std, -self.mean / self.std
-        levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
-        table = levels * self._scale + self._shift
-        self._table = np.ascontiguousarray(table[None], dtype=np.float32)  # (1, 256, C): value -> input
-
-    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation per channel of the input, (C,) float32 each."""
+    def __init__(self, options: ImageOptions = ImageOptions()) -> None:
+        self.size = checked_size(options.resize)
+        self.color_channel, self.in_channels = _checked_channels(options.color_channel, options.in_channels)
+        self.padding_value: float = options.padding_value
+        self.normalize = options.normalize
         if not self.normalize:
-            return np.zeros(self.in_channels, np.float32), np.ones(self.in_channels, np.float32)
-        if self.in_channels != 3:
-            averages = (sum(IMAGENET_MEAN) / 3, sum(IMAGENET_STD) / 3)
-            return np.full(self.in_channels, averages[0], np.float32), np.full(
-                self.in_channels, averages[1], np.float32
-            )
-        order = slice(None, None, -1 if self.color_channel == "BGR" else 1)
-        return np.array(IMAGENET_MEAN, np.float32)[order], np.array(IMAGENET_STD, np.float32)[order]
+            mean, std = np.zeros(self.in_channels, np.float32), np.ones(self.in_channels, np.float32)
+        elif self.in_channels != 3:
+            mean = np.full(self.in_channels, sum(IMAGENET_MEAN) / 3, np.float32)
+            std = np.full(self.in_channels, sum(IMAGENET_STD) / 3, np.float32)
+        else:
+            order = slice(None, None, -1 if self.color_channel == "BGR" else 1)
+            mean, std = np.array(IMAGENET_MEAN, np.float32)[order], np.array(IMAGENET_STD, np.float32)[order]
+        self.mean, self.std = mean, std
+        self._scale, self._shift = 1.0 / std, -mean / std
+        # Images of 8 bits have 256 values only: a table of their inputs is faster than arithmetic.
+        levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
+        self._table = np.ascontiguousarray((levels * self._scale + self._shift)[None], dtype=np.float32)  # (1, 256, C)
 
     def __call__(self, image: np.ndarray) -> tuple[np.ndarray, Geometry]:
-        """Make an input of an image.
+        """Convert an image to an input.
 
         Args:
             image: (h, w, 3) RGB, (h, w, 4) for four channels, or grey (h, w); uint8 or uint16.
 
         Returns:
-            (C, H, W) float32, contiguous, and how the image lies on it.
+            (C, H, W) float32, contiguous, and the position of the image on it.
         """
         geometry = self.geometry(image.shape[:2])
-        placed = self.place(self.fit(image), geometry)
+        placed = self.place(self.scaled(self.channels(image), geometry.resized), geometry)
         values = np.empty(placed.shape, np.float32)
         self.normalize_into(values, placed)
         return np.ascontiguousarray(values.transpose(2, 0, 1)), geometry
 
     def geometry(self, original: Sequence[int]) -> Geometry:
-        """How an image of size (height, width) lies on the input."""
+        """Return the position of an image of size (height, width) on the input."""
         return letterbox_geometry((original[0], original[1]), self.size)
 
     def channels(self, image: np.ndarray) -> np.ndarray:
-        """Bring an image to (h, w, C): grey or repeated grey where asked; the order stays RGB.
+        """Convert an image to (h, w, C): grey, or grey repeated, if the options say so; the order stays RGB.
 
         Raises:
             DataError: The image has other channels than an input can be made of.
@@ -111,17 +98,14 @@ class Preprocessing:
             return np.repeat(image.reshape(*image.shape[:2], 1), self.in_channels, axis=2)
         return image[..., : self.in_channels]
 
-    def fit(self, image: np.ndarray) -> np.ndarray:
-        """Bring an image to the input's channels and scale, without padding: (h', w', C) of the image's dtype."""
-        return self.scaled(self.channels(image), self.geometry(image.shape[:2]).resized)
-
     def shrink(self, image: np.ndarray) -> np.ndarray:
-        """As `fit`, but an image smaller than the input stays as it is: what is worth keeping in memory."""
+        """Scale an image (h, w, C) for the cache: to the input's scale if that is smaller, without padding."""
         resized = self.geometry(image.shape[:2]).resized
+        # An enlarged image would only take memory; `place` enlarges it.
         return self.channels(image) if resized[0] > image.shape[0] else self.scaled(self.channels(image), resized)
 
     def place(self, fitted: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Put a fitted image in the middle of the padding: (H, W, C) of the image's dtype."""
+        """Put an image in the middle of the padding: (H, W, C) of the image's dtype, scaled if necessary."""
         if fitted.shape[:2] != geometry.resized:
             fitted = self.scaled(fitted, geometry.resized)
         if geometry.resized == geometry.padded:
@@ -149,11 +133,11 @@ class Preprocessing:
         return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=how)).reshape(*size, -1)
 
     def padding(self, dtype: Any) -> float:
-        """Value of the padding in an image of that dtype."""
+        """Return the value of the padding in an image of that dtype."""
         return self.padding_value * full_scale(dtype) // 255
 
     def describe(self) -> dict[str, Any]:
-        """Every argument with its value, as plain data; `Preprocessing(**describe())` is the same again."""
+        """Return every option as plain data; `Preprocessing(ImageOptions(**described))` is the same again."""
         return {
             "resize": None if self.size is None else list(self.size),
             "padding_value": self.padding_value,
@@ -163,7 +147,7 @@ class Preprocessing:
         }
 
     def identity(self) -> Hashable:
-        """What decides the images that are kept at the input's scale."""
+        """Return everything that decides the images at the input's scale."""
         return type(self), json.dumps(self.describe(), sort_keys=True)
 
 
@@ -178,23 +162,23 @@ def place_mask(mask: np.ndarray, geometry: Geometry, ignored: int) -> np.ndarray
 
 
 def scaled_mask(mask: np.ndarray, size: Size) -> np.ndarray:
-    """A mask (h, w) at another size, each pixel the one under its centre."""
+    """Return a mask (h, w) at another size, each pixel the one under its centre."""
     if mask.shape == size:
         return mask
     return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def _inside(canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """The part of a padded image or mask that is not padding, as a view."""
+    """Return the area of a padded image or mask that is not padding, as a view."""
     top, left = geometry.offset
     return canvas[top : top + geometry.resized[0], left : left + geometry.resized[1]]
 
 
 def checked_size(resize: int | Sequence[int] | None) -> Size | None:
-    """A `resize` of the JSON as (height, width).
+    """Return a `resize` of the JSON as (height, width).
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is not a size.
     """
     if resize is None:
         return None
@@ -205,6 +189,7 @@ def checked_size(resize: int | Sequence[int] | None) -> Size | None:
 
 
 def _checked_channels(color_channel: ColorChannel | None, in_channels: int | None) -> tuple[ColorChannel, int]:
+    """Return both, the one that is None as the other implies."""
     if color_channel not in (None, "RGB", "BGR", "GRAY"):
         raise ConfigError(f'Wrong color_channel {color_channel!r}: it must be "RGB", "BGR" or "GRAY".')
     if in_channels not in (None, 1, 3, 4):
@@ -222,12 +207,27 @@ def _checked_channels(color_channel: ColorChannel | None, in_channels: int | Non
 
 
 def full_scale(dtype: Any) -> int:
-    """The value of white: 255 in 8 bits, 65535 in 16."""
+    """Return the value of white: 255 in 8 bits, 65535 in 16."""
     return int(np.iinfo(dtype).max)
 
 
 def in_8_bits(image: np.ndarray) -> np.ndarray:
-    """A copy of an image in 8 bits, from 8 or 16."""
+    """Return a copy of an image of 8 or 16 bits in 8 bits."""
     if image.dtype == np.uint8:
         return image.copy()  # a transform may work in place
     return np.asarray(np.rint(image * (255.0 / full_scale(image.dtype))), dtype=np.uint8)
+
+
+def require_one_size(shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise an error if the images of a batch differ in size (height, width).
+
+    Raises:
+        DataError: Two of them differ.
+    """
+    sizes = sorted(set(shapes))
+    if len(sizes) > 1:
+        shown = ", ".join(f"{height}x{width}" for height, width in sizes[:5])
+        raise DataError(
+            f"Images of different sizes cannot share a batch: {shown}. "
+            "Set resize to [height, width], or batch_size to 1."
+        )

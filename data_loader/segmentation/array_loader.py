@@ -1,59 +1,121 @@
 """The loader of arrays with any number of channels."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
 
-from data_loader.images.arrays import ARRAY_SUFFIXES, ArrayFiles, ArrayPreprocessing, Interpolation, Layout
-from data_loader.images.augmentation import Augmentation
-from data_loader.segmentation.labels import Labels, count_classes, export_ids
-from data_loader.segmentation.loader import Choice, MaskDataLoader, MaskTask, Role
-from data_loader.segmentation.pairs import choose_pairs
-from utils.errors import ConfigError
+import numpy as np
+from pydantic import Field
+
+from data_loader.common.image_cache import stamp
+from data_loader.common.options import ArrayOptions, Layout, MaskLabelOptions, MaskLoaderOptions, TurnOptions
+from data_loader.images.arrays import ARRAY_SUFFIXES, ArrayPreprocessing, array_header, read_array, read_channels
+from data_loader.images.files import image_size, read_mask, single_channel, whole_labels
+from data_loader.segmentation.labels import Labels
+from data_loader.segmentation.loader import MaskDataLoader
+from data_loader.segmentation.pairs import (
+    DataRoot,
+    Header,
+    Pair,
+    PairsFile,
+    PairsFolder,
+    PairSource,
+    Split,
+    choose_pairs,
+)
+from utils.errors import DataError
 
 _MASK_SUFFIXES = (".npy", ".npz", ".png")
 
 
-class ArraySegmentationDataLoader(MaskDataLoader):
-    """Batches of `.npy` or `.npz` arrays with any number of channels, and of masks.
-
-    What changes colours makes no sense of channels in general: there is no brightness, contrast, saturation or noise
-    here, and no albumentations.
+class ArrayPairs(PairSource):
+    """Pairs of an array and its mask, which is an array or an image file.
 
     Args:
-        pairs_file: List with one `image, mask` per line; see `data_loader.pairs.read_pairs` for its paths.
-        folder: Instead of a list: a folder with `data/{split}/NAME.npy` and `labels/{split}/NAME.npy` (or .npz, .png).
-        split: Which part of the folder; by the section that names the loader where not given.
-        data_root: What the paths of the list (or the folder) are relative to.
-        layout: "hwc" where channels come last in the files, "chw" where they come first.
-        picture_key: Name of the image in `.npz` files; where not given, they hold a single array.
+        pairs: The files.
+        layout: Of the images: "hwc" or "chw".
+        picture_key: Name of the image in `.npz` files.
         mask_key: Name of the mask in `.npz` files.
-        samples: Only the first so many pairs.
-        num_classes: Classes in the masks.
-        classes: Names of the classes, in the order of their ids.
-        ignore_index: Value in the masks that counts nowhere. Padding is ignored in any case.
-        label_map: Value in the masks -> class, as `{"7": 0, "8": 1}`; every other value is ignored.
-        folds: `{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.
-        role: "train", "valid" or "test"; where not given, by the section that names the loader.
-        sparse: Hide labels in training, as `{"pattern": "halves", "density": 0.5}`; see `data_loader.sparse`.
-        in_channels: Channels of the arrays; where not given, those of the first.
-        resize: Size of the input, `[height, width]` or one number for a square, aspect ratio kept; null: own sizes.
-        padding_value: Value around arrays of another shape, before the mean is subtracted.
-        mean: Subtracted from the values as they are in the files: one number, or one per channel; null: 0.
-        std: Divided by afterwards, likewise; null: 1.
-        interpolation: "linear", or "nearest" where values must not mix.
-        is_training: Augment and shuffle; otherwise evaluate.
-        crop_range: Share of the image's sides that a random window has, [smallest, largest].
-        flip_hor: Probability of a left-right flip.
-        rotate: Probability of a quarter turn.
-        angle: Largest rotation in degrees.
-        batch_size: Samples per batch, over all processes.
-        shuffle: New order in each epoch; where not given, in training.
-        drop_last: Leave out an incomplete last batch.
-        validation_split: Share or number of samples held out for `split_validation`.
-        n_workers: Worker processes.
-        pin_memory: Page-locked batches, where there is CUDA.
-        cache_mb: Most memory for decoded arrays; null: a quarter of what is free.
-        seed: Seed of the run.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        layout: Layout = "hwc",
+        picture_key: str | None = None,
+        mask_key: str | None = None,
+    ) -> None:
+        self.pairs = list(pairs)
+        self._layout: Layout = layout
+        self._picture_key = picture_key
+        self._mask_key = mask_key
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def names(self, index: int) -> tuple[str, str]:
+        """Return the two paths."""
+        return str(self.pairs[index].image), str(self.pairs[index].mask)
+
+    def channels(self, index: int) -> int:
+        """Return the channels of an image, from its header."""
+        shape, _ = array_header(self.pairs[index].image, self._picture_key)
+        return 1 if len(shape) < 3 else shape[2 if self._layout == "hwc" else 0]
+
+    def header(self, index: int) -> Header:
+        """Return the sizes from the headers alone."""
+        pair = self.pairs[index]
+        shape, dtype = array_header(pair.image, self._picture_key)
+        if len(shape) == 3 and self._layout == "chw":
+            shape = shape[1:]
+        depth = dtype.itemsize if dtype in (np.uint8, np.uint16, np.bool_) else np.dtype(np.float32).itemsize
+        mask_shape: tuple[int, ...]
+        if pair.mask.suffix.lower() in ARRAY_SUFFIXES:
+            mask_shape, _ = array_header(pair.mask, self._mask_key)
+        else:
+            mask_shape = image_size(pair.mask, upright=False)
+        # The size (0, 0) of an array that is no image makes `decode` look at it and report the fault.
+        size, mask_size = ((each[0], each[1]) if len(each) > 1 else (0, 0) for each in (shape, mask_shape))
+        return Header(size, mask_size, depth)
+
+    def image(self, index: int) -> np.ndarray:
+        """Return an image (h, w, C) uint8, uint16 or float32."""
+        return read_channels(self.pairs[index].image, layout=self._layout, key=self._picture_key)
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return a mask (h, w) uint8 or uint16."""
+        path: Path = self.pairs[index].mask
+        if path.suffix.lower() not in ARRAY_SUFFIXES:
+            return read_mask(path)
+        mask = read_array(path, self._mask_key)
+        if mask.ndim not in (2, 3):
+            raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width).")
+        return whole_labels(single_channel(mask, path), path)
+
+    def identity(self, index: int) -> Hashable:
+        """Return the state of the two files, and how they are read."""
+        pair = self.pairs[index]
+        return stamp(pair.image), stamp(pair.mask), self._layout, self._picture_key, self._mask_key
+
+
+class ArraySegmentationDataLoader(MaskDataLoader):
+    """A loader of batches of `.npy` or `.npz` arrays with any number of channels, and of masks; see `MaskDataLoader`.
+
+    Changes of colour make no sense for channels in general: there is no brightness, contrast, saturation or noise here,
+    and no albumentations.
+
+    Args:
+        pairs_file: List of the files, see `data_loader.segmentation.pairs.read_pairs`.
+        folder: Instead of a list: a folder with `data/{split}/NAME.npy` and `labels/{split}/NAME.npy` (or .npz, .png).
+        split: Part of the folder.
+        data_root: Folder that the paths are relative to.
+        mask_key: Name of the mask in `.npz` files.
+        labels: Classes and values of the masks.
+        images: Conversion of an array to an input.
+        augmentation: Random changes in training.
+        loading: Selection, order and loading of the samples.
 
     Raises:
         ConfigError: An argument is out of its range, or two of them disagree.
@@ -62,109 +124,37 @@ class ArraySegmentationDataLoader(MaskDataLoader):
 
     def __init__(
         self,
-        pairs_file: str | None = None,
+        pairs_file: PairsFile = None,
         *,
-        folder: str | None = None,
-        split: str | None = None,
-        data_root: str | None = None,
-        layout: Layout = "hwc",
-        picture_key: str | None = None,
-        mask_key: str | None = None,
-        samples: int | None = None,
-        num_classes: int | None = None,
-        classes: Sequence[str] | None = None,
-        ignore_index: int | None = None,
-        label_map: Mapping[str, int] | None = None,
-        folds: Mapping[str, Any] | None = None,
-        role: Role | None = None,
-        sparse: Mapping[str, Any] | None = None,
-        in_channels: int | None = None,
-        resize: int | Sequence[int] | None = None,
-        padding_value: float = 0.0,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        interpolation: Interpolation = "linear",
-        is_training: bool = True,
-        crop_range: Sequence[float] | None = None,
-        flip_hor: float = 0.0,
-        rotate: float = 0.0,
-        angle: float = 0.0,
-        batch_size: int = 16,
-        shuffle: bool | None = None,
-        drop_last: bool = False,
-        validation_split: int | float = 0.0,
-        n_workers: int = 0,
-        pin_memory: bool = False,
-        cache_mb: int | None = None,
-        seed: int = 0,
+        folder: PairsFolder = None,
+        split: Split = None,
+        data_root: DataRoot = None,
+        mask_key: Annotated[str | None, Field(description="Name of the mask in `.npz` files.")] = None,
+        labels: MaskLabelOptions = MaskLabelOptions(),
+        images: ArrayOptions = ArrayOptions(),
+        augmentation: TurnOptions = TurnOptions(),
+        loading: MaskLoaderOptions = MaskLoaderOptions(),
     ) -> None:
-        count, names = count_classes(num_classes, classes, label_map=label_map)
-        labels = Labels(count, ignore_index, label_map=label_map)
+        classes = Labels(labels)
         pairs = choose_pairs(
             pairs_file,
             folder,
-            split or ("train" if is_training else "val"),
+            split or loading.default_split,
             data_root,
-            samples,
+            loading.samples,
             image_suffixes=ARRAY_SUFFIXES,
             mask_suffixes=_MASK_SUFFIXES,
         )
-        source = ArrayFiles(pairs, layout=layout, picture_key=picture_key, mask_key=mask_key)
-        preprocessing = self.make_preprocessing(
-            resize=resize,
-            padding_value=padding_value,
-            mean=mean,
-            std=std,
-            interpolation=interpolation,
-            in_channels=source.channels(0) if in_channels is None else in_channels,
-            layout=layout,
-            picture_key=picture_key,
-        )
-        super().__init__(
-            MaskTask(source, preprocessing, labels, names),
-            Augmentation(crop_range=crop_range, flip_hor=flip_hor, rotate=rotate, angle=angle),
-            choice=Choice(folds, role, sparse, validation_split),
-            is_training=is_training,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            n_workers=n_workers,
-            pin_memory=pin_memory,
-            cache_mb=cache_mb,
-            seed=seed,
-        )
+        source = ArrayPairs(pairs, layout=images.layout, picture_key=images.picture_key, mask_key=mask_key)
+        if images.in_channels is None:
+            images = replace(images, in_channels=source.channels(0))
+        super().__init__(source, self.make_preprocessing(images), classes, augmentation, loading)
 
     @staticmethod
-    def make_preprocessing(  # type: ignore[override]
-        *,
-        resize: int | Sequence[int] | None = None,
-        padding_value: float = 0.0,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        interpolation: Interpolation = "linear",
-        in_channels: int | None = None,
-        layout: Layout = "hwc",
-        picture_key: str | None = None,
-    ) -> ArrayPreprocessing:
-        """What makes an input of an array, from the arguments that bear on it and without any data.
+    def make_preprocessing(images: ArrayOptions = ArrayOptions()) -> ArrayPreprocessing:  # type: ignore[override]
+        """Return the conversion of an array to an input, without any data.
 
         Raises:
-            ConfigError: The number of channels is not known.
+            ConfigError: The number of channels is unknown.
         """
-        if in_channels is None:
-            raise ConfigError("in_channels is missing: say it in arch.args or in the loader's args.")
-        return ArrayPreprocessing(
-            in_channels,
-            resize=resize,
-            padding_value=padding_value,
-            mean=mean,
-            std=std,
-            interpolation=interpolation,
-            layout=layout,
-            picture_key=picture_key,
-        )
-
-    @staticmethod
-    def make_export_ids(*, label_map: Mapping[str, int] | None = None) -> list[int] | None:
-        """The masks' own value for each class; None where it is the same."""
-        return export_ids(label_map)
+        return ArrayPreprocessing(images)

@@ -3,24 +3,28 @@
 Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, https://arxiv.org/abs/1604.01685.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
+from pydantic import Field
 
-from data_loader.images.augmentation import Augmentation
+from data_loader.common.options import (
+    ImageOptions,
+    LabelMapOptions,
+    MaskLabelOptions,
+    MaskLoaderOptions,
+    UprightAugmentationOptions,
+)
 from data_loader.images.files import read_mask
-from data_loader.images.preprocessing import ColorChannel
-from data_loader.segmentation.labels import Labels, count_classes, export_ids
-from data_loader.segmentation.loader import Choice, MaskDataLoader, MaskTask, Role
-from data_loader.segmentation.pairs import Pair, first_pairs
-from data_loader.segmentation.sources import ImageFiles
+from data_loader.segmentation.labels import Labels, export_ids
+from data_loader.segmentation.loader import MaskDataLoader
+from data_loader.segmentation.pairs import ImagePairs, Pair, limited_count
 from utils.errors import DataError
 
 IGNORED = 255
-# Class -> its id in the files *_labelIds.png, in the order of the ids in *_labelTrainIds.png, as the data set's own
-# scripts have it (cityscapesscripts/helpers/labels.py).
+# Class -> its id in the files *_labelIds.png, in the order of the ids in *_labelTrainIds.png, after the data set's
+# scripts (cityscapesscripts/helpers/labels.py).
 CLASS_IDS = {
     "road": 7,
     "sidewalk": 8,
@@ -45,8 +49,8 @@ CLASS_IDS = {
 LABEL_MAP = {str(raw): number for number, raw in enumerate(CLASS_IDS.values())}
 _IMAGE_ENDING = "_leftImg8bit.png"
 _SERVER = (
-    "its server judges results: run inference.py with --source on its leftImg8bit/test, --mode mask and --own-ids, or "
-    'judge by split "val"'
+    "its server evaluates results: run inference.py with --source on its leftImg8bit/test, --mode mask and --own-ids, "
+    'or evaluate on split "val"'
 )
 
 LabelKind = Literal["labelIds", "labelTrainIds"]
@@ -54,43 +58,19 @@ Annotations = Literal["gtFine", "gtCoarse"]
 
 
 class CityscapesDataLoader(MaskDataLoader):
-    """Batches of Cityscapes, from the folder with `leftImg8bit` and `gtFine`.
+    """A loader of batches of Cityscapes, from the folder with `leftImg8bit` and `gtFine`; see `MaskDataLoader`.
 
     Pixels of other labels than the 19 classes are ignored (255).
 
     Args:
         folder: Holds `leftImg8bit/{split}/CITY/*_leftImg8bit.png` and `gtFine/{split}/CITY/*_gtFine_labelIds.png`.
-        split: "train", "val" or "test" (also "train_extra"); by the section that names the loader where not given.
-        label_kind: Files to read: "labelIds" as downloaded, or "labelTrainIds" as its scripts make them.
+        split: "train", "val", "test" or "train_extra"; "train" or "val" by `is_training` if not given.
+        label_kind: Files to read: "labelIds" as downloaded, or "labelTrainIds" as the data set's scripts make them.
         annotations: "gtFine" or "gtCoarse".
-        label_map: Another choice of classes than the 19: id in the files -> class; every other id is ignored.
-        classes: Their names, in the order of the classes.
-        samples: Only the first so many images, in the order of their names.
-        folds: `{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.
-        role: "train", "valid" or "test"; where not given, by the section that names the loader.
-        sparse: Hide labels in training, as `{"pattern": "halves", "density": 0.5}`; see `data_loader.sparse`.
-        in_channels: 1 or 3; where not given, what `color_channel` implies.
-        color_channel: "RGB", "BGR" or "GRAY".
-        resize: Size of the input, `[height, width]`, aspect ratio kept; null: 1024 x 2048 as they are.
-        padding_value: Grey of the padding, 0 to 255.
-        normalize: Subtract ImageNet's mean and divide by its deviation; otherwise 0..1.
-        is_training: Augment and shuffle; otherwise evaluate.
-        noise_std: As the following ones, see `data_loader.transforms.Augmentation`.
-        crop_range: Share of the image's sides that a random window has, [smallest, largest].
-        flip_hor: Probability of a left-right flip.
-        angle: Largest rotation in degrees.
-        brightness: Largest change of brightness, a share.
-        contrast: Largest change of contrast, a share.
-        saturation: Largest change of saturation, a share.
-        transforms: Albumentations' transforms, in order, before the augmentation above; in training only.
-        batch_size: Samples per batch, over all processes.
-        shuffle: New order in each epoch; where not given, in training.
-        drop_last: Leave out an incomplete last batch.
-        validation_split: Share or number of samples held out for `split_validation`.
-        n_workers: Worker processes.
-        pin_memory: Page-locked batches, where there is CUDA.
-        cache_mb: Most memory for decoded images; null: a quarter of what is free.
-        seed: Seed of the run.
+        labels: Other classes than the 19: id in the files -> class; every other id is ignored.
+        images: Conversion of an image to an input.
+        augmentation: Random changes in training.
+        loading: Selection, order and loading of the samples.
 
     Raises:
         ConfigError: An argument is out of its range, or two of them disagree.
@@ -102,83 +82,40 @@ class CityscapesDataLoader(MaskDataLoader):
         folder: str,
         *,
         split: str | None = None,
-        label_kind: LabelKind = "labelIds",
-        annotations: Annotations = "gtFine",
-        label_map: Mapping[str, int] | None = None,
-        classes: Sequence[str] | None = None,
-        samples: int | None = None,
-        folds: Mapping[str, Any] | None = None,
-        role: Role | None = None,
-        sparse: Mapping[str, Any] | None = None,
-        in_channels: int | None = None,
-        color_channel: ColorChannel | None = None,
-        resize: int | Sequence[int] | None = None,
-        padding_value: int = 0,
-        normalize: bool = True,
-        is_training: bool = True,
-        noise_std: float = 0.0,
-        crop_range: Sequence[float] | None = None,
-        flip_hor: float = 0.0,
-        angle: float = 0.0,
-        brightness: float = 0.0,
-        contrast: float = 0.0,
-        saturation: float = 0.0,
-        transforms: Sequence[Any] = (),
-        batch_size: int = 8,
-        shuffle: bool | None = None,
-        drop_last: bool = False,
-        validation_split: int | float = 0.0,
-        n_workers: int = 0,
-        pin_memory: bool = False,
-        cache_mb: int | None = None,
-        seed: int = 0,
+        label_kind: Annotated[LabelKind, Field(description='Files to read; or `"labelTrainIds"`.')] = "labelIds",
+        annotations: Annotated[Annotations, Field(description='Folder of the masks; or `"gtCoarse"`.')] = "gtFine",
+        labels: LabelMapOptions = LabelMapOptions(),
+        images: ImageOptions = ImageOptions(),
+        augmentation: UprightAugmentationOptions = UprightAugmentationOptions(),
+        loading: MaskLoaderOptions = MaskLoaderOptions(batch_size=8),
     ) -> None:
-        labels, names = _labels(label_kind, label_map, classes)
-        chosen = split or ("train" if is_training else "val")
-        pairs = first_pairs(find_cityscapes(folder, chosen, label_kind, annotations), samples)
-        if chosen == "test":
-            _require_labels(pairs[0], labels)
-        preprocessing = self.make_preprocessing(
-            resize=resize,
-            padding_value=padding_value,
-            color_channel=color_channel,
-            normalize=normalize,
-            in_channels=in_channels,
-        )
-        augmentation = Augmentation(
-            noise_std=noise_std,
-            crop_range=crop_range,
-            flip_hor=flip_hor,
-            angle=angle,
-            brightness=brightness,
-            contrast=contrast,
-            saturation=saturation,
-        )
-        super().__init__(
-            MaskTask(ImageFiles(pairs, in_channels=preprocessing.in_channels), preprocessing, labels, names),
-            augmentation,
-            transforms=transforms,
-            choice=Choice(folds, role, sparse, validation_split),
-            is_training=is_training,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            n_workers=n_workers,
-            pin_memory=pin_memory,
-            cache_mb=cache_mb,
-            seed=seed,
-        )
+        if labels.label_map is not None:
+            options = MaskLabelOptions(**vars(labels), ignore_index=IGNORED)
+        else:
+            names = labels.classes or list(CLASS_IDS)
+            label_map = LABEL_MAP if label_kind == "labelIds" else None
+            options = MaskLabelOptions(names, label_map, num_classes=len(CLASS_IDS), ignore_index=IGNORED)
+        classes = Labels(options)
+        chosen = split or loading.default_split
+        pairs = find_cityscapes(folder, chosen, label_kind, annotations)
+        pairs = pairs[: limited_count(len(pairs), loading.samples)]
+        # The archive has masks for the test split, but they are empty.
+        if chosen == "test" and (classes.convert(read_mask(pairs[0].mask))[0] == IGNORED).all():
+            raise DataError(f"The test split of Cityscapes has no labels ({pairs[0].mask} is empty); {_SERVER}.")
+        preprocessing = self.make_preprocessing(images)
+        source = ImagePairs(pairs, in_channels=preprocessing.in_channels)
+        super().__init__(source, preprocessing, classes, augmentation, loading)
 
     @staticmethod
     def make_export_ids(*, label_map: Mapping[str, int] | None = None) -> list[int] | None:
-        """The data set's own id for each class, as its server wants results."""
+        """Return the data set's id for each class, as its server expects results."""
         return export_ids(label_map or LABEL_MAP)
 
 
 def find_cityscapes(
     folder: str | Path, split: str, label_kind: LabelKind = "labelIds", annotations: Annotations = "gtFine"
 ) -> list[Pair]:
-    """Images and masks of a split, sorted by city and name.
+    """Return the images and masks of a split, sorted by city and name.
 
     Raises:
         DataError: A folder or a mask is missing.
@@ -202,20 +139,3 @@ def find_cityscapes(
             f"{len(missing)} masks are missing, {missing[0]} the first of them.{scripts} Unpack them there."
         )
     return pairs
-
-
-def _labels(
-    label_kind: LabelKind, label_map: Mapping[str, int] | None, classes: Sequence[str] | None
-) -> tuple[Labels, list[str]]:
-    if label_map is not None:
-        count, names = count_classes(None, classes, label_map=label_map)
-        return Labels(count, IGNORED, label_map=label_map), names
-    count, names = count_classes(len(CLASS_IDS), classes or list(CLASS_IDS))
-    return Labels(count, IGNORED, label_map=LABEL_MAP if label_kind == "labelIds" else None), names
-
-
-def _require_labels(pair: Pair, labels: Labels) -> None:
-    """The masks of the test split are there, but empty, in the archive."""
-    ids, _ = labels.convert(read_mask(pair.mask))
-    if (np.asarray(ids) == labels.ignored).all():
-        raise DataError(f"The test split of Cityscapes has no labels ({pair.mask} is empty); {_SERVER}.")

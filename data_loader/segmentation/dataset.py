@@ -1,9 +1,13 @@
-"""From samples in bytes to a batch of tensors. B batch, C channels, H, W size of the input."""
+"""From pairs of an image and a mask to samples, and from samples to batches of tensors.
 
-from collections.abc import Iterable, Sequence
+B batch, C channels, h, w size of an image, H, W size of the input.
+"""
+
+import logging
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,39 +15,170 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from base.data.samples import NamedMask
-from data_loader.common.image_cache import DecodedPair, PairCache
-from data_loader.images.augmentation import Augmentation, FreeTransforms
-from data_loader.images.preprocessing import Preprocessing, in_8_bits, place_mask
+from data_loader.common.image_cache import Decoder, Footprint, ImageCache, first_few, map_in_threads
+from data_loader.images.augmentation import Augmentation
+from data_loader.images.preprocessing import Preprocessing, place_mask, require_one_size, scaled_mask
 from data_loader.segmentation.labels import Labels
-from data_loader.segmentation.sources import PairSource
+from data_loader.segmentation.pairs import PairSource
 from data_loader.segmentation.sparse_labels import SparseLabels
 from utils.errors import DataError
-from utils.geometry import Geometry
+from utils.geometry import Geometry, Size
 from utils.seeds import derive_seed
 
+logger = logging.getLogger(__name__)
 
-class PlacedSample(NamedTuple):
-    """An image as it lies on the input, not normalised yet, and its mask.
+_LABELS_SHOWN = 8
+
+
+class UnknownLabels(DataError):
+    """A mask holds labels that it must not hold.
 
     Attributes:
-        image: (H, W, C) uint8 or uint16, of arrays also float32.
-        mask: (H, W) uint8 or uint16.
-        origin: Where it came from, in evaluation.
+        name: The mask.
+        unknown: The labels.
+    """
+
+    def __init__(self, name: str, unknown: Sequence[int], labels: Labels) -> None:
+        shown = ", ".join(map(str, unknown[:_LABELS_SHOWN])) + (", ..." if len(unknown) > _LABELS_SHOWN else "")
+        self.line = f"{name} holds the labels {shown}"
+        self.unknown = unknown
+        super().__init__(f"{self.line}: masks must hold {labels.rule()}. {labels.repair(unknown)}")
+
+
+class DecodedPair(NamedTuple):
+    """A pair as the cache holds it.
+
+    Attributes:
+        image: (h', w', C) as the source gives it, RGB if it is a photo, no larger than the network's input.
+        mask: (h', w') as the image, or (h, w) if masks keep their size; uint8 or uint16 ids.
+        original: Size of the files.
+        labelled: Number of pixels with a class in the mask at its original size, if labels are hidden.
     """
 
     image: np.ndarray
     mask: np.ndarray
-    origin: "Origin | None" = None
+    original: Size
+    labelled: int
+
+
+class PairDecoder(Decoder[DecodedPair]):
+    """Reader of pairs, at the network's scale: an epoch then costs no decoding and no large resize.
+
+    Args:
+        source: Images and masks.
+        preprocessing: Gives scale and channels.
+        labels: Gives the allowed values of masks.
+        has_whole_masks: Masks keep their original size, as evaluation needs them.
+        sparse: Hides labels, on the mask as it is in its file.
+    """
+
+    noun = "pairs"
+
+    def __init__(
+        self,
+        source: PairSource,
+        preprocessing: Preprocessing,
+        labels: Labels,
+        *,
+        has_whole_masks: bool,
+        sparse: SparseLabels | None = None,
+    ) -> None:
+        self.source = source
+        self.preprocessing = preprocessing
+        self.labels = labels
+        self.has_whole_masks = has_whole_masks
+        self.sparse = sparse
+
+    def footprint(self, index: int) -> Footprint:
+        """Return the size of a pair from its headers."""
+        header = self.source.header(index)
+        size = header.image
+        if size != header.mask:
+            size = self.decode(index).original  # a header may mislead; the pixels decide
+        height, width = size
+        resized = self.preprocessing.geometry(size).resized
+        pixels = min(height * width, resized[0] * resized[1])
+        mask_pixels = height * width if self.has_whole_masks else pixels
+        image_bytes = pixels * self.preprocessing.in_channels * header.depth
+        return Footprint(size, image_bytes + mask_pixels * self.labels.dtype.itemsize + 16)  # 16 for the alignment
+
+    def decode(self, index: int) -> DecodedPair:
+        """Return a pair at the network's scale.
+
+        Raises:
+            DataError: A file is missing or damaged, the two differ in size, or the mask has unknown labels.
+        """
+        image, raw = self.source.image(index), self.source.mask(index)
+        size, mask_size = (image.shape[0], image.shape[1]), (raw.shape[0], raw.shape[1])
+        if size != mask_size:
+            name, mask_name = self.source.names(index)
+            turned = " Height and width are swapped: if EXIF turns the photo, turn the mask, too."
+            raise DataError(
+                f"{mask_name} is {mask_size[0]}x{mask_size[1]} (height x width) but its image {name} is "
+                f"{size[0]}x{size[1]}: both must have the same size.{turned if size == mask_size[::-1] else ''} "
+                "Resize the mask (nearest neighbour)."
+            )
+        mask = self._class_ids(index, raw)
+        labelled = self.count_labelled(mask) if self.sparse is not None else 0
+        shrunk = self.preprocessing.shrink(image)
+        if not self.has_whole_masks:
+            mask = scaled_mask(mask, (shrunk.shape[0], shrunk.shape[1]))
+        return DecodedPair(shrunk, mask, size, labelled)
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return the mask of a pair at its original size, (h, w) ids, without its image.
+
+        Raises:
+            DataError: The file is missing or damaged, or the mask has unknown labels.
+        """
+        return self._class_ids(index, self.source.mask(index))
+
+    def count_labelled(self, mask: np.ndarray) -> int:
+        """Return the number of pixels with a class."""
+        return int(np.count_nonzero(mask != self.labels.ignored))
+
+    def settings(self) -> Hashable:
+        """Return everything that decides a decoded pair except its files."""
+        decided_by = self.preprocessing.identity(), self.labels.identity()
+        return DecodedPair, type(self.source), *decided_by, self.has_whole_masks, self.sparse
+
+    def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
+        """Return the state of the files of each pair, as far as it is known."""
+        known = {index: self.source.identity(index) for index in indices}
+        # The labels that are hidden follow from the index of a pair as well.
+        return {
+            index: identity if self.sparse is None else (identity, index)
+            for index, identity in known.items()
+            if identity is not None
+        }
+
+    def summarize(self, faults: Sequence[DataError], count: int) -> DataError:
+        """Return one error for several pairs; those with unknown labels come last, with one repair for all."""
+        unknown = [fault for fault in faults if isinstance(fault, UnknownLabels)]
+        lines = [f"{len(faults)} of {count} {self.noun} cannot be used."]
+        lines += first_few([str(fault) for fault in faults if not isinstance(fault, UnknownLabels)])
+        if unknown:
+            lines += first_few([fault.line for fault in unknown])
+            values = {value for fault in unknown for value in fault.unknown}
+            lines.append(f"Masks must hold {self.labels.rule()}. {self.labels.repair(values)}")
+        return DataError("\n".join(lines))
+
+    def _class_ids(self, index: int, raw: np.ndarray) -> np.ndarray:
+        """Convert a mask as read (h, w) to class ids, and hide labels."""
+        mask, unknown = self.labels.convert(raw)
+        if unknown:
+            raise UnknownLabels(self.source.names(index)[1], unknown, self.labels)
+        return mask if self.sparse is None else self.sparse.hide(mask, index, self.labels.ignored)
 
 
 class Origin(NamedTuple):
-    """What becomes a `base.data.samples.NamedMask`.
+    """The file of a sample for evaluation: a `base.data.samples.NamedMask` before it is sent to the main process.
 
     Attributes:
         name: The photo's file.
-        target: (h, w) uint8 or uint16, the mask at its own size.
-        geometry: How the image lies on the input.
-        position: Position in the data set.
+        target: (h, w) uint8 or uint16, the mask at its original size.
+        geometry: Position of the image on the input.
+        position: Index in the data set.
     """
 
     name: str
@@ -52,41 +187,163 @@ class Origin(NamedTuple):
     position: int
 
 
+class PlacedSample(NamedTuple):
+    """An image as it lies on the input, not normalised yet, and its mask.
+
+    Attributes:
+        image: (H, W, C) uint8 or uint16, of arrays also float32.
+        mask: (H, W) uint8 or uint16.
+        origin: Its file, in evaluation.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    origin: Origin | None = None
+
+
+class SegmentationDataset(Dataset[PlacedSample]):
+    """Pairs of images and masks as samples.
+
+    Args:
+        decoder: Reads the pairs.
+        augmentation: Random changes in training; None for evaluation, whose samples carry their origin.
+        cache_mb: Memory limit for decoded pairs; None: a quarter of the free memory.
+        batch_size: Number of samples that must have one size.
+
+    Attributes:
+        labelled_megapixels: Millions of pixels with a class in the prepared pairs; None if no labels are hidden.
+    """
+
+    def __init__(
+        self,
+        decoder: PairDecoder,
+        *,
+        augmentation: Augmentation | None = None,
+        cache_mb: int | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        self.decoder = decoder
+        self.augmentation = augmentation
+        self.cache = ImageCache(decoder, cache_mb)
+        self.labelled_megapixels: float | None = None
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self.decoder.source)
+
+    def __getitem__(self, index: int) -> PlacedSample:
+        """Return sample `index` with random values that follow from the index alone; loaders call `sample`."""
+        return self.sample(index, np.random.default_rng(derive_seed("sample", index)))
+
+    def prepare(self, indices: Iterable[int] | None = None) -> None:
+        """Check these pairs (or all) and decode as many as fit into memory.
+
+        Raises:
+            DataError: Something is wrong with at least one pair.
+        """
+        wanted = list(range(len(self)) if indices is None else indices)
+        self.cache.prepare(wanted, self._require_one_size)
+        if self.decoder.sparse is not None:
+            counts = map_in_threads(self.decoder, self._count_pixels, wanted)
+            labelled, pixels = (sum(count[part] for count in counts) for part in (0, 1))
+            self.labelled_megapixels = labelled / 1e6
+            logger.info(
+                "Sparse labels (%s, density %g): %.2f of %.2f megapixels are labelled.",
+                self.decoder.sparse.pattern,
+                self.decoder.sparse.density,
+                labelled / 1e6,
+                pixels / 1e6,
+            )
+
+    def _count_pixels(self, index: int) -> tuple[int, int]:
+        """Return the labelled pixels of a mask at its original size, and all of them."""
+        pair = self.cache.samples.get(index)
+        if pair is not None:
+            return pair.labelled, pair.original[0] * pair.original[1]
+        mask = self.decoder.mask(index)
+        return self.decoder.count_labelled(mask), mask.size
+
+    def _require_one_size(self, sizes: Mapping[int, Size]) -> None:
+        """Raise an error if images of these sizes cannot share a batch."""
+        if self._batch_size == 1 or (self.augmentation is not None and self.augmentation.transforms is not None):
+            return  # such transforms may bring all images to one size: the first batch will show it
+        inputs: dict[str, Size] = {}
+        for index, (height, width) in sizes.items():
+            name = self.decoder.source.names(index)[0]
+            inputs[name] = self.decoder.preprocessing.geometry((height, width)).padded
+            if self.augmentation is not None and self.augmentation.rotate > 0:
+                inputs[f"{name}, turned by rotate,"] = self.decoder.preprocessing.geometry((width, height)).padded
+        first = next(iter(inputs.items()), None)
+        for name, size in inputs.items():
+            if first is not None and size != first[1]:
+                raise DataError(
+                    f"Images of different sizes cannot share a batch: {first[0]} is {first[1][0]}x{first[1][1]} "
+                    f"(height x width), {name} {size[0]}x{size[1]}, and batch_size is {self._batch_size}. "
+                    "Set resize to [height, width], or batch_size to 1."
+                )
+
+    def sample(self, index: int, generator: np.random.Generator) -> PlacedSample:
+        """Return sample `index`, with all random values from `generator`; in evaluation with its origin.
+
+        Raises:
+            DataError: A file is missing or damaged, or the two do not fit.
+        """
+        pair = self.cache.load(index)
+        if self.augmentation is not None:
+            return PlacedSample(*self.augmentation(pair.image, pair.mask, generator))
+        preprocessing = self.decoder.preprocessing
+        geometry = preprocessing.geometry(pair.original)
+        mask = place_mask(pair.mask, geometry, self.decoder.labels.ignored)
+        origin = Origin(self.decoder.source.names(index)[0], pair.mask, geometry, index)
+        return PlacedSample(preprocessing.place(pair.image, geometry), mask, origin)
+
+    def target(self, index: int) -> np.ndarray:
+        """Return the mask of pair `index` at its original size, (h, w) ids, not augmented.
+
+        Raises:
+            DataError: The file is missing or damaged, or the mask has unknown labels.
+        """
+        pair = self.cache.samples.get(index)
+        return pair.mask if pair is not None and pair.mask.shape == pair.original else self.decoder.mask(index)
+
+    def without_target(self, sample: PlacedSample) -> PlacedSample:
+        """Return the sample with every pixel ignored."""
+        return sample._replace(mask=np.full_like(sample.mask, self.decoder.labels.ignored))
+
+
 @dataclass(frozen=True)
 class PackedEvaluation:
-    """A batch for evaluation on its way from a worker: all targets in one tensor of their small type.
+    """A batch for evaluation on its way from a loader worker: all targets in one tensor of their small type.
 
     Attributes:
         images: (B, C, H, W) float32.
         masks: (B, H, W) int64.
-        targets: Masks at their own sizes, one after the other, uint8 or uint16.
-        names: File of each sample.
-        geometries: Letterbox of each sample.
-        positions: Position of each sample in the data set.
+        targets: Masks at their original sizes, one after the other, uint8 or uint16.
+        origins: Name, geometry and index of each sample.
     """
 
     images: Tensor
     masks: Tensor
     targets: Tensor
-    names: list[str]
-    geometries: list[Geometry]
-    positions: list[int]
+    origins: list[tuple[str, Geometry, int]]
 
     def pin_memory(self) -> "PackedEvaluation":
-        """The same with images and masks in page-locked memory; DataLoader would also turn the sizes into lists."""
+        """Return the same with images and masks in page-locked memory; DataLoader would turn the sizes into lists."""
         return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
 
     def unpack(self) -> tuple[Tensor, Tensor, list[NamedMask]]:
-        """Images, masks, and a `NamedMask` per sample."""
-        sizes = [geometry.original for geometry in self.geometries]
+        """Return images, masks, and a `NamedMask` per sample."""
+        sizes = [geometry.original for _, geometry, _ in self.origins]
         parts = torch.split(self.targets, [height * width for height, width in sizes])
-        targets = [part.to(torch.int64).reshape(size) for part, size in zip(parts, sizes, strict=True)]
-        fields = zip(self.names, targets, self.geometries, self.positions, strict=True)
-        return self.images, self.masks, [NamedMask(*values) for values in fields]
+        named = [
+            NamedMask(name, part.to(torch.int64).reshape(geometry.original), geometry, index)
+            for part, (name, geometry, index) in zip(parts, self.origins, strict=True)
+        ]
+        return self.images, self.masks, named
 
 
 class SegmentationCollate:
-    """Makes a batch of samples, normalising each image straight into its place.
+    """Collation of samples to a batch, which normalises each image straight into its place.
 
     Args:
         preprocessing: Knows how to normalise.
@@ -96,7 +353,7 @@ class SegmentationCollate:
         self.preprocessing = preprocessing
 
     def __call__(self, samples: Sequence[PlacedSample]) -> tuple[Tensor, Tensor] | PackedEvaluation:
-        """Images (B, C, H, W) float32, channels-last in memory, and masks (B, H, W) int64; packed in evaluation.
+        """Return images (B, C, H, W) float32, channels-last, and masks (B, H, W) int64; packed in evaluation.
 
         Raises:
             DataError: The images differ in size.
@@ -107,128 +364,18 @@ class SegmentationCollate:
         for image, mask, sample in zip(images.numpy(), masks.numpy(), samples, strict=True):
             self.preprocessing.normalize_into(image, sample.image)
             mask[...] = sample.mask
+        images = images.permute(0, 3, 1, 2)
         origins = [sample.origin for sample in samples if sample.origin is not None]
         if not origins:
-            return images.permute(0, 3, 1, 2), masks
-        return PackedEvaluation(
-            images.permute(0, 3, 1, 2),
-            masks,
-            torch.from_numpy(np.concatenate([origin.target.reshape(-1) for origin in origins])),
-            [origin.name for origin in origins],
-            [origin.geometry for origin in origins],
-            [origin.position for origin in origins],
-        )
-
-
-def require_one_size(shapes: Sequence[tuple[int, ...]]) -> None:
-    """Refuse a batch of different sizes (height, width).
-
-    Raises:
-        DataError: Two of them differ.
-    """
-    sizes = sorted(set(shapes))
-    if len(sizes) > 1:
-        shown = ", ".join(f"{height}x{width}" for height, width in sizes[:5])
-        raise DataError(
-            f"Images of different sizes cannot share a batch: {shown}. "
-            "Set resize to [height, width], or batch_size to 1."
-        )
+            return images, masks
+        targets = torch.from_numpy(np.concatenate([origin.target.reshape(-1) for origin in origins]))
+        return PackedEvaluation(images, masks, targets, [(each.name, each.geometry, each.position) for each in origins])
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An empty tensor; in a worker in memory shared with the main process, which then needs no copy."""
+    """Return an empty tensor; in a loader worker in memory shared with the main process, which then needs no copy."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=dtype)
+    # The public ways to shared memory would copy the tensor once more.
     storage = torch.UntypedStorage._new_shared(prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
-
-
-class SegmentationDataset(Dataset[PlacedSample]):
-    """Pairs of photos and masks.
-
-    Args:
-        source: Images and masks.
-        preprocessing: Makes a network's input of a photo.
-        labels: Gives the allowed values of masks.
-        augmentation: What happens to a sample in training; None for evaluation, whose samples carry their origin.
-        transforms: Albumentations' transforms, before the augmentation; in training only.
-        cache_mb: Most memory for decoded pairs; None: a quarter of what is free.
-        sparse: Hides labels.
-        batch_size: Samples that must come out at one size.
-    """
-
-    def __init__(
-        self,
-        source: PairSource,
-        preprocessing: Preprocessing,
-        labels: Labels,
-        *,
-        augmentation: Augmentation | None = None,
-        transforms: Sequence[Any] = (),
-        cache_mb: int | None = None,
-        sparse: SparseLabels | None = None,
-        batch_size: int = 1,
-    ) -> None:
-        self.source = source
-        self.preprocessing = preprocessing
-        self.labels = labels
-        self.augmentation = augmentation
-        self._transforms = FreeTransforms(transforms, labels.ignored) if transforms else None
-        self._batch_size = batch_size
-        self._cache = PairCache(
-            source, preprocessing, labels, keeps_masks_whole=augmentation is None, cache_mb=cache_mb, sparse=sparse
-        )
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    @property
-    def labelled_megapixels(self) -> float | None:
-        """Millions of pixels with a class in what was prepared; None where no labels are hidden."""
-        pixels = self._cache.labelled_pixels
-        return None if pixels is None else pixels / 1e6
-
-    def __getitem__(self, index: int) -> PlacedSample:
-        """Sample `index` with draws that follow from the index alone; loaders call `sample`."""
-        return self.sample(index, np.random.default_rng(derive_seed("sample", index)))
-
-    def prepare(self, indices: Iterable[int] | None = None) -> None:
-        """Check these pairs (or all) and decode what fits into memory.
-
-        Raises:
-            DataError: Something is wrong with at least one pair.
-        """
-        crops = self._transforms is not None  # such a list may bring all to one size: the first batch will tell
-        self._cache.prepare(
-            range(len(self)) if indices is None else indices,
-            one_size_for=1 if crops else self._batch_size,
-            may_turn=self.augmentation is not None and self.augmentation.rotate > 0,
-        )
-
-    def sample(self, index: int, generator: np.random.Generator) -> PlacedSample:
-        """Sample `index`, its draws from `generator`; in evaluation with its origin.
-
-        Raises:
-            DataError: A file is missing or unreadable, or the two do not fit.
-        """
-        pair = self._cache.load(index)
-        if self.augmentation is None:
-            return self._evaluated(pair, index)
-        image, mask = pair.image, pair.mask
-        if self._transforms is not None:
-            image, mask = self._transforms(in_8_bits(image), mask.copy(), generator)
-        return PlacedSample(*self.augmentation(image, mask, self.preprocessing, self.labels.ignored, generator))
-
-    def target(self, index: int) -> np.ndarray:
-        """The mask of pair `index` at its own size, (h, w) ids, not augmented."""
-        return self._cache.load_mask(index)
-
-    def without_target(self, sample: PlacedSample) -> PlacedSample:
-        """The sample with every pixel ignored."""
-        return sample._replace(mask=np.full_like(sample.mask, self.labels.ignored))
-
-    def _evaluated(self, pair: DecodedPair, index: int) -> PlacedSample:
-        geometry = self.preprocessing.geometry(pair.original)
-        placed = self.preprocessing.place(pair.image, geometry)
-        mask = place_mask(pair.mask, geometry, self.labels.ignored)
-        return PlacedSample(placed, mask, Origin(self.source.names(index)[0], pair.mask, geometry, index))

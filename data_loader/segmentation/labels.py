@@ -1,63 +1,60 @@
-"""Which values a mask may hold, and what they become."""
+"""Allowed values of masks, and the class ids that are made of them."""
 
 from collections.abc import Hashable, Iterable, Mapping
 
 import numpy as np
 
+from data_loader.common.options import LabelOptions, MaskLabelOptions
 from utils.errors import ConfigError
 
 LARGEST_LABEL = 65535
 
 
 class Labels:
-    """The ids of a task's masks.
+    """The classes of a data set's masks.
 
     Args:
-        num_classes: Masks hold 0 to `num_classes` - 1.
-        ignore_index: A value that is allowed beside them and counts nowhere; None where masks have no such value.
-        binary: Every value above 0 (but `ignore_index`) means class 1.
-        label_map: Value in the mask -> class; every other value is ignored.
+        options: Number of classes (or one of the options that imply it), names, and values in the masks.
 
     Attributes:
-        ignored: What padding is marked with: `ignore_index`, or a value that no mask holds.
+        num_classes: Converted masks hold 0 to `num_classes` - 1, and `ignored`.
+        class_names: Names of the classes, in the order of their ids.
+        ignore_index: A value in the masks that counts nowhere; None if they have no such value.
+        binary: Every value above 0 (but `ignore_index`) means class 1.
+        ignored: Mark of the padding: `ignore_index`, or a value that no mask holds.
         dtype: The smallest type that holds every label.
 
     Raises:
-        ConfigError: The arguments contradict each other.
+        ConfigError: The options contradict each other, or no option implies the number of classes.
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore_index: int | None = None,
-        *,
-        binary: bool = False,
-        label_map: Mapping[str, int] | None = None,
-    ) -> None:
-        if num_classes < 2:
-            raise ConfigError(f"Wrong num_classes {num_classes}: it must be 2 or more; background is a class.")
-        if binary and num_classes != 2:
-            raise ConfigError(f"binary_masks makes 2 classes, but num_classes is {num_classes}. Set one of them right.")
-        if binary and label_map is not None:
-            raise ConfigError("binary_masks and label_map both say what labels become. Remove one of them.")
-        if ignore_index is not None and not 0 <= ignore_index <= LARGEST_LABEL:
+    def __init__(self, options: MaskLabelOptions) -> None:
+        label_map, self.ignore_index = options.label_map, options.ignore_index
+        self.binary = isinstance(options, LabelOptions) and options.binary_masks
+        self.num_classes, self.class_names = _count_classes(options, binary=self.binary)
+        if self.num_classes < 2:
+            raise ConfigError(f"Wrong num_classes {self.num_classes}: it must be 2 or more; background is a class.")
+        if self.binary and self.num_classes != 2:
             raise ConfigError(
-                f"Wrong ignore_index {ignore_index}: it must be a value that a mask can hold, 0 to 65535."
+                f"binary_masks makes 2 classes, but num_classes is {self.num_classes}. Set one of them right."
             )
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.binary = binary
-        unused = 255 if num_classes <= 255 else LARGEST_LABEL
-        self.ignored = unused if ignore_index is None else ignore_index
-        self.dtype = np.dtype(np.uint8 if max(num_classes - 1, self.ignored) <= 255 else np.uint16)
+        if self.binary and label_map is not None:
+            raise ConfigError("binary_masks and label_map both define the classes. Remove one of them.")
+        if self.ignore_index is not None and not 0 <= self.ignore_index <= LARGEST_LABEL:
+            raise ConfigError(
+                f"Wrong ignore_index {self.ignore_index}: it must be a value that a mask can hold, 0 to 65535."
+            )
+        unused = 255 if self.num_classes <= 255 else LARGEST_LABEL
+        self.ignored = unused if self.ignore_index is None else self.ignore_index
+        self.dtype = np.dtype(np.uint8 if max(self.num_classes - 1, self.ignored) <= 255 else np.uint16)
         self._table = None if label_map is None else self._mapping_table(label_map)
 
     def _mapping_table(self, label_map: Mapping[str, int]) -> np.ndarray:
-        """(65536,) value in the mask -> id."""
+        """Return (65536,) value in the mask -> id."""
         if self.ignored < self.num_classes:
             raise ConfigError(
-                f"Wrong ignore_index {self.ignored} beside a label_map: what the map leaves out becomes it, so it must "
-                f"be no class (0 to {self.num_classes - 1}). Set it to 255, or leave it out."
+                f"Wrong ignore_index {self.ignored} next to a label_map: values that the map leaves out become "
+                f"it, so it must be no class (0 to {self.num_classes - 1}). Set it to 255, or leave it out."
             )
         table = np.full(LARGEST_LABEL + 1, self.ignored, self.dtype)
         for value, target in parse_label_map(label_map).items():
@@ -70,7 +67,7 @@ class Labels:
         return table
 
     def convert(self, mask: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """Turn a mask as read (h, w) into ids of `dtype`; the second value lists the labels that it must not hold."""
+        """Convert a mask as read (h, w) to ids of `dtype`; the second value lists the labels that it must not hold."""
         if self._table is not None:
             return self._table[mask], []
         if self.binary:
@@ -86,17 +83,17 @@ class Labels:
         return mask.astype(self.dtype, copy=False), []
 
     def identity(self) -> Hashable:
-        """What decides the ids that masks become."""
+        """Return everything that decides the ids of a mask."""
         table = None if self._table is None else self._table.tobytes()
         return self.num_classes, self.ignore_index, self.binary, table
 
     def rule(self) -> str:
-        """What masks may hold, in words."""
+        """Return the values that masks may hold, in words."""
         ignored = "" if self.ignore_index is None else f" or {self.ignore_index} (ignored)"
         return f"0 to {self.num_classes - 1}{ignored}"
 
     def repair(self, unknown: Iterable[int]) -> str:
-        """What to do about labels that masks must not hold."""
+        """Return the repair for labels that masks must not hold."""
         values = set(unknown)
         if values == {255} and self.num_classes == 2:
             return 'Set "binary_masks": true if 255 is the object, "ignore_index": 255 if it means unknown.'
@@ -107,11 +104,37 @@ class Labels:
         return f"Set num_classes to {max(values) + 1} if these are classes; otherwise correct the masks."
 
 
-def parse_label_map(label_map: Mapping[str, int]) -> dict[int, int]:
-    """A `label_map` of the JSON, whose keys are text, as numbers.
+def _count_classes(options: MaskLabelOptions, *, binary: bool) -> tuple[int, list[str]]:
+    """Return number and names of the classes, from the first of the options that implies them.
 
     Raises:
-        ConfigError: It is empty, or a key or value is no label.
+        ConfigError: None of them does, or names and number differ.
+    """
+    names = list(options.classes or ())
+    if options.num_classes is not None:
+        count = options.num_classes
+    elif names:
+        count = len(names)
+    elif binary:
+        count = 2
+    elif options.label_map:
+        count = max(parse_label_map(options.label_map).values()) + 1
+    else:
+        raise ConfigError("num_classes is missing: say it in arch.args or in the loader's args, or list classes.")
+    names = names or [f"class_{number}" for number in range(count)]
+    if len(names) != count or len(set(names)) != count:
+        raise ConfigError(
+            f"classes lists {len(names)} names ({len(set(names))} different ones), but num_classes is {count}. "
+            "Name every class once."
+        )
+    return count, names
+
+
+def parse_label_map(label_map: Mapping[str, int]) -> dict[int, int]:
+    """Return a `label_map` of the JSON, whose keys are text, as numbers.
+
+    Raises:
+        ConfigError: It is empty, or a key or value is not a label.
     """
     if not label_map:
         raise ConfigError('Wrong label_map {}: it must map at least one value, as in {"7": 0, "8": 1}.')
@@ -129,45 +152,13 @@ def parse_label_map(label_map: Mapping[str, int]) -> dict[int, int]:
 
 
 def export_ids(label_map: Mapping[str, int] | None) -> list[int] | None:
-    """The data set's own value for each class, (num_classes,): of several that become one class the first.
+    """Return the data set's value for each class, (num_classes,): of several that become one class the first.
 
-    None without a map, or where a class has no value of its own.
+    None without a map, or if a class has no value.
     """
     if not label_map:
         return None
-    own: dict[int, int] = {}
+    values: dict[int, int] = {}
     for value, target in parse_label_map(label_map).items():
-        own.setdefault(target, value)
-    return [own[number] for number in range(len(own))] if sorted(own) == list(range(len(own))) else None
-
-
-def count_classes(
-    num_classes: int | None,
-    classes: Iterable[str] | None,
-    *,
-    binary_masks: bool = False,
-    label_map: Mapping[str, int] | None = None,
-) -> tuple[int, list[str]]:
-    """Number and names of the classes, from the first of the arguments that tells.
-
-    Raises:
-        ConfigError: None of them does, or names and number differ.
-    """
-    listed = list(classes or ())
-    if num_classes is not None:
-        count = num_classes
-    elif listed:
-        count = len(listed)
-    elif binary_masks:
-        count = 2
-    elif label_map:
-        count = max(parse_label_map(label_map).values()) + 1
-    else:
-        raise ConfigError("num_classes is missing: say it in arch.args or in the loader's args, or list classes.")
-    names = listed or [f"class_{number}" for number in range(count)]
-    if len(names) != count or len(set(names)) != count:
-        raise ConfigError(
-            f"classes lists {len(names)} names ({len(set(names))} different ones), but num_classes is {count}. "
-            "Name every class once."
-        )
-    return count, names
+        values.setdefault(target, value)
+    return [values[number] for number in range(len(values))] if sorted(values) == list(range(len(values))) else None

@@ -1,4 +1,4 @@
-"""Labels hidden on purpose, to learn from partly labelled images. H, W size of the mask as it is in its file."""
+"""Labels hidden on purpose, to learn from partly labelled images. H, W size of the mask in its file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,25 +12,25 @@ from utils.errors import ConfigError
 from utils.seeds import derive_seed
 
 PATTERNS = ("halves", "tiles", "strips")
-_BENDS = 8  # a strip turns so many times
+_BENDS = 8  # turns of a strip
 _LARGEST_TURN = 0.5  # radians at each bend
 
 
 @dataclass(frozen=True)
 class SparseLabels:
-    """Which pixels of a mask stay visible; the same for an image in every epoch.
+    """A choice of pixels of a mask that stay visible, the same for an image in every epoch.
 
     - `halves`: columns from the left for images of even number, from the right for those of odd number: with density
-      0.5 and W columns, an even one hides `W // 2` and on, an odd one those before.
-    - `tiles`: squares in random places; the share of squares is exact.
-    - `strips`: bent strips as of a pen in random places, as someone would scribble; the share of pixels is exact.
+      0.5 and W columns, an even one hides the columns from `W // 2`, an odd one those before.
+    - `tiles`: squares in random places; the fraction of squares is exact.
+    - `strips`: bent strips in random places, like the strokes of a pen; the fraction of pixels is exact.
 
     Attributes:
         pattern: One of `PATTERNS`.
-        density: Share that stays visible, above 0, at most 1.
+        density: Fraction that stays visible, above 0, at most 1.
         tile: Side of the squares in pixels.
         width: Width of the strips in pixels.
-        seed: Where the random places come from.
+        seed: Seed of the random places.
     """
 
     pattern: str = "halves"
@@ -41,7 +41,7 @@ class SparseLabels:
 
     @classmethod
     def parse(cls, asked: Mapping[str, Any], seed: int) -> Self:
-        """What `sparse` of the JSON says; `seed` where it has none of its own.
+        """Return the labels of a `sparse` of the JSON, with `seed` if it has no seed.
 
         Raises:
             ConfigError: A key is unknown, or a value out of its range.
@@ -63,40 +63,37 @@ class SparseLabels:
                 raise ConfigError(f"Wrong sparse {name} {value!r}: it must be a whole number from {least}.")
 
     def visible(self, size: tuple[int, int], number: int) -> np.ndarray:
-        """(H, W) bool: what stays visible of image `number` of a list."""
+        """Return (H, W) bool: the visible pixels of image `number` of a list."""
         if self.density == 1:
             return np.ones(size, dtype=bool)
         if self.pattern == "halves":
-            return self._columns(size, number)
+            visible = np.zeros(size, dtype=bool)
+            if number % 2 == 0:
+                visible[:, : int(self._fraction(size[1]))] = True
+            else:
+                visible[:, int(size[1] - self._fraction(size[1])) :] = True
+            return visible
         generator = np.random.default_rng(derive_seed(self.seed, "sparse", self.pattern, number))
         return self._tiles(size, generator) if self.pattern == "tiles" else self._strips(size, generator)
 
     def hide(self, mask: np.ndarray, number: int, ignored: int) -> np.ndarray:
-        """A mask (H, W) with what is hidden set to `ignored`."""
+        """Return a mask (H, W) with its hidden pixels set to `ignored`."""
         return np.where(self.visible((mask.shape[0], mask.shape[1]), number), mask, mask.dtype.type(ignored))
 
-    def _share(self, count: int) -> Fraction:
-        """So many of `count`, by the density as it is written: 0.29 of 100 are 29 and no binary fraction less."""
+    def _fraction(self, count: int) -> Fraction:
+        """Return that fraction of `count`, exact in decimals: 0.29 of 100 are 29, not 28.99 as in binary."""
         return Fraction(str(self.density)) * count
-
-    def _columns(self, size: tuple[int, int], number: int) -> np.ndarray:
-        visible = np.zeros(size, dtype=bool)
-        if number % 2 == 0:
-            visible[:, : int(self._share(size[1]))] = True
-        else:
-            visible[:, int(size[1] - self._share(size[1])) :] = True
-        return visible
 
     def _tiles(self, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
         rows, columns = (-(-side // self.tile) for side in size)
         chosen = np.zeros(rows * columns, dtype=bool)
-        chosen[generator.permutation(chosen.size)[: max(1, round(self._share(chosen.size)))]] = True
+        chosen[generator.permutation(chosen.size)[: max(1, round(self._fraction(chosen.size)))]] = True
         grid = chosen.reshape(rows, columns)
         return grid.repeat(self.tile, axis=0).repeat(self.tile, axis=1)[: size[0], : size[1]]
 
     def _strips(self, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-        """Strips until enough is covered; with a density above a half they cover what is hidden."""
-        visible_count = int(self._share(size[0] * size[1]))
+        """Draw strips until enough is covered; with a density above a half they cover the hidden pixels."""
+        visible_count = int(self._fraction(size[0] * size[1]))
         hides = self.density > 0.5
         missing = size[0] * size[1] - visible_count if hides else visible_count
         drawn = np.zeros(size, np.uint8)
@@ -106,7 +103,7 @@ class SparseLabels:
 
 
 def _draw(drawn: np.ndarray, points: np.ndarray, width: int, missing: int) -> int:
-    """Cover with a line at most `missing` more pixels of `drawn` (H, W), in place; how many it were."""
+    """Cover at most `missing` more pixels of `drawn` (H, W) with a line, in place; return their number."""
     left, top = np.maximum(points.min(axis=0) - width, 0)
     right, bottom = points.max(axis=0) + width + 1
     window = drawn[top:bottom, left:right]
@@ -118,7 +115,7 @@ def _draw(drawn: np.ndarray, points: np.ndarray, width: int, missing: int) -> in
 
 
 def _scribble(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-    """(N, 2) int32 points (x, y) of a bent line, about as long as half the image's shorter side."""
+    """Return (N, 2) int32 points (x, y) of a bent line, about as long as half the image's shorter side."""
     step = max(1.0, min(size) / 2 / _BENDS)
     turns = generator.uniform(-_LARGEST_TURN, _LARGEST_TURN, _BENDS)
     angles = generator.uniform(0, 2 * np.pi) + np.cumsum(turns)

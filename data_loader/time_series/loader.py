@@ -14,7 +14,7 @@ from base.base_data_loader import BaseDataLoader, Task
 from base.data.index_sampler import split_indices
 from base.data.samples import NamedSample
 from data_loader.classification.sources import NO_CLASS, checked_classes, class_ids, first_of_each_class
-from data_loader.common.shared_cache import read_once
+from data_loader.common.image_cache import read_once
 from data_loader.time_series.files import SeriesFile, Values, find_series_file, read_series
 from data_loader.time_series.preprocessing import Normalize, SeriesPreprocessing, learned_statistics
 from utils.errors import ConfigError, DataError

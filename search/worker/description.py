@@ -21,7 +21,7 @@ from build import (
 from config import instantiate, trainer_options
 from config.checking.classes import find_class
 from config.variants import needs_class_counts, without_pretrained_weights
-from data_loader.common.shared_cache import current
+from data_loader.common.image_cache import shared_cache
 from search.worker.foresight import TrainingStep, optimizer_copies
 from trainer.runtime.devices import ALONE, RunPrecision, choose_devices
 from utils.errors import ConfigError
@@ -46,7 +46,7 @@ def describe(config: Config, devices: str | None = None) -> TrainingStep:
     loader = build_loader(config, "train")
     assert loader is not None  # a checked config has training data
     loader.is_training = True
-    if current() is not None:  # its training would decode all of it anyway, and finds it then
+    if shared_cache() is not None:  # its training would decode all of it anyway, and finds it then
         loader.prepare()
     inputs, target, *_ = loader.example()
     spec = read_data_spec(config, loader)

@@ -22,7 +22,7 @@ import train
 from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback
 from config.checking.classes import load_plugins
-from data_loader.common.shared_cache import keeping
+from data_loader.common.image_cache import share_decoded
 from search.worker.description import network_summary
 from search.worker.limits import Limits, judge
 from trainer.checkpoints.resume import weights_of
@@ -39,7 +39,7 @@ CONTINUE = "continue"
 @contextmanager
 def worker() -> Iterator[Callable[[Mapping[str, Any], Report], dict[str, Any]]]:
     """The life of a worker: decoded data stays from one task to the next."""
-    with keeping(available_memory() / 2**20 / 4):
+    with share_decoded(available_memory() / 2**20 / 4):
         yield run_and_tidy
 
 
