@@ -29,6 +29,7 @@ from torch import Tensor
 
 from base import BaseDataLoader
 from base.base_metric import MetricSet
+from data_loader.common.options import AugmentationOptions, ImageOptions, LabelOptions, MaskLoaderOptions
 from data_loader.segmentation.loader import SegmentationDataLoader
 from logger.metrics_file import MetricsFile
 from logger.progress import ProgressBar
@@ -56,11 +57,10 @@ def make_loader(folder: Path, size: list[int], batch_size: int) -> BaseDataLoade
     return SegmentationDataLoader(
         str(pairs),
         data_root=str(PEOPLE.parent),
-        num_classes=2,
-        resize=size,
-        batch_size=batch_size,
-        flip_hor=0.5,
-        n_workers=0,
+        labels=LabelOptions(num_classes=2),
+        images=ImageOptions(resize=size),
+        augmentation=AugmentationOptions(flip_hor=0.5),
+        loading=MaskLoaderOptions(batch_size=batch_size),
     )
 
 

@@ -19,6 +19,7 @@ from config.variants import for_judging
 from data_loader.segmentation.loader import SegmentationDataLoader
 from models.losses import CrossEntropyLoss
 from models.losses.class_weights import class_weights
+from tests.support.groups import from_flat
 from tests.support.tiny import Blobs
 from train import train
 from utils.checkpoint_file import read_checkpoint
@@ -104,7 +105,7 @@ def seen(folder, numbers):
 @pytest.mark.parametrize("is_training", [True, False])
 def test_pixels_are_counted_at_their_own_size_without_augmentation(masks, resize, is_training) -> None:
     args = {"num_classes": 3, "ignore_index": 255, "resize": resize, "flip_hor": 0.5, "angle": 30.0, "batch_size": 2}
-    loader = SegmentationDataLoader(str(masks / "pairs.txt"), is_training=is_training, **args)
+    loader = from_flat(SegmentationDataLoader, str(masks / "pairs.txt"), is_training=is_training, **args)
     expected = seen(masks, range(3))
     assert sum(expected) == 9 * 14 + 20 * 6 + 8 * 8 - 11
     assert loader.class_counts() == expected
@@ -119,14 +120,16 @@ def test_pixels_are_counted_at_their_own_size_without_augmentation(masks, resize
 
 def test_a_class_that_is_ignored_is_not_counted(masks) -> None:
     (masks / "two.txt").write_text("0.jpg, 0.png\n1.jpg, 1.png")
-    loader = SegmentationDataLoader(str(masks / "two.txt"), num_classes=3, ignore_index=1, resize=8, batch_size=2)
+    loader = from_flat(
+        SegmentationDataLoader, str(masks / "two.txt"), num_classes=3, ignore_index=1, resize=8, batch_size=2
+    )
     first, _, last = seen(masks, range(2))
     assert loader.class_counts() == [first, 0, last]
 
 
 def test_what_is_held_out_is_not_counted(masks) -> None:
-    loader = SegmentationDataLoader(
-        str(masks / "pairs.txt"), num_classes=3, ignore_index=255, resize=8, validation_split=1
+    loader = from_flat(
+        SegmentationDataLoader, str(masks / "pairs.txt"), num_classes=3, ignore_index=255, resize=8, validation_split=1
     )
     kept = loader.keys.indices.tolist()
     assert len(kept) == 2
@@ -161,7 +164,7 @@ RULED = {"type": "ce_loss", "args": {"weight": "balanced"}}
 
 def people_counts(config) -> list[int]:
     loader = build_loader(config, "train")
-    source = loader.dataset.dataset.source
+    source = loader.dataset.dataset.decoder.source
     masks = [cv2.imread(str(source.names(index)[1]), 0) for index in range(loader.num_samples)]
     return [sum(int((mask == label).sum()) for mask in masks) for label in (0, 1)]
 

@@ -10,10 +10,12 @@ from test_inference import save_untrained, use
 import train
 from build import registry
 from config import cli, load_config, validate
+from data_loader.common.options import TurnOptions
 from data_loader.images.arrays import ArrayPreprocessing, array_header, read_array, read_channels
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.files import read_mask
 from data_loader.segmentation.array_loader import ArraySegmentationDataLoader
+from tests.support.groups import from_flat
 from tests.support.loader_cases import save
 from utils.errors import ConfigError, DataError
 
@@ -30,7 +32,9 @@ def chargrid(folder, *, splits=("train", "val"), count=3, size=(20, 14)):
 
 
 def load(folder, **arguments):
-    return ArraySegmentationDataLoader(folder=str(folder), **{"num_classes": 92, "batch_size": 3, **arguments})
+    return from_flat(
+        ArraySegmentationDataLoader, folder=str(folder), **{"num_classes": 92, "batch_size": 3, **arguments}
+    )
 
 
 def test_sixty_channels_and_ninety_two_classes(tmp_path):
@@ -56,11 +60,12 @@ def test_every_channel_moves_as_the_mask_does(dtype):
     mask = np.zeros((24, 24), np.uint8)
     mask[4:15, 3:10] = 1
     image = np.repeat(mask[..., None], 7, axis=2).astype(dtype) * 9
-    preprocessing = ArrayPreprocessing(7, resize=24, interpolation="nearest")
-    augmentation = Augmentation(crop_range=[0.7, 1.1], flip_hor=0.5, rotate=0.5, angle=20)
+    preprocessing = from_flat(ArrayPreprocessing, in_channels=7, resize=24, interpolation="nearest")
+    options = TurnOptions(crop_range=[0.7, 1.1], flip_hor=0.5, rotate=0.5, angle=20)
+    augmentation = Augmentation(options, preprocessing, 255)
     for seed in range(5):
         generator = np.random.default_rng(seed)
-        moved, moved_mask = augmentation(image, mask, preprocessing, 255, generator)
+        moved, moved_mask = augmentation(image, mask, generator)
         assert moved.dtype == dtype
         for channel in range(7):
             np.testing.assert_array_equal(moved[..., channel], 9 * (moved_mask == 1))
@@ -68,25 +73,27 @@ def test_every_channel_moves_as_the_mask_does(dtype):
 
 def test_values_are_normalised_as_the_json_says_and_no_more():
     image = np.array([[[10.0, 1.0], [20.0, 2.0]]], np.float32)
-    result, geometry = ArrayPreprocessing(2, mean=[10, 1], std=[5, 0.5])(image)
+    result, geometry = from_flat(ArrayPreprocessing, in_channels=2, mean=[10, 1], std=[5, 0.5])(image)
     np.testing.assert_allclose(result, [[[0, 2]], [[0, 2]]])
     assert geometry.original == (1, 2)
-    same, _ = ArrayPreprocessing(2)(image.astype(np.uint8))
+    same, _ = from_flat(ArrayPreprocessing, in_channels=2)(image.astype(np.uint8))
     np.testing.assert_array_equal(same[:, 0], [[10, 20], [1, 2]])
-    one, _ = ArrayPreprocessing(2, mean=10, std=2, padding_value=10, resize=2)(image)
+    one, _ = from_flat(ArrayPreprocessing, in_channels=2, mean=10, std=2, padding_value=10, resize=2)(image)
     np.testing.assert_allclose(one, [[[0, 5], [0, 0]], [[-4.5, -4], [0, 0]]])
 
 
 def test_shrinking_averages_areas_in_every_channel():
     image = np.random.default_rng(1).random((8, 8, 6), dtype=np.float32)
-    result, _ = ArrayPreprocessing(6, resize=4)(image)
+    result, _ = from_flat(ArrayPreprocessing, in_channels=6, resize=4)(image)
     expected = image.reshape(4, 2, 4, 2, 6).mean(axis=(1, 3)).transpose(2, 0, 1)
     np.testing.assert_allclose(result, expected, rtol=1e-5)
 
 
 def test_a_description_makes_the_same_again():
-    made = ArrayPreprocessing(2, resize=8, mean=[1, 2], std=3, interpolation="nearest", layout="chw")
-    assert ArrayPreprocessing(**made.describe()).describe() == made.describe()
+    made = from_flat(
+        ArrayPreprocessing, in_channels=2, resize=8, mean=[1, 2], std=3, interpolation="nearest", layout="chw"
+    )
+    assert from_flat(ArrayPreprocessing, **made.describe()).describe() == made.describe()
     json.dumps(made.describe())
 
 
@@ -96,7 +103,7 @@ def test_channels_may_come_first_and_arrays_lie_in_one_file(tmp_path):
     np.savez(tmp_path / "a.npz", image=image, mask=mask)
     (tmp_path / "pairs.txt").write_text("a.npz, a.npz")
     keys = {"picture_key": "image", "mask_key": "mask", "layout": "chw", "num_classes": 2, "is_training": False}
-    loader = ArraySegmentationDataLoader(str(tmp_path / "pairs.txt"), **keys)
+    loader = from_flat(ArraySegmentationDataLoader, str(tmp_path / "pairs.txt"), **keys)
     images, masks, _ = next(iter(loader))
     np.testing.assert_array_equal(images[0], image.astype(np.float32))
     assert masks.tolist() == [mask.tolist()]
@@ -137,7 +144,7 @@ def test_wrong_arrays_are_named(tmp_path, name, array, message):
     for each, content in arrays.items():
         np.save(tmp_path / f"{each}.npy", content)
     (tmp_path / "pairs.txt").write_text("data.npy, mask.npy")
-    loader = ArraySegmentationDataLoader(str(tmp_path / "pairs.txt"), num_classes=2, in_channels=2)
+    loader = from_flat(ArraySegmentationDataLoader, str(tmp_path / "pairs.txt"), num_classes=2, in_channels=2)
     with pytest.raises(DataError, match=message):
         loader.prepare()
 
@@ -162,7 +169,7 @@ def test_damaged_files_are_named(tmp_path):
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        ArrayPreprocessing(**{"in_channels": 2, **arguments})
+        from_flat(ArrayPreprocessing, **{"in_channels": 2, **arguments})
 
 
 def config(folder, **arguments):

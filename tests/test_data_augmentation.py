@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from data_loader.images.augmentation import Augmentation, Draws
+from data_loader.common.options import AugmentationOptions, ImageOptions
+from data_loader.images.augmentation import Augmentation, RandomValues
 from data_loader.images.preprocessing import Preprocessing
 from utils.errors import ConfigError
 
 
 def augment(image, mask, *, resize=None, padding_value=0, seed=0, **effects):
     channels = image.shape[2]
-    preprocessing = Preprocessing(resize=resize, padding_value=padding_value, in_channels=channels)
-    return Augmentation(**effects)(image, mask, preprocessing, 255, np.random.default_rng(seed))
+    preprocessing = Preprocessing(ImageOptions(resize, in_channels=channels, padding_value=padding_value))
+    return Augmentation(AugmentationOptions(**effects), preprocessing, 255)(image, mask, np.random.default_rng(seed))
 
 
 def numbered(height, width):
@@ -97,8 +98,9 @@ def test_image_and_mask_stay_aligned_under_every_move(seed):
 
 
 def test_a_flip_and_a_rotation_together_distort_nothing():
-    draws = Draws(*np.random.default_rng(0).random(len(Draws._fields)))
-    linear = Augmentation(flip_hor=1.0, angle=40.0)._matrix((8, 6), (8, 6), draws)[:, :2]
+    values = RandomValues(*np.random.default_rng(0).random(len(RandomValues._fields)))
+    augmentation = Augmentation(AugmentationOptions(flip_hor=1.0, angle=40.0), Preprocessing())
+    linear = augmentation._matrix((8, 6), (8, 6), values)[:, :2]
     np.testing.assert_allclose(linear @ linear.T, np.eye(2), atol=1e-12)
     assert abs(linear[0, 1]) > 0.1
     assert np.linalg.det(linear) < 0
@@ -174,4 +176,4 @@ def test_one_effect_does_not_shift_the_draws_of_another():
 )
 def test_wrong_effects_are_named(effects, message):
     with pytest.raises(ConfigError, match=message):
-        Augmentation(**effects)
+        AugmentationOptions(**effects)

@@ -4,14 +4,16 @@ import pickle
 
 import numpy as np
 import pytest
-from data_loader.segmentation.sources import ImageFiles
 from PIL import Image
 
-import data_loader.common.image_cache as module
-from data_loader.common.image_cache import PairCache
+from data_loader.common import image_cache
+from data_loader.common.image_cache import ImageCache
+from data_loader.common.options import LabelOptions
 from data_loader.images.preprocessing import Preprocessing
+from data_loader.segmentation.dataset import PairDecoder
 from data_loader.segmentation.labels import Labels
-from data_loader.segmentation.pairs import Pair
+from data_loader.segmentation.pairs import ImagePairs, Pair
+from tests.support.groups import from_flat
 from utils.errors import ConfigError, DataError
 from utils.hardware import available_memory
 
@@ -28,14 +30,14 @@ def write_pair(folder, name, *, labels=(0, 1), size=SIZE, mask_size=None, dtype=
 
 
 def make(pairs, *, labels=None, whole=False, cache_mb=None, resize=None):
-    labels = labels or Labels(2)
-    return PairCache(
-        ImageFiles(pairs, is_binary=labels.binary and labels.ignore_index is None),
-        Preprocessing(resize=resize),
+    labels = labels or Labels(LabelOptions(num_classes=2))
+    decoder = PairDecoder(
+        ImagePairs(pairs, is_binary=labels.binary and labels.ignore_index is None),
+        from_flat(Preprocessing, resize=resize),
         labels,
-        keeps_masks_whole=whole,
-        cache_mb=cache_mb,
+        has_whole_masks=whole,
     )
+    return ImageCache(decoder, cache_mb)
 
 
 def fault(pairs, **arguments):
@@ -113,7 +115,9 @@ def test_a_label_out_of_range_is_named_with_its_file_and_value(tmp_path):
     ],
 )
 def test_the_repair_fits_the_labels_found(tmp_path, num_classes, values, repair):
-    assert repair in fault([write_pair(tmp_path, "a", labels=values)], labels=Labels(num_classes))
+    assert repair in fault(
+        [write_pair(tmp_path, "a", labels=values)], labels=Labels(LabelOptions(num_classes=num_classes))
+    )
 
 
 def test_many_faults_are_counted_and_the_first_of_each_kind_named(tmp_path):
@@ -142,7 +146,7 @@ def test_unreadable_photos_are_named(tmp_path):
 
 def test_a_mask_made_for_the_unturned_photo_is_explained(tmp_path):
     pair = write_pair(tmp_path, "a", mask_size=SIZE[::-1])
-    assert "where EXIF turns the photo, turn the mask, too." in fault([pair])
+    assert "if EXIF turns the photo, turn the mask, too." in fault([pair])
 
 
 def test_jpeg_masks_are_explained(tmp_path):
@@ -157,20 +161,26 @@ def test_black_and_white_jpeg_masks_have_no_ringing(tmp_path):
     mask[:, 13:] = 255
     Image.fromarray(mask).save(tmp_path / "m.jpg")
     pairs = [Pair(pair.image, tmp_path / "m.jpg")]
-    np.testing.assert_array_equal(make(pairs, labels=Labels(2, binary=True)).load(0).mask, mask > 0)
-    assert "is a JPEG" in fault(pairs, labels=Labels(2, 255, binary=True))  # which 255 is meant cannot be told
+    np.testing.assert_array_equal(
+        make(pairs, labels=Labels(LabelOptions(num_classes=2, binary_masks=True))).load(0).mask, mask > 0
+    )
+    assert "is a JPEG" in fault(
+        pairs, labels=Labels(LabelOptions(num_classes=2, ignore_index=255, binary_masks=True))
+    )  # which 255 is meant cannot be told
 
 
 def test_every_label_above_zero_is_the_object_in_binary_masks(tmp_path):
     pair = write_pair(tmp_path, "a", labels=[0, 7, 255])
-    assert np.unique(make([pair], labels=Labels(2, binary=True)).load(0).mask).tolist() == [0, 1]
-    kept = make([pair], labels=Labels(2, 255, binary=True)).load(0).mask
+    assert np.unique(
+        make([pair], labels=Labels(LabelOptions(num_classes=2, binary_masks=True))).load(0).mask
+    ).tolist() == [0, 1]
+    kept = make([pair], labels=Labels(LabelOptions(num_classes=2, ignore_index=255, binary_masks=True))).load(0).mask
     assert np.unique(kept).tolist() == [0, 1, 255]
 
 
 def test_many_classes_take_sixteen_bits(tmp_path):
     pair = write_pair(tmp_path, "a", labels=[0, 299], dtype=np.uint16)
-    labels = Labels(300)
+    labels = Labels(LabelOptions(num_classes=300))
     cache = make([pair], labels=labels)
     cache.prepare([0])
     assert cache.load(0).mask.dtype == np.uint16
@@ -182,17 +192,17 @@ def test_many_classes_take_sixteen_bits(tmp_path):
     ("arguments", "message"),
     [
         ({"num_classes": 1}, "Wrong num_classes 1: it must be 2 or more; background is a class"),
-        ({"num_classes": 3, "binary": True}, "binary_masks makes 2 classes, but num_classes is 3"),
+        ({"num_classes": 3, "binary_masks": True}, "binary_masks makes 2 classes, but num_classes is 3"),
         ({"num_classes": 3, "ignore_index": -100}, "Wrong ignore_index -100: it must be a value that a mask can hold"),
     ],
 )
 def test_wrong_labels_are_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Labels(**arguments)
+        Labels(LabelOptions(**arguments))
 
 
 def test_memory_is_shared_between_the_processes_of_a_machine(monkeypatch):
     assert available_memory() > 2**20
-    monkeypatch.setattr(module, "available_memory", lambda: 800)
+    monkeypatch.setattr(image_cache, "available_memory", lambda: 800)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert make([])._budget() == 100
+    assert make([])._free_bytes() == 100

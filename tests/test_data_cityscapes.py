@@ -13,6 +13,7 @@ from config import cli, load_config
 from config.variants import for_overfit
 from data_loader.images.files import read_mask
 from data_loader.segmentation.cityscapes import CLASS_IDS, CityscapesDataLoader
+from tests.support.groups import from_flat
 from tests.support.loader_cases import cityscapes, random_mask, save
 from utils.errors import ConfigError, DataError
 
@@ -26,7 +27,7 @@ def folder(tmp_path):
 
 
 def load(folder, **arguments):
-    return CityscapesDataLoader(str(folder), **{"batch_size": 7, **arguments})
+    return from_flat(CityscapesDataLoader, str(folder), **{"batch_size": 7, **arguments})
 
 
 def test_raw_ids_become_the_19_classes_and_all_else_is_ignored(folder):
@@ -67,7 +68,7 @@ def test_the_test_split_has_no_labels(folder):
     for path in (folder / "gtFine/test").rglob("*.png"):
         save(path, np.zeros((12, 16), np.uint8))
     with pytest.raises(
-        DataError, match=r"The test split of Cityscapes has no labels \(.*is empty\); its server judges"
+        DataError, match=r"The test split of Cityscapes has no labels \(.*is empty\); its server evaluates"
     ):
         load(folder, split="test", is_training=False)
     for path in (folder / "gtFine/test").rglob("*.png"):

@@ -13,8 +13,10 @@ from data_loader import SECTIONS
 from data_loader.classification.dataset import ClassificationCollate, ImageAugmentation, PlacedImage
 from data_loader.classification.loader import ImageClassificationDataLoader
 from data_loader.classification.sources import NO_CLASS, find_in_folders, read_idx, read_list
+from data_loader.common.options import AugmentationOptions
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.preprocessing import Preprocessing
+from tests.support.groups import from_flat
 from utils.errors import ConfigError, DataError
 
 
@@ -210,7 +212,7 @@ def test_batches_do_not_depend_on_workers_and_go_on_at_any_batch(folders):
 
 
 def collate(samples, mixup):
-    return ClassificationCollate(Preprocessing(normalize=False), 3, mixup)(samples)
+    return ClassificationCollate(from_flat(Preprocessing, normalize=False), 3, mixup)(samples)
 
 
 def test_mixing_by_hand():
@@ -247,11 +249,12 @@ class Fixed:
 
 def test_shift_and_cutout_by_hand():
     values = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)
-    grey = Preprocessing(in_channels=1)
-    moved = ImageAugmentation(Augmentation(), shift=0.25)(values, grey, Fixed([0.99, 0.0, 0, 0]))
+    grey = from_flat(Preprocessing, in_channels=1)
+    still = Augmentation(AugmentationOptions(), grey)
+    moved = ImageAugmentation(still, shift=0.25)(values, grey, Fixed([0.99, 0.0, 0, 0]))
     assert moved[..., 0].tolist() == [[0, 0, 0, 0], [2, 3, 4, 0], [6, 7, 8, 0], [10, 11, 12, 0]]
-    cut = ImageAugmentation(Augmentation(), cutout=0.5)(values, grey, Fixed([0, 0, 0.3, 0.99]))
+    cut = ImageAugmentation(still, cutout=0.5)(values, grey, Fixed([0, 0, 0.3, 0.99]))
     assert cut[..., 0].tolist() == [[1, 2, 0, 0], [5, 6, 0, 0], [9, 10, 11, 12], [13, 14, 15, 16]]
     assert values.min() == 1
     with pytest.raises(ConfigError, match=r"Wrong cutout 1\.5: it must be from 0 \(off\) to 1"):
-        ImageAugmentation(Augmentation(), cutout=1.5)
+        ImageAugmentation(still, cutout=1.5)

@@ -166,7 +166,7 @@ def test_masks_of_values_that_are_no_ids_are_refused(tmp_path, value, named):
         read_mask(tmp_path / "m.tif")
 
 
-def test_black_and_white_jpeg_masks_are_parted_at_half_the_range(tmp_path):
+def test_black_and_white_jpeg_masks_are_divided_at_half_the_range(tmp_path):
     mask = np.zeros((40, 40), np.uint8)
     mask[10:31, 7:22] = 255
     Image.fromarray(mask).save(tmp_path / "m.jpg", quality=60)
@@ -181,5 +181,5 @@ def test_jpeg_masks_of_ids_are_refused(tmp_path):
     Image.fromarray(np.full((8, 8), 1, np.uint8)).save(tmp_path / "m.jpg")
     with pytest.raises(DataError, match=r"m\.jpg is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0"):
         read_mask(tmp_path / "m.jpg")
-    with pytest.raises(DataError, match=r"m\.jpg is a JPEG whose largest value is 1. A JPEG is parted at 128"):
+    with pytest.raises(DataError, match=r"m\.jpg is a JPEG whose largest value is 1. A JPEG is divided at 128"):
         read_mask(tmp_path / "m.jpg", is_binary=True)

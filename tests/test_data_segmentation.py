@@ -13,6 +13,7 @@ from data_loader import SECTIONS
 from data_loader.images.files import read_image, read_mask
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.segmentation.pairs import read_pairs
+from tests.support.groups import from_flat
 from utils.errors import ConfigError, DataError
 from utils.registry import import_attribute
 
@@ -24,7 +25,7 @@ AUGMENTED = {"noise_std": 3, "crop_range": [0.9, 1.0], "flip_hor": 0.5, "rotate"
 
 def load(pairs_file=TRAIN, **arguments):
     chosen = {"num_classes": 2, "resize": [48, 32], "batch_size": 8, "samples": 20, **arguments}
-    return SegmentationDataLoader(pairs_file, **chosen)
+    return from_flat(SegmentationDataLoader, pairs_file, **chosen)
 
 
 def collect(loader):
@@ -191,9 +192,9 @@ def test_the_folder_layout(tmp_path):
             pixels = np.full((6, 4), number, np.uint8)
             Image.fromarray(pixels).save(tmp_path / "data" / split / f"{number}.png")
             Image.fromarray(pixels % 2).save(tmp_path / "labels" / split / f"{number}.png")
-    train = SegmentationDataLoader(folder=str(tmp_path), num_classes=2)
-    valid = SegmentationDataLoader(
-        folder=tmp_path.name, data_root=str(tmp_path.parent), num_classes=2, is_training=False
+    train = from_flat(SegmentationDataLoader, folder=str(tmp_path), num_classes=2)
+    valid = from_flat(
+        SegmentationDataLoader, folder=tmp_path.name, data_root=str(tmp_path.parent), num_classes=2, is_training=False
     )
     assert (train.num_samples, valid.num_samples) == (3, 2)
     assert [source.name for source in next(iter(valid))[2]] == [str(tmp_path / f"data/val/{n}.png") for n in (0, 1)]
@@ -234,16 +235,16 @@ def test_quarter_turns_need_a_size_too(tmp_path):
         Image.fromarray(np.zeros(size, np.uint8)).save(tmp_path / f"{name}_mask.png")
         (tmp_path / f"{name}.txt").write_text(f"{name}.png, {name}_mask.png\n" * 2)
     arguments = {"num_classes": 2, "rotate": 0.5, "batch_size": 2}
-    SegmentationDataLoader(str(tmp_path / "square.txt"), **arguments).prepare()
+    from_flat(SegmentationDataLoader, str(tmp_path / "square.txt"), **arguments).prepare()
     with pytest.raises(DataError, match=r"wide.png is 4x6 \(height x width\), \S+wide.png, turned by rotate, 6x4, and"):
-        SegmentationDataLoader(str(tmp_path / "wide.txt"), **arguments).prepare()
+        from_flat(SegmentationDataLoader, str(tmp_path / "wide.txt"), **arguments).prepare()
 
 
 def test_faults_are_found_before_the_first_batch(tmp_path):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "i.png")
     Image.fromarray(np.full((4, 4), 255, np.uint8)).save(tmp_path / "m.png")
     (tmp_path / "list.txt").write_text("i.png, m.png")
-    loader = SegmentationDataLoader(str(tmp_path / "list.txt"), num_classes=2, n_workers=1)
+    loader = from_flat(SegmentationDataLoader, str(tmp_path / "list.txt"), num_classes=2, n_workers=1)
     with pytest.raises(DataError, match=r"m\.png holds the labels 255: masks must hold 0 to 1\."):
         loader.prepare()
     with pytest.raises(DataError, match=r"m\.png holds the labels 255"):
@@ -255,7 +256,9 @@ def test_an_error_in_a_worker_names_the_file(tmp_path):
         Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / f"{name}.png")
         Image.fromarray(np.full((4, 4), int(name == "b") * 9, np.uint8)).save(tmp_path / f"{name}m.png")
     (tmp_path / "list.txt").write_text("a.png, am.png\nb.png, bm.png")
-    loader = SegmentationDataLoader(str(tmp_path / "list.txt"), num_classes=2, n_workers=1, batch_size=2, cache_mb=0)
+    loader = from_flat(
+        SegmentationDataLoader, str(tmp_path / "list.txt"), num_classes=2, n_workers=1, batch_size=2, cache_mb=0
+    )
     with pytest.raises(DataError, match=r"^\S+bm\.png holds the labels 9: masks must hold 0 to 1\."):
         list(loader)
 
@@ -283,8 +286,13 @@ def test_pinned_batches_are_the_same(n_workers):
 
 
 def test_the_inputs_of_inference_need_no_data():
-    made = SegmentationDataLoader.make_preprocessing(
-        resize=320, padding_value=0, color_channel="RGB", normalize=True, in_channels=3
+    made = from_flat(
+        SegmentationDataLoader.make_preprocessing,
+        resize=320,
+        padding_value=0,
+        color_channel="RGB",
+        normalize=True,
+        in_channels=3,
     )
     assert made.size == (320, 320)
 

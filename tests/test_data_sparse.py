@@ -8,6 +8,7 @@ import torch
 
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.segmentation.sparse_labels import SparseLabels
+from tests.support.groups import from_flat
 from tests.support.loader_cases import random_image, random_mask, save
 from utils.errors import ConfigError
 
@@ -24,7 +25,9 @@ def pairs_file(tmp_path):
 
 
 def load(pairs_file, **arguments):
-    return SegmentationDataLoader(pairs_file, **{"num_classes": 2, "batch_size": COUNT, "shuffle": False, **arguments})
+    return from_flat(
+        SegmentationDataLoader, pairs_file, **{"num_classes": 2, "batch_size": COUNT, "shuffle": False, **arguments}
+    )
 
 
 def masks_of(loader):

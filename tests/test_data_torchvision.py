@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from data_loader.segmentation.torchvision_loader import TorchvisionSegmentationDataLoader
+from tests.support.groups import from_flat
 from tests.support.loader_cases import random_mask, voc
 from utils.errors import ConfigError, DataError
 
@@ -15,7 +16,7 @@ def arguments(tmp_path):
 
 
 def load(arguments, **changes):
-    return TorchvisionSegmentationDataLoader(**{**arguments, **changes})
+    return from_flat(TorchvisionSegmentationDataLoader, **{**arguments, **changes})
 
 
 def test_voc_has_21_classes_and_borders_are_ignored(arguments):
@@ -70,4 +71,4 @@ def test_samples_that_are_no_masks_are_explained(tmp_path):
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a/0.png")
     folder = {"source": "torchvision.datasets.ImageFolder", "args": {"root": str(tmp_path)}, "num_classes": 2}
     with pytest.raises(DataError, match=r"the mask of .*ImageFolder\[0\] is no image of class ids. This loader takes"):
-        TorchvisionSegmentationDataLoader(**folder).prepare()
+        from_flat(TorchvisionSegmentationDataLoader, **folder).prepare()

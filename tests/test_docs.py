@@ -19,10 +19,12 @@ import train
 from build import check_config, registry
 from config import cli, find_markers, load_config, load_plugins, validate
 from config.checking.sections import SEARCH_PARTS, TRACKERS, SearchOptions, TopLevel, TrainerOptions
+from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
 from search.space.outcomes import find_faults
 from search.study.settings import REGISTRY, make_plan, make_space
 from search.worker.description import canonical
+from tests.support.groups import from_flat
 from tests.support.pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
 from utils.errors import EspalierError
 from utils.registry import import_attribute
@@ -102,15 +104,15 @@ def shown(default):
 )
 def test_every_argument_is_listed_with_its_default(page, heading):
     reference = {**models.SECTIONS["arch"].entries, **data_loader.SECTIONS["data_loader"].entries}[heading]
-    parameters = inspect.signature(import_attribute(reference)).parameters
+    parameters = signature_of(import_attribute(reference)).parameters
     assert table(page, heading) == {name: shown(each.default) for name, each in parameters.items()}
 
 
 @pytest.mark.parametrize("name", sorted(set(data_loader.SECTIONS["data_loader"].entries) & set(MASK_LOADERS)))
 def test_what_a_loader_takes_beside_those_is_listed(name):
     entries = data_loader.SECTIONS["data_loader"].entries
-    known = inspect.signature(SegmentationDataLoader).parameters
-    parameters = inspect.signature(import_attribute(entries[name])).parameters
+    known = signature_of(SegmentationDataLoader).parameters
+    parameters = signature_of(import_attribute(entries[name])).parameters
     own = {key: shown(each.default) for key, each in parameters.items() if key not in known}
     section = PAGES["datasets.md"].split(f"`{name}`")[1].split("\n## ")[0]
     assert dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M)) == own
@@ -219,7 +221,13 @@ def test_the_errors_listed_say_so(fragment, lines, arguments, tmp_path, monkeypa
     (tmp_path / "pairs.txt").write_text(lines)
     assert f"| `{fragment}` |" in PAGES["data.md"].split("## What the errors mean")[1]
     with pytest.raises(EspalierError, match=re.escape(fragment)):
-        next(iter(SegmentationDataLoader(**{"pairs_file": "pairs.txt", "num_classes": 2, "resize": 16, **arguments})))
+        next(
+            iter(
+                from_flat(
+                    SegmentationDataLoader, **{"pairs_file": "pairs.txt", "num_classes": 2, "resize": 16, **arguments}
+                )
+            )
+        )
 
 
 def test_the_folder_layout_shown_is_read(workplace):  # noqa: F811

@@ -22,6 +22,7 @@ from data_loader.images.preprocessing import Preprocessing
 from predictor.io import sinks as outputs
 from predictor.io.sources import Video
 from predictor.segmenter import Segmenter
+from tests.support.groups import from_flat
 from tests.support.seen import RedNet, red_segmenter, red_square
 from utils.checkpoint_file import write_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
@@ -139,7 +140,7 @@ def test_the_base_wants_to_know_how_to_render():
 
 
 def test_a_image_without_the_channels_of_training():
-    segmenter = Segmenter(RedNet(), Preprocessing(in_channels=4, normalize=False))
+    segmenter = Segmenter(RedNet(), from_flat(Preprocessing, in_channels=4, normalize=False))
     with pytest.raises(DataError, match="The image has 3 channels, but the network was trained on 4"):
         segmenter.probabilities([red_square()[0]])
 

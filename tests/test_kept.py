@@ -9,6 +9,7 @@ import pytest
 from data_loader.common.image_cache import SharedCache, read_once, share_decoded, shared_cache
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.time_series.loader import TimeSeriesDataLoader
+from tests.support.groups import from_flat
 
 PEOPLE = Path(__file__).resolve().parent.parent / "data/people"
 
@@ -26,13 +27,13 @@ def pairs(tmp_path):
 
 def prepared(folder, **changes):
     arguments = {"num_classes": 2, "resize": [32, 24], "batch_size": 2, **changes}
-    loader = SegmentationDataLoader(str(folder / "pairs.txt"), **arguments)
+    loader = from_flat(SegmentationDataLoader, str(folder / "pairs.txt"), **arguments)
     loader.prepare()
     return loader
 
 
 def image(loader, index=0):
-    return loader.dataset.dataset._cache.load(index).image
+    return loader.dataset.dataset.cache.load(index).image
 
 
 def test_a_later_loader_finds_what_an_earlier_one_decoded(pairs):
@@ -80,11 +81,11 @@ def test_a_file_that_changed_is_read_again(pairs):
 def test_what_was_used_longest_ago_is_forgotten_first():
     kept = SharedCache(megabytes=3)
     for shelf in ("a", "b", "c"):
-        kept.keep(shelf, {shelf: 1}, 2**20)
+        kept.store(shelf, {shelf: 1}, 2**20)
     assert kept.find("a") == {"a": 1}
-    kept.keep("d", {"d": 1}, 2**20)
+    kept.store("d", {"d": 1}, 2**20)
     assert (kept.find("b"), kept.find("a"), kept.num_bytes) == ({}, {"a": 1}, 3 * 2**20)
-    kept.keep("too large", {"e": 1}, 4 * 2**20)
+    kept.store("too large", {"e": 1}, 4 * 2**20)
     assert kept.find("too large") == {}
     assert kept.find("d") == {"d": 1}
 

@@ -5,6 +5,7 @@ import torch
 
 from base.base_data_loader import BaseDataLoader
 from data_loader import SECTIONS
+from tests.support.groups import from_flat
 from tests.support.loader_cases import CASES
 from utils.registry import import_attribute
 
@@ -20,7 +21,7 @@ def make(request, tmp_path_factory):
     loader_class = import_attribute(ENTRIES[name])
 
     def made(**changes):
-        return loader_class(**{**arguments, "batch_size": 3, "seed": 4, **changes})
+        return from_flat(loader_class, **{**arguments, "batch_size": 3, "seed": 4, **changes})
 
     return made
 

@@ -34,15 +34,12 @@ class UnknownLabels(DataError):
     """A mask holds labels that it must not hold.
 
     Attributes:
-        name: The mask.
+        finding: The mask and its labels, without the repair.
         unknown: The labels.
     """
 
-    def __init__(self, name: str, unknown: Sequence[int], labels: Labels) -> None:
-        shown = ", ".join(map(str, unknown[:_LABELS_SHOWN])) + (", ..." if len(unknown) > _LABELS_SHOWN else "")
-        self.line = f"{name} holds the labels {shown}"
-        self.unknown = unknown
-        super().__init__(f"{self.line}: masks must hold {labels.rule()}. {labels.repair(unknown)}")
+    finding: str = ""
+    unknown: Sequence[int] = ()
 
 
 class DecodedPair(NamedTuple):
@@ -158,7 +155,7 @@ class PairDecoder(Decoder[DecodedPair]):
         lines = [f"{len(faults)} of {count} {self.noun} cannot be used."]
         lines += first_few([str(fault) for fault in faults if not isinstance(fault, UnknownLabels)])
         if unknown:
-            lines += first_few([fault.line for fault in unknown])
+            lines += first_few([fault.finding for fault in unknown])
             values = {value for fault in unknown for value in fault.unknown}
             lines.append(f"Masks must hold {self.labels.rule()}. {self.labels.repair(values)}")
         return DataError("\n".join(lines))
@@ -167,7 +164,12 @@ class PairDecoder(Decoder[DecodedPair]):
         """Convert a mask as read (h, w) to class ids, and hide labels."""
         mask, unknown = self.labels.convert(raw)
         if unknown:
-            raise UnknownLabels(self.source.names(index)[1], unknown, self.labels)
+            shown = ", ".join(map(str, unknown[:_LABELS_SHOWN])) + (", ..." if len(unknown) > _LABELS_SHOWN else "")
+            finding = f"{self.source.names(index)[1]} holds the labels {shown}"
+            fault = UnknownLabels(f"{finding}: masks must hold {self.labels.rule()}. {self.labels.repair(unknown)}")
+            # Set, not passed: an error that a loader worker sends is rebuilt from its message alone.
+            fault.finding, fault.unknown = finding, unknown
+            raise fault
         return mask if self.sparse is None else self.sparse.hide(mask, index, self.labels.ignored)
 
 

@@ -4,5 +4,5 @@ from config.checking.signatures import group_arguments
 
 
 def from_flat(target, *positional, **flat):
-    """Return a loader or another object of flat arguments: `from_flat(SegmentationDataLoader, "pairs.txt", resize=64)`."""
+    """Return a loader or another object: `from_flat(SegmentationDataLoader, "pairs.txt", resize=64)`."""
     return target(*positional, **group_arguments(target, flat))

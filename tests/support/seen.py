@@ -6,6 +6,7 @@ from torch import nn
 
 from data_loader.images.preprocessing import Preprocessing
 from predictor.segmenter import Segmenter
+from tests.support.groups import from_flat
 
 
 class RedNet(nn.Module):
@@ -24,7 +25,7 @@ class RedNet(nn.Module):
 
 
 def red_segmenter(resize=None, **arguments):
-    return Segmenter(RedNet(**arguments), Preprocessing(resize=resize, normalize=False))
+    return Segmenter(RedNet(**arguments), from_flat(Preprocessing, resize=resize, normalize=False))
 
 
 def red_square(size=(24, 32), top=6, left=8, side=10):
