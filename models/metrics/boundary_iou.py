@@ -9,22 +9,22 @@ from torch import Tensor
 
 from base.base_metric import Metric
 from models.layers.blocks import Count
-from models.metrics.confusion import count_codes, hard_target, predictions, require_logits_of
+from models.metrics.confusion import count_codes, counted_pixels, hard_target, predicted_classes, require_logits_of
 from utils.errors import ConfigError
 
 
 class BoundaryIoU(Metric):
     """`boundary_iou`: intersection over union of the bands along the contours, mean over the classes.
 
-    The band of a class is what lies within d pixels of its contour and inside it; the edge of the image is a contour,
-    too. As in the paper's section 5, d is a share of the diagonal, and a square of side 2d + 1 finds the band. Pixels
-    are summed over the data set and divided once; the paper, which judges objects, divides for each one. Ignored pixels
+    The band of a class is the part of it within d pixels of its contour; the edge of the image is a contour, too. As in
+    the paper's section 5, d is a fraction of the diagonal, and a square of side 2d + 1 finds the band. Pixels are
+    summed over the data set and divided once; the paper, which evaluates objects, divides for each one. Ignored pixels
     make no contours, so that a void line between two things is as thin as none.
 
     Args:
         num_classes: K.
         ignore_index: Label of pixels that do not count. Other labels outside 0..K-1 do not count either.
-        distance: d as a share of the image's diagonal; at least a pixel.
+        distance: d as a fraction of the image's diagonal; at least a pixel.
         exclude_background: Leave class 0 out.
     """
 
@@ -64,45 +64,44 @@ class BoundaryIoU(Metric):
                 "has contours. Leave it out of metrics."
             )
         truth = hard_target(logits, target)
-        judged = (truth >= 0) & (truth < self.num_classes)
-        if self.ignore_index is not None:
-            judged &= truth != self.ignore_index
+        predicted = predicted_classes(logits).to(torch.int64)
+        counted = counted_pixels(truth, self.num_classes, self.ignore_index)
         width = max(1, round(self.distance * (logits.shape[2] ** 2 + logits.shape[3] ** 2) ** 0.5))
-        predicted = predictions(logits).to(torch.int64)
-        true_band, predicted_band = (self._band(labels, judged, width) for labels in (truth, predicted))
-        both = true_band & predicted_band & (truth == predicted)
-        counted = [self._count(truth, both), self._count(truth, true_band), self._count(predicted, predicted_band)]
-        batch = torch.stack((counted[0], counted[1] + counted[2] - counted[0]))
-        self.counts = self.counts.to(batch.device) + batch
+        true_band, predicted_band = (self._band(labels, counted, width) for labels in (truth, predicted))
+        both, of_truth, of_prediction = (
+            count_codes(labels.where(chosen, self.num_classes), self.num_classes + 1)[:-1]
+            for labels, chosen in (
+                (truth, true_band & predicted_band & (truth == predicted)),
+                (truth, true_band),
+                (predicted, predicted_band),
+            )
+        )
+        self.counts = self.counts.to(both.device) + torch.stack((both, of_truth + of_prediction - both))
 
     def compute(self) -> dict[str, float]:
-        """The mean over the classes that have a band in truth or prediction; NaN where none has."""
+        """Return the mean over the classes that have a band in truth or prediction; NaN if none has."""
         intersection, union = self.counts.cpu().double()
         return {"boundary_iou": float((intersection / union)[self.first_class :].nanmean())}
 
     def counts_key(self) -> Hashable:
-        """Equal arguments count the same thing."""
+        """Return the key by which metrics with equal arguments share their counts."""
         return ("boundary", self.distance, self.num_classes, self.ignore_index)
 
-    def _band(self, labels: Tensor, judged: Tensor, width: int) -> Tensor:
-        """(B, H, W) bool: the judged pixels with another class, or the image's edge, within `width`."""
-        lowest = -sliding_maximum(-labels.where(judged, self.num_classes).int(), width)
-        highest = sliding_maximum(labels.where(judged, -1).int(), width)
-        inner = torch.zeros_like(judged)
+    def _band(self, labels: Tensor, counted: Tensor, width: int) -> Tensor:
+        """Return the counted pixels with another class, or the image's edge, within `width`: (B, H, W) bool."""
+        lowest = -sliding_maximum(-labels.where(counted, self.num_classes).int(), width)
+        highest = sliding_maximum(labels.where(counted, -1).int(), width)
+        inner = torch.zeros_like(counted)
         inner[:, width:-width, width:-width] = True
-        return judged & ~(inner & (lowest == highest))
-
-    def _count(self, labels: Tensor, chosen: Tensor) -> Tensor:
-        """(K,) int64: chosen pixels of each class."""
-        return count_codes(labels.where(chosen, self.num_classes), self.num_classes + 1)[:-1]
+        return counted & ~(inner & (lowest == highest))
 
 
 def sliding_maximum(values: Tensor, reach: int) -> Tensor:
-    """The largest value in the square of side 2 reach + 1 around each pixel, cut at the edges.
+    """Return the largest value in the square of side 2 reach + 1 around each pixel, cut at the edges.
 
     Args:
         values: (B, H, W) int32.
-        reach: In pixels, 1 or more; some passes, their number growing with its logarithm.
+        reach: In pixels, 1 or more; the number of passes grows with its logarithm.
     """
     for dimension in (1, 2):
         values = values.transpose(dimension, -1)

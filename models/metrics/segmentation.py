@@ -1,10 +1,11 @@
 """Metrics from one confusion matrix over the data set, of pixels or, in classification, of samples.
 
-Every result is NaN where nothing was counted.
+Every result is NaN if nothing was counted.
 """
 
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,11 +14,10 @@ from base.base_metric import Metric
 from models.layers.blocks import Count
 from models.metrics.confusion import (
     accuracy_per_class,
+    class_sums,
     confusion_counts,
     dice_per_class,
-    frequency_weighted_iou,
     iou_per_class,
-    overall_accuracy,
     precision_per_class,
     recall_per_class,
     require_logits_of,
@@ -48,7 +48,7 @@ class ConfusionMatrix(Metric):
 
         Args:
             logits: (B, K, ...) float, or (B, 1, ...) of a binary network: class 1 is above 0.
-            target: (B, ...) int64, or (B, K, ...) float shares, of which the largest counts.
+            target: (B, ...) int64, or (B, K, ...) float probabilities, of which the largest counts.
 
         Raises:
             ConfigError: The logits are of another number of classes.
@@ -60,16 +60,16 @@ class ConfusionMatrix(Metric):
         self.counts = self.counts.to(batch.device) + batch
 
     def compute(self) -> dict[str, float]:
-        """Nothing: the matrix is read from `counts`."""
+        """Return nothing: the matrix is read from `counts`."""
         return {}
 
     def counts_key(self) -> Hashable:
-        """All metrics here with the same classes and ignored label share one matrix."""
+        """Return the key by which all metrics here with the same classes and ignored label share one matrix."""
         return ("confusion", self.num_classes, self.ignore_index)
 
 
-class _Named(ConfusionMatrix):
-    """One number, under `name`.
+class NamedMetric(ConfusionMatrix):
+    """One number of the matrix, under `name`.
 
     Args:
         num_classes: K.
@@ -77,7 +77,7 @@ class _Named(ConfusionMatrix):
         exclude_background: Leave class 0 out.
     """
 
-    name: str
+    name: ClassVar[str]
 
     def __init__(
         self, num_classes: Count, ignore_index: int | None = None, *, exclude_background: bool = False
@@ -86,44 +86,39 @@ class _Named(ConfusionMatrix):
         self.first_class = int(exclude_background)
 
     def compute(self) -> dict[str, float]:
-        """The one number, NaN where nothing was counted."""
+        """Return the one number, NaN if nothing was counted."""
         return {self.name: self.value()}
 
     @abstractmethod
     def value(self) -> float:
-        """The number."""
+        """Return the number."""
 
 
-class _ClassMean(_Named):
+class ClassMean(NamedMetric):
     """Mean over the classes whose value is not NaN."""
 
-    def value(self) -> float:
-        """The mean."""
-        return float(self.per_class()[self.first_class :].nanmean())
-
+    @staticmethod
     @abstractmethod
-    def per_class(self) -> Tensor:
-        """The value of each class, (K,) float64."""
+    def per_class(matrix: Tensor) -> Tensor:
+        """Return the value of each class, (K,) float64, from a confusion matrix (K, K)."""
+
+    def value(self) -> float:
+        """Return the mean."""
+        return float(self.per_class(self.counts)[self.first_class :].nanmean())
 
 
-class MeanIoU(_ClassMean):
+class MeanIoU(ClassMean):
     """`miou`: intersection over union, mean over the classes that are in the truth or the prediction."""
 
     name = "miou"
-
-    def per_class(self) -> Tensor:
-        """Intersection over union."""
-        return iou_per_class(self.counts)
+    per_class = staticmethod(iou_per_class)
 
 
-class Dice(_ClassMean):
+class Dice(ClassMean):
     """`dice`: Dice coefficient, mean over the classes that are in the truth or the prediction."""
 
     name = "dice"
-
-    def per_class(self) -> Tensor:
-        """Dice coefficient."""
-        return dice_per_class(self.counts)
+    per_class = staticmethod(dice_per_class)
 
 
 class F1(Dice):
@@ -138,34 +133,25 @@ class MacroF1(Dice):
     name = "macro_f1"
 
 
-class Precision(_ClassMean):
+class Precision(ClassMean):
     """`precision`: mean over the classes that are in the truth or the prediction."""
 
     name = "precision"
-
-    def per_class(self) -> Tensor:
-        """Precision."""
-        return precision_per_class(self.counts)
+    per_class = staticmethod(precision_per_class)
 
 
-class Recall(_ClassMean):
+class Recall(ClassMean):
     """`recall`: mean over the classes that are in the truth or the prediction."""
 
     name = "recall"
-
-    def per_class(self) -> Tensor:
-        """Recall."""
-        return recall_per_class(self.counts)
+    per_class = staticmethod(recall_per_class)
 
 
-class MeanAccuracy(_ClassMean):
-    """`mean_accuracy`: share of a class's pixels that were found, mean over the classes that are in the truth."""
+class MeanAccuracy(ClassMean):
+    """`mean_accuracy`: fraction of a class's pixels that were found, mean over the classes that are in the truth."""
 
     name = "mean_accuracy"
-
-    def per_class(self) -> Tensor:
-        """Accuracy."""
-        return accuracy_per_class(self.counts)
+    per_class = staticmethod(accuracy_per_class)
 
 
 class BalancedAccuracy(MeanAccuracy):
@@ -174,24 +160,27 @@ class BalancedAccuracy(MeanAccuracy):
     name = "balanced_accuracy"
 
 
-class FrequencyWeightedIoU(_Named):
-    """`fw_iou`: intersection over union, mean over the classes by their share of the truth."""
+class FrequencyWeightedIoU(NamedMetric):
+    """`fw_iou`: intersection over union, mean over the classes weighted by their frequency in the truth."""
 
     name = "fw_iou"
 
     def value(self) -> float:
-        """The mean."""
-        return frequency_weighted_iou(self.counts, self.first_class)
+        """Return the mean."""
+        hits, truth, predicted = class_sums(self.counts)
+        weighted = truth * hits / (truth + predicted - hits).clamp(min=1)
+        return float(weighted[self.first_class :].sum() / truth[self.first_class :].sum())
 
 
-class Accuracy(_Named):
-    """`accuracy`: share of the pixels that got their class; without those of the background where it is excluded."""
+class Accuracy(NamedMetric):
+    """`accuracy`: fraction of the pixels that got their class, those of an excluded background left out."""
 
     name = "accuracy"
 
     def value(self) -> float:
-        """The share."""
-        return overall_accuracy(self.counts, self.first_class)
+        """Return the fraction."""
+        hits, truth, _ = class_sums(self.counts)
+        return float(hits[self.first_class :].sum() / truth[self.first_class :].sum())
 
 
 class ClassIoU(ConfusionMatrix):
@@ -200,7 +189,7 @@ class ClassIoU(ConfusionMatrix):
     Args:
         num_classes: K.
         ignore_index: Label of pixels that do not count.
-        class_names: A name per class; the numbers 0..K-1 where not given.
+        class_names: A name per class; the numbers 0..K-1 if not given.
         exclude_background: Leave class 0 out.
 
     Raises:
@@ -225,7 +214,7 @@ class ClassIoU(ConfusionMatrix):
             )
 
     def compute(self) -> dict[str, float]:
-        """`iou_<class>` of each class, NaN for one that is in neither truth nor prediction."""
+        """Return `iou_<class>` of each class, NaN for one that is in neither truth nor prediction."""
         values = iou_per_class(self.counts).tolist()
-        named = zip(self.class_names, values, strict=True)
-        return {f"iou_{name}": value for name, value in list(named)[self.first_class :]}
+        named = list(zip(self.class_names, values, strict=True))
+        return {f"iou_{name}": value for name, value in named[self.first_class :]}

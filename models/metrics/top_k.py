@@ -8,17 +8,17 @@ from torch import Tensor
 from base.base_metric import Metric
 from base.base_model import class_logits
 from models.layers.blocks import Count
-from models.metrics.confusion import hard_target, require_logits_of
+from models.metrics.confusion import counted_pixels, hard_target, require_logits_of
 from utils.errors import ConfigError
 
 
 class TopKAccuracy(Metric):
-    """`top{k}_accuracy`: share of the samples (or pixels) whose class is among those of the k largest logits.
+    """`top{k}_accuracy`: fraction of the samples (or pixels) whose class is among those of the k largest logits.
 
     Args:
         num_classes: K.
         ignore_index: Label that does not count. Other labels outside 0..K-1 do not count either.
-        k: How many count as found; among equal logits the first classes.
+        k: Number of classes that count as found; among equal logits the first classes.
 
     Raises:
         ConfigError: There are fewer classes than k.
@@ -35,7 +35,7 @@ class TopKAccuracy(Metric):
         self.reset()
 
     def reset(self) -> None:
-        """Set the counts, found and judged, to zero."""
+        """Set the counts to zero: (2,) int64, samples found and samples counted."""
         self.counts = torch.zeros(2, dtype=torch.int64)
 
     @torch.no_grad()
@@ -44,27 +44,26 @@ class TopKAccuracy(Metric):
 
         Args:
             logits: (B, K, ...) float.
-            target: (B, ...) int64, or (B, K, ...) float shares, of which the largest counts.
+            target: (B, ...) int64, or (B, K, ...) float probabilities, of which the largest counts.
 
         Raises:
             ConfigError: The logits are of another number of classes.
         """
         require_logits_of(logits, self.num_classes)
         logits, labels = class_logits(logits), hard_target(logits, target)
-        judged = (labels >= 0) & (labels < self.num_classes)
-        if self.ignore_index is not None:
-            judged &= labels != self.ignore_index
-        own = labels.where(judged, 0)[:, None]
-        mine = logits.gather(1, own)
+        counted = counted_pixels(labels, self.num_classes, self.ignore_index)
+        true_class = labels.where(counted, 0)[:, None]
+        true_logit = logits.gather(1, true_class)
         classes = torch.arange(self.num_classes, device=logits.device).view(-1, *[1] * (logits.dim() - 2))
-        ahead = ((logits > mine) | ((logits == mine) & (classes < own))).sum(dim=1)
-        self.counts = self.counts.to(logits.device) + torch.stack(((judged & (ahead < self.k)).sum(), judged.sum()))
+        ahead = ((logits > true_logit) | ((logits == true_logit) & (classes < true_class))).sum(dim=1)
+        batch = torch.stack(((counted & (ahead < self.k)).sum(), counted.sum()))
+        self.counts = self.counts.to(logits.device) + batch
 
     def compute(self) -> dict[str, float]:
-        """The share, NaN where nothing was judged."""
-        found, judged = self.counts.double().tolist()
-        return {f"top{self.k}_accuracy": found / judged if judged else float("nan")}
+        """Return the fraction, NaN if nothing was counted."""
+        found, counted = self.counts.double().tolist()
+        return {f"top{self.k}_accuracy": found / counted if counted else float("nan")}
 
     def counts_key(self) -> Hashable:
-        """Equal arguments count the same thing."""
+        """Return the key by which metrics with equal arguments share their counts."""
         return ("top_k", self.k, self.num_classes, self.ignore_index)
