@@ -1,35 +1,32 @@
-"""Networks of other libraries, made to give logits at the image's own size.
+"""Networks of other libraries as `BaseModel`: images of any size, logits of the image's size.
 
-They keep their weights under their own names: a checkpoint's state dict loads into the library's class as it is, and
-the other way round. So the object stays what it was, but for its class: a subclass that goes around its `forward`.
+Their weights have the library's names: a checkpoint's state dict loads into the library's class, and the other way
+round.
 """
-
-from abc import ABCMeta
-from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.layers.blocks import pad_to_multiple, widen_tiny
+from utils.module_subclass import with_forward
 
-COARSEST_STRIDE = 32  # what the encoders of both libraries halve down to, or less
+COARSEST_STRIDE = 32  # the encoders of both libraries halve down to this, or less
 TORCHVISION_AUXILIARY_WEIGHT = 0.5  # of torchvision's references/segmentation/train.py
 
 
-class Padded(nn.Module):
-    """Goes before a class that takes images of certain sizes only: others are padded, and the logits cut."""
+class PaddedInput(nn.Module):
+    """A mixin for networks that take only images of certain sizes: others are padded, and the logits cut."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Image (B, C, H, W) float -> logits (B, K, H, W) float; those of a classifier beside are left out."""
+        """Image (B, C, H, W) float -> logits (B, K, H, W) float; those of an additional classifier are left out."""
         height, width = inputs.shape[2:]
         output = super().forward(pad_to_multiple(widen_tiny(inputs, COARSEST_STRIDE), COARSEST_STRIDE))
         logits: Tensor = output if isinstance(output, Tensor) else output[0]
         return logits[:, :, :height, :width]
 
 
-class Unpacked(nn.Module):
-    """Goes before a class that gives a dict: its "out" is taken, and while training its "aux", where it has one."""
+class TensorOutput(nn.Module):
+    """A mixin for networks that return a dict: its "out" is returned, and while training also its "aux", if any."""
 
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Image (B, C, H, W) float -> logits (B, K, H, W) float, or a tuple of them and auxiliary ones."""
@@ -39,23 +36,21 @@ class Unpacked(nn.Module):
         return (cut["out"], cut["aux"]) if self.training and "aux" in cut else cut["out"]
 
 
-def adapt_padded(network: nn.Module) -> nn.Module:
-    """A network of segmentation_models_pytorch for images of any size."""
-    return _with_forward_of(Padded, network)
+def adapt_padded(network: nn.Module) -> BaseModel:
+    """Return a network of segmentation_models_pytorch as one for images of any size."""
+    return _as_base_model(network, PaddedInput)
 
 
-def adapt_torchvision(network: nn.Module) -> nn.Module:
-    """A network of `torchvision.models.segmentation` that gives tensors."""
-    has_auxiliary = getattr(network, "aux_classifier", None) is not None
-    return _with_forward_of(Unpacked, network, [TORCHVISION_AUXILIARY_WEIGHT] if has_auxiliary else [])
+def adapt_torchvision(network: nn.Module) -> BaseModel:
+    """Return a network of `torchvision.models.segmentation` as one that returns tensors."""
+    adapted = _as_base_model(network, TensorOutput)
+    if getattr(network, "aux_classifier", None) is not None:
+        adapted.auxiliary_weights = (TORCHVISION_AUXILIARY_WEIGHT,)
+    return adapted
 
 
-def _with_forward_of(way: type[nn.Module], network: Any, auxiliary_weights: Sequence[float] = ()) -> nn.Module:
-    """The network as a `BaseModel` that goes the way of `way`, and from there to its own `forward`."""
-    own_class = type(network)
-    bases, members = (way, own_class, BaseModel), {"__module__": own_class.__module__}
-    network.__class__ = ABCMeta(own_class.__name__, bases, members)
-    network.auxiliary_weights = tuple(auxiliary_weights)
-    network.in_channels = next((part.in_channels for part in network.modules() if isinstance(part, nn.Conv2d)), 3)
-    adapted: nn.Module = network
+def _as_base_model(network: nn.Module, mixin: type[nn.Module]) -> BaseModel:
+    adapted = with_forward(network, mixin, BaseModel)
+    assert isinstance(adapted, BaseModel)
+    adapted.in_channels = next((part.in_channels for part in adapted.modules() if isinstance(part, nn.Conv2d)), 3)
     return adapted

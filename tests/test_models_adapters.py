@@ -75,6 +75,37 @@ def test_the_weights_have_the_librarys_own_names() -> None:
     assert type(adapted).__name__ == "Unet"
 
 
+@pytest.mark.parametrize("arch", [UNET, LRASPP], ids=["smp", "torchvision"])
+def test_names_and_their_order_are_the_librarys(arch: Any) -> None:
+    adapted = make(arch)
+    library = (
+        smp.Unet("mobilenet_v2", encoder_weights=None, encoder_depth=3, decoder_channels=[8, 8, 8], classes=2)
+        if arch is UNET
+        else torchvision.models.segmentation.lraspp_mobilenet_v3_large(weights_backbone=None, num_classes=2)
+    )
+    assert [name for name, _ in adapted.named_modules()] == [name for name, _ in library.named_modules()]
+    assert [name for name, _ in adapted.named_parameters()] == [name for name, _ in library.named_parameters()]
+    assert list(adapted.state_dict()) == list(library.state_dict())
+    adapted.load_state_dict(library.state_dict())
+    library.load_state_dict(adapted.state_dict())
+    assert type(adapted).__name__ == type(library).__name__
+
+
+@pytest.mark.parametrize("arch", [UNET, LRASPP], ids=["smp", "torchvision"])
+def test_copies_are_independent_and_can_be_exported(arch: Any) -> None:
+    adapted = make(arch).eval()
+    twin = copy.deepcopy(adapted)
+    image = torch.rand(1, 3, 33, 40)
+    with torch.no_grad():
+        expected = adapted(image)
+        assert torch.equal(twin(image), expected)
+        traced = torch.export.export(adapted, (image,)).module()
+        torch.testing.assert_close(traced(image), expected, rtol=1e-4, atol=1e-4)
+        next(twin.parameters()).zero_()
+        assert torch.equal(adapted(image), expected)
+        assert not torch.equal(twin(image), expected)
+
+
 def test_a_classifier_beside_is_left_out() -> None:
     arch = {**UNET, "args": {**UNET["args"], "aux_params": {"classes": 5}}}
     with torch.no_grad():

@@ -12,7 +12,7 @@ from trainer.checkpoints.checkpoint import Checkpoints
 from trainer.checkpoints.resume import Start, restore, weights_of
 from trainer.optim.parameter_groups import Freezing, Rule, parameter_groups
 from trainer.optim.weight_average import WeightAverage
-from trainer.runtime.activations import recompute_activations
+from trainer.runtime.activations import Recomputed, recompute_activations
 from trainer.runtime.stopping import TimeLimit
 from trainer.trainer import Clipping
 from utils.checkpoint_file import read_checkpoint
@@ -168,6 +168,22 @@ def test_recomputed_activations_change_nothing():
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert all(torch.equal(a, b) for a, b in zip(gradients, others, strict=True))
+
+
+def test_recomputed_parts_have_the_same_names_and_a_shared_part_is_one():
+    def network():
+        shared = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+        return nn.ModuleDict({"first": shared, "other": nn.Linear(3, 3), "again": shared})
+
+    plain, recomputed = network(), network()
+    weights = dict(recomputed.named_parameters())
+    recompute_activations(recomputed, ["first", "again", "*.0"])
+    assert [name for name, _ in recomputed.named_modules()] == [name for name, _ in plain.named_modules()]
+    assert all(weight is weights[name] for name, weight in recomputed.named_parameters())
+    assert recomputed["first"] is recomputed["again"]
+    assert isinstance(recomputed["first"], nn.Sequential)
+    assert isinstance(copy.deepcopy(recomputed)["first"], Recomputed)
+    assert [type(part) for part in recomputed["first"]] == [nn.Linear, nn.BatchNorm1d]
 
 
 def test_recomputed_activations_are_not_kept():

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,21 +11,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from utils.errors import ConfigError
+from utils.module_subclass import with_forward
 
 
 def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Let the parts of these names keep only their inputs; names, weights and results stay what they were.
+    """Replace the parts of these names by ones that store only their inputs; names, weights and results stay the same.
 
-    Dropout draws the same again, and statistics of batch norms are counted once.
+    Dropout draws the same again, and batch norms update their statistics once.
 
     Args:
         model: Changed in place.
-        patterns: Names of parts, with `*` and `?`, e.g. `encoder.stages.*`; within a part, its own parts are left out.
+        patterns: Names of parts, with `*` and `?`, e.g. `encoder.stages.*`; parts within a matching part are left out.
 
     Raises:
-        ConfigError: A pattern names no part.
+        ConfigError: A pattern matches no part.
     """
-    parts = {name: module for name, module in model.named_modules() if name}
+    # A module may be in two places: both get the one replacement.
+    parts = {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
     chosen: list[str] = []
     for pattern in patterns:
         matching = [name for name in parts if fnmatchcase(name, pattern)]
@@ -37,34 +38,38 @@ def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> None:
                 f"{known}. Name one, or several with *."
             )
         chosen += matching
-    for name in chosen:
-        if not any(name.startswith(f"{other}.") for other in chosen):
-            part = parts[name]
-            part.forward = partial(_forward, part, part.forward)
+    outermost = [name for name in chosen if not any(name.startswith(f"{other}.") for other in chosen)]
+    replacements = {parts[name]: with_forward(parts[name], Recomputed) for name in outermost}
+    for name in outermost:
+        model.set_submodule(name, replacements[parts[name]])
 
 
-def _forward(part: nn.Module, forward: Any, *inputs: Any, **options: Any) -> Any:
-    if not (part.training and torch.is_grad_enabled()):
-        return forward(*inputs, **options)
-    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, part), **options)
+class Recomputed(nn.Module):
+    """A mixin for modules that run their forward pass again in the backward pass, instead of storing activations."""
 
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        """As that of the module."""
+        forward = super().forward
+        if not (self.training and torch.is_grad_enabled()):
+            return forward(*inputs, **options)
 
-def _contexts(part: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """What surrounds the forward pass, and its repetition."""
-    return nullcontext(), _statistics_kept(part)
+        def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+            return nullcontext(), _unchanged_statistics(self)  # of the pass, and of its repetition
+
+        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **options)
 
 
 @contextmanager
-def _statistics_kept(part: nn.Module) -> Iterator[None]:
-    """Let batch norms count on copies of their running statistics, which are then forgotten."""
+def _unchanged_statistics(part: nn.Module) -> Iterator[None]:
+    """Let batch norms update copies of their running statistics, which are then dropped."""
     norms = [module for module in part.modules() if isinstance(module, _BatchNorm) and module.training]
-    kept = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms]
+    original = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms]
     try:
-        for norm, buffers in kept:
+        for norm, buffers in original:
             for name, buffer in buffers.items():
                 setattr(norm, name, buffer.clone())
         yield
     finally:
-        for norm, buffers in kept:
+        for norm, buffers in original:
             for name, buffer in buffers.items():
                 setattr(norm, name, buffer)
