@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from config import (
     class_and_arguments,
+    group_arguments,
     instantiate,
     instantiate_list,
     load_plugins,
+    network_values,
+    own_outputs,
     refuse_markers,
+    shared_values,
+    signature_of,
     trainer_options,
     validate,
 )
-from config.checking.signatures import group_arguments, network_values, signature_of
-from config.checking.specs import own_outputs, shared_values
 from config.variants import (
     needs_class_counts,
     window_size,

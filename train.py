@@ -145,8 +145,8 @@ def main(arguments: "argparse.Namespace") -> None:
 
     close_logging = setup_logging(None)
     try:
-        config = cli.config_of(arguments)
-        for name in ("overfit", "validate_only", "fast_dev_run"):
+        config = cli.requested_config(arguments)
+        for name in ("overfit", "check", "fast_dev_run"):
             flag = f"--{name.replace('_', '-')}"
             if getattr(arguments, name) and config is None:
                 raise ConfigError(f"{flag}: it tries out a config, and none is named. Add -c FILE.")
@@ -156,7 +156,7 @@ def main(arguments: "argparse.Namespace") -> None:
                 )
         if config is not None and arguments.overfit:
             config = for_overfit(config, arguments.overfit)
-        if config is not None and arguments.validate_only:
+        if config is not None and arguments.check:
             text = f"{dry_run(config, arguments.devices)}\n"
             text += "The configuration is good: every class was built and all data was found."
         elif config is not None and arguments.fast_dev_run:

@@ -1,8 +1,8 @@
-"""All about the JSON: read it, check it, build what it describes. Knows no model: it is given the registry."""
+"""The JSON: read it, check it, instantiate what it describes. No model is known here: the registry is given."""
 
-from config.checking.classes import load_plugins
-from config.checking.sections import trainer_options
-from config.checking.specs import shared_values
+from config.checking.classes import find_class, load_plugins
+from config.checking.sections import own_outputs, shared_values, trainer_options
+from config.checking.signatures import group_arguments, network_values, signature_of
 from config.checking.validate import validate
 from config.loading.load import load_config
 from config.markers import find_markers, refuse_markers
@@ -11,15 +11,20 @@ from config.schema import json_schema, schema_text
 
 __all__ = [
     "class_and_arguments",
+    "find_class",
     "find_markers",
+    "group_arguments",
     "instantiate",
     "instantiate_list",
     "json_schema",
     "load_config",
     "load_plugins",
+    "network_values",
+    "own_outputs",
     "refuse_markers",
     "schema_text",
     "shared_values",
+    "signature_of",
     "trainer_options",
     "validate",
 ]

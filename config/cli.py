@@ -1,4 +1,4 @@
-"""The command line: the flags that commands share, and how a command ends."""
+"""The command line: the flags that commands share, and the way a command ends."""
 
 import argparse
 import sys
@@ -13,11 +13,13 @@ INTERRUPTED = 130  # 128 and the number of SIGINT
 
 
 def train_parser() -> argparse.ArgumentParser:
-    """The parser of `train.py`."""
-    parser = argparse.ArgumentParser(description="Train what a JSON file describes.")
+    """Return the parser of `train.py`."""
+    parser = argparse.ArgumentParser(description="Train the network that a JSON file describes.")
     add_config_arguments(parser)
-    parser.add_argument("--resume", metavar="auto|last|best|FILE", help="go on with a run, or fine-tune with -c")
-    parser.add_argument("--validate-only", action="store_true", help="check the config and build it, write nothing")
+    parser.add_argument("--resume", metavar="auto|last|best|FILE", help="continue a run, or fine-tune with -c")
+    parser.add_argument(
+        "--check", "--validate-only", action="store_true", help="check the config and build it, write nothing"
+    )
     parser.add_argument("--fast-dev-run", action="store_true", help="a few batches through everything")
     parser.add_argument("--overfit", type=positive_int, metavar="N", help="train and validate on the first N samples")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a config")
@@ -36,18 +38,18 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what every command that computes has: devices, plug-ins, `--debug`."""
+    """Add the flags of every command that computes: devices, plug-ins, `--debug`."""
     parser.add_argument("-d", "--devices", "--device", metavar="0,1", help='GPUs to use, or "cpu"')
     parser.add_argument("--plugin", action="append", default=[], metavar="FILE.py", help="a file with your own classes")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def add_view_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add how test.py and inference.py look at an image: sliding windows, flips and scales."""
+    """Add the views of an image that test.py and inference.py average: sliding windows, flips and scales."""
     parser.add_argument(
         "--window", nargs="*", type=positive_int, metavar="PIXELS", help="slide a window [HEIGHT WIDTH] over images"
     )
-    parser.add_argument("--overlap", type=float, default=0.25, metavar="0..1", help="share that two windows see both")
+    parser.add_argument("--overlap", type=float, default=0.25, metavar="0..1", help="overlap of neighbouring windows")
     parser.add_argument(
         "--tta-flip",
         nargs="?",
@@ -59,12 +61,12 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def views_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_view_arguments` added, as arguments of `Views` but for the window, which needs a config."""
+    """Return the flags of `add_view_arguments` as arguments of `Views`, without the window, which needs a config."""
     return {"overlap": arguments.overlap, "flip": arguments.tta_flip, "scales": tuple(arguments.tta_scales)}
 
 
-def config_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
-    """The configuration that the command line asks for; None where only a checkpoint was named.
+def requested_config(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """Load the configuration that the command line asks for; None if only a checkpoint was named.
 
     Raises:
         ConfigError: Neither a file nor a checkpoint, or overrides without a file.
@@ -77,29 +79,31 @@ def config_of(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if overrides:
         raise ConfigError(
             f"{overrides[0]}: overrides change a file, and none is named. "
-            "To go on with a run, write -c FILE --resume last."
+            "To continue a run, write -c FILE --resume last."
         )
     return None
 
 
 def overrides_of(arguments: argparse.Namespace) -> list[str]:
-    """Overrides and short flags as overrides, in this order."""
-    given = {short.path: getattr(arguments, short.flag.lstrip("-").replace("-", "_")) for short in SHORT_FLAGS}
+    """Return the overrides, and the short flags as overrides, in this order."""
+    given = {short.path: getattr(arguments, short.flag.lstrip("-")) for short in SHORT_FLAGS}
     return [*arguments.overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
 
 
 def run_command(
     main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
 ) -> int:
-    """Parse the command line and run a command: an error of the user's is one line, and its class the exit code.
+    """Parse the command line and run a command.
+
+    An error that the user can repair is printed as one line, and its class gives the exit code.
 
     Args:
         main: The command.
         parser: Of its arguments; a flag `--debug` shows the traceback.
-        argv: Arguments; those of the process where not given.
+        argv: Arguments; None: those of the process.
 
     Returns:
-        The exit code, 0 where all went well.
+        The exit code, 0 if all went well.
     """
     arguments = parser.parse_intermixed_args(argv)
     try:
@@ -116,7 +120,7 @@ def run_command(
 
 
 def positive_int(text: str) -> int:
-    """An argument that is a whole number from 1."""
+    """Return a whole number from 1, the type of an argument."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1")
     return int(text)

@@ -11,8 +11,8 @@ from typing import Any
 
 from utils.errors import ConfigError, EspalierError
 
-SHOWN_CHARACTERS = 80
-SHOWN_NAMES = 40
+MAX_SHOWN_CHARACTERS = 80
+MAX_SHOWN_NAMES = 40
 
 
 class Faults:
@@ -22,21 +22,21 @@ class Faults:
         self.messages: list[str] = []
 
     def add(self, path: str, message: str) -> None:
-        """Note what is wrong at `path`; the same fault is noted once."""
+        """Add a fault at `path`; the same fault is listed once."""
         text = f"{path}: {message}" if path else message
         if text not in self.messages:
             self.messages.append(text)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Turn an error of the block that is the user's to mend, and names its path, into a fault."""
+        """Turn an error of the block that the user can repair, and that names its path, into a fault."""
         try:
             yield
         except EspalierError as error:
             self.add("", str(error))
 
     def raise_if_any(self) -> None:
-        """End in a `ConfigError` that lists every fault, one per line."""
+        """Raise a `ConfigError` that lists every fault, one per line."""
         if len(self.messages) == 1:
             raise ConfigError(self.messages[0])
         if self.messages:
@@ -45,37 +45,37 @@ class Faults:
 
 
 def join_path(*parts: object) -> str:
-    """`join_path("loss", 1, "type")` is `"loss.1.type"`; empty parts are left out."""
+    """Return `"loss.1.type"` for `join_path("loss", 1, "type")`; empty parts are left out."""
     return ".".join(str(part) for part in parts if part != "")
 
 
 def show(value: object) -> str:
-    """A value as JSON, cut where it is long."""
+    """Return a value as JSON, cut if it is long."""
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."
 
 
 def closest(name: object, known: Iterable[str]) -> str | None:
-    """The known name that was most likely meant, letter case ignored; None where nothing is near."""
+    """Return the known name that was most likely meant, letter case ignored; None if nothing is near."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[matches[0]] if matches else None
 
 
-def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
-    """`unknown key "epoch". Did you mean "epochs"? Known: ...`."""
+def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
+    """Return `unknown key "epoch". Did you mean "epochs"? Known: ...`."""
     names = sorted(known)
     near = closest(name, names)
     suggestion = f' Did you mean "{near}"?' if near else ""
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return f"unknown {what} {show(name)}.{suggestion} Known: {', '.join(names[:SHOWN_NAMES]) or 'none'}{more}."
+    more = f" and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else ""
+    return f"unknown {kind} {show(name)}.{suggestion} Known: {', '.join(names[:MAX_SHOWN_NAMES]) or 'none'}{more}."
 
 
 def find_value(config: Any, path: str) -> Any:
-    """The value at a dotted path.
+    """Return the value at a dotted path.
 
     Raises:
         ConfigError: Nothing is there.

@@ -7,7 +7,7 @@ from config.faults import join_path
 from utils.errors import ConfigError
 
 MARKERS = frozenset({"$choice", "$range", "$uniform", "$loguniform", "$repeat", "$var"})
-_NAMED = 3
+_MAX_NAMED = 3
 
 
 def is_marker(value: object) -> bool:
@@ -23,38 +23,36 @@ def holds_marker(value: object) -> bool:
 
 
 def find_markers(config: Any, path: str = "") -> list[str]:
-    """The JSON paths of all search markers, in the order of the file; markers inside a marker are part of it."""
+    """Return the JSON paths of all search markers, in the order of the file; those inside a marker are part of it."""
     if is_marker(config):
         return [path]
     return [found for key, value in _items(config, path) for found in find_markers(value, join_path(path, key))]
 
 
 def unknown_markers(config: Any, path: str = "") -> list[tuple[str, str]]:
-    """The (path, key) of all keys that begin as a marker does and are none, such as `$choise`."""
+    """Return the (path, key) of all keys that begin as a marker does and are none, such as `$choise`."""
     items = _items(config, path)
-    own = [(join_path(path, key), key) for key, _ in items if key.startswith("$") and key not in MARKERS]
-    return own + [found for key, value in items for found in unknown_markers(value, join_path(path, key))]
+    found = [(join_path(path, key), key) for key, _ in items if key.startswith("$") and key not in MARKERS]
+    return found + [inner for key, value in items for inner in unknown_markers(value, join_path(path, key))]
 
 
 def refuse_markers(config: Mapping[str, Any], file: str = "FILE") -> None:
-    """End with the right hint where a command that trains one network is given a search space.
+    """Raise, with the command to use, if a command that trains one network is given a search space.
 
     Raises:
         ConfigError: The configuration holds markers.
     """
     paths = find_markers(config)
     if paths:
-        more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+        more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
         raise ConfigError(
-            f"{', '.join(paths[:_NAMED])}{more}: search markers, and this command takes one value each. "
+            f"{', '.join(paths[:_MAX_NAMED])}{more}: search markers, and this command takes one value each. "
             f"Run: python -m search -c {file}"
         )
 
 
 def _items(value: Any, path: str) -> list[tuple[str, Any]]:
-    """What a value holds, by key; not the definitions at the top, which are used elsewhere or not at all."""
+    """Return the content of a value by key; not the definitions at the top, which are used elsewhere or not at all."""
     if isinstance(value, Mapping):
         return [(key, item) for key, item in value.items() if path or key != "$defs"]
-    if isinstance(value, list | tuple):
-        return [(str(index), item) for index, item in enumerate(value)]
-    return []
+    return [(str(index), item) for index, item in enumerate(value)] if isinstance(value, list | tuple) else []

@@ -1,7 +1,7 @@
 """The JSON Schema of a configuration (draft 2020-12), so that editors complete and check the files.
 
 Wider than the validation: a file that extends another may leave anything out, and any value may be a `$ref` or a search
-marker. So nothing is required here, and what a class cannot be made without is left to the validation.
+marker. So nothing is required here, and missing arguments are left to the validation.
 """
 
 import inspect
@@ -10,23 +10,20 @@ import re
 from importlib.metadata import version
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic.errors import PydanticUserError
 
-from config.checking.classes import Target, available_names, find_class
+from config.checking.classes import available_names, find_class
 from config.checking.sections import (
+    EXTRAS,
     LOADER_SECTIONS,
     SCHEDULER_VALUES,
     SEARCH_CLASSES,
-    SEARCH_PARTS,
-    TRACKERS,
-    OptimizerExtras,
-    ParameterGroup,
-    SchedulerExtras,
+    Budget,
+    CandidateLimits,
+    RetrainOptions,
     SearchOptions,
     TopLevel,
-    TrainerOptions,
-    Visualization,
 )
 from config.checking.signatures import OBJECTS, Parameter, signature_of
 from utils.errors import ConfigError
@@ -36,13 +33,35 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 LINES_TO_DEPTH = 4
 WRITTEN_WITH = ("torch", "albumentations")
+WITHOUT_MARKERS = {model.__name__ for model in (SearchOptions, CandidateLimits, Budget, RetrainOptions)}
+PLACEHOLDER = {"$ref": "#/$defs/placeholder"}
 _ARGUMENT = re.compile(r"^ {4,8}(\w+)(?: \([^)]*\))?: (.+)$")
 
 
 def json_schema(registry: Registry) -> Schema:
-    """The JSON Schema of a configuration; the same for the same registry and versions of the libraries."""
-    properties = _properties(TopLevel) | {
-        "$schema": {"type": "string", "description": "Where the editor finds this schema."},
+    """Return the JSON Schema of a configuration; the same for the same registry and versions of the libraries."""
+    definitions = _models(TopLevel)
+    for key in EXTRAS:
+        definitions |= _models(EXTRAS[key])
+    for key, section in registry.items():
+        if key != "trainer":
+            definitions[key] = _spec_schema(key, section, definitions)
+    for key in EXTRAS:
+        del definitions[EXTRAS[key].__name__]  # its keys are among those of each class
+    properties = definitions.pop(TopLevel.__name__)["properties"]
+    class_sections = {"arch": "arch", "optimizer": "optimizer", **dict.fromkeys(LOADER_SECTIONS, "data_loader")}
+    for name, key in class_sections.items():
+        properties[name] = {"$ref": f"#/$defs/{key}", "description": properties[name]["description"]}
+    for name in ("loss", "lr_scheduler"):
+        properties[name] = _one_or_list({"$ref": f"#/$defs/{name}"}, properties[name]["description"])
+    properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
+    properties["search"] = {"$ref": "#/$defs/SearchOptions", "description": properties["search"]["description"]}
+    parts = definitions[SearchOptions.__name__]["properties"]
+    for name in SEARCH_CLASSES:
+        if name in registry:
+            parts[name] = {"$ref": f"#/$defs/{name}", "description": parts[name]["description"]}
+    properties |= {
+        "$schema": {"type": "string", "description": "Path of this schema, for the editor."},
         "$extends": {
             "type": ["string", "array"],
             "items": {"type": "string"},
@@ -50,33 +69,25 @@ def json_schema(registry: Registry) -> Schema:
         },
         "$defs": {"type": "object", "description": 'Values to use as {"$ref": NAME}.'},
     }
-    for section, key in _section_keys(registry).items():
-        properties[section] = _described({"$ref": f"#/$defs/{key}"}, TopLevel.model_fields[section].description)
-    for section in ("loss", "lr_scheduler"):
-        properties[section] = _one_or_list(properties[section])
-    properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
-    properties["trainer"] = {"$ref": "#/$defs/trainer"}
-    properties["visualization"] = _visualization_schema()
-    properties["search"] = _search_schema(registry)
-    specs = {key: _spec_schema(key, section) for key, section in sorted(registry.items()) if key != "trainer"}
+    releases = ", ".join(f"{name} {version(name).partition('+')[0]}" for name in WRITTEN_WITH)  # without "+cpu"
     return {
         "$schema": DIALECT,
-        "$comment": f"Written with {', '.join(f'{name} {_release(name)}' for name in WRITTEN_WITH)}.",
+        "$comment": f"Written with {releases}.",
         "title": "Espalier configuration",
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
-        "$defs": {**specs, "placeholder": _placeholder(), "trainer": _trainer_schema()},
+        "$defs": {**definitions, "placeholder": _placeholder()},
     }
 
 
 def schema_text(registry: Registry) -> str:
-    """The schema as text, one class per line."""
+    """Return the schema as text, one class per line."""
     return f"{_text(json_schema(registry), LINES_TO_DEPTH)}\n"
 
 
 def _text(value: Any, depth: int, indent: str = "") -> str:
-    """JSON with a line per item down to a depth, and on one line below."""
+    """Return JSON with a line per item down to a depth, and on one line below."""
     if not depth or not value or not isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
     inner = f"{indent}  "
@@ -88,23 +99,47 @@ def _text(value: Any, depth: int, indent: str = "") -> str:
     return f"{first}\n{inner}{f',{chr(10)}{inner}'.join(items)}\n{indent}{last}"
 
 
-def _section_keys(registry: Registry) -> dict[str, str]:
-    sections = {key: key for key in ("arch", "optimizer", "loss", "lr_scheduler")}
-    sections |= dict.fromkeys(LOADER_SECTIONS, "data_loader")
-    return {section: key for section, key in sections.items() if key in registry}
+def _models(model: type[BaseModel]) -> dict[str, Schema]:
+    """Return the schemas of a section with fixed keys and of those within it, by the names of their models."""
+    schema = model.model_json_schema()
+    definitions = {**schema.pop("$defs", {}), model.__name__: schema}
+    for name, definition in definitions.items():
+        definition.pop("title"), definition.pop("required", None)
+        for key, field in definition["properties"].items():
+            field.pop("title", None)
+            if isinstance(field.get("default"), dict):  # that of a section repeats those of its keys
+                del field["default"]
+            if name not in WITHOUT_MARKERS:
+                definition["properties"][key] = _with_placeholders(field)
+    return definitions
 
 
-def _release(package: str) -> str:
-    """A version without the build it is of (`+cpu`)."""
-    return version(package).split("+", maxsplit=1)[0]
+def _with_placeholders(schema: Schema) -> Schema:
+    """Return a schema which allows a placeholder for the value, its items and its members."""
+    described: Schema = {key: schema.pop(key) for key in ("description", "default", "deprecated") if key in schema}
+    if not schema:  # anything is allowed
+        return described
+    choices = [dict(choice) for choice in (schema["anyOf"] if schema.keys() == {"anyOf"} else [schema])]
+    for choice in choices:
+        for key in ("items", "additionalProperties"):
+            if isinstance(choice.get(key), dict) and "$ref" not in choice[key]:
+                choice[key] = _with_placeholders(dict(choice[key]))
+        if "prefixItems" in choice:
+            choice["prefixItems"] = [_with_placeholders(dict(item)) for item in choice["prefixItems"]]
+    return {"anyOf": [*choices, PLACEHOLDER], **described}
+
+
+def _one_or_list(item: Schema, description: str | None) -> Schema:
+    schema: Schema = {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}
+    return {**schema, "description": description} if description else schema
 
 
 def _placeholder() -> Schema:
-    """A reference or a marker; an editor is told what each wants."""
+    """Return the schema of a reference or marker."""
     numbers = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-    repeat = {"of": {"description": "What is drawn anew each time."}, "times": {"description": "How often."}}
+    repeat = {"of": {"description": "Drawn anew each time."}, "times": {"description": "How often."}}
     known: dict[str, Schema] = {
-        "$ref": {"type": "string", "description": "A value of $defs, drawn anew where it holds markers."},
+        "$ref": {"type": "string", "description": "A value of $defs, drawn anew if it holds markers."},
         "$var": {"type": "string", "description": "A value of $defs, drawn once for a candidate."},
         "$choice": {"type": "array", "minItems": 1, "description": "One of these."},
         "$range": {
@@ -125,173 +160,80 @@ def _placeholder() -> Schema:
         },
     }
     return {
-        "description": "A value said elsewhere, or drawn by a search.",
+        "description": "A value defined elsewhere, or drawn by a search.",
         "type": "object",
         "properties": known,
         "anyOf": [{"required": [name]} for name in sorted(known)],
     }
 
 
-def _open(schema: Schema) -> Schema:
-    """A schema whose place, and those of its parts, may hold a placeholder; an empty one takes anything as it is."""
-    described: Schema = {key: schema.pop(key) for key in ("description", "default") if key in schema}
-    if not schema:
-        return described
-    choices = schema["anyOf"] if schema.keys() == {"anyOf"} else [schema]
-    return {"anyOf": [*map(_open_parts, choices), {"$ref": "#/$defs/placeholder"}], **described}
-
-
-def _open_parts(schema: Schema) -> Schema:
-    """An array or object each of whose items may be a placeholder."""
-    opened = dict(schema)
-    for key in ("items", "additionalProperties"):
-        if isinstance(schema.get(key), dict) and "$ref" not in schema[key]:
-            opened[key] = _open(dict(schema[key]))
-    if "prefixItems" in schema:
-        opened["prefixItems"] = [_open(dict(item)) for item in schema["prefixItems"]]
-    return opened
-
-
-def _described(schema: Schema, description: str | None) -> Schema:
-    return {**schema, "description": description} if description else schema
-
-
-def _one_or_list(item: Schema) -> Schema:
-    description = item.pop("description", None)
-    return _described({"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]}, description)
-
-
-def _properties(model: type[BaseModel]) -> dict[str, Schema]:
-    """The fields of a section with fixed keys, each open to placeholders."""
-    return {name: _open(field) for name, field in _fields(model).items()}
-
-
-def _fields(model: type[BaseModel]) -> dict[str, Schema]:
-    fields = model.model_json_schema()["properties"]
-    return {name: {key: value for key, value in field.items() if key != "title"} for name, field in fields.items()}
-
-
-def _trainer_schema() -> Schema:
-    return {
-        "type": "object",
-        "description": TopLevel.model_fields["trainer"].description,
-        "properties": _properties(TrainerOptions),
-        "additionalProperties": False,
-    }
-
-
-def _visualization_schema() -> Schema:
-    """The services with their keys; the keys of older dialects are marked as such."""
-    known = {name: {**field, "deprecated": True} for name, field in _properties(Visualization).items()}
-    for name, model in TRACKERS.items():
-        option = {"type": "object", "properties": _properties(model), "additionalProperties": False}
-        description = Visualization.model_fields[name].description
-        known[name] = _described({"anyOf": [option, {"type": "null"}, {"$ref": "#/$defs/placeholder"}]}, description)
-    return {"type": "object", "description": TopLevel.model_fields["visualization"].description, "properties": known}
-
-
-def _search_schema(registry: Registry) -> Schema:
-    """The keys of a search, which hold no markers themselves."""
-    known = _fields(SearchOptions)
-    for name, model in SEARCH_PARTS.items():
-        part = {"type": "object", "properties": _fields(model), "additionalProperties": False}
-        known[name] = _described({"anyOf": [part, {"type": "null"}]}, SearchOptions.model_fields[name].description)
-    for name in SEARCH_CLASSES:
-        if name in registry:
-            known[name] = _described({"$ref": f"#/$defs/{name}"}, SearchOptions.model_fields[name].description)
-    return {
-        "type": "object",
-        "description": TopLevel.model_fields["search"].description,
-        "properties": known,
-        "additionalProperties": False,
-    }
-
-
-def _spec_schema(key: str, section: Section) -> Schema:
-    """A class of a section: one that is known by name with its arguments, or any other in full."""
+def _spec_schema(key: str, section: Section, definitions: dict[str, Schema]) -> Schema:
+    """Return the schema of a section that names a class: one known by name with its arguments, or any other in full."""
     names = available_names(section)
-    extras = _extras(key)
-    in_full = {"type": {"type": "string", "pattern": r"\."}, "args": {"type": "object"}, **extras}
+    extras: dict[str, Schema] = definitions[EXTRAS[key].__name__]["properties"] if key in EXTRAS else {}
+    dotted = {"type": "string", "pattern": r"\."}
+    changes: Schema = {"type": "object", "properties": {"args": {"type": "object"}, **extras}}
+    changes["additionalProperties"] = False
+    in_full = {**changes, "properties": {"type": dotted, **changes["properties"]}, "required": ["type"]}
     return {
         "anyOf": [
             {"enum": names},
-            {"type": "string", "pattern": r"\."},
-            {"$ref": "#/$defs/placeholder"},
+            dotted,
+            PLACEHOLDER,
             *(_class_schema(name, key, section, extras) for name in names),
-            {"type": "object", "properties": in_full, "required": ["type"], "additionalProperties": False},
-            {
-                "description": "Changes to the class of the file that this one extends.",
-                "type": "object",
-                "properties": {"args": {"type": "object"}, **extras},
-                "additionalProperties": False,
-            },
+            in_full,
+            {"description": "Changes to the class of the file that this one extends.", **changes},
         ]
     }
 
 
-def _extras(key: str) -> dict[str, Schema]:
-    """What a spec of a section may say beside its class."""
-    if key == "loss":
-        return {"weight": _open({"type": "number", "description": "Its factor in the sum of losses."})}
-    if key == "optimizer":
-        groups = {"type": "object", "properties": _properties(ParameterGroup), "additionalProperties": False}
-        extras = _properties(OptimizerExtras)
-        extras["groups"]["anyOf"][0]["items"] = groups
-        return extras
-    return _properties(SchedulerExtras) if key == "lr_scheduler" else {}
-
-
 def _class_schema(name: str, key: str, section: Section, extras: dict[str, Schema]) -> Schema:
-    try:
-        target = find_class(name, key, key, section)
-    except ConfigError:  # it needs a package that is not here
-        return _class_named(name, {"type": "object"}, extras)
-    signature, documented = signature_of(target), _documented_arguments(target)
-    arguments = {
-        parameter.name: _parameter_schema(parameter, documented.get(parameter.name), section)
-        for parameter in signature.parameters.values()
-        if parameter.name not in (*OBJECTS, *(SCHEDULER_VALUES if key == "scheduler" else ()))
-    }
-    args = {"type": "object", "properties": arguments, "additionalProperties": signature.takes_more}
-    return _described(_class_named(name, args, extras), _first_line(target))
-
-
-def _class_named(name: str, args: Schema, extras: dict[str, Schema]) -> Schema:
-    return {
+    """Return the schema of a class with its arguments, documented by its docstring."""
+    args: Schema = {"type": "object"}
+    schema: Schema = {
         "title": name,
         "type": "object",
         "properties": {"type": {"const": name}, "args": args, **extras},
         "required": ["type"],
         "additionalProperties": False,
     }
+    try:
+        target = find_class(name, key, key, section)
+    except ConfigError:  # it needs a package that is not here
+        return schema
+    signature = signature_of(target)
+    lines = inspect.cleandoc(target.__doc__ or "").splitlines()
+    documented = {match.group(1): match.group(2) for match in map(_ARGUMENT.match, lines) if match}
+    hidden = (*OBJECTS, *(SCHEDULER_VALUES if key == "scheduler" else ()))
+    args["properties"] = {
+        parameter.name: _parameter_schema(parameter, documented.get(parameter.name), section)
+        for parameter in signature.parameters.values()
+        if parameter.name not in hidden
+    }
+    args["additionalProperties"] = signature.takes_more
+    # An inherited docstring would describe another class.
+    text = inspect.cleandoc((vars(target).get("__doc__") if inspect.isclass(target) else target.__doc__) or "")
+    if text:
+        schema["description"] = text.split("\n", maxsplit=1)[0]
+    return schema
 
 
 def _parameter_schema(parameter: Parameter, description: str | None, section: Section) -> Schema:
     if parameter.name in section.nested:
-        return _described(_one_or_list({"$ref": f"#/$defs/{section.nested[parameter.name]}"}), description)
+        return _one_or_list({"$ref": f"#/$defs/{section.nested[parameter.name]}"}, description)
     try:
-        schema = TypeAdapter(parameter.annotation).json_schema()
+        schema = parameter.adapter.json_schema() if parameter.adapter else {}
     except PydanticUserError:
         schema = {}
     schema.pop("title", None)
     if _is_plain(parameter.default):
         schema["default"] = json.loads(json.dumps(parameter.default))
-    return _open(_described(schema, description))
+    if description:
+        schema["description"] = description
+    return _with_placeholders(schema)
 
 
 def _is_plain(default: Any) -> bool:
     if isinstance(default, list | tuple):
         return all(map(_is_plain, default))
     return default is None or type(default) in (bool, int, float, str)
-
-
-def _first_line(target: Target) -> str | None:
-    """What a class says of itself; a docstring that it inherited would speak of another."""
-    text = inspect.cleandoc(vars(target).get("__doc__") or "" if inspect.isclass(target) else target.__doc__ or "")
-    return text.split("\n", maxsplit=1)[0] or None
-
-
-def _documented_arguments(target: Target) -> dict[str, str]:
-    """Name -> the first line of what the `Args:` of a docstring say."""
-    lines = inspect.cleandoc(target.__doc__ or "").splitlines()
-    return {match.group(1): match.group(2) for match in map(_ARGUMENT.match, lines) if match}

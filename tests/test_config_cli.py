@@ -26,18 +26,23 @@ def test_overrides_may_stand_anywhere(config_file):
     )
     assert cli.overrides_of(arguments) == ["seed=1", "a.b=2", "name=y"]
     assert (arguments.resume, arguments.devices, arguments.plugin) == ("auto", "0,1", ["p.py"])
-    assert [arguments.validate_only, arguments.fast_dev_run, arguments.schema, arguments.debug] == [False] * 4
+    assert [arguments.check, arguments.fast_dev_run, arguments.schema, arguments.debug] == [False] * 4
+
+
+def test_check_has_its_older_name():
+    assert parse("--check").check
+    assert parse("--validate-only").check
 
 
 def test_short_flags_stand_for_overrides(config_file):
-    loaded = cli.config_of(parse("-c", config_file, "--lr", "0.1", "--bs", "4", "--epochs", "3", "--seed", "5"))
+    loaded = cli.requested_config(parse("-c", config_file, "--lr", "0.1", "--bs", "4", "--epochs", "3", "--seed", "5"))
     assert loaded["optimizer"] == {"type": "SGD", "args": {"lr": 0.1}}
     assert loaded["train_loader"]["args"]["batch_size"] == loaded["valid_loader"]["args"]["batch_size"] == 4
     assert (loaded["trainer"], loaded["seed"]) == ({"epochs": 3}, 5)
 
 
 def test_a_checkpoint_brings_its_own_configuration():
-    assert cli.config_of(parse("--resume", "model_best.pth")) is None
+    assert cli.requested_config(parse("--resume", "model_best.pth")) is None
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,7 @@ def test_a_checkpoint_brings_its_own_configuration():
 )
 def test_a_command_line_without_a_configuration(argv, message):
     with pytest.raises(ConfigError, match=message):
-        cli.config_of(parse(*argv))
+        cli.requested_config(parse(*argv))
 
 
 @pytest.mark.parametrize("argv", [["--overfit", "0"], ["--overfit", "x"], ["--no-such-flag"], ["--resume"]])

@@ -39,7 +39,7 @@ def test_wrong_extras_are_named_by_their_path(small, section, value, message):  
         ([], r"lr_scheduler: \[\] names no scheduler"),
         (["poly", "poly"], r"lr_scheduler\.0\.moves: missing"),
         ([{"type": "poly", "moves": 1}, {"type": "poly", "moves": 1}], r"lr_scheduler\.1\.moves: the last part"),
-        ([{"type": "poly", "moves": 1}, {"type": "poly", "warmup": 1}], r"lr_scheduler\.1\.warmup: a warm-up stands"),
+        ([{"type": "poly", "moves": 1}, {"type": "poly", "warmup": 1}], r"lr_scheduler\.1\.warmup: a warm-up is at"),
     ],
 )
 def test_wrong_chains_are_named_by_their_path(small, chain, message):  # noqa: F811

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from config import instantiate, json_schema, validate
-from config.checking.signatures import group_arguments, signature_of
+from config.checking.signatures import REQUIRED, group_arguments, signature_of
 from tests.support.config_samples import REGISTRY, GroupLoader, OrderOptions, SizeOptions, sample
 from utils.errors import ConfigError
 
@@ -17,7 +17,7 @@ def with_loader(kind, **args):
 def test_the_fields_of_a_group_are_arguments_like_any_other():
     parameters = signature_of(GroupLoader).parameters
     assert list(parameters) == ["order", "seed", "tags", "height", "scales", "path"]
-    assert parameters["order"].is_required
+    assert parameters["order"].default is REQUIRED
     assert (parameters["seed"].default, parameters["tags"].default) == (0, [])
     assert (parameters["height"].default, parameters["scales"].default) == (16, (1.0,))  # of the default instance
     assert (parameters["height"].group, parameters["path"].group) == ("sizes", None)

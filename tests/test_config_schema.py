@@ -155,7 +155,7 @@ def test_every_section_and_class_has_a_description(schema):
     sections = {name for name in schema["properties"] if not name.startswith("$")}
     assert sections >= {"name", "seed", "arch", "train_loader", "optimizer", "loss", "metrics", "trainer", "search"}
     assert all("description" in schema["properties"][name] for name in sections - {"trainer", "visualization"})
-    assert all("description" in option for option in schema["$defs"]["trainer"]["properties"].values())
+    assert all("description" in option for option in schema["$defs"]["TrainerOptions"]["properties"].values())
     ours = [item for key in ("arch", "loss", "metrics", "data_loader") for item in schema["$defs"][key]["anyOf"]]
     assert all(item["description"] for item in ours if "title" in item)
 
@@ -171,7 +171,7 @@ def test_the_shipped_schema_is_current(schema):
     shipped = json.loads((FOLDER / "schema.json").read_text())
     repair = "Run python train.py --schema > config/schema.json"
     assert shipped["properties"] == schema["properties"], repair
-    ours = [key for key, section in REAL.items() if not section.shortcuts]
+    ours = [key for key, section in REAL.items() if key in schema["$defs"] and not section.shortcuts]
     for key in [*ours, "placeholder"]:
         assert shipped["$defs"][key] == schema["$defs"][key], repair
     if shipped["$comment"] == schema["$comment"]:  # the classes of the libraries are those of their versions

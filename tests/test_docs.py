@@ -9,6 +9,7 @@ import shutil
 import cv2
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
 import data_loader
 import export
@@ -18,7 +19,16 @@ import test as test_command
 import train
 from build import check_config, registry
 from config import cli, find_markers, load_config, load_plugins, validate
-from config.checking.sections import SEARCH_PARTS, TRACKERS, SearchOptions, TopLevel, TrainerOptions
+from config.checking.sections import (
+    Budget,
+    CandidateLimits,
+    MlflowOptions,
+    RetrainOptions,
+    SearchOptions,
+    TopLevel,
+    TrainerOptions,
+    WandbOptions,
+)
 from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
 from search.space.outcomes import find_faults
@@ -90,6 +100,8 @@ def table(page, heading):
 
 
 def shown(default):
+    if isinstance(default, BaseModel):
+        default = default.model_dump(exclude_defaults=True)
     return "required" if default is inspect.Parameter.empty else f"`{json.dumps(default)}`"
 
 
@@ -125,13 +137,15 @@ def test_every_key_is_listed_with_its_default():
         name: "required" if field.is_required() else shown(field.default) for name, field in fields.items()
     }
     assert set(table("configuration.md", "Sections")) == set(TopLevel.model_fields)
-    assert set(table("configuration.md", "visualization")) == set(TRACKERS)
+    trackers = {"wandb": WandbOptions, "mlflow": MlflowOptions}
+    assert set(table("configuration.md", "visualization")) == set(trackers)
     keys = PAGES["configuration.md"].split("### visualization")[1].split("## Networks")[0]
-    assert all(f"`{key}`" in keys for model in TRACKERS.values() for key in model.model_fields)
+    assert all(f"`{key}`" in keys for model in trackers.values() for key in model.model_fields)
 
 
 def test_every_key_of_a_search_is_listed_with_its_default():
-    for heading, model in {"The search section": SearchOptions, **SEARCH_PARTS}.items():
+    parts = {"limits": CandidateLimits, "budget": Budget, "retrain": RetrainOptions}
+    for heading, model in {"The search section": SearchOptions, **parts}.items():
         assert table("search.md", heading) == {name: shown(field.default) for name, field in model.model_fields.items()}
 
 

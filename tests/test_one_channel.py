@@ -10,7 +10,7 @@ import inference
 import test as test_command
 from base.base_model import class_logits
 from build import DataSpec, build_model
-from config.checking.specs import shared_values
+from config import shared_values
 from train import train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError

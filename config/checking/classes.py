@@ -1,9 +1,9 @@
-"""From the name in `"type"` to the class, without running anything that the section does not allow.
+"""A class and its arguments as the JSON writes them, and the way from the name in `"type"` to the class.
 
-A stranger's checkpoint holds a configuration too. So a dotted name is walked by importing real submodules of an allowed
-root, never by attributes of modules (`torch.optim.os.system` is no class of `torch.optim`), and what is found must be a
-subclass of what the section expects. Functions are taken from the registry, from plug-ins, and for networks from an
-allowed root when their annotation promises a network.
+A checkpoint of unknown origin holds a configuration too. So a dotted name is walked by importing real submodules of an
+allowed root, never by attributes of modules (`torch.optim.os.system` is no class of `torch.optim`), and the class found
+must be a subclass of what the section expects. Functions are taken from the registry, from plug-ins, and for networks
+from an allowed root if their annotation promises a network.
 """
 
 import importlib
@@ -11,17 +11,108 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic import BaseModel
+
+from config.checking.sections import LOADER_SECTIONS, LossExtras, check_section
 from config.checking.signatures import evaluated
-from config.faults import closest, join_path, show, unknown_name
+from config.faults import Faults, closest, join_path, show, unknown_name
 from utils.errors import ConfigError
 from utils.registry import Section, import_attribute, root_of
 
-_loaded: dict[str, Path] = {}
+Target = Callable[..., Any]
+BUILDER_SECTIONS = ("arch",)
+WEIGHTED_LOSS = "WeightedLoss"
+
+_loaded_plugins: dict[str, Path] = {}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A class by name, and the arguments that it is built with: `{"type": "UNet", "args": {...}}`, or `"UNet"` alone.
+
+    Attributes:
+        path: JSON path.
+        type: Name of the class.
+        args: Arguments by name.
+        extras: Further keys that the section allows, e.g. a loss's `weight`.
+    """
+
+    path: str
+    type: str
+    args: Mapping[str, Any]
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def args_path(self) -> str:
+        """JSON path of the arguments."""
+        return join_path(self.path, "args")
+
+    def nested(self, section: Section) -> Iterator[tuple[str, str, list[tuple[Any, str]]]]:
+        """Yield each argument that holds specs: its name, their key in the registry, and (spec, JSON path) of each."""
+        for name, key in section.nested.items():
+            value, path = self.args.get(name), join_path(self.args_path, name)
+            if isinstance(value, list):
+                yield name, key, [(item, join_path(path, index)) for index, item in enumerate(value)]
+            elif value is not None:
+                yield name, key, [(value, path)]
+
+
+def read_spec(value: Any, path: str, faults: Faults, extras: type[BaseModel] | None = None) -> Spec | None:
+    """Read a spec; None if it has no usable `type` or `args`, each reason in `faults`.
+
+    Args:
+        value: From the JSON.
+        path: JSON path of `value`.
+        faults: Collects all faults.
+        extras: The keys that the section allows in addition to `type` and `args`.
+    """
+    if isinstance(value, str) and value:
+        return Spec(path, value, {})
+    if not isinstance(value, Mapping):
+        faults.add(path, f'{show(value)} must be a class. Write {{"type": NAME, "args": {{...}}}} or "NAME".')
+        return None
+    known = ("type", "args", *(extras.model_fields if extras else ()))
+    for key in value:
+        if key not in known:
+            faults.add(join_path(path, key), unknown_name("key", key, known))
+    found = {key: value[key] for key in known[2:] if key in value}
+    if extras:
+        check_section(extras, found, path, faults)
+    name, args = value.get("type"), value.get("args")
+    if not isinstance(name, str) or not name:
+        wrong = f"{show(name)} must be the name of a class" if "type" in value else "missing"
+        faults.add(join_path(path, "type"), f'{wrong}. Write "type": NAME.')
+    if args is not None and not isinstance(args, Mapping):
+        faults.add(join_path(path, "args"), f'{show(args)} must be an object. Write "args": {{NAME: VALUE}}.')
+    elif isinstance(name, str) and name:
+        return Spec(path, name, args or {}, found)
+    return None
+
+
+def read_losses(value: Any, faults: Faults) -> list[Spec]:
+    """Read the losses of the `loss` section, one or a list, each with its weight."""
+    if value == []:
+        faults.add("loss", "[] names no loss. Add one.")
+    items = enumerate(value) if isinstance(value, list) else [("", value)]
+    specs = [read_spec(item, join_path("loss", index), faults, LossExtras) for index, item in items]
+    return [spec for spec in specs if spec is not None]
+
+
+def section_key(path: str) -> str:
+    """Return the key of the registry for a JSON path.
+
+    Every loader is a `data_loader`; the sections of a search are under `search`.
+    """
+    head, *inner = path.split(".")
+    if head == "search" and inner:
+        return inner[0]
+    return "data_loader" if head in LOADER_SECTIONS else head
 
 
 def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
@@ -36,64 +127,40 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
     Raises:
         ConfigError: No such file, a name that cannot be a module or is one already, or an error in the file.
     """
-    return tuple(_load(Path(file)) for file in files)
+    return tuple(_load_plugin(Path(file)) for file in files)
 
 
-def plugin_names() -> tuple[str, ...]:
-    """The modules that were loaded, each an allowed root in every section."""
-    return tuple(_loaded)
-
-
-def _load(file: Path) -> str:
-    name = file.stem
+def _load_plugin(file: Path) -> str:
+    name, place = file.stem, file.resolve()
     if not file.is_file() or file.suffix != ".py":
         raise ConfigError(f"--plugin {file}: must be a Python file that exists. Check the path.")
-    if _loaded.get(name) == file.resolve():
+    if _loaded_plugins.get(name) == place:
         return name
     if not name.isidentifier() or name.startswith("_"):
         raise ConfigError(
             f"--plugin {file}: {show(name)} cannot name a module. Rename the file to letters, digits and _."
         )
-    if _is_taken(name, file):
+    # The file itself may be on the module path, or be imported already: only another module is in the way.
+    known = sys.modules.get(name) or importlib.util.find_spec(name)
+    origin = getattr(known, "__file__", None) or getattr(known, "origin", None)
+    if known is not None and (origin is None or Path(origin).resolve() != place):
         raise ConfigError(f"--plugin {file}: a module named {show(name)} exists already. Rename the file.")
     if name not in sys.modules:
-        _run(name, file)
-    _loaded[name] = file.resolve()
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"--plugin {file}: cannot be imported as Python. Give a .py file.")
+        if str(place.parent) not in sys.path:
+            sys.path.append(str(place.parent))
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise ConfigError(
+                f"--plugin {file}: importing it failed with {type(error).__name__}: {error}. Correct the file."
+            ) from error
+    _loaded_plugins[name] = place
     return name
-
-
-def _is_taken(name: str, file: Path) -> bool:
-    """Whether another module has the name; the file itself may lie on the module path, or be imported already."""
-    if name in sys.modules:
-        origin = getattr(sys.modules[name], "__file__", None)
-    else:
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            return False
-        origin = spec.origin
-    return origin is None or Path(origin).resolve() != file.resolve()
-
-
-def _run(name: str, file: Path) -> None:
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"--plugin {file}: cannot be imported as Python. Give a .py file.")
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    folder = str(file.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
-        raise ConfigError(
-            f"--plugin {file}: importing it failed with {type(error).__name__}: {error}. Mend the file."
-        ) from error
-
-
-Target = Callable[..., Any]
-BUILDER_SECTIONS = ("arch",)
 
 
 def find_class(name: str, path: str, section_name: str, section: Section) -> Target:
@@ -103,63 +170,68 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Tar
         name: A name of the registry, a member of a shortcut, or a dotted path under an allowed root.
         path: JSON path of the spec, for errors.
         section_name: Key in the registry.
-        section: What the section may name.
+        section: The classes that the section may name.
 
     Raises:
         ConfigError: Nothing has that name, it is not allowed here, or it is of the wrong kind.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # should the section lead there: it calls home on import
     place = join_path(path, "type")
+    target: Target | None
     if name in section.entries:
-        return _entry(name, place, section)
-    root = root_of(name, (*section.roots, *section.shortcuts, *plugin_names()))
+        try:
+            target = import_attribute(section.entries[name])
+        except ImportError as error:
+            raise ConfigError(f"{place}: {show(name)} cannot be imported ({error}). Install what it needs.") from error
+        if inspect.isclass(target) and not issubclass(target, section.base_class()):
+            raise TypeError(f"registry: {section.entries[name]} is not a {section.expects}")
+        return target
+    modules = sorted({*section.roots, *section.shortcuts, *_loaded_plugins})
+    under = f"a class in full under {', '.join(modules)}, or " if modules else ""
+    allowed = f"Allowed too: {under}a class of your own file, named with --plugin FILE."
+    root = root_of(name, modules)
     if root is not None:
         target = _walk(name, root, place)
     elif "." in name:
-        raise ConfigError(f"{place}: {show(name)} is outside the allowed modules. {_allowed(section)}")
+        raise ConfigError(f"{place}: {show(name)} is outside the allowed modules. {allowed}")
     else:
-        target = _shortcut(name, place, section)
+        members = (vars(importlib.import_module(shortcut)).get(name) for shortcut in section.shortcuts)
+        target = next((item for item in members if inspect.isclass(item) and not name.startswith("_")), None)
+        if target is None:
+            raise ConfigError(f"{place}: {unknown_name('class', name, available_names(section))} {allowed}")
     _check_kind(target, name, place, section_name, section)
     return target
 
 
 def available_names(section: Section) -> list[str]:
-    """The names without a dot that a section knows: its entries, and the classes of its shortcuts."""
+    """Return the names without a dot that a section knows: its entries, and the classes of its shortcuts."""
     base = section.base_class()
-    members = (
+    members = {
         name
         for shortcut in section.shortcuts
-        for name, value in vars(importlib.import_module(shortcut)).items()
-        if not name.startswith("_") and _is_concrete(value, base)
-    )
-    return sorted({*section.entries, *members})
+        for name, item in _public_classes(importlib.import_module(shortcut))
+        if issubclass(item, base) and item is not base and not inspect.isabstract(item)
+    }
+    return sorted(members.union(section.entries))
 
 
-def _is_concrete(value: Any, base: type) -> bool:
-    return inspect.isclass(value) and issubclass(value, base) and value is not base and not inspect.isabstract(value)
-
-
-def _entry(name: str, place: str, section: Section) -> Target:
-    try:
-        target: Target = import_attribute(section.entries[name])
-    except ImportError as error:
-        raise ConfigError(f"{place}: {show(name)} cannot be imported ({error}). Install what it needs.") from error
-    if inspect.isclass(target) and not issubclass(target, section.base_class()):
-        raise TypeError(f"registry: {section.entries[name]} is not a {section.expects}")
-    return target
+def _public_classes(module: ModuleType) -> list[tuple[str, type]]:
+    members = vars(module).items()
+    return [(name, item) for name, item in members if inspect.isclass(item) and not name.startswith("_")]
 
 
 def _walk(name: str, root: str, place: str) -> Target:
-    *modules, attribute = name[len(root) + 1 :].split(".")
-    for part in (*modules, attribute):
+    """Return the member of a real submodule of `root` that a dotted name leads to."""
+    *parts, attribute = name[len(root) + 1 :].split(".")
+    for part in (*parts, attribute):
         if not part.isidentifier() or part.startswith("_"):
             raise ConfigError(f"{place}: {show(name)} leads to a private name ({show(part)}). Name a public class.")
     module = _import(root, name, place)
-    for part in modules:
+    for part in parts:
         module = _import(f"{module.__name__}.{part}", name, place)
     target: Target | None = vars(module).get(attribute)
     if target is None:
-        near = closest(attribute, _public_classes(module))
+        near = closest(attribute, (known for known, _ in _public_classes(module)))
         hint = f"Did you mean {show(f'{module.__name__}.{near}')}?" if near else "Check the spelling."
         raise ConfigError(f"{place}: {module.__name__} has no class {show(attribute)}. {hint}")
     if not callable(target) or isinstance(target, ModuleType):
@@ -174,28 +246,15 @@ def _import(module_name: str, name: str, place: str) -> ModuleType:
         missing = error.name or module_name
         repair = "Check the spelling." if module_name.startswith(missing) and "." in missing else f"Install {missing}."
         raise ConfigError(f"{place}: {show(name)}: there is no module {missing}. {repair}") from None
-    except Exception as error:  # whatever a foreign module does on import
+    except Exception as error:  # a foreign module may do anything when it is imported
         raise ConfigError(f"{place}: {show(name)}: importing {module_name} failed ({error}).") from error
     if module.__name__ != module_name:
         raise ConfigError(f"{place}: {show(name)}: {module_name} is another name of {module.__name__}. Use that one.")
     return module
 
 
-def _shortcut(name: str, place: str, section: Section) -> Target:
-    for shortcut in section.shortcuts:
-        target: Target | None = vars(importlib.import_module(shortcut)).get(name)
-        if target is not None and inspect.isclass(target) and not name.startswith("_"):
-            return target
-    raise ConfigError(f"{place}: {unknown_name('class', name, available_names(section))} {_allowed(section)}")
-
-
-def _allowed(section: Section) -> str:
-    modules = sorted({*section.roots, *section.shortcuts, *plugin_names()})
-    under = f"a class in full under {', '.join(modules)}, or " if modules else ""
-    return f"Allowed too: {under}a class of your own file, named with --plugin FILE."
-
-
 def _check_kind(target: Target, name: str, place: str, section_name: str, section: Section) -> None:
+    """Raise if the target is neither a subclass of what the section expects nor a function that returns one."""
     base = section.base_class()
     if inspect.isclass(target):
         if not issubclass(target, base):
@@ -203,37 +262,22 @@ def _check_kind(target: Target, name: str, place: str, section_name: str, sectio
                 f"{place}: {show(name)} is not a subclass of {base.__name__}, which {section_name} needs."
             )
         if inspect.isabstract(target):
-            missing = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
+            missing = ", ".join(sorted(vars(target)["__abstractmethods__"]))
             raise ConfigError(f"{place}: {show(name)} is abstract. Name a subclass that has {missing}.")
         return
     if not inspect.isfunction(target):
         raise ConfigError(
             f"{place}: {show(name)} is neither a class nor a function. Name a subclass of {base.__name__}."
         )
-    promised = _return_class(target)
-    fits = promised is not None and issubclass(promised, base)
-    trusted = name.split(".", maxsplit=1)[0] in plugin_names()
-    if trusted and (fits or promised is None):
+    promised = evaluated(inspect.signature(target).return_annotation, target)
+    says_nothing = promised is inspect.Signature.empty or (promised is not None and not inspect.isclass(promised))
+    fits = inspect.isclass(promised) and not says_nothing and issubclass(promised, base)
+    package = name.split(".", maxsplit=1)[0]
+    if package in _loaded_plugins and (fits or says_nothing):
         return
-    if section_name not in BUILDER_SECTIONS or not fits or not _is_public_member(target, name):
+    is_written_there = str(target.__module__).split(".")[0] == package
+    if section_name not in BUILDER_SECTIONS or not fits or not is_written_there:
         raise ConfigError(
             f"{place}: {show(name)} is a function that is not annotated to return {base.__name__}. "
             f"Name a subclass of {base.__name__}."
         )
-
-
-def _return_class(function: Callable[..., Any]) -> type | None:
-    """The class that a function's annotation says it returns; None where it says nothing."""
-    promised = evaluated(inspect.signature(function).return_annotation, function)
-    if promised is None:
-        return type(None)
-    return promised if inspect.isclass(promised) and promised is not inspect.Signature.empty else None
-
-
-def _is_public_member(function: Callable[..., Any], name: str) -> bool:
-    """Whether a function was written in the package that it is named under."""
-    return str(function.__module__).split(".")[0] == name.split(".", maxsplit=1)[0]
-
-
-def _public_classes(module: ModuleType) -> Iterator[str]:
-    return (name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_"))

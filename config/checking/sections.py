@@ -1,15 +1,23 @@
-"""The sections with fixed keys: the top level and `trainer`. Everything else names a class and its arguments."""
+"""The sections with fixed keys: every key with its type, default, range and description is written here, once.
 
+Sections that name a class (`Any` here) are checked against the registry and the signature of that class.
+"""
+
+import inspect
 import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
-from config.checking.signatures import field_annotation, wrong_value
+from config.checking.signatures import wrong_value
 from config.faults import Faults, closest, join_path, show, unknown_name
 
 LOADER_SECTIONS = ("data_loader", "train_loader", "valid_loader", "test_loader")
+SHARED_NAMES = ("num_classes", "in_channels", "ignore_index")
+ONE_CHANNEL = {"num_classes": 1}
 MAX_SEED = 2**63 - 1
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -22,10 +30,10 @@ class Strict(BaseModel):
 
 
 class TrainerOptions(Strict):
-    """How long to train, what to keep, what to watch."""
+    """How long to train, which checkpoints to write, what to watch."""
 
     type: str = Field("Trainer", description="Class of the loop; a subclass of BaseTrainer.")
-    args: dict[str, Any] = Field({}, description="Arguments of a trainer class of your own.")
+    args: dict[str, Any] = Field({}, description="Arguments of a trainer class from a plug-in.")
     epochs: int = Field(..., ge=1, description="Passes over the training data.")
     len_epoch: int | None = Field(None, ge=1, description="Steps per epoch; null: one pass over the loader.")
     save_dir: str = Field("saved/", min_length=1, description="Folder that the run's folder is made in.")
@@ -36,15 +44,16 @@ class TrainerOptions(Strict):
     early_stop: int | None = Field(None, ge=1, description="Stop after N epochs in which the monitor did not improve.")
     verbosity: int = Field(2, ge=0, le=2, description="0: warnings, 1: information, 2: details.")
     tensorboard: bool = Field(True, description="Write TensorBoard events into the run's folder.")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the device has it."
-    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 if the device has it.")
     channels_last: bool = Field(True, description="Memory layout of images and convolutions.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step of the optimizer.")
     clip_norm: float | None = Field(None, gt=0, description="Largest L2 norm of the gradients of a step.")
     clip_value: float | None = Field(None, gt=0, description="Largest absolute value of each number of a gradient.")
     ema: float | None = Field(
-        None, gt=0, lt=1, description="Decay of an average of the weights, which is then judged and used, e.g. 0.999."
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of an average of the weights, which is then evaluated and used, e.g. 0.999.",
     )
     freeze: list[str] = Field([], description='Parts that do not learn, e.g. ["encoder", "*.bias"].')
     unfreeze_epoch: int | None = Field(None, ge=2, description="Epoch from which all parts learn.")
@@ -57,41 +66,65 @@ class TrainerOptions(Strict):
     histograms: bool = Field(False, description="Parameter histograms in TensorBoard.")
     pictures: int = Field(4, ge=0, description="Validation images shown in TensorBoard.")
 
+    @field_validator("monitor")
+    @classmethod
+    def check_monitor(cls, monitor: str) -> str:
+        """Refuse a monitor that is not a mode and the name of a result."""
+        words = monitor.split()
+        if monitor == "off" or (len(words) == 2 and words[0] in ("min", "max") and not words[1].startswith("valid_")):
+            return monitor
+        if len(words) == 2 and words[0] in ("min", "max"):
+            repair = f"{words[0]} val_{words[1].removeprefix('valid_')}"
+            raise ValueError(f'{show(monitor)}: validation results begin with val_. Did you mean "{repair}"?')
+        name = words[-1] if words and words[-1] not in ("min", "max", "off") else "val_loss"
+        mode = closest(words[0], ("min", "max")) if len(words) == 2 else None
+        suggestion = f'"{mode} {name}"' if mode else f'"min {name}" or "max {name}"'
+        raise ValueError(f'{show(monitor)} must be "min NAME", "max NAME" or "off". Did you mean {suggestion}?')
+
+
+class LossExtras(Strict):
+    """Keys of a loss in addition to its class."""
+
+    weight: float = Field(1.0, description="Its factor in the sum of losses.")
+
 
 class ParameterGroup(Strict):
-    """What is different about some weights."""
+    """Settings of some weights that differ from those of the others."""
 
     match: str = Field(..., min_length=1, description="Names of parts or weights, with * and ?.")
     lr_scale: float = Field(1.0, ge=0, description="Factor of their learning rate.")
-    weight_decay: float | None = Field(None, ge=0, description="Their own weight decay.")
+    weight_decay: float | None = Field(None, ge=0, description="Their weight decay; null: that of the optimizer.")
 
 
 class OptimizerExtras(Strict):
-    """Keys of `optimizer` beside its class: which weights learn how fast, and which decay."""
+    """Keys of `optimizer` in addition to its class: learning rates and decay of single weights."""
 
     decay_norm_and_bias: bool = Field(True, description="Whether norm weights and biases decay as others do.")
-    groups: list[dict[str, Any]] = Field([], description="Weights that differ; the first that applies counts.")
+    groups: list[ParameterGroup] = Field([], description="Weights that differ; the first that applies counts.")
     layer_decay: float | None = Field(None, gt=0, le=1, description="Factor of the learning rate per layer of depth.")
 
 
 class SchedulerExtras(Strict):
-    """Keys of `lr_scheduler` beside its class."""
+    """Keys of `lr_scheduler` in addition to its class."""
 
     interval: Literal["epoch", "step"] | None = Field(None, description="When it moves: after each of these.")
-    warmup: int | None = Field(None, ge=1, description="So many moves from near zero to the full rate before it.")
+    warmup: int | None = Field(None, ge=1, description="Number of moves from near zero to the full rate before it.")
     moves: int | None = Field(None, ge=1, description="In a list: for how many moves it acts; the last takes the rest.")
 
 
+EXTRAS: dict[str, type[Strict]] = {"loss": LossExtras, "optimizer": OptimizerExtras, "lr_scheduler": SchedulerExtras}
+
+
 class WandbOptions(Strict):
-    """Where Weights & Biases keeps a run."""
+    """Project and account of a run in Weights & Biases."""
 
     project: str | None = Field(None, min_length=1, description="Project; null: the name of the config.")
-    entity: str | None = Field(None, min_length=1, description="User or team; null: the account's own.")
+    entity: str | None = Field(None, min_length=1, description="User or team; null: that of the account.")
     mode: Literal["online", "offline", "disabled"] = Field("online", description="offline: in the run's folder.")
 
 
 class MlflowOptions(Strict):
-    """Where MLflow keeps a run."""
+    """Experiment and server of a run in MLflow."""
 
     experiment: str | None = Field(None, min_length=1, description="Experiment; null: the name of the config.")
     tracking_uri: str | None = Field(
@@ -100,124 +133,17 @@ class MlflowOptions(Strict):
 
 
 class Visualization(Strict):
-    """Services that keep the curves of a run, and keys of older dialects, which `load_config` moves elsewhere."""
+    """Services that show the curves of a run, and keys of older dialects, which `load_config` moves elsewhere."""
 
-    wandb: dict[str, Any] | None = Field(None, description="Write to Weights & Biases: project, entity, mode.")
-    mlflow: dict[str, Any] | None = Field(None, description="Write to MLflow: experiment, tracking_uri.")
-    tensorboard: bool = Field(True, description="Now trainer.tensorboard.")
-    tensorboardX: bool = Field(True, description="Now trainer.tensorboard.")  # noqa: N815 - as those files have it
-    log_dir: str | None = Field(None, description="Not used: events are in the run's folder.")
-
-
-TRACKERS: dict[str, type[Strict]] = {"wandb": WandbOptions, "mlflow": MlflowOptions}
-
-
-class TopLevel(Strict):
-    """The sections of a configuration; those that name classes are checked against the registry."""
-
-    name: str = Field(..., min_length=1, description="Name of the experiment and of its folder.")
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="Everything random follows from it.")
-    n_gpu: int | None = Field(None, ge=0, description="GPUs to use, fewer where fewer are there; null: one, if any.")
-    arch: Any = Field(None, description="The network.")
-    data_loader: Any = Field(None, description="The data; its validation_split holds back a part for validation.")
-    train_loader: Any = Field(None, description="The training data, where validation data is named apart.")
-    valid_loader: Any = Field(None, description="The validation data.")
-    test_loader: Any = Field(None, description="The test data.")
-    optimizer: Any = Field(None, description="The optimizer; it gets the network's parameters.")
-    loss: Any = Field(None, description='A loss, or a list of losses with a "weight" each.')
-    metrics: list[Any] = Field([], description="What validation and test report.")
-    lr_scheduler: Any = Field(None, description='The course of the learning rate; "interval" says when it steps.')
-    trainer: Any = Field(None, description="How long to train, what to keep, what to watch.")
-    visualization: Any = Field(None, description="Services that keep the curves: wandb, mlflow.")
-    search: dict[str, Any] = Field({}, description="How a search draws and judges candidates.")
-
-
-def trainer_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The trainer section with every default filled in.
-
-    Raises:
-        ConfigError: A key is unknown or a value wrong.
-    """
-    faults = Faults()
-    options = check_trainer(config.get("trainer", {}), faults)
-    faults.raise_if_any()
-    return options.model_dump() if options is not None else {}
-
-
-def check_trainer(section: Any, faults: Faults) -> TrainerOptions | None:
-    """Check the trainer section and the shape of its monitor."""
-    options = check_section(TrainerOptions, section, "trainer", faults)
-    if isinstance(section, Mapping) and isinstance(section.get("monitor"), str):
-        _check_monitor(section["monitor"], faults)
-    return options
-
-
-def check_visualization(section: Any, faults: Faults) -> None:
-    """Check the visualization section and what it says of each service."""
-    options = check_section(Visualization, section, "visualization", faults)
-    for name, model in TRACKERS.items():
-        if options is not None and getattr(options, name) is not None:
-            check_section(model, getattr(options, name), f"visualization.{name}", faults)
-
-
-def check_section(model: type[Model], value: Any, path: str, faults: Faults) -> Model | None:
-    """Check an object against its model; None where it does not hold, each reason in `faults`."""
-    try:
-        return model.model_validate_json(json.dumps(value))
-    except ValidationError as error:
-        for place, message in _explained(model, value, error):
-            faults.add(join_path(path, place), message)
-        return None
-
-
-def check_extras(model: type[BaseModel], extras: Mapping[str, Any], path: str, faults: Faults) -> None:
-    """Check the keys of a spec beside `type` and `args`."""
-    checked = check_section(model, dict(extras), path, faults)
-    if isinstance(checked, OptimizerExtras):
-        for index, group in enumerate(checked.groups):
-            check_section(ParameterGroup, group, join_path(path, f"groups.{index}"), faults)
-
-
-def _explained(model: type[BaseModel], value: Any, error: ValidationError) -> Iterator[tuple[str, str]]:
-    for item in error.errors():
-        if not item["loc"]:
-            yield "", f"{show(value)} must be an object. Write {{...}}."
-            continue
-        key = str(item["loc"][0])
-        field = model.model_fields.get(key)
-        if field is None:
-            yield key, unknown_name("key", key, model.model_fields)
-        elif item["type"] == "missing":
-            yield key, f"missing. Add it: {field.description}"
-        else:
-            yield key, wrong_value(value[key], field_annotation(field))
-
-
-def _check_monitor(monitor: str, faults: Faults) -> None:
-    words = monitor.split()
-    if monitor == "off":
-        return
-    if len(words) == 2 and words[0] in ("min", "max"):
-        if words[1].startswith("valid_"):
-            repair = f"{words[0]} val_{words[1].removeprefix('valid_')}"
-            faults.add(
-                "trainer.monitor", f'{show(monitor)}: validation results begin with val_. Did you mean "{repair}"?'
-            )
-        return
-    name = words[-1] if words and words[-1] not in ("min", "max", "off") else "val_loss"
-    mode = closest(words[0], ("min", "max")) if len(words) == 2 else None
-    suggestion = f'"{mode} {name}"' if mode else f'"min {name}" or "max {name}"'
-    faults.add(
-        "trainer.monitor", f'{show(monitor)} must be "min NAME", "max NAME" or "off". Did you mean {suggestion}?'
-    )
-
-
-SCHEDULER_VALUES = ("num_samples", "max_epochs")
-"""What a scheduler is told by the search, not by its `args`."""
+    wandb: WandbOptions | None = Field(None, description="Write to Weights & Biases: project, entity, mode.")
+    mlflow: MlflowOptions | None = Field(None, description="Write to MLflow: experiment, tracking_uri.")
+    tensorboard: bool = Field(True, deprecated=True, description="Now trainer.tensorboard.")
+    tensorboardX: bool = Field(True, deprecated=True, description="Now trainer.tensorboard.")  # noqa: N815 - in old files
+    log_dir: str | None = Field(None, deprecated=True, description="Not used: events are in the run's folder.")
 
 
 class CandidateLimits(Strict):
-    """What a candidate may cost; judged before it is trained."""
+    """Limits of a candidate's cost, checked before it is trained."""
 
     max_params: int | None = Field(None, ge=1, description="Weights of the network.")
     max_flops: int | None = Field(None, ge=1, description="FLOPs of one forward pass.")
@@ -229,7 +155,7 @@ class CandidateLimits(Strict):
 
 
 class Budget(Strict):
-    """What a search may cost."""
+    """Limits of a search's cost."""
 
     epochs: int | None = Field(None, ge=1, description="Epochs in all; null: as the scheduler wants.")
     max_time: float | None = Field(None, gt=0, description="Minutes in all, earlier sessions included.")
@@ -237,7 +163,7 @@ class Budget(Strict):
 
 
 class RetrainOptions(Strict):
-    """What becomes of the best."""
+    """Settings for retraining the best candidates."""
 
     top: int = Field(1, ge=0, description="Candidates that are trained again from the beginning.")
     epochs: int | None = Field(None, ge=1, description="Epochs of each; null: trainer.epochs.")
@@ -245,30 +171,133 @@ class RetrainOptions(Strict):
 
 
 class SearchOptions(Strict):
-    """How a search draws and judges candidates."""
+    """Settings of a search."""
 
     num_samples: int = Field(1, ge=1, description="Candidates to train.")
-    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Of the draws; null: the seed of the config.")
+    seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the draws; null: the seed of the config.")
     scheduler: Any = Field(None, description="Who trains for how long; null: RandomSearch.")
     objectives: list[str] | None = Field(
         None, min_length=1, description='E.g. ["max val_miou", "min params"]; null: trainer.monitor.'
     )
-    limits: dict[str, Any] | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
-    budget: dict[str, Any] = Field({}, description="epochs, max_time, disk_mb.")
+    limits: CandidateLimits | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
+    budget: Budget = Field(Budget(), description="epochs, max_time, disk_mb.")
     executor: Any = Field("serial", description="What trains: serial, processes or ray.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
-    retrain: dict[str, Any] | None = Field(None, description="top, epochs, seeds; null: the winner stays as it is.")
+    retrain: RetrainOptions | None = Field(None, description="top, epochs, seeds; null: the winner stays as it is.")
 
 
-SEARCH_PARTS: dict[str, type[Strict]] = {"limits": CandidateLimits, "budget": Budget, "retrain": RetrainOptions}
 SEARCH_CLASSES = ("scheduler", "executor")
+SCHEDULER_VALUES = ("num_samples", "max_epochs")
+"""Arguments of a scheduler that the search gives, not its `args`."""
 
 
-def check_search(section: Any, faults: Faults) -> SearchOptions | None:
-    """Check the search section and its parts; the classes that it names are checked against the registry."""
-    options = check_section(SearchOptions, section, "search", faults)
-    for name, model in SEARCH_PARTS.items():
-        part = section.get(name) if isinstance(section, Mapping) else None
-        if isinstance(part, Mapping):
-            check_section(model, part, join_path("search", name), faults)
-    return options
+class TopLevel(Strict):
+    """The sections of a configuration."""
+
+    name: str = Field(..., min_length=1, description="Name of the experiment and of its folder.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Everything random follows from it.")
+    n_gpu: int | None = Field(None, ge=0, description="GPUs to use, fewer if there are fewer; null: one, if any.")
+    arch: Any = Field(None, description="The network.")
+    data_loader: Any = Field(None, description="The data; its validation_split holds back a part for validation.")
+    train_loader: Any = Field(None, description="The training data, if validation data is named apart.")
+    valid_loader: Any = Field(None, description="The validation data.")
+    test_loader: Any = Field(None, description="The test data.")
+    optimizer: Any = Field(None, description="The optimizer; it gets the network's parameters.")
+    loss: Any = Field(None, description='A loss, or a list of losses with a "weight" each.')
+    metrics: list[Any] = Field([], description="What validation and test report.")
+    lr_scheduler: Any = Field(None, description='The course of the learning rate; "interval" says when it steps.')
+    trainer: TrainerOptions | None = Field(None, description="How long to train, which checkpoints, what to watch.")
+    visualization: Visualization = Field(Visualization(), description="Services that show the curves: wandb, mlflow.")
+    search: SearchOptions = Field(SearchOptions(), description="How a search draws and compares candidates.")
+
+    @field_validator("name")
+    @classmethod
+    def check_name(cls, name: str) -> str:
+        """Refuse a name that leads elsewhere as a folder."""
+        if name in (".", "..") or "/" in name or "\\" in name:
+            raise ValueError(f"{show(name)} cannot name a folder. Leave out slashes; the folder is that of save_dir.")
+        return name
+
+
+def trainer_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trainer section with every default filled in.
+
+    Raises:
+        ConfigError: A key is unknown or a value wrong.
+    """
+    faults = Faults()
+    options = check_section(TrainerOptions, config.get("trainer", {}), "trainer", faults)
+    faults.raise_if_any()
+    return options.model_dump() if options is not None else {}
+
+
+def check_section(model: type[Model], value: Any, path: str, faults: Faults) -> Model | None:
+    """Check an object against its model; None if it is wrong, each reason in `faults`."""
+    try:
+        return model.model_validate_json(json.dumps(value))
+    except ValidationError as error:
+        for item in error.errors():
+            place, message = _explain(model, value, item)
+            faults.add(join_path(path, *place), message)
+        return None
+
+
+def _explain(model: type[BaseModel], value: Any, error: ErrorDetails) -> tuple[list[str | int], str]:
+    """Return the place of a pydantic error, and its message as value, rule and repair."""
+    section: type[BaseModel] | None = model
+    field: FieldInfo | None = None
+    place: list[str | int] = []
+    for key in error["loc"]:
+        if section is None:  # inside a plain list or mapping, which is reported as a whole
+            break
+        place.append(key)
+        if isinstance(key, str):
+            field = section.model_fields.get(key)
+            if field is None:
+                return place, unknown_name("key", key, section.model_fields)
+            if key not in value:
+                return place, f"missing. Add it: {field.description}"
+            types = (field.annotation, *get_args(field.annotation))
+            section = next((kind for kind in types if inspect.isclass(kind) and issubclass(kind, BaseModel)), None)
+        value = value[key]
+    if error["type"] == "value_error":
+        return place, str(error["ctx"]["error"])
+    if field is None or isinstance(place[-1], int):
+        return place, f"{show(value)} must be an object. Write {{...}}."
+    adapter: TypeAdapter[Any] = TypeAdapter(Annotated[(field.annotation, *field.metadata, "")])  # type: ignore[arg-type]
+    return place, wrong_value(value, adapter)
+
+
+def shared_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `num_classes`, `in_channels` and `ignore_index` as the arguments of the network or of any loader say.
+
+    A network with `num_classes` 1 separates two classes by the sign of its one channel.
+
+    Raises:
+        ConfigError: Two places disagree.
+    """
+    faults = Faults()
+    found: dict[str, tuple[int, str]] = {}
+    for section in ("arch", *LOADER_SECTIONS):
+        spec = config.get(section)
+        args = spec.get("args") if isinstance(spec, Mapping) else None
+        for name in SHARED_NAMES:
+            value = args.get(name) if isinstance(args, Mapping) else None
+            if not isinstance(value, int) or isinstance(value, bool):
+                continue
+            here = f"{section}.args.{name}"
+            if section == "arch" and {name: value} == ONE_CHANNEL:
+                value, here = 2, f"{here} (1: one channel for two classes)"
+            first, first_place = found.setdefault(name, (value, here))
+            if first != value:
+                faults.add(here, f"{show(value)}, but {first_place} is {show(first)}. Both must agree: say it once.")
+    faults.raise_if_any()
+    return {name: value for name, (value, _) in found.items()}
+
+
+def own_outputs(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return `num_classes` 1 if `arch` says so: one output channel for the two classes of the data."""
+    arch = config.get("arch")
+    args = arch.get("args") if isinstance(arch, Mapping) else None
+    is_binary = isinstance(args, Mapping) and {"num_classes": args.get("num_classes")} == ONE_CHANNEL
+    return dict(ONE_CHANNEL) if is_binary else {}

@@ -1,146 +1,120 @@
-"""Older ways to write a configuration, read as today's. Every old key that is met is noted, for one warning.
+"""Older ways to write a configuration, read as today's. Every old key is noted, for one warning.
 
 Two public templates are meant: victoresque/pytorch-template and AntiAegis/Human-Segmentation-PyTorch.
 """
 
 from typing import Any
 
-from config.faults import join_path, show
+from config.checking.sections import LOADER_SECTIONS
+from config.faults import show
 from utils.errors import ConfigError
 
-LOADERS = ("data_loader", "train_loader", "valid_loader", "test_loader")
-BACKBONES = {"mobilenetv2": "mobilenet_v2"}
-MODES = ("min", "max")
+RENAMED_KEYS = (
+    ("visualization.tensorboardX", "trainer.tensorboard"),
+    ("visualization.tensorboard", "trainer.tensorboard"),
+    ("trainer.save_freq", "trainer.save_period"),
+    ("trainer.tensorboardX", "trainer.tensorboard"),
+    ("arch.args.pretrained_backbone", "arch.args.weights"),
+    *((f"{loader}.args.num_workers", f"{loader}.args.n_workers") for loader in LOADER_SECTIONS),
+)
+RENAMED_BACKBONES = {"mobilenetv2": "mobilenet_v2"}
 MONITOR_AND_MODE = "trainer.monitor and trainer.monitor_mode"
 HUMAN_SEGMENTATION = frozenset(
     {"trainer.monitor", MONITOR_AND_MODE, "trainer.save_freq", "trainer.tensorboardX", "visualization.tensorboardX"}
 )
-"""Notes that tell the dialect whose masks are binary."""
+"""Notes that identify the dialect whose masks are binary."""
 
 Tree = dict[str, Any]
+Notes = dict[str, str]
+"""Old key -> how it was read."""
 
 
-class Translator:
-    """Rewrites old keys in place.
+def translate(tree: Tree, notes: Notes, file: str | None = None) -> None:
+    """Rewrite old keys in place.
 
-    Attributes:
-        notes: Old key -> how it was read.
-        human_segmentation: Whether a file used keys of the Human-Segmentation dialect.
+    Args:
+        tree: The content of a file, before it is merged with others, or of several with an override.
+        notes: Every old key is added.
+        file: Named in errors; None after an override, which wins over the new name of its key.
+
+    Raises:
+        ConfigError: The file holds an old key and its new name, with different values.
     """
+    for old, new in RENAMED_KEYS:
+        _rename(tree, old, new, notes, file)
+    visualization = _object_at(tree, "visualization")
+    if isinstance(visualization.get("log_dir", 0), str | None):
+        del visualization["log_dir"]
+        notes["visualization.log_dir"] = "the run folder under trainer.save_dir"
+        if not visualization:
+            del tree["visualization"]
+    _translate_trainer(_object_at(tree, "trainer"), notes)
+    backbones = _object_at(tree, "arch.args")
+    backbone = backbones.get("backbone")
+    if isinstance(backbone, str) and backbone in RENAMED_BACKBONES and not _is_foreign(tree["arch"]):
+        backbones["backbone"] = RENAMED_BACKBONES[backbone]
+        notes[f"arch.args.backbone {show(backbone)}"] = show(backbones["backbone"])
 
-    def __init__(self) -> None:
-        self.notes: dict[str, str] = {}
-        self.human_segmentation = False
 
-    def translate_file(self, tree: Tree, file: str) -> None:
-        """Translate what one file holds, before it is merged with others.
+def set_binary_masks(tree: Tree, notes: Notes) -> None:
+    """Set `binary_masks` of the loaders: a file of the Human-Segmentation dialect means class 1 by a label above 0."""
+    if _object_at(tree, "arch.args").get("num_classes") not in (1, 2):
+        return
+    for loader in LOADER_SECTIONS:
+        section = _object_at(tree, loader)
+        args = section.setdefault("args", {}) if section.get("type") == "SegmentationDataLoader" else None
+        if isinstance(args, dict) and "binary_masks" not in args:
+            args["binary_masks"] = True
+            notes[f"{loader} (labels above 0 are class 1)"] = f"{loader}.args.binary_masks = true"
 
-        Raises:
-            ConfigError: The file holds an old key and its new name, with different values.
-        """
-        self._translate(tree, file)
-        self.human_segmentation = not HUMAN_SEGMENTATION.isdisjoint(self.notes)
 
-    def translate(self, tree: Tree) -> None:
-        """Translate a tree whose old keys were just put there by an override: they win over their new names."""
-        self._translate(tree, None)
+def _rename(tree: Tree, old: str, new: str, notes: Notes, file: str | None) -> None:
+    """Move a value from its old path to its new one; values of a wrong type are left for the validation to report."""
+    (old_place, _, old_key), (new_place, _, new_key) = old.rpartition("."), new.rpartition(".")
+    source = _object_at(tree, old_place)
+    if old_key not in source or (old_place.endswith(".args") and _is_foreign(tree[old_place.removesuffix(".args")])):
+        return
+    if old_place == new_place:
+        target, value = source, source.pop(old_key)
+    elif isinstance(source[old_key], bool) and isinstance(tree.get(new_place, {}), dict):
+        target, value = tree.setdefault(new_place, {}), source.pop(old_key)
+        if not source:
+            del tree[old_place]
+    else:
+        return
+    if file is not None and new_key in target and target[new_key] != value:
+        raise ConfigError(
+            f"{file}: {old} is {show(value)} and {new} is {show(target[new_key])}, two names of one thing. "
+            f"Keep {new_key}."
+        )
+    target[new_key] = value
+    notes[old] = new
 
-    def binarise_masks(self, tree: Tree) -> None:
-        """Files of the Human-Segmentation dialect mean class 1 by every label above 0: say so to the loaders."""
-        arch = _section(tree, "arch")
-        if not self.human_segmentation or _section(arch, "args").get("num_classes") not in (1, 2):
-            return
-        for loader in LOADERS:
-            section = _section(tree, loader)
-            args = section.setdefault("args", {}) if section.get("type") == "SegmentationDataLoader" else None
-            if isinstance(args, dict) and "binary_masks" not in args:
-                args["binary_masks"] = True
-                self.notes[f"{loader} (labels above 0 are class 1)"] = f"{loader}.args.binary_masks = true"
 
-    def warning(self, file: str) -> str | None:
-        """One text that names every old key, or None where there was none."""
-        if not self.notes:
-            return None
-        pairs = "; ".join(f"{old} -> {new}" for old, new in self.notes.items())
-        return f"{file}: keys of an older dialect are read as today's: {pairs}. Rename them to silence this."
-
-    def _translate(self, tree: Tree, file: str | None) -> None:
-        self._visualization(tree, file)
-        trainer = _section(tree, "trainer")
-        for old, new in (("save_freq", "save_period"), ("tensorboardX", "tensorboard")):
-            self._rename(trainer, old, new, "trainer", file)
-        self._monitor(trainer)
-        if trainer.get("early_stop") == 0 and trainer["early_stop"] is not False:
-            trainer["early_stop"] = None
-            self.notes["trainer.early_stop = 0"] = "trainer.early_stop = null"
-        self._arch(tree, file)
-        for loader in LOADERS:
-            self._loader(_section(tree, loader), loader, file)
-
-    def _rename(self, section: Tree, old: str, new: str, path: str, file: str | None) -> None:
-        if old not in section:
-            return
-        value = section.pop(old)
-        if file is not None and new in section and section[new] != value:
-            raise ConfigError(
-                f"{file}: {join_path(path, old)} is {show(value)} and {join_path(path, new)} is {show(section[new])}, "
-                f"two names of one thing. Keep {new}."
-            )
-        section[new] = value
-        self.notes[join_path(path, old)] = join_path(path, new)
-
-    def _visualization(self, tree: Tree, file: str | None) -> None:
-        section = _section(tree, "visualization")
-        trainer = tree.get("trainer", {})
-        if not section or not isinstance(trainer, dict):
-            return
-        for key in ("tensorboardX", "tensorboard"):
-            if isinstance(section.get(key), bool):
-                moved = {"visualization_tensorboard": section.pop(key), **trainer}
-                self._rename(moved, "visualization_tensorboard", "tensorboard", "trainer", file)
-                self.notes.pop("trainer.visualization_tensorboard")
-                self.notes[f"visualization.{key}"] = "trainer.tensorboard"
-                trainer = tree["trainer"] = moved
-        if "log_dir" in section and isinstance(section["log_dir"], str | None):
-            section.pop("log_dir")
-            self.notes["visualization.log_dir"] = "the run folder under trainer.save_dir"
-        if not section:
-            tree.pop("visualization")
-
-    def _monitor(self, trainer: Tree) -> None:
-        monitor = trainer.get("monitor")
-        if isinstance(monitor, str):
-            words = [f"val_{word[6:]}" if word.startswith("valid_") else word for word in monitor.split()]
-            if words != monitor.split():
-                self.notes["trainer.monitor"] = show(" ".join(words))
-            monitor = trainer["monitor"] = " ".join(words)
+def _translate_trainer(trainer: Tree, notes: Notes) -> None:
+    """Translate the monitor, its mode in a key apart, and a number of epochs that means null."""
+    monitor = trainer.get("monitor")
+    if isinstance(monitor, str):
+        words = [f"val_{word[6:]}" if word.startswith("valid_") else word for word in monitor.split()]
+        if words != monitor.split():
+            notes["trainer.monitor"] = show(" ".join(words))
+        trainer["monitor"] = " ".join(words)
         mode = trainer.get("monitor_mode")
-        if isinstance(monitor, str) and mode in (*MODES, "off"):
-            name = monitor.split()[-1] if monitor.split() else ""
-            trainer["monitor"] = "off" if mode == "off" else f"{mode} {name}"
-            trainer.pop("monitor_mode")
-            self.notes.pop("trainer.monitor", None)
-            self.notes[MONITOR_AND_MODE] = show(trainer["monitor"])
-
-    def _loader(self, section: Tree, loader: str, file: str | None) -> None:
-        if not _is_foreign(section):
-            self._rename(_section(section, "args"), "num_workers", "n_workers", f"{loader}.args", file)
-
-    def _arch(self, tree: Tree, file: str | None) -> None:
-        arch = _section(tree, "arch")
-        args = _section(arch, "args")
-        if _is_foreign(arch):
-            return
-        backbone = args.get("backbone")
-        if isinstance(backbone, str) and backbone in BACKBONES:
-            args["backbone"] = BACKBONES[backbone]
-            self.notes[f"arch.args.backbone {show(backbone)}"] = show(args["backbone"])
-        self._rename(args, "pretrained_backbone", "weights", "arch.args", file)
+        if mode in ("min", "max", "off"):
+            trainer["monitor"] = "off" if mode == "off" else f"{mode} {words[-1] if words else ''}"
+            del trainer["monitor_mode"]
+            notes.pop("trainer.monitor", None)
+            notes[MONITOR_AND_MODE] = show(trainer["monitor"])
+    if trainer.get("early_stop") == 0 and trainer["early_stop"] is not False:
+        trainer["early_stop"] = None
+        notes["trainer.early_stop = 0"] = "trainer.early_stop = null"
 
 
-def _section(tree: Tree, key: str) -> Tree:
-    """The object under `key`, or an empty one: wrong types are for the validation to report."""
-    value = tree.get(key)
+def _object_at(tree: Tree, path: str) -> Tree:
+    """Return the object at a path, or an empty one: wrong types are for the validation to report."""
+    value: Any = tree
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
 
 

@@ -1,4 +1,4 @@
-"""Strict JSON: what Python's parser lets pass (duplicate keys, NaN, overflowing numbers) is refused with its place."""
+"""Strict JSON: values that Python's parser lets pass (duplicate keys, NaN, overflowing numbers) are refused."""
 
 import json
 import math
@@ -10,16 +10,28 @@ from config.faults import closest, show
 from utils.errors import ConfigError
 
 MAX_DEPTH = 64
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|-?Infinity|NaN|-?\d[\d.eE+-]*')
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json_file(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises:
         ConfigError: The file is missing, unreadable or not strict JSON; syntax errors carry line and column.
     """
-    value = parse_json(_read_text(path), str(path))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        siblings = [file.name for file in path.parent.glob("*.json")] if path.parent.is_dir() else []
+        near = closest(path.name, siblings)
+        hint = f"Did you mean {path.parent / near}?" if near else "Check the path."
+        raise ConfigError(f"{path}: no such file. {hint}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}). Give the path of a JSON file.") from None
+    value = parse_json(text, str(path))
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: line 1 column 1: {show(value)} is not an object. Wrap the sections in {{ }}.")
     return value
@@ -29,47 +41,52 @@ def parse_json(text: str, source: str) -> Any:
     """Parse strict JSON; `source` names it in errors.
 
     Raises:
-        ConfigError: With line and column.
+        ConfigError: It is not JSON (with line and column), holds a key twice, a number that is not finite, a character
+            that no file can hold, or is nested too deep.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(
+            text, object_pairs_hook=_unique_keys, parse_constant=_finite, parse_float=_finite, parse_int=_finite
+        )
+        _check_values(value)
     except json.JSONDecodeError as error:
-        raise _located(source, text, error.pos, _explain(error)) from None
+        place = f"line {error.lineno} column {error.colno}"
+        raise ConfigError(f"{source}: {place}: {_explain_syntax(error)}") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels. Flatten it.") from None
-    except ValueError as error:  # an integer of more digits than Python converts
+    except ValueError as error:  # of the functions below, or an integer of more digits than Python converts
         raise ConfigError(f"{source}: {error}") from None
-    _check_tokens(text, source)
-    _check_values(value, source)
     return value
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(_missing_file(path)) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read ({reason}). Give the path of a JSON file.") from None
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'duplicate key "{key}", {show(found[key])} and {show(value)}. Keep one of the two.')
+        found[key] = value
+    return found
 
 
-def _missing_file(path: Path) -> str:
-    siblings = [file.name for file in path.parent.glob("*.json")] if path.parent.is_dir() else []
-    near = closest(path.name, siblings)
-    hint = f"Did you mean {path.parent / near}?" if near else "Check the path."
-    return f"{path}: no such file. {hint}"
+def _finite(text: str) -> int | float:
+    """Return the number that a JSON text is, a whole one as int."""
+    number = int(text) if text.lstrip("-").isdecimal() else float(text)
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is not a finite number. Use a finite one.")
+    return number
 
 
-def _located(source: str, text: str, position: int, message: str) -> ConfigError:
-    line = text.count("\n", 0, position) + 1
-    column = position - text.rfind("\n", 0, position)
-    return ConfigError(f"{source}: line {line} column {column}: {message}")
+def _check_values(value: Any, depth: int = 0) -> None:
+    """Raise if a value could not be written back or walked through."""
+    if depth > MAX_DEPTH:
+        raise RecursionError
+    if isinstance(value, str) and UNSTORABLE.search(value):
+        raise ValueError(f"the text {value!a} holds a character that no file can hold. Remove it.")
+    for item in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_values(item, depth + 1)
 
 
-def _explain(error: json.JSONDecodeError) -> str:
+def _explain_syntax(error: json.JSONDecodeError) -> str:
     rest = error.doc[error.pos :].lstrip()
     before = error.doc[: error.pos].rstrip()
     if not error.doc.strip():
@@ -85,48 +102,3 @@ def _explain(error: json.JSONDecodeError) -> str:
     return (
         f"{error.msg}, found {show(rest.split(maxsplit=1)[0][:20])}. Check the brackets, commas and quotes before it."
     )
-
-
-def _check_tokens(text: str, source: str) -> None:
-    """Find duplicate keys and numbers that are none, with their places; `text` is known to parse."""
-    open_objects: list[set[str] | None] = []
-    tokens = list(_TOKEN.finditer(text))
-    for index, match in enumerate(tokens):
-        token = match.group()
-        if token in "{[":
-            open_objects.append(set() if token == "{" else None)
-        elif token in "}]":
-            open_objects.pop()
-        elif token.startswith('"'):
-            keys = open_objects[-1] if open_objects else None
-            is_key = keys is not None and index + 1 < len(tokens) and tokens[index + 1].group() == ":"
-            if keys is not None and is_key:
-                name = json.loads(token)
-                if name in keys:
-                    raise _located(source, text, match.start(), f'duplicate key "{name}". Keep one of the two.')
-                keys.add(name)
-        elif token[-1] in "Ny" or (token not in ",:" and not math.isfinite(float(token))):
-            raise _located(source, text, match.start(), f"{token} is not a finite number. Use a finite one.")
-
-
-def _check_values(value: Any, source: str, depth: int = 0) -> None:
-    """Refuse what could not be written back or walked through."""
-    if depth > MAX_DEPTH:
-        raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels. Flatten it.")
-    if isinstance(value, str) and ("\0" in value or not _encodes(value)):
-        raise ConfigError(f"{source}: the text {value!a} holds a character that no file can hold. Remove it.")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _check_values(key, source, depth)
-            _check_values(item, source, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check_values(item, source, depth + 1)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -4,10 +4,9 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from config.checking.classes import find_class
-from config.checking.sections import Budget, CandidateLimits, RetrainOptions, SearchOptions, TopLevel, check_search
+from config.checking.classes import find_class, read_spec
+from config.checking.sections import Budget, CandidateLimits, RetrainOptions, SearchOptions, TopLevel, check_section
 from config.checking.signatures import signature_of
-from config.checking.specs import read_spec
 from config.faults import Faults, show
 from config.objects import instantiate
 from search.executors import EXECUTORS
@@ -34,7 +33,7 @@ def read_options(config: Mapping[str, Any]) -> SearchOptions:
         ConfigError: Lists every fault with its JSON path.
     """
     faults = Faults()
-    options = check_search(config.get("search", {}), faults)
+    options = check_section(SearchOptions, config.get("search", {}), "search", faults)
     trainer = config.get("trainer")
     epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
     if not isinstance(epochs, int) or epochs < 1:
