@@ -114,7 +114,7 @@ def test_faults_of_the_section(search, message):
 
 
 def test_faults_of_the_section_are_told_at_once():
-    with pytest.raises(ConfigError, match=r"(?s)3 faults.*num_sample.*search\.budget\.hours.*trainer\.epochs"):
+    with pytest.raises(ConfigError, match=r"(?s)3 faults.*search\.budget\.hours.*num_sample.*trainer\.epochs"):
         read_options({**space_file(num_sample=1, budget={"hours": 1}), "trainer": {"monitor": "max val_miou"}})
     executor = {"type": "processes", "args": {"workers": 0}}
     with pytest.raises(ConfigError, match=r"(?s)2 faults.*search\.scheduler\.type.*workers 0 must be 1 or more"):
