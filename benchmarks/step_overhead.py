@@ -29,7 +29,7 @@ from torch import Tensor
 
 from base import BaseDataLoader
 from base.base_metric import MetricSet
-from data_loader.common.options import AugmentationOptions, ImageOptions, LabelOptions, MaskLoaderOptions
+from data_loader.common.options import AugmentationOptions, ImageOptions, LabelOptions, MaskLoaderOptions, PairOptions
 from data_loader.segmentation.loader import SegmentationDataLoader
 from logger.metrics_file import MetricsFile
 from logger.progress import ProgressBar
@@ -55,8 +55,7 @@ def make_loader(folder: Path, size: list[int], batch_size: int) -> BaseDataLoade
     pairs = folder / "pairs.txt"
     pairs.write_text(PEOPLE.read_text() * TIMES_IN_LIST)
     return SegmentationDataLoader(
-        str(pairs),
-        data_root=str(PEOPLE.parent),
+        PairOptions(str(pairs), data_root=str(PEOPLE.parent)),
         labels=LabelOptions(num_classes=2),
         images=ImageOptions(resize=size),
         augmentation=AugmentationOptions(flip_hor=0.5),

@@ -52,8 +52,7 @@ class InputOptions(Options):
     resize: Annotated[
         int | Sequence[int] | None,
         Field(
-            description="Size of the input, `[height, width]` or one number for a square, with the aspect ratio "
-            "preserved; `null`: each image's size."
+            description="`[height, width]` of the input, aspect ratio preserved; a number: a square; `null`: no change."
         ),
     ] = None
 
@@ -62,44 +61,29 @@ class InputOptions(Options):
 class ImageOptions(InputOptions):
     """Conversion of an image of 8 or 16 bits to a network's input."""
 
-    in_channels: Annotated[
-        int | None, Field(description="Channels of the input: 1, 3 or 4; `null`: as `color_channel` implies.")
-    ] = None
+    in_channels: Annotated[int | None, Field(description="1, 3 or 4; `null`: as `color_channel` implies.")] = None
     color_channel: Annotated[
-        ColorChannel | None,
-        Field(description='`"RGB"`, `"BGR"` or `"GRAY"`; `null`: as `in_channels` implies, else RGB.'),
+        ColorChannel | None, Field(description='`"RGB"`, `"BGR"`, `"GRAY"`; `null`: by `in_channels`, else RGB.')
     ] = None
-    padding_value: Annotated[
-        int, Field(ge=0, le=255, description="Grey level of the padding around images of another shape.")
-    ] = 0
-    normalize: Annotated[
-        bool, Field(description="Subtract ImageNet's mean and divide by its deviation; otherwise values are 0 to 1.")
-    ] = True
+    padding_value: Annotated[int, Field(ge=0, le=255, description="Grey of the padding around the image.")] = 0
+    normalize: Annotated[bool, Field(description="ImageNet's mean and deviation; else values are 0 to 1.")] = True
 
 
 @dataclass(frozen=True)
 class ArrayOptions(InputOptions):
     """Conversion of an array with any number of channels to a network's input."""
 
-    in_channels: Annotated[
-        int | None, Field(description="Channels of the arrays; `null`: those of the first array.")
-    ] = None
-    padding_value: Annotated[
-        float, Field(description="Value around arrays of another shape, before the mean is subtracted.")
-    ] = 0.0
+    in_channels: Annotated[int | None, Field(description="Channels; `null`: those of the first array.")] = None
+    padding_value: Annotated[float, Field(description="Value around the array, before the normalisation.")] = 0.0
     mean: Annotated[
-        float | Sequence[float] | None,
-        Field(description="Subtracted from the values of the files: a number, or one per channel; `null`: 0."),
+        float | Sequence[float] | None, Field(description="Subtracted: a number, or one per channel; `null`: 0.")
     ] = None
     std: Annotated[
-        float | Sequence[float] | None,
-        Field(description="Divisor after the subtraction: a number, or one per channel; `null`: 1."),
+        float | Sequence[float] | None, Field(description="Divisor: a number, or one per channel; `null`: 1.")
     ] = None
     interpolation: Annotated[Interpolation, Field(description='`"nearest"` if values must not mix.')] = "linear"
     layout: Annotated[Layout, Field(description='`"chw"` if channels come first in the files.')] = "hwc"
-    picture_key: Annotated[
-        str | None, Field(description="Name of the image in `.npz` files; `null`: they hold a single array.")
-    ] = None
+    picture_key: Annotated[str | None, Field(description="Name of the image in `.npz` files of several arrays.")] = None
 
 
 @dataclass(frozen=True)
@@ -108,10 +92,7 @@ class WarpOptions(Options):
 
     crop_range: Annotated[
         Sequence[float] | None,
-        Field(
-            description="`[smallest, largest]` side of a random window as a fraction of the image's side, up to 2; "
-            "above 1 the image appears smaller."
-        ),
+        Field(description="Side of a random window, `[smallest, largest]` fraction of the image's side; up to 2."),
     ] = None
     flip_hor: Annotated[float, Field(ge=0, le=1, description="Probability of a left-right flip.")] = 0.0
     angle: Annotated[float, Field(ge=0, le=180, description="Largest rotation in degrees, to either side.")] = 0.0
@@ -137,21 +118,13 @@ class TurnOptions(WarpOptions):
 class ColorOptions(Options):
     """Random changes of colour in training, for images of 8 or 16 bits; the default is none."""
 
-    noise_std: Annotated[
-        float, Field(ge=0, le=255, description="Standard deviation of added noise, in levels of 0 to 255.")
-    ] = 0.0
-    brightness: Annotated[
-        float, Field(ge=0, le=1, description="Largest change of brightness, as a fraction of the full range.")
-    ] = 0.0
-    contrast: Annotated[
-        float, Field(ge=0, le=1, description="Largest change of the distance from mid-grey, as a fraction.")
-    ] = 0.0
-    saturation: Annotated[
-        float, Field(ge=0, le=1, description="Largest change of the distance from grey, as a fraction.")
-    ] = 0.0
-    transforms: Annotated[
-        Sequence[Any], Field(description="Transforms of albumentations, applied in order before the other changes.")
-    ] = ()
+    noise_std: Annotated[float, Field(ge=0, le=255, description="Deviation of added noise, in levels of 0 to 255.")] = (
+        0.0
+    )
+    brightness: Annotated[float, Field(ge=0, le=1, description="Largest change, as a fraction of white.")] = 0.0
+    contrast: Annotated[float, Field(ge=0, le=1, description="Largest change of the distance from mid-grey.")] = 0.0
+    saturation: Annotated[float, Field(ge=0, le=1, description="Largest change of the distance from grey.")] = 0.0
+    transforms: Annotated[Sequence[Any], Field(description="Albumentations' transforms, applied first, in order.")] = ()
 
 
 @dataclass(frozen=True)
@@ -165,13 +138,24 @@ class AugmentationOptions(ColorOptions, TurnOptions):
 
 
 @dataclass(frozen=True)
+class PairOptions(Options):
+    """Files of images and masks: a list of them, or a folder."""
+
+    pairs_file: Annotated[str | None, Field(description="List with one `image, mask` per line.")] = None
+    folder: Annotated[str | None, Field(description="Instead: folder of `data/{split}` and `labels/{split}`.")] = None
+    split: Annotated[str | None, Field(description="Part of the folder; `null`: by `is_training`, train or val.")] = (
+        None
+    )
+    data_root: Annotated[str | None, Field(description="Folder that the paths are relative to.")] = None
+
+
+@dataclass(frozen=True)
 class ClassOptions(Options):
     """Names of the classes."""
 
-    classes: Annotated[
-        Sequence[str] | None,
-        Field(description="Names of the classes, in the order of their ids; they also give the number of classes."),
-    ] = None
+    classes: Annotated[Sequence[str] | None, Field(description="Names of the classes, in the order of their ids.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)
@@ -179,8 +163,7 @@ class LabelMapOptions(ClassOptions):
     """Classes that are made of the values in the masks."""
 
     label_map: Annotated[
-        Mapping[str, int] | None,
-        Field(description='Value in the masks → class, as `{"7": 0, "8": 1}`; every other value is ignored.'),
+        Mapping[str, int] | None, Field(description='Value → class, as `{"7": 0, "8": 1}`; others are ignored.')
     ] = None
 
 
@@ -188,10 +171,8 @@ class LabelMapOptions(ClassOptions):
 class MaskLabelOptions(LabelMapOptions):
     """Classes and values of masks."""
 
-    num_classes: Annotated[int | None, Field(description="Number of classes in the masks, with the background.")] = None
-    ignore_index: Annotated[
-        int | None, Field(description="Value in the masks that no loss or metric counts; padding never counts.")
-    ] = None
+    num_classes: Annotated[int | None, Field(description="Number of classes, with the background.")] = None
+    ignore_index: Annotated[int | None, Field(description="Value in the masks that counts nowhere.")] = None
 
 
 @dataclass(frozen=True)
@@ -205,20 +186,13 @@ class LabelOptions(MaskLabelOptions):
 class LoaderOptions(Options):
     """Selection, order and loading of the samples."""
 
-    samples: Annotated[int | None, Field(description="Number of samples to use, from the first; `null`: all.")] = None
-    is_training: Annotated[
-        bool, Field(description="Augment and shuffle; otherwise evaluate without augmentation, each sample once.")
-    ] = True
-    batch_size: Annotated[int, Field(description="Samples per batch, summed over all processes.")] = 16
-    shuffle: Annotated[bool | None, Field(description="New order in each epoch; `null`: if training.")] = None
+    samples: Annotated[int | None, Field(description="Number of samples, from the first; `null`: all.")] = None
+    is_training: Annotated[bool, Field(description="Augment and shuffle; else evaluate each sample once.")] = True
+    batch_size: Annotated[int, Field(description="Samples per batch, over all processes.")] = 16
+    shuffle: Annotated[bool | None, Field(description="New order in each epoch; `null`: in training.")] = None
     drop_last: Annotated[bool, Field(description="Leave out an incomplete last batch.")] = False
-    validation_split: Annotated[
-        int | float,
-        Field(description="Samples held out for validation: a fraction below 1, or a number; for `data_loader`."),
-    ] = 0.0
-    n_workers: Annotated[
-        int, Field(description="Processes that load batches; at most one per processor is started.")
-    ] = 0
+    validation_split: Annotated[int | float, Field(description="Held out: a fraction below 1, or a number.")] = 0.0
+    n_workers: Annotated[int, Field(description="Processes that load; at most one per processor.")] = 0
     pin_memory: Annotated[bool, Field(description="Page-locked batches, if there is CUDA.")] = False
     seed: Annotated[int, Field(description="Seed of the run.")] = 0
 
@@ -229,16 +203,9 @@ class LoaderOptions(Options):
 
     def base_arguments(self) -> dict[str, Any]:
         """Return the arguments of `BaseDataLoader` among these options."""
-        return {
-            "batch_size": self.batch_size,
-            "shuffle": self.is_training if self.shuffle is None else self.shuffle,
-            "drop_last": self.drop_last,
-            "validation_split": self.validation_split,
-            "n_workers": self.n_workers,
-            "pin_memory": self.pin_memory,
-            "seed": self.seed,
-            "is_training": self.is_training,
-        }
+        shuffle = self.is_training if self.shuffle is None else self.shuffle
+        names = ("batch_size", "drop_last", "validation_split", "n_workers", "pin_memory", "seed", "is_training")
+        return {"shuffle": shuffle, **{name: value for name, value in vars(self).items() if name in names}}
 
 
 @dataclass(frozen=True)
@@ -259,10 +226,8 @@ class MaskLoaderOptions(ImageLoaderOptions):
         Field(description='`{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.'),
     ] = None
     role: Annotated[
-        Role | None,
-        Field(description='With `folds`: `"train"`, `"valid"` or `"test"`; `null`: by the section of the loader.'),
+        Role | None, Field(description='With `folds`: `"train"`, `"valid"`, `"test"`; `null`: by the section.')
     ] = None
     sparse: Annotated[
-        Mapping[str, Any] | None,
-        Field(description='Labels to hide in training, as `{"pattern": "halves", "density": 0.5}`.'),
+        Mapping[str, Any] | None, Field(description='Labels to hide, as `{"pattern": "halves", "density": 0.5}`.')
     ] = None

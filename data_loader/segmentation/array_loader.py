@@ -1,6 +1,6 @@
 """The loader of arrays with any number of channels."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -8,67 +8,41 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from data_loader.common.image_cache import stamp
-from data_loader.common.options import ArrayOptions, Layout, MaskLabelOptions, MaskLoaderOptions, TurnOptions
+from data_loader.common.options import ArrayOptions, MaskLabelOptions, MaskLoaderOptions, PairOptions, TurnOptions
 from data_loader.images.arrays import ARRAY_SUFFIXES, ArrayPreprocessing, array_header, read_array, read_channels
 from data_loader.images.files import image_size, read_mask, single_channel, whole_labels
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
-from data_loader.segmentation.pairs import (
-    DataRoot,
-    Header,
-    Pair,
-    PairsFile,
-    PairsFolder,
-    PairSource,
-    Split,
-    choose_pairs,
-)
+from data_loader.segmentation.pairs import FilePairs, Header, Pair, choose_pairs
 from utils.errors import DataError
 
 _MASK_SUFFIXES = (".npy", ".npz", ".png")
 
 
-class ArrayPairs(PairSource):
+class ArrayPairs(FilePairs):
     """Pairs of an array and its mask, which is an array or an image file.
 
     Args:
         pairs: The files.
-        layout: Of the images: "hwc" or "chw".
-        picture_key: Name of the image in `.npz` files.
+        images: Layout of the arrays, and their name in `.npz` files.
         mask_key: Name of the mask in `.npz` files.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[Pair],
-        *,
-        layout: Layout = "hwc",
-        picture_key: str | None = None,
-        mask_key: str | None = None,
-    ) -> None:
-        self.pairs = list(pairs)
-        self._layout: Layout = layout
-        self._picture_key = picture_key
+    def __init__(self, pairs: Sequence[Pair], images: ArrayOptions, mask_key: str | None) -> None:
+        super().__init__(pairs, images.layout, images.picture_key, mask_key)
+        self._images = images
         self._mask_key = mask_key
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def names(self, index: int) -> tuple[str, str]:
-        """Return the two paths."""
-        return str(self.pairs[index].image), str(self.pairs[index].mask)
 
     def channels(self, index: int) -> int:
         """Return the channels of an image, from its header."""
-        shape, _ = array_header(self.pairs[index].image, self._picture_key)
-        return 1 if len(shape) < 3 else shape[2 if self._layout == "hwc" else 0]
+        shape, _ = array_header(self.pairs[index].image, self._images.picture_key)
+        return 1 if len(shape) < 3 else shape[2 if self._images.layout == "hwc" else 0]
 
     def header(self, index: int) -> Header:
         """Return the sizes from the headers alone."""
         pair = self.pairs[index]
-        shape, dtype = array_header(pair.image, self._picture_key)
-        if len(shape) == 3 and self._layout == "chw":
+        shape, dtype = array_header(pair.image, self._images.picture_key)
+        if len(shape) == 3 and self._images.layout == "chw":
             shape = shape[1:]
         depth = dtype.itemsize if dtype in (np.uint8, np.uint16, np.bool_) else np.dtype(np.float32).itemsize
         mask_shape: tuple[int, ...]
@@ -82,7 +56,7 @@ class ArrayPairs(PairSource):
 
     def image(self, index: int) -> np.ndarray:
         """Return an image (h, w, C) uint8, uint16 or float32."""
-        return read_channels(self.pairs[index].image, layout=self._layout, key=self._picture_key)
+        return read_channels(self.pairs[index].image, layout=self._images.layout, key=self._images.picture_key)
 
     def mask(self, index: int) -> np.ndarray:
         """Return a mask (h, w) uint8 or uint16."""
@@ -94,11 +68,6 @@ class ArrayPairs(PairSource):
             raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width).")
         return whole_labels(single_channel(mask, path), path)
 
-    def identity(self, index: int) -> Hashable:
-        """Return the state of the two files, and how they are read."""
-        pair = self.pairs[index]
-        return stamp(pair.image), stamp(pair.mask), self._layout, self._picture_key, self._mask_key
-
 
 class ArraySegmentationDataLoader(MaskDataLoader):
     """A loader of batches of `.npy` or `.npz` arrays with any number of channels, and of masks; see `MaskDataLoader`.
@@ -107,10 +76,8 @@ class ArraySegmentationDataLoader(MaskDataLoader):
     and no albumentations.
 
     Args:
-        pairs_file: List of the files, see `data_loader.segmentation.pairs.read_pairs`.
-        folder: Instead of a list: a folder with `data/{split}/NAME.npy` and `labels/{split}/NAME.npy` (or .npz, .png).
-        split: Part of the folder.
-        data_root: Folder that the paths are relative to.
+        files: List of the files, see `data_loader.segmentation.pairs.read_pairs`, or a folder with
+            `data/{split}/NAME.npy` and `labels/{split}/NAME.npy` (or .npz, .png).
         mask_key: Name of the mask in `.npz` files.
         labels: Classes and values of the masks.
         images: Conversion of an array to an input.
@@ -124,11 +91,8 @@ class ArraySegmentationDataLoader(MaskDataLoader):
 
     def __init__(
         self,
-        pairs_file: PairsFile = None,
+        files: PairOptions = PairOptions(),
         *,
-        folder: PairsFolder = None,
-        split: Split = None,
-        data_root: DataRoot = None,
         mask_key: Annotated[str | None, Field(description="Name of the mask in `.npz` files.")] = None,
         labels: MaskLabelOptions = MaskLabelOptions(),
         images: ArrayOptions = ArrayOptions(),
@@ -136,16 +100,8 @@ class ArraySegmentationDataLoader(MaskDataLoader):
         loading: MaskLoaderOptions = MaskLoaderOptions(),
     ) -> None:
         classes = Labels(labels)
-        pairs = choose_pairs(
-            pairs_file,
-            folder,
-            split or loading.default_split,
-            data_root,
-            loading.samples,
-            image_suffixes=ARRAY_SUFFIXES,
-            mask_suffixes=_MASK_SUFFIXES,
-        )
-        source = ArrayPairs(pairs, layout=images.layout, picture_key=images.picture_key, mask_key=mask_key)
+        pairs = choose_pairs(files, loading, image_suffixes=ARRAY_SUFFIXES, mask_suffixes=_MASK_SUFFIXES)
+        source = ArrayPairs(pairs, images, mask_key)
         if images.in_channels is None:
             images = replace(images, in_channels=source.channels(0))
         super().__init__(source, self.make_preprocessing(images), classes, augmentation, loading)

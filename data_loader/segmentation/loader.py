@@ -12,21 +12,14 @@ from data_loader.common.options import (
     ImageOptions,
     LabelOptions,
     MaskLoaderOptions,
+    PairOptions,
     WarpOptions,
 )
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.preprocessing import Preprocessing
 from data_loader.segmentation.dataset import PairDecoder, SegmentationCollate, SegmentationDataset
 from data_loader.segmentation.labels import Labels, export_ids
-from data_loader.segmentation.pairs import (
-    DataRoot,
-    ImagePairs,
-    PairsFile,
-    PairsFolder,
-    PairSource,
-    Split,
-    choose_pairs,
-)
+from data_loader.segmentation.pairs import ImagePairs, PairSource, choose_pairs
 from data_loader.segmentation.sparse_labels import SparseLabels
 from utils.errors import ConfigError
 
@@ -113,10 +106,8 @@ class SegmentationDataLoader(MaskDataLoader):
     """A loader of batches of photos and masks, which are image files; see `MaskDataLoader`.
 
     Args:
-        pairs_file: List of the files, see `data_loader.segmentation.pairs.read_pairs`.
-        folder: Instead of a list: a folder with `data/{split}/NAME.*` and `labels/{split}/NAME.png`.
-        split: Part of the folder.
-        data_root: Folder that the paths are relative to.
+        files: List of the files, see `data_loader.segmentation.pairs.read_pairs`, or a folder with
+            `data/{split}/NAME.*` and `labels/{split}/NAME.png`.
         labels: Classes and values of the masks.
         images: Conversion of an image to an input.
         augmentation: Random changes in training.
@@ -130,11 +121,8 @@ class SegmentationDataLoader(MaskDataLoader):
 
     def __init__(
         self,
-        pairs_file: PairsFile = None,
+        files: PairOptions = PairOptions(),
         *,
-        folder: PairsFolder = None,
-        split: Split = None,
-        data_root: DataRoot = None,
         labels: LabelOptions = LabelOptions(),
         images: ImageOptions = ImageOptions(),
         augmentation: AugmentationOptions = AugmentationOptions(),
@@ -147,6 +135,5 @@ class SegmentationDataLoader(MaskDataLoader):
         preprocessing = self.make_preprocessing(images)
         # A JPEG mask is read as black and white, which leaves no third value for ignored pixels.
         is_binary = labels.binary_masks and labels.ignore_index is None
-        pairs = choose_pairs(pairs_file, folder, split or loading.default_split, data_root, loading.samples)
-        source = ImagePairs(pairs, in_channels=preprocessing.in_channels, is_binary=is_binary)
+        source = ImagePairs(choose_pairs(files, loading), in_channels=preprocessing.in_channels, is_binary=is_binary)
         super().__init__(source, preprocessing, classes, augmentation, loading)

@@ -8,24 +8,15 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from data_loader.common.image_cache import read_once, stamp
+from data_loader.common.options import MaskLoaderOptions, PairOptions
 from data_loader.images.files import IMAGE_SUFFIXES, image_size, read_image, read_mask
 from utils.errors import ConfigError, DataError
 from utils.geometry import Size
-
-PairsFile = Annotated[str | None, Field(description="List with one `image, mask` per line.")]
-PairsFolder = Annotated[
-    str | None, Field(description="Instead of a list: a folder with `data/{split}` and `labels/{split}`.")
-]
-Split = Annotated[
-    str | None, Field(description='Part of the data; `null`: `"train"` or `"val"`, depending on `is_training`.')
-]
-DataRoot = Annotated[str | None, Field(description="Folder that the paths of the list (or `folder`) are relative to.")]
 
 _PATHS_SHOWN = 5
 
@@ -91,7 +82,32 @@ class PairSource(ABC):
         return None
 
 
-class ImagePairs(PairSource):
+class FilePairs(PairSource):
+    """Pairs of files.
+
+    Args:
+        pairs: The files.
+        settings: Everything else that decides image and mask as they are read.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *settings: Hashable) -> None:
+        self.pairs = list(pairs)
+        self._settings = settings
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def names(self, index: int) -> tuple[str, str]:
+        """Return the two paths."""
+        return str(self.pairs[index].image), str(self.pairs[index].mask)
+
+    def identity(self, index: int) -> Hashable:
+        """Return the state of the two files, and how they are read."""
+        pair = self.pairs[index]
+        return stamp(pair.image), stamp(pair.mask), *self._settings
+
+
+class ImagePairs(FilePairs):
     """Pairs of image files.
 
     Args:
@@ -101,16 +117,9 @@ class ImagePairs(PairSource):
     """
 
     def __init__(self, pairs: Sequence[Pair], *, in_channels: int = 3, is_binary: bool = False) -> None:
-        self.pairs = list(pairs)
+        super().__init__(pairs, in_channels, is_binary)
         self._in_channels = in_channels
         self._is_binary = is_binary
-
-    def __len__(self) -> int:
-        return len(self.pairs)
-
-    def names(self, index: int) -> tuple[str, str]:
-        """Return the two paths."""
-        return str(self.pairs[index].image), str(self.pairs[index].mask)
 
     def header(self, index: int) -> Header:
         """Return the sizes from the headers alone, the image turned as its EXIF orientation says."""
@@ -127,37 +136,30 @@ class ImagePairs(PairSource):
         """Return a mask (h, w) uint8 or uint16."""
         return read_mask(self.pairs[index].mask, is_binary=self._is_binary)
 
-    def identity(self, index: int) -> Hashable:
-        """Return the state of the two files, and how they are read."""
-        pair = self.pairs[index]
-        return stamp(pair.image), stamp(pair.mask), self._in_channels, self._is_binary
-
 
 def choose_pairs(
-    pairs_file: str | None,
-    folder: str | None,
-    split: str,
-    data_root: str | None,
-    samples: int | None,
+    files: PairOptions,
+    loading: MaskLoaderOptions,
     *,
     image_suffixes: frozenset[str] = IMAGE_SUFFIXES,
     mask_suffixes: Sequence[str] = (".png",),
 ) -> list[Pair]:
-    """Return the first `samples` pairs of a list or a folder, whichever a loader names.
+    """Return the pairs of a list or a folder, whichever is named, as many as the option `samples` says.
 
     Raises:
         ConfigError: Neither list nor folder is named, or both are; or there would be no sample.
         DataError: The list or the folder does not hold what it should.
     """
-    if (pairs_file is None) == (folder is None):
+    if (files.pairs_file is None) == (files.folder is None):
         raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
-    limited_count(0, samples)
-    if folder is None:
-        found = read_pairs(str(pairs_file), data_root)
+    limited_count(0, loading.samples)  # before the files are looked for
+    if files.pairs_file is not None:
+        found = read_pairs(files.pairs_file, files.data_root)
     else:
-        root = Path(data_root or "") / folder
+        root = Path(files.data_root or "") / str(files.folder)
+        split = files.split or loading.default_split
         found = find_pairs(root, split, image_suffixes=image_suffixes, mask_suffixes=mask_suffixes)
-    return found[: limited_count(len(found), samples)]
+    return found[: limited_count(len(found), loading.samples)]
 
 
 def limited_count(count: int, samples: int | None) -> int:
