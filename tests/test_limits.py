@@ -6,13 +6,21 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 
 from build import DataSpec, build_loss, build_model
 from config import load_config
 from config.variants import without_pretrained_weights
-from search.worker.fake import LiveMemory
-from search.worker.foresight import WORKING_SHARE, TrainingStep, foresee, optimizer_copies
-from search.worker.limits import Limits, judge
+from search.worker.foresight import (
+    WORKING_SHARE,
+    AnswersZero,
+    LiveMemory,
+    TrainingStep,
+    build_fake,
+    optimizer_copies,
+    predict_costs,
+)
+from search.worker.limits import Limits, check_limits
 from utils.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +65,7 @@ def test_parameters_and_flops_are_those_of_the_network_itself(path):
         (2, model.in_channels, *size),
         target,
     )
-    found = foresee(step)
+    found = predict_costs(step)
     assert (found.params, found.flops) == (model.parameter_count(), model.flops(size))
     assert found.memory_mb > 4 * found.params / MEGABYTE
 
@@ -89,16 +97,16 @@ def test_memory_is_what_lives_at_the_worst_moment():
     # In the backward pass, at the gradient of the first layer's weights: those of the last layer and of the hidden
     # values are there, too, and the hidden values themselves are not needed any more.
     backward = weights + batch + hidden + hidden + output + 4 * 512 * 10
-    assert foresee(dense_step()).memory_mb * MEGABYTE == pytest.approx((1 + WORKING_SHARE) * backward, rel=0.1)
-    plain = foresee(dense_step()).memory_mb
-    adam = foresee(dense_step(optimizer_copies=2.0)).memory_mb
-    average = foresee(dense_step(has_average=True)).memory_mb
+    assert predict_costs(dense_step()).memory_mb * MEGABYTE == pytest.approx((1 + WORKING_SHARE) * backward, rel=0.1)
+    plain = predict_costs(dense_step()).memory_mb
+    adam = predict_costs(dense_step(optimizer_copies=2.0)).memory_mb
+    average = predict_costs(dense_step(has_average=True)).memory_mb
     assert (adam - plain) * MEGABYTE == pytest.approx(2 * weights)
     assert (average - plain) * MEGABYTE == pytest.approx(weights)
 
 
 def test_accumulated_batches_wait_and_meet_the_gradients():
-    one, four = (foresee(dense_step(accumulate=count)).memory_mb * MEGABYTE for count in (1, 4))
+    one, four = (predict_costs(dense_step(accumulate=count)).memory_mb * MEGABYTE for count in (1, 4))
     waiting = 3 * (4 * 1000 * 256 + 8 * 1000)
     assert four - one >= waiting
     assert four - one <= waiting + (1 + WORKING_SHARE) * 4 * (256 * 512 + 512 * 10)
@@ -143,9 +151,51 @@ class LooksAtValues(nn.Module):
 
 def test_a_network_that_looks_at_values_is_foreseen_all_the_same():
     step = TrainingStep(LooksAtValues, lambda model: nn.CrossEntropyLoss(), (2, 3, 8, 8), (2, 8, 8))
-    found = foresee(step)
+    found = predict_costs(step)
     assert (found.params, found.flops) == (36, 3 * 2 * 9 * 64)
     assert found.memory_mb > 0
+
+
+class Tied(nn.Module):
+    """Asks for a value while it is built, and uses one weight in two modules."""
+
+    def __init__(self):
+        super().__init__()
+        self.rate = torch.linspace(0, 1, 3).tolist()[1]
+        self.first, self.last = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+        self.last.weight = self.first.weight
+        self.register_buffer("scale", torch.ones(4))
+        self.bias = nn.Parameter(torch.zeros(4))
+        self.first.weight.requires_grad = False
+
+    def forward(self, inputs):
+        return self.last(self.first(inputs)) * self.scale + self.bias
+
+
+def test_weights_that_are_replaced_stay_shared_and_frozen():
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    model = build_fake(Tied, mode, torch.device("cpu"))
+    assert model.last.weight is model.first.weight
+    assert [isinstance(each, FakeTensor) for each in (*model.parameters(), *model.buffers())] == [True] * 3
+    assert not model.first.weight.requires_grad
+    facts = predict_costs(TrainingStep(Tied, lambda model: Sum(), (2, 4), (2,)))
+    assert facts.params == 16 + 4
+    assert facts.memory_mb is not None
+
+
+def test_the_private_parts_of_torch_do_what_foresight_relies_on():
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = torch.ones(2, 3)
+        assert isinstance(fake, FakeTensor)
+        assert (fake.device.type, fake.untyped_storage().nbytes()) == ("cpu", 24)
+        assert mode.from_tensor(torch.ones(5)).shape == (5,)
+        with pytest.raises(DataDependentOutputException):
+            fake.sum().item()
+        with AnswersZero():
+            assert (fake.sum().item(), fake.int().sum().item(), bool(fake.all())) == (0.0, 0, False)
+        with LiveMemory() as memory:
+            both = fake.sort()
+        assert memory.live == sum(each.untyped_storage().nbytes() for each in both) == 24 + 48
 
 
 class LossOfSome(nn.Module):
@@ -155,23 +205,23 @@ class LossOfSome(nn.Module):
 
 def test_a_loss_that_decides_by_values_has_a_stand_in():
     step = TrainingStep(lambda: nn.Conv2d(3, 2, 1), lambda model: LossOfSome(), (2, 3, 8, 8), (2, 8, 8))
-    assert foresee(step).memory_mb > 0
+    assert predict_costs(step).memory_mb > 0
 
 
 def test_a_network_that_cannot_take_the_input_is_refused():
     step = TrainingStep(lambda: nn.Conv2d(4, 2, 1), lambda model: nn.CrossEntropyLoss(), (2, 3, 8, 8), (2, 8, 8))
     with pytest.raises(ConfigError, match=r"cannot take an input of 2x3x8x8: RuntimeError: .*Change its arguments"):
-        foresee(step)
+        predict_costs(step)
 
 
 def test_a_candidate_within_its_limits_may_be_trained(small):
-    verdict = judge(small, Limits(max_params=10_000, max_latency_ms=60_000.0))
-    assert verdict.refusal == ""
-    assert set(verdict.facts.known()) == {"params", "flops", "memory_mb", "latency_ms"}
+    check = check_limits(small, Limits(max_params=10_000, max_latency_ms=60_000.0))
+    assert check.refusal == ""
+    assert set(check.facts.known()) == {"params", "flops", "memory_mb", "latency_ms"}
 
 
 def test_nothing_but_shapes_is_needed_without_a_limit_of_latency(small):
-    assert judge(small).facts.latency_ms is None
+    assert check_limits(small).facts.latency_ms is None
 
 
 @pytest.mark.parametrize(
@@ -184,32 +234,32 @@ def test_nothing_but_shapes_is_needed_without_a_limit_of_latency(small):
     ],
 )
 def test_the_first_limit_that_is_exceeded_is_told(small, limits, reason):
-    verdict = judge(small, Limits(**limits))
-    assert re.search(reason, verdict.refusal), verdict.refusal
-    assert verdict.facts.params > 100
-    assert (verdict.facts.latency_ms is None) == ("latency" not in verdict.refusal)
+    check = check_limits(small, Limits(**limits))
+    assert re.search(reason, check.refusal), check.refusal
+    assert check.facts.params > 100
+    assert (check.facts.latency_ms is None) == ("latency" not in check.refusal)
 
 
 def test_flops_are_stated_at_the_size_that_the_limits_name(small):
-    here, there = judge(small).facts, judge(small, Limits(input_size=(128, 96))).facts
+    here, there = check_limits(small).facts, check_limits(small, Limits(input_size=(128, 96))).facts
     assert there.flops == 4 * here.flops
     assert there.memory_mb == here.memory_mb
 
 
 def test_what_cannot_be_built_is_refused_with_its_message(small):
     small["arch"] = {"type": "UNet", "args": {"channels": [4, 8], "backbone": "no such"}}
-    assert "arch" in judge(small).refusal
+    assert "arch" in check_limits(small).refusal
     small["arch"] = {"type": "EncDec", "args": {"D_blocks": [], "B_blocks": [], "U_blocks": []}}
-    assert judge(small).refusal
+    assert check_limits(small).refusal
 
 
 def test_data_that_is_not_there_is_no_fault_of_the_candidate(small):
     small["train_loader"]["args"]["pairs_file"] = "nowhere.txt"
     with pytest.raises(DataError, match=r"nowhere\.txt"):
-        judge(small)
+        check_limits(small)
 
 
 def test_judging_draws_nothing_from_the_generators(small):
     before = torch.get_rng_state()
-    judge(small)
+    check_limits(small)
     assert torch.equal(torch.get_rng_state(), before)

@@ -1,1 +1,1 @@
-"""The function that a worker of the search runs."""
+"""The function that a worker of the search runs, and the costs of a candidate before training."""

@@ -1,15 +1,15 @@
-"""From a config to the step of its training that can be foreseen."""
+"""From the config of a candidate to its training step, its summary and its canonical form."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 import models
 from base.base_model import BaseModel
 from build import (
-    DataSpec,
     build_loader,
     build_loss,
     build_model,
@@ -29,8 +29,8 @@ from utils.errors import ConfigError
 Config = Mapping[str, Any]
 
 
-def describe(config: Config, devices: str | None = None) -> TrainingStep:
-    """The step that a checked config trains by: shapes from a batch of its loader, nothing else built.
+def build_training_step(config: Config, devices: str | None = None) -> TrainingStep:
+    """Build the training step of a checked config: a batch of its loader for the shapes, and nothing else.
 
     Args:
         config: Of one candidate.
@@ -46,22 +46,24 @@ def describe(config: Config, devices: str | None = None) -> TrainingStep:
     loader = build_loader(config, "train")
     assert loader is not None  # a checked config has training data
     loader.is_training = True
-    if shared_cache() is not None:  # its training would decode all of it anyway, and finds it then
+    if shared_cache() is not None:  # the training decodes all data anyway, and then finds it in the shared cache
         loader.prepare()
     inputs, target, *_ = loader.example()
     spec = read_data_spec(config, loader)
     if needs_class_counts(config, registry()):
-        spec = replace(spec, class_counts=[1] * (spec.num_classes or 0))  # any will do for the shape of the weights
+        spec = replace(spec, class_counts=[1] * (spec.num_classes or 0))  # only their number matters for the shapes
 
     def build_network() -> nn.Module:
-        model = build_random_network(config, spec)
+        # No pretrained weights: their values do not matter, and they may have to be downloaded.
+        model = build_model(without_pretrained_weights(config), spec)
         model = prepare_for_training(model, {**options, "compile": False}, precision, ALONE).train()
         if plan.freezing.until_epoch is None:
             plan.freezing.apply(model, epoch=1)
         return model
 
-    def build_optimizer(weights: list[nn.Parameter]) -> Any:
-        return instantiate(config, "optimizer", registry(), runtime={"params": weights})
+    def build_optimizer(weights: list[nn.Parameter]) -> Optimizer:
+        optimizer: Optimizer = instantiate(config, "optimizer", registry(), runtime={"params": weights})
+        return optimizer
 
     return TrainingStep(
         build_network,
@@ -76,20 +78,15 @@ def describe(config: Config, devices: str | None = None) -> TrainingStep:
     )
 
 
-def build_random_network(config: Config, spec: DataSpec) -> nn.Module:
-    """The network of a config with random weights: none is fetched to find out what it costs."""
-    return build_model(without_pretrained_weights(config), spec)
-
-
 def network_summary(config: Config, devices: str | None = None) -> str:
-    """The parts of a config's network with their output shapes, for a sample of its data."""
-    step = describe(config, devices)
+    """Return the parts of a config's network with their output shapes, for a sample of its data."""
+    step = build_training_step(config, devices)
     model = step.build_model()
     return model.summary(step.input_shape[2:]) if isinstance(model, BaseModel) else str(model)
 
 
-def canonical(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A drawn config with the arguments of its network in the form that the network's class gives them."""
+def canonical(config: Config) -> dict[str, Any]:
+    """Return a drawn config with the arguments of its network in canonical form, equal for equal networks."""
     arch = config.get("arch")
     if not isinstance(arch, Mapping) or not isinstance(arch.get("args"), Mapping):
         return dict(config)

@@ -1,31 +1,37 @@
-"""What a training will need, found out without doing it: one step through tensors that have shapes and no content.
+"""The costs of a training without running it: one step through tensors that have shapes and no content.
 
 Legend: B batch, C channels of the input, K classes.
 """
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from weakref import finalize
 
 import torch
+
+# torch has no public way to run a network by shapes alone on a given device (tensors of the device "meta" do not know
+# another one), nor to see every operation and its results. A test runs all private parts that are used here.
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.optim import Optimizer
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from base.base_model import Output
-from search.worker.fake import AnswersZero, LiveMemory, build_fake
 from trainer.runtime.devices import ON_CPU, RunPrecision
 from utils.errors import ConfigError
 from utils.hardware import is_out_of_memory
 
 MEGABYTE = 2**20
-# What operations on a processor take beside the tensors (copies that oneDNN reorders, gaps of the allocator), as a
-# share of these: the middle of what benchmarks/predicted_memory.py measures.
+# Memory of operations on a CPU in addition to their tensors (reordered copies of oneDNN, gaps of the allocator) as a
+# share of these: the middle of the measurements of benchmarks/predicted_memory.py.
 WORKING_SHARE = 0.25
-_DEFAULT_COPIES = 2.0  # an Adam; for an optimizer that will not be tried on a small weight
+_DEFAULT_COPIES = 2.0  # as Adam has, for an optimizer that fails on a small weight
 logger = logging.getLogger(__name__)
 
 
@@ -34,15 +40,15 @@ class TrainingStep:
     """A step of a training, with nothing built yet.
 
     Attributes:
-        build_model: Makes the network in training mode, equipped and frozen as it will be trained.
-        build_criterion: Makes the loss of a network: (output, target) -> ().
+        build_model: Builds the network in training mode, prepared and frozen as it will be trained.
+        build_criterion: Builds the loss of a network: (output, target) -> ().
         input_shape: (B, C, ...) of a training batch.
         target_shape: Of its target.
-        target_dtype: Whole numbers, or floats of a target that is mixed.
+        target_dtype: Integer, or floating for a mixed target.
         precision: Device, precision and memory format.
-        optimizer_copies: Numbers that the optimizer keeps for each weight that learns.
-        has_average: A moving average of all weights is kept.
-        accumulate: Batches whose gradients make one step.
+        optimizer_copies: Numbers that the optimizer stores per trainable weight.
+        has_average: Whether there is a moving average of all weights.
+        accumulate: Batches per optimizer step.
     """
 
     build_model: Callable[[], nn.Module]
@@ -56,34 +62,49 @@ class TrainingStep:
     accumulate: int = 1
 
     def placed_model(self) -> nn.Module:
-        """The network on its device."""
+        """Build the network on its device."""
         return self.build_model().to(self.precision.device).to(memory_format=self.precision.memory_format)
+
+    def loss_of(self, model: nn.Module, criterion: nn.Module) -> Tensor:
+        """Return the loss of a batch of zeros."""
+        device = self.precision.device
+        inputs = self.precision.place(torch.zeros(*self.input_shape, device=device))
+        target = torch.zeros(*self.target_shape, dtype=self.target_dtype, device=device)
+        with self.precision.autocast():
+            loss: Tensor = criterion(model(inputs), target)
+            return loss
 
 
 @dataclass(frozen=True)
-class Foreseen:
-    """What a training will need.
+class Facts:
+    """The costs of a candidate; None if they are unknown.
 
     Attributes:
-        params: Weights, those that do not learn included.
+        params: Weights of the network, including those that are not trained.
         flops: FLOPs of one sample's forward pass, as `BaseModel.flops` counts them.
-        memory_mb: Most memory of a training step; None where it depends on more than shapes.
+        memory_mb: Predicted peak memory of a training step in megabytes.
+        latency_ms: Measured milliseconds of one sample's forward pass.
     """
 
-    params: int
-    flops: int
-    memory_mb: float | None
+    params: int | None = None
+    flops: int | None = None
+    memory_mb: float | None = None
+    latency_ms: float | None = None
+
+    def known(self) -> dict[str, float]:
+        """Return the known costs by name."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def foresee(step: TrainingStep, input_size: Sequence[int] | None = None) -> Foreseen:
-    """Parameters, FLOPs and memory of a training, without its memory and its arithmetic.
+def predict_costs(step: TrainingStep, input_size: Sequence[int] | None = None) -> Facts:
+    """Return parameters, FLOPs and memory of a training, without its memory and its arithmetic.
 
-    A network or loss that decides by values cannot be followed through shapes: a small batch is then tried out in
-    earnest, and where it is the network, its memory remains unknown.
+    A network or loss whose operations depend on values cannot be followed through shapes: a small batch is then run
+    for real, and if it is the network, its memory remains unknown.
 
     Args:
-        step: What would be trained.
-        input_size: (H, W), or (T,) of a series, at which FLOPs are stated; that of the training where not given.
+        step: The training step.
+        input_size: (H, W), or (T,) of a series, of the FLOPs; by default that of the training.
 
     Raises:
         ConfigError: The network cannot be built, or cannot take the input.
@@ -91,29 +112,30 @@ def foresee(step: TrainingStep, input_size: Sequence[int] | None = None) -> Fore
     batch, channels, *trained_size = step.input_shape
     sample = (1, channels, *(trained_size if input_size is None else input_size))
     try:
-        return _through_shapes(step, sample)
-    except Exception as error:  # an illegal network, or one that cannot be followed: the other way tells which
-        logger.debug("Not to be known from shapes alone: %s", error)
-    few = min(batch, 2)  # one would not do for a batch norm
+        return _costs_from_shapes(step, sample)
+    except Exception as error:  # an invalid network, or one that cannot be followed: the other way shows which
+        logger.debug("Shapes alone do not suffice: %s", error)
+    few = min(batch, 2)  # batch normalization fails on a single sample
     small = replace(step, input_shape=(few, *step.input_shape[1:]), target_shape=(few, *step.target_shape[1:]))
-    tried_out = _in_earnest(small, sample)
+    facts = _costs_by_running(small, sample)
     try:
-        return _through_shapes(replace(step, build_criterion=lambda _: _StandIn()), sample)
+        return _costs_from_shapes(replace(step, build_criterion=lambda _: _StandInLoss()), sample)
     except Exception as error:
-        logger.debug("The network decides by values: %s", error)
-        return tried_out
+        logger.debug("The network depends on values: %s", error)
+        return facts
 
 
-def _through_shapes(step: TrainingStep, sample: Sequence[int]) -> Foreseen:
+def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
+    """Return the costs by a step through fake tensors: of shape, type and device, but without memory."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     model = build_fake(step.build_model, mode, step.precision.device)
     with mode, AnswersZero(), step.precision.device:
-        flops = _flops(model, sample)
-        return Foreseen(_count(model.parameters()), flops, _peak_bytes(step, model) / MEGABYTE)
+        params = sum(weight.numel() for weight in model.parameters())
+        return Facts(params, _count_flops(model, sample), _peak_bytes(step, model) / MEGABYTE)
 
 
-def _in_earnest(step: TrainingStep, sample: Sequence[int]) -> Foreseen:
-    """The same without the memory, from a small batch and one sample.
+def _costs_by_running(step: TrainingStep, sample: Sequence[int]) -> Facts:
+    """Return parameters and FLOPs by a forward pass of a small batch, and one of a sample.
 
     Raises:
         ConfigError: The network cannot take one of them.
@@ -123,9 +145,9 @@ def _in_earnest(step: TrainingStep, sample: Sequence[int]) -> Foreseen:
     shape: Sequence[int] = step.input_shape
     try:
         with torch.no_grad():
-            _forward(step, model, criterion)
+            step.loss_of(model, criterion)
         shape = sample
-        flops = _flops(model, sample)
+        flops = _count_flops(model, sample)
     except Exception as error:
         if is_out_of_memory(error):
             raise
@@ -133,11 +155,11 @@ def _in_earnest(step: TrainingStep, sample: Sequence[int]) -> Foreseen:
             f"arch: the network cannot take an input of {'x'.join(map(str, shape))}: {type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else ''}. Change its arguments or the size of the input."
         ) from error
-    return Foreseen(_count(model.parameters()), flops, None)
+    return Facts(sum(weight.numel() for weight in model.parameters()), flops)
 
 
-def _flops(model: nn.Module, shape: Sequence[int]) -> int:
-    """FLOPs of a forward pass in evaluation mode; modes are afterwards what they were."""
+def _count_flops(model: nn.Module, shape: Sequence[int]) -> int:
+    """Return the FLOPs of a forward pass in evaluation mode, and restore the modes of all modules."""
     like = next(model.parameters(), torch.zeros(()))
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -150,59 +172,42 @@ def _flops(model: nn.Module, shape: Sequence[int]) -> int:
 
 
 def _peak_bytes(step: TrainingStep, model: nn.Module) -> float:
-    """Most bytes at one moment of a step that is not the first: the optimizer has its state by then."""
+    """Return the peak memory of a step that is not the first, so that the optimizer has its state."""
     criterion = step.build_criterion(model)
-    device = step.precision.device
+    is_cpu = step.precision.device.type == "cpu"
     with LiveMemory() as memory:
         for tensor in (*model.parameters(), *model.buffers(), *criterion.buffers()):
             memory.add(tensor)
         weights = memory.live
-        for _ in range(min(step.accumulate, 2)):  # the second batch meets the gradients of the first
-            torch.autograd.backward(_forward(step, model, criterion))
-    learning = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
-    step_bytes = memory.peak * (1 + (WORKING_SHARE if device.type == "cpu" else 0))
-    # On a GPU the optimizer works on all weights at once, with a copy of them in between.
-    update = weights + learning * (1 if device.type == "cpu" else 2)
-    kept = learning * step.optimizer_copies + (weights if step.has_average else 0)
-    worst: float = max(step_bytes, update) + kept + _waiting_bytes(step)
-    return worst
+        for _ in range(min(step.accumulate, 2)):  # the gradients of the first batch exist during the second
+            torch.autograd.backward(step.loss_of(model, criterion))
+    trainable = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    batches = memory.peak * (1 + (WORKING_SHARE if is_cpu else 0))
+    # On a GPU the optimizer updates all weights at once, with a temporary copy of them.
+    update = weights + trainable * (1 if is_cpu else 2)
+    state = trainable * step.optimizer_copies + (weights if step.has_average else 0)
+    # The batches of a step are loaded together; on a GPU they wait in the memory of the processor.
+    batch = math.prod(step.input_shape) * torch.float32.itemsize
+    batch += math.prod(step.target_shape) * step.target_dtype.itemsize
+    waiting = (step.accumulate - 1) * batch if is_cpu else 0
+    peak: float = max(batches, update) + state + waiting
+    return peak
 
 
-def _waiting_bytes(step: TrainingStep) -> int:
-    """Bytes of the batches of a step that wait for their turn, where they wait in the same memory."""
-    if step.precision.device.type != "cpu":
-        return 0
-    target = math.prod(step.target_shape) * step.target_dtype.itemsize
-    return (step.accumulate - 1) * (math.prod(step.input_shape) * torch.float32.itemsize + target)
-
-
-def _forward(step: TrainingStep, model: nn.Module, criterion: nn.Module) -> Tensor:
-    device = step.precision.device
-    inputs = step.precision.place(torch.zeros(*step.input_shape, device=device))
-    target = torch.zeros(*step.target_shape, dtype=step.target_dtype, device=device)
-    with step.precision.autocast():
-        loss: Tensor = criterion(model(inputs), target)
-        return loss
-
-
-class _StandIn(nn.Module):
-    """A loss that needs about as much memory as others."""
+class _StandInLoss(nn.Module):
+    """A loss with about as much memory as others, for one whose operations depend on values."""
 
     def forward(self, output: Output, _target: Tensor) -> Tensor:
-        """The mean of the log-probabilities."""
+        """Return the mean of the log-probabilities."""
         logits = [output] if isinstance(output, Tensor) else output
         return torch.stack([each.float().log_softmax(dim=1).mean() for each in logits]).sum()
 
 
-def _count(weights: Iterable[Tensor]) -> int:
-    return sum(weight.numel() for weight in weights)
-
-
 def optimizer_copies(build: Callable[[list[nn.Parameter]], Optimizer]) -> float:
-    """Numbers that an optimizer keeps for each weight, found out by a step with a small one.
+    """Return how many numbers an optimizer stores per weight, measured by a step on a small weight.
 
     Args:
-        build: Makes the optimizer of some parameters.
+        build: Builds the optimizer of some parameters.
     """
     weight = nn.Parameter(torch.zeros(8, 8))
     weight.grad = torch.ones_like(weight)
@@ -210,7 +215,93 @@ def optimizer_copies(build: Callable[[list[nn.Parameter]], Optimizer]) -> float:
     try:
         optimizer.step(lambda: 0.0)
     except Exception as error:
-        logger.debug("%s takes no step with a small weight: %s", type(optimizer).__name__, error)
+        logger.debug("%s fails on a small weight: %s", type(optimizer).__name__, error)
         return _DEFAULT_COPIES
     tensors = [each for each in tree_leaves(list(optimizer.state.values())) if isinstance(each, Tensor)]
-    return sum(each.numel() for each in tensors if each.dim()) / weight.numel()
+    return sum(each.numel() for each in tensors if each.dim()) / weight.numel()  # scalars are counts of steps
+
+
+def build_fake(build: Callable[[], nn.Module], mode: FakeTensorMode, device: torch.device) -> nn.Module:
+    """Build a network whose weights have no content.
+
+    Some classes read values when they are built (drop rates of a `linspace`): these are built for real, and their
+    weights then replaced.
+
+    Args:
+        build: Builds the network.
+        mode: In which the network will be used.
+        device: Apparent device of its weights.
+    """
+    try:
+        with mode, device:  # on the device at once, as weights without content cannot be moved
+            return build()
+    except Exception as error:
+        logger.debug("The network cannot be built from shapes alone: %s", error)
+    model = build()
+    fakes: dict[int, Tensor] = {}  # a weight may be used in several modules
+
+    def fake(tensor: Tensor) -> Tensor:
+        if id(tensor) not in fakes:
+            empty = torch.empty_like(mode.from_tensor(tensor.detach()), device=device)
+            is_weight = isinstance(tensor, nn.Parameter)
+            fakes[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_weight else empty
+        return fakes[id(tensor)]
+
+    with mode:
+        for module in model.modules():
+            for name, weight in list(module.named_parameters(recurse=False, remove_duplicate=False)):
+                setattr(module, name, fake(weight))
+            for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
+                setattr(module, name, fake(buffer))
+    return model
+
+
+class AnswersZero(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Mode in which reading the value of a fake tensor gives 0 or False, as if all values were zero."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation."""
+        try:
+            return func(*args, **(kwargs or {}))
+        except DataDependentOutputException:
+            if func is not torch.ops.aten._local_scalar_dense.default:
+                raise
+            dtype = args[0].dtype
+            return False if dtype is torch.bool else 0.0 if dtype.is_floating_point else 0
+
+
+class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Mode that counts the bytes of the tensors that exist at the same time.
+
+    Attributes:
+        live: Bytes now.
+        peak: Maximum so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self._known = WeakIdKeyDictionary()
+
+    def add(self, tensor: Tensor) -> None:
+        """Count a tensor until its storage is freed, once for all views of it."""
+        storage = tensor.untyped_storage()
+        if storage not in self._known:
+            self._known[storage] = num_bytes = storage.nbytes()
+            self.live += num_bytes
+            self.peak = max(self.peak, self.live)
+            finalize(storage, self._remove, num_bytes)
+
+    def _remove(self, num_bytes: int) -> None:
+        self.live -= num_bytes
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and count its results."""
+        results = func(*args, **(kwargs or {}))
+        for each in tree_leaves(results):
+            if isinstance(each, Tensor):
+                self.add(each)
+        return results

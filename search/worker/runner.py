@@ -1,8 +1,9 @@
-"""The function that a search's workers run: a task of plain data in, an outcome of plain data out.
+"""The function that the workers of a search run: a task of plain data in, an outcome of plain data out.
 
-Whatever a candidate does wrong becomes an outcome; the worker goes on to the next.
+Every fault of a candidate becomes an outcome, so that the worker continues with the next task.
 """
 
+import contextlib
 import ctypes
 import gc
 import logging
@@ -24,7 +25,7 @@ from base.callback import Callback
 from config.checking.classes import load_plugins
 from data_loader.common.image_cache import share_decoded
 from search.worker.description import network_summary
-from search.worker.limits import Limits, judge
+from search.worker.limits import Limits, check_limits
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import LAST, read_checkpoint
 from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
@@ -38,27 +39,20 @@ CONTINUE = "continue"
 
 @contextmanager
 def worker() -> Iterator[Callable[[Mapping[str, Any], Report], dict[str, Any]]]:
-    """The life of a worker: decoded data stays from one task to the next."""
+    """Yield `run_task` for the lifetime of a worker, with a cache of decoded data that its tasks share."""
     with share_decoded(available_memory() / 2**20 / 4):
-        yield run_and_tidy
+        yield run_task
 
 
-def run_and_tidy(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """`run`, and leave no memory to the next task's loss."""
-    try:
-        return run(task, report)
-    finally:
-        release_memory()
-
-
-def run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Do a task of a search.
+def run_task(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Run a task of a search.
 
     Args:
-        task: `kind` ("train" or "retrain"), `config`, `folder` (the run's; it goes on where it has a checkpoint),
-            `reported` (epochs that the search knows), `until` (epochs to have in all; None: as the answers say),
-            `limits` (what to judge before training; None: nothing), and of the worker `device` and `threads`.
-        report: Tells the search and returns its decision.
+        task: `kind` ("train" or "retrain"), `config`, `folder` (of the run, which is resumed if it has a checkpoint),
+            `reported` (epochs that the search knows), `until` (epochs to train in all; None: until a decision says
+            so), `limits` (checked before training; None: unchecked), optionally `plugins` and `verbose`, and of the
+            worker `device` and `threads`.
+        report: Reports to the search and returns its decision.
 
     Returns:
         `status`: "ended" (with `is_finished`, `bytes`, for a retraining `test`), "refused" (`reason`, `facts`),
@@ -68,7 +62,7 @@ def run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         torch.set_num_threads(task["threads"])
     load_plugins(task.get("plugins", []))
     try:
-        return _run(task, report)
+        return _check_and_train(task, report)
     except Interrupted as stop:
         return {"status": "interrupted", "signal": stop.signal_number}
     except (OutOfMemory, MemoryError, torch.OutOfMemoryError) as error:
@@ -80,39 +74,43 @@ def run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name}:{last.lineno}"
         return {"status": "failed", "reason": f"{type(error).__name__} at {place}: {_first_line(error)}"}
+    finally:
+        release_memory()
 
 
-def _run(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    config, folder, device = _quiet(task["config"]), Path(task["folder"]), task.get("device")
+def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    # The run writes its metrics and checkpoints, but neither prints nor draws.
+    trainer_section = {**task["config"]["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}
+    config = {**task["config"], "trainer": trainer_section}
+    folder, device = Path(task["folder"]), task.get("device")
+
     if task.get("limits") is not None:
-        refusal = _judge(config, task["limits"], device, report)
-        if refusal is not None:
-            return refusal
+        limits = dict(task["limits"])
+        wants_latency = limits.pop("wants_latency", False)
+        check = check_limits(config, Limits(**limits), wants_latency=wants_latency, devices=device)
+        if check.refusal:
+            return {"status": "refused", "reason": check.refusal, "facts": check.facts.known()}
+        report({"facts": check.facts.known()})
     if task.get("verbose") and not task["reported"]:
         report({"text": network_summary(config, device)})
+
     reporter = Reporter(report, task["reported"], task.get("until"))
-    result = _train(config, folder, reporter, device)
-    outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": _checkpoint_bytes(folder)}
+    result = _start_or_resume(config, folder, reporter, device)
+    num_bytes = sum(path.stat().st_size for path in folder.glob("*.pth"))
+    outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": num_bytes}
+
     if task["kind"] == "retrain" and outcome["is_finished"]:
-        outcome["test"] = _test(result, device)
+        assert result.checkpoint is not None  # a finished training has one
+        content = read_checkpoint(result.checkpoint)
+        # Without test data the result is that of the validation data.
+        split = "test" if content["config"].get("test_loader") is not None else "valid"
+        images = folder / "pictures"
+        tested = test.test(content["config"], weights_of(content), split=split, devices=device, images=images)
+        outcome["test"] = {f"test_{name}": float(value) for name, value in tested["metrics"].items()}
     return outcome
 
 
-def _judge(
-    config: Mapping[str, Any], limits: Mapping[str, Any], device: str | None, report: Report
-) -> dict[str, Any] | None:
-    """Tell what is known of a network before training it; the outcome where that rules it out."""
-    wants_latency = limits.get("wants_latency", False)
-    limited = Limits(**{name: value for name, value in limits.items() if name != "wants_latency"})
-    verdict = judge(config, limited, wants_latency=wants_latency, devices=device)
-    if verdict.refusal:
-        return {"status": "refused", "reason": verdict.refusal, "facts": verdict.facts.known()}
-    report({"facts": verdict.facts.known()})
-    return None
-
-
-def _train(config: dict[str, Any], folder: Path, reporter: "Reporter", device: str | None) -> TrainResult:
-    """Begin a run in a folder, or go on with the one that is there."""
+def _start_or_resume(config: dict[str, Any], folder: Path, reporter: "Reporter", device: str | None) -> TrainResult:
     if (folder / LAST).exists():
         try:
             return train.train(None, [reporter], resume=str(folder), devices=device)
@@ -124,18 +122,18 @@ def _train(config: dict[str, Any], folder: Path, reporter: "Reporter", device: s
 
 
 class Reporter(Callback):
-    """Tells a search of each epoch, and stops the training where the answer says so.
+    """Reports each epoch to the search, and stops the training if the decision says so.
 
-    Epochs that stand in the checkpoint and that the search does not know of, because it was killed between the two,
-    are told when the training goes on.
+    If the search was killed between a checkpoint and its report, the epochs that it does not know are reported when
+    the training is resumed.
 
     Args:
-        report: Tells the search and returns its decision.
+        report: Reports to the search and returns its decision.
         reported: Epochs that the search knows.
-        until: Epochs after which there is nothing more to train; None: as the answers say.
+        until: Epochs after which the training is complete; None: until a decision says so.
 
     Attributes:
-        was_stopped: Whether a decision stopped the training, not its own end.
+        was_stopped: Whether a decision ended the training before its regular end.
     """
 
     def __init__(self, report: Report, reported: int, until: int | None = None) -> None:
@@ -143,25 +141,25 @@ class Reporter(Callback):
         self.reported = reported
         self.until = until
         self.was_stopped = False
-        self._begun = perf_counter()
+        self._epoch_started = perf_counter()
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
-        """Tell what results there will be, and what the search has missed."""
+        """Report the names of the results, and epochs that the search does not know."""
         if not self.reported:
             self.report({"names": trainer.result_names()})
         for row in trainer.history[self.reported :]:
-            self._tell(trainer, row, math.nan)
+            self._report_epoch(trainer, row, math.nan)
         if self.until is not None and trainer.epoch >= self.until:
             self._stop(trainer, "it was paused or stopped here")
-        self._begun = perf_counter()
+        self._epoch_started = perf_counter()
 
     def on_epoch_end(self, trainer: BaseTrainer, metrics: dict[str, float]) -> None:
-        """Tell of this epoch."""
+        """Report this epoch with its duration."""
         now = perf_counter()
-        seconds, self._begun = now - self._begun, now
-        self._tell(trainer, metrics, seconds)
+        seconds, self._epoch_started = now - self._epoch_started, now
+        self._report_epoch(trainer, metrics, seconds)
 
-    def _tell(self, trainer: BaseTrainer, row: Mapping[str, float], seconds: float) -> None:
+    def _report_epoch(self, trainer: BaseTrainer, row: Mapping[str, float], seconds: float) -> None:
         decision = self.report({"epoch": int(row["epoch"]), "row": dict(row), "seconds": seconds})
         if decision != CONTINUE:
             self._stop(trainer, decision)
@@ -171,35 +169,15 @@ class Reporter(Callback):
         trainer.request_stop(f"the search: {reason}")
 
 
-def _quiet(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config whose run leaves a record, but neither prints nor draws."""
-    return {**config, "trainer": {**config["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}}
-
-
-def _test(result: TrainResult, device: str | None) -> dict[str, float]:
-    """Results of the best weights on the test data, or on the validation data where there is no other."""
-    assert result.checkpoint is not None
-    content = read_checkpoint(result.checkpoint)
-    config = content["config"]
-    split = "test" if config.get("test_loader") is not None else "valid"
-    images = result.checkpoint.parent / "pictures"
-    judged = test.test(config, weights_of(content), split=split, devices=device, images=images)
-    return {f"test_{name}": float(value) for name, value in judged["metrics"].items()}
-
-
-def _checkpoint_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.pth"))
-
-
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def release_memory() -> None:
-    """Let go of what a training left: rings of objects, the GPU's cache, and pages that the allocator holds back.
+    """Release the memory of a training: reference cycles, the GPU's cache, and freed pages of the C library.
 
-    Without it a worker grows by some megabytes with each candidate. The first call takes what is loaded by then for
-    permanent, so that later ones need not look through it.
+    Without it a worker grows by some megabytes with each candidate. The first call declares everything that is loaded
+    by then as permanent, so that later calls need not search it.
     """
     gc.collect()
     if gc.get_freeze_count() == 0:
@@ -207,6 +185,5 @@ def release_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; other libraries have none
-        if trim is not None:
-            trim(0)
+        with contextlib.suppress(AttributeError):  # only glibc has it
+            ctypes.CDLL(None).malloc_trim(0)
