@@ -34,7 +34,7 @@ from data_loader.segmentation.loader import SegmentationDataLoader
 from search.space.outcomes import find_faults
 from search.study.settings import REGISTRY, make_plan, make_space
 from search.worker.description import canonical
-from tests.support.groups import from_flat
+from tests.support.groups import descriptions, from_flat
 from tests.support.pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
 from utils.errors import EspalierError
 from utils.registry import import_attribute
@@ -127,8 +127,17 @@ def test_what_a_loader_takes_beside_those_is_listed(name):
     parameters = signature_of(import_attribute(entries[name])).parameters
     own = {key: shown(each.default) for key, each in parameters.items() if key not in known}
     section = PAGES["datasets.md"].split(f"`{name}`")[1].split("\n## ")[0]
-    assert dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M)) == own
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| (.+) \|$", section, re.M)
+    assert {key: default for key, default, _ in rows} == own
     assert own
+    meanings = descriptions(import_attribute(entries[name]))
+    assert {key: meaning for key, _, meaning in rows} == {key: meanings[key] for key in own}
+
+
+def test_the_meaning_of_an_argument_is_written_once():
+    section = PAGES["configuration.md"].split("### SegmentationDataLoader")[1].split("\n## ")[0]
+    meanings = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| (.+) \|$", section, re.M))
+    assert meanings == descriptions(SegmentationDataLoader)
 
 
 def test_every_key_is_listed_with_its_default():
@@ -233,7 +242,7 @@ def test_the_errors_listed_say_so(fragment, lines, arguments, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     write_pairs(tmp_path)
     (tmp_path / "pairs.txt").write_text(lines)
-    assert f"| `{fragment}` |" in PAGES["data.md"].split("## What the errors mean")[1]
+    assert f"| `{fragment}` |" in PAGES["data.md"].split("## Error messages")[1]
     with pytest.raises(EspalierError, match=re.escape(fragment)):
         next(
             iter(
