@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from search.cli.looking import read_study
 from search.executors.serial import Serial
 from search.study.folder import create
 from search.study.journal import Journal, Kind
-from search.study.settings import make_plan, make_space
+from search.study.settings import build_study_parts
 from search.study.study import Study
 
 CONFIG: dict[str, Any] = {
@@ -86,8 +87,8 @@ def many_candidates(folder: Path, candidates: int) -> None:
     study_folder = create(str(folder), "overhead", config)
 
     def run() -> Any:
-        plan = make_plan(config, make_space(config))
-        return Study(study_folder, plan, worker="benchmarks.search_overhead:worker").run(Serial())
+        parts = replace(build_study_parts(config), executor=Serial())
+        return Study(study_folder, parts, worker="benchmarks.search_overhead:worker").run()
 
     record, seconds = timed(run)
     reports = sum(candidate.epochs for candidate in record.candidates)

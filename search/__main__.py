@@ -17,7 +17,7 @@ from config import cli
 from search.cli.looking import COMMANDS, command_parser, run_study_command
 from search.space.outcomes import find_faults
 from search.study import folder as study_folder
-from search.study.settings import make_executor, make_plan, make_space, shrunk
+from search.study.settings import build_study_parts, shrunk
 from search.study.study import Study
 from utils.errors import ConfigError, SearchError
 
@@ -67,8 +67,8 @@ def run_search(arguments: argparse.Namespace) -> None:
     close_logging = setup_logging(None)
     try:
         config, folder = _config_and_folder(arguments)
-        space = make_space(config, canonical)
-        plan = make_plan(config, space)
+        parts = build_study_parts(config, canonical)
+        space = parts.space
         logger.info("%s", space.describe())
         # Candidates that between them contain every branch of every choice; raises if all of them are faulty.
         faults = find_faults(space.covering(), check_config)
@@ -86,21 +86,21 @@ def run_search(arguments: argparse.Namespace) -> None:
         watchers = watchers_of(
             folder,
             config["name"],
-            num_samples=plan.scheduler.num_samples,
-            objective=plan.objectives[0].name,
+            num_samples=parts.scheduler.num_samples,
+            objective=parts.objectives[0].name,
             tensorboard=config["trainer"].get("tensorboard", True),
             verbose=arguments.verbose,
         )
         study = Study(
             folder,
-            plan,
+            parts,
             worker=WORKER,
             environment=capture(),
             extras={"plugins": [str(Path(name).resolve()) for name in arguments.plugin], "verbose": arguments.verbose},
             watchers=[each.watch for each in watchers],
         )
         try:
-            record = study.run(make_executor(config))
+            record = study.run()
         finally:
             for watcher in watchers:
                 watcher.close()
@@ -125,7 +125,7 @@ def _config_and_folder(arguments: argparse.Namespace) -> tuple[dict[str, Any], P
         return config, None
     if resume == "auto":
         return config, study_folder.find(config["trainer"].get("save_dir", "saved/"), config["name"], config)
-    changed = study_folder.differences(study_folder.read_config(Path(resume)), config)
+    changed = study_folder.changed_keys(study_folder.read_config(Path(resume)), config)
     if changed:
         raise SearchError(
             f"{resume}: it searches another space than {arguments.config}: they differ in {', '.join(changed)}. A "

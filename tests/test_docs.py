@@ -32,7 +32,7 @@ from config.checking.sections import (
 from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
 from search.space.outcomes import find_faults
-from search.study.settings import REGISTRY, make_plan, make_space
+from search.study.settings import REGISTRY, build_study_parts
 from search.worker.description import canonical
 from tests.support.groups import descriptions, from_flat
 from tests.support.pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
@@ -70,9 +70,8 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     load_plugins([f"{name}.py" for name in PLUGINS if f"{name}." in text])
     config = load_config("shown.json")
     if find_markers(config):
-        space = make_space(config, canonical)
+        space = build_study_parts(config, canonical).space
         assert find_faults(space.covering(), check_config) == []
-        make_plan(config, space)
     else:
         validate(config, registry())
 

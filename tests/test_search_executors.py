@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from search.executors import EXECUTORS
-from search.executors.base import Begun, Ended, Executor, Told, Work
+from search.executors.base import EpochReported, Executor, Task, TaskFinished, WorkerStarted
 from utils.errors import SearchError
 from utils.registry import import_attribute
 
@@ -41,38 +41,42 @@ def test_all_executors_are_covered(record_property):
     record_property("covered", f"executors: {len(NAMES)}")
 
 
-def do(executor, works, answer):
-    happened = []
+def do(executor, tasks, answer):
+    received = []
 
-    def handle(happening):
-        happened.append(happening)
-        return answer(happening) if isinstance(happening, Told) else ""
+    def handle(message):
+        received.append(message)
+        return answer(message) if isinstance(message, EpochReported) else ""
 
-    for work in works:
-        executor.start(work)
-        while Ended not in {type(each) for each in happened if each.number == work.number}:
+    for task in tasks:
+        executor.start(task)
+        while TaskFinished not in {type(each) for each in received if each.number == task.number}:
             executor.wait(handle, 0.5)
-    return happened
+    return received
 
 
-def test_a_work_begins_tells_hears_the_answer_and_ends(executor):
+def test_a_task_starts_reports_receives_the_answer_and_finishes(executor):
     assert executor.idle == 1
-    happened = do(executor, [Work(7, {"text": "one"})], lambda told: told.message["text"] * 2)
-    assert happened == [Begun(7), Told(7, {"text": "one"}), Ended(7, {"answer": "oneone", "seen": ["one"]})]
+    received = do(executor, [Task(7, {"text": "one"})], lambda report: report.message["text"] * 2)
+    assert received == [
+        WorkerStarted(7),
+        EpochReported(7, {"text": "one"}),
+        TaskFinished(7, {"answer": "oneone", "seen": ["one"]}),
+    ]
     assert executor.idle == 1
 
 
-def test_a_worker_lives_from_one_work_to_the_next(executor):
-    happened = do(executor, [Work(1, {"text": "a"}), Work(2, {"text": "b"})], lambda _told: "continue")
-    assert happened[-1].outcome["seen"] == ["a", "b"]
+def test_a_worker_lives_from_one_task_to_the_next(executor):
+    received = do(executor, [Task(1, {"text": "a"}), Task(2, {"text": "b"})], lambda _report: "continue")
+    assert received[-1].outcome["seen"] == ["a", "b"]
 
 
-def test_what_ends_the_search_is_not_taken_for_a_fault_of_the_work(executor):
-    def refuse(_told):
+def test_what_ends_the_search_is_not_taken_for_a_fault_of_the_task(executor):
+    def refuse(_report):
         raise SearchError("no such objective")
 
     with pytest.raises(SearchError, match="no such objective"):
-        do(executor, [Work(1, {"text": "a"})], refuse)
+        do(executor, [Task(1, {"text": "a"})], refuse)
 
 
 def test_no_workers_are_refused():

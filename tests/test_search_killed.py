@@ -5,17 +5,20 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from config.checking.sections import RetrainOptions
 from search.executors.processes import Processes
 from search.results.objectives import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import SuccessiveHalving
 from search.study.folder import create
 from search.study.journal import JOURNAL, read_events
-from search.study.study import Plan, Retrain, Study, read
+from search.study.settings import StudyParts
+from search.study.study import Study, read
 from tests.support.search_worker import WORKER
 from tests.test_search_study import CONFIG, EPOCHS, QUALITIES, Space
 
@@ -26,9 +29,11 @@ SCHEDULERS = {
 }
 
 
-def plan_of(scheduler):
-    retrain = Retrain(top=1, seeds=1, epochs=EPOCHS)
-    return Plan(CONFIG, Space(QUALITIES), SCHEDULERS[scheduler](), parse_objectives(["max val_miou"]), retrain=retrain)
+def parts_of(scheduler, executor=None):
+    retrain = RetrainOptions(top=1, seeds=1, epochs=EPOCHS)
+    objectives = parse_objectives(["max val_miou"])
+    parts = StudyParts(CONFIG, Space(QUALITIES), SCHEDULERS[scheduler](), objectives, retrain=retrain)
+    return parts if executor is None else replace(parts, executor=executor)
 
 
 class Killer:
@@ -52,7 +57,7 @@ def session(folder, scheduler, workers, *, worker_at=0, search_at=0, together=Fa
     """Work on a study until it ends, or until the killer comes."""
     executor = Processes(workers)
     killer = Killer(executor, worker_at, search_at, together=together)
-    Study(folder, plan_of(scheduler), worker=WORKER, watchers=[killer]).run(executor)
+    Study(folder, parts_of(scheduler, executor), worker=WORKER, watchers=[killer]).run()
 
 
 def killed_at_random(folder, scheduler, workers, kills, seed):
@@ -64,7 +69,7 @@ def killed_at_random(folder, scheduler, workers, kills, seed):
         code = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert code.returncode == -signal.SIGKILL, code.stderr
     session(folder, scheduler, workers)
-    return read(folder, plan_of(scheduler))
+    return read(folder, parts_of(scheduler))
 
 
 def decisions(folder):
@@ -84,7 +89,7 @@ def test_a_killed_search_ends_as_one_left_in_peace(tmp_path, scheduler, workers)
     session(quiet, scheduler, workers)
     folder = create(str(tmp_path / "killed"), "sample", CONFIG)
     record = killed_at_random(folder, scheduler, workers, kills=6, seed=workers)
-    expected = read(quiet, plan_of(scheduler))
+    expected = read(quiet, parts_of(scheduler))
     assert len(record.sessions) > 6
     assert decisions(folder) == decisions(quiet)
     assert record.candidates == expected.candidates
@@ -99,7 +104,7 @@ def test_no_report_of_asha_on_two_workers_is_lost_or_repeated(tmp_path):
     record = killed_at_random(folder, "asha", 2, kills=5, seed=5)
     quiet = create(str(tmp_path / "quiet"), "sample", CONFIG)
     session(quiet, "asha", 2)
-    expected = {each.index: each.reports for each in read(quiet, plan_of("asha")).candidates}
+    expected = {each.index: each.reports for each in read(quiet, parts_of("asha")).candidates}
     assert record.is_done
     for candidate in record.candidates:
         epochs = [row["epoch"] for row in candidate.reports]

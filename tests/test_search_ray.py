@@ -8,7 +8,7 @@ import pytest
 from search.executors.processes import Processes
 from search.executors.ray_cluster import RayCluster
 from search.study.journal import JOURNAL, read_events
-from tests.test_search_study import QUALITIES, Space, halving, plan_of, studied
+from tests.test_search_study import QUALITIES, Space, halving, parts_of, studied
 from utils.errors import SearchError
 
 ray = pytest.importorskip("ray")
@@ -44,7 +44,7 @@ class NodeKiller:
     def __call__(self, event, _state):
         self.reports -= event.kind == "report"
         if event.kind == "report" and self.reports == 0:
-            place = next(place for place in self.executor._places if place.work is not None)
+            place = next(place for place in self.executor._places if place.task is not None)
             name, pid = ray.get(
                 place.host.__ray_call__.remote(lambda _host: (ray.get_runtime_context().get_node_id(), os.getpid()))
             )
@@ -55,10 +55,10 @@ class NodeKiller:
 
 @pytest.mark.usefixtures("nodes")
 def test_a_lost_node_costs_nothing(tmp_path, cluster):
-    _, expected = studied(tmp_path / "processes", plan_of(halving()), Processes(2))
+    _, expected = studied(tmp_path / "processes", parts_of(halving()), Processes(2))
     executor = RayCluster(2)
     killer = NodeKiller(cluster, executor, reports=11)
-    study, record = studied(tmp_path / "ray", plan_of(halving()), executor, watchers=[killer])
+    study, record = studied(tmp_path / "ray", parts_of(halving()), executor, watchers=[killer])
     assert len(cluster.worker_nodes) == 1
     assert record.candidates == expected.candidates
     assert record.rungs == expected.rungs
@@ -69,7 +69,7 @@ def test_a_lost_node_costs_nothing(tmp_path, cluster):
 @pytest.mark.usefixtures("nodes")
 def test_whatever_a_candidate_does_costs_it_alone(tmp_path):
     fates = ["good", "dies", "good", "diverges", "out_of_memory", "good"]
-    _, record = studied(tmp_path, plan_of(halving(6), Space(QUALITIES, fates)), RayCluster(2))
+    _, record = studied(tmp_path, parts_of(halving(6), Space(QUALITIES, fates)), RayCluster(2))
     assert [each.index for each in record.candidates if each.status == "failed"] == [1, 3]
     assert [each.index for each in record.candidates if each.status == "out_of_memory"] == [4]
 

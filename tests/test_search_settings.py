@@ -8,7 +8,7 @@ from build import check_config
 from config import find_markers, load_config
 from search.schedulers.halving import RandomSearch
 from search.space.outcomes import find_faults
-from search.study.settings import make_executor, make_plan, make_space, read_options, shrunk
+from search.study.settings import build_study_parts, shrunk
 from search.worker.description import canonical
 from utils.errors import ConfigError, EspalierError
 
@@ -22,8 +22,8 @@ def space_file(**search):
     return {"name": "s", "trainer": TRAINER, "train_loader": loader, "x": {"$choice": [1, 2]}, "search": search}
 
 
-def plan_of(config):
-    return make_plan(config, make_space(config, canonical))
+def parts_of(config):
+    return build_study_parts(config, canonical)
 
 
 def test_shipped_searches_are_found():
@@ -34,28 +34,26 @@ def test_shipped_searches_are_found():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_search_is_good_in_every_branch_and_drawn_from(path):
     config = load_config(path)
-    space = make_space(config, canonical)
+    space = parts_of(config).space
     assert find_faults(space.covering(), check_config) == []
     candidates = [space.draw(index) for index in range(5)]
     for candidate in candidates:
         check_config(candidate.config)
     assert len({candidate.key for candidate in candidates}) == 5
-    make_plan(config, space)
-    make_executor(config)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_search_can_be_made_small(path):
     small = shrunk(load_config(path), "2,16,8,3")
-    plan = plan_of(small)
-    assert (plan.scheduler.num_samples, plan.scheduler.max_epochs, plan.retrain.epochs) == (3, 2, 2)
-    check_config(plan.space.draw(0).config)
+    parts = parts_of(small)
+    assert (parts.scheduler.num_samples, parts.scheduler.max_epochs, parts.retrain_epochs) == (3, 2, 2)
+    check_config(parts.space.draw(0).config)
     assert small["train_loader"]["args"]["samples"] == 16
     assert small["valid_loader"]["args"]["samples"] == 8
 
 
 def test_the_published_space_and_ours_have_their_sizes():
-    sizes = {path.stem: make_space(load_config(path), canonical).extent for path in SHIPPED}
+    sizes = {path.stem: parts_of(load_config(path)).space.extent for path in SHIPPED}
     assert (sizes["encdec_cityscapes_gpu"].outcomes, sizes["encdec_cityscapes_gpu"].continuous) == (22**11, 0)
     assert (sizes["encdec_camvid"].outcomes, sizes["encdec_camvid"].continuous) == (22**9, 0)
     # Three dilations; of each block one layer or two, but one where maps are large; two paddings, three activations,
@@ -77,15 +75,15 @@ def test_candidates_for_people_have_at_most_half_the_weights_of_their_opponent()
 
 
 def test_what_is_left_out_follows_from_the_file():
-    plan = plan_of(space_file())
-    assert isinstance(plan.scheduler, RandomSearch)
-    assert [str(each) for each in plan.objectives] == ["max val_miou"]
-    assert (plan.scheduler.num_samples, plan.scheduler.max_epochs, plan.retrain.top) == (1, 9, 0)
+    parts = parts_of(space_file())
+    assert isinstance(parts.scheduler, RandomSearch)
+    assert [str(each) for each in parts.objectives] == ["max val_miou"]
+    assert (parts.scheduler.num_samples, parts.scheduler.max_epochs, parts.retrain) == (1, 9, None)
 
 
 def test_the_draws_follow_the_seed_of_the_search_or_of_the_file():
     def seeds(**changes):
-        return make_space({**space_file(), **changes}).draw(0).seed
+        return parts_of({**space_file(), **changes}).space.draw(0).seed
 
     assert seeds() == seeds(seed=0) != seeds(seed=4)
     assert seeds(seed=4) == seeds(search={"seed": 4}) == seeds(seed=7, search={"seed": 4})
@@ -109,16 +107,16 @@ def test_the_draws_follow_the_seed_of_the_search_or_of_the_file():
 )
 def test_faults_of_the_section(search, message):
     with pytest.raises(EspalierError) as error:
-        plan_of(space_file(**search))
+        parts_of(space_file(**search))
     assert message in str(error.value)
 
 
 def test_faults_of_the_section_are_told_at_once():
     with pytest.raises(ConfigError, match=r"(?s)3 faults.*search\.budget\.hours.*num_sample.*trainer\.epochs"):
-        read_options({**space_file(num_sample=1, budget={"hours": 1}), "trainer": {"monitor": "max val_miou"}})
+        parts_of({**space_file(num_sample=1, budget={"hours": 1}), "trainer": {"monitor": "max val_miou"}})
     executor = {"type": "processes", "args": {"workers": 0}}
     with pytest.raises(ConfigError, match=r"(?s)2 faults.*search\.scheduler\.type.*workers 0 must be 1 or more"):
-        read_options(space_file(scheduler="ASHAA", executor=executor))
+        parts_of(space_file(scheduler="ASHAA", executor=executor))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +130,7 @@ def test_faults_of_the_section_are_told_at_once():
     ],
 )
 def test_the_rungs_of_a_small_search_come_in_time(scheduler, rungs):
-    small = plan_of(shrunk(space_file(scheduler=scheduler), "2,4,4,3")).scheduler
+    small = parts_of(shrunk(space_file(scheduler=scheduler), "2,4,4,3")).scheduler
     small.ask()
     assert [rung.epochs for rung in small.rungs()] == rungs
 

@@ -1,10 +1,11 @@
 """A study from the first draw to the winner, on workers without a network."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from config.checking.sections import Budget, RetrainOptions
 from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.results.objectives import parse_objectives
@@ -12,8 +13,8 @@ from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.study.folder import create
 from search.study.journal import JOURNAL, read_events
-from search.study.searching import Limits
-from search.study.study import Plan, Retrain, Study, read
+from search.study.settings import StudyParts
+from search.study.study import Study, read
 from tests.support.search_worker import WORKER, value_at
 from utils.errors import SearchError
 
@@ -49,13 +50,14 @@ class Space:
 QUALITIES = [0.31, 0.72, 0.55, 0.9, 0.12, 0.64, 0.41, 0.83, 0.27]
 
 
-def plan_of(scheduler, space=None, *, objectives=("max val_miou",), **options):
-    return Plan(CONFIG, space or Space(QUALITIES), scheduler, parse_objectives(objectives), **options)
+def parts_of(scheduler, space=None, *, objectives=("max val_miou",), **options):
+    return StudyParts(CONFIG, space or Space(QUALITIES), scheduler, parse_objectives(objectives), **options)
 
 
-def studied(tmp_path, plan, executor=None, watchers=()):
-    study = Study(create(str(tmp_path), "sample", CONFIG), plan, worker=WORKER, watchers=watchers)
-    return study, study.run(executor or Serial())
+def studied(tmp_path, parts, executor=None, watchers=()):
+    parts = replace(parts, executor=executor or Serial())
+    study = Study(create(str(tmp_path), "sample", CONFIG), parts, worker=WORKER, watchers=watchers)
+    return study, study.run()
 
 
 def halving(num_samples=9):
@@ -63,7 +65,7 @@ def halving(num_samples=9):
 
 
 def test_halving_trains_nine_three_and_one(tmp_path):
-    _, record = studied(tmp_path, plan_of(halving()))
+    _, record = studied(tmp_path, parts_of(halving()))
     assert [candidate.epochs for candidate in record.candidates] == [1, 3, 1, 9, 1, 1, 1, 3, 1]
     assert record.candidates[3].status == "completed"
     assert {each.status for each in record.candidates if each.index != 3} == {"stopped"}
@@ -72,24 +74,23 @@ def test_halving_trains_nine_three_and_one(tmp_path):
 
 
 def test_winner_is_left_as_a_config_with_its_weights(tmp_path):
-    study, _ = studied(tmp_path, plan_of(halving(), retrain=Retrain(top=2, seeds=2, epochs=5)))
+    study, _ = studied(tmp_path, parts_of(halving(), retrain=RetrainOptions(top=2, seeds=2, epochs=5)))
     best = study.folder / "best"
     config = json.loads((best / "config.json").read_text())
     assert (config["quality"], config["trainer"]["epochs"]) == (0.9, 5)
     result = json.loads((best / "result.json").read_text())
     assert result["candidate"] == 3
     assert [run["test"] for run in result["retrained"]] == [{"test_miou": 0.5}] * 2
-    record = study.shown()
+    record = study.record()
     assert [(run.candidate, run.rank) for run in record.retrained] == [(3, 1), (3, 1), (7, 2), (7, 2)]
 
 
 def test_a_study_that_is_done_trains_more_of_the_best_again(tmp_path):
-    study, first = studied(tmp_path, plan_of(halving(), retrain=Retrain(top=1, epochs=5)))
+    study, first = studied(tmp_path, parts_of(halving(), retrain=RetrainOptions(top=1, epochs=5)))
 
     def gone_on(**retrain):
-        return Study(study.folder, plan_of(halving(), retrain=Retrain(epochs=5, **retrain)), worker=WORKER).run(
-            Serial()
-        )
+        parts = parts_of(halving(), retrain=RetrainOptions(epochs=5, **retrain))
+        return Study(study.folder, parts, worker=WORKER).run()
 
     record = gone_on(top=2, seeds=2)
     assert [(run.candidate, run.seed) for run in record.retrained] == [(3, 4), (3, 5), (7, 8), (7, 9)]
@@ -103,18 +104,19 @@ def test_a_study_that_is_done_trains_more_of_the_best_again(tmp_path):
 
 
 def test_one_that_overtakes_the_best_is_trained_again_too(tmp_path):
-    short = Limits(epochs=15)
-    study, first = studied(tmp_path, plan_of(RandomSearch(9, EPOCHS), limits=short, retrain=Retrain(top=1, epochs=5)))
+    short = Budget(epochs=15)
+    retrain = RetrainOptions(top=1, epochs=5)
+    study, first = studied(tmp_path, parts_of(RandomSearch(9, EPOCHS), budget=short, retrain=retrain))
     assert [run.candidate for run in first.retrained] == [1]
-    plan = plan_of(RandomSearch(9, EPOCHS), retrain=Retrain(top=1, epochs=5))
-    record = Study(study.folder, plan, worker=WORKER).run(Serial())
+    parts = parts_of(RandomSearch(9, EPOCHS), retrain=retrain)
+    record = Study(study.folder, parts, worker=WORKER).run()
     assert [(run.candidate, run.rank) for run in record.retrained] == [(1, 3), (3, 1)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_come_to_the_same_as_this_process(tmp_path, workers):
-    _, alone = studied(tmp_path, plan_of(halving()))
-    _, record = studied(tmp_path, plan_of(halving()), Processes(workers))
+    _, alone = studied(tmp_path, parts_of(halving()))
+    _, record = studied(tmp_path, parts_of(halving()), Processes(workers))
     for candidate in (*alone.candidates, *record.candidates):
         candidate.folder = None
     assert record.candidates == alone.candidates
@@ -124,8 +126,8 @@ def test_worker_processes_come_to_the_same_as_this_process(tmp_path, workers):
 def test_whatever_a_candidate_does_costs_it_alone(tmp_path):
     fates = ("good", "refused", "good", "diverges", "out_of_memory", "good", "dies", "ends early")
     space = Space([0.1 + 0.01 * index for index in range(40)], fates)
-    plan = plan_of(RandomSearch(12, EPOCHS), space, limits=Limits(judge={"max_params": 8}))
-    _, record = studied(tmp_path, plan, Processes(2))
+    parts = parts_of(RandomSearch(12, EPOCHS), space, limits={"max_params": 8})
+    _, record = studied(tmp_path, parts, Processes(2))
     by_status = {status: [] for status in ("completed", "refused", "failed", "out_of_memory")}
     for candidate in record.candidates:
         by_status[candidate.status].append(candidate.index)
@@ -145,14 +147,14 @@ def test_whatever_a_candidate_does_costs_it_alone(tmp_path):
 
 
 def test_a_worker_that_hangs_is_ended(tmp_path):
-    plan = plan_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("good", "hangs", "good")), max_epoch_time=5)
-    _, record = studied(tmp_path, plan, Processes(1))
+    parts = parts_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("good", "hangs", "good")), max_epoch_time=5)
+    _, record = studied(tmp_path, parts, Processes(1))
     assert [candidate.status for candidate in record.candidates] == ["completed", "failed", "completed"]
 
 
 def test_equal_draws_are_trained_once_and_a_small_space_ends(tmp_path):
     space = Space([0.5, 0.6, 0.5, 0.7], distinct=3)
-    _, record = studied(tmp_path, plan_of(RandomSearch(20, EPOCHS), space))
+    _, record = studied(tmp_path, parts_of(RandomSearch(20, EPOCHS), space))
     assert [candidate.status for candidate in record.candidates] == [
         "completed",
         "completed",
@@ -164,68 +166,68 @@ def test_equal_draws_are_trained_once_and_a_small_space_ends(tmp_path):
 
 
 def test_facts_are_objectives_too(tmp_path):
-    plan = plan_of(halving(), objectives=("max val_miou", "min params"), limits=Limits(judge={}))
-    _, record = studied(tmp_path, plan)
+    parts = parts_of(halving(), objectives=("max val_miou", "min params"), limits={})
+    _, record = studied(tmp_path, parts)
     assert record.candidates[0].objectives.keys() == {"val_miou", "params"}
     assert record.candidates[0].objectives["params"] == 31
 
 
 def test_a_spent_budget_ends_the_search_and_a_larger_one_goes_on(tmp_path):
     folder = create(str(tmp_path), "sample", CONFIG)
-    first = Study(folder, plan_of(RandomSearch(9, EPOCHS), limits=Limits(epochs=20)), worker=WORKER).run(Serial())
+    first = Study(folder, parts_of(RandomSearch(9, EPOCHS), budget=Budget(epochs=20)), worker=WORKER).run()
     assert sum(candidate.epochs for candidate in first.candidates) == 20
     assert first.is_done
-    second = Study(folder, plan_of(RandomSearch(9, EPOCHS)), worker=WORKER).run(Serial())
+    second = Study(folder, parts_of(RandomSearch(9, EPOCHS)), worker=WORKER).run()
     assert [candidate.epochs for candidate in second.candidates] == [EPOCHS] * 9
-    straight = studied(tmp_path, plan_of(RandomSearch(9, EPOCHS)))[1]
+    straight = studied(tmp_path, parts_of(RandomSearch(9, EPOCHS)))[1]
     assert [c.objectives for c in second.candidates] == [c.objectives for c in straight.candidates]
 
 
 def test_checkpoints_that_cannot_be_promoted_are_deleted(tmp_path):
-    study, record = studied(tmp_path, plan_of(halving()))
+    study, record = studied(tmp_path, parts_of(halving()))
     left = sorted(path.parent.name for path in (study.folder / "candidates").glob("*/*.pth"))
     assert left == ["00003"]
     assert record.bytes_deleted > 0
 
 
 def test_a_disk_budget_keeps_what_fits(tmp_path):
-    study, record = studied(tmp_path, plan_of(halving(), disk_mb=1))
+    study, record = studied(tmp_path, parts_of(halving(), budget=Budget(disk_mb=1)))
     assert len(list((study.folder / "candidates").glob("*/*.pth"))) == 9
     assert record.bytes_deleted == 0
 
 
 def test_a_study_is_read_from_its_journal(tmp_path):
-    study, record = studied(tmp_path, plan_of(ASHA(9, EPOCHS, grace_period=1, mode="promote")))
-    assert read(study.folder, plan_of(ASHA(9, EPOCHS, grace_period=1, mode="promote"))) == record
+    study, record = studied(tmp_path, parts_of(ASHA(9, EPOCHS, grace_period=1, mode="promote")))
+    assert read(study.folder, parts_of(ASHA(9, EPOCHS, grace_period=1, mode="promote"))) == record
 
 
 def test_another_scheduler_cannot_go_on(tmp_path):
-    study, _ = studied(tmp_path, plan_of(halving()))
+    study, _ = studied(tmp_path, parts_of(halving()))
     with pytest.raises(SearchError, match=r"The journal says .*undo the change"):
-        Study(study.folder, plan_of(RandomSearch(9, EPOCHS)), worker=WORKER).run(Serial())
+        Study(study.folder, parts_of(RandomSearch(9, EPOCHS)), worker=WORKER).run()
 
 
 def test_nothing_that_can_be_trained_is_an_error(tmp_path):
-    plan = plan_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("diverges",)))
+    parts = parts_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("diverges",)))
     with pytest.raises(SearchError, match=r"none of 3 candidates could be trained; the last reason: the loss"):
-        studied(tmp_path, plan)
+        studied(tmp_path, parts)
 
 
 def test_limits_that_nothing_keeps_end_the_search(tmp_path):
-    plan = plan_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("refused",)), limits=Limits(judge={"max_params": 8}))
+    parts = parts_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("refused",)), limits={"max_params": 8})
     with pytest.raises(SearchError, match=r"1000 draws in a row did not count.*Loosen search.limits"):
-        studied(tmp_path, plan)
+        studied(tmp_path, parts)
 
 
 def test_an_objective_that_is_no_result_is_named_before_anything_is_trained(tmp_path):
     with pytest.raises(SearchError, match=r'"max val_mious" is not among the results.*val_miou'):
-        studied(tmp_path, plan_of(halving(), objectives=("max val_mious",)))
+        studied(tmp_path, parts_of(halving(), objectives=("max val_mious",)))
     (journal,) = tmp_path.rglob(JOURNAL)
     assert "report" not in [event.kind for event in read_events(journal)]
 
 
 def test_every_decision_stands_in_the_journal(tmp_path):
-    study, _ = studied(tmp_path, plan_of(halving()))
+    study, _ = studied(tmp_path, parts_of(halving()))
     reports = [event for event in read_events(study.folder / JOURNAL) if event.kind == "report"]
     assert len(reports) == 6 * 1 + 2 * 3 + 9
     first = next(event for event in reports if event.candidate == 3)

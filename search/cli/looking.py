@@ -8,7 +8,7 @@ from pathlib import Path
 from search.results.record import StudyRecord
 from search.study import folder as study_folder
 from search.study.journal import JOURNAL, read_events
-from search.study.settings import make_plan, make_space
+from search.study.settings import build_study_parts
 from search.study.study import read
 from utils.errors import ConfigError, SearchError
 
@@ -75,7 +75,7 @@ def read_study(folder: Path) -> StudyRecord:
         SearchError: There is no study in the folder, or a damaged one.
     """
     config = study_folder.read_config(folder)
-    study = read(folder, make_plan(config, make_space(config)))
+    study = read(folder, build_study_parts(config))
     # The command line that started the study is in its first event.
     started = argparse.ArgumentParser(add_help=False)
     started.add_argument("--plugin", action="append", default=[])

@@ -1,4 +1,4 @@
-"""What runs jobs: in this process, in worker processes, or on a cluster. The same study runs on each."""
+"""Executors start and feed workers: in this process, in worker processes, or on a cluster. A study runs on each."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -6,39 +6,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-Report = Callable[[dict[str, Any]], str]
-
 
 @dataclass(frozen=True)
-class Work:
-    """A job for a worker: plain data.
+class Task:
+    """A job for a worker, as plain data.
 
     Attributes:
-        number: Of this work, never used again in the same process.
-        task: What to do: the worker's function reads it.
+        number: Number of the task, unique within a process.
+        content: The task as the worker's function reads it.
     """
 
     number: int
-    task: dict[str, Any] = field(compare=False)
+    content: dict[str, Any] = field(compare=False)
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A worker has begun with its work: it has started up and loaded what it needs.
+class WorkerStarted:
+    """A worker has loaded what it needs and started its task.
 
     Attributes:
-        number: Of the work.
+        number: Number of the task.
     """
 
     number: int
 
 
 @dataclass(frozen=True)
-class Told:
-    """A worker tells something and waits for the answer, a `Decision`.
+class EpochReported:
+    """A worker reports an epoch, or something else of its task, and waits for the answer: a `Decision`.
 
     Attributes:
-        number: Of the work.
+        number: Number of the task.
         message: Plain data, e.g. the results of an epoch.
     """
 
@@ -47,11 +45,11 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Ended:
-    """A worker has returned what came of its work.
+class TaskFinished:
+    """A worker has returned from its task.
 
     Attributes:
-        number: Of the work.
+        number: Number of the task.
         outcome: Plain data.
     """
 
@@ -60,36 +58,36 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A worker is gone with its work undone; another one is in its place.
+class WorkerLost:
+    """A worker has ended before its task; another one replaces it.
 
     Attributes:
-        number: Of the work.
-        reason: In words.
-        cause: "died": killed or crashed; "hung": this side ended it.
-        had_begun: Whether the worker had begun with it, so that the work may be to blame.
+        number: Number of the task.
+        reason: The reason in words.
+        cause: "died": it was killed or crashed; "hung": the search ended it.
+        had_started: Whether the worker had started the task, so that the task may be the cause.
     """
 
     number: int
     reason: str
     cause: Literal["died", "hung"]
-    had_begun: bool = True
+    had_started: bool = True
 
 
-Happening = Begun | Told | Ended | Lost
-Handler = Callable[[Happening], str]  # the answer to a `Told`; "" for anything else
+WorkerMessage = WorkerStarted | EpochReported | TaskFinished | WorkerLost
+Handler = Callable[[WorkerMessage], str]  # returns the answer to an `EpochReported`, "" to any other message
 
 
 class Executor(ABC):
-    """Runs works on workers.
+    """Runs tasks on workers.
 
-    What a worker does is named, not handed over, for it is imported where the worker is: a context manager that lasts
-    as long as the worker and gives `function(task, report) -> outcome`, with plain data throughout. The function tells
-    by `report(message)`, which returns the decision. The task holds `worker`, `device` and `threads` beside what the
-    work has. An outcome with `fresh_worker` has the process replaced by a new one.
+    The worker's function is named, not passed, for it is imported in the worker: a context manager that lasts as long
+    as the worker and gives `function(task, report) -> outcome`, with plain data throughout. The function calls
+    `report(message)`, which returns the decision. The executor adds `worker`, `device` and `threads` to a task. After
+    an outcome with `fresh_worker` the process is replaced by a new one.
 
     Attributes:
-        in_this_process: Whether signals that are sent to the search reach the works, too.
+        in_this_process: Whether signals that are sent to the search reach the tasks, too.
     """
 
     in_this_process = False
@@ -100,7 +98,7 @@ class Executor(ABC):
 
         Args:
             worker: The context manager, "package.module:name".
-            folder: Where workers leave what they print.
+            folder: Folder for the output of the workers.
 
         Raises:
             SearchError: They cannot be started.
@@ -109,28 +107,28 @@ class Executor(ABC):
     @property
     @abstractmethod
     def idle(self) -> int:
-        """Works that could be begun at once."""
+        """Number of tasks that could be started at once."""
 
     @abstractmethod
-    def start(self, work: Work) -> None:
-        """Begin a work; only where one is idle."""
+    def start(self, task: Task) -> None:
+        """Start a task; only if a worker is idle."""
 
     @abstractmethod
     def wait(self, handle: Handler, timeout: float) -> None:
-        """Let the handler hear of what happens, at least once or until the time is over.
+        """Pass messages of the workers to the handler, at least one unless the time is over.
 
         Args:
-            handle: Called in this process, one happening after the other.
+            handle: Called in this process, one message after the other.
             timeout: Seconds to wait at most.
         """
 
     @abstractmethod
     def abandon(self, number: int) -> None:
-        """End a work that hangs; its worker is replaced, and `Lost` is heard next."""
+        """End a task that hangs; its worker is replaced, and `WorkerLost` is the next message of the task."""
 
     @abstractmethod
     def interrupt(self) -> None:
-        """Ask every worker to save the state of its work and return; its outcome says that it was interrupted."""
+        """Ask every worker to save the state of its task and return an outcome with the status "interrupted"."""
 
     @abstractmethod
     def close(self) -> None:

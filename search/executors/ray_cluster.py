@@ -1,4 +1,4 @@
-"""Workers on the machines of a Ray cluster; one that is lost has its work done elsewhere."""
+"""Workers on the machines of a Ray cluster; the task of one that is lost is done elsewhere."""
 
 import logging
 import math
@@ -10,46 +10,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.executors.base import Begun, Ended, Executor, Handler, Happening, Lost, Told, Work
+from search.executors.base import (
+    EpochReported,
+    Executor,
+    Handler,
+    Task,
+    TaskFinished,
+    WorkerLost,
+    WorkerMessage,
+    WorkerStarted,
+)
 from search.executors.processes import Processes
 from utils.errors import SearchError
 
 logger = logging.getLogger(__name__)
 
-_SECONDS_OF_HEARING = 5.0  # after which a host that has nothing to tell says so
+_SECONDS_WITHOUT_MESSAGE = 5.0  # after which a host answers that it has none
 _MOST_LOST_UNUSED = 5
 
 
-@dataclass
-class _Place:
-    """Where a work can be done: a host somewhere in the cluster, or one that Ray has yet to find room for."""
-
-    number: int
-    host: Any
-    is_up: bool = False
-    work: Work | None = None
-    has_begun: bool = False
-
-
 class Host:
-    """Lives on a machine of the cluster with one worker process, and carries the words between it and the search.
+    """A Ray actor with one worker process; it relays the messages between the process and the search.
 
-    The process is its own, so that a training has a main thread, which is where signals arrive, and an address space
-    that can be limited.
+    A training needs a main thread, in which signals arrive, and an address space that can be limited: hence a process.
 
     Args:
-        root: The folder that the search was begun in, which relative paths of a config start from.
-        worker: What the process does, see `Executor`.
-        folder: Where it leaves what it prints, in a folder of the study.
+        root: The folder that the search was started in, to which relative paths of a config refer.
+        worker: The worker's context manager, see `Executor`.
+        folder: Folder for the output of the worker, in a folder of the study.
         options: Arguments of `Processes`.
     """
 
     def __init__(self, root: str, worker: str, folder: str, options: dict[str, Any]) -> None:
-        self._happened: queue.SimpleQueue[Happening | SearchError] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[WorkerMessage | SearchError] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         for path in (root, str(Path(folder).parent)):
             if not Path(path).is_dir():
-                self._happened.put(
+                self._messages.put(
                     SearchError(
                         f"search.executor: {platform.node()} of the cluster does not see {path}. Every machine needs "
                         "the code, the data and the study's folder under the same paths: mount them there, or leave "
@@ -61,40 +58,40 @@ class Host:
         Path(folder).mkdir(exist_ok=True)
         self._processes = Processes(1, **options)
         self._processes.open(worker, Path(folder))
-        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._relay, daemon=True).start()
 
-    def _listen(self) -> None:
+    def _relay(self) -> None:
+        def put(message: WorkerMessage) -> str:
+            self._messages.put(message)
+            return self._answers.get() if isinstance(message, EpochReported) else ""
+
         try:
             while True:
-                self._processes.wait(self._pass_on, _SECONDS_OF_HEARING)
+                self._processes.wait(put, _SECONDS_WITHOUT_MESSAGE)
         except SearchError as error:
-            self._happened.put(error)
+            self._messages.put(error)
 
-    def _pass_on(self, happening: Happening) -> str:
-        self._happened.put(happening)
-        return self._answers.get() if isinstance(happening, Told) else ""
-
-    def start(self, work: Work) -> None:
-        """Begin a work."""
-        self._processes.start(work)
+    def start(self, task: Task) -> None:
+        """Start a task."""
+        self._processes.start(task)
 
     def is_up(self) -> bool:
-        """That it is."""
+        """Return True, as soon as the host is up."""
         return True
 
-    def hear(self) -> Happening | SearchError | None:
-        """What happened next; None where nothing did for a while."""
+    def next_message(self) -> WorkerMessage | SearchError | None:
+        """Return the next message; None if there is none for a while."""
         try:
-            return self._happened.get(timeout=_SECONDS_OF_HEARING)
+            return self._messages.get(timeout=_SECONDS_WITHOUT_MESSAGE)
         except queue.Empty:
             return None
 
     def answer(self, decision: str) -> None:
-        """Answer what was told last."""
+        """Answer the last report."""
         self._answers.put(decision)
 
     def abandon(self, number: int) -> None:
-        """Kill the process of a work."""
+        """Kill the process of a task."""
         self._processes.abandon(number)
 
     def interrupt(self) -> None:
@@ -102,19 +99,31 @@ class Host:
         self._processes.interrupt()
 
 
-class RayCluster(Executor):
-    """Runs each work on a machine of a Ray cluster that has room for it; the works wait where none has.
+@dataclass
+class _Place:
+    """A place for a task: a host on some machine, or one that Ray has not found room for yet."""
 
-    The machines share the code, the data and the study's folder, under the same paths. A GPU of a share below 1 is
+    number: int
+    host: Any
+    is_up: bool = False
+    task: Task | None = None
+    has_started: bool = False
+
+
+class RayCluster(Executor):
+    """Runs each task on a machine of a Ray cluster that has room for it; tasks wait if none has.
+
+    The machines share the code, the data and the study's folder, under the same paths. A GPU with a share below 1 is
     used by several candidates.
 
     Args:
         workers: Candidates at a time.
-        address: Of a running cluster, e.g. "10.0.0.1:6379", or "auto"; where not given, one is begun on this machine.
-        cpus: Processors that a candidate has.
-        gpus: GPUs that a candidate has, e.g. 0.5.
-        resources: What else a candidate takes of a machine's resources, by the names that the cluster gives them.
-        memory_limit_mb: Address space of a worker; a candidate that wants more has run out of memory.
+        address: Address of a running cluster, e.g. "10.0.0.1:6379", or "auto"; by default one is started on this
+            machine.
+        cpus: Processors of a candidate.
+        gpus: GPUs of a candidate, e.g. 0.5.
+        resources: Other resources of a candidate, by the names that the cluster gives them.
+        memory_limit_mb: Address space of a worker in MB; a candidate that needs more has run out of memory.
 
     Raises:
         SearchError: An argument is out of its range.
@@ -137,30 +146,38 @@ class RayCluster(Executor):
             )
         self.workers = workers
         self._options: dict[str, Any] = {
-            "devices": ["0" if gpus else "cpu"],  # Ray shows a worker nothing but its own
+            "devices": ["0" if gpus else "cpu"],  # Ray shows a worker only its GPUs
             "threads": max(1, math.floor(cpus)),
             "memory_limit_mb": memory_limit_mb,
         }
-        Processes(workers, **self._options)  # checks what it shares with it
+        Processes(workers, **self._options)  # checks the arguments that they share
         self._address = address
         self._needs = {"num_cpus": cpus, "num_gpus": gpus, "resources": resources or {}}
         self._places: list[_Place] = []
-        self._waiting: list[Work] = []
-        self._withdrawn: list[Work] = []
-        self._hearing: dict[Any, _Place] = {}  # by the answers that are awaited
+        self._waiting: list[Task] = []
+        self._withdrawn: list[Task] = []
+        self._pending: dict[Any, _Place] = {}  # by Ray's reference of the next message
         self._has_joined = False
-        self._lost_unused = 0
+        self._num_lost_unused = 0
 
     def open(self, worker: str, folder: Path) -> None:
         """Join the cluster and ask for room for every worker."""
-        self._ray = ray = _import_ray()
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ImportError as error:
+            raise SearchError(
+                f"search.executor: Ray cannot be imported ({error}). Run pip install ray, or write "
+                '{"type": "processes", "args": {"workers": 2}} for workers on this machine.'
+            ) from None
+        self._ray = ray
         if not ray.is_initialized():
             self._has_joined = True
             try:
                 ray.init(self._address, log_to_driver=False, logging_level=logging.ERROR)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise SearchError(
-                    f'search.executor: no cluster at address "{self._address}" ({str(error).splitlines()[0]}). Begin '
+                    f'search.executor: no cluster at address "{self._address}" ({str(error).splitlines()[0]}). Start '
                     'one with "ray start --head" and write its address, or "auto" on one of its machines.'
                 ) from None
         self._arguments = (str(Path.cwd()), worker, folder.resolve())
@@ -171,101 +188,89 @@ class RayCluster(Executor):
         """Ask Ray for a host, which comes up when there is room."""
         root, worker, folder = self._arguments
         place = _Place(number, self._make_host(root, worker, str(folder / f"ray-{number}"), self._options))
-        self._hearing[place.host.is_up.remote()] = place
+        self._pending[place.host.is_up.remote()] = place
         return place
 
     @property
     def idle(self) -> int:
-        """Hosts without work, with those that have yet to come up: what is begun in their place waits for one."""
-        return self.workers - len(self._waiting) - sum(place.work is not None for place in self._places)
+        """Number of hosts without a task, with those that are not up yet: a task started for those waits."""
+        return self.workers - len(self._waiting) - sum(place.task is not None for place in self._places)
 
-    def start(self, work: Work) -> None:
-        """Send it to a host that is up, or keep it until one is."""
-        self._waiting.append(work)
-        self._hand_out()
+    def start(self, task: Task) -> None:
+        """Send the task to a host that is up, as soon as there is one."""
+        self._waiting.append(task)
+        self._send_waiting()
 
-    def _hand_out(self) -> None:
-        free = [place for place in self._places if place.is_up and place.work is None]
+    def _send_waiting(self) -> None:
+        free = [place for place in self._places if place.is_up and place.task is None]
         for place in free[: len(self._waiting)]:
-            place.work, place.has_begun = self._waiting.pop(0), False
-            place.host.start.remote(place.work)
+            place.task, place.has_started = self._waiting.pop(0), False
+            place.host.start.remote(place.task)
 
     def wait(self, handle: Handler, timeout: float) -> None:
-        """Hear the hosts that have something to tell."""
+        """Pass on one message of each host that has one."""
         while self._withdrawn:
-            handle(Lost(self._withdrawn.pop(0).number, "no machine had room for it", "died", had_begun=False))
-        known = list(self._hearing)
-        ready, _ = self._ray.wait(known, num_returns=len(known), timeout=0)
+            handle(WorkerLost(self._withdrawn.pop(0).number, "no machine had room for it", "died", had_started=False))
+        pending = list(self._pending)
+        ready, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
         if not ready:
-            ready, _ = self._ray.wait(known, num_returns=1, timeout=timeout)
-        for answer in ready:
-            place = self._hearing.pop(answer)
+            ready, _ = self._ray.wait(pending, num_returns=1, timeout=timeout)
+        for reference in ready:
+            place = self._pending.pop(reference)
             try:
-                heard = self._ray.get(answer)
+                message = self._ray.get(reference)
             except self._ray.exceptions.RayActorError as error:
-                self._bury(place, str(error).splitlines()[0], handle)
-                continue
-            self._hear(place, heard, handle)
-        self._hand_out()
+                self._replace_lost(place, str(error).splitlines()[0], handle)
+            else:
+                self._receive(place, message, handle)
+        self._send_waiting()
 
-    def _hear(self, place: _Place, heard: Happening | SearchError | bool | None, handle: Handler) -> None:
-        if isinstance(heard, SearchError):
-            raise heard
+    def _receive(self, place: _Place, message: WorkerMessage | SearchError | bool | None, handle: Handler) -> None:
+        if isinstance(message, SearchError):
+            raise message
         place.is_up = True
-        self._lost_unused = 0
-        if isinstance(heard, Told):
-            place.host.answer.remote(handle(heard))
-        elif isinstance(heard, Begun):
-            place.has_begun = True
-            handle(heard)
-        elif isinstance(heard, Ended | Lost):
-            place.work = None
-            handle(heard)
-        self._hearing[place.host.hear.remote()] = place
+        self._num_lost_unused = 0
+        if isinstance(message, EpochReported):
+            place.host.answer.remote(handle(message))
+        elif isinstance(message, WorkerStarted):
+            place.has_started = True
+            handle(message)
+        elif isinstance(message, TaskFinished | WorkerLost):
+            place.task = None
+            handle(message)
+        self._pending[place.host.next_message.remote()] = place
 
-    def _bury(self, place: _Place, reason: str, handle: Handler) -> None:
-        """Ask for another host in the place of one that is gone, and say what became of its work."""
-        self._lost_unused += not place.is_up
-        if self._lost_unused > _MOST_LOST_UNUSED:
+    def _replace_lost(self, place: _Place, reason: str, handle: Handler) -> None:
+        """Ask for another host to replace one that is gone, and pass on the loss of its task."""
+        self._num_lost_unused += not place.is_up
+        if self._num_lost_unused > _MOST_LOST_UNUSED:
             raise SearchError(
-                f"search.executor: {self._lost_unused} hosts in a row never came up: {reason}. Mend what Ray's log "
-                "tells (ray status, ray logs), and go on with --resume auto."
+                f"search.executor: {self._num_lost_unused} hosts in a row never came up: {reason}. Mend what Ray's log "
+                "says (ray status, ray logs), and continue with --resume auto."
             )
         logger.info("A worker of the cluster is gone (%s); another one is asked for.", reason)
         self._places[place.number] = self._new_place(place.number)
-        if place.work is not None:
-            handle(Lost(place.work.number, f"its host is gone: {reason}", "died", place.has_begun))
+        if place.task is not None:
+            handle(WorkerLost(place.task.number, f"its host is gone: {reason}", "died", place.has_started))
 
     def abandon(self, number: int) -> None:
         """Kill the process on its host."""
         for place in self._places:
-            if place.work is not None and place.work.number == number:
+            if place.task is not None and place.task.number == number:
                 place.host.abandon.remote(number)
 
     def interrupt(self) -> None:
-        """Have every training save its state, and take back what waits for a host."""
+        """Have every training save its state, and withdraw the tasks that wait for a host."""
         self._withdrawn, self._waiting = self._waiting, []
         for place in self._places:
-            if place.work is not None:
+            if place.task is not None:
                 place.host.interrupt.remote()
 
     def close(self) -> None:
-        """End the hosts and with them their processes, and the cluster where it was begun here."""
+        """End the hosts and with them their processes, and the cluster if it was started here."""
         for place in self._places:
             self._ray.kill(place.host)
         self._places.clear()
-        self._hearing.clear()
+        self._pending.clear()
         if self._has_joined:
             self._ray.shutdown()
-
-
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise SearchError(
-            f"search.executor: Ray cannot be imported ({error}). Run pip install ray, or write "
-            '{"type": "processes", "args": {"workers": 2}} for workers on this machine.'
-        ) from None
-    return ray

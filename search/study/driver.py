@@ -1,87 +1,163 @@
-"""The loop of a search: keeps workers busy, watches for those that hang, and stops in good order when asked to."""
+"""The loop of a search: it feeds workers with the tasks of a stage, ends those that hang, and stops at a signal."""
 
+import itertools
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from search.executors.base import Begun, Ended, Executor, Happening, Told
-from search.study.searching import Phase
+from search.executors.base import (
+    EpochReported,
+    Executor,
+    Task,
+    TaskFinished,
+    WorkerLost,
+    WorkerMessage,
+    WorkerStarted,
+)
+from search.schedulers.base import Decision
+from search.study.journal import Event, Journal, Kind
+from search.study.state import StudyState
 from utils import signals
 from utils.errors import Interrupted
 
+Watcher = Callable[[Event, StudyState], None]
 _STOP_SIGNALS = ("SIGINT", "SIGTERM")
 _TICK = 0.5  # seconds between two looks at clock and signals
-_SECONDS_TO_SAVE = 60.0  # that workers have when the search is interrupted
+_SECONDS_TO_SAVE = 60.0  # for the workers if the search is interrupted
+
+
+class Recorder:
+    """Records events: each is written to the journal, applied to the state, and passed to watchers, in this order.
+
+    Args:
+        journal: An open journal.
+        state: The state that follows from it.
+        watchers: Called with each event and the state after it.
+    """
+
+    def __init__(self, journal: Journal, state: StudyState, watchers: Sequence[Watcher] = ()) -> None:
+        self.journal = journal
+        self.state = state
+        self.watchers = list(watchers)
+
+    def record(self, kind: Kind, candidate: int | None = None, **data: Any) -> None:
+        """Record an event."""
+        event = self.journal.append(kind, candidate, **data)
+        self.state.apply(event)
+        for watch in self.watchers:
+            watch(event, self.state)
+
+
+class Stage(ABC):
+    """A part of a study that gives tasks to workers.
+
+    Args:
+        recorder: Records the events.
+        extras: Added to the content of every task, e.g. plug-ins.
+
+    Attributes:
+        running: The subject of each task that runs, by the task's number.
+        is_pausing: Whether every task is to be saved and given back at its next report.
+    """
+
+    def __init__(self, recorder: Recorder, extras: Mapping[str, Any]) -> None:
+        self.record = recorder.record
+        self.state = recorder.state
+        self.running: dict[int, Any] = {}
+        self.is_pausing = False
+        self._extras = dict(extras)
+        self._numbers = itertools.count()
+
+    @abstractmethod
+    def next_task(self) -> Task | None:
+        """Return the next task for an idle worker; None if there is none now."""
+
+    @abstractmethod
+    def on_report(self, subject: Any, message: dict[str, Any]) -> Decision:
+        """Take a report of a worker and decide how it continues."""
+
+    @abstractmethod
+    def on_finished(self, subject: Any, outcome: dict[str, Any]) -> None:
+        """Take the outcome of a task."""
+
+    @abstractmethod
+    def on_lost(self, subject: Any, message: WorkerLost) -> None:
+        """Handle the loss of a worker."""
+
+    def make_task(self, subject: Any, content: dict[str, Any]) -> Task:
+        """Return a task with a new number, which runs from now on."""
+        number = next(self._numbers)
+        self.running[number] = subject
+        return Task(number, content | self._extras)
 
 
 class Driver:
-    """Runs phases on an executor.
+    """Runs stages on an executor.
 
     Args:
-        executor: Open.
-        max_epoch_time: Seconds without a word after which a worker hangs; None: never.
+        executor: An open executor.
+        max_epoch_time: Seconds without a message after which a worker hangs; None: never.
     """
 
     def __init__(self, executor: Executor, max_epoch_time: float | None = None) -> None:
         self.executor = executor
         self.max_epoch_time = max_epoch_time
-        self._phase: Phase | None = None
-        self._heard: dict[int, float] = {}
+        self._last_message: dict[int, float] = {}  # seconds, by task
         self._signal: int | None = None
 
-    def run(self, phase: Phase) -> None:
-        """Bring a phase to its end, or to where its budget is spent.
+    def run(self, stage: Stage) -> None:
+        """Run a stage to its end, or until its budget is spent.
 
         Raises:
             Interrupted: A signal asked to stop; every worker has saved its state.
-            SearchError: What the phase has to complain of.
+            SearchError: The stage cannot be continued.
         """
-        self._phase, self._heard = phase, {}
-        with signals.noted(_STOP_SIGNALS, lambda: self._signal is not None, self._note):
+        self._last_message.clear()
+
+        def handle(message: WorkerMessage) -> str:
+            return self._handle(stage, message)
+
+        with signals.noted(_STOP_SIGNALS, lambda: self._signal is not None, self._note_signal):
             while self._signal is None:
-                self._hand_out(phase)
-                if not phase.running:
+                while self.executor.idle and (task := stage.next_task()) is not None:
+                    self.executor.start(task)
+                if not stage.running:
                     break
-                self.executor.wait(self._hear, _TICK)
-                self._abandon_hanging()
-            if self._signal is not None:
-                self._let_save(phase)
-                raise Interrupted(self._signal)
-
-    def _hand_out(self, phase: Phase) -> None:
-        while self.executor.idle:
-            work = phase.next_work()
-            if work is None:
+                self.executor.wait(handle, _TICK)
+                if self.max_epoch_time is not None:
+                    silent_since = time.monotonic() - self.max_epoch_time
+                    for number in [each for each, last in self._last_message.items() if last < silent_since]:
+                        del self._last_message[number]
+                        self.executor.abandon(number)
+            if self._signal is None:
                 return
-            self.executor.start(work)
+            # Workers that take too long to save are ended, and their epoch is trained again.
+            stage.is_pausing = True
+            self.executor.interrupt()
+            deadline = time.monotonic() + _SECONDS_TO_SAVE
+            while stage.running and time.monotonic() < deadline:
+                self.executor.wait(handle, _TICK)
+            raise Interrupted(self._signal)
 
-    def _hear(self, happening: Happening) -> str:
-        assert self._phase is not None
-        if isinstance(happening, Begun):
-            self._heard[happening.number] = time.monotonic()
-            return ""
-        if isinstance(happening, Told):
-            answer = self._phase.hear(happening)
-            self._heard[happening.number] = time.monotonic()
-            return answer
-        self._heard.pop(happening.number, None)
-        if isinstance(happening, Ended) and self.executor.in_this_process:
-            self._signal = happening.outcome.get("signal", self._signal)  # it was the training that caught it
-        return self._phase.hear(happening)
-
-    def _abandon_hanging(self) -> None:
-        if self.max_epoch_time is None:
-            return
-        for number, heard in list(self._heard.items()):
-            if time.monotonic() - heard > self.max_epoch_time:
-                self._heard.pop(number)
-                self.executor.abandon(number)
-
-    def _let_save(self, phase: Phase) -> None:
-        """Wait for the workers to save; those that take too long are ended, and their epoch is trained again."""
-        phase.is_pausing = True
-        self.executor.interrupt()
-        deadline = time.monotonic() + _SECONDS_TO_SAVE
-        while phase.running and time.monotonic() < deadline:
-            self.executor.wait(self._hear, _TICK)
-
-    def _note(self, number: int) -> None:
+    def _note_signal(self, number: int) -> None:
         self._signal = number
+
+    def _handle(self, stage: Stage, message: WorkerMessage) -> str:
+        """Pass a message of a worker to the stage, and return the answer."""
+        if isinstance(message, WorkerStarted):
+            self._last_message[message.number] = time.monotonic()
+            return ""
+        if isinstance(message, EpochReported):
+            decision = stage.on_report(stage.running[message.number], message.message)
+            self._last_message[message.number] = time.monotonic()  # without the time that the decision took
+            return (Decision.PAUSE if stage.is_pausing and decision is Decision.CONTINUE else decision).value
+        self._last_message.pop(message.number, None)
+        subject = stage.running.pop(message.number)
+        if isinstance(message, TaskFinished):
+            if self.executor.in_this_process:  # the training has caught the signal
+                self._signal = message.outcome.get("signal", self._signal)
+            stage.on_finished(subject, message.outcome)
+        else:
+            stage.on_lost(subject, message)
+        return ""

@@ -1,25 +1,24 @@
-"""The folder of a study: made once, never shared by two searches at a time, found again."""
+"""The folder of a study: created once, found again, never used by two searches at a time."""
 
 import json
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from search.study.journal import JOURNAL
 from utils.errors import SearchError
-from utils.files import folder_lock, make_stamped_folder, write_text_atomically
+from utils.files import make_stamped_folder, write_text_atomically
 
 CONFIG = "config.json"
-# What may change between two sessions of a study: how it runs, not what it draws and decides.
+# These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
 _FREE = ("executor", "budget", "max_epoch_time", "retrain")
 
 
 def create(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
-    """Make `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the space in it.
+    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space in it.
 
     Raises:
-        SearchError: It cannot be made.
+        SearchError: It cannot be created.
     """
     parent = Path(save_dir) / name
     try:
@@ -29,29 +28,29 @@ def create(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
             return folder
     except OSError as error:
         raise SearchError(
-            f"trainer.save_dir: {parent} cannot be written ({error.strerror}). A study is kept below it. Name a folder "
-            "that you may write to: trainer.save_dir=FOLDER."
+            f"trainer.save_dir: {parent} cannot be written ({error.strerror}). A study is stored below it. Name a "
+            "folder that you may write to: trainer.save_dir=FOLDER."
         ) from error
     raise SearchError(f"{parent} holds a thousand studies of this second. Try again.")
 
 
 def studies(parent: Path) -> list[Path]:
-    """The studies in a folder or anywhere below it, newest first; the folder itself where it is one."""
+    """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one."""
     if (parent / JOURNAL).is_file():
         return [parent]
     return sorted((path.parent for path in parent.glob(f"*/**/{JOURNAL}")), key=lambda path: path.name, reverse=True)
 
 
 def find(save_dir: str, name: str, config: Mapping[str, Any]) -> Path | None:
-    """The newest study of the same space; None where there is none."""
+    """Return the newest study of the same space; None if there is none."""
     for folder in studies(Path(save_dir) / name):
-        if not differences(read_config(folder), config):
+        if not changed_keys(read_config(folder), config):
             return folder
     return None
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The space of a study.
+    """Read the config of a study's space.
 
     Raises:
         SearchError: It is missing or damaged.
@@ -61,31 +60,14 @@ def read_config(folder: Path) -> dict[str, Any]:
         return config
     except (OSError, ValueError) as error:
         raise SearchError(
-            f"{folder}: its {CONFIG} cannot be read ({error}). It says what is searched. Put back a copy of it."
+            f"{folder}: its {CONFIG} cannot be read ({error}). It defines the space of the study. Put back a copy."
         ) from error
 
 
-def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
-    """Top-level keys in which two spaces differ so that they are not the same search."""
-    ours, theirs = _binding(left), _binding(right)
-    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-
-
-def held(folder: Path) -> AbstractContextManager[None]:
-    """Hold a study's folder for a block.
-
-    Raises:
-        SearchError: Another search works there.
-    """
-    return folder_lock(
-        folder,
-        lambda process: SearchError(
-            f"{folder}: process {process} is searching there. A study goes on in one search at a time. Wait for its "
-            "end, or start another one without --resume."
-        ),
+def changed_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return the top-level keys in which two spaces differ so that they are not the same search."""
+    ours, theirs = (
+        {**each, "search": {key: value for key, value in each.get("search", {}).items() if key not in _FREE}}
+        for each in (stored, config)
     )
-
-
-def _binding(config: Mapping[str, Any]) -> dict[str, Any]:
-    search = {key: value for key, value in config.get("search", {}).items() if key not in _FREE}
-    return {**config, "search": search}
+    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]

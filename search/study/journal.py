@@ -1,13 +1,14 @@
-"""The journal: everything that happened in a study, in order, on disk before it is acted upon.
+"""The journal: every event of a study, in order, on disk before it takes effect.
 
-SQLite with a write-ahead log: a killed process loses nothing that was written, and after a power cut the journal ends
-earlier but whole. What was lost by that is trained again and comes out the same.
+It is an SQLite file with a write-ahead log: a killed process loses nothing that was written, and after a power cut the
+journal ends earlier but is intact. Work that is lost by that is done again with the same results.
 """
 
 import json
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,21 +21,21 @@ FORMAT_VERSION = 1
 
 
 class Kind(StrEnum):
-    """What an event tells. What each carries beside its candidate stands behind it."""
+    """The kind of an event. The comments list its data."""
 
     BEGIN = "begin"  # a process began to work on the study: environment
-    END = "end"  # ... and left it in good order: reason
+    END = "end"  # written by earlier versions: reason
     DRAW = "draw"  # seed, drawn, key
     DUPLICATE = "duplicate"  # of
     REFUSED = "refused"  # reason, facts
     JOB = "job"  # start, end
     FACTS = "facts"  # facts
-    REPORT = "report"  # epoch, row, seconds, decision, rung, cutoff
-    JOB_DONE = "job_done"  # epochs, bytes, finished
-    FINISHED = "finished"  # it ended by itself: its values stand for all later epochs
+    REPORT = "report"  # epoch, row, seconds, decision, rung, cutoff, with the first epoch folder
+    JOB_DONE = "job_done"  # epochs, bytes
+    FINISHED = "finished"  # the candidate ended by itself: its values hold for all later epochs
     FAILED = "failed"  # reason
     OUT_OF_MEMORY = "out_of_memory"  # reason
-    LOST = "lost"  # its worker died or was stopped, and it is begun again: reason, had_begun
+    LOST = "lost"  # the worker died or was stopped, and the job starts again: reason, had_begun
     DELETED = "deleted"  # bytes
     NO_MORE_DRAWS = "no_more_draws"  # reason
     SEARCH_DONE = "search_done"  # reason
@@ -42,16 +43,16 @@ class Kind(StrEnum):
     RETRAIN_REPORT = "retrain_report"  # run, epoch, row, seconds
     RETRAIN_DONE = "retrain_done"  # run, status, reason
     TESTED = "tested"  # run, metrics
-    DONE = "done"  # everything is done: winner
+    DONE = "done"  # the winner is in best/; its candidate is that of the event
 
 
 @dataclass(frozen=True)
 class Event:
-    """One line of the journal.
+    """An entry of the journal.
 
     Attributes:
-        kind: What it tells.
-        candidate: Whom it is about; None where it is about the study.
+        kind: The kind of the event.
+        candidate: Number of the candidate; None for an event of the study.
         data: Plain data.
         seconds: Unix time at which it was written.
     """
@@ -63,19 +64,19 @@ class Event:
 
 
 class Journal:
-    """Appends events, one transaction each.
+    """A journal to which events are appended, one transaction each.
 
     Args:
-        path: The file; made where it is not there.
+        path: The file; created if it does not exist.
 
     Raises:
-        SearchError: It is damaged, of another format, or cannot be written.
+        SearchError: It is damaged, has an unknown format, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection = _connect(path)
-        with _explained(path):
+        with _sqlite_errors_explained(path):
             self._connection.execute(
                 "CREATE TABLE IF NOT EXISTS events "
                 "(id INTEGER PRIMARY KEY, seconds REAL NOT NULL, kind TEXT NOT NULL, candidate INTEGER, "
@@ -84,13 +85,13 @@ class Journal:
             self._connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
 
     def append(self, kind: Kind, candidate: int | None = None, **data: Any) -> Event:
-        """Write one event; it is there for whoever opens the journal after a kill when this returns.
+        """Write an event; it survives a kill of this process once this returns.
 
         Raises:
-            SearchError: It cannot be written: the disk is full.
+            SearchError: It cannot be written, e.g. because the disk is full.
         """
         event = Event(kind, candidate, data, time.time())
-        with _explained(self.path):
+        with _sqlite_errors_explained(self.path):
             self._connection.execute(
                 "INSERT INTO events (seconds, kind, candidate, data) VALUES (?, ?, ?, ?)",
                 (event.seconds, kind.value, candidate, json.dumps(data)),
@@ -98,16 +99,16 @@ class Journal:
         return event
 
     def events(self) -> Iterator[Event]:
-        """Every event in order."""
+        """Yield every event in order."""
         return _events(self._connection, self.path)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """Every event of a journal that may be in use by a search.
+    """Yield every event of a journal, which a search may be writing to.
 
     Raises:
         SearchError: It is missing or damaged.
@@ -122,7 +123,7 @@ def read_events(path: Path) -> Iterator[Event]:
 
 
 def _events(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
-    with _explained(path):
+    with _sqlite_errors_explained(path):
         for seconds, kind, candidate, data in connection.execute(
             "SELECT seconds, kind, candidate, data FROM events ORDER BY id"
         ):
@@ -130,7 +131,7 @@ def _events(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    with _explained(path):
+    with _sqlite_errors_explained(path):
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, FORMAT_VERSION):
@@ -144,30 +145,22 @@ def _connect(path: Path) -> sqlite3.Connection:
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             connection.close()
-            raise _damaged(path, fault)
+            raise sqlite3.DatabaseError(fault)
     return connection
 
 
-class _explained:  # noqa: N801 - used as a function
-    """Turn SQLite's errors into ours."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, sqlite3.OperationalError):
-            raise SearchError(
-                f"{self.path}: the journal cannot be used ({error}). A search writes all that happens there. Free "
-                "some space or mend the rights, and go on with --resume auto; nothing that was written is lost."
-            ) from error
-        if isinstance(error, sqlite3.DatabaseError | ValueError):
-            raise _damaged(self.path, str(error)) from error
-
-
-def _damaged(path: Path, fault: str) -> SearchError:
-    return SearchError(
-        f"{path}: the journal is damaged ({fault}). It is the record of the study and cannot be guessed. Put back a "
-        "copy of it, or start a new search; the candidates' run folders beside it are untouched."
-    )
+@contextmanager
+def _sqlite_errors_explained(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite into a `SearchError`."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise SearchError(
+            f"{path}: the journal cannot be used ({error}). A search writes every event to it. Free some space or "
+            "correct the permissions, and continue with --resume auto; nothing that was written is lost."
+        ) from error
+    except (sqlite3.DatabaseError, ValueError) as error:
+        raise SearchError(
+            f"{path}: the journal is damaged ({error}). It is the record of the study and cannot be guessed. Put back "
+            "a copy of it, or start a new search; the candidates' run folders next to it are untouched."
+        ) from error

@@ -1,78 +1,32 @@
-"""Winner and runners-up, trained again from the beginning and to the end, and tested."""
+"""The stage in which winner and runners-up are trained again, in full, and tested; and the deletion of checkpoints."""
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.executors.base import Lost, Work
+from search.executors.base import Task, WorkerLost
 from search.schedulers.base import Decision
 from search.schedulers.ranking import best_first
+from search.study.driver import Recorder, Stage
 from search.study.journal import Event, Kind
-from search.study.searching import MOST_LOSSES, Phase, Record
-from search.study.state import CandidateState, StudyState
+from search.study.searching import MOST_LOSSES, candidate_folder
+from search.study.state import StudyState
 
+RETRAINED = "retrained"
 _SETTLING = (Kind.JOB_DONE, Kind.FINISHED, Kind.FAILED, Kind.OUT_OF_MEMORY, Kind.SEARCH_DONE)
 
 
-class Garbage:
-    """Deletes checkpoints of candidates that will not go on; curves and records stay.
-
-    Args:
-        record: Notes what was deleted.
-        folder: Of the candidates' run folders.
-        disk_mb: Delete only while all checkpoints together take more; None: at once.
-        keep: How many of the best keep theirs.
-    """
-
-    def __init__(self, record: Record, folder: Path, disk_mb: int | None, *, keep: int) -> None:
-        self._record = record
-        self._folder = folder
-        self._allowed = None if disk_mb is None else disk_mb * 2**20
-        self._keep = keep
-
-    def watch(self, event: Event, state: StudyState) -> None:
-        """Look after the disk when a candidate has come to rest."""
-        if event.kind not in _SETTLING:
-            return
-        stored = {index: each for index, each in state.candidates.items() if each.bytes}
-        total = sum(each.bytes for each in stored.values())
-        kept = set(best_first({index: each.tally.values for index, each in stored.items()})[: self._keep])
-        for index, candidate in stored.items():
-            if self._allowed is not None and total <= self._allowed:
-                return
-            if index not in kept and not _is_needed(candidate, state):
-                total -= candidate.bytes
-                self._delete(candidate)
-
-    def _delete(self, candidate: CandidateState) -> None:
-        folder = self._folder / f"{candidate.record.index:05d}"
-        deleted = 0
-        for path in folder.glob("*.pth"):
-            deleted += path.stat().st_size
-            path.unlink(missing_ok=True)
-        self._record(Kind.DELETED, candidate.record.index, bytes=deleted)
-
-
-def _is_needed(candidate: CandidateState, state: StudyState) -> bool:
-    return candidate.job is not None or (
-        candidate.record.status == "paused" and state.scheduler.may_resume(candidate.record.index)
-    )
-
-
-RETRAINED = "retrained"
-
-
 @dataclass(frozen=True)
-class Run:
-    """One training.
+class RetrainRun:
+    """A training of one of the best candidates from the beginning.
 
     Attributes:
-        candidate: Whose config it is.
-        rank: From 1.
-        number: Which of the seeds, from 0.
-        config: What to train.
+        candidate: Number of the candidate.
+        rank: Its rank, from 1.
+        number: Number of the run among those of the candidate, from 0.
+        config: The config to train.
     """
 
     candidate: int
@@ -82,33 +36,61 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Of its folder, and in the journal."""
+        """Name of its folder, and in the journal."""
         return f"candidate{self.candidate}_seed{self.number}"
 
 
-class Retraining(Phase):
-    """Trains each run in full; none is stopped early.
+def retrain_runs(
+    ranked: Sequence[int], config_of: Callable[[int], dict[str, Any]], *, top: int, seeds: int, epochs: int
+) -> list[RetrainRun]:
+    """Return the trainings of the best candidates, the best first.
 
     Args:
-        record: Notes what happens.
-        runs: What to train.
-        folder: The study's.
+        ranked: Candidates, the best first.
+        config_of: Returns the config of a candidate.
+        top: Number of candidates.
+        seeds: Trainings of each, with the seeds that follow the candidate's: its result may owe to that one.
+        epochs: Epochs of each training.
+    """
+    runs = []
+    for rank, candidate in enumerate(ranked[:top], start=1):
+        config = config_of(candidate)
+        for number in range(seeds):
+            changed = {
+                "name": f"{config['name']}_candidate{candidate}",
+                "seed": config.get("seed", 0) + 1 + number,
+                "trainer": {**config["trainer"], "epochs": epochs},
+            }
+            runs.append(RetrainRun(candidate, rank, number, config | changed))
+    return runs
+
+
+class Retraining(Stage):
+    """The stage that trains each run in full; none is stopped early.
+
+    Args:
+        recorder: Records the events.
+        extras: Added to the content of every task.
+        runs: The trainings.
+        folder: Folder of the study.
     """
 
-    def __init__(self, record: Record, runs: Sequence[Run], folder: Path) -> None:
-        super().__init__(record)
+    def __init__(
+        self, recorder: Recorder, extras: Mapping[str, Any], *, runs: Sequence[RetrainRun], folder: Path
+    ) -> None:
+        super().__init__(recorder, extras)
         self.folder = folder
         known = self.state.retrained
         self._waiting = deque(run for run in runs if run.name not in known or known[run.name].status == "running")
-        self._losses: dict[str, int] = {}
+        self._losses: Counter[str] = Counter()
 
     @property
     def is_done(self) -> bool:
         """Whether all were trained."""
         return not self.running and not self._waiting
 
-    def next_work(self) -> Work | None:
-        """The best first."""
+    def next_task(self) -> Task | None:
+        """Return the task of the best candidate that waits."""
         if not self._waiting or self.is_pausing:
             return None
         run = self._waiting.popleft()
@@ -124,11 +106,11 @@ class Retraining(Phase):
                 folder=folder,
             )
         reported = len(self.state.retrained[run.name].reports)
-        task = {"kind": "retrain", "config": run.config, "folder": str(self.folder / folder), "reported": reported}
-        return self.work(run, task)
+        content = {"kind": "retrain", "config": run.config, "folder": str(self.folder / folder), "reported": reported}
+        return self.make_task(run, content)
 
-    def told(self, subject: Run, message: dict[str, Any]) -> Decision:
-        """Note an epoch, and let it go on."""
+    def on_report(self, subject: RetrainRun, message: dict[str, Any]) -> Decision:
+        """Record a new epoch, and continue."""
         if message.get("epoch", 0) > len(self.state.retrained[subject.name].reports):
             self.record(
                 Kind.RETRAIN_REPORT,
@@ -140,51 +122,62 @@ class Retraining(Phase):
             )
         return Decision.CONTINUE
 
-    def ended(self, subject: Run, outcome: dict[str, Any]) -> None:
-        """Note what came of it; what was interrupted stays to be done."""
+    def on_finished(self, subject: RetrainRun, outcome: dict[str, Any]) -> None:
+        """Record the outcome; an interrupted run remains to be done."""
         status = outcome["status"]
         if status == "interrupted" or (status == "ended" and not outcome["is_finished"]):
             self._waiting.appendleft(subject)
         elif status == "ended":
             if outcome.get("test"):
                 self.record(Kind.TESTED, subject.candidate, run=subject.name, metrics=outcome["test"])
-            self._done(subject, "completed", "")
+            self._end(subject, "completed", "")
         else:
-            self._done(subject, "failed", outcome["reason"])
+            self._end(subject, "failed", outcome["reason"])
 
-    def lost(self, subject: Run, happening: Lost) -> None:
-        """Go on from its last checkpoint, but not for ever."""
-        self._losses[subject.name] = self._losses.get(subject.name, 0) + happening.had_begun
-        if happening.cause == "hung" or self._losses[subject.name] >= MOST_LOSSES:
-            self._done(subject, "failed", happening.reason)
+    def on_lost(self, subject: RetrainRun, message: WorkerLost) -> None:
+        """Continue from the last checkpoint, unless workers are lost again and again."""
+        self._losses[subject.name] += message.had_started
+        if message.cause == "hung" or self._losses[subject.name] >= MOST_LOSSES:
+            self._end(subject, "failed", message.reason)
         else:
             self._waiting.appendleft(subject)
 
-    def _done(self, run: Run, status: str, reason: str) -> None:
+    def _end(self, run: RetrainRun, status: str, reason: str) -> None:
         self.record(Kind.RETRAIN_DONE, run.candidate, run=run.name, status=status, reason=reason)
 
 
-def runs_of(
-    ranked: Sequence[int], config_of: Callable[[int], dict[str, Any]], *, top: int, seeds: int, epochs: int
-) -> list[Run]:
-    """The trainings of the best candidates, the best first.
+class CheckpointCleaner:
+    """A watcher that deletes checkpoints of candidates that will not be resumed; curves and records remain.
 
     Args:
-        ranked: Candidates, the best first.
-        config_of: The config of a candidate.
-        top: How many of them.
-        seeds: Trainings of each, with the seeds after the candidate's own: that one may have been its luck.
-        epochs: Of each training.
+        recorder: Records the deletions.
+        folder: Folder of the study.
+        disk_mb: Delete only while all checkpoints together take more megabytes; None: at once.
+        retain: Number of the best candidates whose checkpoints remain.
     """
-    runs = []
-    for rank, candidate in enumerate(ranked[:top], start=1):
-        for number in range(seeds):
-            config = config_of(candidate)
-            config = {
-                **config,
-                "name": f"{config['name']}_candidate{candidate}",
-                "seed": config.get("seed", 0) + 1 + number,
-                "trainer": {**config["trainer"], "epochs": epochs},
-            }
-            runs.append(Run(candidate, rank, number, config))
-    return runs
+
+    def __init__(self, recorder: Recorder, folder: Path, disk_mb: int | None, *, retain: int) -> None:
+        self._recorder = recorder
+        self._folder = folder
+        self._allowed = None if disk_mb is None else disk_mb * 2**20
+        self._retain = retain
+
+    def watch(self, event: Event, state: StudyState) -> None:
+        """Delete checkpoints after a job has ended."""
+        if event.kind not in _SETTLING:
+            return
+        stored = {index: each for index, each in state.candidates.items() if each.bytes}
+        total = sum(each.bytes for each in stored.values())
+        best = best_first({index: each.tally.values for index, each in stored.items()})[: self._retain]
+        for index, candidate in stored.items():
+            if self._allowed is not None and total <= self._allowed:
+                return
+            may_resume = candidate.record.status == "paused" and state.scheduler.may_resume(index)
+            if index in best or candidate.job is not None or may_resume:
+                continue
+            total -= candidate.bytes
+            deleted = 0
+            for path in (self._folder / candidate_folder(index)).glob("*.pth"):
+                deleted += path.stat().st_size
+                path.unlink(missing_ok=True)
+            self._recorder.record(Kind.DELETED, index, bytes=deleted)

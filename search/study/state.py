@@ -1,8 +1,7 @@
-"""What is known of a study, event by event. Built from the journal, and kept up with it while a search runs."""
+"""The state of a study: everything that follows from the events of its journal."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from search.results.objectives import Objective, Tally
 from search.results.record import CandidateRecord, RetrainedRecord, RungRecord
@@ -10,19 +9,21 @@ from search.schedulers.base import Decision, Job, Scheduler
 from search.study.journal import Event, Kind
 from utils.errors import SearchError
 
+WITHDRAWALS = (Kind.DUPLICATE, Kind.REFUSED, Kind.OUT_OF_MEMORY)
+
 
 @dataclass
 class CandidateState:
-    """A candidate as it stands.
+    """The present state of a candidate.
 
     Attributes:
-        record: What is shown of it.
-        key: Equal to that of any other candidate which would train the same.
+        record: The part that is shown to the user.
+        key: Text that is equal for candidates that would train the same.
         tally: Its objectives so far.
-        job: What it was asked to do and has not done yet.
-        decisions: Answer to the report of each epoch.
-        losses: Times that a worker was lost which had begun with it, since it last reported.
-        bytes: That its checkpoints take on disk.
+        job: The job that was given and is not done; None if there is none.
+        decisions: Decision after each epoch.
+        losses: Times that a worker was lost which had started its job, since it last reported.
+        bytes: Bytes of its checkpoints on disk.
     """
 
     record: CandidateRecord
@@ -35,28 +36,29 @@ class CandidateState:
 
     @property
     def last_decision(self) -> Decision:
-        """The answer to its last report."""
+        """The decision after its last epoch."""
         return self.decisions[self.record.epochs] if self.decisions else Decision.CONTINUE
 
 
 class StudyState:
-    """All candidates, what was decided, and what was trained again.
+    """All candidates, the decisions, and the retrainings.
 
     Args:
-        scheduler: Knows the rungs; the calls are made by whoever applies the events.
-        objectives: What is wanted.
+        scheduler: The scheduler; while a search runs, it is called before the event is applied.
+        objectives: The objectives of the study.
 
     Attributes:
         candidates: By number.
         keys: First candidate of each key.
-        retrained: By run.
-        sessions: [begin, end] of each process that worked on it.
-        epochs: Trained in the search, over all candidates.
-        bytes_deleted: Of checkpoints.
-        withdrawn: Draws that did not count, in a row.
-        has_ended_draws: Whether the space has no more to give.
-        reason_done: Why the search ended; empty while it has not.
-        is_done: Whether winners were trained again and tested, too.
+        jobs: Jobs that were given and are not done, by candidate, in the order in which they were given.
+        retrained: Retrainings by the name of the run.
+        sessions: [begin, end] of each process that worked on the study, in Unix seconds.
+        epochs: Epochs trained in the search, over all candidates.
+        bytes_deleted: Bytes of deleted checkpoints.
+        withdrawn: Number of draws in a row that do not count.
+        has_ended_draws: Whether all candidates of the space are drawn.
+        reason_done: Reason for the end of the search; empty before it.
+        is_done: Whether the winners were retrained and tested, too.
     """
 
     def __init__(self, scheduler: Scheduler, objectives: Sequence[Objective]) -> None:
@@ -64,9 +66,9 @@ class StudyState:
         self.objectives = tuple(objectives)
         self.candidates: dict[int, CandidateState] = {}
         self.keys: dict[str, int] = {}
+        self.jobs: dict[int, Job] = {}
         self.retrained: dict[str, RetrainedRecord] = {}
         self.sessions: list[list[float]] = []
-        self.jobs: dict[int, Job] = {}
         self.epochs = 0
         self.bytes_deleted = 0
         self.withdrawn = 0
@@ -74,39 +76,158 @@ class StudyState:
         self.reason_done = ""
         self.is_done = False
 
-    def replay(self, events: Iterable[Event]) -> None:
-        """Apply a journal from its beginning, making the scheduler decide everything again.
-
-        Raises:
-            SearchError: The scheduler decides otherwise than it did.
-        """
-        for event in events:
-            self._decide_again(event)
-            self.apply(event)
-
-    def apply(self, event: Event) -> None:
-        """Take note of an event that stands in the journal."""
-        if self.sessions and event.kind is not Kind.BEGIN:
-            self.sessions[-1][1] = event.seconds
-        _EFFECTS[event.kind](self, event)
-
-    def open_jobs(self) -> list[Job]:
-        """Jobs that were handed out and are not done, in the order in which they were."""
-        return list(self.jobs.values())
-
+    @property
     def seconds(self) -> float:
         """Seconds that processes have worked on the study."""
         return sum(end - begin for begin, end in self.sessions)
 
+    def replay(self, events: Iterable[Event]) -> None:
+        """Apply a journal from its beginning, with every call of the scheduler repeated.
+
+        Raises:
+            SearchError: The scheduler decides differently than it did.
+        """
+        for event in events:
+            self._repeat_call(event)
+            self.apply(event)
+
+    def _repeat_call(self, event: Event) -> None:
+        """Call the scheduler as the search did before it wrote the event."""
+        scheduler, candidate, data = self.scheduler, event.candidate, event.data
+        difference = ""
+        if event.kind is Kind.NO_MORE_DRAWS:
+            scheduler.end_draws()
+        elif candidate is None:
+            return
+        elif event.kind is Kind.JOB:
+            job = scheduler.ask()
+            if job != Job(candidate, data["start"], data["end"]):
+                difference = f"asks for {job}"
+        elif event.kind is Kind.REPORT:
+            values = self.candidates[candidate].tally.add(data["row"])
+            decision = scheduler.report(candidate, data["epoch"], values).decision
+            if decision != data["decision"]:
+                difference = f"decides to {decision}"
+        elif event.kind in WITHDRAWALS:
+            scheduler.withdraw(candidate)
+        elif event.kind is Kind.FAILED:
+            scheduler.fail(candidate)
+        elif event.kind is Kind.FINISHED:
+            scheduler.finish(candidate)
+        if difference:
+            raise SearchError(
+                f"The journal says {event.kind.value} {candidate} {data}, but it now {difference}: the scheduler is "
+                "another one or has other arguments. A study is continued as it was begun: undo the change, or start "
+                "a new search."
+            )
+
+    def apply(self, event: Event) -> None:
+        """Update the state by an event that is in the journal."""
+        if self.sessions and event.kind is not Kind.BEGIN:
+            self.sessions[-1][1] = event.seconds
+        if event.kind is Kind.BEGIN:
+            self.sessions.append([event.seconds, event.seconds])
+        elif event.kind is Kind.NO_MORE_DRAWS:
+            self.has_ended_draws = True
+        elif event.kind is Kind.SEARCH_DONE:
+            self.reason_done = event.data["reason"]
+        elif event.kind is Kind.DONE:
+            self.is_done = True
+        elif "run" in event.data:
+            self._apply_to_run(event)
+        elif event.candidate is not None:
+            self._apply_to_candidate(event, event.candidate)
+
+    def _apply_to_candidate(self, event: Event, candidate: int) -> None:
+        data = event.data
+        if event.kind is Kind.JOB:  # of a new candidate before its draw
+            job = self.jobs[candidate] = Job(candidate, data["start"], data["end"])
+            if candidate in self.candidates:
+                self.candidates[candidate].job = job
+                self.candidates[candidate].record.status = "running"
+            return
+        if event.kind is Kind.DRAW:
+            drawn = [(path, value) for path, value in data["drawn"]]
+            record = CandidateRecord(candidate, data["seed"], drawn, "running")
+            tally = Tally(self.objectives, {})
+            self.candidates[candidate] = CandidateState(record, data["key"], tally, self.jobs[candidate])
+            self.keys.setdefault(data["key"], candidate)
+            return
+        state = self.candidates[candidate]
+        record = state.record
+        if event.kind is Kind.FACTS:
+            record.facts = data["facts"]
+            state.tally = Tally(self.objectives, data["facts"])
+        elif event.kind is Kind.REPORT:
+            # The tally has the epoch already: the decision needed its values.
+            record.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
+            record.folder = data.get("folder", record.folder)
+            record.objectives, record.best_epoch = state.tally.as_written(), state.tally.best_epoch
+            state.decisions[data["epoch"]] = Decision(data["decision"])
+            state.losses = 0
+            self.epochs += 1
+            self.withdrawn = 0
+        elif event.kind is Kind.LOST:
+            state.losses += data["had_begun"]
+        elif event.kind is Kind.DELETED:
+            state.bytes = 0
+            self.bytes_deleted += data["bytes"]
+        elif event.kind is Kind.FINISHED:
+            record.status = "completed"
+        else:
+            self._end_job(event, state)
+
+    def _end_job(self, event: Event, state: CandidateState) -> None:
+        """Update a candidate whose job is done, whether it was trained or not."""
+        data, record = event.data, state.record
+        state.job = None
+        self.jobs.pop(record.index, None)
+        state.bytes = data.get("bytes", state.bytes)
+        record.reason = data.get("reason", "")
+        if event.kind is Kind.JOB_DONE:
+            is_full = record.epochs >= self.scheduler.max_epochs
+            if state.last_decision is Decision.PAUSE and not is_full:
+                record.status = "paused"
+            elif state.last_decision is Decision.STOP and not is_full:
+                record.status = "stopped"
+            else:
+                record.status = "completed"
+        elif event.kind is Kind.FAILED:
+            record.status = "failed"
+        else:
+            self.withdrawn += 1
+            record.facts |= data.get("facts", {})
+            if event.kind is Kind.DUPLICATE:
+                record.status, record.reason = "duplicate", f"the same as {data['of']}"
+            else:
+                record.status = "refused" if event.kind is Kind.REFUSED else "out_of_memory"
+
+    def _apply_to_run(self, event: Event) -> None:
+        data, name = event.data, event.data["run"]
+        if event.kind is Kind.RETRAIN:
+            assert event.candidate is not None
+            max_epochs = data.get("epochs", self.scheduler.max_epochs)
+            self.retrained[name] = RetrainedRecord(
+                event.candidate, data["rank"], data["seed"], "running", folder=data["folder"], max_epochs=max_epochs
+            )
+            return
+        run = self.retrained[name]
+        if event.kind is Kind.RETRAIN_REPORT and data["epoch"] > len(run.reports):
+            run.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
+        elif event.kind is Kind.RETRAIN_DONE:
+            run.status, run.reason = data["status"], data["reason"]
+        elif event.kind is Kind.TESTED:
+            run.test = data["metrics"]
+
     def records(self) -> list[CandidateRecord]:
-        """Every candidate; one that was paused and will never go on is shown as stopped."""
+        """Return every candidate; one that was paused and will never be resumed has the status "stopped"."""
         for state in self.candidates.values():
             if state.record.status == "paused" and not self.scheduler.may_resume(state.record.index):
                 state.record.status = "stopped"
         return [state.record for state in self.candidates.values()]
 
     def rungs(self) -> list[RungRecord]:
-        """The scheduler's rungs, with the first objective as it is written in the results."""
+        """Return the scheduler's rungs, with the first objective as it is in the results."""
         sign = self.objectives[0].sign
         return [
             RungRecord(
@@ -117,178 +238,3 @@ class StudyState:
             )
             for rung in self.scheduler.rungs()
         ]
-
-    def _decide_again(self, event: Event) -> None:
-        scheduler, candidate, data = self.scheduler, event.candidate, event.data
-        if event.kind is Kind.JOB:
-            job = scheduler.ask()
-            if job != Job(candidate if candidate is not None else -1, data["start"], data["end"]):
-                raise _disagreement(event, f"it now asks for {job}")
-        elif event.kind is Kind.NO_MORE_DRAWS:
-            scheduler.end_draws()
-        elif candidate is None:
-            return
-        elif event.kind is Kind.REPORT:
-            values = self.candidates[candidate].tally.add(data["row"])
-            verdict = scheduler.report(candidate, data["epoch"], values)
-            if verdict.decision != data["decision"]:
-                raise _disagreement(event, f"it now decides to {verdict.decision}")
-        elif event.kind in WITHDRAWALS:
-            scheduler.withdraw(candidate)
-        elif event.kind is Kind.FAILED:
-            scheduler.fail(candidate)
-        elif event.kind is Kind.FINISHED:
-            scheduler.finish(candidate)
-
-    # What each kind of event changes.
-
-    def _begin(self, event: Event) -> None:
-        self.sessions.append([event.seconds, event.seconds])
-
-    def _nothing(self, event: Event) -> None:
-        """Told for the reader of the journal."""
-
-    def _job(self, event: Event) -> None:
-        assert event.candidate is not None
-        job = Job(event.candidate, event.data["start"], event.data["end"])
-        self.jobs[event.candidate] = job
-        if event.candidate in self.candidates:
-            state = self.candidates[event.candidate]
-            state.job, state.record.status = job, "running"
-
-    def _draw(self, event: Event) -> None:
-        assert event.candidate is not None
-        drawn = [(path, value) for path, value in event.data["drawn"]]
-        record = CandidateRecord(event.candidate, event.data["seed"], drawn, "running")
-        state = CandidateState(record, event.data["key"], Tally(self.objectives, {}), self.jobs[event.candidate])
-        self.candidates[event.candidate] = state
-        self.keys.setdefault(state.key, event.candidate)
-
-    def _facts(self, event: Event) -> None:
-        state = self._of(event)
-        state.record.facts = event.data["facts"]
-        state.tally = Tally(self.objectives, event.data["facts"])
-
-    def _report(self, event: Event) -> None:
-        """The tally has heard of it already: whoever decided needed its values."""
-        state, data = self._of(event), event.data
-        state.record.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
-        state.record.folder = data.get("folder", state.record.folder)
-        state.record.objectives, state.record.best_epoch = state.tally.as_written(), state.tally.best_epoch
-        state.decisions[data["epoch"]] = Decision(data["decision"])
-        state.losses = 0
-        self.epochs += 1
-        self.withdrawn = 0
-
-    def _job_done(self, event: Event) -> None:
-        state = self._of(event)
-        self._close(state)
-        state.bytes = event.data["bytes"]
-        is_full = state.record.epochs >= self.scheduler.max_epochs
-        if state.last_decision is Decision.PAUSE and not is_full:
-            state.record.status = "paused"
-        elif state.last_decision is Decision.STOP and not is_full:
-            state.record.status = "stopped"
-        else:
-            state.record.status = "completed"
-
-    def _finished(self, event: Event) -> None:
-        self._of(event).record.status = "completed"
-
-    def _failed(self, event: Event) -> None:
-        state = self._of(event)
-        self._close(state)
-        state.record.status, state.record.reason = "failed", event.data["reason"]
-        state.bytes = event.data.get("bytes", state.bytes)
-
-    def _withdrawn(self, event: Event) -> None:
-        state = self._of(event)
-        self._close(state)
-        self.withdrawn += 1
-        if event.kind is Kind.DUPLICATE:
-            state.record.status, state.record.reason = "duplicate", f"the same as {event.data['of']}"
-            return
-        state.record.facts |= event.data.get("facts", {})
-        state.record.status = "refused" if event.kind is Kind.REFUSED else "out_of_memory"
-        state.record.reason = event.data["reason"]
-
-    def _lost(self, event: Event) -> None:
-        self._of(event).losses += event.data["had_begun"]
-
-    def _deleted(self, event: Event) -> None:
-        self._of(event).bytes = 0
-        self.bytes_deleted += event.data["bytes"]
-
-    def _no_more_draws(self, event: Event) -> None:
-        self.has_ended_draws = True
-
-    def _search_done(self, event: Event) -> None:
-        self.reason_done = event.data["reason"]
-
-    def _retrain(self, event: Event) -> None:
-        data = event.data
-        assert event.candidate is not None
-        self.retrained[data["run"]] = RetrainedRecord(
-            event.candidate,
-            data["rank"],
-            data["seed"],
-            "running",
-            folder=data["folder"],
-            max_epochs=data.get("epochs", self.scheduler.max_epochs),
-        )
-
-    def _retrain_report(self, event: Event) -> None:
-        reports = self.retrained[event.data["run"]].reports
-        if event.data["epoch"] > len(reports):
-            reports.append({**event.data["row"], "epoch_seconds": event.data["seconds"]})
-
-    def _retrain_done(self, event: Event) -> None:
-        run = self.retrained[event.data["run"]]
-        run.status, run.reason = event.data["status"], event.data["reason"]
-
-    def _tested(self, event: Event) -> None:
-        self.retrained[event.data["run"]].test = event.data["metrics"]
-
-    def _done(self, event: Event) -> None:
-        self.is_done = True
-
-    def _of(self, event: Event) -> CandidateState:
-        assert event.candidate is not None
-        return self.candidates[event.candidate]
-
-    def _close(self, state: CandidateState) -> None:
-        state.job = None
-        self.jobs.pop(state.record.index, None)
-
-
-WITHDRAWALS = (Kind.DUPLICATE, Kind.REFUSED, Kind.OUT_OF_MEMORY)
-_EFFECTS: dict[Kind, Callable[[StudyState, Event], Any]] = {
-    Kind.BEGIN: StudyState._begin,
-    Kind.END: StudyState._nothing,
-    Kind.JOB: StudyState._job,
-    Kind.DRAW: StudyState._draw,
-    Kind.FACTS: StudyState._facts,
-    Kind.REPORT: StudyState._report,
-    Kind.JOB_DONE: StudyState._job_done,
-    Kind.FINISHED: StudyState._finished,
-    Kind.FAILED: StudyState._failed,
-    Kind.DUPLICATE: StudyState._withdrawn,
-    Kind.REFUSED: StudyState._withdrawn,
-    Kind.OUT_OF_MEMORY: StudyState._withdrawn,
-    Kind.LOST: StudyState._lost,
-    Kind.DELETED: StudyState._deleted,
-    Kind.NO_MORE_DRAWS: StudyState._no_more_draws,
-    Kind.SEARCH_DONE: StudyState._search_done,
-    Kind.RETRAIN: StudyState._retrain,
-    Kind.RETRAIN_REPORT: StudyState._retrain_report,
-    Kind.RETRAIN_DONE: StudyState._retrain_done,
-    Kind.TESTED: StudyState._tested,
-    Kind.DONE: StudyState._done,
-}
-
-
-def _disagreement(event: Event, now: str) -> SearchError:
-    return SearchError(
-        f"The journal says {event.kind.value} {event.candidate} {event.data}, but {now}: the scheduler is another one "
-        "or has other arguments. A study goes on as it was begun: undo the change, or start a new search."
-    )

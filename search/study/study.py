@@ -1,91 +1,44 @@
-"""A study from its first draw to its tested winner, gone on with after any interruption."""
+"""A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
 import json
-import logging
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.executors.base import Executor
 from search.results.leaderboard import best_results, leaderboard, winner_of
-from search.results.objectives import Objective
 from search.results.record import RetrainedRecord, StudyRecord
-from search.schedulers.base import Scheduler
 from search.schedulers.ranking import best_first
-from search.study import folder as study_folder
-from search.study.driver import Driver
+from search.study.driver import Driver, Recorder, Watcher
 from search.study.journal import JOURNAL, Journal, Kind, read_events
-from search.study.retraining import Garbage, Retraining, runs_of
-from search.study.searching import CANDIDATES, DrawSource, Limits, Phase, Record, Searching, Watcher
+from search.study.retraining import CheckpointCleaner, Retraining, retrain_runs
+from search.study.searching import Searching, candidate_folder
+from search.study.settings import StudyParts
 from search.study.state import StudyState
 from utils.errors import SearchError
-from utils.files import write_text_atomically
-
-logger = logging.getLogger(__name__)
+from utils.files import folder_lock, write_text_atomically
 
 BEST = "best"
 _CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
 
 
-@dataclass(frozen=True)
-class Retrain:
-    """What becomes of the best.
-
-    Attributes:
-        top: How many candidates are trained again; 0: the winner stays as the search trained it.
-        seeds: Trainings of each.
-        epochs: Of each training.
-    """
-
-    top: int = 0
-    seeds: int = 1
-    epochs: int = 1
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study consists of; the config, taken apart.
-
-    Attributes:
-        config: The space as it was asked for.
-        space: Gives the candidates.
-        scheduler: New: it has decided nothing yet.
-        objectives: What is wanted.
-        limits: Budgets, and what a candidate must keep to.
-        retrain: What becomes of the best.
-        max_epoch_time: Seconds without a word after which a worker hangs.
-        disk_mb: That checkpoints may take; None: only those that may be needed are kept.
-    """
-
-    config: Mapping[str, Any]
-    space: DrawSource
-    scheduler: Scheduler
-    objectives: tuple[Objective, ...]
-    limits: Limits = field(default_factory=Limits)
-    retrain: Retrain = field(default_factory=Retrain)
-    max_epoch_time: float | None = None
-    disk_mb: int | None = None
-
-
 class Study:
-    """Runs a plan in a folder.
+    """A search in a folder; it continues from the journal that is there.
 
     Args:
-        folder: The study's; what its journal tells is gone on with.
-        plan: What to do.
-        worker: What the workers do, "package.module:name"; see `Executor`.
+        folder: Folder of the study.
+        parts: The parts of the study.
+        worker: The worker's context manager, "package.module:name"; see `Executor`.
         environment: Versions and command, for the journal.
-        extras: What every task is told beside its own, e.g. plug-ins.
-        watchers: Hear of every event after it stands in the journal.
+        extras: Added to the content of every task, e.g. plug-ins.
+        watchers: Called with each event after it is in the journal.
     """
 
     def __init__(
         self,
         folder: Path,
-        plan: Plan,
+        parts: StudyParts,
         *,
         worker: str,
         environment: Mapping[str, Any] | None = None,
@@ -93,65 +46,78 @@ class Study:
         watchers: Sequence[Watcher] = (),
     ) -> None:
         self.folder = folder
-        self.plan = plan
+        self.parts = parts
         self.worker = worker
         self.environment = dict(environment or {})
         self.extras = dict(extras or {})
         self.watchers = list(watchers)
-        self.state = StudyState(plan.scheduler, plan.objectives)
+        self.state = StudyState(parts.scheduler, parts.objectives)
 
-    def run(self, executor: Executor) -> StudyRecord:
-        """Search, train the best again, and leave the winner in `best/`.
+    def run(self) -> StudyRecord:
+        """Search, train the best again, and write the winner to `best/`.
 
         Raises:
             Interrupted: A signal asked to stop; all is saved.
-            SearchError: Another search works in the folder, the journal is damaged or does not fit, or no candidate
-                could be trained.
+            SearchError: Another search uses the folder, the journal is damaged or does not fit, or no candidate could
+                be trained.
         """
-        with study_folder.held(self.folder):
+
+        def in_use(process: str) -> SearchError:
+            return SearchError(
+                f"{self.folder}: process {process} is searching there. A study is continued by one search at a time. "
+                "Wait for its end, or start another one without --resume."
+            )
+
+        with folder_lock(self.folder, in_use):
             journal = Journal(self.folder / JOURNAL)
             try:
                 self.state.replay(journal.events())
-                self._work(Record(journal, self.state, self.watchers), executor)
+                self._run_stages(Recorder(journal, self.state, self.watchers))
             finally:
                 journal.close()
-        return self.shown()
+        return self.record()
 
-    def shown(self) -> StudyRecord:
-        """The study as it stands."""
-        return shown(self.folder, self.plan, self.state)
+    def record(self) -> StudyRecord:
+        """Return the present state of the study, as it is shown to the user."""
+        return study_record(self.folder, self.parts, self.state)
 
-    def _work(self, record: Record, executor: Executor) -> None:
-        searching = Searching(record, self.plan.space, self.folder, self.plan.limits)
-        is_searched = searching.is_done or searching.budget_spent
-        if self.state.is_done and is_searched and self._retraining(record).is_done:
+    def _run_stages(self, recorder: Recorder) -> None:
+        parts, executor = self.parts, self.parts.executor
+        searching = Searching(
+            recorder, self.extras, space=parts.space, folder=self.folder, budget=parts.budget, limits=parts.limits
+        )
+        is_searched = searching.is_done or bool(searching.spent_budget)
+        # A study that is done may be resumed with a larger budget, or for more retrainings.
+        if self.state.is_done and is_searched and self._retraining(recorder).is_done:
             return
-        record(Kind.BEGIN, environment=self.environment)
-        garbage = Garbage(record, self.folder / CANDIDATES, self.plan.disk_mb, keep=max(1, self.plan.retrain.top))
-        record.watchers = [*self.watchers, garbage.watch]
+        recorder.record(Kind.BEGIN, environment=self.environment)
+        retain = max(1, parts.retrain.top if parts.retrain is not None else 0)
+        cleaner = CheckpointCleaner(recorder, self.folder, parts.budget.disk_mb, retain=retain)
+        recorder.watchers.append(cleaner.watch)
         logs = self.folder / "workers"
         logs.mkdir(exist_ok=True)
         executor.open(self.worker, logs)
         try:
-            driver = Driver(executor, self.plan.max_epoch_time)
-            self._run(driver, searching)
+            driver = Driver(executor, parts.max_epoch_time)
+            driver.run(searching)
             if not self.state.reason_done or self.state.is_done:
-                record(Kind.SEARCH_DONE, reason=searching.budget_spent or "the scheduler has no more to do")
-            self._run(driver, self._retraining(record))
-            winner = winner_of(self.shown())
-            assert winner is not None, "there is a leaderboard"
+                reason = searching.spent_budget or "the scheduler has no more to do"
+                recorder.record(Kind.SEARCH_DONE, reason=reason)
+            driver.run(self._retraining(recorder))
+            winner = winner_of(self.record())
+            assert winner is not None, "_retraining raises if there is none"
             self._write_best(winner.index)
-            record(Kind.DONE, winner.index)
+            recorder.record(Kind.DONE, winner.index)
         finally:
             executor.close()
 
-    def _run(self, driver: Driver, phase: Phase) -> None:
-        phase.extras = self.extras
-        driver.run(phase)
+    def _retraining(self, recorder: Recorder) -> Retraining:
+        """Return the stage that trains the best candidates so far again.
 
-    def _ranked(self) -> list[int]:
-        """The judged candidates, the best first."""
-        ranked = [row.candidate.index for row in leaderboard(self.shown())]
+        Raises:
+            SearchError: No candidate could be trained.
+        """
+        ranked = [row.candidate.index for row in leaderboard(self.record())]
         if not ranked:
             reasons = [each.record.reason for each in self.state.candidates.values() if each.record.reason]
             last = f"; the last reason: {reasons[-1]}" if reasons else ""
@@ -159,58 +125,67 @@ class Study:
                 f"{self.folder}: none of {len(self.state.candidates)} candidates could be trained{last}. Try one "
                 "with train.py, or look into its folder."
             )
-        return ranked
-
-    def _config_of(self, candidate: int) -> dict[str, Any]:
-        return self.plan.space.draw(candidate).config
-
-    def _retraining(self, record: Record) -> Retraining:
-        """What is yet to be done with the best so far: more of them may have been asked for, or more seeds."""
-        plan = self.plan.retrain
-        runs = runs_of(self._ranked(), self._config_of, top=plan.top, seeds=plan.seeds, epochs=plan.epochs)
-        return Retraining(record, runs, self.folder)
+        retrain = self.parts.retrain
+        runs = retrain_runs(
+            ranked,
+            lambda candidate: self.parts.space.draw(candidate).config,
+            top=0 if retrain is None else retrain.top,
+            seeds=1 if retrain is None else retrain.seeds,
+            epochs=self.parts.retrain_epochs,
+        )
+        return Retraining(recorder, self.extras, runs=runs, folder=self.folder)
 
     def _write_best(self, winner: int) -> None:
-        """The winner as a config for `train.py`, its best weights, and what came of it."""
+        """Write the winner as a config for `train.py`, with its best weights and results."""
         best = self.folder / BEST
         best.mkdir(exist_ok=True)
         record = self.state.candidates[winner].record
-        run = _best_run(self.state.retrained.values(), winner, self.plan.objectives)
-        source = self.folder / (run.folder if run and run.folder else f"{CANDIDATES}/{winner:05d}")
-        config = self._config_of(winner)
+        trained_again = [each for each in self.state.retrained.values() if each.candidate == winner]
+        run = self._best_run(trained_again)
+        config = self.parts.space.draw(winner).config
         if run is not None:
-            config = {**config, "seed": run.seed, "trainer": {**config["trainer"], "epochs": self.plan.retrain.epochs}}
-        content = {
+            trainer = {**config["trainer"], "epochs": self.parts.retrain_epochs}
+            config = {**config, "seed": run.seed, "trainer": trainer}
+        result = {
             "candidate": winner,
             "objectives": record.objectives,
             "facts": record.facts,
             "drawn": dict(record.drawn),
             "retrained": [
-                {"seed": each.seed, "best": best_results(each, self.plan.objectives), "test": each.test}
-                for each in self.state.retrained.values()
-                if each.candidate == winner
+                {"seed": each.seed, "best": best_results(each, self.parts.objectives), "test": each.test}
+                for each in trained_again
             ],
         }
-        for name, value in (("config.json", config), ("result.json", content)):
-            write_text_atomically(best / name, json.dumps(value, indent=2) + "\n")
+        for name, content in (("config.json", config), ("result.json", result)):
+            write_text_atomically(best / name, json.dumps(content, indent=2) + "\n")
+        source = self.folder / (run.folder if run and run.folder else candidate_folder(winner))
         checkpoint = source / _CHECKPOINT if (source / _CHECKPOINT).exists() else source / _LAST
         if checkpoint.exists():
-            beside = best / f".{_CHECKPOINT}.new"
-            shutil.copyfile(checkpoint, beside)
-            beside.replace(best / _CHECKPOINT)
+            new = best / f".{_CHECKPOINT}.new"  # a kill must not leave half of a file
+            shutil.copyfile(checkpoint, new)
+            new.replace(best / _CHECKPOINT)
         if (source / _IMAGES).is_dir():
             shutil.copytree(source / _IMAGES, best / _IMAGES, dirs_exist_ok=True)
 
+    def _best_run(self, trained_again: Sequence[RetrainedRecord]) -> RetrainedRecord | None:
+        """Return the training with the best validation; the first if all objectives are facts."""
+        runs = [run for run in trained_again if run.status == "completed" and run.reports]
+        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
+        if goal is None or not runs:
+            return runs[0] if runs else None
+        results = [best_results(run, self.parts.objectives).get(goal.name, math.nan) for run in runs]
+        return runs[best_first({index: (value * goal.sign,) for index, value in enumerate(results)})[0]]
 
-def shown(folder: Path, plan: Plan, state: StudyState) -> StudyRecord:
-    """A state as what is shown of it."""
+
+def study_record(folder: Path, parts: StudyParts, state: StudyState) -> StudyRecord:
+    """Return the state of a study as it is shown to the user."""
     study = StudyRecord(
-        name=str(plan.config["name"]),
+        name=str(parts.config["name"]),
         folder=str(folder),
-        config=dict(plan.config),
-        scheduler=type(plan.scheduler).__name__,
-        objectives=[str(objective) for objective in plan.objectives],
-        max_epochs=plan.scheduler.max_epochs,
+        config=dict(parts.config),
+        scheduler=type(parts.scheduler).__name__,
+        objectives=[str(objective) for objective in parts.objectives],
+        max_epochs=parts.scheduler.max_epochs,
         candidates=state.records(),
         rungs=state.rungs(),
         retrained=list(state.retrained.values()),
@@ -219,28 +194,17 @@ def shown(folder: Path, plan: Plan, state: StudyState) -> StudyRecord:
         bytes_deleted=state.bytes_deleted,
     )
     ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
-    for run in study.retrained:  # a study that went on may have found better ones since
+    for run in study.retrained:  # a resumed study may have found better ones since
         run.rank = ranks.get(run.candidate, run.rank)
     return study
 
 
-def read(folder: Path, plan: Plan) -> StudyRecord:
-    """A study from its journal, which a search may be writing to.
+def read(folder: Path, parts: StudyParts) -> StudyRecord:
+    """Read a study from its journal, which a search may be writing to.
 
     Raises:
-        SearchError: It is missing, damaged, or not of this plan.
+        SearchError: It is missing, damaged, or does not fit the parts.
     """
-    state = StudyState(plan.scheduler, plan.objectives)
+    state = StudyState(parts.scheduler, parts.objectives)
     state.replay(read_events(folder / JOURNAL))
-    return shown(folder, plan, state)
-
-
-def _best_run(runs: Iterable[RetrainedRecord], winner: int, objectives: Sequence[Objective]) -> RetrainedRecord | None:
-    """The winner's training with the best validation; the first where only facts are wanted."""
-    own = [run for run in runs if run.candidate == winner and run.status == "completed" and run.reports]
-    wanted = next((each for each in objectives if not each.is_fact), None)
-    if wanted is None:
-        return own[0] if own else None
-    results = {index: best_results(run, objectives).get(wanted.name, math.nan) for index, run in enumerate(own)}
-    order = best_first({index: (value * wanted.sign,) for index, value in results.items()})
-    return own[order[0]] if order else None
+    return study_record(folder, parts, state)

@@ -1,11 +1,11 @@
-"""Who hears of a study's events while it runs: the terminal, TensorBoard, a log of what is drawn."""
+"""Watchers of a study's events while it runs: the terminal, TensorBoard, and a log of the draws."""
 
 import logging
 import math
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Protocol
 
 from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, seconds_left
 from search.cli.tensorboard import TensorBoardRuns
@@ -21,21 +21,22 @@ _TROUBLES = ("failed", "out_of_memory", "refused", "duplicate")
 _ENDS = (Kind.JOB_DONE, Kind.FINISHED, Kind.FAILED)
 
 
-class Watching(Protocol):
-    """Hears of events."""
+class StudyWatcher(ABC):
+    """Something that shows the events of a study."""
+
+    @abstractmethod
+    def watch(self, event: Event, state: StudyState) -> None:
+        """Show an event that is in the journal, or the state after it."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to end
+        """End the output; called even if the search fails."""
+
+
+class DrawLog(StudyWatcher):
+    """Prints every draw, and the reason if its candidate does not count: `--verbose`."""
 
     def watch(self, event: Event, state: StudyState) -> None:
-        """An event stands in the journal."""
-
-    def close(self) -> None:
-        """The search ends, well or not."""
-
-
-class DrawLog:
-    """Prints every draw, and what became of those that do not count: `--verbose`."""
-
-    def watch(self, event: Event, state: StudyState) -> None:
-        """Print a draw, or why it does not count."""
+        """Print a draw, its facts, or why it does not count."""
         if event.kind is Kind.DRAW:
             values = ", ".join(f"{path}={value}" for path, value in event.data["drawn"])
             logger.info("Candidate %s: %s", event.candidate, values or f"seed {event.data['seed']}")
@@ -47,108 +48,12 @@ class DrawLog:
             facts = ", ".join(f"{name} {value:,}" for name, value in event.data["facts"].items())
             logger.info("Candidate %s: %s", event.candidate, facts)
 
-    def close(self) -> None:
-        """Nothing is left behind."""
 
-
-class Terminal:
-    """The live table.
+class EventFiles(StudyWatcher):
+    """Writes a TensorBoard run per candidate, and the table of HParams.
 
     Args:
-        name: Of the study.
-        num_samples: Candidates to try.
-        table: Where it is shown.
-    """
-
-    def __init__(self, name: str, num_samples: int, table: LiveTable) -> None:
-        self._name = name
-        self._num_samples = num_samples
-        self._table = table
-        self._begun: dict[str, float] = {}
-
-    def watch(self, event: Event, state: StudyState) -> None:
-        """Show how it stands now."""
-        subject = event.data.get("run", str(event.candidate))
-        if event.kind in (Kind.JOB, Kind.RETRAIN):
-            self._begun[subject] = time.monotonic()
-        if event.kind is Kind.FAILED:
-            assert event.candidate is not None
-            self._table.say(f"Candidate {event.candidate} failed: {state.candidates[event.candidate].record.reason}")
-        is_last = event.kind in (Kind.SEARCH_DONE, Kind.DONE)
-        if is_last or self._table.is_due:
-            self._table.update(self.snapshot(state), force=is_last)
-
-    def close(self) -> None:
-        """Leave the table standing."""
-        self._table.close()
-
-    def snapshot(self, state: StudyState) -> Snapshot:
-        """All that the table shows."""
-        statuses: Counter[str] = Counter(each.record.status for each in state.candidates.values())
-        trained = [each for each in state.candidates.values() if each.record.reports]
-        resting = [each for each in trained if each.job is None]
-        max_epochs = state.scheduler.max_epochs
-        saved = sum(max_epochs - each.record.epochs for each in resting if each.record.status in ("stopped", "paused"))
-        done = statuses["completed"] + statuses["stopped"] + statuses["failed"] + statuses["paused"]
-        mean_epochs = sum(each.record.epochs for each in resting) / len(resting) if resting else math.nan
-        to_go = (self._num_samples - done) * mean_epochs
-        sign = state.objectives[0].sign
-        best = max(trained, key=lambda each: _value(each.tally.values[0]), default=None)
-        return Snapshot(
-            name=self._name,
-            objective=state.objectives[0].name,
-            done=done,
-            num_samples=self._num_samples,
-            running=self._retrained(state) if state.reason_done else self._candidates(state),
-            rungs=[_rung_count(rung, sign) for rung in state.rungs()],
-            best=None if best is None else (best.record.index, best.tally.values[0] * sign),
-            epochs=state.epochs,
-            epochs_saved=saved,
-            troubles={status: statuses[status] for status in _TROUBLES if statuses[status]},
-            seconds=state.seconds(),
-            seconds_left=None if state.reason_done else seconds_left(state.seconds(), state.epochs, to_go),
-            trained_again=len([each for each in state.retrained.values() if each.status != "running"])
-            if state.reason_done
-            else None,
-        )
-
-    def _candidates(self, state: StudyState) -> list[RunningCandidate]:
-        sign = state.objectives[0].sign
-        return [
-            RunningCandidate(
-                number,
-                state.candidates[number].record.epochs,
-                job.end,
-                state.candidates[number].tally.values[0] * sign if state.candidates[number].record.reports else None,
-                self._seconds(str(number)),
-            )
-            for number, job in state.jobs.items()
-            if number in state.candidates
-        ]
-
-    def _retrained(self, state: StudyState) -> list[RunningCandidate]:
-        name = state.objectives[0].name
-        return [
-            RunningCandidate(
-                f"again {run}",
-                len(record.reports),
-                record.max_epochs,
-                record.reports[-1].get(name) if record.reports else None,
-                self._seconds(run),
-            )
-            for run, record in state.retrained.items()
-            if record.status == "running"
-        ]
-
-    def _seconds(self, subject: str) -> float:
-        return time.monotonic() - self._begun.setdefault(subject, time.monotonic())
-
-
-class EventFiles:
-    """One TensorBoard run per candidate, and the table of HParams.
-
-    Args:
-        runs: Writes them.
+        runs: The writer.
     """
 
     def __init__(self, runs: TensorBoardRuns) -> None:
@@ -167,34 +72,110 @@ class EventFiles:
         elif event.kind in _ENDS and state.candidates[event.candidate].last_decision is not Decision.PAUSE:
             self._runs.finish(event.candidate, failed=event.kind is Kind.FAILED)
 
-    def close(self) -> None:
-        """Every file is closed already."""
 
-
-def watchers_of(
-    folder: Path, name: str, *, num_samples: int, objective: str, tensorboard: bool, verbose: bool
-) -> list[Watching]:
-    """Those that a search has.
+class Terminal(StudyWatcher):
+    """Shows the live table.
 
     Args:
-        folder: The study's.
-        name: The study's.
+        name: Name of the study.
         num_samples: Candidates to try.
-        objective: First result that is wanted.
-        tensorboard: Whether curves are written for TensorBoard.
-        verbose: Whether every draw is printed.
+        table: The table.
     """
-    watchers: list[Watching] = [Terminal(name, num_samples, LiveTable())]
-    if tensorboard:
-        watchers.append(EventFiles(TensorBoardRuns(folder / TENSORBOARD, [objective])))
-    return [DrawLog(), *watchers] if verbose else watchers
 
+    def __init__(self, name: str, num_samples: int, table: LiveTable) -> None:
+        self._name = name
+        self._num_samples = num_samples
+        self._table = table
+        self._started: dict[str, float] = {}  # seconds, by candidate or run
 
-def _value(value: float) -> float:
-    return -math.inf if math.isnan(value) else value
+    def watch(self, event: Event, state: StudyState) -> None:
+        """Show the state if the table is due, and every failure."""
+        if event.kind in (Kind.JOB, Kind.RETRAIN):
+            self._started[event.data.get("run", str(event.candidate))] = time.monotonic()
+        if event.kind is Kind.FAILED:
+            assert event.candidate is not None
+            self._table.say(f"Candidate {event.candidate} failed: {state.candidates[event.candidate].record.reason}")
+        is_last = event.kind in (Kind.SEARCH_DONE, Kind.DONE)
+        if is_last or self._table.is_due:
+            self._table.update(self.snapshot(state), force=is_last)
+
+    def close(self) -> None:
+        """Leave the last table on the screen."""
+        self._table.close()
+
+    def snapshot(self, state: StudyState) -> Snapshot:
+        """Return the content of the table."""
+        statuses: Counter[str] = Counter(each.record.status for each in state.candidates.values())
+        trained = [each for each in state.candidates.values() if each.record.reports]
+        idle = [each for each in trained if each.job is None]
+        max_epochs, sign = state.scheduler.max_epochs, state.objectives[0].sign
+        saved = sum(max_epochs - each.record.epochs for each in idle if each.record.status in ("stopped", "paused"))
+        done = statuses["completed"] + statuses["stopped"] + statuses["failed"] + statuses["paused"]
+        # Expected epochs: those to come train as long as the mean of those that are done.
+        mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
+        to_go = (self._num_samples - done) * mean_epochs
+        ranks = {index: each.tally.values[0] for index, each in state.candidates.items() if each.record.reports}
+        best = max(ranks, key=lambda index: -math.inf if math.isnan(ranks[index]) else ranks[index], default=None)
+        is_retraining = bool(state.reason_done)
+        return Snapshot(
+            name=self._name,
+            objective=state.objectives[0].name,
+            done=done,
+            num_samples=self._num_samples,
+            running=self._running_retrainings(state) if is_retraining else self._running_candidates(state),
+            rungs=[_rung_count(rung, sign) for rung in state.rungs()],
+            best=None if best is None else (best, ranks[best] * sign),
+            epochs=state.epochs,
+            epochs_saved=saved,
+            troubles={status: statuses[status] for status in _TROUBLES if statuses[status]},
+            seconds=state.seconds,
+            seconds_left=None if is_retraining else seconds_left(state.seconds, state.epochs, to_go),
+            trained_again=sum(each.status != "running" for each in state.retrained.values()) if is_retraining else None,
+        )
+
+    def _running_candidates(self, state: StudyState) -> list[RunningCandidate]:
+        sign, now = state.objectives[0].sign, time.monotonic()
+        running = []
+        for number, job in state.jobs.items():
+            if number in state.candidates:  # a new one has no draw yet
+                candidate = state.candidates[number]
+                value = candidate.tally.values[0] * sign if candidate.record.reports else None
+                seconds = now - self._started.setdefault(str(number), now)
+                running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds))
+        return running
+
+    def _running_retrainings(self, state: StudyState) -> list[RunningCandidate]:
+        name, now = state.objectives[0].name, time.monotonic()
+        running = []
+        for run, record in state.retrained.items():
+            if record.status == "running":
+                value = record.reports[-1].get(name) if record.reports else None
+                seconds = now - self._started.setdefault(run, now)
+                running.append(RunningCandidate(f"again {run}", len(record.reports), record.max_epochs, value, seconds))
+        return running
 
 
 def _rung_count(rung: RungRecord, sign: int) -> RungCount:
     values = [value for value in rung.values.values() if not math.isnan(value)]
     best = max(values, key=lambda value: value * sign, default=None)
     return RungCount(rung.bracket, rung.epochs, len(rung.values), len(rung.promoted), best)
+
+
+def watchers_of(
+    folder: Path, name: str, *, num_samples: int, objective: str, tensorboard: bool, verbose: bool
+) -> list[StudyWatcher]:
+    """Return the watchers of a search.
+
+    Args:
+        folder: Folder of the study.
+        name: Name of the study.
+        num_samples: Candidates to try.
+        objective: Name of the first objective.
+        tensorboard: Whether curves are written for TensorBoard.
+        verbose: Whether every draw is printed.
+    """
+    watchers: list[StudyWatcher] = [DrawLog()] if verbose else []
+    watchers.append(Terminal(name, num_samples, LiveTable()))
+    if tensorboard:
+        watchers.append(EventFiles(TensorBoardRuns(folder / TENSORBOARD, [objective])))
+    return watchers
