@@ -10,11 +10,16 @@ import torch
 
 from config.objects import instantiate
 from data_loader import SECTIONS
-from data_loader.classification.dataset import ClassificationCollate, ImageAugmentation, PlacedImage
+from data_loader.classification.dataset import (
+    ClassificationCollate,
+    ImageAugmentation,
+    PlacedImage,
+    WholeImageOptions,
+)
 from data_loader.classification.loader import ImageClassificationDataLoader
-from data_loader.classification.sources import NO_CLASS, find_in_folders, read_idx, read_list
-from data_loader.common.options import AugmentationOptions
-from data_loader.images.augmentation import Augmentation
+from data_loader.classification.sources import find_in_folders, read_idx, read_list
+from data_loader.common.class_labels import NO_CLASS
+from data_loader.common.options import ImageOptions
 from data_loader.images.preprocessing import Preprocessing
 from tests.support.groups import from_flat
 from utils.errors import ConfigError, DataError
@@ -43,8 +48,12 @@ def write_idx(file, array):
     return str(file)
 
 
+def make(folder=None, **args):
+    return from_flat(ImageClassificationDataLoader, folder, **args)
+
+
 def plain(**args):
-    return ImageClassificationDataLoader(normalize=False, is_training=False, **{"batch_size": 8, **args})
+    return make(normalize=False, is_training=False, **{"batch_size": 8, **args})
 
 
 def test_class_folders_with_parts(folders):
@@ -60,7 +69,7 @@ def test_class_folders_with_parts(folders):
 
 
 def test_class_folders_without_parts_and_a_part_held_out(folders):
-    loader = ImageClassificationDataLoader(str(folders / "train"), validation_split=2, flip_hor=0.5, batch_size=2)
+    loader = make(str(folders / "train"), validation_split=2, flip_hor=0.5, batch_size=2)
     held_out = loader.split_validation()
     assert (loader.num_samples, held_out.num_samples) == (3, 2)
     assert held_out.learned == {"classes": ["cat", "dog"]}
@@ -80,7 +89,7 @@ def test_folders_that_do_not_hold_what_they_should(folders):
     (folders / "train/dog/220.png").unlink()
     with pytest.raises(DataError, match=r"train/dog holds no image .* every class needs one"):
         find_in_folders(folders, "train")
-    with pytest.raises(DataError, match="holds the parts train, val, but not test"):
+    with pytest.raises(DataError, match="holds train, val, but not test"):
         find_in_folders(folders, "test")
     with pytest.raises(DataError, match=r"The folder .*none does not exist"):
         find_in_folders(folders / "none", "train")
@@ -179,7 +188,7 @@ def test_a_data_set_of_torchvision_by_name():
 @pytest.mark.parametrize("sources", [{}, {"folder": "a", "list_file": "b"}, {"images_file": "a"}])
 def test_exactly_one_source(sources):
     with pytest.raises(ConfigError, match="sources are given: images come from exactly one"):
-        ImageClassificationDataLoader(**sources)
+        make(**sources)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +197,7 @@ def test_exactly_one_source(sources):
 )
 def test_classes_that_make_no_sense(folders, classes, message):
     with pytest.raises(ConfigError, match=message):
-        ImageClassificationDataLoader(str(folders), classes=classes)
+        make(str(folders), classes=classes)
 
 
 AUGMENTED = {
@@ -198,7 +207,7 @@ AUGMENTED = {
 
 
 def test_batches_do_not_depend_on_workers_and_go_on_at_any_batch(folders):
-    loaders = [ImageClassificationDataLoader(str(folders), batch_size=2, n_workers=n, **AUGMENTED) for n in (0, 2)]
+    loaders = [make(str(folders), batch_size=2, n_workers=n, **AUGMENTED) for n in (0, 2)]
     first, second = ([list(loader) for _ in range(2)] for loader in loaders)
     for one, other in zip([*first[0], *first[1]], [*second[0], *second[1]], strict=True):
         assert torch.equal(one[0], other[0])
@@ -212,7 +221,7 @@ def test_batches_do_not_depend_on_workers_and_go_on_at_any_batch(folders):
 
 
 def collate(samples, mixup):
-    return ClassificationCollate(from_flat(Preprocessing, normalize=False), 3, mixup)(samples)
+    return ClassificationCollate(Preprocessing(ImageOptions(normalize=False)), 3, mixup)(samples)
 
 
 def test_mixing_by_hand():
@@ -233,8 +242,8 @@ def test_a_stand_in_counts_nowhere():
     assert dataset.task == "classification"
     assert collate([sample._replace(label=NO_CLASS)], 0.4)[1].tolist() == [[0, 0, 0]]
     assert collate([sample._replace(label=NO_CLASS)], 0.0)[1].tolist() == [NO_CLASS]
-    with pytest.raises(ConfigError, match="Wrong mixup -1"):
-        collate([sample], -1)
+    with pytest.raises(ConfigError, match=r"Wrong mixup -1: it must be 0 \(off\) or more"):
+        WholeImageOptions(mixup=-1)
 
 
 class Fixed:
@@ -249,12 +258,11 @@ class Fixed:
 
 def test_shift_and_cutout_by_hand():
     values = np.arange(1, 17, dtype=np.uint8).reshape(4, 4, 1)
-    grey = from_flat(Preprocessing, in_channels=1)
-    still = Augmentation(AugmentationOptions(), grey)
-    moved = ImageAugmentation(still, shift=0.25)(values, grey, Fixed([0.99, 0.0, 0, 0]))
+    grey = Preprocessing(ImageOptions(in_channels=1))
+    moved = ImageAugmentation(WholeImageOptions(shift=0.25), grey)(values, Fixed([0.99, 0.0, 0, 0]))
     assert moved[..., 0].tolist() == [[0, 0, 0, 0], [2, 3, 4, 0], [6, 7, 8, 0], [10, 11, 12, 0]]
-    cut = ImageAugmentation(still, cutout=0.5)(values, grey, Fixed([0, 0, 0.3, 0.99]))
+    cut = ImageAugmentation(WholeImageOptions(cutout=0.5), grey)(values, Fixed([0, 0, 0.3, 0.99]))
     assert cut[..., 0].tolist() == [[1, 2, 0, 0], [5, 6, 0, 0], [9, 10, 11, 12], [13, 14, 15, 16]]
     assert values.min() == 1
     with pytest.raises(ConfigError, match=r"Wrong cutout 1\.5: it must be from 0 \(off\) to 1"):
-        ImageAugmentation(still, cutout=1.5)
+        WholeImageOptions(cutout=1.5)

@@ -7,8 +7,13 @@ import torch
 from base.data.samples import NamedSample
 from data_loader.time_series.files import find_series_file, read_series
 from data_loader.time_series.loader import SeriesAugmentation, TimeSeriesDataLoader
-from data_loader.time_series.preprocessing import SeriesPreprocessing, learned_statistics
+from data_loader.time_series.preprocessing import SeriesOptions, SeriesPreprocessing, learned_statistics
+from tests.support.groups import from_flat
 from utils.errors import ConfigError, DataError
+
+def make(path, **args):
+    return from_flat(TimeSeriesDataLoader, path, **args)
+
 
 HEAD = ["# a comment", "@problemName Toy", "@timeStamps false", "@univariate false", "@dimensions 2"]
 UNEQUAL = [*HEAD, "@equalLength false", "@classLabel true up down", "@data"]
@@ -46,7 +51,7 @@ def test_a_file_without_classes_is_read_but_not_trained_on(tmp_path):
     )
     assert read_series(file).labels is None
     with pytest.raises(DataError, match=r"Toy_TRAIN\.ts has no classes: .* Name a file with classes"):
-        TimeSeriesDataLoader(str(file))
+        make(str(file))
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,7 @@ def test_a_file_without_classes_is_read_but_not_trained_on(tmp_path):
         (["@univariate maybe", "@data"], "@univariate 'maybe' must be true or false"),
         (["@dimensions two", "@data"], "@dimensions 'two' must be a whole number"),
         (["@univariate true", "@dimensions 2", "@data"], "@univariate true, but @dimensions 2"),
-        ([*UNEQUAL, "1,2:up"], "line 9 has 1 variables, and the header promises 2"),
+        ([*UNEQUAL, "1,2:up"], "line 9 has 1 variables, and the header states 2"),
         ([*UNEQUAL, "1,2:1,2:left"], r'line 9: the class "left" is not one that @classLabel lists \(up, down\)'),
         ([*UNEQUAL, "1,2:1,2,3:up"], "line 9 has variables of 2, 3 steps; all of a series must have the same number"),
         ([*UNEQUAL, "1,x:1,2:up"], 'line 9, variable 1: "x" is no number'),
@@ -79,7 +84,7 @@ def test_badly_written_files_are_explained(tmp_path, lines, message):
 def test_files_that_cannot_be_had(tmp_path):
     with pytest.raises(DataError, match=r"none\.ts does not exist"):
         read_series(tmp_path / "none.ts")
-    with pytest.raises(DataError, match=r"folder does not exist: a \.ts or \.npz file is wanted, or a folder"):
+    with pytest.raises(DataError, match=r"folder does not exist\. Name a \.ts or \.npz file, or a folder"):
         read_series(find_series_file(tmp_path / "folder", "train"))
     (tmp_path / "a.csv").write_text("1,2")
     with pytest.raises(DataError, match=r"it must end in \.ts or \.npz"):
@@ -110,51 +115,51 @@ def test_npz_with_padding_or_lengths(tmp_path):
 
 def test_statistics_by_hand():
     series = [np.array([[0.0, 2.0], [5.0, 5.0]]), np.array([[4.0, np.nan], [5.0, 5.0]])]
-    learned = learned_statistics(series, normalize="variable", rescale=False)
+    learned = learned_statistics(series, SeriesOptions(normalize="variable", rescale=False))
     assert learned == {"mean": [2.0, 5.0], "std": [pytest.approx((8 / 3) ** 0.5), 1.0]}
     many = [np.arange(-100, 101, dtype=np.float64)[None]]
-    learned = learned_statistics(many, normalize="none", rescale=True)
+    learned = learned_statistics(many, SeriesOptions(normalize="none", rescale=True))
     assert learned == {"scale": [pytest.approx(np.percentile(np.abs(many[0]), 98))]}
     assert learned["scale"] == [98.0]
-    assert learned_statistics(series, normalize="series", rescale=False) == {}
+    assert learned_statistics(series, SeriesOptions(normalize="series", rescale=False)) == {}
 
 
 def test_an_input_by_hand():
-    make = SeriesPreprocessing(rescale=True, scale=[2.0], mean=[1.0], std=[0.5])
-    assert make(np.array([[2.0, np.nan, 6.0]])).tolist() == [[0.0, 2.0, 4.0]]
-    each = SeriesPreprocessing(normalize="series")(np.array([[1.0, 3.0], [7.0, 7.0]]))
+    convert = SeriesPreprocessing(SeriesOptions(rescale=True, scale=[2.0], mean=[1.0], std=[0.5]))
+    assert convert(np.array([[2.0, np.nan, 6.0]])).tolist() == [[0.0, 2.0, 4.0]]
+    each = SeriesPreprocessing(SeriesOptions(normalize="series"))(np.array([[1.0, 3.0], [7.0, 7.0]]))
     assert each.tolist() == [[-1.0, 1.0], [0.0, 0.0]]
-    assert SeriesPreprocessing(normalize="none", length=5)(np.array([[0.0, 4.0, 8.0]])).tolist() == [[0, 2, 4, 6, 8]]
-    assert SeriesPreprocessing(normalize="none")(np.array([[np.nan, np.nan]])).tolist() == [[0, 0]]
+    assert SeriesPreprocessing(SeriesOptions(normalize="none", length=5))(np.array([[0.0, 4.0, 8.0]])).tolist() == [[0, 2, 4, 6, 8]]
+    assert SeriesPreprocessing(SeriesOptions(normalize="none"))(np.array([[np.nan, np.nan]])).tolist() == [[0, 0]]
     with pytest.raises(DataError, match="The series has 2 variables, but the network was trained on 1"):
-        make(np.zeros((2, 4)))
+        convert(np.zeros((2, 4)))
 
 
 def test_what_is_learned_is_of_the_training_part_alone(toy):
     args = {"validation_split": 2, "seed": 3, "rescale": True}
-    loader = TimeSeriesDataLoader(str(toy), **args)
+    loader = make(str(toy), **args)
     held_out = set(loader.split_validation().keys.indices.tolist())
     assert len(held_out) == 2
     series = [each for number, each in enumerate(read_series(toy).series) if number not in held_out]
-    expected = learned_statistics(series, normalize="variable", rescale=True)
+    expected = learned_statistics(series, SeriesOptions(normalize="variable", rescale=True))
     assert loader.learned == {"classes": ["up", "down"], **expected}
-    every = TimeSeriesDataLoader(str(toy), rescale=True).learned
+    every = make(str(toy), rescale=True).learned
     assert every["mean"] != expected["mean"]
-    test = TimeSeriesDataLoader(str(toy), is_training=False, split="test", rescale=True, **loader.learned)
+    test = make(str(toy), is_training=False, split="test", rescale=True, **loader.learned)
     assert test.learned == loader.learned
 
 
 def test_nothing_is_learned_from_data_to_judge_by(toy):
-    with pytest.raises(ConfigError, match=r"mean is missing: it is learned from the training data"):
-        TimeSeriesDataLoader(str(toy), is_training=False)
+    with pytest.raises(ConfigError, match=r"mean is missing: it is computed from the training data"):
+        make(str(toy), is_training=False)
     with pytest.raises(ConfigError, match=r"mean, std and scale are of \[1, 2\] variables"):
-        TimeSeriesDataLoader(str(toy), is_training=False, mean=[0.0], std=[1.0, 1.0])
+        make(str(toy), is_training=False, mean=[0.0], std=[1.0, 1.0])
     with pytest.raises(DataError, match=r'line 9 is of the class "up", and 6 of 6 samples .* training data: a, b\.'):
-        TimeSeriesDataLoader(str(toy), is_training=False, normalize="none", classes=["a", "b"])
+        make(str(toy), is_training=False, normalize="none", classes=["a", "b"])
 
 
 def test_batches_are_padded_with_nan_and_named_in_evaluation(toy):
-    loader = TimeSeriesDataLoader(str(toy), normalize="none", is_training=False, batch_size=3)
+    loader = make(str(toy), normalize="none", is_training=False, batch_size=3)
     inputs, target, samples = next(iter(loader))
     assert inputs.shape == (3, 2, 4)
     assert inputs.dtype == torch.float32
@@ -167,16 +172,16 @@ def test_batches_are_padded_with_nan_and_named_in_evaluation(toy):
 
 def test_samples_come_from_the_classes_in_turn(tmp_path):
     file = write(tmp_path, "@classLabel true a b", "@data", "1:a", "2:a", "3:a", "4:b", "5:b")
-    loader = TimeSeriesDataLoader(str(file), samples=3, normalize="none", is_training=False)
+    loader = make(str(file), samples=3, normalize="none", is_training=False)
     inputs, target, _ = next(iter(loader))
     assert (inputs.flatten().tolist(), target.tolist()) == ([1, 2, 4], [0, 0, 1])
     with pytest.raises(ConfigError, match="Wrong samples 0: it must be 1 or more"):
-        TimeSeriesDataLoader(str(file), samples=0)
+        make(str(file), samples=0)
 
 
 def test_batches_do_not_depend_on_workers_and_differ_between_epochs(toy):
     args = {"batch_size": 4, "jitter": 0.5, "scaling": 0.2, "crop_range": [0.5, 1.0], "seed": 4}
-    loaders = [TimeSeriesDataLoader(str(toy), n_workers=count, **args) for count in (0, 2)]
+    loaders = [make(str(toy), n_workers=count, **args) for count in (0, 2)]
     epochs = [[list(loader) for _ in range(2)] for loader in loaders]
     for one, other in zip(*epochs, strict=True):
         for left, right in zip(one, other, strict=True):
@@ -192,7 +197,7 @@ def test_a_window_keeps_its_share():
     series = np.arange(10, dtype=np.float32)[None]
     starts = set()
     for seed in range(40):
-        window = cut(series, SeriesPreprocessing(normalize="none"), np.random.default_rng(seed))[0].tolist()
+        window = cut(series, SeriesPreprocessing(SeriesOptions(normalize="none")), np.random.default_rng(seed))[0].tolist()
         starts.add(window[0])
         assert window == [window[0] + step for step in range(5)]
     assert starts == {0, 1, 2, 3, 4, 5}

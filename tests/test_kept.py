@@ -109,6 +109,6 @@ def test_series_are_read_once(tmp_path):
     values = np.random.default_rng(0).standard_normal((6, 2, 8)).astype("float32")
     np.savez(tmp_path / "set_TRAIN.npz", x=values, y=[0, 1, 0, 1, 0, 1])
     with share_decoded(16):
-        first, second = (TimeSeriesDataLoader(str(tmp_path), batch_size=2) for _ in range(2))
+        first, second = (from_flat(TimeSeriesDataLoader, str(tmp_path), batch_size=2) for _ in range(2))
         series = [loader.dataset.dataset.file.series for loader in (first, second)]
         assert series[0][0] is series[1][0]

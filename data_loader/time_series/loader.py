@@ -1,33 +1,34 @@
-"""The loader of time series that a configuration names. B batch, V variables, T steps."""
+"""The loader of time series. B batch, V variables, T steps."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from pydantic import Field
 from torch.utils.data import Dataset
 
 from base.base_data_loader import BaseDataLoader, Task
 from base.data.index_sampler import split_indices
 from base.data.samples import NamedSample
-from data_loader.classification.sources import NO_CLASS, checked_classes, class_ids, first_of_each_class
+from data_loader.common.class_labels import NO_CLASS, checked_classes, first_of_each_class, label_ids
 from data_loader.common.image_cache import read_once
+from data_loader.common.options import ClassOptions, LoaderOptions, Options
 from data_loader.time_series.files import SeriesFile, Values, find_series_file, read_series
-from data_loader.time_series.preprocessing import Normalize, SeriesPreprocessing, learned_statistics
+from data_loader.time_series.preprocessing import STATISTICS, SeriesOptions, SeriesPreprocessing, learned_statistics
 from utils.errors import ConfigError, DataError
 from utils.seeds import derive_seed
 
 
 class PlacedSeries(NamedTuple):
-    """A series as the network gets it.
+    """A series as an input of the network.
 
     Attributes:
         values: (V, T) float32.
         label: Id of its class.
-        origin: Its name and position, in evaluation.
+        origin: Its name and index, in evaluation.
     """
 
     values: NDArray[np.float32]
@@ -36,41 +37,39 @@ class PlacedSeries(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SeriesAugmentation:
-    """What happens to a series in training; the default is nothing.
+class SeriesAugmentation(Options):
+    """Augmentation of series in training; the default is none."""
 
-    Every sample takes the same draws in the same order, but for the noise, which comes last.
-
-    Attributes:
-        crop_range: Smallest and largest share of a series that a random window of it keeps.
-        scaling: Deviation of the factor, around 1, that each variable is multiplied by.
-        jitter: Deviation of the noise added to each value.
-    """
-
-    crop_range: Sequence[float] | None = None
-    scaling: float = 0.0
-    jitter: float = 0.0
+    crop_range: Annotated[
+        Sequence[float] | None,
+        Field(description="`[smallest, largest]` length of a random window, as a fraction of the series' length."),
+    ] = None
+    scaling: Annotated[
+        float, Field(ge=0, description="Standard deviation of a random factor around 1 for each variable.")
+    ] = 0.0
+    jitter: Annotated[
+        float, Field(ge=0, description="Standard deviation of noise added to each value after normalisation.")
+    ] = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("scaling", "jitter"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"Wrong {name} {getattr(self, name)}: it must be 0 (off) or more.")
+        super().__post_init__()
         window = self.crop_range
         if window is not None and not (len(window) == 2 and 0.0 < window[0] <= window[1] <= 1.0):
             raise ConfigError(
-                f"Wrong crop_range {list(window)}: it must be [smallest, largest] share of a series, above 0 and at "
+                f"Wrong crop_range {list(window)}: it must be [smallest, largest] fraction of a series, above 0 and at "
                 "most 1, as in [0.9, 1.0]."
             )
 
     def __call__(
         self, series: Values, preprocessing: SeriesPreprocessing, generator: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Cut a window out of (V, T), make an input of it, and change its values."""
-        share, start = generator.random(2)
+        """Cut a window out of (V, T), convert it to an input, and change its values."""
+        # Drawn even if they are not used, so that switching on one effect leaves the others as they were.
+        fraction, start = generator.random(2)
         factors = generator.standard_normal((len(series), 1))
         if self.crop_range is not None:
             smallest, largest = self.crop_range
-            length = max(1, round(series.shape[1] * (smallest + (largest - smallest) * share)))
+            length = max(1, round(series.shape[1] * (smallest + (largest - smallest) * fraction)))
             first = int(start * (series.shape[1] - length + 1))
             series = series[:, first : first + length]
         values = preprocessing(series)
@@ -87,8 +86,8 @@ class SeriesDataset(Dataset[PlacedSeries]):
     Args:
         file: The series.
         labels: Id of the class of each.
-        preprocessing: Makes a network's input of a series.
-        augmentation: What happens in training; None for evaluation, whose samples carry their names.
+        preprocessing: Converts a series to an input.
+        augmentation: Changes in training; None for evaluation, whose samples carry their names.
     """
 
     def __init__(
@@ -107,159 +106,108 @@ class SeriesDataset(Dataset[PlacedSeries]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> PlacedSeries:
-        """Sample `index` with draws that follow from the index alone; loaders call `sample`."""
+        """Return sample `index` with draws that follow from the index alone; loaders call `sample`."""
         return self.sample(index, np.random.default_rng(derive_seed("sample", index)))
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedSeries:
-        """Sample `index`, its draws from `generator`."""
+        """Return sample `index` with draws from `generator`."""
         series, label = self.file.series[index], self.labels[index]
         if self.augmentation is None:
-            origin = NamedSample(self.file.place(index), label, index)
-            return PlacedSeries(self.preprocessing(series), label, origin)
+            return PlacedSeries(self.preprocessing(series), label, NamedSample(self.file.place(index), label, index))
         return PlacedSeries(self.augmentation(series, self.preprocessing, generator), label)
 
     def without_target(self, sample: PlacedSeries) -> PlacedSeries:
-        """The sample with a class that counts nowhere."""
+        """Return the sample with a class that does not count."""
         return sample._replace(label=NO_CLASS)
 
 
 def collate_series(samples: Sequence[PlacedSeries]) -> tuple[Any, ...]:
-    """Series (B, V, T) float32, NaN behind the end of shorter ones, classes (B,) int64, and names in evaluation."""
+    """Return series (B, V, T) float32, NaN after the end of shorter ones, classes (B,) int64; names in evaluation."""
     longest = max(sample.values.shape[1] for sample in samples)
     batch = np.full((len(samples), len(samples[0].values), longest), np.nan, np.float32)
     for row, sample in zip(batch, samples, strict=True):
         row[:, : sample.values.shape[1]] = sample.values
     target = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
     origins = [sample.origin for sample in samples if sample.origin is not None]
-    parts: tuple[Tensor, Tensor] = (torch.from_numpy(batch), target)
-    return (*parts, origins) if origins else parts
+    return (torch.from_numpy(batch), target, origins) if origins else (torch.from_numpy(batch), target)
 
 
 class TimeSeriesDataLoader(BaseDataLoader):
     """Batches of time series and their classes.
 
-    Training batches are (series (B, V, T) float32, classes (B,) int64). Of unequal lengths the shorter ones end in NaN,
-    which the networks here leave out. With `is_training` false a batch has a third part: a list of
-    `base.sample.NamedSample`. What is learned (class names, statistics) comes from the training part only.
+    Training batches are (series (B, V, T) float32, classes (B,) int64). If lengths differ, the shorter series end in
+    NaN, which the networks of this project leave out. With `is_training` false a batch has a third part: a list of
+    `base.data.samples.NamedSample`. Class names and statistics come from the training data only, without the samples
+    that `validation_split` holds out. With `samples`, series are taken from the classes in turn.
 
     Args:
         path: A `.ts` file, a `.npz` with x (N, V, T) and y (N,), or a folder of the archives.
-        split: Of a folder: "train", "val" or "test", the file that ends in _TRAIN, _VAL or _TEST.
-        samples: Only so many series, from the classes in turn.
-        classes: Names of the classes, in the order of their ids; those of the training data where not given.
-        normalize: "variable", by each variable's mean and deviation; "series", by each series' own; or "none".
-        rescale: Divide each variable by the 98th percentile of its absolute values, before that.
-        length: Bring every series to so many steps by linear interpolation; null keeps its own.
-        mean: Mean of each variable; learned from the training data where not given.
-        std: Deviation of each variable; learned from the training data where not given.
-        scale: The 98th percentiles; learned from the training data where not given.
-        is_training: Augment and shuffle; otherwise evaluate.
-        crop_range: Share of a series that a random window keeps, [smallest, largest].
-        scaling: Deviation of a random factor of each variable.
-        jitter: Deviation of the noise added to each value, after normalisation.
-        batch_size: Samples per batch, over all processes.
-        shuffle: New order in each epoch; where not given, in training.
-        drop_last: Leave out an incomplete last batch.
-        validation_split: Share or number of samples held out for `split_validation`.
-        n_workers: Worker processes.
-        pin_memory: Page-locked batches, where there is CUDA.
-        seed: Seed of the run.
+        split: File of a folder: "train", "val" or "test", for the one that ends in _TRAIN, _VAL or _TEST.
+        labels: Names of the classes.
+        series: Conversion to inputs.
+        augmentation: Random changes in training.
+        loading: Selection, order and loading of the samples.
 
     Raises:
-        ConfigError: An argument is out of its range.
-        DataError: The file does not hold what it should.
+        ConfigError: An option is out of its range.
+        DataError: The file does not hold series with classes.
     """
 
     task: Task = "classification"
 
     def __init__(
         self,
-        path: str,
+        path: Annotated[
+            str, Field(description="A `.ts` file, a `.npz` with x (N, V, T) and y (N,), or a folder of the archives.")
+        ],
         *,
-        split: str | None = None,
-        samples: int | None = None,
-        classes: Sequence[str] | None = None,
-        normalize: Normalize = "variable",
-        rescale: bool = False,
-        length: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        scale: Sequence[float] | None = None,
-        is_training: bool = True,
-        crop_range: Sequence[float] | None = None,
-        scaling: float = 0.0,
-        jitter: float = 0.0,
-        batch_size: int = 16,
-        shuffle: bool | None = None,
-        drop_last: bool = False,
-        validation_split: int | float = 0.0,
-        n_workers: int = 0,
-        pin_memory: bool = False,
-        seed: int = 0,
+        split: Annotated[
+            str | None,
+            Field(
+                description='File of a folder: `"train"`, `"val"` or `"test"` for the one that ends in `_TRAIN`, '
+                '`_VAL` or `_TEST`; `null`: `"train"` or `"val"`, depending on `is_training`.'
+            ),
+        ] = None,
+        labels: ClassOptions = ClassOptions(),
+        series: SeriesOptions = SeriesOptions(),
+        augmentation: SeriesAugmentation = SeriesAugmentation(),
+        loading: LoaderOptions = LoaderOptions(),
     ) -> None:
-        role = split or ("train" if is_training else "val")
-        file = _chosen(read_once(find_series_file(path, role), read_series, SeriesFile.num_bytes), samples)
-        names = checked_classes(classes or (), file.classes)
-        training, _ = split_indices(len(file.series), validation_split, seed)
-        statistics: dict[str, Any] = {"mean": mean, "std": std, "scale": scale}
-        if role == "train":
-            chosen = [file.series[index] for index in training]
-            for name, value in learned_statistics(chosen, normalize=normalize, rescale=rescale).items():
-                statistics[name] = statistics[name] or value
-        preprocessing = self.make_preprocessing(normalize=normalize, rescale=rescale, length=length, **statistics)
-        ids = class_ids(file.labels or (), names, file.place)
+        split = split or loading.default_split
+        file = read_once(find_series_file(path, split), read_series, SeriesFile.num_bytes)
+        if file.labels is None:
+            raise DataError(f"{file.path} has no classes, which training and testing need. Name a file with classes.")
+        chosen = first_of_each_class(file.labels, loading.samples)
+        file = replace(
+            file,
+            series=[file.series[index] for index in chosen],
+            labels=[file.labels[index] for index in chosen],
+            rows=[file.rows[index] for index in chosen],
+        )
+        names = checked_classes(labels.classes or (), file.classes)
+        if split == "train":
+            training, _ = split_indices(len(file.series), loading.validation_split, loading.seed)
+            learned = learned_statistics([file.series[index] for index in training], series)
+            series = replace(series, **{name: getattr(series, name) or value for name, value in learned.items()})
+        preprocessing = self.make_preprocessing(series)
+        ids = label_ids(file.labels or (), names, file.place)
         plain = SeriesDataset(file, ids, preprocessing)
-        augmentation = SeriesAugmentation(crop_range=crop_range, scaling=scaling, jitter=jitter)
         super().__init__(
-            SeriesDataset(file, ids, preprocessing, augmentation) if is_training else plain,
-            batch_size,
-            shuffle=is_training if shuffle is None else shuffle,
-            validation_split=validation_split,
-            n_workers=n_workers,
+            SeriesDataset(file, ids, preprocessing, augmentation) if loading.is_training else plain,
             collate_fn=collate_series,
-            seed=seed,
-            pin_memory=pin_memory,
-            drop_last=drop_last,
             validation_dataset=plain,
-            is_training=is_training,
+            **loading.base_arguments(),
         )
         self.num_classes, self.class_names = len(names), names
         self.in_channels = len(file.series[0])
         self.ignore_index = NO_CLASS
         self.preprocessing = preprocessing
+        statistics = {name: getattr(series, name) for name in STATISTICS}
         self.learned = {"classes": names, **{name: value for name, value in statistics.items() if value is not None}}
 
     @staticmethod
     def make_preprocessing(
-        *,
-        normalize: Literal["variable", "series", "none"] = "variable",
-        rescale: bool = False,
-        length: int | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        scale: Sequence[float] | None = None,
-        in_channels: int | None = None,
+        series: SeriesOptions = SeriesOptions(), in_channels: int | None = None
     ) -> SeriesPreprocessing:
-        """What makes an input of a series, from the arguments of the loader that bear on it and without any data."""
-        return SeriesPreprocessing(
-            normalize=normalize,
-            rescale=rescale,
-            length=length,
-            mean=mean,
-            std=std,
-            scale=scale,
-            in_channels=in_channels,
-        )
-
-
-def _chosen(file: SeriesFile, samples: int | None) -> SeriesFile:
-    """The first series of each class.
-
-    Raises:
-        DataError: The file has no classes.
-    """
-    if file.labels is None:
-        raise DataError(f"{file.path} has no classes: they are what is learned or judged. Name a file with classes.")
-    chosen = first_of_each_class(file.labels, samples)
-    series, labels = [file.series[index] for index in chosen], [file.labels[index] for index in chosen]
-    return SeriesFile(file.path, series, labels, file.classes, [file.rows[index] for index in chosen])
+        """Return the conversion of a series to an input, which needs no data."""
+        return SeriesPreprocessing(series, in_channels=in_channels)

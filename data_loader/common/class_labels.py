@@ -1,0 +1,81 @@
+"""Classes of samples that have one class each: their names, order and ids."""
+
+from collections.abc import Callable, Sequence
+
+from utils.errors import ConfigError, DataError
+
+NO_CLASS = -100
+"""Target of a sample that does not count; the ignored label of classifications."""
+
+_NAMES_SHOWN = 12
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """Return every name once: numbers by their value, anything else alphabetically."""
+    unique = set(names)
+    if all(name.isdecimal() for name in unique):
+        return sorted(unique, key=lambda name: (int(name), name))
+    return sorted(unique)
+
+
+def checked_classes(classes: Sequence[str], found: Sequence[str]) -> list[str]:
+    """Return the names of the config or, if it has none, those of the data: at least two, and each once.
+
+    Args:
+        classes: Names of the config; empty if it leaves them open.
+        found: Names of the data, in their order.
+
+    Raises:
+        ConfigError: A name is given twice, or there are fewer than two.
+    """
+    names = list(classes or found)
+    if len(set(names)) != len(names):
+        raise ConfigError(
+            f"classes lists {len(names)} names, of which {len(set(names))} differ. Name every class once."
+        )
+    if len(names) < 2:
+        raise ConfigError(
+            f"There are {len(names)} classes ({', '.join(names)}): it takes two or more. Add data of another."
+        )
+    return names
+
+
+def label_ids(labels: Sequence[str], classes: Sequence[str], place: Callable[[int], str]) -> list[int]:
+    """Return the id of each sample's class.
+
+    Args:
+        labels: Name of the class of each sample.
+        classes: All names, in the order of their ids.
+        place: Index of a sample -> its file or line, for the error.
+
+    Raises:
+        DataError: The class of a sample is not among `classes`.
+    """
+    ids = {name: number for number, name in enumerate(classes)}
+    unknown = [index for index, label in enumerate(labels) if label not in ids]
+    if unknown:
+        shown = ", ".join(list(classes)[:_NAMES_SHOWN]) + (", ..." if len(classes) > _NAMES_SHOWN else "")
+        raise DataError(
+            f'{place(unknown[0])} is of the class "{labels[unknown[0]]}", and {len(unknown)} of {len(labels)} samples '
+            f"are of a class that is not known. The classes are those of the training data: {shown}. Correct the "
+            "labels, or name all in classes."
+        )
+    return [ids[label] for label in labels]
+
+
+def first_of_each_class(labels: Sequence[str], samples: int | None) -> list[int]:
+    """Return the sorted indices of `samples` samples, taken from the classes in turn so that few contain all classes.
+
+    Raises:
+        ConfigError: The number is not positive.
+    """
+    if samples is None:
+        return list(range(len(labels)))
+    if samples < 1:
+        raise ConfigError(f"Wrong samples {samples}: it must be 1 or more, or null for all.")
+    seen: dict[str, int] = {}
+    turns = []  # (how many of its class come before it, index)
+    for index, label in enumerate(labels):
+        turns.append((seen.setdefault(label, 0), index))
+        seen[label] += 1
+    return sorted(index for _, index in sorted(turns)[:samples])
