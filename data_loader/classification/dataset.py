@@ -138,7 +138,7 @@ class ImageDecoder(Decoder[DecodedImage]):
         image = self.source.image(index, channels)
         if channels == 4 and (image.ndim != 3 or image.shape[2] != 4):
             raise DataError(
-                f"{self.source.name(index)} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1."
+                f"{self.source.names[index]} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1."
             )
         return DecodedImage(np.ascontiguousarray(self.preprocessing.shrink(image)), (image.shape[0], image.shape[1]))
 
@@ -218,7 +218,7 @@ class LabelledImageDataset(Dataset[PlacedImage]):
         decoded, label = self.cache.load(index), self.labels[index]
         if self.augmentation is None:
             placed = self.preprocessing.place(decoded.image, self.preprocessing.geometry(decoded.original))
-            return PlacedImage(placed, label, NamedSample(self.source.name(index), label, index))
+            return PlacedImage(placed, label, NamedSample(self.source.names[index], label, index))
         placed = self.augmentation(decoded.image, generator)
         return PlacedImage(placed, label, mixing_seed=int(generator.integers(2**62)))
 

@@ -1,5 +1,6 @@
 """The loader of images with one class each."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -15,7 +16,20 @@ from data_loader.classification.sources import DatasetImages, IdxImages, ImageSo
 from data_loader.common.class_labels import NO_CLASS, checked_classes, first_of_each_class, label_ids
 from data_loader.common.options import ClassOptions, ImageLoaderOptions, ImageOptions
 from data_loader.images.preprocessing import Preprocessing
+from data_loader.segmentation.pairs import DataRoot, Split
 from utils.errors import ConfigError
+
+ClassFolder = Annotated[
+    str | None,
+    Field(description="Folder with a folder per class, or with `train`, `val` and `test` that contain these."),
+]
+ListFile = Annotated[str | None, Field(description="List with one `path, class` per line.")]
+ImagesFile = Annotated[str | None, Field(description="Idx file of images, as of MNIST, compressed (`.gz`) or not.")]
+LabelsFile = Annotated[str | None, Field(description="Idx file of their classes.")]
+TorchvisionDataset = Annotated[
+    Any,
+    Field(description='Data set, as `{"type": "torchvision.datasets.CIFAR10", "args": {"root": "data"}}`.'),
+]
 
 
 class ImageClassificationDataLoader(BaseDataLoader):
@@ -48,30 +62,14 @@ class ImageClassificationDataLoader(BaseDataLoader):
 
     def __init__(
         self,
-        folder: Annotated[
-            str | None,
-            Field(description="Folder with one folder per class, or with `train`, `val` and `test` that contain these."),
-        ] = None,
+        folder: ClassFolder = None,
         *,
-        list_file: Annotated[str | None, Field(description="List with one `path, class` per line.")] = None,
-        images_file: Annotated[
-            str | None, Field(description="Idx file of images, as of MNIST, compressed (`.gz`) or not.")
-        ] = None,
-        labels_file: Annotated[str | None, Field(description="Idx file of their classes.")] = None,
-        dataset: Annotated[
-            Any,
-            Field(
-                description='Data set of torchvision, as `{"type": "torchvision.datasets.CIFAR10", "args": {"root": '
-                '"data"}}`.'
-            ),
-        ] = None,
-        split: Annotated[
-            str | None,
-            Field(description='Part of the folder; `null`: `"train"` or `"val"`, depending on `is_training`.'),
-        ] = None,
-        data_root: Annotated[
-            str | None, Field(description="Folder that the paths of the list (or `folder`) are relative to.")
-        ] = None,
+        list_file: ListFile = None,
+        images_file: ImagesFile = None,
+        labels_file: LabelsFile = None,
+        dataset: TorchvisionDataset = None,
+        split: Split = None,
+        data_root: DataRoot = None,
         labels: ClassOptions = ClassOptions(),
         images: ImageOptions = ImageOptions(),
         augmentation: WholeImageOptions = WholeImageOptions(),
@@ -81,31 +79,29 @@ class ImageClassificationDataLoader(BaseDataLoader):
         has_idx = images_file is not None or labels_file is not None
         given = (folder is not None) + (list_file is not None) + has_idx + (dataset is not None)
         source: ImageSource
-        if given == 1 and folder is not None:
-            source = find_in_folders(f"{data_root}/{folder}" if data_root else folder, split or loading.default_split)
-        elif given == 1 and list_file is not None:
-            source = read_list(list_file, data_root)
-        elif given == 1 and images_file is not None and labels_file is not None:
-            source = IdxImages(images_file, labels_file)
-        elif given == 1 and dataset is not None:
-            source = DatasetImages(dataset)
-        else:
+        if given != 1 or (images_file is None) != (labels_file is None):
             raise ConfigError(
                 f"{given} sources are given: images come from exactly one. Set folder, list_file, dataset, or "
                 "images_file and labels_file together."
             )
+        if folder is not None:
+            source = find_in_folders(Path(data_root or "") / folder, split or loading.default_split)
+        elif list_file is not None:
+            source = read_list(list_file, data_root)
+        elif dataset is not None:
+            source = DatasetImages(dataset)
+        else:
+            source = IdxImages(str(images_file), str(labels_file))
         names = checked_classes(labels.classes or (), source.classes)
         are_ids = all(name.isdecimal() and int(name) < len(names) for name in source.classes)
         if are_ids and not set(source.classes) <= set(names):
             # The data has numbers, and the config gives their names.
             source.labels, source.classes = [names[int(label)] for label in source.labels], names
         source = source.select(first_of_each_class(source.labels, loading.samples))
-        ids = label_ids(source.labels, names, source.name)
+        ids = label_ids(source.labels, names, source.names.__getitem__)
         plain = LabelledImageDataset(source, ids, preprocessing, cache_mb=loading.cache_mb)
         changes = ImageAugmentation(augmentation, preprocessing)
-        augmented = LabelledImageDataset(
-            source, ids, preprocessing, augmentation=changes, cache_mb=loading.cache_mb
-        )
+        augmented = LabelledImageDataset(source, ids, preprocessing, augmentation=changes, cache_mb=loading.cache_mb)
         super().__init__(
             augmented if loading.is_training else plain,
             collate_fn=ClassificationCollate(preprocessing, len(names), augmentation.mixup),

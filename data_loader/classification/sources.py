@@ -27,28 +27,33 @@ class ImageSource(ABC):
     """A data source of images with one class each, by index. Several threads and processes may read from it at once.
 
     Args:
-        labels: Name of the class of each image.
+        names: File, or file and row, by which a user finds each image.
+        labels: Name of the class of each.
         classes: Names of all classes, in order.
+        files: The file of each, if there is one.
 
     Attributes:
-        rows: Position of each image in the files or data set.
+        rows: Position of each image in the file or data set.
     """
 
-    def __init__(self, labels: Sequence[str], classes: Sequence[str]) -> None:
-        self.labels = list(labels)
-        self.classes = list(classes)
+    def __init__(
+        self, names: Sequence[str], labels: Sequence[str], classes: Sequence[str], files: Sequence[Path] = ()
+    ) -> None:
+        self.names, self.labels, self.classes, self.files = list(names), list(labels), list(classes), list(files)
         self.rows: Sequence[int] = range(len(self.labels))
 
     def select(self, indices: Sequence[int]) -> Self:
         """Return a source of some of the images, with the same classes."""
         selected = copy.copy(self)
+        selected.names = [self.names[index] for index in indices]
         selected.labels = [self.labels[index] for index in indices]
+        selected.files = [self.files[index] for index in indices] if self.files else []
         selected.rows = [self.rows[index] for index in indices]
         return selected
 
-    @abstractmethod
-    def name(self, index: int) -> str:
-        """Return file, or file and row, by which a user finds an image."""
+    def identity(self, index: int) -> Hashable | None:
+        """Return everything that decides an image as it is read; None if that is unknown."""
+        return (stamp(self.files[index]), self.names[index]) if self.files else None
 
     def header(self, index: int, in_channels: int) -> tuple[int, int, int] | None:
         """Return height, width and bytes per value of an image; None if only decoding it would give them.
@@ -66,10 +71,6 @@ class ImageSource(ABC):
             DataError: It is missing, cut off, or of another kind.
         """
 
-    def identity(self, index: int) -> Hashable | None:
-        """Return everything that decides an image as it is read; None if that is unknown."""
-        return None
-
 
 class FileImages(ImageSource):
     """Images that have a file each.
@@ -80,24 +81,15 @@ class FileImages(ImageSource):
     """
 
     def __init__(self, files: Sequence[Path], labels: Sequence[str]) -> None:
-        super().__init__(labels, in_order(labels))
-        self.files = list(files)
-
-    def name(self, index: int) -> str:
-        """Return the path."""
-        return str(self.files[self.rows[index]])
+        super().__init__(list(map(str, files)), labels, in_order(labels), files)
 
     def header(self, index: int, in_channels: int) -> tuple[int, int, int]:
         """Return size and depth from the header of the file."""
-        return image_size(self.files[self.rows[index]], upright=in_channels != 4)
+        return image_size(self.files[index], upright=in_channels != 4)
 
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Decode the file."""
-        return read_image(self.files[self.rows[index]], in_channels=in_channels)
-
-    def identity(self, index: int) -> Hashable:
-        """Return the state of the file."""
-        return stamp(self.files[self.rows[index]])
+        return read_image(self.files[index], in_channels=in_channels)
 
 
 class IdxImages(ImageSource):
@@ -111,20 +103,18 @@ class IdxImages(ImageSource):
         DataError: A file is missing, cut off, or of another kind, or the two do not fit together.
     """
 
-    def __init__(self, images_file: str | Path, labels_file: str | Path) -> None:
-        self.file = Path(images_file)
-        self.images, labels = (read_once(file, read_idx, lambda array: array.nbytes) for file in (self.file, labels_file))
-        if self.images.ndim not in (3, 4) or labels.ndim != 1 or len(self.images) != len(labels):
+    def __init__(self, images_file: str, labels_file: str) -> None:
+        images, labels = (read_once(file, read_idx, lambda array: array.nbytes) for file in (images_file, labels_file))
+        if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels):
             raise DataError(
-                f"{images_file} is {_shape(self.images)} and {labels_file} {_shape(labels)}: there must be N images "
+                f"{images_file} is {_shape(images)} and {labels_file} {_shape(labels)}: there must be N images "
                 "(N, h, w) and N labels (N,). Name the two files of one set."
             )
+        self.images = images
+        names = [f"{images_file}, image {row}" for row in range(len(images))]
         num_classes = int(labels.max()) + 1 if len(labels) else 0
-        super().__init__(list(map(str, labels.tolist())), list(map(str, range(num_classes))))
-
-    def name(self, index: int) -> str:
-        """Return file and row."""
-        return f"{self.file}, image {self.rows[index]}"
+        classes = list(map(str, range(num_classes)))
+        super().__init__(names, list(map(str, labels.tolist())), classes, [Path(images_file)] * len(images))
 
     def header(self, index: int, in_channels: int) -> tuple[int, int, int]:
         """Return the size, which all images share."""
@@ -133,10 +123,6 @@ class IdxImages(ImageSource):
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Return the row of the array."""
         return np.asarray(self.images[self.rows[index]])
-
-    def identity(self, index: int) -> Hashable:
-        """Return the state of the file, and the row."""
-        return stamp(self.file), self.rows[index]
 
 
 class DatasetImages(ImageSource):
@@ -151,7 +137,7 @@ class DatasetImages(ImageSource):
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
-        self.kind = type(dataset).__name__
+        kind = type(dataset).__name__
         # Torchvision has no common name for the ids. Without one they come from the samples, which decodes every image.
         found = (getattr(dataset, name, None) for name in ("targets", "labels", "_labels"))
         targets = next((each for each in found if each is not None and len(each) == len(dataset)), None)
@@ -159,23 +145,20 @@ class DatasetImages(ImageSource):
             ids = [int(dataset[row][1] if targets is None else targets[row]) for row in range(len(dataset))]
         except (TypeError, ValueError, IndexError) as error:
             raise ConfigError(
-                f"dataset: {self.kind} does not give (image, class): {error}. Name a data set for classification."
+                f"dataset: {kind} does not give (image, class): {error}. Name a data set for classification."
             ) from error
-        names = [str(name) for name in getattr(dataset, "classes", ())]
-        if len(names) <= max(ids, default=0) or len(set(names)) != len(names):
-            names = [str(number) for number in range(max(ids, default=0) + 1)]
-        super().__init__([names[number] for number in ids], names)
-
-    def name(self, index: int) -> str:
-        """Return the class of the data set, and the row."""
-        return f"{self.kind}, image {self.rows[index]}"
+        classes = [str(name) for name in getattr(dataset, "classes", ())]
+        if len(classes) <= max(ids, default=0) or len(set(classes)) != len(classes):
+            classes = [str(number) for number in range(max(ids, default=0) + 1)]
+        names = [f"{kind}, image {row}" for row in range(len(ids))]
+        super().__init__(names, [classes[number] for number in ids], classes)
 
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Return the image of a sample."""
         image = np.asarray(self.dataset[self.rows[index]][0])
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
             raise DataError(
-                f"{self.name(index)} is {image.dtype} {_shape(image)}: it must be an image of 8 bits. Leave its "
+                f"{self.names[index]} is {image.dtype} {_shape(image)}: it must be an image of 8 bits. Leave its "
                 "transform out."
             )
         return image
@@ -212,9 +195,10 @@ def find_in_folders(folder: str | Path, split: str) -> FileImages:
 
 
 def read_list(list_file: str | Path, data_root: str | Path | None = None) -> FileImages:
-    """Return images of a list with one `path, class` per line; a comma or a tab between them, `#` begins a comment line.
+    """Return images of a list with one `path, class` per line.
 
-    Paths are relative to `data_root`, or else to the folder of the list.
+    Between them is a comma or a tab, and `#` begins a comment line. Paths are relative to `data_root`, or else to the
+    folder of the list.
 
     Raises:
         DataError: The list is missing, empty, badly written, or names files that do not exist.

@@ -21,6 +21,17 @@ from data_loader.time_series.preprocessing import STATISTICS, SeriesOptions, Ser
 from utils.errors import ConfigError, DataError
 from utils.seeds import derive_seed
 
+SeriesPath = Annotated[
+    str, Field(description="A `.ts` file, a `.npz` with x (N, V, T) and y (N,), or a folder of the archives.")
+]
+SeriesSplit = Annotated[
+    str | None,
+    Field(
+        description='File of a folder: `"train"`, `"val"` or `"test"` for the one that ends in `_TRAIN`, `_VAL` or '
+        '`_TEST`; `null`: `"train"` or `"val"`, depending on `is_training`.'
+    ),
+]
+
 
 class PlacedSeries(NamedTuple):
     """A series as an input of the network.
@@ -157,17 +168,9 @@ class TimeSeriesDataLoader(BaseDataLoader):
 
     def __init__(
         self,
-        path: Annotated[
-            str, Field(description="A `.ts` file, a `.npz` with x (N, V, T) and y (N,), or a folder of the archives.")
-        ],
+        path: SeriesPath,
         *,
-        split: Annotated[
-            str | None,
-            Field(
-                description='File of a folder: `"train"`, `"val"` or `"test"` for the one that ends in `_TRAIN`, '
-                '`_VAL` or `_TEST`; `null`: `"train"` or `"val"`, depending on `is_training`.'
-            ),
-        ] = None,
+        split: SeriesSplit = None,
         labels: ClassOptions = ClassOptions(),
         series: SeriesOptions = SeriesOptions(),
         augmentation: SeriesAugmentation = SeriesAugmentation(),
@@ -188,7 +191,8 @@ class TimeSeriesDataLoader(BaseDataLoader):
         if split == "train":
             training, _ = split_indices(len(file.series), loading.validation_split, loading.seed)
             learned = learned_statistics([file.series[index] for index in training], series)
-            series = replace(series, **{name: getattr(series, name) or value for name, value in learned.items()})
+            missing: dict[str, Any] = {name: value for name, value in learned.items() if not getattr(series, name)}
+            series = replace(series, **missing)
         preprocessing = self.make_preprocessing(series)
         ids = label_ids(file.labels or (), names, file.place)
         plain = SeriesDataset(file, ids, preprocessing)
