@@ -16,14 +16,10 @@ from utils.errors import ConfigError
 from utils.files import write_text_atomically, writing_problem
 
 LOG = logging.getLogger(__name__)
-HEADINGS = {
-    "iou": "IoU",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "pixel_share": "pixels",
-    "support": "support",
-}
+COLUMNS = {  # name of a value: heading, format
+    "iou": ("IoU", ".4f"), "precision": ("precision", ".4f"), "recall": ("recall", ".4f"), "f1": ("F1", ".4f"),
+    "pixel_share": ("pixels", ".1%"), "support": ("support", ".0f"),
+}  # fmt: skip
 
 
 def report_text(result: Mapping[str, Any]) -> str:
@@ -53,17 +49,14 @@ def class_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
     """Return a line per class: IoU, precision, recall, F1, and its fraction of the pixels or its number of samples.
 
     Args:
-        per_class: Class name -> values of `HEADINGS`, the same of every class; a NaN is shown as a dash.
+        per_class: Class name -> values of `COLUMNS`, the same of every class; a NaN is shown as a dash.
     """
     width = max(len("class"), *(len(name) for name in per_class))
-    shown = [key for key in HEADINGS if key in next(iter(per_class.values()))]
-    lines = ["  ".join([f"{'class':{width}}", *(f"{HEADINGS[key]:>9}" for key in shown)])]
-    for name, values in per_class.items():
-        cells = []
-        for key in shown:
-            style = {"support": ".0f", "pixel_share": ".1%"}.get(key, ".4f")
-            cells.append("-" if math.isnan(values[key]) else format(values[key], style))
-        lines.append("  ".join([f"{name:{width}}", *(f"{cell:>9}" for cell in cells)]))
+    shown = [name for name in COLUMNS if name in next(iter(per_class.values()))]
+    lines = ["  ".join([f"{'class':{width}}", *(f"{COLUMNS[name][0]:>9}" for name in shown)])]
+    for label, values in per_class.items():
+        cells = ["-" if math.isnan(values[name]) else format(values[name], COLUMNS[name][1]) for name in shown]
+        lines.append("  ".join([f"{label:{width}}", *(f"{cell:>9}" for cell in cells)]))
     return "\n".join(lines)
 
 
@@ -78,12 +71,15 @@ def require_writable_results(images: Path | None, file: Path | None) -> None:
         ConfigError: One of them cannot be written.
     """
     for path, option in ((images and images / "confusion.png", "--output FOLDER"), (file, "--json FILE")):
-        problem = path and writing_problem(path)
-        if problem:
-            raise ConfigError(
-                f"{path}: cannot be written ({problem}). The results of a test are written there. Name a path that "
-                f"you may write to: {option}."
-            )
+        if path and (problem := writing_problem(path)):
+            raise _not_writable(path, problem, option)
+
+
+def _not_writable(path: Path, problem: str | None, option: str) -> ConfigError:
+    return ConfigError(
+        f"{path}: cannot be written ({problem}). The results of a test are written there. Name a path that you may "
+        f"write to: {option}."
+    )
 
 
 def write_images(
@@ -109,10 +105,7 @@ def write_images(
         write_image(folder / "confusion.png", draw_confusion(counts, class_names, counted))
         return [folder / "confusion.png", *worst.write(folder)]
     except OSError as error:
-        raise ConfigError(
-            f"{folder}: cannot be written ({error.strerror}). The images of a test are written there. Name a folder "
-            "that you may write to: --output FOLDER."
-        ) from error
+        raise _not_writable(folder, error.strerror, "--output FOLDER") from error
 
 
 def write_result(file: Path, result: Mapping[str, Any]) -> None:
@@ -125,10 +118,7 @@ def write_result(file: Path, result: Mapping[str, Any]) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         _write_json(file, result)
     except OSError as error:
-        raise ConfigError(
-            f"{file}: cannot be written ({error.strerror}). The result of a test is written there. Name a file that "
-            "you may write to: --json FILE."
-        ) from error
+        raise _not_writable(file, error.strerror, "--json FILE") from error
 
 
 def record_in_run(folder: Path, result: Mapping[str, Any]) -> None:
