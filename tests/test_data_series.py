@@ -51,9 +51,7 @@ def test_a_file_without_classes_is_read_but_not_trained_on(tmp_path):
         tmp_path, "@problemName x", "@univariate true", "@equalLength true", "@seriesLength 3", "@data", "1,2,3"
     )
     assert read_series(file).labels is None
-    with pytest.raises(
-        DataError, match=r"Toy_TRAIN\.ts has no classes, which training and testing need"
-    ):
+    with pytest.raises(DataError, match=r"Toy_TRAIN\.ts has no classes, which training and testing need"):
         make(str(file))
 
 
