@@ -168,7 +168,7 @@ def test_idx_files_that_are_damaged(tmp_path):
     with pytest.raises(DataError, match=r"x\.gz cannot be read"):
         read_idx(tmp_path / "x.gz")
     pair = [write_idx(tmp_path / name, np.zeros(shape)) for name, shape in (("i", (2, 3, 3)), ("l", (3,)))]
-    with pytest.raises(DataError, match=r"i is \(2, 3, 3\) and .*l \(3\): there must be N images"):
+    with pytest.raises(DataError, match=r"i is \(2, 3, 3\) and .*l \(3,\): there must be N images"):
         plain(images_file=pair[0], labels_file=pair[1])
 
 

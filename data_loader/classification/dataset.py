@@ -11,18 +11,16 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from base.data.samples import NamedSample
 from data_loader.classification.sources import ImageSource
-from data_loader.common.class_labels import NO_CLASS
-from data_loader.common.image_cache import Decoder, Footprint, ImageCache
+from data_loader.common.class_labels import NO_CLASS, LabelledDataset
+from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp
 from data_loader.common.options import AugmentationOptions
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.preprocessing import Preprocessing, require_one_size
 from utils.errors import DataError
 from utils.geometry import Size
-from utils.seeds import derive_seed
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,7 @@ class ImageAugmentation:
     def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Draw random values and apply the effects: (h, w, C) uint8 or uint16 -> (H, W, C) of the same dtype."""
         placed, _ = self.warp(image, np.zeros(image.shape[:2], np.uint8), generator)
+        # Drawn even if they are not used, see above.
         down, right, row, column = generator.random(4).tolist()
         padding = self.preprocessing.padding(placed.dtype)
         height, width = placed.shape[:2]
@@ -85,7 +84,7 @@ class ImageAugmentation:
             # The centre of the square lies anywhere on the image, so that the edges may cut the square.
             side = max(1, round(self.options.cutout * min(height, width)))
             top, left = int(row * height) - side // 2, int(column * width) - side // 2
-            placed = placed.copy()
+            placed = placed.copy()  # it may be the array of the cache
             placed[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = padding
         return placed
 
@@ -148,8 +147,8 @@ class ImageDecoder(Decoder[DecodedImage]):
 
     def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
         """Return the state of the file of each image, if it is known."""
-        known = {index: self.source.identity(index) for index in indices}
-        return {index: identity for index, identity in known.items() if identity is not None}
+        files, names = self.source.files, self.source.names
+        return {index: (stamp(files[index]), names[index]) for index in indices} if files else {}
 
 
 class PlacedImage(NamedTuple):
@@ -168,7 +167,7 @@ class PlacedImage(NamedTuple):
     mixing_seed: int = 0
 
 
-class LabelledImageDataset(Dataset[PlacedImage]):
+class LabelledImageDataset(LabelledDataset[PlacedImage]):
     """Images with their classes.
 
     Args:
@@ -188,18 +187,11 @@ class LabelledImageDataset(Dataset[PlacedImage]):
         augmentation: ImageAugmentation | None = None,
         cache_mb: int | None = None,
     ) -> None:
+        super().__init__(labels)
         self.source = source
-        self.labels = list(labels)
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.cache = ImageCache(ImageDecoder(source, preprocessing), cache_mb)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> PlacedImage:
-        """Return sample `index` with draws that follow from the index alone; loaders call `sample`."""
-        return self.sample(index, np.random.default_rng(derive_seed("sample", index)))
 
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Check these images (or all) and decode as many as fit into memory.
@@ -221,10 +213,6 @@ class LabelledImageDataset(Dataset[PlacedImage]):
             return PlacedImage(placed, label, NamedSample(self.source.names[index], label, index))
         placed = self.augmentation(decoded.image, generator)
         return PlacedImage(placed, label, mixing_seed=int(generator.integers(2**62)))
-
-    def without_target(self, sample: PlacedImage) -> PlacedImage:
-        """Return the sample with a class that does not count."""
-        return sample._replace(label=NO_CLASS)
 
 
 class ClassificationCollate:

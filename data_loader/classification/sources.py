@@ -7,7 +7,7 @@ import copy
 import gzip
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_loader.common.class_labels import in_order
-from data_loader.common.image_cache import read_once, stamp
+from data_loader.common.image_cache import read_once
 from data_loader.images.files import IMAGE_SUFFIXES, image_size, read_image
 from utils.errors import ConfigError, DataError
 
@@ -50,10 +50,6 @@ class ImageSource(ABC):
         selected.files = [self.files[index] for index in indices] if self.files else []
         selected.rows = [self.rows[index] for index in indices]
         return selected
-
-    def identity(self, index: int) -> Hashable | None:
-        """Return everything that decides an image as it is read; None if that is unknown."""
-        return (stamp(self.files[index]), self.names[index]) if self.files else None
 
     def header(self, index: int, in_channels: int) -> tuple[int, int, int] | None:
         """Return height, width and bytes per value of an image; None if only decoding it would give them.
@@ -107,7 +103,7 @@ class IdxImages(ImageSource):
         images, labels = (read_once(file, read_idx, lambda array: array.nbytes) for file in (images_file, labels_file))
         if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels):
             raise DataError(
-                f"{images_file} is {_shape(images)} and {labels_file} {_shape(labels)}: there must be N images "
+                f"{images_file} is {images.shape} and {labels_file} {labels.shape}: there must be N images "
                 "(N, h, w) and N labels (N,). Name the two files of one set."
             )
         self.images = images
@@ -148,6 +144,7 @@ class DatasetImages(ImageSource):
                 f"dataset: {kind} does not give (image, class): {error}. Name a data set for classification."
             ) from error
         classes = [str(name) for name in getattr(dataset, "classes", ())]
+        # Names that do not cover the ids, or repeat, would be wrong: numbers then take their place.
         if len(classes) <= max(ids, default=0) or len(set(classes)) != len(classes):
             classes = [str(number) for number in range(max(ids, default=0) + 1)]
         names = [f"{kind}, image {row}" for row in range(len(ids))]
@@ -158,7 +155,7 @@ class DatasetImages(ImageSource):
         image = np.asarray(self.dataset[self.rows[index]][0])
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
             raise DataError(
-                f"{self.names[index]} is {image.dtype} {_shape(image)}: it must be an image of 8 bits. Leave its "
+                f"{self.names[index]} is {image.dtype} {image.shape}: it must be an image of 8 bits. Leave its "
                 "transform out."
             )
         return image
@@ -215,6 +212,7 @@ def read_list(list_file: str | Path, data_root: str | Path | None = None) -> Fil
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
+        # From the right: the path may contain a comma, too.
         parts = [part.strip() for part in line.rsplit("," if "," in line else "\t", maxsplit=1)]
         if len(parts) != 2 or not all(parts):
             raise DataError(
@@ -255,7 +253,3 @@ def read_idx(file: str | Path) -> NDArray[np.uint8]:
     if values.size != int(np.prod(shape)):
         raise DataError(f"{path} holds {values.size} bytes for a shape of {shape}: it is cut off. Fetch it again.")
     return values.reshape(shape)
-
-
-def _shape(array: NDArray[Any]) -> str:
-    return f"({', '.join(map(str, array.shape))})"

@@ -1,8 +1,16 @@
-"""Classes of samples that have one class each: their names, order and ids."""
+"""Samples that have one class each: names, order and ids of the classes, and the base of their data sets."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from torch.utils.data import Dataset
 
 from utils.errors import ConfigError, DataError
+from utils.seeds import derive_seed
+
+Sample = TypeVar("Sample", bound=Any)  # a named tuple with a field `label`
 
 NO_CLASS = -100
 """Target of a sample that does not count; the ignored label of classifications."""
@@ -79,3 +87,30 @@ def first_of_each_class(labels: Sequence[str], samples: int | None) -> list[int]
         turns.append((seen.setdefault(label, 0), index))
         seen[label] += 1
     return sorted(index for _, index in sorted(turns)[:samples])
+
+
+class LabelledDataset(Dataset[Sample]):
+    """A data set whose samples have one class each.
+
+    Args:
+        labels: Id of the class of each sample.
+    """
+
+    def __init__(self, labels: Sequence[int]) -> None:
+        self.labels = list(labels)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample `index` with draws that follow from the index alone; loaders call `sample`."""
+        return self.sample(index, np.random.default_rng(derive_seed("sample", index)))
+
+    @abstractmethod
+    def sample(self, index: int, generator: np.random.Generator) -> Sample:
+        """Return sample `index` with draws from `generator`."""
+
+    def without_target(self, sample: Sample) -> Sample:
+        """Return the sample with a class that does not count."""
+        changed: Sample = sample._replace(label=NO_CLASS)
+        return changed

@@ -8,18 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from torch.utils.data import Dataset
 
 from base.base_data_loader import BaseDataLoader, Task
 from base.data.index_sampler import split_indices
 from base.data.samples import NamedSample
-from data_loader.common.class_labels import NO_CLASS, checked_classes, first_of_each_class, label_ids
+from data_loader.common.class_labels import NO_CLASS, LabelledDataset, checked_classes, first_of_each_class, label_ids
 from data_loader.common.image_cache import read_once
 from data_loader.common.options import ClassOptions, LoaderOptions, Options
 from data_loader.time_series.files import SeriesFile, Values, find_series_file, read_series
 from data_loader.time_series.preprocessing import STATISTICS, SeriesOptions, SeriesPreprocessing, learned_statistics
 from utils.errors import ConfigError, DataError
-from utils.seeds import derive_seed
 
 SeriesPath = Annotated[
     str, Field(description="A `.ts` file, a `.npz` with x (N, V, T) and y (N,), or a folder of the archives.")
@@ -91,7 +89,7 @@ class SeriesAugmentation(Options):
         return values
 
 
-class SeriesDataset(Dataset[PlacedSeries]):
+class SeriesDataset(LabelledDataset[PlacedSeries]):
     """Series with their classes.
 
     Args:
@@ -108,17 +106,10 @@ class SeriesDataset(Dataset[PlacedSeries]):
         preprocessing: SeriesPreprocessing,
         augmentation: SeriesAugmentation | None = None,
     ) -> None:
+        super().__init__(labels)
         self.file = file
-        self.labels = list(labels)
         self.preprocessing = preprocessing
         self.augmentation = augmentation
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> PlacedSeries:
-        """Return sample `index` with draws that follow from the index alone; loaders call `sample`."""
-        return self.sample(index, np.random.default_rng(derive_seed("sample", index)))
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedSeries:
         """Return sample `index` with draws from `generator`."""
@@ -126,10 +117,6 @@ class SeriesDataset(Dataset[PlacedSeries]):
         if self.augmentation is None:
             return PlacedSeries(self.preprocessing(series), label, NamedSample(self.file.place(index), label, index))
         return PlacedSeries(self.augmentation(series, self.preprocessing, generator), label)
-
-    def without_target(self, sample: PlacedSeries) -> PlacedSeries:
-        """Return the sample with a class that does not count."""
-        return sample._replace(label=NO_CLASS)
 
 
 def collate_series(samples: Sequence[PlacedSeries]) -> tuple[Any, ...]:
