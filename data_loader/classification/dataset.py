@@ -25,28 +25,15 @@ from utils.geometry import Size
 
 @dataclass(frozen=True)
 class WholeImageOptions(AugmentationOptions):
-    """Augmentation of images that have one class each; the default is none."""
+    """Augmentation of images that have one class each; the default is none.
 
-    shift: Annotated[
-        float, Field(ge=0, le=1, description="Largest shift to each side, as a fraction of the input's side.")
-    ] = 0.0
-    cutout: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="Side of a random square that is blanked (arXiv:1708.04552), as a fraction of the input's "
-            "shorter side.",
-        ),
-    ] = 0.0
-    mixup: Annotated[
-        float,
-        Field(
-            ge=0,
-            description="Parameter of the Beta distribution by which pairs of images are mixed (arXiv:1710.09412); 0 "
-            "mixes none.",
-        ),
-    ] = 0.0
+    `cutout` is a fraction of the input's shorter side; `mixup` is the parameter of the Beta distribution of
+    arXiv:1710.09412.
+    """
+
+    shift: Annotated[float, Field(ge=0, le=1, description="Largest shift, as a fraction of the input's side.")] = 0.0
+    cutout: Annotated[float, Field(ge=0, le=1, description="Side of a random blank square (arXiv:1708.04552).")] = 0.0
+    mixup: Annotated[float, Field(ge=0, description="Parameter of mixing pairs of images; 0: none.")] = 0.0
 
 
 class ImageAugmentation:

@@ -16,20 +16,17 @@ from data_loader.classification.sources import DatasetImages, IdxImages, ImageSo
 from data_loader.common.class_labels import NO_CLASS, checked_classes, first_of_each_class, label_ids
 from data_loader.common.options import ClassOptions, ImageLoaderOptions, ImageOptions
 from data_loader.images.preprocessing import Preprocessing
-from data_loader.segmentation.pairs import DataRoot, Split
 from utils.errors import ConfigError
 
 ClassFolder = Annotated[
-    str | None,
-    Field(description="Folder with a folder per class, or with `train`, `val` and `test` that contain these."),
+    str | None, Field(description="Folder of class folders, or with `train`, `val`, `test` of them.")
 ]
 ListFile = Annotated[str | None, Field(description="List with one `path, class` per line.")]
 ImagesFile = Annotated[str | None, Field(description="Idx file of images, as of MNIST, compressed (`.gz`) or not.")]
 LabelsFile = Annotated[str | None, Field(description="Idx file of their classes.")]
-TorchvisionDataset = Annotated[
-    Any,
-    Field(description='Data set, as `{"type": "torchvision.datasets.CIFAR10", "args": {"root": "data"}}`.'),
-]
+TorchvisionDataset = Annotated[Any, Field(description='As `{"type": "torchvision.datasets.CIFAR10", "args": {...}}`.')]
+Split = Annotated[str | None, Field(description="Part of the folder; `null`: by `is_training`, train or val.")]
+DataRoot = Annotated[str | None, Field(description="Folder that the paths are relative to.")]
 
 
 class ImageClassificationDataLoader(BaseDataLoader):

@@ -19,15 +19,9 @@ from data_loader.time_series.files import SeriesFile, Values, find_series_file, 
 from data_loader.time_series.preprocessing import STATISTICS, SeriesOptions, SeriesPreprocessing, learned_statistics
 from utils.errors import ConfigError, DataError
 
-SeriesPath = Annotated[
-    str, Field(description="A `.ts` file, a `.npz` with x (N, V, T) and y (N,), or a folder of the archives.")
-]
+SeriesPath = Annotated[str, Field(description="A `.ts` or `.npz` file, or a folder of the archives.")]
 SeriesSplit = Annotated[
-    str | None,
-    Field(
-        description='File of a folder: `"train"`, `"val"` or `"test"` for the one that ends in `_TRAIN`, `_VAL` or '
-        '`_TEST`; `null`: `"train"` or `"val"`, depending on `is_training`.'
-    ),
+    str | None, Field(description='Of a folder: `"train"`, `"val"`, `"test"`; `null`: by `is_training`, train or val.')
 ]
 
 
@@ -51,14 +45,10 @@ class SeriesAugmentation(Options):
 
     crop_range: Annotated[
         Sequence[float] | None,
-        Field(description="`[smallest, largest]` length of a random window, as a fraction of the series' length."),
+        Field(description="Length of a random window, `[smallest, largest]` fraction of it all."),
     ] = None
-    scaling: Annotated[
-        float, Field(ge=0, description="Standard deviation of a random factor around 1 for each variable.")
-    ] = 0.0
-    jitter: Annotated[
-        float, Field(ge=0, description="Standard deviation of noise added to each value after normalisation.")
-    ] = 0.0
+    scaling: Annotated[float, Field(ge=0, description="Deviation of a random factor of each variable.")] = 0.0
+    jitter: Annotated[float, Field(ge=0, description="Deviation of noise, after normalisation.")] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

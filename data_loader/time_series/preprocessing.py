@@ -18,33 +18,22 @@ STATISTICS = ("mean", "std", "scale")
 
 @dataclass(frozen=True)
 class SeriesOptions(Options):
-    """Conversion of a series to a network's input."""
+    """Conversion of a series to a network's input.
+
+    Statistics are those of the training data after rescaling, one number per variable.
+    """
 
     normalize: Annotated[
         Normalize,
-        Field(
-            description='Subtract the mean and divide by the deviation: `"variable"`, those of each variable over the '
-            'training data; `"series"`, those of each series; or `"none"`.'
-        ),
+        Field(description='By mean and deviation of each `"variable"` in training, of each `"series"`, `"none"`.'),
     ] = "variable"
-    rescale: Annotated[
-        bool, Field(description="Before that, divide each variable by the 98th percentile of its absolute values.")
-    ] = False
-    length: Annotated[
-        int | None,
-        Field(ge=1, description="Interpolate every series linearly to this number of steps; `null`: leave the length."),
-    ] = None
-    mean: Annotated[
-        Sequence[float] | None,
-        Field(description="Mean of each variable after rescaling; `null`: computed from the training data."),
-    ] = None
-    std: Annotated[
-        Sequence[float] | None,
-        Field(description="Deviation of each variable after rescaling; `null`: computed from the training data."),
-    ] = None
-    scale: Annotated[
-        Sequence[float] | None, Field(description="The 98th percentiles; `null`: computed from the training data.")
-    ] = None
+    rescale: Annotated[bool, Field(description="First divide by the 98th percentile of absolute values.")] = False
+    length: Annotated[int | None, Field(ge=1, description="Interpolate to this number of steps; `null`: do not.")] = (
+        None
+    )
+    mean: Annotated[Sequence[float] | None, Field(description="Of each variable; `null`: of the training data.")] = None
+    std: Annotated[Sequence[float] | None, Field(description="Of each variable; `null`: of the training data.")] = None
+    scale: Annotated[Sequence[float] | None, Field(description="Percentiles; `null`: of the training data.")] = None
 
 
 class SeriesPreprocessing:
