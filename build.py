@@ -354,7 +354,7 @@ def build_plan(
     options: Mapping[str, Any], precision: "RunPrecision", world: "World", max_validation_batches: int | None = None
 ) -> "TrainingPlan":
     """Build the settings of the loop from the completed `trainer` section."""
-    from trainer.optim.parameter_groups import Freezing
+    from trainer.optim.weights import Freezing
     from trainer.trainer import Clipping, TrainingPlan
 
     return TrainingPlan(
@@ -378,7 +378,7 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
     Raises:
         ConfigError: A rule of a group matches no part of the network.
     """
-    from trainer.optim.parameter_groups import Rule, parameter_groups
+    from trainer.optim.weights import Rule, parameter_groups
 
     spec = _as_object(config["optimizer"])
     if any(name in spec for name in ("decay_norm_and_bias", "groups", "layer_decay")):

@@ -50,11 +50,10 @@ def train(
     from logger.progress import ProgressBar
     from logger.tensorboard import TensorBoardLogger
     from logger.trackers.tracker import make_trackers
-    from trainer.checkpoints.checkpoint import Checkpoints
     from trainer.checkpoints.resume import resolve_start, restore
-    from trainer.checkpoints.run_folder import RunRecords, create_run_folder, lock_run_folder
+    from trainer.checkpoints.run_folder import create_run_folder, lock_run_folder
+    from trainer.checkpoints.saving import Checkpoints, RunRecords, TimeLimit, stop_at_next_step
     from trainer.runtime.devices import joined_world
-    from trainer.runtime.stopping import TimeLimit, stop_at_next_step
     from utils.environment import capture
     from utils.hardware import resource_errors
 

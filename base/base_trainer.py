@@ -1,6 +1,6 @@
-"""The loop that every training shares: epochs, the best one, early stopping, callbacks, and its own state.
+"""The loop that every training shares: epochs, the best one, early stopping, callbacks, and its state.
 
-What happens inside an epoch is a subclass's; what happens around it (files, images, pruning) is a callback's.
+A subclass decides what happens inside an epoch; a callback adds what happens around it (files, images, pruning).
 """
 
 import math
@@ -21,6 +21,8 @@ from utils.errors import CheckpointError, ConfigError, Interrupted
 from utils.seeding import generator_state, restore_generator_state
 
 Row = dict[str, float]
+Interval = Literal["epoch", "step"]
+_HORIZONS = ("total_steps", "T_max")  # torch's schedulers call the length that they are made for by these names
 
 
 class Monitor:
@@ -28,6 +30,12 @@ class Monitor:
 
     Args:
         rule: `"max val_miou"`, `"min val_loss"`, or `"off"`.
+
+    Attributes:
+        mode: `max`, `min` or `off`.
+        name: Name of the value, empty if nothing is monitored.
+        best: The row of the best epoch.
+        stale_epochs: Epochs since the best one.
 
     Raises:
         ConfigError: The rule is not of that form.
@@ -58,43 +66,33 @@ class Monitor:
             )
 
     def update(self, row: Row) -> bool:
-        """Note an epoch's results; whether it is the best so far (a NaN never is)."""
+        """Record an epoch's results; return whether it is the best so far (a NaN never is)."""
         if not self.name:
             return False
-        if self._is_better(row[self.name]):
+        value, best = row[self.name], None if self.best is None else self.best[self.name]
+        is_better = best is None or (value < best if self.mode == "min" else value > best)
+        if is_better and not math.isnan(value):
             self.best, self.stale_epochs = dict(row), 0
             return True
         self.stale_epochs += 1
         return False
 
-    def _is_better(self, value: float) -> bool:
-        if math.isnan(value):
-            return False
-        if self.best is None:
-            return True
-        best = self.best[self.name]
-        return value < best if self.mode == "min" else value > best
-
     def state_dict(self) -> dict[str, Any]:
-        """Plain data for a checkpoint."""
+        """Return plain data for a checkpoint."""
         return {"best": self.best, "stale_epochs": self.stale_epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back a checkpoint's state."""
+        """Restore a checkpoint's state."""
         self.best, self.stale_epochs = state["best"], state["stale_epochs"]
 
 
-Interval = Literal["epoch", "step"]
-_HORIZONS = ("total_steps", "T_max")  # what torch's schedulers call the length that they are laid out for
-
-
 class LearningRateSchedule:
-    """Steps one of torch's schedulers at the right moments.
+    """One of torch's schedulers, stepped at the right moments.
 
     Args:
         scheduler: Any of torch's learning-rate schedulers.
         interval: Step after each `"step"` (optimizer update) or `"epoch"`.
-        watched: The result that ReduceLROnPlateau looks at, e.g. `val_loss`.
+        watched: The result that ReduceLROnPlateau follows, e.g. `val_loss`.
 
     Raises:
         ConfigError: ReduceLROnPlateau without a result to watch, or per step.
@@ -110,62 +108,78 @@ class LearningRateSchedule:
                 'interval "epoch". Set trainer.monitor, for example to "min val_loss".'
             )
 
-    def after_step(self) -> None:
-        """An optimizer step was made."""
-        if self.interval == "step":
-            self._move()
+    def after(self, interval: Interval, row: Row | None = None) -> None:
+        """Step the scheduler after a step or an epoch, if that is its interval.
 
-    def after_epoch(self, row: dict[str, float]) -> None:
-        """An epoch ended with the results `row`."""
-        if self.interval == "step":
+        Args:
+            interval: The part of the training that ended.
+            row: The results of the epoch.
+        """
+        if interval != self.interval:
             return
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(row[self.watched])
-        else:
-            self._move()
-
-    def _move(self) -> None:
+            self.scheduler.step((row or {})[self.watched])
+            return
         with warnings.catch_warnings():
-            # A run that goes on at the end of an epoch moves the schedule before this process made a step.
+            # A run resumed at the end of an epoch moves the schedule before this process has made a step.
             warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The scheduler's state, less what only its constructor can know (functions)."""
+        """Return the scheduler's state without the functions in it, which the constructor sets again."""
         state: dict[str, Any] = self.scheduler.state_dict()
         return {key: value for key, value in state.items() if not callable(value)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back a checkpoint's state.
+        """Restore a checkpoint's state.
 
         Raises:
-            CheckpointError: It was laid out for another length of the run.
+            CheckpointError: The scheduler was made for another length of the run.
         """
         for name in _HORIZONS:
             planned, saved = getattr(self.scheduler, name, None), state.get(name)
             if planned != saved:
                 raise CheckpointError(
                     f"The checkpoint's {type(self.scheduler).__name__} was laid out for {name} {saved}, the config's "
-                    f"for {planned}. A schedule goes on only as it was begun. Keep trainer.epochs and the steps of an "
-                    "epoch, or fine-tune: -c with --resume FILE."
+                    f"for {planned}. A schedule can only be continued at its original length. Leave trainer.epochs and "
+                    "the steps of an epoch unchanged, or fine-tune: -c with --resume FILE."
                 )
         self.scheduler.load_state_dict(state)
 
 
-# In the place of a signal's number: the state is saved as for a signal, but the run ends well.
-TIME_IS_OVER = 1000
+@dataclass(frozen=True)
+class StopRequest:
+    """A request to save the state and stop after the current step.
+
+    Attributes:
+        reason: Why, for the records of the run.
+        signal_number: The signal that asked for it, e.g. 15 for SIGTERM; None if the run stops by itself, which then
+            counts as its normal end.
+    """
+
+    reason: str
+    signal_number: int | None = None
+
+    @classmethod
+    def from_signal(cls, number: int) -> "StopRequest":
+        """Return the request of a signal."""
+        return cls(f"signal {number}", number)
+
+
+class StopTraining(Exception):
+    """Leaves the loop after the state was saved, for a stop request that is no signal."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training came to.
+    """The outcome of a training.
 
     Attributes:
-        best: The history's row of the best epoch by the monitor; None where nothing is monitored.
+        best: The history's row of the best epoch by the monitor; None if nothing is monitored.
         epochs: Epochs completed, those before a resume included.
-        history: One row per epoch: epoch, step, lr, results; no wall-clock in it.
-        checkpoint: The best checkpoint, else the last, where any was written.
-        run_folder: Where everything of this run lies, where it wrote anything.
+        history: One row per epoch: epoch, step, lr, results; no wall-clock time in it.
+        checkpoint: The best checkpoint, else the last, if any was written.
+        run_folder: The folder of the run, if it wrote anything.
     """
 
     best: Row | None
@@ -176,16 +190,30 @@ class TrainResult:
 
 
 class BaseTrainer(ABC):
-    """Runs epochs until they are done, a monitor has been stale for too long, or someone asks to stop.
+    """Runs epochs until all are done, the monitor has been stale for too long, or a stop is requested.
 
     Args:
         model: The network, on its device; may be wrapped for several devices.
-        optimizer: Steps the model's parameters.
-        epochs: Epochs in all.
+        optimizer: Updates the model's parameters.
+        epochs: Number of epochs.
         monitor: `"max val_miou"`, `"min val_loss"` or `"off"`.
-        early_stop: Epochs without a new best before the run ends.
+        early_stop: Epochs without a new best after which the run ends.
         lr_scheduler: The schedule of the learning rate.
         callbacks: Called at each event, in this order.
+
+    Attributes:
+        epoch: Epochs completed.
+        batch: Steps completed in the current epoch.
+        global_step: Steps completed in the run.
+        history: The results of each epoch.
+        improved: Whether the last epoch is the best so far.
+        run_folder: The folder of the run, if it has one.
+        checkpoint: The best checkpoint, else the last, if any was written.
+        stop_reason: Why no further epoch starts, if it was requested.
+        stop_request: A request to save and stop at the next safe point.
+        saved_generators: The state of the random generators that a checkpoint must hold instead of the current one, and
+            that the next epoch starts with: from a loaded checkpoint until then, and during validation, which draws
+            random numbers and is repeated after a resume.
     """
 
     def __init__(
@@ -215,8 +243,8 @@ class BaseTrainer(ABC):
         self.checkpoint: Path | None = None
         self.is_main_process = True
         self.stop_reason: str | None = None
-        self.stop_signal: int | None = None
-        self._generators: dict[str, Any] | None = None
+        self.stop_request: StopRequest | None = None
+        self.saved_generators: dict[str, Any] | None = None
 
     @property
     @abstractmethod
@@ -225,27 +253,22 @@ class BaseTrainer(ABC):
 
     @abstractmethod
     def train_epoch(self) -> Row:
-        """Train from `self.batch` to the end of the epoch, calling `finish_step` after each step; the results."""
+        """Train from `self.batch` to the end of the epoch, call `finish_step` after each step; return the results."""
 
     def validate_epoch(self) -> Row:
-        """Judge the model; results by their names without `val_`. Call `check_interrupt` now and then."""
+        """Evaluate the model; return results by their names without `val_`. Call `check_interrupt` now and then."""
         return {}
 
     def result_names(self) -> list[str]:
-        """Names that the rows of the history will have, so that a wrong monitor is found before the first step."""
+        """Return the names that the rows of the history will have, to find a wrong monitor before the first step."""
         return ["loss"]
 
     def loop_state(self) -> dict[str, Any]:
-        """What of an unfinished epoch must survive, beside the position: running sums."""
+        """Return what an unfinished epoch must not lose, apart from its position: running sums."""
         return {}
 
     def load_loop_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - a trainer without running sums has none
-        """Take back what `loop_state` gave."""
-
-    @property
-    def monitor_name(self) -> str:
-        """The monitored result, empty where none is."""
-        return self.monitor.name
+        """Restore the result of `loop_state`."""
 
     @property
     def best(self) -> Row | None:
@@ -256,77 +279,92 @@ class BaseTrainer(ABC):
     def is_finished(self) -> bool:
         """Whether no epoch is left to do."""
         is_stale = (
-            bool(self.monitor.name) and self.early_stop is not None and (self.monitor.stale_epochs >= self.early_stop)
+            bool(self.monitor.name) and self.early_stop is not None and self.monitor.stale_epochs >= self.early_stop
         )
         return self.epoch >= self.epochs or is_stale or self.stop_reason is not None
 
+    @property
+    def stop_signal(self) -> int | None:
+        """The old name of the signal in `stop_request`."""
+        return None if self.stop_request is None else self.stop_request.signal_number
+
+    @stop_signal.setter
+    def stop_signal(self, number: int) -> None:
+        warnings.warn(
+            "trainer.stop_signal = N is now trainer.stop_request = StopRequest.from_signal(N) of base.base_trainer",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        self.stop_request = StopRequest.from_signal(number)
+
     def fit(self) -> TrainResult:
-        """Train to the end and return what came of it.
+        """Train to the end and return the outcome.
+
+        A run that a stop request without a signal ends (its time is over) saves its state and returns its results so
+        far.
 
         Raises:
             ConfigError: The monitor's name is not among the results.
             TrainingError: The loss is not finite, or memory ran out.
             Interrupted: A signal asked to stop; callbacks have saved the state.
-
-        Where the time of the run is over, the state is saved, too, and the result is what there is.
         """
         self.monitor.check(self.result_names())
         try:
             self.notify("on_fit_start")
             try:
                 while not self.is_finished:
-                    self._run_epoch()
-            except Interrupted as stop:
-                if stop.signal_number != TIME_IS_OVER:
-                    raise
-                self.request_stop("max_time is over")
+                    self.run_epoch()
+            except StopTraining as stop:
+                self.request_stop(str(stop))
             result = TrainResult(self.best, self.epoch, self.history, self.checkpoint, self.run_folder)
             self.notify("on_fit_end", result)
         finally:
             self.notify("on_close")
         return result
 
-    def _run_epoch(self) -> None:
-        if self._generators is not None:
-            restore_generator_state(self._generators)
-            self._generators = None
+    def run_epoch(self) -> None:
+        """Train and validate one epoch, or the rest of one after a resume, and record its results."""
+        if self.saved_generators is not None:
+            restore_generator_state(self.saved_generators)
+            self.saved_generators = None
         self.notify("on_epoch_start")
         row = {"epoch": self.epoch + 1, **self.train_epoch()}
-        # A save during validation must hold the generators as the training left them: validation is done again.
-        self._generators = generator_state()
+        self.saved_generators = generator_state()
         self.notify("on_validation_start")
         row |= {f"val_{name}": value for name, value in self.validate_epoch().items()}
-        self._generators = None
-        self._finish_epoch(row)
-        self.check_interrupt()
+        self.saved_generators = None
 
-    def _finish_epoch(self, row: Row) -> None:
         self.epoch, self.batch = self.epoch + 1, 0
         self.history.append(row)
         self.improved = self.monitor.update(row)
         if self.lr_scheduler is not None:
-            self.lr_scheduler.after_epoch(row)
+            self.lr_scheduler.after("epoch", row)
         self.notify("on_epoch_end", row)
+        self.check_interrupt()
 
     def finish_step(self, report: StepReport) -> None:
-        """Count a training step, tell the callbacks, and stop here if a signal asked for it."""
+        """Count a training step, notify the callbacks, and stop here if it was requested."""
         self.batch += 1
         self.global_step += 1
         if self.lr_scheduler is not None:
-            self.lr_scheduler.after_step()
+            self.lr_scheduler.after("step")
         for callback in self.callbacks:
             callback.on_step_end(self, report)
         self.check_interrupt()
 
     def check_interrupt(self) -> None:
-        """Save and leave if a signal has asked for it.
+        """Save and leave the loop if a stop was requested.
 
         Raises:
-            Interrupted: After every callback has saved what it must.
+            Interrupted: A signal asked for it; every callback has saved its state.
+            StopTraining: The run stops by itself; `fit` catches it.
         """
-        if self.stop_signal is not None and not self.is_finished:
-            self.notify("on_interrupt")
-            raise Interrupted(self.stop_signal)
+        if self.stop_request is None or self.is_finished:
+            return
+        self.notify("on_interrupt")
+        if self.stop_request.signal_number is not None:
+            raise Interrupted(self.stop_request.signal_number)
+        raise StopTraining(self.stop_request.reason)
 
     def request_stop(self, reason: str) -> None:
         """Let this epoch be the last one; for callbacks."""
@@ -338,7 +376,7 @@ class BaseTrainer(ABC):
             getattr(callback, event)(self, *arguments)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the weights that a resumed run needs to end in the same bytes."""
+        """Return everything but the weights that a resumed run needs to end in the same bytes."""
         return {
             "epoch": self.epoch,
             "global_step": self.global_step,
@@ -346,13 +384,13 @@ class BaseTrainer(ABC):
             "lr_scheduler": self.lr_scheduler.state_dict() if self.lr_scheduler else None,
             "monitor": self.monitor.state_dict(),
             "history": self.history,
-            "rng": self._generators or generator_state(),
+            "rng": self.saved_generators or generator_state(),
             "loop": {"batch": self.batch, **self.loop_state()},
             "callbacks": {key: state for key, each in self._named_callbacks() if (state := each.state_dict())},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; call before `fit`."""
+        """Restore the result of `state_dict`; call it before `fit`."""
         self.epoch, self.global_step = state["epoch"], state["global_step"]
         self.batch = state["loop"]["batch"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -360,14 +398,14 @@ class BaseTrainer(ABC):
             self.lr_scheduler.load_state_dict(state["lr_scheduler"])
         self.monitor.load_state_dict(state["monitor"])
         self.history = [dict(row) for row in state["history"]]
-        self._generators = state["rng"]
+        self.saved_generators = state["rng"]
         self.load_loop_state(state["loop"])
         for key, callback in self._named_callbacks():
             if key in state["callbacks"]:
                 callback.load_state_dict(state["callbacks"][key])
 
     def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
-        """The callbacks by name of class: `Name`, and `Name-2` for the second of it."""
+        """Yield the callbacks by name of class: `Name`, and `Name-2` for the second of it."""
         seen: Counter[str] = Counter()
         for callback in self.callbacks:
             name = type(callback).__name__

@@ -37,7 +37,7 @@ from logger.tensorboard import TensorBoardLogger
 from models.losses import CrossEntropyLoss
 from models.metrics.segmentation import MeanIoU
 from models.unet import UNet
-from trainer.checkpoints.checkpoint import Checkpoints
+from trainer.checkpoints.saving import Checkpoints
 from trainer.runtime.devices import RunPrecision
 from trainer.trainer import Trainer, TrainingPlan
 
@@ -106,7 +106,7 @@ def our_epoch(loader: BaseDataLoader, folder: Path) -> Callable[[], None]:
     )
     trainer.run_folder = folder
     trainer.notify("on_fit_start")
-    return trainer._run_epoch
+    return trainer.run_epoch
 
 
 def lightning_epoch(loader: BaseDataLoader, folder: Path) -> Callable[[], float]:

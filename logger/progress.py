@@ -132,17 +132,17 @@ class ProgressBar(Callback):
         self.on_close(trainer)
         if not trainer.is_main_process:
             return
-        names = dict.fromkeys(name for name in ("loss", "val_loss", trainer.monitor_name) if name in metrics)
+        names = dict.fromkeys(name for name in ("loss", "val_loss", trainer.monitor.name) if name in metrics)
         values = "  ".join(f"{name} {metrics[name]:.4f}" for name in names)
         is_best = trainer.best is not None and trainer.best.get("epoch") == metrics.get("epoch")
-        mark = " (best)" if trainer.monitor_name and is_best else ""
+        mark = " (best)" if trainer.monitor.name and is_best else ""
         number = f"{trainer.epoch:{len(str(trainer.epochs))}d}/{trainer.epochs}"
         speed = self._epoch_speed.summary()
         LOG.info("Epoch %s  %s%s  %.1f s, %s", number, values, mark, now - self._epoch_start, speed)
 
     def on_fit_end(self, trainer: "BaseTrainer", result: "TrainResult") -> None:
         """Log the best epoch."""
-        name, best = trainer.monitor_name, result.best
+        name, best = trainer.monitor.name, result.best
         if trainer.is_main_process and best is not None and name:
             LOG.info("Best: %s %.4f, epoch %d", name, best[name], int(best["epoch"]))
 

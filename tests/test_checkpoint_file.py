@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from tests.support.tiny import tiny_trainer
-from trainer.checkpoints.checkpoint import Checkpoints
 from trainer.checkpoints.resume import load_matching_weights, weights_of
+from trainer.checkpoints.saving import Checkpoints
 from utils.checkpoint_file import newest_good, read_checkpoint, write_checkpoint
 from utils.errors import CheckpointError
 
@@ -123,7 +123,7 @@ sys.path[:0] = [{root!r}, {root!r} + "/tests"]
 from pathlib import Path
 from tests.support.tiny import tiny_trainer
 from base import Callback
-from trainer.checkpoints.checkpoint import Checkpoints
+from trainer.checkpoints.saving import Checkpoints
 from utils.errors import CheckpointError
 class Full(Callback):
     def on_epoch_end(self, trainer, metrics):

@@ -11,6 +11,7 @@ import pytest
 
 import inference
 import test as test_command
+from base.base_trainer import StopRequest
 from base.callback import Callback
 from config import cli
 from config.variants import for_overfit
@@ -110,7 +111,7 @@ class KilledAfter(Callback):
 
     def on_step_end(self, trainer, report):
         if trainer.global_step == self.steps:
-            trainer.stop_signal = 15
+            trainer.stop_request = StopRequest.from_signal(15)
 
 
 def renamed(config, name, **loader_args):

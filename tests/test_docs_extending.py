@@ -13,6 +13,7 @@ import inference
 import test as test_command
 import train
 from base import Callback
+from base.base_trainer import StopRequest
 from config import cli, load_config, load_plugins
 from tests.support.pages import PAGES, PLUGINS, blocks, workplace  # noqa: F401 (a fixture)
 from trainer.trainer import Trainer
@@ -92,7 +93,7 @@ class StopOnce(Callback):
 
     def on_step_end(self, trainer, report):
         if trainer.global_step == 1:
-            trainer.stop_signal = 15
+            trainer.stop_request = StopRequest.from_signal(15)
 
 
 @pytest.mark.parametrize("name", ["my_loop", "my_trainer"])

@@ -30,8 +30,8 @@ def rates(section, epochs=2, steps_per_epoch=5, monitor="off", groups=None):
             now = [float(group["lr"]) for group in optimizer.param_groups]
             seen.append(now if len(now) > 1 else now[0])
             optimizer.step()
-            schedule.after_step()
-        schedule.after_epoch({"val_loss": 1.0})
+            schedule.after("step")
+        schedule.after("epoch", {"val_loss": 1.0})
     return seen
 
 
@@ -72,7 +72,7 @@ def test_one_cycle_keeps_the_rates_of_groups_apart():
     ("section", "message"),
     [
         ({"type": "poly", "warmup": 10}, "warm-up and chained parts take 10 of the run's 10 moves"),
-        ({"type": "OneCycleLR", "args": {"max_lr": 1.0}, "warmup": 2}, "OneCycleLR cannot stand in a chain"),
+        ({"type": "OneCycleLR", "args": {"max_lr": 1.0}, "warmup": 2}, "OneCycleLR cannot be part of a chain"),
         ([{"type": "poly", "moves": 2, "interval": "epoch"}, {"type": "poly", "interval": "step"}], "A chain has one"),
     ],
 )
@@ -99,12 +99,12 @@ def test_a_state_goes_on_in_a_chain():
     assert isinstance(schedule.scheduler, lr_scheduler.SequentialLR)
     for _ in range(5):
         optimizer.step()
-        schedule.after_step()
+        schedule.after("step")
     other_optimizer, other = fresh()
     other_optimizer.load_state_dict(optimizer.state_dict())
     other.load_state_dict(schedule.state_dict())
     for _ in range(4):
         for one, two in ((optimizer, schedule), (other_optimizer, other)):
             one.step()
-            two.after_step()
+            two.after("step")
         assert optimizer.param_groups[0]["lr"] == other_optimizer.param_groups[0]["lr"]

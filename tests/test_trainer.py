@@ -12,10 +12,9 @@ from torch.optim import lr_scheduler
 from base import BaseTrainer, Callback
 from base.base_trainer import LearningRateSchedule, Monitor
 from tests.support.tiny import Accuracy, tiny_trainer
-from trainer.checkpoints.checkpoint import Checkpoints
 from trainer.checkpoints.resume import Start, restore
+from trainer.checkpoints.saving import Checkpoints, stop_at_next_step
 from trainer.runtime.devices import World
-from trainer.runtime.stopping import stop_at_next_step
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, Interrupted, TrainingError
 
@@ -130,7 +129,7 @@ def test_early_stop_counts_epochs_without_a_new_best_and_survives_a_resume(tmp_p
 
     def fit(epochs, state=None):
         trainer = tiny_trainer(epochs=epochs, early_stop=2)
-        trainer._validation_metrics.metrics[0] = Constant()
+        trainer.validation_metrics.metrics[0] = Constant()
         if state:
             trainer.load_state_dict(state)
         return trainer, trainer.fit()
@@ -225,7 +224,7 @@ class Pair(World):
 def with_sums(world, sums=(0.7, 5.0)):
     trainer = tiny_trainer()
     trainer.plan, trainer.is_main_process = replace(trainer.plan, world=world), world.is_main
-    trainer._running_loss.sums = torch.tensor(sums, dtype=torch.float64)
+    trainer.running_loss.sums = torch.tensor(sums, dtype=torch.float64)
     return trainer
 
 
@@ -234,14 +233,14 @@ def test_every_process_takes_back_its_own_sums_of_the_loss(rank):
     state = with_sums(Pair(rank, 2)).loop_state()
     again = with_sums(Pair(rank, 2), (9.0, 9.0))
     again.load_loop_state(state)
-    assert again._running_loss.sums.tolist() == [0.7, 5.0]
+    assert again.running_loss.sums.tolist() == [0.7, 5.0]
 
 
 @pytest.mark.parametrize(("rank", "expected"), [(0, [0.7 + 0.1, 8.0]), (1, [0.0, 0.0])])
 def test_another_number_of_processes_keeps_the_sums_of_the_loss_in_the_main_one(rank, expected):
     again = with_sums(World(rank, 3))
     again.load_loop_state(with_sums(Pair(0, 2)).loop_state())
-    assert again._running_loss.sums.tolist() == expected
+    assert again.running_loss.sums.tolist() == expected
 
 
 def test_state_of_another_network_is_refused():

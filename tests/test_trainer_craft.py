@@ -8,12 +8,10 @@ from test_trainer import STEPS_PER_EPOCH, StopAt, assert_same_run, run
 from torch import nn
 
 from tests.support.tiny import TinyNet, tiny_trainer
-from trainer.checkpoints.checkpoint import Checkpoints
 from trainer.checkpoints.resume import Start, restore, weights_of
-from trainer.optim.parameter_groups import Freezing, Rule, parameter_groups
-from trainer.optim.weight_average import WeightAverage
+from trainer.checkpoints.saving import Checkpoints, TimeLimit
+from trainer.optim.weights import Freezing, Rule, WeightAverage, parameter_groups
 from trainer.runtime.activations import Recomputed, recompute_activations
-from trainer.runtime.stopping import TimeLimit
 from trainer.trainer import Clipping
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError, Interrupted, TrainingError
@@ -34,7 +32,7 @@ def plain_trainer(accumulate, batch_size, **plan):
     trainer = tiny_trainer(epochs=2, accumulate=accumulate, **plan)
     torch.manual_seed(1)
     trainer.model = Plain()
-    trainer.optimizer = trainer._update.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
+    trainer.optimizer = torch.optim.SGD(trainer.model.parameters(), lr=0.1)
     trainer.train_loader.keys.batch_size = batch_size
     return trainer
 
@@ -118,12 +116,12 @@ def test_frozen_parts_keep_weights_and_statistics_until_they_learn():
     trainer = tiny_trainer(epochs=2, freezing=Freezing(("layers.0", "layers.1"), until_epoch=2))
     before = copy.deepcopy(trainer.model.state_dict())
     frozen = [name for name in before if name.startswith(("layers.0.", "layers.1."))]
-    trainer._run_epoch()
+    trainer.run_epoch()
     after = copy.deepcopy(trainer.model.state_dict())
     assert all(torch.equal(before[name], after[name]) for name in frozen)
     assert len(frozen) == 7
     assert not torch.equal(before["layers.4.weight"], after["layers.4.weight"])
-    trainer._run_epoch()
+    trainer.run_epoch()
     assert not any(torch.equal(after[name], tensor) for name, tensor in trainer.model.state_dict().items())
 
 

@@ -1,9 +1,10 @@
-"""The supervised trainer: inputs in, loss out, one optimizer step a batch."""
+"""The supervised trainer: batches in, loss out, one step of the optimizer."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -17,11 +18,21 @@ from base.base_model import Output, main_output
 from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
 from base.callback import Callback, StepReport
 from trainer.evaluation import RunningLoss, count_valid, evaluate, hard_labels
-from trainer.optim.parameter_groups import NOTHING_FROZEN, Freezing
-from trainer.optim.weight_average import WeightAverage
-from trainer.runtime.devices import ALONE, ON_CPU, RunPrecision, World, gradients_shared, rewrap, unwrap
+from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
+from trainer.runtime.devices import (
+    AGREE_EVERY_STEPS,
+    ALONE,
+    ON_CPU,
+    RunPrecision,
+    World,
+    gradients_shared,
+    rewrap,
+    unwrap,
+)
 from utils.errors import DataError, Diverged
 from utils.files import write_atomically
+
+Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,7 +48,7 @@ class Clipping:
     value: float | None = None
 
     def apply(self, parameters: list[nn.Parameter]) -> None:
-        """Clip the gradients where they are."""
+        """Clip the gradients in place."""
         if self.value is not None:
             nn.utils.clip_grad_value_(parameters, self.value)
         if self.norm is not None:
@@ -50,90 +61,22 @@ class Clipping:
 UNCLIPPED = Clipping()
 
 
-class FiniteCheck:
-    """Whether losses are finite, asked when they were computed and answered before the optimizer's step.
-
-    On a GPU the answer travels while the backward pass runs: waiting for it is waiting for the forward pass alone.
-    """
-
-    def __init__(self) -> None:
-        self._answers: list[tuple[Tensor, Any]] = []
-
-    def ask(self, loss: Tensor) -> None:
-        """Ask for a loss, () float, before its backward pass is begun."""
-        answer, event = loss.detach().isfinite(), None
-        if loss.is_cuda:
-            answer = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(answer, non_blocking=True)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-        self._answers.append((answer, event))
-
-    def all_finite(self) -> bool:
-        """Whether every loss asked for since the last call is finite."""
-        answers, self._answers = self._answers, []
-        for _, event in answers:
-            if event is not None:
-                event.synchronize()
-        return all(bool(answer) for answer, _ in answers)
-
-
-class Update:
-    """Gathers gradients over one or several batches and steps the optimizer.
-
-    Args:
-        optimizer: Steps the weights.
-        scaler: The loss scaler of fp16; None for other types.
-        clipping: Bounds of the gradients.
-    """
-
-    def __init__(self, optimizer: Optimizer, scaler: "torch.amp.GradScaler | None", clipping: Clipping) -> None:
-        self.optimizer = optimizer
-        self.scaler = scaler
-        self.clipping = clipping
-        self._check = FiniteCheck()
-
-    def begin(self) -> None:
-        """Forget the gradients of the last step."""
-        self.optimizer.zero_grad(set_to_none=True)
-
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss, () float."""
-        self._check.ask(loss)
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-
-    def is_finite(self) -> bool:
-        """Whether every loss since the last call was finite; ask before `step`."""
-        return self._check.all_finite()
-
-    def step(self) -> None:
-        """Clip and step; with fp16, steps whose gradients overflow are left out and the scale is lowered."""
-        if self.clipping:
-            if self.scaler is not None:
-                self.scaler.unscale_(self.optimizer)
-            self.clipping.apply([weight for group in self.optimizer.param_groups for weight in group["params"]])
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-
-
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long to train, what to watch, and where.
+    """Settings of the loop: its length, the monitored result, and how a step is computed.
 
     Attributes:
-        epochs: Epochs in all.
-        len_epoch: Steps in an epoch; by default once through the loader.
+        epochs: Number of epochs.
+        len_epoch: Steps in an epoch; by default one pass through the loader.
         monitor: `"max val_miou"`, `"min val_loss"` or `"off"`.
-        early_stop: Epochs without a new best before the run ends.
-        max_validation_batches: Look at the first batches only; for trying things out.
-        precision: Device, precision and memory format.
+        early_stop: Epochs without a new best after which the run ends.
+        max_validation_batches: Validate on the first batches only; for trying things out.
+        precision: Device, dtype and memory format.
         world: The processes that share the work.
         accumulate: Batches whose gradients make one step; the last step of a pass takes those that are left.
         clipping: Bounds of the gradients of a step.
-        ema_decay: Decay of an average of the weights, which is judged and saved in their place; None: no average.
-        freezing: Parts that do not learn.
+        ema_decay: Decay of an average of the weights, which is evaluated instead of the weights; None: no average.
+        freezing: Parts that are not trained.
     """
 
     epochs: int
@@ -148,50 +91,70 @@ class TrainingPlan:
     ema_decay: float | None = None
     freezing: Freezing = NOTHING_FROZEN
 
+    @property
+    def arithmetic(self) -> RunPrecision:
+        """The old name of `precision`."""
+        warnings.warn("TrainingPlan.arithmetic is now TrainingPlan.precision", DeprecationWarning, stacklevel=2)
+        return self.precision
+
     def steps_per_pass(self, loader_length: int) -> int:
-        """Steps of the optimizer in one pass through a loader of so many batches."""
+        """Return the steps of the optimizer in one pass through a loader of `loader_length` batches."""
         return -(-loader_length // self.accumulate)
 
     def steps_per_epoch(self, loader_length: int) -> int:
-        """Steps of the optimizer in an epoch: `len_epoch`, or one pass."""
+        """Return the steps of the optimizer in an epoch: `len_epoch`, or one pass."""
         return self.len_epoch or self.steps_per_pass(loader_length)
 
 
-def keep_batches(folder: Path, step: int, rank: int, batches: Sequence[tuple[Tensor, Tensor]]) -> Path:
-    """Write the batches of a step: `torch.load(file)["batches"]` is a list of (inputs, target).
+class FiniteCheck:
+    """Checks that losses are finite; the result is read before the optimizer's step.
 
-    Args:
-        folder: The run's folder.
-        step: The step of the run, from 1.
-        rank: Number of this process.
-        batches: Inputs (B, C, H, W) float and target (B, H, W) int64, as the network got them.
+    On a GPU the result is copied while the backward pass runs: reading it waits for the forward pass alone.
     """
-    file = folder / f"not-finite-step{step}{f'-process{rank}' if rank else ''}.pt"
-    content = {"step": step, "batches": [(inputs.cpu(), target.cpu()) for inputs, target in batches]}
-    write_atomically(file, lambda open_file: torch.save(content, open_file))
-    return file
 
+    def __init__(self) -> None:
+        self._results: list[tuple[Tensor, Any]] = []
 
-# Processes agree on whether to stop only every so many steps: the agreement makes them wait for one another.
-AGREE_EVERY_STEPS = 8
+    def add(self, loss: Tensor) -> None:
+        """Check a loss, () float, before its backward pass starts."""
+        result, event = loss.detach().isfinite(), None
+        if loss.is_cuda:
+            result = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(result, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        self._results.append((result, event))
+
+    def all_finite(self) -> bool:
+        """Return whether every loss since the last call is finite."""
+        results, self._results = self._results, []
+        for _, event in results:
+            if event is not None:
+                event.synchronize()
+        return all(bool(result) for result, _ in results)
 
 
 class Trainer(BaseTrainer):
     """Trains a model on batches of (inputs, target).
 
-    Override `forward` for another way from a batch to a loss, `train_step` for another way to change the batch or to
-    step; everything around it stays.
+    Override `forward` for another loss of a batch, and `train_step` to change the batch before it.
 
     Args:
         model: The network, on its device; may be wrapped by `trainer.runtime.devices.wrap_for_devices`.
-        optimizer: Steps the model's parameters.
+        optimizer: Updates the model's parameters.
         criterion: (output, target) -> (), mean over valid targets.
         train_loader: Yields (inputs, target, ...).
         valid_loader: The same for validation, without augmentation.
-        metrics: Computed for training (on augmented batches, as they went by) and validation.
-        plan: How long, what to watch, where.
+        metrics: Computed for training (on augmented batches, during the epoch) and validation.
+        plan: Settings of the loop.
         lr_scheduler: The schedule of the learning rate.
         callbacks: Called at each event, in this order.
+
+    Attributes:
+        scaler: The loss scaler of fp16; for other types it does nothing.
+        average: The moving average of the weights, None without one.
+        running_loss: Sums of the loss in the current epoch.
+        targets_in_step: () float64 on the device, the targets that count in all batches and processes of the current
+            step, if it accumulates several batches; None if a step is one batch.
     """
 
     def __init__(
@@ -221,231 +184,226 @@ class Trainer(BaseTrainer):
         self.train_loader = train_loader
         self.valid_loader = valid_loader
         self.metrics = MetricSet(metrics)
-        # Its own counts: a save in the middle of validation still holds those of the training.
-        self._validation_metrics = MetricSet(deepcopy(self.metrics.metrics))
+        # Separate counts: a checkpoint in the middle of validation still holds those of the training.
+        self.validation_metrics = MetricSet(deepcopy(self.metrics.metrics))
         self.ignore_index = train_loader.ignore_index
         self.is_main_process = plan.world.is_main
-        self.scaler = plan.precision.scaler() if plan.precision.dtype is torch.float16 else None
-        plan.freezing.check(unwrap(model))
+        self.scaler = plan.precision.scaler()
+        if plan.freezing.patterns:
+            plan.freezing.check(unwrap(model))
         self.average = None if plan.ema_decay is None else WeightAverage(unwrap(model), plan.ema_decay)
-        self._update = Update(optimizer, self.scaler, plan.clipping)
-        self._total_weight: Tensor | None = None
-        self._running_loss = RunningLoss(plan.precision.device)
-        self._batches = self._endless_batches()
-        self._is_begun = False
+        self.running_loss = RunningLoss(plan.precision.device)
+        self.finite_check = FiniteCheck()
+        self.targets_in_step: Tensor | None = None
+        self._steps = self._endless_steps()
 
     @property
     def steps_per_epoch(self) -> int:
-        """Training steps in one epoch: `len_epoch`, or once through the loader."""
+        """Training steps in one epoch: `len_epoch`, or one pass through the loader."""
         return self.plan.steps_per_epoch(len(self.train_loader))
 
-    @property
-    def _steps_per_pass(self) -> int:
-        return self.plan.steps_per_pass(len(self.train_loader))
-
     def result_names(self) -> list[str]:
-        """The loss and every metric, and the same with `val_` where there is a validation loader."""
-        self._validation_metrics.reset()
-        names = ["loss", *self._validation_metrics.compute()]
+        """Return the loss and every metric, and the same with `val_` if there is a validation loader."""
+        self.validation_metrics.reset()
+        names = ["loss", *self.validation_metrics.compute()]
         return names + [f"val_{name}" for name in names] if self.valid_loader is not None else names
 
     def fit(self) -> TrainResult:
-        """As in the base class; the loaders' workers end with it."""
+        """Train as the base class does, and stop the workers of the loaders at the end."""
         try:
             return super().fit()
         finally:
-            self._batches = self._endless_batches()
+            self._steps = self._endless_steps()
             for loader in filter(None, (self.train_loader, self.valid_loader)):
                 loader.close()
 
     def train_epoch(self) -> Row:
-        """Train to the end of the epoch; loss and metrics over its batches as they went by."""
-        self._begin_to_learn()
+        """Train to the end of the epoch; return loss and metrics over its batches."""
+        self.model.train()
+        freezing = self.plan.freezing
+        if freezing.patterns and freezing.apply(unwrap(self.model), self.epoch + 1):
+            self.model = rewrap(self.model)
         if self.batch == 0:
             self.metrics.reset()
-            self._running_loss = RunningLoss(self.plan.precision.device)
+            self.running_loss = RunningLoss(self.plan.precision.device)
         started = perf_counter()
         while self.batch < self.steps_per_epoch:
             asked = perf_counter()
-            batches = self._next_batches()
+            try:
+                batches = next(self._steps)
+            except (DataError, RuntimeError):
+                # A signal to the whole process group also ends the loader's workers: stop as for the signal alone.
+                self.check_interrupt()
+                raise
             waited = perf_counter() - asked
-            loss = self._step(batches)
+            loss = self.run_step(batches)
             ended = perf_counter()
             self.finish_step(StepReport(loss, sum(len(inputs) for inputs, _ in batches), waited, ended - started))
             started = ended
-        return self._epoch_results()
+        world, process_counts = self.plan.world, self.metrics.counts()
+        self.metrics.set_counts([world.sum(counts) for counts in process_counts])
+        results = {"loss": self.running_loss.mean(world), **self.metrics.compute()}
+        self.metrics.set_counts(process_counts)  # a checkpoint during the validation sums them again
+        return {"step": self.global_step, "lr": float(self.optimizer.param_groups[0]["lr"]), **results}
 
-    def train_step(self, inputs: Tensor, target: Tensor) -> Tensor:
-        """One batch: forward and backward pass; the loss, detached, on the device.
+    def run_step(self, batches: Sequence[Batch]) -> Tensor:
+        """Make one step of the optimizer from one batch, or from the gradients of several.
 
-        The optimizer steps after it, or after several of them where gradients are accumulated.
-        """
-        with self.plan.precision.autocast():
-            output, loss = self.forward(inputs, target)
-        weight = count_valid(target, self.ignore_index)
-        self._update.backward(self._share_of_all(loss, weight))
-        self._running_loss.add(loss, weight)
-        self.metrics.update(main_output(output).detach(), hard_labels(target))
-        detached: Tensor = loss.detach()
-        return detached
+        Args:
+            batches: (inputs, target) each, as the loader yields them.
 
-    def _step(self, batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """One step of the optimizer, over one batch or several; the mean of their losses.
+        Returns:
+            () float, the mean loss of the batches, on the device.
 
         Raises:
             Diverged: A loss is not finite; no weight was changed and the batches are saved.
         """
-        self._update.begin()
-        self._weigh(batches)
+        place = self.plan.precision.place
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.plan.accumulate > 1:
+            counts = sum(count_valid(target, self.ignore_index) for _, target in batches)
+            self.targets_in_step = self.plan.world.sum(place(torch.as_tensor(counts)))
         losses = []
         for number, (inputs, target) in enumerate(batches, start=1):
-            with gradients_shared(self.model, number == len(batches)):
-                losses.append(self.train_step(self.plan.precision.place(inputs), self.plan.precision.place(target)))
-        if not self._update.is_finite():
+            with gradients_shared(self.model, is_last=number == len(batches)):
+                losses.append(self.train_step(place(inputs), place(target)))
+        if not self.finite_check.all_finite():
             raise self.not_finite(batches)
-        self._update.step()
+        if self.plan.clipping:
+            self.scaler.unscale_(self.optimizer)
+            self.plan.clipping.apply([weight for group in self.optimizer.param_groups for weight in group["params"]])
+        self.scaler.step(self.optimizer)  # with fp16, a step whose gradients overflow is left out
+        self.scaler.update()
         if self.average is not None:
             self.average.update(unwrap(self.model))
         return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
 
+    def train_step(self, inputs: Tensor, target: Tensor) -> Tensor:
+        """Run the forward and backward pass of one batch; the step of the optimizer follows in `run_step`.
+
+        Args:
+            inputs: (B, C, H, W) float on the device.
+            target: (B, H, W) int64 on the device.
+
+        Returns:
+            () float, the loss of the batch, detached, on the device.
+        """
+        with self.plan.precision.autocast():
+            output, loss = self.forward(inputs, target)
+        weight, world, total = count_valid(target, self.ignore_index), self.plan.world, self.targets_in_step
+        if total is None and world.size > 1:
+            total = world.sum(weight)
+        # The gradient of a step is that of the mean over all its targets, so each batch counts by its share of them.
+        # DistributedDataParallel averages over the processes: times their number, its mean is the sum.
+        share = loss if total is None else loss * (weight * world.size / total.clamp(min=1)).to(loss.dtype)
+        self.finite_check.add(share)
+        self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
+        self.running_loss.add(loss, weight)
+        self.metrics.update(main_output(output).detach(), hard_labels(target))
+        return loss.detach()
+
     def forward(self, inputs: Tensor, target: Tensor) -> tuple[Output, Tensor]:
-        """The output of the model and the loss of a batch, under autocast; override it for another loss."""
+        """Return the model's output and the loss of a batch, under autocast; override it for another loss."""
         output = self.model(inputs)
         return output, self.criterion(output, target)
 
     def validate_epoch(self) -> Row:
-        """The loss and metrics over the validation loader; empty without one."""
+        """Return the loss and metrics over the validation loader; empty without one."""
         if self.valid_loader is None:
             return {}
-        if self.average is not None:  # norm statistics are each process's own: those that are saved are judged
-            self.plan.world.copy_from_main(self.average.model.buffers())
+        world = self.plan.world
+        if self.average is not None:  # each process has norm statistics of its own: evaluate those that are saved
+            world.copy_from_main(self.average.model.buffers())
+
+        def after_batch(inputs: Tensor, target: Tensor, logits: Tensor) -> None:
+            for callback in self.callbacks:
+                callback.on_validation_batch(self, inputs, target, logits)
+            if world.size == 1:
+                self.check_interrupt()
+
         return evaluate(
             self.model if self.average is None else self.average.model,
             self.valid_loader,
             criterion=self.criterion,
-            metrics=self._validation_metrics,
+            metrics=self.validation_metrics,
             precision=self.plan.precision,
-            world=self.plan.world,
+            world=world,
             ignore_index=self.ignore_index,
             max_batches=self.plan.max_validation_batches,
-            on_batch=self._after_validation_batch,
+            on_batch=after_batch,
         )
 
     def check_interrupt(self) -> None:
-        """As in the base class; several processes first agree, every few steps and between epochs."""
-        if self.plan.world.size > 1:
+        """Save and stop if asked to; several processes first agree, every few steps and between epochs."""
+        world = self.plan.world
+        if world.size > 1:
             if self.batch % AGREE_EVERY_STEPS:
                 return
-            self.stop_signal = self.plan.world.largest(self.stop_signal or 0) or None
+            if world.largest(int(self.stop_request is not None)):
+                self.stop_request = next(filter(None, world.gather(self.stop_request)))
         super().check_interrupt()
 
     def loop_state(self) -> dict[str, Any]:
-        """The running sums of the epoch: of the loss by process, since the order of adding shows in the last bits."""
-        sums = self.plan.world.gather(self._running_loss.sums.cpu())
+        """Return the sums of the epoch: of the loss by process, since the order of adding shows in the last bits."""
+        sums = self.plan.world.gather(self.running_loss.sums.cpu())
         counts = [self.plan.world.sum(tensor).cpu() for tensor in self.metrics.counts()]
         return {"loss_sums": torch.stack(sums), "counts": counts}
 
     def load_loop_state(self, state: dict[str, Any]) -> None:
-        """Take back the running sums; the main process holds what belongs to no single one."""
+        """Restore the sums of the epoch; those that belong to no single process go to the main one."""
         world, device = self.plan.world, self.plan.precision.device
         sums = state["loss_sums"].reshape(-1, 2)
-        self._running_loss = RunningLoss(device)
+        self.running_loss = RunningLoss(device)
         if len(sums) == world.size:
-            self._running_loss.sums = sums[world.rank].to(device)
+            self.running_loss.sums = sums[world.rank].to(device)
         elif self.is_main_process:
-            self._running_loss.sums = sums.sum(dim=0).to(device)
+            self.running_loss.sums = sums.sum(dim=0).to(device)
         self.metrics.reset()
         if self.is_main_process:
             self.metrics.set_counts([tensor.to(device) for tensor in state["counts"]])
 
     def state_dict(self) -> dict[str, Any]:
-        """As in the base class, with the loss scaler of fp16 and every process's generators; a collective call."""
+        """Return the base class's state, the scaler, the average and every process's generators; a collective call."""
         state = super().state_dict()
         state["rng"] = self.plan.world.gather(state["rng"])
-        state["scaler"] = self.scaler.state_dict() if self.scaler else None
+        state["scaler"] = self.scaler.state_dict() or None
         state["ema"] = self.average.state_dict() if self.average else None
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back a checkpoint's state; another number of processes keeps its own generators."""
-        own = state["rng"][self.plan.world.rank] if len(state["rng"]) == self.plan.world.size else None
-        super().load_state_dict({**state, "rng": own})
-        if self.scaler is not None and state.get("scaler"):
+        """Restore a checkpoint's state; with another number of processes the generators stay as they are."""
+        generators = state["rng"][self.plan.world.rank] if len(state["rng"]) == self.plan.world.size else None
+        super().load_state_dict({**state, "rng": generators})
+        if self.scaler.is_enabled() and state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         if self.average is not None and state.get("ema"):
             self.average.load_state_dict(state["ema"])
 
-    def not_finite(self, batches: Sequence[tuple[Tensor, Tensor]]) -> Diverged:
-        """The error for a loss that is NaN or infinite; keeps its batches for a look at them."""
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        where = f"epoch {self.epoch + 1}, step {self.batch + 1}"
-        kept = ""
+    def not_finite(self, batches: Sequence[Batch]) -> Diverged:
+        """Return the error for a loss that is NaN or infinite, and save its batches for `torch.load`."""
+        saved = ""
         if self.run_folder is not None:
-            file = keep_batches(self.run_folder, self.global_step + 1, self.plan.world.rank, batches)
-            kept = f" The batch is in {file} (torch.load)."
+            rank, step = self.plan.world.rank, self.global_step + 1
+            file = self.run_folder / f"not-finite-step{step}{f'-process{rank}' if rank else ''}.pt"
+            content = {"step": step, "batches": [(inputs.cpu(), target.cpu()) for inputs, target in batches]}
+            write_atomically(file, lambda open_file: torch.save(content, open_file))
+            saved = f" The batch is in {file} (torch.load)."
+        rate = float(self.optimizer.param_groups[0]["lr"])
         return Diverged(
-            f"The loss is not finite at {where}: training cannot go on from it, and no weights were changed by it."
-            f"{kept} Lower the learning rate (it is {rate:g}), set trainer.clip_norm, or look at the data; earlier "
-            "checkpoints are good."
+            f"The loss is not finite at epoch {self.epoch + 1}, step {self.batch + 1}: training cannot continue from "
+            f"it, and no weights were changed by it.{saved} Lower the learning rate (it is {rate:g}), set "
+            "trainer.clip_norm, or look at the data; earlier checkpoints are good."
         )
 
-    def _begin_to_learn(self) -> None:
-        """Training mode, but for what is frozen in this epoch."""
-        freezing, epoch = self.plan.freezing, self.epoch + 1
-        self.model.train()
-        freezing.apply(unwrap(self.model), epoch)
-        if freezing.patterns and (epoch == freezing.until_epoch or not self._is_begun):
-            self.model = rewrap(self.model)
-        self._is_begun = True
+    def _endless_steps(self) -> Iterator[list[Batch]]:
+        """Yield the batches of one step after another from the current position on, in pass after pass.
 
-    def _endless_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches from the place where the run stands, through the loader again and again."""
-        while True:
-            epoch, step = divmod(self.global_step, self._steps_per_pass)
-            self.train_loader.set_position(epoch, step * self.plan.accumulate)
-            for inputs, target, *_ in self.train_loader:
-                yield inputs, target
-
-    def _next_batches(self) -> list[tuple[Tensor, Tensor]]:
-        """The batches of the next step: fewer than `accumulate` at the end of a pass through the loader."""
-        accumulate = self.plan.accumulate
-        left = len(self.train_loader) - self.global_step % self._steps_per_pass * accumulate
-        try:
-            return [next(self._batches) for _ in range(min(accumulate, left))]
-        except (DataError, RuntimeError):
-            # A signal to the whole process group ends the loader's workers too: leave as for the signal alone.
-            self.check_interrupt()
-            raise
-
-    def _weigh(self, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Count the targets of a step before its first backward pass, where each batch is only a part of them."""
-        if self.plan.accumulate == 1:
-            return
-        total = sum(count_valid(target, self.ignore_index) for _, target in batches)
-        self._total_weight = self.plan.world.sum(self.plan.precision.place(torch.as_tensor(total)))
-
-    def _share_of_all(self, loss: Tensor, weight: Tensor) -> Tensor:
-        """A batch's part of the mean over all targets of a step, in all its batches and processes.
-
-        DistributedDataParallel averages the gradients of the processes, so that each counts for as many as there are.
+        The iterator outlives an epoch, which may be shorter or longer than a pass through the loader.
         """
-        world = self.plan.world
-        if self._total_weight is None and world.size == 1:
-            return loss
-        total = world.sum(weight) if self._total_weight is None else self._total_weight
-        return loss * (weight * world.size / total.clamp(min=1)).to(loss.dtype)
-
-    def _after_validation_batch(self, inputs: Tensor, target: Tensor, logits: Tensor) -> None:
-        for callback in self.callbacks:
-            callback.on_validation_batch(self, inputs, target, logits)
-        if self.plan.world.size == 1:
-            self.check_interrupt()
-
-    def _epoch_results(self) -> Row:
-        world = self.plan.world
-        own_counts = self.metrics.counts()
-        self.metrics.set_counts([world.sum(counts) for counts in own_counts])
-        results = {"loss": self._running_loss.mean(world), **self.metrics.compute()}
-        self.metrics.set_counts(own_counts)
-        rate = float(self.optimizer.param_groups[0]["lr"])
-        return {"step": self.global_step, "lr": rate, **results}
+        accumulate = self.plan.accumulate
+        while True:
+            epoch, step = divmod(self.global_step, self.plan.steps_per_pass(len(self.train_loader)))
+            self.train_loader.set_position(epoch, step * accumulate)
+            batches = iter(self.train_loader)
+            while group := [(inputs, target) for inputs, target, *_ in islice(batches, accumulate)]:
+                yield group

@@ -1,4 +1,4 @@
-"""From the `lr_scheduler` section to what moves the learning rate: one scheduler, a warm-up before it, or a chain."""
+"""From the `lr_scheduler` section to the learning-rate schedule: one scheduler, a warm-up before it, or a chain."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,8 +11,8 @@ from utils.errors import ConfigError
 
 Spec = Mapping[str, Any] | str
 Build = Callable[[str, Mapping[str, Any]], LRScheduler]
-WARMUP_START = 0.001  # share of the learning rate that a warm-up begins with
-PER_STEP = ("OneCycleLR", "poly", "PolyLR")
+WARMUP_START = 0.001  # share of the learning rate that a warm-up starts with
+PER_STEP = ("OneCycleLR", "poly", "PolyLR")  # schedulers that move per step unless the config says otherwise
 _ONE_CYCLE_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 
 
@@ -20,8 +20,8 @@ class PolyLR(PolynomialLR):
     """The learning rate falls as (1 - t / T)^power to zero (arXiv:1506.04579, section 3.3), step by step.
 
     Args:
-        optimizer: Whose learning rate moves.
-        total_iters: T, the moves of the whole run where not given.
+        optimizer: The optimizer whose learning rate moves.
+        total_iters: T; by default the moves of the whole run.
         power: 1 is a straight line.
     """
 
@@ -38,26 +38,29 @@ def combine_schedulers(
     steps_per_epoch: int,
     monitor: str = "off",
 ) -> LearningRateSchedule:
-    """Build the schedule of a run.
+    """Build the schedulers of a run and combine them into its schedule.
 
     Args:
-        section: The `lr_scheduler` section, valid: a class, or a list of them of which all but the last say for how
-            many `moves` they act.
-        optimizer: Whose learning rate moves.
-        build: Builds the scheduler at a JSON path, given what it is told where its arguments leave it open.
-        epochs: Epochs in all.
+        section: The `lr_scheduler` section, valid: a class, or a list of classes of which all but the last state their
+            number of `moves`.
+        optimizer: The optimizer whose learning rate moves.
+        build: Builds the scheduler at a JSON path, given values for the arguments that the config omits.
+        epochs: Number of epochs.
         steps_per_epoch: Steps of the optimizer in an epoch.
         monitor: As `trainer.monitor`.
 
     Raises:
-        ConfigError: The parts do not go together, or not into the run.
+        ConfigError: The parts do not fit together, or not into the run.
     """
-    parts: list[Spec] = [section] if isinstance(section, Mapping | str) else list(section)
-    paths = ["lr_scheduler"] if isinstance(section, Mapping | str) else [f"lr_scheduler.{n}" for n in range(len(parts))]
+    if isinstance(section, Mapping | str):
+        specs, paths = [section], ["lr_scheduler"]
+    else:
+        specs, paths = list(section), [f"lr_scheduler.{number}" for number in range(len(section))]
+    parts: list[Mapping[str, Any]] = [{"type": spec} if isinstance(spec, str) else spec for spec in specs]
     interval = _interval(parts)
     total = epochs * (steps_per_epoch if interval == "step" else 1)
-    warmup = _extra(parts[0], "warmup") or 0
-    lengths = [_extra(part, "moves") or 0 for part in parts[:-1]]
+    warmup = parts[0].get("warmup") or 0
+    lengths = [part.get("moves") or 0 for part in parts[:-1]]
     left = total - warmup - sum(lengths)
     if left < 1:
         raise ConfigError(
@@ -65,75 +68,57 @@ def combine_schedulers(
             f"{interval}). Something must be left for the last part. Make them shorter or train for longer."
         )
     schedulers = [
-        build(path, _defaults(part, moves, monitor))
+        build(path, _default_arguments(part, moves, monitor))
         for path, part, moves in zip(paths, parts, [*lengths, left], strict=True)
     ]
     if warmup or len(schedulers) > 1:
-        _refuse_in_chains(schedulers)
+        for each in schedulers:
+            if isinstance(each, OneCycleLR | ReduceLROnPlateau):
+                why = "it warms up by itself (pct_start)" if isinstance(each, OneCycleLR) else "its moves have no plan"
+                raise ConfigError(
+                    f"lr_scheduler: {type(each).__name__} cannot be part of a chain or follow a warm-up: {why}. Use it "
+                    "alone, or another scheduler."
+                )
         ends = [sum(lengths[: count + 1]) + warmup for count in range(len(lengths))]
         if warmup:
             schedulers.insert(0, LinearLR(optimizer, start_factor=WARMUP_START, total_iters=warmup))
             ends.insert(0, warmup)
         return LearningRateSchedule(SequentialLR(optimizer, schedulers, ends), interval=interval)
-    _scale_one_cycle(schedulers[0], optimizer)
-    return _alone(schedulers[0], interval, monitor)
 
-
-def _alone(scheduler: LRScheduler, interval: Interval, monitor: str) -> LearningRateSchedule:
+    scheduler = schedulers[0]
+    if isinstance(scheduler, OneCycleLR):  # it has one `max_lr` for all groups: each gets its share of the cycle
+        for group in optimizer.param_groups:
+            for name in _ONE_CYCLE_RATES:
+                group[name] = group[name] * group.get("lr_scale", 1.0)
     mode, _, watched = monitor.partition(" ")
     if isinstance(scheduler, ReduceLROnPlateau) and watched and scheduler.mode != mode:
         raise ConfigError(
-            f'lr_scheduler.args.mode: "{scheduler.mode}" is the contrary of trainer.monitor, "{monitor}". Both judge '
+            f'lr_scheduler.args.mode: "{scheduler.mode}" is the contrary of trainer.monitor, "{monitor}". Both follow '
             "the same result. Remove the mode."
         )
     return LearningRateSchedule(scheduler, interval=interval, watched=watched)
 
 
-def _type(spec: Spec) -> str:
-    return spec if isinstance(spec, str) else str(spec["type"])
-
-
-def _extra(spec: Spec, name: str) -> Any:
-    return None if isinstance(spec, str) else spec.get(name)
-
-
-def _interval(parts: Sequence[Spec]) -> Interval:
-    """Whether the schedule moves per step or per epoch: as said, else per epoch, and per step for some classes."""
-    said: list[Interval] = [interval for part in parts if (interval := _extra(part, "interval")) is not None]
-    if len(set(said)) > 1:
+def _interval(parts: Sequence[Mapping[str, Any]]) -> Interval:
+    """Return whether the schedule moves per step or per epoch: as stated, else per step for some classes."""
+    stated: list[Interval] = [part["interval"] for part in parts if part.get("interval") is not None]
+    if len(set(stated)) > 1:
         raise ConfigError(
-            f"lr_scheduler: the parts of a chain say the intervals {' and '.join(said)}. A chain has one. Say it once."
+            f"lr_scheduler: the parts of a chain say the intervals {' and '.join(stated)}. A chain has one. "
+            "Say it once."
         )
-    usual: Interval = "step" if _type(parts[-1]).rpartition(".")[2] in PER_STEP else "epoch"
-    return said[0] if said else usual
+    usual: Interval = "step" if parts[-1]["type"].rpartition(".")[2] in PER_STEP else "epoch"
+    return stated[0] if stated else usual
 
 
-def _defaults(spec: Spec, moves: int, monitor: str) -> dict[str, Any]:
-    """What a scheduler is told where its arguments leave it open: its moves, the mode of the monitor."""
-    name = _type(spec).rpartition(".")[2]
-    arguments = (_extra(spec, "args") or {}) if isinstance(spec, Mapping) else {}
-    defaults: dict[str, Any] = {"T_max": moves} | ({} if "epochs" in arguments else {"total_steps": moves})
+def _default_arguments(part: Mapping[str, Any], moves: int, monitor: str) -> dict[str, Any]:
+    """Return a scheduler's arguments that follow from the run: its number of moves, the mode of the monitor."""
+    name = part["type"].rpartition(".")[2]
+    defaults: dict[str, Any] = {"T_max": moves}
+    if "epochs" not in (part.get("args") or {}):
+        defaults["total_steps"] = moves
     if name in ("poly", "PolyLR", "PolynomialLR", "LinearLR"):
         defaults["total_iters"] = moves
     if name == "ReduceLROnPlateau" and monitor != "off":
         defaults["mode"] = monitor.partition(" ")[0]
     return defaults
-
-
-def _refuse_in_chains(schedulers: Sequence[LRScheduler]) -> None:
-    for scheduler in schedulers:
-        if isinstance(scheduler, OneCycleLR | ReduceLROnPlateau):
-            why = "it warms up by itself (pct_start)" if isinstance(scheduler, OneCycleLR) else "its moves have no plan"
-            raise ConfigError(
-                f"lr_scheduler: {type(scheduler).__name__} cannot stand in a chain or behind a warm-up: {why}. Use it "
-                "alone, or another scheduler."
-            )
-
-
-def _scale_one_cycle(scheduler: LRScheduler, optimizer: Optimizer) -> None:
-    """Give groups with a learning rate of their own their share of the cycle, which knows one `max_lr` for all."""
-    if not isinstance(scheduler, OneCycleLR):
-        return
-    for group in optimizer.param_groups:
-        for name in _ONE_CYCLE_RATES:
-            group[name] = group[name] * group.get("lr_scale", 1.0)

@@ -161,6 +161,8 @@ class World:
 
 
 ALONE = World()
+# Processes agree on stopping and saving only every so many steps, since an agreement makes them wait for each other.
+AGREE_EVERY_STEPS = 8
 
 
 @contextmanager

@@ -1,0 +1,288 @@
+"""What a run saves: checkpoints to resume from at any step, its records, and its state when it is asked to stop."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from base.base_trainer import BaseTrainer, Row, StopRequest, TrainResult
+from base.callback import Callback, StepReport
+from trainer.checkpoints.run_folder import RECORDS, read_json, write_json
+from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, World, unwrap
+from utils import signals
+from utils.checkpoint_file import BEST, FORMAT_VERSION, LAST, commit_checkpoint, stage_checkpoint
+from utils.errors import CheckpointError, Diverged
+from utils.files import remove_temporary_files
+
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+# A checkpoint holds the weights and, for most optimizers, two more numbers for each.
+_OPTIMIZER_COPIES = 2
+logger = logging.getLogger(__name__)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as tensors, lists, dictionaries and plain data, which `weights_only` loading accepts."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, bool | int | float | str | type(None)):
+        return value
+    if hasattr(value, "item"):  # a scalar of NumPy
+        return value.item()
+    raise TypeError(f"A checkpoint holds tensors and plain data only, not {type(value).__name__}")
+
+
+def pack(trainer: BaseTrainer, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return everything of a run as the content of a checkpoint; a collective call."""
+    model = unwrap(trainer.model)
+    return {
+        "format_version": FORMAT_VERSION,
+        "arch": type(model).__name__,
+        "state_dict": plain(model.state_dict()),
+        "monitor_best": trainer.best[trainer.monitor.name] if trainer.best else None,
+        "config": plain(config),
+        "scaler": None,
+        "ema": None,
+        **plain(trainer.state_dict()),
+        "versions": {"torch": str(torch.__version__)},
+    }
+
+
+class CheckpointWriter:
+    """Serialises a checkpoint at once, and leaves checksum and flushing, which wait for the disk, to a thread.
+
+    At most one checkpoint is being written: the next one waits for it. A file is in place only when it is complete on
+    the disk, so a kill in between leaves the checkpoint before it.
+    """
+
+    def __init__(self) -> None:
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[None] | None = None
+
+    def write(self, paths: Sequence[Path], content: dict[str, Any]) -> None:
+        """Write `content` under each of `paths`, in this order; it may change as soon as this returns.
+
+        Raises:
+            CheckpointError: This one cannot be serialised to the disk, or the one before did not reach it.
+        """
+        self.wait()
+        staged = stage_checkpoint(paths[-1], content)
+        self._thread = self._thread or ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending = self._thread.submit(commit_checkpoint, staged, list(paths))
+
+    def wait(self) -> None:
+        """Wait until everything is on the disk.
+
+        Raises:
+            CheckpointError: The last one did not reach the disk.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        try:
+            self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            self._thread = None
+
+
+class Checkpoints(Callback):
+    """Writes `checkpoint-last.pth`, `model_best.pth` and `checkpoint-epoch{N}.pth`.
+
+    The last one is written at each epoch's end, every so many steps or minutes, and when a stop is requested. The best
+    one and the N-th are written before it, so that a run that dies in between writes them again. Put this callback last
+    in the list: the state of the others is part of what it saves.
+
+    Args:
+        folder: The run's folder.
+        config: The completed config, stored in every checkpoint.
+        save_period: Also save every N-th epoch under its number.
+        save_every_steps: Also save inside an epoch, every N steps of the run.
+        save_every_minutes: Also save inside an epoch, when the last save is this old.
+        world: The processes that share the work; the main one writes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        *,
+        save_period: int | None = None,
+        save_every_steps: int | None = None,
+        save_every_minutes: float | None = None,
+        world: World = ALONE,
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.save_period = save_period
+        self.save_every_steps = save_every_steps
+        self.save_every_minutes = save_every_minutes
+        self.world = world
+        self._saved_at = monotonic()
+        self._writer = CheckpointWriter()
+
+    def on_fit_start(self, trainer: BaseTrainer) -> None:
+        """Refuse too little disk before the first step, and find the checkpoints of a resumed run.
+
+        Raises:
+            CheckpointError: The checkpoints of this run do not fit.
+        """
+        if self.world.is_main:
+            remove_temporary_files(self.folder)
+        weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in trainer.model.state_dict().values())
+        # The last, the best, and the one that is being written; and those of every N-th epoch.
+        files = 3 + (trainer.epochs // self.save_period if self.save_period else 0)
+        needed, free = weight_bytes * (1 + _OPTIMIZER_COPIES) * files, shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise CheckpointError(
+                f"{self.folder}: {free / 1e6:.0f} MB are free. The checkpoints of this run need about "
+                f"{needed / 1e6:.0f} MB. Free some space, or name another trainer.save_dir."
+            )
+        is_best_epoch = trainer.best is not None and (trainer.best["epoch"], 0) == (trainer.epoch, trainer.batch)
+        if is_best_epoch and not (self.folder / BEST).exists():  # a new folder, resumed from the best of another one
+            self._save(trainer, [BEST])
+            self._writer.wait()
+        found = [self.folder / name for name in (BEST, LAST) if (self.folder / name).exists()]
+        trainer.checkpoint = found[0] if found else None
+
+    def on_step_end(self, trainer: BaseTrainer, report: StepReport) -> None:
+        """Save inside an epoch when it is due."""
+        is_due = bool(self.save_every_steps) and trainer.global_step % (self.save_every_steps or 1) == 0
+        if self.save_every_minutes is not None and not is_due:
+            is_old = monotonic() - self._saved_at >= 60 * self.save_every_minutes
+            if self.world.size > 1:  # the clocks differ, but saving is a collective call
+                is_agreed = trainer.global_step % AGREE_EVERY_STEPS == 0
+                is_old = is_agreed and bool(self.world.largest(int(is_old)))
+            is_due = is_old
+        if is_due:
+            self._save(trainer, [LAST])
+
+    def on_interrupt(self, trainer: BaseTrainer) -> None:
+        """Save the current state, and wait until it is on the disk."""
+        self._save(trainer, [LAST])
+        self._writer.wait()
+
+    def on_epoch_end(self, trainer: BaseTrainer, metrics: Row) -> None:
+        """Save the epoch, also as the best and under its number if it is due."""
+        names = [BEST] if trainer.improved else []
+        if self.save_period and trainer.epoch % self.save_period == 0:
+            names.append(f"checkpoint-epoch{trainer.epoch}.pth")
+        self._save(trainer, [*names, LAST])
+        if trainer.improved or trainer.best is None:
+            trainer.checkpoint = self.folder / (BEST if trainer.improved else LAST)
+
+    def on_fit_end(self, trainer: BaseTrainer, result: TrainResult) -> None:
+        """Wait until the last checkpoint is on the disk."""
+        self._writer.wait()
+
+    def on_close(self, trainer: BaseTrainer) -> None:
+        """End the writing."""
+        self._writer.close()
+
+    def _save(self, trainer: BaseTrainer, names: list[str]) -> None:
+        content = pack(trainer, self.config)
+        self._saved_at = monotonic()
+        if not self.world.is_main:
+            return
+        broken = [
+            name
+            for name, tensor in content["state_dict"].items()
+            if tensor.is_floating_point() and not tensor.isfinite().all()
+        ]
+        if broken:
+            raise Diverged(
+                f"{broken[0]} and {len(broken) - 1} more weights are not finite after step {trainer.global_step}: a "
+                "checkpoint of them would be worthless and was not written. Lower the learning rate; earlier "
+                "checkpoints are good."
+            )
+        self._writer.write([self.folder / name for name in names], content)
+
+
+class RunRecords(Callback):
+    """Writes what a run is (config.json, environment.json) and its results (result.json).
+
+    Args:
+        folder: The run's folder.
+        config: The completed config.
+        environment: Versions, device, git commit, command.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.config = config
+        self.environment = environment
+
+    def on_fit_start(self, trainer: BaseTrainer) -> None:
+        """Write config.json and environment.json, unless the run is resumed in a folder that has them."""
+        if not trainer.is_main_process:
+            return
+        for name, content in zip(RECORDS, (self.config, self.environment), strict=True):
+            if not (self.folder / name).exists():
+                write_json(self.folder / name, content)
+
+    def on_fit_end(self, trainer: BaseTrainer, result: TrainResult) -> None:
+        """Write result.json: the best epoch and its results; results of test.py in it are preserved."""
+        if not trainer.is_main_process:
+            return
+        path = self.folder / "result.json"
+        earlier = read_json(path) or {}
+        content = {
+            "monitor": f"{trainer.monitor.mode} {trainer.monitor.name}".strip(),
+            "best": result.best,
+            "last": result.history[-1] if result.history else None,
+            "epochs": result.epochs,
+            "stopped": trainer.stop_reason,
+            "checkpoint": result.checkpoint.name if result.checkpoint else None,
+        }
+        megapixels = getattr(getattr(trainer, "train_loader", None), "labelled_megapixels", None)
+        if megapixels is not None:
+            content["labelled_megapixels"] = megapixels
+        write_json(path, {**content, **({"test": earlier["test"]} if "test" in earlier else {})})
+
+
+def stop_at_next_step(trainer: BaseTrainer) -> AbstractContextManager[None]:
+    """Let SIGINT, SIGTERM and SIGUSR1 ask `trainer` to save and stop during a block; a second SIGINT stops at once.
+
+    Outside the main thread signals cannot be caught and the block changes nothing.
+    """
+
+    def ask(number: int) -> None:
+        trainer.stop_request = StopRequest.from_signal(number)
+
+    return signals.noted(STOP_SIGNALS, lambda: trainer.stop_request is not None, ask)
+
+
+class TimeLimit(Callback):
+    """Saves and ends a run after so many minutes of this process, at the next step; `--resume auto` continues it.
+
+    Args:
+        minutes: How long this process may train; a resumed run may train as long again.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self._ends_at = float("inf")
+
+    def on_fit_start(self, trainer: BaseTrainer) -> None:
+        """Start the clock."""
+        self._ends_at = monotonic() + 60 * self.minutes
+
+    def on_step_end(self, trainer: BaseTrainer, report: StepReport) -> None:
+        """Request a stop when the time is over, unless a signal already has."""
+        if monotonic() >= self._ends_at and trainer.stop_request is None:
+            logger.info("The %g minutes of trainer.max_time are over: saving. --resume auto continues.", self.minutes)
+            trainer.stop_request = StopRequest("max_time is over")
