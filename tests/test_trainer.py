@@ -295,3 +295,23 @@ def test_callbacks_of_one_class_each_keep_their_state():
     older = tiny_trainer([Count(), Count(7)], epochs=2)
     older.load_state_dict({**state, "callbacks": {"Count": {"number": 3}}})
     assert [callback.number for callback in older.callbacks] == [3, 7]
+
+
+def test_a_stop_signal_set_by_an_older_plug_in_still_stops(tmp_path):
+    class Impatient(Callback):
+        def on_step_end(self, trainer, report):
+            if trainer.global_step == 2:
+                with pytest.warns(DeprecationWarning, match="stop_request"):
+                    trainer.stop_signal = 15
+
+    trainer = tiny_trainer([Impatient(), Checkpoints(tmp_path, {})])
+    with pytest.raises(Interrupted, match="signal 15"):
+        trainer.fit()
+    assert trainer.stop_signal == trainer.stop_request.signal_number == 15
+    assert read_checkpoint(tmp_path / "checkpoint-last.pth")["global_step"] == 2
+
+
+def test_the_old_name_of_the_precision_still_works():
+    trainer = tiny_trainer()
+    with pytest.warns(DeprecationWarning, match=r"TrainingPlan\.precision"):
+        assert trainer.plan.arithmetic is trainer.plan.precision
