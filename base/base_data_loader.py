@@ -1,17 +1,22 @@
-"""The loader a user subclasses: PyTorch's own, with its chance keyed to (seed, epoch, index)."""
+"""The loader that users subclass: PyTorch's DataLoader, with random values that follow from (seed, epoch, index)."""
 
+import logging
+import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from base.data.class_counts import TargetSource, count_batches, count_targets, required_classes
+from base.data.class_counts import TargetSource, count_batches, count_targets
 from base.data.index_sampler import (
     Failure,
     KeyedBatchSampler,
@@ -20,15 +25,10 @@ from base.data.index_sampler import (
     StandInSource,
     split_indices,
 )
-from base.data.loader_workers import (
-    GuardedCollate,
-    child_signals_kept,
-    start_worker,
-    tells_of_death,
-    unpacked,
-    usable_workers,
-)
 from utils.errors import ConfigError, DataError
+from utils.hardware import available_processors
+
+logger = logging.getLogger(__name__)
 
 Task = Literal["segmentation", "classification"]
 
@@ -36,36 +36,37 @@ Task = Literal["segmentation", "classification"]
 class BaseDataLoader(DataLoader[Any]):
     """A loader whose batches depend on nothing but its arguments.
 
-    The order of epoch e follows from `(seed, e)`, the draws of a sample from `(seed, epoch, index)`. So batches are
-    the same for any number of workers, and an epoch can go on at any batch without replaying those before it.
+    The order of epoch e follows from `(seed, e)`, the random values of a sample from `(seed, epoch, index)`. So batches
+    are the same for any number of loader workers, and an epoch can continue at any batch without replaying those before
+    it.
 
-    A subclass makes its data set and passes it on; it sets the attributes below where they are known.
+    A subclass builds its data set and passes it on; it sets those of the attributes below that are known.
 
     Args:
         dataset: Map-style data set. One that offers `sample(index, generator)` draws from that generator; any other
-            one may draw from the global generators, which are seeded for each sample and put back.
+            one may draw from the global generators, which are seeded for each sample and restored.
         batch_size: Samples per batch, over all processes.
         shuffle: New order in each epoch.
-        validation_split: Share (0.1) or number (500) of samples held out for `split_validation`.
-        n_workers: Worker processes; 0 loads in this one. More than there are processors are not started.
+        validation_split: Fraction (0.1) or number (500) of samples held out for `split_validation`.
+        n_workers: Loader workers; 0 loads in this process. At most one per processor is started.
         collate_fn: List of samples -> batch.
         seed: Seed of the run.
         pin_memory: Page-locked batches for faster copies; without CUDA it does nothing.
         drop_last: Leave out an incomplete last batch.
         validation_dataset: The same samples without augmentation, for `split_validation`.
         is_training: Whether batches are to train on; evaluation sees each sample once and the same way in each pass.
-            Where not given, a shuffled loader trains.
+            If not given, a shuffled loader trains.
         indices: Restrict to these samples.
 
     Attributes:
-        task: What a target is: a class per pixel, or one per sample.
-        num_classes: Classes in the targets, where known.
-        in_channels: Channels of the inputs, where known.
-        ignore_index: Target value that no loss or metric counts; None where the task has none.
-        class_names: Names of the classes, where known.
-        preprocessing: What makes an input of an image, where known.
-        learned: Arguments that were left open and that the training data settled (class names, statistics); the loaders
-            of other data get them, and they stand in the checkpoint's config.
+        task: Kind of a target: a class per pixel, or one per sample.
+        num_classes: Classes in the targets, if known.
+        in_channels: Channels of the inputs, if known.
+        ignore_index: Target value that no loss or metric counts; None if there is none.
+        class_names: Names of the classes, if known.
+        preprocessing: Converts an image to an input, if known.
+        learned: Arguments that were left open and follow from the training data (class names, statistics); the loaders
+            of other data get them, and they are written into the checkpoint's config.
 
     Raises:
         ConfigError: An argument is out of its range.
@@ -119,7 +120,11 @@ class BaseDataLoader(DataLoader[Any]):
         self._held_out = chosen[held_out]
         self._collate = collate_fn or default_collate
         self._is_prepared = False
-        workers = usable_workers(n_workers)
+        workers = min(n_workers, available_processors())
+        if workers < n_workers:
+            logger.warning(
+                "n_workers is %d but this process may use %d processor(s): starting %d.", n_workers, workers, workers
+            )
         super().__init__(
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
@@ -133,13 +138,13 @@ class BaseDataLoader(DataLoader[Any]):
             # Forked workers share the decoded images of the main process.
             multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
-        # DataLoader leaves these unset beside a batch sampler and forbids assigning them.
+        # With a batch sampler, DataLoader leaves these unset and forbids assigning them.
         self.__dict__["batch_size"] = batch_size
         self.__dict__["drop_last"] = drop_last
 
     @property
     def is_training(self) -> bool:
-        """Whether batches are to train on; whoever knows better than the arguments told may set it."""
+        """Whether batches are to train on; it may be set if the arguments left it open."""
         return self.keys.is_training
 
     @is_training.setter
@@ -148,7 +153,7 @@ class BaseDataLoader(DataLoader[Any]):
 
     @property
     def num_samples(self) -> int:
-        """Samples that this loader draws from, over all processes."""
+        """Number of samples that this loader draws from, over all processes."""
         return len(self.keys.indices)
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
@@ -156,32 +161,32 @@ class BaseDataLoader(DataLoader[Any]):
         self.keys.set_position(epoch, batch)
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Yield only the part of process `rank` of each batch.
+        """Yield only the samples of process `rank` in each batch.
 
-        The parts are contiguous and together are the batches of a single process. In training every process gets as
-        many batches; one without a share of the last batch gets a stand-in whose target is ignored or, where the data
-        set cannot give one, nobody gets that batch. In evaluation each sample is on exactly one process, so a process
-        may get fewer batches than `len`.
+        The samples of a process are contiguous, and those of all processes are the batches of a single one. In training
+        every process gets the same number of batches; one without a share of the last batch gets a stand-in whose
+        target is ignored or, if the data set cannot give one, no process gets that batch. In evaluation each sample is
+        on exactly one process, so a process may get fewer batches than `len`.
         """
         self.keys.shard(rank, world_size)
 
     def limit(self, count: int) -> None:
-        """Keep only the first `count` samples.
+        """Restrict the loader to its first `count` samples.
 
         Raises:
             ConfigError: No batch would be left.
         """
         left = self.keys.indices[:count] if count > 0 else self.keys.indices[:0]
         if not len(left) or (self.keys.drop_last and len(left) < self.keys.batch_size):
-            raise ConfigError(f"{count} samples leave no batch. Keep more, or set drop_last to false.")
+            raise ConfigError(f"{count} samples leave no batch. Ask for more, or set drop_last to false.")
         self.keys.indices = left
 
     def split_validation(self) -> "BaseDataLoader | None":
-        """A loader over the held-out samples, in order and without augmentation; None without a split."""
+        """Return a loader over the held-out samples, in order and without augmentation; None without a split."""
         return self.evaluation_loader(self._held_out) if len(self._held_out) else None
 
     def evaluation_loader(self, indices: Sequence[int] | np.ndarray | None = None) -> "BaseDataLoader":
-        """A loader for evaluation over some samples, by default over those that this one draws from."""
+        """Return a loader for evaluation over some samples, by default over those that this one draws from."""
         loader = BaseDataLoader(
             self.dataset_for_evaluation(),
             self.keys.batch_size,
@@ -197,11 +202,11 @@ class BaseDataLoader(DataLoader[Any]):
         return loader
 
     def dataset_for_evaluation(self) -> Any:
-        """The samples without augmentation, or the data set itself where none such was given."""
+        """Return the samples without augmentation, or the data set itself if none such was given."""
         return self._source() if self._validation_dataset is None else self._validation_dataset
 
     def class_counts(self) -> list[int]:
-        """How many targets that count each class has in the samples that this loader draws from, not augmented.
+        """Return the number of targets of each class in the samples that this loader draws from, not augmented.
 
         A data set that offers `target(index)` is asked for the targets alone; of others whole samples are loaded.
 
@@ -209,59 +214,64 @@ class BaseDataLoader(DataLoader[Any]):
             ConfigError: The number of classes is not known.
             DataError: A sample cannot be read.
         """
-        num_classes, dataset = required_classes(self.num_classes), self._source()
+        if self.num_classes is None:
+            raise ConfigError(
+                "the loader does not know the number of classes, so it cannot count them. Let it have the attribute "
+                'num_classes, or write the "weight" of the loss as numbers.'
+            )
+        dataset = self._source()
         if isinstance(dataset, TargetSource):
-            return count_targets(dataset, self.keys.indices.tolist(), num_classes, self.ignore_index)
-        return count_batches(self.evaluation_loader(), num_classes, self.ignore_index)
+            return count_targets(dataset, self.keys.indices.tolist(), self.num_classes, self.ignore_index)
+        return count_batches(self.evaluation_loader(), self.num_classes, self.ignore_index)
 
     def _source(self) -> Any:
         keyed: KeyedDataset = self.dataset  # type: ignore[assignment]
         return keyed.dataset
 
     def prepare(self) -> None:
-        """Let the data set check and decode what this loader draws from; the first iteration does it otherwise.
+        """Let the data set check and decode the samples of this loader; otherwise the first iteration does it.
 
         Raises:
-            DataError: What the data set found.
+            DataError: The data set found a fault.
         """
-        if not self._is_prepared:
-            dataset = self._source()
-            if isinstance(dataset, PreparedSource):
-                dataset.prepare(self.keys.indices.tolist())
-            self._is_prepared = True
+        dataset = self._source()
+        if not self._is_prepared and isinstance(dataset, PreparedSource):
+            dataset.prepare(self.keys.indices.tolist())
+        self._is_prepared = True
 
     def example(self) -> Any:
-        """The batch at the current position, loaded in this process and without moving on.
+        """Return the batch at the current position, loaded in this process and without moving on.
 
         Raises:
-            EspalierError: What a sample has to complain of.
+            EspalierError: A sample is faulty.
         """
         batch = GuardedCollate(self._collate)([self.dataset[key] for key in next(iter(self.keys))])
-        return unpacked(batch)
+        return _received(batch)
 
     def close(self) -> None:
-        """Stop the workers; another iteration starts new ones."""
+        """Stop the loader workers; another iteration starts new ones."""
         iterator: Any = self._iterator
         self._iterator = None
         if iterator is not None:
-            # At once, not when the garbage is collected: that may happen in a later worker's copy of this process.
+            # At once, not by garbage collection: that may happen in a later worker's copy of this process.
             iterator._shutdown_workers()
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Batches of the epoch at the current position.
+        """Return the batches of the epoch at the current position.
 
         Raises:
-            EspalierError: What a sample has to complain of, as if it were loaded here.
+            EspalierError: A sample is faulty; the error is the same as if it were loaded in this process.
         """
         self.prepare()
-        with warnings.catch_warnings(), child_signals_kept():
-            # Our threads (a writer of events, a pool that has ended) hold no lock that a worker will want.
+        with warnings.catch_warnings(), _child_signals_unchanged():
+            # Our threads (a writer of events, a pool that has ended) hold no lock that a worker needs.
             warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
             iterator = super().__iter__()
         self.keys.advance()  # not by the sampler itself: DataLoader begins to iterate over it more than once
         return self._delivered(iterator)
 
     def _delivered(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches of an iterator of DataLoader, and name a worker's death as such."""
         while True:
             try:
                 batch = next(iterator)
@@ -269,7 +279,10 @@ class BaseDataLoader(DataLoader[Any]):
                 return
             except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
                 self.close()
-                if not self.num_workers or not tells_of_death(error):
+                # DataLoader begins an error that a living worker reports with "Caught".
+                is_report = str(error).startswith("Caught")
+                is_death = str(error).startswith("DataLoader worker (pid")
+                if not self.num_workers or is_report or (isinstance(error, RuntimeError) and not is_death):
                     raise
                 raise DataError(
                     f"A worker process of the loader died ({error!r}). Usually memory or shared memory (/dev/shm) ran "
@@ -277,7 +290,80 @@ class BaseDataLoader(DataLoader[Any]):
                 ) from error
             if isinstance(batch, Failure):
                 self.close()
-            yield unpacked(batch)
+            yield _received(batch)
+
+
+@runtime_checkable
+class Packed(Protocol):
+    """A message of a loader worker in place of a batch that would be costly or impossible to send."""
+
+    def unpack(self) -> Any:
+        """Return the batch; called in the main process."""
+
+
+class GuardedCollate:
+    """Collation that returns the first failure among the samples instead of a batch, if there is one.
+
+    Args:
+        collate_fn: List of samples -> batch.
+    """
+
+    def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
+        self.collate_fn = collate_fn
+
+    def __call__(self, samples: list[Any]) -> Any:
+        """Return the batch, or the first failure."""
+        failures = [sample for sample in samples if isinstance(sample, Failure)]
+        return failures[0] if failures else self.collate_fn(samples)
+
+
+def _received(batch: Any) -> Any:
+    """Return a batch as the main process uses it.
+
+    Raises:
+        EspalierError: A failure came instead of the batch.
+    """
+    if isinstance(batch, Failure):
+        raise batch.error
+    return batch.unpack() if isinstance(batch, Packed) else batch
+
+
+@contextmanager
+def _child_signals_unchanged() -> Iterator[None]:
+    """Undo the handler by which DataLoader raises an error at any line of the main process.
+
+    A worker's death must not interrupt the writing of a checkpoint; it is noticed when a batch is awaited.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        signal.signal(number, handler or signal.SIG_DFL)
+
+
+def start_worker(worker_id: int) -> None:
+    """Prepare a loader worker: it uses one thread and ignores signals, because the main process stops it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        parent = os.getppid()
+
+        def obey_parent_only() -> None:
+            # A SIGTERM to the whole process group must not end the workers of a run that is about to save its state.
+            while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+                pass
+            os._exit(0)
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=obey_parent_only, daemon=True).start()
+    torch.set_num_threads(1)
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(0)
 
 
 def _check_arguments(count: int, batch_size: int, n_workers: int, *, drop_last: bool, is_training: bool) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 from torch.utils.data._utils import signal_handling
 
+import base.base_data_loader as loader_module
 from base.base_data_loader import BaseDataLoader
-from base.data import loader_workers as workers
 from utils.errors import ConfigError, DataError
 
 
@@ -230,7 +230,7 @@ def test_evaluation_has_each_sample_on_exactly_one_process(batch_size):
 
 
 def test_processes_must_each_get_a_part():
-    with pytest.raises(ConfigError, match=r"batch_size 2 cannot be parted among 3 processes.* Set it to 3 or more"):
+    with pytest.raises(ConfigError, match=r"batch_size 2 cannot be divided among 3 processes.* Set it to 3 or more"):
         BaseDataLoader(Keyed(), 2).shard(0, 3)
     with pytest.raises(ConfigError, match="Process 3 of 3: the rank must be 0 to 2"):
         BaseDataLoader(Keyed(), 6).shard(3, 3)
@@ -335,7 +335,7 @@ def test_workers_leave_signals_to_the_main_process():
 
 
 def test_more_workers_than_processors_are_not_started(monkeypatch, caplog):
-    monkeypatch.setattr(workers, "available_processors", lambda: 1)
+    monkeypatch.setattr(loader_module, "available_processors", lambda: 1)
     with caplog.at_level(logging.WARNING):
         loader = BaseDataLoader(Keyed(), 4, n_workers=24)
     assert loader.num_workers == 1

@@ -155,7 +155,7 @@ def test_a_data_set_says_what_is_visible() -> None:
 
 
 def test_a_loader_must_know_its_classes() -> None:
-    with pytest.raises(ConfigError, match="does not know how many classes there are, so it cannot count them"):
+    with pytest.raises(ConfigError, match="does not know the number of classes, so it cannot count them"):
         BaseDataLoader(Blobs(), 4).class_counts()
 
 

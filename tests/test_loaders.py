@@ -45,7 +45,7 @@ def test_every_loader_is_covered(record_property):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_batches_are_the_same_for_any_number_of_workers_and_epochs_differ(make, monkeypatch):
-    monkeypatch.setattr("base.data.loader_workers.available_processors", lambda: 4)
+    monkeypatch.setattr("base.base_data_loader.available_processors", lambda: 4)
     runs = [batches(make(n_workers=count), epochs=2) for count in range(4)]
     assert all(same(runs[0], run) for run in runs[1:])
     half = len(runs[0]) // 2

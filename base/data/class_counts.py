@@ -1,13 +1,12 @@
-"""How often each class is to be seen in the data that a loader trains on, for losses that weigh classes by it."""
+"""Number of training targets of each class, for losses that weigh classes by it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.errors import ConfigError
 from utils.hardware import available_processors
 
 _THREADS = 4
@@ -18,65 +17,40 @@ class TargetSource(Protocol):
     """A data set that can give a target without its input, and without augmentation."""
 
     def target(self, index: int) -> Any:
-        """The target of sample `index` as training sees it (what is hidden there is ignored), at its own size."""
+        """Return the target of sample `index` at its original size; labels hidden in training are ignored."""
 
 
 def count_targets(
     dataset: TargetSource, indices: Sequence[int], num_classes: int, ignore_index: int | None
 ) -> list[int]:
-    """Sum the labels of some samples' targets, whatever their order.
+    """Return the number of labels of each class in the targets of some samples, in any order.
 
     Args:
         dataset: Gives the targets.
-        indices: Samples to look at.
+        indices: The samples.
         num_classes: Labels outside 0..K-1 do not count.
         ignore_index: A label that does not count either.
     """
     with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
-        # One after the other as they are asked for: all at once would hold every mask of the data set.
         parts = pool.map(lambda index: _count(dataset.target(index), num_classes, ignore_index), indices)
-        return _sum(parts, num_classes)
+        total: NDArray[np.int64] = sum(parts, np.zeros(num_classes, np.int64))
+        return [int(count) for count in total]
 
 
 def count_batches(batches: Iterable[Any], num_classes: int, ignore_index: int | None) -> list[int]:
-    """Sum the labels of a loader's batches, of the sources at their own size where it hands them over."""
-    return _sum((_count(target, num_classes, ignore_index) for target in _targets(batches)), num_classes)
-
-
-def required_classes(num_classes: int | None) -> int:
-    """The number of classes, which counting needs.
-
-    Raises:
-        ConfigError: The loader does not know it.
-    """
-    if num_classes is None:
-        raise ConfigError(
-            "the loader does not know how many classes there are, so it cannot count them. Let it have the attribute "
-            'num_classes, or write the "weight" of the loss as numbers.'
-        )
-    return num_classes
-
-
-def _targets(batches: Iterable[Any]) -> Iterator[Any]:
-    for _, target, *rest in batches:
-        if rest:
-            yield from (source.target for source in rest[0])
-        else:
-            yield target
+    """Return the number of labels of each class in batches, at their original size if known."""
+    total: NDArray[np.int64] = np.zeros(num_classes, np.int64)
+    for _, target, *named in batches:
+        for labels in (sample.target for sample in named[0]) if named else (target,):
+            total += _count(labels, num_classes, ignore_index)
+    return [int(count) for count in total]
 
 
 def _count(target: Any, num_classes: int, ignore_index: int | None) -> NDArray[np.int64]:
     labels = np.asarray(target).reshape(-1)
-    if labels.dtype.itemsize > 2 or labels.dtype.kind != "u":
+    if labels.dtype.itemsize > 2 or labels.dtype.kind != "u":  # bincount needs small values without sign
         labels = labels[(labels >= 0) & (labels < num_classes)].astype(np.int64)
     counts = np.bincount(labels, minlength=num_classes)[:num_classes].astype(np.int64)
     if ignore_index is not None and 0 <= ignore_index < num_classes:
         counts[ignore_index] = 0
     return counts
-
-
-def _sum(parts: Iterable[NDArray[np.int64]], num_classes: int) -> list[int]:
-    total = np.zeros(num_classes, np.int64)
-    for part in parts:
-        total += part
-    return [int(count) for count in total]

@@ -1,4 +1,4 @@
-"""Which sample comes when, and with which draws: everything follows from (seed, epoch, index)."""
+"""Order and random values of the samples: all of it follows from (seed, epoch, index)."""
 
 from collections.abc import Iterator, Sequence, Sized
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -12,12 +12,12 @@ from utils.seeds import derive_seed
 
 
 class SampleKey(NamedTuple):
-    """What a worker is asked for.
+    """The request for one sample.
 
     Attributes:
-        epoch: Epoch whose draws the sample gets.
-        index: Position in the data set.
-        counted: False for a stand-in that keeps a process busy; its target is ignored everywhere.
+        epoch: Epoch whose random values the sample gets.
+        index: Index in the data set.
+        counted: False for a stand-in that only occupies a process; its target is ignored everywhere.
     """
 
     epoch: int
@@ -27,10 +27,10 @@ class SampleKey(NamedTuple):
 
 @runtime_checkable
 class KeyedSource(Protocol):
-    """A data set that takes its chance from a generator it is handed."""
+    """A data set that takes its random values from a generator that it is given."""
 
     def sample(self, index: int, generator: np.random.Generator) -> Any:
-        """Sample `index`, with every random draw from `generator`."""
+        """Return sample `index`, with every random value from `generator`."""
 
 
 @runtime_checkable
@@ -38,29 +38,29 @@ class StandInSource(Protocol):
     """A data set that can give a sample whose target counts nowhere."""
 
     def without_target(self, sample: Any) -> Any:
-        """The same sample with a target that is ignored everywhere."""
+        """Return the same sample with a target that is ignored everywhere."""
 
 
 @runtime_checkable
 class PreparedSource(KeyedSource, Protocol):
-    """A data set that checks or decodes samples before the first of them is asked for."""
+    """A data set that checks or decodes samples before the first of them is requested."""
 
     def prepare(self, indices: Sequence[int]) -> None:
-        """Get these samples ready."""
+        """Check or decode these samples."""
 
 
 class Failure(NamedTuple):
-    """A user's error on its way from a worker to the main process, as itself and not as a worker's traceback."""
+    """A user's error on its way from a loader worker to the main process, without the worker's traceback."""
 
     error: EspalierError
 
 
 class KeyedDataset(Dataset[Any]):
-    """Hands keys to a data set in the way that the data set understands.
+    """A data set whose samples are requested by keys.
 
     Args:
         dataset: One with `sample(index, generator)`, or any map-style one: then `dataset[index]` runs with the global
-            generators seeded for that sample alone and put back afterwards.
+            generators seeded for that sample alone and restored afterwards.
         seed: Seed of the run.
     """
 
@@ -70,37 +70,36 @@ class KeyedDataset(Dataset[Any]):
         self.is_keyed = isinstance(dataset, KeyedSource)
 
     def __getitem__(self, key: SampleKey) -> Any:
-        """The sample of a key, or a `Failure` where the user has something to mend."""
+        """Return the sample of a key, or a `Failure` if the user has to correct something."""
+        seed = derive_seed(self.seed, "sample", key.epoch, key.index)
         try:
-            return self._sample(key)
+            if self.is_keyed:
+                sample = self.dataset.sample(key.index, np.random.default_rng(seed))
+            else:
+                with isolated_generators(seed):
+                    sample = self.dataset[key.index]
+            return sample if key.counted else self.dataset.without_target(sample)
         except EspalierError as error:
             return Failure(error)
-
-    def _sample(self, key: SampleKey) -> Any:
-        seed = derive_seed(self.seed, "sample", key.epoch, key.index)
-        if self.is_keyed:
-            sample = self.dataset.sample(key.index, np.random.default_rng(seed))
-        else:
-            with isolated_generators(seed):
-                sample = self.dataset[key.index]
-        return sample if key.counted else self.dataset.without_target(sample)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
 
 class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
-    """Batches of keys, from any epoch and batch on, whole or the part of one process.
+    """An index sampler: batches of keys, from any epoch and batch on, whole or only those of one process.
 
     Args:
-        indices: Samples to draw from, in their own order.
+        indices: Samples to choose from, in the order of the data set.
         batch_size: Samples per batch over all processes.
         shuffle: New order in every epoch.
         drop_last: Leave out an incomplete last batch.
-        is_training: In evaluation every sample comes exactly once and every pass sees the draws of epoch 0. In training
-            a last batch of one sample is left out (batch norm has no variance there), unless it is the only one.
+        is_training: In evaluation every sample comes exactly once and every pass has the random values of epoch 0. In
+            training a last batch of one sample is left out (batch norm has no variance there), unless it is the only
+            one.
         seed: Seed of the run.
-        has_stand_ins: The data set offers `without_target`, so a process without a share of the last batch gets one.
+        has_stand_ins: The data set offers `without_target`, so that a process without a share of the last batch gets a
+            stand-in.
     """
 
     def __init__(
@@ -126,16 +125,11 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.indices), self.batch_size)
-        return whole + (rest > 0 and self._keeps(rest, alone=whole == 0))
-
-    def _keeps(self, rest: int, *, alone: bool) -> bool:
-        if self.drop_last:
-            return False
-        if not self.is_training:
-            return True
-        spoils_batch_norm = rest == 1 and not alone
+        if rest == 0 or self.drop_last:
+            return whole
+        spoils_batch_norm = rest == 1 and whole > 0
         leaves_process_idle = rest < self.world_size and not self.has_stand_ins
-        return not spoils_batch_norm and not leaves_process_idle
+        return whole if self.is_training and (spoils_batch_norm or leaves_process_idle) else whole + 1
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
         """Let the next iteration be `epoch` from `batch` on.
@@ -155,50 +149,55 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
         self._position = (self._position[0] + 1, 0)
 
     def shard(self, rank: int, world_size: int) -> None:
-        """Give only the part of process `rank` of `world_size`; the order of the samples stays as it is."""
+        """Yield only the samples of process `rank` of `world_size`; the order of the samples does not change.
+
+        Raises:
+            ConfigError: There is no such process, or a batch has fewer samples than there are processes.
+        """
         if not 0 <= rank < world_size:
             raise ConfigError(f"Process {rank} of {world_size}: the rank must be 0 to {world_size - 1}.")
         if self.is_training and self.batch_size < world_size:
             raise ConfigError(
-                f"batch_size {self.batch_size} cannot be parted among {world_size} processes: it is the number of "
+                f"batch_size {self.batch_size} cannot be divided among {world_size} processes: it is the number of "
                 f"samples over all of them. Set it to {world_size} or more."
             )
         self.rank, self.world_size = rank, world_size
 
     def order(self, epoch: int) -> np.ndarray:
-        """Samples of an epoch in the order in which they come, (N,) int64."""
+        """Return the samples of an epoch in their order, (N,) int64."""
         if not self.shuffle:
             return self.indices
-        generator = np.random.default_rng(derive_seed(self.seed, "order", epoch))
-        return generator.permutation(self.indices)
+        return np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(self.indices)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Batches of the epoch at the position, from it on; where the position moves later makes no difference."""
+        """Return the batches from the current position on; a later change of the position makes no difference."""
         epoch, first = self._position
         return self._batches(epoch if self.is_training else 0, first)
 
     def _batches(self, epoch: int, first: int) -> Iterator[list[SampleKey]]:
         order = self.order(epoch)
-        for number in range(first, len(self)):
-            part = self._part(order, number)
-            if len(part):
-                yield [SampleKey(epoch, index) for index in part.tolist()]
-            elif self.is_training:
-                own = self._part(order, 0)
-                yield [SampleKey(epoch, int(own[0] if len(own) else order[0]), counted=False)]
 
-    def _part(self, order: np.ndarray, number: int) -> np.ndarray:
-        batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-        start, end = (len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1))
-        return batch[start:end]
+        def samples_of(number: int) -> np.ndarray:
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            start, end = (len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1))
+            return batch[start:end]
+
+        for number in range(first, len(self)):
+            samples = samples_of(number)
+            if len(samples):
+                yield [SampleKey(epoch, index) for index in samples.tolist()]
+            elif self.is_training:
+                # Every process must take part in the step: this one repeats a sample that does not count.
+                repeated = samples_of(0)
+                yield [SampleKey(epoch, int(repeated[0] if len(repeated) else order[0]), counted=False)]
 
 
 def split_indices(count: int, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Part `count` samples into those to train on and those held out, both in their own order.
+    """Divide `count` samples into those to train on and those held out, both in ascending order.
 
     Args:
-        count: Samples in all.
-        validation_split: Share to hold out, a float in (0, 1), or their number, an int; 0 holds out none.
+        count: Number of samples.
+        validation_split: Fraction to hold out, a float in (0, 1), or a number of samples, an int; 0 holds out none.
         seed: Seed of the run.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What an evaluation loader hands over beside inputs and targets."""
+"""Names and original targets that an evaluation loader yields in addition to inputs and targets."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from utils.geometry import Geometry
 
 @dataclass(frozen=True, slots=True)
 class NamedMask:
-    """Where one evaluation sample came from, so that it can be judged at its own size and named.
+    """A mask for evaluation at its original size.
 
     Attributes:
-        name: The file, as the user would look for it.
-        target: (h, w) int64, the mask at its own size.
-        geometry: How the image lies on the network's input.
-        index: Position in the data set.
+        name: The file of the image, by which a user finds it.
+        target: (h, w) int64, the mask at its original size.
+        geometry: Position of the image on the network's input.
+        index: Index in the data set.
     """
 
     name: str
@@ -26,12 +26,12 @@ class NamedMask:
 
 @dataclass(frozen=True, slots=True)
 class NamedSample:
-    """Where one sample of a classification came from, so that it can be named.
+    """A sample of a classification for evaluation.
 
     Attributes:
-        name: The file, or the file and the row, as the user would look for it.
+        name: The file, or the file and the row, by which a user finds it.
         target: Id of its class.
-        index: Position in the data set.
+        index: Index in the data set.
     """
 
     name: str
