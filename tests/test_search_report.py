@@ -7,10 +7,9 @@ import re
 import pytest
 
 from search.report import page, write_report
-from search.report.chapters import compact_json
-from search.report.formats import make_table, number
+from search.report.contents import collect, compact_json, drawn_rows, short_names
+from search.report.formats import hours, number, value_text
 from search.report.parallel import make_axis
-from search.report.selection import collect, drawn_rows, short_names
 from search.results.record import CandidateRecord, StudyRecord
 from tests.support.study_samples import fixed_study, sample_study
 from utils.errors import SearchError
@@ -180,10 +179,18 @@ def test_data_in_a_script_does_not_end_it(tmp_path):
     assert "\\u003c/script\\u003e\\u003cb\\u003e\\u0026" in text
 
 
-def test_numbers_are_aligned_and_sorted_and_nothing_is_a_dash():
-    table = make_table(["name", "value"], [["a", 0.73125], [None, 7]])
-    assert [header.kind for header in table.headers] == ["", "number"]
-    assert [[(cell.text, cell.kind, cell.sort_value) for cell in row] for row in table.rows] == [
-        [("a", "", None), ("0.7312", "number", 0.73125)],
-        [("\N{EN DASH}", "none", None), ("7", "number", 7)],
-    ]
+def test_numbers_are_sorted_by_value_and_nothing_is_a_dash(tmp_path):
+    study = fixed_study((0.51239, 0.6))
+    study.candidates[0].best_epoch = None
+    text, _ = written(study, tmp_path)
+    assert '<td class="number" data-value="0.51239">0.5124</td>' in text
+    assert '<td class="none">\N{EN DASH}</td>' in text
+
+
+def test_values_as_people_read_them():
+    values = (None, "", "SGD", True, [1, "x"], 0.73125, 12, 1234, 0.0001)
+    dash = "\N{EN DASH}"
+    assert [value_text(value) for value in values] == [
+        dash, dash, "SGD", "true", '[1, "x"]', "0.7312", "12", "1,234", "0.0001"
+    ]  # fmt: skip
+    assert [hours(seconds) for seconds in (42, 720, 12_240, 432_000)] == ["42 s", "12 min", "3.4 h", "120 h"]

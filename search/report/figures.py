@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from search.report.contents import ReportData, drawn_rows
 from search.report.formats import TIMES, number
-from search.report.selection import ReportData, drawn_rows
 from search.results.importance import Importance
 from search.results.leaderboard import LeaderboardRow
 from search.results.objectives import Objective
 from search.results.record import CandidateRecord, StudyRecord
 
 Figure = dict[str, Any]
+Point = tuple[float | None, float | None, int | None]
 _STEPS = 6  # colours from the lowest rung to a full training: --step-0 to --step-5
 _POINTS_PER_RUNG = 250  # of the promoted candidates, and of the others
 _POINTS_DOMINATED = 800
@@ -65,19 +66,8 @@ def rung_strips(data: ReportData) -> Figure:
             chosen = [item for item in rung.values.items() if (item[0] in promoted) == is_promoted]
             for index, value in chosen[:: 1 + len(chosen) // _POINTS_PER_RUNG]:
                 # Multiples of the golden ratio spread the points evenly around their rung, the same in each drawing.
-                points.append((place + (index * 0.618034) % 1 * 0.6 - 0.3, value, index))
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "x": [point[0] for point in points],
-                "y": [point[1] for point in points],
-                "customdata": [point[2] for point in points],
-                "hovertemplate": "candidate %{customdata}: %{y:.4f}<extra></extra>",
-                "marker": {"size": 5, "color": color, "opacity": 0.75},
-            }
-        )
+                points.append((place + ((index * 0.618034) % 1 * 0.6 - 0.3), value, index))
+        traces.append(_scatter(name, points, ": %{y:.4f}", marker={"size": 5, "color": color, "opacity": 0.75}))
     labels = [f"{rung.epochs} epoch" + ("s" if rung.epochs != 1 else "") for rung in rungs]
     if len({rung.bracket for rung in rungs}) > 1:
         labels = [f"bracket {rung.bracket}<br>{label}" for rung, label in zip(rungs, labels, strict=True)]
@@ -92,12 +82,18 @@ def rung_strips(data: ReportData) -> Figure:
 def pareto(data: ReportData, second: Objective) -> Figure:
     """Return two objectives of every ranked candidate, with a trace for the front of all objectives."""
     first = data.goals[0]
-    front = [row for row in data.rows if row.is_on_front]
-    rest = [row for row in data.rows if not row.is_on_front]
-    rest = rest[:: 1 + len(rest) // _POINTS_DOMINATED]
+    points: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}  # on the front, or dominated
+    for row in data.rows:
+        candidate = row.candidate
+        values = candidate.objectives
+        points[row.is_on_front].append((values[second.name], values[first.name], candidate.index))
+    few = points[False][:: 1 + len(points[False]) // _POINTS_DOMINATED]
+    dominated, front = (sorted(each, key=lambda point: point[0]) for each in (few, points[True]))
+    hover = "<br>%{x:,.5~g}: %{y:.4f}"
+    small, large = {"color": "--muted", "size": 5, "opacity": 0.8}, {"color": "--accent", "size": 9}
     traces = [
-        _objective_points("dominated", rest, first, second, {"color": "--muted", "size": 5, "opacity": 0.8}),
-        _objective_points("on the front", front, first, second, {"color": "--accent", "size": 9}),
+        _scatter(f"dominated ({len(dominated)})", dominated, hover, marker=small),
+        _scatter(f"on the front ({len(front)})", front, hover, marker=large),
     ]
     if len(data.goals) == 2:
         # The line has the best first objective that is possible at each value of the second.
@@ -116,24 +112,20 @@ def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figur
     """Return a bar per value and per pair, the most important on top."""
     bars = [each for each in found if each.share >= 0.0005][:_BARS][::-1]
     labels = [html.escape(TIMES.join(names[path] for path in each.paths)) for each in bars]
-    colors = ["--muted" if not each.is_clear else "--accent" if len(each.paths) == 1 else "--step-2" for each in bars]
-    trace = {
+    colors = ["--muted" if not each.is_clear else "--accent" if each.is_single else "--step-2" for each in bars]
+    shares = [each.share for each in bars]
+    trace: Figure = {
         "type": "bar",
         "orientation": "h",
-        "x": [each.share for each in bars],
+        "x": shares,
         "y": list(range(len(bars))),
-        "text": [f"{each.share:.1%}" for each in bars],
-        "textposition": "outside",
-        "cliponaxis": False,
-        "hoverinfo": "skip",
         "marker": {"color": colors},
     }
-    layout = {
-        "xaxis": {"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "share of the variance of ranks"}},
-        "yaxis": {"tickvals": list(range(len(bars))), "ticktext": labels, "automargin": True, "showgrid": False},
-        "height": 110 + 26 * len(bars),
-        "bargap": 0.35,
-    }
+    trace |= {"text": [f"{share:.1%}" for share in shares], "textposition": "outside", "cliponaxis": False}
+    trace |= {"hoverinfo": "skip"}
+    axis: Figure = {"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "share of the variance of ranks"}}
+    names_axis: Figure = {"tickvals": trace["y"], "ticktext": labels, "automargin": True, "showgrid": False}
+    layout = {"xaxis": axis, "yaxis": names_axis, "height": 110 + 26 * len(bars), "bargap": 0.35}
     return {"traces": [trace], "layout": layout}
 
 
@@ -150,29 +142,23 @@ def _curve_group(candidate: CandidateRecord, study: StudyRecord) -> tuple[int, s
 
 def _curves(name: str, members: Sequence[CandidateRecord], goal: Objective, color: str, width: float) -> Figure:
     """Return the curves of several candidates in one trace with gaps between them: one trace each is slow to draw."""
-    epochs: list[float | None] = []
-    values: list[float | None] = []
-    indices: list[int | None] = []
+    points: list[Point] = []
     for candidate in members:
         for row in candidate.reports:
             value = row.get(goal.name, math.nan)
-            epochs.append(row["epoch"])
-            values.append(float(f"{value:.5g}") if math.isfinite(value) else None)
-            indices.append(candidate.index)
-        for column in (epochs, values, indices):
-            column.append(None)
-    return {
-        "type": "scatter",
-        "mode": "lines+markers" if any(member.epochs == 1 for member in members) else "lines",
-        "name": f"{name} ({len(members)})",
-        "x": epochs,
-        "y": values,
-        "customdata": indices,
-        "hovertemplate": "candidate %{customdata}<br>epoch %{x}: %{y:.4f}<extra></extra>",
-        "line": {"color": color, "width": width},
-        "marker": {"size": 3, "color": color},
-        "connectgaps": False,
-    }
+            points.append((row["epoch"], float(f"{value:.5g}") if math.isfinite(value) else None, candidate.index))
+        points.append((None, None, None))
+    mode = "lines+markers" if any(member.epochs == 1 for member in members) else "lines"
+    line, marker = {"color": color, "width": width}, {"size": 3, "color": color}
+    hover = "<br>epoch %{x}: %{y:.4f}"
+    return _scatter(f"{name} ({len(members)})", points, hover, mode=mode, line=line, marker=marker, connectgaps=False)
+
+
+def _scatter(name: str, points: Sequence[Point], hover: str, mode: str = "markers", **style: Any) -> Figure:
+    """Return a trace of points (x, y, candidate)."""
+    x, y, candidates = zip(*points, strict=True) if points else ((), (), ())
+    trace = {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, "customdata": candidates}
+    return trace | {"hovertemplate": f"candidate %{{customdata}}{hover}<extra></extra>"} | style
 
 
 def _value_range(values: Sequence[float], goal: Objective) -> list[float] | None:
@@ -183,22 +169,6 @@ def _value_range(values: Sequence[float], goal: Objective) -> list[float] | None
     low, high = np.quantile(finite, (0.01, 1.0) if goal.sign > 0 else (0.0, 0.99))
     margin = 0.04 * (high - low) or 0.01
     return [float(low - margin), float(high + margin)]
-
-
-def _objective_points(
-    name: str, rows: Sequence[LeaderboardRow], first: Objective, second: Objective, marker: Figure
-) -> Figure:
-    ordered = sorted(rows, key=lambda row: row.candidate.objectives[second.name])
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": f"{name} ({len(ordered)})",
-        "x": [row.candidate.objectives[second.name] for row in ordered],
-        "y": [row.candidate.objectives[first.name] for row in ordered],
-        "customdata": [row.candidate.index for row in ordered],
-        "hovertemplate": "candidate %{customdata}<br>%{x:,.5~g}: %{y:.4f}<extra></extra>",
-        "marker": marker,
-    }
 
 
 def _objective_axis(goal: Objective, rows: Sequence[LeaderboardRow]) -> Figure:

@@ -64,12 +64,19 @@ const figures = JSON.parse(document.getElementById("figures").textContent);
   addEventListener("beforeprint", () => { themeOnScreen = root.dataset.theme; setTheme("light"); });
   addEventListener("afterprint", () => setTheme(themeOnScreen));
 
+  // The name of a column is aligned as its numbers are.
+  document.querySelectorAll("table").forEach(table =>
+    table.querySelectorAll("th").forEach((header, column) => {
+      const isNumber = [...table.tBodies[0].rows].some(row => row.cells[column].className === "number");
+      header.classList.toggle("number", isNumber);
+    }));
+
   function sortBy(table, column, header) {
     const body = table.tBodies[0];
     const descends = header.getAttribute("aria-sort") !== "descending";
     const key = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
     const compare = (one, two) => {
-      if (one === "–" || two === "–") return (one === "–") - (two === "–");  // what is not there stays last
+      if (one === "–" || two === "–") return (one === "–") - (two === "–");  // missing values are last
       const difference = Number(one) - Number(two);
       const order = Number.isNaN(difference) ? one.localeCompare(two, "en", { numeric: true }) : difference;
       return descends ? -order : order;
@@ -84,7 +91,7 @@ const figures = JSON.parse(document.getElementById("figures").textContent);
     table.querySelectorAll("th").forEach((header, column) =>
       header.addEventListener("click", () => sortBy(table, column, header))));
 
-  // One figure at a time, so that the page can be read and scrolled meanwhile.
+  // One figure at a time, so that the page can be read and scrolled in between.
   const waiting = Object.keys(figures);
   (function next() {
     if (!waiting.length) {

@@ -1,6 +1,7 @@
 """`write_report`: a study as one HTML file that loads nothing, to be stored, mailed and printed."""
 
 import math
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -8,32 +9,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from search.report import chapters
+from search.cli.listing import winner_commands
+from search.report import contents
 from search.report.figures import importance_bars, learning_curves, pareto, rung_strips
-from search.report.formats import TIMES
+from search.report.formats import TIMES, hours, value_text
 from search.report.parallel import parallel_axes
-from search.report.selection import LINES_BEST, LINES_REST, MOST_AXES, TABLE_ROWS, ReportData, collect
+from search.results.leaderboard import best_results, ledger
 from search.results.record import StudyRecord
+from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, rung_summaries
 from utils.errors import SearchError
 from utils.files import write_text_atomically
 
 _HERE = Path(__file__).parent
-# Chapters in their order, and their names in the navigation.
-_TITLES = {
-    "winner": "Winner",
-    "retrained": "Retrained",
-    "images": "Images",
-    "leaderboard": "Leaderboard",
-    "repeats": "Repeats",
-    "curves": "Curves",
-    "rungs": "Rungs",
-    "front": "Front",
-    "parallel": "Values",
-    "importance": "Importance",
-    "failures": "Failures",
-    "costs": "Costs",
-    "json": "JSON",
-}
+_MOST_REPEATS = 20
 
 
 def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
@@ -49,40 +37,30 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
         OSError: The file cannot be written.
     """
     library = plotly_script()
-    data = collect(study)
-    figures = make_figures(data)
-    contents = {
-        "winner": chapters.winner_chapter(data),
-        "retrained": chapters.retrained_chapter(data),
-        "images": chapters.images_chapter(data, images),
-        "leaderboard": chapters.leaderboard_chapter(data),
-        "repeats": chapters.repeats_chapter(data),
-        "curves": "curves" in figures,
-        "rungs": chapters.rungs_chapter(data),
-        "front": [name for name in figures if name.startswith("front")],
-        "parallel": "parallel" in figures,
-        "importance": chapters.importance_chapter(data),
-        "failures": chapters.failures_chapter(data),
-        "costs": chapters.costs_chapter(data),
-        "json": chapters.json_chapter(data),
-    }
+    data = contents.collect(study)
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.filters |= {"text": value_text, "hours": hours, "class_summary": class_summary}
+    functions: list[Callable[..., Any]] = [ledger, class_summary, rung_summaries, retrained_summaries, best_results]
+    functions += [repeated_candidates, contents.failure_groups, contents.winner_images, contents.winner_json]
+    functions += [winner_commands, distinct]
+    environment.globals |= {each.__name__: each for each in functions}
     scripts = [library, *((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "parallel.js"))]
     text = environment.get_template("page.html").render(
         data=data,
-        titles=_TITLES,
-        tiles=chapters.tiles(data),
-        chapters=contents,
-        figures=_without_nan(figures),
+        figures=_without_nan(make_figures(data)),
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
-        table_rows=TABLE_ROWS,
-        lines_best=LINES_BEST,
-        lines_rest=LINES_REST,
-        most_axes=MOST_AXES,
+        table_rows=contents.TABLE_ROWS,
+        lines_best=contents.LINES_BEST,
+        lines_rest=contents.LINES_REST,
+        most_axes=contents.MOST_AXES,
+        most_images=images,
+        most_indices=contents.MOST_INDICES,
+        most_reasons=contents.MOST_REASONS,
+        most_repeats=_MOST_REPEATS,
         times=TIMES,
     )
     write_text_atomically(path, text)
@@ -101,7 +79,7 @@ def plotly_script() -> str:
     return file.read_text(encoding="utf-8")
 
 
-def make_figures(data: ReportData) -> dict[str, Any]:
+def make_figures(data: contents.ReportData) -> dict[str, Any]:
     """Return the figures of the page by name, those without data left out."""
     figures: dict[str, Any] = {}
     if data.rows and data.curve:
@@ -113,9 +91,14 @@ def make_figures(data: ReportData) -> dict[str, Any]:
             figures[f"front{place}"] = pareto(data, goal)
         if data.names:
             figures["parallel"] = parallel_axes(data)
-    if any(each.share for each in data.importances if len(each.paths) == 1):
+    if any(each.share for each in data.importances if each.is_single):
         figures["importance"] = importance_bars(data.importances, data.names)
     return figures
+
+
+def distinct(groups: Iterable[Iterable[str]]) -> list[str]:
+    """Return the names of all groups, in the order of their first occurrence."""
+    return list(dict.fromkeys(name for group in groups for name in group))
 
 
 def _without_nan(value: Any) -> Any:

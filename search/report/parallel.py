@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from search.report.contents import ReportData, axes_paths, drawn_rows
 from search.report.formats import number
-from search.report.selection import ReportData, axes_paths, drawn_rows
 from search.results.importance import as_text, columns_of, is_number
 
 _MOST_LEVELS = 24  # labels of an axis of categories

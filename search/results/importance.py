@@ -46,6 +46,11 @@ class Importance:
     best_rank: float
 
     @property
+    def is_single(self) -> bool:
+        """Whether it is the importance of one value."""
+        return len(self.paths) == 1
+
+    @property
     def is_clear(self) -> bool:
         """Whether the share exceeds chance."""
         return self.share > self.chance

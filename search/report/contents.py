@@ -1,0 +1,150 @@
+"""The data of the page: the parts of a study that it shows, limited for a large study."""
+
+import base64
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.results.importance import Importance, importances, ordered_paths
+from search.results.leaderboard import LeaderboardRow, leaderboard, winner_of
+from search.results.objectives import Objective, parse_objectives
+from search.results.record import CandidateRecord, StudyRecord
+
+TABLE_ROWS = 300
+LINES_BEST = 220  # lines of a figure: the best of a study
+LINES_REST = 80  # and some of the others, evenly from the second best to the last
+MOST_AXES = 12
+MOST_INDICES = 12
+MOST_REASONS = 60
+_LINE = 96  # characters of a line of JSON
+_IMAGE_BYTES = 3_000_000
+_IMAGES_BYTES = 12_000_000
+_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """A study with the results that several chapters need.
+
+    Attributes:
+        study: The record.
+        goals: Its objectives.
+        rows: Its leaderboard.
+        importances: Of values and pairs; empty if they cannot be estimated.
+        why_no_importances: The reason in this case.
+        names: Short name of each searched path.
+        winner: The recommended candidate; None if none has results.
+    """
+
+    study: StudyRecord
+    goals: tuple[Objective, ...]
+    rows: list[LeaderboardRow]
+    importances: list[Importance]
+    why_no_importances: str
+    names: dict[str, str]
+    winner: CandidateRecord | None
+
+    @property
+    def curve(self) -> Objective | None:
+        """The first objective that has a value each epoch."""
+        return next((goal for goal in self.goals if not goal.is_fact), None)
+
+
+def collect(study: StudyRecord) -> ReportData:
+    """Collect the data of a study's page."""
+    rows = leaderboard(study)
+    found, reason = importances(rows)
+    names = short_names(ordered_paths([each.drawn for each in study.candidates]))
+    return ReportData(study, parse_objectives(study.objectives), rows, found, reason, names, winner_of(study))
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Return the shortest unique end of each path that begins with a name: `lr`, `D_blocks.0.1`."""
+    ends: dict[str, list[str]] = {}  # of each path, the shortest first
+    counts: dict[str, int] = {}
+    for path in paths:
+        parts = path.split(".")
+        starts = [place for place in range(len(parts) - 1, -1, -1) if place == 0 or not parts[place].isdecimal()]
+        ends[path] = [".".join(parts[place:]) for place in starts]
+        for end in ends[path]:
+            counts[end] = counts.get(end, 0) + 1
+    return {path: next(end for end in ends[path] if counts[end] == 1 or end == path) for path in paths}
+
+
+def drawn_rows(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
+    """Return the rows that a figure draws: all of a small study, else the best and an even selection of the rest."""
+    if len(rows) <= LINES_BEST + LINES_REST:
+        return list(rows)
+    step = (len(rows) - LINES_BEST) / LINES_REST
+    return [*rows[:LINES_BEST], *(rows[LINES_BEST + int(place * step)] for place in range(LINES_REST))]
+
+
+def axes_paths(data: ReportData) -> list[str]:
+    """Return the paths of the values that get an axis, in the order of the file: the most important of many."""
+    paths = list(data.names)
+    if len(paths) <= MOST_AXES:
+        return paths
+    by_share = [each.paths[0] for each in data.importances if each.is_single] or paths
+    chosen = set(by_share[:MOST_AXES])
+    return [path for path in paths if path in chosen]
+
+
+def failure_groups(study: StudyRecord) -> list[list[CandidateRecord]]:
+    """Return the candidates that were not trained to an end, grouped by status and kind of reason."""
+    groups: dict[tuple[str, str], list[CandidateRecord]] = {}
+    for candidate in study.candidates:
+        if candidate.status in ("failed", "out_of_memory", "refused", "duplicate"):
+            kind = re.sub(r"\d[\d,.]*", "#", candidate.reason)  # reasons that differ only in numbers are one kind
+            groups.setdefault((candidate.status, kind), []).append(candidate)
+    return [members for _, members in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1])))]
+
+
+def winner_images(study: StudyRecord, most: int) -> tuple[list[tuple[str, str]], int]:
+    """Return the first images of `best/pictures` with their names as data addresses, and the number of the others."""
+    folder = Path(study.folder) / "best" / "pictures"
+    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in _MEDIA_TYPES)
+    images: list[tuple[str, str]] = []
+    size = 0
+    for path in files:
+        num_bytes = path.stat().st_size
+        if len(images) < most and num_bytes <= _IMAGE_BYTES and size + num_bytes <= _IMAGES_BYTES:
+            content = base64.b64encode(path.read_bytes()).decode("ascii")
+            images.append((path.stem, f"data:{_MEDIA_TYPES[path.suffix.lower()]};base64,{content}"))
+            size += num_bytes
+    return images, len(files) - len(images)
+
+
+def winner_json(data: ReportData) -> tuple[str, list[str]] | None:
+    """Return the winner's file and the lines of its difference from the space; None if there is no file.
+
+    The file is `best/config.json`, or the candidate's if the study is unfinished.
+    """
+    folder = Path(data.study.folder)
+    files = [folder / "best" / "config.json"]
+    if data.winner is not None and data.winner.folder:
+        files.append(folder / data.winner.folder / "config.json")
+    path = next((path for path in files if path.is_file()), None)
+    if path is None:
+        return None
+    space, winner = compact_json(data.study.config), compact_json(json.loads(path.read_text(encoding="utf-8")))
+    lines = difflib.unified_diff(space.splitlines(), winner.splitlines(), "space", "winner", n=2, lineterm="")
+    return winner, list(lines)
+
+
+def compact_json(value: Any, indent: int = 0) -> str:
+    """Format JSON with everything that fits on a line, so that a difference shows values instead of brackets."""
+    line = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict | list) or not value or (indent and len(line) + indent <= _LINE):
+        return line
+    space = " " * (indent + 2)
+    if isinstance(value, dict):
+        opening, closing = "{", "}"
+        items = [f"{json.dumps(key, ensure_ascii=False)}: {compact_json(value[key], indent + 2)}" for key in value]
+    else:
+        opening, closing = "[", "]"
+        items = [compact_json(item, indent + 2) for item in value]
+    return f"{opening}\n{space}" + f",\n{space}".join(items) + f"\n{' ' * indent}{closing}"
