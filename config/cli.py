@@ -33,8 +33,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", metavar="path=value", help="change any value, e.g. optimizer.args.lr=0.01"
     )
     parser.add_argument("-c", "--config", metavar="FILE", help="the JSON file")
-    for short in SHORT_FLAGS:
-        parser.add_argument(short.flag, metavar=short.metavar, help=f"{short.help} ({short.path})")
+    for flag, (path, metavar, text) in SHORT_FLAGS.items():
+        parser.add_argument(flag, metavar=metavar, help=f"{text} ({path})")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ def requested_config(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 def overrides_of(arguments: argparse.Namespace) -> list[str]:
     """Return the overrides, and the short flags as overrides, in this order."""
-    given = {short.path: getattr(arguments, short.flag.lstrip("-")) for short in SHORT_FLAGS}
+    given = {path: getattr(arguments, flag.lstrip("-")) for flag, (path, _, _) in SHORT_FLAGS.items()}
     return [*arguments.overrides, *(f"{path}={value}" for path, value in given.items() if value is not None)]
 
 

@@ -10,7 +10,7 @@ import re
 from importlib.metadata import version
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from pydantic.errors import PydanticUserError
 
 from config.checking.classes import available_names, find_class
@@ -19,10 +19,8 @@ from config.checking.sections import (
     LOADER_SECTIONS,
     SCHEDULER_VALUES,
     SEARCH_CLASSES,
-    Budget,
-    CandidateLimits,
-    RetrainOptions,
     SearchOptions,
+    Strict,
     TopLevel,
 )
 from config.checking.signatures import OBJECTS, Parameter, signature_of
@@ -33,42 +31,61 @@ Schema = dict[str, Any]
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 LINES_TO_DEPTH = 4
 WRITTEN_WITH = ("torch", "albumentations")
-WITHOUT_MARKERS = {model.__name__ for model in (SearchOptions, CandidateLimits, Budget, RetrainOptions)}
 PLACEHOLDER = {"$ref": "#/$defs/placeholder"}
 _ARGUMENT = re.compile(r"^ {4,8}(\w+)(?: \([^)]*\))?: (.+)$")
 
 
+class Repeat(Strict):
+    """A list of draws."""
+
+    of: Any = Field(..., description="Drawn anew each time.")
+    times: Any = Field(..., description="How often.")
+
+
+class Placeholder(BaseModel):
+    """A value defined elsewhere, or drawn by a search."""
+
+    ref: str = Field(..., alias="$ref", description="A value of $defs, drawn anew if it holds markers.")
+    var: str = Field(..., alias="$var", description="A value of $defs, drawn once for a candidate.")
+    choice: list[Any] = Field(..., alias="$choice", min_length=1, description="One of these.")
+    range: list[int] = Field(
+        ..., alias="$range", min_length=1, max_length=3, description="A number of Python's range(start, stop, step)."
+    )
+    uniform: tuple[float, float] = Field(..., alias="$uniform", description="A number between these.")
+    loguniform: tuple[float, float] = Field(
+        ..., alias="$loguniform", description="A number between these, each order of magnitude as likely."
+    )
+    repeat: Repeat = Field(..., alias="$repeat", description="A list of draws.")
+
+
 def json_schema(registry: Registry) -> Schema:
     """Return the JSON Schema of a configuration; the same for the same registry and versions of the libraries."""
-    definitions = _models(TopLevel)
-    for key in EXTRAS:
-        definitions |= _models(EXTRAS[key])
+    definitions = _models(TopLevel) | _models(SearchOptions, markers=False) | _models(Placeholder, markers=False)
+    extras = {key: _models(model) for key, model in EXTRAS.items()}
+    for key, model in EXTRAS.items():
+        keys = extras[key].pop(model.__name__)["properties"]  # they are among those of each class
+        definitions |= extras[key]
+        extras[key] = keys
     for key, section in registry.items():
         if key != "trainer":
-            definitions[key] = _spec_schema(key, section, definitions)
-    for key in EXTRAS:
-        del definitions[EXTRAS[key].__name__]  # its keys are among those of each class
+            definitions[key] = _spec_schema(key, section, extras.get(key, {}))
     properties = definitions.pop(TopLevel.__name__)["properties"]
+    search = definitions[SearchOptions.__name__]["properties"]
     class_sections = {"arch": "arch", "optimizer": "optimizer", **dict.fromkeys(LOADER_SECTIONS, "data_loader")}
-    for name, key in class_sections.items():
-        properties[name] = {"$ref": f"#/$defs/{key}", "description": properties[name]["description"]}
+    references = [(properties, name, key) for name, key in class_sections.items()]
+    references += [(properties, "search", SearchOptions.__name__)]
+    references += [(search, name, name) for name in SEARCH_CLASSES if name in registry]
+    for owner, name, key in references:
+        owner[name] = {"$ref": f"#/$defs/{key}", "description": owner[name]["description"]}
     for name in ("loss", "lr_scheduler"):
         properties[name] = _one_or_list({"$ref": f"#/$defs/{name}"}, properties[name]["description"])
     properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
-    properties["search"] = {"$ref": "#/$defs/SearchOptions", "description": properties["search"]["description"]}
-    parts = definitions[SearchOptions.__name__]["properties"]
-    for name in SEARCH_CLASSES:
-        if name in registry:
-            parts[name] = {"$ref": f"#/$defs/{name}", "description": parts[name]["description"]}
-    properties |= {
-        "$schema": {"type": "string", "description": "Path of this schema, for the editor."},
-        "$extends": {
-            "type": ["string", "array"],
-            "items": {"type": "string"},
-            "description": "Files to lay this over.",
-        },
-        "$defs": {"type": "object", "description": 'Values to use as {"$ref": NAME}.'},
-    }
+    paths = {"type": ["string", "array"], "items": {"type": "string"}}
+    properties["$schema"] = {"type": "string", "description": "Path of this schema, for the editor."}
+    properties["$extends"] = {**paths, "description": "Files to lay this over."}
+    properties["$defs"] = {"type": "object", "description": 'Values to use as {"$ref": NAME}.'}
+    placeholder = definitions.pop(Placeholder.__name__)
+    placeholder["anyOf"] = [{"required": [name]} for name in placeholder.pop("required")]
     releases = ", ".join(f"{name} {version(name).partition('+')[0]}" for name in WRITTEN_WITH)  # without "+cpu"
     return {
         "$schema": DIALECT,
@@ -77,7 +94,7 @@ def json_schema(registry: Registry) -> Schema:
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
-        "$defs": {**definitions, "placeholder": _placeholder()},
+        "$defs": {**definitions, "placeholder": placeholder},
     }
 
 
@@ -99,18 +116,24 @@ def _text(value: Any, depth: int, indent: str = "") -> str:
     return f"{first}\n{inner}{f',{chr(10)}{inner}'.join(items)}\n{indent}{last}"
 
 
-def _models(model: type[BaseModel]) -> dict[str, Schema]:
-    """Return the schemas of a section with fixed keys and of those within it, by the names of their models."""
+def _models(model: type[BaseModel], *, markers: bool = True) -> dict[str, Schema]:
+    """Return the schemas of a section with fixed keys and of those within it, by the names of their models.
+
+    Args:
+        model: The section.
+        markers: Whether its values may be search markers, and its keys be left out.
+    """
     schema = model.model_json_schema()
-    definitions = {**schema.pop("$defs", {}), model.__name__: schema}
-    for name, definition in definitions.items():
-        definition.pop("title"), definition.pop("required", None)
+    definitions: dict[str, Schema] = {**schema.pop("$defs", {}), model.__name__: schema}
+    for definition in definitions.values():
+        definition.pop("title")
+        if markers:
+            definition.pop("required", None)
         for key, field in definition["properties"].items():
             field.pop("title", None)
             if isinstance(field.get("default"), dict):  # that of a section repeats those of its keys
                 del field["default"]
-            if name not in WITHOUT_MARKERS:
-                definition["properties"][key] = _with_placeholders(field)
+            definition["properties"][key] = _with_placeholders(field) if markers else field
     return definitions
 
 
@@ -134,43 +157,9 @@ def _one_or_list(item: Schema, description: str | None) -> Schema:
     return {**schema, "description": description} if description else schema
 
 
-def _placeholder() -> Schema:
-    """Return the schema of a reference or marker."""
-    numbers = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-    repeat = {"of": {"description": "Drawn anew each time."}, "times": {"description": "How often."}}
-    known: dict[str, Schema] = {
-        "$ref": {"type": "string", "description": "A value of $defs, drawn anew if it holds markers."},
-        "$var": {"type": "string", "description": "A value of $defs, drawn once for a candidate."},
-        "$choice": {"type": "array", "minItems": 1, "description": "One of these."},
-        "$range": {
-            "type": "array",
-            "items": {"type": "integer"},
-            "minItems": 1,
-            "maxItems": 3,
-            "description": "A whole number of [start, stop, step], as Python's range.",
-        },
-        "$uniform": {**numbers, "description": "A number between these."},
-        "$loguniform": {**numbers, "description": "A number between these, each order of magnitude as likely."},
-        "$repeat": {
-            "type": "object",
-            "properties": repeat,
-            "required": list(repeat),
-            "additionalProperties": False,
-            "description": "A list of draws.",
-        },
-    }
-    return {
-        "description": "A value defined elsewhere, or drawn by a search.",
-        "type": "object",
-        "properties": known,
-        "anyOf": [{"required": [name]} for name in sorted(known)],
-    }
-
-
-def _spec_schema(key: str, section: Section, definitions: dict[str, Schema]) -> Schema:
+def _spec_schema(key: str, section: Section, extras: Schema) -> Schema:
     """Return the schema of a section that names a class: one known by name with its arguments, or any other in full."""
     names = available_names(section)
-    extras: dict[str, Schema] = definitions[EXTRAS[key].__name__]["properties"] if key in EXTRAS else {}
     dotted = {"type": "string", "pattern": r"\."}
     changes: Schema = {"type": "object", "properties": {"args": {"type": "object"}, **extras}}
     changes["additionalProperties"] = False
@@ -187,7 +176,7 @@ def _spec_schema(key: str, section: Section, definitions: dict[str, Schema]) -> 
     }
 
 
-def _class_schema(name: str, key: str, section: Section, extras: dict[str, Schema]) -> Schema:
+def _class_schema(name: str, key: str, section: Section, extras: Schema) -> Schema:
     """Return the schema of a class with its arguments, documented by its docstring."""
     args: Schema = {"type": "object"}
     schema: Schema = {

@@ -7,10 +7,9 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from config.checking.classes import find_class, read_losses, read_spec
+from config.checking.classes import find_class
 from config.checking.sections import LOADER_SECTIONS
 from config.checking.signatures import signature_of
-from config.faults import Faults
 from config.objects import class_and_arguments
 from utils.errors import ConfigError
 from utils.registry import Registry
@@ -143,24 +142,19 @@ def needs_class_counts(config: Config, registry: Registry) -> bool:
 def with_class_counts(config: Config, registry: Registry, counts: Sequence[int]) -> dict[str, Any]:
     """Return the config with the class counts written next to each rule for class weights."""
     complete = copy.deepcopy(dict(config))
-    for arguments in list(_rules_without_counts(complete.get("loss"), registry)):
+    for arguments in _rules_without_counts(complete.get("loss"), registry):
         arguments[NAME] = list(counts)
     return complete
 
 
-def _rules_without_counts(section: Any, registry: Registry) -> Iterator[Any]:
+def _rules_without_counts(section: Any, registry: Registry) -> Iterator[dict[str, Any]]:
     """Yield the arguments of every loss, nested ones included, that lacks the counts for its rule."""
-    faults = Faults()
-    waiting = read_losses(section, faults)
-    faults.raise_if_any()
-    while waiting:
-        spec = waiting.pop()
-        for _, _, items in spec.nested(registry["loss"]):
-            waiting += [nested for value, path in items if (nested := read_spec(value, path, faults)) is not None]
-        if isinstance(spec.args.get("weight"), str) and spec.args.get(NAME) is None:
-            loss_class = find_class(spec.type, spec.path, "loss", registry["loss"])
+    for spec in _objects_in(section):
+        arguments = spec.get("args")
+        if isinstance(arguments, dict) and isinstance(arguments.get("weight"), str) and arguments.get(NAME) is None:
+            loss_class = find_class(spec["type"], "loss", "loss", registry["loss"])
             if NAME in signature_of(loss_class).parameters:
-                yield spec.args
+                yield arguments
 
 
 def for_judging(saved: Config | None, asked: Config | None) -> dict[str, Any]:

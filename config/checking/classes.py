@@ -137,9 +137,7 @@ def _load_plugin(file: Path) -> str:
     if _loaded_plugins.get(name) == place:
         return name
     if not name.isidentifier() or name.startswith("_"):
-        raise ConfigError(
-            f"--plugin {file}: {show(name)} cannot name a module. Rename the file to letters, digits and _."
-        )
+        raise ConfigError(f"--plugin {file}: {show(name)} cannot name a module. Use letters, digits and _.")
     # The file itself may be on the module path, or be imported already: only another module is in the way.
     known = sys.modules.get(name) or importlib.util.find_spec(name)
     origin = getattr(known, "__file__", None) or getattr(known, "origin", None)
@@ -147,8 +145,8 @@ def _load_plugin(file: Path) -> str:
         raise ConfigError(f"--plugin {file}: a module named {show(name)} exists already. Rename the file.")
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, file)
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"--plugin {file}: cannot be imported as Python. Give a .py file.")
+        assert spec is not None  # that of a .py file always has a loader
+        assert spec.loader is not None
         if str(place.parent) not in sys.path:
             sys.path.append(str(place.parent))
         module = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -255,29 +253,24 @@ def _import(module_name: str, name: str, place: str) -> ModuleType:
 
 def _check_kind(target: Target, name: str, place: str, section_name: str, section: Section) -> None:
     """Raise if the target is neither a subclass of what the section expects nor a function that returns one."""
-    base = section.base_class()
+    base, here = section.base_class(), f"{place}: {show(name)}"
+    repair = f"Name a subclass of {base.__name__}."
     if inspect.isclass(target):
         if not issubclass(target, base):
-            raise ConfigError(
-                f"{place}: {show(name)} is not a subclass of {base.__name__}, which {section_name} needs."
-            )
+            raise ConfigError(f"{here} is not a subclass of {base.__name__}, which {section_name} needs.")
         if inspect.isabstract(target):
             missing = ", ".join(sorted(vars(target)["__abstractmethods__"]))
-            raise ConfigError(f"{place}: {show(name)} is abstract. Name a subclass that has {missing}.")
+            raise ConfigError(f"{here} is abstract. Name a subclass that has {missing}.")
         return
     if not inspect.isfunction(target):
-        raise ConfigError(
-            f"{place}: {show(name)} is neither a class nor a function. Name a subclass of {base.__name__}."
-        )
+        raise ConfigError(f"{here} is neither a class nor a function. {repair}")
     promised = evaluated(inspect.signature(target).return_annotation, target)
     says_nothing = promised is inspect.Signature.empty or (promised is not None and not inspect.isclass(promised))
     fits = inspect.isclass(promised) and not says_nothing and issubclass(promised, base)
     package = name.split(".", maxsplit=1)[0]
-    if package in _loaded_plugins and (fits or says_nothing):
+    if package in _loaded_plugins and (fits or says_nothing):  # the user has named the file of a plug-in
         return
+    # A package's other functions, or those that it imports, may do anything when they are called.
     is_written_there = str(target.__module__).split(".")[0] == package
     if section_name not in BUILDER_SECTIONS or not fits or not is_written_there:
-        raise ConfigError(
-            f"{place}: {show(name)} is a function that is not annotated to return {base.__name__}. "
-            f"Name a subclass of {base.__name__}."
-        )
+        raise ConfigError(f"{here} is a function that is not annotated to return {base.__name__}. {repair}")

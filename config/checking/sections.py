@@ -17,7 +17,6 @@ from config.faults import Faults, closest, join_path, show, unknown_name
 
 LOADER_SECTIONS = ("data_loader", "train_loader", "valid_loader", "test_loader")
 SHARED_NAMES = ("num_classes", "in_channels", "ignore_index")
-ONE_CHANNEL = {"num_classes": 1}
 MAX_SEED = 2**63 - 1
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -49,19 +48,12 @@ class TrainerOptions(Strict):
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step of the optimizer.")
     clip_norm: float | None = Field(None, gt=0, description="Largest L2 norm of the gradients of a step.")
     clip_value: float | None = Field(None, gt=0, description="Largest absolute value of each number of a gradient.")
-    ema: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="Decay of an average of the weights, which is then evaluated and used, e.g. 0.999.",
-    )
+    ema: float | None = Field(None, gt=0, lt=1, description="Decay of averaged weights, used from then on, e.g. 0.999.")
     freeze: list[str] = Field([], description='Parts that do not learn, e.g. ["encoder", "*.bias"].')
     unfreeze_epoch: int | None = Field(None, ge=2, description="Epoch from which all parts learn.")
     sync_batch_norm: bool = Field(False, description="Norm statistics over all processes; on GPUs under torchrun.")
     compile: bool = Field(False, description="Compile the network with torch.compile.")
-    checkpoint_activations: list[str] = Field(
-        [], description="Parts computed again in the backward pass to save memory."
-    )
+    checkpoint_activations: list[str] = Field([], description="Parts computed again in backward to save memory.")
     max_time: float | None = Field(None, gt=0, description="Save and end after so many minutes of this process.")
     histograms: bool = Field(False, description="Parameter histograms in TensorBoard.")
     pictures: int = Field(4, ge=0, description="Validation images shown in TensorBoard.")
@@ -127,9 +119,7 @@ class MlflowOptions(Strict):
     """Experiment and server of a run in MLflow."""
 
     experiment: str | None = Field(None, min_length=1, description="Experiment; null: the name of the config.")
-    tracking_uri: str | None = Field(
-        None, min_length=1, description="Server, database or folder; null: mlruns in the run's folder."
-    )
+    tracking_uri: str | None = Field(None, min_length=1, description="Server, database or folder; null: the run's.")
 
 
 class Visualization(Strict):
@@ -176,9 +166,7 @@ class SearchOptions(Strict):
     num_samples: int = Field(1, ge=1, description="Candidates to train.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the draws; null: the seed of the config.")
     scheduler: Any = Field(None, description="Who trains for how long; null: RandomSearch.")
-    objectives: list[str] | None = Field(
-        None, min_length=1, description='E.g. ["max val_miou", "min params"]; null: trainer.monitor.'
-    )
+    objectives: list[str] | None = Field(None, min_length=1, description='["max val_miou"]; null: trainer.monitor.')
     limits: CandidateLimits | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
     budget: Budget = Field(Budget(), description="epochs, max_time, disk_mb.")
     executor: Any = Field("serial", description="What trains: serial, processes or ray.")
@@ -197,16 +185,16 @@ class TopLevel(Strict):
     name: str = Field(..., min_length=1, description="Name of the experiment and of its folder.")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Everything random follows from it.")
     n_gpu: int | None = Field(None, ge=0, description="GPUs to use, fewer if there are fewer; null: one, if any.")
-    arch: Any = Field(None, description="The network.")
+    arch: Any = Field(..., description="The network.")
     data_loader: Any = Field(None, description="The data; its validation_split holds back a part for validation.")
     train_loader: Any = Field(None, description="The training data, if validation data is named apart.")
     valid_loader: Any = Field(None, description="The validation data.")
     test_loader: Any = Field(None, description="The test data.")
-    optimizer: Any = Field(None, description="The optimizer; it gets the network's parameters.")
-    loss: Any = Field(None, description='A loss, or a list of losses with a "weight" each.')
+    optimizer: Any = Field(..., description="The optimizer; it gets the network's parameters.")
+    loss: Any = Field(..., description='A loss, or a list of losses with a "weight" each.')
     metrics: list[Any] = Field([], description="What validation and test report.")
     lr_scheduler: Any = Field(None, description='The course of the learning rate; "interval" says when it steps.')
-    trainer: TrainerOptions | None = Field(None, description="How long to train, which checkpoints, what to watch.")
+    trainer: TrainerOptions = Field(..., description="How long to train, which checkpoints, what to watch.")
     visualization: Visualization = Field(Visualization(), description="Services that show the curves: wandb, mlflow.")
     search: SearchOptions = Field(SearchOptions(), description="How a search draws and compares candidates.")
 
@@ -286,7 +274,7 @@ def shared_values(config: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(value, int) or isinstance(value, bool):
                 continue
             here = f"{section}.args.{name}"
-            if section == "arch" and {name: value} == ONE_CHANNEL:
+            if (section, name, value) == ("arch", "num_classes", 1):
                 value, here = 2, f"{here} (1: one channel for two classes)"
             first, first_place = found.setdefault(name, (value, here))
             if first != value:
@@ -296,8 +284,7 @@ def shared_values(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def own_outputs(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return `num_classes` 1 if `arch` says so: one output channel for the two classes of the data."""
-    arch = config.get("arch")
-    args = arch.get("args") if isinstance(arch, Mapping) else None
-    is_binary = isinstance(args, Mapping) and {"num_classes": args.get("num_classes")} == ONE_CHANNEL
-    return dict(ONE_CHANNEL) if is_binary else {}
+    """Return `num_classes` 1 if `arch` of a checked config says so: one output channel for two classes."""
+    arch = config["arch"]
+    args = (arch.get("args") or {}) if isinstance(arch, Mapping) else {}
+    return {"num_classes": 1} if args.get("num_classes") == 1 else {}

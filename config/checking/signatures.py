@@ -41,7 +41,7 @@ class Parameter:
 
     Attributes:
         name: As in the JSON.
-        annotation: The type that a JSON value must have; `Any` if nothing is known.
+        annotation: The type that a JSON value must have; `Any` or `_Nothing` if the class itself must check it.
         default: The default; `REQUIRED` if there is none.
         group: The option group that it is a field of: the constructor's parameter that takes the dataclass.
     """
@@ -55,7 +55,7 @@ class Parameter:
     def adapter(self) -> TypeAdapter[Any] | None:
         """The check of its values; None if nothing is known, or pydantic cannot check the annotation."""
         try:
-            return None if self.annotation is Any else TypeAdapter(self.annotation)
+            return None if self.annotation in (Any, _Nothing) else TypeAdapter(self.annotation)
         except PydanticUserError:
             return None
 
@@ -216,7 +216,7 @@ def _read_signature(target: Callable[..., Any]) -> Signature:
         elif annotation is REQUIRED:
             found = [Parameter(item.name, _type_of_default(item.default), item.default)]
         else:
-            found = [Parameter(item.name, jsonable(annotation), item.default)]
+            found = [Parameter(item.name, _json_part(annotation), item.default)]
         for parameter in found:
             if parameter.name in parameters:
                 raise TypeError(
@@ -238,7 +238,7 @@ def _group_fields(group: str, options: Any, default: Any) -> list[Parameter]:
             value = field.default_factory()
         else:
             value = REQUIRED if field.default is dataclasses.MISSING else field.default
-        found.append(Parameter(field.name, jsonable(evaluated(field.type, options)), value, group))
+        found.append(Parameter(field.name, _json_part(evaluated(field.type, options)), value, group))
     return found
 
 
@@ -251,27 +251,16 @@ def _type_of_default(default: Any) -> Any:
     return str | None if isinstance(default, str) else Any
 
 
+# Types and limits of a JSON Schema, in words.
 WORDS = {
-    "integer": "an integer",
-    "number": "a number",
-    "string": "a string",
-    "boolean": "true or false",
-    "null": "null",
-    "array": "a list",
-    "object": "an object",
-}
+    "integer": "an integer", "number": "a number", "string": "a string", "boolean": "true or false", "null": "null",
+    "array": "a list", "object": "an object",
+}  # fmt: skip
 LIMITS = {
-    "exclusiveMinimum": ">",
-    "minimum": ">=",
-    "exclusiveMaximum": "<",
-    "maximum": "<=",
-    "multipleOf": "and a multiple of",
-    "minLength": "of at least",
-    "minItems": "of at least",
-    "maxLength": "of at most",
-    "maxItems": "of at most",
-    "pattern": "of the form",
-}
+    "exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<=",
+    "multipleOf": "and a multiple of", "pattern": "of the form",
+    "minLength": "of at least", "minItems": "of at least", "maxLength": "of at most", "maxItems": "of at most",
+}  # fmt: skip
 
 
 def describe_type(schema: Mapping[str, Any]) -> str:
@@ -311,12 +300,9 @@ COMMON_NAMES = {name: getattr(collections.abc, name) for name in collections.abc
     "Any": Any, "Literal": Literal, "Optional": Optional, "Union": Union
 }  # fmt: skip
 LISTS = (
-    list,
-    collections.abc.Iterable,
-    collections.abc.Sequence,
-    collections.abc.MutableSequence,
+    list, collections.abc.Iterable, collections.abc.Sequence, collections.abc.MutableSequence,
     collections.abc.Collection,
-)
+)  # fmt: skip
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 PLAIN = (int, float, str, bool, type(None), Path, PurePath)
 
@@ -341,16 +327,12 @@ def evaluated(annotation: Any, target: Callable[..., Any]) -> Any:
     return Any
 
 
-def jsonable(annotation: Any) -> Any:
+def _json_part(annotation: Any) -> Any:
     """Return the part of an annotation that a JSON value can satisfy; `Any` if nothing can be said.
 
-    `float | Tensor` becomes `float`, `Iterable[int]` becomes `list[int]`, a tensor alone or an unknown class `Any`.
+    `float | Tensor` becomes `float`, `Iterable[int]` becomes `list[int]`, an unknown class `Any`; a tensor alone is
+    `_Nothing`.
     """
-    part = _json_part(annotation)
-    return Any if part is _Nothing else part
-
-
-def _json_part(annotation: Any) -> Any:
     kind, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if kind is collections.abc.Callable:  # its arguments are no types to look into
         return _Nothing

@@ -22,7 +22,7 @@ from config.markers import MARKERS, refuse_markers, unknown_markers
 from utils.errors import ConfigError
 from utils.registry import Registry
 
-REQUIRED_SECTIONS = ("arch", "optimizer", "loss", "trainer")
+DEFAULT_TRAINER = TrainerOptions.model_fields["type"].default
 
 
 def validate(config: Mapping[str, Any], registry: Registry) -> None:
@@ -48,57 +48,44 @@ def validate(config: Mapping[str, Any], registry: Registry) -> None:
     faults = Faults()
     for path, key in unknown_markers(config):
         faults.add(path, unknown_name("marker", key, MARKERS))
-    check_section(TopLevel, {key: value for key, value in config.items() if not key.startswith("$")}, "", faults)
-    for section in REQUIRED_SECTIONS:
-        if config.get(section) is None:
-            faults.add(section, f'missing. Add a section "{section}".')
-    if config.get("data_loader") is None and config.get("train_loader") is None:
+    # null takes a section of an extended file back: it is as if it was not there
+    sections = {key: value for key, value in config.items() if value is not None and not key.startswith("$")}
+    check_section(TopLevel, sections, "", faults)
+    if "data_loader" not in sections and "train_loader" not in sections:
         faults.add("train_loader", 'missing. Add a section "train_loader", or "data_loader" with a validation_split.')
-    if config.get("data_loader") is not None and config.get("train_loader") is not None:
+    if "data_loader" in sections and "train_loader" in sections:
         faults.add("data_loader", "there is a train_loader, too. Keep one of the two.")
     with faults.collecting():
         shared_values(config)
-    if "trainer" in registry:
-        _check_trainer_class(config.get("trainer"), registry, faults)
-    for spec in _read_specs(config, registry, faults):
+    for spec in _read_specs(sections, registry, faults):
         _check_spec(spec, section_key(spec.path), registry, faults)
+    trainer = sections.get("trainer")
+    if "trainer" in registry and isinstance(trainer, Mapping):
+        kind, args = trainer.get("type", DEFAULT_TRAINER), trainer.get("args", {})
+        if isinstance(kind, str) and isinstance(args, Mapping):
+            with faults.collecting():  # the arguments that every trainer has are its parts, given at run time
+                parts = signature_of(find_class(DEFAULT_TRAINER, "trainer", "trainer", registry["trainer"])).parameters
+                signature = signature_of(find_class(kind, "trainer", "trainer", registry["trainer"]))
+                signature.check(args, "trainer.args", faults, supplied=signature.parameters, reserved=parts)
     faults.raise_if_any()
 
 
-def _check_trainer_class(section: Any, registry: Registry, faults: Faults) -> None:
-    """Check the class of the trainer and its `args`; the parts that every trainer gets come at run time."""
-    kind = section.get("type", "Trainer") if isinstance(section, Mapping) else None
-    args = section.get("args", {}) if isinstance(section, Mapping) else None
-    if isinstance(kind, str) and isinstance(args, Mapping):
-        with faults.collecting():
-            default = TrainerOptions.model_fields["type"].default
-            parts = signature_of(find_class(default, "trainer", "trainer", registry["trainer"])).parameters
-            signature = signature_of(find_class(kind, "trainer", "trainer", registry["trainer"]))
-            signature.check(args, "trainer.args", faults, supplied=signature.parameters, reserved=parts)
-
-
-def _read_specs(config: Mapping[str, Any], registry: Registry, faults: Faults) -> Iterator[Spec]:
-    """Yield every class that the configuration names in a section, in the order of a run."""
-    for section in ("arch", *LOADER_SECTIONS, "optimizer"):
-        if config.get(section) is not None:
-            spec = read_spec(config[section], section, faults, EXTRAS.get(section))
-            if spec is not None:
-                yield spec
-    if config.get("loss") is not None:
-        yield from read_losses(config["loss"], faults)
-    metrics = config.get("metrics")
-    for index, metric in enumerate(metrics if isinstance(metrics, list) else []):
-        spec = read_spec(metric, join_path("metrics", index), faults)
-        if spec is not None:
-            yield spec
-    if config.get("lr_scheduler") is not None:
-        yield from _read_lr_schedulers(config["lr_scheduler"], faults)
-    search = config.get("search")
-    for key in SEARCH_CLASSES:
-        if key in registry and isinstance(search, Mapping) and search.get(key) is not None:
-            spec = read_spec(search[key], join_path("search", key), faults)
-            if spec is not None:
-                yield spec
+def _read_specs(sections: Mapping[str, Any], registry: Registry, faults: Faults) -> list[Spec]:
+    """Return every class that the configuration names in a section."""
+    named = [
+        (section, sections.get(section), EXTRAS.get(section)) for section in ("arch", *LOADER_SECTIONS, "optimizer")
+    ]
+    metrics, search = sections.get("metrics"), sections.get("search")
+    if isinstance(metrics, list):
+        named += [(join_path("metrics", index), metric, None) for index, metric in enumerate(metrics)]
+    if isinstance(search, Mapping):
+        named += [(join_path("search", key), search.get(key), None) for key in SEARCH_CLASSES if key in registry]
+    specs = [read_spec(value, path, faults, extras) for path, value, extras in named if value is not None]
+    if "loss" in sections:
+        specs += read_losses(sections["loss"], faults)
+    if "lr_scheduler" in sections:
+        specs += _read_lr_schedulers(sections["lr_scheduler"], faults)
+    return [spec for spec in specs if spec is not None]
 
 
 def _read_lr_schedulers(value: Any, faults: Faults) -> Iterator[Spec]:

@@ -1,5 +1,6 @@
 """From files and the command line to one plain dict.
 
+The files are strict JSON: values that Python's parser lets pass (duplicate keys, NaN, overflowing numbers) are refused.
 `optimizer.args.lr=0.01` overrides any path; short flags such as `--lr` stand for the common ones.
 """
 
@@ -7,14 +8,15 @@ import copy
 import fnmatch
 import json
 import logging
+import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from config.checking.sections import EXTRAS
-from config.faults import join_path, show, unknown_name
+from config.faults import closest, join_path, show, unknown_name
 from config.loading.dialects import HUMAN_SEGMENTATION, set_binary_masks, translate
-from config.loading.json_file import parse_json, read_json_file
 from config.markers import is_marker
 from utils.errors import ConfigError
 
@@ -23,28 +25,17 @@ logger = logging.getLogger(__name__)
 SPEC_KEYS = frozenset({"type", "args"}.union(*(model.model_fields for model in EXTRAS.values())))
 
 
-class ShortFlag(NamedTuple):
-    """A command-line flag for an override.
-
-    Attributes:
-        flag: As typed.
-        path: The path it sets; `*` matches every key that is there.
-        metavar: Name of the value in the help.
-        help: Text of the help.
-    """
-
-    flag: str
-    path: str
-    metavar: str
-    help: str
+MAX_DEPTH = 64
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
-SHORT_FLAGS = (
-    ShortFlag("--lr", "optimizer.args.lr", "RATE", "learning rate"),
-    ShortFlag("--bs", "*_loader.args.batch_size", "N", "batch size of every loader"),
-    ShortFlag("--epochs", "trainer.epochs", "N", "number of epochs"),
-    ShortFlag("--seed", "seed", "N", "seed of the run"),
-)
+# Flag -> (path that it overrides, name of the value, help); a * in a path matches every key that is there.
+SHORT_FLAGS = {
+    "--lr": ("optimizer.args.lr", "RATE", "learning rate"),
+    "--bs": ("*_loader.args.batch_size", "N", "batch size of every loader"),
+    "--epochs": ("trainer.epochs", "N", "number of epochs"),
+    "--seed": ("seed", "N", "seed of the run"),
+}
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -192,36 +183,130 @@ def apply_override(config: dict[str, Any], override: Override) -> None:
     Raises:
         ConfigError: The path leads through a value that holds no keys, or to a list item that is not there.
     """
-    _set(config, override.parts, override.value, "")
+    parts = override.parts
+    containers: list[tuple[Any, str]] = [(config, "")]
+    for position, part in enumerate(parts):
+        places = [(container, key, path) for container, path in containers for key in _keys(container, part, path)]
+        containers = []
+        for container, key, path in places:
+            if position == len(parts) - 1:
+                container[key] = override.value
+                continue
+            place, following = join_path(path, key), parts[position + 1]
+            inside = container.get(key) if isinstance(container, dict) else container[key]
+            if inside is None:
+                inside = {}
+            elif isinstance(inside, str) and following in SPEC_KEYS:  # a class named by a string gets its long form
+                inside = {"type": inside}
+            elif not isinstance(inside, dict | list):
+                raise ConfigError(
+                    f"override of {join_path(place, following)}: {place} is {show(inside)}, which has no keys. "
+                    "Shorten the path."
+                )
+            container[key] = inside
+            containers.append((inside, place))
 
 
-def _set(container: Any, parts: Sequence[str], value: Any, path: str) -> None:
-    part, rest = parts[0], parts[1:]
+def _keys(container: Any, part: str, path: str) -> list[Any]:
+    """Return the keys of a container that one part of an override's path names."""
     here = join_path(path, part)
-    keys: list[Any] = [part]
     if isinstance(container, list):
         if not part.isdecimal() or int(part) >= len(container):
             rule = f"a number from 0 to {len(container) - 1}" if container else "given as a whole, for it is empty"
             raise ConfigError(f"override of {here}: {path} is a list, so {show(part)} must be {rule}.")
-        keys = [int(part)]
-    elif "*" in part:
-        keys = [key for key in container if fnmatch.fnmatchcase(key, part)]
-        if not keys:
-            raise ConfigError(f"override of {here}: no key fits {show(part)}. There are: {', '.join(container)}.")
-    for key in keys:
-        if not rest:
-            container[key] = value
-            continue
-        place = join_path(path, key)
-        inside = container.get(key) if isinstance(container, dict) else container[key]
-        if inside is None:
-            inside = {}
-        elif isinstance(inside, str) and rest[0] in SPEC_KEYS:  # a class named by a string gets its long form
-            inside = {"type": inside}
-        elif not isinstance(inside, dict | list):
-            raise ConfigError(
-                f"override of {join_path(place, rest[0])}: {place} is {show(inside)}, which has no keys. "
-                "Shorten the path."
-            )
-        container[key] = inside
-        _set(inside, rest, value, place)
+        return [int(part)]
+    keys = [key for key in container if fnmatch.fnmatchcase(key, part)] if "*" in part else [part]
+    if not keys:
+        raise ConfigError(f"override of {here}: no key fits {show(part)}. There are: {', '.join(container)}.")
+    return keys
+
+
+def read_json_file(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        ConfigError: The file is missing, unreadable or not strict JSON; syntax errors carry line and column.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        siblings = [file.name for file in path.parent.glob("*.json")] if path.parent.is_dir() else []
+        near = closest(path.name, siblings)
+        hint = f"Did you mean {path.parent / near}?" if near else "Check the path."
+        raise ConfigError(f"{path}: no such file. {hint}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}). Give the path of a JSON file.") from None
+    value = parse_json(text, str(path))
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: line 1 column 1: {show(value)} is not an object. Wrap the sections in {{ }}.")
+    return value
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Parse strict JSON; `source` names it in errors.
+
+    Raises:
+        ConfigError: It is not JSON (with line and column), holds a key twice, a number that is not finite, a character
+            that no file can hold, or is nested too deep.
+    """
+    try:
+        value = json.loads(
+            text, object_pairs_hook=_unique_keys, parse_constant=_finite, parse_float=_finite, parse_int=_finite
+        )
+        _check_values(value)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise ConfigError(f"{source}: {place}: {_explain_syntax(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels. Flatten it.") from None
+    except ValueError as error:  # of the functions below, or an integer of more digits than Python converts
+        raise ConfigError(f"{source}: {error}") from None
+    return value
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f'duplicate key "{key}", {show(found[key])} and {show(value)}. Keep one of the two.')
+        found[key] = value
+    return found
+
+
+def _finite(text: str) -> int | float:
+    """Return the number that a JSON text is, a whole one as int."""
+    number = int(text) if text.lstrip("-").isdecimal() else float(text)
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is not a finite number. Use a finite one.")
+    return number
+
+
+def _check_values(value: Any, depth: int = 0) -> None:
+    """Raise if a value could not be written back or walked through."""
+    if depth > MAX_DEPTH:
+        raise RecursionError
+    if isinstance(value, str) and UNSTORABLE.search(value):
+        raise ValueError(f"the text {value!a} holds a character that no file can hold. Remove it.")
+    for item in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_values(item, depth + 1)
+
+
+def _explain_syntax(error: json.JSONDecodeError) -> str:
+    rest = error.doc[error.pos :].lstrip()
+    before = error.doc[: error.pos].rstrip()
+    if not error.doc.strip():
+        return "the file is empty. Start with {}."
+    if rest.startswith(("//", "/*", "#")):
+        return "JSON has no comments. Remove it."
+    if before.endswith(",") and rest[:1] in ("}", "]"):
+        return f"a comma before {rest[0]}. Remove the comma."
+    if rest.startswith("'"):
+        return "single quotes. Use double quotes."
+    if not rest:
+        return "the file ends too early. Add the missing bracket or quote."
+    return (
+        f"{error.msg}, found {show(rest.split(maxsplit=1)[0][:20])}. Check the brackets, commas and quotes before it."
+    )
