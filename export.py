@@ -17,7 +17,7 @@ from config import class_and_arguments, cli, shared_values
 from config.checking.signatures import signature_of
 from config.variants import input_size, with_input_size
 from logger.console import setup_logging
-from models.export.description import RECIPES, describe
+from models.export.description import RECIPES, describe_export
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically, writing_problem
 
@@ -130,7 +130,7 @@ def _describe(trained: "Trained", section: str, names: Any, num_classes: int, re
     config = trained.config
     loader_class, arguments = class_and_arguments(config, section, names)
     known, spec = {**shared_values(config), **arguments}, config[section]
-    return describe(
+    return describe_export(
         trained.preprocess,
         recipe=recipe,
         loader=spec if isinstance(spec, str) else spec["type"],

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_exported_networks_give_what_the_network_gives_at_every_size(name, args)
     step = traced.sides["height"].multiple
     for form in ("onnx", "torch") if args == SMALL.get(name, [{}])[0] else ("torch",):
         network, description = from_bytes(to_bytes(traced, DESCRIPTION, form), form, CPU)
-        assert description["sides"] == traced.plain_sides()
+        assert description["sides"] == {name: asdict(side) for name, side in traced.sides.items()}
         others = [] if one_size else [(3, SIZE[0] + step, SIZE[1] - 3 * step), (2, 2 * SIZE[1], SIZE[0])]
         for batch, height, width in ((1, *SIZE), (3, *SIZE), *others):
             inputs = images(batch, 3, height, width)
@@ -233,7 +234,7 @@ def test_a_file_that_differs_is_never_written(checkpoint, tmp_path, monkeypatch,
     monkeypatch.setattr(tracing, "trace", trace_another)
     assert run("--resume", checkpoint, "--format", "torch", "--output", tmp_path / "net.pt2") == 5
     assert (
-        "error: The exported network is not the checkpoint's, and nothing was written. 4 pict"
+        "error: The exported network is not the checkpoint's, and nothing was written. 4 imag"
         in capsys.readouterr().err
     )
     assert list(tmp_path.iterdir()) == []

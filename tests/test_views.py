@@ -141,6 +141,30 @@ def test_scales_look_at_other_sizes_and_come_back():
     torch.testing.assert_close(found.softmax(dim=1), network(inputs)[0].softmax(dim=1))
 
 
+class FirstChannel(nn.Module):
+    """The image itself as the only logit; stores the images that it got."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, inputs):
+        self.seen.append(inputs)
+        return inputs
+
+
+def test_shrinking_averages_areas_and_enlarging_does_not():
+    bright_column = torch.zeros(1, 1, 8, 8)
+    bright_column[..., 0] = 1.0
+    network = FirstChannel()
+    AveragedViews(network, scales=(0.25,))(bright_column)
+    # A triangle of half-width 4 around the middle, 2, of four columns; the first column's centre is at 0.5.
+    weights = [1 - abs(column + 0.5 - 2) / 4 for column in range(6)]
+    assert network.seen[0][0, 0, 0].tolist() == pytest.approx([weights[0] / sum(weights), 0.0], abs=1e-6)
+    AveragedViews(network, scales=(2.0,))(bright_column)
+    assert network.seen[1][0, 0, 0, :4].tolist() == [1.0, 0.75, 0.25, 0.0]
+
+
 def test_certainty_stays_finite_and_a_single_logit_is_averaged_as_a_sigmoid():
     assert torch.isfinite(AveragedViews(Recorder(), flip="both")(torch.full((1, 1, 2, 2), 300.0))).all()
     identity = nn.Identity()

@@ -1,4 +1,4 @@
-"""Whether an exported network still is the one that it was made of, on real images."""
+"""Comparison of an exported network with the one of the checkpoint, on real images or series."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Sample(NamedTuple):
 
     Attributes:
         inputs: (C, H, W) float32, of a series (V, T).
-        geometry: How the image lies on it; None where the network gives one class for all of it.
-        target: What is true, where that is known: (h, w) int64 ids at the mask's own size, or () of one class.
+        geometry: The image's place on it; None if the network predicts one class for all of it.
+        target: The truth, if it is known: (h, w) int64 ids at the mask's resolution, or () of one class.
     """
 
     inputs: Tensor
@@ -34,13 +34,13 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far the two networks differ.
+    """The difference of two networks.
 
     Attributes:
-        samples: How many images or series were compared.
+        samples: Number of images or series that were compared.
         largest_difference: Of any probability.
-        agreement: Share of the pixels, or of the samples, with the same class.
-        scores: mIoU, or accuracy, of the checkpoint and of the exported network; None where no truth is known.
+        agreement: Fraction of the pixels, or of the samples, with the same class.
+        scores: mIoU, or accuracy, of the checkpoint and of the exported network; None if no truth is known.
         has_masks: Whether there is a class for each pixel.
     """
 
@@ -51,8 +51,8 @@ class Comparison:
     has_masks: bool = True
 
     def text(self) -> str:
-        """As a line for the console."""
-        name, units, counted = ("mIoU", "pixels", "pictures") if self.has_masks else ("accuracy", "samples", "samples")
+        """Return a line for the console."""
+        name, units, counted = ("mIoU", "pixels", "images") if self.has_masks else ("accuracy", "samples", "samples")
         parts = [f"{self.samples} {counted}: largest difference of a probability {self.largest_difference:.1e}"]
         if self.scores is not None:
             parts.append("{} of the checkpoint {:.4f}, exported {:.4f}".format(name, *self.scores))
@@ -73,17 +73,15 @@ class Comparison:
 
 
 def samples_of_loader(loader: Iterable[Any]) -> Iterator[Sample]:
-    """The samples of a loader for evaluation, which hands over each mask at its own size, or classes."""
+    """Yield the samples of a loader for evaluation, which returns each mask at its resolution, or classes."""
     for inputs, targets, sources in loader:
-        for own, target, source in zip(inputs, targets, sources, strict=True):
-            if isinstance(source, NamedMask):
-                yield Sample(own, source.geometry, source.target)
-            else:
-                yield Sample(own, None, target)
+        for each, target, source in zip(inputs, targets, sources, strict=True):
+            is_mask = isinstance(source, NamedMask)
+            yield Sample(each, source.geometry, source.target) if is_mask else Sample(each, None, target)
 
 
 def samples_of_images(images: Iterable[NDArray[Any]], inference: BaseInference) -> Iterator[Sample]:
-    """Images (h, w, 3 or 4) RGB, or series (V, T), of which nothing is known, as samples of a network."""
+    """Yield samples of images (h, w, 3 or 4) RGB, or of series (V, T), whose truth is not known."""
     for image in images:
         inputs, geometry = inference.prepare(image)
         yield Sample(torch.from_numpy(inputs), geometry)
@@ -104,7 +102,7 @@ def compare(
         network: The checkpoint's, in evaluation mode.
         exported: The other one.
         samples: Real images or series.
-        make_metric: Gives a metric of one result, which knows what target counts nowhere.
+        make_metric: Returns a metric of one result, which knows the ignored label.
         has_masks: Whether there is a class for each pixel.
 
     Raises:
@@ -113,32 +111,21 @@ def compare(
     metrics = make_metric(), make_metric()
     for metric in metrics:
         metric.reset()
-    largest, same, places, count, judged = 0.0, 0, 0, 0, 0
-    for sample in samples:
+    largest, same, pixels, count, has_truth = 0.0, 0, 0, 0, False
+    for inputs, geometry, target in samples:
         count += 1
-        logits = [class_logits(main_output(each(sample.inputs[None])).float()) for each in (network, exported)]
+        logits = [class_logits(main_output(each(inputs[None])).float()) for each in (network, exported)]
         left, right = (each.softmax(dim=1) for each in logits)
         # A NaN must not be lost: max() of Python would drop it.
         largest = float(torch.stack([(left - right).abs().max(), torch.tensor(largest)]).max())
         same += int((left.argmax(dim=1) == right.argmax(dim=1)).sum())
-        places += left[:, 0].numel()
-        if sample.target is not None:
-            judged += 1
-            for metric, own in zip(metrics, logits, strict=True):
-                metric.update(_as_judged(own, sample), sample.target[None])
+        pixels += left[:, 0].numel()
+        if target is not None:
+            has_truth = True
+            size = (target.shape[-2], target.shape[-1]) if geometry else None
+            for metric, found in zip(metrics, logits, strict=True):
+                metric.update(restore_logits(found[0], geometry, size)[None] if geometry else found, target[None])
     if count == 0:
         raise DataError("There is nothing to compare the networks on. Name some images or series: --source PATH.")
-    scores = (_only(metrics[0]), _only(metrics[1])) if judged else None
-    return Comparison(count, largest, same / places, scores, has_masks)
-
-
-def _as_judged(logits: Tensor, sample: Sample) -> Tensor:
-    """Logits (1, K, H, W) at the mask's own size; those of a class (1, K) as they are."""
-    if sample.geometry is None or sample.target is None:
-        return logits
-    return restore_logits(logits[0], sample.geometry, (sample.target.shape[-2], sample.target.shape[-1]))[None]
-
-
-def _only(metric: Metric) -> float:
-    (value,) = metric.compute().values()
-    return float(value)
+    (of_network,), (of_exported,) = (metric.compute().values() for metric in metrics)
+    return Comparison(count, largest, same / pixels, (of_network, of_exported) if has_truth else None, has_masks)

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: how to make its input of an image, and what its output means."""
+"""The description in an exported file: how to make its input of an image, and the meaning of its output."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from utils.errors import CheckpointError
 
-KEY = "espalier"  # of the metadata of an ONNX file; with .json behind it the name of the extra file in a .pt2
+KEY = "espalier"  # of the metadata of an ONNX file; with .json after it the name of the extra file in a .pt2
 FORMAT_VERSION = 1
 _IMAGES = (
     "Scale the image to fit into resize [height, width], aspect ratio kept; centre it on padding_value; order its "
@@ -16,9 +16,9 @@ RECIPES = {
     ("segmentation", 4): f"{_IMAGES}, cut the padding off, scale back.",
     ("classification", 4): f"{_IMAGES}.",
     ("classification", 3): (
-        "A series (variables, steps); what is missing from its neighbours in time, linearly; linearly to length steps, "
-        "where there is a length; each variable / scale, where there is a scale; (value - mean) / std, those of the "
-        "series itself where normalize is series; float32. In a batch NaN for the steps behind the end of a shorter "
+        "A series (variables, steps); interpolate missing values linearly in time; resample linearly to length steps, "
+        "if there is a length; divide each variable by scale, if there is a scale; (value - mean) / std, those of the "
+        "series itself if normalize is series; float32. In a batch NaN for the steps after the end of a shorter "
         "series. Logits: softmax over axis 1."
     ),
 }
@@ -27,7 +27,7 @@ INPUT, OUTPUT = "input", "logits"
 Description = dict[str, Any]
 
 
-def describe(
+def describe_export(
     preprocess: Any,
     *,
     recipe: str,
@@ -37,36 +37,36 @@ def describe(
     num_classes: int,
     origin: Mapping[str, Any],
 ) -> Description:
-    """Everything but the sizes of the network's input, as plain data.
+    """Return everything but the sizes of the network's input, as plain data.
 
     Args:
-        preprocess: What makes an input of an image; `mean`, `std` and `describe()` are told where it has them.
+        preprocess: Makes an input of an image; its `mean`, `std` and `describe()` are included if it has them.
         recipe: The same in words.
         loader: The class whose `make_preprocessing` makes the same again, as a config names it.
         loader_arguments: Its arguments for that.
         class_names: Names in the order of their ids, or none.
-        num_classes: How many there are.
-        origin: Whatever identifies the checkpoint.
+        num_classes: Number of classes.
+        origin: Identifies the checkpoint.
     """
-    told = preprocess.describe() if hasattr(preprocess, "describe") else {}
+    preprocessing = preprocess.describe() if hasattr(preprocess, "describe") else {}
     for name in ("mean", "std"):
         values = getattr(preprocess, name, None)
         if values is not None:
-            told[name] = [float(f"{value:.6g}") for value in values]
+            preprocessing[name] = [float(f"{value:.6g}") for value in values]
     return {
         "format_version": FORMAT_VERSION,
         "input": INPUT,
         "output": OUTPUT,
         "num_classes": num_classes,
         "class_names": list(class_names),
-        "preprocessing": {**told, "recipe": recipe},
+        "preprocessing": {**preprocessing, "recipe": recipe},
         "loader": {"type": loader, "args": dict(loader_arguments)},
         "checkpoint": dict(origin),
     }
 
 
-def config_of(description: Description) -> dict[str, Any]:
-    """The part of a config that tells how to prepare an image and what the classes are called."""
+def config_from_description(description: Description) -> dict[str, Any]:
+    """Return the part of a config with the preprocessing and the class names."""
     loader = description["loader"]
     names = {"classes": description["class_names"]} if description["class_names"] else {}
     return {
@@ -75,13 +75,8 @@ def config_of(description: Description) -> dict[str, Any]:
     }
 
 
-def to_text(description: Description) -> str:
-    """As JSON."""
-    return json.dumps(description, indent=1)
-
-
 def from_text(text: str | None, file: object) -> Description:
-    """Read a description back.
+    """Read a description from its JSON.
 
     Raises:
         CheckpointError: There is none, or it is of a later version.

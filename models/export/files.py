@@ -1,49 +1,71 @@
-"""An exported file as a network again."""
+"""An exported file: its content from a program, and a network from its content."""
 
 import importlib
 import io
+import json
 import re
 from collections.abc import Callable
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from models.export.description import INPUT, KEY, OUTPUT, Description, config_of, from_text, to_text
-from models.export.tracing import Side, Traced, quiet, runnable, sides_of
+from models.export.description import INPUT, KEY, OUTPUT, Description, config_from_description, from_text
+from models.export.tracing import Side, Traced, as_function, quiet, sides_of
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
 
 Format = Literal["onnx", "torch"]
+Run = Callable[[Tensor], Tensor]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 EXTRA_FILE = f"{KEY}.json"
+OLDEST_OPSET = 18  # of the exporter of torch.onnx
 
 
 def to_bytes(traced: Traced, description: Description, form: Format, *, opset: int | None = None) -> bytes:
-    """The content of the file.
+    """Return the content of the file.
 
     Args:
         traced: The network.
-        description: Goes into the metadata, the sides of the input with it.
+        description: Goes into the metadata, with the sides of the input.
         form: `onnx` or `torch` (torch.export).
-        opset: Version of ONNX's operators; torch's choice where not given.
+        opset: Version of ONNX's operators; torch chooses if not given.
 
     Raises:
         ConfigError: A package is missing, or the opset is not known.
         ExportError: The network has an operation that ONNX lacks.
     """
-    text = to_text({**description, "sides": traced.plain_sides()})
-    if form == "onnx":
-        return _onnx_bytes(traced, text, opset)
-    buffer = io.BytesIO()
-    with quiet():
-        torch.export.save(traced.program, buffer, extra_files={EXTRA_FILE: text})
-    return buffer.getvalue()
+    sides = {name: asdict(side) for name, side in traced.sides.items()}
+    text = json.dumps({**description, "sides": sides}, indent=1)
+    if form == "torch":
+        buffer = io.BytesIO()
+        with quiet():
+            torch.export.save(traced.program, buffer, extra_files={EXTRA_FILE: text})
+        return buffer.getvalue()
+    onnx, _ = require("onnx", "onnxscript")
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and not OLDEST_OPSET <= opset <= newest:
+        raise ConfigError(f"--opset {opset}: it must be {OLDEST_OPSET} to {newest}, which this version of onnx knows.")
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    try:
+        with quiet():
+            program = torch.onnx.export(traced.program, dynamo=True, opset_version=opset, verbose=False, **names)
+    except Exception as error:  # the exporter raises any error that an operation causes
+        raise ExportError(
+            f"ONNX cannot hold this network ({type(error).__name__}: {str(error).splitlines()[0][:300]}). Every "
+            "operation needs one in ONNX. Use --format torch, or another --opset."
+        ) from error
+    assert program is not None, "torch.onnx.export returns a program with dynamo=True"
+    proto = program.model_proto
+    _name_sides(proto.graph)
+    onnx.helper.set_model_props(proto, {KEY: text})
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString())
 
 
 def require(*packages: str) -> list[Any]:
-    """Optional packages, imported.
+    """Import optional packages.
 
     Raises:
         ConfigError: One is missing.
@@ -56,39 +78,10 @@ def require(*packages: str) -> list[Any]:
         ) from error
 
 
-def _onnx_bytes(traced: Traced, text: str, opset: int | None) -> bytes:
-    onnx, _ = require("onnx", "onnxscript")
-    newest = onnx.defs.onnx_opset_version()
-    if opset is not None and not 18 <= opset <= newest:
-        raise ConfigError(f"--opset {opset}: it must be 18 to {newest}, which this version of onnx knows.")
-    try:
-        with quiet():
-            program = torch.onnx.export(
-                traced.program,
-                dynamo=True,
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=opset,
-                verbose=False,
-            )
-    except Exception as error:  # the exporter raises whatever an operation trips over
-        raise ExportError(
-            f"ONNX cannot hold this network ({type(error).__name__}: {str(error).splitlines()[0][:300]}). Every "
-            "operation needs one in ONNX. Use --format torch, or another --opset."
-        ) from error
-    assert program is not None, "torch.onnx.export gives a program with dynamo=True"
-    proto = program.model_proto
-    _name_sides(proto.graph)
-    onnx.helper.set_model_props(proto, {KEY: text})
-    onnx.checker.check_model(proto)
-    return bytes(proto.SerializeToString())
-
-
 def _name_sides(graph: Any) -> None:
-    """Call the free sides batch, height, width, length in the place of the tracer's symbols, in expressions, too."""
+    """Call the free sides batch, height, width, length instead of the tracer's symbols, also within expressions."""
     shape = graph.input[0].type.tensor_type.shape.dim
-    symbols = {side.dim_param: name for name, side in sides_of(shape).items()}
-    symbols = {symbol: name for symbol, name in symbols.items() if symbol.isidentifier()}
+    symbols = {side.dim_param: name for name, side in sides_of(shape).items() if side.dim_param.isidentifier()}
     if not symbols:
         return
     pattern = re.compile(rf"\b({'|'.join(symbols)})\b")
@@ -98,16 +91,13 @@ def _name_sides(graph: Any) -> None:
                 side.dim_param = pattern.sub(lambda found: symbols[found.group()], side.dim_param)
 
 
-Run = Callable[[Tensor], Tensor]
-
-
 class ExportedNetwork(nn.Module):
-    """Runs an exported file in the place of the network that it was made of.
+    """An exported file that runs instead of the network that it was made of.
 
     Args:
         run: Inputs (B, C, H, W) float32 -> logits (B, K, H, W) float32, on the same device; of a classifier (B, K), and
             of series (B, C, T).
-        sides: What batch, height and width, or batch and length, may be.
+        sides: Lengths that batch, height and width, or batch and length, may have.
     """
 
     def __init__(self, run: Run, sides: dict[str, Side]) -> None:
@@ -138,17 +128,17 @@ class ExportedNetwork(nn.Module):
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether a file is called like one that `export.py` writes."""
+    """Return whether a file has a suffix that `export.py` writes."""
     return Path(path).suffix.lower() in SUFFIXES.values()
 
 
 def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, dict[str, Any]]:
-    """The network of an exported file, and the config of its preprocessing and classes.
+    """Return the network of an exported file, and the config of its preprocessing and classes.
 
-    An ONNX file is data. A .pt2 file is a program that torch unpacks: open only your own.
+    An ONNX file is data. A .pt2 file is a program that torch unpacks: open only files that you trust.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or says nothing of its input.
+        CheckpointError: The file is missing, damaged, or without a description of its input.
         ConfigError: onnxruntime is missing.
     """
     try:
@@ -159,62 +149,56 @@ def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, di
         ) from error
     form: Format = "onnx" if path.suffix.lower() == SUFFIXES["onnx"] else "torch"
     network, description = from_bytes(content, form, device, name=str(path))
-    return network, config_of(description)
+    return network, config_from_description(description)
 
 
 def from_bytes(
     content: bytes, form: Format, device: torch.device, *, name: str = "the file"
 ) -> tuple[ExportedNetwork, Description]:
-    """The network in the content of a file, and what the file says of itself.
+    """Return the network in the content of a file, and its description.
 
     Raises:
-        CheckpointError: It is damaged or says nothing of its input.
+        CheckpointError: It is damaged or has no description of its input.
         ConfigError: onnxruntime is missing.
     """
-    run, text = (_open_onnx if form == "onnx" else _open_torch)(content, device, name)
+    if form == "onnx":
+        require("onnxruntime")
+    try:
+        run, text = (_open_onnx if form == "onnx" else _open_torch)(content, device)
+    except Exception as error:  # damaged bytes raise any error of the reader
+        raise CheckpointError(
+            f"{name}: cannot be opened ({type(error).__name__}). The file is damaged or no exported network. Export "
+            "the checkpoint again."
+        ) from error
     description = from_text(text, name)
     sides = {name: Side(**side) for name, side in description["sides"].items()}
     return ExportedNetwork(run, sides), description
 
 
-def _open_onnx(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
+def _open_onnx(content: bytes, device: torch.device) -> tuple[Run, str | None]:
     (onnxruntime,) = require("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 3  # errors only
     if torch.get_num_threads() == 1:
         options.intra_op_num_threads = 1
     wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"][device.type != "cuda" :]
     providers = [each for each in wanted if each in onnxruntime.get_available_providers()]
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=providers)
-    except Exception as error:  # damaged bytes raise whatever the reader happens to trip over
-        raise _damaged(name, error) from error
-    return partial(_run_onnx, session), session.get_modelmeta().custom_metadata_map.get(KEY)
-
-
-def _run_onnx(session: Any, inputs: Tensor) -> Tensor:
-    """Run a session of onnxruntime, by way of the processor's memory."""
+    session = onnxruntime.InferenceSession(content, options, providers=providers)
     (value,) = session.get_inputs()
-    (logits,) = session.run(None, {value.name: inputs.float().contiguous().cpu().numpy()})
-    return torch.from_numpy(logits).to(inputs.device)
+
+    def run(inputs: Tensor) -> Tensor:
+        (logits,) = session.run(None, {value.name: inputs.float().contiguous().cpu().numpy()})
+        return torch.from_numpy(logits).to(inputs.device)
+
+    return run, session.get_modelmeta().custom_metadata_map.get(KEY)
 
 
-def _open_torch(content: bytes, device: torch.device, name: str) -> tuple[Run, str | None]:
+def _open_torch(content: bytes, device: torch.device) -> tuple[Run, str | None]:
     extra = {EXTRA_FILE: ""}
-    try:
-        with quiet():
-            program = torch.export.load(io.BytesIO(content), extra_files=extra)
-    except Exception as error:
-        raise _damaged(name, error) from error
+    with quiet():
+        program = torch.export.load(io.BytesIO(content), extra_files=extra)
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
 
         program = move_to_device_pass(program, device)
-    return runnable(program), extra[EXTRA_FILE]
-
-
-def _damaged(name: str, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{name}: cannot be opened ({type(error).__name__}). The file is damaged or no exported network. Export the "
-        "checkpoint again."
-    )
+    return as_function(program), extra[EXTRA_FILE]
