@@ -56,15 +56,11 @@ class TensorBoardLogger(Callback):
                 f"trainer.tensorboard: true, and TensorBoard cannot be imported ({error}). It is a separate package. "
                 "Run pip install tensorboard, or set trainer.tensorboard=false."
             ) from error
+        self._speed, self._drawn = Speedometer(), []
         purge_step = trainer.global_step + 1 if trainer.global_step else None
         for name in ("train", "valid"):
             folder = Path(trainer.run_folder) / "tensorboard" / name
             self._writers[name] = SummaryWriter(str(folder), purge_step=purge_step)
-
-    def on_epoch_start(self, trainer: "BaseTrainer") -> None:
-        """Forget the speed and the images of the previous epoch."""
-        self._speed = Speedometer()
-        self._drawn = []
 
     def on_step_end(self, trainer: "BaseTrainer", report: StepReport) -> None:
         """Measure the speed; write the loss of every fiftieth step."""
@@ -116,6 +112,7 @@ class TensorBoardLogger(Callback):
             self._write_histograms(trainer)
         for writer in self._writers.values():
             writer.flush()
+        self._speed, self._drawn = Speedometer(), []
 
     def _write_histograms(self, trainer: "BaseTrainer") -> None:
         for name, parameter in trainer.model.named_parameters():

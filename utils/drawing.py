@@ -79,7 +79,7 @@ def colorize(mask: NDArray[Any], colors: Image, ignore_index: int | None = None)
         (h, w, 3) uint8 RGB.
     """
     table = np.vstack([colors, np.array([IGNORED_COLOR], dtype=np.uint8)])
-    return table[np.where(_is_valid(mask, len(colors), ignore_index), mask, len(colors))]
+    return table[np.where(valid_pixels(mask, len(colors), ignore_index), mask, len(colors))]
 
 
 def overlay(
@@ -98,11 +98,11 @@ def overlay(
         (h, w, 3) uint8 RGB.
     """
     mixed = cv2.addWeighted(image, 1 - alpha, colorize(mask, colors, ignore_index), alpha, 0)
-    shown = np.where(_is_valid(mask, len(colors), ignore_index)[..., None], mixed, image)
+    shown = np.where(valid_pixels(mask, len(colors), ignore_index)[..., None], mixed, image)
     return shown.astype(np.uint8, copy=False)
 
 
-def _is_valid(mask: NDArray[Any], num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
+def valid_pixels(mask: NDArray[Any], num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
     """Return (h, w) True for the labels that are evaluated."""
     valid: NDArray[np.bool_] = (mask >= 0) & (mask < num_classes)
     return valid if ignore_index is None else valid & (mask != ignore_index)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from base.data.samples import NamedMask, NamedSample
-from utils.drawing import Image, class_colors, overlay, panel, resize_to, to_displayable
+from utils.drawing import Image, class_colors, overlay, panel, resize_to, to_displayable, valid_pixels
 
 Labels = NDArray[np.integer]  # (h, w)
 
@@ -105,7 +105,7 @@ class WorstSegmented(WorstCases):
     def draw(self, sample: NamedMask, inputs: Tensor, logits: Tensor, facts: dict[str, Any]) -> Image:
         """Return input, truth, prediction and errors side by side."""
         truth, prediction = sample.target.cpu().numpy(), logits.argmax(dim=0).cpu().numpy()
-        counted = counted_pixels(truth, self.num_classes, self.ignore_index)
+        counted = valid_pixels(truth, self.num_classes, self.ignore_index)
         wrong_fraction = (counted & (truth != prediction)).sum() / max(1, counted.sum())
         height, width = truth.shape
         if height > PANEL_HEIGHT:  # by nearest neighbour, as labels cannot be averaged
@@ -151,19 +151,13 @@ class WorstClassified(WorstCases):
         return draw_input(inputs.float().cpu().numpy(), caption)
 
 
-def counted_pixels(truth: Labels, num_classes: int, ignore_index: int | None) -> NDArray[np.bool_]:
-    """Return (h, w) bool: True if the label is a class that is not ignored."""
-    counted: NDArray[np.bool_] = (truth >= 0) & (truth < num_classes)
-    return counted if ignore_index is None else counted & (truth != ignore_index)
-
-
 def draw_errors(
     image: Image, truth: Labels, prediction: Labels, num_classes: int, ignore_index: int | None = None
 ) -> Image:
     """Return the darkened grey image with the wrong pixels in colour and those that do not count in grey."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2
     drawn = np.repeat(grey[..., None], 3, axis=2).astype(np.uint8, copy=False)
-    counted = counted_pixels(truth, num_classes, ignore_index)
+    counted = valid_pixels(truth, num_classes, ignore_index)
     wrong = counted & (truth != prediction)
     drawn[~counted] = NOT_COUNTED
     drawn[wrong] = MISSED
