@@ -123,13 +123,13 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def abandon(self, number: int) -> None:
-        """End a task that hangs; its worker is replaced, and `WorkerLost` is the next message of the task."""
-
-    @abstractmethod
-    def interrupt(self) -> None:
-        """Ask every worker to save the state of its task and return an outcome with the status "interrupted"."""
-
-    @abstractmethod
     def close(self) -> None:
         """End the workers, at once."""
+
+    # These two do nothing in an executor whose tasks run within `wait`.
+
+    def abandon(self, number: int) -> None:  # noqa: B027
+        """End a task that hangs; its worker is replaced, and `WorkerLost` is the next message of the task."""
+
+    def interrupt(self) -> None:  # noqa: B027
+        """Ask every worker to save the state of its task and return an outcome with the status "interrupted"."""

@@ -57,12 +57,6 @@ class Serial(Executor):
             raise raised[0]
         handle(TaskFinished(task.number, outcome))
 
-    def abandon(self, number: int) -> None:
-        """Do nothing: no task runs while this can be called."""
-
-    def interrupt(self) -> None:
-        """Do nothing: the signal itself reaches the training."""
-
     def close(self) -> None:
         """End the worker's context."""
         self._worker_context.close()

@@ -29,6 +29,9 @@ class AsyncRung:
         bracket: Number of its bracket.
         epochs: Epochs at which it compares.
         reduction_factor: One in `reduction_factor` continues.
+
+    Attributes:
+        order: The candidates that did not fail, the best first.
     """
 
     def __init__(self, bracket: int, epochs: int, reduction_factor: int) -> None:
@@ -37,7 +40,7 @@ class AsyncRung:
         self._reduction_factor = reduction_factor
         self._values: dict[int, Values] = {}
         self._ascending: list[float] = []
-        self._order: RungOrder = SingleObjectiveOrder()
+        self.order: RungOrder = SingleObjectiveOrder()
         self._promoted: list[int] = []
 
     def __len__(self) -> int:
@@ -45,11 +48,11 @@ class AsyncRung:
 
     def record(self, candidate: int, values: Values) -> None:
         """Note the values of a candidate that reached the rung and waits to be promoted."""
-        if len(values) > 1 and isinstance(self._order, SingleObjectiveOrder):  # the first that did not fail
-            self._order = ParetoOrder(len(values))
+        if len(values) > 1 and isinstance(self.order, SingleObjectiveOrder):  # the first that did not fail
+            self.order = ParetoOrder(len(values))
         self._values[candidate] = values
         insort(self._ascending, comparable(values[0]))
-        self._order.add(candidate, values)
+        self.order.add(candidate, values)
 
     def fail(self, candidate: int) -> None:
         """Note a candidate that failed on its way to the rung: it counts as the worst and is never promoted."""
@@ -69,7 +72,7 @@ class AsyncRung:
         if len(values) == 1:
             stops = cutoff is not None and comparable(values[0]) < comparable(cutoff)
         else:
-            stops = before > 0 and self._order.position(candidate) * self._reduction_factor > before - 1
+            stops = before > 0 and self.order.position(candidate) * self._reduction_factor > before - 1
         if not stops:
             self.promote(candidate)
         return RungDecision(Decision.STOP if stops else Decision.CONTINUE, rung=self.epochs, cutoff=cutoff)
@@ -94,21 +97,13 @@ class AsyncRung:
 
     def promotable(self, places: int) -> int | None:
         """Return the best candidate that waits, if it is among the first `places`."""
-        candidate = self._order.first_waiting()
-        return candidate if candidate is not None and self._order.position(candidate) < places else None
+        candidate = self.order.first_waiting()
+        return candidate if candidate is not None and self.order.position(candidate) < places else None
 
     def promote(self, candidate: int) -> None:
         """Let a candidate that waits continue."""
-        self._order.take(candidate)
+        self.order.take(candidate)
         self._promoted.append(candidate)
-
-    def may_promote(self, candidate: int, places: int) -> bool:
-        """Return whether a candidate that waits may still be among the first `places`."""
-        return self._order.least_position(candidate) < places
-
-    def num_promotable(self, places: int) -> int:
-        """Count the candidates that wait and may still be among the first `places`."""
-        return self._order.num_hopeful(places)
 
     def as_rung(self) -> Rung:
         """Return its present state."""
@@ -265,7 +260,7 @@ class ASHA(Scheduler):
             return True
         index = self._paused[candidate]
         limit = self._limits()[self._bracket_of(candidate)][index]
-        return self._rungs_of(candidate)[index].may_promote(candidate, limit)
+        return self._rungs_of(candidate)[index].order.least_position(candidate) < limit
 
     def rungs(self) -> list[Rung]:
         """Return every rung; a full training is one only if max_epochs is grace_period * reduction_factor ** k."""
@@ -331,7 +326,7 @@ class ASHA(Scheduler):
                 if index:
                     coming += passed.count((bracket, index))
                 limits.append(min(max((len(rung) + coming) // self._reduction_factor, 1), ceiling))
-                coming += rung.num_promotable(limits[-1])
+                coming += rung.order.num_hopeful(limits[-1])
             self._cached_limits.append(limits)
         return self._cached_limits
 

@@ -5,7 +5,7 @@ repeating the recorded calls, and a simulation runs the same code as a search.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -134,33 +134,31 @@ class Scheduler(ABC):
         """Return the present state of every rung, bracket by bracket, in ascending order of epochs."""
 
 
+@dataclass
 class JobBook:
     """The candidates that a scheduler may still draw, and the jobs that run.
 
-    Args:
-        num_samples: Candidates to draw, without those that are withdrawn.
-
     Attributes:
         remaining: Candidates that may still be drawn.
+        num_drawn: Candidates that were drawn, which is the number of the next one.
         has_ended_draws: Whether no more are drawn, even if others are withdrawn.
         jobs: The jobs that run, by candidate.
         epochs: Epochs that each candidate was trained for.
         last_values: The values that each candidate reported last.
     """
 
-    def __init__(self, num_samples: int) -> None:
-        self.remaining = num_samples
-        self.has_ended_draws = False
-        self.jobs: dict[int, Job] = {}
-        self.epochs: dict[int, int] = {}
-        self.last_values: dict[int, Values] = {}
-        self._num_drawn = 0
+    remaining: int
+    num_drawn: int = 0
+    has_ended_draws: bool = False
+    jobs: dict[int, Job] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
+    last_values: dict[int, Values] = field(default_factory=dict)
 
     def draw(self) -> int:
         """Return the number of the next candidate."""
         self.remaining -= 1
-        self._num_drawn += 1
-        return self._num_drawn - 1
+        self.num_drawn += 1
+        return self.num_drawn - 1
 
     def replace(self) -> None:
         """Let another candidate be drawn in the place of a withdrawn one, unless draws have ended."""

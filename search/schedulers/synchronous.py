@@ -58,13 +58,16 @@ class Bracket:
     Args:
         number: Number of the bracket, from 0.
         sizes: Its candidates and rungs.
+
+    Attributes:
+        levels: Its rungs, in ascending order of epochs.
     """
 
     def __init__(self, number: int, sizes: BracketSizes) -> None:
         self.number = number
+        self.levels = [_Level(epochs) for epochs in sizes.levels]
         self._size = sizes.size
         self._factors = sizes.factors
-        self._levels = [_Level(epochs) for epochs in sizes.levels]
         self._level_of: dict[int, int] = {}
         self._failed: set[int] = set()
         self._finished: dict[int, Values] = {}
@@ -72,22 +75,12 @@ class Bracket:
     @property
     def has_room(self) -> bool:
         """Whether its first rung takes more candidates."""
-        first = self._levels[0]
+        first = self.levels[0]
         return not first.is_closed and len(first.awaited) + len(first.values) < self._size
-
-    @property
-    def is_filled(self) -> bool:
-        """Whether its first rung was compared, so that no further candidate will be drawn for it."""
-        return self._levels[0].is_closed
-
-    @property
-    def is_done(self) -> bool:
-        """Whether its last rung was compared."""
-        return self._levels[-1].is_closed
 
     def admit(self, candidate: int) -> Job:
         """Take a new candidate into the first rung."""
-        first = self._levels[0]
+        first = self.levels[0]
         first.awaited.add(candidate)
         self._level_of[candidate] = 0
         return Job(candidate, 0, first.epochs)
@@ -95,67 +88,63 @@ class Bracket:
     def end_draws(self) -> None:
         """Take no more candidates: the size of the bracket is the number that it has."""
         if self.has_room:
-            self._size = len(self._levels[0].awaited) + len(self._levels[0].values)
+            self._size = len(self.levels[0].awaited) + len(self.levels[0].values)
             self._close_complete_rungs()
 
     def next_job(self) -> Job | None:
         """Return the job of the next promoted candidate, the best first; None if none waits."""
-        for index, level in enumerate(self._levels):
+        for index, level in enumerate(self.levels):
             if level.queue:
                 candidate = level.queue.popleft()
                 self._level_of[candidate] = index
-                return Job(candidate, self._levels[index - 1].epochs, level.epochs)
+                return Job(candidate, self.levels[index - 1].epochs, level.epochs)
         return None
 
-    def record(self, candidate: int, values: Values) -> None:
-        """Note the values of a candidate at the rung that it ran for."""
-        level = self._levels[self._level_of[candidate]]
+    def record(self, candidate: int, values: Values, *, is_final: bool = False) -> None:
+        """Note the values of a candidate at the rung that it ran for.
+
+        Args:
+            candidate: Number of the candidate.
+            values: Its values; one with the values `FAILED` is the last of its rung and never promoted.
+            is_final: Whether the values hold for all later rungs, too, which then need no training.
+        """
+        if values is FAILED:
+            self._failed.add(candidate)
+        elif is_final:
+            self._finished[candidate] = values
+        level = self.levels[self._level_of[candidate]]
         level.awaited.remove(candidate)
         level.values[candidate] = values
         self._close_complete_rungs()
 
-    def finish(self, candidate: int, values: Values) -> None:
-        """Note values that hold for this rung and all later ones, which need no training."""
-        self._finished[candidate] = values
-        self.record(candidate, values)
-
-    def fail(self, candidate: int) -> None:
-        """Note that a candidate is the last of its rung and never promoted."""
-        self._failed.add(candidate)
-        self.record(candidate, FAILED)
-
     def withdraw(self, candidate: int) -> None:
         """Forget a candidate. In the first rung that makes room; later the next best of the rung below follows."""
         index = self._level_of.pop(candidate)
-        self._levels[index].awaited.remove(candidate)
-        for level in self._levels[:index]:
+        self.levels[index].awaited.remove(candidate)
+        for level in self.levels[:index]:
             del level.values[candidate]
             level.promoted.remove(candidate)
-        if index and self._levels[index - 1].reserve:
+        if index and self.levels[index - 1].reserve:
             self._promote_best(index - 1)
         self._close_complete_rungs()
 
     def may_resume(self, candidate: int) -> bool:
         """Return whether a paused candidate was promoted or may still be."""
         index = self._level_of[candidate]
-        if candidate in self._failed or candidate in self._finished or index + 1 == len(self._levels):
+        if candidate in self._failed or candidate in self._finished or index + 1 == len(self.levels):
             return False
-        level, above = self._levels[index], self._levels[index + 1]
+        level, above = self.levels[index], self.levels[index + 1]
         return not level.is_closed or candidate in above.awaited or (candidate in level.reserve and not above.is_closed)
-
-    def rungs(self) -> list[Rung]:
-        """Return the present state of its rungs."""
-        return [Rung(self.number, level.epochs, dict(level.values), tuple(level.promoted)) for level in self._levels]
 
     def _close_complete_rungs(self) -> None:
         """Compare the members of each rung that all of them have reached."""
-        for index, level in enumerate(self._levels):
+        for index, level in enumerate(self.levels):
             if level.is_closed:
                 continue
             if level.awaited or (index == 0 and self.has_room):
                 return
             level.is_closed = True
-            if index + 1 < len(self._levels):
+            if index + 1 < len(self.levels):
                 ranked = [candidate for candidate in best_first(level.values) if candidate not in self._failed]
                 level.reserve = dict.fromkeys(ranked)
                 places = max(1, self._size // math.prod(self._factors[: index + 1]))
@@ -163,7 +152,7 @@ class Bracket:
                     self._promote_best(index)
 
     def _promote_best(self, index: int) -> None:
-        level, above = self._levels[index], self._levels[index + 1]
+        level, above = self.levels[index], self.levels[index + 1]
         candidate = next(iter(level.reserve))
         del level.reserve[candidate]
         level.promoted.append(candidate)
@@ -203,14 +192,14 @@ class SynchronousScheduler(Scheduler):
 
     def ask(self) -> Job | None:
         """Return the job of the best promoted candidate of the oldest bracket that has one, else of a new one."""
-        self._open = [bracket for bracket in self._open if not bracket.is_done]
+        self._open = [bracket for bracket in self._open if not bracket.levels[-1].is_closed]
         for bracket in self._open:
             job = bracket.next_job()
             if job is not None:
                 return self._book.begin(job)
         newest = self._brackets[-1] if self._brackets else None
         if newest is None or not newest.has_room:
-            if not self._book.remaining or (newest is not None and not newest.is_filled):
+            if not self._book.remaining or (newest is not None and not newest.levels[0].is_closed):
                 return None
             sizes = next(self._coming)
             newest = Bracket(len(self._brackets), sizes._replace(size=min(sizes.size, self._book.remaining)))
@@ -235,12 +224,12 @@ class SynchronousScheduler(Scheduler):
             self.fail(candidate)
             return
         self._book.end(candidate)
-        self._bracket_of[candidate].finish(candidate, values)
+        self._bracket_of[candidate].record(candidate, values, is_final=True)
 
     def fail(self, candidate: int) -> None:
         """Make it the worst of its rung."""
         self._book.end(candidate)
-        self._bracket_of[candidate].fail(candidate)
+        self._bracket_of[candidate].record(candidate, FAILED)
 
     def withdraw(self, candidate: int) -> None:
         """Replace it by a new candidate in the first rung, by the next best of the rung below in a later one."""
@@ -262,7 +251,8 @@ class SynchronousScheduler(Scheduler):
     @property
     def is_done(self) -> bool:
         """Whether every bracket is done."""
-        return not self._book.remaining and not self._book.jobs and all(bracket.is_done for bracket in self._open)
+        is_closed = all(bracket.levels[-1].is_closed for bracket in self._open)
+        return is_closed and not self._book.remaining and not self._book.jobs
 
     def may_resume(self, candidate: int) -> bool:
         """Return whether a paused candidate was promoted or may still be; false if it is not paused."""
@@ -272,4 +262,8 @@ class SynchronousScheduler(Scheduler):
 
     def rungs(self) -> list[Rung]:
         """Return the rungs of the brackets that were begun."""
-        return [rung for bracket in self._brackets for rung in bracket.rungs()]
+        return [
+            Rung(bracket.number, level.epochs, dict(level.values), tuple(level.promoted))
+            for bracket in self._brackets
+            for level in bracket.levels
+        ]

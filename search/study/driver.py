@@ -3,7 +3,8 @@
 import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from search.executors.base import (
@@ -27,19 +28,19 @@ _TICK = 0.5  # seconds between two looks at clock and signals
 _SECONDS_TO_SAVE = 60.0  # for the workers if the search is interrupted
 
 
+@dataclass
 class Recorder:
     """Records events: each is written to the journal, applied to the state, and passed to watchers, in this order.
 
-    Args:
+    Attributes:
         journal: An open journal.
         state: The state that follows from it.
         watchers: Called with each event and the state after it.
     """
 
-    def __init__(self, journal: Journal, state: StudyState, watchers: Sequence[Watcher] = ()) -> None:
-        self.journal = journal
-        self.state = state
-        self.watchers = list(watchers)
+    journal: Journal
+    state: StudyState
+    watchers: list[Watcher]
 
     def record(self, kind: Kind, candidate: int | None = None, **data: Any) -> None:
         """Record an event."""

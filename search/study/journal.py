@@ -8,7 +8,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -98,10 +98,6 @@ class Journal:
             )
         return event
 
-    def events(self) -> Iterator[Event]:
-        """Yield every event in order."""
-        return _events(self._connection, self.path)
-
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
@@ -115,15 +111,7 @@ def read_events(path: Path) -> Iterator[Event]:
     """
     if not path.is_file():
         raise SearchError(f"{path.parent}: there is no study in it ({path.name} is missing). Name a study's folder.")
-    connection = _connect(path)
-    try:
-        yield from _events(connection, path)
-    finally:
-        connection.close()
-
-
-def _events(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
-    with _sqlite_errors_explained(path):
+    with closing(_connect(path)) as connection, _sqlite_errors_explained(path):
         for seconds, kind, candidate, data in connection.execute(
             "SELECT seconds, kind, candidate, data FROM events ORDER BY id"
         ):

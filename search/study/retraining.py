@@ -146,21 +146,21 @@ class Retraining(Stage):
         self.record(Kind.RETRAIN_DONE, run.candidate, run=run.name, status=status, reason=reason)
 
 
+@dataclass
 class CheckpointCleaner:
     """A watcher that deletes checkpoints of candidates that will not be resumed; curves and records remain.
 
-    Args:
+    Attributes:
         recorder: Records the deletions.
         folder: Folder of the study.
         disk_mb: Delete only while all checkpoints together take more megabytes; None: at once.
         retain: Number of the best candidates whose checkpoints remain.
     """
 
-    def __init__(self, recorder: Recorder, folder: Path, disk_mb: int | None, *, retain: int) -> None:
-        self._recorder = recorder
-        self._folder = folder
-        self._allowed = None if disk_mb is None else disk_mb * 2**20
-        self._retain = retain
+    recorder: Recorder
+    folder: Path
+    disk_mb: int | None
+    retain: int
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Delete checkpoints after a job has ended."""
@@ -168,16 +168,16 @@ class CheckpointCleaner:
             return
         stored = {index: each for index, each in state.candidates.items() if each.bytes}
         total = sum(each.bytes for each in stored.values())
-        best = best_first({index: each.tally.values for index, each in stored.items()})[: self._retain]
+        best = best_first({index: each.tally.values for index, each in stored.items()})[: self.retain]
         for index, candidate in stored.items():
-            if self._allowed is not None and total <= self._allowed:
+            if self.disk_mb is not None and total <= self.disk_mb * 2**20:
                 return
             may_resume = candidate.record.status == "paused" and state.scheduler.may_resume(index)
             if index in best or candidate.job is not None or may_resume:
                 continue
             total -= candidate.bytes
             deleted = 0
-            for path in (self._folder / candidate_folder(index)).glob("*.pth"):
+            for path in (self.folder / candidate_folder(index)).glob("*.pth"):
                 deleted += path.stat().st_size
                 path.unlink(missing_ok=True)
-            self._recorder.record(Kind.DELETED, index, bytes=deleted)
+            self.recorder.record(Kind.DELETED, index, bytes=deleted)

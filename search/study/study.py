@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Study:
         self.worker = worker
         self.environment = dict(environment or {})
         self.extras = dict(extras or {})
-        self.watchers = list(watchers)
+        self.watchers = watchers
         self.state = StudyState(parts.scheduler, parts.objectives)
 
     def run(self) -> StudyRecord:
@@ -68,13 +69,9 @@ class Study:
                 "Wait for its end, or start another one without --resume."
             )
 
-        with folder_lock(self.folder, in_use):
-            journal = Journal(self.folder / JOURNAL)
-            try:
-                self.state.replay(journal.events())
-                self._run_stages(Recorder(journal, self.state, self.watchers))
-            finally:
-                journal.close()
+        with folder_lock(self.folder, in_use), closing(Journal(self.folder / JOURNAL)) as journal:
+            self.state.replay(read_events(journal.path))
+            self._run_stages(Recorder(journal, self.state, list(self.watchers)))
         return self.record()
 
     def record(self) -> StudyRecord:

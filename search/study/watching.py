@@ -5,6 +5,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, seconds_left
@@ -49,59 +50,61 @@ class DrawLog(StudyWatcher):
             logger.info("Candidate %s: %s", event.candidate, facts)
 
 
+@dataclass
 class EventFiles(StudyWatcher):
     """Writes a TensorBoard run per candidate, and the table of HParams.
 
-    Args:
+    Attributes:
         runs: The writer.
+        begun: Candidates that it knows.
     """
 
-    def __init__(self, runs: TensorBoardRuns) -> None:
-        self._runs = runs
-        self._begun: set[int] = set()
+    runs: TensorBoardRuns
+    begun: set[int] = field(default_factory=set)
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Write an epoch, or the end of a candidate."""
         if event.candidate is None or event.candidate not in state.candidates:
             return
         if event.kind is Kind.REPORT:
-            if event.candidate not in self._begun:
-                self._begun.add(event.candidate)
-                self._runs.begin(event.candidate, state.candidates[event.candidate].record.drawn)
-            self._runs.report(event.candidate, event.data["epoch"], event.data["row"])
+            if event.candidate not in self.begun:
+                self.begun.add(event.candidate)
+                self.runs.begin(event.candidate, state.candidates[event.candidate].record.drawn)
+            self.runs.report(event.candidate, event.data["epoch"], event.data["row"])
         elif event.kind in _ENDS and state.candidates[event.candidate].last_decision is not Decision.PAUSE:
-            self._runs.finish(event.candidate, failed=event.kind is Kind.FAILED)
+            self.runs.finish(event.candidate, failed=event.kind is Kind.FAILED)
 
 
+@dataclass
 class Terminal(StudyWatcher):
     """Shows the live table.
 
-    Args:
+    Attributes:
         name: Name of the study.
         num_samples: Candidates to try.
         table: The table.
+        started: Monotonic time at which each candidate or run started, in seconds.
     """
 
-    def __init__(self, name: str, num_samples: int, table: LiveTable) -> None:
-        self._name = name
-        self._num_samples = num_samples
-        self._table = table
-        self._started: dict[str, float] = {}  # seconds, by candidate or run
+    name: str
+    num_samples: int
+    table: LiveTable
+    started: dict[str, float] = field(default_factory=dict)
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Show the state if the table is due, and every failure."""
         if event.kind in (Kind.JOB, Kind.RETRAIN):
-            self._started[event.data.get("run", str(event.candidate))] = time.monotonic()
+            self.started[event.data.get("run", str(event.candidate))] = time.monotonic()
         if event.kind is Kind.FAILED:
             assert event.candidate is not None
-            self._table.say(f"Candidate {event.candidate} failed: {state.candidates[event.candidate].record.reason}")
+            self.table.say(f"Candidate {event.candidate} failed: {state.candidates[event.candidate].record.reason}")
         is_last = event.kind in (Kind.SEARCH_DONE, Kind.DONE)
-        if is_last or self._table.is_due:
-            self._table.update(self.snapshot(state), force=is_last)
+        if is_last or self.table.is_due:
+            self.table.update(self.snapshot(state), force=is_last)
 
     def close(self) -> None:
         """Leave the last table on the screen."""
-        self._table.close()
+        self.table.close()
 
     def snapshot(self, state: StudyState) -> Snapshot:
         """Return the content of the table."""
@@ -113,15 +116,15 @@ class Terminal(StudyWatcher):
         done = statuses["completed"] + statuses["stopped"] + statuses["failed"] + statuses["paused"]
         # Expected epochs: those to come train as long as the mean of those that are done.
         mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
-        to_go = (self._num_samples - done) * mean_epochs
+        to_go = (self.num_samples - done) * mean_epochs
         ranks = {index: each.tally.values[0] for index, each in state.candidates.items() if each.record.reports}
         best = max(ranks, key=lambda index: -math.inf if math.isnan(ranks[index]) else ranks[index], default=None)
         is_retraining = bool(state.reason_done)
         return Snapshot(
-            name=self._name,
+            name=self.name,
             objective=state.objectives[0].name,
             done=done,
-            num_samples=self._num_samples,
+            num_samples=self.num_samples,
             running=self._running_retrainings(state) if is_retraining else self._running_candidates(state),
             rungs=[_rung_count(rung, sign) for rung in state.rungs()],
             best=None if best is None else (best, ranks[best] * sign),
@@ -140,7 +143,7 @@ class Terminal(StudyWatcher):
             if number in state.candidates:  # a new one has no draw yet
                 candidate = state.candidates[number]
                 value = candidate.tally.values[0] * sign if candidate.record.reports else None
-                seconds = now - self._started.setdefault(str(number), now)
+                seconds = now - self.started.setdefault(str(number), now)
                 running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds))
         return running
 
@@ -150,7 +153,7 @@ class Terminal(StudyWatcher):
         for run, record in state.retrained.items():
             if record.status == "running":
                 value = record.reports[-1].get(name) if record.reports else None
-                seconds = now - self._started.setdefault(run, now)
+                seconds = now - self.started.setdefault(run, now)
                 running.append(RunningCandidate(f"again {run}", len(record.reports), record.max_epochs, value, seconds))
         return running
 
