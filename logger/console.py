@@ -25,6 +25,7 @@ class ConsoleHandler(logging.Handler):
             text = self.format(record)
             if record.levelno > logging.INFO:
                 text = f"{record.levelname.lower()}: {text}"
+            # It removes open bars, writes, and draws them again.
             tqdm.write(text, file=sys.stderr)
             sys.stderr.flush()
         except Exception:
@@ -55,6 +56,7 @@ def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]
     for console in consoles:
         console.setLevel(level)
     if folder is not None:
+        # Created with the first record, so that a run that fails before it leaves no empty file.
         file = logging.FileHandler(folder / "info.log", encoding="utf-8", delay=True)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
         file.setLevel(min(level, logging.INFO))

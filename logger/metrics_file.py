@@ -45,6 +45,7 @@ class MetricsFile(Callback):
 
 def as_csv(history: Sequence[Mapping[str, float]]) -> str:
     """Return rows as CSV with the union of their columns, in the order of first appearance; numbers are exact."""
+    # `repr` writes the shortest number that is read back as the same float.
     columns = list(dict.fromkeys(name for row in history for name in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -101,6 +101,7 @@ class ProgressBar(Callback):
         """Measure the speed, and redraw the bar if it is time to."""
         self._epoch_speed.add(report)
         self._run_speed.add(report)
+        # Reading the loss waits for the device: not in every step.
         if self._bar is None or time.perf_counter() < self._next_update:
             return
         loss = float(report.loss)

@@ -57,6 +57,7 @@ class TensorBoardLogger(Callback):
                 "Run pip install tensorboard, or set trainer.tensorboard=false."
             ) from error
         self._speed, self._drawn = Speedometer(), []
+        # TensorBoard hides earlier events from this step on.
         purge_step = trainer.global_step + 1 if trainer.global_step else None
         for name in ("train", "valid"):
             folder = Path(trainer.run_folder) / "tensorboard" / name

@@ -199,6 +199,7 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
             placed = self.preprocessing.place(decoded.image, self.preprocessing.geometry(decoded.original))
             return PlacedImage(placed, label, NamedSample(self.source.names[index], label, index))
         placed = self.augmentation(decoded.image, generator)
+        # Drawn for every sample: which one comes first in its batch is not known here.
         return PlacedImage(placed, label, mixing_seed=int(generator.integers(2**62)))
 
 
@@ -228,6 +229,7 @@ class ClassificationCollate:
             DataError: The images differ in size.
         """
         require_one_size([sample.image.shape[:2] for sample in samples])
+        # Each image is normalised straight into its place; the order of the axes in memory is channels-last.
         images = torch.empty((len(samples), *samples[0].image.shape), dtype=torch.float32)
         for image, sample in zip(images.numpy(), samples, strict=True):
             self.preprocessing.normalize_into(image, sample.image)

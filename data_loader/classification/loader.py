@@ -73,6 +73,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
         loading: ImageLoaderOptions = ImageLoaderOptions(batch_size=64),
     ) -> None:
         preprocessing = self.make_preprocessing(images)
+        # One of the two idx files alone is an error as well.
         has_idx = images_file is not None or labels_file is not None
         given = (folder is not None) + (list_file is not None) + has_idx + (dataset is not None)
         source: ImageSource
@@ -96,6 +97,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
             source.labels, source.classes = [names[int(label)] for label in source.labels], names
         source = source.select(first_of_each_class(source.labels, loading.samples))
         ids = label_ids(source.labels, names, source.names.__getitem__)
+        # Both, because `split_validation` evaluates samples of a loader that trains.
         plain = LabelledImageDataset(source, ids, preprocessing, cache_mb=loading.cache_mb)
         changes = ImageAugmentation(augmentation, preprocessing)
         augmented = LabelledImageDataset(source, ids, preprocessing, augmentation=changes, cache_mb=loading.cache_mb)

@@ -175,6 +175,7 @@ def find_in_folders(folder: str | Path, split: str) -> FileImages:
         if split not in splits:
             raise DataError(f"{root} holds {', '.join(splits)}, but not {split}. Add it, or set split.")
         root /= split
+    # Hidden folders, as file managers and notebooks create them, are no classes.
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
         raise DataError(f"{root} holds no folder. Each class has one, named after it, with its images.")
@@ -245,6 +246,7 @@ def read_idx(file: str | Path) -> NDArray[np.uint8]:
         raise DataError(f"{path} does not exist. Correct the path.") from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}. Fetch it again.") from None
+    # Two zero bytes, type of the values, number of axes, their sizes as 32-bit big-endian numbers, values.
     if len(data) < 8 or data[:2] != b"\0\0" or data[2] != _IDX_UINT8:
         raise DataError(f"{path} is no idx file of bytes (it begins with {data[:4]!r}). Name another file.")
     rank = data[3]

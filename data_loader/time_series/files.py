@@ -109,6 +109,7 @@ class _TsHeader:
 def _read_ts(path: Path) -> SeriesFile:
     with path.open(encoding="utf-8-sig") as file:
         lines = enumerate(file, start=1)
+        # Both parts share one iterator, so that errors state the line of the file.
         header = _parse_header(_read_header(lines, path), path)
         series, labels, rows = [], [], []
         for number, text in lines:
@@ -162,6 +163,7 @@ def _parse_header(found: dict[str, list[str]], path: Path) -> _TsHeader:
         if dimensions > 1:
             raise DataError(f"{path}: @univariate true, but @dimensions {dimensions}. Correct one of them.")
         dimensions = 1
+    # `@classLabel true up down`: the names are optional.
     is_labelled, *classes = found.get("classlabel", no) or [""]
     has_labels = flag("classlabel", [is_labelled])
     length = count("serieslength") if flag("equallength", found.get("equallength", no)) else 0

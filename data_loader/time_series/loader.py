@@ -69,6 +69,7 @@ class SeriesAugmentation(Options):
         if self.crop_range is not None:
             smallest, largest = self.crop_range
             length = max(1, round(series.shape[1] * (smallest + (largest - smallest) * fraction)))
+            # With + 1 the last window that fits is drawn as often as the others.
             first = int(start * (series.shape[1] - length + 1))
             series = series[:, first : first + length]
         values = preprocessing(series)
@@ -111,6 +112,7 @@ class SeriesDataset(LabelledDataset[PlacedSeries]):
 
 def collate_series(samples: Sequence[PlacedSeries]) -> tuple[Any, ...]:
     """Return series (B, V, T) float32, NaN after the end of shorter ones, classes (B,) int64; names in evaluation."""
+    # The networks find the end of a series by NaN, which no missing value is: those are interpolated.
     longest = max(sample.values.shape[1] for sample in samples)
     batch = np.full((len(samples), len(samples[0].values), longest), np.nan, np.float32)
     for row, sample in zip(batch, samples, strict=True):
@@ -165,7 +167,7 @@ class TimeSeriesDataLoader(BaseDataLoader):
             rows=[file.rows[index] for index in chosen],
         )
         names = checked_classes(labels.classes or (), file.classes)
-        if split == "train":
+        if split == "train":  # other data gets the statistics of the training by its config
             training, _ = split_indices(len(file.series), loading.validation_split, loading.seed)
             learned = learned_statistics([file.series[index] for index in training], series)
             missing: dict[str, Any] = {name: value for name, value in learned.items() if not getattr(series, name)}

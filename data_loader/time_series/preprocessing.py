@@ -116,6 +116,7 @@ def learned_statistics(series: Sequence[NDArray[Any]], options: SeriesOptions) -
     values = np.concatenate([np.asarray(each, np.float64) for each in series], axis=1)
     learned: dict[str, list[float]] = {}
     if options.rescale:
+        # A percentile, because a single outlier would decide the maximum.
         magnitudes = [np.abs(row[~np.isnan(row)]) for row in values]
         scale = np.array([np.percentile(each, PERCENTILE) if each.size else 1.0 for each in magnitudes])
         scale[scale == 0] = 1.0

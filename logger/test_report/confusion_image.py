@@ -37,6 +37,7 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counte
     """
     names = [name if len(name) <= MAX_NAME else name[: MAX_NAME - 2] + ".." for name in class_names]
     with_numbers = len(names) <= MAX_CLASSES_WITH_NUMBERS
+    # With many classes the size of the image is fixed instead of the size of a cell.
     cell, scale = (86, 0.55) if with_numbers else (max(6, 1400 // len(names)), 0.4)
     grid = _draw_grid(counts, cell, with_numbers=with_numbers)
     if cell >= MIN_CELL_WITH_NAME:
@@ -71,6 +72,7 @@ def _draw_grid(counts: NDArray[np.int64], cell: int, *, with_numbers: bool) -> I
     """Draw the cells alone: (K * cell, K * cell, 3)."""
     size = len(counts) * cell
     grid = np.full((size, size, 3), LINE_GREY, dtype=np.uint8)
+    # Lines between tiny cells would cover most of the image.
     gap = 1 if cell >= MIN_CELL_WITH_NAME else 0
     for row, values in enumerate(counts):
         total = int(values.sum())

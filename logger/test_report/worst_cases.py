@@ -71,6 +71,7 @@ class WorstCases(ABC):
 
     def write(self, folder: Path) -> list[Path]:
         """Write `worst-01.png`, the worst, and so on; images of an earlier test are replaced."""
+        # An earlier test may have written more of them.
         for old in folder.glob("worst-*.png"):
             old.unlink()
         paths = []

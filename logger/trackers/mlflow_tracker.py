@@ -45,6 +45,7 @@ class MlflowTracker(Tracker):
         """
         folder = Path(str(trainer.run_folder))
         uri = self.tracking_uri or (folder.resolve() / FOLDER).as_uri()
+        # Without the second of them, newer versions refuse to write to a folder.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         if uri.startswith("file:") or "://" not in uri:
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -77,6 +78,7 @@ class MlflowTracker(Tracker):
         """Send an epoch's row of the history, unless the run has it already."""
         from mlflow.entities import Metric
 
+        # A resumed run sends the epochs after its checkpoint a second time.
         step = int(row.get("step", row["epoch"]))
         if step <= self._last_step:
             return

@@ -55,7 +55,7 @@ class Tracker(Callback):
         known = self.run_id if self._folder_name == name else None
         self.run_id, self._folder_name = self.open(trainer, known), name
         self._is_open = True
-        if known is None:
+        if known is None:  # a run that resumes in another folder writes the epochs before it, too
             for row in trainer.history:
                 self.write(row)
 
@@ -101,4 +101,5 @@ def make_trackers(config: Mapping[str, Any]) -> list[Tracker]:
 
     section = config.get("visualization") or {}
     kinds = {"wandb": WandbTracker, "mlflow": MlflowTracker}
+    # The keys in each section are the keyword arguments of its tracker.
     return [kind(config, **section[key]) for key, kind in kinds.items() if section.get(key) is not None]
