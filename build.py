@@ -18,7 +18,6 @@ from config import (
     class_and_arguments,
     group_arguments,
     instantiate,
-    instantiate_list,
     load_plugins,
     network_values,
     own_outputs,
@@ -310,9 +309,9 @@ def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module
 
 def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
     """Build the metrics, an empty list if none are named."""
-    if not config.get("metrics"):
-        return []
-    return instantiate_list(config, "metrics", registry(), runtime=spec.arguments())
+    names, values = registry(), spec.arguments()
+    paths = [f"metrics.{index}" for index in range(len(config.get("metrics", [])))]
+    return [instantiate(config, path, names, runtime=values) for path in paths]
 
 
 def read_problem(config: Config) -> str:

@@ -22,7 +22,7 @@ from build import (
     registry,
 )
 from config import cli
-from config.loading.load import apply_override, parse_override
+from config.loading.load import apply_override
 from config.variants import for_judging, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError
@@ -205,7 +205,7 @@ def main(arguments: argparse.Namespace) -> None:
         path, content = find_checkpoint(arguments.resume, asked)
         config = for_judging(content.get("config"), asked)
         for override in overrides:
-            apply_override(config, parse_override(override))
+            apply_override(config, override)
         config = {key: value for key, value in config.items() if value is not None}
         folder = arguments.output or path.parent / "pictures" / split
         require_writable_results(folder, arguments.json)

@@ -6,7 +6,7 @@ from config.checking.signatures import group_arguments, network_values, signatur
 from config.checking.validate import validate
 from config.loading.load import load_config
 from config.markers import find_markers, refuse_markers
-from config.objects import class_and_arguments, instantiate, instantiate_list
+from config.objects import class_and_arguments, instantiate
 from config.schema import json_schema, schema_text
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "find_markers",
     "group_arguments",
     "instantiate",
-    "instantiate_list",
     "json_schema",
     "load_config",
     "load_plugins",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.checking.classes import WEIGHTED_LOSS, Spec, Target, find_class, read_losses, read_spec, section_key
-from config.checking.sections import EXTRAS
+from config.checking.sections import CLASS_SECTIONS, ClassSection
 from config.checking.signatures import group_arguments, signature_of
 from config.faults import Faults, find_value, join_path, show
 from utils.errors import ConfigError
@@ -44,17 +44,6 @@ def instantiate(
     return _instantiate_spec(_spec_at(config, path), section_key(path), registry, runtime or {}, defaults or {})
 
 
-def instantiate_list(
-    config: Values, path: str, registry: Registry, *, runtime: Values | None = None, defaults: Values | None = None
-) -> list[Any]:
-    """Build every item of a section that is a list, e.g. `"metrics"`; otherwise as `instantiate`."""
-    items = find_value(config, path)
-    if not isinstance(items, list):
-        raise ConfigError(f"{path}: {show(items)} must be a list. Write [...].")
-    paths = [join_path(path, index) for index in range(len(items))]
-    return [instantiate(config, item, registry, runtime=runtime, defaults=defaults) for item in paths]
-
-
 def class_and_arguments(config: Values, path: str, registry: Registry) -> tuple[Any, dict[str, Any]]:
     """Return the class that a section names, and its arguments as the JSON has them; nothing is built.
 
@@ -70,13 +59,13 @@ def _spec_at(config: Values, path: str) -> Spec:
     value = find_value(config, path)
     if path == "trainer" and isinstance(value, Mapping):  # its other keys are the options of the loop
         value = {"type": value.get("type", "Trainer"), "args": value.get("args", {})}
-    return _read(value, path, EXTRAS.get(section_key(path)))
+    return _read(value, path, CLASS_SECTIONS.get(section_key(path), ClassSection))
 
 
-def _read(value: Any, path: str, extras: Any = None) -> Spec:
+def _read(value: Any, path: str, model: type[ClassSection] = ClassSection) -> Spec:
     """Read a spec; raise its faults."""
     faults = Faults()
-    spec = read_spec(value, path, faults, extras)
+    spec = read_spec(value, path, faults, model)
     faults.raise_if_any()
     assert spec is not None
     return spec

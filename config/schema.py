@@ -15,10 +15,11 @@ from pydantic.errors import PydanticUserError
 
 from config.checking.classes import available_names, find_class
 from config.checking.sections import (
-    EXTRAS,
+    CLASS_SECTIONS,
     LOADER_SECTIONS,
     SCHEDULER_VALUES,
     SEARCH_CLASSES,
+    ClassSection,
     SearchOptions,
     Strict,
     TopLevel,
@@ -61,14 +62,11 @@ class Placeholder(BaseModel):
 def json_schema(registry: Registry) -> Schema:
     """Return the JSON Schema of a configuration; the same for the same registry and versions of the libraries."""
     definitions = _models(TopLevel) | _models(SearchOptions, markers=False) | _models(Placeholder, markers=False)
-    extras = {key: _models(model) for key, model in EXTRAS.items()}
-    for key, model in EXTRAS.items():
-        keys = extras[key].pop(model.__name__)["properties"]  # they are among those of each class
-        definitions |= extras[key]
-        extras[key] = keys
     for key, section in registry.items():
         if key != "trainer":
-            definitions[key] = _spec_schema(key, section, extras.get(key, {}))
+            *within, (_, model) = _models(CLASS_SECTIONS.get(key, ClassSection)).items()
+            definitions |= within
+            definitions[key] = _spec_schema(key, section, model["properties"])
     properties = definitions.pop(TopLevel.__name__)["properties"]
     search = definitions[SearchOptions.__name__]["properties"]
     class_sections = {"arch": "arch", "optimizer": "optimizer", **dict.fromkeys(LOADER_SECTIONS, "data_loader")}
@@ -157,8 +155,15 @@ def _one_or_list(item: Schema, description: str | None) -> Schema:
     return {**schema, "description": description} if description else schema
 
 
-def _spec_schema(key: str, section: Section, extras: Schema) -> Schema:
-    """Return the schema of a section that names a class: one known by name with its arguments, or any other in full."""
+def _spec_schema(key: str, section: Section, keys: Schema) -> Schema:
+    """Return the schema of a section that names a class: one known by name with its arguments, or any other in full.
+
+    Args:
+        key: Of the section in the registry.
+        section: The classes that it may name.
+        keys: Schemas of the keys of the section.
+    """
+    extras = {name: keys[name] for name in keys.keys() - {"type", "args"}}
     names = available_names(section)
     dotted = {"type": "string", "pattern": r"\."}
     changes: Schema = {"type": "object", "properties": {"args": {"type": "object"}, **extras}}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from config import class_and_arguments, instantiate, instantiate_list, load_plugins, validate
+from config import class_and_arguments, instantiate, load_plugins, validate
 from tests.support.config_samples import CALLED, REGISTRY, Flip, Loss, Net, OneOf, Sum, parameters, sample
 from utils.errors import ConfigError
 from utils.registry import Section
@@ -105,8 +105,8 @@ def test_a_missing_section_is_named():
     del config["arch"]
     with pytest.raises(ConfigError, match="arch: missing"):
         instantiate(config, "arch", REGISTRY)
-    with pytest.raises(ConfigError, match="metrics: missing"):
-        instantiate_list({}, "metrics", REGISTRY)
+    with pytest.raises(ConfigError, match=r"metrics\.0: missing"):
+        instantiate({"metrics": []}, "metrics.0", REGISTRY)
 
 
 def test_nested_parts_are_built_first():
@@ -145,12 +145,10 @@ def test_losses_with_weights_become_their_sum():
     assert instantiate(sample(loss={"type": "Loss", "weight": 3}), "loss", REGISTRY).weights == [3]
 
 
-def test_a_list_is_built_item_by_item():
+def test_an_item_of_a_list_is_built_by_its_path():
     metrics = ["accuracy", {"type": "accuracy", "args": {"exclude_background": True}}]
-    built = instantiate_list(sample(metrics=metrics), "metrics", REGISTRY, runtime=RUN)
+    built = [instantiate(sample(metrics=metrics), f"metrics.{i}", REGISTRY, runtime=RUN) for i in range(2)]
     assert [(metric.num_classes, metric.exclude_background) for metric in built] == [(2, False), (2, True)]
-    with pytest.raises(ConfigError, match=r'metrics: "accuracy" must be a list'):
-        instantiate_list(sample(metrics="accuracy"), "metrics", REGISTRY, runtime=RUN)
 
 
 def test_class_and_arguments_without_building():

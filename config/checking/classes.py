@@ -17,9 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import BaseModel
-
-from config.checking.sections import LOADER_SECTIONS, LossExtras, check_section
+from config.checking.sections import LOADER_SECTIONS, ClassSection, LossSection, check_section
 from config.checking.signatures import evaluated
 from config.faults import Faults, closest, join_path, show, unknown_name
 from utils.errors import ConfigError
@@ -63,36 +61,27 @@ class Spec:
                 yield name, key, [(value, path)]
 
 
-def read_spec(value: Any, path: str, faults: Faults, extras: type[BaseModel] | None = None) -> Spec | None:
+def read_spec(value: Any, path: str, faults: Faults, model: type[ClassSection] = ClassSection) -> Spec | None:
     """Read a spec; None if it has no usable `type` or `args`, each reason in `faults`.
 
     Args:
         value: From the JSON.
         path: JSON path of `value`.
         faults: Collects all faults.
-        extras: The keys that the section allows in addition to `type` and `args`.
+        model: The keys that the section allows.
     """
     if isinstance(value, str) and value:
         return Spec(path, value, {})
     if not isinstance(value, Mapping):
         faults.add(path, f'{show(value)} must be a class. Write {{"type": NAME, "args": {{...}}}} or "NAME".')
         return None
-    known = ("type", "args", *(extras.model_fields if extras else ()))
-    for key in value:
-        if key not in known:
-            faults.add(join_path(path, key), unknown_name("key", key, known))
-    found = {key: value[key] for key in known[2:] if key in value}
-    if extras:
-        check_section(extras, found, path, faults)
-    name, args = value.get("type"), value.get("args")
-    if not isinstance(name, str) or not name:
-        wrong = f"{show(name)} must be the name of a class" if "type" in value else "missing"
-        faults.add(join_path(path, "type"), f'{wrong}. Write "type": NAME.')
-    if args is not None and not isinstance(args, Mapping):
-        faults.add(join_path(path, "args"), f'{show(args)} must be an object. Write "args": {{NAME: VALUE}}.')
-    elif isinstance(name, str) and name:
-        return Spec(path, name, args or {}, found)
-    return None
+    name, args = value.get("type"), value.get("args", {})
+    # The arguments are checked later, against the signature; in Python they may be any objects.
+    check_section(model, {**value, "args": {}} if isinstance(args, Mapping) else value, path, faults)
+    if not isinstance(name, str) or not name or not isinstance(args, Mapping | None):
+        return None
+    extras = {key: value[key] for key in model.model_fields if key in value and key not in ("type", "args")}
+    return Spec(path, name, args or {}, extras)
 
 
 def read_losses(value: Any, faults: Faults) -> list[Spec]:
@@ -100,7 +89,7 @@ def read_losses(value: Any, faults: Faults) -> list[Spec]:
     if value == []:
         faults.add("loss", "[] names no loss. Add one.")
     items = enumerate(value) if isinstance(value, list) else [("", value)]
-    specs = [read_spec(item, join_path("loss", index), faults, LossExtras) for index, item in items]
+    specs = [read_spec(item, join_path("loss", index), faults, LossSection) for index, item in items]
     return [spec for spec in specs if spec is not None]
 
 
@@ -127,38 +116,36 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
     Raises:
         ConfigError: No such file, a name that cannot be a module or is one already, or an error in the file.
     """
-    return tuple(_load_plugin(Path(file)) for file in files)
-
-
-def _load_plugin(file: Path) -> str:
-    name, place = file.stem, file.resolve()
-    if not file.is_file() or file.suffix != ".py":
-        raise ConfigError(f"--plugin {file}: must be a Python file that exists. Check the path.")
-    if _loaded_plugins.get(name) == place:
-        return name
-    if not name.isidentifier() or name.startswith("_"):
-        raise ConfigError(f"--plugin {file}: {show(name)} cannot name a module. Use letters, digits and _.")
-    # The file itself may be on the module path, or be imported already: only another module is in the way.
-    known = sys.modules.get(name) or importlib.util.find_spec(name)
-    origin = getattr(known, "__file__", None) or getattr(known, "origin", None)
-    if known is not None and (origin is None or Path(origin).resolve() != place):
-        raise ConfigError(f"--plugin {file}: a module named {show(name)} exists already. Rename the file.")
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, file)
-        assert spec is not None  # that of a .py file always has a loader
-        assert spec.loader is not None
+    names = []
+    for file in map(Path, files):
+        name, place = file.stem, file.resolve()
+        names.append(name)
+        if not file.is_file() or file.suffix != ".py":
+            raise ConfigError(f"--plugin {file}: must be a Python file that exists. Check the path.")
+        if _loaded_plugins.get(name) == place:
+            continue
+        if not name.isidentifier() or name.startswith("_"):
+            raise ConfigError(f"--plugin {file}: {show(name)} cannot name a module. Use letters, digits and _.")
+        # The file itself may be on the module path, or be imported already: only another module is in the way.
+        known = sys.modules.get(name) or importlib.util.find_spec(name)
+        origin = getattr(known, "__file__", None) or getattr(known, "origin", None)
+        if known is not None and (origin is None or Path(origin).resolve() != place):
+            raise ConfigError(f"--plugin {file}: a module named {show(name)} exists already. Rename the file.")
         if str(place.parent) not in sys.path:
             sys.path.append(str(place.parent))
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[name]
-            raise ConfigError(
-                f"--plugin {file}: importing it failed with {type(error).__name__}: {error}. Correct the file."
-            ) from error
-    _loaded_plugins[name] = place
-    return name
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, file)
+            assert spec is not None  # a .py file always has a loader
+            assert spec.loader is not None
+            module = sys.modules[name] = importlib.util.module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except Exception as error:  # the user's code may raise anything
+                del sys.modules[name]
+                reason = f"{type(error).__name__}: {error}"
+                raise ConfigError(f"--plugin {file}: importing it failed with {reason}. Correct the file.") from error
+        _loaded_plugins[name] = place
+    return tuple(names)
 
 
 def find_class(name: str, path: str, section_name: str, section: Section) -> Target:

@@ -74,8 +74,15 @@ class TrainerOptions(Strict):
         raise ValueError(f'{show(monitor)} must be "min NAME", "max NAME" or "off". Did you mean {suggestion}?')
 
 
-class LossExtras(Strict):
-    """Keys of a loss in addition to its class."""
+class ClassSection(Strict):
+    """A class and its arguments, which are checked against its signature."""
+
+    type: str = Field(..., min_length=1, description="Name of the class.")
+    args: dict[str, Any] | None = Field(None, description="Its arguments by name.")
+
+
+class LossSection(ClassSection):
+    """A loss, with its weight in a sum of several."""
 
     weight: float = Field(1.0, description="Its factor in the sum of losses.")
 
@@ -88,23 +95,26 @@ class ParameterGroup(Strict):
     weight_decay: float | None = Field(None, ge=0, description="Their weight decay; null: that of the optimizer.")
 
 
-class OptimizerExtras(Strict):
-    """Keys of `optimizer` in addition to its class: learning rates and decay of single weights."""
+class OptimizerSection(ClassSection):
+    """The optimizer, with learning rates and decay of single weights."""
 
     decay_norm_and_bias: bool = Field(True, description="Whether norm weights and biases decay as others do.")
     groups: list[ParameterGroup] = Field([], description="Weights that differ; the first that applies counts.")
     layer_decay: float | None = Field(None, gt=0, le=1, description="Factor of the learning rate per layer of depth.")
 
 
-class SchedulerExtras(Strict):
-    """Keys of `lr_scheduler` in addition to its class."""
+class SchedulerSection(ClassSection):
+    """A schedule of the learning rate, or a part of one."""
 
     interval: Literal["epoch", "step"] | None = Field(None, description="When it moves: after each of these.")
     warmup: int | None = Field(None, ge=1, description="Number of moves from near zero to the full rate before it.")
     moves: int | None = Field(None, ge=1, description="In a list: for how many moves it acts; the last takes the rest.")
 
 
-EXTRAS: dict[str, type[Strict]] = {"loss": LossExtras, "optimizer": OptimizerExtras, "lr_scheduler": SchedulerExtras}
+CLASS_SECTIONS: Mapping[str, type[ClassSection]] = {
+    "loss": LossSection, "optimizer": OptimizerSection, "lr_scheduler": SchedulerSection
+}  # fmt: skip
+"""Sections that have more keys than a class and its arguments."""
 
 
 class WandbOptions(Strict):

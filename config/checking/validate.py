@@ -6,11 +6,12 @@ from typing import Any
 
 from config.checking.classes import Spec, find_class, read_losses, read_spec, section_key
 from config.checking.sections import (
-    EXTRAS,
+    CLASS_SECTIONS,
     LOADER_SECTIONS,
     SCHEDULER_VALUES,
     SEARCH_CLASSES,
-    SchedulerExtras,
+    ClassSection,
+    SchedulerSection,
     TopLevel,
     TrainerOptions,
     check_section,
@@ -72,15 +73,17 @@ def validate(config: Mapping[str, Any], registry: Registry) -> None:
 
 def _read_specs(sections: Mapping[str, Any], registry: Registry, faults: Faults) -> list[Spec]:
     """Return every class that the configuration names in a section."""
-    named = [
-        (section, sections.get(section), EXTRAS.get(section)) for section in ("arch", *LOADER_SECTIONS, "optimizer")
-    ]
+    named = {section: sections.get(section) for section in ("arch", *LOADER_SECTIONS, "optimizer")}
     metrics, search = sections.get("metrics"), sections.get("search")
     if isinstance(metrics, list):
-        named += [(join_path("metrics", index), metric, None) for index, metric in enumerate(metrics)]
+        named |= {join_path("metrics", index): metric for index, metric in enumerate(metrics)}
     if isinstance(search, Mapping):
-        named += [(join_path("search", key), search.get(key), None) for key in SEARCH_CLASSES if key in registry]
-    specs = [read_spec(value, path, faults, extras) for path, value, extras in named if value is not None]
+        named |= {join_path("search", key): search.get(key) for key in SEARCH_CLASSES if key in registry}
+    specs = [
+        read_spec(value, path, faults, CLASS_SECTIONS.get(path, ClassSection))
+        for path, value in named.items()
+        if value is not None
+    ]
     if "loss" in sections:
         specs += read_losses(sections["loss"], faults)
     if "lr_scheduler" in sections:
@@ -94,7 +97,7 @@ def _read_lr_schedulers(value: Any, faults: Faults) -> Iterator[Spec]:
         faults.add("lr_scheduler", "[] names no scheduler. Add one, or remove the section.")
     parts = list(enumerate(value)) if isinstance(value, list) else [("", value)]
     for position, (index, part) in enumerate(parts):
-        spec = read_spec(part, join_path("lr_scheduler", index), faults, SchedulerExtras)
+        spec = read_spec(part, join_path("lr_scheduler", index), faults, SchedulerSection)
         if spec is None:
             continue
         is_last = position == len(parts) - 1

@@ -12,9 +12,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from config.checking.sections import EXTRAS
+from config.checking.sections import CLASS_SECTIONS
 from config.faults import closest, join_path, show, unknown_name
 from config.loading.dialects import HUMAN_SEGMENTATION, set_binary_masks, translate
 from config.markers import is_marker
@@ -22,7 +22,7 @@ from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-SPEC_KEYS = frozenset({"type", "args"}.union(*(model.model_fields for model in EXTRAS.values())))
+SPEC_KEYS = frozenset().union(*(model.model_fields for model in CLASS_SECTIONS.values()))
 
 
 MAX_DEPTH = 64
@@ -51,7 +51,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     Raises:
         ConfigError: A file is missing or not strict JSON, a reference leads nowhere, an override cannot be applied.
     """
-    parsed = [parse_override(text) for text in overrides]
     file, notes = Path(path), dict[str, str]()
     config = _read_merged(file, (), notes)
     is_human_segmentation = not HUMAN_SEGMENTATION.isdisjoint(notes)
@@ -61,7 +60,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
         raise ConfigError(f"{file}: $defs: {show(definitions)} must be an object of name and value.")
     config = resolve_references(config, definitions)
     translate(config, notes)
-    for override in parsed:
+    for override in overrides:
         apply_override(config, override)
         translate(config, notes)
     if is_human_segmentation:
@@ -151,46 +150,36 @@ def resolve_references(
     return deep_merge(target, others) if others else copy.deepcopy(target)
 
 
-class Override(NamedTuple):
-    """A parsed override: the parts of its path, and the value to put there."""
+def apply_override(config: dict[str, Any], text: str) -> None:
+    """Set a value in `config`, in place; missing objects on the way are made, a `*` visits every key that fits.
 
-    parts: tuple[str, ...]
-    value: Any
-
-
-def parse_override(text: str) -> Override:
-    """Parse `a.b.c=VALUE`; the value is JSON if it parses as such, else a string.
+    Args:
+        config: A configuration.
+        text: `a.b.c=VALUE`; the value is JSON if it parses as such, else a string.
 
     Raises:
-        ConfigError: No `=`, an empty part of the path, or a list, object or quoted string that does not parse.
+        ConfigError: No `=`, an empty part of the path, a list, object or quoted string that does not parse; the path
+            leads through a value that holds no keys, or to a list item that is not there.
     """
     path, equals, value = text.partition("=")
-    parts = tuple(path.strip().split("."))
+    parts = path.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(f"override {show(text)}: must be PATH=VALUE. Write for example optimizer.args.lr=0.01.")
+    new: Any = value
     try:
         json.loads(value)
     except (ValueError, RecursionError):
         if value.lstrip()[:1] in ("[", "{", '"'):
             raise ConfigError(f"override {show(text)}: the value is not JSON. Check its brackets and quotes.") from None
-        return Override(parts, value)
-    return Override(parts, parse_json(value, f"override {show(text)}"))
-
-
-def apply_override(config: dict[str, Any], override: Override) -> None:
-    """Set the value in `config`, in place; missing objects on the way are made, a `*` visits every key that fits.
-
-    Raises:
-        ConfigError: The path leads through a value that holds no keys, or to a list item that is not there.
-    """
-    parts = override.parts
+    else:
+        new = parse_json(value, f"override {show(text)}")
     containers: list[tuple[Any, str]] = [(config, "")]
     for position, part in enumerate(parts):
         places = [(container, key, path) for container, path in containers for key in _keys(container, part, path)]
         containers = []
         for container, key, path in places:
             if position == len(parts) - 1:
-                container[key] = override.value
+                container[key] = new
                 continue
             place, following = join_path(path, key), parts[position + 1]
             inside = container.get(key) if isinstance(container, dict) else container[key]
