@@ -7,7 +7,7 @@ import pytest
 
 from search.results.leaderboard import first_front, leaderboard, ledger
 from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
-from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, rung_summaries, summarize
+from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, summarize
 from tests.support.study_samples import fixed_study, sample_study
 
 
@@ -79,13 +79,12 @@ def test_ledger_counts_what_was_spared():
 
 
 def test_rung_statistics():
-    study = study_of()
-    study.rungs = [RungRecord(0, 3, {0: 0.2, 1: 0.4, 2: 0.6, 3: math.nan}, [2])]
-    (row,) = rung_summaries(study)
-    assert (row.reached.count, row.reached.median, row.reached.maximum, row.reached.minimum) == (3, 0.4, 0.6, 0.2)
-    assert row.reached.mean == pytest.approx(0.4)
-    assert row.reached.deviation == pytest.approx(0.2)
-    assert (row.promoted.count, row.promoted.minimum) == (1, 0.6)
+    rung = RungRecord(0, 3, {0: 0.2, 1: 0.4, 2: 0.6, 3: math.nan}, [2, 4])
+    reached = summarize(rung.values.values())
+    assert (reached.count, reached.median, reached.maximum, reached.minimum) == (3, 0.4, 0.6, 0.2)
+    assert reached.mean == pytest.approx(0.4)
+    assert reached.deviation == pytest.approx(0.2)
+    assert rung.promoted_values == [0.6]
 
 
 def test_classes_at_the_best_epoch():
@@ -106,7 +105,7 @@ def test_no_classes_no_spread():
 
 def test_repeats_of_a_file_without_markers():
     (found,) = repeated_candidates(fixed_study((0.5, 0.6, 0.7)))
-    assert found.seeds == (100, 101, 102)
+    assert found.label == "candidates 0, 1, 2"
     assert str(found.results["val_miou"]) == "0.6000 ± 0.1000 (3)"
 
 
@@ -121,7 +120,7 @@ def test_seeds_of_the_winner():
         study.retrained.append(RetrainedRecord(5, 1, seed, "completed", reports, {"test_miou": value - 0.1}))
     study.retrained.append(RetrainedRecord(5, 1, 3, "failed"))
     (found,) = retrained_summaries(study)
-    assert found.seeds == (1, 2)
+    assert (found.label, found.results["val_miou"].count) == ("rank 1, candidate 5", 2)
     assert found.results["val_miou"].mean == pytest.approx(0.8)
     assert found.results["test_miou"].mean == pytest.approx(0.7)
 

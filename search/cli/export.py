@@ -18,7 +18,7 @@ from utils.files import write_text_atomically
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 
 def export_csv(study: StudyRecord, path: Path) -> Path:
@@ -94,8 +94,7 @@ def export_optuna(study: StudyRecord, url: str) -> int:
         raise SearchError(
             f"export --optuna {url}: the package optuna cannot be imported ({error}). Run: pip install optuna"
         ) from error
-    kinds = optuna.study.StudyDirection
-    directions = [kinds.MAXIMIZE if each.sign > 0 else kinds.MINIMIZE for each in parse_objectives(study.objectives)]
+    directions = ["maximize" if each.sign > 0 else "minimize" for each in parse_objectives(study.objectives)]
     try:
         storage = _open_storage(url)
         target = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
@@ -213,12 +212,17 @@ def _contains(distribution: Any, value: Any) -> bool:
 def _trial(
     candidate: CandidateRecord, study: StudyRecord, distributions: "Mapping[str, BaseDistribution]"
 ) -> "FrozenTrial":
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, TrialState
 
     objectives = parse_objectives(study.objectives)
     values = [candidate.objectives.get(each.name, math.nan) for each in objectives]
     is_ranked = all(math.isfinite(value) for value in values)
-    state = _trial_state(candidate, is_ranked, len(objectives) > 1)
+    states = {"completed": TrialState.COMPLETE, "stopped": TrialState.PRUNED, "paused": TrialState.PRUNED}
+    state = states.get(candidate.status, TrialState.FAIL)
+    if state is TrialState.COMPLETE and not is_ranked:
+        state = TrialState.FAIL
+    elif state is TrialState.PRUNED and is_ranked and len(objectives) > 1:
+        state = TrialState.COMPLETE  # Optuna shows no pruned trial in a front
     # A trial has times of day in Optuna, while a study knows only durations: all trials begin with the study.
     began = datetime.fromtimestamp(study.sessions[0][0] if study.sessions else 0.0)
     first = next((each.name for each in objectives if not each.is_fact), None)
@@ -237,7 +241,7 @@ def _trial(
         trial_id=-1,
         state=state,
         value=None,
-        values=values if state.name == "COMPLETE" or (state.name == "PRUNED" and is_ranked) else None,
+        values=values if is_ranked and state is not TrialState.FAIL else None,
         datetime_start=began,
         datetime_complete=began + timedelta(seconds=candidate.seconds),
         params={path: _category(value) for path, value in candidate.drawn},
@@ -246,14 +250,3 @@ def _trial(
         system_attrs={},
         intermediate_values=dict(reports) if len(objectives) == 1 else {},
     )
-
-
-def _trial_state(candidate: CandidateRecord, is_ranked: bool, has_front: bool) -> "TrialState":
-    from optuna.trial import TrialState
-
-    if candidate.status == "completed":
-        return TrialState.COMPLETE if is_ranked else TrialState.FAIL
-    if candidate.status in ("stopped", "paused"):
-        # Optuna shows no pruned trial in a front.
-        return TrialState.COMPLETE if has_front and is_ranked else TrialState.PRUNED
-    return TrialState.FAIL

@@ -16,7 +16,7 @@ from search.report.formats import TIMES, hours, value_text
 from search.report.parallel import parallel_axes
 from search.results.leaderboard import best_results, ledger
 from search.results.record import StudyRecord
-from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, rung_summaries
+from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, summarize
 from utils.errors import SearchError
 from utils.files import write_text_atomically
 
@@ -43,7 +43,7 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {"text": value_text, "hours": hours, "class_summary": class_summary}
-    functions: list[Callable[..., Any]] = [ledger, class_summary, rung_summaries, retrained_summaries, best_results]
+    functions: list[Callable[..., Any]] = [ledger, class_summary, summarize, retrained_summaries, best_results]
     functions += [repeated_candidates, contents.failure_groups, contents.winner_images, contents.winner_json]
     functions += [winner_commands, distinct]
     environment.globals |= {each.__name__: each for each in functions}

@@ -70,6 +70,11 @@ class RungRecord:
     values: dict[int, float]
     promoted: list[int]
 
+    @property
+    def promoted_values(self) -> list[float]:
+        """First objective of each promoted candidate."""
+        return [self.values[index] for index in self.promoted if index in self.values]
+
 
 @dataclass
 class RetrainedRecord:

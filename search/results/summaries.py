@@ -1,4 +1,4 @@
-"""Means and deviations: per rung, over a candidate's classes, and over trainings that differ only in their seed."""
+"""Means and deviations: of values, over a candidate's classes, and over trainings that differ only in their seed."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from search.results.leaderboard import best_results, counted_candidates, is_ranked
 from search.results.objectives import parse_objectives
-from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
+from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord
 
 CLASS_PREFIX = "val_iou_"
 
@@ -36,21 +36,6 @@ class ValueSummary:
 
 
 @dataclass(frozen=True)
-class RungSummary:
-    """The first objective at a rung.
-
-    Attributes:
-        rung: The rung.
-        reached: Of all candidates that reached it.
-        promoted: Of those that were promoted.
-    """
-
-    rung: RungRecord
-    reached: ValueSummary
-    promoted: ValueSummary
-
-
-@dataclass(frozen=True)
 class ClassSummary:
     """The IoU of a candidate's classes at its best epoch.
 
@@ -72,13 +57,11 @@ class SeedSummary:
     Attributes:
         label: Name of the group, for people.
         candidate: Number of its first candidate.
-        seeds: Of each training.
         results: Statistics of each result by its name.
     """
 
     label: str
     candidate: int
-    seeds: tuple[int, ...]
     results: dict[str, ValueSummary]
 
 
@@ -95,15 +78,6 @@ def summarize(values: Iterable[float]) -> ValueSummary:
         maximum=max(finite),
         minimum=min(finite),
     )
-
-
-def rung_summaries(study: StudyRecord) -> list[RungSummary]:
-    """Return the statistics of each rung, in the order of the study."""
-    summaries = []
-    for rung in study.rungs:
-        promoted = (rung.values[index] for index in rung.promoted if index in rung.values)
-        summaries.append(RungSummary(rung, summarize(rung.values.values()), summarize(promoted)))
-    return summaries
 
 
 def class_summary(candidate: CandidateRecord) -> ClassSummary | None:
@@ -132,7 +106,6 @@ def repeated_candidates(study: StudyRecord) -> list[SeedSummary]:
         SeedSummary(
             label="candidates " + ", ".join(str(candidate.index) for candidate in group),
             candidate=group[0].index,
-            seeds=tuple(candidate.seed for candidate in group),
             results=_summarize_columns([candidate.objectives for candidate in group]),
         )
         for group in sorted(repeated, key=len, reverse=True)
@@ -153,7 +126,6 @@ def retrained_summaries(study: StudyRecord) -> list[SeedSummary]:
         SeedSummary(
             label=f"rank {rank}, candidate {runs[0].candidate}",
             candidate=runs[0].candidate,
-            seeds=tuple(run.seed for run in runs),
             results=_summarize_columns([best_results(run, objectives) | run.test for run in runs]),
         )
         for rank, runs in sorted(by_rank.items())
