@@ -57,10 +57,9 @@ def test_an_old_loader_reads_the_same_samples(old_workplace):
 
 
 def test_moved_names_are_the_new_ones():
-    import data_loader.images.files as files
-    import data_loader.images.preprocessing as preprocessing
     import data_loader.pictures as old_files
     import data_loader.preprocessing as old_preprocessing
+    from data_loader.images import files, preprocessing
 
     with pytest.warns(DeprecationWarning, match="has moved"):
         assert old_files.read_picture is files.read_image

@@ -140,9 +140,9 @@ def test_plotly_that_is_missing_is_named(monkeypatch, tmp_path):
 
 def test_axes_of_numbers_and_categories():
     axis = make_axis("lr", "optimizer.args.lr", [0.001, 0.1, None, 0.01])
-    assert axis.places == [0.0, 1.0, None, 0.5]
-    assert make_axis("op", "op", ["C", "H", "C"]).places == [0.0, 1.0, 0.0]
-    assert make_axis("augment", "augment", [True, None]).texts == ["true", "not drawn"]
+    assert axis["places"] == [0.0, 1.0, None, 0.5]
+    assert make_axis("op", "op", ["C", "H", "C"])["places"] == [0.0, 1.0, 0.0]
+    assert make_axis("augment", "augment", [True, None])["texts"] == ["true", "not drawn"]
 
 
 def test_short_names_are_unique_and_begin_with_a_name():

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from search.report.contents import ReportData, axes_paths, drawn_rows
@@ -14,25 +13,6 @@ _MOST_NUMBERS = 8  # a number with at most this many outcomes has a tick for eac
 _LABEL_CHARACTERS = 22
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One axis.
-
-    Attributes:
-        title: Short name.
-        path: Full name.
-        ticks: Position (0 bottom, 1 top) and label.
-        places: Position of each line; None if the value was not drawn.
-        texts: Value of each line.
-    """
-
-    title: str
-    path: str
-    ticks: list[tuple[float, str]]
-    places: list[float | None]
-    texts: list[str]
-
-
 def parallel_axes(data: ReportData) -> dict[str, Any]:
     """Return the axes, and the lines of the candidates that are drawn, the best last."""
     rows = drawn_rows(data.rows)[::-1]
@@ -42,14 +22,19 @@ def parallel_axes(data: ReportData) -> dict[str, Any]:
         axes.append(make_axis(goal.name, goal.name, [row.candidate.objectives[goal.name] for row in rows]))
     last = max(1, len(data.rows) - 1)
     return {
-        "axes": [vars(axis) for axis in axes],
+        "axes": axes,
         "candidates": [row.candidate.index for row in rows],
         "scores": [round(1 - (row.rank - 1) / last, 3) for row in rows],
     }
 
 
-def make_axis(title: str, path: str, column: Sequence[Any]) -> Axis:
-    """Make an axis for a column of values: of numbers, linear or logarithmic, or of categories."""
+def make_axis(title: str, path: str, column: Sequence[Any]) -> dict[str, Any]:
+    """Make an axis for a column of values: of numbers, linear or logarithmic, or of categories.
+
+    Returns:
+        `title` (short name), `path` (full name), `ticks` (position, 0 bottom and 1 top, and label), and for each line
+        `places` (position, None if the value was not drawn) and `texts` (its value).
+    """
     present = [value for value in column if value is not None]
     if all(is_number(value) and math.isfinite(value) for value in present) and len(set(present)) > 1:
         return _number_axis(title, path, column)
@@ -62,10 +47,10 @@ def make_axis(title: str, path: str, column: Sequence[Any]) -> Axis:
         is_short = len(level) <= _LABEL_CHARACTERS
         ticks.append((places[level], level if is_short else level[: _LABEL_CHARACTERS - 1] + "…"))
     lines = [None if value is None else places[text] for text, value in zip(texts, column, strict=True)]
-    return Axis(title, path, ticks, lines, texts)
+    return {"title": title, "path": path, "ticks": ticks, "places": lines, "texts": texts}
 
 
-def _number_axis(title: str, path: str, column: Sequence[Any]) -> Axis:
+def _number_axis(title: str, path: str, column: Sequence[Any]) -> dict[str, Any]:
     levels = sorted({value for value in column if value is not None})
     low, high = levels[0], levels[-1]
     is_log = low > 0 and high >= 20 * low
@@ -87,10 +72,10 @@ def _number_axis(title: str, path: str, column: Sequence[Any]) -> Axis:
     if len(levels) > _MOST_NUMBERS:  # no label overlaps those of the ends
         gap = 0.12 if is_log else 0.08
         marks = [mark for mark in marks if mark in (low, high) or gap < place(mark) < 1 - gap]
-    return Axis(
-        title,
-        path,
-        [(place(value), number(value)) for value in dict.fromkeys(marks)],
-        [None if value is None else place(value) for value in column],
-        ["not drawn" if value is None else number(value) for value in column],
-    )
+    return {
+        "title": title,
+        "path": path,
+        "ticks": [(place(value), number(value)) for value in dict.fromkeys(marks)],
+        "places": [None if value is None else place(value) for value in column],
+        "texts": ["not drawn" if value is None else number(value) for value in column],
+    }

@@ -129,7 +129,7 @@ def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
     """Return the costs by a step through fake tensors: of shape, type and device, but without memory."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     model = build_fake(step.build_model, mode, step.precision.device)
-    with mode, AnswersZero(), step.precision.device:
+    with mode, AnswersZero(), step.precision.device:  # type: ignore[no-untyped-call]
         params = sum(weight.numel() for weight in model.parameters())
         return Facts(params, _count_flops(model, sample), _peak_bytes(step, model) / MEGABYTE)
 
@@ -258,9 +258,6 @@ def build_fake(build: Callable[[], nn.Module], mode: FakeTensorMode, device: tor
 
 class AnswersZero(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Mode in which reading the value of a fake tensor gives 0 or False, as if all values were zero."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation."""
