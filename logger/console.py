@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
 
 from tqdm import tqdm
 
@@ -87,13 +86,8 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.INFO or record.name.partition(".")[0] in OUR_LOGGERS
 
 
-def _log_warning(  # noqa: PLR0917 (the signature is Python's)
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+def _log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
 ) -> None:
     """Log a warning; takes the place of `warnings.showwarning`."""
     logging.getLogger("warnings").warning("%s (%s, %s:%d)", message, category.__name__, filename, lineno)

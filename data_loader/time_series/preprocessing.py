@@ -50,13 +50,12 @@ class SeriesPreprocessing:
     def __init__(self, options: SeriesOptions = SeriesOptions(), *, in_channels: int | None = None) -> None:
         self.options = options
         self.size = None if options.length is None else (options.length,)
-        is_needed = {
-            "mean": options.normalize == "variable",
-            "std": options.normalize == "variable",
-            "scale": options.rescale,
-        }
+        needed = [
+            *(("mean", "std") if options.normalize == "variable" else ()),
+            *(["scale"] if options.rescale else ()),
+        ]
         self.statistics: dict[str, NDArray[np.float64]] = {}  # name: (V, 1)
-        for name in filter(is_needed.get, STATISTICS):
+        for name in needed:
             values = getattr(options, name)
             if values is None:
                 raise ConfigError(
@@ -101,14 +100,9 @@ class SeriesPreprocessing:
 
     def describe(self) -> dict[str, Any]:
         """Return every option and `in_channels` as plain data, the statistics only if they are used."""
+        plain = {name: getattr(self.options, name) for name in ("normalize", "rescale", "length")}
         statistics = {name: values[:, 0].tolist() for name, values in self.statistics.items()}
-        return {
-            "normalize": self.options.normalize,
-            "rescale": self.options.rescale,
-            "length": self.options.length,
-            "in_channels": self.in_channels,
-            **statistics,
-        }
+        return {**plain, "in_channels": self.in_channels, **statistics}
 
 
 def learned_statistics(series: Sequence[NDArray[Any]], options: SeriesOptions) -> dict[str, list[float]]:
