@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from data_loader.common.class_labels import in_order
 from data_loader.common.image_cache import read_once
+from data_loader.common.list_file import read_entries, require_files
 from data_loader.images.files import IMAGE_SUFFIXES, image_size, read_image
 from utils.errors import ConfigError, DataError
 
 _IDX_UINT8 = 8  # type byte of the format
-_PATHS_SHOWN = 5
 
 
 class ImageSource(ABC):
@@ -202,34 +202,16 @@ def read_list(list_file: str | Path, data_root: str | Path | None = None) -> Fil
         DataError: The list is missing, empty, badly written, or names files that do not exist.
     """
     path = Path(list_file)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"The list {path} does not exist. Correct list_file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The list {path} cannot be read: {error}. It must be a text file (UTF-8).") from None
     root = path.parent if data_root is None else Path(data_root)
     files, labels = [], []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for number, line in read_entries(path, "list", "list_file", "path, class"):
         # From the right: the path may contain a comma, too.
         parts = [part.strip() for part in line.rsplit("," if "," in line else "\t", maxsplit=1)]
         if len(parts) != 2 or not all(parts):
-            raise DataError(
-                f"{path}, line {number}: {line.strip()!r} is not one image and its class. Write `path, class`."
-            )
+            raise DataError(f"{path}, line {number}: {line!r} is not one image and its class. Write `path, class`.")
         files.append(root / parts[0])
         labels.append(parts[1])
-    if not files:
-        raise DataError(f"The list {path} is empty. It must hold one `path, class` per line.")
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        shown = ", ".join(missing[:_PATHS_SHOWN]) + (", ..." if len(missing) > _PATHS_SHOWN else "")
-        raise DataError(
-            f"The list {path} names {len(missing)} files that do not exist: {shown}. Paths are relative to "
-            f"{root.resolve()}; set data_root if that is wrong."
-        )
+    require_files(files, f"The list {path}", root)
     return FileImages(files, labels)
 
 

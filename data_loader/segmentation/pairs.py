@@ -6,19 +6,18 @@ h, w size of an image, C its channels.
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from data_loader.common.image_cache import read_once, stamp
+from data_loader.common.list_file import first_paths, read_entries, require_files
 from data_loader.common.options import MaskLoaderOptions, PairOptions
 from data_loader.images.files import IMAGE_SUFFIXES, image_size, read_image, read_mask
 from utils.errors import ConfigError, DataError
 from utils.geometry import Size
-
-_PATHS_SHOWN = 5
 
 
 class Pair(NamedTuple):
@@ -191,25 +190,15 @@ def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> l
 
 
 def _read_list(path: Path, data_root: str | Path | None) -> list[Pair]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"The list of pairs {path} does not exist. Correct pairs_file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The list of pairs {path} cannot be read: {error}. It must be a text file (UTF-8).") from None
     names: list[list[str]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
+    for number, line in read_entries(path, "list of pairs", "pairs_file", "image, mask"):
         separator = "," if "," in line else "\t" if "\t" in line else None
         names.append([part.strip() for part in line.split(separator) if part.strip()])
         if len(names[-1]) != 2:
             raise DataError(
-                f"{path}, line {number}: {line.strip()!r} is not one image and one mask. Write `image, mask`; "
-                "use a comma or a tab if names hold blanks."
+                f"{path}, line {number}: {line!r} is not one image and one mask. Write `image, mask`; use a comma or a "
+                "tab if names hold blanks."
             )
-    if not names:
-        raise DataError(f"The list of pairs {path} is empty. It must hold one `image, mask` per line.")
     if data_root is None:
         places = (path.parent, path.parent.parent if path.parent.name else Path(".."), Path())
         found = (place for place in places if all((place / name).exists() for name in names[0]))
@@ -217,7 +206,7 @@ def _read_list(path: Path, data_root: str | Path | None) -> list[Pair]:
     else:
         root = Path(data_root)
     pairs = [Pair(root / image, root / mask) for image, mask in names]
-    _require_files(pairs, f"The list {path}", root)
+    require_files((path for pair in pairs for path in pair), f"The list {path}", root)
     return pairs
 
 
@@ -251,23 +240,11 @@ def find_pairs(
         path = masks_folder / image.relative_to(images_folder)
         candidates = [path.with_suffix(suffix) for suffix in mask_suffixes]
         pairs.append(Pair(image, next((mask for mask in candidates if mask.is_file()), candidates[0])))
-    _require_files(pairs, f"The folder {folder}", None)
+    require_files((path for pair in pairs for path in pair), f"The folder {folder}")
     masks = {mask for suffix in mask_suffixes for mask in masks_folder.rglob(f"*{suffix}")}
     lonely = masks - {pair.mask for pair in pairs}
     if lonely:
         raise DataError(
-            f"{len(lonely)} masks without an image in {images_folder}: {_first(sorted(lonely))}. Add or remove."
+            f"{len(lonely)} masks without an image in {images_folder}: {first_paths(sorted(lonely))}. Add or remove."
         )
     return pairs
-
-
-def _require_files(pairs: list[Pair], source: str, root: Path | None) -> None:
-    missing = [path for pair in pairs for path in pair if not os.path.isfile(path)]
-    if missing:
-        rule = "" if root is None else f" Paths are relative to {root.resolve()}; set data_root if that is wrong."
-        raise DataError(f"{source} names {len(missing)} files that do not exist: {_first(missing)}.{rule}")
-
-
-def _first(paths: Iterable[Path]) -> str:
-    names = [str(path) for path in paths]
-    return ", ".join(names[:_PATHS_SHOWN]) + (", ..." if len(names) > _PATHS_SHOWN else "")
