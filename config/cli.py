@@ -105,7 +105,7 @@ def run_command(
     Returns:
         The exit code, 0 if all went well.
     """
-    arguments = parser.parse_intermixed_args(argv)
+    arguments = parser.parse_intermixed_args(argv)  # overrides may be anywhere between the flags
     try:
         main(arguments)
     except EspalierError as error:

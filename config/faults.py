@@ -24,7 +24,7 @@ class Faults:
     def add(self, path: str, message: str) -> None:
         """Add a fault at `path`; the same fault is listed once."""
         text = f"{path}: {message}" if path else message
-        if text not in self.messages:
+        if text not in self.messages:  # two checks may find the same fault
             self.messages.append(text)
 
     @contextmanager
@@ -60,6 +60,7 @@ def show(value: object) -> str:
 
 def closest(name: object, known: Iterable[str]) -> str | None:
     """Return the known name that was most likely meant, letter case ignored; None if nothing is near."""
+    # Without regard to case: difflib finds "adamw" and "AdamW" different in two of five letters.
     by_lower = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.6)
     return by_lower[matches[0]] if matches else None
@@ -82,10 +83,8 @@ def find_value(config: Any, path: str) -> Any:
     """
     value = config
     for part in path.split("."):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            raise ConfigError(f"{path}: missing. Add it to the configuration.")
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (LookupError, TypeError, ValueError):
+            raise ConfigError(f"{path}: missing. Add it to the configuration.") from None
     return value

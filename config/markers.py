@@ -24,7 +24,7 @@ def holds_marker(value: object) -> bool:
 
 def find_markers(config: Any, path: str = "") -> list[str]:
     """Return the JSON paths of all search markers, in the order of the file; those inside a marker are part of it."""
-    if is_marker(config):
+    if is_marker(config):  # markers within its branches belong to it
         return [path]
     return [found for key, value in _items(config, path) for found in find_markers(value, join_path(path, key))]
 

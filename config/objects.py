@@ -82,6 +82,7 @@ def _instantiate_spec(spec: Spec, key: str, registry: Registry, runtime: Values,
         ]
         args[name] = built if isinstance(spec.args[name], list) else built[0]
     made = _call(target, args, spec)
+    # An adapter makes a network of another library one of ours.
     adapt, base = section.adapter(spec.type), section.base_class()
     if adapt is not None:
         made = adapt(made)
@@ -98,25 +99,23 @@ def _arguments(spec: Spec, target: Target, section: Section, runtime: Values, de
     runtime = section.renamed_values(spec.type, runtime)
     # A value that the run does not know, None, gives way to one of the JSON.
     known = {name: value for name, value in runtime.items() if value is not None or spec.args.get(name) is None}
-    supplied = {name: known[name] for name in signature.parameters if name in known}
-    silent = {
-        name: defaults[name]
-        for name in signature.parameters
-        if name in defaults and spec.args.get(name) is None and name not in supplied
-    }
-    args = signature.check(spec.args, spec.args_path, faults, supplied={*supplied, *silent}, skip=section.nested)
+    given = {name: known[name] for name in signature.parameters if name in known}
+    for name in signature.parameters:
+        if name in defaults and name not in given and spec.args.get(name) is None:
+            given[name] = defaults[name]
+    args = signature.check(spec.args, spec.args_path, faults, supplied=given, skip=section.nested)
     for name, value in known.items():
         said, here = args.get(name), join_path(spec.args_path, name)
         if said is not None and not _agree(said, value):
             faults.add(here, f"{show(said)}, but the run has {name} {show(value)}. Both must agree: leave it out here.")
     faults.raise_if_any()
     not_fetched = {name: None for name, item in signature.parameters.items() if item.fetches_by_default}
-    return {**not_fetched, **args, **silent, **supplied}
+    return {**not_fetched, **args, **given}
 
 
 def _agree(said: Any, known: Any) -> bool:
     """Whether a value of the JSON and one of the run are the same; a list equals a tuple or tensor of its items."""
-    if hasattr(known, "tolist"):
+    if hasattr(known, "tolist"):  # a tensor or array, told apart without importing torch
         known = known.tolist()
     if isinstance(said, list | tuple) and isinstance(known, list | tuple):
         return list(said) == list(known)
@@ -129,7 +128,7 @@ def _call(target: Target, args: dict[str, Any], spec: Spec) -> Any:
     except ConfigError as error:
         raise ConfigError(f"{spec.path}: {error}") from error
     except CONSTRUCTOR_ERRORS as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error):  # no fault of the file: a search draws another candidate then
             raise
         raise ConfigError(
             f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}: {error}. "

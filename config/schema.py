@@ -75,7 +75,7 @@ def json_schema(registry: Registry) -> Schema:
     references += [(search, name, name) for name in SEARCH_CLASSES if name in registry]
     for owner, name, key in references:
         owner[name] = {"$ref": f"#/$defs/{key}", "description": owner[name]["description"]}
-    for name in ("loss", "lr_scheduler"):
+    for name in ("loss", "lr_scheduler"):  # a weighted sum, and a chain of schedules
         properties[name] = _one_or_list({"$ref": f"#/$defs/{name}"}, properties[name]["description"])
     properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
     paths = {"type": ["string", "array"], "items": {"type": "string"}}
@@ -125,7 +125,7 @@ def _models(model: type[BaseModel], *, markers: bool = True) -> dict[str, Schema
     definitions: dict[str, Schema] = {**schema.pop("$defs", {}), model.__name__: schema}
     for definition in definitions.values():
         definition.pop("title")
-        if markers:
+        if markers:  # a file that extends another may leave out any key
             definition.pop("required", None)
         for key, field in definition["properties"].items():
             field.pop("title", None)
@@ -138,7 +138,7 @@ def _models(model: type[BaseModel], *, markers: bool = True) -> dict[str, Schema
 def _with_placeholders(schema: Schema) -> Schema:
     """Return a schema which allows a placeholder for the value, its items and its members."""
     described: Schema = {key: schema.pop(key) for key in ("description", "default", "deprecated") if key in schema}
-    if not schema:  # anything is allowed
+    if not schema:  # anything is allowed, a placeholder too
         return described
     choices = [dict(choice) for choice in (schema["anyOf"] if schema.keys() == {"anyOf"} else [schema])]
     for choice in choices:

@@ -74,6 +74,7 @@ def input_size(config: Config, section: str, registry: Registry) -> Size | None:
     resize = class_and_arguments(config, section, registry)[1].get("resize")
     if resize is None:
         return None
+    # One number means a square.
     return (resize, resize) if isinstance(resize, int) else (resize[0], resize[1])
 
 
@@ -173,6 +174,7 @@ def for_judging(saved: Config | None, asked: Config | None) -> dict[str, Any]:
         )
     saved, merged = saved or {}, copy.deepcopy(dict(saved or {}))
     if asked is not None:
+        # Loaders of two files would not fit together: one "data_loader", or one for each split.
         if any(section in asked for section in LOADER_SECTIONS):
             merged = {key: value for key, value in merged.items() if key not in LOADER_SECTIONS}
         merged |= copy.deepcopy(dict(asked))
@@ -181,7 +183,7 @@ def for_judging(saved: Config | None, asked: Config | None) -> dict[str, Any]:
         for item in _objects_in(merged.get("loss")):
             if isinstance(item.get("weight"), str) and item.get(NAME) is None and counts is not None:
                 item[NAME] = list(counts)
-    if "arch" in saved:
+    if "arch" in saved:  # the weights of the checkpoint fit no other network
         merged["arch"] = copy.deepcopy(saved["arch"])
     return merged
 

@@ -24,6 +24,7 @@ from utils.errors import ConfigError
 from utils.registry import Section, import_attribute, root_of
 
 Target = Callable[..., Any]
+# Sections in which a function of a library may be named: networks have builders such as resnet18.
 BUILDER_SECTIONS = ("arch",)
 WEIGHTED_LOSS = "WeightedLoss"
 
@@ -163,7 +164,7 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Tar
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # should the section lead there: it calls home on import
     place = join_path(path, "type")
     target: Target | None
-    if name in section.entries:
+    if name in section.entries:  # ours: no need to check that it is public
         try:
             target = import_attribute(section.entries[name])
         except ImportError as error:
@@ -174,6 +175,7 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Tar
     modules = sorted({*section.roots, *section.shortcuts, *_loaded_plugins})
     under = f"a class in full under {', '.join(modules)}, or " if modules else ""
     allowed = f"Allowed too: {under}a class of your own file, named with --plugin FILE."
+    # The longest one: a root may lie within another.
     root = root_of(name, modules)
     if root is not None:
         target = _walk(name, root, place)
@@ -233,6 +235,7 @@ def _import(module_name: str, name: str, place: str) -> ModuleType:
         raise ConfigError(f"{place}: {show(name)}: there is no module {missing}. {repair}") from None
     except Exception as error:  # a foreign module may do anything when it is imported
         raise ConfigError(f"{place}: {show(name)}: importing {module_name} failed ({error}).") from error
+    # An alias may lead out of the allowed root.
     if module.__name__ != module_name:
         raise ConfigError(f"{place}: {show(name)}: {module_name} is another name of {module.__name__}. Use that one.")
     return module

@@ -17,7 +17,7 @@ from config.faults import Faults, closest, join_path, show, unknown_name
 
 LOADER_SECTIONS = ("data_loader", "train_loader", "valid_loader", "test_loader")
 SHARED_NAMES = ("num_classes", "in_channels", "ignore_index")
-MAX_SEED = 2**63 - 1
+MAX_SEED = 2**63 - 1  # the largest that torch's generators take
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,7 +25,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Strict(BaseModel):
     """A section of which every key and type is known."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+    # Built at first use: `train.py --help` needs no model.
+    model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
 
 
 class TrainerOptions(Strict):
@@ -231,7 +232,7 @@ def trainer_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_section(model: type[Model], value: Any, path: str, faults: Faults) -> Model | None:
     """Check an object against its model; None if it is wrong, each reason in `faults`."""
-    try:
+    try:  # as JSON text: strict mode takes 1 for 1.0 only there
         return model.model_validate_json(json.dumps(value))
     except ValidationError as error:
         for item in error.errors():
@@ -255,6 +256,7 @@ def _explain(model: type[BaseModel], value: Any, error: ErrorDetails) -> tuple[l
                 return place, unknown_name("key", key, section.model_fields)
             if key not in value:
                 return place, f"missing. Add it: {field.description}"
+            # The model of a key that holds an object, or a list of objects: its keys are next in the location.
             types = (field.annotation, *get_args(field.annotation))
             section = next((kind for kind in types if inspect.isclass(kind) and issubclass(kind, BaseModel)), None)
         value = value[key]
@@ -281,6 +283,7 @@ def shared_values(config: Mapping[str, Any]) -> dict[str, Any]:
         args = spec.get("args") if isinstance(spec, Mapping) else None
         for name in SHARED_NAMES:
             value = args.get(name) if isinstance(args, Mapping) else None
+            # Wrong types are reported with the signature of the class.
             if not isinstance(value, int) or isinstance(value, bool):
                 continue
             here = f"{section}.args.{name}"

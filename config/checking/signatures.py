@@ -20,12 +20,14 @@ from config.faults import Faults, join_path, show, unknown_name
 REQUIRED = inspect.Parameter.empty
 OBJECTS = ("params", "optimizer")
 """Run-time values that JSON cannot hold."""
+# Never missing in a file: the data, the optimizer or the length of the run gives them.
 RUNTIME_NAMES = frozenset(
     {
         "params", "optimizer", "num_classes", "in_channels", "ignore_index", "class_counts", "class_names", "seed",
         "total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch",
     }
 )  # fmt: skip
+# Their defaults ("imagenet") would download weights that the JSON does not ask for.
 FETCHED_ARGUMENTS = ("encoder_weights",)
 NETWORK_VALUES = ("num_classes", "in_channels")
 FOREIGN_NAMES: Mapping[str, Mapping[str, str]] = {
@@ -69,7 +71,7 @@ class Parameter:
         """Return a JSON value as the annotation wants it (a tuple for a list), and None or the reason to refuse it."""
         if self.adapter is None or (value is None and self.default is None):
             return value, None
-        try:
+        try:  # as JSON text: strict mode takes a list for a tuple, and 1 for 1.0, only there
             return self.adapter.validate_json(json.dumps(value), strict=True), None
         except ValidationError as error:
             reasons = [str(item["ctx"]["error"]) for item in error.errors() if item["type"] == "value_error"]
@@ -142,6 +144,7 @@ def signature_of(target: Callable[..., Any]) -> Signature:
     """
     signature = _read_signature(target)
     for base in inspect.getmro(target)[1:-1] if inspect.isclass(target) else ():  # the last is object
+        # A base without `**kwargs` ends the chain: takes_more is then false.
         if signature.takes_more and "__init__" in vars(base):
             inherited = _read_signature(base)
             signature = Signature(
@@ -209,6 +212,7 @@ def _read_signature(target: Callable[..., Any]) -> Signature:
         if item.kind not in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY):
             continue
         annotation = evaluated(item.annotation, target)
+        # Only a frozen dataclass is a group: a library's class may take another one as an ordinary argument.
         settings = vars(annotation).get("__dataclass_params__") if inspect.isclass(annotation) else None
         if settings is not None and settings.frozen:
             groups[item.name] = annotation if item.default is REQUIRED else item.default
@@ -246,7 +250,7 @@ def _type_of_default(default: Any) -> Any:
     """Return the type of a parameter without annotation: text, switches and numbers are not taken for each other."""
     if isinstance(default, bool):
         return bool
-    if isinstance(default, int | float):
+    if isinstance(default, int | float):  # many functions without annotations take one number or several
         return int | float | list[Any] | None
     return str | None if isinstance(default, str) else Any
 
@@ -266,7 +270,7 @@ LIMITS = {
 def describe_type(schema: Mapping[str, Any]) -> str:
     """Return a JSON Schema in words, e.g. `a number > 0 or null`."""
     if "anyOf" in schema:
-        parts = list(dict.fromkeys(map(describe_type, schema["anyOf"])))
+        parts = list(dict.fromkeys(map(describe_type, schema["anyOf"])))  # not the same words twice
         return " or ".join(part for part in parts if part != "an integer" or "a number" not in parts)
     if "enum" in schema or "const" in schema:
         values = ", ".join(map(show, schema.get("enum", [schema.get("const")])))
@@ -346,6 +350,7 @@ def _json_part(annotation: Any) -> Any:
     parts = [part if part is Ellipsis else _json_part(part) for part in arguments]
     if kind in (Union, types.UnionType):
         possible = [part for part in parts if part is not _Nothing]
+        # Of `Tensor | None` only null is left, but the JSON may hold a list of which the class makes a tensor.
         only_null = len(possible) < len(parts) and all(part is type(None) for part in possible)
         return Any if only_null or Any in possible else Union[tuple(possible)]  # noqa: UP007 - known only here
     return _json_container(annotation, kind, parts)

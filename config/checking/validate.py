@@ -56,7 +56,7 @@ def validate(config: Mapping[str, Any], registry: Registry) -> None:
         faults.add("train_loader", 'missing. Add a section "train_loader", or "data_loader" with a validation_split.')
     if "data_loader" in sections and "train_loader" in sections:
         faults.add("data_loader", "there is a train_loader, too. Keep one of the two.")
-    with faults.collecting():
+    with faults.collecting():  # raises if two places disagree
         shared_values(config)
     for spec in _read_specs(sections, registry, faults):
         _check_spec(spec, section_key(spec.path), registry, faults)
@@ -113,6 +113,7 @@ def _read_lr_schedulers(value: Any, faults: Faults) -> Iterator[Spec]:
 def _check_spec(spec: Spec, key: str, registry: Registry, faults: Faults) -> None:
     """Check a class and its arguments, and those of the specs that it holds."""
     section = registry[key]
+    # Whether the run really has a value for these names is known when the object is built.
     supplied = RUNTIME_NAMES.union(SCHEDULER_VALUES if key == "scheduler" else ())
     with faults.collecting():
         signature = signature_of(find_class(spec.type, spec.path, key, section))

@@ -9,6 +9,7 @@ from config.checking.sections import LOADER_SECTIONS
 from config.faults import show
 from utils.errors import ConfigError
 
+# (old path, new path), in the order in which they are applied.
 RENAMED_KEYS = (
     ("visualization.tensorboardX", "trainer.tensorboard"),
     ("visualization.tensorboard", "trainer.tensorboard"),
@@ -103,8 +104,9 @@ def _translate_trainer(trainer: Tree, notes: Notes) -> None:
         if mode in ("min", "max", "off"):
             trainer["monitor"] = "off" if mode == "off" else f"{mode} {words[-1] if words else ''}"
             del trainer["monitor_mode"]
-            notes.pop("trainer.monitor", None)
+            notes.pop("trainer.monitor", None)  # one note for both keys
             notes[MONITOR_AND_MODE] = show(trainer["monitor"])
+    # Not False, which equals 0: the validation reports it.
     if trainer.get("early_stop") == 0 and trainer["early_stop"] is not False:
         trainer["early_stop"] = None
         notes["trainer.early_stop = 0"] = "trainer.early_stop = null"

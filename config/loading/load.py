@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 SPEC_KEYS = frozenset().union(*(model.model_fields for model in CLASS_SECTIONS.values()))
 
 
-MAX_DEPTH = 64
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+MAX_DEPTH = 64  # far below the depth at which Python refuses to copy
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # null, and halves of characters, which UTF-8 cannot encode
 
 
 # Flag -> (path that it overrides, name of the value, help); a * in a path matches every key that is there.
@@ -59,7 +59,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     if not isinstance(definitions, dict):
         raise ConfigError(f"{file}: $defs: {show(definitions)} must be an object of name and value.")
     config = resolve_references(config, definitions)
-    translate(config, notes)
+    translate(config, notes)  # again, since a definition may hold old keys
     for override in overrides:
         apply_override(config, override)
         translate(config, notes)
@@ -91,7 +91,7 @@ def _read_merged(file: Path, chain: tuple[Path, ...], notes: dict[str, str]) -> 
         parents = [parents]
     if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
         raise ConfigError(f"{file}: $extends: {show(parents)} must be a file name or a list of file names.")
-    translate(content, notes, str(file))
+    translate(content, notes, str(file))  # before merging, so that a new key of one file replaces an old one of another
     merged: dict[str, Any] = {}
     for parent in parents:
         merged = deep_merge(merged, _read_merged(file.parent / parent, (*chain, place), notes))
@@ -217,7 +217,7 @@ def read_json_file(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, unreadable or not strict JSON; syntax errors carry line and column.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError:
         siblings = [file.name for file in path.parent.glob("*.json")] if path.parent.is_dir() else []
         near = closest(path.name, siblings)
@@ -276,7 +276,7 @@ def _finite(text: str) -> int | float:
 def _check_values(value: Any, depth: int = 0) -> None:
     """Raise if a value could not be written back or walked through."""
     if depth > MAX_DEPTH:
-        raise RecursionError
+        raise RecursionError  # reported as Python's own, of a text that is nested much deeper
     if isinstance(value, str) and UNSTORABLE.search(value):
         raise ValueError(f"the text {value!a} holds a character that no file can hold. Remove it.")
     for item in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
