@@ -3,6 +3,7 @@
 import math
 from bisect import insort
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from search.schedulers.base import (
@@ -22,42 +23,40 @@ from search.schedulers.ranking import LEAST, ParetoOrder, RungOrder, SingleObjec
 from utils.errors import ConfigError
 
 
+@dataclass
 class AsyncRung:
     """A rung at which candidates arrive one by one and are compared with those that arrived before.
 
-    Args:
+    Attributes:
         bracket: Number of its bracket.
         epochs: Epochs at which it compares.
         reduction_factor: One in `reduction_factor` continues.
-
-    Attributes:
+        values: Values of each candidate that reached it or failed on the way.
         order: The candidates that did not fail, the best first.
+        ascending: Comparable values of the first objective of all candidates, sorted.
+        promoted: Candidates that continued past it.
     """
 
-    def __init__(self, bracket: int, epochs: int, reduction_factor: int) -> None:
-        self.epochs = epochs
-        self._bracket = bracket
-        self._reduction_factor = reduction_factor
-        self._values: dict[int, Values] = {}
-        self._ascending: list[float] = []
-        self.order: RungOrder = SingleObjectiveOrder()
-        self._promoted: list[int] = []
-
-    def __len__(self) -> int:
-        return len(self._values)
+    bracket: int
+    epochs: int
+    reduction_factor: int
+    values: dict[int, Values] = field(default_factory=dict)
+    order: RungOrder = field(default_factory=SingleObjectiveOrder)
+    ascending: list[float] = field(default_factory=list)
+    promoted: list[int] = field(default_factory=list)
 
     def record(self, candidate: int, values: Values) -> None:
         """Note the values of a candidate that reached the rung and waits to be promoted."""
         if len(values) > 1 and isinstance(self.order, SingleObjectiveOrder):  # the first that did not fail
             self.order = ParetoOrder(len(values))
-        self._values[candidate] = values
-        insort(self._ascending, comparable(values[0]))
+        self.values[candidate] = values
+        insort(self.ascending, comparable(values[0]))
         self.order.add(candidate, values)
 
     def fail(self, candidate: int) -> None:
         """Note a candidate that failed on its way to the rung: it counts as the worst and is never promoted."""
-        self._values[candidate] = FAILED
-        insort(self._ascending, comparable(FAILED[0]))
+        self.values[candidate] = FAILED
+        insort(self.ascending, comparable(FAILED[0]))
 
     def judge(self, candidate: int, values: Values) -> RungDecision:
         """Record a candidate that reached the rung and decide whether it continues.
@@ -66,13 +65,13 @@ class AsyncRung:
         With several, it stops if more than one in reduction_factor of all others are better, which is the same rule
         for a value that is not between two others.
         """
-        before = len(self)
+        before = len(self.values)
         cutoff = self.cutoff() if len(values) == 1 else None
         self.record(candidate, values)
         if len(values) == 1:
             stops = cutoff is not None and comparable(values[0]) < comparable(cutoff)
         else:
-            stops = before > 0 and self.order.position(candidate) * self._reduction_factor > before - 1
+            stops = before > 0 and self.order.position(candidate) * self.reduction_factor > before - 1
         if not stops:
             self.promote(candidate)
         return RungDecision(Decision.STOP if stops else Decision.CONTINUE, rung=self.epochs, cutoff=cutoff)
@@ -82,17 +81,17 @@ class AsyncRung:
 
         A quantile between minus infinity and a number is minus infinity.
         """
-        if not self._ascending:
+        if not self.ascending:
             return None
-        below, rest = divmod((len(self._ascending) - 1) * (self._reduction_factor - 1), self._reduction_factor)
-        low, high = self._ascending[below], self._ascending[min(below + 1, len(self._ascending) - 1)]
+        below, rest = divmod((len(self.ascending) - 1) * (self.reduction_factor - 1), self.reduction_factor)
+        low, high = self.ascending[below], self.ascending[min(below + 1, len(self.ascending) - 1)]
         if low == -math.inf:  # NaN
             return None
         if low == LEAST:
             return -math.inf
         if rest == 0 or high == math.inf:
             return high if rest else low
-        share = rest / self._reduction_factor
+        share = rest / self.reduction_factor
         return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
     def promotable(self, places: int) -> int | None:
@@ -103,11 +102,7 @@ class AsyncRung:
     def promote(self, candidate: int) -> None:
         """Let a candidate that waits continue."""
         self.order.take(candidate)
-        self._promoted.append(candidate)
-
-    def as_rung(self) -> Rung:
-        """Return its present state."""
-        return Rung(self._bracket, self.epochs, dict(self._values), tuple(self._promoted))
+        self.promoted.append(candidate)
 
 
 class ASHA(Scheduler):
@@ -264,7 +259,11 @@ class ASHA(Scheduler):
 
     def rungs(self) -> list[Rung]:
         """Return every rung; a full training is one only if max_epochs is grace_period * reduction_factor ** k."""
-        return [rung.as_rung() for rungs in self._rungs for rung in rungs]
+        return [
+            Rung(rung.bracket, rung.epochs, dict(rung.values), tuple(rung.promoted))
+            for rungs in self._rungs
+            for rung in rungs
+        ]
 
     def _bracket_of(self, candidate: int) -> int:
         return self._dealt[candidate % len(self._dealt)]
@@ -299,7 +298,7 @@ class ASHA(Scheduler):
         while found:
             found = False
             for rung, above, ceiling in leading:
-                candidate = rung.promotable(min(max(len(rung) // self._reduction_factor, at_least), ceiling))
+                candidate = rung.promotable(min(max(len(rung.values) // self._reduction_factor, at_least), ceiling))
                 if candidate is None:
                     continue
                 rung.promote(candidate)
@@ -325,7 +324,7 @@ class ASHA(Scheduler):
             for index, (rung, ceiling) in enumerate(zip(rungs, ceilings, strict=True)):
                 if index:
                     coming += passed.count((bracket, index))
-                limits.append(min(max((len(rung) + coming) // self._reduction_factor, 1), ceiling))
+                limits.append(min(max((len(rung.values) + coming) // self._reduction_factor, 1), ceiling))
                 coming += rung.order.num_hopeful(limits[-1])
             self._cached_limits.append(limits)
         return self._cached_limits

@@ -12,6 +12,7 @@ import math
 import sys
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,16 +89,16 @@ def crowding_distances(front: Table) -> Table:
     return distances
 
 
+@dataclass
 class SingleObjectiveOrder:
     """The candidates of a rung by one objective, the larger first; equal ones by number. Each waits until it is taken.
 
     The order is that of `best_first`, updated with a binary search as candidates arrive.
     """
 
-    def __init__(self) -> None:
-        self._all: list[tuple[float, int]] = []
-        self._waiting: list[tuple[float, int]] = []
-        self._keys: dict[int, tuple[float, int]] = {}
+    _all: list[tuple[float, int]] = field(default_factory=list)
+    _waiting: list[tuple[float, int]] = field(default_factory=list)
+    _keys: dict[int, tuple[float, int]] = field(default_factory=dict)
 
     def add(self, candidate: int, values: Values) -> None:
         """Add a candidate, which waits."""

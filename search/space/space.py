@@ -4,11 +4,11 @@ Every draw follows from (study seed, number of the candidate, JSON path) alone. 
 machine and in every order, and marking one more value leaves the draws of the others as they were.
 """
 
+import copy
 import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -101,23 +101,23 @@ class Space:
         return plain_json(content if self._canonical is None else self._canonical(content))
 
 
+@dataclass
 class _Drawer:
     """Replaces the markers of one candidate.
 
-    Args:
+    Attributes:
         study_seed: Seed of the study.
         index: Number of the candidate.
         definitions: The values of `$defs`.
-
-    Attributes:
+        variables: Those of them that are drawn already.
         drawn: JSON path and value, in the order in which they were drawn.
     """
 
-    def __init__(self, study_seed: int, index: int, definitions: Mapping[str, Any]) -> None:
-        self._key = (study_seed, index)
-        self._definitions = definitions
-        self._variables: dict[str, Any] = {}
-        self.drawn: list[tuple[str, Any]] = []
+    study_seed: int
+    index: int
+    definitions: Mapping[str, Any]
+    variables: dict[str, Any] = field(default_factory=dict)
+    drawn: list[tuple[str, Any]] = field(default_factory=list)
 
     def fill(self, value: Any, path: str, branch: str = "") -> Any:
         """Return a value of the space with every marker in it replaced.
@@ -138,13 +138,13 @@ class _Drawer:
     def _draw(self, value: Mapping[str, Any], path: str, branch: str) -> Any:
         ((marker, content),) = value.items()
         if marker == "$var":
-            if content not in self._variables:
-                self._variables[content] = self.fill(self._definitions[content], join_path("$defs", content))
-            return _copied(self._variables[content])
+            if content not in self.variables:
+                self.variables[content] = self.fill(self.definitions[content], join_path("$defs", content))
+            return copy.deepcopy(self.variables[content])
         if marker == "$repeat":
             times = self.fill(content["times"], join_path(path, "times"))
             return [self.fill(content["of"], join_path(path, index)) for index in range(times)]
-        share = keyed_share(*self._key, path, *([branch] if branch else []))  # uniform in [0, 1)
+        share = keyed_share(self.study_seed, self.index, path, *([branch] if branch else []))  # uniform in [0, 1)
         if marker == "$choice":
             place = int(share * len(content))
             chosen = content[place]
@@ -154,7 +154,7 @@ class _Drawer:
                 name = chosen.get("type") if isinstance(chosen, Mapping) else None
                 self.drawn.append((path, name if isinstance(name, str) else f"branch {place}"))
                 return self.fill(chosen, path, f"{branch}/{place}")
-            result = _copied(chosen)
+            result = copy.deepcopy(chosen)
         elif marker == "$range":
             numbers = range(*content)
             result = numbers[int(share * len(numbers))]
@@ -165,8 +165,3 @@ class _Drawer:
             result = float(f"{number:.{SIGNIFICANT_DIGITS}g}")
         self.drawn.append((path, result))
         return result
-
-
-def _copied(value: Any) -> Any:
-    """Return a copy that shares no list or object with the space."""
-    return json.loads(json.dumps(value))

@@ -5,6 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from search.executors.base import (
@@ -115,10 +116,7 @@ class Driver:
             SearchError: The stage cannot be continued.
         """
         self._last_message.clear()
-
-        def handle(message: WorkerMessage) -> str:
-            return self._handle(stage, message)
-
+        handle = partial(self._handle, stage)
         with signals.noted(_STOP_SIGNALS, lambda: self._signal is not None, self._note_signal):
             while self._signal is None:
                 while self.executor.idle and (task := stage.next_task()) is not None:

@@ -23,21 +23,16 @@ class RetrainRun:
     """A training of one of the best candidates from the beginning.
 
     Attributes:
+        name: Name of its folder, and in the journal.
         candidate: Number of the candidate.
         rank: Its rank, from 1.
-        number: Number of the run among those of the candidate, from 0.
         config: The config to train.
     """
 
+    name: str
     candidate: int
     rank: int
-    number: int
     config: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Name of its folder, and in the journal."""
-        return f"candidate{self.candidate}_seed{self.number}"
 
 
 def retrain_runs(
@@ -61,7 +56,7 @@ def retrain_runs(
                 "seed": config.get("seed", 0) + 1 + number,
                 "trainer": {**config["trainer"], "epochs": epochs},
             }
-            runs.append(RetrainRun(candidate, rank, number, config | changed))
+            runs.append(RetrainRun(f"candidate{candidate}_seed{number}", candidate, rank, config | changed))
     return runs
 
 

@@ -40,14 +40,13 @@ class CandidateState:
         return self.decisions[self.record.epochs] if self.decisions else Decision.CONTINUE
 
 
+@dataclass
 class StudyState:
     """All candidates, the decisions, and the retrainings.
 
-    Args:
+    Attributes:
         scheduler: The scheduler; while a search runs, it is called before the event is applied.
         objectives: The objectives of the study.
-
-    Attributes:
         candidates: By number.
         keys: First candidate of each key.
         jobs: Jobs that were given and are not done, by candidate, in the order in which they were given.
@@ -61,20 +60,19 @@ class StudyState:
         is_done: Whether the winners were retrained and tested, too.
     """
 
-    def __init__(self, scheduler: Scheduler, objectives: Sequence[Objective]) -> None:
-        self.scheduler = scheduler
-        self.objectives = tuple(objectives)
-        self.candidates: dict[int, CandidateState] = {}
-        self.keys: dict[str, int] = {}
-        self.jobs: dict[int, Job] = {}
-        self.retrained: dict[str, RetrainedRecord] = {}
-        self.sessions: list[list[float]] = []
-        self.epochs = 0
-        self.bytes_deleted = 0
-        self.withdrawn = 0
-        self.has_ended_draws = False
-        self.reason_done = ""
-        self.is_done = False
+    scheduler: Scheduler
+    objectives: Sequence[Objective]
+    candidates: dict[int, CandidateState] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    retrained: dict[str, RetrainedRecord] = field(default_factory=dict)
+    sessions: list[list[float]] = field(default_factory=list)
+    epochs: int = 0
+    bytes_deleted: int = 0
+    withdrawn: int = 0
+    has_ended_draws: bool = False
+    reason_done: str = ""
+    is_done: bool = False
 
     @property
     def seconds(self) -> float:
