@@ -1,7 +1,7 @@
 """The stage in which winner and runners-up are trained again, in full, and tested; and the deletion of checkpoints."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from search.schedulers.ranking import best_first
 from search.study.driver import Recorder, Stage
 from search.study.journal import Event, Kind
 from search.study.searching import MOST_LOSSES, candidate_folder
+from search.study.settings import StudyParts
 from search.study.state import StudyState
 
 RETRAINED = "retrained"
@@ -35,26 +36,25 @@ class RetrainRun:
     config: dict[str, Any]
 
 
-def retrain_runs(
-    ranked: Sequence[int], config_of: Callable[[int], dict[str, Any]], *, top: int, seeds: int, epochs: int
-) -> list[RetrainRun]:
+def retrain_runs(parts: StudyParts, ranked: Sequence[int]) -> list[RetrainRun]:
     """Return the trainings of the best candidates, the best first.
 
+    Their seeds are those that follow the candidate's, as its result may owe to that one.
+
     Args:
+        parts: The parts of the study.
         ranked: Candidates, the best first.
-        config_of: Returns the config of a candidate.
-        top: Number of candidates.
-        seeds: Trainings of each, with the seeds that follow the candidate's: its result may owe to that one.
-        epochs: Epochs of each training.
     """
-    runs = []
-    for rank, candidate in enumerate(ranked[:top], start=1):
-        config = config_of(candidate)
-        for number in range(seeds):
+    runs: list[RetrainRun] = []
+    if parts.retrain is None:
+        return runs
+    for rank, candidate in enumerate(ranked[: parts.retrain.top], start=1):
+        config = parts.space.draw(candidate).config
+        for number in range(parts.retrain.seeds):
             changed = {
                 "name": f"{config['name']}_candidate{candidate}",
                 "seed": config.get("seed", 0) + 1 + number,
-                "trainer": {**config["trainer"], "epochs": epochs},
+                "trainer": {**config["trainer"], "epochs": parts.retrain_epochs},
             }
             runs.append(RetrainRun(f"candidate{candidate}_seed{number}", candidate, rank, config | changed))
     return runs
@@ -70,9 +70,7 @@ class Retraining(Stage):
         folder: Folder of the study.
     """
 
-    def __init__(
-        self, recorder: Recorder, extras: Mapping[str, Any], *, runs: Sequence[RetrainRun], folder: Path
-    ) -> None:
+    def __init__(self, recorder: Recorder, extras: Mapping[str, Any], runs: Sequence[RetrainRun], folder: Path) -> None:
         super().__init__(recorder, extras)
         self.folder = folder
         known = self.state.retrained

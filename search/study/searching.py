@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from config.checking.sections import Budget
 from search.executors.base import Task, WorkerLost
 from search.results.objectives import require_results
 from search.schedulers.base import Decision, Job
-from search.space.space import Space
 from search.study.driver import Recorder, Stage
 from search.study.journal import Kind
+from search.study.settings import StudyParts
 from utils.errors import SearchError
 
 logger = logging.getLogger(__name__)
@@ -29,28 +28,15 @@ class Searching(Stage):
     Args:
         recorder: Records the events.
         extras: Added to the content of every task.
-        space: The space of the candidates.
+        parts: The parts of the study.
         folder: Folder of the study.
-        budget: Budget of the study.
-        limits: Limits of a candidate and the facts that must be known of it, for the worker; None: nothing.
     """
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        extras: Mapping[str, Any],
-        *,
-        space: Space,
-        folder: Path,
-        budget: Budget,
-        limits: Mapping[str, Any] | None,
-    ) -> None:
+    def __init__(self, recorder: Recorder, extras: Mapping[str, Any], parts: StudyParts, folder: Path) -> None:
         super().__init__(recorder, extras)
-        self.scheduler = self.state.scheduler
-        self.space = space
+        self.parts = parts
+        self.scheduler = parts.scheduler
         self.folder = folder
-        self.budget = budget
-        self.limits = limits
         # Jobs that an earlier session or a lost worker left, which come before new ones.
         self._interrupted = deque(self.state.jobs.values())
 
@@ -62,10 +48,11 @@ class Searching(Stage):
     @property
     def spent_budget(self) -> str:
         """The budget that is used up, in words; empty if none is."""
-        if self.budget.epochs is not None and self.state.epochs >= self.budget.epochs:
-            return f"{self.budget.epochs} epochs are spent"
-        if self.budget.max_time is not None and self.state.seconds >= 60 * self.budget.max_time:
-            return f"{self.budget.max_time:g} minutes are over"
+        epochs, minutes = self.parts.budget.epochs, self.parts.budget.max_time
+        if epochs is not None and self.state.epochs >= epochs:
+            return f"{epochs} epochs are spent"
+        if minutes is not None and self.state.seconds >= 60 * minutes:
+            return f"{minutes:g} minutes are over"
         return ""
 
     def next_task(self) -> Task | None:
@@ -90,13 +77,13 @@ class Searching(Stage):
 
     def _start(self, job: Job) -> Task | None:
         """Return the task of a job; None if its candidate is a duplicate."""
-        drawn = self.space.draw(job.candidate)
+        drawn = self.parts.space.draw(job.candidate)
         if job.candidate not in self.state.candidates:
             self.record(Kind.DRAW, job.candidate, seed=drawn.seed, drawn=drawn.drawn, key=drawn.key)
         first = self.state.keys[drawn.key]
         if first != job.candidate:
             self._withdraw(Kind.DUPLICATE, job.candidate, of=first)
-            if len(self.state.keys) >= self.space.distinct() and not self.state.has_ended_draws:
+            if len(self.state.keys) >= self.parts.space.distinct() and not self.state.has_ended_draws:
                 self.scheduler.end_draws()
                 self.record(Kind.NO_MORE_DRAWS, reason=f"all {len(self.state.keys)} candidates of the space are drawn")
             return None
@@ -108,7 +95,7 @@ class Searching(Stage):
             "reported": record.epochs,
             # Killed between a decision and the end of its job: only the missing epochs are trained again.
             "until": record.epochs if self._is_decided(job) else None,
-            "limits": None if record.facts else self.limits,
+            "limits": None if record.facts else self.parts.limits,
         }
         return self.make_task(job.candidate, content)
 

@@ -80,9 +80,7 @@ class Study:
 
     def _run_stages(self, recorder: Recorder) -> None:
         parts, executor = self.parts, self.parts.executor
-        searching = Searching(
-            recorder, self.extras, space=parts.space, folder=self.folder, budget=parts.budget, limits=parts.limits
-        )
+        searching = Searching(recorder, self.extras, parts, self.folder)
         is_searched = searching.is_done or bool(searching.spent_budget)
         # A study that is done may be resumed with a larger budget, or for more retrainings.
         if self.state.is_done and is_searched and self._retraining(recorder).is_done:
@@ -122,15 +120,7 @@ class Study:
                 f"{self.folder}: none of {len(self.state.candidates)} candidates could be trained{last}. Try one "
                 "with train.py, or look into its folder."
             )
-        retrain = self.parts.retrain
-        runs = retrain_runs(
-            ranked,
-            lambda candidate: self.parts.space.draw(candidate).config,
-            top=0 if retrain is None else retrain.top,
-            seeds=1 if retrain is None else retrain.seeds,
-            epochs=self.parts.retrain_epochs,
-        )
-        return Retraining(recorder, self.extras, runs=runs, folder=self.folder)
+        return Retraining(recorder, self.extras, retrain_runs(self.parts, ranked), self.folder)
 
     def _write_best(self, winner: int) -> None:
         """Write the winner as a config for `train.py`, with its best weights and results."""
