@@ -73,5 +73,5 @@ def test_moved_names_are_the_new_ones():
     assert old.describe()["resize"] == [4, 6]
     with pytest.raises(AttributeError):
         _ = old_files.nothing
-    with pytest.warns(DeprecationWarning), pytest.raises(DataError, match="does not exist"):
+    with pytest.warns(DeprecationWarning, match="has moved"), pytest.raises(DataError, match="does not exist"):
         old_files.read_mask("nothing.png")
