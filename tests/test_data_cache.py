@@ -201,8 +201,15 @@ def test_wrong_labels_are_refused(arguments, message):
         Labels(LabelOptions(**arguments))
 
 
-def test_memory_is_shared_between_the_processes_of_a_machine(monkeypatch):
+def test_memory_is_shared_between_the_processes_of_a_machine(tmp_path, monkeypatch):
     assert available_memory() > 2**20
-    monkeypatch.setattr(image_cache, "available_memory", lambda: 800)
+    pairs = [write_pair(tmp_path, name, size=(60, 50)) for name in ("a", "b", "c", "d")]
+    num_bytes = 60 * 50 * 4 + 16
+    monkeypatch.setattr(image_cache, "available_memory", lambda: 8 * 2 * num_bytes)  # a quarter for two processes
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert make([])._free_bytes() == 100
+    cache = make(pairs)
+    cache.prepare(range(4))
+    assert sorted(cache.samples) == [0, 1]
+    cache = make(pairs, cache_mb=0)
+    cache.prepare(range(4))
+    assert not cache.samples

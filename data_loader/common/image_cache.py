@@ -149,9 +149,8 @@ class ImageCache(Generic[Sample]):
         decoder, shared = self.decoder, shared_cache()
         # The state of the files before they are read: a file that changes meanwhile is read again by the next loader.
         identities = {} if shared is None else decoder.identities(wanted)
-        group = decoder.settings()
         if shared is not None:
-            found = shared.find(group)
+            found = shared.find(decoder.settings())
             self.samples |= {index: found[name] for index, name in identities.items() if name in found}
         todo = [index for index in wanted if index not in self.samples]
         footprints = dict(zip(todo, map_in_threads(decoder, decoder.footprint, todo), strict=True))
@@ -160,13 +159,17 @@ class ImageCache(Generic[Sample]):
             check_sizes({index: known[index].original for index in wanted})
         self._fill(footprints)
         if shared is not None and identities:
-            content = {**shared.find(group)}
+            content = {**shared.find(decoder.settings())}
             content |= {identities[index]: sample for index, sample in self.samples.items() if index in identities}
-            shared.store(group, content, sum(map(_num_bytes, content.values())))
+            shared.store(decoder.settings(), content, sum(map(_num_bytes, content.values())))
 
     def _fill(self, footprints: Mapping[int, Footprint]) -> None:
         """Decode these samples, in order, until the memory limit is reached."""
-        limit = self._free_bytes()
+        used = sum(map(_num_bytes, self.samples.values()))
+        if self._cache_mb is None:
+            limit = (available_memory() + used) // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - used
+        else:
+            limit = self._cache_mb * 2**20 - used
         jobs: list[tuple[int, int, int]] = []  # index, first and last byte
         end = 0
         for index, footprint in footprints.items():
@@ -189,14 +192,6 @@ class ImageCache(Generic[Sample]):
                 self.decoder.noun,
                 end / 2**20,
             )
-
-    def _free_bytes(self) -> int:
-        """Return the bytes for samples that are not decoded yet."""
-        used = sum(map(_num_bytes, self.samples.values()))
-        if self._cache_mb is not None:
-            return max(0, self._cache_mb * 2**20 - used)
-        limit = (available_memory() + used) // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        return max(0, limit - used)
 
 
 def _num_bytes(sample: Any) -> int:

@@ -42,7 +42,8 @@ class Options:
                 rule = "0 (off) or more" if high is None else f"from 0 (off) to {high}"
             else:
                 rule = f"{low} or more" if high is None else f"{low} to {high}"
-            raise ConfigError(f"Wrong {field.name} {value}: it must be {rule}.")
+            optional = ", or null for all" if field.name == "samples" else ""
+            raise ConfigError(f"Wrong {field.name} {value}: it must be {rule}{optional}.")
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class LabelOptions(MaskLabelOptions):
 class LoaderOptions(Options):
     """Selection, order and loading of the samples."""
 
-    samples: Annotated[int | None, Field(description="Number of samples, from the first; `null`: all.")] = None
+    samples: Annotated[int | None, Field(ge=1, description="Number of samples, from the first; `null`: all.")] = None
     is_training: Annotated[bool, Field(description="Augment and shuffle; else evaluate each sample once.")] = True
     batch_size: Annotated[int, Field(description="Samples per batch, over all processes.")] = 16
     shuffle: Annotated[bool | None, Field(description="New order in each epoch; `null`: in training.")] = None

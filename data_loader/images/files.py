@@ -128,20 +128,18 @@ def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
         raise DataError(_unreadable(path, _UNKNOWN_KIND if data else "it is empty"))
     if image.dtype not in (np.uint8, np.uint16):
         raise DataError(_unreadable(path, f"its values are {image.dtype}; 8 or 16 bits without sign are wanted"))
-    # Kinds without an end mark count as whole.
-    is_cut_jpeg = data.startswith(_JPEG_START) and data.find(_JPEG_END, _start_of_scan(data)) < 0
-    is_cut_png = data.startswith(_PNG_START) and b"IEND" not in data[-4096:]
-    if is_cut_jpeg or is_cut_png:
+    is_whole = True  # kinds without an end mark count as whole
+    if data.startswith(_JPEG_START):
+        start = 2
+        # The headers come before the scan (0xDA): they may hold a whole thumbnail with an end mark.
+        while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != 0xDA:
+            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        is_whole = data.find(_JPEG_END, start) >= 0
+    elif data.startswith(_PNG_START):
+        is_whole = b"IEND" in data[-4096:]
+    if not is_whole:
         _decode_with_pillow(data, path)  # OpenCV fills the missing pixels with grey; Pillow raises an error
     return np.asarray(image)
-
-
-def _start_of_scan(data: bytes) -> int:
-    """Return the start of a JPEG's pixels, behind the headers, which may hold a whole thumbnail with an end mark."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return position
 
 
 def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:

@@ -42,16 +42,30 @@ class Preprocessing:
 
     def __init__(self, options: ImageOptions = ImageOptions()) -> None:
         self.size = checked_size(options.resize)
-        self.color_channel, self.in_channels = _checked_channels(options.color_channel, options.in_channels)
+        color_channel, in_channels = options.color_channel, options.in_channels
+        if color_channel not in (None, "RGB", "BGR", "GRAY"):
+            raise ConfigError(f'Wrong color_channel {color_channel!r}: it must be "RGB", "BGR" or "GRAY".')
+        if in_channels not in (None, 1, 3, 4):
+            raise ConfigError(f"Wrong in_channels {in_channels}: images have 1 (grey), 3 (colour) or 4 channels.")
+        colour: ColorChannel = color_channel or ("GRAY" if in_channels == 1 else "RGB")
+        channels = in_channels or (1 if colour == "GRAY" else 3)
+        if (colour == "GRAY") != (channels == 1):
+            raise ConfigError(
+                f'color_channel "{colour}" has {1 if colour == "GRAY" else 3} channels, but in_channels is {channels}. '
+                'Set in_channels to 1 with "GRAY", to 3 with "RGB" or "BGR".'
+            )
+        if channels == 4 and colour == "BGR":
+            raise ConfigError('color_channel "BGR" with 4 channels is not known. Set color_channel to "RGB".')
+        self.color_channel, self.in_channels = colour, channels
         self.padding_value: float = options.padding_value
         self.normalize = options.normalize
         if not self.normalize:
-            mean, std = np.zeros(self.in_channels, np.float32), np.ones(self.in_channels, np.float32)
-        elif self.in_channels != 3:
-            mean = np.full(self.in_channels, sum(IMAGENET_MEAN) / 3, np.float32)
-            std = np.full(self.in_channels, sum(IMAGENET_STD) / 3, np.float32)
+            mean, std = np.zeros(channels, np.float32), np.ones(channels, np.float32)
+        elif channels != 3:
+            mean = np.full(channels, sum(IMAGENET_MEAN) / 3, np.float32)
+            std = np.full(channels, sum(IMAGENET_STD) / 3, np.float32)
         else:
-            order = slice(None, None, -1 if self.color_channel == "BGR" else 1)
+            order = slice(None, None, -1 if colour == "BGR" else 1)
             mean, std = np.array(IMAGENET_MEAN, np.float32)[order], np.array(IMAGENET_STD, np.float32)[order]
         self.mean, self.std = mean, std
         self._scale, self._shift = 1.0 / std, -mean / std
@@ -111,7 +125,8 @@ class Preprocessing:
         if geometry.resized == geometry.padded:
             return fitted
         canvas = np.full((*geometry.padded, self.in_channels), self.padding(fitted.dtype), fitted.dtype)
-        _inside(canvas, geometry)[:] = fitted
+        (top, left), (height, width) = geometry.offset, geometry.resized
+        canvas[top : top + height, left : left + width] = fitted
         return canvas
 
     def normalize_into(self, out: np.ndarray, placed: np.ndarray) -> None:
@@ -157,7 +172,8 @@ def place_mask(mask: np.ndarray, geometry: Geometry, ignored: int) -> np.ndarray
     if geometry.resized == geometry.padded:
         return scaled
     canvas = np.full(geometry.padded, ignored, mask.dtype)
-    _inside(canvas, geometry)[:] = scaled
+    (top, left), (height, width) = geometry.offset, geometry.resized
+    canvas[top : top + height, left : left + width] = scaled
     return canvas
 
 
@@ -166,12 +182,6 @@ def scaled_mask(mask: np.ndarray, size: Size) -> np.ndarray:
     if mask.shape == size:
         return mask
     return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
-
-
-def _inside(canvas: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Return the area of a padded image or mask that is not padding, as a view."""
-    top, left = geometry.offset
-    return canvas[top : top + geometry.resized[0], left : left + geometry.resized[1]]
 
 
 def checked_size(resize: int | Sequence[int] | None) -> Size | None:
@@ -186,24 +196,6 @@ def checked_size(resize: int | Sequence[int] | None) -> Size | None:
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
         raise ConfigError(f"Wrong resize {resize!r}: it must be one side in pixels, [height, width], or null.")
     return sides[0], sides[1]
-
-
-def _checked_channels(color_channel: ColorChannel | None, in_channels: int | None) -> tuple[ColorChannel, int]:
-    """Return both, the one that is None as the other implies."""
-    if color_channel not in (None, "RGB", "BGR", "GRAY"):
-        raise ConfigError(f'Wrong color_channel {color_channel!r}: it must be "RGB", "BGR" or "GRAY".')
-    if in_channels not in (None, 1, 3, 4):
-        raise ConfigError(f"Wrong in_channels {in_channels}: images have 1 (grey), 3 (colour) or 4 channels.")
-    colour: ColorChannel = color_channel or ("GRAY" if in_channels == 1 else "RGB")
-    channels = in_channels or (1 if colour == "GRAY" else 3)
-    if (colour == "GRAY") != (channels == 1):
-        raise ConfigError(
-            f'color_channel "{colour}" has {1 if colour == "GRAY" else 3} channels, but in_channels is {channels}. '
-            'Set in_channels to 1 with "GRAY", to 3 with "RGB" or "BGR".'
-        )
-    if channels == 4 and colour == "BGR":
-        raise ConfigError('color_channel "BGR" with 4 channels is not known. Set color_channel to "RGB".')
-    return colour, channels
 
 
 def full_scale(dtype: Any) -> int:

@@ -19,7 +19,7 @@ from data_loader.common.options import (
 from data_loader.images.files import read_mask
 from data_loader.segmentation.labels import Labels, export_ids
 from data_loader.segmentation.loader import MaskDataLoader
-from data_loader.segmentation.pairs import ImagePairs, Pair, limited_count
+from data_loader.segmentation.pairs import ImagePairs, Pair
 from utils.errors import DataError
 
 IGNORED = 255
@@ -97,8 +97,7 @@ class CityscapesDataLoader(MaskDataLoader):
             options = MaskLabelOptions(names, label_map, num_classes=len(CLASS_IDS), ignore_index=IGNORED)
         classes = Labels(options)
         chosen = split or loading.default_split
-        pairs = find_cityscapes(folder, chosen, label_kind, annotations)
-        pairs = pairs[: limited_count(len(pairs), loading.samples)]
+        pairs = find_cityscapes(folder, chosen, label_kind, annotations)[: loading.samples]
         # The archive has masks for the test split, but they are empty.
         if chosen == "test" and (classes.convert(read_mask(pairs[0].mask))[0] == IGNORED).all():
             raise DataError(f"The test split of Cityscapes has no labels ({pairs[0].mask} is empty); {_SERVER}.")

@@ -116,7 +116,7 @@ class PairDecoder(Decoder[DecodedPair]):
                 "Resize the mask (nearest neighbour)."
             )
         mask = self._class_ids(index, raw)
-        labelled = self.count_labelled(mask) if self.sparse is not None else 0
+        labelled = 0 if self.sparse is None else int(np.count_nonzero(mask != self.labels.ignored))
         shrunk = self.preprocessing.shrink(image)
         if not self.has_whole_masks:
             mask = scaled_mask(mask, (shrunk.shape[0], shrunk.shape[1]))
@@ -129,10 +129,6 @@ class PairDecoder(Decoder[DecodedPair]):
             DataError: The file is missing or damaged, or the mask has unknown labels.
         """
         return self._class_ids(index, self.source.mask(index))
-
-    def count_labelled(self, mask: np.ndarray) -> int:
-        """Return the number of pixels with a class."""
-        return int(np.count_nonzero(mask != self.labels.ignored))
 
     def settings(self) -> Hashable:
         """Return everything that decides a decoded pair except its files."""
@@ -263,7 +259,7 @@ class SegmentationDataset(Dataset[PlacedSample]):
         if pair is not None:
             return pair.labelled, pair.original[0] * pair.original[1]
         mask = self.decoder.mask(index)
-        return self.decoder.count_labelled(mask), mask.size
+        return int(np.count_nonzero(mask != self.decoder.labels.ignored)), mask.size
 
     def _require_one_size(self, sizes: Mapping[int, Size]) -> None:
         """Raise an error if images of these sizes cannot share a batch."""

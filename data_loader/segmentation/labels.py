@@ -31,7 +31,25 @@ class Labels:
     def __init__(self, options: MaskLabelOptions) -> None:
         label_map, self.ignore_index = options.label_map, options.ignore_index
         self.binary = isinstance(options, LabelOptions) and options.binary_masks
-        self.num_classes, self.class_names = _count_classes(options, binary=self.binary)
+        names = list(options.classes or ())
+        # The first of the options that implies the number of classes.
+        if options.num_classes is not None:
+            count = options.num_classes
+        elif names:
+            count = len(names)
+        elif self.binary:
+            count = 2
+        elif label_map:
+            count = max(parse_label_map(label_map).values()) + 1
+        else:
+            raise ConfigError("num_classes is missing: say it in arch.args or in the loader's args, or list classes.")
+        self.num_classes = count
+        self.class_names = names or [f"class_{number}" for number in range(count)]
+        if len(self.class_names) != count or len(set(self.class_names)) != count:
+            raise ConfigError(
+                f"classes lists {len(names)} names ({len(set(names))} different ones), but num_classes is {count}. "
+                "Name every class once."
+            )
         if self.num_classes < 2:
             raise ConfigError(f"Wrong num_classes {self.num_classes}: it must be 2 or more; background is a class.")
         if self.binary and self.num_classes != 2:
@@ -102,32 +120,6 @@ class Labels:
         if self.num_classes == 2:
             return 'Set "binary_masks": true if every label above 0 is the object; otherwise correct num_classes.'
         return f"Set num_classes to {max(values) + 1} if these are classes; otherwise correct the masks."
-
-
-def _count_classes(options: MaskLabelOptions, *, binary: bool) -> tuple[int, list[str]]:
-    """Return number and names of the classes, from the first of the options that implies them.
-
-    Raises:
-        ConfigError: None of them does, or names and number differ.
-    """
-    names = list(options.classes or ())
-    if options.num_classes is not None:
-        count = options.num_classes
-    elif names:
-        count = len(names)
-    elif binary:
-        count = 2
-    elif options.label_map:
-        count = max(parse_label_map(options.label_map).values()) + 1
-    else:
-        raise ConfigError("num_classes is missing: say it in arch.args or in the loader's args, or list classes.")
-    names = names or [f"class_{number}" for number in range(count)]
-    if len(names) != count or len(set(names)) != count:
-        raise ConfigError(
-            f"classes lists {len(names)} names ({len(set(names))} different ones), but num_classes is {count}. "
-            "Name every class once."
-        )
-    return count, names
 
 
 def parse_label_map(label_map: Mapping[str, int]) -> dict[int, int]:

@@ -146,30 +146,18 @@ def choose_pairs(
     """Return the pairs of a list or a folder, whichever is named, as many as the option `samples` says.
 
     Raises:
-        ConfigError: Neither list nor folder is named, or both are; or there would be no sample.
+        ConfigError: Neither list nor folder is named, or both are.
         DataError: The list or the folder does not hold what it should.
     """
     if (files.pairs_file is None) == (files.folder is None):
         raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
-    limited_count(0, loading.samples)  # before the files are looked for
     if files.pairs_file is not None:
         found = read_pairs(files.pairs_file, files.data_root)
     else:
         root = Path(files.data_root or "") / str(files.folder)
         split = files.split or loading.default_split
         found = find_pairs(root, split, image_suffixes=image_suffixes, mask_suffixes=mask_suffixes)
-    return found[: limited_count(len(found), loading.samples)]
-
-
-def limited_count(count: int, samples: int | None) -> int:
-    """Return the smaller of `count` and the argument `samples` of a loader.
-
-    Raises:
-        ConfigError: It would be none.
-    """
-    if samples is not None and samples < 1:
-        raise ConfigError(f"Wrong samples {samples}: it must be 1 or more, or null for all.")
-    return count if samples is None else min(count, samples)
+    return found[: loading.samples]
 
 
 def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> list[Pair]:

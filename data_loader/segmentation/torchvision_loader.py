@@ -15,7 +15,7 @@ from data_loader.common.options import AugmentationOptions, ImageOptions, MaskLa
 from data_loader.images.files import single_channel, whole_labels
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
-from data_loader.segmentation.pairs import Header, PairSource, limited_count
+from data_loader.segmentation.pairs import Header, PairSource
 from utils.errors import ConfigError, DataError
 
 ROOT = "torchvision.datasets"
@@ -173,7 +173,6 @@ class TorchvisionSegmentationDataLoader(MaskDataLoader):
         if labels.num_classes in (None, len(known)):
             labels = replace(labels, classes=labels.classes or known)
         preprocessing = self.make_preprocessing(images)
-        pairs = TorchvisionPairs(
-            opened, source, count=limited_count(len(opened), loading.samples), in_channels=preprocessing.in_channels
-        )
+        count = len(range(len(opened))[: loading.samples])
+        pairs = TorchvisionPairs(opened, source, count=count, in_channels=preprocessing.in_channels)
         super().__init__(pairs, preprocessing, Labels(labels), augmentation, loading)
