@@ -100,6 +100,7 @@ def map_in_threads(decoder: Decoder[Any], work: Callable[[Any], Result], jobs: I
         except DataError as error:
             return error
 
+    # Threads suffice: OpenCV and the file system release Python's lock.
     with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
         results = list(pool.map(attempt, jobs))
     faults = [result for result in results if isinstance(result, DataError)]
@@ -177,6 +178,7 @@ class ImageCache(Generic[Sample]):
                 break
             jobs.append((index, end, end + footprint.num_bytes))
             end += footprint.num_bytes
+        # -1: no file behind it. Freed as a whole with its last view, unlike many small arrays.
         block = np.frombuffer(mmap.mmap(-1, max(end, 1)), np.uint8)
 
         def decode(job: tuple[int, int, int]) -> Any:
@@ -203,7 +205,7 @@ def _moved(sample: Any, block: np.ndarray) -> Any:
     end, moved = 0, {}
     for name, array in sample._asdict().items():
         if isinstance(array, np.ndarray):
-            start = end + -end % array.itemsize
+            start = end + -end % array.itemsize  # aligned to the type
             end = start + array.nbytes
             if end > block.nbytes:
                 return sample
@@ -235,12 +237,12 @@ class SharedCache:
         """Return the content of a group; empty if there is no such group."""
         if group not in self._groups:
             return {}
-        self._groups.move_to_end(group)
+        self._groups.move_to_end(group)  # used last
         return self._groups[group][0]
 
     def store(self, group: Hashable, content: Mapping[Hashable, Any], num_bytes: int) -> None:
         """Replace the content of a group; content above the whole limit is not stored."""
-        self._groups.pop(group, None)
+        self._groups.pop(group, None)  # first, so that its old content does not count
         if num_bytes > self._limit:
             return
         while self._groups and self.num_bytes + num_bytes > self._limit:

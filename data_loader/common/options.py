@@ -74,7 +74,7 @@ class ImageOptions(InputOptions):
 class ArrayOptions(InputOptions):
     """Conversion of an array with any number of channels to a network's input."""
 
-    in_channels: Annotated[int | None, Field(description="Channels; `null`: those of the first array.")] = None
+    in_channels: Annotated[int | None, Field(ge=1, description="Channels; `null`: those of the first array.")] = None
     padding_value: Annotated[float, Field(description="Value around the array, before the normalisation.")] = 0.0
     mean: Annotated[
         float | Sequence[float] | None, Field(description="Subtracted: a number, or one per channel; `null`: 0.")

@@ -32,6 +32,7 @@ def read_array(path: str | Path, key: str | None = None) -> np.ndarray:
     Raises:
         DataError: The file is missing, damaged, holds objects, or no array of that name.
     """
+    # An array of Python objects would be unpickled, which can run any code.
     return _read_with(path, key, lambda file: np.lib.format.read_array(file, allow_pickle=False))
 
 
@@ -43,7 +44,7 @@ def array_header(path: str | Path, key: str | None = None) -> tuple[tuple[int, .
     """
 
     def header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(file)  # moves the file to its header
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         return tuple(shape), dtype
@@ -57,6 +58,7 @@ def _read_with(path: str | Path, key: str | None, read: Callable[[Any], Result])
         if Path(path).suffix.lower() != ".npz":
             with Path(path).open("rb") as file:
                 return read(file)
+        # An `.npz` is a zip archive of `.npy` files; NumPy's reader would load a whole array for its header.
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
             if key is None and len(keys) == 1:
@@ -124,8 +126,7 @@ class ArrayPreprocessing(Preprocessing):
     def __init__(self, options: ArrayOptions) -> None:
         if options.in_channels is None:
             raise ConfigError("in_channels is missing: say it in arch.args or in the loader's args.")
-        if options.in_channels < 1:
-            raise ConfigError(f"Wrong in_channels {options.in_channels}: it must be 1 or more.")
+        # Not the constructor of the base class: channels of arrays have no colours, and no table of 256 values.
         self.size = checked_size(options.resize)
         self.in_channels = options.in_channels
         self.padding_value = options.padding_value
@@ -176,6 +177,7 @@ class ArrayPreprocessing(Preprocessing):
 
     def normalize_into(self, out: np.ndarray, placed: np.ndarray) -> None:
         """Write the input's values: (H, W, C) of any kind of number -> `out` (H, W, C) float32."""
+        # Without temporary arrays: `out` is a part of the batch.
         np.subtract(placed, self.mean, out=out)
         out /= self.std
 

@@ -92,6 +92,7 @@ class Augmentation:
         flip = -1.0 if values.flip < self.warp.flip_hor else 1.0
         radians = math.radians(self.warp.angle * (2.0 * values.angle - 1.0))
         if values.turn < self.rotate:
+            # The image's width then fills the window's height.
             radians += math.copysign(math.pi / 2, values.side - 0.5)
             scale_x, scale_y = window[1] / (crop * height), window[0] / (crop * width)
         else:
@@ -110,14 +111,17 @@ class Augmentation:
         colors = self.colors
         if not (colors.brightness or colors.contrast or colors.saturation):
             return image
+        # cv2.transform takes (C, C + 1): a matrix, and a last column that is added.
         channels, full = image.shape[2], full_scale(image.dtype)
         contrast = 1.0 + colors.contrast * (2.0 * values.contrast - 1.0)
         brightness = colors.brightness * (2.0 * values.brightness - 1.0)
         matrix = np.eye(channels, channels + 1)
         changed = min(channels, 3)  # a fourth channel (alpha) stays as it is
         if changed == 3:
+            # Between the colour and its grey; below 1 greyer, above 1 more colourful.
             saturation = 1.0 + colors.saturation * (2.0 * values.saturation - 1.0)
             matrix[:3, :3] = saturation * np.eye(3) + (1.0 - saturation) * np.array(_LUMA)
+        # Contrast leaves mid-grey, full / 2, unchanged.
         matrix[:changed, :changed] *= contrast
         matrix[:changed, channels] = full * (0.5 * (1.0 - contrast) + brightness)
         return np.asarray(cv2.transform(image, matrix)).reshape(image.shape)
@@ -129,8 +133,9 @@ class Augmentation:
         noise = _noise_table(self.colors.noise_std * full_scale(image.dtype) / 255)
         start = int(values.noise * max(1, _NOISE_VALUES - image.size))
         chosen = noise[start : start + image.size]
-        if chosen.size < image.size:
+        if chosen.size < image.size:  # an image larger than the table: the noise repeats
             chosen = np.resize(chosen, image.size)
+        # OpenCV's addition saturates: values stay within the range of the type.
         depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
         return np.asarray(cv2.add(image, chosen.reshape(image.shape), dtype=depth)).reshape(image.shape)
 
@@ -201,7 +206,7 @@ class AlbumentationsTransforms:
         """
         seed = int(generator.integers(2**31))
         self._compose.set_random_seed(seed)
-        with isolated_generators(seed):
+        with isolated_generators(seed):  # some transforms draw from the global generators
             try:
                 result = self._compose(image=image, mask=mask)
             except Exception as error:  # the errors of albumentations have no common base

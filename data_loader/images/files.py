@@ -26,7 +26,7 @@ def read_image(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
 
     Args:
         path: File.
-        in_channels: With 4, an image of four channels keeps them all; otherwise a fourth (alpha) is dropped.
+        in_channels: With 4, an image of four channels is read with all of them; otherwise a fourth (alpha) is dropped.
 
     Returns:
         (h, w, 3) uint8 or uint16, RGB; grey images have three equal channels. (h, w, 4) if asked for.
@@ -35,6 +35,7 @@ def read_image(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
         DataError: The file is missing, no image, cut off, or lacks the fourth channel.
     """
     data = _read_bytes(path)
+    # IMREAD_UNCHANGED alone retains the fourth channel; it does not turn the image by EXIF.
     flags = cv2.IMREAD_UNCHANGED if in_channels == 4 else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     image = _decode(data, path, flags)
     if in_channels == 4:
@@ -62,7 +63,7 @@ def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
         return _binary_jpeg(_decode(data, path, cv2.IMREAD_GRAYSCALE), path, is_binary=is_binary)
     if data.startswith(_PNG_START):
         bits, colour_type = _png_kind(data)
-        if colour_type == _PNG_PALETTE:
+        if colour_type == _PNG_PALETTE:  # OpenCV would return the colours; Pillow returns the indices
             return _decode_with_pillow(data, path)
         mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
         if colour_type == _PNG_GREY and bits < 8:
@@ -153,6 +154,7 @@ def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
 
 def _binary_jpeg(mask: np.ndarray, path: str | Path, *, is_binary: bool) -> np.ndarray:
     """Return (h, w) uint8 of 0 and 255: JPEG blurs the edges of black and white."""
+    # JPEG changes values at edges: other ids than black and white cannot be restored.
     if not is_binary:
         raise DataError(
             f"The mask {path} is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0 and 255 may be JPEG, "
@@ -199,6 +201,7 @@ def single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
     """
     if mask.ndim == 2:
         return mask
+    # Alpha may differ: an editor may have saved grey ids as RGBA.
     ids = mask[..., 0]
     colours = mask[..., : 3 if mask.shape[2] >= 3 else 1]
     if not (colours == ids[..., None]).all():

@@ -106,11 +106,12 @@ class Preprocessing:
                 f"{wanted}. Set in_channels right, or convert the image."
             )
         if self.in_channels == 1:
+            # RGB2GRAY takes four channels as well and ignores the last.
             grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if colours >= 3 else image
             return np.asarray(grey).reshape(*image.shape[:2], 1)
         if colours == 1:
             return np.repeat(image.reshape(*image.shape[:2], 1), self.in_channels, axis=2)
-        return image[..., : self.in_channels]
+        return image[..., : self.in_channels]  # drops alpha unless the network wants it
 
     def shrink(self, image: np.ndarray) -> np.ndarray:
         """Scale an image (h, w, C) for the cache: to the input's scale if that is smaller, without padding."""
@@ -134,8 +135,10 @@ class Preprocessing:
         if self.color_channel == "BGR":
             placed = placed[..., ::-1]
         if placed.dtype == np.uint8:
+            # OpenCV accepts contiguous arrays only; a reversed view is none.
             cv2.LUT(np.ascontiguousarray(placed), self._table, dst=out)
         else:
+            # 16 bits have too many values for a table of each channel.
             np.multiply(placed, self._scale / np.float32(full_scale(placed.dtype)), out=out)
             out += self._shift
 
@@ -145,6 +148,7 @@ class Preprocessing:
             return image
         shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        # OpenCV wants (width, height), and returns (h, w) for a single channel.
         return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=how)).reshape(*size, -1)
 
     def padding(self, dtype: Any) -> float:
@@ -153,6 +157,7 @@ class Preprocessing:
 
     def describe(self) -> dict[str, Any]:
         """Return every option as plain data; `Preprocessing(ImageOptions(**described))` is the same again."""
+        # Exported networks hold these keys: they must not change.
         return {
             "resize": None if self.size is None else list(self.size),
             "padding_value": self.padding_value,
@@ -181,6 +186,7 @@ def scaled_mask(mask: np.ndarray, size: Size) -> np.ndarray:
     """Return a mask (h, w) at another size, each pixel the one under its centre."""
     if mask.shape == size:
         return mask
+    # OpenCV's plain INTER_NEAREST takes the corner of a pixel, so masks would shift against their images.
     return np.asarray(cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
@@ -192,6 +198,7 @@ def checked_size(resize: int | Sequence[int] | None) -> Size | None:
     """
     if resize is None:
         return None
+    # True is an int in Python, but no size.
     sides = (resize, resize) if isinstance(resize, int) else tuple(resize)
     if len(sides) != 2 or any(isinstance(side, bool) or not isinstance(side, int) or side < 1 for side in sides):
         raise ConfigError(f"Wrong resize {resize!r}: it must be one side in pixels, [height, width], or null.")

@@ -86,7 +86,7 @@ class ArraySegmentationDataLoader(MaskDataLoader):
 
     Raises:
         ConfigError: An argument is out of its range, or two of them disagree.
-        DataError: The list or the folder does not hold what it should.
+        DataError: A file is missing, damaged, or does not fit the others.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ class CityscapesDataLoader(MaskDataLoader):
 
     Raises:
         ConfigError: An argument is out of its range, or two of them disagree.
-        DataError: The folder does not hold what it should, or the test split no labels.
+        DataError: A file is missing, or the test split has no labels.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class CityscapesDataLoader(MaskDataLoader):
         augmentation: UprightAugmentationOptions = UprightAugmentationOptions(),
         loading: MaskLoaderOptions = MaskLoaderOptions(batch_size=8),
     ) -> None:
+        # LABEL_MAP holds the ids of labelIds; the other files hold the classes themselves.
         if labels.label_map is not None:
             options = MaskLabelOptions(**vars(labels), ignore_index=IGNORED)
         else:
@@ -123,7 +124,7 @@ def find_cityscapes(
     found = sorted(images.glob(f"*/*{_IMAGE_ENDING}"))
     if not found:
         raise DataError(
-            f"{images} holds no CITY/*{_IMAGE_ENDING}. Let folder be where the archives of Cityscapes were "
+            f"{images} holds no CITY/*{_IMAGE_ENDING}. Set folder to the one in which the archives of Cityscapes were "
             "unpacked, with leftImg8bit and gtFine in it."
         )
     masks = Path(folder) / annotations / split

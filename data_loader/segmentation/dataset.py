@@ -47,7 +47,7 @@ class DecodedPair(NamedTuple):
 
     Attributes:
         image: (h', w', C) as the source gives it, RGB if it is a photo, no larger than the network's input.
-        mask: (h', w') as the image, or (h, w) if masks keep their size; uint8 or uint16 ids.
+        mask: (h', w') as the image, or (h, w) if masks are whole; uint8 or uint16 ids.
         original: Size of the files.
         labelled: Number of pixels with a class in the mask at its original size, if labels are hidden.
     """
@@ -65,7 +65,7 @@ class PairDecoder(Decoder[DecodedPair]):
         source: Images and masks.
         preprocessing: Gives scale and channels.
         labels: Gives the allowed values of masks.
-        has_whole_masks: Masks keep their original size, as evaluation needs them.
+        has_whole_masks: Masks retain their original size, as evaluation needs them.
         sparse: Hides labels, on the mask as it is in its file.
     """
 

@@ -74,6 +74,7 @@ class Labels:
                 f"Wrong ignore_index {self.ignored} next to a label_map: values that the map leaves out become "
                 f"it, so it must be no class (0 to {self.num_classes - 1}). Set it to 255, or leave it out."
             )
+        # One look-up per pixel, however many values the map has.
         table = np.full(LARGEST_LABEL + 1, self.ignored, self.dtype)
         for value, target in parse_label_map(label_map).items():
             if target >= self.num_classes:
@@ -94,6 +95,7 @@ class Labels:
                 ids[mask == self.ignore_index] = self.ignore_index
             return ids, []
         if mask.size and int(mask.max()) >= self.num_classes:
+            # Only now the slower question which values there are.
             present = np.flatnonzero(np.bincount(mask.ravel()))
             unknown = [value for value in present.tolist() if value >= self.num_classes and value != self.ignore_index]
             if unknown:

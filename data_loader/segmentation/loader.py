@@ -63,6 +63,7 @@ class MaskDataLoader(BaseDataLoader):
             cache_mb=loading.cache_mb,
             batch_size=loading.batch_size,
         )
+        # Indices to draw from and indices held out; None: all, and those of `validation_split`.
         indices = held_out = None
         if loading.folds is not None:
             if loading.validation_split:
@@ -116,7 +117,7 @@ class SegmentationDataLoader(MaskDataLoader):
 
     Raises:
         ConfigError: An argument is out of its range, or two of them disagree.
-        DataError: The list or the folder does not hold what it should.
+        DataError: A file is missing, damaged, or does not fit the others.
     """
 
     def __init__(

@@ -147,7 +147,7 @@ def choose_pairs(
 
     Raises:
         ConfigError: Neither list nor folder is named, or both are.
-        DataError: The list or the folder does not hold what it should.
+        DataError: A file is missing, damaged, or does not fit the others.
     """
     if (files.pairs_file is None) == (files.folder is None):
         raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
@@ -173,6 +173,7 @@ def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> l
         pairs_file,
         lambda path: _read_list(path, data_root),
         lambda pairs: sum(sys.getsizeof(str(path)) for pair in pairs for path in pair),
+        # Without a root, paths may be relative to the working directory.
         how=(None if data_root is None else str(data_root), os.getcwd()),
     )
 
@@ -188,6 +189,7 @@ def _read_list(path: Path, data_root: str | Path | None) -> list[Pair]:
                 "tab if names hold blanks."
             )
     if data_root is None:
+        # The parent of "list.txt" is ".", whose parent would be "." again.
         places = (path.parent, path.parent.parent if path.parent.name else Path(".."), Path())
         found = (place for place in places if all((place / name).exists() for name in names[0]))
         root = next(found, path.parent)

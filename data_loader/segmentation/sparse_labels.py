@@ -85,7 +85,7 @@ class SparseLabels:
         return Fraction(str(self.density)) * count
 
     def _tiles(self, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-        rows, columns = (-(-side // self.tile) for side in size)
+        rows, columns = (-(-side // self.tile) for side in size)  # rounded up
         chosen = np.zeros(rows * columns, dtype=bool)
         chosen[generator.permutation(chosen.size)[: max(1, round(self._fraction(chosen.size)))]] = True
         grid = chosen.reshape(rows, columns)
@@ -94,7 +94,7 @@ class SparseLabels:
     def _strips(self, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
         """Draw strips until enough is covered; with a density above a half they cover the hidden pixels."""
         visible_count = int(self._fraction(size[0] * size[1]))
-        hides = self.density > 0.5
+        hides = self.density > 0.5  # the last free pixels would take very many random strips
         missing = size[0] * size[1] - visible_count if hides else visible_count
         drawn = np.zeros(size, np.uint8)
         while missing > 0:
@@ -109,7 +109,7 @@ def _draw(drawn: np.ndarray, points: np.ndarray, width: int, missing: int) -> in
     window = drawn[top:bottom, left:right]
     line = np.zeros(window.shape, np.uint8)
     cv2.polylines(line, [points - (left, top)], isClosed=False, color=1, thickness=width)
-    rows, columns = np.nonzero(line > window)
+    rows, columns = np.nonzero(line > window)  # covered by the line and not before
     window[rows[:missing], columns[:missing]] = 1
     return min(missing, len(rows))
 

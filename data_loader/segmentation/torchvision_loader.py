@@ -71,7 +71,7 @@ class TorchvisionPairs(PairSource):
         self._count = count
         self._in_channels = in_channels
         self._last: dict[int, tuple[int, Any, Any]] = {}  # thread -> index, image, mask
-        # Data sets keep the paths of their images under one of these names, or have no files.
+        # Data sets store the paths of their images under one of these names, or have no files.
         lists = [getattr(dataset, each, None) for each in ("images", "_images")]
         paths = [
             each for each in lists if isinstance(each, list) and all(isinstance(p, str | PathLike) for p in each[:1])
