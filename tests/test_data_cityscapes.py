@@ -80,7 +80,7 @@ def test_the_test_split_has_no_labels(folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"split": "vla"}, r"leftImg8bit/vla holds no CITY/\*_leftImg8bit.png. Set folder to the one in which the archives"),
+        ({"split": "vla"}, r"leftImg8bit/vla holds no CITY/\*_leftImg8bit.png. Set folder to the one in which"),
         ({"label_kind": "labelTrainIds"}, "7 masks are missing, .*Make them with cityscapesscripts, or read labelIds"),
         ({"annotations": "gtCoarse"}, "7 masks are missing, .*gtCoarse_labelIds.png the first of them. Unpack them"),
     ],
