@@ -139,11 +139,11 @@ def check_split(config: Mapping[str, Any], split: str) -> None:
 def collect_worst(problem: str, count: int, classes: list[str], ignore_index: int | None) -> "WorstCases":
     """Return an empty collection of the worst samples of a data set."""
     from logger.test_report.worst_cases import WorstClassified, WorstSegmented
-    from models.metrics.confusion import confusion_counts, iou_per_class
+    from models.metrics.confusion import class_measures, confusion_counts
 
     def mean_iou(logits: "Tensor", target: "Tensor") -> float:
         counts = confusion_counts(logits[None], target[None].to(logits.device), len(classes))
-        return float(iou_per_class(counts).nanmean())
+        return float(class_measures(counts)["iou"].nanmean())
 
     if problem == "classification":
         return WorstClassified(count, classes)
@@ -160,17 +160,14 @@ def results_per_class(
         classes: Names of the classes.
         problem: `segmentation` or `classification`.
     """
-    from models.metrics import confusion
+    from models.metrics.confusion import class_measures
 
-    columns = {
-        "precision": confusion.precision_per_class(counts),
-        "recall": confusion.recall_per_class(counts),
-        "f1": confusion.dice_per_class(counts),
-    }
+    measures = class_measures(counts)
+    columns = {name: measures[name] for name in ("iou", "precision", "recall", "f1")}
     if problem == "classification":
+        del columns["iou"]
         columns["support"] = counts.sum(dim=1)
     else:
-        columns = {"iou": confusion.iou_per_class(counts), **columns}
         columns["pixel_share"] = counts.sum(dim=1).double() / counts.sum()
     rows = zip(classes, *(values.tolist() for values in columns.values()), strict=True)
     return {label: dict(zip(columns, values, strict=True)) for label, *values in rows}

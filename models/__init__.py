@@ -22,8 +22,8 @@ SECTIONS: dict[str, Section] = {
         roots=("torchvision", "timm", "segmentation_models_pytorch"),
         renamed={"segmentation_models_pytorch": {"classes": "num_classes"}},
         adapters={
-            "segmentation_models_pytorch": "models.adapters:adapt_padded",
-            "torchvision.models.segmentation": "models.adapters:adapt_torchvision",
+            "segmentation_models_pytorch": "models.adapters:adapt_network",
+            "torchvision.models.segmentation": "models.adapters:adapt_network",
         },
     ),
     "loss": Section(

@@ -36,21 +36,12 @@ class TensorOutput(nn.Module):
         return (cut["out"], cut["aux"]) if self.training and "aux" in cut else cut["out"]
 
 
-def adapt_padded(network: nn.Module) -> BaseModel:
-    """Return a network of segmentation_models_pytorch as one for images of any size."""
-    return _as_base_model(network, PaddedInput)
-
-
-def adapt_torchvision(network: nn.Module) -> BaseModel:
-    """Return a network of `torchvision.models.segmentation` as one that returns tensors."""
-    adapted = _as_base_model(network, TensorOutput)
-    if getattr(network, "aux_classifier", None) is not None:
-        adapted.auxiliary_weights = (TORCHVISION_AUXILIARY_WEIGHT,)
-    return adapted
-
-
-def _as_base_model(network: nn.Module, mixin: type[nn.Module]) -> BaseModel:
-    adapted = with_forward(network, mixin, BaseModel)
+def adapt_network(network: nn.Module) -> BaseModel:
+    """Return a network of segmentation_models_pytorch or of `torchvision.models.segmentation` as a `BaseModel`."""
+    returns_dict = type(network).__module__.startswith("torchvision.")
+    adapted = with_forward(network, TensorOutput if returns_dict else PaddedInput, BaseModel)
     assert isinstance(adapted, BaseModel)
     adapted.in_channels = next((part.in_channels for part in adapted.modules() if isinstance(part, nn.Conv2d)), 3)
+    if returns_dict and getattr(network, "aux_classifier", None) is not None:
+        adapted.auxiliary_weights = (TORCHVISION_AUXILIARY_WEIGHT,)
     return adapted

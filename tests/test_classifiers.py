@@ -147,7 +147,7 @@ def test_masked_parts_by_hand():
     nan = float("nan")
     maps, steps = split_padding(torch.tensor([[[1.0, 3.0, nan, nan]], [[-5.0, 1.0, 7.0, 9.0]]]), is_training=True)
     assert maps.tolist() == [[[1, 3, 0, 0]], [[-5, 1, 7, 9]]]
-    assert steps.kept.tolist() == [0, 1, 4, 5, 6, 7]
+    assert steps.positions.tolist() == [0, 1, 4, 5, 6, 7]
     assert steps.lengths.tolist() == [2, 4]
     assert masked_mean(maps, steps).tolist() == [[2], [3]]
     assert masked_max_pool(-maps, steps).tolist() == [[[-1, -1, 0, 0]], [[5, 5, -1, -7]]]
@@ -164,7 +164,7 @@ def test_a_variable_that_is_missing_at_one_step_is_no_padding():
     inputs = torch.tensor([[[1.0, float("nan")], [2.0, 4.0]]])
     _, steps = split_padding(inputs, is_training=True)
     assert steps.valid.tolist() == [[[1, 1]]]
-    assert steps.kept is None
+    assert steps.positions is None
 
 
 def test_the_widths_of_the_papers():

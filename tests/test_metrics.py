@@ -11,7 +11,7 @@ from torch import Tensor
 
 from base.base_metric import MetricSet
 from models import SECTIONS
-from models.metrics.confusion import confusion_counts, count_without_wait, iou_per_class
+from models.metrics.confusion import class_measures, confusion_counts, count_without_wait
 from models.metrics.segmentation import (
     Accuracy,
     ClassIoU,
@@ -246,7 +246,7 @@ def test_a_checkpoint_in_mid_epoch_keeps_the_counts() -> None:
 
 def test_tables_come_from_a_matrix() -> None:
     matrix = torch.tensor([[6, 2], [1, 3]])
-    assert iou_per_class(matrix).tolist() == pytest.approx([6 / 9, 3 / 6])
+    assert class_measures(matrix)["iou"].tolist() == pytest.approx([6 / 9, 3 / 6])
     metric = Accuracy(2)
     metric.counts = matrix
     assert metric.compute() == {"accuracy": pytest.approx(9 / 12)}

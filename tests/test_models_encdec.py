@@ -88,7 +88,7 @@ def test_activations_are_not_shared() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"D_blocks": []}, "0 D_blocks with 1 U_blocks: what is halved must be doubled .* Give as many of each"),
+        ({"D_blocks": []}, "0 D_blocks with 1 U_blocks: each halving needs one doubling.* Give as many of each"),
         ({"U_blocks": [[], []]}, "1 D_blocks with 2 U_blocks"),
         ({"B_blocks": []}, r"Wrong B_blocks \[\]: there is at least one"),
         ({"B_blocks": [[C1], []]}, r"Wrong B_blocks \[\['C1'\], \[\]\]: .* each has at least one layer"),

@@ -1,9 +1,8 @@
-"""What a network does with its backbone: build it by name, find a feature map, freeze its first stages."""
+"""Backbones of networks: build one by its name, find a feature map, freeze the first stages."""
 
 from typing import cast
 
 import torch
-from torch import nn
 
 from models.backbones.timm_encoder import PREFIX, TimmEncoder, TimmName
 from models.backbones.torchvision_encoder import TORCHVISION_BACKBONES, TorchvisionEncoder, TorchvisionName
@@ -83,9 +82,5 @@ def freeze_stages(encoder: Encoder, count: int, in_channels: int) -> list[str]:
     for weight, gradient in zip(weights.values(), gradients, strict=True):
         if gradient is not None:
             weight.requires_grad_(False)
-
-    def is_frozen(part: nn.Module) -> bool:
-        frozen = [not weight.requires_grad for weight in part.parameters()]
-        return bool(frozen) and all(frozen)
-
-    return [name for name, part in encoder.named_modules() if is_frozen(part)]
+    trained = {name: {weight.requires_grad for weight in part.parameters()} for name, part in encoder.named_modules()}
+    return [name for name, states in trained.items() if states == {False}]

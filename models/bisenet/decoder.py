@@ -1,4 +1,4 @@
-"""Where the two paths of BiSeNet meet (arXiv:1808.00897, section 3.3)."""
+"""Feature fusion of the two paths of BiSeNet (arXiv:1808.00897, section 3.3)."""
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ from models.layers.blocks import Norm, conv_block
 
 
 class FeatureFusion(nn.Module):
-    """Join both paths' maps, and add to them what an attention over the channels finds in them.
+    """Concatenate the maps of both paths, convolve, and add the same weighted by an attention over its channels.
 
     Args:
         in_channels: Channels of both maps together.
-        channels: Width of the result; the classifier comes behind it.
+        channels: Width of the result, the input of the classifier.
         norm: Normalisation after the convolution.
     """
 
@@ -22,7 +22,7 @@ class FeatureFusion(nn.Module):
         self.gate = ChannelGate(channels, max(1, channels // 4))
 
     def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
-        """Two maps of equal size -> (B, channels, h, w)."""
+        """Two maps (B, C, h, w) float of equal size -> (B, channels, h, w) float."""
         joined: Tensor = self.join(torch.cat([spatial, context], dim=1))
         added: Tensor = joined + self.gate(joined)
         return added

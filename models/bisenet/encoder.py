@@ -1,4 +1,4 @@
-"""The two paths of BiSeNet: one that keeps detail, one that sees far (arXiv:1808.00897, sections 3.1 and 3.2)."""
+"""The spatial and the context path of BiSeNet (arXiv:1808.00897, sections 3.1 and 3.2)."""
 
 from collections.abc import Sequence
 
@@ -18,14 +18,14 @@ class SpatialPath(nn.Sequential):
 
 
 class ChannelGate(nn.Module):
-    """Weigh the channels of a map by what is in the whole of it.
+    """Weigh the channels of a map by their means over the whole map (the attention of section 3.2).
 
-    Unlike the paper's: biases instead of a batch norm, which cannot train on the single value per channel that a
+    Unlike the paper's, it has biases instead of a batch norm, which cannot train on the single value per channel that a
     batch of one image leaves there.
 
     Args:
         channels: Of the map.
-        hidden: Width between the two convolutions; with None there is one convolution alone.
+        hidden: Width between the two convolutions; None for only one convolution.
     """
 
     def __init__(self, channels: int, hidden: int | None = None) -> None:
@@ -37,13 +37,13 @@ class ChannelGate(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, channels, h, w) -> the same shape."""
+        """(B, channels, h, w) float -> (B, channels, h, w) float."""
         weighted: Tensor = maps * self.layers(maps)
         return weighted
 
 
 class ContextPath(nn.Module):
-    """The backbone's maps at strides 16 and 32, refined by attention and joined from the coarsest up.
+    """The backbone's maps at strides 16 and 32, refined by attention and added from the coarsest up.
 
     Args:
         fine_channels: Channels of the map at stride 16.

@@ -18,7 +18,9 @@ SPATIAL_STRIDE, FINE_STRIDE, COARSE_STRIDE = 8, 16, 32
 
 
 class BiSeNet(BaseModel):
-    """BiSeNet over the backbone of a library; images of any size. While training also logits at strides 16 and 32.
+    """BiSeNet over the backbone of a library; images of any size.
+
+    While training it also returns logits at strides 16 and 32.
 
     Args:
         num_classes: Classes K, the background among them.
@@ -26,9 +28,9 @@ class BiSeNet(BaseModel):
         backbone: A backbone of torchvision, or "timm:" and a name of timm's.
         weights: Weights of the backbone: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
-        spatial_channels: Widths of the three convolutions that keep detail; 64, 128, 256 if not given.
-        context_channels: Width of the path that sees far.
-        fusion_channels: Width where both meet.
+        spatial_channels: Widths of the three convolutions for detail; 64, 128, 256 if not given.
+        context_channels: Width of the path with a large receptive field.
+        fusion_channels: Width of the fused map.
         auxiliary_weights: Factors of the auxiliary outputs at strides 16 and 32; [1, 1] if not given.
 
     Raises:

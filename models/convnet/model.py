@@ -9,7 +9,7 @@ CHANNELS = (32, 64, 128)
 
 
 class PreactivatedBlock(nn.Module):
-    """Norm, ReLU, convolution, twice, beside a shortcut.
+    """Norm, ReLU, convolution, twice, added to a shortcut.
 
     Args:
         in_channels: Channels of the input.
@@ -26,8 +26,8 @@ class PreactivatedBlock(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False),
         )
-        has_own_way = stride != 1 or in_channels != out_channels
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if has_own_way else None
+        changes_shape = stride != 1 or in_channels != out_channels
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if changes_shape else None
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, in_channels, H, W) float -> (B, out_channels, ceil(H / stride), ceil(W / stride)) float."""
@@ -38,7 +38,7 @@ class PreactivatedBlock(nn.Module):
 
 
 class ConvNet(BaseModel):
-    """Residual network for small images (28x28, 32x32), batch norm, mean over the image; any size will do.
+    """Residual network for small images (28x28, 32x32), batch norm, mean over the image; images of any size.
 
     Args:
         num_classes: Classes K.

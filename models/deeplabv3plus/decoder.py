@@ -9,12 +9,12 @@ LOW_LEVEL_CHANNELS = 48  # arXiv:1802.02611, table 1
 
 
 class DeepLabDecoder(nn.Module):
-    """Join the pyramid's output with reduced features at stride 4 and refine by two 3x3 convolutions.
+    """Concatenate the pyramid's output with reduced features at stride 4 and refine both by two 3x3 convolutions.
 
     Args:
         low_level_channels: Channels of the backbone's features at stride 4.
         channels: Channels of the pyramid's output, and of the result.
-        factor: By how much the pyramid's output is coarser.
+        factor: Ratio of the strides of both maps.
         norm: Normalisation after each convolution.
     """
 
@@ -28,7 +28,7 @@ class DeepLabDecoder(nn.Module):
         )
 
     def forward(self, coarse: Tensor, low_level: Tensor) -> Tensor:
-        """Coarse (B, channels, h, w), low_level (B, low_level_channels, H, W) -> (B, channels, H, W)."""
+        """Coarse (B, channels, h, w), low_level (B, low_level_channels, H, W) -> (B, channels, H, W) float."""
         enlarged = enlarge(coarse, self.factor, low_level.shape[2:])
         result: Tensor = self.refine(torch.cat([enlarged, self.reduce(low_level)], dim=1))
         return result

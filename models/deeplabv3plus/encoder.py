@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling: the same features seen at several scales (arXiv:1706.05587, section 3.3)."""
+"""Atrous spatial pyramid pooling: the same features at several scales (arXiv:1706.05587, section 3.3)."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from models.layers.blocks import Norm, conv_block, make_norm
 
 
 class ASPP(nn.Module):
-    """A 1x1 convolution, one 3x3 convolution per rate and the mean of the whole map, joined by a 1x1 convolution.
+    """A 1x1 convolution, one 3x3 convolution per rate and the mean of the whole map, projected by a 1x1 convolution.
 
-    Unlike the paper's: the image-level branch has a bias instead of a batch norm, which cannot train on the single
+    Unlike in the paper, the image-level branch has a bias instead of a batch norm, which cannot train on the single
     value per channel that a batch of one image leaves there.
 
     Args:
@@ -36,7 +36,7 @@ class ASPP(nn.Module):
         self.finish = nn.Sequential(make_norm(norm, channels), nn.ReLU(inplace=True), nn.Dropout(dropout))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_channels, h, w) -> (B, channels, h, w)."""
+        """(B, in_channels, h, w) float -> (B, channels, h, w) float."""
         joined = torch.cat([branch(features) for branch in self.branches], dim=1)
         # A 1x1 convolution of a concatenation is the sum of one convolution per part. The image-level part is
         # constant over the map, so it is projected once and added.

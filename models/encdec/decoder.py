@@ -9,12 +9,12 @@ from models.encdec.layers import Layer, Unit
 
 
 class EncDecDecoder(nn.Module):
-    """Blocks that join what came last with the skip connection, reduce its channels, double the map, and go on.
+    """Blocks that concatenate the skip connection, reduce the channels, and double the map before their layers.
 
     Args:
         encoder_channels: Width of each halving block, finest first.
         up: Listed layers of each doubling block, coarsest first.
-        unit: What stands around each convolution.
+        unit: Norm, activation, dropout and padding of each convolution.
 
     Attributes:
         out_channels: Channels of the output.
@@ -23,15 +23,17 @@ class EncDecDecoder(nn.Module):
     def __init__(self, encoder_channels: Sequence[int], up: Sequence[Sequence[Layer]], unit: Unit) -> None:
         super().__init__()
         self.out_channels = encoder_channels[0]
-        previous = list(reversed(encoder_channels))
-        widths = [*previous[1:], self.out_channels]
-        self.up = nn.ModuleList(
-            nn.Sequential(unit.layer(Layer("O"), 2 * before, width), unit.double(width), *unit.layers(layers, width))
-            for before, width, layers in zip(previous, widths, up, strict=True)
-        )
+        self.up = nn.ModuleList()
+        coarsest_first = list(reversed(encoder_channels))
+        for before, width, layers in zip(coarsest_first, [*coarsest_first[1:], self.out_channels], up, strict=True):
+            joined = unit.layer(Layer("O"), 2 * before, width)
+            # Zeros beyond the border: a transposed convolution of torch knows no other padding.
+            doubling = nn.ConvTranspose2d(width, width, 3, stride=2, padding=1, output_padding=1)
+            others = (unit.layer(layer, width, width) for layer in layers)
+            self.up.append(nn.Sequential(joined, unit.around(doubling, width), *others))
 
     def forward(self, features: Sequence[Tensor], current: Tensor) -> Tensor:
-        """Outputs of the halving blocks, finest first, and of the bottleneck -> (B, out_channels, H, W)."""
+        """Outputs of the halving blocks, finest first, and of the bottleneck -> (B, out_channels, H, W) float."""
         for block, skip in zip(self.up, reversed(features), strict=True):
             current = block(torch.cat([current, skip], dim=1))
         return current

@@ -32,7 +32,7 @@ class Layer:
 
     Attributes:
         op: H 1x3, V 3x1, C 3x3, O 1x1.
-        dilation: Spacing of the taps; 1 for O, which has but one.
+        dilation: Spacing of the taps; 1 for O, which has only one.
     """
 
     op: str
@@ -44,12 +44,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Unit:
-    """What stands around each convolution.
+    """The norm, activation and dropout after each convolution, and the padding before it.
 
     Attributes:
-        dropout_ratio: Fraction of the values that is dropped behind the activation.
+        dropout_ratio: Fraction of the values after the activation that is dropped.
         momentum_bn: Of the running statistics, as torch counts it.
-        padding_mode: What lies beyond the border of a map.
+        padding_mode: Padding of a map at its border.
         activation: A key of `ACTIVATIONS`.
     """
 
@@ -59,12 +59,12 @@ class Unit:
     activation: str
 
     def around(self, convolution: nn.Module, channels: int) -> nn.Sequential:
-        """A convolution with what follows it."""
+        """Build a convolution, norm, activation and dropout."""
         norm = nn.BatchNorm2d(channels, momentum=self.momentum_bn)
         return nn.Sequential(convolution, norm, ACTIVATIONS[self.activation](), nn.Dropout(self.dropout_ratio))
 
     def layer(self, layer: Layer, in_channels: int, out_channels: int) -> nn.Sequential:
-        """A layer of the search: the map keeps its size."""
+        """Build a searched layer, which preserves the size of the map."""
         kernel = KERNELS[layer.op]
         height, width = kernel
         convolution = nn.Conv2d(
@@ -77,23 +77,9 @@ class Unit:
         )
         return self.around(convolution, out_channels)
 
-    def layers(self, layers: Sequence[Layer], channels: int) -> list[nn.Module]:
-        """The listed layers of a block, all of one width."""
-        return [self.layer(layer, channels, channels) for layer in layers]
-
-    def halve(self, in_channels: int, out_channels: int) -> nn.Sequential:
-        """A 3x3 convolution of stride 2."""
-        convolution = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1, padding_mode=self.padding_mode)
-        return self.around(convolution, out_channels)
-
-    def double(self, channels: int) -> nn.Sequential:
-        """A transposed 3x3 convolution of stride 2, zeros beyond the border."""
-        convolution = nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1)
-        return self.around(convolution, channels)
-
 
 def read_blocks(value: Sequence[Sequence[Any]], name: str) -> list[list[Layer]]:
-    """The layers of each block of an argument.
+    """Return the layers of each block of an argument.
 
     Args:
         value: A list of blocks, each a list of layers: `["C", 1]`, or `{"op": "C", "dilation": 1}`.
@@ -102,30 +88,21 @@ def read_blocks(value: Sequence[Sequence[Any]], name: str) -> list[list[Layer]]:
     Raises:
         ConfigError: A layer is something else.
     """
-    return [
-        [_read_layer(layer, f"{name}[{block}][{place}]") for place, layer in enumerate(layers)]
-        for block, layers in enumerate(value)
-    ]
-
-
-def _read_layer(value: Any, place: str) -> Layer:
-    if isinstance(value, Mapping):
-        if not value.keys() <= {"op", "dilation"} or "op" not in value:
-            raise _wrong(value, place)
-        op, dilation = value["op"], value.get("dilation", 1)
-    elif isinstance(value, list | tuple) and len(value) == 2:
-        op, dilation = value
-    else:
-        raise _wrong(value, place)
-    is_count = isinstance(dilation, int) and not isinstance(dilation, bool) and dilation >= 1
-    if not isinstance(op, str) or op not in KERNELS or not is_count:
-        raise _wrong(value, place)
-    return Layer(op, 1 if op == "O" else dilation)
-
-
-def _wrong(value: Any, place: str) -> ConfigError:
-    shown = list(value) if isinstance(value, tuple) else value
-    return ConfigError(
-        f'Wrong layer {place} {shown!r}: a layer is an op of H, V, C, O and a dilation of 1 or more. Write ["C", 1] or '
-        '{"op": "C", "dilation": 1}.'
-    )
+    blocks: list[list[Layer]] = []
+    for number, specs in enumerate(value):
+        blocks.append([])
+        for place, spec in enumerate(specs):
+            pair: Any = spec
+            if isinstance(spec, Mapping) and spec.keys() <= {"op", "dilation"}:
+                pair = spec.get("op"), spec.get("dilation", 1)
+            no_pair: Any = (None, None)
+            op, dilation = pair if isinstance(pair, list | tuple) and len(pair) == 2 else no_pair
+            is_count = isinstance(dilation, int) and not isinstance(dilation, bool) and dilation >= 1
+            if not isinstance(op, str) or op not in KERNELS or not is_count:
+                shown = list(spec) if isinstance(spec, tuple) else spec
+                raise ConfigError(
+                    f"Wrong layer {name}[{number}][{place}] {shown!r}: a layer is an op of H, V, C, O and a dilation "
+                    'of 1 or more. Write ["C", 1] or {"op": "C", "dilation": 1}.'
+                )
+            blocks[-1].append(Layer(op, 1 if op == "O" else dilation))  # a single tap has no spacing
+    return blocks

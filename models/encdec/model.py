@@ -1,4 +1,4 @@
-"""EncDec: encoder-decoders of halving, bottleneck and doubling blocks whose layers are a matter of choice."""
+"""EncDec: encoder-decoders of halving, bottleneck and doubling blocks, the layers of each block being searched."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.encdec.decoder import EncDecDecoder
 from models.encdec.encoder import EncDecEncoder
-from models.encdec.layers import ACTIVATIONS, Activation, Blocks, Layer, PaddingMode, Unit, read_blocks
+from models.encdec.layers import ACTIVATIONS, Activation, Blocks, PaddingMode, Unit, read_blocks
 from models.layers.blocks import Count, Probability, initialise, pad_to_multiple, widen_tiny
 from utils.errors import ConfigError
 
@@ -17,8 +17,8 @@ from utils.errors import ConfigError
 class EncDec(BaseModel):
     """A member of the searched family; images of any size, padded to a multiple of 2^(halving blocks) and cut.
 
-    A layer is a convolution, batch norm, activation and dropout: `["C", 1]` or `{"op": "C", "dilation": 1}`, where H is
-    1x3, V 3x1, C 3x3 and O 1x1, of which the dilation means nothing. The head is a bare 3x3 convolution.
+    A layer is a convolution, batch norm, activation and dropout: `["C", 1]` or `{"op": "C", "dilation": 1}`; H is 1x3,
+    V 3x1, C 3x3 and O 1x1, whose dilation has no effect. The head is a 3x3 convolution alone.
 
     Args:
         num_classes: Classes K, the background among them.
@@ -27,9 +27,9 @@ class EncDec(BaseModel):
         B_blocks: Layers of each block at the coarsest size; at least one layer each.
         U_blocks: Layers of each block that begins with doubling, coarsest first, as many as D_blocks; may be empty.
         base_channels: Width of the first and last block; it doubles with each halving.
-        dropout_ratio: Fraction of the values behind each activation that is dropped while training.
+        dropout_ratio: Fraction of the values after each activation that is dropped while training.
         momentum_bn: Momentum of batch norm, as torch counts it.
-        padding_mode: What lies beyond a map's border: "zeros", or "replicate" for its own border.
+        padding_mode: Padding of a map: "zeros", or "replicate" for the values at its border.
         activation: "relu", "leaky_relu", "elu", "silu" or "gelu".
 
     Raises:
@@ -41,7 +41,7 @@ class EncDec(BaseModel):
         num_classes: Count,
         in_channels: Count = 3,
         *,
-        D_blocks: Blocks,  # noqa: N803 - the family's own names
+        D_blocks: Blocks,  # noqa: N803 - the names of all configs of the family
         B_blocks: Blocks,  # noqa: N803
         U_blocks: Blocks,  # noqa: N803
         base_channels: Count = 16,
@@ -51,33 +51,46 @@ class EncDec(BaseModel):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        self.in_channels = in_channels
-        self.blocks: dict[str, list[list[Layer]]] = {
-            name: read_blocks(value, f"{name}_blocks")
-            for name, value in (("D", D_blocks), ("B", B_blocks), ("U", U_blocks))
-        }
-        _check(self.blocks, padding_mode, activation)
-        self.multiple = 2 ** len(self.blocks["D"])
-        unit = Unit(dropout_ratio, momentum_bn, padding_mode, activation)
-        self.encoder = EncDecEncoder(
-            in_channels, base_channels, down=self.blocks["D"], bottleneck=self.blocks["B"], unit=unit
+        down, bottleneck, up = (
+            read_blocks(value, name)
+            for name, value in (("D_blocks", D_blocks), ("B_blocks", B_blocks), ("U_blocks", U_blocks))
         )
-        self.decoder = EncDecDecoder(self.encoder.channels, self.blocks["U"], unit)
+        if not down or len(down) != len(up):
+            raise ConfigError(
+                f"{len(down)} D_blocks with {len(up)} U_blocks: each halving needs one doubling, and there is at least "
+                "one. Give as many of each; a block without further layers is []."
+            )
+        if not bottleneck or not all(bottleneck):
+            raise ConfigError(
+                f"Wrong B_blocks {[[str(layer) for layer in block] for block in bottleneck]}: there is at least one, "
+                'and each has at least one layer. Write e.g. [[["C", 1]]].'
+            )
+        for name, value, known in (
+            ("padding_mode", padding_mode, ("zeros", "replicate")),
+            ("activation", activation, ACTIVATIONS),
+        ):
+            if value not in known:
+                raise ConfigError(f"Wrong {name} {value!r}: there are {', '.join(known)}. Choose one of them.")
+        self.in_channels = in_channels
+        self.blocks = {"D": down, "B": bottleneck, "U": up}
+        self.multiple = 2 ** len(down)
+        unit = Unit(dropout_ratio, momentum_bn, padding_mode, activation)
+        self.encoder = EncDecEncoder(in_channels, base_channels, down=down, bottleneck=bottleneck, unit=unit)
+        self.decoder = EncDecDecoder(self.encoder.channels, up, unit)
         initialise(self.encoder)
         initialise(self.decoder)
         self.head = nn.Conv2d(base_channels, num_classes, 3, padding=1, padding_mode=padding_mode)
 
     @classmethod
     def canonical_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Each layer as a pair; that of O, whose dilation means nothing, with dilation 1."""
-        blocks = {name: arguments[name] for name in ("D_blocks", "B_blocks", "U_blocks") if name in arguments}
+        """Return each layer as a pair, with dilation 1 for O, for which it has no effect."""
+        pairs = {}
         try:
-            read = {name: read_blocks(value, name) for name, value in blocks.items()}
+            for name in arguments.keys() & {"D_blocks", "B_blocks", "U_blocks"}:
+                blocks = read_blocks(arguments[name], name)
+                pairs[name] = [[[layer.op, layer.dilation] for layer in block] for block in blocks]
         except (ConfigError, TypeError):
-            return dict(arguments)  # no network at all: its own building says why
-        pairs = {
-            name: [[[layer.op, layer.dilation] for layer in block] for block in value] for name, value in read.items()
-        }
+            return dict(arguments)  # no network at all: its constructor explains why
         return {**arguments, **pairs}
 
     @property
@@ -95,23 +108,3 @@ class EncDec(BaseModel):
         features, current = self.encoder(pad_to_multiple(widen_tiny(inputs, self.multiple), self.multiple))
         logits: Tensor = self.head(self.decoder(features, current))
         return logits[:, :, :height, :width]
-
-
-def _check(blocks: dict[str, list[list[Layer]]], padding_mode: Any, activation: Any) -> None:
-    down, bottleneck, up = blocks["D"], blocks["B"], blocks["U"]
-    if not down or len(down) != len(up):
-        raise ConfigError(
-            f"{len(down)} D_blocks with {len(up)} U_blocks: what is halved must be doubled as often, at least once. "
-            "Give as many of each; a block without layers of its own is []."
-        )
-    if not bottleneck or not all(bottleneck):
-        raise ConfigError(
-            f"Wrong B_blocks {[[str(layer) for layer in block] for block in bottleneck]}: there is at least one, and "
-            'each has at least one layer. Write e.g. [[["C", 1]]].'
-        )
-    for name, value, known in (
-        ("padding_mode", padding_mode, ("zeros", "replicate")),
-        ("activation", activation, ACTIVATIONS),
-    ):
-        if value not in known:
-            raise ConfigError(f"Wrong {name} {value!r}: there are {', '.join(known)}. Choose one of them.")

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,7 +107,7 @@ def trace(model: nn.Module, in_channels: int, size: tuple[int, ...]) -> Traced:
             return traced
     raise ExportError(
         f"{type(model).__name__}: torch cannot trace it ({reason}). A network to export must not decide by the "
-        "values of its input, nor change its own state. Change its forward, or name another --size."
+        "values of its input, nor change its state. Change its forward, or name another --size."
     )
 
 
@@ -133,12 +134,7 @@ def as_function(program: ExportedProgram) -> Callable[[Tensor], Tensor]:
     """
     options = {"check_guards": False} if "check_guards" in inspect.signature(program.module).parameters else {}
     module = program.module(**options)
-
-    def run(inputs: Tensor) -> Tensor:  # not the module itself: it refuses eval()
-        logits: Tensor = module(inputs)
-        return logits
-
-    return run
+    return partial(module)  # not the module itself: it refuses eval()
 
 
 def sides_of(shape: Sequence[Any]) -> dict[str, Any]:

@@ -12,13 +12,13 @@ KERNELS = (8, 5, 3)
 
 
 class FCN(BaseModel):
-    """Fully convolutional network: convolutions that keep the length, then the mean over time; series of any length.
+    """Fully convolutional network: convolutions that preserve the length, then the mean over time; any length.
 
     Args:
         num_classes: Classes K.
         in_channels: Variables V of a series.
         channels: Width of each convolution; 128, 256, 128 as in the paper if not given.
-        kernel_sizes: Steps that each spans; 8, 5, 3 as in the paper if not given.
+        kernel_sizes: Steps in the kernel of each; 8, 5, 3 as in the paper if not given.
         dropout: Fraction of the pooled features that is dropped while training; the paper drops none.
 
     Raises:
@@ -48,14 +48,10 @@ class FCN(BaseModel):
         self.head = nn.Linear(widths[-1], num_classes)
         initialise_series(self)
 
-    def features(self, inputs: Tensor) -> Tensor:
-        """Series (B, V, T) float, NaN for padding -> (B, C) float."""
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Series (B, V, T) float, NaN for padding -> logits (B, K) float."""
         maps, steps = split_padding(inputs, is_training=self.training)
         for layer in self.layers:
             maps = layer(maps, steps)
-        return masked_mean(maps, steps)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Series (B, V, T) float, NaN for padding -> logits (B, K) float."""
-        logits: Tensor = self.head(self.dropout(self.features(inputs)))
+        logits: Tensor = self.head(self.dropout(masked_mean(maps, steps)))
         return logits

@@ -7,7 +7,7 @@ from models.layers.blocks import Norm, enlarge, make_norm
 
 
 class CascadeFusion(nn.Module):
-    """Enlarge the coarse map, see farther by dilation, and add the finer map.
+    """Enlarge the coarse map, convolve it with dilation, and add the finer map.
 
     Args:
         coarse_channels: Channels of the coarse map.

@@ -19,10 +19,10 @@ COARSEST_STRIDE = 4 * OUTPUT_STRIDE
 
 
 class ICNet(BaseModel):
-    """ICNet: the whole backbone on the image quartered, half of it on the image halved, three convolutions on all.
+    """ICNet: the whole backbone on the quartered image, half of it on the halved one, three convolutions on all of it.
 
-    Images of any size. While training also logits at strides 8 and 16; the main ones are made at stride 4.
-    Unlike the paper's: the backbone sees the quartered image itself, not a map of the halved one made smaller.
+    Images of any size. While training it also returns logits at strides 8 and 16; the main ones are computed at stride
+    4. Unlike in the paper, the input of the whole backbone is the quartered image, not a reduced map of the halved one.
 
     Args:
         num_classes: Classes K, the background among them.
@@ -30,7 +30,7 @@ class ICNet(BaseModel):
         backbone: A backbone of torchvision, or "timm:" and a name of timm's.
         weights: Weights of the backbone: null (from scratch), "DEFAULT", a name, or a file.
         norm: "batch" or "group" (the same result with any number of processes).
-        fusion_channels: Width where the branches meet.
+        fusion_channels: Width of the fused maps.
         auxiliary_weights: Factors of the auxiliary outputs at strides 8 and 16; [0.4, 0.16] if not given.
 
     Raises:

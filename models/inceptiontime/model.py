@@ -21,13 +21,13 @@ MODULES_PER_RESIDUAL = 3
 
 
 class InceptionModule(nn.Module):
-    """Convolutions of several lengths beside a max pooling, one after another in the channels.
+    """Convolutions of several lengths and a max pooling, concatenated.
 
     Args:
         in_channels: Channels of the input.
         width: Channels of each branch.
-        kernel_sizes: Steps that each convolution spans.
-        bottleneck: Channels that a wider input is brought to before the convolutions.
+        kernel_sizes: Steps in the kernel of each convolution.
+        bottleneck: Channels to which a wider input is reduced before the convolutions.
     """
 
     def __init__(self, in_channels: int, width: int, kernel_sizes: list[int], bottleneck: int) -> None:
@@ -59,7 +59,7 @@ class InceptionTime(BaseModel):
         in_channels: Variables V of a series.
         depth: Modules, one after another; 6 in the paper.
         width: Channels of each of a module's branches; 32 in the paper.
-        kernel_sizes: Steps that a module's convolutions span; 10, 20, 40 as in the paper if not given.
+        kernel_sizes: Steps in the kernels of a module's convolutions; 10, 20, 40 as in the paper if not given.
         bottleneck: Channels before the convolutions; 32 in the paper.
         dropout: Fraction of the pooled features that is dropped while training; the paper drops none.
     """

@@ -1,4 +1,4 @@
-"""Small parts that every architecture here is made of. B batch, C channels, H height, W width."""
+"""Small parts of which all networks here are built. B batch, C channels, H height, W width."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ Count = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 CHANNELS_PER_GROUP = 8
-VECTOR_WIDTH = 8  # with fewer channels than that, enlarging channels-last maps on a CPU takes three times as long
+VECTOR_WIDTH = 8  # with fewer channels, enlarging channels-last maps on a CPU takes three times as long
 
 
 def make_norm(norm: Norm, channels: int) -> nn.Module:
-    """Batch norm, or group norm (arXiv:1803.08494), whose result for a sample does not depend on the others.
+    """Build a batch norm, or a group norm (arXiv:1803.08494), whose result for a sample does not depend on the others.
 
     The paper's 32 groups would leave single channels in networks as narrow as these; here a group has about eight.
     """
@@ -31,7 +31,7 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
 def conv_block(
     in_channels: int, out_channels: int, *, kernel_size: int = 3, stride: int = 1, dilation: int = 1, norm: Norm
 ) -> nn.Sequential:
-    """Convolution, norm, ReLU; the output is ceil(H / stride) x ceil(W / stride)."""
+    """Build convolution, norm, ReLU; the output is ceil(H / stride) x ceil(W / stride)."""
     padding = dilation * (kernel_size // 2)
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=norm == "none")
     if norm == "none":
@@ -40,7 +40,7 @@ def conv_block(
 
 
 def initialise(module: nn.Module) -> None:
-    """Kaiming initialisation (arXiv:1502.01852) of every convolution in `module`, for the ReLU behind it."""
+    """Initialise every convolution in `module` for the ReLU after it (Kaiming, arXiv:1502.01852)."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
@@ -49,7 +49,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def widen_tiny(inputs: Tensor, stride: int) -> Tensor:
-    """Repeat the last column where an image would leave one value per channel at `stride`, so that it leaves two.
+    """Repeat the last column if an image would leave one value per channel at `stride`, so that it leaves two.
 
     Batch norm cannot train on one value per channel; so a batch of one image of any size trains.
 
@@ -64,9 +64,9 @@ def widen_tiny(inputs: Tensor, stride: int) -> Tensor:
 
 
 def enlarge(maps: Tensor, factor: int, size: Sequence[int]) -> Tensor:
-    """Bilinear enlargement by a whole factor, cut to `size` (H, W).
+    """Enlarge bilinearly by a whole factor, cut to `size` (H, W).
 
-    Odd sizes are rounded up on the way down; a whole factor on the way up keeps everything in its place.
+    Odd sizes are rounded up on the way down; with a whole factor on the way up every pixel is at its place.
     """
     if factor > 1:
         if maps.shape[1] < VECTOR_WIDTH:
@@ -80,7 +80,7 @@ def pad_to_multiple(inputs: Tensor, multiple: int) -> Tensor:
 
     Args:
         inputs: (B, C, H, W).
-        multiple: Of what both sides are to be.
+        multiple: A divisor of both sides of the result.
     """
     height, width = inputs.shape[2:]
     if height % multiple == 0 and width % multiple == 0:
@@ -89,5 +89,5 @@ def pad_to_multiple(inputs: Tensor, multiple: int) -> Tensor:
 
 
 def cut_to_stride(maps: Tensor, size: Sequence[int], stride: int) -> Tensor:
-    """Maps of an image that was padded, cut to what an image of `size` (H, W) has at `stride`: the ceiling."""
+    """Return maps of a padded image, cut to those of an image of `size` (H, W) at `stride`, rounded up."""
     return maps[:, :, : -(-size[0] // stride), : -(-size[1] // stride)]

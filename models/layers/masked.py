@@ -1,7 +1,7 @@
 """Parts of networks for series of unequal lengths. B batch, C channels, T steps.
 
-Padding is NaN at the end of a series. `split_padding` finds it once; every part after that keeps padded steps at zero,
-and norm and pooling leave them out. So a series has the same result alone as beside longer ones.
+Padding is NaN at the end of a series. `split_padding` finds it once; after every part padded steps are zero, and norm
+and pooling leave them out. So a series has the same result alone as in a batch with longer ones.
 """
 
 from typing import NamedTuple
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 
 class Steps(NamedTuple):
-    """Which steps of a batch are of the series, and which are padding.
+    """The steps of a batch that are of the series, in contrast to padding.
 
     Attributes:
         valid: (B, 1, T) float, 1 for a step of the series, 0 for padding.
-        kept: In training the positions of the valid steps in B x T, (N,) int64; None where there is no padding.
+        positions: In training those of the valid steps in B x T, (N,) int64; None if there is no padding.
     """
 
     valid: Tensor
-    kept: Tensor | None
+    positions: Tensor | None
 
     @property
     def lengths(self) -> Tensor:
@@ -28,22 +28,22 @@ class Steps(NamedTuple):
 
 
 def split_padding(inputs: Tensor, *, is_training: bool) -> tuple[Tensor, Steps]:
-    """Series with NaN for padding -> series with zeros, and where the padding is.
+    """Return series with zeros for padding, and the steps that are not padding.
 
     Args:
-        inputs: (B, V, T) float; a step is padding where its variables are all NaN.
-        is_training: Positions are needed for statistics of a batch only.
+        inputs: (B, V, T) float; a step is padding if its variables are all NaN.
+        is_training: Positions are needed only for the statistics of a batch.
     """
     is_padding = inputs.isnan().all(dim=1)
     valid = (~is_padding).to(inputs.dtype)[:, None]
-    kept = None
+    positions = None
     if is_training and bool(is_padding.any()):
-        kept = (~is_padding).flatten().nonzero()[:, 0]
-    return inputs.nan_to_num(nan=0.0), Steps(valid, kept)
+        positions = (~is_padding).flatten().nonzero()[:, 0]
+    return inputs.nan_to_num(nan=0.0), Steps(valid, positions)
 
 
 class MaskedNorm(nn.Module):
-    """Batch norm (arXiv:1502.03167) over the steps that are of a series; padded steps come out as zero.
+    """Batch norm (arXiv:1502.03167) over the steps that are of a series; padded steps become zero.
 
     Args:
         channels: C.
@@ -58,15 +58,15 @@ class MaskedNorm(nn.Module):
         if not self.training:
             maps = self.norm(maps)
             return maps * steps.valid.to(maps.dtype)
-        if steps.kept is None:
+        if steps.positions is None:
             return self._normed(maps)
         rows = maps.transpose(1, 2).flatten(0, 1)
-        normed = self._normed(rows.index_select(0, steps.kept))
-        spread = torch.zeros_like(rows, dtype=normed.dtype).index_copy(0, steps.kept, normed)
-        return spread.view(maps.shape[0], maps.shape[2], maps.shape[1]).transpose(1, 2)
+        normed = self._normed(rows.index_select(0, steps.positions))
+        scattered = torch.zeros_like(rows, dtype=normed.dtype).index_copy(0, steps.positions, normed)
+        return scattered.view(maps.shape[0], maps.shape[2], maps.shape[1]).transpose(1, 2)
 
     def _normed(self, values: Tensor) -> Tensor:
-        """(B, C, T) or (N, C); a single step has no variance, so there the running statistics must do."""
+        """(B, C, T) or (N, C) float -> the same; a single step has no variance, so it gets the running statistics."""
         norm = self.norm
         if values.numel() == values.shape[1]:
             return nn.functional.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias)
@@ -75,12 +75,12 @@ class MaskedNorm(nn.Module):
 
 
 class MaskedConv(nn.Module):
-    """Convolution that keeps the length, norm, and ReLU where asked; padded steps stay zero.
+    """Convolution that preserves the length, norm, and optionally ReLU; padded steps stay zero.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Steps that the kernel spans.
+        kernel_size: Steps in the kernel.
         has_relu: End with a ReLU.
     """
 
@@ -97,27 +97,27 @@ class MaskedConv(nn.Module):
 
 
 def same_convolution(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
-    """A convolution without bias that keeps the length; an even kernel reaches one step farther ahead than back."""
+    """Build a convolution without bias that preserves the length; an even kernel has one step more ahead than back."""
     before = (kernel_size - 1) // 2
     convolution = nn.Conv1d(in_channels, out_channels, kernel_size, bias=False)
     return nn.Sequential(nn.ConstantPad1d((before, kernel_size - 1 - before), 0.0), convolution)
 
 
 def masked_max_pool(maps: Tensor, steps: Steps) -> Tensor:
-    """Largest of three neighbouring steps, padding left out: (B, C, T) float -> the same."""
+    """Return the largest of three neighbouring steps, padding left out: (B, C, T) float -> the same."""
     lowest = torch.finfo(maps.dtype).min
     pooled = nn.functional.max_pool1d(maps.masked_fill(steps.valid == 0, lowest), 3, stride=1, padding=1)
     return pooled * steps.valid.to(maps.dtype)
 
 
 def masked_mean(maps: Tensor, steps: Steps) -> Tensor:
-    """Mean over the steps of each series: (B, C, T) float -> (B, C) float."""
+    """Return the mean over the steps of each series: (B, C, T) float -> (B, C) float."""
     valid = steps.valid.to(maps.dtype)
     return (maps * valid).sum(dim=2) / valid.sum(dim=2).clamp(min=1)
 
 
 def initialise_series(module: nn.Module) -> None:
-    """Kaiming initialisation (arXiv:1502.01852) of every convolution, for the ReLU behind it."""
+    """Initialise every convolution for the ReLU after it (Kaiming, arXiv:1502.01852)."""
     for part in module.modules():
         if isinstance(part, nn.Conv1d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")

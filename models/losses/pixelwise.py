@@ -20,33 +20,21 @@ Exponent = Annotated[float, Field(ge=0.0)]
 class ClassWeightedLoss(LogitLoss):
     """Base of the losses with class weights; their mean is weighted, as torch's is.
 
-    Args:
-        ignore_index: Label of pixels that do not count.
-        weight: One number per class, or the rule that makes them: "balanced", "log" or "bounded"; see
-            `models.losses.class_weights`.
-        max_weight_ratio: For "bounded": the largest weight over the smallest.
-        num_classes: K, to check the weights against.
-        class_counts: Pixels of each class in the training data; a rule needs them, and the loader counts them.
-        sigmoid: Take only the one channel of a binary network.
-
-    Raises:
-        ConfigError: Not one weight per class, or a rule without counts.
+    Attributes:
+        weight: (K,) float32, or None; a subclass sets it in its constructor by `weigh_classes`.
     """
 
     weight: Tensor | None
 
-    def __init__(
-        self,
-        ignore_index: int | None = None,
-        *,
-        weight: Weights = None,
-        max_weight_ratio: Ratio = DEFAULT_RATIO,
-        num_classes: int | None = None,
-        class_counts: Sequence[int] | None = None,
-        sigmoid: bool = False,
+    def weigh_classes(
+        self, weight: Weights, counts: Sequence[int] | None, num_classes: int | None, ratio: float
     ) -> None:
-        super().__init__(ignore_index, sigmoid=sigmoid)
-        numbers = class_weights(weight, class_counts, num_classes=num_classes, max_ratio=max_weight_ratio)
+        """Set the weight of each class; the arguments are those of `models.losses.class_weights`.
+
+        Raises:
+            ConfigError: Not one weight per class, or a rule without counts.
+        """
+        numbers = class_weights(weight, counts, num_classes=num_classes, max_ratio=ratio)
         # Not persistent: a checkpoint holds the config, from which the weights follow.
         self.register_buffer("weight", None if numbers is None else torch.tensor(numbers).float(), persistent=False)
 
@@ -95,13 +83,8 @@ class CrossEntropyLoss(ClassWeightedLoss):
         num_classes: int | None = None,
         class_counts: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(
-            ignore_index,
-            weight=weight,
-            max_weight_ratio=max_weight_ratio,
-            num_classes=num_classes,
-            class_counts=class_counts,
-        )
+        super().__init__(ignore_index)
+        self.weigh_classes(weight, class_counts, num_classes, max_weight_ratio)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -164,13 +147,8 @@ class OhemCrossEntropyLoss(ClassWeightedLoss):
         num_classes: int | None = None,
         class_counts: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(
-            ignore_index,
-            weight=weight,
-            max_weight_ratio=max_weight_ratio,
-            num_classes=num_classes,
-            class_counts=class_counts,
-        )
+        super().__init__(ignore_index)
+        self.weigh_classes(weight, class_counts, num_classes, max_weight_ratio)
         self.largest_easy_loss = -math.log(threshold)
         self.min_kept = min_kept
 
@@ -215,14 +193,8 @@ class FocalLoss(ClassWeightedLoss):
         alpha: Fraction | None = None,
         sigmoid: bool = False,
     ) -> None:
-        super().__init__(
-            ignore_index,
-            weight=weight,
-            max_weight_ratio=max_weight_ratio,
-            num_classes=num_classes,
-            class_counts=class_counts,
-            sigmoid=sigmoid,
-        )
+        super().__init__(ignore_index, sigmoid=sigmoid)
+        self.weigh_classes(weight, class_counts, num_classes, max_weight_ratio)
         self.gamma = gamma
         self.alpha = alpha
 

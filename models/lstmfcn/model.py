@@ -12,10 +12,10 @@ KERNELS = (8, 5, 3)
 
 
 class LSTMFCN(BaseModel):
-    """Fully convolutional network beside an LSTM, their features side by side; series of any length.
+    """Fully convolutional network and an LSTM, their features concatenated; series of any length.
 
-    The paper hands the LSTM a whole series of a fixed length as one step (its dimension shuffle); here it reads a
-    series step by step and gives its state after the last one, so that lengths may differ.
+    In the paper the LSTM gets a whole series of a fixed length as one step (its dimension shuffle); here it reads a
+    series step by step and returns its state after the last one, so that lengths may differ.
 
     Args:
         num_classes: Classes K.

@@ -1,19 +1,24 @@
 """Boundary IoU (arXiv:2103.16562): how well contours are met. Plain IoU sees mostly the insides of large things."""
 
-from collections.abc import Hashable
 from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from base.base_metric import Metric
 from models.layers.blocks import Count
-from models.metrics.confusion import count_codes, counted_pixels, hard_target, predicted_classes, require_logits_of
+from models.metrics.confusion import (
+    ClassMetric,
+    count_codes,
+    counted_pixels,
+    hard_target,
+    predicted_classes,
+    require_logits_of,
+)
 from utils.errors import ConfigError
 
 
-class BoundaryIoU(Metric):
+class BoundaryIoU(ClassMetric):
     """`boundary_iou`: intersection over union of the bands along the contours, mean over the classes.
 
     The band of a class is the part of it within d pixels of its contour; the edge of the image is a contour, too. As in
@@ -36,15 +41,10 @@ class BoundaryIoU(Metric):
         distance: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02,
         exclude_background: bool = False,
     ) -> None:
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
+        # Intersection and union of the bands of each class.
+        super().__init__(num_classes, ignore_index, (2, num_classes), "boundary", distance)
         self.distance = distance
         self.first_class = int(exclude_background)
-        self.reset()
-
-    def reset(self) -> None:
-        """Set the counts to zero: (2, K) int64, intersection and union of each class's bands."""
-        self.counts = torch.zeros(2, self.num_classes, dtype=torch.int64)
 
     @torch.no_grad()
     def update(self, logits: Tensor, target: Tensor) -> None:
@@ -82,10 +82,6 @@ class BoundaryIoU(Metric):
         """Return the mean over the classes that have a band in truth or prediction; NaN if none has."""
         intersection, union = self.counts.cpu().double()
         return {"boundary_iou": float((intersection / union)[self.first_class :].nanmean())}
-
-    def counts_key(self) -> Hashable:
-        """Return the key by which metrics with equal arguments share their counts."""
-        return ("boundary", self.distance, self.num_classes, self.ignore_index)
 
     def _band(self, labels: Tensor, counted: Tensor, width: int) -> Tensor:
         """Return the counted pixels with another class, or the image's edge, within `width`: (B, H, W) bool."""

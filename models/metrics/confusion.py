@@ -1,12 +1,43 @@
-"""Counting a confusion matrix, and the measures of one. Rows are the truth, columns the prediction; K classes."""
+"""Counting of classes: the base of all metrics here, confusion matrices, and the measures of one.
+
+Rows of a matrix are the truth, columns the prediction; K classes.
+"""
+
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
 
+from base.base_metric import Metric
 from utils.errors import ConfigError
 
 LARGEST_INT16 = 32767
 COUNTER_COPIES = 64
+
+
+class ClassMetric(Metric):
+    """A metric of K classes whose counts are one int64 tensor.
+
+    Args:
+        num_classes: K.
+        ignore_index: Label of pixels that do not count. Other labels outside 0..K-1 do not count either.
+        shape: Of the counts.
+        key: Kind of counts, and the arguments on which they depend; metrics with equal ones share their counts.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int | None, shape: Sequence[int], *key: Hashable) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.key = (*key, num_classes, ignore_index)
+        self.counts = torch.zeros(tuple(shape), dtype=torch.int64)
+
+    def reset(self) -> None:
+        """Set the counts to zero."""
+        self.counts = torch.zeros_like(self.counts)
+
+    def counts_key(self) -> Hashable:
+        """Return the key by which metrics share their counts."""
+        return self.key
 
 
 def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
@@ -89,43 +120,22 @@ def count_without_wait(codes: Tensor, bins: int) -> Tensor:
     return counts.view(COUNTER_COPIES, bins).sum(dim=0)
 
 
-def class_sums(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return correct, true and predicted pixels per class, each (K,) float64."""
+def class_measures(matrix: Tensor) -> dict[str, Tensor]:
+    """Return measures of each class, (K,) float64 on the processor, from a confusion matrix.
+
+    Returns:
+        `iou` (intersection over union), `f1` (which is the Dice coefficient), `precision` (correct fraction of the
+        pixels predicted as the class), `recall` (fraction of its pixels that were found) and `accuracy` (the same).
+        NaN for a class in neither truth nor prediction; `accuracy` also for one absent from the truth, whose `recall`
+        is 0; `precision` is 0 for a class that was never predicted.
+    """
     matrix = matrix.to("cpu", torch.float64)
-    return matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
-
-
-def iou_per_class(matrix: Tensor) -> Tensor:
-    """Return intersection over union of each class, (K,) float64; NaN if it is in neither truth nor prediction."""
-    hits, truth, predicted = class_sums(matrix)
-    return hits / (truth + predicted - hits)
-
-
-def dice_per_class(matrix: Tensor) -> Tensor:
-    """Return the Dice coefficient (F1) of each class, (K,) float64; NaN if it is in neither truth nor prediction."""
-    hits, truth, predicted = class_sums(matrix)
-    return 2 * hits / (truth + predicted)
-
-
-def precision_per_class(matrix: Tensor) -> Tensor:
-    """Return the fraction of the pixels predicted as a class that are of it, (K,) float64.
-
-    0 for a class that is in the truth and was never predicted, NaN for one in neither truth nor prediction.
-    """
-    hits, truth, predicted = class_sums(matrix)
-    return (hits / predicted.clamp(min=1)).where(truth + predicted > 0, torch.nan)
-
-
-def recall_per_class(matrix: Tensor) -> Tensor:
-    """Return the fraction of a class's pixels that were found, (K,) float64.
-
-    0 for a class that was predicted and is not in the truth, NaN for one in neither truth nor prediction.
-    """
-    hits, truth, predicted = class_sums(matrix)
-    return (hits / truth.clamp(min=1)).where(truth + predicted > 0, torch.nan)
-
-
-def accuracy_per_class(matrix: Tensor) -> Tensor:
-    """Return the fraction of a class's pixels that were found, (K,) float64; NaN for a class absent from the truth."""
-    hits, truth, _ = class_sums(matrix)
-    return hits / truth
+    hits, truth, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
+    is_present = truth + predicted > 0
+    return {
+        "iou": hits / (truth + predicted - hits),
+        "f1": 2 * hits / (truth + predicted),
+        "precision": (hits / predicted.clamp(min=1)).where(is_present, torch.nan),
+        "recall": (hits / truth.clamp(min=1)).where(is_present, torch.nan),
+        "accuracy": hits / truth,
+    }

@@ -4,28 +4,18 @@ Every result is NaN if nothing was counted.
 """
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from base.base_metric import Metric
 from models.layers.blocks import Count
-from models.metrics.confusion import (
-    accuracy_per_class,
-    class_sums,
-    confusion_counts,
-    dice_per_class,
-    iou_per_class,
-    precision_per_class,
-    recall_per_class,
-    require_logits_of,
-)
+from models.metrics.confusion import ClassMetric, class_measures, confusion_counts, require_logits_of
 from utils.errors import ConfigError
 
 
-class ConfusionMatrix(Metric):
+class ConfusionMatrix(ClassMetric):
     """The matrix itself, in `counts`: (K, K) int64, rows the truth, columns the prediction.
 
     Args:
@@ -34,13 +24,7 @@ class ConfusionMatrix(Metric):
     """
 
     def __init__(self, num_classes: Count, ignore_index: int | None = None) -> None:
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-
-    def reset(self) -> None:
-        """Set the counts to zero."""
-        self.counts = torch.zeros_like(self.counts)
+        super().__init__(num_classes, ignore_index, (num_classes, num_classes), "confusion")
 
     @torch.no_grad()
     def update(self, logits: Tensor, target: Tensor) -> None:
@@ -62,10 +46,6 @@ class ConfusionMatrix(Metric):
     def compute(self) -> dict[str, float]:
         """Return nothing: the matrix is read from `counts`."""
         return {}
-
-    def counts_key(self) -> Hashable:
-        """Return the key by which all metrics here with the same classes and ignored label share one matrix."""
-        return ("confusion", self.num_classes, self.ignore_index)
 
 
 class NamedMetric(ConfusionMatrix):
@@ -97,28 +77,25 @@ class NamedMetric(ConfusionMatrix):
 class ClassMean(NamedMetric):
     """Mean over the classes whose value is not NaN."""
 
-    @staticmethod
-    @abstractmethod
-    def per_class(matrix: Tensor) -> Tensor:
-        """Return the value of each class, (K,) float64, from a confusion matrix (K, K)."""
+    measure: ClassVar[str]  # a key of `class_measures`
 
     def value(self) -> float:
         """Return the mean."""
-        return float(self.per_class(self.counts)[self.first_class :].nanmean())
+        return float(class_measures(self.counts)[self.measure][self.first_class :].nanmean())
 
 
 class MeanIoU(ClassMean):
     """`miou`: intersection over union, mean over the classes that are in the truth or the prediction."""
 
     name = "miou"
-    per_class = staticmethod(iou_per_class)
+    measure = "iou"
 
 
 class Dice(ClassMean):
     """`dice`: Dice coefficient, mean over the classes that are in the truth or the prediction."""
 
     name = "dice"
-    per_class = staticmethod(dice_per_class)
+    measure = "f1"
 
 
 class F1(Dice):
@@ -137,21 +114,21 @@ class Precision(ClassMean):
     """`precision`: mean over the classes that are in the truth or the prediction."""
 
     name = "precision"
-    per_class = staticmethod(precision_per_class)
+    measure = "precision"
 
 
 class Recall(ClassMean):
     """`recall`: mean over the classes that are in the truth or the prediction."""
 
     name = "recall"
-    per_class = staticmethod(recall_per_class)
+    measure = "recall"
 
 
 class MeanAccuracy(ClassMean):
     """`mean_accuracy`: fraction of a class's pixels that were found, mean over the classes that are in the truth."""
 
     name = "mean_accuracy"
-    per_class = staticmethod(accuracy_per_class)
+    measure = "accuracy"
 
 
 class BalancedAccuracy(MeanAccuracy):
@@ -167,8 +144,9 @@ class FrequencyWeightedIoU(NamedMetric):
 
     def value(self) -> float:
         """Return the mean."""
-        hits, truth, predicted = class_sums(self.counts)
-        weighted = truth * hits / (truth + predicted - hits).clamp(min=1)
+        matrix = self.counts.to("cpu", torch.float64)
+        hits, truth = matrix.diagonal(), matrix.sum(dim=1)
+        weighted = truth * hits / (truth + matrix.sum(dim=0) - hits).clamp(min=1)
         return float(weighted[self.first_class :].sum() / truth[self.first_class :].sum())
 
 
@@ -179,8 +157,8 @@ class Accuracy(NamedMetric):
 
     def value(self) -> float:
         """Return the fraction."""
-        hits, truth, _ = class_sums(self.counts)
-        return float(hits[self.first_class :].sum() / truth[self.first_class :].sum())
+        matrix = self.counts[self.first_class :].to("cpu", torch.float64)
+        return float(matrix.diagonal(self.first_class).sum() / matrix.sum())
 
 
 class ClassIoU(ConfusionMatrix):
@@ -215,6 +193,6 @@ class ClassIoU(ConfusionMatrix):
 
     def compute(self) -> dict[str, float]:
         """Return `iou_<class>` of each class, NaN for one that is in neither truth nor prediction."""
-        values = iou_per_class(self.counts).tolist()
+        values = class_measures(self.counts)["iou"].tolist()
         named = list(zip(self.class_names, values, strict=True))
         return {f"iou_{name}": value for name, value in named[self.first_class :]}

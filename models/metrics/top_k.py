@@ -1,18 +1,15 @@
 """Whether the true class is among the k most probable ones."""
 
-from collections.abc import Hashable
-
 import torch
 from torch import Tensor
 
-from base.base_metric import Metric
 from base.base_model import class_logits
 from models.layers.blocks import Count
-from models.metrics.confusion import counted_pixels, hard_target, require_logits_of
+from models.metrics.confusion import ClassMetric, counted_pixels, hard_target, require_logits_of
 from utils.errors import ConfigError
 
 
-class TopKAccuracy(Metric):
+class TopKAccuracy(ClassMetric):
     """`top{k}_accuracy`: fraction of the samples (or pixels) whose class is among those of the k largest logits.
 
     Args:
@@ -29,14 +26,8 @@ class TopKAccuracy(Metric):
             raise ConfigError(
                 f"k is {k} for {num_classes} classes: every answer would be right. Set k to 1 to {num_classes - 1}."
             )
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
+        super().__init__(num_classes, ignore_index, (2,), "top_k", k)  # samples found, samples counted
         self.k = k
-        self.reset()
-
-    def reset(self) -> None:
-        """Set the counts to zero: (2,) int64, samples found and samples counted."""
-        self.counts = torch.zeros(2, dtype=torch.int64)
 
     @torch.no_grad()
     def update(self, logits: Tensor, target: Tensor) -> None:
@@ -63,7 +54,3 @@ class TopKAccuracy(Metric):
         """Return the fraction, NaN if nothing was counted."""
         found, counted = self.counts.double().tolist()
         return {f"top{self.k}_accuracy": found / counted if counted else float("nan")}
-
-    def counts_key(self) -> Hashable:
-        """Return the key by which metrics with equal arguments share their counts."""
-        return ("top_k", self.k, self.num_classes, self.ignore_index)

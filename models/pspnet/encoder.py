@@ -1,4 +1,4 @@
-"""Pyramid pooling: what is in the whole image and in its parts (arXiv:1612.01105, section 3.2)."""
+"""Pyramid pooling: means over the whole image and over its parts (arXiv:1612.01105, section 3.2)."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ BINS = (1, 2, 3, 6)  # arXiv:1612.01105, section 3.2
 
 
 def average_bins(maps: Tensor, bins: int) -> Tensor:
-    """Means over a grid of `bins` by `bins` overlapping parts, as adaptive average pooling has them.
+    """Return means over a grid of `bins` by `bins` overlapping parts, those of adaptive average pooling.
 
     Two matrix products: unlike adaptive pooling, the gradient is deterministic on CUDA.
 
@@ -21,21 +21,19 @@ def average_bins(maps: Tensor, bins: int) -> Tensor:
     Returns:
         (B, C, bins, bins).
     """
-    rows, columns = (_shares(size, bins, maps.device).to(maps.dtype) for size in maps.shape[2:])
-    return rows @ maps @ columns.T
-
-
-def _shares(size: int, bins: int, device: torch.device) -> Tensor:
-    """(bins, size) float32: what each place counts in each part; made on the device, without a wait for it."""
-    places, parts = torch.arange(size, device=device), torch.arange(bins, device=device)[:, None]
-    inside = (places >= parts * size // bins) & (places < ((parts + 1) * size + bins - 1) // bins)
-    return inside / inside.sum(dim=1, keepdim=True)
+    weights = []
+    for size in maps.shape[2:]:
+        # (bins, size): the weight of each place in each part; made on the device, without a wait for it.
+        places, parts = torch.arange(size, device=maps.device), torch.arange(bins, device=maps.device)[:, None]
+        inside = (places >= parts * size // bins) & (places < ((parts + 1) * size + bins - 1) // bins)
+        weights.append((inside / inside.sum(dim=1, keepdim=True)).to(maps.dtype))
+    return weights[0] @ maps @ weights[1].T
 
 
 class PyramidPooling(nn.Module):
-    """Means over 1, 2x2, 3x3 and 6x6 parts, each reduced, enlarged and put beside the features.
+    """Means over 1, 2x2, 3x3 and 6x6 parts, each reduced, enlarged and concatenated with the features.
 
-    Unlike the paper's: the reduction of the single mean has a bias instead of a batch norm, which cannot train on
+    Unlike in the paper, the reduction of the single mean has a bias instead of a batch norm, which cannot train on
     the single value per channel that a batch of one image leaves there.
 
     Args:

@@ -11,7 +11,7 @@ KERNELS = (8, 5, 3)
 
 
 class ResidualBlock(nn.Module):
-    """Three convolutions beside a shortcut, which is a convolution of its own where the width changes.
+    """Three convolutions, added to a shortcut, which is a convolution if the width changes.
 
     Args:
         in_channels: Channels of the input.
@@ -39,7 +39,7 @@ class ResidualBlock(nn.Module):
 class ResNet1d(BaseModel):
     """Residual network over time, then the mean over time; series of any length.
 
-    Where the width stays, the shortcut is the block's input itself.
+    The shortcut of a block that does not change the width is its input itself.
 
     Args:
         num_classes: Classes K.
