@@ -117,7 +117,7 @@ def restore(trainer: BaseTrainer, start: Start) -> None:
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(
                 f"The checkpoint does not fit this config: {str(error).splitlines()[0]}. A run continues with the "
-                "arch, optimizer and lr_scheduler that it was saved with. Use these, or fine-tune: -c and --resume FILE."
+                "arch, optimizer and lr_scheduler that it was saved with. Use these, or fine-tune: -c, --resume FILE."
             ) from error
         logger.info("Continuing from epoch %d, step %d.", trainer.epoch + 1, trainer.batch)
     elif start.weights is not None:
