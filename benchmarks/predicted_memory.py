@@ -79,12 +79,12 @@ def measured(config: dict[str, Any]) -> float:
 
 def predicted(config: dict[str, Any]) -> tuple[float, float]:
     """MB, and the seconds that it took to know."""
-    from search.worker.limits import check_limits
+    from search.worker.candidate import check_limits
 
     started = process_time()
-    check = check_limits(config, devices="cpu")
-    assert not check.refusal, check.refusal
-    return check.facts.memory_mb or float("nan"), process_time() - started
+    facts, refusal = check_limits(config, devices="cpu")
+    assert not refusal, refusal
+    return facts.memory_mb or float("nan"), process_time() - started
 
 
 def main() -> None:

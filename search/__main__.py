@@ -60,7 +60,7 @@ def run_search(arguments: argparse.Namespace) -> None:
     from logger.console import setup_logging
     from search.cli.listing import best_text
     from search.study.watching import watchers_of
-    from search.worker.description import canonical
+    from search.worker.candidate import canonical
     from utils.environment import capture
 
     configuration.load_plugins(arguments.plugin)

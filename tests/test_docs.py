@@ -33,7 +33,7 @@ from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
 from search.space.outcomes import find_faults
 from search.study.settings import REGISTRY, build_study_parts
-from search.worker.description import canonical
+from search.worker.candidate import canonical
 from tests.support.groups import descriptions, from_flat
 from tests.support.pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)
 from utils.errors import EspalierError

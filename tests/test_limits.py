@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from build import DataSpec, build_loss, build_model
 from config import load_config
 from config.variants import without_pretrained_weights
+from search.worker.candidate import Limits, check_limits
 from search.worker.foresight import (
     WORKING_SHARE,
     AnswersZero,
@@ -20,7 +21,6 @@ from search.worker.foresight import (
     optimizer_copies,
     predict_costs,
 )
-from search.worker.limits import Limits, check_limits
 from utils.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -215,13 +215,13 @@ def test_a_network_that_cannot_take_the_input_is_refused():
 
 
 def test_a_candidate_within_its_limits_may_be_trained(small):
-    check = check_limits(small, Limits(max_params=10_000, max_latency_ms=60_000.0))
-    assert check.refusal == ""
-    assert set(check.facts.known()) == {"params", "flops", "memory_mb", "latency_ms"}
+    facts, refusal = check_limits(small, Limits(max_params=10_000, max_latency_ms=60_000.0))
+    assert refusal == ""
+    assert set(facts.known()) == {"params", "flops", "memory_mb", "latency_ms"}
 
 
 def test_nothing_but_shapes_is_needed_without_a_limit_of_latency(small):
-    assert check_limits(small).facts.latency_ms is None
+    assert check_limits(small)[0].latency_ms is None
 
 
 @pytest.mark.parametrize(
@@ -234,23 +234,23 @@ def test_nothing_but_shapes_is_needed_without_a_limit_of_latency(small):
     ],
 )
 def test_the_first_limit_that_is_exceeded_is_told(small, limits, reason):
-    check = check_limits(small, Limits(**limits))
-    assert re.search(reason, check.refusal), check.refusal
-    assert check.facts.params > 100
-    assert (check.facts.latency_ms is None) == ("latency" not in check.refusal)
+    facts, refusal = check_limits(small, Limits(**limits))
+    assert re.search(reason, refusal), refusal
+    assert facts.params > 100
+    assert (facts.latency_ms is None) == ("latency" not in refusal)
 
 
 def test_flops_are_stated_at_the_size_that_the_limits_name(small):
-    here, there = check_limits(small).facts, check_limits(small, Limits(input_size=(128, 96))).facts
+    here, there = check_limits(small)[0], check_limits(small, Limits(input_size=(128, 96)))[0]
     assert there.flops == 4 * here.flops
     assert there.memory_mb == here.memory_mb
 
 
 def test_what_cannot_be_built_is_refused_with_its_message(small):
     small["arch"] = {"type": "UNet", "args": {"channels": [4, 8], "backbone": "no such"}}
-    assert "arch" in check_limits(small).refusal
+    assert "arch" in check_limits(small)[1]
     small["arch"] = {"type": "EncDec", "args": {"D_blocks": [], "B_blocks": [], "U_blocks": []}}
-    assert check_limits(small).refusal
+    assert check_limits(small)[1]
 
 
 def test_data_that_is_not_there_is_no_fault_of_the_candidate(small):

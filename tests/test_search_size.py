@@ -6,7 +6,7 @@ import pytest
 
 from config.markers import holds_marker
 from search.space.space import Space
-from search.worker.description import canonical
+from search.worker.candidate import canonical
 
 TWO, THREE = {"$choice": ["a", "b"]}, {"$range": [0, 3]}
 LAYER = {"op": {"$choice": ["H", "V", "C", "O"]}, "dilation": {"$range": [1, 8]}}

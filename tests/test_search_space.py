@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.space.space import Space
-from search.worker.description import canonical
+from search.worker.candidate import canonical
 from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]

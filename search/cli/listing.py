@@ -25,7 +25,8 @@ def list_text(studies: Sequence[StudyRecord]) -> str:
         goal = parse_objectives(study.objectives)[0].name
         best = f"{goal} {_value_text(winner.objectives[goal])}" if winner and goal in winner.objectives else "-"
         epochs = f"{costs.epochs:,}" + (f" (saved {costs.share_saved:.0%})" if costs.epochs_saved > 0 else "")
-        rows.append([study.name, _state(study), f"{costs.counted:,}", epochs, best, study.folder])
+        state = "done" if study.is_done else "unfinished"
+        rows.append([study.name, state, f"{costs.counted:,}", epochs, best, study.folder])
     return "\n".join(_aligned(rows))
 
 
@@ -54,7 +55,8 @@ def best_text(study: StudyRecord) -> str:
         ]
         if len(front) > _MOST_FRONT:
             blocks["Pareto front"].append([f"and {len(front) - _MOST_FRONT} more"])
-    parts = [f"{study.name}: candidate {winner.index} of {len(counted_candidates(study))}, {_state(study)}"]
+    state = "done" if study.is_done else "unfinished"
+    parts = [f"{study.name}: candidate {winner.index} of {len(counted_candidates(study))}, {state}"]
     for title, lines in blocks.items():
         if lines:
             parts.append("\n".join([f"{title}:", *(f"  {line}" for line in _aligned(lines))]))
@@ -78,10 +80,6 @@ def winner_commands(study: StudyRecord) -> list[str]:
         f"python test.py --resume {checkpoint}{split}{plugins}",
         f"python inference.py --resume {checkpoint} --source photo.jpg --output out{plugins}",
     ]
-
-
-def _state(study: StudyRecord) -> str:
-    return "done" if study.is_done else "unfinished"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

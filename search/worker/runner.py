@@ -24,8 +24,7 @@ from base.base_trainer import BaseTrainer, TrainResult
 from base.callback import Callback
 from config.checking.classes import load_plugins
 from data_loader.common.image_cache import share_decoded
-from search.worker.description import network_summary
-from search.worker.limits import Limits, check_limits
+from search.worker.candidate import Limits, check_limits, network_summary
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import LAST, read_checkpoint
 from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
@@ -87,10 +86,10 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     if task.get("limits") is not None:
         limits = dict(task["limits"])
         wants_latency = limits.pop("wants_latency", False)
-        check = check_limits(config, Limits(**limits), wants_latency=wants_latency, devices=device)
-        if check.refusal:
-            return {"status": "refused", "reason": check.refusal, "facts": check.facts.known()}
-        report({"facts": check.facts.known()})
+        facts, refusal = check_limits(config, Limits(**limits), wants_latency=wants_latency, devices=device)
+        if refusal:
+            return {"status": "refused", "reason": refusal, "facts": facts.known()}
+        report({"facts": facts.known()})
     if task.get("verbose") and not task["reported"]:
         report({"text": network_summary(config, device)})
 

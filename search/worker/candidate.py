@@ -1,0 +1,190 @@
+"""A candidate before its training: its canonical form, its training step, its costs, and the limits of these."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import nn
+
+import models
+from base.base_model import BaseModel
+from build import (
+    build_loader,
+    build_loss,
+    build_model,
+    build_plan,
+    check_config,
+    prepare_for_training,
+    read_data_spec,
+    registry,
+)
+from config import instantiate, trainer_options
+from config.checking.classes import find_class
+from config.variants import needs_class_counts, without_pretrained_weights
+from data_loader.common.image_cache import shared_cache
+from search.worker.foresight import Facts, TrainingStep, optimizer_copies, predict_costs
+from trainer.runtime.devices import ALONE, RunPrecision, choose_devices
+from utils.errors import ConfigError
+
+Config = Mapping[str, Any]
+WARM_UPS = 3
+PASSES = 15
+
+
+def canonical(config: Config) -> dict[str, Any]:
+    """Return a drawn config with the arguments of its network in canonical form, equal for equal networks."""
+    arch = config.get("arch")
+    if not isinstance(arch, Mapping) or not isinstance(arch.get("args"), Mapping):
+        return dict(config)
+    try:
+        target = find_class(arch["type"], "arch", "arch", models.SECTIONS["arch"])
+    except ConfigError:
+        return dict(config)  # it is refused when it is built, with the reason
+    if not (isinstance(target, type) and issubclass(target, BaseModel)):
+        return dict(config)
+    return {**config, "arch": {**arch, "args": target.canonical_arguments(arch["args"])}}
+
+
+def build_training_step(config: Config, devices: str | None = None) -> TrainingStep:
+    """Build the training step of a checked config: a batch of its loader for the shapes, and nothing else.
+
+    Args:
+        config: Of one candidate.
+        devices: As on the command line, e.g. `"0"` or `"cpu"`.
+
+    Raises:
+        ConfigError: The config contradicts itself, or its data.
+        DataError: A sample of the batch cannot be read.
+    """
+    options, device = trainer_options(config), choose_devices(config.get("n_gpu"), devices)[0]
+    precision = RunPrecision.choose(device, options["precision"], channels_last=options["channels_last"])
+    plan = build_plan(options, precision, ALONE)
+    loader = build_loader(config, "train")
+    assert loader is not None  # a checked config has training data
+    loader.is_training = True
+    if shared_cache() is not None:  # the training decodes all data anyway, and then finds it in the shared cache
+        loader.prepare()
+    inputs, target, *_ = loader.example()
+    spec = read_data_spec(config, loader)
+    if needs_class_counts(config, registry()):
+        spec = replace(spec, class_counts=[1] * (spec.num_classes or 0))  # only their number matters for the shapes
+
+    def build_network() -> nn.Module:
+        # No pretrained weights: their values do not matter, and they may have to be downloaded.
+        model = build_model(without_pretrained_weights(config), spec)
+        model = prepare_for_training(model, {**options, "compile": False}, precision, ALONE).train()
+        if plan.freezing.until_epoch is None:
+            plan.freezing.apply(model, epoch=1)
+        return model
+
+    copies = optimizer_copies(lambda weights: instantiate(config, "optimizer", registry(), runtime={"params": weights}))
+    return TrainingStep(
+        build_network,
+        lambda model: build_loss(config, spec, model),
+        tuple(inputs.shape),
+        tuple(target.shape),
+        target.dtype,
+        precision,
+        optimizer_copies=copies,
+        has_average=plan.ema_decay is not None,
+        accumulate=plan.accumulate,
+    )
+
+
+def network_summary(config: Config, devices: str | None = None) -> str:
+    """Return the parts of a config's network with their output shapes, for a sample of its data."""
+    step = build_training_step(config, devices)
+    model = step.build_model()
+    return model.summary(step.input_shape[2:]) if isinstance(model, BaseModel) else str(model)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The maximum costs of a candidate; None for no limit.
+
+    Attributes:
+        max_params: Weights of the network.
+        max_flops: FLOPs of one sample's forward pass.
+        max_memory_mb: Megabytes of a training step on its device.
+        max_latency_ms: Milliseconds of one sample's forward pass.
+        input_size: (H, W), or (T,) of a series, for FLOPs and latency; by default that of the training.
+    """
+
+    max_params: int | None = None
+    max_flops: int | None = None
+    max_memory_mb: float | None = None
+    max_latency_ms: float | None = None
+    input_size: Sequence[int] | None = None
+
+    def refusal(self, facts: Facts) -> str:
+        """Return the first limit that is exceeded, as a sentence; empty if there is none."""
+        limits = asdict(self)
+        for name, value in facts.known().items():
+            limit = limits[f"max_{name}"]
+            if limit is not None and value > limit:
+                return f"{name} {value:,} is more than max_{name} {limit:,}"
+        return ""
+
+
+UNLIMITED = Limits()
+
+
+def check_limits(
+    config: Mapping[str, Any], limits: Limits = UNLIMITED, *, wants_latency: bool = False, devices: str | None = None
+) -> tuple[Facts, str]:
+    """Determine the costs of training a config from shapes alone, and compare them with the limits.
+
+    The network is run only to measure its latency, and only if no other limit is exceeded.
+
+    Args:
+        config: Of one candidate, without markers.
+        limits: The maximum costs.
+        wants_latency: Measure the latency even if it is not limited.
+        devices: As on the command line, e.g. `"0"` or `"cpu"`.
+
+    Returns:
+        The costs that were determined, and the reason not to train the candidate; empty if there is none.
+
+    Raises:
+        DataError: Its data cannot be read, which is not the candidate's fault.
+    """
+    try:
+        check_config(config)
+        step = build_training_step(config, devices)
+        facts = predict_costs(step, limits.input_size)
+    except ConfigError as error:
+        return Facts(), str(error)
+    if facts.memory_mb is not None:
+        facts = replace(facts, memory_mb=round(facts.memory_mb, 1))
+    refusal = limits.refusal(facts)
+    if refusal or not (wants_latency or limits.max_latency_ms is not None):
+        return facts, refusal
+    facts = replace(facts, latency_ms=round(median_latency(step, limits.input_size), 3))
+    return facts, limits.refusal(facts)
+
+
+def median_latency(step: TrainingStep, input_size: Sequence[int] | None = None) -> float:
+    """Measure the median milliseconds of a forward pass of one sample in evaluation mode, after a warm-up.
+
+    With the number of threads of this process, and with precision and device of the training.
+
+    Args:
+        step: Builds the network.
+        input_size: (H, W), or (T,) of a series; by default that of the training.
+    """
+    precision = step.precision
+    model = step.placed_model().eval()
+    size = step.input_shape[2:] if input_size is None else input_size
+    inputs = precision.place(torch.zeros(1, step.input_shape[1], *size))
+    times = []
+    with torch.inference_mode(), precision.autocast():
+        for _ in range(WARM_UPS + PASSES):
+            started = perf_counter()
+            model(inputs)
+            if precision.device.type == "cuda":
+                torch.cuda.synchronize(precision.device)
+            times.append(1000 * (perf_counter() - started))
+    return statistics.median(times[WARM_UPS:])
