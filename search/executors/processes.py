@@ -171,7 +171,7 @@ class Processes(Executor):
             handle(WorkerLost(worker.task.number, ending, worker.cause, worker.has_started))
 
     def _replace(self, worker: _Worker) -> None:
-        worker.stop()
+        worker.stop()  # frees its device before the next one needs it
         self._pool[self._pool.index(worker)] = _Worker(worker.settings)
 
     def abandon(self, number: int) -> None:
@@ -184,7 +184,7 @@ class Processes(Executor):
     def interrupt(self) -> None:
         """Send SIGTERM, at which a training saves its state."""
         for worker in self._pool:
-            if worker.task is not None:
+            if worker.task is not None:  # an idle one has no handler and would die
                 worker.process.terminate()
 
     def close(self) -> None:

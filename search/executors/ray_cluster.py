@@ -75,6 +75,8 @@ class Host:
         """Start a task."""
         self._processes.start(task)
 
+    # Ray starts an actor when there is room; its first answer says that it has.
+
     def is_up(self) -> bool:
         """Return True, as soon as the host is up."""
         return True
@@ -202,6 +204,7 @@ class RayCluster(Executor):
         self._send_waiting()
 
     def _send_waiting(self) -> None:
+        # A task that is sent to a host before it is up could not be withdrawn.
         free = [place for place in self._places if place.is_up and place.task is None]
         for place in free[: len(self._waiting)]:
             place.task, place.has_started = self._waiting.pop(0), False
@@ -211,6 +214,7 @@ class RayCluster(Executor):
         """Pass on one message of each host that has one."""
         while self._withdrawn:
             handle(WorkerLost(self._withdrawn.pop(0).number, "no machine had room for it", "died", had_started=False))
+        # All that are ready, so that no busy host makes others wait; else the first that becomes ready.
         pending = list(self._pending)
         ready, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
         if not ready:
@@ -219,7 +223,7 @@ class RayCluster(Executor):
             place = self._pending.pop(reference)
             try:
                 message = self._ray.get(reference)
-            except self._ray.exceptions.RayActorError as error:
+            except self._ray.exceptions.RayActorError as error:  # the machine or the actor is gone
                 self._replace_lost(place, str(error).splitlines()[0], handle)
             else:
                 self._receive(place, message, handle)

@@ -68,7 +68,7 @@ class AsyncRung:
         before = len(self.values)
         cutoff = self.cutoff() if len(values) == 1 else None
         self.record(candidate, values)
-        if len(values) == 1:
+        if len(values) == 1:  # the first candidate has no cutoff and continues
             stops = cutoff is not None and comparable(values[0]) < comparable(cutoff)
         else:
             stops = before > 0 and self.order.position(candidate) * self.reduction_factor > before - 1
@@ -92,6 +92,7 @@ class AsyncRung:
         if rest == 0 or high == math.inf:
             return high if rest else low
         share = rest / self.reduction_factor
+        # From the nearer end, as numpy does, so that the results are equal.
         return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
     def promotable(self, places: int) -> int | None:
@@ -181,7 +182,7 @@ class ASHA(Scheduler):
             candidate = self._book.draw()
             job = Job(candidate, 0, self._rungs_of(candidate)[0].epochs if self._promotes else self.max_epochs)
         self._next = None
-        self._cached_limits = None
+        self._cached_limits = None  # every call that changes something invalidates them
         if job is not None:
             self._paused.pop(job.candidate, None)
             self._book.begin(job)
@@ -215,7 +216,7 @@ class ASHA(Scheduler):
         self._book.end(candidate)
         self._finished[candidate] = values
         for rung in self._rungs_of(candidate)[self._num_passed(candidate) :]:
-            if self._promotes:
+            if self._promotes:  # at the rungs above it is recorded when it is promoted
                 rung.record(candidate, values)
                 break
             if rung.judge(candidate, values).decision is Decision.STOP:
@@ -231,7 +232,7 @@ class ASHA(Scheduler):
 
     def withdraw(self, candidate: int) -> None:
         """Let another candidate be drawn in its place."""
-        if self._num_passed(candidate):
+        if self._num_passed(candidate):  # a checkpoint that was given up before must not be needed again
             self._ceilings = self._limits()
         self._book.end(candidate)
         self._book.replace()
@@ -251,7 +252,7 @@ class ASHA(Scheduler):
         """Return whether a paused candidate may still be promoted in any case; false if it is not paused."""
         if candidate not in self._paused or self.is_done:
             return False
-        if self._next is not None and self._next.candidate == candidate:
+        if self._next is not None and self._next.candidate == candidate:  # promoted, not asked for yet
             return True
         index = self._paused[candidate]
         limit = self._limits()[self._bracket_of(candidate)][index]

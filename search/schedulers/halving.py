@@ -88,6 +88,7 @@ class SuccessiveHalving(SynchronousScheduler):
                     "say both. Leave out either rungs or the other two."
                 )
             _check_rungs(rungs, max_epochs)
+            # A full training follows the last of them without a factor.
             self._levels = (*(epochs for epochs, _ in rungs), max_epochs)
             self._factors = tuple(factor for _, factor in rungs)
         self._bracket_size = bracket_size or num_samples
@@ -136,6 +137,6 @@ class Hyperband(SynchronousScheduler):
         levels = rung_epochs(self.max_epochs, self._grace_period, self._reduction_factor)
         sizes = bracket_sizes(len(levels), self._reduction_factor)
         while True:
-            for first, size in enumerate(sizes):
+            for first, size in enumerate(sizes):  # a later bracket begins at a later rung
                 rungs = levels[first:]
                 yield BracketSizes(size, rungs, (self._reduction_factor,) * (len(rungs) - 1))

@@ -78,6 +78,7 @@ def crowding_distances(front: Table) -> Table:
     distances = np.zeros(len(front))
     for column in front.T:
         order = np.argsort(column, kind="stable")
+        # `comparable` has made minus infinity finite; here it is infinite again.
         ascending = np.where(np.abs(column[order]) < -LEAST, column[order], np.copysign(np.inf, column[order]))
         distances[order[[0, -1]]] = np.inf
         numbers = ascending[np.isfinite(ascending)]
@@ -127,6 +128,7 @@ class SingleObjectiveOrder:
         """Count the candidates that wait and have a least position below a limit."""
         if limit >= len(self._all):
             return len(self._waiting)
+        # Both lists have the same order, so those before the place of the limit count.
         return bisect_left(self._waiting, self._all[limit])
 
 
@@ -160,6 +162,7 @@ class ParetoOrder:
             self._waits = np.concatenate([self._waits, np.empty_like(self._waits)])
         new = as_table([values], self._table.shape[1])[0]
         others = self._table[:row]
+        # Dominating: at least as good in every objective and not equal.
         unequal = (others != new).any(axis=1)
         dominating = (others >= new).all(axis=1) & unequal
         dominated = np.flatnonzero((others <= new).all(axis=1) & unequal)

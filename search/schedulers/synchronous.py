@@ -121,6 +121,7 @@ class Bracket:
         """Forget a candidate. In the first rung that makes room; later the next best of the rung below follows."""
         index = self._level_of.pop(candidate)
         self.levels[index].awaited.remove(candidate)
+        # As if it had never been drawn: also the rungs that it has passed forget it.
         for level in self.levels[:index]:
             del level.values[candidate]
             level.promoted.remove(candidate)
@@ -142,7 +143,7 @@ class Bracket:
             if level.is_closed:
                 continue
             if level.awaited or (index == 0 and self.has_room):
-                return
+                return  # the rungs above wait for this one
             level.is_closed = True
             if index + 1 < len(self.levels):
                 ranked = [candidate for candidate in best_first(level.values) if candidate not in self._failed]
@@ -153,7 +154,7 @@ class Bracket:
 
     def _promote_best(self, index: int) -> None:
         level, above = self.levels[index], self.levels[index + 1]
-        candidate = next(iter(level.reserve))
+        candidate = next(iter(level.reserve))  # the reserve is in the order of the ranking
         del level.reserve[candidate]
         level.promoted.append(candidate)
         if candidate in self._finished:
@@ -197,6 +198,7 @@ class SynchronousScheduler(Scheduler):
             job = bracket.next_job()
             if job is not None:
                 return self._book.begin(job)
+        # No promoted one waits: draw a new one, for the newest bracket if it has room, else for the next.
         newest = self._brackets[-1] if self._brackets else None
         if newest is None or not newest.has_room:
             if not self._book.remaining or (newest is not None and not newest.levels[0].is_closed):
@@ -239,7 +241,7 @@ class SynchronousScheduler(Scheduler):
         del self._bracket_of[candidate]
         if job.start == 0:
             self._book.replace()
-        if self._book.has_ended_draws:
+        if self._book.has_ended_draws:  # nothing will fill the room that it leaves
             bracket.end_draws()
 
     def end_draws(self) -> None:

@@ -124,7 +124,7 @@ def extent_of(space: Any, definitions: Definitions, normal: Normal) -> Extent:
     used = _variables_of(space, definitions)
     continuous = sum(_count_continuous(value, definitions) for value in (space, *used.values()))
     listed = [config for config, _ in itertools.islice(outcomes_of(space, definitions), _MOST_COMPARED + 1)]
-    if len(listed) <= _MOST_COMPARED:
+    if len(listed) <= _MOST_COMPARED:  # so few that all can be compared
         return Extent(len(set(map(normal, listed))), continuous)
     fixed = {name: next(outcomes_of(value, definitions))[0] for name, value in used.items()}
     return Extent(_count(space, fixed, normal), continuous, is_exact=not any(map(holds_marker, used.values())))
@@ -139,6 +139,7 @@ def _count(value: Any, fixed: Definitions, normal: Normal, place: Callable[[Any]
         if len(listed) <= _MOST_COMPARED:
             return len({normal(place(outcome)) for outcome in listed})
     if not is_marker(value):
+        # The outcomes of each item are counted with the first outcome of the others.
         firsts, _ = next(outcomes_of(value, {}, fixed))
         keys = list(value) if isinstance(value, Mapping) else range(len(value))
         return math.prod(
@@ -146,6 +147,7 @@ def _count(value: Any, fixed: Definitions, normal: Normal, place: Callable[[Any]
         )
     ((marker, content),) = value.items()
     if marker == "$choice":
+        # Equal branches count once.
         plain = {plain_json(branch) for branch in content if not holds_marker(branch)}
         marked = {plain_json(branch): branch for branch in content if holds_marker(branch)}
         return len(plain) + sum(_count(branch, fixed, normal, place) for branch in marked.values())

@@ -138,7 +138,7 @@ class _Drawer:
     def _draw(self, value: Mapping[str, Any], path: str, branch: str) -> Any:
         ((marker, content),) = value.items()
         if marker == "$var":
-            if content not in self.variables:
+            if content not in self.variables:  # drawn once, at a path of $defs
                 self.variables[content] = self.fill(self.definitions[content], join_path("$defs", content))
             return copy.deepcopy(self.variables[content])
         if marker == "$repeat":
@@ -146,7 +146,7 @@ class _Drawer:
             return [self.fill(content["of"], join_path(path, index)) for index in range(times)]
         share = keyed_share(self.study_seed, self.index, path, *([branch] if branch else []))  # uniform in [0, 1)
         if marker == "$choice":
-            place = int(share * len(content))
+            place = int(share * len(content))  # repeated entries bias the choice
             chosen = content[place]
             if is_marker(chosen):  # the next draw at the same path is the one to note
                 return self.fill(chosen, path, f"{branch}/{place}")

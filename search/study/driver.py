@@ -45,6 +45,7 @@ class Recorder:
 
     def record(self, kind: Kind, candidate: int | None = None, **data: Any) -> None:
         """Record an event."""
+        # First on disk: if a kill interrupts the rest, it follows when the journal is read again.
         event = self.journal.append(kind, candidate, **data)
         self.state.apply(event)
         for watch in self.watchers:
@@ -121,7 +122,7 @@ class Driver:
             while self._signal is None:
                 while self.executor.idle and (task := stage.next_task()) is not None:
                     self.executor.start(task)
-                if not stage.running:
+                if not stage.running:  # and there is no next task: the stage is done, or its budget is spent
                     break
                 self.executor.wait(handle, _TICK)
                 if self.max_epoch_time is not None:

@@ -38,6 +38,7 @@ def studies(parent: Path) -> list[Path]:
     """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one."""
     if (parent / JOURNAL).is_file():
         return [parent]
+    # The name of the folder is the time of its creation.
     return sorted((path.parent for path in parent.glob(f"*/**/{JOURNAL}")), key=lambda path: path.name, reverse=True)
 
 

@@ -86,6 +86,7 @@ class Retraining(Stage):
         """Return the task of the best candidate that waits."""
         if not self._waiting or self.is_pausing:
             return None
+        # The event is written once; a resumed run has it and continues from its checkpoint.
         run = self._waiting.popleft()
         folder = f"{RETRAINED}/{run.name}"
         if run.name not in self.state.retrained:
@@ -104,6 +105,7 @@ class Retraining(Stage):
 
     def on_report(self, subject: RetrainRun, message: dict[str, Any]) -> Decision:
         """Record a new epoch, and continue."""
+        # An epoch that was trained again after a kill is in the journal already.
         if message.get("epoch", 0) > len(self.state.retrained[subject.name].reports):
             self.record(
                 Kind.RETRAIN_REPORT,
@@ -165,6 +167,7 @@ class CheckpointCleaner:
         for index, candidate in stored.items():
             if self.disk_mb is not None and total <= self.disk_mb * 2**20:
                 return
+            # A paused candidate is resumed from its checkpoint if it may still be promoted.
             may_resume = candidate.record.status == "paused" and state.scheduler.may_resume(index)
             if index in best or candidate.job is not None or may_resume:
                 continue

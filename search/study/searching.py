@@ -69,9 +69,11 @@ class Searching(Stage):
                     self.record(Kind.JOB, job.candidate, start=job.start, end=job.end)
             if job is None:
                 return None
+            # None if the candidate is a duplicate: then the next job is asked for.
             task = self._start(job)
             if task is not None:
                 return task
+        # With a spent budget the tasks that run are paused at their next report, too.
         self.is_pausing = True
         return None
 
@@ -95,7 +97,7 @@ class Searching(Stage):
             "reported": record.epochs,
             # Killed between a decision and the end of its job: only the missing epochs are trained again.
             "until": record.epochs if self._is_decided(job) else None,
-            "limits": None if record.facts else self.parts.limits,
+            "limits": None if record.facts else self.parts.limits,  # judged once
         }
         return self.make_task(job.candidate, content)
 
@@ -156,6 +158,7 @@ class Searching(Stage):
                 f"Candidate {candidate} reports epoch {epoch} after {state.record.epochs}: its run folder does not "
                 "belong to the journal. Put back a copy of both, or start a new search."
             )
+        # The scheduler is called before the event is written; a replay calls it in the same order.
         result = self.scheduler.report(candidate, epoch, state.tally.add(row))
         self.record(
             Kind.REPORT,
@@ -198,6 +201,7 @@ class Searching(Stage):
         if message.cause == "hung":
             self._fail(subject, message.reason)
             return
+        # The machine may have killed it for lack of memory, or for another reason: only repeated losses count.
         self.record(Kind.LOST, subject, reason=message.reason, had_begun=message.had_started)
         if self.state.candidates[subject].losses >= MOST_LOSSES:
             self._fail(subject, f"{message.reason}, {MOST_LOSSES} times at the same epoch")

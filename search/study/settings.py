@@ -80,6 +80,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     if options is not None:
         spec = {"search": {"scheduler": options.scheduler or "RandomSearch", "executor": options.executor}}
         runtime = {"num_samples": options.num_samples, "max_epochs": epochs}
+        # Each is built even if another is faulty, so that all faults are reported at once.
         with faults.collecting():
             objectives = _objectives(config, options.objectives)
         with faults.collecting():
@@ -90,6 +91,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     assert options is not None
     limits = (options.limits or CandidateLimits()).model_dump()
     limits["wants_latency"] = any(objective.name == "latency_ms" for objective in objectives)
+    # Facts cost time to find: a worker looks for them only if a limit or an objective needs them.
     needs_facts = options.limits is not None or any(objective.is_fact for objective in objectives)
     seed = options.seed if options.seed is not None else config.get("seed", 0)
     return StudyParts(

@@ -102,6 +102,7 @@ class StudyState:
             if job != Job(candidate, data["start"], data["end"]):
                 difference = f"asks for {job}"
         elif event.kind is Kind.REPORT:
+            # The tally is part of the state, but must have the epoch before the scheduler is called.
             values = self.candidates[candidate].tally.add(data["row"])
             decision = scheduler.report(candidate, data["epoch"], values).decision
             if decision != data["decision"]:
@@ -121,7 +122,7 @@ class StudyState:
 
     def apply(self, event: Event) -> None:
         """Update the state by an event that is in the journal."""
-        if self.sessions and event.kind is not Kind.BEGIN:
+        if self.sessions and event.kind is not Kind.BEGIN:  # a killed session ends with its last event
             self.sessions[-1][1] = event.seconds
         if event.kind is Kind.BEGIN:
             self.sessions.append([event.seconds, event.seconds])
@@ -162,6 +163,7 @@ class StudyState:
             record.folder = data.get("folder", record.folder)
             record.objectives, record.best_epoch = state.tally.as_written(), state.tally.best_epoch
             state.decisions[data["epoch"]] = Decision(data["decision"])
+            # A report ends a row of losses and of draws that do not count.
             state.losses = 0
             self.epochs += 1
             self.withdrawn = 0
@@ -204,6 +206,7 @@ class StudyState:
         data, name = event.data, event.data["run"]
         if event.kind is Kind.RETRAIN:
             assert event.candidate is not None
+            # Journals of early versions have no `epochs`.
             max_epochs = data.get("epochs", self.scheduler.max_epochs)
             self.retrained[name] = RetrainedRecord(
                 event.candidate, data["rank"], data["seed"], "running", folder=data["folder"], max_epochs=max_epochs

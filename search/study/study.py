@@ -89,13 +89,14 @@ class Study:
         retain = max(1, parts.retrain.top if parts.retrain is not None else 0)
         cleaner = CheckpointCleaner(recorder, self.folder, parts.budget.disk_mb, retain=retain)
         recorder.watchers.append(cleaner.watch)
+        # Workers are started only now: a study that is done needs none.
         logs = self.folder / "workers"
         logs.mkdir(exist_ok=True)
         executor.open(self.worker, logs)
         try:
             driver = Driver(executor, parts.max_epoch_time)
             driver.run(searching)
-            if not self.state.reason_done or self.state.is_done:
+            if not self.state.reason_done or self.state.is_done:  # not if only the retraining was interrupted
                 reason = searching.spent_budget or "the scheduler has no more to do"
                 recorder.record(Kind.SEARCH_DONE, reason=reason)
             driver.run(self._retraining(recorder))

@@ -71,6 +71,7 @@ class EventFiles(StudyWatcher):
                 self.begun.add(event.candidate)
                 self.runs.begin(event.candidate, state.candidates[event.candidate].record.drawn)
             self.runs.report(event.candidate, event.data["epoch"], event.data["row"])
+        # A paused candidate may continue: its run is not finished.
         elif event.kind in _ENDS and state.candidates[event.candidate].last_decision is not Decision.PAUSE:
             self.runs.finish(event.candidate, failed=event.kind is Kind.FAILED)
 
