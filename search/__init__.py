@@ -1,1 +1,1 @@
-"""A search over the values that a configuration marks. Knows no torch: it is given a function that trains."""
+"""A search over the values that a configuration marks. Only `search/worker/` and `search/__main__.py` import torch."""

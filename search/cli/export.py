@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -96,7 +97,9 @@ def export_optuna(study: StudyRecord, url: str) -> int:
         ) from error
     directions = ["maximize" if each.sign > 0 else "minimize" for each in parse_objectives(study.objectives)]
     try:
-        storage = _open_storage(url)
+        is_sqlite = url.startswith("sqlite")
+        options = {"connect_args": {"factory": _HastyConnection}} if is_sqlite else None
+        storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
         target = optuna.create_study(storage=storage, study_name=study.name, directions=directions)
     except optuna.exceptions.DuplicatedStudyError:
         raise SearchError(
@@ -113,21 +116,12 @@ def export_optuna(study: StudyRecord, url: str) -> int:
     return len(trials)
 
 
-def _open_storage(url: str) -> Any:
-    """Open a storage; one of SQLite without waiting for the disk: after a power cut a study can be exported again."""
-    from optuna.storages import RDBStorage
-    from sqlalchemy import event
-    from sqlalchemy.pool import Pool
+class _HastyConnection(sqlite3.Connection):
+    """A connection that does not wait for the disk: after a power cut a study can be exported again."""
 
-    def relax(connection: Any, _record: Any) -> None:
-        if type(connection).__module__.startswith("sqlite3"):
-            connection.execute("PRAGMA synchronous = OFF")
-
-    event.listen(Pool, "connect", relax)  # the constructor makes the tables, and gives no access to the connection
-    try:
-        return RDBStorage(url)
-    finally:
-        event.remove(Pool, "connect", relax)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.execute("PRAGMA synchronous = OFF")
 
 
 def distributions_of(study: StudyRecord) -> "dict[str, BaseDistribution]":
@@ -137,18 +131,17 @@ def distributions_of(study: StudyRecord) -> "dict[str, BaseDistribution]":
     """
     from optuna.distributions import CategoricalDistribution
 
-    markers: dict[str, list[Mapping[str, Any]]] = {}
+    markers: dict[str, dict[str, Mapping[str, Any]]] = {}  # of each path the different ones
     for path, marker in _markers(study.config, ""):
-        markers.setdefault(path, []).append(marker)
+        markers.setdefault(path, {})[json.dumps(marker)] = marker
     drawn: dict[str, list[Any]] = {}
     for candidate in study.candidates:
         for path, value in candidate.drawn:
             drawn.setdefault(path, []).append(value)
     found: dict[str, BaseDistribution] = {}
     for path, values in drawn.items():
-        at_path = markers.get(path, [])
-        is_single = bool(at_path) and all(each == at_path[0] for each in at_path)
-        distribution = _marker_distribution(at_path[0]) if is_single else None
+        at_path = list(markers.get(path, {}).values())
+        distribution = _marker_distribution(at_path[0]) if len(at_path) == 1 else None
         if distribution is None or not all(_contains(distribution, value) for value in values):
             distribution = CategoricalDistribution(_categories(values))
         found[path] = distribution
