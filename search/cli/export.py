@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shlex
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -104,7 +105,7 @@ def export_optuna(study: StudyRecord, url: str) -> int:
     except optuna.exceptions.DuplicatedStudyError:
         raise SearchError(
             f'export --optuna {url}: it has a study "{study.name}" already, which is not replaced. Name another file, '
-            f'or delete it: optuna delete-study --study-name "{study.name}" --storage {url}'
+            f"or delete it: optuna delete-study --study-name {shlex.quote(study.name)} --storage {shlex.quote(url)}"
         ) from None
     except Exception as error:  # of SQLAlchemy or of the database, by the kind of storage
         raise SearchError(f"export --optuna {url}: cannot be opened ({error}). Write it as sqlite:///FILE.") from error
