@@ -137,7 +137,7 @@ def render(snapshot: Snapshot) -> "RenderableType":
         parts += ["", table]
         if len(snapshot.running) > _MOST_RUNNING:
             parts.append(f"  and {len(snapshot.running) - _MOST_RUNNING} more")
-    return Group(*parts)
+    return Group(*parts, "")  # so that a line of the log does not continue the last one
 
 
 def one_line(snapshot: Snapshot) -> str:
