@@ -497,8 +497,7 @@ def build_training(
         has_weights: All weights will come from a checkpoint: none need be downloaded for the network.
     """
     from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, seed_run, wrap_for_devices
-    from utils.seeding import seed_everything
-    from utils.seeds import derive_seed
+    from utils.seeding import derive_seed, seed_everything
 
     world, seed, options = world or ALONE, config.get("seed", 0), trainer_options(config)
     used_devices = choose_devices(config.get("n_gpu"), devices)

@@ -71,7 +71,7 @@ def test(
     from trainer.checkpoints.resume import load_all_weights
     from trainer.evaluation import evaluate
     from trainer.runtime.devices import RunPrecision, choose_devices, seed_run
-    from utils.hardware import resource_errors
+    from utils.environment import resource_errors
 
     config, views = without_pretrained_weights(config), views or Views()
     check_split(config, split)

@@ -54,8 +54,7 @@ def train(
     from trainer.checkpoints.run_folder import create_run_folder, lock_run_folder
     from trainer.checkpoints.saving import Checkpoints, RunRecords, TimeLimit, stop_at_next_step
     from trainer.runtime.devices import joined_world
-    from utils.environment import capture
-    from utils.hardware import resource_errors
+    from utils.environment import capture, resource_errors
 
     if config is not None:
         check_config(config)

@@ -25,8 +25,8 @@ from base.data.index_sampler import (
     StandInSource,
     split_indices,
 )
+from utils.environment import available_processors
 from utils.errors import ConfigError, DataError
-from utils.hardware import available_processors
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from base.base_model import class_logits, main_output
 from utils.checkpoint_file import judged_weights, read_saved
+from utils.environment import devices_named
 from utils.errors import CheckpointError, DataError
 from utils.geometry import Geometry, restore_logits
-from utils.hardware import devices_named
 
 Preprocess = Callable[[NDArray[Any]], tuple[NDArray[np.float32], Geometry]]
 Build = Callable[[dict[str, Any]], tuple[nn.Module, Preprocess]]

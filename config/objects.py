@@ -7,8 +7,8 @@ from config.checking.classes import WEIGHTED_LOSS, Spec, Target, find_class, rea
 from config.checking.sections import CLASS_SECTIONS, ClassSection
 from config.checking.signatures import group_arguments, signature_of
 from config.faults import Faults, find_value, join_path, show
+from utils.environment import is_out_of_memory
 from utils.errors import ConfigError
-from utils.hardware import is_out_of_memory
 from utils.registry import Registry, Section
 
 Values = Mapping[str, Any]

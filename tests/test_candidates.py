@@ -20,8 +20,8 @@ from data_loader.common.image_cache import share_decoded
 from search.worker.runner import release_memory
 from train import train
 from utils.checkpoint_file import read_checkpoint
+from utils.environment import is_out_of_memory
 from utils.errors import ConfigError, Diverged
-from utils.hardware import is_out_of_memory
 
 ROOT = Path(__file__).resolve().parent.parent
 PEOPLE = ROOT / "data/people"

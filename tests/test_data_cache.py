@@ -14,8 +14,8 @@ from data_loader.segmentation.dataset import PairDecoder
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.pairs import ImagePairs, Pair
 from tests.support.groups import from_flat
+from utils.environment import available_memory
 from utils.errors import ConfigError, DataError
-from utils.hardware import available_memory
 
 SIZE = (12, 9)
 

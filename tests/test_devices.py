@@ -5,8 +5,8 @@ import torch
 
 from base.base_inference import choose_device
 from trainer.runtime.devices import choose_devices
+from utils.environment import devices_named
 from utils.errors import ConfigError
-from utils.hardware import devices_named
 
 CPU = torch.device("cpu")
 

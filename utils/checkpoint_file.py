@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 import torch
 
+from utils.environment import DISK_FULL
 from utils.errors import CheckpointError
 from utils.files import sync_folder, temporary_path, write_atomically
-from utils.hardware import DISK_FULL
 
 FORMAT_VERSION = 1
 LAST, BEST = "checkpoint-last.pth", "model_best.pth"

@@ -1,16 +1,35 @@
-"""Seed, save, restore and isolate the global random number generators."""
+"""Seeds that depend on their purpose alone; seeding, saving and isolating the global generators.
 
+The functions that need torch import it: a search derives seeds without loading it.
+"""
+
+import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import torch
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Return a 63-bit seed that depends on `parts` alone."""
+    return int.from_bytes(_digest(parts), "little") >> 1
+
+
+def keyed_share(*parts: int | str) -> float:
+    """Return a number in [0, 1), uniform over different `parts`, that depends on them alone."""
+    return (int.from_bytes(_digest(parts), "little") >> 11) / 2**53
+
+
+def _digest(parts: tuple[int | str, ...]) -> bytes:
+    return hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
 
 
 def seed_everything(seed: int) -> None:
     """Seed the global generators of random, NumPy and torch (all devices)."""
+    import torch
+
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -18,6 +37,8 @@ def seed_everything(seed: int) -> None:
 
 def generator_state() -> dict[str, Any]:
     """Return the state of every global generator as tensors and plain data."""
+    import torch
+
     version, numbers, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -36,6 +57,8 @@ def generator_state() -> dict[str, Any]:
 
 def restore_generator_state(state: dict[str, Any]) -> None:
     """Restore a state of `generator_state`; CUDA generators only if the number of devices is the same."""
+    import torch
+
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
@@ -48,6 +71,8 @@ def restore_generator_state(state: dict[str, Any]) -> None:
 @contextmanager
 def isolated_generators(seed: int) -> Iterator[None]:
     """Seed random, NumPy and torch's CPU generator for a block, and restore them after it."""
+    import torch
+
     python, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)

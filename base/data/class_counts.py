@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.hardware import available_processors
+from utils.environment import available_processors
 
 _THREADS = 4
 

@@ -7,8 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from utils.errors import ConfigError, EspalierError
-from utils.seeding import isolated_generators
-from utils.seeds import derive_seed
+from utils.seeding import derive_seed, isolated_generators
 
 
 class SampleKey(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from utils.errors import ConfigError, DataError
-from utils.seeds import derive_seed
+from utils.seeding import derive_seed
 
 Sample = TypeVar("Sample", bound=Any)  # a named tuple with a field `label`
 

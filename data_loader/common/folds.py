@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from utils.errors import ConfigError
-from utils.seeds import derive_seed
+from utils.seeding import derive_seed
 
 _EXAMPLE = 'Write {"fold": 0, "of": 5}.'
 

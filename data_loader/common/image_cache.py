@@ -14,9 +14,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from utils.environment import available_memory, available_processors
 from utils.errors import DataError
 from utils.geometry import Size
-from utils.hardware import available_memory, available_processors
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from data_loader.segmentation.pairs import PairSource
 from data_loader.segmentation.sparse_labels import SparseLabels
 from utils.errors import DataError
 from utils.geometry import Geometry, Size
-from utils.seeds import derive_seed
+from utils.seeding import derive_seed
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from utils.errors import ConfigError
-from utils.seeds import derive_seed
+from utils.seeding import derive_seed
 
 PATTERNS = ("halves", "tiles", "strips")
 _BENDS = 8  # turns of a strip

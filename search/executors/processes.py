@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from search.executors.base import EpochReported, Executor, Handler, Task, TaskFinished, WorkerLost, WorkerStarted
+from utils.environment import available_processors
 from utils.errors import SearchError
-from utils.hardware import available_processors
 from utils.registry import import_attribute
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from config.faults import join_path
 from config.markers import find_markers, holds_marker, is_marker
 from search.space.markers import check_markers
 from search.space.outcomes import Extent, covering, extent_of, plain_json
-from utils.seeds import derive_seed, keyed_share
+from utils.seeding import derive_seed, keyed_share
 
 Config = dict[str, Any]
 Canonical = Callable[[Config], Config]

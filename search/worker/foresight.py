@@ -24,8 +24,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from base.base_model import Output
 from trainer.runtime.devices import ON_CPU, RunPrecision
+from utils.environment import is_out_of_memory
 from utils.errors import ConfigError
-from utils.hardware import is_out_of_memory
 
 MEGABYTE = 2**20
 # Memory of operations on a CPU in addition to their tensors (reordered copies of oneDNN, gaps of the allocator) as a

@@ -27,8 +27,8 @@ from data_loader.common.image_cache import share_decoded
 from search.worker.candidate import Limits, check_limits, network_summary
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import LAST, read_checkpoint
+from utils.environment import available_memory
 from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
-from utils.hardware import available_memory
 
 logger = logging.getLogger("espalier")
 

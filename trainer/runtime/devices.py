@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from utils.hardware import devices_named
+from utils.environment import devices_named
 from utils.seeding import seed_everything
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
