@@ -14,6 +14,7 @@ from typing import Any
 
 import config as configuration
 from config import cli
+from search.cli.listing import best_text
 from search.cli.looking import COMMANDS, command_parser, run_study_command
 from search.space.outcomes import find_faults
 from search.study import folder as study_folder
@@ -58,7 +59,6 @@ def run_search(arguments: argparse.Namespace) -> None:
     # torch and the watchers are imported here, so that --help is fast.
     from build import check_config
     from logger.console import setup_logging
-    from search.cli.listing import best_text
     from search.study.watching import watchers_of
     from search.worker.candidate import canonical
     from utils.environment import capture

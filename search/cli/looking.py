@@ -5,6 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from search.cli.listing import best_text, list_text
 from search.results.record import StudyRecord
 from search.study import folder as study_folder
 from search.study.journal import JOURNAL, read_events
@@ -47,19 +48,14 @@ def run_study_command(arguments: argparse.Namespace) -> None:
         raise SearchError(
             f"{arguments.folder}: there is no study in it or below it. Name a folder that a search wrote."
         )
-    # Each command loads only the packages that it needs.
     if arguments.command == "list":
-        from search.cli.listing import list_text
-
         sys.stdout.write(f"{list_text([read_study(folder) for folder in folders])}\n")
         return
     study = read_study(folders[0])
     if arguments.command == "best":
-        from search.cli.listing import best_text
-
         sys.stdout.write(f"{best_text(study)}\n")
     elif arguments.command == "report":
-        from search.report.page import write_report
+        from search.report.page import write_report  # jinja2 is needed only here
 
         path = arguments.output or Path(study.folder) / REPORT
         write_report(study, path)
