@@ -1,23 +1,25 @@
-"""Convolutions whose training oneDNN gets wrong or does slowly in bf16 (seen with torch 2.15).
+"""Convolutions whose training is wrong or slow in bf16 with oneDNN (seen with torch 2.15); they train in fp32.
 
 Wrong: the weight gradient of a dilated convolution in channels-last whose input channels are no multiple of 16 reads
-memory that nobody has written: where that happens to hold NaN, so does the gradient. Slow: the gradients of a depthwise
-convolution with a stride take 7 to 100 times as long as in fp32 (a third of a MobileNetV2's step), those of a depthwise
-convolution wider than 3x3 take 3 to 6 times as long (a third of an EfficientNet's). Such layers train in fp32.
+uninitialised memory: if that holds NaN, so does the gradient. Slow: the gradients of a depthwise convolution with a
+stride take 7 to 100 times as long as in fp32 (a third of a MobileNetV2's step), those of a depthwise convolution wider
+than 3x3 take 3 to 6 times as long (a third of an EfficientNet's).
 """
 
 import torch
 from torch import Tensor, nn
 
-_BLOCK = 16  # channels that the kernels take at once
-_FAST_KERNEL = 3  # the widest depthwise convolution whose gradients are fast
+from utils.module_subclass import with_forward
+
+CHANNEL_BLOCK = 16  # channels that the kernels take at once
+FAST_KERNEL = 3  # the widest depthwise convolution whose gradients are fast
 
 
 class Float32Training(nn.Conv2d):
-    """A convolution that trains in fp32 under autocast, too; mixed into the class that a layer has."""
+    """A mixin for convolutions that train in fp32 also under autocast."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """As the layer's own class; in evaluation nothing is wrong or slow, and the result is the same everywhere."""
+        """As the layer without it; in evaluation nothing is wrong or slow, and the result is the same everywhere."""
         if not self.training:
             return super().forward(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
@@ -25,24 +27,22 @@ class Float32Training(nn.Conv2d):
 
 
 def compute_in_float32(model: nn.Module) -> None:
-    """Change the convolutions of a network that bf16 on a CPU does not suit, those of libraries' own classes, too."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d) and (_is_wrong(module) or _is_slow(module)):
-            module.__class__ = _in_float32(type(module))  # not another module: hooks, names, copies stay as they are
+    """Replace the convolutions of a network that bf16 on a CPU does not suit, also those of libraries' classes.
 
-
-def _in_float32(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
-    """The class of a layer, training in fp32."""
-    return kind if issubclass(kind, Float32Training) else type(kind.__name__, (Float32Training, kind), {})
-
-
-def _is_wrong(convolution: nn.Conv2d) -> bool:
-    is_dilated = any(step > 1 for step in convolution.dilation)
-    return is_dilated and (convolution.in_channels % _BLOCK > 0 or convolution.groups > 1)
-
-
-def _is_slow(convolution: nn.Conv2d) -> bool:
-    is_depthwise = convolution.groups == convolution.in_channels > 1
-    is_strided = any(step > 1 for step in convolution.stride)
-    is_wide = any(side > _FAST_KERNEL for side in convolution.kernel_size)
-    return is_depthwise and (is_strided or is_wide)
+    Args:
+        model: Changed in place; names and weights stay the same.
+    """
+    replacements: dict[nn.Module, nn.Module] = {}
+    # A module may be in two places: both get the one replacement.
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if not isinstance(module, nn.Conv2d) or isinstance(module, Float32Training):
+            continue
+        is_dilated = any(step > 1 for step in module.dilation)
+        is_wrong = is_dilated and (module.in_channels % CHANNEL_BLOCK > 0 or module.groups > 1)
+        is_depthwise = module.groups == module.in_channels > 1
+        is_strided = any(step > 1 for step in module.stride)
+        is_wide = any(side > FAST_KERNEL for side in module.kernel_size)
+        if is_wrong or (is_depthwise and (is_strided or is_wide)):
+            if module not in replacements:
+                replacements[module] = with_forward(module, Float32Training)
+            model.set_submodule(name, replacements[module])
