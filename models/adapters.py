@@ -41,6 +41,7 @@ def adapt_network(network: nn.Module) -> BaseModel:
     returns_dict = type(network).__module__.startswith("torchvision.")
     adapted = with_forward(network, TensorOutput if returns_dict else PaddedInput, BaseModel)
     assert isinstance(adapted, BaseModel)
+    # The first convolution is that of the image in all of these networks.
     adapted.in_channels = next((part.in_channels for part in adapted.modules() if isinstance(part, nn.Conv2d)), 3)
     if returns_dict and getattr(network, "aux_classifier", None) is not None:
         adapted.auxiliary_weights = (TORCHVISION_AUXILIARY_WEIGHT,)

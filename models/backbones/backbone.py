@@ -69,6 +69,7 @@ def freeze_stages(encoder: Encoder, count: int, in_channels: int) -> list[str]:
     """
     if count == 0:
         return []
+    # A zero image of the smallest size is enough: only the graph matters, not the values.
     weights = dict(encoder.named_parameters())
     modes = [(part, part.training) for part in encoder.modules()]
     like = next(iter(weights.values()))

@@ -119,6 +119,7 @@ def _checked_state(timm_name: str, weights: str) -> dict[str, Tensor]:
             'Correct it, or set "weights": null to train from scratch.'
         )
     state = read_state_dict(path)
+    # Only names and shapes are needed: no memory, no time, no random numbers.
     with torch.device("meta"):
         classifier: Any = timm.create_model(timm_name)
     last = classifier.pretrained_cfg["classifier"]

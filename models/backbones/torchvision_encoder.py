@@ -106,6 +106,7 @@ class TorchvisionEncoder(nn.Module):
         self.strides = [min(stride, output_stride) for stride in STAGE_STRIDES]
         self.first_stride = STAGE_STRIDES[0]
         self.stride = output_stride
+        # Only strides and spacings change: the weights of the classifier fit as before.
         _dilate(self.stages, output_stride)
 
     def forward(self, inputs: Tensor, count: int | None = None) -> list[Tensor]:
@@ -140,7 +141,7 @@ def _stages(network: nn.Module, layout: Layout) -> list[nn.Sequential]:
     part = network.get_submodule
     return [
         nn.Sequential(part("conv1"), part("bn1"), part("relu")),
-        nn.Sequential(part("maxpool"), part("layer1")),
+        nn.Sequential(part("maxpool"), part("layer1")),  # the pooling halves, so it begins a stage
         *(nn.Sequential(*part(f"layer{number}").children()) for number in (2, 3, 4)),
     ]
 

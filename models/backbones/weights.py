@@ -33,6 +33,7 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
         CheckpointError: The file is damaged or belongs to another network.
     """
     available = torchvision.models.get_model_weights(name)
+    # torchvision's "ResNet18_Weights.DEFAULT" and "DEFAULT" are the same.
     member = weights.rsplit(".", maxsplit=1)[-1]
     if member == "DEFAULT" or member in available.__members__:
         path = _fetch(available[member].url, weights)
@@ -69,7 +70,7 @@ def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
         return weight
     if in_channels == 1:
         return weight.sum(dim=1, keepdim=True)
-    turns = torch.arange(in_channels) % RGB
+    turns = torch.arange(in_channels) % RGB  # red, green, blue, red, ...
     return weight[:, turns] * (RGB / in_channels)
 
 
@@ -93,6 +94,7 @@ def read_state_dict(path: Path) -> StateDict:
             f"Wrong content of the weights {path}: a state dict (name -> tensor) is needed. "
             "Save one with torch.save(model.state_dict(), path)."
         )
+    # A checkpoint of a network in DataParallel has that prefix.
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
@@ -125,6 +127,7 @@ def _fetch(url: str, weights: str) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if path.is_file():
         return path
+    # File names of torch's hub contain the first digits of the SHA-256.
     checksum = re.search(r"-([0-9a-f]{8,})\.", path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

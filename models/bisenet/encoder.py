@@ -1,20 +1,8 @@
-"""The spatial and the context path of BiSeNet (arXiv:1808.00897, sections 3.1 and 3.2)."""
-
-from collections.abc import Sequence
+"""The context path of BiSeNet, with its attention (arXiv:1808.00897, section 3.2)."""
 
 from torch import Tensor, nn
 
 from models.layers.blocks import Norm, conv_block, enlarge
-
-
-class SpatialPath(nn.Sequential):
-    """Three 3x3 convolutions of stride 2: (B, C, H, W) -> (B, channels[-1], H / 8, W / 8)."""
-
-    def __init__(self, in_channels: int, channels: Sequence[int], *, norm: Norm) -> None:
-        before = [in_channels, *channels[:-1]]
-        super().__init__(
-            *(conv_block(old, new, stride=2, norm=norm) for old, new in zip(before, channels, strict=True))
-        )
 
 
 class ChannelGate(nn.Module):

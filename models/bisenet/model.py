@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from base.base_model import BaseModel
 from models.backbones import Backbone, build_backbone, index_of_stride
 from models.bisenet.decoder import FeatureFusion
-from models.bisenet.encoder import ContextPath, SpatialPath
-from models.layers.blocks import Count, cut_to_stride, enlarge, initialise, widen_tiny
+from models.bisenet.encoder import ContextPath
+from models.layers.blocks import Count, cut_to_stride, enlarge, halving_blocks, initialise, widen_tiny
 from models.layers.heads import AuxiliaryWeight, SegmentationHead, checked_weights
 from utils.errors import ConfigError
 
@@ -65,7 +65,7 @@ class BiSeNet(BaseModel):
             index_of_stride(self.encoder, backbone, stride) for stride in (FINE_STRIDE, COARSE_STRIDE)
         )
         channels = self.encoder.channels
-        self.spatial = SpatialPath(in_channels, widths, norm=norm)
+        self.spatial = halving_blocks(in_channels, widths, norm=norm)  # arXiv:1808.00897, section 3.1
         self.context = ContextPath(channels[self.fine], channels[self.coarse], context_channels, norm=norm)
         self.decoder = FeatureFusion(widths[-1] + context_channels, fusion_channels, norm=norm)
         self.refine = SegmentationHead(fusion_channels, fusion_channels // 4 or 1, num_classes, norm=norm)
@@ -85,6 +85,7 @@ class BiSeNet(BaseModel):
         fine, coarse = self.context(features[self.fine], features[self.coarse])
         context = enlarge(fine, FINE_STRIDE // SPATIAL_STRIDE, spatial.shape[2:])
         logits = enlarge(self.refine(self.decoder(spatial, context)), SPATIAL_STRIDE, size)
+        # In evaluation nobody uses auxiliary logits, so they are not computed.
         if not self.training:
             return logits
         return (

@@ -58,6 +58,7 @@ class DeepLabV3Plus(BaseModel):
         self.decoder = DeepLabDecoder(
             self.encoder.channels[self.low_level], aspp_channels, factor=output_stride // LOW_LEVEL_STRIDE, norm=norm
         )
+        # Not the encoder: its weights may be pretrained, and those from scratch are initialised by its library.
         initialise(self.aspp)
         initialise(self.decoder)
         self.head = nn.Conv2d(aspp_channels, num_classes, kernel_size=1)

@@ -73,7 +73,7 @@ class EncDec(BaseModel):
                 raise ConfigError(f"Wrong {name} {value!r}: there are {', '.join(known)}. Choose one of them.")
         self.in_channels = in_channels
         self.blocks = {"D": down, "B": bottleneck, "U": up}
-        self.multiple = 2 ** len(down)
+        self.multiple = 2 ** len(down)  # then every halving is exact, and doubling meets its skip connection
         unit = Unit(dropout_ratio, momentum_bn, padding_mode, activation)
         self.encoder = EncDecEncoder(in_channels, base_channels, down=down, bottleneck=bottleneck, unit=unit)
         self.decoder = EncDecDecoder(self.encoder.channels, up, unit)

@@ -52,6 +52,7 @@ def describe_export(
     for name in ("mean", "std"):
         values = getattr(preprocess, name, None)
         if values is not None:
+            # Six digits are those of float32; more would only show rounding errors.
             preprocessing[name] = [float(f"{value:.6g}") for value in values]
     return {
         "format_version": FORMAT_VERSION,
@@ -62,16 +63,6 @@ def describe_export(
         "preprocessing": {**preprocessing, "recipe": recipe},
         "loader": {"type": loader, "args": dict(loader_arguments)},
         "checkpoint": dict(origin),
-    }
-
-
-def config_from_description(description: Description) -> dict[str, Any]:
-    """Return the part of a config with the preprocessing and the class names."""
-    loader = description["loader"]
-    names = {"classes": description["class_names"]} if description["class_names"] else {}
-    return {
-        "arch": {"args": {"num_classes": description["num_classes"]}},
-        "valid_loader": {"type": loader["type"], "args": {**loader["args"], **names}},
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from models.export.description import INPUT, KEY, OUTPUT, Description, config_from_description, from_text
+from models.export.description import INPUT, KEY, OUTPUT, Description, from_text
 from models.export.tracing import Side, Traced, as_function, quiet, sides_of
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
 
@@ -121,6 +121,7 @@ class ExportedNetwork(nn.Module):
                     f"{repair}, or export with another --size."
                 )
         batch = self.sides["batch"].fixed or len(inputs)
+        # The file computes in float32, also if the program around it uses autocast.
         with torch.autocast(inputs.device.type, enabled=False):
             if batch == len(inputs):
                 return self._run(inputs)
@@ -149,7 +150,12 @@ def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, di
         ) from error
     form: Format = "onnx" if path.suffix.lower() == SUFFIXES["onnx"] else "torch"
     network, description = from_bytes(content, form, device, name=str(path))
-    return network, config_from_description(description)
+    loader = description["loader"]
+    names = {"classes": description["class_names"]} if description["class_names"] else {}
+    return network, {
+        "arch": {"args": {"num_classes": description["num_classes"]}},
+        "valid_loader": {"type": loader["type"], "args": {**loader["args"], **names}},
+    }
 
 
 def from_bytes(
@@ -162,7 +168,7 @@ def from_bytes(
         ConfigError: onnxruntime is missing.
     """
     if form == "onnx":
-        require("onnxruntime")
+        require("onnxruntime")  # a missing package is no damaged file
     try:
         run, text = (_open_onnx if form == "onnx" else _open_torch)(content, device)
     except Exception as error:  # damaged bytes raise any error of the reader

@@ -91,6 +91,7 @@ def trace(model: nn.Module, in_channels: int, size: tuple[int, ...]) -> Traced:
         ExportError: torch cannot trace it even with every side fixed.
     """
     network = LogitsOnly(copy.deepcopy(model).to(memory_format=torch.contiguous_format))
+    # From all sides free to none. torch takes a batch of 1 for a constant, so a free one is traced with 2.
     for batch, free in ((2, (0, *range(2, 2 + len(size)))), (2, (0,)), (1, ())):
         example = torch.zeros(batch, in_channels, *size)
         dimensions = dict.fromkeys(free, Dim.AUTO)
@@ -156,6 +157,7 @@ def _find_sides(program: ExportedProgram, network: nn.Module, size: tuple[int, .
             sides[side] = Side()
         else:
             multiple = _find_multiple(network, int(shape[1]), size)
+            # The tracer knows the least length, but not every divisor: the network itself was asked for that.
             bound = int(length.node.shape_env.bound_sympy(length.node.expr).lower)
             sides[side] = Side(least=-(-bound // multiple) * multiple, multiple=multiple)
     return sides
@@ -186,6 +188,7 @@ def _require_same_results(traced: Traced, network: nn.Module, example: Tensor) -
         for factor, (length, side) in enumerate(zip(size, list(traced.sides.values())[1:], strict=True), start=1)
     ]
     batches = [batch] if traced.sides["batch"].fixed else [1, 3]
+    # Random inputs: with zeros, paths that depend on the size may give equal results by chance.
     generator = torch.Generator().manual_seed(0)
     for count, sides in zip(batches, (grown, size), strict=False):
         inputs = torch.rand(count, channels, *sides, generator=generator)

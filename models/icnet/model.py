@@ -9,7 +9,16 @@ from base.base_model import BaseModel
 from models.backbones import Backbone, build_backbone, index_of_stride
 from models.icnet.decoder import CascadeFusion
 from models.icnet.encoder import PyramidSum
-from models.layers.blocks import Count, conv_block, cut_to_stride, enlarge, initialise, pad_to_multiple, widen_tiny
+from models.layers.blocks import (
+    Count,
+    conv_block,
+    cut_to_stride,
+    enlarge,
+    halving_blocks,
+    initialise,
+    pad_to_multiple,
+    widen_tiny,
+)
 from models.layers.heads import AuxiliaryWeight, checked_weights
 
 AUXILIARY_WEIGHTS = (0.4, 0.16)  # arXiv:1704.08545, section 3.3
@@ -54,10 +63,7 @@ class ICNet(BaseModel):
         self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
         self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm, output_stride=OUTPUT_STRIDE)
         self.middle = index_of_stride(self.encoder, backbone, OUTPUT_STRIDE)
-        before = [in_channels, *FINE_CHANNELS[:-1]]
-        self.fine = nn.Sequential(
-            *(conv_block(old, new, stride=2, norm=norm) for old, new in zip(before, FINE_CHANNELS, strict=True))
-        )
+        self.fine = halving_blocks(in_channels, FINE_CHANNELS, norm=norm)
         self.pyramid = PyramidSum()
         channels = self.encoder.channels
         self.reduce = conv_block(channels[-1], fusion_channels, kernel_size=1, norm=norm)
@@ -73,9 +79,11 @@ class ICNet(BaseModel):
     def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Image (B, C, H, W) float -> logits (B, K, H, W) float; while training also (B, K, h, w) at 8 and 16."""
         size = inputs.shape[2:]
+        # With sides that are multiples of all strides the three branches fit exactly on each other.
         whole = pad_to_multiple(widen_tiny(inputs, COARSEST_STRIDE), COARSEST_STRIDE)
         halved = F.avg_pool2d(whole, 2)
         coarse = self.reduce(self.pyramid(self.encoder(F.avg_pool2d(halved, 2))[-1]))
+        # The same weights at both resolutions; of the halved image only the first stages, which makes ICNet fast.
         middle = self.encoder(halved, self.middle + 1)[-1]
         fused, at_sixteen = self.fuse_coarse(coarse, middle)
         fused, at_eight = self.fuse_fine(fused, self.fine(whole))

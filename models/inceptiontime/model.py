@@ -95,6 +95,7 @@ class InceptionTime(BaseModel):
         entering = maps
         for number, module in enumerate(self.inception, start=1):
             maps = module(maps, steps)
+            # The paper's residual block: three modules, then the shortcut of their input is added.
             if number % MODULES_PER_RESIDUAL == 0:
                 shortcut = self.shortcuts[number // MODULES_PER_RESIDUAL - 1]
                 entering = maps = (maps + shortcut(entering, steps)).relu()

@@ -33,10 +33,19 @@ def conv_block(
 ) -> nn.Sequential:
     """Build convolution, norm, ReLU; the output is ceil(H / stride) x ceil(W / stride)."""
     padding = dilation * (kernel_size // 2)
+    # A norm subtracts the mean, and with it any bias.
     convolution = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=norm == "none")
     if norm == "none":
         return nn.Sequential(convolution, nn.ReLU(inplace=True))
     return nn.Sequential(convolution, make_norm(norm, out_channels), nn.ReLU(inplace=True))
+
+
+def halving_blocks(in_channels: int, channels: Sequence[int], *, norm: Norm) -> nn.Sequential:
+    """Build a block of stride 2 per width: (B, in_channels, H, W) -> (B, channels[-1], H / 2^n, W / 2^n), rounded up."""
+    before = [in_channels, *channels[:-1]]
+    return nn.Sequential(
+        *(conv_block(old, new, stride=2, norm=norm) for old, new in zip(before, channels, strict=True))
+    )
 
 
 def initialise(module: nn.Module) -> None:

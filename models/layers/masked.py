@@ -21,11 +21,6 @@ class Steps(NamedTuple):
     valid: Tensor
     positions: Tensor | None
 
-    @property
-    def lengths(self) -> Tensor:
-        """Steps of each series, (B,) int64, at least 1."""
-        return self.valid[:, 0].sum(dim=1).long().clamp(min=1)
-
 
 def split_padding(inputs: Tensor, *, is_training: bool) -> tuple[Tensor, Steps]:
     """Return series with zeros for padding, and the steps that are not padding.
@@ -37,6 +32,7 @@ def split_padding(inputs: Tensor, *, is_training: bool) -> tuple[Tensor, Steps]:
     is_padding = inputs.isnan().all(dim=1)
     valid = (~is_padding).to(inputs.dtype)[:, None]
     positions = None
+    # The one wait for the device; in evaluation the running statistics need no positions.
     if is_training and bool(is_padding.any()):
         positions = (~is_padding).flatten().nonzero()[:, 0]
     return inputs.nan_to_num(nan=0.0), Steps(valid, positions)
@@ -54,24 +50,25 @@ class MaskedNorm(nn.Module):
         self.norm = nn.BatchNorm1d(channels)
 
     def forward(self, maps: Tensor, steps: Steps) -> Tensor:
-        """(B, C, T) float -> the same."""
+        """(B, C, T) float -> (B, C, T) float."""
+        norm, positions = self.norm, steps.positions
         if not self.training:
-            maps = self.norm(maps)
+            maps = norm(maps)
             return maps * steps.valid.to(maps.dtype)
-        if steps.positions is None:
-            return self._normed(maps)
-        rows = maps.transpose(1, 2).flatten(0, 1)
-        normed = self._normed(rows.index_select(0, steps.positions))
-        scattered = torch.zeros_like(rows, dtype=normed.dtype).index_copy(0, steps.positions, normed)
-        return scattered.view(maps.shape[0], maps.shape[2], maps.shape[1]).transpose(1, 2)
-
-    def _normed(self, values: Tensor) -> Tensor:
-        """(B, C, T) or (N, C) float -> the same; a single step has no variance, so it gets the running statistics."""
-        norm = self.norm
-        if values.numel() == values.shape[1]:
-            return nn.functional.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias)
-        normed: Tensor = norm(values)
-        return normed
+        # The statistics are those of the valid steps alone, gathered as rows (N, C) and scattered back.
+        batch, channels, length = maps.shape
+        values = maps
+        if positions is not None:
+            values = maps.transpose(1, 2).flatten(0, 1).index_select(0, positions)
+        if values.numel() == channels:
+            # A single step has no variance: it gets the running statistics.
+            normed = nn.functional.batch_norm(values, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        else:
+            normed = norm(values)
+        if positions is None:
+            return normed
+        scattered = normed.new_zeros(batch * length, channels).index_copy(0, positions, normed)
+        return scattered.view(batch, length, channels).transpose(1, 2)
 
 
 class MaskedConv(nn.Module):
@@ -105,6 +102,7 @@ def same_convolution(in_channels: int, out_channels: int, kernel_size: int) -> n
 
 def masked_max_pool(maps: Tensor, steps: Steps) -> Tensor:
     """Return the largest of three neighbouring steps, padding left out: (B, C, T) float -> the same."""
+    # Zeros would win over negative values.
     lowest = torch.finfo(maps.dtype).min
     pooled = nn.functional.max_pool1d(maps.masked_fill(steps.valid == 0, lowest), 3, stride=1, padding=1)
     return pooled * steps.valid.to(maps.dtype)

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.losses.common import LogitLoss
+from models.losses.common import LogitLoss, mean_where
 from utils.errors import ConfigError
 
 HALF_A_PIXEL = 0.5  # the contour runs between two pixels, whose centres are a pixel apart
@@ -55,8 +55,7 @@ class BoundaryLoss(LogitLoss):
         costs = (logits.softmax(dim=1)[:, self.first_class :] * torch.from_numpy(distances).to(logits.device)).sum(
             dim=1
         )
-        counts = target != self.ignore_index
-        return (costs * counts).sum() / counts.sum().clamp(min=1)
+        return mean_where(costs, target != self.ignore_index)
 
 
 def signed_distance(inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -59,6 +59,7 @@ class AuxiliaryLoss(nn.Module):
         Raises:
             ConfigError: Not as many auxiliary outputs as weights.
         """
+        # In evaluation a network returns only the main logits.
         if isinstance(output, Tensor) or len(output) == 1:
             loss: Tensor = self.loss(output, target)
             return loss

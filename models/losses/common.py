@@ -68,6 +68,6 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
     return losses.sum() / total.where(total > 0, 1.0)
 
 
-def mean_of_samples(losses: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean of losses (B,) over the samples that count, (B,) bool; 0 if none does."""
+def mean_where(losses: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of losses over those that count, a bool tensor of the same shape; 0 if none does."""
     return (losses * counts).sum() / counts.sum().clamp(min=1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.losses.common import LogitLoss, mean_of_samples
+from models.losses.common import LogitLoss, mean_where
 
 
 class LovaszLoss(LogitLoss):
@@ -38,6 +38,7 @@ class LovaszLoss(LogitLoss):
         """Logits (B, K, ...) float32, target (B, ...) int64 -> () float32."""
         labels = target.reshape(len(target), -1)
         probabilities = logits.softmax(dim=1).reshape(*logits.shape[:2], -1).transpose(0, 1)
+        # Groups are in the first dimension: B images, or one batch.
         if not self.per_image:
             labels, probabilities = labels.reshape(1, -1), probabilities.reshape(len(probabilities), 1, -1)
         valid = labels != self.ignore_index
@@ -49,7 +50,7 @@ class LovaszLoss(LogitLoss):
             present.append(truth.any(dim=1))
         shown = torch.stack(present, dim=1)
         means = (torch.stack(losses, dim=1) * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
-        return mean_of_samples(means, shown.any(dim=1))
+        return mean_where(means, shown.any(dim=1))
 
 
 @torch.no_grad()

@@ -48,6 +48,7 @@ class ClassWeightedLoss(LogitLoss):
             ones = torch.ones(target.shape[1], device=target.device)
             weights = ones if self.weight is None else self.weight
             return (weights.view(-1, *[1] * (target.dim() - 2)) * target.float()).sum(dim=1)
+        # An ignored label may lie outside 0..K-1 and is no index of the weights.
         valid = target != self.ignore_index
         return valid.float() if self.weight is None else self.weight[target.where(valid, 0)] * valid
 
@@ -99,6 +100,7 @@ class CrossEntropyLoss(ClassWeightedLoss):
             label_smoothing=self.label_smoothing,
         )
         weights = self.target_weights(target)
+        # With label smoothing a pixel without any probability would cost something, too.
         return weighted_mean(losses * (weights > 0) if soft else losses, weights)
 
 
@@ -160,6 +162,7 @@ class OhemCrossEntropyLoss(ClassWeightedLoss):
         count = min(self.min_kept * len(losses), losses.numel())
         smallest_kept = ranked.flatten().topk(count).values[-1]
         is_hard = ranked >= smallest_kept.clamp(max=self.largest_easy_loss)
+        # Equally hard pixels at the limit are all in the mean: topk() would choose among them by chance.
         weights = self.target_weights(target) * is_hard
         return weighted_mean(losses * weights, weights)
 

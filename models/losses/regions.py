@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.losses.common import NOTHING_IGNORED, LogitLoss, mean_of_samples
+from models.losses.common import NOTHING_IGNORED, LogitLoss, mean_where
 
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
@@ -58,6 +58,7 @@ class RegionLoss(LogitLoss):
         else:
             if 0 <= self.ignore_index < num_classes:
                 target = target.masked_fill(target == self.ignore_index, NOTHING_IGNORED)
+            # Not one_hot(), which refuses ignored labels.
             labels = target.reshape(batch, 1, -1).to(torch.int16)
             classes = torch.arange(num_classes, dtype=torch.int16, device=target.device)[:, None]
             truth = (labels == classes).to(logits.dtype)
@@ -67,8 +68,9 @@ class RegionLoss(LogitLoss):
         confusion = logits.softmax(dim=1).reshape(batch, num_classes, -1) @ truth.transpose(1, 2)
         overlap = confusion.diagonal(dim1=1, dim2=2)
         losses = 1 - self.coefficients(overlap, confusion.sum(dim=1), confusion.sum(dim=2))
+        # The probabilities of a pixel sum to 1, so only a sample without valid pixels has the sum 0.
         counts = confusion.detach().sum(dim=(1, 2)) > 0
-        return mean_of_samples(losses[:, self.first_class :].mean(dim=1), counts)
+        return mean_where(losses[:, self.first_class :].mean(dim=1), counts)
 
 
 class DiceLoss(RegionLoss):

@@ -51,7 +51,9 @@ class LSTMFCN(BaseModel):
         for layer in self.layers:
             maps = layer(maps, steps)
         states = self.lstm(series.transpose(1, 2))[0]
-        last = (steps.lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])
+        # The state after the last step of each series, not after its padding.
+        lengths = steps.valid[:, 0].sum(dim=1).long().clamp(min=1)
+        last = (lengths - 1)[:, None, None].expand(-1, 1, states.shape[2])
         recurrent = self.dropout(states.gather(1, last)[:, 0])
         logits: Tensor = self.head(torch.cat((masked_mean(maps, steps), recurrent), dim=1))
         return logits

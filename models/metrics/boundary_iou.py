@@ -7,14 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.layers.blocks import Count
-from models.metrics.confusion import (
-    ClassMetric,
-    count_codes,
-    counted_pixels,
-    hard_target,
-    predicted_classes,
-    require_logits_of,
-)
+from models.metrics.confusion import ClassMetric, count_codes, predicted_classes
 from utils.errors import ConfigError
 
 
@@ -57,15 +50,13 @@ class BoundaryIoU(ClassMetric):
         Raises:
             ConfigError: These are no images, or the logits are of another number of classes.
         """
-        require_logits_of(logits, self.num_classes)
+        truth, counted = self.checked_labels(logits, target)
         if logits.dim() != 4:
             raise ConfigError(
                 f"boundary_iou got logits of shape {tuple(logits.shape)}: it needs (B, K, H, W), since only an image "
                 "has contours. Leave it out of metrics."
             )
-        truth = hard_target(logits, target)
         predicted = predicted_classes(logits).to(torch.int64)
-        counted = counted_pixels(truth, self.num_classes, self.ignore_index)
         width = max(1, round(self.distance * (logits.shape[2] ** 2 + logits.shape[3] ** 2) ** 0.5))
         true_band, predicted_band = (self._band(labels, counted, width) for labels in (truth, predicted))
         both, of_truth, of_prediction = (
@@ -85,6 +76,7 @@ class BoundaryIoU(ClassMetric):
 
     def _band(self, labels: Tensor, counted: Tensor, width: int) -> Tensor:
         """Return the counted pixels with another class, or the image's edge, within `width`: (B, H, W) bool."""
+        # Around a pixel inside a region the lowest and the highest label are the same.
         lowest = -sliding_maximum(-labels.where(counted, self.num_classes).int(), width)
         highest = sliding_maximum(labels.where(counted, -1).int(), width)
         inner = torch.zeros_like(counted)
@@ -103,6 +95,7 @@ def sliding_maximum(values: Tensor, reach: int) -> Tensor:
         values = values.transpose(dimension, -1)
         edge = torch.iinfo(values.dtype).min
         values = torch.nn.functional.pad(values, (reach, reach), value=edge)
+        # The maximum over twice as many pixels is that of two neighbouring maxima.
         covered, window = 1, 2 * reach + 1
         while covered < window:
             step = min(covered, window - covered)

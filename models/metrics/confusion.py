@@ -39,6 +39,17 @@ class ClassMetric(Metric):
         """Return the key by which metrics share their counts."""
         return self.key
 
+    def checked_labels(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the labels of a batch, (B, ...) int64, and which of them count, (B, ...) bool.
+
+        Raises:
+            ConfigError: The logits are of another number of classes.
+        """
+        require_logits_of(logits, self.num_classes)
+        labels = hard_target(logits, target)
+        counted = (labels >= 0) & (labels < self.num_classes)
+        return labels, counted if self.ignore_index is None else counted & (labels != self.ignore_index)
+
 
 def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
     """Return the number of pixels (or samples) of each true class (row) that were predicted as each class (column).
@@ -67,12 +78,6 @@ def hard_target(logits: Tensor, target: Tensor) -> Tensor:
         return target
     probability, ids = target.max(dim=1)
     return ids.where(probability > 0, -1)
-
-
-def counted_pixels(target: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
-    """Return which labels count, (B, ...) bool: those in 0..K-1, without the ignored one."""
-    counted = (target >= 0) & (target < num_classes)
-    return counted if ignore_index is None else counted & (target != ignore_index)
 
 
 def predicted_classes(logits: Tensor) -> Tensor:

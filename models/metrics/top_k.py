@@ -5,7 +5,7 @@ from torch import Tensor
 
 from base.base_model import class_logits
 from models.layers.blocks import Count
-from models.metrics.confusion import ClassMetric, counted_pixels, hard_target, require_logits_of
+from models.metrics.confusion import ClassMetric
 from utils.errors import ConfigError
 
 
@@ -40,12 +40,12 @@ class TopKAccuracy(ClassMetric):
         Raises:
             ConfigError: The logits are of another number of classes.
         """
-        require_logits_of(logits, self.num_classes)
-        logits, labels = class_logits(logits), hard_target(logits, target)
-        counted = counted_pixels(labels, self.num_classes, self.ignore_index)
+        labels, counted = self.checked_labels(logits, target)
+        logits = class_logits(logits)
         true_class = labels.where(counted, 0)[:, None]
         true_logit = logits.gather(1, true_class)
         classes = torch.arange(self.num_classes, device=logits.device).view(-1, *[1] * (logits.dim() - 2))
+        # topk() would have no fixed order among equal logits.
         ahead = ((logits > true_logit) | ((logits == true_logit) & (classes < true_class))).sum(dim=1)
         batch = torch.stack(((counted & (ahead < self.k)).sum(), counted.sum()))
         self.counts = self.counts.to(logits.device) + batch

@@ -54,6 +54,7 @@ class PSPNet(BaseModel):
         self.pyramid = PyramidPooling(self.encoder.channels[-1], norm=norm)
         width = decoder_channels or max(1, self.pyramid.out_channels // 4)
         self.decoder = SegmentationHead(self.pyramid.out_channels, width, num_classes, dropout=dropout, norm=norm)
+        # As in the paper, section 3.3: from the stage before the last one.
         before = self.encoder.channels[-2]
         self.auxiliary = SegmentationHead(before, max(1, before // 4), num_classes, dropout=dropout, norm=norm)
         for part in (self.pyramid, self.decoder[0], self.auxiliary[0]):
@@ -64,6 +65,7 @@ class PSPNet(BaseModel):
         size = inputs.shape[2:]
         features = self.encoder(widen_tiny(inputs, self.encoder.stride))
         logits = enlarge(self.decoder(self.pyramid(features[-1])), self.encoder.stride, size)
+        # In evaluation nobody uses auxiliary logits, so they are not computed.
         if not self.training:
             return logits
         return logits, cut_to_stride(self.auxiliary(features[-2]), size, self.encoder.strides[-2])

@@ -90,10 +90,12 @@ class UNet(BaseModel):
         self.dropout = nn.Dropout(dropout)
         self.decoder = UNetDecoder(self.encoder.channels, up, convs=decoder_convs, norm=norm)
         initialise(self.decoder)
+        # Not initialised like the rest: with torch's default the first logits are small.
         self.head = nn.Conv2d(self.decoder.out_channels, num_classes, kernel_size=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Image (B, C, H, W) float -> logits (B, K, H, W) float."""
         features = self.encoder(widen_tiny(inputs, self.encoder.stride))
         features[-1] = self.dropout(features[-1])
+        # Logits are enlarged, not features, which is the same and cheaper: the head is linear and has fewer channels.
         return enlarge(self.head(self.decoder(features)), self.encoder.first_stride, inputs.shape[2:])

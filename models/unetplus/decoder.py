@@ -30,6 +30,7 @@ class DecoderLevel(nn.Module):
         super().__init__()
         self.squeeze: nn.Module
         if squeeze == "transpose" and factor > 1:
+            # The kernel is a multiple of the stride: all outputs get equally many inputs, without a checkerboard.
             self.squeeze = nn.ConvTranspose2d(in_channels, channels, 2 * factor, stride=factor, padding=factor // 2)
         else:
             self.squeeze = nn.Conv2d(in_channels, channels, kernel_size=1)

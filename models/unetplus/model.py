@@ -63,6 +63,7 @@ class UNetPlus(BaseModel):
         before = [widths[0], *HEAD_CHANNELS[:-1]]
         blocks = [conv_block(old, new, norm=norm) for old, new in zip(before, HEAD_CHANNELS, strict=True)]
         self.head = nn.Sequential(*blocks, nn.Dropout(dropout), nn.Conv2d(HEAD_CHANNELS[-1], num_classes, 1))
+        # Not the encoder: its weights may be pretrained, and those from scratch are initialised by its library.
         initialise(self.decoder)
         for block in blocks:
             initialise(block)
