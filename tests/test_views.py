@@ -274,6 +274,6 @@ def test_both_commands_take_windows_flips_and_scales(checkpoint, tmp_path, capsy
 
 def test_a_window_needs_a_size_and_a_loader_that_knows_sizes(tmp_path):
     path = save_untrained(tmp_path / "c.pth", people_config(resize=None))
-    with pytest.raises(ConfigError, match=r"--window: valid_loader has no resize, .* Write the window's own"):
+    with pytest.raises(ConfigError, match=r"--window: valid_loader has no resize, .* Write the size of the window"):
         inference.load(path, window=())
     assert inference.load(path, window=(32,)).model.window == (32, 32)

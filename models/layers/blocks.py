@@ -41,7 +41,7 @@ def conv_block(
 
 
 def halving_blocks(in_channels: int, channels: Sequence[int], *, norm: Norm) -> nn.Sequential:
-    """Build a block of stride 2 per width: (B, in_channels, H, W) -> (B, channels[-1], H / 2^n, W / 2^n), rounded up."""
+    """Build a block of stride 2 per width: (B, in_channels, H, W) -> (B, channels[-1], H / 2^n, W / 2^n)."""
     before = [in_channels, *channels[:-1]]
     return nn.Sequential(
         *(conv_block(old, new, stride=2, norm=norm) for old, new in zip(before, channels, strict=True))
