@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torchvision.datasets import FakeData
 
 from config.objects import instantiate
 from data_loader import SECTIONS
@@ -19,6 +20,7 @@ from data_loader.classification.dataset import (
 from data_loader.classification.loader import ImageClassificationDataLoader
 from data_loader.classification.sources import find_in_folders, read_idx, read_list
 from data_loader.common.class_labels import NO_CLASS
+from data_loader.common.image_cache import share_decoded
 from data_loader.common.options import ImageOptions
 from data_loader.images.preprocessing import Preprocessing
 from tests.support.groups import from_flat
@@ -114,6 +116,41 @@ def test_what_does_not_fit_into_the_memory_is_still_checked(folders):
     (folders / "train/cat/10.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"10\.png cannot be read"):
         plain(folder=str(folders), split="train", cache_mb=0).prepare()
+
+
+@pytest.mark.parametrize("resize", [None, [6, 6], [40, 40]])
+@pytest.mark.parametrize("kind", ["folder", "idx", "dataset"])
+def test_the_footprint_of_an_image_is_enough_for_its_decoded_array(folders, tmp_path, kind, resize):
+    if kind == "folder":
+        args = {"folder": str(folders), "split": "train"}
+    elif kind == "idx":
+        pair = [write_idx(tmp_path / name, np.zeros(shape)) for name, shape in (("i", (2, 9, 5)), ("l", (2,)))]
+        args = {"images_file": pair[0], "labels_file": pair[1], "classes": ["a", "b"]}
+    else:
+        args = {"dataset": FakeData(size=4, image_size=(3, 8, 7), num_classes=2)}
+    loader = plain(**args, resize=resize)
+    loader.prepare()
+    cache = loader.dataset.dataset.cache
+    assert sorted(cache.samples) == list(range(loader.num_samples))
+    for index, sample in cache.samples.items():
+        assert sample.image.nbytes <= cache.decoder.footprint(index).num_bytes <= 40 * 40 * 3
+        assert not sample.image.flags.writeable  # it lies in the block that forked workers share
+
+
+def test_loaders_of_one_process_share_decoded_images_until_a_file_changes(folders):
+    with share_decoded(16):
+        first, second, other = (plain(folder=str(folders), **args) for args in ({}, {}, {"in_channels": 1}))
+        for loader in (first, second, other):
+            loader.prepare()
+        images = [loader.dataset.dataset.cache.samples[0].image for loader in (first, second, other)]
+        assert images[0] is images[1]
+        assert images[2].shape[2] == 1
+        assert cv2.imwrite(str(folders / "val/cat/15.png"), image(99))
+        third = plain(folder=str(folders))
+        third.prepare()
+        samples = third.dataset.dataset.cache.samples
+        assert samples[0].image.max() == 99
+        assert samples[1].image is first.dataset.dataset.cache.samples[1].image
 
 
 def test_a_list(folders):
