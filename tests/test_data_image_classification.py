@@ -153,6 +153,22 @@ def test_loaders_of_one_process_share_decoded_images_until_a_file_changes(folder
         assert samples[1].image is first.dataset.dataset.cache.samples[1].image
 
 
+def test_samples_come_from_the_classes_in_turn(folders):
+    loader = plain(folder=str(folders), split="train", samples=3)
+    inputs, target, samples = next(iter(loader))
+    assert [sample.name.split("/")[-1] for sample in samples] == ["10.png", "20.png", "200.png"]
+    assert [round(value * 255) for value in inputs[:, 0, 0, 0].tolist()] == [10, 20, 200]
+    assert target.tolist() == [0, 0, 1]
+
+
+def test_four_channels(folders):
+    rgba = np.dstack([image(40), np.full((10, 8), 7, np.uint8)])
+    assert cv2.imwrite(str(folders / "val/cat/15.png"), rgba)
+    assert cv2.imwrite(str(folders / "val/dog/210.png"), rgba)
+    inputs = next(iter(plain(folder=str(folders), in_channels=4)))[0]
+    assert [round(value * 255) for value in inputs[0, :, 0, 0].tolist()] == [40, 40, 40, 7]
+
+
 def test_a_list(folders):
     (folders / "list.txt").write_text("# path, class\ntrain/cat/10.png, 10\ntrain/dog/200.png, 9\n")
     found = read_list(folders / "list.txt")
@@ -298,6 +314,9 @@ def test_shift_and_cutout_by_hand():
     grey = Preprocessing(ImageOptions(in_channels=1))
     moved = ImageAugmentation(WholeImageOptions(shift=0.25), grey)(values, Fixed([0.99, 0.0, 0, 0]))
     assert moved[..., 0].tolist() == [[0, 0, 0, 0], [2, 3, 4, 0], [6, 7, 8, 0], [10, 11, 12, 0]]
+    moved = ImageAugmentation(WholeImageOptions(shift=0.25), grey)(values, Fixed([0.0, 0.99, 0, 0]))
+    assert moved[..., 0].tolist() == [[0, 5, 6, 7], [0, 9, 10, 11], [0, 13, 14, 15], [0, 0, 0, 0]]
+    assert ImageAugmentation(WholeImageOptions(shift=0.25), grey)(values, Fixed([0.5] * 4)).tolist() == values.tolist()
     cut = ImageAugmentation(WholeImageOptions(cutout=0.5), grey)(values, Fixed([0, 0, 0.3, 0.99]))
     assert cut[..., 0].tolist() == [[1, 2, 0, 0], [5, 6, 0, 0], [9, 10, 11, 12], [13, 14, 15, 16]]
     assert values.min() == 1

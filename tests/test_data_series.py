@@ -194,6 +194,18 @@ def test_batches_do_not_depend_on_workers_and_differ_between_epochs(toy):
         loader.close()
 
 
+def test_scaling_and_jitter_by_hand():
+    series, plain = (
+        np.array([[1.0, 2.0], [10.0, 20.0]], np.float32),
+        SeriesPreprocessing(SeriesOptions(normalize="none")),
+    )
+    changed = SeriesAugmentation(scaling=0.5, jitter=0.1)(series, plain, np.random.default_rng(3))
+    generator = np.random.default_rng(3)
+    generator.random(2)
+    factors, noise = generator.standard_normal((2, 1)), generator.standard_normal((2, 2))
+    np.testing.assert_allclose(changed, series * (1 + 0.5 * factors) + 0.1 * noise, rtol=1e-6)
+
+
 def test_a_window_keeps_its_share():
     cut = SeriesAugmentation(crop_range=[0.5, 0.5])
     series = np.arange(10, dtype=np.float32)[None]
