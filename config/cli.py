@@ -50,13 +50,8 @@ def add_view_arguments(parser: argparse.ArgumentParser) -> None:
         "--window", nargs="*", type=positive_int, metavar="PIXELS", help="slide a window [HEIGHT WIDTH] over images"
     )
     parser.add_argument("--overlap", type=float, default=0.25, metavar="0..1", help="overlap of neighbouring windows")
-    parser.add_argument(
-        "--tta-flip",
-        nargs="?",
-        const="horizontal",
-        choices=["horizontal", "vertical", "both"],
-        help="average with the mirrored image",
-    )
+    flips = ["horizontal", "vertical", "both"]
+    parser.add_argument("--tta-flip", nargs="?", const=flips[0], choices=flips, help="average with the mirrored image")
     parser.add_argument("--tta-scales", nargs="+", type=float, default=[1.0], metavar="S", help="average over scales")
 
 

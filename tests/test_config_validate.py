@@ -86,6 +86,7 @@ def test_all_faults_are_reported_together():
             "lr_scheduler.interval: ",
         ),
         ({"metrics": ["accuracy", {"type": "acuracy"}]}, 'metrics.1.type: unknown class "acuracy". Did you mean'),
+        ({"metrics": [None]}, "metrics.0: null must be a class."),
         ({"loss": []}, "loss: [] names no loss. Add one."),
         ({"loss": [{"type": "Loss", "weight": "1"}]}, 'loss.0.weight: "1" must be a number.'),
         ({"loss": [{"type": "Loss", "weigth": 1}]}, 'loss.0.weigth: unknown key "weigth". Did you mean "weight"?'),

@@ -73,17 +73,14 @@ def validate(config: Mapping[str, Any], registry: Registry) -> None:
 
 def _read_specs(sections: Mapping[str, Any], registry: Registry, faults: Faults) -> list[Spec]:
     """Return every class that the configuration names in a section."""
-    named = {section: sections.get(section) for section in ("arch", *LOADER_SECTIONS, "optimizer")}
+    named = {name: sections[name] for name in ("arch", *LOADER_SECTIONS, "optimizer") if name in sections}
     metrics, search = sections.get("metrics"), sections.get("search")
     if isinstance(metrics, list):
         named |= {join_path("metrics", index): metric for index, metric in enumerate(metrics)}
     if isinstance(search, Mapping):
-        named |= {join_path("search", key): search.get(key) for key in SEARCH_CLASSES if key in registry}
-    specs = [
-        read_spec(value, path, faults, CLASS_SECTIONS.get(path, ClassSection))
-        for path, value in named.items()
-        if value is not None
-    ]
+        known = [key for key in SEARCH_CLASSES if key in registry and search.get(key) is not None]
+        named |= {join_path("search", key): search[key] for key in known}
+    specs = [read_spec(named[path], path, faults, CLASS_SECTIONS.get(path, ClassSection)) for path in named]
     if "loss" in sections:
         specs += read_losses(sections["loss"], faults)
     if "lr_scheduler" in sections:
