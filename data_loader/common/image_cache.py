@@ -94,15 +94,22 @@ def map_in_threads(decoder: Decoder[Any], work: Callable[[Any], Result], jobs: I
         DataError: Jobs failed; one error for all of them.
     """
 
-    def attempt(job: Any) -> Any:
-        try:
-            return work(job)
-        except DataError as error:
-            return error
+    def attempt(chunk: list[Any]) -> list[Any]:
+        results: list[Any] = []
+        for job in chunk:
+            try:
+                results.append(work(job))
+            except DataError as error:
+                results.append(error)
+        return results
 
+    todo = list(jobs)
+    # Several jobs per call if there are many: passing one to a thread takes longer than reading a tiny image.
+    size = max(1, min(32, len(todo) // 64))
+    chunks = [todo[start : start + size] for start in range(0, len(todo), size)]
     # Threads suffice: OpenCV and the file system release Python's lock.
     with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
-        results = list(pool.map(attempt, jobs))
+        results = [result for part in pool.map(attempt, chunks) for result in part]
     faults = [result for result in results if isinstance(result, DataError)]
     if faults:
         raise faults[0] if len(faults) == 1 else decoder.summarize(faults, len(results))
