@@ -77,7 +77,8 @@ def train(
         close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
         trainer.callbacks = [RunRecords(folder, parts.config, {**capture(), "asked": start.asked}), ProgressBar()]
         if options["tensorboard"]:
-            trainer.callbacks.append(TensorBoardLogger(images=options["pictures"], histograms=options["histograms"]))
+            drawn = {"images": options["pictures"], "histograms": options["histograms"]}
+            trainer.callbacks.append(TensorBoardLogger(**drawn, class_names=parts.spec.class_names))
         trainer.callbacks.append(MetricsFile())
         if options["max_time"]:
             trainer.callbacks.append(TimeLimit(options["max_time"]))

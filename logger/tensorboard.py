@@ -1,5 +1,6 @@
 """TensorBoard files of a run: training and validation curves in one plot, images, histograms of the weights."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +33,13 @@ class TensorBoardLogger(Callback):
         images: Number of validation samples to draw, about twenty times in a run: of a segmentation input, truth and
             prediction, of a classification the input with its class and the predicted one.
         histograms: Write the distribution of every parameter, and of its gradient, after each epoch.
+        class_names: Names of the classes under images of a classification; without them, the ids.
     """
 
-    def __init__(self, images: int = 4, histograms: bool = False) -> None:
+    def __init__(self, images: int = 4, histograms: bool = False, class_names: Sequence[str] = ()) -> None:
         self.images = images
         self.histograms = histograms
+        self.class_names = dict(enumerate(class_names))
         self._writers: dict[str, SummaryWriter] = {}
         self._speed = Speedometer()
         self._drawn: list[Image] = []
@@ -79,8 +82,7 @@ class TensorBoardLogger(Callback):
         if not self._writers or missing <= 0 or not is_drawn:
             return
         if target.dim() == 1 and output.dim() == 2 and inputs.dim() in (3, 4):
-            # A loop that a user wrote may have no such loader; classes then have their numbers as names.
-            names = dict(enumerate(getattr(getattr(trainer, "train_loader", None), "class_names", ())))
+            names = self.class_names
             pairs = zip(inputs[:missing], target.tolist(), output.argmax(dim=1).tolist(), strict=False)
             for sample, truth, found in pairs:
                 caption = f"{names.get(truth, str(truth))}, taken for {names.get(found, str(found))}"

@@ -4,6 +4,7 @@ import io
 import logging
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -177,6 +178,24 @@ def test_tensorboard_has_both_curves_under_one_name(tmp_path):
     assert valid.Tags()["images"] == ["validation/0"]
     assert len(valid.Images("validation/0")) == 2
     assert train.Tags()["histograms"] == []
+
+
+def test_tensorboard_draws_images_of_a_classification(tmp_path, monkeypatch):
+    captions = []
+
+    def noted(inputs, caption):
+        captions.append((inputs.shape, caption))
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr("logger.tensorboard.draw_input", noted)
+    writer = TensorBoardLogger(images=2, class_names=["cat"])
+    trainer = make_trainer(tmp_path, writer)
+    writer.on_fit_start(trainer)
+    writer.on_validation_batch(trainer, torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 0]), torch.eye(2)[[0, 0, 1]])
+    writer.on_epoch_end(trainer, {"epoch": 1})
+    writer.on_close(trainer)
+    assert captions == [((1, 8, 8), "cat, taken for cat"), ((1, 8, 8), "1, taken for cat")]
+    assert read_events(tmp_path / "tensorboard" / "valid").Tags()["images"] == ["validation/0", "validation/1"]
 
 
 def test_tensorboard_draws_histograms_when_asked(tmp_path):
