@@ -7,7 +7,6 @@ import difflib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from utils.errors import ConfigError, EspalierError
 
@@ -73,18 +72,3 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     suggestion = f' Did you mean "{near}"?' if near else ""
     more = f" and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else ""
     return f"unknown {kind} {show(name)}.{suggestion} Known: {', '.join(names[:MAX_SHOWN_NAMES]) or 'none'}{more}."
-
-
-def find_value(config: Any, path: str) -> Any:
-    """Return the value at a dotted path.
-
-    Raises:
-        ConfigError: Nothing is there.
-    """
-    value = config
-    for part in path.split("."):
-        try:
-            value = value[int(part)] if isinstance(value, list) else value[part]
-        except (LookupError, TypeError, ValueError):
-            raise ConfigError(f"{path}: missing. Add it to the configuration.") from None
-    return value

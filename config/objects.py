@@ -6,7 +6,7 @@ from typing import Any
 from config.checking.classes import WEIGHTED_LOSS, Spec, Target, find_class, read_losses, read_spec, section_key
 from config.checking.sections import CLASS_SECTIONS, ClassSection
 from config.checking.signatures import group_arguments, signature_of
-from config.faults import Faults, find_value, join_path, show
+from config.faults import Faults, join_path, show
 from utils.environment import is_out_of_memory
 from utils.errors import ConfigError
 from utils.registry import Registry, Section
@@ -56,7 +56,13 @@ def class_and_arguments(config: Values, path: str, registry: Registry) -> tuple[
 
 
 def _spec_at(config: Values, path: str) -> Spec:
-    value = find_value(config, path)
+    """Read the spec at a dotted path."""
+    value: Any = config
+    for part in path.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (LookupError, TypeError, ValueError):
+            raise ConfigError(f"{path}: missing. Add it to the configuration.") from None
     if path == "trainer" and isinstance(value, Mapping):  # its other keys are the options of the loop
         value = {"type": value.get("type", "Trainer"), "args": value.get("args", {})}
     return _read(value, path, CLASS_SECTIONS.get(section_key(path), ClassSection))
