@@ -6,7 +6,7 @@ import warnings
 from datetime import datetime
 from typing import Any
 
-from search.schedulers.base import Decision, Job, Rung, RungDecision, Scheduler, Values
+from search.schedulers.base import Decision, Ending, Job, Rung, RungDecision, Scheduler, Values
 
 
 def is_installed(package: str) -> bool:
@@ -47,16 +47,8 @@ class StoppingPeer(Scheduler):
         self._num_running -= stops
         return RungDecision(Decision.STOP if stops else Decision.CONTINUE)
 
-    def finish(self, candidate: int) -> None:
-        """Not needed here."""
-        raise NotImplementedError
-
-    def fail(self, candidate: int) -> None:
-        """It has diverged."""
-        self._num_running -= 1
-
-    def withdraw(self, candidate: int) -> None:
-        """It is not in the table."""
+    def end(self, candidate: int, ending: Ending) -> None:
+        """Note that it has diverged, or is not in the table."""
         self._num_running -= 1
 
     def end_draws(self) -> None:
@@ -104,10 +96,11 @@ class OptunaHalving(StoppingPeer):
             self._study.tell(trial, value)
         return prunes
 
-    def fail(self, candidate: int) -> None:
-        """Tell the study."""
-        super().fail(candidate)
-        self._study.tell(self.trials[candidate], state=self._states.FAIL)
+    def end(self, candidate: int, ending: Ending) -> None:
+        """Report a failure to the peer."""
+        super().end(candidate, ending)
+        if ending is Ending.FAILED:
+            self._study.tell(self.trials[candidate], state=self._states.FAIL)
 
 
 class SyneTuneASHA(StoppingPeer):
@@ -145,7 +138,8 @@ class SyneTuneASHA(StoppingPeer):
         result = {"value": value, "epoch": epoch}
         return str(self._scheduler.on_trial_result(self.trials[candidate], result)) == "STOP"
 
-    def fail(self, candidate: int) -> None:
-        """Tell it."""
-        super().fail(candidate)
-        self._scheduler.on_trial_error(self.trials[candidate])
+    def end(self, candidate: int, ending: Ending) -> None:
+        """Report a failure to the peer."""
+        super().end(candidate, ending)
+        if ending is Ending.FAILED:
+            self._scheduler.on_trial_error(self.trials[candidate])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from search.schedulers.base import Decision, Job, Scheduler, Values
+from search.schedulers.base import Decision, Ending, Job, Scheduler, Values
 from search.schedulers.ranking import best_first
 
 
@@ -140,7 +140,7 @@ class _Simulator:
             if job.candidate < len(self.table):
                 return self._step(worker, job, job.start + 1, self.startup_seconds)
             self.scheduler.end_draws()
-            self.scheduler.withdraw(job.candidate)
+            self.scheduler.end(job.candidate, Ending.WITHDRAWN)
         return None
 
     def _step(self, worker: int, job: Job, epoch: int, extra_seconds: float = 0.0) -> _Step:
@@ -155,7 +155,7 @@ class _Simulator:
         value = float(self.table[setting, step.epoch - 1])
         decision = None
         if math.isnan(value):
-            self.scheduler.fail(candidate)
+            self.scheduler.end(candidate, Ending.FAILED)
             self.last.pop(candidate, None)
         else:
             decision = self.scheduler.report(candidate, step.epoch, (value,)).decision

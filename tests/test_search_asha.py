@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from search.schedulers.asha import ASHA, AsyncRung, interleave
-from search.schedulers.base import Decision, Job
+from search.schedulers.base import Decision, Ending, Job
 
 CONTINUE, PAUSE, STOP = Decision.CONTINUE, Decision.PAUSE, Decision.STOP
 NAN, INF = math.nan, math.inf
@@ -113,7 +113,7 @@ def test_cutoffs_between_infinite_values():
 def test_failures_count_at_the_rung_that_they_ran_for():
     scheduler = ASHA(4, 10, grace_period=2)
     for _ in range(3):
-        scheduler.fail(scheduler.ask().candidate)
+        scheduler.end(scheduler.ask().candidate, Ending.FAILED)
     verdict = train(scheduler, Job(scheduler.ask().candidate, 0, 2), -INF)
     assert verdict.decision is CONTINUE
     assert [len(rung.values) for rung in scheduler.rungs()] == [4, 0]
@@ -124,7 +124,7 @@ def test_finished_candidates_are_judged_at_the_later_rungs():
     scheduler.ask()
     for epoch in (1, 2):
         scheduler.report(0, epoch, (0.5,))
-    scheduler.finish(0)
+    scheduler.end(0, Ending.FINISHED)
     assert [rung.values for rung in scheduler.rungs()] == [{0: (0.5,)}] * 3
 
 
@@ -181,7 +181,7 @@ def test_a_finished_candidate_is_promoted_without_a_job():
     assert scheduler.ask() == Job(1, 0, 1)
     scheduler.report(1, 1, (6.0,))
     assert scheduler.ask() == Job(1, 1, 2)
-    scheduler.finish(1)  # resumed, it stopped by itself at once
+    scheduler.end(1, Ending.FINISHED)  # resumed, it stopped by itself at once
     assert scheduler.is_done
     assert [list(rung.values) for rung in scheduler.rungs()] == [[0, 1], [1], [1], [1]]
 
@@ -192,7 +192,7 @@ def test_a_late_withdrawal_is_replaced_and_keeps_what_it_showed():
         next_trained(scheduler, value)
     assert scheduler.ask() == Job(1, 1, 3)
     assert not scheduler.may_resume(2)
-    scheduler.withdraw(1)
+    scheduler.end(1, Ending.WITHDRAWN)
     assert not scheduler.may_resume(2)
     assert scheduler.ask() == Job(3, 0, 1)
     train(scheduler, Job(3, 0, 1), 0.0)

@@ -9,7 +9,7 @@ import pytest
 
 from config.objects import instantiate
 from search.schedulers import SECTIONS
-from search.schedulers.base import Decision, Scheduler
+from search.schedulers.base import Decision, Ending, Scheduler
 from utils.registry import import_attribute
 
 NUM_SAMPLES, MAX_EPOCHS = 20, 9
@@ -80,6 +80,7 @@ class World:
         )
 
 
+ENDINGS = {"withdraw": Ending.WITHDRAWN, "fail": Ending.FAILED, "finish": Ending.FINISHED}
 TROUBLE = {"withdraw_first": 0.15, "withdraw": 0.1, "fail": 0.2, "finish": 0.2}
 WORLDS = {
     "quiet": World(),
@@ -147,7 +148,7 @@ class Driver:
             self.call("end_draws")
             what, when = "withdraw", epoch
         if what is not None and epoch >= when:
-            self.call(what, candidate)
+            self.call("end", candidate, ENDINGS[what])
             self.ended[candidate] = what
             return False
         self.trained[candidate] += 1

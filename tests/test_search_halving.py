@@ -4,7 +4,7 @@ import pytest
 
 from config.objects import instantiate
 from search.schedulers import SECTIONS
-from search.schedulers.base import Decision, Job
+from search.schedulers.base import Decision, Ending, Job
 from search.schedulers.halving import Hyperband, RandomSearch, SuccessiveHalving, bracket_sizes, rung_epochs
 from utils.errors import ConfigError
 
@@ -84,7 +84,7 @@ def test_failures_are_worst_and_never_promoted():
     scheduler = SuccessiveHalving(6, 4, grace_period=1, reduction_factor=2)  # 1, 2, 4: of 6, 3, 1
     jobs = ask_all(scheduler)
     for job in jobs[:4]:
-        scheduler.fail(job.candidate)
+        scheduler.end(job.candidate, Ending.FAILED)
     train(scheduler, jobs[4], float("nan"))
     train(scheduler, jobs[5], -float("inf"))
     assert [job.candidate for job in ask_all(scheduler)] == [5, 4]  # there are 3 places
@@ -93,7 +93,7 @@ def test_failures_are_worst_and_never_promoted():
 def test_a_search_in_which_everything_fails_ends():
     scheduler = SuccessiveHalving(4, 4, reduction_factor=2)
     for job in ask_all(scheduler):
-        scheduler.fail(job.candidate)
+        scheduler.end(job.candidate, Ending.FAILED)
     assert scheduler.ask() is None
     assert scheduler.is_done
 
@@ -101,7 +101,7 @@ def test_a_search_in_which_everything_fails_ends():
 def test_a_withdrawal_in_the_first_rung_draws_another():
     scheduler = SuccessiveHalving(3, 3)
     ask_all(scheduler)
-    scheduler.withdraw(1)
+    scheduler.end(1, Ending.WITHDRAWN)
     assert ask_all(scheduler) == [Job(3, 0, 1)]
 
 
@@ -111,7 +111,7 @@ def test_a_later_withdrawal_lets_the_next_best_go_on():
         train(scheduler, job, float(job.candidate))
     assert [job.candidate for job in ask_all(scheduler)] == [5, 4]
     assert scheduler.may_resume(3)
-    scheduler.withdraw(5)
+    scheduler.end(5, Ending.WITHDRAWN)
     assert ask_all(scheduler) == [Job(3, 1, 3)]
     train(scheduler, Job(4, 1, 3), 4.0)
     assert scheduler.may_resume(2)  # should 3 be withdrawn too
@@ -124,7 +124,7 @@ def test_one_that_finished_early_goes_on_without_a_job():
     scheduler = SuccessiveHalving(4, 9, grace_period=3, reduction_factor=2)  # 4, 2, 1 at 3, 6, 9? 6 * sqrt(2) < 9
     jobs = ask_all(scheduler)
     scheduler.report(0, 1, (9.0,))
-    scheduler.finish(0)
+    scheduler.end(0, Ending.FINISHED)
     for job in jobs[1:]:
         train(scheduler, job, float(job.candidate))
     assert ask_all(scheduler) == [Job(3, 3, 6)]
@@ -136,7 +136,7 @@ def test_one_that_finished_early_goes_on_without_a_job():
 def test_one_that_gives_up_before_its_first_report_failed():
     scheduler = SuccessiveHalving(1, 3)
     scheduler.ask()
-    scheduler.finish(0)
+    scheduler.end(0, Ending.FINISHED)
     assert scheduler.is_done
     assert scheduler.rungs()[1].values == {}
 
@@ -155,7 +155,7 @@ def test_draws_that_end_leave_a_smaller_bracket():
     for _ in range(4):
         scheduler.ask()
     scheduler.end_draws()
-    scheduler.withdraw(3)
+    scheduler.end(3, Ending.WITHDRAWN)
     assert scheduler.ask() is None
     for candidate in range(3):
         train(scheduler, Job(candidate, 0, 1), float(candidate))
@@ -222,4 +222,4 @@ def test_reports_out_of_turn_are_refused():
     with pytest.raises(ValueError, match="Epoch 2 of candidate 0: epoch 1 must be reported next"):
         scheduler.report(0, 2, (1.0,))
     with pytest.raises(ValueError, match="Candidate 1: it does not run"):
-        scheduler.fail(1)
+        scheduler.end(1, Ending.FAILED)

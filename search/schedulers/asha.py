@@ -9,6 +9,7 @@ from typing import Literal
 from search.schedulers.base import (
     FAILED,
     Decision,
+    Ending,
     Job,
     JobBook,
     Rung,
@@ -207,35 +208,28 @@ class ASHA(Scheduler):
         self._promote_last()
         return result
 
-    def finish(self, candidate: int) -> None:
-        """Let its last values hold for all later rungs, which it reaches without a job."""
-        values = self._book.last_values.get(candidate)
-        if values is None:  # nothing to compare it by
-            self.fail(candidate)
-            return
-        self._book.end(candidate)
-        self._finished[candidate] = values
-        for rung in self._rungs_of(candidate)[self._num_passed(candidate) :]:
-            if self._promotes:  # at the rungs above it is recorded when it is promoted
-                rung.record(candidate, values)
-                break
-            if rung.judge(candidate, values).decision is Decision.STOP:
-                break
-        self._promote_last()
+    def end(self, candidate: int, ending: Ending) -> None:
+        """Make a failed candidate the worst of the rung that it ran for; compare a finished one at all later rungs.
 
-    def fail(self, candidate: int) -> None:
-        """Make it the worst of the rung that it ran for."""
+        A withdrawn one is replaced by a new candidate.
+        """
+        num_passed, values = self._num_passed(candidate), self._book.last_values.get(candidate)
+        later_rungs = self._rungs_of(candidate)[num_passed:]
+        if ending is Ending.WITHDRAWN and num_passed:
+            self._ceilings = self._limits()  # a checkpoint that was given up before must not be needed again
         self._book.end(candidate)
-        for rung in self._rungs_of(candidate)[self._num_passed(candidate) :][:1]:
-            rung.fail(candidate)
-        self._promote_last()
-
-    def withdraw(self, candidate: int) -> None:
-        """Let another candidate be drawn in its place."""
-        if self._num_passed(candidate):  # a checkpoint that was given up before must not be needed again
-            self._ceilings = self._limits()
-        self._book.end(candidate)
-        self._book.replace()
+        if ending is Ending.WITHDRAWN:
+            self._book.remaining += not self._book.has_ended_draws
+        elif ending is Ending.FINISHED and values is not None:
+            self._finished[candidate] = values
+            for rung in later_rungs:
+                if self._promotes:  # at the rungs above it is recorded when it is promoted
+                    rung.record(candidate, values)
+                    break
+                if rung.judge(candidate, values).decision is Decision.STOP:
+                    break
+        elif later_rungs:  # also if it finished before its first report: there is nothing to compare it by
+            later_rungs[0].fail(candidate)
         self._promote_last()
 
     def end_draws(self) -> None:

@@ -24,6 +24,14 @@ class Decision(StrEnum):
     STOP = "stop"
 
 
+class Ending(StrEnum):
+    """How a candidate ended other than by a decision."""
+
+    FINISHED = "finished"  # by itself (early stopping): its last values hold for all later epochs
+    FAILED = "failed"  # it counts as tried and is worse than any other
+    WITHDRAWN = "withdrawn"  # it does not count (refused, drawn before, out of memory): another one replaces it
+
+
 @dataclass(frozen=True)
 class Job:
     """A candidate and the epochs that it is to be trained for.
@@ -73,8 +81,8 @@ class Rung:
 class Scheduler(ABC):
     """Gives jobs and answers reports.
 
-    For each job it receives a `report` after every epoch, in order, until it answers PAUSE or STOP; or one of `finish`,
-    `fail` and `withdraw`, after which nothing more is reported of the candidate.
+    For each job it receives a `report` after every epoch, in order, until it answers PAUSE or STOP; or an `end`, after
+    which nothing more is reported of the candidate.
 
     Args:
         num_samples: Candidates to try.
@@ -105,16 +113,8 @@ class Scheduler(ABC):
         """
 
     @abstractmethod
-    def finish(self, candidate: int) -> None:
-        """Note that a candidate ended by itself (early stopping): its last values hold for all later epochs."""
-
-    @abstractmethod
-    def fail(self, candidate: int) -> None:
-        """Note that a candidate failed: it counts as tried and is worse than any other."""
-
-    @abstractmethod
-    def withdraw(self, candidate: int) -> None:
-        """Note that a candidate does not count (refused, drawn before, out of memory): another one replaces it."""
+    def end(self, candidate: int, ending: Ending) -> None:
+        """Note that a candidate that runs ended other than by a decision."""
 
     @abstractmethod
     def end_draws(self) -> None:
@@ -159,10 +159,6 @@ class JobBook:
         self.remaining -= 1
         self.num_drawn += 1
         return self.num_drawn - 1
-
-    def replace(self) -> None:
-        """Let another candidate be drawn in the place of a withdrawn one, unless draws have ended."""
-        self.remaining += not self.has_ended_draws
 
     def end_draws(self) -> None:
         """Let no more candidates be drawn."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from search.schedulers.base import FAILED, Decision, Job, JobBook, Rung, RungDecision, Scheduler, Values
+from search.schedulers.base import FAILED, Decision, Ending, Job, JobBook, Rung, RungDecision, Scheduler, Values
 from search.schedulers.ranking import best_first
 
 
@@ -219,30 +219,25 @@ class SynchronousScheduler(Scheduler):
         self._bracket_of[candidate].record(candidate, values)
         return RungDecision(Decision.STOP if epoch == self.max_epochs else Decision.PAUSE, rung=epoch)
 
-    def finish(self, candidate: int) -> None:
-        """Let its last values hold for all later rungs, to which it is promoted without a job."""
-        values = self._book.last_values.get(candidate)
-        if values is None:  # nothing to compare it by
-            self.fail(candidate)
-            return
-        self._book.end(candidate)
-        self._bracket_of[candidate].record(candidate, values, is_final=True)
+    def end(self, candidate: int, ending: Ending) -> None:
+        """Make a failed candidate the worst of its rung; promote a finished one without a job.
 
-    def fail(self, candidate: int) -> None:
-        """Make it the worst of its rung."""
-        self._book.end(candidate)
-        self._bracket_of[candidate].record(candidate, FAILED)
-
-    def withdraw(self, candidate: int) -> None:
-        """Replace it by a new candidate in the first rung, by the next best of the rung below in a later one."""
-        bracket = self._bracket_of[candidate]
+        A withdrawn one is replaced by a new candidate in the first rung, by the next best of the rung below in a later
+        one.
+        """
         job = self._book.end(candidate)
-        bracket.withdraw(candidate)
-        del self._bracket_of[candidate]
-        if job.start == 0:
-            self._book.replace()
-        if self._book.has_ended_draws:  # nothing will fill the room that it leaves
-            bracket.end_draws()
+        bracket, values = self._bracket_of[candidate], self._book.last_values.get(candidate)
+        if ending is Ending.WITHDRAWN:
+            bracket.withdraw(candidate)
+            del self._bracket_of[candidate]
+            if self._book.has_ended_draws:  # nothing will fill the room that it leaves
+                bracket.end_draws()
+            elif job.start == 0:
+                self._book.remaining += 1
+        elif ending is Ending.FINISHED and values is not None:
+            bracket.record(candidate, values, is_final=True)
+        else:  # also if it finished before its first report: there is nothing to compare it by
+            bracket.record(candidate, FAILED)
 
     def end_draws(self) -> None:
         """Halve the bracket that is being filled with the candidates that it has."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.executors.base import Task, WorkerLost
 from search.results.objectives import require_results
-from search.schedulers.base import Decision, Job
+from search.schedulers.base import Decision, Ending, Job
 from search.study.driver import Recorder, Stage
 from search.study.journal import Kind
 from search.study.settings import StudyParts
@@ -107,7 +107,7 @@ class Searching(Stage):
         return state is not None and state.record.epochs > job.start and state.last_decision is not Decision.CONTINUE
 
     def _withdraw(self, kind: Kind, candidate: int, **data: Any) -> None:
-        self.scheduler.withdraw(candidate)
+        self.scheduler.end(candidate, Ending.WITHDRAWN)
         self.record(kind, candidate, **data)
         if self.state.withdrawn >= MOST_WITHDRAWN:
             raise SearchError(
@@ -193,7 +193,7 @@ class Searching(Stage):
             epochs = self.state.candidates[subject].record.epochs
             self.record(Kind.JOB_DONE, subject, epochs=epochs, bytes=outcome["bytes"])
             if ended_by_itself:
-                self.scheduler.finish(subject)
+                self.scheduler.end(subject, Ending.FINISHED)
                 self.record(Kind.FINISHED, subject)
 
     def on_lost(self, subject: int, message: WorkerLost) -> None:
@@ -209,7 +209,7 @@ class Searching(Stage):
             self._interrupted.append(self.state.jobs[subject])
 
     def _fail(self, candidate: int, reason: str) -> None:
-        self.scheduler.fail(candidate)
+        self.scheduler.end(candidate, Ending.FAILED)
         self.record(Kind.FAILED, candidate, reason=reason)
 
 

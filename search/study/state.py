@@ -5,11 +5,17 @@ from dataclasses import dataclass, field
 
 from search.results.objectives import Objective, Tally
 from search.results.record import CandidateRecord, RetrainedRecord, RungRecord
-from search.schedulers.base import Decision, Job, Scheduler
+from search.schedulers.base import Decision, Ending, Job, Scheduler
 from search.study.journal import Event, Kind
 from utils.errors import SearchError
 
-WITHDRAWALS = (Kind.DUPLICATE, Kind.REFUSED, Kind.OUT_OF_MEMORY)
+_ENDINGS = {
+    Kind.FINISHED: Ending.FINISHED,
+    Kind.FAILED: Ending.FAILED,
+    Kind.DUPLICATE: Ending.WITHDRAWN,
+    Kind.REFUSED: Ending.WITHDRAWN,
+    Kind.OUT_OF_MEMORY: Ending.WITHDRAWN,
+}
 
 
 @dataclass
@@ -107,12 +113,8 @@ class StudyState:
             decision = scheduler.report(candidate, data["epoch"], values).decision
             if decision != data["decision"]:
                 difference = f"decides to {decision}"
-        elif event.kind in WITHDRAWALS:
-            scheduler.withdraw(candidate)
-        elif event.kind is Kind.FAILED:
-            scheduler.fail(candidate)
-        elif event.kind is Kind.FINISHED:
-            scheduler.finish(candidate)
+        elif event.kind in _ENDINGS:
+            scheduler.end(candidate, _ENDINGS[event.kind])
         if difference:
             raise SearchError(
                 f"The journal says {event.kind.value} {candidate} {data}, but it now {difference}: the scheduler is "
