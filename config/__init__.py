@@ -1,4 +1,4 @@
-"""The JSON: read it, check it, instantiate what it describes. No model is known here: the registry is given."""
+"""The JSON: read it, check it, instantiate its classes. No model is known here: the registry is given."""
 
 from config.checking.classes import find_class, load_plugins
 from config.checking.sections import own_outputs, shared_values, trainer_options

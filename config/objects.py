@@ -121,7 +121,7 @@ def _arguments(spec: Spec, target: Target, section: Section, runtime: Values, de
 
 def _agree(said: Any, known: Any) -> bool:
     """Whether a value of the JSON and one of the run are the same; a list equals a tuple or tensor of its items."""
-    if hasattr(known, "tolist"):  # a tensor or array, told apart without importing torch
+    if hasattr(known, "tolist"):  # a tensor or array, recognised without importing torch
         known = known.tolist()
     if isinstance(said, list | tuple) and isinstance(known, list | tuple):
         return list(said) == list(known)

@@ -67,7 +67,7 @@ def test_all_faults_are_reported_together():
         ({"n_gpu": 1.5}, "n_gpu: 1.5 must be an integer"),
         ({"metrics": "accuracy"}, 'metrics: "accuracy" must be a list'),
         ({"arch": None}, "arch: missing. Add it: The network."),
-        ({"trainer": None}, "trainer: missing. Add it: How long to train"),
+        ({"trainer": None}, "trainer: missing. Add it: Length of the training"),
         ({"train_loader": None}, "train_loader: missing."),
         ({"data_loader": {"type": "Loader", "args": {"path": "x"}}}, "data_loader: there is a train_loader, too."),
         ({"arch": 5}, 'arch: 5 must be a class. Write {"type": NAME, "args": {...}} or "NAME".'),

@@ -30,7 +30,7 @@ class Strict(BaseModel):
 
 
 class TrainerOptions(Strict):
-    """How long to train, which checkpoints to write, what to watch."""
+    """Length of the training, its checkpoints, and the result that it watches."""
 
     type: str = Field("Trainer", description="Class of the loop; a subclass of BaseTrainer.")
     args: dict[str, Any] = Field({}, description="Arguments of a trainer class from a plug-in.")
@@ -205,7 +205,7 @@ class TopLevel(Strict):
     loss: Any = Field(..., description='A loss, or a list of losses with a "weight" each.')
     metrics: list[Any] = Field([], description="What validation and test report.")
     lr_scheduler: Any = Field(None, description='The course of the learning rate; "interval" says when it steps.')
-    trainer: TrainerOptions = Field(..., description="How long to train, which checkpoints, what to watch.")
+    trainer: TrainerOptions = Field(..., description="Length of the training, its checkpoints, the result it watches.")
     visualization: Visualization = Field(Visualization(), description="Services that show the curves: wandb, mlflow.")
     search: SearchOptions = Field(SearchOptions(), description="How a search draws and compares candidates.")
 

@@ -1,4 +1,4 @@
-"""What a class or function takes: its parameters by name, and the JSON values that each of them accepts."""
+"""The signature of a class or function: its parameters by name, and the JSON values that each of them accepts."""
 
 import collections.abc
 import contextlib

@@ -1,7 +1,7 @@
 """From files and the command line to one plain dict.
 
 The files are strict JSON: values that Python's parser lets pass (duplicate keys, NaN, overflowing numbers) are refused.
-`optimizer.args.lr=0.01` overrides any path; short flags such as `--lr` stand for the common ones.
+`optimizer.args.lr=0.01` overrides any path; short flags such as `--lr` override the common ones.
 """
 
 import copy
