@@ -170,17 +170,6 @@ class BaseDataLoader(DataLoader[Any]):
         """
         self.keys.shard(rank, world_size)
 
-    def limit(self, count: int) -> None:
-        """Restrict the loader to its first `count` samples.
-
-        Raises:
-            ConfigError: No batch would be left.
-        """
-        left = self.keys.indices[:count] if count > 0 else self.keys.indices[:0]
-        if not len(left) or (self.keys.drop_last and len(left) < self.keys.batch_size):
-            raise ConfigError(f"{count} samples leave no batch. Ask for more, or set drop_last to false.")
-        self.keys.indices = left
-
     def split_validation(self) -> "BaseDataLoader | None":
         """Return a loader over the held-out samples, in order and without augmentation; None without a split."""
         return self.evaluation_loader(self._held_out) if len(self._held_out) else None

@@ -1,8 +1,7 @@
-"""Several metrics over one pass, each kind of counts gathered once."""
+"""Metrics over a data set: counts that are summed over its batches and divided once."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
 
 from torch import Tensor
 
@@ -10,8 +9,8 @@ from torch import Tensor
 class Metric(ABC):
     """Counts summed over a data set, so that the batch size cannot change the result.
 
-    A subclass keeps its counts in `self.counts` (a float64 or int64 tensor, any shape, zero after `reset`): that tensor
-    is what is summed over processes and what a checkpoint in mid-epoch holds.
+    A subclass stores its counts in `self.counts` (a float64 or int64 tensor, any shape, zero after `reset`): that
+    tensor is summed over processes, and a checkpoint inside an epoch holds it.
     """
 
     counts: Tensor
@@ -31,18 +30,18 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """Name -> value over everything added; NaN where nothing was."""
+        """Return name -> value over everything added; NaN if nothing was."""
 
     def counts_key(self) -> object:
-        """Metrics with equal keys count the same thing; a set of metrics then counts it once."""
+        """Return a key that is equal for metrics that count the same thing; a `MetricSet` then counts it once."""
         return id(self)
 
 
 class MetricSet:
-    """Updates each group of metrics that share their counts once per batch.
+    """Several metrics that are updated together; those that count the same thing share one tensor.
 
     Args:
-        metrics: Metrics whose `counts_key` are equal count the same thing and share one tensor.
+        metrics: Metrics whose `counts_key` are equal share their counts.
     """
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -63,28 +62,19 @@ class MetricSet:
             group[0].update(logits, target)
 
     def counts(self) -> list[Tensor]:
-        """The counts, one tensor per group: what is summed over processes."""
+        """Return the counts, one tensor per group, to be summed over processes or saved."""
         return [group[0].counts for group in self._groups]
 
     def set_counts(self, counts: Iterable[Tensor]) -> None:
-        """Put (summed) counts in the place of the own ones."""
+        """Replace the counts by (summed) ones."""
         for group, tensor in zip(self._groups, counts, strict=True):
             for metric in group:
                 metric.counts = tensor
 
     def compute(self) -> dict[str, float]:
-        """Name -> value of every metric, in the order given."""
-        self.set_counts(self.counts())
+        """Return name -> value of every metric, in the order given."""
+        self.set_counts(self.counts())  # only the first of a group is updated: the others get its counts here
         results: dict[str, float] = {}
         for metric in self.metrics:
             results.update(metric.compute())
         return results
-
-    def state_dict(self) -> dict[str, Any]:
-        """The counts, for a checkpoint in mid-epoch."""
-        return {"counts": [tensor.detach().to("cpu", copy=True) for tensor in self.counts()]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back the counts of a checkpoint."""
-        current = self.counts()
-        self.set_counts([new.to(old.device) for new, old in zip(state["counts"], current, strict=True)])

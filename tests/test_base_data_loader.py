@@ -272,12 +272,9 @@ def test_a_wrong_split_is_refused_with_the_rule(split):
         BaseDataLoader(Keyed(), 4, validation_split=split)
 
 
-def test_a_limit_keeps_the_first_samples_for_training_and_evaluation():
-    loader = BaseDataLoader(Keyed(), 5)
-    loader.limit(5)
+def test_chosen_samples_are_those_of_training_and_evaluation():
+    loader = BaseDataLoader(Keyed(), 5, indices=range(5))
     assert sorted(flat(indices(loader))) == flat(indices(loader.evaluation_loader())) == [0, 1, 2, 3, 4]
-    with pytest.raises(ConfigError, match="0 samples leave no batch"):
-        loader.limit(0)
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
