@@ -21,18 +21,10 @@ from config import (
     load_plugins,
     network_values,
     own_outputs,
-    refuse_markers,
     shared_values,
     signature_of,
     trainer_options,
-    validate,
-)
-from config.variants import (
-    needs_class_counts,
-    window_size,
-    with_class_counts,
-    with_input_size,
-    without_pretrained_weights,
+    variants,
 )
 from utils.errors import CheckpointError, ConfigError
 from utils.registry import Section, import_attribute
@@ -46,7 +38,7 @@ if TYPE_CHECKING:
     from models.inference.views import Views
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter
-    from trainer.runtime.devices import RunPrecision, World
+    from trainer.runtime.devices import World
     from trainer.trainer import TrainingPlan
 
 Config = Mapping[str, Any]
@@ -62,23 +54,6 @@ def registry() -> dict[str, Section]:
     from search.study import settings
 
     return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS, **settings.REGISTRY}
-
-
-def check_config(config: Config) -> None:
-    """Refuse a config that names something that does not exist, or that is the space of a search.
-
-    Raises:
-        ConfigError: Every fault with its JSON path, or a missing package.
-    """
-    refuse_markers(config)
-    validate(config, registry())
-    if config.get("visualization"):
-        from logger.trackers.tracker import require_packages
-
-        require_packages(config)
-
-
-# ---------------------------------------------------------------- data
 
 
 def loader_section(config: Config, split: str) -> str | None:
@@ -99,7 +74,6 @@ def build_loader(
     split: str,
     *,
     as_evaluation: bool = False,
-    seed: int | None = None,
     learned: Mapping[str, Any] | None = None,
 ) -> "BaseDataLoader | None":
     """Build the loader of a split.
@@ -108,7 +82,6 @@ def build_loader(
         config: A validated config.
         split: `train`, `valid` or `test`.
         as_evaluation: Load in order and without augmentation, even if the section describes training data.
-        seed: Seed of the order and the augmentation; by default that of the config.
         learned: Arguments that the training data settled (class names, statistics), for those that the config omits.
 
     Returns:
@@ -139,7 +112,7 @@ def build_loader(
         config,
         section,
         names,
-        runtime={**shared_values(config), "seed": config.get("seed", 0) if seed is None else seed},
+        runtime={**shared_values(config), "seed": config.get("seed", 0)},
         defaults={
             "role": role,
             "split": SPLIT_FOLDERS[role],
@@ -199,7 +172,7 @@ class DataSpec:
         """Return the known values by the names under which a class may ask for them."""
         names = ("num_classes", "in_channels", "ignore_index", "class_names", "class_counts")
         values = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in values.items() if value is not None and value != ()}
+        return {name: value for name, value in values.items() if value not in (None, (), [])}
 
 
 def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: bool = False) -> DataSpec:
@@ -217,12 +190,11 @@ def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: b
     values = shared_values(config)
     for name in ("num_classes", "in_channels", "ignore_index", "class_names", "learned"):
         value = getattr(loader, name, None)
-        if value is None or (name in ("class_names", "learned") and not value):
-            continue
-        if name in ("num_classes", "in_channels") and values.get(name, value) != value:
+        if name in ("num_classes", "in_channels") and value is not None and values.get(name, value) != value:
             raise _disagreement(name, values[name], value)
-        values[name] = value
-    if count_classes and needs_class_counts(config, registry()):
+        if value is not None:
+            values[name] = value
+    if count_classes and variants.needs_class_counts(config, registry()):
         values["class_counts"] = loader.class_counts()
     return DataSpec(**values)
 
@@ -245,21 +217,6 @@ def build_preprocessing(config: Config) -> Any:
     return make(**group_arguments(make, {name: known[name] for name in accepted if name in known}))
 
 
-def read_export_ids(config: Config) -> list[int] | None:
-    """Return the data set's id of each class, if its loader knows that they differ from 0..K-1."""
-    loader_class, arguments = class_and_arguments(config, evaluation_section(config), registry())
-    make = getattr(loader_class, "make_export_ids", None)
-    if make is None:
-        return None
-    accepted = signature_of(make).parameters
-    known = {name: value for name, value in arguments.items() if name in accepted}
-    ids: list[int] | None = make(**group_arguments(make, known))
-    return ids
-
-
-# ---------------------------------------------------------------- network, loss, metrics
-
-
 def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     """Build the network of `arch`.
 
@@ -272,22 +229,16 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     model_class, arguments = class_and_arguments(config, "arch", registry())
     asked = network_values(model_class, values)
     parameters = signature_of(model_class).parameters
-    if (
-        model_class.__module__.startswith("torchvision.")
-        and spec.in_channels not in (None, 3)
-        and "in_channels" not in asked
-    ):
+    is_torchvision = model_class.__module__.startswith("torchvision.")
+    if is_torchvision and spec.in_channels not in (None, 3) and "in_channels" not in asked:
         raise ConfigError(
             f"arch.type: {model_class.__name__} takes images of 3 channels, but the loader has in_channels "
             f"{spec.in_channels}. Set in_channels of the loaders to 3: grey is then repeated."
         )
     # Networks of other libraries have other names for these values (in_chans), or take them through **kwargs: they are
     # written into the arguments. Ours get them at run time, under the names that they share with the config.
-    foreign = {
-        name: value
-        for name, value in asked.items()
-        if name not in ("num_classes", "in_channels") or name not in parameters
-    }
+    ours = {"num_classes", "in_channels"} & parameters.keys()
+    foreign = {name: value for name, value in asked.items() if name not in ours}
     for name, value in foreign.items():
         if arguments.get(name) not in (None, value):
             raise _disagreement(name, arguments[name], value)
@@ -334,7 +285,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
     named = {name: value for name, value in renamed.items() if name in accepted}
     complete["arch"] = {**arch, "args": {**arguments, **network_values(model_class, values), **named}}
     if spec.class_counts is not None:
-        complete = with_class_counts(complete, names, spec.class_counts)
+        complete = variants.with_class_counts(complete, names, spec.class_counts)
     learned = {"classes": list(spec.class_names), **spec.learned}
     for section in filter(None, (loader_section(complete, split) for split in SPLIT_SECTIONS)):
         accepted = signature_of(class_and_arguments(complete, section, names)[0]).parameters
@@ -344,31 +295,6 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
             given = {name: value for name, value in loader.get("args", {}).items() if value is not None}
             complete[section] = {**loader, "args": {**loader.get("args", {}), **filled, **given}}
     return complete
-
-
-# ---------------------------------------------------------------- training
-
-
-def build_plan(
-    options: Mapping[str, Any], precision: "RunPrecision", world: "World", max_validation_batches: int | None = None
-) -> "TrainingPlan":
-    """Build the settings of the loop from the completed `trainer` section."""
-    from trainer.optim.weights import Freezing
-    from trainer.trainer import Clipping, TrainingPlan
-
-    return TrainingPlan(
-        epochs=options["epochs"],
-        len_epoch=options["len_epoch"],
-        monitor=options["monitor"],
-        early_stop=options["early_stop"],
-        max_validation_batches=max_validation_batches,
-        precision=precision,
-        world=world,
-        accumulate=options["accumulate"],
-        clipping=Clipping(options["clip_norm"], options["clip_value"]),
-        ema_decay=options["ema"],
-        freezing=Freezing(tuple(options["freeze"]), options["unfreeze_epoch"]),
-    )
 
 
 def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
@@ -398,12 +324,6 @@ def build_schedule(
 ) -> "LearningRateSchedule | None":
     """Build the learning-rate schedule of the `lr_scheduler` section, None if there is none.
 
-    Args:
-        config: A validated config.
-        optimizer: The optimizer whose learning rate changes.
-        plan: Number of epochs, and the monitored result.
-        steps_per_epoch: Steps of the optimizer in an epoch.
-
     Raises:
         ConfigError: The parts of a chain do not fit together, or not into the run.
     """
@@ -415,57 +335,13 @@ def build_schedule(
     def build_scheduler(path: str, defaults: Mapping[str, Any]) -> Any:
         return instantiate(config, path, registry(), runtime={"optimizer": optimizer}, defaults=defaults)
 
-    return combine_schedulers(
-        config["lr_scheduler"],
-        optimizer,
-        build_scheduler,
-        epochs=plan.epochs,
-        steps_per_epoch=steps_per_epoch,
-        monitor=plan.monitor,
-    )
-
-
-def prepare_for_training(
-    model: "nn.Module", options: Mapping[str, Any], precision: "RunPrecision", world: "World"
-) -> "nn.Module":
-    """Apply the options of the `trainer` section that change a network; it is changed in place if possible.
-
-    Raises:
-        ConfigError: A name in `checkpoint_activations` is no part of the network.
-    """
-    import torch
-
-    from trainer.runtime.activations import recompute_activations
-    from trainer.runtime.cpu_convolutions import compute_in_float32
-    from trainer.runtime.devices import synchronise_norms
-
-    if precision.device.type == "cpu" and precision.dtype is torch.bfloat16:
-        compute_in_float32(model)
-    if options["sync_batch_norm"] and world.size > 1:
-        model = synchronise_norms(model)
-    if options["checkpoint_activations"]:
-        recompute_activations(model, options["checkpoint_activations"])
-    if options["compile"]:
-        model.compile()
-    return model
+    length = {"epochs": plan.epochs, "steps_per_epoch": steps_per_epoch}
+    return combine_schedulers(config["lr_scheduler"], optimizer, build_scheduler, **length, monitor=plan.monitor)
 
 
 @dataclass(frozen=True)
 class TrainingParts:
-    """The objects of a training, and the config that its checkpoints hold.
-
-    Attributes:
-        config: The completed config: with everything that the run learned from its data.
-        spec: The properties of the data.
-        train_loader: Yields the training batches.
-        valid_loader: Yields the validation batches, None if there are none.
-        model: The network, wrapped for the devices.
-        optimizer: Updates the parameters of the network.
-        schedule: Changes the learning rate, None if it is constant.
-        loss: (output, target) -> ().
-        metrics: Computed for training and validation.
-        trainer: Runs the loop with all of them.
-    """
+    """The objects of a training, and the completed config that its checkpoints hold; `model` is wrapped for devices."""
 
     config: dict[str, Any]
     spec: DataSpec
@@ -496,13 +372,22 @@ def build_training(
         max_validation_batches: Validate on the first batches only.
         has_weights: All weights will come from a checkpoint: none need be downloaded for the network.
     """
-    from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, seed_run, wrap_for_devices
+    from trainer.runtime.devices import (
+        ALONE,
+        RunPrecision,
+        choose_devices,
+        prepare_for_training,
+        seed_run,
+        wrap_for_devices,
+    )
+    from trainer.trainer import TrainingPlan
     from utils.seeding import derive_seed, seed_everything
 
     world, seed, options = world or ALONE, config.get("seed", 0), trainer_options(config)
     used_devices = choose_devices(config.get("n_gpu"), devices)
     precision = RunPrecision.choose(used_devices[0], options["precision"], channels_last=options["channels_last"])
-    plan = build_plan(options, precision, world, max_validation_batches)
+    limits = {"max_validation_batches": max_validation_batches}
+    plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     seed_run(seed, used_devices[0])
 
     train_loader, valid_loader = build_loaders(config)
@@ -512,7 +397,7 @@ def build_training(
         loader.prepare()
     spec = read_data_spec(config, train_loader, count_classes=True)
 
-    model = build_model(without_pretrained_weights(config) if has_weights else config, spec)
+    model = build_model(variants.without_pretrained_weights(config) if has_weights else config, spec)
     completed = complete_config(config, spec)
     model = model.to(precision.device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     optimizer = build_optimizer(config, model)
@@ -536,12 +421,8 @@ def build_training(
     trainer.monitor.check(trainer.result_names())
     # The loop draws random numbers of its own (dropout), different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
-    return TrainingParts(
-        completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
-    )
-
-
-# ---------------------------------------------------------------- inference
+    loaders = (train_loader, valid_loader)
+    return TrainingParts(completed, spec, *loaders, model, optimizer, schedule, loss, metrics, trainer)
 
 
 def build_predictor(
@@ -580,7 +461,7 @@ def build_predictor(
     else:
         content, file = read_trained(Path(checkpoint))
         config = content["config"]
-        model = build_model(without_pretrained_weights(config), DataSpec.from_config(config))
+        model = build_model(variants.without_pretrained_weights(config), DataSpec.from_config(config))
         try:
             model.load_state_dict(judged_weights(content))
         except RuntimeError as error:
@@ -593,14 +474,13 @@ def build_predictor(
         classifier = Classifier(model, build_preprocessing(config), device=target)
         classifier.config = config
         return classifier
-    if window is not None:  # each image at its own size; the network sees one window after the other
-        views = replace(views or Views(), window=window_size(config, evaluation_section(config), window, registry()))
-        preprocessing = build_preprocessing(with_input_size(config, None, registry()))
-    else:
-        preprocessing = build_preprocessing(config)
-    segmenter = Segmenter(model, preprocessing, device=target)
+    views, seen_config = views or Views(), config
+    if window is not None:  # images at their own size, of which the network sees one window after the other
+        size = variants.window_size(config, evaluation_section(config), window, registry())
+        views, seen_config = replace(views, window=size), variants.with_input_size(config, None, registry())
+    segmenter = Segmenter(model, build_preprocessing(seen_config), device=target)
     segmenter.config = config
-    segmenter.model = with_views(segmenter.model, views or Views())
+    segmenter.model = with_views(segmenter.model, views)
     return segmenter
 
 

@@ -8,15 +8,16 @@ In a notebook, `load(checkpoint).probabilities(images)` or `predict(checkpoint, 
 import argparse
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import build_predictor, read_export_ids
-from config import cli
+from build import build_predictor, evaluation_section, registry
+from config import class_and_arguments, cli
+from config.checking.signatures import group_arguments, signature_of
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 
@@ -62,6 +63,25 @@ def predict(checkpoint: str | Path, images: Iterable[Any]) -> list[Any]:
     return [int(each.argmax()) for each in network.probabilities(images)]
 
 
+def read_export_ids(config: Mapping[str, Any]) -> list[int]:
+    """Return the data set's id of each class, for `--own-ids`.
+
+    Raises:
+        ConfigError: The loader of the config knows no other ids than 0..K-1.
+    """
+    loader_class, arguments = class_and_arguments(config, evaluation_section(config), registry())
+    make = getattr(loader_class, "make_export_ids", None)
+    accepted = {} if make is None else signature_of(make).parameters
+    known = {name: value for name, value in arguments.items() if name in accepted}
+    ids: list[int] | None = None if make is None else make(**group_arguments(make, known))
+    if ids is None:
+        raise ConfigError(
+            "--own-ids: the network's data has no ids but those of the classes. Only a loader with a label_map, or "
+            "one of a known data set such as Cityscapes, has others. Leave it out."
+        )
+    return ids
+
+
 def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
     """Render the prediction of every image of the source, as the command line asks.
 
@@ -81,11 +101,6 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
 
     background = parse_background(arguments.background, read_image) if arguments.background else None
     export_ids = read_export_ids(segmenter.config) if arguments.own_ids else None
-    if arguments.own_ids and export_ids is None:
-        raise ConfigError(
-            "--own-ids: the network's data has no ids but those of the classes. Only a loader with a label_map, or "
-            "one of a known data set such as Cityscapes, has others. Leave it out."
-        )
     preprocess = segmenter.preprocess
     default_read = partial(read_image, in_channels=getattr(preprocess, "in_channels", 3))
     read = getattr(preprocess, "read", default_read)  # a network may take files that are no photos

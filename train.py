@@ -5,12 +5,12 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config as configuration
-from build import build_training, check_config, registry
+from build import build_training, registry
 from config import cli
 from config.variants import DEV_RUN_STEPS, for_dev_run, for_overfit
 from utils.errors import ConfigError
@@ -20,6 +20,20 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are a
 
     from base import Callback
     from base.base_trainer import TrainResult
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Refuse a config that names something that does not exist, or that is the space of a search.
+
+    Raises:
+        ConfigError: Every fault with its JSON path, or a missing package.
+    """
+    configuration.refuse_markers(config)
+    configuration.validate(config, registry())
+    if config.get("visualization"):
+        from logger.trackers.tracker import require_packages
+
+        require_packages(config)
 
 
 def train(

@@ -57,10 +57,10 @@ def run_search(arguments: argparse.Namespace) -> None:
     if arguments.config is None and arguments.resume in (None, "auto"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume FOLDER of a study.")
     # torch and the watchers are imported here, so that --help is fast.
-    from build import check_config
     from logger.console import setup_logging
     from search.study.watching import watchers_of
     from search.worker.candidate import canonical
+    from train import check_config
     from utils.environment import capture
 
     configuration.load_plugins(arguments.plugin)

@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from build import prepare_for_training
 from trainer.runtime.cpu_convolutions import Float32Training, compute_in_float32
-from trainer.runtime.devices import ALONE, RunPrecision
+from trainer.runtime.devices import ALONE, RunPrecision, prepare_for_training
 
 OPTIONS = {"sync_batch_norm": False, "checkpoint_activations": [], "compile": False}
 

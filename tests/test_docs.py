@@ -17,7 +17,7 @@ import inference
 import models
 import test as test_command
 import train
-from build import check_config, registry
+from build import registry
 from config import cli, find_markers, load_config, load_plugins, validate
 from config.checking.sections import (
     Budget,
@@ -71,7 +71,7 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     config = load_config("shown.json")
     if find_markers(config):
         space = build_study_parts(config, canonical).space
-        assert find_faults(space.covering(), check_config) == []
+        assert find_faults(space.covering(), train.check_config) == []
     else:
         validate(config, registry())
 

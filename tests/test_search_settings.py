@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from build import check_config
 from config import find_markers, load_config
 from search.schedulers.halving import RandomSearch
 from search.space.outcomes import find_faults
 from search.study.settings import build_study_parts, shrunk
 from search.worker.candidate import canonical
+from train import check_config
 from utils.errors import ConfigError, EspalierError
 
 FOLDER = Path(__file__).resolve().parents[1] / "config/search"

@@ -7,7 +7,7 @@ import re
 import pytest
 from test_train import changed, small  # noqa: F401 (a fixture)
 
-from build import check_config, registry
+from build import registry
 from config import load_config, validate
 from config.variants import for_dev_run
 from logger.metrics_file import MetricsFile, as_jsonl
@@ -16,7 +16,7 @@ from logger.trackers.mlflow_tracker import MlflowTracker
 from logger.trackers.tracker import Tracker, make_trackers, require_packages
 from logger.trackers.wandb_tracker import WandbTracker
 from tests.support.tiny import tiny_trainer
-from train import train
+from train import check_config, train
 from utils.errors import ConfigError
 
 CONFIG = {"name": "points", "arch": {"type": "TinyNet", "args": {"widths": [8, 2]}}}

@@ -12,7 +12,6 @@ from trainer.checkpoints.resume import Start, restore, weights_of
 from trainer.checkpoints.saving import Checkpoints, TimeLimit
 from trainer.optim.weights import Freezing, Rule, WeightAverage, parameter_groups
 from trainer.runtime.activations import Recomputed, recompute_activations
-from trainer.trainer import Clipping
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError, Interrupted, TrainingError
 
@@ -49,10 +48,10 @@ def test_accumulated_batches_make_the_step_of_one_large_batch_also_at_the_uneven
 CRAFT = {
     "accumulate": {"accumulate": 4},
     "ema": {"ema_decay": 0.9},
-    "clip": {"clipping": Clipping(norm=0.1)},
+    "clip": {"clip_norm": 0.1},
     "freeze": {"freezing": Freezing(("layers.0", "layers.1"), until_epoch=2)},
     "all": {
-        "accumulate": 2, "ema_decay": 0.8, "clipping": Clipping(0.5, 0.1), "freezing": Freezing(("layers.0",), 3)
+        "accumulate": 2, "ema_decay": 0.8, "clip_norm": 0.5, "clip_value": 0.1, "freezing": Freezing(("layers.0",), 3)
     },
 }  # fmt: skip
 
@@ -103,13 +102,17 @@ def test_validation_and_the_checkpoint_take_the_average(tmp_path):
 
 
 def test_gradients_are_clipped_to_the_norm_and_the_value():
-    weight = nn.Parameter(torch.zeros(2))
-    weight.grad = torch.tensor([3.0, 4.0])
-    Clipping(norm=1.0).apply([weight])
-    assert torch.allclose(weight.grad, torch.tensor([0.6, 0.8]), atol=1e-5)
-    Clipping(value=0.7).apply([weight])
-    assert torch.allclose(weight.grad, torch.tensor([0.6, 0.7]), atol=1e-5)
-    assert not Clipping()
+    def gradients(**plan):
+        trainer = plain_trainer(1, 22, **plan)
+        trainer.run_step([batch[:2] for batch in trainer.train_loader])
+        return torch.cat([weight.grad.flatten() for weight in trainer.model.parameters()])
+
+    free = gradients()
+    assert float(free.norm()) > 0.1
+    assert torch.allclose(gradients(clip_norm=0.1), 0.1 * free / free.norm(), rtol=1e-4)
+    assert torch.allclose(gradients(clip_value=0.02), free.clamp(-0.02, 0.02))
+    both = free.clamp(-0.02, 0.02)  # the value first
+    assert torch.allclose(gradients(clip_norm=0.01, clip_value=0.02), 0.01 * both / both.norm(), rtol=1e-3)
 
 
 def test_frozen_parts_keep_weights_and_statistics_until_they_learn():

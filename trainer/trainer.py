@@ -1,7 +1,7 @@
 """The supervised trainer: batches in, loss out, one step of the optimizer."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -36,32 +36,6 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Clipping:
-    """Bounds of the gradients before each step of the optimizer.
-
-    Attributes:
-        norm: Largest L2 norm of all gradients together; larger ones are scaled down to it.
-        value: Largest absolute value of each number; larger ones are cut off.
-    """
-
-    norm: float | None = None
-    value: float | None = None
-
-    def apply(self, parameters: list[nn.Parameter]) -> None:
-        """Clip the gradients in place."""
-        if self.value is not None:
-            nn.utils.clip_grad_value_(parameters, self.value)
-        if self.norm is not None:
-            nn.utils.clip_grad_norm_(parameters, self.norm)
-
-    def __bool__(self) -> bool:
-        return self.norm is not None or self.value is not None
-
-
-UNCLIPPED = Clipping()
-
-
-@dataclass(frozen=True)
 class TrainingPlan:
     """Settings of the loop: its length, the monitored result, and how a step is computed.
 
@@ -74,7 +48,8 @@ class TrainingPlan:
         precision: Device, dtype and memory format.
         world: The processes that share the work.
         accumulate: Batches whose gradients make one step; the last step of a pass takes those that are left.
-        clipping: Bounds of the gradients of a step.
+        clip_norm: Largest L2 norm of all gradients of a step together; larger ones are scaled down to it.
+        clip_value: Largest absolute value of each number of a gradient; larger ones are cut off, before `clip_norm`.
         ema_decay: Decay of an average of the weights, which is evaluated instead of the weights; None: no average.
         freezing: Parts that are not trained.
     """
@@ -87,9 +62,17 @@ class TrainingPlan:
     precision: RunPrecision = ON_CPU
     world: World = ALONE
     accumulate: int = 1
-    clipping: Clipping = UNCLIPPED
+    clip_norm: float | None = None
+    clip_value: float | None = None
     ema_decay: float | None = None
     freezing: Freezing = NOTHING_FROZEN
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any], **values: Any) -> "TrainingPlan":
+        """Return the settings of a complete `trainer` section, with values that are not in it (`precision`, ...)."""
+        names = ("epochs", "len_epoch", "monitor", "early_stop", "accumulate", "clip_norm", "clip_value")
+        freezing = Freezing(tuple(options["freeze"]), options["unfreeze_epoch"])
+        return cls(**{name: options[name] for name in names}, ema_decay=options["ema"], freezing=freezing, **values)
 
     @property
     def arithmetic(self) -> RunPrecision:
@@ -269,9 +252,14 @@ class Trainer(BaseTrainer):
                 losses.append(self.train_step(place(inputs), place(target)))
         if not self.finite_check.all_finite():
             raise self.not_finite(batches)
-        if self.plan.clipping:
+        clip_norm, clip_value = self.plan.clip_norm, self.plan.clip_value
+        if clip_norm is not None or clip_value is not None:
             self.scaler.unscale_(self.optimizer)
-            self.plan.clipping.apply([weight for group in self.optimizer.param_groups for weight in group["params"]])
+            weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+            if clip_value is not None:
+                nn.utils.clip_grad_value_(weights, clip_value)
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(weights, clip_norm)
         self.scaler.step(self.optimizer)  # with fp16, a step whose gradients overflow is left out
         self.scaler.update()
         if self.average is not None:

@@ -15,9 +15,6 @@ from build import (
     build_loader,
     build_loss,
     build_model,
-    build_plan,
-    check_config,
-    prepare_for_training,
     read_data_spec,
     registry,
 )
@@ -26,7 +23,9 @@ from config.checking.classes import find_class
 from config.variants import needs_class_counts, without_pretrained_weights
 from data_loader.common.image_cache import shared_cache
 from search.worker.foresight import Facts, TrainingStep, optimizer_copies, predict_costs
-from trainer.runtime.devices import ALONE, RunPrecision, choose_devices
+from train import check_config
+from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training
+from trainer.trainer import TrainingPlan
 from utils.errors import ConfigError
 
 Config = Mapping[str, Any]
@@ -61,7 +60,7 @@ def build_training_step(config: Config, devices: str | None = None) -> TrainingS
     """
     options, device = trainer_options(config), choose_devices(config.get("n_gpu"), devices)[0]
     precision = RunPrecision.choose(device, options["precision"], channels_last=options["channels_last"])
-    plan = build_plan(options, precision, ALONE)
+    plan = TrainingPlan.from_options(options, precision=precision)
     loader = build_loader(config, "train")
     assert loader is not None  # a checked config has training data
     loader.is_training = True

@@ -3,7 +3,7 @@
 import gc
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from trainer.runtime.activations import recompute_activations
+from trainer.runtime.cpu_convolutions import compute_in_float32
 from utils.environment import devices_named
 from utils.seeding import seed_everything
 
@@ -194,6 +196,28 @@ def wrap_for_devices(model: nn.Module, devices: list[torch.device], world: World
     return model
 
 
+def prepare_for_training(
+    model: nn.Module, options: Mapping[str, Any], precision: RunPrecision, world: World
+) -> nn.Module:
+    """Apply the options of the `trainer` section that change a network; it is changed in place if possible.
+
+    Raises:
+        ConfigError: A name in `checkpoint_activations` is no part of the network.
+    """
+    if precision.device.type == "cpu" and precision.dtype is torch.bfloat16:
+        compute_in_float32(model)
+    if options["sync_batch_norm"] and world.size > 1:
+        if all(weight.is_cuda for weight in model.parameters()):
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        else:
+            logger.warning("trainer.sync_batch_norm works on GPUs only: here each process keeps its own statistics.")
+    if options["checkpoint_activations"]:
+        recompute_activations(model, options["checkpoint_activations"])
+    if options["compile"]:
+        model.compile()
+    return model
+
+
 def rewrap(model: nn.Module) -> nn.Module:
     """Wrap a model again whose trainable weights changed: DistributedDataParallel registers them when it is made."""
     if isinstance(model, nn.parallel.DistributedDataParallel):
@@ -211,14 +235,6 @@ def unwrap(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
-
-
-def synchronise_norms(model: nn.Module) -> nn.Module:
-    """Replace batch norms by ones with statistics over all processes; on processors they stay as they are."""
-    if not all(weight.is_cuda for weight in model.parameters()):
-        logger.warning("trainer.sync_batch_norm works on GPUs only: here each process keeps its own statistics.")
-        return model
-    return nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @contextmanager
