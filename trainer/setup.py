@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from base.schedule import LearningRateSchedule
 from trainer.activations import recompute_activations
-from trainer.cpu_convolutions import compute_in_float32
+from trainer.cpu_convolutions import replace_convolutions
 from trainer.distributed import World, synchronise_norms
 from trainer.freezing import Freezing
 from trainer.parameter_groups import Group, Rule, parameter_groups
@@ -89,8 +89,8 @@ def equip(model: nn.Module, options: Mapping[str, Any], world: World, run_arithm
     Raises:
         ConfigError: A name is no part of the network.
     """
-    if run_arithmetic.device.type == "cpu" and run_arithmetic.dtype is torch.bfloat16:
-        compute_in_float32(model)
+    if run_arithmetic.device.type == "cpu":
+        model = replace_convolutions(model, in_bf16=run_arithmetic.dtype is torch.bfloat16)
     if options["sync_batch_norm"] and world.size > 1:
         model = synchronise_norms(model)
     if options["checkpoint_activations"]:
