@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
+from base.subsampled_convolution import ONEDNN_BLOCK, SubsampledConv2d
 from models.layers.blocks import Count, Probability, initialise
 
 CHANNELS = (32, 64, 128)
@@ -27,7 +28,8 @@ class PreactivatedBlock(nn.Module):
             nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False),
         )
         changes_shape = stride != 1 or in_channels != out_channels
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if changes_shape else None
+        projection = SubsampledConv2d if stride != 1 and in_channels < ONEDNN_BLOCK else nn.Conv2d
+        self.shortcut = projection(in_channels, out_channels, 1, stride, bias=False) if changes_shape else None
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, in_channels, H, W) float -> (B, out_channels, ceil(H / stride), ceil(W / stride)) float."""

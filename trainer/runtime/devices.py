@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from trainer.runtime.activations import recompute_activations
-from trainer.runtime.cpu_convolutions import compute_in_float32
+from trainer.runtime.cpu_convolutions import replace_convolutions
 from utils.environment import devices_named
 from utils.seeding import seed_everything
 
@@ -204,8 +204,8 @@ def prepare_for_training(
     Raises:
         ConfigError: A name in `checkpoint_activations` is no part of the network.
     """
-    if precision.device.type == "cpu" and precision.dtype is torch.bfloat16:
-        compute_in_float32(model)
+    if precision.device.type == "cpu":
+        model = replace_convolutions(model, in_bf16=precision.dtype is torch.bfloat16)
     if options["sync_batch_norm"] and world.size > 1:
         if all(weight.is_cuda for weight in model.parameters()):
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
