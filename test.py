@@ -77,8 +77,8 @@ def test(
     check_split(config, split)
     if views.window is not None:
         config = with_input_size(config, None, registry(), batch_size=1)
-    options, device = configuration.trainer_options(config), choose_devices(config.get("n_gpu"), devices)[0]
-    precision = RunPrecision.choose(device, options["precision"], channels_last=options["channels_last"])
+    device = choose_devices(config.get("n_gpu"), devices)[0]
+    precision = RunPrecision.from_options(device, configuration.trainer_options(config))
     seed_run(config.get("seed", 0), device)
     loader = build_loader(config, split, as_evaluation=True)
     assert loader is not None
@@ -92,7 +92,7 @@ def test(
     load_all_weights(model, state_dict)
     matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
     classes = list(spec.class_names or map(str, range(spec.num_classes)))
-
+    # The numbers come from the same matrix as the table per class, and the worst cases from the same pass.
     cases = collect_worst(loader.task, worst, classes, spec.ignore_index)
     with resource_errors():
         metrics = evaluate(
@@ -104,8 +104,7 @@ def test(
             ignore_index=spec.ignore_index,
             on_sample=cases.add if images or loader.task == "classification" else None,
         )
-    counts = matrix.counts.cpu()
-    counted = "samples" if loader.task == "classification" else "pixels"
+    counts, counted = matrix.counts.cpu(), "samples" if loader.task == "classification" else "pixels"
     files = write_images(images, counts.numpy(), classes, cases, counted=counted) if images else []
     return {
         "metrics": metrics,

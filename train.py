@@ -31,7 +31,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     configuration.refuse_markers(config)
     configuration.validate(config, registry())
     if config.get("visualization"):
-        from logger.trackers.tracker import require_packages
+        from logger.trackers import require_packages
 
         require_packages(config)
 
@@ -63,7 +63,7 @@ def train(
     from logger.metrics_file import MetricsFile
     from logger.progress import ProgressBar
     from logger.tensorboard import TensorBoardLogger
-    from logger.trackers.tracker import make_trackers
+    from logger.trackers import make_trackers
     from trainer.checkpoints.resume import resolve_start, restore
     from trainer.checkpoints.run_folder import create_run_folder, lock_run_folder
     from trainer.checkpoints.saving import Checkpoints, RunRecords, TimeLimit, stop_at_next_step

@@ -1,4 +1,4 @@
-"""Images and masks, ready to train on. Names only: nothing is imported until a configuration asks for it."""
+"""Loaders of images, masks and time series. Names only: nothing is imported until a config asks for it."""
 
 from utils.registry import Section
 
@@ -18,7 +18,7 @@ SECTIONS: dict[str, Section] = {
     ),
     "dataset": Section(expects="torch.utils.data:Dataset", roots=("torchvision",)),
     "transform": Section(
-        # What albumentations' transforms and its compositions (OneOf, Sequential, ...) have in common.
+        # The common base of albumentations' transforms and compositions (OneOf, Sequential, ...).
         expects="albumentations.core.serialization:Serializable",
         roots=("albumentations",),
         shortcuts=("albumentations",),

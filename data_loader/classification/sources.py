@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from data_loader.common.class_labels import in_order
 from data_loader.common.image_cache import read_once
-from data_loader.common.list_file import read_entries, require_files
-from data_loader.images.files import IMAGE_SUFFIXES, image_size, read_image
+from data_loader.images.files import IMAGE_SUFFIXES, image_size, read_entries, read_image, require_files
 from utils.errors import ConfigError, DataError
 
 _IDX_UINT8 = 8  # type byte of the format

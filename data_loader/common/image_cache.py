@@ -282,29 +282,13 @@ def share_decoded(megabytes: float) -> Iterator[SharedCache]:
         _SHARED.reset(token)
 
 
-class FileStamp(NamedTuple):
-    """State of a file: another file, or another content, has another stamp.
-
-    Attributes:
-        device: Number of the file system.
-        inode: Number of the file there; 0 if there is no file.
-        modified: Time of the last change in nanoseconds.
-        size: Bytes.
-    """
-
-    device: int = 0
-    inode: int = 0
-    modified: int = 0
-    size: int = 0
-
-
-def stamp(path: str | Path) -> FileStamp:
-    """Return the stamp of a file, all zeros if it is missing: reading it then raises the error."""
+def stamp(path: str | Path) -> tuple[int, ...]:
+    """Return the state of a file: another file, or another content, has another one; empty if the file is missing."""
     try:
         status = os.stat(path)
     except OSError:
-        return FileStamp()
-    return FileStamp(status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        return ()  # reading the file raises the error
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def read_once(

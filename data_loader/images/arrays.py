@@ -5,6 +5,7 @@ h, w size of an image, H, W size of the input, C channels.
 
 import zipfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,14 +130,14 @@ class ArrayPreprocessing(Preprocessing):
         # Not the constructor of the base class: channels of arrays have no colours, and no table of 256 values.
         self.size = checked_size(options.resize)
         self.in_channels = options.in_channels
-        self.padding_value = options.padding_value
         self.interpolation = cv2.INTER_LINEAR if options.interpolation == "linear" else cv2.INTER_NEAREST
         self.mean = _per_channel("mean", options.mean, 0.0, self.in_channels)
         self.std = _per_channel("std", options.std, 1.0, self.in_channels)
         if (self.std <= 0).any():
             raise ConfigError(f"Wrong std {options.std}: every value must be above 0.")
-        self._layout: Layout = options.layout
-        self._picture_key = options.picture_key
+        resize = None if self.size is None else list(self.size)
+        mean, std = self.mean.tolist(), self.std.tolist()
+        self.options: ArrayOptions = replace(options, resize=resize, mean=mean, std=std)
 
     def read(self, path: str | Path) -> np.ndarray:
         """Return (h, w, C) of a file, as the loader reads it.
@@ -144,7 +145,7 @@ class ArrayPreprocessing(Preprocessing):
         Raises:
             DataError: It cannot be read.
         """
-        return read_channels(path, layout=self._layout, key=self._picture_key)
+        return read_channels(path, layout=self.options.layout, key=self.options.picture_key)
 
     def channels(self, image: np.ndarray) -> np.ndarray:
         """Return (h, w, C), all channels unchanged.
@@ -173,26 +174,13 @@ class ArrayPreprocessing(Preprocessing):
 
     def padding(self, dtype: Any) -> float:
         """Return the value of the padding."""
-        return self.padding_value
+        return self.options.padding_value
 
     def normalize_into(self, out: np.ndarray, placed: np.ndarray) -> None:
         """Write the input's values: (H, W, C) of any kind of number -> `out` (H, W, C) float32."""
         # Without temporary arrays: `out` is a part of the batch.
         np.subtract(placed, self.mean, out=out)
         out /= self.std
-
-    def describe(self) -> dict[str, Any]:
-        """Return every option as plain data; `ArrayPreprocessing(ArrayOptions(**described))` is the same again."""
-        return {
-            "in_channels": self.in_channels,
-            "resize": None if self.size is None else list(self.size),
-            "padding_value": self.padding_value,
-            "mean": self.mean.tolist(),
-            "std": self.std.tolist(),
-            "interpolation": "linear" if self.interpolation == cv2.INTER_LINEAR else "nearest",
-            "layout": self._layout,
-            "picture_key": self._picture_key,
-        }
 
 
 def _per_channel(name: str, values: float | Sequence[float] | None, default: float, in_channels: int) -> np.ndarray:

@@ -5,12 +5,13 @@ h, w size of an image, H, W size of the input, C channels.
 
 import json
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 
-from data_loader.common.options import ColorChannel, ImageOptions
+from data_loader.common.options import ColorChannel, ImageOptions, InputOptions
 from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry, Size, letterbox_geometry
 
@@ -30,7 +31,9 @@ class Preprocessing:
         options: Size, channels, padding and normalisation.
 
     Attributes:
+        options: All options, those that were left open as the others imply.
         size: (height, width) of the input; None: each image's size.
+        in_channels: C.
         mean: Subtracted from values in 0..1, (C,) float32 in the order of the input's channels.
         std: Divisor after that, (C,) float32.
 
@@ -56,16 +59,17 @@ class Preprocessing:
             )
         if channels == 4 and colour == "BGR":
             raise ConfigError('color_channel "BGR" with 4 channels is not known. Set color_channel to "RGB".')
-        self.color_channel, self.in_channels = colour, channels
-        self.padding_value: float = options.padding_value
-        self.normalize = options.normalize
-        if not self.normalize:
+        self.in_channels = channels
+        resize = None if self.size is None else list(self.size)
+        self.options: InputOptions = replace(options, resize=resize, color_channel=colour, in_channels=channels)
+        self._is_bgr, self._padding_value = colour == "BGR", options.padding_value
+        if not options.normalize:
             mean, std = np.zeros(channels, np.float32), np.ones(channels, np.float32)
         elif channels != 3:
             mean = np.full(channels, sum(IMAGENET_MEAN) / 3, np.float32)
             std = np.full(channels, sum(IMAGENET_STD) / 3, np.float32)
         else:
-            order = slice(None, None, -1 if colour == "BGR" else 1)
+            order = slice(None, None, -1 if self._is_bgr else 1)
             mean, std = np.array(IMAGENET_MEAN, np.float32)[order], np.array(IMAGENET_STD, np.float32)[order]
         self.mean, self.std = mean, std
         self._scale, self._shift = 1.0 / std, -mean / std
@@ -132,7 +136,7 @@ class Preprocessing:
 
     def normalize_into(self, out: np.ndarray, placed: np.ndarray) -> None:
         """Write the input's values, channels in their order: (H, W, C) of 8 or 16 bits -> `out` (H, W, C) float32."""
-        if self.color_channel == "BGR":
+        if self._is_bgr:
             placed = placed[..., ::-1]
         if placed.dtype == np.uint8:
             # OpenCV accepts contiguous arrays only; a reversed view is none.
@@ -153,18 +157,11 @@ class Preprocessing:
 
     def padding(self, dtype: Any) -> float:
         """Return the value of the padding in an image of that dtype."""
-        return self.padding_value * full_scale(dtype) // 255
+        return self._padding_value * full_scale(dtype) // 255
 
     def describe(self) -> dict[str, Any]:
-        """Return every option as plain data; `Preprocessing(ImageOptions(**described))` is the same again."""
-        # Exported networks hold these keys: they must not change.
-        return {
-            "resize": None if self.size is None else list(self.size),
-            "padding_value": self.padding_value,
-            "color_channel": self.color_channel,
-            "normalize": self.normalize,
-            "in_channels": self.in_channels,
-        }
+        """Return the value of every option, as plain data: exported networks hold it."""
+        return dict(vars(self.options))
 
     def identity(self) -> Hashable:
         """Return everything that decides the images at the input's scale."""

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from base.data.samples import NamedMask
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, first_few, map_in_threads
+from data_loader.common.options import MaskLoaderOptions
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.preprocessing import Preprocessing, place_mask, require_one_size, scaled_mask
 from data_loader.segmentation.labels import Labels
@@ -204,27 +205,21 @@ class SegmentationDataset(Dataset[PlacedSample]):
 
     Args:
         decoder: Reads the pairs.
+        loading: Gives the memory limit, and the number of samples that must have one size.
         augmentation: Random changes in training; None for evaluation, whose samples carry their origin.
-        cache_mb: Memory limit for decoded pairs; None: a quarter of the free memory.
-        batch_size: Number of samples that must have one size.
 
     Attributes:
         labelled_megapixels: Millions of pixels with a class in the prepared pairs; None if no labels are hidden.
     """
 
     def __init__(
-        self,
-        decoder: PairDecoder,
-        *,
-        augmentation: Augmentation | None = None,
-        cache_mb: int | None = None,
-        batch_size: int = 1,
+        self, decoder: PairDecoder, loading: MaskLoaderOptions, augmentation: Augmentation | None = None
     ) -> None:
         self.decoder = decoder
         self.augmentation = augmentation
-        self.cache = ImageCache(decoder, cache_mb)
+        self.cache = ImageCache(decoder, loading.cache_mb)
         self.labelled_megapixels: float | None = None
-        self._batch_size = batch_size
+        self._batch_size = loading.batch_size
 
     def __len__(self) -> int:
         return len(self.decoder.source)
@@ -265,17 +260,18 @@ class SegmentationDataset(Dataset[PlacedSample]):
         """Raise an error if images of these sizes cannot share a batch."""
         if self._batch_size == 1 or (self.augmentation is not None and self.augmentation.transforms is not None):
             return  # such transforms may bring all images to one size: the first batch will show it
-        inputs: dict[str, Size] = {}
+        inputs: list[tuple[str, Size]] = []
         for index, (height, width) in sizes.items():
             name = self.decoder.source.names(index)[0]
-            inputs[name] = self.decoder.preprocessing.geometry((height, width)).padded
+            inputs.append((name, self.decoder.preprocessing.geometry((height, width)).padded))
             if self.augmentation is not None and self.augmentation.rotate > 0:
-                inputs[f"{name}, turned by rotate,"] = self.decoder.preprocessing.geometry((width, height)).padded
-        first = next(iter(inputs.items()), None)
-        for name, size in inputs.items():
-            if first is not None and size != first[1]:
+                turned = self.decoder.preprocessing.geometry((width, height)).padded
+                inputs.append((f"{name}, turned by rotate,", turned))
+        for name, size in inputs:
+            first, expected = inputs[0]
+            if size != expected:
                 raise DataError(
-                    f"Images of different sizes cannot share a batch: {first[0]} is {first[1][0]}x{first[1][1]} "
+                    f"Images of different sizes cannot share a batch: {first} is {expected[0]}x{expected[1]} "
                     f"(height x width), {name} {size[0]}x{size[1]}, and batch_size is {self._batch_size}. "
                     "Set resize to [height, width], or batch_size to 1."
                 )

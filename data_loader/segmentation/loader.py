@@ -52,16 +52,11 @@ class MaskDataLoader(BaseDataLoader):
         loading: MaskLoaderOptions,
     ) -> None:
         sparse = None if loading.sparse is None else SparseLabels.parse(loading.sparse, loading.seed)
-        plain = SegmentationDataset(
-            PairDecoder(source, preprocessing, labels, has_whole_masks=True),
-            cache_mb=loading.cache_mb,
-            batch_size=loading.batch_size,
-        )
+        plain = SegmentationDataset(PairDecoder(source, preprocessing, labels, has_whole_masks=True), loading)
         augmented = SegmentationDataset(
             PairDecoder(source, preprocessing, labels, has_whole_masks=False, sparse=sparse),
-            augmentation=Augmentation(augmentation, preprocessing, labels.ignored),
-            cache_mb=loading.cache_mb,
-            batch_size=loading.batch_size,
+            loading,
+            Augmentation(augmentation, preprocessing, labels.ignored),
         )
         # Indices to draw from and indices held out; None: all, and those of `validation_split`.
         indices = held_out = None

@@ -13,9 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from data_loader.common.image_cache import read_once, stamp
-from data_loader.common.list_file import first_paths, read_entries, require_files
 from data_loader.common.options import MaskLoaderOptions, PairOptions
-from data_loader.images.files import IMAGE_SUFFIXES, image_size, read_image, read_mask
+from data_loader.images.files import (
+    IMAGE_SUFFIXES,
+    first_paths,
+    image_size,
+    read_entries,
+    read_image,
+    read_mask,
+    require_files,
+)
 from utils.errors import ConfigError, DataError
 from utils.geometry import Size
 
