@@ -9,7 +9,6 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 
 from build import registry
 from config import load_config, validate
-from config.variants import for_dev_run
 from logger import trackers
 from logger.metrics_file import MetricsFile, as_jsonl
 from logger.trackers import make_trackers, require_packages
@@ -17,7 +16,7 @@ from logger.trackers.mlflow_tracker import MlflowTracker
 from logger.trackers.tracker import Tracker
 from logger.trackers.wandb_tracker import WandbTracker
 from tests.support.tiny import tiny_trainer
-from train import check_config, train
+from train import check_config, for_dev_run, train
 from utils.errors import ConfigError
 
 CONFIG = {"name": "points", "arch": {"type": "TinyNet", "args": {"widths": [8, 2]}}}
