@@ -1,8 +1,8 @@
 """From a checked config to the objects of a run: data, network, loss, metrics, optimizer, schedule, trainer.
 
 Every command builds its objects here, in this order. The loaders come first: the data settle the classes and channels
-that network, loss and metrics are built for. What a run learns from its data is one `DataSpec`. A class gets the values
-of it that its signature asks for by name.
+that network, loss and metrics are built for. Everything that a run learns from its data is one `DataSpec`. A class
+gets the values of it that its signature asks for by name.
 
 Heavy packages (torch with all that uses it) are imported inside the functions that need them: `train.py --help` and a
 faulty config are answered without them, and a program that only predicts never loads the trainer.
@@ -165,7 +165,7 @@ class DataSpec:
 
     @classmethod
     def from_config(cls, config: Config) -> "DataSpec":
-        """Return what a config says without its data, e.g. the config of a checkpoint."""
+        """Return the values that a config states, e.g. that of a checkpoint, without its data."""
         return cls(**shared_values(config))
 
     def arguments(self) -> dict[str, Any]:
@@ -176,7 +176,7 @@ class DataSpec:
 
 
 def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: bool = False) -> DataSpec:
-    """Return what a loader knows of its data, completed by what the config says.
+    """Return the properties of a loader's data, completed by the values that the config states.
 
     Args:
         config: A validated config.
@@ -385,7 +385,7 @@ def build_training(
 
     world, seed, options = world or ALONE, config.get("seed", 0), trainer_options(config)
     used_devices = choose_devices(config.get("n_gpu"), devices)
-    precision = RunPrecision.choose(used_devices[0], options["precision"], channels_last=options["channels_last"])
+    precision = RunPrecision.from_options(used_devices[0], options)
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     seed_run(seed, used_devices[0])
@@ -419,7 +419,7 @@ def build_training(
         **arguments,
     )
     trainer.monitor.check(trainer.result_names())
-    # The loop draws random numbers of its own (dropout), different ones in each process.
+    # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
     loaders = (train_loader, valid_loader)
     return TrainingParts(completed, spec, *loaders, model, optimizer, schedule, loss, metrics, trainer)

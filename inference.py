@@ -188,7 +188,9 @@ def parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="PATH", help="a file or a folder for the results; of a classifier a .csv"
     )
     options.add_argument("--mode", choices=["mask", "overlay", "cutout", "background"], help="default: overlay")
-    options.add_argument("--background", metavar="WHAT", help="a colour ('#00ff00'), an image, or blur (default)")
+    options.add_argument(
+        "--background", metavar="COLOUR|IMAGE|blur", help="a colour ('#00ff00'), an image, or blur (default)"
+    )
     options.add_argument(
         "--class", dest="classes", action="append", metavar="NAME", help="a class to show; default: all but 0"
     )

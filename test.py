@@ -5,6 +5,7 @@
 
 # ruff: noqa: PT028 (test() is a command, not one of pytest's)
 import argparse
+import copy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,8 +23,9 @@ from build import (
     registry,
 )
 from config import cli
+from config.checking.sections import LOADER_SECTIONS
 from config.loading.load import apply_override
-from config.variants import for_judging, window_size, with_input_size, without_pretrained_weights
+from config.variants import nested_objects, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError
 
@@ -32,6 +34,9 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
 
     from logger.test_report.worst_cases import WorstCases
     from models.inference.views import Views
+
+# Arguments of loaders that may be left open and follow from the training data.
+LEARNED_ARGUMENTS = ("classes", "mean", "std", "scale")
 
 
 def test(
@@ -77,8 +82,8 @@ def test(
     check_split(config, split)
     if views.window is not None:
         config = with_input_size(config, None, registry(), batch_size=1)
-    options, device = configuration.trainer_options(config), choose_devices(config.get("n_gpu"), devices)[0]
-    precision = RunPrecision.choose(device, options["precision"], channels_last=options["channels_last"])
+    device = choose_devices(config.get("n_gpu"), devices)[0]
+    precision = RunPrecision.from_options(device, configuration.trainer_options(config))
     seed_run(config.get("seed", 0), device)
     loader = build_loader(config, split, as_evaluation=True)
     assert loader is not None
@@ -92,7 +97,7 @@ def test(
     load_all_weights(model, state_dict)
     matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
     classes = list(spec.class_names or map(str, range(spec.num_classes)))
-
+    # The numbers come from the same matrix as the table per class, and the worst cases from the same pass.
     cases = collect_worst(loader.task, worst, classes, spec.ignore_index)
     with resource_errors():
         metrics = evaluate(
@@ -104,8 +109,7 @@ def test(
             ignore_index=spec.ignore_index,
             on_sample=cases.add if images or loader.task == "classification" else None,
         )
-    counts = matrix.counts.cpu()
-    counted = "samples" if loader.task == "classification" else "pixels"
+    counts, counted = matrix.counts.cpu(), "samples" if loader.task == "classification" else "pixels"
     files = write_images(images, counts.numpy(), classes, cases, counted=counted) if images else []
     return {
         "metrics": metrics,
@@ -116,6 +120,52 @@ def test(
         "worst": cases.ranking(),
         "pictures": [str(file) for file in files],
     }
+
+
+def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the network of a checkpoint with the data, loss and metrics that are asked for.
+
+    Args:
+        saved: The checkpoint's configuration; None if it holds none.
+        asked: Another configuration, which replaces all but `arch`. If it names a loader, it names all.
+
+    Raises:
+        ConfigError: Neither is there.
+    """
+    if saved is None and asked is None:
+        raise ConfigError(
+            "the checkpoint holds no configuration. The network and its data must be known. Write -c FILE."
+        )
+    saved, merged = saved or {}, copy.deepcopy(dict(saved or {}))
+    if asked is not None:
+        # Loaders of two files would not fit together: one "data_loader", or one for each split.
+        if any(section in asked for section in LOADER_SECTIONS):
+            merged = {key: value for key, value in merged.items() if key not in LOADER_SECTIONS}
+        merged |= copy.deepcopy(dict(asked))
+        _carry_over_learned_arguments(saved, merged)
+        counts = next(
+            (item["class_counts"] for item in nested_objects(saved.get("loss")) if item.get("class_counts")), None
+        )
+        for item in nested_objects(merged.get("loss")):
+            if isinstance(item.get("weight"), str) and item.get("class_counts") is None and counts is not None:
+                item["class_counts"] = list(counts)
+    if "arch" in saved:  # the weights of the checkpoint fit no other network
+        merged["arch"] = copy.deepcopy(saved["arch"])
+    return merged
+
+
+def _carry_over_learned_arguments(saved: Mapping[str, Any], merged: dict[str, Any]) -> None:
+    """Give loaders of the same kind the values that follow from the training data, if they do not have them."""
+    source = saved.get("train_loader") or saved.get("data_loader")
+    if not isinstance(source, Mapping):
+        return
+    learned = {name: value for name in LEARNED_ARGUMENTS if (value := source.get("args", {}).get(name)) is not None}
+    for section in LOADER_SECTIONS:
+        spec = merged.get(section)
+        if isinstance(spec, Mapping) and spec.get("type") == source.get("type"):
+            args = spec.get("args", {})
+            given = {name: value for name, value in args.items() if value is not None}
+            merged[section] = {**spec, "args": {**args, **learned, **given}}
 
 
 def check_split(config: Mapping[str, Any], split: str) -> None:
@@ -200,7 +250,7 @@ def main(arguments: argparse.Namespace) -> None:
         file, overrides, split = arguments.config, arguments.overrides, arguments.split
         asked = configuration.load_config(file, overrides) if file is not None else None
         path, content = find_checkpoint(arguments.resume, asked)
-        config = for_judging(content.get("config"), asked)
+        config = for_evaluation(content.get("config"), asked)
         for override in overrides:
             apply_override(config, override)
         config = {key: value for key, value in config.items() if value is not None}

@@ -3,6 +3,7 @@
 `train(config)` is the whole command as a function; `main` only parses and prints.
 """
 
+import copy
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import config as configuration
 from build import build_training, registry
 from config import cli
-from config.variants import DEV_RUN_STEPS, for_dev_run, for_overfit
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are a
 
     from base import Callback
     from base.base_trainer import TrainResult
+
+DEV_RUN_STEPS = 2
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -31,7 +33,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     configuration.refuse_markers(config)
     configuration.validate(config, registry())
     if config.get("visualization"):
-        from logger.trackers.tracker import require_packages
+        from logger.trackers import require_packages
 
         require_packages(config)
 
@@ -63,7 +65,7 @@ def train(
     from logger.metrics_file import MetricsFile
     from logger.progress import ProgressBar
     from logger.tensorboard import TensorBoardLogger
-    from logger.trackers.tracker import make_trackers
+    from logger.trackers import make_trackers
     from trainer.checkpoints.resume import resolve_start, restore
     from trainer.checkpoints.run_folder import create_run_folder, lock_run_folder
     from trainer.checkpoints.saving import Checkpoints, RunRecords, TimeLimit, stop_at_next_step
@@ -126,6 +128,50 @@ def dry_run(config: dict[str, Any], devices: str | None) -> str:
     model = unwrap(parts.model)
     size = getattr(parts.train_loader.preprocessing, "size", None)
     return model.summary(size) if size is not None and isinstance(model, BaseModel) else str(model)
+
+
+def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
+    """Return the config of one epoch of a few steps that writes below `save_dir`, and to no service."""
+    changed: dict[str, Any] = copy.deepcopy(dict(config))
+    if isinstance(changed.get("trainer"), dict):  # otherwise left as it is, for the validation to report
+        changed["trainer"] |= {"epochs": 1, "len_epoch": DEV_RUN_STEPS, "save_dir": save_dir, "early_stop": None}
+    services = changed.get("visualization")
+    if isinstance(services, dict):
+        for name, quiet in (("wandb", {"mode": "disabled"}), ("mlflow", {"tracking_uri": None})):
+            if isinstance(services.get(name), dict):
+                services[name] |= quiet
+    return changed
+
+
+def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
+    """Return a config that trains on the first samples without augmentation and validates on the same ones.
+
+    Raises:
+        ConfigError: The number is not positive.
+    """
+    if samples < 1:
+        raise ConfigError(f"--overfit {samples}: at least one sample is needed. Write for example --overfit 4.")
+    changed: dict[str, Any] = copy.deepcopy(dict(config))
+    section = changed.get("train_loader") or changed.get("data_loader")
+    spec: dict[str, Any] = section if isinstance(section, dict) else {"type": section} if section else {}
+    arguments = spec.get("args") or {}
+    if not spec or not isinstance(arguments, dict) or not isinstance(changed.get("trainer"), dict):
+        return changed  # for the validation to report
+    asked = arguments.get("batch_size", samples)
+    batch_size = min(asked, samples) if isinstance(asked, int) else asked
+    arguments = {
+        key: value for key, value in arguments.items() if key not in ("validation_split", "folds", "drop_last")
+    }
+    if "folder" in arguments or "path" in arguments:
+        arguments.setdefault("split", "train")
+    arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
+    changed.pop("data_loader", None)
+    changed["train_loader"] = {**spec, "args": arguments}
+    changed["valid_loader"] = copy.deepcopy(changed["train_loader"])
+    changed["trainer"]["early_stop"] = None
+    if isinstance(changed.get("name"), str):
+        changed["name"] += "_overfit"  # a folder that is not taken for one of the config's runs
+    return changed
 
 
 def try_out(config: dict[str, Any], devices: str | None) -> None:

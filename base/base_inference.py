@@ -35,7 +35,7 @@ class Prepared(NamedTuple):
 class BaseInference(ABC):
     """A trained network with its preprocessing: images in, results at each image's own size out.
 
-    A subclass says what a result is. The steps (`prepare`, `logits`, `restore`, `render`) are public so that a loop can
+    A subclass defines the result. The steps (`prepare`, `logits`, `restore`, `render`) are public so that a loop can
     time each of them; `probabilities` and calling the object run all of them.
 
     Args:

@@ -46,7 +46,8 @@ TESTS = {
     "trainer/optim/": "schedules trainer_craft train",
     "trainer/checkpoints/": "checkpoint_file train stored_runs test_py trainer",
     "trainer/runtime/": "cpu_convolutions trainer_craft train distributed devices models_adapters",
-    "models/": "models_numbers models models_encdec models_backbones models_timm models_adapters classifiers one_channel",
+    "models/": "models_numbers models models_encdec models_backbones models_timm models_adapters classifiers "
+    "one_channel",
     "models/losses/": "losses_numbers losses class_weights models_auxiliary models_numbers",
     "models/metrics/": "metrics metrics_beyond",
     "models/export/": "export export_classifiers",

@@ -23,7 +23,7 @@ from search.study.study import Study
 from utils.errors import ConfigError, SearchError
 
 WORKER = "search.worker.runner:worker"
-_DRAWS_SHOWN = 8  # by --validate-only
+_DRAWS_SHOWN = 8  # by --check
 
 logger = logging.getLogger("espalier")
 
@@ -41,7 +41,9 @@ def search_parser() -> argparse.ArgumentParser:
         "--test-run", metavar="EPOCHS,TRAIN,VALID,SAMPLES", help="try it out with few epochs, samples and candidates"
     )
     parser.add_argument("--verbose", action="store_true", help="print each draw and the shapes of each network")
-    parser.add_argument("--validate-only", action="store_true", help="check the space and show its first draws")
+    parser.add_argument(
+        "--check", "--validate-only", action="store_true", help="check the space and show its first draws"
+    )
     parser.add_argument("--plugin", action="append", default=[], metavar="FILE.py", help="a file with your own classes")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -74,7 +76,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         faults = find_faults(space.covering(), check_config)
         if faults:
             logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
-        if arguments.validate_only:
+        if arguments.check:
             for index in range(_DRAWS_SHOWN if space.has_markers else 1):
                 drawn = space.draw(index).drawn
                 sys.stdout.write(f"{index}: {', '.join(f'{path}={value}' for path, value in drawn)}\n")

@@ -1,4 +1,4 @@
-"""Who may import whom, and that importing does nothing to the world."""
+"""Who may import whom, that importing does nothing to the world, and how large folders and signatures may be."""
 
 import ast
 import subprocess
@@ -52,6 +52,84 @@ def test_folders_import_only_what_they_may(folder):
 @pytest.mark.parametrize("script", ["inference.py", "export.py"])
 def test_using_a_network_does_not_import_the_trainer(script):
     assert not {"trainer", "train"} & {name.partition(".")[0] for name in imported_modules(ROOT / script)}
+
+
+def test_everything_is_built_in_one_place_below_the_scripts():
+    scripts = {"train", "test", "inference", "export", "new_project"}
+    assert not scripts & {name.partition(".")[0] for name in imported_modules(ROOT / "build.py")}
+    at_import = ast.parse((ROOT / "build.py").read_text()).body
+    named = {node.module.partition(".")[0] for node in at_import if isinstance(node, ast.ImportFrom)}
+    assert named & OURS == {"config", "utils"}  # what needs torch is imported by the function that uses it
+
+
+def code_files():
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).parts
+        if parts[0] not in ("tests", "benchmarks", "data", "shared") and not parts[0].startswith("."):
+            yield path
+
+
+def imports_while_running(tree):
+    """The modules that a file imports at any time, but not those for type checkers only."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        is_for_types = isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        waiting += node.orelse if is_for_types else ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_no_import_goes_in_a_circle_not_even_one_inside_a_function():
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in code_files()
+    }
+    graph = {
+        name: {
+            other
+            for other in imports_while_running(ast.parse(path.read_text()))
+            if other in files and not f"{name}.".startswith(f"{other}.")  # a package is not its modules
+        }
+        for name, path in files.items()
+    }
+    assert sum(map(len, graph.values())) > 300
+    while leaves := [name for name, others in graph.items() if not others & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert not graph, f"in a circle, or on the way to one: {sorted(graph)}"
+
+
+def test_no_folder_holds_more_than_thirteen_modules():
+    crowded = {
+        folder: count
+        for folder in {path.parent for path in code_files()}
+        if (count := len(list(folder.glob("*.py")))) > 13
+    }
+    assert not crowded
+
+
+def test_no_public_name_has_two_meanings():
+    places = {}
+    for path in code_files():
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
+    every_script_has = {"main", "parser"}
+    assert {name: files for name, files in places.items() if len(files) > 1 and name not in every_script_has} == {}
+
+
+def test_no_signature_has_more_than_twelve_parameters():
+    wide = []
+    for path in code_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+                if len(names) - (names[:1] in (["self"], ["cls"])) > 12:
+                    wide.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.name}")
+    assert wide == []
 
 
 @pytest.mark.parametrize("folder", ["config", "search"])

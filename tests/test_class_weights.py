@@ -15,7 +15,6 @@ import test as test_command
 from base import BaseDataLoader
 from base.data.class_counts import count_batches, count_targets
 from build import build_loader, build_training
-from config.variants import for_judging
 from data_loader.segmentation.loader import SegmentationDataLoader
 from models.losses import CrossEntropyLoss
 from models.losses.class_weights import class_weights
@@ -186,7 +185,7 @@ def test_the_counts_go_into_the_checkpoint_and_a_test_needs_no_training_data(sma
     judged = test_command.test(alone, content["state_dict"], split="valid")
     assert judged["metrics"]["loss"] == result.history[-1]["val_loss"]
     asked = {key: value for key, value in config.items() if key != "train_loader"}
-    assert for_judging(content["config"], asked)["loss"] == content["config"]["loss"]
+    assert test_command.for_evaluation(content["config"], asked)["loss"] == content["config"]["loss"]
 
 
 def test_a_weighted_sum_written_out_is_counted_too(small) -> None:  # noqa: F811

@@ -14,9 +14,8 @@ import test as test_command
 from base.base_trainer import StopRequest
 from base.callback import Callback
 from config import cli
-from config.variants import for_overfit
 from data_loader.time_series.files import read_series
-from train import train
+from train import for_overfit, train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError, Interrupted
 

@@ -10,7 +10,6 @@ from test_inference import save_untrained, use
 import train
 from build import build_loader
 from config import cli, load_config
-from config.variants import for_overfit
 from data_loader.images.files import read_mask
 from data_loader.segmentation.cityscapes import CLASS_IDS, CityscapesDataLoader
 from tests.support.groups import from_flat
@@ -109,7 +108,7 @@ def test_the_shipped_config_is_good(folder, capsys):
 
 
 def test_overfitting_takes_the_same_images_to_validate(folder):
-    config = for_overfit(load_config(CONFIG, shipped(folder)), 2)
+    config = train.for_overfit(load_config(CONFIG, shipped(folder)), 2)
     loaders = [build_loader(config, split) for split in ("train", "valid")]
     names = [[source.name for _, _, sources in loader for source in sources] for loader in loaders]
     assert names[0] == names[1]

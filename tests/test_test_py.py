@@ -9,7 +9,7 @@ import torch
 
 import test as command
 from config import cli, load_plugins
-from config.variants import for_judging, without_pretrained_weights
+from config.variants import without_pretrained_weights
 from train import train
 from trainer.checkpoints.resume import find_checkpoint, load_all_weights
 from utils.checkpoint_file import read_checkpoint
@@ -272,11 +272,11 @@ def test_weights_that_do_not_fit_are_named():
 def test_network_is_the_checkpoints_and_data_is_what_was_asked_for():
     saved = {"arch": "A", "train_loader": 1, "valid_loader": 2, "metrics": ["miou"], "seed": 3}
     asked = {"arch": "B", "data_loader": 4, "metrics": ["dice"]}
-    assert for_judging(saved, asked) == {"arch": "A", "data_loader": 4, "metrics": ["dice"], "seed": 3}
-    assert for_judging(saved, None) == saved
-    assert for_judging(None, asked) == asked
+    assert command.for_evaluation(saved, asked) == {"arch": "A", "data_loader": 4, "metrics": ["dice"], "seed": 3}
+    assert command.for_evaluation(saved, None) == saved
+    assert command.for_evaluation(None, asked) == asked
     with pytest.raises(ConfigError, match="Write -c FILE"):
-        for_judging(None, None)
+        command.for_evaluation(None, None)
 
 
 def test_nothing_is_fetched_for_a_network_whose_weights_are_there():

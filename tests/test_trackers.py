@@ -9,14 +9,14 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 
 from build import registry
 from config import load_config, validate
-from config.variants import for_dev_run
+from logger import trackers
 from logger.metrics_file import MetricsFile, as_jsonl
-from logger.trackers import tracker
+from logger.trackers import make_trackers, require_packages
 from logger.trackers.mlflow_tracker import MlflowTracker
-from logger.trackers.tracker import Tracker, make_trackers, require_packages
+from logger.trackers.tracker import Tracker
 from logger.trackers.wandb_tracker import WandbTracker
 from tests.support.tiny import tiny_trainer
-from train import check_config, train
+from train import check_config, for_dev_run, train
 from utils.errors import ConfigError
 
 CONFIG = {"name": "points", "arch": {"type": "TinyNet", "args": {"widths": [8, 2]}}}
@@ -162,7 +162,7 @@ def test_faults_are_found(small, section, message):  # noqa: F811
 
 @pytest.mark.parametrize(("key", "package"), [("wandb", "wandb"), ("mlflow", "mlflow-skinny")])
 def test_a_missing_package_is_said_before_training(small, key, package, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(tracker, "find_spec", lambda name: None if name == key else object())
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None if name == key else object())
     message = rf"visualization.{key}: the package {key} is not installed. Install it \(pip install {package}\), or"
     with pytest.raises(ConfigError, match=message):
         train(changed(small, visualization=SERVICES))

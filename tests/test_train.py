@@ -18,8 +18,7 @@ import torch
 from build import DataSpec, build_loader, build_loaders, build_model, build_preprocessing, build_training
 from config import load_config
 from config.cli import run_command, train_parser
-from config.variants import for_overfit
-from train import dry_run, main, train, try_out
+from train import dry_run, for_overfit, main, train, try_out
 from trainer.checkpoints.run_folder import lock_run_folder
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import read_checkpoint

@@ -1,4 +1,4 @@
-"""Trainers, optimizers and schedules: the registry of what drives the loop. Importing it loads nothing heavy."""
+"""Trainers, optimizers and schedules: the registry of the classes that drive the loop; it loads nothing heavy."""
 
 from utils.registry import Section
 

@@ -300,7 +300,7 @@ class Trainer(BaseTrainer):
         if self.valid_loader is None:
             return {}
         world = self.plan.world
-        if self.average is not None:  # each process has norm statistics of its own: evaluate those that are saved
+        if self.average is not None:  # the processes' norm statistics differ: evaluate those that are saved
             world.copy_from_main(self.average.model.buffers())
 
         def after_batch(inputs: Tensor, target: Tensor, logits: Tensor) -> None:

@@ -28,7 +28,6 @@ class PreactivatedBlock(nn.Module):
             nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False),
         )
         changes_shape = stride != 1 or in_channels != out_channels
-        # The same function and the same weights, also without the trainer's replacement of such layers.
         projection = SubsampledConv2d if stride != 1 and in_channels < ONEDNN_BLOCK else nn.Conv2d
         self.shortcut = projection(in_channels, out_channels, 1, stride, bias=False) if changes_shape else None
 

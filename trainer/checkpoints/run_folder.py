@@ -10,7 +10,7 @@ from typing import Any
 from utils.errors import CheckpointError, ConfigError
 from utils.files import folder_lock, make_stamped_folder, write_text_atomically
 
-# Keys that may differ between a run and its continuation: they say how it runs, not what it computes.
+# Keys that may differ between a run and its continuation: they change how it runs, not its results.
 RUNTIME_KEYS = {"n_workers", "num_workers", "pin_memory", "cache_mb"}
 RUNTIME_PATHS = {
     "n_gpu",

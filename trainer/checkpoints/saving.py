@@ -1,4 +1,4 @@
-"""What a run saves: checkpoints to resume from at any step, its records, and its state when it is asked to stop."""
+"""The files that a run saves: checkpoints to resume from at any step, its records, its state when asked to stop."""
 
 import logging
 import shutil
@@ -105,7 +105,7 @@ class Checkpoints(Callback):
 
     The last one is written at each epoch's end, every so many steps or minutes, and when a stop is requested. The best
     one and the N-th are written before it, so that a run that dies in between writes them again. Put this callback last
-    in the list: the state of the others is part of what it saves.
+    in the list: it also saves the state of the others.
 
     Args:
         folder: The run's folder.
@@ -213,7 +213,7 @@ class Checkpoints(Callback):
 
 
 class RunRecords(Callback):
-    """Writes what a run is (config.json, environment.json) and its results (result.json).
+    """Writes the records of a run (config.json, environment.json) and its results (result.json).
 
     Args:
         folder: The run's folder.

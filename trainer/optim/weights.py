@@ -49,7 +49,7 @@ def parameter_groups(
 
     Args:
         model: The network.
-        lr: The optimizer's learning rate, if it has one: groups with another factor get a rate of their own.
+        lr: The optimizer's learning rate, if it has one: groups with another factor get a separate rate.
         decay_norm_and_bias: Whether weights of norm layers and biases decay as others do.
         rules: The first that matches a weight counts.
         layer_decay: Factor by which each layer learns slower than the one behind it (arXiv:2003.10555, section 3); a

@@ -6,7 +6,8 @@ Any precision, wrong: the weight gradient of a strided 1x1 convolution in channe
 bf16, wrong: the weight gradient of a dilated convolution in channels-last whose input channels are no multiple of
 `ONEDNN_BLOCK` reads uninitialised memory: if that contains NaN, so does the gradient. bf16, slow: the gradients of a
 depthwise convolution with a stride take 7 to 100 times as long as in fp32 (a third of a MobileNetV2's step), those of a
-depthwise convolution wider than 3x3 take 3 to 6 times as long (a third of an EfficientNet's). Such layers train in fp32.
+depthwise convolution wider than 3x3 take 3 to 6 times as long (a third of an EfficientNet's). Such layers train in
+fp32.
 """
 
 from typing import Any

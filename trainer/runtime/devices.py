@@ -86,6 +86,11 @@ class RunPrecision:
             has_bf16, otherwise = any(getattr(torch.cpu, check, lambda: False)() for check in checks), torch.float32
         return cls(device, torch.bfloat16 if has_bf16 else otherwise, memory_format)
 
+    @classmethod
+    def from_options(cls, device: torch.device, options: Mapping[str, Any]) -> "RunPrecision":
+        """Return the precision of a complete `trainer` section."""
+        return cls.choose(device, options["precision"], channels_last=options["channels_last"])
+
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of forward passes and losses."""
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not torch.float32)
@@ -226,7 +231,7 @@ def rewrap(model: nn.Module) -> nn.Module:
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside what wraps or compiles it, so that the names of weights carry no prefixes."""
+    """Return the model without its wrappers, so that the names of weights carry no prefixes."""
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             inner = model.module
