@@ -66,8 +66,7 @@ def train(
     from logger.progress import ProgressBar
     from logger.tensorboard import TensorBoardLogger
     from logger.trackers import make_trackers
-    from trainer.checkpoints.resume import resolve_start, restore
-    from trainer.checkpoints.run_folder import create_run_folder, lock_run_folder
+    from trainer.checkpoints.resume import create_run_folder, lock_run_folder, resolve_start, restore
     from trainer.checkpoints.saving import Checkpoints, RunRecords, TimeLimit, stop_at_next_step
     from trainer.runtime.devices import joined_world
     from utils.environment import capture, resource_errors

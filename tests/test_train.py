@@ -19,7 +19,7 @@ from build import DataSpec, build_loader, build_loaders, build_model, build_prep
 from config import load_config
 from config.cli import run_command, train_parser
 from train import dry_run, for_overfit, main, train, try_out
-from trainer.checkpoints.run_folder import lock_run_folder
+from trainer.checkpoints.resume import lock_run_folder
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
@@ -137,7 +137,7 @@ def test_a_fork_of_a_checkpoint_alone_is_known_again_by_its_config(small):
 def test_a_run_goes_on_in_one_process_at_a_time(small):
     folder = train(small).run_folder
     program = (
-        "import sys; from pathlib import Path; from trainer.checkpoints.run_folder import lock_run_folder\n"
+        "import sys; from pathlib import Path; from trainer.checkpoints.resume import lock_run_folder\n"
         "with lock_run_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     other = subprocess.Popen(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from base.base_trainer import BaseTrainer, Row, StopRequest, TrainResult
 from base.callback import Callback, StepReport
-from trainer.checkpoints.run_folder import RECORDS, read_json, write_json
+from trainer.checkpoints.resume import RECORDS, read_json, write_json
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, World, unwrap
 from utils import signals
 from utils.checkpoint_file import BEST, FORMAT_VERSION, LAST, commit_checkpoint, stage_checkpoint
