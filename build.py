@@ -133,7 +133,7 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
     train_loader = build_loader(config, "train")
     assert train_loader is not None  # a validated config has training data
     section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
-    if valid_section in (section, None):
+    if valid_section in (section, None):  # both are parts of one data set
         return train_loader, train_loader.split_validation()
     if class_and_arguments(config, section or "", registry())[1].get("validation_split"):
         raise ConfigError(
@@ -286,6 +286,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
     complete["arch"] = {**arch, "args": {**arguments, **network_values(model_class, values), **named}}
     if spec.class_counts is not None:
         complete = variants.with_class_counts(complete, names, spec.class_counts)
+    # Values that the config states win over learned ones; null counts as not stated.
     learned = {"classes": list(spec.class_names), **spec.learned}
     for section in filter(None, (loader_section(complete, split) for split in SPLIT_SECTIONS)):
         accepted = signature_of(class_and_arguments(complete, section, names)[0]).parameters
@@ -389,9 +390,9 @@ def build_training(
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     seed_run(seed, used_devices[0])
-
     train_loader, valid_loader = build_loaders(config)
     for loader in filter(None, (train_loader, valid_loader)):
+        # A loader of a plug-in may not know its role: a shuffled one would count as training data.
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
         loader.prepare()
@@ -400,6 +401,7 @@ def build_training(
     model = build_model(variants.without_pretrained_weights(config) if has_weights else config, spec)
     completed = complete_config(config, spec)
     model = model.to(precision.device, memory_format=precision.memory_format)  # type: ignore[call-overload]
+    # Before a wrapper adds prefixes to the names of the parameters.
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, plan, plan.steps_per_epoch(len(train_loader)))
     loss = build_loss(config, spec, model).to(precision.device)
@@ -418,7 +420,7 @@ def build_training(
         lr_scheduler=schedule,
         **arguments,
     )
-    trainer.monitor.check(trainer.result_names())
+    trainer.monitor.check(trainer.result_names())  # before a run folder exists
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
     loaders = (train_loader, valid_loader)

@@ -86,7 +86,7 @@ def test(
     precision = RunPrecision.from_options(device, configuration.trainer_options(config))
     seed_run(config.get("seed", 0), device)
     loader = build_loader(config, split, as_evaluation=True)
-    assert loader is not None
+    assert loader is not None  # as check_split found
     spec = read_data_spec(config, loader)
     if spec.num_classes is None:
         raise ConfigError(
@@ -97,7 +97,6 @@ def test(
     load_all_weights(model, state_dict)
     matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
     classes = list(spec.class_names or map(str, range(spec.num_classes)))
-    # The numbers come from the same matrix as the table per class, and the worst cases from the same pass.
     cases = collect_worst(loader.task, worst, classes, spec.ignore_index)
     with resource_errors():
         metrics = evaluate(
@@ -111,11 +110,10 @@ def test(
         )
     counts, counted = matrix.counts.cpu(), "samples" if loader.task == "classification" else "pixels"
     files = write_images(images, counts.numpy(), classes, cases, counted=counted) if images else []
+    per_class = results_per_class(counts, classes, loader.task)
+    outcome = {"metrics": metrics, "per_class": per_class, "samples": loader.num_samples, "split": split}
     return {
-        "metrics": metrics,
-        "per_class": results_per_class(counts, classes, loader.task),
-        "samples": loader.num_samples,
-        "split": split,
+        **outcome,
         "confusion": counts.tolist(),
         "worst": cases.ranking(),
         "pictures": [str(file) for file in files],
@@ -182,6 +180,7 @@ def check_split(config: Mapping[str, Any], split: str) -> None:
             f"--split {split}: the config has no data for it, only for {' and '.join(others) or 'none'}. A test needs "
             f"a loader. Add {SPLIT_SECTIONS[split]}, or choose another --split."
         )
+    # The rules of a config ask for training data, which a test does not need: its data is checked twice instead.
     has_training_data = loader_section(config, "train") is not None
     configuration.validate(config if has_training_data else {**config, "train_loader": config[section]}, registry())
 

@@ -71,7 +71,7 @@ def train(
     from trainer.runtime.devices import joined_world
     from utils.environment import capture, resource_errors
 
-    if config is not None:
+    if config is not None:  # before a run folder is searched: a faulty config is reported as such
         check_config(config)
     start = resolve_start(config, resume, run_folder)
     if config is None:
@@ -88,6 +88,7 @@ def train(
         trainer, folder = parts.trainer, start.folder
         if folder is None and world.is_main:
             folder = create_run_folder(options["save_dir"], parts.config["name"], start.new_folder)
+        # One process chooses the folder, since each would find another time in its clock.
         trainer.run_folder = folder = Path(world.from_main(str(folder)))
         close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
         trainer.callbacks = [RunRecords(folder, parts.config, {**capture(), "asked": start.asked}), ProgressBar()]
@@ -102,7 +103,7 @@ def train(
         trackers = make_trackers(parts.config) if parts.config.get("visualization") else []
         # The checkpoints come last: they hold the state of the other callbacks after the same event.
         trainer.callbacks += [*trackers, *callbacks, checkpoints]
-        try:
+        try:  # the state goes into the callbacks, too, so they are there first
             restore(trainer, start)
             with lock_run_folder(folder if world.is_main else None), stop_at_next_step(trainer):
                 result = trainer.fit()

@@ -75,7 +75,7 @@ class BaseInference(ABC):
         """
         channels = 1 if image.ndim == 2 else image.shape[2]
         wanted = getattr(self.preprocess, "in_channels", channels)
-        if 1 < channels < wanted:
+        if 1 < channels < wanted:  # grey images are repeated by the preprocessing
             raise DataError(
                 f"The image has {channels} channels, but the network was trained on {wanted}. "
                 "Use images of the same kind as in training."
@@ -92,6 +92,7 @@ class BaseInference(ABC):
         batch = torch.from_numpy(np.stack(inputs)).to(self.device)
         if batch.dim() == 4:
             batch = batch.to(memory_format=torch.channels_last)
+        # A processor computes in fp32, also if the training used bf16.
         is_half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_half):
             output = self.model(batch)

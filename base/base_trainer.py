@@ -329,11 +329,12 @@ class BaseTrainer(ABC):
             self.saved_generators = None
         self.notify("on_epoch_start")
         row = {"epoch": self.epoch + 1, **self.train_epoch()}
-        self.saved_generators = generator_state()
+        self.saved_generators = generator_state()  # a checkpoint during the validation repeats it from here
         self.notify("on_validation_start")
         row |= {f"val_{name}": value for name, value in self.validate_epoch().items()}
         self.saved_generators = None
 
+        # The epoch counts as done before the callbacks see it: a checkpoint that they write continues with the next.
         self.epoch, self.batch = self.epoch + 1, 0
         self.history.append(row)
         self.improved = self.monitor.update(row)
@@ -359,7 +360,7 @@ class BaseTrainer(ABC):
             Interrupted: A signal asked for it; every callback has saved its state.
             StopTraining: The run stops by itself; `fit` catches it.
         """
-        if self.stop_request is None or self.is_finished:
+        if self.stop_request is None or self.is_finished:  # a finished run needs no interruption
             return
         self.notify("on_interrupt")
         if self.stop_request.signal_number is not None:

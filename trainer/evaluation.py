@@ -93,8 +93,10 @@ def evaluate(
             output = model(inputs)
             loss = criterion(output, target)
         running.add(loss, count_valid(target, ignore_index))
+        # A binary network has one channel, auxiliary outputs do not count: metrics see K >= 2 logits.
         logits = class_logits(main_output(output).float())
         samples = rest[0] if rest else []
+        # Masks at their own sizes do not fit into one tensor: each is counted by itself.
         has_own_sizes = bool(samples) and isinstance(samples[0], NamedMask)
         if not has_own_sizes:
             metrics.update(logits, target)

@@ -196,6 +196,7 @@ class Trainer(BaseTrainer):
         try:
             return super().fit()
         finally:
+            # The old iterator holds the loader's: the next fit starts from its position anyway.
             self._steps = self._endless_steps()
             for loader in filter(None, (self.train_loader, self.valid_loader)):
                 loader.close()
@@ -204,9 +205,10 @@ class Trainer(BaseTrainer):
         """Train to the end of the epoch; return loss and metrics over its batches."""
         self.model.train()
         freezing = self.plan.freezing
+        # DistributedDataParallel registers the trainable weights when it is made.
         if freezing.patterns and freezing.apply(unwrap(self.model), self.epoch + 1):
             self.model = rewrap(self.model)
-        if self.batch == 0:
+        if self.batch == 0:  # else the sums come from the checkpoint that the epoch is resumed from
             self.metrics.reset()
             self.running_loss = RunningLoss(self.plan.precision.device)
         started = perf_counter()
@@ -250,7 +252,7 @@ class Trainer(BaseTrainer):
         for number, (inputs, target) in enumerate(batches, start=1):
             with gradients_shared(self.model, is_last=number == len(batches)):
                 losses.append(self.train_step(place(inputs), place(target)))
-        if not self.finite_check.all_finite():
+        if not self.finite_check.all_finite():  # read here: the check ran while the device computed the gradients
             raise self.not_finite(batches)
         clip_norm, clip_value = self.plan.clip_norm, self.plan.clip_value
         if clip_norm is not None or clip_value is not None:
@@ -306,7 +308,7 @@ class Trainer(BaseTrainer):
         def after_batch(inputs: Tensor, target: Tensor, logits: Tensor) -> None:
             for callback in self.callbacks:
                 callback.on_validation_batch(self, inputs, target, logits)
-            if world.size == 1:
+            if world.size == 1:  # several processes may have different numbers of validation batches
                 self.check_interrupt()
 
         return evaluate(
@@ -327,6 +329,7 @@ class Trainer(BaseTrainer):
         if world.size > 1:
             if self.batch % AGREE_EVERY_STEPS:
                 return
+            # The request itself travels only when there is one: gathering objects is slow.
             if world.largest(int(self.stop_request is not None)):
                 self.stop_request = next(filter(None, world.gather(self.stop_request)))
         super().check_interrupt()
@@ -342,7 +345,7 @@ class Trainer(BaseTrainer):
         world, device = self.plan.world, self.plan.precision.device
         sums = state["loss_sums"].reshape(-1, 2)
         self.running_loss = RunningLoss(device)
-        if len(sums) == world.size:
+        if len(sums) == world.size:  # the same number of processes: each continues its own sums, to the last bit
             self.running_loss.sums = sums[world.rank].to(device)
         elif self.is_main_process:
             self.running_loss.sums = sums.sum(dim=0).to(device)

@@ -60,6 +60,7 @@ def create_run_folder(save_dir: str, name: str, named: Path | None = None) -> Pa
         else:
             named.mkdir(parents=True, exist_ok=True)
             folder = named
+            # Without a checkpoint nothing can be resumed: the run that died there is replaced.
             if any(named.glob("*.pth")):
                 raise ConfigError(f"{named} holds a run's checkpoints. Two runs never share a folder. Name another.")
             for record in RECORDS:
@@ -191,6 +192,7 @@ def _start_from_file(path: Path) -> Start:
     found, state = newest_good(folder, wanted)
     if "config" not in state:
         raise CheckpointError(f"{found}: holds no config to continue. To start with its weights, name one: -c FILE.")
+    # An older checkpoint is forked into a new folder, so that nothing of the run is overwritten.
     is_newest = wanted.name == LAST and (folder / "config.json").is_file()
     earlier = dict(asked_config(folder)) or None
     return Start(state["config"], state, folder if is_newest else None, earlier=earlier)
@@ -282,6 +284,7 @@ def weights_of(content: Mapping[str, Any]) -> Mapping[str, Tensor]:
             f"A checkpoint with the keys {', '.join(map(str, list(content)[:5]))} holds no weights. They are expected "
             'under "state_dict", or as the whole file. Name another file.'
         )
+    # Other programs save the wrapped network of several GPUs.
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 

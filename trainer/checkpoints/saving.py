@@ -53,7 +53,7 @@ def pack(trainer: BaseTrainer, config: Mapping[str, Any]) -> dict[str, Any]:
         "config": plain(config),
         "scaler": None,
         "ema": None,
-        **plain(trainer.state_dict()),
+        **plain(trainer.state_dict()),  # a trainer with a scaler or an average replaces the None above
         "versions": {"torch": str(torch.__version__)},
     }
 
@@ -75,7 +75,7 @@ class CheckpointWriter:
         Raises:
             CheckpointError: This one cannot be serialised to the disk, or the one before did not reach it.
         """
-        self.wait()
+        self.wait()  # two checkpoints in flight would need twice the disk, and could end in the wrong order
         staged = stage_checkpoint(paths[-1], content)
         self._thread = self._thread or ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending = self._thread.submit(commit_checkpoint, staged, list(paths))
@@ -194,7 +194,7 @@ class Checkpoints(Callback):
         self._writer.close()
 
     def _save(self, trainer: BaseTrainer, names: list[str]) -> None:
-        content = pack(trainer, self.config)
+        content = pack(trainer, self.config)  # by every process: it gathers their states
         self._saved_at = monotonic()
         if not self.world.is_main:
             return

@@ -61,7 +61,7 @@ def combine_schedulers(
     total = epochs * (steps_per_epoch if interval == "step" else 1)
     warmup = parts[0].get("warmup") or 0
     lengths = [part.get("moves") or 0 for part in parts[:-1]]
-    left = total - warmup - sum(lengths)
+    left = total - warmup - sum(lengths)  # the last part takes the rest of the run
     if left < 1:
         raise ConfigError(
             f"lr_scheduler: warm-up and chained parts take {total - left} of the run's {total} moves (one per "
@@ -114,6 +114,7 @@ def _interval(parts: Sequence[Mapping[str, Any]]) -> Interval:
 def _default_arguments(part: Mapping[str, Any], moves: int, monitor: str) -> dict[str, Any]:
     """Return a scheduler's arguments that follow from the run: its number of moves, the mode of the monitor."""
     name = part["type"].rpartition(".")[2]
+    # Only the arguments that the scheduler's signature has are passed on.
     defaults: dict[str, Any] = {"T_max": moves}
     if "epochs" not in (part.get("args") or {}):
         defaults["total_steps"] = moves

@@ -69,6 +69,7 @@ def parameter_groups(
                 f'optimizer.groups.{number}.match: "{rule.match}" is the name of no part and no weight of the network. '
                 f"Its parts are {parts}. Name one, or several with *."
             )
+    # One group for each pair of factor and decay: most runs have one or two.
     undecayed = set() if decay_norm_and_bias else _norms_and_biases(model)
     scales = _layer_scales(names, layer_decay) if layer_decay is not None else {}
     groups: dict[tuple[float, float | None], Group] = {}

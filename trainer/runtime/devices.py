@@ -48,6 +48,7 @@ def choose_devices(n_gpu: int | None, asked: str | None = None) -> list[torch.de
 def seed_run(seed: int, device: torch.device) -> None:
     """Seed the random numbers that building draws, and make the operations of a GPU deterministic."""
     if device.type == "cuda":
+        # cuBLAS repeats itself only with a fixed workspace, cuDNN only without trying out its algorithms.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(True, warn_only=True)
@@ -138,7 +139,7 @@ class World:
         """Return the largest of every process's number; a collective call."""
         if self.size == 1:
             return number
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"  # NCCL reduces tensors of a GPU only
         value = torch.tensor(number, device=device)
         dist.all_reduce(value, dist.ReduceOp.MAX)
         return int(value)
