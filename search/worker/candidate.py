@@ -59,7 +59,7 @@ def build_training_step(config: Config, devices: str | None = None) -> TrainingS
         DataError: A sample of the batch cannot be read.
     """
     options, device = trainer_options(config), choose_devices(config.get("n_gpu"), devices)[0]
-    precision = RunPrecision.choose(device, options["precision"], channels_last=options["channels_last"])
+    precision = RunPrecision.from_options(device, options)
     plan = TrainingPlan.from_options(options, precision=precision)
     loader = build_loader(config, "train")
     assert loader is not None  # a checked config has training data

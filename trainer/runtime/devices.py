@@ -70,14 +70,16 @@ class RunPrecision:
     memory_format: torch.memory_format = torch.contiguous_format
 
     @classmethod
-    def choose(
-        cls, device: torch.device, name: PrecisionName = "auto", *, channels_last: bool = True
-    ) -> "RunPrecision":
-        """Return the precision of a name; `auto` is bf16 if the device has it, fp16 on other GPUs, else fp32."""
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    def from_options(cls, device: torch.device, options: Mapping[str, Any]) -> "RunPrecision":
+        """Return the precision that a complete `trainer` section asks for.
+
+        `precision` "auto" is bf16 if the device has it, fp16 on other GPUs, else fp32.
+        """
+        name: PrecisionName = options["precision"]
+        memory_format = torch.channels_last if options["channels_last"] else torch.contiguous_format
         if name == "fp16" and device.type == "cpu":
             logger.warning('trainer.precision: "fp16" needs a GPU; the processor computes in fp32 instead.')
-            return cls(device, torch.float32, memory_format)
+            name = "fp32"
         if name != "auto":
             return cls(device, _DTYPES[name], memory_format)
         if device.type == "cuda":
@@ -86,11 +88,6 @@ class RunPrecision:
             checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
             has_bf16, otherwise = any(getattr(torch.cpu, check, lambda: False)() for check in checks), torch.float32
         return cls(device, torch.bfloat16 if has_bf16 else otherwise, memory_format)
-
-    @classmethod
-    def from_options(cls, device: torch.device, options: Mapping[str, Any]) -> "RunPrecision":
-        """Return the precision of a complete `trainer` section."""
-        return cls.choose(device, options["precision"], channels_last=options["channels_last"])
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of forward passes and losses."""
