@@ -453,7 +453,7 @@ def build_predictor(
     from models.inference.views import Views, with_views
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter
-    from utils.checkpoint_file import judged_weights
+    from utils.checkpoint_file import evaluated_weights
 
     load_plugins(plugins)
     target = choose_device(device)
@@ -465,7 +465,7 @@ def build_predictor(
         config = content["config"]
         model = build_model(variants.without_pretrained_weights(config), DataSpec.from_config(config))
         try:
-            model.load_state_dict(judged_weights(content))
+            model.load_state_dict(evaluated_weights(content))
         except RuntimeError as error:
             reason = " ".join(line.strip() for line in str(error).splitlines()[:3])[:400]
             raise CheckpointError(

@@ -228,8 +228,8 @@ def read_saved(path: Path) -> tuple[Path, dict[str, Any]]:
     return newest_good(path, path / BEST if (path / BEST).exists() else None)
 
 
-def judged_weights(content: Mapping[str, Any]) -> Any:
-    """The weights of a checkpoint that its validation has judged: the average of a run that kept one, else its own.
+def evaluated_weights(content: Mapping[str, Any]) -> Any:
+    """Return the weights that validation has evaluated: the moving average if the run has one, else the weights.
 
     A file without the keys of a checkpoint is taken for a bare state dict.
     """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from base.base_trainer import BaseTrainer
 from trainer.runtime.devices import unwrap
-from utils.checkpoint_file import BEST, LAST, judged_weights, newest_good, read_saved
+from utils.checkpoint_file import BEST, LAST, evaluated_weights, newest_good, read_saved
 from utils.errors import CheckpointError, ConfigError
 from utils.files import folder_lock, make_stamped_folder, write_text_atomically
 
@@ -278,7 +278,7 @@ def weights_of(content: Mapping[str, Any]) -> Mapping[str, Tensor]:
     Raises:
         CheckpointError: There are none.
     """
-    state = judged_weights(content)
+    state = evaluated_weights(content)
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(
             f"A checkpoint with the keys {', '.join(map(str, list(content)[:5]))} holds no weights. They are expected "
