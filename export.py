@@ -66,7 +66,7 @@ def export(
 
     from models.export import files
     from models.export.comparison import compare
-    from models.metrics.segmentation import Accuracy, MeanIoU
+    from models.metrics.confusion import Accuracy, MeanIoU
     from predictor.segmenter import Segmenter
 
     require_output(output, Path(resume), files.SUFFIXES[form])

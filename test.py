@@ -72,7 +72,7 @@ def test(
     from logger.progress import with_bar
     from logger.test_report.report import write_images
     from models.inference.views import Views, with_views
-    from models.metrics.segmentation import ConfusionMatrix
+    from models.metrics.confusion import ConfusionMatrix
     from trainer.checkpoints.resume import load_all_weights
     from trainer.evaluation import evaluate
     from trainer.runtime.devices import RunPrecision, choose_devices, seed_run

@@ -73,8 +73,7 @@ class MetricSet:
 
     def compute(self) -> dict[str, float]:
         """Return name -> value of every metric, in the order given."""
-        self.set_counts(self.counts())  # only the first of a group is updated: the others get its counts here
-        results: dict[str, float] = {}
-        for metric in self.metrics:
-            results.update(metric.compute())
-        return results
+        for first, *others in self._groups:
+            for metric in others:
+                metric.counts = first.counts  # only the first of a group is updated
+        return {name: value for metric in self.metrics for name, value in metric.compute().items()}

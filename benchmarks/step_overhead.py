@@ -35,7 +35,7 @@ from logger.metrics_file import MetricsFile
 from logger.progress import ProgressBar
 from logger.tensorboard import TensorBoardLogger
 from models.losses import CrossEntropyLoss
-from models.metrics.segmentation import MeanIoU
+from models.metrics.confusion import MeanIoU
 from models.unet import UNet
 from trainer.checkpoints.saving import Checkpoints
 from trainer.runtime.devices import RunPrecision

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from base.base_metric import MetricSet
 from models import SECTIONS
-from models.metrics.confusion import class_measures, confusion_counts, count_without_wait
-from models.metrics.segmentation import (
+from models.metrics.confusion import (
     Accuracy,
     ClassIoU,
     ConfusionMatrix,
@@ -21,6 +20,9 @@ from models.metrics.segmentation import (
     MeanIoU,
     Precision,
     Recall,
+    class_measures,
+    confusion_counts,
+    count_without_wait,
 )
 from utils.errors import ConfigError
 from utils.registry import import_attribute

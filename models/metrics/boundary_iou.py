@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.layers.blocks import Count
-from models.metrics.confusion import ClassMetric, count_codes, predicted_classes
+from models.metrics.confusion import ClassMetric, count_codes
 from utils.errors import ConfigError
 
 
@@ -50,13 +50,13 @@ class BoundaryIoU(ClassMetric):
         Raises:
             ConfigError: These are no images, or the logits are of another number of classes.
         """
-        truth, counted = self.checked_labels(logits, target)
+        truth, predicted, counted = self.checked_labels(logits, target)
         if logits.dim() != 4:
             raise ConfigError(
                 f"boundary_iou got logits of shape {tuple(logits.shape)}: it needs (B, K, H, W), since only an image "
                 "has contours. Leave it out of metrics."
             )
-        predicted = predicted_classes(logits).to(torch.int64)
+        predicted = predicted.to(torch.int64)
         width = max(1, round(self.distance * (logits.shape[2] ** 2 + logits.shape[3] ** 2) ** 0.5))
         true_band, predicted_band = (self._band(labels, counted, width) for labels in (truth, predicted))
         both, of_truth, of_prediction = (

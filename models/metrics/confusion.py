@@ -1,105 +1,69 @@
-"""Counting of classes: the base of all metrics here, confusion matrices, and the measures of one.
+"""Metrics from counts of classes: the base of all metrics here, the confusion matrix, and the measures of one.
 
-Rows of a matrix are the truth, columns the prediction; K classes.
+A matrix holds the pixels or, in classification, the samples of a whole data set; rows are the truth, columns the
+prediction; K classes. Every result is NaN if nothing was counted.
 """
 
 from collections.abc import Hashable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from base.base_metric import Metric
+from models.layers.blocks import Count
 from utils.errors import ConfigError
 
 LARGEST_INT16 = 32767
 COUNTER_COPIES = 64
 
 
-class ClassMetric(Metric):
-    """A metric of K classes whose counts are one int64 tensor.
+def truth_and_prediction(logits: Tensor, target: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Return the true and the predicted class of each pixel (or sample), both (B, ...) integers.
 
     Args:
-        num_classes: K.
-        ignore_index: Label of pixels that do not count. Other labels outside 0..K-1 do not count either.
-        shape: Of the counts.
-        key: Kind of counts, and the arguments on which they depend; metrics with equal ones share their counts.
+        logits: (B, K, ...) float; the largest counts, among equals the first. With one channel, class 1 is above 0.
+        target: (B, ...) int64, or (B, K, ...) float probabilities, of which the largest counts, -1 if all are 0.
+        num_classes: K, 2 for one channel.
+
+    Raises:
+        ConfigError: The logits are of another number of classes.
     """
-
-    def __init__(self, num_classes: int, ignore_index: int | None, shape: Sequence[int], *key: Hashable) -> None:
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.key = (*key, num_classes, ignore_index)
-        self.counts = torch.zeros(tuple(shape), dtype=torch.int64)
-
-    def reset(self) -> None:
-        """Set the counts to zero."""
-        self.counts = torch.zeros_like(self.counts)
-
-    def counts_key(self) -> Hashable:
-        """Return the key by which metrics share their counts."""
-        return self.key
-
-    def checked_labels(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the labels of a batch, (B, ...) int64, and which of them count, (B, ...) bool.
-
-        Raises:
-            ConfigError: The logits are of another number of classes.
-        """
-        require_logits_of(logits, self.num_classes)
-        labels = hard_target(logits, target)
-        counted = (labels >= 0) & (labels < self.num_classes)
-        return labels, counted if self.ignore_index is None else counted & (labels != self.ignore_index)
+    channels = logits.shape[1]
+    if channels not in (num_classes, 1 if num_classes == 2 else num_classes):
+        raise ConfigError(
+            f"{channels} logits per pixel for {num_classes} classes: the model must give one per "
+            "class. Set num_classes of the model to that of the data."
+        )
+    if target.is_floating_point() and target.shape == logits.shape:
+        probability, ids = target.max(dim=1)
+        target = ids.where(probability > 0, -1)
+    if channels == 1:
+        return target, logits[:, 0] > 0
+    if channels == 2:
+        return target, logits[:, 1] > logits[:, 0]
+    return target, logits.max(dim=1).indices  # on a CPU several times as fast as argmax
 
 
 def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor:
     """Return the number of pixels (or samples) of each true class (row) that were predicted as each class (column).
 
-    Labels outside 0..K-1 are in no row. No wait for the device on CUDA, and the same counts in every run.
-
-    Args:
-        logits: (B, K, ...) float; the largest counts, among equals the first. With one channel, class 1 is above 0.
-        target: (B, ...) int64, or (B, K, ...) float probabilities, of which the largest counts.
-        num_classes: K, 2 for one channel.
+    Labels outside 0..K-1 are in no row. No wait for the device on CUDA, and the same counts in every run. The arguments
+    are those of `truth_and_prediction`.
 
     Returns:
         (K, K) int64 on the device of the logits.
+
+    Raises:
+        ConfigError: The logits are of another number of classes.
     """
+    truth, predicted = truth_and_prediction(logits, target, num_classes)
     # A row before those of the classes and one after them take the labels that are out of range: cheaper than masking.
     bins = (num_classes + 2) * num_classes
     small = torch.int16 if bins <= LARGEST_INT16 else torch.int64
-    rows = hard_target(logits, target).to(small, copy=True).clamp_(-1, num_classes).add_(1)
-    codes = rows.mul_(num_classes).add_(predicted_classes(logits).to(small))
+    rows = truth.to(small, copy=True).clamp_(-1, num_classes).add_(1)
+    codes = rows.mul_(num_classes).add_(predicted.to(small))
     return count_codes(codes, bins).view(num_classes + 2, num_classes)[1:-1]
-
-
-def hard_target(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the class ids (B, ...) of a target: itself, or of (B, K, ...) the most probable; -1 if all are 0."""
-    if not target.is_floating_point() or target.shape != logits.shape:
-        return target
-    probability, ids = target.max(dim=1)
-    return ids.where(probability > 0, -1)
-
-
-def predicted_classes(logits: Tensor) -> Tensor:
-    """Return the index of the largest of (B, K, ...) logits, or whether the only one is above 0: (B, ...)."""
-    if logits.shape[1] == 1:
-        return logits[:, 0] > 0
-    if logits.shape[1] == 2:
-        return logits[:, 1] > logits[:, 0]
-    return logits.max(dim=1).indices  # on a CPU several times as fast as argmax
-
-
-def require_logits_of(logits: Tensor, num_classes: int) -> None:
-    """Refuse logits that are neither one per class nor the one channel of a binary network.
-
-    Raises:
-        ConfigError: They are of another number of classes.
-    """
-    if logits.shape[1] not in (num_classes, 1 if num_classes == 2 else num_classes):
-        raise ConfigError(
-            f"{logits.shape[1]} logits per pixel for {num_classes} classes: the model must give one per "
-            "class. Set num_classes of the model to that of the data."
-        )
 
 
 def count_codes(codes: Tensor, bins: int) -> Tensor:
@@ -144,3 +108,200 @@ def class_measures(matrix: Tensor) -> dict[str, Tensor]:
         "recall": (hits / truth.clamp(min=1)).where(is_present, torch.nan),
         "accuracy": hits / truth,
     }
+
+
+class ClassMetric(Metric):
+    """A metric of K classes whose counts are one int64 tensor.
+
+    Args:
+        num_classes: K.
+        ignore_index: Label of pixels that do not count. Other labels outside 0..K-1 do not count either.
+        shape: Of the counts.
+        key: Kind of counts, and the arguments on which they depend; metrics with equal ones share their counts.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int | None, shape: Sequence[int], *key: Hashable) -> None:
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.key = (*key, num_classes, ignore_index)
+        self.counts = torch.zeros(tuple(shape), dtype=torch.int64)
+
+    def reset(self) -> None:
+        """Set the counts to zero."""
+        self.counts = torch.zeros_like(self.counts)
+
+    def counts_key(self) -> Hashable:
+        """Return the key by which metrics share their counts."""
+        return self.key
+
+    def checked_labels(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the true and the predicted classes of a batch, (B, ...) integers, and which count, (B, ...) bool.
+
+        Raises:
+            ConfigError: The logits are of another number of classes.
+        """
+        labels, predicted = truth_and_prediction(logits, target, self.num_classes)
+        counted = (labels >= 0) & (labels < self.num_classes)
+        return labels, predicted, counted if self.ignore_index is None else counted & (labels != self.ignore_index)
+
+
+class ConfusionMatrix(ClassMetric):
+    """The matrix itself, in `counts`: (K, K) int64, rows the truth, columns the prediction.
+
+    Args:
+        num_classes: K.
+        ignore_index: Label of pixels that do not count. Other labels outside 0..K-1 do not count either.
+        exclude_background: Leave class 0 out of the results; the matrix holds it.
+    """
+
+    def __init__(
+        self, num_classes: Count, ignore_index: int | None = None, *, exclude_background: bool = False
+    ) -> None:
+        super().__init__(num_classes, ignore_index, (num_classes, num_classes), "confusion")
+        self.first_class = int(exclude_background)
+
+    @torch.no_grad()
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add one batch.
+
+        Args:
+            logits: (B, K, ...) float, or (B, 1, ...) of a binary network: class 1 is above 0.
+            target: (B, ...) int64, or (B, K, ...) float probabilities, of which the largest counts.
+
+        Raises:
+            ConfigError: The logits are of another number of classes.
+        """
+        batch = confusion_counts(logits, target, self.num_classes)
+        if self.ignore_index is not None and 0 <= self.ignore_index < self.num_classes:
+            batch[self.ignore_index] = 0
+        self.counts = self.counts.to(batch.device) + batch
+
+    def compute(self) -> dict[str, float]:
+        """Return nothing: the matrix is read from `counts`."""
+        return {}
+
+
+class ClassMean(ConfusionMatrix):
+    """One measure under `name`: the mean over the classes whose value is not NaN.
+
+    Args:
+        num_classes: K.
+        ignore_index: Label of pixels that do not count.
+        exclude_background: Leave class 0 out.
+    """
+
+    name: ClassVar[str]
+    measure: ClassVar[str]  # a key of `class_measures`
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean, NaN if nothing was counted."""
+        return {self.name: float(class_measures(self.counts)[self.measure][self.first_class :].nanmean())}
+
+
+class MeanIoU(ClassMean):
+    """`miou`: intersection over union, mean over the classes that are in the truth or the prediction."""
+
+    name = "miou"
+    measure = "iou"
+
+
+class Dice(ClassMean):
+    """`dice`: Dice coefficient, mean over the classes that are in the truth or the prediction."""
+
+    name = "dice"
+    measure = "f1"
+
+
+class F1(Dice):
+    """`f1`: of precision and recall per class; of pixels it is the Dice coefficient."""
+
+    name = "f1"
+
+
+class MacroF1(Dice):
+    """`macro_f1`: as `f1`, under its name in classification."""
+
+    name = "macro_f1"
+
+
+class Precision(ClassMean):
+    """`precision`: mean over the classes that are in the truth or the prediction."""
+
+    name = "precision"
+    measure = "precision"
+
+
+class Recall(ClassMean):
+    """`recall`: mean over the classes that are in the truth or the prediction."""
+
+    name = "recall"
+    measure = "recall"
+
+
+class MeanAccuracy(ClassMean):
+    """`mean_accuracy`: fraction of a class's pixels that were found, mean over the classes that are in the truth."""
+
+    name = "mean_accuracy"
+    measure = "accuracy"
+
+
+class BalancedAccuracy(MeanAccuracy):
+    """`balanced_accuracy`: as `mean_accuracy`, under its name in classification."""
+
+    name = "balanced_accuracy"
+
+
+class FrequencyWeightedIoU(ConfusionMatrix):
+    """`fw_iou`: intersection over union, mean over the classes weighted by their frequency in the truth."""
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean."""
+        matrix = self.counts.to("cpu", torch.float64)
+        hits, truth = matrix.diagonal(), matrix.sum(dim=1)
+        weighted = truth * hits / (truth + matrix.sum(dim=0) - hits).clamp(min=1)
+        return {"fw_iou": float(weighted[self.first_class :].sum() / truth[self.first_class :].sum())}
+
+
+class Accuracy(ConfusionMatrix):
+    """`accuracy`: fraction of the pixels that got their class, those of an excluded background left out."""
+
+    def compute(self) -> dict[str, float]:
+        """Return the fraction."""
+        matrix = self.counts[self.first_class :].to("cpu", torch.float64)
+        return {"accuracy": float(matrix.diagonal(self.first_class).sum() / matrix.sum())}
+
+
+class ClassIoU(ConfusionMatrix):
+    """`iou_<class>`: intersection over union of each class.
+
+    Args:
+        num_classes: K.
+        ignore_index: Label of pixels that do not count.
+        class_names: A name per class; the numbers 0..K-1 if not given.
+        exclude_background: Leave class 0 out.
+
+    Raises:
+        ConfigError: Not as many names as classes.
+    """
+
+    def __init__(
+        self,
+        num_classes: Count,
+        ignore_index: int | None = None,
+        *,
+        class_names: Sequence[str] | None = None,
+        exclude_background: bool = False,
+    ) -> None:
+        super().__init__(num_classes, ignore_index, exclude_background=exclude_background)
+        self.class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
+        if len(self.class_names) != num_classes:
+            raise ConfigError(
+                f"{len(self.class_names)} class names {self.class_names} for {num_classes} classes: each needs one. "
+                "Correct class_names or num_classes."
+            )
+
+    def compute(self) -> dict[str, float]:
+        """Return `iou_<class>` of each class, NaN for one that is in neither truth nor prediction."""
+        values = class_measures(self.counts)["iou"].tolist()
+        named = list(zip(self.class_names, values, strict=True))
+        return {f"iou_{name}": value for name, value in named[self.first_class :]}

@@ -40,7 +40,7 @@ class TopKAccuracy(ClassMetric):
         Raises:
             ConfigError: The logits are of another number of classes.
         """
-        labels, counted = self.checked_labels(logits, target)
+        labels, _, counted = self.checked_labels(logits, target)
         logits = class_logits(logits)
         true_class = labels.where(counted, 0)[:, None]
         true_logit = logits.gather(1, true_class)
