@@ -18,10 +18,11 @@ from search.results.leaderboard import best_results, ledger
 from search.results.record import StudyRecord
 from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, summarize
 from utils.errors import SearchError
-from utils.files import write_text_atomically
+from utils.files import write_atomically
 
 _HERE = Path(__file__).parent
 _MOST_REPEATS = 20
+_PLACE_OF_PLOTLY = "<!-- plotly.js -->"  # no other text of the page can be equal, as "<" is escaped
 
 
 def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
@@ -47,7 +48,7 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     functions += [repeated_candidates, contents.failure_groups, contents.winner_images, contents.winner_json]
     functions += [winner_commands, distinct]
     environment.globals |= {each.__name__: each for each in functions}
-    scripts = [library, *((_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "parallel.js"))]
+    scripts = [(_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "parallel.js")]
     text = environment.get_template("page.html").render(
         data=data,
         figures=_without_nan(make_figures(data)),
@@ -63,10 +64,12 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
         most_repeats=_MOST_REPEATS,
         times=TIMES,
     )
-    write_text_atomically(path, text)
+    # plotly.js is most of the page: decoded and joined to the rest it would take several times its size of memory.
+    before, after = text.split(_PLACE_OF_PLOTLY)
+    write_atomically(path, lambda file: file.writelines([before.encode(), library, after.encode()]))
 
 
-def plotly_script() -> str:
+def plotly_script() -> bytes:
     """Return plotly.js from its Python package, without importing the package.
 
     Raises:
@@ -76,7 +79,7 @@ def plotly_script() -> str:
     file = Path(found.origin).parent / "package_data" / "plotly.min.js" if found and found.origin else None
     if file is None or not file.is_file():
         raise SearchError("report: the package plotly is missing, which draws the figures. Run: pip install plotly")
-    return file.read_text(encoding="utf-8")
+    return file.read_bytes()
 
 
 def make_figures(data: contents.ReportData) -> dict[str, Any]:

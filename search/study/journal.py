@@ -24,7 +24,6 @@ class Kind(StrEnum):
     """The kind of an event. The comments list its data."""
 
     BEGIN = "begin"  # a process began to work on the study: environment
-    END = "end"  # written by earlier versions: reason
     DRAW = "draw"  # seed, drawn, key
     DUPLICATE = "duplicate"  # of
     REFUSED = "refused"  # reason, facts
