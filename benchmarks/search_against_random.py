@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.cli.looking import read_study
 from search.results.leaderboard import leaderboard, ledger
-from search.study.folder import studies
+from search.study.study import find_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEDULERS = {"its own": [], "random": ['search.scheduler="RandomSearch"']}
@@ -42,7 +42,7 @@ def begin(arguments: argparse.Namespace, scheduler: str, seed: int, save_dir: Pa
 
 def outcome(save_dir: Path) -> tuple[float, str]:
     """The best validation score and what it was found with."""
-    study = read_study(studies(save_dir / study_name(save_dir))[0])
+    study = read_study(find_studies(save_dir / study_name(save_dir))[0])
     best, spent = leaderboard(study)[0].candidate, ledger(study)
     metric = study.objectives[0].split()[-1]
     score = max(row[metric] for row in best.reports)

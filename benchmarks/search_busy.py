@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.study.folder import read_config
 from search.study.journal import JOURNAL, Kind, read_events
+from search.study.study import read_study_config
 
 ENDS = (Kind.JOB_DONE, Kind.FAILED, Kind.REFUSED, Kind.OUT_OF_MEMORY, Kind.LOST)
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
     folder = parser.parse_args().study
-    workers = read_config(folder)["search"]["executor"]["args"]["workers"]
+    workers = read_study_config(folder)["search"]["executor"]["args"]["workers"]
     begun: dict[int, float] = {}
     in_hand = trained = 0.0
     times = []

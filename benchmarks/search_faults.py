@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.cli.looking import read_study
-from search.study.folder import studies
+from search.study.study import find_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,7 +69,7 @@ def main() -> None:
         file = Path(folder) / "faults.json"
         file.write_text(json.dumps(space(arguments, f"{folder}/saved")))
         code = subprocess.run([sys.executable, "-m", "search", "-c", str(file)], cwd=ROOT, check=False).returncode
-        study = read_study(studies(Path(folder) / "saved/faults")[0])
+        study = read_study(find_studies(Path(folder) / "saved/faults")[0])
         subprocess.run([sys.executable, "-m", "search", "list", study.folder], cwd=ROOT, check=True)
     print(f"\nexit code {code}; {len(study.candidates)} candidates drawn")
     for status, count in collections.Counter(candidate.status for candidate in study.candidates).most_common():

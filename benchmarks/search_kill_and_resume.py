@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.cli.looking import read_study
 from search.results.record import StudyRecord
-from search.study.folder import studies
+from search.study.study import find_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 WHO = ("search", "worker", "both")
@@ -71,7 +71,7 @@ def interrupted(config: str, overrides: list[str], save_dir: Path, kills: int, s
 
 def only_study(folder: Path) -> StudyRecord:
     """The study below a folder, of which there must be one: every kill went on with it."""
-    found = studies(folder)
+    found = find_studies(folder)
     if len(found) != 1:
         raise SystemExit(f"{len(found)} studies in {folder}: a resume began another one")
     return read_study(found[0])

@@ -21,10 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.cli.looking import read_study
 from search.executors.serial import Serial
-from search.study.folder import create
 from search.study.journal import Journal, Kind
 from search.study.settings import build_study_parts
-from search.study.study import Study
+from search.study.study import Study, create_study_folder
 
 CONFIG: dict[str, Any] = {
     "name": "overhead",
@@ -84,7 +83,7 @@ def _optuna_trial(folder: Path) -> Any:
 def many_candidates(folder: Path, candidates: int) -> None:
     """A study from its first draw to its report."""
     config = {**CONFIG, "search": {**CONFIG["search"], "num_samples": candidates}}
-    study_folder = create(str(folder), "overhead", config)
+    study_folder = create_study_folder(str(folder), "overhead", config)
 
     def run() -> Any:
         parts = replace(build_study_parts(config), executor=Serial())

@@ -17,9 +17,8 @@ from config import cli
 from search.cli.listing import best_text
 from search.cli.looking import COMMANDS, command_parser, run_study_command
 from search.space.outcomes import find_faults
-from search.study import folder as study_folder
 from search.study.settings import build_study_parts, shrunk
-from search.study.study import Study
+from search.study.study import Study, changed_keys, create_study_folder, find_study, read_study_config
 from utils.errors import ConfigError, SearchError
 
 WORKER = "search.worker.runner:worker"
@@ -83,7 +82,7 @@ def run_search(arguments: argparse.Namespace) -> None:
             sys.stdout.write("The space is good.\n")
             return
 
-        folder = folder or study_folder.create(config["trainer"].get("save_dir", "saved/"), config["name"], config)
+        folder = folder or create_study_folder(config["trainer"].get("save_dir", "saved/"), config["name"], config)
         logger.info("Study folder:  %s", folder)
         watchers = watchers_of(
             folder,
@@ -119,15 +118,15 @@ def _config_and_folder(arguments: argparse.Namespace) -> tuple[dict[str, Any], P
     if resume not in (None, "auto") and arguments.config is None:
         if overrides:
             raise ConfigError(f"{overrides[0]}: overrides change a file, and none is named. Write -c FILE, too.")
-        return study_folder.read_config(Path(resume)), Path(resume)
+        return read_study_config(Path(resume)), Path(resume)
     config = configuration.load_config(arguments.config, overrides)
     if arguments.test_run:
         config = shrunk(config, arguments.test_run)
     if resume is None:
         return config, None
     if resume == "auto":
-        return config, study_folder.find(config["trainer"].get("save_dir", "saved/"), config["name"], config)
-    changed = study_folder.changed_keys(study_folder.read_config(Path(resume)), config)
+        return config, find_study(config["trainer"].get("save_dir", "saved/"), config["name"], config)
+    changed = changed_keys(read_study_config(Path(resume)), config)
     if changed:
         raise SearchError(
             f"{resume}: it searches another space than {arguments.config}: they differ in {', '.join(changed)}. A "

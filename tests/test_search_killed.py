@@ -12,13 +12,12 @@ import pytest
 
 from config.checking.sections import RetrainOptions
 from search.executors.processes import Processes
-from search.results.objectives import parse_objectives
+from search.results.record import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import SuccessiveHalving
-from search.study.folder import create
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
-from search.study.study import Study, read
+from search.study.study import Study, create_study_folder, read
 from tests.support.search_worker import WORKER
 from tests.test_search_study import CONFIG, EPOCHS, QUALITIES, Space
 
@@ -85,9 +84,9 @@ def decisions(folder):
 
 @pytest.mark.parametrize(("scheduler", "workers"), [("halving", 1), ("halving", 2), ("asha", 1)])
 def test_a_killed_search_ends_as_one_left_in_peace(tmp_path, scheduler, workers):
-    quiet = create(str(tmp_path / "quiet"), "sample", CONFIG)
+    quiet = create_study_folder(str(tmp_path / "quiet"), "sample", CONFIG)
     session(quiet, scheduler, workers)
-    folder = create(str(tmp_path / "killed"), "sample", CONFIG)
+    folder = create_study_folder(str(tmp_path / "killed"), "sample", CONFIG)
     record = killed_at_random(folder, scheduler, workers, kills=6, seed=workers)
     expected = read(quiet, parts_of(scheduler))
     assert len(record.sessions) > 6
@@ -100,9 +99,9 @@ def test_a_killed_search_ends_as_one_left_in_peace(tmp_path, scheduler, workers)
 
 
 def test_no_report_of_asha_on_two_workers_is_lost_or_repeated(tmp_path):
-    folder = create(str(tmp_path / "killed"), "sample", CONFIG)
+    folder = create_study_folder(str(tmp_path / "killed"), "sample", CONFIG)
     record = killed_at_random(folder, "asha", 2, kills=5, seed=5)
-    quiet = create(str(tmp_path / "quiet"), "sample", CONFIG)
+    quiet = create_study_folder(str(tmp_path / "quiet"), "sample", CONFIG)
     session(quiet, "asha", 2)
     expected = {each.index: each.reports for each in read(quiet, parts_of("asha")).candidates}
     assert record.is_done

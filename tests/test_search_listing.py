@@ -6,8 +6,8 @@ from config import load_config
 from search.cli.listing import best_text, list_text, winner_commands
 from search.cli.looking import read_study
 from search.results.record import StudyRecord
-from search.study import folder as study_folder
 from search.study.journal import JOURNAL, Journal, Kind
+from search.study.study import create_study_folder
 from tests.support.study_samples import fixed_study, sample_study
 
 
@@ -50,7 +50,7 @@ def test_commands_name_plugins_and_a_split_that_has_data():
 
 def test_plugins_are_those_of_the_command_that_started_the_study(tmp_path):
     config = load_config("config/search/minimal.json")
-    folder = study_folder.create(str(tmp_path), "s", config)
+    folder = create_study_folder(str(tmp_path), "s", config)
     journal = Journal(folder / JOURNAL)
     command = ["search/__main__.py", "-c", "x.json", "--plugin", "my net.py", "optimizer.args.lr=1", "--plugin=b.py"]
     journal.append(Kind.BEGIN, environment={"command": command})

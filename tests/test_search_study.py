@@ -8,13 +8,12 @@ import pytest
 from config.checking.sections import Budget, RetrainOptions
 from search.executors.processes import Processes
 from search.executors.serial import Serial
-from search.results.objectives import parse_objectives
+from search.results.record import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
-from search.study.folder import create
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
-from search.study.study import Study, read
+from search.study.study import Study, create_study_folder, read
 from tests.support.search_worker import WORKER, value_at
 from utils.errors import SearchError
 
@@ -56,7 +55,7 @@ def parts_of(scheduler, space=None, *, objectives=("max val_miou",), **options):
 
 def studied(tmp_path, parts, executor=None, watchers=()):
     parts = replace(parts, executor=executor or Serial())
-    study = Study(create(str(tmp_path), "sample", CONFIG), parts, worker=WORKER, watchers=watchers)
+    study = Study(create_study_folder(str(tmp_path), "sample", CONFIG), parts, worker=WORKER, watchers=watchers)
     return study, study.run()
 
 
@@ -173,7 +172,7 @@ def test_facts_are_objectives_too(tmp_path):
 
 
 def test_a_spent_budget_ends_the_search_and_a_larger_one_goes_on(tmp_path):
-    folder = create(str(tmp_path), "sample", CONFIG)
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
     first = Study(folder, parts_of(RandomSearch(9, EPOCHS), budget=Budget(epochs=20)), worker=WORKER).run()
     assert sum(candidate.epochs for candidate in first.candidates) == 20
     assert first.is_done

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from config.markers import is_marker
 from search.results.importance import is_number
-from search.results.objectives import parse_objectives
-from search.results.record import CandidateRecord, StudyRecord
+from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from utils.errors import SearchError
 from utils.files import write_text_atomically
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
-from search.results.objectives import parse_objectives
-from search.results.record import StudyRecord
+from search.results.record import StudyRecord, parse_objectives
 from search.results.summaries import retrained_summaries
 
 CONFIG, CHECKPOINT = "config.json", "model_best.pth"

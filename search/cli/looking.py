@@ -7,10 +7,9 @@ from pathlib import Path
 
 from search.cli.listing import best_text, list_text
 from search.results.record import StudyRecord
-from search.study import folder as study_folder
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import build_study_parts
-from search.study.study import read
+from search.study.study import find_studies, read, read_study_config
 from utils.errors import ConfigError, SearchError
 
 REPORT = "report.html"
@@ -43,7 +42,7 @@ def run_study_command(arguments: argparse.Namespace) -> None:
         ConfigError: `export` without a file to write.
         SearchError: There is no study in the folder, or a damaged one, or a package is missing.
     """
-    folders = study_folder.studies(arguments.folder)
+    folders = find_studies(arguments.folder)
     if not folders:
         raise SearchError(
             f"{arguments.folder}: there is no study in it or below it. Name a folder that a search wrote."
@@ -70,7 +69,7 @@ def read_study(folder: Path) -> StudyRecord:
     Raises:
         SearchError: There is no study in the folder, or a damaged one.
     """
-    config = study_folder.read_config(folder)
+    config = read_study_config(folder)
     study = read(folder, build_study_parts(config))
     # The command line that started the study is in its first event.
     started = argparse.ArgumentParser(add_help=False)

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from search.report.contents import ReportData, drawn_rows
-from search.report.formats import TIMES, number
+from search.report.contents import TIMES, ReportData, drawn_rows, number
 from search.results.importance import Importance
 from search.results.leaderboard import LeaderboardRow
-from search.results.objectives import Objective
-from search.results.record import CandidateRecord, StudyRecord
+from search.results.record import CandidateRecord, Objective, StudyRecord
 
 Figure = dict[str, Any]
 Point = tuple[float | None, float | None, int | None]

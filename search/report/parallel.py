@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from search.report.contents import ReportData, axes_paths, drawn_rows
-from search.report.formats import number
+from search.report.contents import ReportData, axes_paths, drawn_rows, number
 from search.results.importance import as_text, columns_of, is_number
 
 _MOST_LEVELS = 24  # labels of an axis of categories

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.results.objectives import Objective, parse_objectives
-from search.results.record import CandidateRecord, RetrainedRecord, Status, StudyRecord
+from search.results.record import CandidateRecord, Objective, RetrainedRecord, Status, StudyRecord, parse_objectives
 
 # These count towards `num_samples`; each of the others was replaced by another draw.
 COUNTED: frozenset[Status] = frozenset({"running", "paused", "stopped", "completed", "failed"})

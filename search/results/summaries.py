@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from search.results.leaderboard import best_results, counted_candidates, is_ranked
-from search.results.objectives import parse_objectives
-from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord
+from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_objectives
 
 CLASS_PREFIX = "val_iou_"
 

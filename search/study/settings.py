@@ -13,7 +13,7 @@ from config.objects import instantiate
 from search.executors import EXECUTORS
 from search.executors.base import Executor
 from search.executors.serial import Serial
-from search.results.objectives import Objective, parse_objectives
+from search.results.record import Objective, parse_objectives
 from search.schedulers import SECTIONS as SCHEDULERS
 from search.schedulers.base import Scheduler
 from search.space.space import Canonical, Space

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from search.results.objectives import Objective, Tally
-from search.results.record import CandidateRecord, RetrainedRecord, RungRecord
+from search.results.record import CandidateRecord, Objective, RetrainedRecord, RungRecord, Tally
 from search.schedulers.base import Decision, Ending, Job, Scheduler
 from search.study.journal import Event, Kind
 from utils.errors import SearchError

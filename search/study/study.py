@@ -13,12 +13,11 @@ from search.results.record import RetrainedRecord, StudyRecord
 from search.schedulers.ranking import best_first
 from search.study.driver import Driver, Recorder, Watcher
 from search.study.journal import JOURNAL, Journal, Kind, read_events
-from search.study.retraining import CheckpointCleaner, Retraining, retrain_runs
-from search.study.searching import Searching, candidate_folder
 from search.study.settings import StudyParts
+from search.study.stages import CheckpointCleaner, Retraining, Searching, candidate_folder, retrain_runs
 from search.study.state import StudyState
 from utils.errors import SearchError
-from utils.files import folder_lock, write_text_atomically
+from utils.files import folder_lock, make_stamped_folder, write_text_atomically
 
 BEST = "best"
 _CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
@@ -196,3 +195,68 @@ def read(folder: Path, parts: StudyParts) -> StudyRecord:
     state = StudyState(parts.scheduler, parts.objectives)
     state.replay(read_events(folder / JOURNAL))
     return study_record(folder, parts, state)
+
+
+CONFIG = "config.json"
+# These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
+_FREE = ("executor", "budget", "max_epoch_time", "retrain")
+
+
+def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
+    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space in it.
+
+    Raises:
+        SearchError: It cannot be created.
+    """
+    parent = Path(save_dir) / name
+    try:
+        folder = make_stamped_folder(parent)
+        if folder is not None:
+            write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+            return folder
+    except OSError as error:
+        raise SearchError(
+            f"trainer.save_dir: {parent} cannot be written ({error.strerror}). A study is stored below it. Name a "
+            "folder that you may write to: trainer.save_dir=FOLDER."
+        ) from error
+    raise SearchError(f"{parent} holds a thousand studies of this second. Try again.")
+
+
+def find_studies(parent: Path) -> list[Path]:
+    """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one."""
+    if (parent / JOURNAL).is_file():
+        return [parent]
+    # The name of the folder is the time of its creation.
+    return sorted((path.parent for path in parent.glob(f"*/**/{JOURNAL}")), key=lambda path: path.name, reverse=True)
+
+
+def find_study(save_dir: str, name: str, config: Mapping[str, Any]) -> Path | None:
+    """Return the newest study of the same space; None if there is none."""
+    for folder in find_studies(Path(save_dir) / name):
+        if not changed_keys(read_study_config(folder), config):
+            return folder
+    return None
+
+
+def read_study_config(folder: Path) -> dict[str, Any]:
+    """Read the config of a study's space.
+
+    Raises:
+        SearchError: It is missing or damaged.
+    """
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        return config
+    except (OSError, ValueError) as error:
+        raise SearchError(
+            f"{folder}: its {CONFIG} cannot be read ({error}). It defines the space of the study. Put back a copy."
+        ) from error
+
+
+def changed_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return the top-level keys in which two spaces differ so that they are not the same search."""
+    ours, theirs = (
+        {**each, "search": {key: value for key, value in each.get("search", {}).items() if key not in _FREE}}
+        for each in (stored, config)
+    )
+    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
