@@ -47,7 +47,7 @@ SECTIONS: dict[str, Section] = {
         },
         roots=("torch.nn",),
         nested={"losses": "loss"},
-        companions={"auxiliary": "models.losses.combined:AuxiliaryLoss"},
+        companions={"auxiliary": "models.losses.common:AuxiliaryLoss"},
     ),
     "metrics": Section(
         expects="base.base_metric:Metric",

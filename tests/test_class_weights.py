@@ -17,7 +17,7 @@ from base.data.class_counts import count_batches, count_targets
 from build import build_loader, build_training
 from data_loader.segmentation.loader import SegmentationDataLoader
 from models.losses import CrossEntropyLoss
-from models.losses.class_weights import class_weights
+from models.losses.common import class_weights
 from tests.support.groups import from_flat
 from tests.support.tiny import Blobs
 from train import train

@@ -11,7 +11,7 @@ from build import DataSpec, build_loss
 from models.bisenet import BiSeNet
 from models.icnet import ICNet
 from models.losses import CrossEntropyLoss
-from models.losses.combined import AuxiliaryLoss, resize_nearest
+from models.losses.common import AuxiliaryLoss, resize_nearest
 from models.pspnet import PSPNet
 from models.pspnet.encoder import average_bins
 from models.unet import UNet

@@ -16,7 +16,7 @@ from models.losses.binary import (
     tversky_loss_with_sigmoid,
 )
 from models.losses.boundary import BoundaryLoss
-from models.losses.combined import WeightedLoss
+from models.losses.common import WeightedLoss
 from models.losses.lovasz import LovaszLoss
 from models.losses.pixelwise import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, OhemCrossEntropyLoss
 from models.losses.regions import DiceLoss, JaccardLoss, TverskyLoss

@@ -1,15 +1,29 @@
-"""The base class of all losses, and the two reductions that they share."""
+"""The base classes of all losses, and how they are weighted: pixels by class, terms in a sum, auxiliary logits.
 
+B batch, K classes.
+"""
+
+import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from base.base_model import Output, class_logits, main_output
+from models.layers.heads import AuxiliaryWeight
 from utils.errors import ConfigError
 
 NOTHING_IGNORED = -100  # torch's default: no label is negative
+
+ClassWeight = Annotated[float, Field(ge=0.0)]
+Rule = Literal["balanced", "log", "bounded"]
+Weights = list[ClassWeight] | Rule | None
+Ratio = Annotated[float, Field(gt=1.0)]
+LOG_OFFSET = 1.02  # arXiv:1606.02147: limits the weights to 1 / ln(1.02), about 50
+DEFAULT_RATIO = 10.0
 
 
 class LogitLoss(nn.Module, ABC):
@@ -71,3 +85,198 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
 def mean_where(losses: Tensor, counts: Tensor) -> Tensor:
     """Return the mean of losses over those that count, a bool tensor of the same shape; 0 if none does."""
     return (losses * counts).sum() / counts.sum().clamp(min=1)
+
+
+class ClassWeightedLoss(LogitLoss):
+    """Base of the losses with class weights; their mean is weighted, as torch's is.
+
+    Args:
+        ignore_index: Label of pixels that do not count.
+        weight: One number per class, or the rule that makes them, see `class_weights`.
+        class_counts: Pixels of each class in the training data; a rule needs them.
+        num_classes: K, to check the weights against.
+        max_weight_ratio: For "bounded": the largest weight over the smallest.
+        sigmoid: Take only the one channel of a binary network.
+
+    Attributes:
+        weight: (K,) float32, or None.
+
+    Raises:
+        ConfigError: Not one weight per class, or a rule without counts.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        ignore_index: int | None,
+        weight: Weights,
+        class_counts: Sequence[int] | None,
+        num_classes: int | None,
+        max_weight_ratio: float,
+        *,
+        sigmoid: bool = False,
+    ) -> None:
+        super().__init__(ignore_index, sigmoid=sigmoid)
+        numbers = None
+        if weight is not None:
+            numbers = class_weights(weight, class_counts, num_classes=num_classes, max_ratio=max_weight_ratio)
+        # Not persistent: a checkpoint holds the config, from which the weights follow.
+        self.register_buffer("weight", None if numbers is None else torch.tensor(numbers).float(), persistent=False)
+
+    def target_weights(self, target: Tensor) -> Tensor:
+        """Return the weight of each pixel, (B, ...) float32, 0 if it does not count.
+
+        Args:
+            target: (B, ...) int64, or (B, K, ...) float with a probability per class.
+        """
+        if target.is_floating_point():
+            ones = torch.ones(target.shape[1], device=target.device)
+            weights = ones if self.weight is None else self.weight
+            return (weights.view(-1, *[1] * (target.dim() - 2)) * target.float()).sum(dim=1)
+        # An ignored label may lie outside 0..K-1 and is no index of the weights.
+        valid = target != self.ignore_index
+        return valid.float() if self.weight is None else self.weight[target.where(valid, 0)] * valid
+
+
+def class_weights(
+    weight: list[ClassWeight] | Rule,
+    class_counts: Sequence[int] | None = None,
+    *,
+    num_classes: int | None = None,
+    max_ratio: float = DEFAULT_RATIO,
+) -> list[float]:
+    """Return the weight of each class: a list as it is, or by a rule from the fraction f of each of the C classes.
+
+    `balanced` is 1 / (C f): every class has the same influence, and the mean weight of a pixel is 1. `log` is
+    1 / ln(1.02 + f), from 1.4 to 50. `bounded` is 1 / f, made to sum to 1, after the same number was added to every f,
+    such that the largest is at most `max_ratio` times the smallest.
+
+    Args:
+        weight: Numbers, or a rule.
+        class_counts: Pixels (or samples) of each class that count in the training data; a rule needs them.
+        num_classes: C, to check the others against.
+        max_ratio: For `bounded`.
+
+    Raises:
+        ConfigError: Not one number per class, or a rule without the counts that it needs.
+    """
+    given = class_counts if isinstance(weight, str) else weight
+    if given is None:
+        raise ConfigError(
+            f'weight "{weight}" follows from the classes of the training data, which are not known here. Train with a '
+            'loader that counts them, or write the counts, "class_counts": [...], or the weights themselves.'
+        )
+    if num_classes not in (None, len(given)):
+        described, argument = ("counts", "class_counts") if isinstance(weight, str) else ("weights", "weight")
+        raise ConfigError(
+            f"{len(given)} class {described} {list(given)} for {num_classes} classes: each class needs one. "
+            f"Correct {argument} or num_classes."
+        )
+    if not isinstance(weight, str):
+        return [float(each) for each in weight]
+    if not sum(given):
+        raise ConfigError(f'weight "{weight}": no pixel of the training data has a label that counts. Label some.')
+    fractions = [count / sum(given) for count in given]
+    if weight == "log":
+        return [1 / math.log(LOG_OFFSET + fraction) for fraction in fractions]
+    if weight == "bounded":
+        # With c = (r f_min - f_max) / (1 - r) added to each, the largest fraction is r times the smallest.
+        added = max(0.0, (max_ratio * min(fractions) - max(fractions)) / (1 - max_ratio))
+        inverse = [1 / ((fraction + added) / (1 + added * len(fractions))) for fraction in fractions]
+        return [each / sum(inverse) for each in inverse]
+    absent = [str(number) for number, count in enumerate(given) if not count]
+    if absent:
+        raise ConfigError(
+            f'weight "balanced": the training data shows nothing of class {", ".join(absent)}, whose weight '
+            'would be infinite. Use "log" or "bounded", or add samples that show it.'
+        )
+    return [1 / (len(fractions) * fraction) for fraction in fractions]
+
+
+class WeightedLoss(nn.Module):
+    """A weighted sum of losses.
+
+    Args:
+        losses: The terms, each (output, target) -> scalar; all get the whole output, auxiliary logits included.
+        weights: One factor per term.
+
+    Raises:
+        ConfigError: Not as many factors as terms, or no terms.
+    """
+
+    def __init__(self, losses: list[nn.Module], weights: list[float]) -> None:
+        super().__init__()
+        if not losses or len(losses) != len(weights):
+            raise ConfigError(
+                f"{len(losses)} losses with {len(weights)} weights: there must be at least one loss, and "
+                "one weight for each. Give as many of each."
+            )
+        self.losses = nn.ModuleList(losses)
+        self.weights = list(weights)
+
+    def forward(self, output: Output, target: Tensor) -> Tensor:
+        """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
+        terms = [weight * loss(output, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
+        return torch.stack(terms).sum()
+
+
+class AuxiliaryLoss(nn.Module):
+    """A loss of the main logits, and the same of each auxiliary one against the target at its resolution.
+
+    A network with auxiliary weights gets it around the configured loss. Without auxiliary logits, as in evaluation, it
+    is the loss alone.
+
+    Args:
+        loss: (output, target) -> scalar.
+        weights: One factor per auxiliary output.
+    """
+
+    def __init__(self, loss: nn.Module, weights: Sequence[AuxiliaryWeight]) -> None:
+        super().__init__()
+        self.loss = loss
+        self.weights = [float(weight) for weight in weights]
+
+    def forward(self, output: Output, target: Tensor) -> Tensor:
+        """Logits (B, K, H, W), or a tuple of them and (B, K, h, w) ...; target (B, H, W) int64 -> () float.
+
+        Raises:
+            ConfigError: Not as many auxiliary outputs as weights.
+        """
+        # In evaluation a network returns only the main logits.
+        if isinstance(output, Tensor) or len(output) == 1:
+            loss: Tensor = self.loss(output, target)
+            return loss
+        main, *auxiliary = output
+        if len(auxiliary) != len(self.weights):
+            raise ConfigError(
+                f"{len(auxiliary)} auxiliary outputs with {len(self.weights)} weights {self.weights}: each needs one. "
+                "Correct auxiliary_weights."
+            )
+        terms = [self.loss(main, target)]
+        for weight, logits in zip(self.weights, auxiliary, strict=True):
+            terms.append(weight * self.loss(logits, resize_nearest(target, logits.shape[2:])))
+        return torch.stack(terms).sum()
+
+
+def resize_nearest(target: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the label at the centre of each cell of a coarser map; labels are never mixed.
+
+    Args:
+        target: (B, H, W) int64.
+        size: (h, w).
+
+    Returns:
+        (B, h, w) int64.
+    """
+    for dimension, count in enumerate(size, start=1):
+        length = target.shape[dimension]
+        if length == count:
+            continue
+        # A network that halves rounds odd sizes up, so that its last cells reach beyond the image. The spacing of the
+        # cells is thus the power of two that leads to that many of them, and only without one the ratio of the sizes.
+        power = 1 << (-(-length // count) - 1).bit_length()
+        spacing = power if -(-length // power) == count else length / count
+        centres = ((torch.arange(count, device=target.device) + 0.5) * spacing).long().clamp(max=length - 1)
+        target = target.index_select(dimension, centres)
+    return target

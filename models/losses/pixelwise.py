@@ -9,48 +9,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.losses.class_weights import DEFAULT_RATIO, Ratio, Weights, class_weights
-from models.losses.common import NOTHING_IGNORED, LogitLoss, weighted_mean
+from models.losses.common import DEFAULT_RATIO, NOTHING_IGNORED, ClassWeightedLoss, Ratio, Weights, weighted_mean
 
 Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Exponent = Annotated[float, Field(ge=0.0)]
-
-
-class ClassWeightedLoss(LogitLoss):
-    """Base of the losses with class weights; their mean is weighted, as torch's is.
-
-    Attributes:
-        weight: (K,) float32, or None; a subclass sets it in its constructor by `weigh_classes`.
-    """
-
-    weight: Tensor | None
-
-    def weigh_classes(
-        self, weight: Weights, counts: Sequence[int] | None, num_classes: int | None, ratio: float
-    ) -> None:
-        """Set the weight of each class; the arguments are those of `models.losses.class_weights`.
-
-        Raises:
-            ConfigError: Not one weight per class, or a rule without counts.
-        """
-        numbers = class_weights(weight, counts, num_classes=num_classes, max_ratio=ratio)
-        # Not persistent: a checkpoint holds the config, from which the weights follow.
-        self.register_buffer("weight", None if numbers is None else torch.tensor(numbers).float(), persistent=False)
-
-    def target_weights(self, target: Tensor) -> Tensor:
-        """Return the weight of each pixel, (B, ...) float32, 0 if it does not count.
-
-        Args:
-            target: (B, ...) int64, or (B, K, ...) float with a probability per class.
-        """
-        if target.is_floating_point():
-            ones = torch.ones(target.shape[1], device=target.device)
-            weights = ones if self.weight is None else self.weight
-            return (weights.view(-1, *[1] * (target.dim() - 2)) * target.float()).sum(dim=1)
-        # An ignored label may lie outside 0..K-1 and is no index of the weights.
-        valid = target != self.ignore_index
-        return valid.float() if self.weight is None else self.weight[target.where(valid, 0)] * valid
 
 
 class CrossEntropyLoss(ClassWeightedLoss):
@@ -84,8 +47,7 @@ class CrossEntropyLoss(ClassWeightedLoss):
         num_classes: int | None = None,
         class_counts: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(ignore_index)
-        self.weigh_classes(weight, class_counts, num_classes, max_weight_ratio)
+        super().__init__(ignore_index, weight, class_counts, num_classes, max_weight_ratio)
         self.label_smoothing = label_smoothing
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -149,8 +111,7 @@ class OhemCrossEntropyLoss(ClassWeightedLoss):
         num_classes: int | None = None,
         class_counts: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(ignore_index)
-        self.weigh_classes(weight, class_counts, num_classes, max_weight_ratio)
+        super().__init__(ignore_index, weight, class_counts, num_classes, max_weight_ratio)
         self.largest_easy_loss = -math.log(threshold)
         self.min_kept = min_kept
 
@@ -196,8 +157,7 @@ class FocalLoss(ClassWeightedLoss):
         alpha: Fraction | None = None,
         sigmoid: bool = False,
     ) -> None:
-        super().__init__(ignore_index, sigmoid=sigmoid)
-        self.weigh_classes(weight, class_counts, num_classes, max_weight_ratio)
+        super().__init__(ignore_index, weight, class_counts, num_classes, max_weight_ratio, sigmoid=sigmoid)
         self.gamma = gamma
         self.alpha = alpha
 
