@@ -349,8 +349,7 @@ class BaseTrainer(ABC):
         self.global_step += 1
         if self.lr_scheduler is not None:
             self.lr_scheduler.after("step")
-        for callback in self.callbacks:
-            callback.on_step_end(self, report)
+        self.notify("on_step_end", report)
         self.check_interrupt()
 
     def check_interrupt(self) -> None:
@@ -372,9 +371,12 @@ class BaseTrainer(ABC):
         self.stop_reason = reason
 
     def notify(self, event: str, *arguments: Any) -> None:
-        """Call one event of every callback."""
+        """Call one event of every callback that overrides it."""
         for callback in self.callbacks:
-            getattr(callback, event)(self, *arguments)
+            handler = getattr(callback, event)
+            # Most callbacks override few events: in each step, only the others cost time.
+            if getattr(handler, "__func__", handler) is not getattr(Callback, event):
+                handler(self, *arguments)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights that a resumed run needs to end in the same bytes."""

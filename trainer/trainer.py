@@ -306,8 +306,7 @@ class Trainer(BaseTrainer):
             world.copy_from_main(self.average.model.buffers())
 
         def after_batch(inputs: Tensor, target: Tensor, logits: Tensor) -> None:
-            for callback in self.callbacks:
-                callback.on_validation_batch(self, inputs, target, logits)
+            self.notify("on_validation_batch", inputs, target, logits)
             if world.size == 1:  # several processes may have different numbers of validation batches
                 self.check_interrupt()
 

@@ -1,12 +1,13 @@
-"""The machine of this process: devices, processors, memory, and the versions for `environment.json`."""
+"""This process and its machine: devices, processors, memory, signals, and the versions for `environment.json`."""
 
 import errno
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -137,6 +138,36 @@ def resource_errors() -> Iterator[None]:
                 "run the same command with --resume auto; earlier checkpoints are good."
             ) from error
         raise
+
+
+@contextmanager
+def record_signals(names: Sequence[str], has_come: Callable[[], bool], note: Callable[[int], None]) -> Iterator[None]:
+    """Record signals during a block instead of obeying them; a second SIGINT ends at once.
+
+    Outside the main thread signals cannot be caught and the block changes nothing.
+
+    Args:
+        names: Such as `SIGTERM`; signals that the system does not have are left out.
+        has_come: Returns whether a signal was recorded before.
+        note: Receives the number of the signal.
+    """
+
+    def ask(number: int, _frame: object) -> None:
+        if has_come() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        note(number)
+
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    try:
+        previous = {number: signal.signal(number, ask) for number in numbers}
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def capture() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from search.executors.base import (
 from search.schedulers.base import Decision
 from search.study.journal import Event, Journal, Kind
 from search.study.state import StudyState
-from utils import signals
+from utils.environment import record_signals
 from utils.errors import Interrupted
 
 Watcher = Callable[[Event, StudyState], None]
@@ -118,7 +118,7 @@ class Driver:
         """
         self._last_message.clear()
         handle = partial(self._handle, stage)
-        with signals.noted(_STOP_SIGNALS, lambda: self._signal is not None, self._note_signal):
+        with record_signals(_STOP_SIGNALS, lambda: self._signal is not None, self._note_signal):
             while self._signal is None:
                 while self.executor.idle and (task := stage.next_task()) is not None:
                     self.executor.start(task)

@@ -16,8 +16,8 @@ from base.base_trainer import BaseTrainer, Row, StopRequest, TrainResult
 from base.callback import Callback, StepReport
 from trainer.checkpoints.resume import RECORDS, read_json, write_json
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, World, unwrap
-from utils import signals
 from utils.checkpoint_file import BEST, FORMAT_VERSION, LAST, commit_checkpoint, stage_checkpoint
+from utils.environment import record_signals
 from utils.errors import CheckpointError, Diverged
 from utils.files import remove_temporary_files
 
@@ -263,7 +263,7 @@ def stop_at_next_step(trainer: BaseTrainer) -> AbstractContextManager[None]:
     def ask(number: int) -> None:
         trainer.stop_request = StopRequest.from_signal(number)
 
-    return signals.noted(STOP_SIGNALS, lambda: trainer.stop_request is not None, ask)
+    return record_signals(STOP_SIGNALS, lambda: trainer.stop_request is not None, ask)
 
 
 class TimeLimit(Callback):
