@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from base.data.samples import NamedMask
+from base.samples import NamedMask
 from data_loader import SECTIONS
 from data_loader.images.files import read_image, read_mask
 from data_loader.segmentation.loader import SegmentationDataLoader

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch.nn import functional as F
 
-from base.data.samples import NamedSample
+from base.samples import NamedSample
 from data_loader.classification.sources import ImageSource
 from data_loader.common.class_labels import NO_CLASS, LabelledDataset
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp

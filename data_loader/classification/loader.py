@@ -34,7 +34,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
 
     Training batches are (images (B, C, H, W) float32, classes (B,) int64), with `mixup` weights of the classes (B, K)
     float32. With `is_training` false nothing is augmented, and a batch has a third part: a list of
-    `base.data.samples.NamedSample`. Without `classes`, their names are those of the training data. With `samples`,
+    `base.samples.NamedSample`. Without `classes`, their names are those of the training data. With `samples`,
     images are taken from the classes in turn.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from base.data.samples import NamedMask
+from base.samples import NamedMask
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, first_few, map_in_threads
 from data_loader.common.options import MaskLoaderOptions
 from data_loader.images.augmentation import Augmentation
@@ -171,7 +171,7 @@ class PairDecoder(Decoder[DecodedPair]):
 
 
 class Origin(NamedTuple):
-    """The file of a sample for evaluation: a `base.data.samples.NamedMask` before it is sent to the main process.
+    """The file of a sample for evaluation: a `base.samples.NamedMask` before it is sent to the main process.
 
     Attributes:
         name: The photo's file.

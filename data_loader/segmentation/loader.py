@@ -28,7 +28,7 @@ class MaskDataLoader(BaseDataLoader):
     """A loader of batches of images and masks.
 
     Training batches are (images (B, C, H, W) float32, masks (B, H, W) int64). With `is_training` false nothing is
-    augmented and no label hidden, and a batch has a third part: a list of `base.data.samples.NamedMask` with each mask
+    augmented and no label hidden, and a batch has a third part: a list of `base.samples.NamedMask` with each mask
     at its original size.
 
     Args:
@@ -84,7 +84,7 @@ class MaskDataLoader(BaseDataLoader):
     @property
     def labelled_megapixels(self) -> float | None:
         """Millions of pixels with a class that this loader trains on; None if no labels are hidden on purpose."""
-        megapixels: float | None = self._source().labelled_megapixels
+        megapixels: float | None = self.dataset.dataset.labelled_megapixels
         return megapixels
 
     @staticmethod
