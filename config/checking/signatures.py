@@ -306,9 +306,7 @@ def _json_part(annotation: Any) -> Any:
     kind, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if kind is collections.abc.Callable:  # its arguments are no types to look into
         return _Nothing
-    if annotation is None:
-        return type(None)
-    if kind is Literal or kind in PLAIN:
+    if annotation is None or kind is Literal or kind in PLAIN:
         return annotation
     if kind is Annotated:
         inner = _json_part(arguments[0])
@@ -319,19 +317,15 @@ def _json_part(annotation: Any) -> Any:
         # Of `Tensor | None` only null is left, but the JSON may hold a list of which the class makes a tensor.
         only_null = len(possible) < len(parts) and all(part is type(None) for part in possible)
         return Any if only_null or Any in possible else Union[tuple(possible)]  # noqa: UP007 - known only here
-    return _json_container(annotation, kind, parts)
-
-
-def _json_container(annotation: Any, kind: Any, parts: list[Any]) -> Any:
-    """Return the JSON form of a list, mapping or tuple of `parts`; of another class nothing, or `Any`."""
-    if _Nothing in parts:
-        return _Nothing
-    if kind in LISTS:
-        return list[parts[0]] if parts else list[Any]  # type: ignore[valid-type]
-    if kind in MAPPINGS:
-        return dict[parts[0], parts[1]] if parts else dict[str, Any]  # type: ignore[valid-type]
-    if kind in (tuple, set, frozenset):
-        return kind[tuple(parts)] if parts else list[Any]
     # JSON cannot hold an instance of another class; for all else the class that is built must decide.
     is_class = isinstance(annotation, type) and annotation is not object
-    return _Nothing if is_class and not issubclass(annotation, enum.Enum | dict | tuple) else Any
+    container: Any = _Nothing if is_class and not issubclass(annotation, enum.Enum | dict | tuple) else Any
+    if _Nothing in parts:
+        container = _Nothing
+    elif kind in LISTS:
+        container = list[parts[0]] if parts else list[Any]  # type: ignore[valid-type]
+    elif kind in MAPPINGS:
+        container = dict[parts[0], parts[1]] if parts else dict[str, Any]  # type: ignore[valid-type]
+    elif kind in (tuple, set, frozenset):
+        container = kind[tuple(parts)] if parts else list[Any]
+    return container
