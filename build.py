@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from config import (
     class_and_arguments,
+    find_class,
     group_arguments,
     instantiate,
     load_plugins,
-    network_values,
     own_outputs,
     shared_values,
     signature_of,
     trainer_options,
+    values_by_parameter,
     variants,
 )
 from utils.errors import CheckpointError, ConfigError
@@ -191,7 +192,10 @@ def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: b
     for name in ("num_classes", "in_channels", "ignore_index", "class_names", "learned"):
         value = getattr(loader, name, None)
         if name in ("num_classes", "in_channels") and value is not None and values.get(name, value) != value:
-            raise _disagreement(name, values[name], value)
+            raise ConfigError(
+                f"arch.args.{name}: {values[name]} is not what the data loader has, {value}. Both must agree. "
+                "Leave it out of arch.args."
+            )
         if value is not None:
             values[name] = value
     if count_classes and variants.needs_class_counts(config, registry()):
@@ -225,26 +229,17 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     Raises:
         ConfigError: Its arguments contradict the data, or a network of torchvision gets other than three channels.
     """
-    values = {**spec.arguments(), **own_outputs(config)}
-    model_class, arguments = class_and_arguments(config, "arch", registry())
-    asked = network_values(model_class, values)
-    parameters = signature_of(model_class).parameters
-    is_torchvision = model_class.__module__.startswith("torchvision.")
-    if is_torchvision and spec.in_channels not in (None, 3) and "in_channels" not in asked:
+    names, values = registry(), {**spec.arguments(), **own_outputs(config)}
+    model_class = class_and_arguments(config, "arch", names)[0]
+    takes_three = model_class.__module__.startswith("torchvision.") and (
+        "in_channels" not in signature_of(model_class).parameters
+    )
+    if takes_three and spec.in_channels not in (None, 3):
         raise ConfigError(
             f"arch.type: {model_class.__name__} takes images of 3 channels, but the loader has in_channels "
             f"{spec.in_channels}. Set in_channels of the loaders to 3: grey is then repeated."
         )
-    # Networks of other libraries have other names for these values (in_chans), or take them through **kwargs: they are
-    # written into the arguments. Ours get them at run time, under the names that they share with the config.
-    ours = {"num_classes", "in_channels"} & parameters.keys()
-    foreign = {name: value for name, value in asked.items() if name not in ours}
-    for name, value in foreign.items():
-        if arguments.get(name) not in (None, value):
-            raise _disagreement(name, arguments[name], value)
-    if foreign:
-        config = {**config, "arch": {**_as_object(config["arch"]), "args": {**arguments, **foreign}}}
-    return instantiate(config, "arch", registry(), runtime=values)  # type: ignore[no-any-return]
+    return instantiate(config, "arch", names, runtime=values)  # type: ignore[no-any-return]
 
 
 def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":
@@ -277,13 +272,10 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
     """
     names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
-    model_class, arguments = class_and_arguments(config, "arch", names)
     arch, values = _as_object(complete["arch"]), {**spec.arguments(), **own_outputs(config)}
     sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels") if name in values}
-    accepted = signature_of(model_class).parameters
-    renamed = names["arch"].renamed_values(arch["type"], sizes)
-    named = {name: value for name, value in renamed.items() if name in accepted}
-    complete["arch"] = {**arch, "args": {**arguments, **network_values(model_class, values), **named}}
+    network = find_class(arch["type"], "arch", "arch", names["arch"])
+    complete["arch"] = {**arch, "args": {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}}
     if spec.class_counts is not None:
         complete = variants.with_class_counts(complete, names, spec.class_counts)
     # Values that the config states win over learned ones; null counts as not stated.
@@ -489,10 +481,3 @@ def build_predictor(
 def _as_object(spec: Any) -> dict[str, Any]:
     """Return `{"type": NAME, ...}`, also for a bare name."""
     return {"type": spec} if isinstance(spec, str) else dict(spec)
-
-
-def _disagreement(name: str, stated: Any, found: Any) -> ConfigError:
-    return ConfigError(
-        f"arch.args.{name}: {stated} is not what the data loader has, {found}. Both must agree. "
-        "Leave it out of arch.args."
-    )

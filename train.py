@@ -3,6 +3,7 @@
 `train(config)` is the whole command as a function; `main` only parses and prints.
 """
 
+import argparse
 import copy
 import sys
 import tempfile
@@ -16,8 +17,6 @@ from config import cli
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
-    import argparse
-
     from base import Callback
     from base.base_trainer import TrainResult
 
@@ -194,7 +193,24 @@ def summary_text(result: "TrainResult") -> str:
     return "\n".join(lines)
 
 
-def main(arguments: "argparse.Namespace") -> None:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    options = argparse.ArgumentParser(description="Train the network that a JSON file describes.")
+    cli.add_config_arguments(options)
+    options.add_argument("--resume", metavar="auto|last|best|FILE", help="continue a run, or fine-tune with -c")
+    options.add_argument(
+        "--check", "--validate-only", action="store_true", help="check the config and build it, write nothing"
+    )
+    options.add_argument("--fast-dev-run", action="store_true", help="a few batches through everything")
+    options.add_argument(
+        "--overfit", type=cli.positive_int, metavar="N", help="train and validate on the first N samples"
+    )
+    options.add_argument("--schema", action="store_true", help="print the JSON Schema of a config")
+    cli.add_run_arguments(options)
+    return options
+
+
+def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
     configuration.load_plugins(arguments.plugin)
     if arguments.schema:
@@ -229,4 +245,4 @@ def main(arguments: "argparse.Namespace") -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run_command(main, cli.train_parser()))
+    sys.exit(cli.run_command(main, parser()))

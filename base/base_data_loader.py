@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -16,13 +16,15 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from base.data.class_counts import TargetSource, count_batches, count_targets
-from base.data.index_sampler import (
+from base.samples import (
     Failure,
     KeyedBatchSampler,
     KeyedDataset,
     PreparedSource,
     StandInSource,
+    TargetSource,
+    count_batches,
+    count_targets,
     split_indices,
 )
 from utils.environment import available_processors
@@ -80,6 +82,7 @@ class BaseDataLoader(DataLoader[Any]):
     class_names: Sequence[str] = ()
     preprocessing: Any = None
     learned: Mapping[str, Any] = MappingProxyType({})
+    dataset: KeyedDataset
 
     def __init__(
         self,
@@ -129,7 +132,7 @@ class BaseDataLoader(DataLoader[Any]):
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
             num_workers=workers,
-            collate_fn=GuardedCollate(self._collate),
+            collate_fn=partial(guarded_collate, self._collate),
             pin_memory=pin_memory and torch.cuda.is_available(),
             worker_init_fn=start_worker,
             # DataLoader draws a seed for its workers from here; without it, from the global generator.
@@ -157,8 +160,17 @@ class BaseDataLoader(DataLoader[Any]):
         return len(self.keys.indices)
 
     def set_position(self, epoch: int, batch: int = 0) -> None:
-        """Let the next iteration be `epoch` (from 0) from `batch` on; without it, epochs follow one another."""
-        self.keys.set_position(epoch, batch)
+        """Let the next iteration be `epoch` (from 0) from `batch` on; without it, epochs follow one another.
+
+        Raises:
+            ConfigError: There is no such batch.
+        """
+        if epoch < 0 or not 0 <= batch <= len(self.keys):
+            raise ConfigError(
+                f"Cannot start at batch {batch} of epoch {epoch}: an epoch has {len(self.keys)} batches. "
+                "Resume with the data and the batch size that the run was started with."
+            )
+        self.keys.position = (epoch, batch)
 
     def shard(self, rank: int, world_size: int) -> None:
         """Yield only the samples of process `rank` in each batch.
@@ -167,8 +179,18 @@ class BaseDataLoader(DataLoader[Any]):
         every process gets the same number of batches; one without a share of the last batch gets a stand-in whose
         target is ignored or, if the data set cannot give one, no process gets that batch. In evaluation each sample is
         on exactly one process, so a process may get fewer batches than `len`.
+
+        Raises:
+            ConfigError: There is no such process, or a batch has fewer samples than there are processes.
         """
-        self.keys.shard(rank, world_size)
+        if not 0 <= rank < world_size:
+            raise ConfigError(f"Process {rank} of {world_size}: the rank must be 0 to {world_size - 1}.")
+        if self.is_training and self.keys.batch_size < world_size:
+            raise ConfigError(
+                f"batch_size {self.keys.batch_size} cannot be divided among {world_size} processes: it is the number "
+                f"of samples over all of them. Set it to {world_size} or more."
+            )
+        self.keys.rank, self.keys.world_size = rank, world_size
 
     def split_validation(self) -> "BaseDataLoader | None":
         """Return a loader over the held-out samples, in order and without augmentation; None without a split."""
@@ -192,7 +214,7 @@ class BaseDataLoader(DataLoader[Any]):
 
     def dataset_for_evaluation(self) -> Any:
         """Return the samples without augmentation, or the data set itself if none such was given."""
-        return self._source() if self._validation_dataset is None else self._validation_dataset
+        return self.dataset.dataset if self._validation_dataset is None else self._validation_dataset
 
     def class_counts(self) -> list[int]:
         """Return the number of targets of each class in the samples that this loader draws from, not augmented.
@@ -208,14 +230,9 @@ class BaseDataLoader(DataLoader[Any]):
                 "the loader does not know the number of classes, so it cannot count them. Let it have the attribute "
                 'num_classes, or write the "weight" of the loss as numbers.'
             )
-        dataset = self._source()
-        if isinstance(dataset, TargetSource):
-            return count_targets(dataset, self.keys.indices.tolist(), self.num_classes, self.ignore_index)
+        if isinstance(self.dataset.dataset, TargetSource):
+            return count_targets(self.dataset.dataset, self.keys.indices.tolist(), self.num_classes, self.ignore_index)
         return count_batches(self.evaluation_loader(), self.num_classes, self.ignore_index)
-
-    def _source(self) -> Any:
-        keyed: KeyedDataset = self.dataset  # type: ignore[assignment]
-        return keyed.dataset
 
     def prepare(self) -> None:
         """Let the data set check and decode the samples of this loader; otherwise the first iteration does it.
@@ -223,7 +240,7 @@ class BaseDataLoader(DataLoader[Any]):
         Raises:
             DataError: The data set found a fault.
         """
-        dataset = self._source()
+        dataset = self.dataset.dataset
         if not self._is_prepared and isinstance(dataset, PreparedSource):
             dataset.prepare(self.keys.indices.tolist())
         self._is_prepared = True
@@ -234,8 +251,7 @@ class BaseDataLoader(DataLoader[Any]):
         Raises:
             EspalierError: A sample is faulty.
         """
-        batch = GuardedCollate(self._collate)([self.dataset[key] for key in next(iter(self.keys))])
-        return _received(batch)
+        return _received(guarded_collate(self._collate, [self.dataset[key] for key in next(iter(self.keys))]))
 
     def close(self) -> None:
         """Stop the loader workers; another iteration starts new ones."""
@@ -252,11 +268,21 @@ class BaseDataLoader(DataLoader[Any]):
             EspalierError: A sample is faulty; the error is the same as if it were loaded in this process.
         """
         self.prepare()
-        with warnings.catch_warnings(), _child_signals_unchanged():
-            # Our threads (a writer of events, a pool that has ended) hold no lock that a worker needs.
-            warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-            iterator = super().__iter__()
-        self.keys.advance()  # not by the sampler itself: DataLoader begins to iterate over it more than once
+        # DataLoader installs a handler that raises an error at any line of the main process when a worker dies. It must
+        # not interrupt the writing of a checkpoint: the death is noticed when a batch is awaited.
+        is_main = threading.current_thread() is threading.main_thread()
+        number = getattr(signal, "SIGCHLD", None) if is_main else None
+        handler = None if number is None else signal.getsignal(number)
+        try:
+            with warnings.catch_warnings():
+                # Our threads (a writer of events, a pool that has ended) hold no lock that a worker needs.
+                warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+                iterator = super().__iter__()
+        finally:
+            if number is not None:
+                signal.signal(number, handler or signal.SIG_DFL)
+        # Not advanced by the sampler itself: DataLoader begins to iterate over it more than once.
+        self.keys.position = (self.keys.position[0] + 1, 0)
         return self._delivered(iterator)
 
     def _delivered(self, iterator: Iterator[Any]) -> Iterator[Any]:
@@ -290,20 +316,10 @@ class Packed(Protocol):
         """Return the batch; called in the main process."""
 
 
-class GuardedCollate:
-    """Collation that returns the first failure among the samples instead of a batch, if there is one.
-
-    Args:
-        collate_fn: List of samples -> batch.
-    """
-
-    def __init__(self, collate_fn: Callable[[list[Any]], Any]) -> None:
-        self.collate_fn = collate_fn
-
-    def __call__(self, samples: list[Any]) -> Any:
-        """Return the batch, or the first failure."""
-        failures = [sample for sample in samples if isinstance(sample, Failure)]
-        return failures[0] if failures else self.collate_fn(samples)
+def guarded_collate(collate_fn: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
+    """Return the batch of some samples, or the first failure among them if there is one."""
+    failures = [sample for sample in samples if isinstance(sample, Failure)]
+    return failures[0] if failures else collate_fn(samples)
 
 
 def _received(batch: Any) -> Any:
@@ -315,23 +331,6 @@ def _received(batch: Any) -> Any:
     if isinstance(batch, Failure):
         raise batch.error
     return batch.unpack() if isinstance(batch, Packed) else batch
-
-
-@contextmanager
-def _child_signals_unchanged() -> Iterator[None]:
-    """Undo the handler by which DataLoader raises an error at any line of the main process.
-
-    A worker's death must not interrupt the writing of a checkpoint; it is noticed when a batch is awaited.
-    """
-    number = getattr(signal, "SIGCHLD", None)
-    if number is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(number)
-    try:
-        yield
-    finally:
-        signal.signal(number, handler or signal.SIG_DFL)
 
 
 def start_worker(worker_id: int) -> None:

@@ -38,7 +38,7 @@ OPERATORS: dict[type[ast.operator], str] = {
 # The tests of a part, the nearest first: they stop at the first failure. The longest prefix of a file's path counts.
 TESTS = {
     "base/": "base_model base_data_loader trainer trainer_craft train inference metrics schedules",
-    "base/data/": "base_data_loader loaders class_weights train data_cache",
+    "base/samples": "base_data_loader loaders class_weights train data_cache",
     "base/base_data_loader.py": "base_data_loader loaders train",
     "base/base_inference.py": "inference export predictor_looks",
     "base/base_model.py": "base_model models classifiers",

@@ -2,11 +2,11 @@
 
 from config.checking.classes import find_class, load_plugins
 from config.checking.sections import own_outputs, shared_values, trainer_options
-from config.checking.signatures import group_arguments, network_values, signature_of
+from config.checking.signatures import group_arguments, signature_of
 from config.checking.validate import validate
 from config.loading.load import load_config
 from config.markers import find_markers, refuse_markers
-from config.objects import class_and_arguments, instantiate
+from config.objects import class_and_arguments, instantiate, values_by_parameter
 from config.schema import json_schema, schema_text
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "json_schema",
     "load_config",
     "load_plugins",
-    "network_values",
     "own_outputs",
     "refuse_markers",
     "schema_text",
@@ -26,4 +25,5 @@ __all__ = [
     "signature_of",
     "trainer_options",
     "validate",
+    "values_by_parameter",
 ]

@@ -12,21 +12,6 @@ from utils.errors import ConfigError, EspalierError
 INTERRUPTED = 130  # 128 and the number of SIGINT
 
 
-def train_parser() -> argparse.ArgumentParser:
-    """Return the parser of `train.py`."""
-    parser = argparse.ArgumentParser(description="Train the network that a JSON file describes.")
-    add_config_arguments(parser)
-    parser.add_argument("--resume", metavar="auto|last|best|FILE", help="continue a run, or fine-tune with -c")
-    parser.add_argument(
-        "--check", "--validate-only", action="store_true", help="check the config and build it, write nothing"
-    )
-    parser.add_argument("--fast-dev-run", action="store_true", help="a few batches through everything")
-    parser.add_argument("--overfit", type=positive_int, metavar="N", help="train and validate on the first N samples")
-    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of a config")
-    add_run_arguments(parser)
-    return parser
-
-
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add `-c`, the overrides and their short flags."""
     parser.add_argument(

@@ -14,17 +14,14 @@ MAX_SHOWN_CHARACTERS = 80
 MAX_SHOWN_NAMES = 40
 
 
-class Faults:
-    """A list of faults that ends in one `ConfigError`."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
+class Faults(list[str]):
+    """The faults found so far; all of them make one error."""
 
     def add(self, path: str, message: str) -> None:
-        """Add a fault at `path`; the same fault is listed once."""
+        """Add a fault at `path`; the same fault is listed once. An empty path: the message names it."""
         text = f"{path}: {message}" if path else message
-        if text not in self.messages:  # two checks may find the same fault
-            self.messages.append(text)
+        if text not in self:  # two checks may find the same fault
+            self.append(text)
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
@@ -34,13 +31,12 @@ class Faults:
         except EspalierError as error:
             self.add("", str(error))
 
-    def raise_if_any(self) -> None:
-        """Raise a `ConfigError` that lists every fault, one per line."""
-        if len(self.messages) == 1:
-            raise ConfigError(self.messages[0])
-        if self.messages:
-            lines = "\n".join(f"  {message}" for message in self.messages)
-            raise ConfigError(f"{len(self.messages)} faults in the configuration:\n{lines}")
+    def error(self) -> ConfigError:
+        """Return the error that lists every fault, one per line."""
+        if len(self) == 1:
+            return ConfigError(self[0])
+        lines = "\n".join(f"  {message}" for message in self)
+        return ConfigError(f"{len(self)} faults in the configuration:\n{lines}")
 
 
 def join_path(*parts: object) -> str:

@@ -1,9 +1,8 @@
 """Search markers: values of a configuration that a search draws. Here they are only recognised."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from config.faults import join_path
 from utils.errors import ConfigError
 
 MARKERS = frozenset({"$choice", "$range", "$uniform", "$loguniform", "$repeat", "$var"})
@@ -15,25 +14,21 @@ def is_marker(value: object) -> bool:
     return isinstance(value, Mapping) and not MARKERS.isdisjoint(value)
 
 
-def holds_marker(value: object) -> bool:
-    """Whether a value is a marker or holds one, at any depth."""
-    if isinstance(value, Mapping):
-        return is_marker(value) or any(map(holds_marker, value.values()))
-    return isinstance(value, list) and any(map(holds_marker, value))
-
-
-def find_markers(config: Any, path: str = "") -> list[str]:
+def find_markers(config: Any) -> list[str]:
     """Return the JSON paths of all search markers, in the order of the file; those inside a marker are part of it."""
-    if is_marker(config):  # markers within its branches belong to it
-        return [path]
-    return [found for key, value in _items(config, path) for found in find_markers(value, join_path(path, key))]
+    found: list[str] = []
+    for path, item in _objects(config):
+        if not MARKERS.isdisjoint(item) and not (found and path.startswith(f"{found[-1]}.")):
+            found.append(path)
+    return found
 
 
-def unknown_markers(config: Any, path: str = "") -> list[tuple[str, str]]:
+def unknown_markers(config: Any) -> list[tuple[str, str]]:
     """Return the (path, key) of all keys that begin as a marker does and are none, such as `$choise`."""
-    items = _items(config, path)
-    found = [(join_path(path, key), key) for key, _ in items if key.startswith("$") and key not in MARKERS]
-    return found + [inner for key, value in items for inner in unknown_markers(value, join_path(path, key))]
+    keys = [(path, key) for path, item in _objects(config) for key in item if key.startswith("$")]
+    return [
+        (f"{path}.{key}" if path else key, key) for path, key in keys if key not in MARKERS and (path or key != "$defs")
+    ]
 
 
 def refuse_markers(config: Mapping[str, Any], file: str = "FILE") -> None:
@@ -51,8 +46,14 @@ def refuse_markers(config: Mapping[str, Any], file: str = "FILE") -> None:
         )
 
 
-def _items(value: Any, path: str) -> list[tuple[str, Any]]:
-    """Return the content of a value by key; not the definitions at the top, which are used elsewhere or not at all."""
+def _objects(value: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the path of every object with the object, an outer one before those in it.
+
+    The definitions at the top are left out: they are used elsewhere or not at all.
+    """
     if isinstance(value, Mapping):
-        return [(key, item) for key, item in value.items() if path or key != "$defs"]
-    return [(str(index), item) for index, item in enumerate(value)] if isinstance(value, list | tuple) else []
+        yield path, value
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    for key, item in items:
+        if path or key != "$defs":
+            yield from _objects(item, f"{path}.{key}" if path else str(key))

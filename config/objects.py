@@ -1,15 +1,16 @@
 """From a section of the configuration to the object that it describes."""
 
+import enum
 from collections.abc import Mapping
 from typing import Any
 
-from config.checking.classes import WEIGHTED_LOSS, Spec, Target, find_class, read_losses, read_spec, section_key
+from config.checking.classes import WEIGHTED_LOSS, FoundClass, Spec, find_class, read_losses, read_spec, section_key
 from config.checking.sections import CLASS_SECTIONS, ClassSection
-from config.checking.signatures import group_arguments, signature_of
-from config.faults import Faults, join_path, show
+from config.checking.signatures import FETCHED_ARGUMENTS, group_arguments, signature_of
+from config.faults import Faults, show
 from utils.environment import is_out_of_memory
 from utils.errors import ConfigError
-from utils.registry import Registry, Section
+from utils.registry import Registry, import_attribute
 
 Values = Mapping[str, Any]
 CONSTRUCTOR_ERRORS = (TypeError, ValueError, ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError)
@@ -32,16 +33,17 @@ def instantiate(
     Raises:
         ConfigError: The section is missing or wrong, or the class refuses its arguments; with the JSON path.
     """
-    loss = config.get("loss")
-    if path == "loss" and (isinstance(loss, list) or (isinstance(loss, Mapping) and "weight" in loss)):
-        faults = Faults()
-        specs = read_losses(loss, faults)
-        faults.raise_if_any()
-        losses = [_instantiate_spec(spec, "loss", registry, runtime or {}, defaults or {}) for spec in specs]
-        weights = [float(spec.extras.get("weight", 1)) for spec in specs]
-        target = find_class(WEIGHTED_LOSS, "loss", "loss", registry["loss"])
-        return _call(target, {"losses": losses, "weights": weights}, Spec("loss", WEIGHTED_LOSS, {}))
-    return _instantiate_spec(_spec_at(config, path), section_key(path), registry, runtime or {}, defaults or {})
+    runtime, defaults, loss = runtime or {}, defaults or {}, config.get("loss")
+    if path != "loss" or not (isinstance(loss, list) or (isinstance(loss, Mapping) and "weight" in loss)):
+        return _build(_read_section(config, path), section_key(path), registry, runtime, defaults)
+    faults = Faults()
+    specs = read_losses(loss, faults)
+    if faults:
+        raise faults.error()
+    losses = [_build(spec, "loss", registry, runtime, defaults) for spec in specs]
+    weights = [float(spec.extras.get("weight", 1)) for spec in specs]
+    found = find_class(WEIGHTED_LOSS, "loss", "loss", registry["loss"])
+    return _call(found, {"losses": losses, "weights": weights}, Spec("loss", WEIGHTED_LOSS, {}))
 
 
 def class_and_arguments(config: Values, path: str, registry: Registry) -> tuple[Any, dict[str, Any]]:
@@ -50,12 +52,21 @@ def class_and_arguments(config: Values, path: str, registry: Registry) -> tuple[
     Raises:
         ConfigError: The section is missing, or its class does not exist or does not fit.
     """
-    spec = _spec_at(config, path)
-    key = section_key(path)
-    return find_class(spec.type, spec.path, key, registry[key]), dict(spec.args)
+    spec, key = _read_section(config, path), section_key(path)
+    return find_class(spec.type, spec.path, key, registry[key]).target, dict(spec.args)
 
 
-def _spec_at(config: Values, path: str) -> Spec:
+def values_by_parameter(found: FoundClass, values: Values) -> dict[str, Any]:
+    """Return the run-time values that a class takes, under the names that its parameters have for them."""
+    signature = signature_of(found.target)
+    taken = {name: values[name] for name in signature.parameters if name in values}
+    for parameter, name in found.run_values.items():
+        if values.get(name) is not None and (parameter in signature.parameters or signature.takes_more):
+            taken[parameter] = values[name]
+    return taken
+
+
+def _read_section(config: Values, path: str) -> Spec:
     """Read the spec at a dotted path."""
     value: Any = config
     for part in path.split("."):
@@ -65,57 +76,60 @@ def _spec_at(config: Values, path: str) -> Spec:
             raise ConfigError(f"{path}: missing. Add it to the configuration.") from None
     if path == "trainer" and isinstance(value, Mapping):  # its other keys are the options of the loop
         value = {"type": value.get("type", "Trainer"), "args": value.get("args", {})}
-    return _read(value, path, CLASS_SECTIONS.get(section_key(path), ClassSection))
-
-
-def _read(value: Any, path: str, model: type[ClassSection] = ClassSection) -> Spec:
-    """Read a spec; raise its faults."""
     faults = Faults()
-    spec = read_spec(value, path, faults, model)
-    faults.raise_if_any()
-    assert spec is not None
+    spec = read_spec(value, path, faults, CLASS_SECTIONS.get(section_key(path), ClassSection))
+    if faults or spec is None:
+        raise faults.error()
     return spec
 
 
-def _instantiate_spec(spec: Spec, key: str, registry: Registry, runtime: Values, defaults: Values) -> Any:
+def _build(spec: Spec, key: str, registry: Registry, runtime: Values, defaults: Values) -> Any:
     """Build the object of a spec of the section `key`, the specs that it holds first."""
-    section = registry[key]
-    target = find_class(spec.type, spec.path, key, section)
-    args = _arguments(spec, target, section, runtime, defaults)
-    for name, nested_key, items in spec.nested(section):
-        built = [
-            _instantiate_spec(_read(value, path), nested_key, registry, runtime, defaults) for value, path in items
-        ]
+    found = find_class(spec.type, spec.path, key, registry[key])
+    args = _arguments(spec, found, registry[key].nested, runtime, defaults)
+    for name, nested_key, items in spec.nested(registry[key]):
+        built = []
+        for value, path in items:
+            faults = Faults()
+            inner = read_spec(value, path, faults)
+            if faults or inner is None:
+                raise faults.error()
+            built.append(_build(inner, nested_key, registry, runtime, defaults))
         args[name] = built if isinstance(spec.args[name], list) else built[0]
-    made = _call(target, args, spec)
-    # An adapter makes a network of another library one of ours.
-    adapt, base = section.adapter(spec.type), section.base_class()
-    if adapt is not None:
-        made = adapt(made)
-    if not isinstance(made, base):
+    made = _call(found, args, spec)
+    if found.adapter is not None:  # it makes a network of another library one of ours
+        made = import_attribute(found.adapter)(made)
+    if not isinstance(made, found.base):
         raise ConfigError(
-            f"{spec.path}: {spec.type} made a {type(made).__name__}, not a {base.__name__}. Name another class."
+            f"{spec.path}: {spec.type} made a {type(made).__name__}, not a {found.base.__name__}. Name another class."
         )
     return made
 
 
-def _arguments(spec: Spec, target: Target, section: Section, runtime: Values, defaults: Values) -> dict[str, Any]:
-    """Return the arguments of the JSON, as their annotations want them, with those of the run that `target` takes."""
-    signature, faults = signature_of(target), Faults()
-    runtime = section.renamed_values(spec.type, runtime)
+def _arguments(spec: Spec, found: FoundClass, nested: Values, runtime: Values, defaults: Values) -> dict[str, Any]:
+    """Return the arguments of the JSON, as their annotations want them, with those of the run that the class takes."""
+    signature, faults = signature_of(found.target), Faults()
     # A value that the run does not know, None, gives way to one of the JSON.
     known = {name: value for name, value in runtime.items() if value is not None or spec.args.get(name) is None}
-    given = {name: known[name] for name in signature.parameters if name in known}
+    given = values_by_parameter(found, known)
     for name in signature.parameters:
         if name in defaults and name not in given and spec.args.get(name) is None:
             given[name] = defaults[name]
-    args = signature.check(spec.args, spec.args_path, faults, supplied=given, skip=section.nested)
-    for name, value in known.items():
-        said, here = args.get(name), join_path(spec.args_path, name)
+    args = signature.check(spec.args, f"{spec.path}.args", faults, supplied=given, skip=nested)
+    for name, value in {**known, **given}.items():
+        said = args.get(name)
         if said is not None and not _agree(said, value):
-            faults.add(here, f"{show(said)}, but the run has {name} {show(value)}. Both must agree: leave it out here.")
-    faults.raise_if_any()
-    not_fetched = {name: None for name, item in signature.parameters.items() if item.fetches_by_default}
+            message = f"{show(said)}, but the run has {name} {show(value)}. Both must agree: leave it out here."
+            faults.add(f"{spec.path}.args.{name}", message)
+    if faults:
+        raise faults.error()
+    # Weights that a library would download by default, and that the JSON does not ask for.
+    not_fetched = {
+        name: None
+        for name, item in signature.parameters.items()
+        if (name in FETCHED_ARGUMENTS and isinstance(item.default, str))
+        or (isinstance(item.default, enum.Enum) and hasattr(item.default, "url"))
+    }
     return {**not_fetched, **args, **given}
 
 
@@ -128,9 +142,9 @@ def _agree(said: Any, known: Any) -> bool:
     return bool(said == known)
 
 
-def _call(target: Target, args: dict[str, Any], spec: Spec) -> Any:
+def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:
     try:
-        return target(**group_arguments(target, args))
+        return found.target(**group_arguments(found.target, args))
     except ConfigError as error:
         raise ConfigError(f"{spec.path}: {error}") from error
     except CONSTRUCTOR_ERRORS as error:
@@ -138,5 +152,5 @@ def _call(target: Target, args: dict[str, Any], spec: Spec) -> Any:
             raise
         raise ConfigError(
             f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}: {error}. "
-            f"Correct {spec.args_path}."
+            f"Correct {spec.path}.args."
         ) from error

@@ -192,7 +192,7 @@ def _class_schema(name: str, key: str, section: Section, extras: Schema) -> Sche
         "additionalProperties": False,
     }
     try:
-        target = find_class(name, key, key, section)
+        target = find_class(name, key, key, section).target
     except ConfigError:  # it needs a package that is not here
         return schema
     signature = signature_of(target)

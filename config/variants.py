@@ -109,7 +109,7 @@ def _rules_without_counts(section: Any, registry: Registry) -> Iterator[dict[str
             and isinstance(arguments.get("weight"), str)
             and arguments.get("class_counts") is None
         ):
-            loss_class = find_class(spec["type"], "loss", "loss", registry["loss"])
+            loss_class = find_class(spec["type"], "loss", "loss", registry["loss"]).target
             if "class_counts" in signature_of(loss_class).parameters:
                 yield arguments
 

@@ -20,7 +20,11 @@ SECTIONS: dict[str, Section] = {
             "LSTMFCN": "models.lstmfcn:LSTMFCN",
         },
         roots=("torchvision", "timm", "segmentation_models_pytorch"),
-        renamed={"segmentation_models_pytorch": {"classes": "num_classes"}},
+        run_values={
+            "segmentation_models_pytorch": {"classes": "num_classes"},
+            "timm": {"num_classes": "num_classes", "in_chans": "in_channels"},
+            "torchvision": {"num_classes": "num_classes"},
+        },
         adapters={
             "segmentation_models_pytorch": "models.adapters:adapt_network",
             "torchvision.models.segmentation": "models.adapters:adapt_network",

@@ -13,7 +13,7 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 
 import test as test_command
 from base import BaseDataLoader
-from base.data.class_counts import count_batches, count_targets
+from base.samples import count_batches, count_targets
 from build import build_loader, build_training
 from data_loader.segmentation.loader import SegmentationDataLoader
 from models.losses import CrossEntropyLoss

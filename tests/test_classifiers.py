@@ -207,7 +207,9 @@ def test_foreign_networks_are_told_classes_and_channels(name, args, filled):
 
 def test_foreign_networks_that_do_not_fit_the_data_are_refused():
     config = {"arch": {"type": "torchvision.models.resnet18", "args": {"num_classes": 7}}}
-    with pytest.raises(ConfigError, match=r"arch\.args\.num_classes: 7 is not what the data loader has, 5"):
+    with pytest.raises(
+        ConfigError, match=r"arch\.args\.num_classes: 7, but the run has num_classes 5\. Both must agree"
+    ):
         build_model(config, DataSpec(num_classes=5, in_channels=3))
     with pytest.raises(ConfigError, match=r"resnet18 takes images of 3 channels, .* in_channels 1\. Set in_channels"):
         build_model({"arch": "torchvision.models.resnet18"}, DataSpec(**TOLD))

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
+import train
 from config import cli
 from utils.errors import CheckpointError, ConfigError, DataError, Interrupted, SearchError, TrainingError
 
 
 def parse(*argv):
-    return cli.train_parser().parse_intermixed_args(argv)
+    return train.parser().parse_intermixed_args(argv)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_command_line_without_a_configuration(argv, message):
 @pytest.mark.parametrize("argv", [["--overfit", "0"], ["--overfit", "x"], ["--no-such-flag"], ["--resume"]])
 def test_a_wrong_flag_ends_with_code_2(argv, capsys):
     with pytest.raises(SystemExit, match="2"):
-        cli.run_command(lambda _: None, cli.train_parser(), argv)
+        cli.run_command(lambda _: None, train.parser(), argv)
     assert "usage:" in capsys.readouterr().err
 
 
@@ -83,7 +84,7 @@ def test_each_kind_of_error_has_its_code_and_one_line(error, code, capsys):
     def fail(_):
         raise error
 
-    assert cli.run_command(fail, cli.train_parser(), []) == code
+    assert cli.run_command(fail, train.parser(), []) == code
     assert capsys.readouterr().err == f"error: {error}\n"
 
 
@@ -91,7 +92,7 @@ def test_debug_shows_where_an_error_came_from(capsys):
     def fail(_):
         raise ConfigError("seed: wrong")
 
-    assert cli.run_command(fail, cli.train_parser(), ["--debug"]) == 2
+    assert cli.run_command(fail, train.parser(), ["--debug"]) == 2
     shown = capsys.readouterr().err
     assert "Traceback" in shown
     assert shown.endswith("error: seed: wrong\n")
@@ -99,10 +100,10 @@ def test_debug_shows_where_an_error_came_from(capsys):
 
 def test_an_error_of_our_own_is_not_hidden():
     with pytest.raises(ZeroDivisionError, match="division by zero"):
-        cli.run_command(lambda _: 1 / 0, cli.train_parser(), [])
+        cli.run_command(lambda _: 1 / 0, train.parser(), [])
 
 
 def test_a_good_command_ends_with_code_0():
     seen = []
-    assert cli.run_command(seen.append, cli.train_parser(), ["--overfit", "3"]) == 0
+    assert cli.run_command(seen.append, train.parser(), ["--overfit", "3"]) == 0
     assert seen[0].overfit == 3

@@ -128,7 +128,7 @@ MUTATIONS = [misspell_a_key, change_a_type, leave_the_range, name_an_unknown_cla
 
 def outcome(path, capsys):
     """Exit code and message of `train.py --check`."""
-    code = cli.run_command(train.main, cli.train_parser(), ["-c", str(path), "--check"])
+    code = cli.run_command(train.main, train.parser(), ["-c", str(path), "--check"])
     return code, capsys.readouterr().err
 
 

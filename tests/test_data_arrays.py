@@ -195,7 +195,7 @@ def test_training_and_inference_on_arrays(tmp_path, capsys):
     content = config(chargrid(tmp_path / "data"), mean=0.5, std=0.5)
     (tmp_path / "c.json").write_text(json.dumps(content))
     words = ["-c", str(tmp_path / "c.json"), "--fast-dev-run", "-d", "cpu"]
-    assert cli.run_command(train.main, cli.train_parser(), words) == 0, capsys.readouterr().err
+    assert cli.run_command(train.main, train.parser(), words) == 0, capsys.readouterr().err
     content = load_config(tmp_path / "c.json")
     content["arch"]["args"]["in_channels"] = 60
     checkpoint = save_untrained(tmp_path / "model_best.pth", content)

@@ -103,7 +103,7 @@ def shipped(folder):
 
 def test_the_shipped_config_is_good(folder, capsys):
     words = ["-c", str(CONFIG), "--check", "-d", "cpu", *shipped(folder), 'arch.args.backbone="resnet18"']
-    assert cli.run_command(train.main, cli.train_parser(), words) == 0
+    assert cli.run_command(train.main, train.parser(), words) == 0
     assert "The configuration is good" in capsys.readouterr().out
 
 

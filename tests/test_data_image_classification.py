@@ -11,13 +11,13 @@ from torchvision.datasets import FakeData
 
 from config.objects import instantiate
 from data_loader import SECTIONS
-from data_loader.classification.dataset import (
+from data_loader.classification.loader import (
     ClassificationCollate,
     ImageAugmentation,
+    ImageClassificationDataLoader,
     PlacedImage,
     WholeImageOptions,
 )
-from data_loader.classification.loader import ImageClassificationDataLoader
 from data_loader.classification.sources import find_in_folders, read_idx, read_list
 from data_loader.common.class_labels import NO_CLASS
 from data_loader.common.image_cache import share_decoded

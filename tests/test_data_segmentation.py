@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from base.data.samples import NamedMask
+from base.samples import NamedMask
 from data_loader import SECTIONS
 from data_loader.images.files import read_image, read_mask
 from data_loader.segmentation.loader import SegmentationDataLoader
@@ -299,11 +299,11 @@ def test_the_inputs_of_inference_need_no_data():
 
 def test_the_registry_names_what_is_there():
     section = SECTIONS["data_loader"]
-    assert issubclass(import_attribute(section.entries["SegmentationDataLoader"]), section.base_class())
+    assert issubclass(import_attribute(section.entries["SegmentationDataLoader"]), import_attribute(section.expects))
     import albumentations
 
     for name in ("HorizontalFlip", "OneOf", "Compose"):
-        assert issubclass(getattr(albumentations, name), SECTIONS["transform"].base_class())
+        assert issubclass(getattr(albumentations, name), import_attribute(SECTIONS["transform"].expects))
     assert section.nested["transforms"] in SECTIONS
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from base.data.samples import NamedSample
+from base.samples import NamedSample
 from data_loader.time_series.files import find_series_file, read_series
 from data_loader.time_series.loader import SeriesAugmentation, TimeSeriesDataLoader
 from data_loader.time_series.preprocessing import SeriesOptions, SeriesPreprocessing, learned_statistics

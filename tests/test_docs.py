@@ -40,7 +40,7 @@ from utils.errors import EspalierError
 from utils.registry import import_attribute
 
 PARSERS = {
-    "train.py": cli.train_parser,
+    "train.py": train.parser,
     "test.py": test_command.parser,
     "inference.py": inference.parser,
     "export.py": export.parser,
@@ -184,7 +184,7 @@ def test_every_loss_and_metric_is_listed_with_its_arguments():
 
 
 def test_every_flag_and_exit_code_is_listed():
-    usage = cli.train_parser().format_help()
+    usage = train.parser().format_help()
     flags = set(re.findall(r"--[\w-]+", usage)) - {"--help", "--config", "--devices", "--device"}
     assert len(flags) >= 10
     assert [flag for flag in flags if flag not in PAGES["json.md"]] == []
@@ -261,4 +261,4 @@ def test_the_folder_layout_shown_is_read(workplace):  # noqa: F811
     text = next(text for page, text in blocks("json") if page == "data.md" and '"mine"' in text)
     (workplace / "mine.json").write_text(text)
     words = shlex.split("-c mine.json --validate-only")
-    assert cli.run_command(train.main, cli.train_parser(), words) == 0
+    assert cli.run_command(train.main, train.parser(), words) == 0

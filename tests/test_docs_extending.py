@@ -22,7 +22,7 @@ from utils.errors import Interrupted
 
 
 def run(command):
-    return cli.run_command(train.main, cli.train_parser(), shlex.split(command))
+    return cli.run_command(train.main, train.parser(), shlex.split(command))
 
 
 def test_every_block_of_code_is_one_of_these():

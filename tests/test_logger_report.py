@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from base.data.samples import NamedMask, NamedSample
+from base.samples import NamedMask, NamedSample
 from logger.test_report.confusion_image import compact, draw_confusion, ramp_color
 from logger.test_report.report import class_table, report_text, without_nan, write_images
 from logger.test_report.worst_cases import (

@@ -13,7 +13,7 @@ from models.icnet import ICNet
 from models.losses import CrossEntropyLoss
 from models.losses.common import AuxiliaryLoss, resize_nearest
 from models.pspnet import PSPNet
-from models.pspnet.encoder import average_bins
+from models.pspnet.model import average_bins
 from models.unet import UNet
 from utils.errors import ConfigError
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from models.encdec import EncDec
-from models.encdec.layers import Layer, Unit
+from models.encdec.model import Layer, Unit
 from utils.errors import ConfigError
 
 C1 = ["C", 1]

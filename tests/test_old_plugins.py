@@ -31,7 +31,7 @@ def test_an_old_plugin_trains(name, old_workplace, capsys):
     words = ["-c", f"{name}.json", "--plugin", f"{name}.py"]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)
-        assert cli.run_command(train.main, cli.train_parser(), words) == 0, capsys.readouterr().err
+        assert cli.run_command(train.main, train.parser(), words) == 0, capsys.readouterr().err
     moved = [str(each.message) for each in caught if "has moved" in str(each.message)]
     assert bool(moved) == (name in MOVED)
     (folder,) = (old_workplace / "saved" / name).iterdir()

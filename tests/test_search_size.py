@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from config.markers import holds_marker
+from search.space.outcomes import holds_marker
 from search.space.space import Space
 from search.worker.candidate import canonical
 

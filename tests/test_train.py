@@ -17,8 +17,8 @@ import torch
 
 from build import DataSpec, build_loader, build_loaders, build_model, build_preprocessing, build_training
 from config import load_config
-from config.cli import run_command, train_parser
-from train import dry_run, for_overfit, main, train, try_out
+from config.cli import run_command
+from train import dry_run, for_overfit, main, parser, train, try_out
 from trainer.checkpoints.resume import lock_run_folder
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import read_checkpoint
@@ -243,7 +243,7 @@ def test_a_split_of_one_loader_by_count_and_a_network_without_validation(small):
 def test_flags_that_try_out_a_config_need_one(small, capsys):
     folder = str(train(small).run_folder)
     for flag in (["--check"], ["--overfit", "2"], ["--fast-dev-run"]):
-        assert run_command(main, train_parser(), ["--resume", folder, *flag]) == 2
+        assert run_command(main, parser(), ["--resume", folder, *flag]) == 2
         assert f"{flag[0]}: it tries out a config, and none is named" in capsys.readouterr().err
 
 
@@ -251,7 +251,7 @@ def test_trying_out_begins_at_the_beginning(small, tmp_path, capsys):
     (tmp_path / "small.json").write_text(json.dumps(small))
     for flag in ("--check", "--fast-dev-run"):
         arguments = ["-c", str(tmp_path / "small.json"), "--resume", "auto", flag]
-        assert run_command(main, train_parser(), arguments) == 2
+        assert run_command(main, parser(), arguments) == 2
         assert f"{flag} with --resume: it tries out a config from its beginning" in capsys.readouterr().err
 
 

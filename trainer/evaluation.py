@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from base.base_metric import MetricSet
 from base.base_model import class_logits, main_output
-from base.data.samples import NamedMask
+from base.samples import NamedMask
 from trainer.runtime.devices import ALONE, RunPrecision, World, unwrap
 from utils.geometry import restore_logits
 

@@ -4,14 +4,9 @@ Entries are strings, `"package.module:Attribute"`, imported on first use, so tha
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-
-def root_of(name: str, roots: Iterable[str]) -> str | None:
-    """Return the longest of the dotted roots that contain a name, or None."""
-    return max((root for root in roots if name.startswith(f"{root}.")), key=len, default=None)
 
 
 def import_attribute(reference: str) -> Any:
@@ -35,7 +30,7 @@ class Section:
         roots: Top-level dotted names under which any class may be named in full, e.g. `torch.optim`.
         shortcuts: Roots whose members may be named without the root, searched in this order.
         nested: Parameter name -> section; such an argument holds a spec or a list of specs of that section.
-        renamed: Root -> {parameter of its classes: name of the run-time value for it}.
+        run_values: Root -> {parameter of its classes, also if it passes through `**kwargs`: run-time value for it}.
         adapters: Root -> reference of a function that adapts its objects to this section.
         companions: Role -> reference of a class that no JSON names; the commands themselves wrap objects in it.
     """
@@ -45,26 +40,9 @@ class Section:
     roots: tuple[str, ...] = ()
     shortcuts: tuple[str, ...] = ()
     nested: Mapping[str, str] = field(default_factory=dict)
-    renamed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    run_values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
     companions: Mapping[str, str] = field(default_factory=dict)
-
-    def renamed_values(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the run-time values for the class `name`, under the names of its parameters."""
-        root = root_of(name, self.renamed)
-        others = self.renamed[root] if root else {}
-        plain = {key: value for key, value in values.items() if key not in others.values()}
-        return plain | {parameter: values[value] for parameter, value in others.items() if value in values}
-
-    def adapter(self, name: str) -> Callable[[Any], Any] | None:
-        """Return the function that adapts objects of the class `name`; None for most classes."""
-        root = root_of(name, self.adapters)
-        return import_attribute(self.adapters[root]) if root else None
-
-    def base_class(self) -> type:
-        """Import the base class of everything that this section names."""
-        base: type = import_attribute(self.expects)
-        return base
 
 
 Registry = Mapping[str, Section]

@@ -19,9 +19,9 @@ from typing import Any
 
 from config.checking.sections import LOADER_SECTIONS, ClassSection, LossSection, check_section
 from config.checking.signatures import evaluated
-from config.faults import Faults, closest, join_path, show, unknown_name
+from config.faults import Faults, closest, show, unknown_name
 from utils.errors import ConfigError
-from utils.registry import Section, import_attribute, root_of
+from utils.registry import Section, import_attribute
 
 Target = Callable[..., Any]
 # Sections in which a function of a library may be named: networks have builders such as resnet18.
@@ -47,19 +47,31 @@ class Spec:
     args: Mapping[str, Any]
     extras: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def args_path(self) -> str:
-        """JSON path of the arguments."""
-        return join_path(self.path, "args")
-
     def nested(self, section: Section) -> Iterator[tuple[str, str, list[tuple[Any, str]]]]:
         """Yield each argument that holds specs: its name, their key in the registry, and (spec, JSON path) of each."""
         for name, key in section.nested.items():
-            value, path = self.args.get(name), join_path(self.args_path, name)
+            value, path = self.args.get(name), f"{self.path}.args.{name}"
             if isinstance(value, list):
-                yield name, key, [(item, join_path(path, index)) for index, item in enumerate(value)]
+                yield name, key, [(item, f"{path}.{index}") for index, item in enumerate(value)]
             elif value is not None:
                 yield name, key, [(value, path)]
+
+
+@dataclass(frozen=True)
+class FoundClass:
+    """A class that the JSON may name, or a function that builds one, with all that is needed to build its objects.
+
+    Attributes:
+        target: The class or function.
+        base: The class that its objects must inherit from.
+        run_values: Its parameters that have other names than the run-time values for them -> names of these values.
+        adapter: Reference of the function that adapts its objects; None for most classes.
+    """
+
+    target: Target
+    base: type
+    run_values: Mapping[str, str] = field(default_factory=dict)
+    adapter: str | None = None
 
 
 def read_spec(value: Any, path: str, faults: Faults, model: type[ClassSection] = ClassSection) -> Spec | None:
@@ -89,8 +101,8 @@ def read_losses(value: Any, faults: Faults) -> list[Spec]:
     """Read the losses of the `loss` section, one or a list, each with its weight."""
     if value == []:
         faults.add("loss", "[] names no loss. Add one.")
-    items = enumerate(value) if isinstance(value, list) else [("", value)]
-    specs = [read_spec(item, join_path("loss", index), faults, LossSection) for index, item in items]
+    items = [(f"loss.{i}", item) for i, item in enumerate(value)] if isinstance(value, list) else [("loss", value)]
+    specs = [read_spec(item, path, faults, LossSection) for path, item in items]
     return [spec for spec in specs if spec is not None]
 
 
@@ -149,7 +161,7 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def find_class(name: str, path: str, section_name: str, section: Section) -> Target:
+def find_class(name: str, path: str, section_name: str, section: Section) -> FoundClass:
     """Find the class, or the function that builds one, that `name` means in a section.
 
     Args:
@@ -162,22 +174,21 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Tar
         ConfigError: Nothing has that name, it is not allowed here, or it is of the wrong kind.
     """
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # should the section lead there: it calls home on import
-    place = join_path(path, "type")
-    target: Target | None
+    place = f"{path}.type"
     if name in section.entries:  # ours: no need to check that it is public
+        reference = section.entries[name]
         try:
-            target = import_attribute(section.entries[name])
+            target = import_attribute(reference)
         except ImportError as error:
             raise ConfigError(f"{place}: {show(name)} cannot be imported ({error}). Install what it needs.") from error
-        if inspect.isclass(target) and not issubclass(target, section.base_class()):
-            raise TypeError(f"registry: {section.entries[name]} is not a {section.expects}")
-        return target
+        found = FoundClass(target, import_attribute(section.expects))
+        if inspect.isclass(target) and not issubclass(target, found.base):
+            raise TypeError(f"registry: {reference} is not a {section.expects}")
+        return found
     modules = sorted({*section.roots, *section.shortcuts, *_loaded_plugins})
     under = f"a class in full under {', '.join(modules)}, or " if modules else ""
     allowed = f"Allowed too: {under}a class of your own file, named with --plugin FILE."
-    # The longest one: a root may lie within another.
-    root = root_of(name, modules)
-    if root is not None:
+    if root := _root_of(name, modules):
         target = _walk(name, root, place)
     elif "." in name:
         raise ConfigError(f"{place}: {show(name)} is outside the allowed modules. {allowed}")
@@ -186,13 +197,23 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Tar
         target = next((item for item in members if inspect.isclass(item) and not name.startswith("_")), None)
         if target is None:
             raise ConfigError(f"{place}: {unknown_name('class', name, available_names(section))} {allowed}")
-    _check_kind(target, name, place, section_name, section)
-    return target
+    base = import_attribute(section.expects)
+    _check_kind(target, base, name, place, section_name)
+    # A plug-in may hand on a class of a library: its parameters have the names that the library gave them.
+    library = _root_of(f"{target.__module__}.", section.run_values)
+    return FoundClass(
+        target, base, section.run_values.get(library, {}), section.adapters.get(_root_of(name, section.adapters))
+    )
+
+
+def _root_of(name: str, roots: Iterable[str]) -> str:
+    """Return the longest of the dotted roots that contain a name, for one may lie within another; "" if none does."""
+    return max((root for root in roots if name.startswith(f"{root}.")), key=len, default="")
 
 
 def available_names(section: Section) -> list[str]:
     """Return the names without a dot that a section knows: its entries, and the classes of its shortcuts."""
-    base = section.base_class()
+    base = import_attribute(section.expects)
     members = {
         name
         for shortcut in section.shortcuts
@@ -241,9 +262,9 @@ def _import(module_name: str, name: str, place: str) -> ModuleType:
     return module
 
 
-def _check_kind(target: Target, name: str, place: str, section_name: str, section: Section) -> None:
+def _check_kind(target: Target, base: type, name: str, place: str, section_name: str) -> None:
     """Raise if the target is neither a subclass of what the section expects nor a function that returns one."""
-    base, here = section.base_class(), f"{place}: {show(name)}"
+    here = f"{place}: {show(name)}"
     repair = f"Name a subclass of {base.__name__}."
     if inspect.isclass(target):
         if not issubclass(target, base):

@@ -226,8 +226,9 @@ def trainer_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     faults = Faults()
     options = check_section(TrainerOptions, config.get("trainer", {}), "trainer", faults)
-    faults.raise_if_any()
-    return options.model_dump() if options is not None else {}
+    if options is None:
+        raise faults.error()
+    return options.model_dump()
 
 
 def check_section(model: type[Model], value: Any, path: str, faults: Faults) -> Model | None:
@@ -292,7 +293,8 @@ def shared_values(config: Mapping[str, Any]) -> dict[str, Any]:
             first, first_place = found.setdefault(name, (value, here))
             if first != value:
                 faults.add(here, f"{show(value)}, but {first_place} is {show(first)}. Both must agree: say it once.")
-    faults.raise_if_any()
+    if faults:
+        raise faults.error()
     return {name: value for name, (value, _) in found.items()}
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origi
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from config.faults import Faults, join_path, show, unknown_name
+from config.faults import Faults, show, unknown_name
 
 REQUIRED = inspect.Parameter.empty
 OBJECTS = ("params", "optimizer")
@@ -29,12 +29,6 @@ RUNTIME_NAMES = frozenset(
 )  # fmt: skip
 # Their defaults ("imagenet") would download weights that the JSON does not ask for.
 FETCHED_ARGUMENTS = ("encoder_weights",)
-NETWORK_VALUES = ("num_classes", "in_channels")
-FOREIGN_NAMES: Mapping[str, Mapping[str, str]] = {
-    "timm": {"num_classes": "num_classes", "in_chans": "in_channels"},
-    "torchvision": {"num_classes": "num_classes"},
-}
-"""Package -> the names that its networks have for run-time values, also if these pass through `**kwargs`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,22 +54,6 @@ class Parameter:
             return None if self.annotation in (Any, _Nothing) else TypeAdapter(self.annotation)
         except PydanticUserError:
             return None
-
-    @property
-    def fetches_by_default(self) -> bool:
-        """Whether the default names weights on the network, as torchvision's and segmentation_models_pytorch's do."""
-        names_weights = self.name in FETCHED_ARGUMENTS and isinstance(self.default, str)
-        return names_weights or (isinstance(self.default, enum.Enum) and hasattr(self.default, "url"))
-
-    def read(self, value: Any) -> tuple[Any, str | None]:
-        """Return a JSON value as the annotation wants it (a tuple for a list), and None or the reason to refuse it."""
-        if self.adapter is None or (value is None and self.default is None):
-            return value, None
-        try:  # as JSON text: strict mode takes a list for a tuple, and 1 for 1.0, only there
-            return self.adapter.validate_json(json.dumps(value), strict=True), None
-        except ValidationError as error:
-            reasons = [str(item["ctx"]["error"]) for item in error.errors() if item["type"] == "value_error"]
-            return value, "; ".join([wrong_value(value, self.adapter), *reasons])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,22 +95,24 @@ class Signature:
         """
         converted = dict(args)
         for name, value in args.items():
-            here = join_path(path, name)
             parameter = self.parameters.get(name)
             if parameter is None:
                 if not self.takes_more:
-                    faults.add(here, unknown_name("argument", name, self.parameters.keys() - set(reserved)))
+                    faults.add(f"{path}.{name}", unknown_name("argument", name, self.parameters.keys() - set(reserved)))
             elif name in reserved:
-                faults.add(here, f"{show(value)}: {name} is given at run time. Remove it.")
+                faults.add(f"{path}.{name}", f"{show(value)}: {name} is given at run time. Remove it.")
             elif name not in skip:
-                converted[name], wrong = parameter.read(value)
-                if wrong is not None:
-                    faults.add(here, wrong)
+                if parameter.adapter is None or (value is None and parameter.default is None):
+                    continue
+                try:  # as JSON text: strict mode takes a list for a tuple, and 1 for 1.0, only there
+                    converted[name] = parameter.adapter.validate_json(json.dumps(value), strict=True)
+                except ValidationError as error:
+                    reasons = [str(item["ctx"]["error"]) for item in error.errors() if item["type"] == "value_error"]
+                    faults.add(f"{path}.{name}", "; ".join([wrong_value(value, parameter.adapter), *reasons]))
         for name, parameter in self.parameters.items():
             if parameter.default is REQUIRED and name not in args and name not in supplied:
-                faults.add(
-                    join_path(path, name), f"missing: the class cannot be made without it. Add {show(name)} to args."
-                )
+                missing = f"missing: the class cannot be made without it. Add {show(name)} to args."
+                faults.add(f"{path}.{name}", missing)
         return converted
 
 
@@ -184,20 +164,6 @@ def group_arguments(target: Callable[..., Any], flat: Mapping[str, Any]) -> dict
         elif group in fields:
             arguments[group] = dataclasses.replace(base, **fields[group])
     return arguments
-
-
-def network_values(target: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the classes and channels that a network is made for, under the names that its class has for them.
-
-    Args:
-        target: Class of the network, or function that builds it.
-        values: `num_classes` and `in_channels`, if known.
-    """
-    signature = signature_of(target)
-    names = {name: name for name in NETWORK_VALUES if name in signature.parameters}
-    foreign = FOREIGN_NAMES.get(str(target.__module__).partition(".")[0], {})
-    names |= {name: ours for name, ours in foreign.items() if name in signature.parameters or signature.takes_more}
-    return {name: values[ours] for name, ours in names.items() if values.get(ours) is not None}
 
 
 def _read_signature(target: Callable[..., Any]) -> Signature:
@@ -340,9 +306,7 @@ def _json_part(annotation: Any) -> Any:
     kind, arguments = get_origin(annotation) or annotation, get_args(annotation)
     if kind is collections.abc.Callable:  # its arguments are no types to look into
         return _Nothing
-    if annotation is None:
-        return type(None)
-    if kind is Literal or kind in PLAIN:
+    if annotation is None or kind is Literal or kind in PLAIN:
         return annotation
     if kind is Annotated:
         inner = _json_part(arguments[0])
@@ -353,19 +317,15 @@ def _json_part(annotation: Any) -> Any:
         # Of `Tensor | None` only null is left, but the JSON may hold a list of which the class makes a tensor.
         only_null = len(possible) < len(parts) and all(part is type(None) for part in possible)
         return Any if only_null or Any in possible else Union[tuple(possible)]  # noqa: UP007 - known only here
-    return _json_container(annotation, kind, parts)
-
-
-def _json_container(annotation: Any, kind: Any, parts: list[Any]) -> Any:
-    """Return the JSON form of a list, mapping or tuple of `parts`; of another class nothing, or `Any`."""
-    if _Nothing in parts:
-        return _Nothing
-    if kind in LISTS:
-        return list[parts[0]] if parts else list[Any]  # type: ignore[valid-type]
-    if kind in MAPPINGS:
-        return dict[parts[0], parts[1]] if parts else dict[str, Any]  # type: ignore[valid-type]
-    if kind in (tuple, set, frozenset):
-        return kind[tuple(parts)] if parts else list[Any]
     # JSON cannot hold an instance of another class; for all else the class that is built must decide.
     is_class = isinstance(annotation, type) and annotation is not object
-    return _Nothing if is_class and not issubclass(annotation, enum.Enum | dict | tuple) else Any
+    container: Any = _Nothing if is_class and not issubclass(annotation, enum.Enum | dict | tuple) else Any
+    if _Nothing in parts:
+        container = _Nothing
+    elif kind in LISTS:
+        container = list[parts[0]] if parts else list[Any]  # type: ignore[valid-type]
+    elif kind in MAPPINGS:
+        container = dict[parts[0], parts[1]] if parts else dict[str, Any]  # type: ignore[valid-type]
+    elif kind in (tuple, set, frozenset):
+        container = kind[tuple(parts)] if parts else list[Any]
+    return container

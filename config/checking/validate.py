@@ -1,7 +1,7 @@
 """Find everything that can be known to be wrong before anything is built, all at once."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from config.checking.classes import Spec, find_class, read_losses, read_spec, section_key
@@ -17,10 +17,10 @@ from config.checking.sections import (
     check_section,
     shared_values,
 )
-from config.checking.signatures import RUNTIME_NAMES, signature_of
-from config.faults import Faults, join_path, unknown_name
+from config.checking.signatures import OBJECTS, RUNTIME_NAMES, signature_of
+from config.faults import Faults, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
-from utils.errors import ConfigError
+from utils.errors import ConfigError, EspalierError
 from utils.registry import Registry
 
 DEFAULT_TRAINER = TrainerOptions.model_fields["type"].default
@@ -56,19 +56,14 @@ def validate(config: Mapping[str, Any], registry: Registry) -> None:
         faults.add("train_loader", 'missing. Add a section "train_loader", or "data_loader" with a validation_split.')
     if "data_loader" in sections and "train_loader" in sections:
         faults.add("data_loader", "there is a train_loader, too. Keep one of the two.")
-    with faults.collecting():  # raises if two places disagree
+    try:
         shared_values(config)
+    except ConfigError as error:  # two places disagree
+        faults.add("", str(error))
     for spec in _read_specs(sections, registry, faults):
         _check_spec(spec, section_key(spec.path), registry, faults)
-    trainer = sections.get("trainer")
-    if "trainer" in registry and isinstance(trainer, Mapping):
-        kind, args = trainer.get("type", DEFAULT_TRAINER), trainer.get("args", {})
-        if isinstance(kind, str) and isinstance(args, Mapping):
-            with faults.collecting():  # the arguments that every trainer has are its parts, given at run time
-                parts = signature_of(find_class(DEFAULT_TRAINER, "trainer", "trainer", registry["trainer"])).parameters
-                signature = signature_of(find_class(kind, "trainer", "trainer", registry["trainer"]))
-                signature.check(args, "trainer.args", faults, supplied=signature.parameters, reserved=parts)
-    faults.raise_if_any()
+    if faults:
+        raise faults.error()
 
 
 def _read_specs(sections: Mapping[str, Any], registry: Registry, faults: Faults) -> list[Spec]:
@@ -76,15 +71,20 @@ def _read_specs(sections: Mapping[str, Any], registry: Registry, faults: Faults)
     named = {name: sections[name] for name in ("arch", *LOADER_SECTIONS, "optimizer") if name in sections}
     metrics, search = sections.get("metrics"), sections.get("search")
     if isinstance(metrics, list):
-        named |= {join_path("metrics", index): metric for index, metric in enumerate(metrics)}
+        named |= {f"metrics.{index}": metric for index, metric in enumerate(metrics)}
     if isinstance(search, Mapping):
         known = [key for key in SEARCH_CLASSES if key in registry and search.get(key) is not None]
-        named |= {join_path("search", key): search[key] for key in known}
+        named |= {f"search.{key}": search[key] for key in known}
     specs = [read_spec(named[path], path, faults, CLASS_SECTIONS.get(path, ClassSection)) for path in named]
     if "loss" in sections:
         specs += read_losses(sections["loss"], faults)
     if "lr_scheduler" in sections:
         specs += _read_lr_schedulers(sections["lr_scheduler"], faults)
+    trainer = sections.get("trainer")
+    if "trainer" in registry and isinstance(trainer, Mapping):
+        kind, args = trainer.get("type", DEFAULT_TRAINER), trainer.get("args", {})
+        if isinstance(kind, str) and isinstance(args, Mapping):  # its other keys are the options of the loop
+            specs.append(Spec("trainer", kind, args))
     return [spec for spec in specs if spec is not None]
 
 
@@ -92,18 +92,19 @@ def _read_lr_schedulers(value: Any, faults: Faults) -> Iterator[Spec]:
     """Yield the scheduler, or the parts of a chain, of which all but the last say for how long they act."""
     if value == []:
         faults.add("lr_scheduler", "[] names no scheduler. Add one, or remove the section.")
-    parts = list(enumerate(value)) if isinstance(value, list) else [("", value)]
-    for position, (index, part) in enumerate(parts):
-        spec = read_spec(part, join_path("lr_scheduler", index), faults, SchedulerSection)
+    parts = value if isinstance(value, list) else [value]
+    for position, part in enumerate(parts):
+        path = f"lr_scheduler.{position}" if isinstance(value, list) else "lr_scheduler"
+        spec = read_spec(part, path, faults, SchedulerSection)
         if spec is None:
             continue
         is_last = position == len(parts) - 1
         if not is_last and spec.extras.get("moves") is None:
-            faults.add(join_path(spec.path, "moves"), "missing: the next part must know when to begin. Add it.")
+            faults.add(f"{path}.moves", "missing: the next part must know when to begin. Add it.")
         if is_last and isinstance(value, list) and spec.extras.get("moves") is not None:
-            faults.add(join_path(spec.path, "moves"), "the last part acts to the end of the run. Remove it.")
+            faults.add(f"{path}.moves", "the last part acts to the end of the run. Remove it.")
         if position and spec.extras.get("warmup") is not None:
-            faults.add(join_path(spec.path, "warmup"), "a warm-up is at the beginning. Move it to the first part.")
+            faults.add(f"{path}.warmup", "a warm-up is at the beginning. Move it to the first part.")
         yield spec
 
 
@@ -111,10 +112,17 @@ def _check_spec(spec: Spec, key: str, registry: Registry, faults: Faults) -> Non
     """Check a class and its arguments, and those of the specs that it holds."""
     section = registry[key]
     # Whether the run really has a value for these names is known when the object is built.
-    supplied = RUNTIME_NAMES.union(SCHEDULER_VALUES if key == "scheduler" else ())
-    with faults.collecting():
-        signature = signature_of(find_class(spec.type, spec.path, key, section))
-        signature.check(spec.args, spec.args_path, faults, supplied=supplied, skip=section.nested)
+    supplied: Collection[str] = RUNTIME_NAMES.union(SCHEDULER_VALUES if key == "scheduler" else ())
+    reserved: Collection[str] = OBJECTS
+    try:
+        signature = signature_of(find_class(spec.type, spec.path, key, section).target)
+        if key == "trainer":  # the arguments that every trainer has are its parts, given at run time
+            reserved = signature_of(find_class(DEFAULT_TRAINER, key, key, section).target).parameters
+            supplied = signature.parameters
+        path, skip = f"{spec.path}.args", section.nested
+        signature.check(spec.args, path, faults, supplied=supplied, reserved=reserved, skip=skip)
+    except EspalierError as error:
+        faults.add("", str(error))
     for _, nested_key, items in spec.nested(section):
         for value, path in items:
             nested = read_spec(value, path, faults)

@@ -49,7 +49,23 @@ def translate(tree: Tree, notes: Notes, file: str | None = None) -> None:
         notes["visualization.log_dir"] = "the run folder under trainer.save_dir"
         if not visualization:
             del tree["visualization"]
-    _translate_trainer(_object_at(tree, "trainer"), notes)
+    trainer = _object_at(tree, "trainer")
+    monitor = trainer.get("monitor")
+    if isinstance(monitor, str):
+        words = [f"val_{word[6:]}" if word.startswith("valid_") else word for word in monitor.split()]
+        if words != monitor.split():
+            notes["trainer.monitor"] = show(" ".join(words))
+        trainer["monitor"] = " ".join(words)
+        mode = trainer.get("monitor_mode")
+        if mode in ("min", "max", "off"):
+            trainer["monitor"] = "off" if mode == "off" else f"{mode} {words[-1] if words else ''}"
+            del trainer["monitor_mode"]
+            notes.pop("trainer.monitor", None)  # one note for both keys
+            notes[MONITOR_AND_MODE] = show(trainer["monitor"])
+    # Not False, which equals 0: the validation reports it.
+    if trainer.get("early_stop") == 0 and trainer["early_stop"] is not False:
+        trainer["early_stop"] = None
+        notes["trainer.early_stop = 0"] = "trainer.early_stop = null"
     backbones = _object_at(tree, "arch.args")
     backbone = backbones.get("backbone")
     if isinstance(backbone, str) and backbone in RENAMED_BACKBONES and not _is_foreign(tree["arch"]):
@@ -90,26 +106,6 @@ def _rename(tree: Tree, old: str, new: str, notes: Notes, file: str | None) -> N
         )
     target[new_key] = value
     notes[old] = new
-
-
-def _translate_trainer(trainer: Tree, notes: Notes) -> None:
-    """Translate the monitor, its mode in a key apart, and a number of epochs that means null."""
-    monitor = trainer.get("monitor")
-    if isinstance(monitor, str):
-        words = [f"val_{word[6:]}" if word.startswith("valid_") else word for word in monitor.split()]
-        if words != monitor.split():
-            notes["trainer.monitor"] = show(" ".join(words))
-        trainer["monitor"] = " ".join(words)
-        mode = trainer.get("monitor_mode")
-        if mode in ("min", "max", "off"):
-            trainer["monitor"] = "off" if mode == "off" else f"{mode} {words[-1] if words else ''}"
-            del trainer["monitor_mode"]
-            notes.pop("trainer.monitor", None)  # one note for both keys
-            notes[MONITOR_AND_MODE] = show(trainer["monitor"])
-    # Not False, which equals 0: the validation reports it.
-    if trainer.get("early_stop") == 0 and trainer["early_stop"] is not False:
-        trainer["early_stop"] = None
-        notes["trainer.early_stop = 0"] = "trainer.early_stop = null"
 
 
 def _object_at(tree: Tree, path: str) -> Tree:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from config.checking.sections import CLASS_SECTIONS
-from config.faults import closest, join_path, show, unknown_name
+from config.faults import closest, show, unknown_name
 from config.loading.dialects import HUMAN_SEGMENTATION, set_binary_masks, translate
 from config.markers import is_marker
 from utils.errors import ConfigError
@@ -129,12 +129,13 @@ def resolve_references(
     Raises:
         ConfigError: The name is not defined, or a definition contains itself.
     """
+    within = f"{path}." if path else ""
     if isinstance(value, list):
-        return [resolve_references(item, definitions, join_path(path, i), open_names) for i, item in enumerate(value)]
+        return [resolve_references(item, definitions, f"{within}{i}", open_names) for i, item in enumerate(value)]
     if not isinstance(value, Mapping):
         return value
     others = {
-        key: resolve_references(item, definitions, join_path(path, key), open_names)
+        key: resolve_references(item, definitions, f"{within}{key}", open_names)
         for key, item in value.items()
         if key != "$ref"
     }
@@ -142,10 +143,10 @@ def resolve_references(
         return others
     name = value["$ref"]
     if not isinstance(name, str) or name not in definitions:
-        raise ConfigError(f"{join_path(path, '$ref')}: {unknown_name('definition', name, definitions)}")
+        raise ConfigError(f"{within}$ref: {unknown_name('definition', name, definitions)}")
     if name in open_names:
         chain = " -> ".join((*open_names, name))
-        raise ConfigError(f"{join_path(path, '$ref')}: {show(name)} contains itself ({chain}). Break the circle.")
+        raise ConfigError(f"{within}$ref: {show(name)} contains itself ({chain}). Break the circle.")
     target = resolve_references(definitions[name], definitions, path, (*open_names, name))
     return deep_merge(target, others) if others else copy.deepcopy(target)
 
@@ -172,16 +173,16 @@ def apply_override(config: dict[str, Any], text: str) -> None:
         if value.lstrip()[:1] in ("[", "{", '"'):
             raise ConfigError(f"override {show(text)}: the value is not JSON. Check its brackets and quotes.") from None
     else:
-        new = parse_json(value, f"override {show(text)}")
+        new = parse_json(value, f"override {json.dumps(text, ensure_ascii=False)}")
     containers: list[tuple[Any, str]] = [(config, "")]
     for position, part in enumerate(parts):
-        places = [(container, key, path) for container, path in containers for key in _keys(container, part, path)]
-        containers = []
-        for container, key, path in places:
-            if position == len(parts) - 1:
+        places = [(container, *place) for container, path in containers for place in _keys(container, part, path)]
+        if position == len(parts) - 1:
+            for container, key, _ in places:
                 container[key] = new
-                continue
-            place, following = join_path(path, key), parts[position + 1]
+            return
+        following, containers = parts[position + 1], []
+        for container, key, place in places:
             inside = container.get(key) if isinstance(container, dict) else container[key]
             if inside is None:
                 inside = {}
@@ -189,25 +190,24 @@ def apply_override(config: dict[str, Any], text: str) -> None:
                 inside = {"type": inside}
             elif not isinstance(inside, dict | list):
                 raise ConfigError(
-                    f"override of {join_path(place, following)}: {place} is {show(inside)}, which has no keys. "
-                    "Shorten the path."
+                    f"override of {place}.{following}: {place} is {show(inside)}, which has no keys. Shorten the path."
                 )
             container[key] = inside
             containers.append((inside, place))
 
 
-def _keys(container: Any, part: str, path: str) -> list[Any]:
-    """Return the keys of a container that one part of an override's path names."""
-    here = join_path(path, part)
+def _keys(container: Any, part: str, path: str) -> list[tuple[Any, str]]:
+    """Return the keys of a container that one part of an override's path names, each with its own path."""
+    within = f"{path}." if path else ""
     if isinstance(container, list):
         if not part.isdecimal() or int(part) >= len(container):
             rule = f"a number from 0 to {len(container) - 1}" if container else "given as a whole, for it is empty"
-            raise ConfigError(f"override of {here}: {path} is a list, so {show(part)} must be {rule}.")
-        return [int(part)]
+            raise ConfigError(f"override of {within}{part}: {path} is a list, so {show(part)} must be {rule}.")
+        return [(int(part), f"{within}{int(part)}")]
     keys = [key for key in container if fnmatch.fnmatchcase(key, part)] if "*" in part else [part]
     if not keys:
-        raise ConfigError(f"override of {here}: no key fits {show(part)}. There are: {', '.join(container)}.")
-    return keys
+        raise ConfigError(f"override of {within}{part}: no key fits {show(part)}. There are: {', '.join(container)}.")
+    return [(key, f"{within}{key}") for key in keys]
 
 
 def read_json_file(path: Path) -> dict[str, Any]:

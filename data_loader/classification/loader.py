@@ -1,22 +1,34 @@
-"""The loader of images with one class each."""
+"""The loader of images with one class each, with its augmentation, data set and collation.
 
+B batch, C channels, h, w size of an image, H, W size of the input, K classes.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
+import numpy as np
+import torch
 from pydantic import Field
+from torch.nn import functional as F
 
 from base.base_data_loader import BaseDataLoader, Task
-from data_loader.classification.dataset import (
-    ClassificationCollate,
-    ImageAugmentation,
-    LabelledImageDataset,
-    WholeImageOptions,
-)
+from base.samples import NamedSample
 from data_loader.classification.sources import DatasetImages, IdxImages, ImageSource, find_in_folders, read_list
-from data_loader.common.class_labels import NO_CLASS, checked_classes, first_of_each_class, label_ids
-from data_loader.common.options import ClassOptions, ImageLoaderOptions, ImageOptions
-from data_loader.images.preprocessing import Preprocessing
-from utils.errors import ConfigError
+from data_loader.common.class_labels import (
+    NO_CLASS,
+    LabelledDataset,
+    checked_classes,
+    first_of_each_class,
+    label_ids,
+)
+from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp
+from data_loader.common.options import AugmentationOptions, ClassOptions, ImageLoaderOptions, ImageOptions
+from data_loader.images.augmentation import Augmentation
+from data_loader.images.preprocessing import Preprocessing, require_one_size
+from utils.errors import ConfigError, DataError
+from utils.geometry import Size
 
 ClassFolder = Annotated[
     str | None, Field(description="Folder of class folders, or with `train`, `val`, `test` of them.")
@@ -29,12 +41,238 @@ Split = Annotated[str | None, Field(description="Part of the folder; `null`: by 
 DataRoot = Annotated[str | None, Field(description="Folder that the paths are relative to.")]
 
 
+@dataclass(frozen=True)
+class WholeImageOptions(AugmentationOptions):
+    """Augmentation of images that have one class each; the default is none.
+
+    `cutout` is a fraction of the input's shorter side; `mixup` is the parameter of the Beta distribution of
+    arXiv:1710.09412.
+    """
+
+    shift: Annotated[float, Field(ge=0, le=1, description="Largest shift, as a fraction of the input's side.")] = 0.0
+    cutout: Annotated[float, Field(ge=0, le=1, description="Side of a random blank square (arXiv:1708.04552).")] = 0.0
+    mixup: Annotated[float, Field(ge=0, description="Parameter of mixing pairs of images; 0: none.")] = 0.0
+
+
+class ImageAugmentation:
+    """Random changes of an image in training.
+
+    Every sample takes the same number of random values, so that an effect that is switched on leaves the others as they
+    were.
+
+    Args:
+        options: Strength of the effects; mixing is done by `ClassificationCollate`.
+        preprocessing: Gives size of the input and padding.
+    """
+
+    def __init__(self, options: WholeImageOptions, preprocessing: Preprocessing) -> None:
+        self.options = options
+        self.warp = Augmentation(options, preprocessing)
+        self.preprocessing = preprocessing
+
+    def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Draw random values and apply the effects: (h, w, C) uint8 or uint16 -> (H, W, C) of the same dtype."""
+        placed, _ = self.warp(image, np.zeros(image.shape[:2], np.uint8), generator)
+        # Drawn even if they are not used, see above.
+        down, right, row, column = generator.random(4).tolist()
+        padding = self.preprocessing.padding(placed.dtype)
+        height, width = placed.shape[:2]
+        if self.options.shift:
+            rows = round(self.options.shift * (2 * down - 1) * height)
+            columns = round(self.options.shift * (2 * right - 1) * width)
+            moved = np.full_like(placed, padding)
+            moved[max(rows, 0) : height + min(rows, 0), max(columns, 0) : width + min(columns, 0)] = placed[
+                max(-rows, 0) : height - max(rows, 0), max(-columns, 0) : width - max(columns, 0)
+            ]
+            placed = moved
+        if self.options.cutout:
+            # The centre of the square lies anywhere on the image, so that the edges may cut the square.
+            side = max(1, round(self.options.cutout * min(height, width)))
+            top, left = int(row * height) - side // 2, int(column * width) - side // 2
+            placed = placed.copy()  # it may be the array of the cache
+            placed[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)] = padding
+        return placed
+
+
+class DecodedImage(NamedTuple):
+    """An image as the cache holds it.
+
+    Attributes:
+        image: (h', w', C) uint8 or uint16, no larger than the network's input.
+        original: Size of the file.
+    """
+
+    image: np.ndarray
+    original: Size
+
+
+class ImageDecoder(Decoder[DecodedImage]):
+    """Reader of images, at the network's scale.
+
+    Args:
+        source: The images.
+        preprocessing: Gives scale and channels.
+    """
+
+    noun = "images"
+
+    def __init__(self, source: ImageSource, preprocessing: Preprocessing) -> None:
+        self.source = source
+        self.preprocessing = preprocessing
+
+    def footprint(self, index: int) -> Footprint:
+        """Return the size of an image from its header; without one, an upper bound."""
+        channels = self.preprocessing.in_channels
+        header = self.source.header(index, channels)
+        if header is None:  # an image is never stored larger than the input, whose size saves decoding it twice
+            height, width = self.preprocessing.size or self.source.image(index, channels).shape[:2]
+            header = height, width, 1
+        height, width, depth = header
+        resized = self.preprocessing.geometry((height, width)).resized
+        pixels = min(height * width, resized[0] * resized[1])
+        return Footprint((height, width), pixels * channels * depth)
+
+    def decode(self, index: int) -> DecodedImage:
+        """Return an image at the network's scale.
+
+        Raises:
+            DataError: It cannot be read, or has no fourth channel although the network has.
+        """
+        channels = self.preprocessing.in_channels
+        image = self.source.image(index, channels)
+        if channels == 4 and (image.ndim != 3 or image.shape[2] != 4):
+            raise DataError(
+                f"{self.source.names[index]} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1."
+            )
+        return DecodedImage(np.ascontiguousarray(self.preprocessing.shrink(image)), (image.shape[0], image.shape[1]))
+
+    def settings(self) -> Hashable:
+        """Return everything that decides a decoded image except its file."""
+        return DecodedImage, self.preprocessing.identity()
+
+    def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
+        """Return the state of the file of each image, if it is known."""
+        files, names = self.source.files, self.source.names
+        return {index: (stamp(files[index]), names[index]) for index in indices} if files else {}
+
+
+class PlacedImage(NamedTuple):
+    """An image as it lies on the input, not normalised yet.
+
+    Attributes:
+        image: (H, W, C) uint8 or uint16.
+        label: Id of its class.
+        origin: Its name and index, in evaluation.
+        mixing_seed: In training, seed for mixing the batch whose first sample this is.
+    """
+
+    image: np.ndarray
+    label: int
+    origin: NamedSample | None = None
+    mixing_seed: int = 0
+
+
+class LabelledImageDataset(LabelledDataset[PlacedImage]):
+    """Images with their classes.
+
+    Args:
+        source: The images.
+        labels: Id of the class of each.
+        preprocessing: Converts an image to an input.
+        augmentation: Changes in training; None for evaluation, whose samples carry their names.
+        cache_mb: Memory for decoded images in MB; None: a quarter of the free memory.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        labels: Sequence[int],
+        preprocessing: Preprocessing,
+        *,
+        augmentation: ImageAugmentation | None = None,
+        cache_mb: int | None = None,
+    ) -> None:
+        super().__init__(labels)
+        self.source = source
+        self.preprocessing = preprocessing
+        self.augmentation = augmentation
+        self.cache = ImageCache(ImageDecoder(source, preprocessing), cache_mb)
+
+    def prepare(self, indices: Iterable[int] | None = None) -> None:
+        """Check these images (or all) and decode as many as fit into memory.
+
+        Raises:
+            DataError: Some cannot be read.
+        """
+        self.cache.prepare(range(len(self)) if indices is None else indices)
+
+    def sample(self, index: int, generator: np.random.Generator) -> PlacedImage:
+        """Return sample `index` with draws from `generator`.
+
+        Raises:
+            DataError: The image cannot be read.
+        """
+        decoded, label = self.cache.load(index), self.labels[index]
+        if self.augmentation is None:
+            placed = self.preprocessing.place(decoded.image, self.preprocessing.geometry(decoded.original))
+            return PlacedImage(placed, label, NamedSample(self.source.names[index], label, index))
+        placed = self.augmentation(decoded.image, generator)
+        # Drawn for every sample: which one comes first in its batch is not known here.
+        return PlacedImage(placed, label, mixing_seed=int(generator.integers(2**62)))
+
+
+class ClassificationCollate:
+    """Collation of samples to a batch, which mixes them in training if `mixup` is set (arXiv:1710.09412, section 2).
+
+    The draws of a batch follow from its first sample, so from seed, epoch and index: they are the same with any number
+    of workers. Processes that share the work each mix their part of a batch.
+
+    Args:
+        preprocessing: Knows how to normalise.
+        num_classes: K.
+        mixup: Both parameters of the Beta distribution from which a batch's weight is drawn; 0 mixes nothing.
+    """
+
+    def __init__(self, preprocessing: Preprocessing, num_classes: int, mixup: float = 0.0) -> None:
+        self.preprocessing = preprocessing
+        self.num_classes = num_classes
+        self.mixup = mixup
+
+    def __call__(self, samples: Sequence[PlacedImage]) -> tuple[Any, ...]:
+        """Return images (B, C, H, W) float32, channels-last in memory, and classes (B,) int64; names in evaluation.
+
+        Mixed batches have weights of the classes (B, K) float32 instead of classes.
+
+        Raises:
+            DataError: The images differ in size.
+        """
+        require_one_size([sample.image.shape[:2] for sample in samples])
+        # Each image is normalised straight into its place; the order of the axes in memory is channels-last.
+        images = torch.empty((len(samples), *samples[0].image.shape), dtype=torch.float32)
+        for image, sample in zip(images.numpy(), samples, strict=True):
+            self.preprocessing.normalize_into(image, sample.image)
+        images = images.permute(0, 3, 1, 2)
+        target = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
+        origins = [sample.origin for sample in samples if sample.origin is not None]
+        if origins:
+            return images, target, origins
+        if not self.mixup:
+            return images, target
+        generator = np.random.default_rng(samples[0].mixing_seed)
+        weight = float(generator.beta(self.mixup, self.mixup))
+        partners = torch.from_numpy(generator.permutation(len(images)))
+        # One more class takes the samples that do not count; its column is then left out.
+        known = torch.where(target == NO_CLASS, self.num_classes, target)
+        weights = F.one_hot(known, self.num_classes + 1)[:, :-1].float()
+        return images.lerp(images[partners], 1 - weight), weights.lerp(weights[partners], 1 - weight)
+
+
 class ImageClassificationDataLoader(BaseDataLoader):
     """Batches of images and their classes, from one of four sources: `folder`, `list_file`, idx files, `dataset`.
 
     Training batches are (images (B, C, H, W) float32, classes (B,) int64), with `mixup` weights of the classes (B, K)
     float32. With `is_training` false nothing is augmented, and a batch has a third part: a list of
-    `base.data.samples.NamedSample`. Without `classes`, their names are those of the training data. With `samples`,
+    `base.samples.NamedSample`. Without `classes`, their names are those of the training data. With `samples`,
     images are taken from the classes in turn.
 
     Args:

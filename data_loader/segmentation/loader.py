@@ -1,12 +1,24 @@
-"""The loader of images and masks, and its base class for all kinds of mask data."""
+"""The loader of images and masks, with its data set and collation, and its base class for all kinds of mask data.
 
-from collections.abc import Mapping
-from typing import Annotated
+B batch, C channels, h, w size of an image, H, W size of the input.
+"""
 
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
 from pydantic import Field
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
 
 from base.base_data_loader import BaseDataLoader
+from base.samples import NamedMask
 from data_loader.common.folds import Folds
+from data_loader.common.image_cache import ImageCache, map_in_threads
 from data_loader.common.options import (
     AugmentationOptions,
     ImageOptions,
@@ -16,19 +28,227 @@ from data_loader.common.options import (
     WarpOptions,
 )
 from data_loader.images.augmentation import Augmentation
-from data_loader.images.preprocessing import Preprocessing
-from data_loader.segmentation.dataset import PairDecoder, SegmentationCollate, SegmentationDataset
+from data_loader.images.preprocessing import Preprocessing, place_mask, require_one_size
 from data_loader.segmentation.labels import Labels, export_ids
-from data_loader.segmentation.pairs import ImagePairs, PairSource, choose_pairs
+from data_loader.segmentation.pairs import ImagePairs, PairDecoder, PairSource, choose_pairs
 from data_loader.segmentation.sparse_labels import SparseLabels
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
+from utils.geometry import Geometry, Size
+from utils.seeding import derive_seed
+
+logger = logging.getLogger(__name__)
+
+
+class Origin(NamedTuple):
+    """The file of a sample for evaluation: a `base.samples.NamedMask` before it is sent to the main process.
+
+    Attributes:
+        name: The photo's file.
+        target: (h, w) uint8 or uint16, the mask at its original size.
+        geometry: Position of the image on the input.
+        position: Index in the data set.
+    """
+
+    name: str
+    target: np.ndarray
+    geometry: Geometry
+    position: int
+
+
+class PlacedSample(NamedTuple):
+    """An image as it lies on the input, not normalised yet, and its mask.
+
+    Attributes:
+        image: (H, W, C) uint8 or uint16, of arrays also float32.
+        mask: (H, W) uint8 or uint16.
+        origin: Its file, in evaluation.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    origin: Origin | None = None
+
+
+class SegmentationDataset(Dataset[PlacedSample]):
+    """Pairs of images and masks as samples.
+
+    Args:
+        decoder: Reads the pairs.
+        loading: Gives the memory limit, and the number of samples that must have one size.
+        augmentation: Random changes in training; None for evaluation, whose samples carry their origin.
+
+    Attributes:
+        labelled_megapixels: Millions of pixels with a class in the prepared pairs; None if no labels are hidden.
+    """
+
+    def __init__(
+        self, decoder: PairDecoder, loading: MaskLoaderOptions, augmentation: Augmentation | None = None
+    ) -> None:
+        self.decoder = decoder
+        self.augmentation = augmentation
+        self.cache = ImageCache(decoder, loading.cache_mb)
+        self.labelled_megapixels: float | None = None
+        self._batch_size = loading.batch_size
+
+    def __len__(self) -> int:
+        return len(self.decoder.source)
+
+    def __getitem__(self, index: int) -> PlacedSample:
+        """Return sample `index` with random values that follow from the index alone; loaders call `sample`."""
+        return self.sample(index, np.random.default_rng(derive_seed("sample", index)))
+
+    def prepare(self, indices: Iterable[int] | None = None) -> None:
+        """Check these pairs (or all) and decode as many as fit into memory.
+
+        Raises:
+            DataError: Something is wrong with at least one pair.
+        """
+        wanted = list(range(len(self)) if indices is None else indices)
+        self.cache.prepare(wanted, self._require_one_size)
+        if self.decoder.sparse is not None:
+            counts = map_in_threads(self.decoder, self._count_pixels, wanted)
+            labelled, pixels = (sum(count[part] for count in counts) for part in (0, 1))
+            self.labelled_megapixels = labelled / 1e6
+            logger.info(
+                "Sparse labels (%s, density %g): %.2f of %.2f megapixels are labelled.",
+                self.decoder.sparse.pattern,
+                self.decoder.sparse.density,
+                labelled / 1e6,
+                pixels / 1e6,
+            )
+
+    def _count_pixels(self, index: int) -> tuple[int, int]:
+        """Return the labelled pixels of a mask at its original size, and all of them."""
+        pair = self.cache.samples.get(index)
+        if pair is not None:
+            return pair.labelled, pair.original[0] * pair.original[1]
+        mask = self.decoder.mask(index)
+        return int(np.count_nonzero(mask != self.decoder.labels.ignored)), mask.size
+
+    def _require_one_size(self, sizes: Mapping[int, Size]) -> None:
+        """Raise an error if images of these sizes cannot share a batch."""
+        if self._batch_size == 1 or (self.augmentation is not None and self.augmentation.transforms is not None):
+            return  # such transforms may bring all images to one size: the first batch will show it
+        inputs: list[tuple[str, Size]] = []
+        for index, (height, width) in sizes.items():
+            name = self.decoder.source.names(index)[0]
+            inputs.append((name, self.decoder.preprocessing.geometry((height, width)).padded))
+            if self.augmentation is not None and self.augmentation.rotate > 0:
+                turned = self.decoder.preprocessing.geometry((width, height)).padded
+                inputs.append((f"{name}, turned by rotate,", turned))
+        for name, size in inputs:
+            first, expected = inputs[0]
+            if size != expected:
+                raise DataError(
+                    f"Images of different sizes cannot share a batch: {first} is {expected[0]}x{expected[1]} "
+                    f"(height x width), {name} {size[0]}x{size[1]}, and batch_size is {self._batch_size}. "
+                    "Set resize to [height, width], or batch_size to 1."
+                )
+
+    def sample(self, index: int, generator: np.random.Generator) -> PlacedSample:
+        """Return sample `index`, with all random values from `generator`; in evaluation with its origin.
+
+        Raises:
+            DataError: A file is missing or damaged, or the two do not fit.
+        """
+        pair = self.cache.load(index)
+        if self.augmentation is not None:
+            return PlacedSample(*self.augmentation(pair.image, pair.mask, generator))
+        preprocessing = self.decoder.preprocessing
+        geometry = preprocessing.geometry(pair.original)
+        mask = place_mask(pair.mask, geometry, self.decoder.labels.ignored)
+        origin = Origin(self.decoder.source.names(index)[0], pair.mask, geometry, index)
+        return PlacedSample(preprocessing.place(pair.image, geometry), mask, origin)
+
+    def target(self, index: int) -> np.ndarray:
+        """Return the mask of pair `index` at its original size, (h, w) ids, not augmented.
+
+        Raises:
+            DataError: The file is missing or damaged, or the mask has unknown labels.
+        """
+        pair = self.cache.samples.get(index)
+        return pair.mask if pair is not None and pair.mask.shape == pair.original else self.decoder.mask(index)
+
+    def without_target(self, sample: PlacedSample) -> PlacedSample:
+        """Return the sample with every pixel ignored."""
+        return sample._replace(mask=np.full_like(sample.mask, self.decoder.labels.ignored))
+
+
+@dataclass(frozen=True)
+class PackedEvaluation:
+    """A batch for evaluation on its way from a loader worker: all targets in one tensor of their small type.
+
+    Attributes:
+        images: (B, C, H, W) float32.
+        masks: (B, H, W) int64.
+        targets: Masks at their original sizes, one after the other, uint8 or uint16.
+        origins: Name, geometry and index of each sample.
+    """
+
+    images: Tensor
+    masks: Tensor
+    targets: Tensor
+    origins: list[tuple[str, Geometry, int]]
+
+    def pin_memory(self) -> "PackedEvaluation":
+        """Return the same with images and masks in page-locked memory; DataLoader would turn the sizes into lists."""
+        return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
+
+    def unpack(self) -> tuple[Tensor, Tensor, list[NamedMask]]:
+        """Return images, masks, and a `NamedMask` per sample."""
+        sizes = [geometry.original for _, geometry, _ in self.origins]
+        parts = torch.split(self.targets, [height * width for height, width in sizes])
+        named = [
+            NamedMask(name, part.to(torch.int64).reshape(geometry.original), geometry, index)
+            for part, (name, geometry, index) in zip(parts, self.origins, strict=True)
+        ]
+        return self.images, self.masks, named
+
+
+class SegmentationCollate:
+    """Collation of samples to a batch, which normalises each image straight into its place.
+
+    Args:
+        preprocessing: Knows how to normalise.
+    """
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+
+    def __call__(self, samples: Sequence[PlacedSample]) -> tuple[Tensor, Tensor] | PackedEvaluation:
+        """Return images (B, C, H, W) float32, channels-last, and masks (B, H, W) int64; packed in evaluation.
+
+        Raises:
+            DataError: The images differ in size.
+        """
+        require_one_size([sample.mask.shape for sample in samples])
+        images = _empty((len(samples), *samples[0].image.shape), torch.float32)
+        masks = _empty((len(samples), *samples[0].mask.shape), torch.int64)
+        for image, mask, sample in zip(images.numpy(), masks.numpy(), samples, strict=True):
+            self.preprocessing.normalize_into(image, sample.image)
+            mask[...] = sample.mask
+        images = images.permute(0, 3, 1, 2)
+        origins = [sample.origin for sample in samples if sample.origin is not None]
+        if not origins:
+            return images, masks
+        targets = torch.from_numpy(np.concatenate([origin.target.reshape(-1) for origin in origins]))
+        return PackedEvaluation(images, masks, targets, [(each.name, each.geometry, each.position) for each in origins])
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return an empty tensor; in a loader worker in memory shared with the main process, which then needs no copy."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=dtype)
+    # The public ways to shared memory would copy the tensor once more.
+    storage = torch.UntypedStorage._new_shared(prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
 
 
 class MaskDataLoader(BaseDataLoader):
     """A loader of batches of images and masks.
 
     Training batches are (images (B, C, H, W) float32, masks (B, H, W) int64). With `is_training` false nothing is
-    augmented and no label hidden, and a batch has a third part: a list of `base.data.samples.NamedMask` with each mask
+    augmented and no label hidden, and a batch has a third part: a list of `base.samples.NamedMask` with each mask
     at its original size.
 
     Args:
@@ -84,7 +304,7 @@ class MaskDataLoader(BaseDataLoader):
     @property
     def labelled_megapixels(self) -> float | None:
         """Millions of pixels with a class that this loader trains on; None if no labels are hidden on purpose."""
-        megapixels: float | None = self._source().labelled_megapixels
+        megapixels: float | None = self.dataset.dataset.labelled_megapixels
         return megapixels
 
     @staticmethod

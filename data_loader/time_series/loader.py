@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from base.base_data_loader import BaseDataLoader, Task
-from base.data.index_sampler import split_indices
-from base.data.samples import NamedSample
+from base.samples import NamedSample, split_indices
 from data_loader.common.class_labels import NO_CLASS, LabelledDataset, checked_classes, first_of_each_class, label_ids
 from data_loader.common.image_cache import read_once
 from data_loader.common.options import ClassOptions, LoaderOptions, Options
@@ -127,7 +126,7 @@ class TimeSeriesDataLoader(BaseDataLoader):
 
     Training batches are (series (B, V, T) float32, classes (B,) int64). If lengths differ, the shorter series end in
     NaN, which the networks of this project leave out. With `is_training` false a batch has a third part: a list of
-    `base.data.samples.NamedSample`. Class names and statistics come from the training data only, without the samples
+    `base.samples.NamedSample`. Class names and statistics come from the training data only, without the samples
     that `validation_split` holds out. With `samples`, series are taken from the classes in turn.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from base.data.samples import NamedMask, NamedSample
+from base.samples import NamedMask, NamedSample
 from utils.drawing import Image, class_colors, overlay, panel, resize_to, to_displayable, valid_pixels
 
 Labels = NDArray[np.integer]  # (h, w)

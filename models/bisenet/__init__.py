@@ -1,5 +1,3 @@
 """BiSeNet (arXiv:1808.00897)."""
 
-from models.bisenet.model import BiSeNet
-
-__all__ = ["BiSeNet"]
+from models.bisenet.model import BiSeNet as BiSeNet

@@ -2,19 +2,106 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import Backbone, build_backbone, index_of_stride
-from models.bisenet.decoder import FeatureFusion
-from models.bisenet.encoder import ContextPath
-from models.layers.blocks import Count, cut_to_stride, enlarge, halving_blocks, initialise, widen_tiny
-from models.layers.heads import AuxiliaryWeight, SegmentationHead, checked_weights
+from models.layers.blocks import (
+    AuxiliaryWeight,
+    Count,
+    Norm,
+    SegmentationHead,
+    checked_weights,
+    conv_block,
+    cut_to_stride,
+    enlarge,
+    halving_blocks,
+    initialise,
+    widen_tiny,
+)
 from utils.errors import ConfigError
 
 AUXILIARY_WEIGHTS = (1.0, 1.0)  # arXiv:1808.00897, section 3.3
 SPATIAL_CHANNELS = (64, 128, 256)
 SPATIAL_STRIDE, FINE_STRIDE, COARSE_STRIDE = 8, 16, 32
+
+
+class ChannelGate(nn.Module):
+    """Weigh the channels of a map by their means over the whole map (arXiv:1808.00897, section 3.2).
+
+    Unlike the paper's, it has biases instead of a batch norm, which cannot train on the single value per channel that a
+    batch of one image leaves there.
+
+    Args:
+        channels: Of the map.
+        hidden: Width between the two convolutions; None for only one convolution.
+    """
+
+    def __init__(self, channels: int, hidden: int | None = None) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(1)]
+        if hidden is not None:
+            layers += [nn.Conv2d(channels, hidden, kernel_size=1), nn.ReLU(inplace=True)]
+        layers += [nn.Conv2d(hidden or channels, channels, kernel_size=1), nn.Sigmoid()]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, channels, h, w) float -> (B, channels, h, w) float."""
+        weighted: Tensor = maps * self.layers(maps)
+        return weighted
+
+
+class ContextPath(nn.Module):
+    """The backbone's maps at strides 16 and 32, refined by attention and added from the coarsest up.
+
+    As in arXiv:1808.00897, section 3.2.
+
+    Args:
+        fine_channels: Channels of the map at stride 16.
+        coarse_channels: Channels of the map at stride 32.
+        channels: Width of the path.
+        norm: Normalisation after each convolution.
+    """
+
+    def __init__(self, fine_channels: int, coarse_channels: int, channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        self.refine_fine = nn.Sequential(conv_block(fine_channels, channels, norm=norm), ChannelGate(channels))
+        self.refine_coarse = nn.Sequential(conv_block(coarse_channels, channels, norm=norm), ChannelGate(channels))
+        self.whole = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(coarse_channels, channels, kernel_size=1), nn.ReLU(inplace=True)
+        )
+        self.smooth_coarse = conv_block(channels, channels, norm=norm)
+        self.smooth_fine = conv_block(channels, channels, norm=norm)
+
+    def forward(self, fine: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps at strides 16 and 32 -> (B, channels, h, w) at each of them."""
+        refined_coarse = self.refine_coarse(coarse) + self.whole(coarse)
+        from_coarse = self.smooth_coarse(enlarge(refined_coarse, 2, fine.shape[2:]))
+        return self.smooth_fine(self.refine_fine(fine) + from_coarse), refined_coarse
+
+
+class FeatureFusion(nn.Module):
+    """Concatenate the maps of both paths, convolve, and add the same weighted by an attention over its channels.
+
+    As in arXiv:1808.00897, section 3.3.
+
+    Args:
+        in_channels: Channels of both maps together.
+        channels: Width of the result, the input of the classifier.
+        norm: Normalisation after the convolution.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        self.join = conv_block(in_channels, channels, kernel_size=1, norm=norm)
+        self.gate = ChannelGate(channels, max(1, channels // 4))
+
+    def forward(self, spatial: Tensor, context: Tensor) -> Tensor:
+        """Two maps (B, C, h, w) float of equal size -> (B, channels, h, w) float."""
+        joined: Tensor = self.join(torch.cat([spatial, context], dim=1))
+        added: Tensor = joined + self.gate(joined)
+        return added
 
 
 class BiSeNet(BaseModel):

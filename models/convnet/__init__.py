@@ -1,5 +1,3 @@
 """A residual classifier for small images."""
 
-from models.convnet.model import ConvNet
-
-__all__ = ["ConvNet"]
+from models.convnet.model import ConvNet as ConvNet

@@ -1,5 +1,3 @@
 """The family of encoder-decoders that a search draws from."""
 
-from models.encdec.model import EncDec
-
-__all__ = ["EncDec"]
+from models.encdec.model import EncDec as EncDec

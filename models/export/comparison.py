@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from base.base_inference import BaseInference
 from base.base_metric import Metric
 from base.base_model import class_logits, main_output
-from base.data.samples import NamedMask
+from base.samples import NamedMask
 from utils.errors import DataError, ExportError
 from utils.geometry import Geometry, restore_logits
 

@@ -1,5 +1,3 @@
 """Fully convolutional network for series (arXiv:1611.06455)."""
 
-from models.fcn.model import FCN
-
-__all__ = ["FCN"]
+from models.fcn.model import FCN as FCN

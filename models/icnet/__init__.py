@@ -1,5 +1,3 @@
 """ICNet (arXiv:1704.08545)."""
 
-from models.icnet.model import ICNet
-
-__all__ = ["ICNet"]
+from models.icnet.model import ICNet as ICNet

@@ -7,24 +7,68 @@ from torch.nn import functional as F
 
 from base.base_model import BaseModel
 from models.backbones import Backbone, build_backbone, index_of_stride
-from models.icnet.decoder import CascadeFusion
-from models.icnet.encoder import PyramidSum
 from models.layers.blocks import (
+    AuxiliaryWeight,
     Count,
+    Norm,
+    checked_weights,
     conv_block,
     cut_to_stride,
     enlarge,
     halving_blocks,
     initialise,
+    make_norm,
     pad_to_multiple,
     widen_tiny,
 )
-from models.layers.heads import AuxiliaryWeight, checked_weights
+from models.pspnet.model import BINS, average_bins
 
 AUXILIARY_WEIGHTS = (0.4, 0.16)  # arXiv:1704.08545, section 3.3
 FINE_CHANNELS = (32, 32, 64)  # arXiv:1704.08545, figure 2
 OUTPUT_STRIDE = 8  # of the backbone, which sees the image halved and quartered
 COARSEST_STRIDE = 4 * OUTPUT_STRIDE
+
+
+class PyramidSum(nn.Module):
+    """The features and their means over 1, 2x2, 3x3 and 6x6 parts, added: no weights, the shape stays.
+
+    Not concatenated as in PSPNet (arXiv:1704.08545, section 3.1).
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) float -> (B, C, h, w) float."""
+        size = list(features.shape[2:])
+        total = features
+        for bins in BINS:
+            means = average_bins(features, bins)
+            total = total + F.interpolate(means, size, mode="bilinear", align_corners=False)
+        return total
+
+
+class CascadeFusion(nn.Module):
+    """Enlarge the coarse map, convolve it with dilation, and add the finer map (arXiv:1704.08545, section 3.2).
+
+    Args:
+        coarse_channels: Channels of the coarse map.
+        fine_channels: Channels of the finer map, twice as large.
+        channels: Width of the result.
+        norm: Normalisation after each convolution.
+    """
+
+    def __init__(self, coarse_channels: int, fine_channels: int, channels: int, *, norm: Norm) -> None:
+        super().__init__()
+        self.coarse = nn.Sequential(
+            nn.Conv2d(coarse_channels, channels, 3, padding=2, dilation=2, bias=norm == "none"),
+            make_norm(norm, channels),
+        )
+        self.fine = nn.Sequential(
+            nn.Conv2d(fine_channels, channels, kernel_size=1, bias=norm == "none"), make_norm(norm, channels)
+        )
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, C, h, w) and (B, D, 2h, 2w) -> the fused map (B, channels, 2h, 2w), and the coarse one enlarged."""
+        enlarged = enlarge(coarse, 2, fine.shape[2:])
+        return F.relu(self.coarse(enlarged) + self.fine(fine)), enlarged
 
 
 class ICNet(BaseModel):

@@ -1,5 +1,3 @@
 """InceptionTime (arXiv:1909.04939)."""
 
-from models.inceptiontime.model import InceptionTime
-
-__all__ = ["InceptionTime"]
+from models.inceptiontime.model import InceptionTime as InceptionTime

@@ -8,33 +8,18 @@ target is (B, H, W), or (B, ...), int64. "Pixel" means any element that has a la
 - Logits with one channel belong to a binary network (`base.base_model.class_logits`).
 """
 
-from models.losses.binary import (
-    dice_loss_with_sigmoid,
-    focal_loss_with_sigmoid,
-    jaccard_loss_with_sigmoid,
-    lovasz_loss_with_sigmoid,
-    tversky_loss_with_sigmoid,
-)
-from models.losses.boundary import BoundaryLoss
-from models.losses.common import WeightedLoss
-from models.losses.lovasz import LovaszLoss
-from models.losses.pixelwise import BinaryCrossEntropyLoss, CrossEntropyLoss, FocalLoss, OhemCrossEntropyLoss
-from models.losses.regions import DiceLoss, JaccardLoss, TverskyLoss
-
-__all__ = [
-    "BinaryCrossEntropyLoss",
-    "BoundaryLoss",
-    "CrossEntropyLoss",
-    "DiceLoss",
-    "FocalLoss",
-    "JaccardLoss",
-    "LovaszLoss",
-    "OhemCrossEntropyLoss",
-    "TverskyLoss",
-    "WeightedLoss",
-    "dice_loss_with_sigmoid",
-    "focal_loss_with_sigmoid",
-    "jaccard_loss_with_sigmoid",
-    "lovasz_loss_with_sigmoid",
-    "tversky_loss_with_sigmoid",
-]
+from models.losses.binary import dice_loss_with_sigmoid as dice_loss_with_sigmoid
+from models.losses.binary import focal_loss_with_sigmoid as focal_loss_with_sigmoid
+from models.losses.binary import jaccard_loss_with_sigmoid as jaccard_loss_with_sigmoid
+from models.losses.binary import lovasz_loss_with_sigmoid as lovasz_loss_with_sigmoid
+from models.losses.binary import tversky_loss_with_sigmoid as tversky_loss_with_sigmoid
+from models.losses.boundary import BoundaryLoss as BoundaryLoss
+from models.losses.common import WeightedLoss as WeightedLoss
+from models.losses.lovasz import LovaszLoss as LovaszLoss
+from models.losses.pixelwise import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
+from models.losses.pixelwise import CrossEntropyLoss as CrossEntropyLoss
+from models.losses.pixelwise import FocalLoss as FocalLoss
+from models.losses.pixelwise import OhemCrossEntropyLoss as OhemCrossEntropyLoss
+from models.losses.regions import DiceLoss as DiceLoss
+from models.losses.regions import JaccardLoss as JaccardLoss
+from models.losses.regions import TverskyLoss as TverskyLoss

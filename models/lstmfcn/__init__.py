@@ -1,5 +1,3 @@
 """LSTM fully convolutional network for series (arXiv:1709.05206)."""
 
-from models.lstmfcn.model import LSTMFCN
-
-__all__ = ["LSTMFCN"]
+from models.lstmfcn.model import LSTMFCN as LSTMFCN

@@ -1,5 +1,3 @@
 """PSPNet (arXiv:1612.01105)."""
 
-from models.pspnet.model import PSPNet
-
-__all__ = ["PSPNet"]
+from models.pspnet.model import PSPNet as PSPNet

@@ -1,5 +1,3 @@
 """U-Net (arXiv:1505.04597)."""
 
-from models.unet.model import UNet
-
-__all__ = ["UNet"]
+from models.unet.model import UNet as UNet

@@ -1,5 +1,3 @@
 """UNetPlus: a U-Net with a wider decoder, and a backbone that may be frozen."""
 
-from models.unetplus.model import UNetPlus
-
-__all__ = ["UNetPlus"]
+from models.unetplus.model import UNetPlus as UNetPlus

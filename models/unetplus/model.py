@@ -1,19 +1,137 @@
 """UNetPlus: U-Net (arXiv:1505.04597) over a classification network, with a decoder of two convolutions per level."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from base.base_model import BaseModel
-from models.backbones import Backbone, build_backbone
-from models.layers.blocks import Count, Probability, conv_block, enlarge, initialise, widen_tiny
-from models.unet.decoder import decoder_widths
-from models.unetplus.decoder import Squeeze, UNetPlusDecoder
-from models.unetplus.encoder import PartlyFrozenEncoder
+from models.backbones import Backbone, Encoder, build_backbone, freeze_stages
+from models.layers.blocks import Count, Norm, Probability, conv_block, enlarge, initialise, widen_tiny
+from models.unet.model import decoder_widths
 from utils.errors import ConfigError
 
+Squeeze = Literal["transpose", "interpolate"]
 HEAD_CHANNELS = (32, 16)
+
+
+class PartlyFrozenEncoder(nn.Module):
+    """A backbone whose first stages do not train, and whose batch norms may retain their statistics.
+
+    Args:
+        encoder: The backbone.
+        in_channels: Channels of the image.
+        frozen_stages: Number of feature maps, finest first, whose weights and statistics are frozen.
+        norm_eval: Freeze the running statistics of every batch norm of the backbone.
+
+    Raises:
+        ConfigError: More stages than there are.
+    """
+
+    def __init__(self, encoder: Encoder, in_channels: int, *, frozen_stages: int, norm_eval: bool) -> None:
+        super().__init__()
+        count = len(encoder.channels)
+        if not 0 <= frozen_stages <= count:
+            raise ConfigError(
+                f"Wrong frozen_stages {frozen_stages}: the backbone has {count} stages. Give a number from 0 to "
+                f"{count}."
+            )
+        self.trunk = encoder  # the word in the state dicts of all checkpoints
+        self.channels, self.strides = encoder.channels, encoder.strides
+        # Names, not modules: a module may be replaced afterwards, and a copy has other modules.
+        self.in_evaluation_mode = freeze_stages(encoder, frozen_stages, in_channels)
+        if norm_eval:
+            norms = [name for name, part in encoder.named_modules() if isinstance(part, nn.BatchNorm2d)]
+            self.in_evaluation_mode += norms
+
+    def forward(self, inputs: Tensor) -> list[Tensor]:
+        """Image (B, C, H, W) float -> feature maps (B, channels, h, w) float, finest first."""
+        features: list[Tensor] = self.trunk(inputs)
+        return features
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode for all but the frozen parts."""
+        super().train(mode)
+        for name in self.in_evaluation_mode:
+            self.trunk.get_submodule(name).eval()
+        return self
+
+
+class DecoderLevel(nn.Module):
+    """Enlarge the coarser map to the skip connection's size, concatenate both, convolve twice.
+
+    Args:
+        in_channels: Channels of the coarser map.
+        skip_channels: Channels of the skip connection.
+        channels: Width of the level.
+        factor: Ratio of the strides of both maps, a power of two.
+        squeeze: "transpose" enlarges by a transposed convolution, "interpolate" bilinearly after a 1x1 convolution.
+        norm: Normalisation after each convolution.
+    """
+
+    def __init__(
+        self, in_channels: int, skip_channels: int, channels: int, *, factor: int, squeeze: Squeeze, norm: Norm
+    ) -> None:
+        super().__init__()
+        self.squeeze: nn.Module
+        if squeeze == "transpose" and factor > 1:
+            # The kernel is a multiple of the stride: all outputs get equally many inputs, without a checkerboard.
+            self.squeeze = nn.ConvTranspose2d(in_channels, channels, 2 * factor, stride=factor, padding=factor // 2)
+        else:
+            self.squeeze = nn.Conv2d(in_channels, channels, kernel_size=1)
+        self.join = nn.Sequential(
+            conv_block(channels + skip_channels, channels, norm=norm), conv_block(channels, channels, norm=norm)
+        )
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        """(B, in_channels, h, w) float and (B, skip_channels, H, W) float -> (B, channels, H, W) float."""
+        size = list(skip.shape[2:])
+        squeezed = self.squeeze(coarse)
+        if isinstance(self.squeeze, nn.ConvTranspose2d):
+            squeezed = squeezed[:, :, : size[0], : size[1]]  # odd sizes were rounded up on the way down
+        else:
+            squeezed = F.interpolate(squeezed, size, mode="bilinear", align_corners=False)
+        joined: Tensor = self.join(torch.cat([squeezed, skip], dim=1))
+        return joined
+
+
+class UNetPlusDecoder(nn.Module):
+    """The expanding path, from the coarsest feature map upwards.
+
+    Args:
+        encoder_channels: Channels of the encoder's feature maps, finest first.
+        strides: Their strides.
+        channels: Width at each level but the coarsest, finest first.
+        squeeze: How a level enlarges.
+        norm: Normalisation after each convolution.
+    """
+
+    def __init__(
+        self,
+        encoder_channels: Sequence[int],
+        strides: Sequence[int],
+        channels: Sequence[int],
+        *,
+        squeeze: Squeeze,
+        norm: Norm,
+    ) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList()
+        previous = encoder_channels[-1]
+        for index in reversed(range(len(channels))):
+            factor, skip = strides[index + 1] // strides[index], encoder_channels[index]
+            self.levels.append(DecoderLevel(previous, skip, channels[index], factor=factor, squeeze=squeeze, norm=norm))
+            previous = channels[index]
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Feature maps, finest first -> (B, channels[0], h, w) float at the finest one's size."""
+        current = features[-1]
+        for level, skip in zip(self.levels, reversed(features[:-1]), strict=True):
+            current = level(current, skip)
+        return current
 
 
 class UNetPlus(BaseModel):

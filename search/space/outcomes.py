@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from config.markers import holds_marker, is_marker
+from config.markers import is_marker
 from utils.errors import ConfigError
 
 Definitions = Mapping[str, Any]  # name of a variable -> its value with markers
@@ -23,6 +23,13 @@ _WRITTEN_OUT = 10**12  # counts from here on are printed as a power
 def plain_json(value: Any) -> str:
     """Return JSON text that is the same for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def holds_marker(value: object) -> bool:
+    """Whether a value is a marker or holds one, at any depth."""
+    if isinstance(value, Mapping):
+        return is_marker(value) or any(map(holds_marker, value.values()))
+    return isinstance(value, list) and any(map(holds_marker, value))
 
 
 def outcomes_of(

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import Any
 
 from config.faults import Faults, join_path, show, unknown_name
-from config.markers import MARKERS, find_markers, holds_marker, is_marker, unknown_markers
-from search.space.outcomes import Extent, covering, extent_of, outcomes_of, plain_json
+from config.markers import MARKERS, find_markers, is_marker, unknown_markers
+from search.space.outcomes import Extent, covering, extent_of, holds_marker, outcomes_of, plain_json
 from utils.seeding import derive_seed, keyed_share
 
 Config = dict[str, Any]
@@ -242,7 +242,8 @@ def check_markers(config: Mapping[str, Any]) -> None:
         holder = config.get(section, {}) if section else config
         if isinstance(holder, Mapping) and holds_marker(holder.get(key)):
             faults.add(path, "it holds for the whole search and is not searched itself. Write it without markers.")
-    faults.raise_if_any()
+    if faults:
+        raise faults.error()
 
 
 def _check_value(
@@ -281,9 +282,9 @@ def _check_value(
 def _check_times(
     times: Any, path: str, definitions: Mapping[str, Any], open_names: tuple[str, ...], faults: Faults
 ) -> None:
-    num_faults = len(faults.messages)
+    num_faults = len(faults)
     _check_value(times, path, definitions, open_names, faults)
-    if len(faults.messages) == num_faults:  # only then can it be drawn
+    if len(faults) == num_faults:  # only then can it be drawn
         for outcome, _ in outcomes_of(times, definitions):
             if not _is_int(outcome) or outcome < 0:
                 faults.add(path, f"{show(outcome)} is no number of times. Use whole numbers from 0.")

@@ -87,8 +87,8 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
             scheduler = instantiate(spec, "search.scheduler", REGISTRY, runtime=runtime)
         with faults.collecting():
             executor = instantiate(spec, "search.executor", REGISTRY)
-    faults.raise_if_any()
-    assert options is not None
+    if faults or options is None:
+        raise faults.error()
     limits = (options.limits or CandidateLimits()).model_dump()
     limits["wants_latency"] = any(objective.name == "latency_ms" for objective in objectives)
     # Facts cost time to find: a worker looks for them only if a limit or an objective needs them.
@@ -163,7 +163,7 @@ def _shrunk_scheduler(scheduler: Any, epochs: int) -> Any:
     spec = read_spec(scheduler, "search.scheduler", Faults())
     if spec is None:  # for the validation to report
         return scheduler
-    target = find_class(spec.type, spec.path, "scheduler", SCHEDULERS["scheduler"])
+    target = find_class(spec.type, spec.path, "scheduler", SCHEDULERS["scheduler"]).target
     grace_period = signature_of(target).parameters.get("grace_period")
     if grace_period is None:
         return scheduler

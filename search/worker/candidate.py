@@ -39,7 +39,7 @@ def canonical(config: Config) -> dict[str, Any]:
     if not isinstance(arch, Mapping) or not isinstance(arch.get("args"), Mapping):
         return dict(config)
     try:
-        target = find_class(arch["type"], "arch", "arch", models.SECTIONS["arch"])
+        target = find_class(arch["type"], "arch", "arch", models.SECTIONS["arch"]).target
     except ConfigError:
         return dict(config)  # it is refused when it is built, with the reason
     if not (isinstance(target, type) and issubclass(target, BaseModel)):

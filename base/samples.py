@@ -1,13 +1,24 @@
-"""Order and random values of the samples: all of it follows from (seed, epoch, index)."""
+"""Samples of a data set: their order and random values, their names in evaluation, and the counts of their targets.
 
-from collections.abc import Iterator, Sequence, Sized
+Order and random values follow from (seed, epoch, index) alone.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from utils.environment import available_processors
 from utils.errors import ConfigError, EspalierError
+from utils.geometry import Geometry
 from utils.seeding import derive_seed, isolated_generators
+
+_THREADS = 4
 
 
 class SampleKey(NamedTuple):
@@ -48,10 +59,50 @@ class PreparedSource(KeyedSource, Protocol):
         """Check or decode these samples."""
 
 
+@runtime_checkable
+class TargetSource(Protocol):
+    """A data set that can give a target without its input, and without augmentation."""
+
+    def target(self, index: int) -> Any:
+        """Return the target of sample `index` at its original size; labels hidden in training are ignored."""
+
+
 class Failure(NamedTuple):
     """A user's error on its way from a loader worker to the main process, without the worker's traceback."""
 
     error: EspalierError
+
+
+@dataclass(frozen=True, slots=True)
+class NamedMask:
+    """A mask for evaluation at its original size.
+
+    Attributes:
+        name: The file of the image, by which a user finds it.
+        target: (h, w) int64, the mask at its original size.
+        geometry: Position of the image on the network's input.
+        index: Index in the data set.
+    """
+
+    name: str
+    target: Tensor
+    geometry: Geometry
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSample:
+    """A sample of a classification for evaluation.
+
+    Attributes:
+        name: The file, or the file and the row, by which a user finds it.
+        target: Id of its class.
+        index: Index in the data set.
+    """
+
+    name: str
+    target: int
+    index: int
 
 
 class KeyedDataset(Dataset[Any]):
@@ -99,6 +150,11 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
         seed: Seed of the run.
         has_stand_ins: The data set offers `without_target`, so that a process without a share of the last batch gets a
             stand-in.
+
+    Attributes:
+        rank: Number of this process; it gets a contiguous share of the samples of each batch.
+        world_size: Number of processes.
+        position: Epoch and batch at which the next iteration begins.
     """
 
     def __init__(
@@ -120,7 +176,7 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
         self.seed = seed
         self.has_stand_ins = has_stand_ins
         self.rank, self.world_size = 0, 1
-        self._position = (0, 0)
+        self.position = (0, 0)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.indices), self.batch_size)
@@ -130,65 +186,25 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
         leaves_process_idle = rest < self.world_size and not self.has_stand_ins
         return whole if self.is_training and (spoils_batch_norm or leaves_process_idle) else whole + 1
 
-    def set_position(self, epoch: int, batch: int = 0) -> None:
-        """Let the next iteration be `epoch` from `batch` on.
-
-        Raises:
-            ConfigError: There is no such batch.
-        """
-        if epoch < 0 or not 0 <= batch <= len(self):
-            raise ConfigError(
-                f"Cannot start at batch {batch} of epoch {epoch}: an epoch has {len(self)} batches. "
-                "Resume with the data and the batch size that the run was started with."
-            )
-        self._position = (epoch, batch)
-
-    def advance(self) -> None:
-        """Move to the beginning of the next epoch."""
-        self._position = (self._position[0] + 1, 0)
-
-    def shard(self, rank: int, world_size: int) -> None:
-        """Yield only the samples of process `rank` of `world_size`; the order of the samples does not change.
-
-        Raises:
-            ConfigError: There is no such process, or a batch has fewer samples than there are processes.
-        """
-        if not 0 <= rank < world_size:
-            raise ConfigError(f"Process {rank} of {world_size}: the rank must be 0 to {world_size - 1}.")
-        if self.is_training and self.batch_size < world_size:
-            raise ConfigError(
-                f"batch_size {self.batch_size} cannot be divided among {world_size} processes: it is the number of "
-                f"samples over all of them. Set it to {world_size} or more."
-            )
-        self.rank, self.world_size = rank, world_size
-
-    def order(self, epoch: int) -> np.ndarray:
-        """Return the samples of an epoch in their order, (N,) int64."""
-        if not self.shuffle:
-            return self.indices
-        return np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(self.indices)
-
     def __iter__(self) -> Iterator[list[SampleKey]]:
         """Return the batches from the current position on; a later change of the position makes no difference."""
-        epoch, first = self._position
+        epoch, first = self.position
         return self._batches(epoch if self.is_training else 0, first)
 
     def _batches(self, epoch: int, first: int) -> Iterator[list[SampleKey]]:
-        order = self.order(epoch)
-
-        def samples_of(number: int) -> np.ndarray:
+        order = self.indices
+        if self.shuffle:
+            order = np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(order)
+        for number in range(first, len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
             start, end = (len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1))
-            return batch[start:end]
-
-        for number in range(first, len(self)):
-            samples = samples_of(number)
-            if len(samples):
-                yield [SampleKey(epoch, index) for index in samples.tolist()]
+            if start < end:
+                yield [SampleKey(epoch, index) for index in batch[start:end].tolist()]
             elif self.is_training:
                 # Every process must take part in the step: this one repeats a sample that does not count.
-                repeated = samples_of(0)
-                yield [SampleKey(epoch, int(repeated[0] if len(repeated) else order[0]), counted=False)]
+                count = min(self.batch_size, len(order))
+                start, end = (count * rank // self.world_size for rank in (self.rank, self.rank + 1))
+                yield [SampleKey(epoch, int(order[start] if start < end else order[0]), counted=False)]
 
 
 def split_indices(count: int, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -216,3 +232,39 @@ def split_indices(count: int, validation_split: float, seed: int) -> tuple[np.nd
         )
     permutation = np.random.default_rng(derive_seed(seed, "split")).permutation(count)
     return np.sort(permutation[int(held_out) :]), np.sort(permutation[: int(held_out)])
+
+
+def count_targets(
+    dataset: TargetSource, indices: Sequence[int], num_classes: int, ignore_index: int | None
+) -> list[int]:
+    """Return the number of labels of each class in the targets of some samples, in any order.
+
+    Args:
+        dataset: Gives the targets.
+        indices: The samples.
+        num_classes: Labels outside 0..K-1 do not count.
+        ignore_index: A label that does not count either.
+    """
+    with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
+        parts = pool.map(lambda index: _count(dataset.target(index), num_classes, ignore_index), indices)
+        total: NDArray[np.int64] = sum(parts, np.zeros(num_classes, np.int64))
+        return [int(count) for count in total]
+
+
+def count_batches(batches: Iterable[Any], num_classes: int, ignore_index: int | None) -> list[int]:
+    """Return the number of labels of each class in batches, at their original size if known."""
+    total: NDArray[np.int64] = np.zeros(num_classes, np.int64)
+    for _, target, *named in batches:
+        for labels in (sample.target for sample in named[0]) if named else (target,):
+            total += _count(labels, num_classes, ignore_index)
+    return [int(count) for count in total]
+
+
+def _count(target: Any, num_classes: int, ignore_index: int | None) -> NDArray[np.int64]:
+    labels = np.asarray(target).reshape(-1)
+    if labels.dtype.itemsize > 2 or labels.dtype.kind != "u":  # bincount needs small values without sign
+        labels = labels[(labels >= 0) & (labels < num_classes)].astype(np.int64)
+    counts = np.bincount(labels, minlength=num_classes)[:num_classes].astype(np.int64)
+    if ignore_index is not None and 0 <= ignore_index < num_classes:
+        counts[ignore_index] = 0
+    return counts

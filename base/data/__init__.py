@@ -1,1 +1,0 @@
-"""How samples are ordered, loaded and collated."""
