@@ -221,13 +221,6 @@ class StudyState:
         elif event.kind is Kind.TESTED:
             run.test = data["metrics"]
 
-    def records(self) -> list[CandidateRecord]:
-        """Return every candidate; one that was paused and will never be resumed has the status "stopped"."""
-        for state in self.candidates.values():
-            if state.record.status == "paused" and not self.scheduler.may_resume(state.record.index):
-                state.record.status = "stopped"
-        return [state.record for state in self.candidates.values()]
-
     def rungs(self) -> list[RungRecord]:
         """Return the scheduler's rungs, with the first objective as it is in the results."""
         sign = self.objectives[0].sign

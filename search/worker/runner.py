@@ -20,7 +20,7 @@ import torch
 
 import test
 import train
-from base.base_trainer import BaseTrainer, TrainResult
+from base.base_trainer import BaseTrainer
 from base.callback import Callback
 from config.checking.classes import load_plugins
 from data_loader.common.image_cache import share_decoded
@@ -94,7 +94,16 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         report({"text": network_summary(config, device)})
 
     reporter = Reporter(report, task["reported"], task.get("until"))
-    result = _start_or_resume(config, folder, reporter, device)
+    result = None
+    if (folder / LAST).exists():
+        try:
+            result = train.train(None, [reporter], resume=str(folder), devices=device)
+        except CheckpointError as error:
+            logger.warning("%s The candidate is trained from its beginning.", error)
+            for path in folder.glob("*.pth"):
+                path.unlink()
+    if result is None:
+        result = train.train(config, [reporter], run_folder=folder, devices=device)
     num_bytes = sum(path.stat().st_size for path in folder.glob("*.pth"))
     outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": num_bytes}
 
@@ -107,17 +116,6 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         tested = test.test(content["config"], weights_of(content), split=split, devices=device, images=images)
         outcome["test"] = {f"test_{name}": float(value) for name, value in tested["metrics"].items()}
     return outcome
-
-
-def _start_or_resume(config: dict[str, Any], folder: Path, reporter: "Reporter", device: str | None) -> TrainResult:
-    if (folder / LAST).exists():
-        try:
-            return train.train(None, [reporter], resume=str(folder), devices=device)
-        except CheckpointError as error:
-            logger.warning("%s The candidate is trained from its beginning.", error)
-            for path in folder.glob("*.pth"):
-                path.unlink()
-    return train.train(config, [reporter], run_folder=folder, devices=device)
 
 
 class Reporter(Callback):
