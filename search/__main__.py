@@ -21,7 +21,7 @@ from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
 from search.space.outcomes import find_faults
 from search.study.driver import Watcher
 from search.study.settings import build_study_parts, shrunk
-from search.study.study import Study, changed_keys, create_study_folder, find_study, read_study_config
+from search.study.study import Study, changed_keys, create_study_folder, find_studies, read_study_config
 from utils.errors import ConfigError, SearchError
 
 WORKER = "search.worker.runner:worker"
@@ -123,7 +123,9 @@ def _config_and_folder(arguments: argparse.Namespace) -> tuple[dict[str, Any], P
     if resume is None:
         return config, None
     if resume == "auto":
-        return config, find_study(config["trainer"].get("save_dir", "saved/"), config["name"], config)
+        # The newest study of the same space, if there is one.
+        folders = find_studies(Path(config["trainer"].get("save_dir", "saved/")) / config["name"])
+        return config, next((each for each in folders if not changed_keys(read_study_config(each), config)), None)
     changed = changed_keys(read_study_config(Path(resume)), config)
     if changed:
         raise SearchError(

@@ -226,14 +226,6 @@ def find_studies(parent: Path) -> list[Path]:
     return sorted((path.parent for path in parent.glob(f"*/**/{JOURNAL}")), key=lambda path: path.name, reverse=True)
 
 
-def find_study(save_dir: str, name: str, config: Mapping[str, Any]) -> Path | None:
-    """Return the newest study of the same space; None if there is none."""
-    for folder in find_studies(Path(save_dir) / name):
-        if not changed_keys(read_study_config(folder), config):
-            return folder
-    return None
-
-
 def read_study_config(folder: Path) -> dict[str, Any]:
     """Read the config of a study's space.
 
