@@ -102,7 +102,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         try:
             record = study.run()
         finally:
-            terminal.close()
+            terminal.table.close()
         record.plugins = arguments.plugin
         report = f"python -m search report {shlex.quote(str(folder))}"
         sys.stdout.write(f"\n{best_text(record)}\nReport:  {report}\n")

@@ -272,10 +272,6 @@ class Terminal:
         if is_last or self.table.is_due:
             self.table.update(self.snapshot(state), force=is_last)
 
-    def close(self) -> None:
-        """Leave the last table on the screen."""
-        self.table.close()
-
     def snapshot(self, state: StudyState) -> Snapshot:
         """Return the content of the table."""
         statuses: Counter[str] = Counter(each.record.status for each in state.candidates.values())
@@ -300,7 +296,7 @@ class Terminal:
             objective=state.objectives[0].name,
             done=done,
             num_samples=self.num_samples,
-            running=self._running_retrainings(state) if is_retraining else self._running_candidates(state),
+            running=self._running(state),
             rungs=rungs,
             best=None if best is None else (best, ranks[best] * sign),
             epochs=state.epochs,
@@ -311,25 +307,24 @@ class Terminal:
             trained_again=sum(each.status != "running" for each in state.retrained.values()) if is_retraining else None,
         )
 
-    def _running_candidates(self, state: StudyState) -> list[RunningCandidate]:
-        sign, now = state.objectives[0].sign, time.monotonic()
+    def _running(self, state: StudyState) -> list[RunningCandidate]:
+        """Return the retrainings that run; before there are any, the candidates."""
+        goal, now = state.objectives[0], time.monotonic()
         running = []
+        if state.reason_done:
+            for run, record in state.retrained.items():
+                if record.status == "running":
+                    value = record.reports[-1].get(goal.name) if record.reports else None
+                    seconds = now - self.started.setdefault(run, now)
+                    epoch, until = len(record.reports), record.max_epochs
+                    running.append(RunningCandidate(f"again {run}", epoch, until, value, seconds))
+            return running
         for number, job in state.jobs.items():
             if number in state.candidates:  # a new one has no draw yet
                 candidate = state.candidates[number]
-                value = candidate.tally.values[0] * sign if candidate.record.reports else None
+                value = candidate.tally.values[0] * goal.sign if candidate.record.reports else None
                 seconds = now - self.started.setdefault(str(number), now)
                 running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds))
-        return running
-
-    def _running_retrainings(self, state: StudyState) -> list[RunningCandidate]:
-        name, now = state.objectives[0].name, time.monotonic()
-        running = []
-        for run, record in state.retrained.items():
-            if record.status == "running":
-                value = record.reports[-1].get(name) if record.reports else None
-                seconds = now - self.started.setdefault(run, now)
-                running.append(RunningCandidate(f"again {run}", len(record.reports), record.max_epochs, value, seconds))
         return running
 
 

@@ -147,7 +147,8 @@ class Reporter(Callback):
         for row in trainer.history[self.reported :]:
             self._report_epoch(trainer, row, math.nan)
         if self.until is not None and trainer.epoch >= self.until:
-            self._stop(trainer, "it was paused or stopped here")
+            self.was_stopped = True
+            trainer.request_stop("the search: it was paused or stopped here")
         self._epoch_started = perf_counter()
 
     def on_epoch_end(self, trainer: BaseTrainer, metrics: dict[str, float]) -> None:
@@ -159,11 +160,8 @@ class Reporter(Callback):
     def _report_epoch(self, trainer: BaseTrainer, row: Mapping[str, float], seconds: float) -> None:
         decision = self.report({"epoch": int(row["epoch"]), "row": dict(row), "seconds": seconds})
         if decision != CONTINUE:
-            self._stop(trainer, decision)
-
-    def _stop(self, trainer: BaseTrainer, reason: str) -> None:
-        self.was_stopped = True
-        trainer.request_stop(f"the search: {reason}")
+            self.was_stopped = True
+            trainer.request_stop(f"the search: {decision}")
 
 
 def _first_line(error: BaseException) -> str:
