@@ -154,7 +154,7 @@ class ImageCache(Generic[Sample]):
             DataError: Something is wrong with at least one sample; names the first few and counts all.
         """
         wanted = [int(index) for index in indices]
-        decoder, shared = self.decoder, shared_cache()
+        decoder, shared = self.decoder, _SHARED.get()
         # The state of the files before they are read: a file that changes meanwhile is read again by the next loader.
         identities = {} if shared is None else decoder.identities(wanted)
         if shared is not None:
@@ -300,7 +300,7 @@ def read_once(
         size: Bytes of the result.
         how: Everything else that decides the result.
     """
-    shared = shared_cache()
+    shared = _SHARED.get()
     if shared is None:
         return read(Path(path))
     group, name = (read.__module__, read.__qualname__, str(path), how), stamp(path)
