@@ -17,7 +17,6 @@ from config import class_and_arguments, cli, shared_values
 from config.checking.signatures import signature_of
 from config.variants import input_size, with_input_size
 from logger.console import setup_logging
-from models.export.description import RECIPES, describe_export
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically, writing_problem
 
@@ -86,9 +85,9 @@ def export(
     loader_class, arguments = class_and_arguments(config, section, registry())
     known, loader = {**shared_values(config), **arguments}, config[section]
     accepted = signature_of(loader_class.make_preprocessing).parameters
-    description = describe_export(
+    description = files.describe_export(
         trained.preprocess,
-        recipe=RECIPES["segmentation" if has_masks else "classification", first.inputs.dim() + 1],
+        recipe=files.RECIPES["segmentation" if has_masks else "classification", first.inputs.dim() + 1],
         loader=loader if isinstance(loader, str) else loader["type"],
         loader_arguments={name: known[name] for name in accepted if name in known},
         class_names=trained.class_names,

@@ -29,7 +29,6 @@ def check_config(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: Every fault with its JSON path, or a missing package.
     """
-    configuration.refuse_markers(config)
     configuration.validate(config, registry())
     if config.get("visualization"):
         from logger.trackers import require_packages

@@ -35,7 +35,7 @@ def instantiate(
     """
     runtime, defaults, loss = runtime or {}, defaults or {}, config.get("loss")
     if path != "loss" or not (isinstance(loss, list) or (isinstance(loss, Mapping) and "weight" in loss)):
-        return _build(_read_section(config, path), section_key(path), registry, runtime, defaults)
+        return _build(*_read_section(config, path), registry, runtime, defaults)
     faults = Faults()
     specs = read_losses(loss, faults)
     if faults:
@@ -52,7 +52,7 @@ def class_and_arguments(config: Values, path: str, registry: Registry) -> tuple[
     Raises:
         ConfigError: The section is missing, or its class does not exist or does not fit.
     """
-    spec, key = _read_section(config, path), section_key(path)
+    spec, key = _read_section(config, path)
     return find_class(spec.type, spec.path, key, registry[key]).target, dict(spec.args)
 
 
@@ -66,8 +66,8 @@ def values_by_parameter(found: FoundClass, values: Values) -> dict[str, Any]:
     return taken
 
 
-def _read_section(config: Values, path: str) -> Spec:
-    """Read the spec at a dotted path."""
+def _read_section(config: Values, path: str) -> tuple[Spec, str]:
+    """Return the spec at a dotted path, and the key of the registry for it."""
     value: Any = config
     for part in path.split("."):
         try:
@@ -76,11 +76,11 @@ def _read_section(config: Values, path: str) -> Spec:
             raise ConfigError(f"{path}: missing. Add it to the configuration.") from None
     if path == "trainer" and isinstance(value, Mapping):  # its other keys are the options of the loop
         value = {"type": value.get("type", "Trainer"), "args": value.get("args", {})}
-    faults = Faults()
-    spec = read_spec(value, path, faults, CLASS_SECTIONS.get(section_key(path), ClassSection))
+    faults, key = Faults(), section_key(path)
+    spec = read_spec(value, path, faults, CLASS_SECTIONS.get(key, ClassSection))
     if faults or spec is None:
         raise faults.error()
-    return spec
+    return spec, key
 
 
 def _build(spec: Spec, key: str, registry: Registry, runtime: Values, defaults: Values) -> Any:

@@ -15,10 +15,13 @@ from typing import Any
 import config as configuration
 from config import cli
 from search.cli.listing import best_text
+from search.cli.live import Terminal, log_draws
 from search.cli.looking import COMMANDS, command_parser, run_study_command
+from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
 from search.space.outcomes import find_faults
+from search.study.driver import Watcher
 from search.study.settings import build_study_parts, shrunk
-from search.study.study import Study, changed_keys, create_study_folder, find_study, read_study_config
+from search.study.study import Study, changed_keys, create_study_folder, find_studies, read_study_config
 from utils.errors import ConfigError, SearchError
 
 WORKER = "search.worker.runner:worker"
@@ -57,9 +60,8 @@ def run_search(arguments: argparse.Namespace) -> None:
     """
     if arguments.config is None and arguments.resume in (None, "auto"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume FOLDER of a study.")
-    # torch and the watchers are imported here, so that --help is fast.
+    # torch is imported here, so that --help is fast.
     from logger.console import setup_logging
-    from search.study.watching import watchers_of
     from search.worker.candidate import canonical
     from train import check_config
     from utils.environment import capture
@@ -84,27 +86,23 @@ def run_search(arguments: argparse.Namespace) -> None:
 
         folder = folder or create_study_folder(config["trainer"].get("save_dir", "saved/"), config["name"], config)
         logger.info("Study folder:  %s", folder)
-        watchers = watchers_of(
-            folder,
-            config["name"],
-            num_samples=parts.scheduler.num_samples,
-            objective=parts.objectives[0].name,
-            tensorboard=config["trainer"].get("tensorboard", True),
-            verbose=arguments.verbose,
-        )
+        terminal = Terminal(config["name"], parts.scheduler.num_samples)
+        watchers: list[Watcher] = [log_draws] if arguments.verbose else []
+        watchers.append(terminal.watch)
+        if config["trainer"].get("tensorboard", True):
+            watchers.append(TensorBoardRuns(folder / TENSORBOARD, [parts.objectives[0].name]).watch)
         study = Study(
             folder,
             parts,
             worker=WORKER,
             environment=capture(),
             extras={"plugins": [str(Path(name).resolve()) for name in arguments.plugin], "verbose": arguments.verbose},
-            watchers=[each.watch for each in watchers],
+            watchers=watchers,
         )
         try:
             record = study.run()
         finally:
-            for watcher in watchers:
-                watcher.close()
+            terminal.table.close()
         record.plugins = arguments.plugin
         report = f"python -m search report {shlex.quote(str(folder))}"
         sys.stdout.write(f"\n{best_text(record)}\nReport:  {report}\n")
@@ -125,7 +123,9 @@ def _config_and_folder(arguments: argparse.Namespace) -> tuple[dict[str, Any], P
     if resume is None:
         return config, None
     if resume == "auto":
-        return config, find_study(config["trainer"].get("save_dir", "saved/"), config["name"], config)
+        # The newest study of the same space, if there is one.
+        folders = find_studies(Path(config["trainer"].get("save_dir", "saved/")) / config["name"])
+        return config, next((each for each in folders if not changed_keys(read_study_config(each), config)), None)
     changed = changed_keys(read_study_config(Path(resume)), config)
     if changed:
         raise SearchError(

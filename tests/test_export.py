@@ -21,8 +21,7 @@ from data_loader.images.files import read_image, read_mask
 from models import SECTIONS
 from models.export import tracing
 from models.export.comparison import Comparison
-from models.export.description import from_text
-from models.export.files import from_bytes, open_exported, to_bytes
+from models.export.files import from_bytes, from_text, open_exported, to_bytes
 from models.export.tracing import Side, trace
 from tests.support.tiny import CLASSIFIERS
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError

@@ -217,7 +217,7 @@ def test_tensorboard_of_a_resumed_run_hides_what_was_beyond(tmp_path):
     resumed.load_state_dict(state)
     resumed.fit()
     steps = [event.step for event in read_events(tmp_path / "tensorboard" / "valid").Scalars("loss")]
-    assert steps == [3, 6]
+    assert sorted(steps) == [3, 6]  # files of one second are read in any order
 
 
 def test_tensorboard_writes_the_loss_every_fiftieth_step(tmp_path):

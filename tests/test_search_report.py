@@ -8,7 +8,7 @@ import pytest
 
 from search.report import page, write_report
 from search.report.contents import collect, compact_json, drawn_rows, hours, number, short_names, value_text
-from search.report.parallel import make_axis
+from search.report.figures import make_axis
 from search.results.record import CandidateRecord, StudyRecord
 from tests.support.study_samples import fixed_study, sample_study
 from utils.errors import SearchError

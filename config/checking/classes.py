@@ -264,7 +264,7 @@ def _import(module_name: str, name: str, place: str) -> ModuleType:
 
 def _check_kind(target: Target, base: type, name: str, place: str, section_name: str) -> None:
     """Raise if the target is neither a subclass of what the section expects nor a function that returns one."""
-    here = f"{place}: {show(name)}"
+    here = f'{place}: "{name}"'
     repair = f"Name a subclass of {base.__name__}."
     if inspect.isclass(target):
         if not issubclass(target, base):

@@ -42,9 +42,8 @@ def validate(config: Mapping[str, Any], registry: Registry) -> None:
     try:  # a configuration made in Python must be one that a file can hold
         json.dumps(config, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"the configuration is not plain JSON ({error}). Use numbers, text, lists and dicts."
-        ) from error
+        message = f"the configuration is not plain JSON ({error}). Use numbers, text, lists and dicts."
+        raise ConfigError(message) from error
     refuse_markers(config)
     faults = Faults()
     for path, key in unknown_markers(config):

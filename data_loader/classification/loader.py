@@ -106,6 +106,7 @@ class DecodedImage(NamedTuple):
     original: Size
 
 
+@dataclass(eq=False)
 class ImageDecoder(Decoder[DecodedImage]):
     """Reader of images, at the network's scale.
 
@@ -116,9 +117,8 @@ class ImageDecoder(Decoder[DecodedImage]):
 
     noun = "images"
 
-    def __init__(self, source: ImageSource, preprocessing: Preprocessing) -> None:
-        self.source = source
-        self.preprocessing = preprocessing
+    source: ImageSource
+    preprocessing: Preprocessing
 
     def footprint(self, index: int) -> Footprint:
         """Return the size of an image from its header; without one, an upper bound."""
@@ -221,6 +221,7 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         return PlacedImage(placed, label, mixing_seed=int(generator.integers(2**62)))
 
 
+@dataclass(eq=False)
 class ClassificationCollate:
     """Collation of samples to a batch, which mixes them in training if `mixup` is set (arXiv:1710.09412, section 2).
 
@@ -233,10 +234,9 @@ class ClassificationCollate:
         mixup: Both parameters of the Beta distribution from which a batch's weight is drawn; 0 mixes nothing.
     """
 
-    def __init__(self, preprocessing: Preprocessing, num_classes: int, mixup: float = 0.0) -> None:
-        self.preprocessing = preprocessing
-        self.num_classes = num_classes
-        self.mixup = mixup
+    preprocessing: Preprocessing
+    num_classes: int
+    mixup: float = 0.0
 
     def __call__(self, samples: Sequence[PlacedImage]) -> tuple[Any, ...]:
         """Return images (B, C, H, W) float32, channels-last in memory, and classes (B,) int64; names in evaluation.

@@ -154,7 +154,7 @@ class ImageCache(Generic[Sample]):
             DataError: Something is wrong with at least one sample; names the first few and counts all.
         """
         wanted = [int(index) for index in indices]
-        decoder, shared = self.decoder, shared_cache()
+        decoder, shared = self.decoder, _SHARED.get()
         # The state of the files before they are read: a file that changes meanwhile is read again by the next loader.
         identities = {} if shared is None else decoder.identities(wanted)
         if shared is not None:
@@ -189,7 +189,20 @@ class ImageCache(Generic[Sample]):
         block = np.frombuffer(mmap.mmap(-1, max(end, 1)), np.uint8)
 
         def decode(job: tuple[int, int, int]) -> Any:
-            return _moved(self.decoder.decode(job[0]), block[job[1] : job[2]])
+            """Return a sample with its arrays in the block; unchanged if its header stated too small a size."""
+            index, end, last = job
+            sample: Any = self.decoder.decode(index)
+            moved = {}
+            for name, array in sample._asdict().items():
+                if isinstance(array, np.ndarray):
+                    start = end + (job[1] - end) % array.itemsize  # aligned to the type
+                    end = start + array.nbytes
+                    if end > last:
+                        return sample
+                    moved[name] = block[start:end].view(array.dtype).reshape(array.shape)
+                    moved[name][...] = array
+                    moved[name].flags.writeable = False
+            return sample._replace(**moved)
 
         decoded = map_in_threads(self.decoder, decode, jobs)
         self.samples |= {job[0]: sample for job, sample in zip(jobs, decoded, strict=True)}
@@ -205,21 +218,6 @@ class ImageCache(Generic[Sample]):
 
 def _num_bytes(sample: Any) -> int:
     return sum(value.nbytes for value in sample if isinstance(value, np.ndarray))
-
-
-def _moved(sample: Any, block: np.ndarray) -> Any:
-    """Return the sample with its arrays moved into the block; unchanged if the header stated too small a size."""
-    end, moved = 0, {}
-    for name, array in sample._asdict().items():
-        if isinstance(array, np.ndarray):
-            start = end + -end % array.itemsize  # aligned to the type
-            end = start + array.nbytes
-            if end > block.nbytes:
-                return sample
-            moved[name] = block[start:end].view(array.dtype).reshape(array.shape)
-            moved[name][...] = array
-            moved[name].flags.writeable = False
-    return sample._replace(**moved)
 
 
 class SharedCache:
@@ -302,7 +300,7 @@ def read_once(
         size: Bytes of the result.
         how: Everything else that decides the result.
     """
-    shared = shared_cache()
+    shared = _SHARED.get()
     if shared is None:
         return read(Path(path))
     group, name = (read.__module__, read.__qualname__, str(path), how), stamp(path)

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from data_loader.common.options import ColorOptions, TurnOptions, WarpOptions
-from data_loader.images.preprocessing import Preprocessing, full_scale, in_8_bits, place_mask
+from data_loader.images.preprocessing import Preprocessing, full_scale, place_mask
 from utils.errors import ConfigError
 from utils.geometry import Size
 from utils.seeding import isolated_generators
@@ -71,7 +71,7 @@ class Augmentation:
             Image (H, W, C) and mask (H, W), letterboxed, of the same dtypes.
         """
         if self.transforms is not None:
-            image, mask = self.transforms(in_8_bits(image), mask.copy(), generator)
+            image, mask = self.transforms(image, mask, generator)
         values = RandomValues(*generator.random(len(RandomValues._fields)).tolist())
         height, width = mask.shape
         is_turned = values.turn < self.rotate
@@ -199,11 +199,16 @@ class AlbumentationsTransforms:
     def __call__(
         self, image: np.ndarray, mask: np.ndarray, generator: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Apply to an image (h, w, C) uint8 and its mask (h, w); both may get another size.
+        """Return an image (h, w, C) of 8 or 16 bits as uint8 and its mask (h, w), changed; both may get another size.
 
         Raises:
             ConfigError: A transform fails, or its result is not an 8-bit image.
         """
+        # Copies, because a transform may work in place.
+        if image.dtype == np.uint8:
+            image, mask = image.copy(), mask.copy()
+        else:
+            image, mask = np.rint(image * (255.0 / full_scale(image.dtype))).astype(np.uint8), mask.copy()
         seed = int(generator.integers(2**31))
         self._compose.set_random_seed(seed)
         with isolated_generators(seed):  # some transforms draw from the global generators

@@ -63,17 +63,29 @@ def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
     """
     data = _read_bytes(path)
     if data.startswith(_JPEG_START):
-        return _binary_jpeg(_decode(data, path, cv2.IMREAD_GRAYSCALE), path, is_binary=is_binary)
-    if data.startswith(_PNG_START):
-        bits, colour_type = _png_kind(data)
-        if colour_type == _PNG_PALETTE:  # OpenCV would return the colours; Pillow returns the indices
-            return _decode_with_pillow(data, path)
+        grey = _decode(data, path, cv2.IMREAD_GRAYSCALE)
+        # JPEG changes values at edges: other ids than black and white cannot be restored.
+        if not is_binary:
+            raise DataError(
+                f"The mask {path} is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0 and 255 may be "
+                "JPEG, with binary_masks true and no ignore_index."
+            )
+        brightest = int(grey.max(initial=0))
+        if 0 < brightest < 128:
+            raise DataError(
+                f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is divided at 128, and nothing "
+                "here is above it. JPEG changes labels: save masks as PNG."
+            )
+        return np.where(grey >= 128, np.uint8(255), np.uint8(0))
+    # Bits per channel and colour type of a PNG are in its header chunk.
+    bits, colour_type = (data[24], data[25]) if data.startswith(_PNG_START) and len(data) > 25 else (8, None)
+    if colour_type == _PNG_PALETTE or not data.startswith(_PNG_START):
+        mask = _decode_with_pillow(data, path)  # OpenCV would return a palette's colours; Pillow returns the indices
+    else:
         mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
         if colour_type == _PNG_GREY and bits < 8:
             mask = mask // (255 // (2**bits - 1))  # the decoder stretches ids of 1, 2 and 4 bits to 0..255
-    else:
-        mask = _decode_with_pillow(data, path)
-    return single_channel(whole_labels(mask, path), path)
+    return mask_labels(mask, path)
 
 
 def image_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
@@ -100,24 +112,15 @@ def image_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
         if not is_deep:  # Pillow opens colour PNGs of 16 bits as 8 bits
             with Path(path).open("rb") as file:
                 head = file.read(26)
-            is_deep = head.startswith(_PNG_START) and _png_kind(head)[0] == 16
-    except FileNotFoundError:
-        raise DataError(_missing(path)) from None
+            is_deep = head.startswith(_PNG_START) and head[24:25] == b"\x10"  # bits per channel
     except _PILLOW_ERRORS as error:
         raise DataError(_unreadable(path, error)) from None
     return height, width, 2 if is_deep else 1
 
 
-def _png_kind(data: bytes) -> tuple[int, int]:
-    """Return bits per channel and colour type, from the header chunk."""
-    return (data[24], data[25]) if len(data) > 25 else (8, _PNG_GREY)
-
-
 def _read_bytes(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()  # cv2.imread cannot open every path on every system
-    except FileNotFoundError:
-        raise DataError(_missing(path)) from None
     except OSError as error:
         raise DataError(_unreadable(path, error)) from None
 
@@ -155,29 +158,20 @@ def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
         raise DataError(_unreadable(path, error)) from None
 
 
-def _binary_jpeg(mask: np.ndarray, path: str | Path, *, is_binary: bool) -> np.ndarray:
-    """Return (h, w) uint8 of 0 and 255: JPEG blurs the edges of black and white."""
-    # JPEG changes values at edges: other ids than black and white cannot be restored.
-    if not is_binary:
-        raise DataError(
-            f"The mask {path} is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0 and 255 may be JPEG, "
-            "with binary_masks true and no ignore_index."
-        )
-    brightest = int(mask.max(initial=0))
-    if 0 < brightest < 128:
-        raise DataError(
-            f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is divided at 128, and nothing here "
-            "is above it. JPEG changes labels: save masks as PNG."
-        )
-    return np.where(mask >= 128, np.uint8(255), np.uint8(0))
-
-
-def whole_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
-    """Return a mask (h, w) of any kind of number as uint8 or uint16.
+def mask_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
+    """Return a mask (h, w) or (h, w, C) of any kind of number as (h, w) uint8 or uint16.
 
     Raises:
-        DataError: It holds fractions, or values that are no label.
+        DataError: Its channels differ, or it holds fractions, or values that are no label.
     """
+    if mask.ndim == 3:
+        # Alpha may differ: an editor may have saved grey ids as RGBA.
+        colours = mask[..., : 3 if mask.shape[2] >= 3 else 1]
+        if not (colours == mask[..., :1]).all():
+            raise DataError(
+                f"The mask {path} has colours; a mask must hold one class id per pixel. Convert it to grey ids."
+            )
+        mask = np.ascontiguousarray(mask[..., 0])
     if mask.dtype in (np.uint8, np.uint16):
         return mask
     if mask.dtype == bool:
@@ -196,29 +190,9 @@ def whole_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
     return mask.astype(np.uint16)
 
 
-def single_channel(mask: np.ndarray, path: str | Path) -> np.ndarray:
-    """Return a mask (h, w) or (h, w, C) as (h, w).
-
-    Raises:
-        DataError: Its channels differ.
-    """
-    if mask.ndim == 2:
-        return mask
-    # Alpha may differ: an editor may have saved grey ids as RGBA.
-    ids = mask[..., 0]
-    colours = mask[..., : 3 if mask.shape[2] >= 3 else 1]
-    if not (colours == ids[..., None]).all():
-        raise DataError(
-            f"The mask {path} has colours; a mask must hold one class id per pixel. Convert it to grey ids."
-        )
-    return np.ascontiguousarray(ids)
-
-
-def _missing(path: str | Path) -> str:
-    return f"{path} does not exist. Correct the path or the list that names it."
-
-
 def _unreadable(path: str | Path, reason: Exception | str) -> str:
+    if isinstance(reason, FileNotFoundError):
+        return f"{path} does not exist. Correct the path or the list that names it."
     if isinstance(reason, UnidentifiedImageError):
         reason = _UNKNOWN_KIND
     elif isinstance(reason, OSError) and reason.strerror:

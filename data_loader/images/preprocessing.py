@@ -207,13 +207,6 @@ def full_scale(dtype: Any) -> int:
     return int(np.iinfo(dtype).max)
 
 
-def in_8_bits(image: np.ndarray) -> np.ndarray:
-    """Return a copy of an image of 8 or 16 bits in 8 bits."""
-    if image.dtype == np.uint8:
-        return image.copy()  # a transform may work in place
-    return np.asarray(np.rint(image * (255.0 / full_scale(image.dtype))), dtype=np.uint8)
-
-
 def require_one_size(shapes: Sequence[tuple[int, ...]]) -> None:
     """Raise an error if the images of a batch differ in size (height, width).
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from data_loader.common.options import ArrayOptions, MaskLabelOptions, MaskLoaderOptions, PairOptions, TurnOptions
 from data_loader.images.arrays import ARRAY_SUFFIXES, ArrayPreprocessing, array_header, read_array, read_channels
-from data_loader.images.files import image_size, read_mask, single_channel, whole_labels
+from data_loader.images.files import image_size, mask_labels, read_mask
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
 from data_loader.segmentation.pairs import FilePairs, Header, Pair, choose_pairs
@@ -66,7 +66,7 @@ class ArrayPairs(FilePairs):
         mask = read_array(path, self._mask_key)
         if mask.ndim not in (2, 3):
             raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width).")
-        return whole_labels(single_channel(mask, path), path)
+        return mask_labels(mask, path)
 
 
 class ArraySegmentationDataLoader(MaskDataLoader):

@@ -6,6 +6,7 @@ B batch, C channels, h, w size of an image, H, W size of the input.
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Annotated, NamedTuple
 
@@ -205,34 +206,27 @@ class PackedEvaluation:
         return self.images, self.masks, named
 
 
-class SegmentationCollate:
-    """Collation of samples to a batch, which normalises each image straight into its place.
+def collate_pairs(
+    preprocessing: Preprocessing, samples: Sequence[PlacedSample]
+) -> tuple[Tensor, Tensor] | PackedEvaluation:
+    """Collate samples to images (B, C, H, W) float32, channels-last, and masks (B, H, W) int64; packed in evaluation.
 
-    Args:
-        preprocessing: Knows how to normalise.
+    Raises:
+        DataError: The images differ in size.
     """
-
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        self.preprocessing = preprocessing
-
-    def __call__(self, samples: Sequence[PlacedSample]) -> tuple[Tensor, Tensor] | PackedEvaluation:
-        """Return images (B, C, H, W) float32, channels-last, and masks (B, H, W) int64; packed in evaluation.
-
-        Raises:
-            DataError: The images differ in size.
-        """
-        require_one_size([sample.mask.shape for sample in samples])
-        images = _empty((len(samples), *samples[0].image.shape), torch.float32)
-        masks = _empty((len(samples), *samples[0].mask.shape), torch.int64)
-        for image, mask, sample in zip(images.numpy(), masks.numpy(), samples, strict=True):
-            self.preprocessing.normalize_into(image, sample.image)
-            mask[...] = sample.mask
-        images = images.permute(0, 3, 1, 2)
-        origins = [sample.origin for sample in samples if sample.origin is not None]
-        if not origins:
-            return images, masks
-        targets = torch.from_numpy(np.concatenate([origin.target.reshape(-1) for origin in origins]))
-        return PackedEvaluation(images, masks, targets, [(each.name, each.geometry, each.position) for each in origins])
+    require_one_size([sample.mask.shape for sample in samples])
+    images = _empty((len(samples), *samples[0].image.shape), torch.float32)
+    masks = _empty((len(samples), *samples[0].mask.shape), torch.int64)
+    # Each image is normalised straight into its place.
+    for image, mask, sample in zip(images.numpy(), masks.numpy(), samples, strict=True):
+        preprocessing.normalize_into(image, sample.image)
+        mask[...] = sample.mask
+    images = images.permute(0, 3, 1, 2)
+    origins = [sample.origin for sample in samples if sample.origin is not None]
+    if not origins:
+        return images, masks
+    targets = torch.from_numpy(np.concatenate([origin.target.reshape(-1) for origin in origins]))
+    return PackedEvaluation(images, masks, targets, [(each.name, each.geometry, each.position) for each in origins])
 
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -288,7 +282,7 @@ class MaskDataLoader(BaseDataLoader):
             indices, held_out = (others, fold) if trains else (fold, fold[:0])
         super().__init__(
             augmented if loading.is_training else plain,
-            collate_fn=SegmentationCollate(preprocessing),
+            collate_fn=partial(collate_pairs, preprocessing),
             validation_dataset=plain,
             indices=indices,  # type: ignore[arg-type]
             **loading.base_arguments(),

@@ -7,6 +7,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -176,6 +177,7 @@ class DecodedPair(NamedTuple):
     labelled: int
 
 
+@dataclass(eq=False)
 class PairDecoder(Decoder[DecodedPair]):
     """Reader of pairs, at the network's scale: an epoch then costs no decoding and no large resize.
 
@@ -189,20 +191,12 @@ class PairDecoder(Decoder[DecodedPair]):
 
     noun = "pairs"
 
-    def __init__(
-        self,
-        source: PairSource,
-        preprocessing: Preprocessing,
-        labels: Labels,
-        *,
-        has_whole_masks: bool,
-        sparse: SparseLabels | None = None,
-    ) -> None:
-        self.source = source
-        self.preprocessing = preprocessing
-        self.labels = labels
-        self.has_whole_masks = has_whole_masks
-        self.sparse = sparse
+    source: PairSource
+    preprocessing: Preprocessing
+    labels: Labels
+    _: KW_ONLY
+    has_whole_masks: bool
+    sparse: SparseLabels | None = None
 
     def footprint(self, index: int) -> Footprint:
         """Return the size of a pair from its headers."""

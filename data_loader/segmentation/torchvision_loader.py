@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from data_loader.common.options import AugmentationOptions, ImageOptions, MaskLabelOptions, MaskLoaderOptions
-from data_loader.images.files import single_channel, whole_labels
+from data_loader.images.files import mask_labels
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
 from data_loader.segmentation.pairs import Header, PairSource
@@ -113,7 +113,7 @@ class TorchvisionPairs(PairSource):
                 f"{name} is no image of class ids. This loader takes data sets of which a sample is an image and a "
                 "mask; some have an argument for it (target_type, target_types, mode)."
             )
-        return whole_labels(single_channel(array, name), name)
+        return mask_labels(array, name)
 
     def _sample(self, index: int) -> tuple[Any, Any]:
         """Return a sample, decoded once for its image and its mask: each thread remembers its last one."""

@@ -1,11 +1,9 @@
 """Backbones of networks: build one by its name, find a feature map, freeze the first stages."""
 
-from typing import cast
-
 import torch
 
 from models.backbones.timm_encoder import PREFIX, TimmEncoder, TimmName
-from models.backbones.torchvision_encoder import TORCHVISION_BACKBONES, TorchvisionEncoder, TorchvisionName
+from models.backbones.torchvision_encoder import TorchvisionEncoder, TorchvisionName
 from models.layers.blocks import Norm
 from utils.errors import ConfigError
 
@@ -14,12 +12,7 @@ Encoder = TorchvisionEncoder | TimmEncoder
 
 
 def build_backbone(
-    name: Backbone,
-    in_channels: int = 3,
-    *,
-    weights: str | None = None,
-    norm: Norm = "batch",
-    output_stride: int = 32,
+    name: Backbone, in_channels: int = 3, *, weights: str | None = None, norm: Norm = "batch", output_stride: int = 32
 ) -> Encoder:
     """Build the encoder of a name: torchvision's, or "timm:" and a name of timm's.
 
@@ -29,15 +22,8 @@ def build_backbone(
         ConfigError: Unknown name, a norm that the backbone cannot have, or weights that cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
-    if name.startswith(PREFIX):
-        return TimmEncoder(name, in_channels, weights=weights, norm=norm, output_stride=output_stride)
-    if name in TORCHVISION_BACKBONES:
-        known = cast(TorchvisionName, name)
-        return TorchvisionEncoder(known, in_channels, weights=weights, norm=norm, output_stride=output_stride)
-    raise ConfigError(
-        f"Unknown backbone {name!r}: there are {', '.join(TORCHVISION_BACKBONES)}, and {PREFIX}NAME for the networks "
-        "of timm. Choose one of them."
-    )
+    encoder_class = TimmEncoder if name.startswith(PREFIX) else TorchvisionEncoder
+    return encoder_class(name, in_channels, weights=weights, norm=norm, output_stride=output_stride)
 
 
 def index_of_stride(encoder: Encoder, name: str, stride: int) -> int:

@@ -69,7 +69,7 @@ class TorchvisionEncoder(nn.Module):
 
     def __init__(
         self,
-        name: TorchvisionName,
+        name: str,
         in_channels: int = 3,
         *,
         weights: str | None = None,
@@ -79,7 +79,8 @@ class TorchvisionEncoder(nn.Module):
         super().__init__()
         if name not in TORCHVISION_BACKBONES:
             raise ConfigError(
-                f"Unknown backbone {name!r}: there are {', '.join(TORCHVISION_BACKBONES)}. Choose one of them."
+                f"Unknown backbone {name!r}: there are {', '.join(TORCHVISION_BACKBONES)}, and timm:NAME for the "
+                "networks of timm. Choose one of them."
             )
         if norm == "none":
             raise ConfigError(

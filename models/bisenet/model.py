@@ -7,19 +7,8 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.backbones import Backbone, build_backbone, index_of_stride
-from models.layers.blocks import (
-    AuxiliaryWeight,
-    Count,
-    Norm,
-    SegmentationHead,
-    checked_weights,
-    conv_block,
-    cut_to_stride,
-    enlarge,
-    halving_blocks,
-    initialise,
-    widen_tiny,
-)
+from models.layers.blocks import Count, Norm, conv_block, enlarge, halving_blocks, initialise, widen_tiny
+from models.layers.heads import AuxiliaryWeight, SegmentationHead, checked_weights, cut_to_stride
 from utils.errors import ConfigError
 
 AUXILIARY_WEIGHTS = (1.0, 1.0)  # arXiv:1808.00897, section 3.3

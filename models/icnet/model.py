@@ -8,12 +8,9 @@ from torch.nn import functional as F
 from base.base_model import BaseModel
 from models.backbones import Backbone, build_backbone, index_of_stride
 from models.layers.blocks import (
-    AuxiliaryWeight,
     Count,
     Norm,
-    checked_weights,
     conv_block,
-    cut_to_stride,
     enlarge,
     halving_blocks,
     initialise,
@@ -21,6 +18,7 @@ from models.layers.blocks import (
     pad_to_multiple,
     widen_tiny,
 )
+from models.layers.heads import AuxiliaryWeight, checked_weights, cut_to_stride
 from models.pspnet.model import BINS, average_bins
 
 AUXILIARY_WEIGHTS = (0.4, 0.16)  # arXiv:1704.08545, section 3.3

@@ -1,4 +1,4 @@
-"""Small parts of which all networks here are built. B batch, C channels, K classes, H height, W width."""
+"""Small parts of which all networks here are built. B batch, C channels, H height, W width."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from utils.errors import ConfigError
-
 Norm = Literal["batch", "group", "none"]
 Count = Annotated[int, Field(ge=1)]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
-AuxiliaryWeight = Annotated[float, Field(ge=0.0)]
 
 CHANNELS_PER_GROUP = 8
 VECTOR_WIDTH = 8  # with fewer channels, enlarging channels-last maps on a CPU takes three times as long
@@ -98,40 +95,3 @@ def pad_to_multiple(inputs: Tensor, multiple: int) -> Tensor:
     if height % multiple == 0 and width % multiple == 0:
         return inputs
     return F.pad(inputs, (0, -width % multiple, 0, -height % multiple), mode="replicate")
-
-
-def cut_to_stride(maps: Tensor, size: Sequence[int], stride: int) -> Tensor:
-    """Return maps of a padded image, cut to those of an image of `size` (H, W) at `stride`, rounded up."""
-    return maps[:, :, : -(-size[0] // stride), : -(-size[1] // stride)]
-
-
-class SegmentationHead(nn.Sequential):
-    """A 3x3 convolution, dropout and a 1x1 convolution: features (B, in_channels, h, w) -> logits (B, K, h, w).
-
-    Args:
-        in_channels: Channels of the features.
-        channels: Width of the 3x3 convolution.
-        num_classes: Classes K.
-        dropout: Fraction of the features before the last convolution that is dropped while training.
-        norm: Normalisation after the 3x3 convolution.
-    """
-
-    def __init__(self, in_channels: int, channels: int, num_classes: int, *, dropout: float = 0.0, norm: Norm) -> None:
-        block = conv_block(in_channels, channels, norm=norm)
-        super().__init__(block, nn.Dropout(dropout), nn.Conv2d(channels, num_classes, kernel_size=1))
-
-
-def checked_weights(given: Sequence[float] | None, published: Sequence[float]) -> tuple[float, ...]:
-    """Return the factors of a network's auxiliary outputs: those given, else those published.
-
-    Raises:
-        ConfigError: Another number of them than the network has auxiliary outputs.
-    """
-    if given is None:
-        return tuple(published)
-    if len(given) != len(published):
-        raise ConfigError(
-            f"Wrong auxiliary_weights {list(given)}: the network has {len(published)} auxiliary outputs, and each "
-            f"needs a weight. Give {len(published)}, or leave it out for {list(published)}."
-        )
-    return tuple(given)

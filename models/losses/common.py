@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from base.base_model import Output, class_logits, main_output
-from models.layers.blocks import AuxiliaryWeight
+from models.layers.heads import AuxiliaryWeight
 from utils.errors import ConfigError
 
 NOTHING_IGNORED = -100  # torch's default: no label is negative

@@ -8,19 +8,8 @@ from torch.nn import functional as F
 
 from base.base_model import BaseModel
 from models.backbones import Backbone, build_backbone
-from models.layers.blocks import (
-    AuxiliaryWeight,
-    Count,
-    Norm,
-    Probability,
-    SegmentationHead,
-    checked_weights,
-    conv_block,
-    cut_to_stride,
-    enlarge,
-    initialise,
-    widen_tiny,
-)
+from models.layers.blocks import Count, Norm, Probability, conv_block, enlarge, initialise, widen_tiny
+from models.layers.heads import AuxiliaryWeight, SegmentationHead, checked_weights, cut_to_stride
 
 BINS = (1, 2, 3, 6)  # arXiv:1612.01105, section 3.2
 AUXILIARY_WEIGHTS = (0.4,)  # arXiv:1612.01105, section 3.3

@@ -102,29 +102,20 @@ class UNetPlusDecoder(nn.Module):
     """The expanding path, from the coarsest feature map upwards.
 
     Args:
-        encoder_channels: Channels of the encoder's feature maps, finest first.
-        strides: Their strides.
+        encoder: Gives the feature maps.
         channels: Width at each level but the coarsest, finest first.
         squeeze: How a level enlarges.
         norm: Normalisation after each convolution.
     """
 
-    def __init__(
-        self,
-        encoder_channels: Sequence[int],
-        strides: Sequence[int],
-        channels: Sequence[int],
-        *,
-        squeeze: Squeeze,
-        norm: Norm,
-    ) -> None:
+    def __init__(self, encoder: Encoder, channels: Sequence[int], *, squeeze: Squeeze, norm: Norm) -> None:
         super().__init__()
         self.levels = nn.ModuleList()
-        previous = encoder_channels[-1]
-        for index in reversed(range(len(channels))):
-            factor, skip = strides[index + 1] // strides[index], encoder_channels[index]
-            self.levels.append(DecoderLevel(previous, skip, channels[index], factor=factor, squeeze=squeeze, norm=norm))
-            previous = channels[index]
+        previous = encoder.channels[-1]
+        for index, width in reversed(list(enumerate(channels))):
+            factor, skip = encoder.strides[index + 1] // encoder.strides[index], encoder.channels[index]
+            self.levels.append(DecoderLevel(previous, skip, width, factor=factor, squeeze=squeeze, norm=norm))
+            previous = width
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Feature maps, finest first -> (B, channels[0], h, w) float at the finest one's size."""
@@ -177,7 +168,7 @@ class UNetPlus(BaseModel):
         self.first_stride, self.stride = encoder.first_stride, encoder.stride
         self.encoder = PartlyFrozenEncoder(encoder, in_channels, frozen_stages=frozen_stages, norm_eval=norm_eval)
         widths = decoder_widths(decoder_channels, encoder.channels, encoder.strides)
-        self.decoder = UNetPlusDecoder(encoder.channels, encoder.strides, widths, squeeze=squeeze, norm=norm)
+        self.decoder = UNetPlusDecoder(encoder, widths, squeeze=squeeze, norm=norm)
         before = [widths[0], *HEAD_CHANNELS[:-1]]
         blocks = [conv_block(old, new, norm=norm) for old, new in zip(before, HEAD_CHANNELS, strict=True)]
         self.head = nn.Sequential(*blocks, nn.Dropout(dropout), nn.Conv2d(HEAD_CHANNELS[-1], num_classes, 1))

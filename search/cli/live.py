@@ -1,13 +1,17 @@
 """The progress of a search: a table that is redrawn in a terminal, a line every half a minute in a log."""
 
+import logging
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
+from search.study.journal import Event, Kind
+from search.study.state import StudyState
 from utils.durations import duration
 
 if TYPE_CHECKING:
@@ -19,6 +23,9 @@ SECONDS_BETWEEN_TABLES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
 _MOST_RUNNING = 8
 _BAR = 24  # characters
+_TROUBLES = ("failed", "out_of_memory", "refused", "duplicate")
+
+logger = logging.getLogger("espalier")
 
 
 @dataclass(frozen=True)
@@ -236,6 +243,103 @@ class LiveTable:
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+@dataclass
+class Terminal:
+    """Shows the live table while a study runs.
+
+    Attributes:
+        name: Name of the study.
+        num_samples: Candidates to try.
+        table: The table.
+        started: Monotonic time at which each candidate or run started, in seconds.
+    """
+
+    name: str
+    num_samples: int
+    table: LiveTable = field(default_factory=LiveTable)
+    started: dict[str, float] = field(default_factory=dict)
+
+    def watch(self, event: Event, state: StudyState) -> None:
+        """Show the state if the table is due, and every failure."""
+        if event.kind in (Kind.JOB, Kind.RETRAIN):
+            self.started[event.data.get("run", str(event.candidate))] = time.monotonic()
+        if event.kind is Kind.FAILED:
+            assert event.candidate is not None
+            self.table.say(f"Candidate {event.candidate} failed: {state.candidates[event.candidate].record.reason}")
+        is_last = event.kind in (Kind.SEARCH_DONE, Kind.DONE)
+        if is_last or self.table.is_due:
+            self.table.update(self.snapshot(state), force=is_last)
+
+    def snapshot(self, state: StudyState) -> Snapshot:
+        """Return the content of the table."""
+        statuses: Counter[str] = Counter(each.record.status for each in state.candidates.values())
+        trained = [each for each in state.candidates.values() if each.record.reports]
+        idle = [each for each in trained if each.job is None]
+        max_epochs, sign = state.scheduler.max_epochs, state.objectives[0].sign
+        saved = sum(max_epochs - each.record.epochs for each in idle if each.record.status in ("stopped", "paused"))
+        done = statuses["completed"] + statuses["stopped"] + statuses["failed"] + statuses["paused"]
+        # Expected epochs: those to come train as long as the mean of those that are done.
+        mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
+        to_go = (self.num_samples - done) * mean_epochs
+        ranks = {index: each.tally.values[0] for index, each in state.candidates.items() if each.record.reports}
+        best = max(ranks, key=lambda index: -math.inf if math.isnan(ranks[index]) else ranks[index], default=None)
+        is_retraining = bool(state.reason_done)
+        rungs = []
+        for rung in state.rungs():
+            values = [value for value in rung.values.values() if not math.isnan(value)]
+            leading = max(values, key=lambda value: value * sign, default=None)
+            rungs.append(RungCount(rung.bracket, rung.epochs, len(rung.values), len(rung.promoted), leading))
+        return Snapshot(
+            name=self.name,
+            objective=state.objectives[0].name,
+            done=done,
+            num_samples=self.num_samples,
+            running=self._running(state),
+            rungs=rungs,
+            best=None if best is None else (best, ranks[best] * sign),
+            epochs=state.epochs,
+            epochs_saved=saved,
+            troubles={status: statuses[status] for status in _TROUBLES if statuses[status]},
+            seconds=state.seconds,
+            seconds_left=None if is_retraining else seconds_left(state.seconds, state.epochs, to_go),
+            trained_again=sum(each.status != "running" for each in state.retrained.values()) if is_retraining else None,
+        )
+
+    def _running(self, state: StudyState) -> list[RunningCandidate]:
+        """Return the retrainings that run; before there are any, the candidates."""
+        goal, now = state.objectives[0], time.monotonic()
+        running = []
+        if state.reason_done:
+            for run, record in state.retrained.items():
+                if record.status == "running":
+                    value = record.reports[-1].get(goal.name) if record.reports else None
+                    seconds = now - self.started.setdefault(run, now)
+                    epoch, until = len(record.reports), record.max_epochs
+                    running.append(RunningCandidate(f"again {run}", epoch, until, value, seconds))
+            return running
+        for number, job in state.jobs.items():
+            if number in state.candidates:  # a new one has no draw yet
+                candidate = state.candidates[number]
+                value = candidate.tally.values[0] * goal.sign if candidate.record.reports else None
+                seconds = now - self.started.setdefault(str(number), now)
+                running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds))
+        return running
+
+
+def log_draws(event: Event, state: StudyState) -> None:
+    """Print a draw, its facts, or the reason if its candidate does not count: a watcher for `--verbose`."""
+    if event.kind is Kind.DRAW:
+        values = ", ".join(f"{path}={value}" for path, value in event.data["drawn"])
+        logger.info("Candidate %s: %s", event.candidate, values or f"seed {event.data['seed']}")
+    elif event.kind in (Kind.REFUSED, Kind.DUPLICATE, Kind.OUT_OF_MEMORY, Kind.FAILED):
+        assert event.candidate is not None
+        record = state.candidates[event.candidate].record
+        logger.info("Candidate %s: %s (%s)", event.candidate, record.status, record.reason)
+    elif event.kind is Kind.FACTS:
+        facts = ", ".join(f"{name} {value:,}" for name, value in event.data["facts"].items())
+        logger.info("Candidate %s: %s", event.candidate, facts)
 
 
 def _value_text(value: float | None) -> str:

@@ -29,7 +29,7 @@ _SECONDS_WITHOUT_MESSAGE = 5.0  # after which a host answers that it has none
 _MOST_LOST_UNUSED = 5
 
 
-class Host:
+class Host(Processes):
     """A Ray actor with one worker process; it relays the messages between the process and the search.
 
     A training needs a main thread, in which signals arrive, and an address space that can be limited: hence a process.
@@ -42,6 +42,7 @@ class Host:
     """
 
     def __init__(self, root: str, worker: str, folder: str, options: dict[str, Any]) -> None:
+        super().__init__(1, **options)
         self._messages: queue.SimpleQueue[WorkerMessage | SearchError] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         for path in (root, str(Path(folder).parent)):
@@ -56,8 +57,7 @@ class Host:
                 return
         os.chdir(root)
         Path(folder).mkdir(exist_ok=True)
-        self._processes = Processes(1, **options)
-        self._processes.open(worker, Path(folder))
+        self.open(worker, Path(folder))
         threading.Thread(target=self._relay, daemon=True).start()
 
     def _relay(self) -> None:
@@ -67,13 +67,9 @@ class Host:
 
         try:
             while True:
-                self._processes.wait(put, _SECONDS_WITHOUT_MESSAGE)
+                self.wait(put, _SECONDS_WITHOUT_MESSAGE)
         except SearchError as error:
             self._messages.put(error)
-
-    def start(self, task: Task) -> None:
-        """Start a task."""
-        self._processes.start(task)
 
     # Ray starts an actor when there is room; its first answer says that it has.
 
@@ -91,14 +87,6 @@ class Host:
     def answer(self, decision: str) -> None:
         """Answer the last report."""
         self._answers.put(decision)
-
-    def abandon(self, number: int) -> None:
-        """Kill the process of a task."""
-        self._processes.abandon(number)
-
-    def interrupt(self) -> None:
-        """Ask the training to save its state."""
-        self._processes.interrupt()
 
 
 @dataclass

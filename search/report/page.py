@@ -12,8 +12,7 @@ from markupsafe import Markup
 from search.cli.listing import winner_commands
 from search.report import contents
 from search.report.contents import TIMES, hours, value_text
-from search.report.figures import importance_bars, learning_curves, pareto, rung_strips
-from search.report.parallel import parallel_axes
+from search.report.figures import importance_bars, learning_curves, parallel_axes, pareto, rung_strips
 from search.results.leaderboard import best_results, ledger
 from search.results.record import StudyRecord
 from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, summarize

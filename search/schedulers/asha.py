@@ -96,11 +96,6 @@ class AsyncRung:
         # From the nearer end, as numpy does, so that the results are equal.
         return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
-    def promotable(self, places: int) -> int | None:
-        """Return the best candidate that waits, if it is among the first `places`."""
-        candidate = self.order.first_waiting()
-        return candidate if candidate is not None and self.order.position(candidate) < places else None
-
     def promote(self, candidate: int) -> None:
         """Let a candidate that waits continue."""
         self.order.take(candidate)
@@ -293,8 +288,9 @@ class ASHA(Scheduler):
         while found:
             found = False
             for rung, above, ceiling in leading:
-                candidate = rung.promotable(min(max(len(rung.values) // self._reduction_factor, at_least), ceiling))
-                if candidate is None:
+                places = min(max(len(rung.values) // self._reduction_factor, at_least), ceiling)
+                candidate = rung.order.first_waiting()
+                if candidate is None or rung.order.position(candidate) >= places:
                     continue
                 rung.promote(candidate)
                 if candidate not in self._finished:

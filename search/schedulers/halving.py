@@ -3,10 +3,10 @@
 Each fills brackets of candidates, one begun after the other, whose rungs wait for all of their members.
 """
 
+import itertools
 import math
-from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -193,19 +193,16 @@ class SynchronousScheduler(Scheduler):
     Args:
         num_samples: Candidates to try.
         max_epochs: Epochs of a full training.
+        brackets: The brackets in their order, again and again; the last one is cut at num_samples.
     """
 
-    def __init__(self, num_samples: int, max_epochs: int) -> None:
+    def __init__(self, num_samples: int, max_epochs: int, brackets: Sequence[BracketSizes]) -> None:
         super().__init__(num_samples, max_epochs)
         self._book = JobBook(num_samples)
-        self._coming = self._bracket_sizes()
+        self._coming = itertools.cycle(brackets)
         self._brackets: list[Bracket] = []
         self._open: list[Bracket] = []
         self._bracket_of: dict[int, Bracket] = {}
-
-    @abstractmethod
-    def _bracket_sizes(self) -> Iterator[BracketSizes]:
-        """Yield the brackets in their order, without end; the last one is cut at num_samples."""
 
     def ask(self) -> Job | None:
         """Return the job of the best promoted candidate of the oldest bracket that has one, else of a new one."""
@@ -317,9 +314,8 @@ class RandomSearch(SynchronousScheduler):
         max_epochs: Epochs of a full training.
     """
 
-    def _bracket_sizes(self) -> Iterator[BracketSizes]:
-        while True:
-            yield BracketSizes(self.num_samples, (self.max_epochs,), ())
+    def __init__(self, num_samples: int, max_epochs: int) -> None:
+        super().__init__(num_samples, max_epochs, [BracketSizes(num_samples, (max_epochs,), ())])
 
 
 class SuccessiveHalving(SynchronousScheduler):
@@ -355,35 +351,25 @@ class SuccessiveHalving(SynchronousScheduler):
         if bracket_size is not None:
             check_at_least("bracket_size", bracket_size, 1)
         if rungs is None:
-            self._levels = rung_epochs(max_epochs, grace_period, reduction_factor)
-            self._factors = (reduction_factor,) * (len(self._levels) - 1)
+            levels = rung_epochs(max_epochs, grace_period, reduction_factor)
+            factors = (reduction_factor,) * (len(levels) - 1)
         else:
             if (grace_period, reduction_factor) != (GRACE_PERIOD, REDUCTION_FACTOR):
                 raise ConfigError(
                     f"rungs {rungs} with grace_period {grace_period} and reduction_factor {reduction_factor}: rungs "
                     "say both. Leave out either rungs or the other two."
                 )
-            _check_rungs(rungs, max_epochs)
-            # A full training follows the last of them without a factor.
-            self._levels = (*(epochs for epochs, _ in rungs), max_epochs)
-            self._factors = tuple(factor for _, factor in rungs)
-        self._bracket_size = bracket_size or num_samples
-        super().__init__(num_samples, max_epochs)
-
-    def _bracket_sizes(self) -> Iterator[BracketSizes]:
-        while True:
-            yield BracketSizes(self._bracket_size, self._levels, self._factors)
-
-
-def _check_rungs(rungs: Sequence[tuple[int, int]], max_epochs: int) -> None:
-    levels = [epochs for epochs, _ in rungs]
-    if levels != sorted(set(levels)) or not all(0 < epochs < max_epochs for epochs in levels):
-        raise ConfigError(
-            f"rungs at {levels} epochs: must ascend from at least 1 and end before the {max_epochs} epochs of a full "
-            "training, which is not one of them. Write e.g. [[2, 6], [6, 4], [18, 2]]."
-        )
-    for _, factor in rungs:
-        check_at_least("rungs: a factor of", factor, 2)
+            before = [epochs for epochs, _ in rungs]
+            if before != sorted(set(before)) or not all(0 < epochs < max_epochs for epochs in before):
+                raise ConfigError(
+                    f"rungs at {before} epochs: must ascend from at least 1 and end before the {max_epochs} epochs of "
+                    "a full training, which is not one of them. Write e.g. [[2, 6], [6, 4], [18, 2]]."
+                )
+            for _, factor in rungs:
+                check_at_least("rungs: a factor of", factor, 2)
+            levels = (*before, max_epochs)  # a full training follows the last of them without a factor
+            factors = tuple(factor for _, factor in rungs)
+        super().__init__(num_samples, max_epochs, [BracketSizes(bracket_size or num_samples, levels, factors)])
 
 
 class Hyperband(SynchronousScheduler):
@@ -405,14 +391,9 @@ class Hyperband(SynchronousScheduler):
 
     def __init__(self, num_samples: int, max_epochs: int, *, grace_period: int = 1, reduction_factor: int = 3) -> None:
         check_halving(max_epochs, grace_period, reduction_factor)
-        self._grace_period = grace_period
-        self._reduction_factor = reduction_factor
-        super().__init__(num_samples, max_epochs)
-
-    def _bracket_sizes(self) -> Iterator[BracketSizes]:
-        levels = rung_epochs(self.max_epochs, self._grace_period, self._reduction_factor)
-        sizes = bracket_sizes(len(levels), self._reduction_factor)
-        while True:
-            for first, size in enumerate(sizes):  # a later bracket begins at a later rung
-                rungs = levels[first:]
-                yield BracketSizes(size, rungs, (self._reduction_factor,) * (len(rungs) - 1))
+        levels = rung_epochs(max_epochs, grace_period, reduction_factor)
+        sizes = bracket_sizes(len(levels), reduction_factor)
+        factors = (reduction_factor,) * (len(levels) - 1)
+        # A later bracket begins at a later rung.
+        brackets = [BracketSizes(size, levels[first:], factors[first:]) for first, size in enumerate(sizes)]
+        super().__init__(num_samples, max_epochs, brackets)

@@ -41,8 +41,11 @@ def best_first(values: Mapping[int, Values]) -> list[int]:
     candidates = np.array(sorted(values))
     table = as_table([values[candidate] for candidate in candidates], width)
     ranks = non_dominated_ranks(table)
-    fronts = [np.flatnonzero(ranks == rank) for rank in range(int(ranks.max()) + 1)]
-    return [int(candidate) for front in fronts for candidate in candidates[front[sparse_first(table[front])]]]
+    ordered: list[int] = []
+    for rank in range(int(ranks.max()) + 1):
+        front = np.flatnonzero(ranks == rank)
+        ordered += candidates[front[np.argsort(-crowding_distances(table[front]), kind="stable")]].tolist()
+    return ordered
 
 
 def as_table(rows: Sequence[Values], width: int) -> Table:
@@ -62,11 +65,6 @@ def non_dominated_ranks(table: Table) -> NDArray[np.int64]:
         dominating = (ordered[:place] >= ordered[place]).all(axis=1)
         ranks[order[place]] = ranks[order[:place][dominating]].max(initial=-1) + 1
     return ranks
-
-
-def sparse_first(front: Table) -> NDArray[np.intp]:
-    """Order the rows of a front (N, M) by their crowding distance, the largest first, equal ones as they are."""
-    return np.argsort(-crowding_distances(front), kind="stable")
 
 
 def crowding_distances(front: Table) -> Table:
@@ -222,7 +220,8 @@ class ParetoOrder:
         """Return the candidates of a front, those in sparse regions first."""
         rows = np.flatnonzero(self._ranks[: len(self._rows)] == rank)
         rows = rows[np.argsort(self._candidates[rows])]
-        ordered: list[int] = self._candidates[rows[sparse_first(self._table[rows])]].tolist()
+        sparse_first = np.argsort(-crowding_distances(self._table[rows]), kind="stable")
+        ordered: list[int] = self._candidates[rows[sparse_first]].tolist()
         return ordered
 
 

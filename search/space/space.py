@@ -269,7 +269,13 @@ def _check_value(
         _check_value(content, place, definitions, open_names, faults)
     elif marker == "$repeat":
         _check_value(content["of"], join_path(place, "of"), definitions, open_names, faults)
-        _check_times(content["times"], join_path(place, "times"), definitions, open_names, faults)
+        times, times_path, num_faults = content["times"], join_path(place, "times"), len(faults)
+        _check_value(times, times_path, definitions, open_names, faults)
+        # Only a faultless one can be drawn.
+        outcomes = outcomes_of(times, definitions) if len(faults) == num_faults else ()
+        for outcome, _ in outcomes:
+            if not _is_int(outcome) or outcome < 0:
+                faults.add(times_path, f"{show(outcome)} is no number of times. Use whole numbers from 0.")
     elif marker == "$var" and content not in definitions:
         faults.add(place, unknown_name("definition", content, definitions))
     elif marker == "$var" and content in open_names:
@@ -277,14 +283,3 @@ def _check_value(
         faults.add(place, f"{show(content)} contains itself ({chain}). Break the circle.")
     elif marker == "$var":
         _check_value(definitions[content], f"$defs.{content}", definitions, (*open_names, content), faults)
-
-
-def _check_times(
-    times: Any, path: str, definitions: Mapping[str, Any], open_names: tuple[str, ...], faults: Faults
-) -> None:
-    num_faults = len(faults)
-    _check_value(times, path, definitions, open_names, faults)
-    if len(faults) == num_faults:  # only then can it be drawn
-        for outcome, _ in outcomes_of(times, definitions):
-            if not _is_int(outcome) or outcome < 0:
-                faults.add(path, f"{show(outcome)} is no number of times. Use whole numbers from 0.")

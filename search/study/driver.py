@@ -107,7 +107,7 @@ class Driver:
         self.executor = executor
         self.max_epoch_time = max_epoch_time
         self._last_message: dict[int, float] = {}  # seconds, by task
-        self._signal: int | None = None
+        self._signals: list[int] = []  # received ones
 
     def run(self, stage: Stage) -> None:
         """Run a stage to its end, or until its budget is spent.
@@ -118,8 +118,8 @@ class Driver:
         """
         self._last_message.clear()
         handle = partial(self._handle, stage)
-        with record_signals(_STOP_SIGNALS, lambda: self._signal is not None, self._note_signal):
-            while self._signal is None:
+        with record_signals(_STOP_SIGNALS, lambda: bool(self._signals), self._signals.append):
+            while not self._signals:
                 while self.executor.idle and (task := stage.next_task()) is not None:
                     self.executor.start(task)
                 if not stage.running:  # and there is no next task: the stage is done, or its budget is spent
@@ -130,7 +130,7 @@ class Driver:
                     for number in [each for each, last in self._last_message.items() if last < silent_since]:
                         del self._last_message[number]
                         self.executor.abandon(number)
-            if self._signal is None:
+            if not self._signals:
                 return
             # Workers that take too long to save are ended, and their epoch is trained again.
             stage.is_pausing = True
@@ -138,10 +138,7 @@ class Driver:
             deadline = time.monotonic() + _SECONDS_TO_SAVE
             while stage.running and time.monotonic() < deadline:
                 self.executor.wait(handle, _TICK)
-            raise Interrupted(self._signal)
-
-    def _note_signal(self, number: int) -> None:
-        self._signal = number
+            raise Interrupted(self._signals[-1])
 
     def _handle(self, stage: Stage, message: WorkerMessage) -> str:
         """Pass a message of a worker to the stage, and return the answer."""
@@ -155,8 +152,8 @@ class Driver:
         self._last_message.pop(message.number, None)
         subject = stage.running.pop(message.number)
         if isinstance(message, TaskFinished):
-            if self.executor.in_this_process:  # the training has caught the signal
-                self._signal = message.outcome.get("signal", self._signal)
+            if self.executor.in_this_process and "signal" in message.outcome:  # the training has caught it
+                self._signals.append(message.outcome["signal"])
             stage.on_finished(subject, message.outcome)
         else:
             stage.on_lost(subject, message)

@@ -82,7 +82,13 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         runtime = {"num_samples": options.num_samples, "max_epochs": epochs}
         # Each is built even if another is faulty, so that all faults are reported at once.
         with faults.collecting():
-            objectives = _objectives(config, options.objectives)
+            texts, monitor = options.objectives, config.get("trainer", {}).get("monitor", "off")
+            if texts is None and monitor == "off":
+                raise ConfigError(
+                    'search.objectives: missing, and trainer.monitor is "off": a search must know which result to '
+                    'optimize. Write for example "objectives": ["max val_miou"].'
+                )
+            objectives = parse_objectives([str(monitor)] if texts is None else texts)
         with faults.collecting():
             scheduler = instantiate(spec, "search.scheduler", REGISTRY, runtime=runtime)
         with faults.collecting():
@@ -105,16 +111,6 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         retrain=options.retrain,
         max_epoch_time=options.max_epoch_time,
     )
-
-
-def _objectives(config: Mapping[str, Any], texts: list[str] | None) -> tuple[Objective, ...]:
-    monitor = config.get("trainer", {}).get("monitor", "off")
-    if texts is None and monitor == "off":
-        raise ConfigError(
-            'search.objectives: missing, and trainer.monitor is "off": a search must know which result to optimize. '
-            'Write for example "objectives": ["max val_miou"].'
-        )
-    return parse_objectives([str(monitor)] if texts is None else texts)
 
 
 def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:

@@ -120,17 +120,32 @@ class Searching(Stage):
 
     def on_report(self, subject: int, message: dict[str, Any]) -> Decision:
         """Take the names of the results, a text for the log, the facts, or the results of an epoch."""
-        if "names" in message:
-            require_results(self.state.objectives, message["names"])
-        elif "text" in message:
-            logger.info("Candidate %d:\n%s", subject, message["text"])
-        elif "facts" in message:
-            self.record(Kind.FACTS, subject, facts=message["facts"])
-        elif message["epoch"] <= self.state.candidates[subject].record.epochs:
-            return self._repeated_epoch(subject, message["epoch"], message["row"])
-        else:
-            return self._new_epoch(subject, message)
-        return Decision.CONTINUE
+        if "epoch" not in message:
+            if "names" in message:
+                require_results(self.state.objectives, message["names"])
+            elif "text" in message:
+                logger.info("Candidate %d:\n%s", subject, message["text"])
+            else:
+                self.record(Kind.FACTS, subject, facts=message["facts"])
+            return Decision.CONTINUE
+        state, epoch = self.state.candidates[subject], message["epoch"]
+        if epoch <= state.record.epochs:
+            return self._repeated_epoch(subject, epoch, message["row"])
+        if epoch != state.record.epochs + 1:
+            raise SearchError(
+                f"Candidate {subject} reports epoch {epoch} after {state.record.epochs}: its run folder does not "
+                "belong to the journal. Put back a copy of both, or start a new search."
+            )
+        # The scheduler is called before the event is written; a replay calls it in the same order.
+        decision, rung, cutoff = self.scheduler.report(subject, epoch, state.tally.add(message["row"]))
+        data = {"epoch": epoch, "row": message["row"], "seconds": message["seconds"]}
+        data |= {"decision": decision.value, "rung": rung, "cutoff": cutoff}
+        if epoch == 1:
+            data["folder"] = candidate_folder(subject)
+        self.record(Kind.REPORT, subject, **data)
+        if self.spent_budget:
+            self.is_pausing = True
+        return decision
 
     def _repeated_epoch(self, candidate: int, epoch: int, row: dict[str, float]) -> Decision:
         """Return the decision on an epoch that is in the journal; its results must be the same as before.
@@ -152,31 +167,6 @@ class Searching(Stage):
             )
         is_last = epoch == state.record.epochs and state.job is not None
         return state.decisions[epoch] if is_last else Decision.CONTINUE
-
-    def _new_epoch(self, candidate: int, message: dict[str, Any]) -> Decision:
-        state = self.state.candidates[candidate]
-        row, epoch = message["row"], message["epoch"]
-        if epoch != state.record.epochs + 1:
-            raise SearchError(
-                f"Candidate {candidate} reports epoch {epoch} after {state.record.epochs}: its run folder does not "
-                "belong to the journal. Put back a copy of both, or start a new search."
-            )
-        # The scheduler is called before the event is written; a replay calls it in the same order.
-        result = self.scheduler.report(candidate, epoch, state.tally.add(row))
-        self.record(
-            Kind.REPORT,
-            candidate,
-            epoch=epoch,
-            row=row,
-            seconds=message["seconds"],
-            decision=result.decision.value,
-            rung=result.rung,
-            cutoff=result.cutoff,
-            **({"folder": candidate_folder(candidate)} if epoch == 1 else {}),
-        )
-        if self.spent_budget:
-            self.is_pausing = True
-        return result.decision
 
     def on_finished(self, subject: int, outcome: dict[str, Any]) -> None:
         """Record that a job is done, or that its candidate failed or does not count."""
@@ -296,15 +286,9 @@ class Retraining(Stage):
         run = self._waiting.popleft()
         folder = f"{RETRAINED}/{run.name}"
         if run.name not in self.state.retrained:
-            self.record(
-                Kind.RETRAIN,
-                run.candidate,
-                run=run.name,
-                rank=run.rank,
-                seed=run.config["seed"],
-                epochs=run.config["trainer"]["epochs"],
-                folder=folder,
-            )
+            seed, epochs = run.config["seed"], run.config["trainer"]["epochs"]
+            data = {"run": run.name, "rank": run.rank, "seed": seed, "epochs": epochs, "folder": folder}
+            self.record(Kind.RETRAIN, run.candidate, **data)
         reported = len(self.state.retrained[run.name].reports)
         content = {"kind": "retrain", "config": run.config, "folder": str(self.folder / folder), "reported": reported}
         return self.make_task(run, content)
@@ -313,38 +297,29 @@ class Retraining(Stage):
         """Record a new epoch, and continue."""
         # An epoch that was trained again after a kill is in the journal already.
         if message.get("epoch", 0) > len(self.state.retrained[subject.name].reports):
-            self.record(
-                Kind.RETRAIN_REPORT,
-                subject.candidate,
-                run=subject.name,
-                epoch=message["epoch"],
-                row=message["row"],
-                seconds=message["seconds"],
-            )
+            data = {key: message[key] for key in ("epoch", "row", "seconds")}
+            self.record(Kind.RETRAIN_REPORT, subject.candidate, run=subject.name, **data)
         return Decision.CONTINUE
 
     def on_finished(self, subject: RetrainRun, outcome: dict[str, Any]) -> None:
         """Record the outcome; an interrupted run remains to be done."""
-        status = outcome["status"]
-        if status == "interrupted" or (status == "ended" and not outcome["is_finished"]):
+        has_ended = outcome["status"] == "ended"
+        if outcome["status"] == "interrupted" or (has_ended and not outcome["is_finished"]):
             self._waiting.appendleft(subject)
-        elif status == "ended":
-            if outcome.get("test"):
-                self.record(Kind.TESTED, subject.candidate, run=subject.name, metrics=outcome["test"])
-            self._end(subject, "completed", "")
-        else:
-            self._end(subject, "failed", outcome["reason"])
+            return
+        if has_ended and outcome.get("test"):
+            self.record(Kind.TESTED, subject.candidate, run=subject.name, metrics=outcome["test"])
+        end = {"status": "completed", "reason": ""} if has_ended else {"status": "failed", "reason": outcome["reason"]}
+        self.record(Kind.RETRAIN_DONE, subject.candidate, run=subject.name, **end)
 
     def on_lost(self, subject: RetrainRun, message: WorkerLost) -> None:
         """Continue from the last checkpoint, unless workers are lost again and again."""
         self._losses[subject.name] += message.had_started
         if message.cause == "hung" or self._losses[subject.name] >= MOST_LOSSES:
-            self._end(subject, "failed", message.reason)
+            end = {"status": "failed", "reason": message.reason}
+            self.record(Kind.RETRAIN_DONE, subject.candidate, run=subject.name, **end)
         else:
             self._waiting.appendleft(subject)
-
-    def _end(self, run: RetrainRun, status: str, reason: str) -> None:
-        self.record(Kind.RETRAIN_DONE, run.candidate, run=run.name, status=status, reason=reason)
 
 
 @dataclass

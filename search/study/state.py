@@ -90,36 +90,31 @@ class StudyState:
         Raises:
             SearchError: The scheduler decides differently than it did.
         """
+        scheduler = self.scheduler
         for event in events:
-            self._repeat_call(event)
+            # First the call that the search made before it wrote the event, with the answer that it got.
+            candidate, data, difference = event.candidate, event.data, ""
+            if event.kind is Kind.NO_MORE_DRAWS:
+                scheduler.end_draws()
+            elif candidate is not None and event.kind is Kind.JOB:
+                job = scheduler.ask()
+                if job != Job(candidate, data["start"], data["end"]):
+                    difference = f"asks for {job}"
+            elif candidate is not None and event.kind is Kind.REPORT:
+                # The tally is part of the state, but must have the epoch before the scheduler is called.
+                values = self.candidates[candidate].tally.add(data["row"])
+                decision = scheduler.report(candidate, data["epoch"], values).decision
+                if decision != data["decision"]:
+                    difference = f"decides to {decision}"
+            elif candidate is not None and event.kind in _ENDINGS:
+                scheduler.end(candidate, _ENDINGS[event.kind])
+            if difference:
+                raise SearchError(
+                    f"The journal says {event.kind.value} {candidate} {data}, but it now {difference}: the scheduler "
+                    "is another one or has other arguments. A study is continued as it was begun: undo the change, or "
+                    "start a new search."
+                )
             self.apply(event)
-
-    def _repeat_call(self, event: Event) -> None:
-        """Call the scheduler as the search did before it wrote the event."""
-        scheduler, candidate, data = self.scheduler, event.candidate, event.data
-        difference = ""
-        if event.kind is Kind.NO_MORE_DRAWS:
-            scheduler.end_draws()
-        elif candidate is None:
-            return
-        elif event.kind is Kind.JOB:
-            job = scheduler.ask()
-            if job != Job(candidate, data["start"], data["end"]):
-                difference = f"asks for {job}"
-        elif event.kind is Kind.REPORT:
-            # The tally is part of the state, but must have the epoch before the scheduler is called.
-            values = self.candidates[candidate].tally.add(data["row"])
-            decision = scheduler.report(candidate, data["epoch"], values).decision
-            if decision != data["decision"]:
-                difference = f"decides to {decision}"
-        elif event.kind in _ENDINGS:
-            scheduler.end(candidate, _ENDINGS[event.kind])
-        if difference:
-            raise SearchError(
-                f"The journal says {event.kind.value} {candidate} {data}, but it now {difference}: the scheduler is "
-                "another one or has other arguments. A study is continued as it was begun: undo the change, or start "
-                "a new search."
-            )
 
     def apply(self, event: Event) -> None:
         """Update the state by an event that is in the journal."""
@@ -220,13 +215,6 @@ class StudyState:
             run.status, run.reason = data["status"], data["reason"]
         elif event.kind is Kind.TESTED:
             run.test = data["metrics"]
-
-    def records(self) -> list[CandidateRecord]:
-        """Return every candidate; one that was paused and will never be resumed has the status "stopped"."""
-        for state in self.candidates.values():
-            if state.record.status == "paused" and not self.scheduler.may_resume(state.record.index):
-                state.record.status = "stopped"
-        return [state.record for state in self.candidates.values()]
 
     def rungs(self) -> list[RungRecord]:
         """Return the scheduler's rungs, with the first objective as it is in the results."""

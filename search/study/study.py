@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.results.leaderboard import best_results, leaderboard, winner_of
-from search.results.record import RetrainedRecord, StudyRecord
+from search.results.record import StudyRecord
 from search.schedulers.ranking import best_first
 from search.study.driver import Driver, Recorder, Watcher
 from search.study.journal import JOURNAL, Journal, Kind, read_events
@@ -75,7 +75,28 @@ class Study:
 
     def record(self) -> StudyRecord:
         """Return the present state of the study, as it is shown to the user."""
-        return study_record(self.folder, self.parts, self.state)
+        parts, state = self.parts, self.state
+        for each in state.candidates.values():  # one that was paused and will never be resumed is stopped
+            if each.record.status == "paused" and not parts.scheduler.may_resume(each.record.index):
+                each.record.status = "stopped"
+        study = StudyRecord(
+            name=str(parts.config["name"]),
+            folder=str(self.folder),
+            config=dict(parts.config),
+            scheduler=type(parts.scheduler).__name__,
+            objectives=[str(objective) for objective in parts.objectives],
+            max_epochs=parts.scheduler.max_epochs,
+            candidates=[each.record for each in state.candidates.values()],
+            rungs=state.rungs(),
+            retrained=list(state.retrained.values()),
+            sessions=[(begin, end) for begin, end in state.sessions],
+            is_done=state.is_done,
+            bytes_deleted=state.bytes_deleted,
+        )
+        ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
+        for run in study.retrained:  # a resumed study may have found better ones since
+            run.rank = ranks.get(run.candidate, run.rank)
+        return study
 
     def _run_stages(self, recorder: Recorder) -> None:
         parts, executor = self.parts, self.parts.executor
@@ -128,7 +149,13 @@ class Study:
         best.mkdir(exist_ok=True)
         record = self.state.candidates[winner].record
         trained_again = [each for each in self.state.retrained.values() if each.candidate == winner]
-        run = self._best_run(trained_again)
+        # The training with the best validation; the first if all objectives are facts.
+        runs = [run for run in trained_again if run.status == "completed" and run.reports]
+        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
+        if goal is not None and runs:
+            results = [best_results(run, self.parts.objectives).get(goal.name, math.nan) for run in runs]
+            runs = [runs[best_first({index: (value * goal.sign,) for index, value in enumerate(results)})[0]]]
+        run = runs[0] if runs else None
         config = self.parts.space.draw(winner).config
         if run is not None:
             trainer = {**config["trainer"], "epochs": self.parts.retrain_epochs}
@@ -154,37 +181,6 @@ class Study:
         if (source / _IMAGES).is_dir():
             shutil.copytree(source / _IMAGES, best / _IMAGES, dirs_exist_ok=True)
 
-    def _best_run(self, trained_again: Sequence[RetrainedRecord]) -> RetrainedRecord | None:
-        """Return the training with the best validation; the first if all objectives are facts."""
-        runs = [run for run in trained_again if run.status == "completed" and run.reports]
-        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
-        if goal is None or not runs:
-            return runs[0] if runs else None
-        results = [best_results(run, self.parts.objectives).get(goal.name, math.nan) for run in runs]
-        return runs[best_first({index: (value * goal.sign,) for index, value in enumerate(results)})[0]]
-
-
-def study_record(folder: Path, parts: StudyParts, state: StudyState) -> StudyRecord:
-    """Return the state of a study as it is shown to the user."""
-    study = StudyRecord(
-        name=str(parts.config["name"]),
-        folder=str(folder),
-        config=dict(parts.config),
-        scheduler=type(parts.scheduler).__name__,
-        objectives=[str(objective) for objective in parts.objectives],
-        max_epochs=parts.scheduler.max_epochs,
-        candidates=state.records(),
-        rungs=state.rungs(),
-        retrained=list(state.retrained.values()),
-        sessions=[(begin, end) for begin, end in state.sessions],
-        is_done=state.is_done,
-        bytes_deleted=state.bytes_deleted,
-    )
-    ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
-    for run in study.retrained:  # a resumed study may have found better ones since
-        run.rank = ranks.get(run.candidate, run.rank)
-    return study
-
 
 def read(folder: Path, parts: StudyParts) -> StudyRecord:
     """Read a study from its journal, which a search may be writing to.
@@ -192,9 +188,9 @@ def read(folder: Path, parts: StudyParts) -> StudyRecord:
     Raises:
         SearchError: It is missing, damaged, or does not fit the parts.
     """
-    state = StudyState(parts.scheduler, parts.objectives)
-    state.replay(read_events(folder / JOURNAL))
-    return study_record(folder, parts, state)
+    study = Study(folder, parts, worker="")
+    study.state.replay(read_events(folder / JOURNAL))
+    return study.record()
 
 
 CONFIG = "config.json"
@@ -228,14 +224,6 @@ def find_studies(parent: Path) -> list[Path]:
         return [parent]
     # The name of the folder is the time of its creation.
     return sorted((path.parent for path in parent.glob(f"*/**/{JOURNAL}")), key=lambda path: path.name, reverse=True)
-
-
-def find_study(save_dir: str, name: str, config: Mapping[str, Any]) -> Path | None:
-    """Return the newest study of the same space; None if there is none."""
-    for folder in find_studies(Path(save_dir) / name):
-        if not changed_keys(read_study_config(folder), config):
-            return folder
-    return None
 
 
 def read_study_config(folder: Path) -> dict[str, Any]:

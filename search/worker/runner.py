@@ -20,7 +20,7 @@ import torch
 
 import test
 import train
-from base.base_trainer import BaseTrainer, TrainResult
+from base.base_trainer import BaseTrainer
 from base.callback import Callback
 from config.checking.classes import load_plugins
 from data_loader.common.image_cache import share_decoded
@@ -94,7 +94,16 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         report({"text": network_summary(config, device)})
 
     reporter = Reporter(report, task["reported"], task.get("until"))
-    result = _start_or_resume(config, folder, reporter, device)
+    result = None
+    if (folder / LAST).exists():
+        try:
+            result = train.train(None, [reporter], resume=str(folder), devices=device)
+        except CheckpointError as error:
+            logger.warning("%s The candidate is trained from its beginning.", error)
+            for path in folder.glob("*.pth"):
+                path.unlink()
+    if result is None:
+        result = train.train(config, [reporter], run_folder=folder, devices=device)
     num_bytes = sum(path.stat().st_size for path in folder.glob("*.pth"))
     outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": num_bytes}
 
@@ -107,17 +116,6 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         tested = test.test(content["config"], weights_of(content), split=split, devices=device, images=images)
         outcome["test"] = {f"test_{name}": float(value) for name, value in tested["metrics"].items()}
     return outcome
-
-
-def _start_or_resume(config: dict[str, Any], folder: Path, reporter: "Reporter", device: str | None) -> TrainResult:
-    if (folder / LAST).exists():
-        try:
-            return train.train(None, [reporter], resume=str(folder), devices=device)
-        except CheckpointError as error:
-            logger.warning("%s The candidate is trained from its beginning.", error)
-            for path in folder.glob("*.pth"):
-                path.unlink()
-    return train.train(config, [reporter], run_folder=folder, devices=device)
 
 
 class Reporter(Callback):
@@ -149,7 +147,8 @@ class Reporter(Callback):
         for row in trainer.history[self.reported :]:
             self._report_epoch(trainer, row, math.nan)
         if self.until is not None and trainer.epoch >= self.until:
-            self._stop(trainer, "it was paused or stopped here")
+            self.was_stopped = True
+            trainer.request_stop("the search: it was paused or stopped here")
         self._epoch_started = perf_counter()
 
     def on_epoch_end(self, trainer: BaseTrainer, metrics: dict[str, float]) -> None:
@@ -161,11 +160,8 @@ class Reporter(Callback):
     def _report_epoch(self, trainer: BaseTrainer, row: Mapping[str, float], seconds: float) -> None:
         decision = self.report({"epoch": int(row["epoch"]), "row": dict(row), "seconds": seconds})
         if decision != CONTINUE:
-            self._stop(trainer, decision)
-
-    def _stop(self, trainer: BaseTrainer, reason: str) -> None:
-        self.was_stopped = True
-        trainer.request_stop(f"the search: {reason}")
+            self.was_stopped = True
+            trainer.request_stop(f"the search: {decision}")
 
 
 def _first_line(error: BaseException) -> str:
