@@ -371,7 +371,6 @@ def build_training(
         choose_devices,
         prepare_for_training,
         seed_run,
-        wrap_for_devices,
     )
     from trainer.trainer import TrainingPlan
     from utils.seeding import derive_seed, seed_everything
@@ -397,7 +396,7 @@ def build_training(
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, plan, plan.steps_per_epoch(len(train_loader)))
     loss = build_loss(config, spec, model).to(precision.device)
-    model = wrap_for_devices(prepare_for_training(model, options, precision, world), used_devices, world)
+    model = prepare_for_training(model, options, precision, world, used_devices)
     metrics = build_metrics(config, spec)
 
     trainer_class, arguments = class_and_arguments({"trainer": options}, "trainer", registry())

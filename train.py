@@ -109,7 +109,7 @@ def train(
                 result = trainer.fit()
         finally:
             close_logging()
-        world.wait()
+        world.gather(None)  # wait until every process is here
         del parts, trainer  # the wrapped network refers to the other processes, which are left at the end of the block
     return result
 

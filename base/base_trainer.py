@@ -77,14 +77,6 @@ class Monitor:
         self.stale_epochs += 1
         return False
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return plain data for a checkpoint."""
-        return {"best": self.best, "stale_epochs": self.stale_epochs}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a checkpoint's state."""
-        self.best, self.stale_epochs = state["best"], state["stale_epochs"]
-
 
 class LearningRateSchedule:
     """One of torch's schedulers, stepped at the right moments.
@@ -385,7 +377,7 @@ class BaseTrainer(ABC):
             "global_step": self.global_step,
             "optimizer": self.optimizer.state_dict(),
             "lr_scheduler": self.lr_scheduler.state_dict() if self.lr_scheduler else None,
-            "monitor": self.monitor.state_dict(),
+            "monitor": {"best": self.monitor.best, "stale_epochs": self.monitor.stale_epochs},
             "history": self.history,
             "rng": self.saved_generators or generator_state(),
             "loop": {"batch": self.batch, **self.loop_state()},
@@ -399,7 +391,8 @@ class BaseTrainer(ABC):
         self.optimizer.load_state_dict(state["optimizer"])
         if self.lr_scheduler is not None and state["lr_scheduler"] is not None:
             self.lr_scheduler.load_state_dict(state["lr_scheduler"])
-        self.monitor.load_state_dict(state["monitor"])
+        monitored = state["monitor"]
+        self.monitor.best, self.monitor.stale_epochs = monitored["best"], monitored["stale_epochs"]
         self.history = [dict(row) for row in state["history"]]
         self.saved_generators = state["rng"]
         self.load_loop_state(state["loop"])

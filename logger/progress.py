@@ -47,18 +47,13 @@ class Speedometer:
         self.seconds += report.step_seconds
         self.data_seconds += report.data_seconds
 
-    def rates(self) -> tuple[float, float, float]:
-        """Return samples per second of all processes, steps per second, and the fraction of time spent on data."""
-        if not self.seconds:
-            return 0.0, 0.0, 0.0
-        is_distributed = distributed.is_available() and distributed.is_initialized()
-        samples = self.samples * (distributed.get_world_size() if is_distributed else 1)
-        return samples / self.seconds, self.steps / self.seconds, self.data_seconds / self.seconds
-
     def summary(self) -> str:
         """Return the speed as text: `84.1 samples/s, data 3%`."""
-        samples_per_second, _, data_fraction = self.rates()
-        return f"{samples_per_second:.3g} samples/s, data {data_fraction:.0%}"
+        if not self.seconds:
+            return "0 samples/s, data 0%"
+        is_distributed = distributed.is_available() and distributed.is_initialized()
+        samples = self.samples * (distributed.get_world_size() if is_distributed else 1)  # of all processes
+        return f"{samples / self.seconds:.3g} samples/s, data {self.data_seconds / self.seconds:.0%}"
 
 
 class _Bar(tqdm):  # type: ignore[type-arg]

@@ -104,11 +104,11 @@ class TensorBoardLogger(Callback):
                 valid.add_scalar(name.removeprefix("val_"), value, step)
             elif name not in NOT_RESULTS:
                 train.add_scalar(name, value, step)
-        _, steps_per_second, data_fraction = self._speed.rates()
+        seconds = self._speed.seconds or 1.0  # both rates are 0 without a step
         train.add_scalar("run/epoch", trainer.epoch, step)
         train.add_scalar("run/lr", metrics.get("lr", float("nan")), step)
-        train.add_scalar("run/steps_per_second", steps_per_second, step)
-        train.add_scalar("run/data_share", data_fraction, step)
+        train.add_scalar("run/steps_per_second", self._speed.steps / seconds, step)
+        train.add_scalar("run/data_share", self._speed.data_seconds / seconds, step)
         for number, image in enumerate(self._drawn):
             valid.add_image(f"validation/{number}", image, step, dataformats="HWC")
         if self.histograms:

@@ -51,10 +51,10 @@ def make_trainer(folder, *callbacks, epochs=2):
 
 def test_speed_is_samples_and_waiting_over_time():
     speed = Speedometer()
-    assert speed.rates() == (0.0, 0.0, 0.0)
+    assert speed.summary() == "0 samples/s, data 0%"
     for _ in range(2):
         speed.add(StepReport(torch.tensor(0.0), 8, 0.25, 1.0))
-    assert speed.rates() == (8.0, 1.0, 0.25)
+    assert (speed.steps, speed.samples, speed.seconds, speed.data_seconds) == (2, 16, 2.0, 0.5)
     assert speed.summary() == "8 samples/s, data 25%"
 
 

@@ -112,7 +112,7 @@ class Trainer(BaseTrainer):
     Override `forward` for another loss of a batch, and `train_step` to change the batch before it.
 
     Args:
-        model: The network, on its device; may be wrapped by `trainer.runtime.devices.wrap_for_devices`.
+        model: The network, on its device; may be wrapped by `trainer.runtime.devices.prepare_for_training`.
         optimizer: Updates the model's parameters.
         criterion: (output, target) -> (), mean over valid targets.
         train_loader: Yields (inputs, target, ...).

@@ -3,7 +3,7 @@
 import gc
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -151,11 +151,6 @@ class World:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
 
-    def wait(self) -> None:
-        """Wait until every process is here; a collective call."""
-        if self.size > 1:
-            dist.barrier()
-
 
 ALONE = World()
 # Processes agree on stopping and saving only every so many steps, since an agreement makes them wait for each other.
@@ -181,20 +176,23 @@ def joined_world() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def wrap_for_devices(model: nn.Module, devices: list[torch.device], world: World) -> nn.Module:
-    """Wrap a model in DistributedDataParallel under torchrun, else in DataParallel if there are several devices."""
-    if world.size > 1:
-        device_ids = [devices[0].index] if devices[0].type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=device_ids)
-    if len(devices) > 1:
-        return nn.DataParallel(model, device_ids=[device.index for device in devices])
-    return model
-
-
 def prepare_for_training(
-    model: nn.Module, options: Mapping[str, Any], precision: RunPrecision, world: World
+    model: nn.Module,
+    options: Mapping[str, Any],
+    precision: RunPrecision,
+    world: World,
+    devices: Sequence[torch.device] = (),
 ) -> nn.Module:
-    """Apply the options of the `trainer` section that change a network; it is changed in place if possible.
+    """Apply the options of the `trainer` section that change a network, in place if possible, and wrap it for devices.
+
+    The wrapper is DistributedDataParallel under torchrun, else DataParallel if there are several devices.
+
+    Args:
+        model: The network, on its first device.
+        options: The complete `trainer` section.
+        precision: Device, dtype and memory format.
+        world: The processes that share the work.
+        devices: Those of this process.
 
     Raises:
         ConfigError: A name in `checkpoint_activations` is no part of the network.
@@ -210,6 +208,11 @@ def prepare_for_training(
         recompute_activations(model, options["checkpoint_activations"])
     if options["compile"]:
         model.compile()
+    if world.size > 1:
+        device_ids = [precision.device.index] if precision.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=device_ids)
+    if len(devices) > 1:
+        return nn.DataParallel(model, device_ids=[device.index for device in devices])
     return model
 
 
