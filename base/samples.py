@@ -5,7 +5,7 @@ Order and random values follow from (seed, epoch, index) alone.
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -136,6 +136,7 @@ class KeyedDataset(Dataset[Any]):
         return len(self.dataset)
 
 
+@dataclass(eq=False)
 class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
     """An index sampler: batches of keys, from any epoch and batch on, whole or only those of one process.
 
@@ -150,33 +151,22 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
         seed: Seed of the run.
         has_stand_ins: The data set offers `without_target`, so that a process without a share of the last batch gets a
             stand-in.
-
-    Attributes:
         rank: Number of this process; it gets a contiguous share of the samples of each batch.
         world_size: Number of processes.
         position: Epoch and batch at which the next iteration begins.
     """
 
-    def __init__(
-        self,
-        indices: Sequence[int],
-        batch_size: int,
-        *,
-        shuffle: bool,
-        drop_last: bool,
-        is_training: bool,
-        seed: int,
-        has_stand_ins: bool,
-    ) -> None:
-        self.indices = np.asarray(indices, dtype=np.int64)
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.is_training = is_training
-        self.seed = seed
-        self.has_stand_ins = has_stand_ins
-        self.rank, self.world_size = 0, 1
-        self.position = (0, 0)
+    indices: NDArray[np.int64]
+    batch_size: int
+    _: KW_ONLY
+    shuffle: bool
+    drop_last: bool
+    is_training: bool
+    seed: int
+    has_stand_ins: bool
+    rank: int = 0
+    world_size: int = 1
+    position: tuple[int, int] = (0, 0)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.indices), self.batch_size)

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,36 +24,29 @@ class MetricsFile(Callback):
             self.on_epoch_end(trainer, trainer.history[-1])
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
-        """Write both files anew.
+        """Write both files anew; numbers are exact.
 
         Raises:
             TrainingError: A file cannot be written.
         """
         if not trainer.is_main_process or trainer.run_folder is None:
             return
-        for name, as_text in (("metrics.csv", as_csv), ("metrics.jsonl", as_jsonl)):
+        # The union of all columns, in the order of first appearance. `repr` writes the shortest number that is read
+        # back as the same float. JSON does not have NaN and infinity: they are null.
+        columns = list(dict.fromkeys(name for row in trainer.history for name in row))
+        table, lines = io.StringIO(), ""
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(columns)
+        for row in trainer.history:
+            writer.writerow([repr(row[name]) if name in row else "" for name in columns])
+            finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            lines += f"{json.dumps(finite, allow_nan=False)}\n"
+        for name, text in (("metrics.csv", table.getvalue()), ("metrics.jsonl", lines)):
             path = Path(trainer.run_folder) / name
             try:
-                write_text_atomically(path, as_text(trainer.history))
+                write_text_atomically(path, text)
             except OSError as error:
                 raise TrainingError(
                     f"{path}: not written ({error.strerror}). The run folder must be writable during the run. "
                     "Free some space or correct the permissions, then run the same command with --resume auto."
                 ) from error
-
-
-def as_csv(history: Sequence[Mapping[str, float]]) -> str:
-    """Return rows as CSV with the union of their columns, in the order of first appearance; numbers are exact."""
-    # `repr` writes the shortest number that is read back as the same float.
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([repr(row[name]) if name in row else "" for name in columns] for row in history)
-    return text.getvalue()
-
-
-def as_jsonl(history: Sequence[Mapping[str, float]]) -> str:
-    """Return rows as JSON lines; numbers are exact, and NaN and infinity, which JSON does not have, are null."""
-    rows = ({name: value if math.isfinite(value) else None for name, value in row.items()} for row in history)
-    return "".join(f"{json.dumps(row, allow_nan=False)}\n" for row in rows)

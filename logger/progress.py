@@ -4,6 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import distributed
@@ -23,19 +24,21 @@ SMOOTHING = 0.7  # weight of the earlier losses in the loss that the bar shows
 BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
 
 
+@dataclass
 class Speedometer:
     """Speed of training: sums over the steps; adding a step costs four additions.
 
     Attributes:
         steps: Steps so far.
+        samples: Their samples in this process.
         seconds: Their time.
+        data_seconds: The part of it that was spent waiting for data.
     """
 
-    def __init__(self) -> None:
-        self.steps = self.samples = 0
-        self.seconds = self.data_seconds = 0.0
-        is_distributed = distributed.is_available() and distributed.is_initialized()
-        self._processes = distributed.get_world_size() if is_distributed else 1
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    data_seconds: float = 0.0
 
     def add(self, report: StepReport) -> None:
         """Count one step."""
@@ -48,7 +51,8 @@ class Speedometer:
         """Return samples per second of all processes, steps per second, and the fraction of time spent on data."""
         if not self.seconds:
             return 0.0, 0.0, 0.0
-        samples = self._processes * self.samples
+        is_distributed = distributed.is_available() and distributed.is_initialized()
+        samples = self.samples * (distributed.get_world_size() if is_distributed else 1)
         return samples / self.seconds, self.steps / self.seconds, self.data_seconds / self.seconds
 
     def summary(self) -> str:

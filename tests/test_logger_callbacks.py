@@ -11,7 +11,7 @@ from torch import nn
 
 from base.base_trainer import BaseTrainer
 from base.callback import StepReport
-from logger.metrics_file import MetricsFile, as_csv
+from logger.metrics_file import MetricsFile
 from logger.progress import ProgressBar, Speedometer
 from logger.tensorboard import TensorBoardLogger
 from utils.durations import duration
@@ -58,9 +58,12 @@ def test_speed_is_samples_and_waiting_over_time():
     assert speed.summary() == "8 samples/s, data 25%"
 
 
-def test_metrics_file_is_exact_and_the_union_of_columns():
-    history = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": math.nan, "val_miou": 1e-17}]
-    assert as_csv(history) == "epoch,loss,val_miou\n1,0.30000000000000004,\n2,nan,1e-17\n"
+def test_metrics_file_is_exact_and_the_union_of_columns(tmp_path):
+    trainer = make_trainer(tmp_path)
+    trainer.history = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": math.nan, "val_miou": 1e-17}]
+    MetricsFile().on_fit_start(trainer)
+    text = (tmp_path / "metrics.csv").read_text()
+    assert text == "epoch,loss,val_miou\n1,0.30000000000000004,\n2,nan,1e-17\n"
 
 
 def test_metrics_file_is_rewritten_from_the_history(tmp_path):

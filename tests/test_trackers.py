@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from test_train import changed, small  # noqa: F401 (a fixture)
@@ -10,7 +11,7 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 from build import registry
 from config import load_config, validate
 from logger import trackers
-from logger.metrics_file import MetricsFile, as_jsonl
+from logger.metrics_file import MetricsFile
 from logger.trackers import make_trackers, require_packages
 from logger.trackers.mlflow_tracker import MlflowTracker
 from logger.trackers.tracker import Tracker
@@ -195,11 +196,12 @@ def test_a_whole_run_with_both(small):  # noqa: F811
     assert [json.loads(line) for line in lines] == result.history
 
 
-def test_json_lines_are_exact_and_have_no_nan():
+def test_json_lines_are_exact_and_have_no_nan(tmp_path):
     rows = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": float("nan"), "iou_ä": 1e-17}]
-    text = as_jsonl(rows)
+    trainer = SimpleNamespace(is_main_process=True, run_folder=tmp_path, history=rows)
+    MetricsFile().on_fit_start(trainer)
+    text = (tmp_path / "metrics.jsonl").read_text()
     assert text == '{"epoch": 1, "loss": 0.30000000000000004}\n{"epoch": 2, "loss": null, "iou_\\u00e4": 1e-17}\n'
-    assert as_jsonl([]) == ""
 
 
 def test_json_lines_are_cut_back_to_the_checkpoint(tmp_path):

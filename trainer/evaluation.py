@@ -29,11 +29,6 @@ def count_valid(target: Tensor, ignore_index: int | None) -> Tensor:
     return (target != ignore_index).sum(dtype=torch.float64)
 
 
-def hard_labels(target: Tensor) -> Tensor:
-    """Return the ids of a target; of a soft one (B, K) the class with the largest weight, (B,)."""
-    return target.argmax(dim=1) if target.is_floating_point() else target
-
-
 class RunningLoss:
     """A mean over targets, summed on the device without waiting for it."""
 

@@ -1,7 +1,9 @@
 """The supervised trainer: batches in, loss out, one step of the optimizer."""
 
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from base.base_data_loader import BaseDataLoader
@@ -17,18 +20,9 @@ from base.base_metric import Metric, MetricSet
 from base.base_model import Output, main_output
 from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
 from base.callback import Callback, StepReport
-from trainer.evaluation import RunningLoss, count_valid, evaluate, hard_labels
+from trainer.evaluation import RunningLoss, count_valid, evaluate
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
-from trainer.runtime.devices import (
-    AGREE_EVERY_STEPS,
-    ALONE,
-    ON_CPU,
-    RunPrecision,
-    World,
-    gradients_shared,
-    rewrap,
-    unwrap,
-)
+from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, rewrap, unwrap
 from utils.errors import DataError, Diverged
 from utils.files import write_atomically
 
@@ -80,13 +74,9 @@ class TrainingPlan:
         warnings.warn("TrainingPlan.arithmetic is now TrainingPlan.precision", DeprecationWarning, stacklevel=2)
         return self.precision
 
-    def steps_per_pass(self, loader_length: int) -> int:
-        """Return the steps of the optimizer in one pass through a loader of `loader_length` batches."""
-        return -(-loader_length // self.accumulate)
-
     def steps_per_epoch(self, loader_length: int) -> int:
-        """Return the steps of the optimizer in an epoch: `len_epoch`, or one pass."""
-        return self.len_epoch or self.steps_per_pass(loader_length)
+        """Return the steps of the optimizer in an epoch: `len_epoch`, or one pass through `loader_length` batches."""
+        return self.len_epoch or math.ceil(loader_length / self.accumulate)
 
 
 class FiniteCheck:
@@ -171,11 +161,12 @@ class Trainer(BaseTrainer):
         self.validation_metrics = MetricSet(deepcopy(self.metrics.metrics))
         self.ignore_index = train_loader.ignore_index
         self.is_main_process = plan.world.is_main
-        self.scaler = plan.precision.scaler()
+        device, is_fp16 = plan.precision.device, plan.precision.dtype is torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=is_fp16)
         if plan.freezing.patterns:
             plan.freezing.check(unwrap(model))
         self.average = None if plan.ema_decay is None else WeightAverage(unwrap(model), plan.ema_decay)
-        self.running_loss = RunningLoss(plan.precision.device)
+        self.running_loss = RunningLoss(device)
         self.finite_check = FiniteCheck()
         self.targets_in_step: Tensor | None = None
         self._steps = self._endless_steps()
@@ -248,9 +239,11 @@ class Trainer(BaseTrainer):
         if self.plan.accumulate > 1:
             counts = sum(count_valid(target, self.ignore_index) for _, target in batches)
             self.targets_in_step = self.plan.world.sum(place(torch.as_tensor(counts)))
-        losses = []
+        model, losses = self.model, []
         for number, (inputs, target) in enumerate(batches, start=1):
-            with gradients_shared(self.model, is_last=number == len(batches)):
+            # The processes average their gradients in the last backward pass of a step only.
+            is_last = number == len(batches)
+            with nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync():
                 losses.append(self.train_step(place(inputs), place(target)))
         if not self.finite_check.all_finite():  # read here: the check ran while the device computed the gradients
             raise self.not_finite(batches)
@@ -289,7 +282,9 @@ class Trainer(BaseTrainer):
         self.finite_check.add(share)
         self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
         self.running_loss.add(loss, weight)
-        self.metrics.update(main_output(output).detach(), hard_labels(target))
+        # A soft target (B, K) counts as the class with the largest weight.
+        labels = target.argmax(dim=1) if target.is_floating_point() else target
+        self.metrics.update(main_output(output).detach(), labels)
         return loss.detach()
 
     def forward(self, inputs: Tensor, target: Tensor) -> tuple[Output, Tensor]:
@@ -391,8 +386,9 @@ class Trainer(BaseTrainer):
         The iterator outlives an epoch, which may be shorter or longer than a pass through the loader.
         """
         accumulate = self.plan.accumulate
+        steps_per_pass = math.ceil(len(self.train_loader) / accumulate)
         while True:
-            epoch, step = divmod(self.global_step, self.plan.steps_per_pass(len(self.train_loader)))
+            epoch, step = divmod(self.global_step, steps_per_pass)
             self.train_loader.set_position(epoch, step * accumulate)
             batches = iter(self.train_loader)
             while group := [(inputs, target) for inputs, target, *_ in islice(batches, accumulate)]:

@@ -74,7 +74,15 @@ def commit_checkpoint(staged: Path, paths: Sequence[Path]) -> None:
     """
     try:
         with _disk_errors(paths[0]), open(staged, "r+b") as file:
-            _write_checksum(file)
+            file.seek(-_END_SIZE, os.SEEK_END)
+            if file.read(4) != _END_SIGNATURE:
+                raise RuntimeError("torch.save did not end its archive as expected")
+            file.seek(-2, os.SEEK_END)
+            file.write(struct.pack("<H", _COMMENT_SIZE))  # the checksum is the comment of the archive
+            file.flush()
+            digest = _digest(file, file.seek(0, os.SEEK_END))
+            file.seek(0, os.SEEK_END)
+            file.write(_MAGIC + digest.encode())
             file.flush()
             os.fsync(file.fileno())
         for path in paths[:-1]:
@@ -137,20 +145,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(f"{path}: {what}. The file is damaged or no checkpoint. Use another one, or --resume auto.")
-
-
-def _write_checksum(file: BinaryIO) -> None:
-    """Write the checksum of a finished archive into its comment field."""
-    file.seek(-_END_SIZE, os.SEEK_END)
-    if file.read(4) != _END_SIGNATURE:
-        raise RuntimeError("torch.save did not end its archive as expected")
-    file.seek(-2, os.SEEK_END)
-    file.write(struct.pack("<H", _COMMENT_SIZE))
-    file.flush()
-    size = file.seek(0, os.SEEK_END)
-    digest = _digest(file, size)
-    file.seek(0, os.SEEK_END)
-    file.write(_MAGIC + digest.encode())
 
 
 def _verify_checksum(path: Path) -> bool:

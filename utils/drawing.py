@@ -50,21 +50,17 @@ def _palette(length: int) -> tuple[tuple[int, ...], ...]:
     candidates = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, 3)
     candidates = candidates[candidates.max(axis=1) > 110]
     colors: list[tuple[int, ...]] = [BACKGROUND_COLOR, *FIRST_COLORS]
-    positions = _to_lab(candidates)
+    taken = np.array([*colors, (0, 0, 0), (255, 255, 255), IGNORED_COLOR], np.uint8)
+    in_lab = cv2.cvtColor(np.vstack([taken, candidates])[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+    positions = in_lab[len(taken) :]
     distance = np.full(len(candidates), np.inf, dtype=np.float32)
-    for color in (*colors, (0, 0, 0), (255, 255, 255), IGNORED_COLOR):
-        distance = np.minimum(distance, np.linalg.norm(positions - _to_lab(np.array([color], np.uint8)), axis=1))
+    for position in in_lab[: len(taken)]:
+        distance = np.minimum(distance, np.linalg.norm(positions - position, axis=1))
     while len(colors) < length:
         farthest = int(distance.argmax())
         colors.append(tuple(int(value) for value in candidates[farthest]))
         distance = np.minimum(distance, np.linalg.norm(positions - positions[farthest], axis=1))
     return tuple(colors)
-
-
-def _to_lab(colors: Image) -> NDArray[np.float32]:
-    """Convert (N, 3) uint8 RGB to (N, 3) float32 CIE Lab."""
-    lab = cv2.cvtColor(colors[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
-    return np.asarray(lab, dtype=np.float32)
 
 
 def colorize(mask: NDArray[Any], colors: Image, ignore_index: int | None = None) -> Image:

@@ -228,7 +228,7 @@ WORDS = {
 }  # fmt: skip
 LIMITS = {
     "exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<=",
-    "multipleOf": "and a multiple of", "pattern": "of the form",
+    "multipleOf": "divisible by", "pattern": "of the form",
     "minLength": "of at least", "minItems": "of at least", "maxLength": "of at most", "maxItems": "of at most",
 }  # fmt: skip
 
@@ -250,7 +250,8 @@ def describe_type(schema: Mapping[str, Any]) -> str:
     for key, each in (("items", "each"), ("additionalProperties", "each value")):
         if isinstance(schema.get(key), dict) and schema[key]:
             words += f", {each} {describe_type(schema[key])}"
-    return " ".join([words, *(f"{sign} {schema[key]}" for key, sign in LIMITS.items() if key in schema)])
+    limits = " and ".join(f"{sign} {schema[key]}" for key, sign in LIMITS.items() if key in schema)
+    return f"{words} {limits}".strip()
 
 
 def wrong_value(value: Any, adapter: TypeAdapter[Any]) -> str:

@@ -1,6 +1,6 @@
 """An exported file: its content from a program, a network from its content, and the description in it.
 
-The description tells how to make an input of an image, and the meaning of the output.
+The description holds how to make an input of an image, and the meaning of the output.
 """
 
 import importlib

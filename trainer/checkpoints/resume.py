@@ -153,11 +153,6 @@ class Start:
     new_folder: Path | None = None
     earlier: Config | None = None
 
-    @property
-    def asked(self) -> Config:
-        """The config before the run completes it from its data, by which an unchanged one is recognised."""
-        return self.config if self.earlier is None else self.earlier
-
 
 def resolve_start(config: Config | None, resume: str | None, new_folder: Path | None = None) -> Start:
     """Return the start that `--resume` means, with or without a config.

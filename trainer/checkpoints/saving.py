@@ -2,9 +2,10 @@
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -58,54 +59,15 @@ def pack(trainer: BaseTrainer, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class CheckpointWriter:
-    """Serialises a checkpoint at once, and leaves checksum and flushing, which wait for the disk, to a thread.
-
-    At most one checkpoint is being written: the next one waits for it. A file is in place only when it is complete on
-    the disk, so a kill in between leaves the checkpoint before it.
-    """
-
-    def __init__(self) -> None:
-        self._thread: ThreadPoolExecutor | None = None
-        self._pending: Future[None] | None = None
-
-    def write(self, paths: Sequence[Path], content: dict[str, Any]) -> None:
-        """Write `content` under each of `paths`, in this order; it may change as soon as this returns.
-
-        Raises:
-            CheckpointError: This one cannot be serialised to the disk, or the one before did not reach it.
-        """
-        self.wait()  # two checkpoints in flight would need twice the disk, and could end in the wrong order
-        staged = stage_checkpoint(paths[-1], content)
-        self._thread = self._thread or ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
-        self._pending = self._thread.submit(commit_checkpoint, staged, list(paths))
-
-    def wait(self) -> None:
-        """Wait until everything is on the disk.
-
-        Raises:
-            CheckpointError: The last one did not reach the disk.
-        """
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
-    def close(self) -> None:
-        """Wait, and end the thread."""
-        try:
-            self.wait()
-        finally:
-            if self._thread is not None:
-                self._thread.shutdown()
-            self._thread = None
-
-
 class Checkpoints(Callback):
     """Writes `checkpoint-last.pth`, `model_best.pth` and `checkpoint-epoch{N}.pth`.
 
     The last one is written at each epoch's end, every so many steps or minutes, and when a stop is requested. The best
     one and the N-th are written before it, so that a run that dies in between writes them again. Put this callback last
     in the list: it also saves the state of the others.
+
+    A checkpoint is serialised at once; checksum and flushing, which wait for the disk, are left to a thread. A file is
+    in place only when it is complete on the disk, so a kill in between leaves the checkpoint before it.
 
     Args:
         folder: The run's folder.
@@ -133,7 +95,8 @@ class Checkpoints(Callback):
         self.save_every_minutes = save_every_minutes
         self.world = world
         self._saved_at = monotonic()
-        self._writer = CheckpointWriter()
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[None] | None = None
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
         """Refuse too little disk before the first step, and find the checkpoints of a resumed run.
@@ -155,7 +118,7 @@ class Checkpoints(Callback):
         is_best_epoch = trainer.best is not None and (trainer.best["epoch"], 0) == (trainer.epoch, trainer.batch)
         if is_best_epoch and not (self.folder / BEST).exists():  # a new folder, resumed from the best of another one
             self._save(trainer, [BEST])
-            self._writer.wait()
+            self._wait()
         found = [self.folder / name for name in (BEST, LAST) if (self.folder / name).exists()]
         trainer.checkpoint = found[0] if found else None
 
@@ -174,7 +137,7 @@ class Checkpoints(Callback):
     def on_interrupt(self, trainer: BaseTrainer) -> None:
         """Save the current state, and wait until it is on the disk."""
         self._save(trainer, [LAST])
-        self._writer.wait()
+        self._wait()
 
     def on_epoch_end(self, trainer: BaseTrainer, metrics: Row) -> None:
         """Save the epoch, also as the best and under its number if it is due."""
@@ -187,13 +150,24 @@ class Checkpoints(Callback):
 
     def on_fit_end(self, trainer: BaseTrainer, result: TrainResult) -> None:
         """Wait until the last checkpoint is on the disk."""
-        self._writer.wait()
+        self._wait()
 
     def on_close(self, trainer: BaseTrainer) -> None:
-        """End the writing."""
-        self._writer.close()
+        """End the writing: wait for the last checkpoint, and end the thread."""
+        try:
+            self._wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            self._thread = None
 
     def _save(self, trainer: BaseTrainer, names: list[str]) -> None:
+        """Write the current state under each of `names`, in this order; it may change as soon as this returns.
+
+        Raises:
+            CheckpointError: This one cannot be serialised to the disk, or the one before did not reach it.
+            Diverged: A weight is not finite.
+        """
         content = pack(trainer, self.config)  # by every process: it gathers their states
         self._saved_at = monotonic()
         if not self.world.is_main:
@@ -209,22 +183,32 @@ class Checkpoints(Callback):
                 "checkpoint of them would be worthless and was not written. Lower the learning rate; earlier "
                 "checkpoints are good."
             )
-        self._writer.write([self.folder / name for name in names], content)
+        self._wait()  # two checkpoints in flight would need twice the disk, and could end in the wrong order
+        paths = [self.folder / name for name in names]
+        staged = stage_checkpoint(paths[-1], content)
+        self._thread = self._thread or ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending = self._thread.submit(commit_checkpoint, staged, paths)
+
+    def _wait(self) -> None:
+        """Wait until everything is on the disk; raise `CheckpointError` if the last checkpoint did not reach it."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
 
+@dataclass(eq=False)
 class RunRecords(Callback):
     """Writes the records of a run (config.json, environment.json) and its results (result.json).
 
-    Args:
+    Attributes:
         folder: The run's folder.
         config: The completed config.
         environment: Versions, device, git commit, command.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.config = config
-        self.environment = environment
+    folder: Path
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
         """Write config.json and environment.json, unless the run is resumed in a folder that has them."""

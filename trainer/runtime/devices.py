@@ -99,10 +99,6 @@ class RunPrecision:
             return tensor.to(self.device, non_blocking=True, memory_format=self.memory_format)
         return tensor.to(self.device, non_blocking=True)
 
-    def scaler(self) -> "torch.amp.GradScaler":
-        """Return the loss scaler that fp16 needs; for other types it does nothing."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16)
-
 
 ON_CPU = RunPrecision(torch.device("cpu"))
 
@@ -154,10 +150,6 @@ class World:
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)
-
-    def from_main(self, value: Any) -> Any:
-        """Return the main process's value; a collective call."""
-        return self.gather(value)[0]
 
     def wait(self) -> None:
         """Wait until every process is here; a collective call."""
@@ -238,13 +230,3 @@ def unwrap(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
-
-
-@contextmanager
-def gradients_shared(model: nn.Module, is_last: bool) -> Iterator[None]:
-    """Average gradients over the processes only in the last backward pass of a step."""
-    if is_last or not isinstance(model, nn.parallel.DistributedDataParallel):
-        yield
-        return
-    with model.no_sync():
-        yield
