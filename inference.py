@@ -128,7 +128,7 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
     timer = StageTimer(partial(torch.cuda.synchronize, segmenter.device) if is_synchronised else None)
     with ExitStack() as open_files:
         for sink in sinks:
-            open_files.enter_context(sink)
+            open_files.callback(sink.close)
         stats = predict_all(
             segmenter,
             source,

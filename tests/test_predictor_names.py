@@ -5,7 +5,7 @@ import pytest
 from test_predictor_sources import save, save_video
 
 from data_loader.images.files import read_image
-from predictor.io.result_names import image_targets, refuse_originals, result_names, video_target
+from predictor.io.sinks import image_targets, refuse_originals, result_names, video_target
 from predictor.io.sources import Camera, open_source
 from utils.errors import ConfigError, DataError
 

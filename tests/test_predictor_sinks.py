@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def grey(value, size=(32, 48)):
 
 
 def write_all(sink, results):
-    with sink:
+    with closing(sink):
         for index, result in enumerate(results):
             assert sink.write(Frame(f"{index:06d}", NOTHING), result)
     return sink
