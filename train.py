@@ -86,12 +86,10 @@ def train(
         trainer, folder = parts.trainer, start.folder
         if folder is None and world.is_main:
             folder = create_run_folder(options["save_dir"], parts.config["name"], start.new_folder)
-        # One process chooses the folder, since each would find another time in its clock.
-        trainer.run_folder = folder = Path(world.gather(str(folder))[0])
+        trainer.run_folder = folder = Path(world.gather(str(folder))[0])  # the main process's: the clocks differ
         close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
-        # The config before the run completed it from its data, by which an unchanged one is recognised.
-        asked = start.config if start.earlier is None else start.earlier
-        trainer.callbacks = [RunRecords(folder, parts.config, {**capture(), "asked": asked}), ProgressBar()]
+        environment = {**capture(), "asked": start.earlier or start.config}  # a resume compares its config with it
+        trainer.callbacks = [RunRecords(folder, parts.config, environment), ProgressBar()]
         if options["tensorboard"]:
             drawn = {"images": options["pictures"], "histograms": options["histograms"]}
             trainer.callbacks.append(TensorBoardLogger(**drawn, class_names=parts.spec.class_names))
