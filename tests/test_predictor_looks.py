@@ -1,3 +1,5 @@
+import math
+
 import cv2
 import numpy as np
 import pytest
@@ -177,3 +179,11 @@ def test_a_blurred_background_holds_nothing_of_the_foreground():
     near = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~inside
     assert background[near][:, 0].max() <= 2  # no red halo around the square
     assert background[near][:, 2].min() >= 195
+
+
+def test_a_blurred_edge_is_that_of_a_gaussian_of_a_fortieth_of_the_longer_side():
+    image = np.zeros((240, 320, 3), np.uint8)
+    image[:, 160:] = 200
+    shown = blurred(image, np.zeros((240, 320), np.float32))[120, :, 0].astype(float)
+    expected = [100 * (1 + math.erf((x - 159.5) / (8 * math.sqrt(2)))) for x in range(320)]
+    np.testing.assert_allclose(shown[130:190], expected[130:190], atol=0.8)
