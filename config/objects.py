@@ -76,11 +76,17 @@ def _read_section(config: Values, path: str) -> tuple[Spec, str]:
             raise ConfigError(f"{path}: missing. Add it to the configuration.") from None
     if path == "trainer" and isinstance(value, Mapping):  # its other keys are the options of the loop
         value = {"type": value.get("type", "Trainer"), "args": value.get("args", {})}
-    faults, key = Faults(), section_key(path)
-    spec = read_spec(value, path, faults, CLASS_SECTIONS.get(key, ClassSection))
+    key = section_key(path)
+    return _required_spec(value, path, CLASS_SECTIONS.get(key, ClassSection)), key
+
+
+def _required_spec(value: Any, path: str, model: type[ClassSection] = ClassSection) -> Spec:
+    """Return the spec at a JSON path, or raise with all of its faults."""
+    faults = Faults()
+    spec = read_spec(value, path, faults, model)
     if faults or spec is None:
         raise faults.error()
-    return spec, key
+    return spec
 
 
 def _build(spec: Spec, key: str, registry: Registry, runtime: Values, defaults: Values) -> Any:
@@ -88,13 +94,7 @@ def _build(spec: Spec, key: str, registry: Registry, runtime: Values, defaults: 
     found = find_class(spec.type, spec.path, key, registry[key])
     args = _arguments(spec, found, registry[key].nested, runtime, defaults)
     for name, nested_key, items in spec.nested(registry[key]):
-        built = []
-        for value, path in items:
-            faults = Faults()
-            inner = read_spec(value, path, faults)
-            if faults or inner is None:
-                raise faults.error()
-            built.append(_build(inner, nested_key, registry, runtime, defaults))
+        built = [_build(_required_spec(*item), nested_key, registry, runtime, defaults) for item in items]
         args[name] = built if isinstance(spec.args[name], list) else built[0]
     made = _call(found, args, spec)
     if found.adapter is not None:  # it makes a network of another library one of ours

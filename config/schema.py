@@ -49,13 +49,9 @@ class Placeholder(BaseModel):
     ref: str = Field(..., alias="$ref", description="A value of $defs, drawn anew if it holds markers.")
     var: str = Field(..., alias="$var", description="A value of $defs, drawn once for a candidate.")
     choice: list[Any] = Field(..., alias="$choice", min_length=1, description="One of these.")
-    range: list[int] = Field(
-        ..., alias="$range", min_length=1, max_length=3, description="A number of Python's range(start, stop, step)."
-    )
+    range: list[int] = Field(..., alias="$range", min_length=1, max_length=3, description="A number of Python's range.")
     uniform: tuple[float, float] = Field(..., alias="$uniform", description="A number between these.")
-    loguniform: tuple[float, float] = Field(
-        ..., alias="$loguniform", description="A number between these, each order of magnitude as likely."
-    )
+    loguniform: tuple[float, float] = Field(..., alias="$loguniform", description="A number between, on a log scale.")
     repeat: Repeat = Field(..., alias="$repeat", description="A list of draws.")
 
 
@@ -197,7 +193,7 @@ def _class_schema(name: str, key: str, section: Section, extras: Schema) -> Sche
         return schema
     signature = signature_of(target)
     lines = inspect.cleandoc(target.__doc__ or "").splitlines()
-    documented = {match.group(1): match.group(2) for match in map(_ARGUMENT.match, lines) if match}
+    documented = {match[1]: match[2] for match in map(_ARGUMENT.match, lines) if match}
     hidden = (*OBJECTS, *(SCHEDULER_VALUES if key == "scheduler" else ()))
     args["properties"] = {
         parameter.name: _parameter_schema(parameter, documented.get(parameter.name), section)
@@ -205,10 +201,8 @@ def _class_schema(name: str, key: str, section: Section, extras: Schema) -> Sche
         if parameter.name not in hidden
     }
     args["additionalProperties"] = signature.takes_more
-    # An inherited docstring would describe another class.
-    text = inspect.cleandoc((vars(target).get("__doc__") if inspect.isclass(target) else target.__doc__) or "")
-    if text:
-        schema["description"] = text.split("\n", maxsplit=1)[0]
+    if lines:
+        schema["description"] = lines[0]
     return schema
 
 

@@ -117,6 +117,20 @@ def test_the_newest_good_checkpoint_is_used_and_each_damaged_one_named(tmp_path,
         newest_good(folder)
 
 
+def test_the_last_checkpoint_is_written_when_it_is_old_enough(tmp_path, monkeypatch):
+    seconds = iter(range(1000, 9000, 25))  # each look at the clock is 25 s after the one before
+    monkeypatch.setattr("trainer.checkpoints.saving.monotonic", lambda: next(seconds))
+    trainer, checkpoints = tiny_trainer([]), Checkpoints(tmp_path, {"name": "tiny"}, save_every_minutes=1)
+    is_saved = []
+    for _ in range(6):
+        checkpoints.on_step_end(trainer, None)
+        checkpoints.on_fit_end(trainer, None)  # waits for the disk
+        is_saved.append((tmp_path / "checkpoint-last.pth").exists())
+        (tmp_path / "checkpoint-last.pth").unlink(missing_ok=True)
+    checkpoints.on_close(trainer)
+    assert is_saved == [False, False, True, False, False, True]
+
+
 FILL_THE_DISK = """
 import resource, signal, sys
 sys.path[:0] = [{root!r}, {root!r} + "/tests"]

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -168,3 +169,11 @@ def test_what_a_cutout_does_not_show_is_not_in_the_file():
     image, inside = red_square()
     result = CutoutRenderer()(image, probabilities_of(image))
     assert (result[~inside] == 0).all()
+
+
+def test_a_blurred_background_holds_nothing_of_the_foreground():
+    image, inside = red_square((60, 80), 20, 30, 20)
+    background = blurred(image, inside.astype(np.float32))
+    near = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~inside
+    assert background[near][:, 0].max() <= 2  # no red halo around the square
+    assert background[near][:, 2].min() >= 195

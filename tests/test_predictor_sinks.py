@@ -2,6 +2,7 @@ import shutil
 import subprocess
 from contextlib import closing
 
+import cv2
 import numpy as np
 import pytest
 from test_predictor_sources import save, save_video
@@ -9,10 +10,12 @@ from test_predictor_sources import save, save_video
 from data_loader.images.files import read_image, read_mask
 from predictor.io import sinks
 from predictor.io import sinks as outputs
-from predictor.io.sinks import ImageFileSink, VideoFileSink, display_problem, open_sinks
+from predictor.io.sinks import ImageFileSink, Sink, VideoFileSink, display_problem, open_sinks
 from predictor.io.sound import add_sound
 from predictor.io.sources import Camera, Frame, Video, open_source
-from predictor.rendering import make_renderer
+from predictor.loop import StageTimer, predict_all
+from predictor.rendering import MaskRenderer, make_renderer
+from tests.support.seen import red_segmenter, red_square
 from utils.errors import ConfigError, DataError
 
 NOTHING = np.empty(0)
@@ -222,3 +225,25 @@ def test_a_camera_records_at_the_pace_of_the_world(tmp_path):
     assert sink.path == tmp_path / "camera.mp4"
     assert sink.clock is not None
     assert sink.sound_of is None
+
+
+class Collected(Sink):
+    """Stores the results that it gets."""
+
+    def __init__(self, *, wants_rgb):
+        super().__init__()
+        self.wants_rgb, self.results = wants_rgb, []
+
+    def write(self, frame, result):
+        self.results.append(result)
+        return True
+
+
+def test_each_sink_gets_the_result_in_the_form_that_it_wants(tmp_path):
+    image, inside = red_square()
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    segmenter, ids, shown = red_segmenter(), Collected(wants_rgb=False), Collected(wants_rgb=True)
+    segmenter.renderer = MaskRenderer()
+    predict_all(segmenter, open_source(str(tmp_path), read_image), [ids, shown], timer=StageTimer())
+    assert (ids.results[0] == inside).all()
+    assert shown.results[0].shape == image.shape

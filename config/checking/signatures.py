@@ -101,9 +101,7 @@ class Signature:
                     faults.add(f"{path}.{name}", unknown_name("argument", name, self.parameters.keys() - set(reserved)))
             elif name in reserved:
                 faults.add(f"{path}.{name}", f"{show(value)}: {name} is given at run time. Remove it.")
-            elif name not in skip:
-                if parameter.adapter is None or (value is None and parameter.default is None):
-                    continue
+            elif name not in skip and parameter.adapter and (value is not None or parameter.default is not None):
                 try:  # as JSON text: strict mode takes a list for a tuple, and 1 for 1.0, only there
                     converted[name] = parameter.adapter.validate_json(json.dumps(value), strict=True)
                 except ValidationError as error:
@@ -111,8 +109,7 @@ class Signature:
                     faults.add(f"{path}.{name}", "; ".join([wrong_value(value, parameter.adapter), *reasons]))
         for name, parameter in self.parameters.items():
             if parameter.default is REQUIRED and name not in args and name not in supplied:
-                missing = f"missing: the class cannot be made without it. Add {show(name)} to args."
-                faults.add(f"{path}.{name}", missing)
+                faults.add(f"{path}.{name}", f"missing: the class cannot be made without it. Add {show(name)} to args.")
         return converted
 
 

@@ -20,7 +20,7 @@ from config.checking.sections import (
 from config.checking.signatures import OBJECTS, RUNTIME_NAMES, signature_of
 from config.faults import Faults, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
-from utils.errors import ConfigError, EspalierError
+from utils.errors import ConfigError
 from utils.registry import Registry
 
 DEFAULT_TRAINER = TrainerOptions.model_fields["type"].default
@@ -55,10 +55,8 @@ def validate(config: Mapping[str, Any], registry: Registry) -> None:
         faults.add("train_loader", 'missing. Add a section "train_loader", or "data_loader" with a validation_split.')
     if "data_loader" in sections and "train_loader" in sections:
         faults.add("data_loader", "there is a train_loader, too. Keep one of the two.")
-    try:
+    with faults.collecting():  # two places may disagree
         shared_values(config)
-    except ConfigError as error:  # two places disagree
-        faults.add("", str(error))
     for spec in _read_specs(sections, registry, faults):
         _check_spec(spec, section_key(spec.path), registry, faults)
     if faults:
@@ -113,15 +111,13 @@ def _check_spec(spec: Spec, key: str, registry: Registry, faults: Faults) -> Non
     # Whether the run really has a value for these names is known when the object is built.
     supplied: Collection[str] = RUNTIME_NAMES.union(SCHEDULER_VALUES if key == "scheduler" else ())
     reserved: Collection[str] = OBJECTS
-    try:
+    with faults.collecting():
         signature = signature_of(find_class(spec.type, spec.path, key, section).target)
         if key == "trainer":  # the arguments that every trainer has are its parts, given at run time
             reserved = signature_of(find_class(DEFAULT_TRAINER, key, key, section).target).parameters
             supplied = signature.parameters
         path, skip = f"{spec.path}.args", section.nested
         signature.check(spec.args, path, faults, supplied=supplied, reserved=reserved, skip=skip)
-    except EspalierError as error:
-        faults.add("", str(error))
     for _, nested_key, items in spec.nested(section):
         for value, path in items:
             nested = read_spec(value, path, faults)

@@ -68,12 +68,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     if notes:
         pairs = "; ".join(f"{old} -> {new}" for old, new in notes.items())
         logger.warning(f"{file}: keys of an older dialect are read as today's: {pairs}. Rename them to silence this.")
-    loaded: dict[str, Any] = {"name": file.stem}
-    for key, section in config.items():
-        if isinstance(section, dict) and "args" in section and section["args"] is None:  # taken back by a later file
-            loaded[key] = {name: value for name, value in section.items() if name != "args"}
-        elif section is not None:
-            loaded[key] = section
+    for section in config.values():
+        if isinstance(section, dict) and section.get("args", "") is None:  # taken back by a later file
+            del section["args"]
+    loaded = {"name": file.stem} | {key: section for key, section in config.items() if section is not None}
     if '"$var":' in json.dumps(loaded):  # as a key: within a text the quotes would be escaped
         loaded["$defs"] = resolve_references(definitions, definitions)
     return loaded
@@ -174,26 +172,25 @@ def apply_override(config: dict[str, Any], text: str) -> None:
             raise ConfigError(f"override {show(text)}: the value is not JSON. Check its brackets and quotes.") from None
     else:
         new = parse_json(value, f"override {json.dumps(text, ensure_ascii=False)}")
-    containers: list[tuple[Any, str]] = [(config, "")]
-    for position, part in enumerate(parts):
-        places = [(container, *place) for container, path in containers for place in _keys(container, part, path)]
-        if position == len(parts) - 1:
-            for container, key, _ in places:
-                container[key] = new
-            return
-        following, containers = parts[position + 1], []
-        for container, key, place in places:
-            inside = container.get(key) if isinstance(container, dict) else container[key]
-            if inside is None:
-                inside = {}
-            elif isinstance(inside, str) and following in SPEC_KEYS:  # a class named by a string gets its long form
-                inside = {"type": inside}
-            elif not isinstance(inside, dict | list):
-                raise ConfigError(
-                    f"override of {place}.{following}: {place} is {show(inside)}, which has no keys. Shorten the path."
-                )
-            container[key] = inside
-            containers.append((inside, place))
+    _set(config, parts, "", new)
+
+
+def _set(container: Any, parts: Sequence[str], path: str, new: Any) -> None:
+    """Set the value at the end of an override's path, from the container at `path` on."""
+    for key, place in _keys(container, parts[0], path):
+        inside = container.get(key) if isinstance(container, dict) else container[key]
+        if len(parts) == 1:
+            container[key] = new
+            continue
+        if inside is None:
+            inside = {}
+        elif isinstance(inside, str) and parts[1] in SPEC_KEYS:  # a class named by a string gets its long form
+            inside = {"type": inside}
+        elif not isinstance(inside, dict | list):
+            rule = f"{place} is {show(inside)}, which has no keys. Shorten the path."
+            raise ConfigError(f"override of {place}.{parts[1]}: {rule}")
+        container[key] = inside
+        _set(inside, parts[1:], place, new)
 
 
 def _keys(container: Any, part: str, path: str) -> list[tuple[Any, str]]:
