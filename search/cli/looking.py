@@ -60,7 +60,18 @@ def run_study_command(arguments: argparse.Namespace) -> None:
         write_report(study, path)
         sys.stdout.write(f"Report:  {path}\n")
     else:
-        _export(study, arguments.csv, arguments.optuna)
+        from search.cli.export import export_csv, export_optuna
+
+        if arguments.csv is None and arguments.optuna is None:
+            raise ConfigError("export: neither --csv nor --optuna is given. Say which, e.g. --csv candidates.csv.")
+        if arguments.csv is not None:
+            reports = export_csv(study, arguments.csv)
+            sys.stdout.write(f"Written:  {arguments.csv}, a row per candidate, and {reports}, a row per epoch\n")
+        if arguments.optuna is not None:
+            export_optuna(study, arguments.optuna)
+            sys.stdout.write(
+                f"Written:  {arguments.optuna}. See it:  optuna-dashboard {shlex.quote(arguments.optuna)}\n"
+            )
 
 
 def read_study(folder: Path) -> StudyRecord:
@@ -78,16 +89,3 @@ def read_study(folder: Path) -> StudyRecord:
         study.plugins = started.parse_known_args(event.data.get("environment", {}).get("command", []))[0].plugin
         break
     return study
-
-
-def _export(study: StudyRecord, csv: Path | None, optuna: str | None) -> None:
-    from search.cli.export import export_csv, export_optuna
-
-    if csv is None and optuna is None:
-        raise ConfigError("export: neither --csv nor --optuna is given. Say which, e.g. --csv candidates.csv.")
-    if csv is not None:
-        reports = export_csv(study, csv)
-        sys.stdout.write(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
-    if optuna is not None:
-        export_optuna(study, optuna)
-        sys.stdout.write(f"Written:  {optuna}. See it:  optuna-dashboard {shlex.quote(optuna)}\n")

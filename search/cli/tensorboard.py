@@ -18,6 +18,7 @@ from search.study.state import StudyState
 from utils.errors import SearchError
 
 TENSORBOARD = "tensorboard"
+_RUN = "{:05d}"  # name of the run of a candidate
 _TITLE_CHARACTERS = 80
 _ENDS = (Kind.JOB_DONE, Kind.FINISHED, Kind.FAILED)
 
@@ -74,8 +75,9 @@ class TensorBoardRuns:
             ]
             metrics = [api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name)) for name in self.metrics]
             experiment = api_pb2.Experiment(hparam_infos=columns, metric_infos=metrics)
-            self._append_plugin_data(".", "_hparams_/experiment", experiment=experiment)
-        start = plugin_data_pb2.SessionStartInfo(group_name=_run_name(candidate), start_time_secs=time.time())
+            self._append_plugin_data(".", "experiment", experiment=experiment)
+        run = _RUN.format(candidate)
+        start = plugin_data_pb2.SessionStartInfo(group_name=run, start_time_secs=time.time())
         for path, value in drawn:
             if isinstance(value, bool):
                 start.hparams[path].bool_value = value
@@ -83,14 +85,14 @@ class TensorBoardRuns:
                 start.hparams[path].number_value = value
             else:
                 start.hparams[path].string_value = value if isinstance(value, str) else json.dumps(value)
-        self._append_plugin_data(_run_name(candidate), "_hparams_/session_start_info", session_start_info=start)
+        self._append_plugin_data(run, "session_start_info", session_start_info=start)
 
     def report(self, candidate: int, epoch: int, row: Mapping[str, float]) -> None:
         """Write the results of an epoch, with the epoch as the step."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "epoch"]
-        self._append(_run_name(candidate), Summary(value=values), epoch)
+        self._append(_RUN.format(candidate), Summary(value=values), epoch)
 
     def finish(self, candidate: int, *, failed: bool = False) -> None:
         """Write the end of a candidate."""
@@ -98,14 +100,14 @@ class TensorBoardRuns:
 
         status = api_pb2.STATUS_FAILURE if failed else api_pb2.STATUS_SUCCESS
         end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
-        self._append_plugin_data(_run_name(candidate), "_hparams_/session_end_info", session_end_info=end)
+        self._append_plugin_data(_RUN.format(candidate), "session_end_info", session_end_info=end)
 
-    def _append_plugin_data(self, run: str, tag: str, **content: Any) -> None:
+    def _append_plugin_data(self, run: str, name: str, **content: Any) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
         described = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
-        value = Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
+        value = Summary.Value(tag=f"_hparams_/{name}", metadata=described, tensor=metadata.NULL_TENSOR)
         self._append(run, Summary(value=[value]), 0)
 
     def _append(self, run: str, summary: Any, step: int) -> None:
@@ -121,7 +123,3 @@ class TensorBoardRuns:
             if is_new:
                 writer.write(Event(wall_time=time.time(), file_version="brain.Event:2").SerializeToString())
             writer.write(Event(wall_time=time.time(), step=step, summary=summary).SerializeToString())
-
-
-def _run_name(candidate: int) -> str:
-    return f"{candidate:05d}"

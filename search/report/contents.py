@@ -38,6 +38,7 @@ class ReportData:
         why_no_importances: The reason in this case.
         names: Short name of each searched path.
         winner: The recommended candidate; None if none has results.
+        curve: The first objective that has a value each epoch.
     """
 
     study: StudyRecord
@@ -47,19 +48,16 @@ class ReportData:
     why_no_importances: str
     names: dict[str, str]
     winner: CandidateRecord | None
-
-    @property
-    def curve(self) -> Objective | None:
-        """The first objective that has a value each epoch."""
-        return next((goal for goal in self.goals if not goal.is_fact), None)
+    curve: Objective | None
 
 
 def collect(study: StudyRecord) -> ReportData:
     """Collect the data of a study's page."""
-    rows = leaderboard(study)
+    rows, goals = leaderboard(study), parse_objectives(study.objectives)
     found, reason = importances(rows)
     names = short_names(ordered_paths([each.drawn for each in study.candidates]))
-    return ReportData(study, parse_objectives(study.objectives), rows, found, reason, names, winner_of(study))
+    curve = next((goal for goal in goals if not goal.is_fact), None)
+    return ReportData(study, goals, rows, found, reason, names, winner_of(study), curve)
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 from search.report.contents import TIMES, ReportData, axes_paths, drawn_rows, number
 from search.results.importance import Importance, as_text, columns_of, is_number
 from search.results.leaderboard import LeaderboardRow
-from search.results.record import CandidateRecord, Objective, StudyRecord
+from search.results.record import CandidateRecord, Objective
 
 Figure = dict[str, Any]
 Point = tuple[float | None, float | None, int | None]
@@ -28,9 +28,17 @@ def learning_curves(data: ReportData, goal: Objective) -> Figure:
     """Return a result by epoch, with one trace for each rung that was the last to be reached."""
     study = data.study
     drawn = [row.candidate for row in drawn_rows(data.rows)]
-    groups: dict[tuple[int, str], list[CandidateRecord]] = {}
+    rungs = sorted({rung.epochs for rung in study.rungs})
+    groups: dict[tuple[int, str], list[CandidateRecord]] = {}  # by order and label
     for candidate in drawn[::-1]:  # the best last, on top of the others
-        groups.setdefault(_curve_group(candidate, study), []).append(candidate)
+        reached = [epochs for epochs in rungs if epochs <= candidate.epochs]
+        if candidate.status in ("running", "paused"):
+            group = (-1, "running or paused")
+        elif candidate.status == "completed":
+            group = (len(rungs) + 1, "trained to its end")
+        else:
+            group = (len(reached), f"stopped at rung {reached[-1]}" if reached else "stopped before a rung")
+        groups.setdefault(group, []).append(candidate)
     # From faint to strong, as far apart as the number of groups permits; running candidates have their own colour.
     known = sum(order >= 0 for order, _ in groups)
     steps = np.linspace(_STEPS - 1, 0, max(2, known)).round().astype(int).tolist()
@@ -48,9 +56,7 @@ def learning_curves(data: ReportData, goal: Objective) -> Figure:
     layout = {
         "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
         "yaxis": {"title": {"text": html.escape(goal.name)}, "range": _value_range(values, goal)},
-        "shapes": [
-            rung_line | {"x0": epochs, "x1": epochs} for epochs in sorted({rung.epochs for rung in study.rungs})
-        ],
+        "shapes": [rung_line | {"x0": epochs, "x1": epochs} for epochs in rungs],
         "hovermode": "closest",
     }
     return {"traces": traces, "layout": layout}
@@ -98,15 +104,10 @@ def pareto(data: ReportData, second: Objective) -> Figure:
     ]
     if len(data.goals) == 2:
         # The line has the best first objective that is possible at each value of the second.
-        corner = "hv" if second.sign < 0 else "vh"
-        line = {"color": "--accent", "width": 1.5, "shape": corner}
+        line = {"color": "--accent", "width": 1.5, "shape": "hv" if second.sign < 0 else "vh"}
         traces[1] |= {"mode": "lines+markers", "line": line}
-    layout = {
-        "xaxis": _objective_axis(second, data.rows),
-        "yaxis": _objective_axis(first, data.rows),
-        "hovermode": "closest",
-    }
-    return {"traces": traces, "layout": layout}
+    axes = {"xaxis": _objective_axis(second, data.rows), "yaxis": _objective_axis(first, data.rows)}
+    return {"traces": traces, "layout": axes | {"hovermode": "closest"}}
 
 
 def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figure:
@@ -115,30 +116,14 @@ def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figur
     labels = [html.escape(TIMES.join(names[path] for path in each.paths)) for each in bars]
     colors = ["--muted" if not each.is_clear else "--accent" if each.is_single else "--step-2" for each in bars]
     shares = [each.share for each in bars]
-    trace: Figure = {
-        "type": "bar",
-        "orientation": "h",
-        "x": shares,
-        "y": list(range(len(bars))),
-        "marker": {"color": colors},
-    }
+    places = list(range(len(bars)))
+    trace: Figure = {"type": "bar", "orientation": "h", "x": shares, "y": places, "marker": {"color": colors}}
     trace |= {"text": [f"{share:.1%}" for share in shares], "textposition": "outside", "cliponaxis": False}
     trace |= {"hoverinfo": "skip"}
     axis: Figure = {"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "share of the variance of ranks"}}
-    names_axis: Figure = {"tickvals": trace["y"], "ticktext": labels, "automargin": True, "showgrid": False}
+    names_axis: Figure = {"tickvals": places, "ticktext": labels, "automargin": True, "showgrid": False}
     layout = {"xaxis": axis, "yaxis": names_axis, "height": 110 + 26 * len(bars), "bargap": 0.35}
     return {"traces": [trace], "layout": layout}
-
-
-def _curve_group(candidate: CandidateRecord, study: StudyRecord) -> tuple[int, str]:
-    """Return order and label of the trace of a candidate's curve."""
-    if candidate.status in ("running", "paused"):
-        return -1, "running or paused"
-    rungs = sorted({rung.epochs for rung in study.rungs})
-    if candidate.status == "completed":
-        return len(rungs) + 1, "trained to its end"
-    reached = [rung for rung in rungs if rung <= candidate.epochs]
-    return len(reached), f"stopped at rung {reached[-1]}" if reached else "stopped before a rung"
 
 
 def _curves(name: str, members: Sequence[CandidateRecord], goal: Objective, color: str, width: float) -> Figure:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from search.cli.listing import winner_commands
 from search.report import contents
-from search.report.contents import TIMES, hours, value_text
+from search.report.contents import hours, value_text
 from search.report.figures import importance_bars, learning_curves, parallel_axes, pareto, rung_strips
 from search.results.leaderboard import best_results, ledger
 from search.results.record import StudyRecord
@@ -36,7 +36,11 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
         SearchError: plotly is not installed, or an objective is malformed.
         OSError: The file cannot be written.
     """
-    library = plotly_script()
+    # plotly.js is read from its Python package, without importing the package.
+    found = find_spec("plotly")
+    library = Path(found.origin).parent / "package_data" / "plotly.min.js" if found and found.origin else None
+    if library is None or not library.is_file():
+        raise SearchError("report: the package plotly is missing, which draws the figures. Run: pip install plotly")
     data = contents.collect(study)
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -44,41 +48,20 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {"text": value_text, "hours": hours, "class_summary": class_summary}
     functions: list[Callable[..., Any]] = [ledger, class_summary, summarize, retrained_summaries, best_results]
-    functions += [repeated_candidates, contents.failure_groups, contents.winner_images, contents.winner_json]
-    functions += [winner_commands, distinct]
-    environment.globals |= {each.__name__: each for each in functions}
+    functions += [repeated_candidates, winner_commands, distinct]
+    environment.globals |= {each.__name__: each for each in functions} | {"contents": contents}
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "parallel.js")]
     text = environment.get_template("page.html").render(
         data=data,
         figures=_without_nan(make_figures(data)),
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
-        table_rows=contents.TABLE_ROWS,
-        lines_best=contents.LINES_BEST,
-        lines_rest=contents.LINES_REST,
-        most_axes=contents.MOST_AXES,
         most_images=images,
-        most_indices=contents.MOST_INDICES,
-        most_reasons=contents.MOST_REASONS,
         most_repeats=_MOST_REPEATS,
-        times=TIMES,
     )
     # plotly.js is most of the page: decoded and joined to the rest it would take several times its size of memory.
     before, after = text.split(_PLACE_OF_PLOTLY)
-    write_atomically(path, lambda file: file.writelines([before.encode(), library, after.encode()]))
-
-
-def plotly_script() -> bytes:
-    """Return plotly.js from its Python package, without importing the package.
-
-    Raises:
-        SearchError: It is not installed.
-    """
-    found = find_spec("plotly")
-    file = Path(found.origin).parent / "package_data" / "plotly.min.js" if found and found.origin else None
-    if file is None or not file.is_file():
-        raise SearchError("report: the package plotly is missing, which draws the figures. Run: pip install plotly")
-    return file.read_bytes()
+    write_atomically(path, lambda file: file.writelines([before.encode(), library.read_bytes(), after.encode()]))
 
 
 def make_figures(data: contents.ReportData) -> dict[str, Any]:

@@ -47,17 +47,17 @@ class AsyncRung:
     promoted: list[int] = field(default_factory=list)
 
     def record(self, candidate: int, values: Values) -> None:
-        """Note the values of a candidate that reached the rung and waits to be promoted."""
-        if len(values) > 1 and isinstance(self.order, SingleObjectiveOrder):  # the first that did not fail
-            self.order = ParetoOrder(len(values))
+        """Note the values of a candidate that reached the rung and waits to be promoted.
+
+        One with the values `FAILED` failed on its way to the rung: it counts as the worst and is never promoted.
+        """
         self.values[candidate] = values
         insort(self.ascending, comparable(values[0]))
+        if values is FAILED:
+            return
+        if len(values) > 1 and isinstance(self.order, SingleObjectiveOrder):  # the first that did not fail
+            self.order = ParetoOrder(len(values))
         self.order.add(candidate, values)
-
-    def fail(self, candidate: int) -> None:
-        """Note a candidate that failed on its way to the rung: it counts as the worst and is never promoted."""
-        self.values[candidate] = FAILED
-        insort(self.ascending, comparable(FAILED[0]))
 
     def judge(self, candidate: int, values: Values) -> RungDecision:
         """Record a candidate that reached the rung and decide whether it continues.
@@ -224,7 +224,7 @@ class ASHA(Scheduler):
                 if rung.judge(candidate, values).decision is Decision.STOP:
                     break
         elif later_rungs:  # also if it finished before its first report: there is nothing to compare it by
-            later_rungs[0].fail(candidate)
+            later_rungs[0].record(candidate, FAILED)
         self._promote_last()
 
     def end_draws(self) -> None:

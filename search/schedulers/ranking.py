@@ -21,7 +21,6 @@ from search.schedulers.base import Values
 
 Table = NDArray[np.float64]
 LEAST = -sys.float_info.max
-FIRST_CAPACITY = 64
 
 
 def comparable(value: float) -> float:
@@ -143,33 +142,29 @@ class ParetoOrder:
 
     def __init__(self, num_objectives: int) -> None:
         self._rows: dict[int, int] = {}
-        self._table = np.empty((FIRST_CAPACITY, num_objectives))
-        self._candidates = np.empty(FIRST_CAPACITY, dtype=np.int64)
-        self._ranks = np.empty(FIRST_CAPACITY, dtype=np.int64)
-        self._dominators = np.empty(FIRST_CAPACITY, dtype=np.int64)
-        self._waits = np.empty(FIRST_CAPACITY, dtype=bool)
+        self._table = np.empty((0, num_objectives))
+        self._candidates = np.empty(0, dtype=np.int64)
+        self._ranks = np.empty(0, dtype=np.int64)
+        self._dominators = np.empty(0, dtype=np.int64)
+        self._waits = np.empty(0, dtype=bool)
 
     def add(self, candidate: int, values: Values) -> None:
         """Add a candidate, which waits."""
-        row = len(self._rows)
-        if row == len(self._table):  # room for twice as many
-            self._table = np.concatenate([self._table, np.empty_like(self._table)])
-            self._candidates = np.concatenate([self._candidates, np.empty_like(self._candidates)])
-            self._ranks = np.concatenate([self._ranks, np.empty_like(self._ranks)])
-            self._dominators = np.concatenate([self._dominators, np.empty_like(self._dominators)])
-            self._waits = np.concatenate([self._waits, np.empty_like(self._waits)])
-        new = as_table([values], self._table.shape[1])[0]
-        others = self._table[:row]
+        new = as_table([values], self._table.shape[1])
         # Dominating: at least as good in every objective and not equal.
-        unequal = (others != new).any(axis=1)
-        dominating = (others >= new).all(axis=1) & unequal
-        dominated = np.flatnonzero((others <= new).all(axis=1) & unequal)
-        rank = int(self._ranks[:row][dominating].max(initial=-1)) + 1
-        self._push_down(dominated, rank, new[None])
+        unequal = (self._table != new).any(axis=1)
+        dominating = (self._table >= new).all(axis=1) & unequal
+        dominated = np.flatnonzero((self._table <= new).all(axis=1) & unequal)
+        rank = int(self._ranks[dominating].max(initial=-1)) + 1
+        self._push_down(dominated, rank, new)
         self._dominators[dominated] += 1
-        self._rows[candidate] = row
-        self._table[row], self._candidates[row] = new, candidate
-        self._ranks[row], self._dominators[row], self._waits[row] = rank, np.count_nonzero(dominating), True
+        self._rows[candidate] = len(self._rows)
+        # These copies take far less time than the comparisons above.
+        self._table = np.concatenate([self._table, new])
+        self._candidates = np.append(self._candidates, candidate)
+        self._ranks = np.append(self._ranks, rank)
+        self._dominators = np.append(self._dominators, np.count_nonzero(dominating))
+        self._waits = np.append(self._waits, True)
 
     def _push_down(self, dominated: NDArray[np.intp], rank: int, pushing: Table) -> None:
         """Move rows to the next front as long as new members of their front dominate them.
@@ -195,13 +190,12 @@ class ParetoOrder:
 
     def position(self, candidate: int) -> int:
         """Count the candidates before it."""
-        ranks = self._ranks[: len(self._rows)]
-        rank = ranks[self._rows[candidate]]
-        return int(np.count_nonzero(ranks < rank)) + self._ordered_front(rank).index(candidate)
+        rank = self._ranks[self._rows[candidate]]
+        return int(np.count_nonzero(self._ranks < rank)) + self._ordered_front(rank).index(candidate)
 
     def first_waiting(self) -> int | None:
         """Return the best candidate that waits."""
-        waiting = self._ranks[: len(self._rows)][self._waits[: len(self._rows)]]
+        waiting = self._ranks[self._waits]
         if not len(waiting):
             return None
         front = self._ordered_front(waiting.min())
@@ -213,12 +207,11 @@ class ParetoOrder:
 
     def num_hopeful(self, limit: int) -> int:
         """Count the candidates that wait and have a least position below a limit."""
-        size = len(self._rows)
-        return int(np.count_nonzero(self._waits[:size] & (self._dominators[:size] < limit)))
+        return int(np.count_nonzero(self._waits & (self._dominators < limit)))
 
     def _ordered_front(self, rank: int) -> list[int]:
         """Return the candidates of a front, those in sparse regions first."""
-        rows = np.flatnonzero(self._ranks[: len(self._rows)] == rank)
+        rows = np.flatnonzero(self._ranks == rank)
         rows = rows[np.argsort(self._candidates[rows])]
         sparse_first = np.argsort(-crowding_distances(self._table[rows]), kind="stable")
         ordered: list[int] = self._candidates[rows[sparse_first]].tolist()

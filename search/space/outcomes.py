@@ -56,29 +56,23 @@ def outcomes_of(
             for rest, then in outcomes_of(items[place + 1 :], definitions, now):
                 joint = [*items[:place], outcome, *rest]
                 yield dict(zip(value, joint, strict=True)) if isinstance(value, Mapping) else joint, then
-    else:
-        yield from _marker_outcomes(value, definitions, fixed)
-
-
-def _marker_outcomes(
-    value: Mapping[str, Any], definitions: Definitions, fixed: Definitions
-) -> Iterator[tuple[Any, Definitions]]:
-    ((marker, content),) = value.items()
-    if marker == "$choice":
-        for branch in content:
+    elif "$choice" in value:
+        for branch in value["$choice"]:
             yield from outcomes_of(branch, definitions, fixed)
-    elif marker == "$range":
-        yield from ((number, fixed) for number in range(*content))
-    elif marker == "$repeat":
-        for times, now in outcomes_of(content["times"], definitions, fixed):
-            yield from outcomes_of([content["of"]] * times, definitions, now)
-    elif marker == "$var" and content in fixed:
-        yield fixed[content], fixed
-    elif marker == "$var":
-        for outcome, now in outcomes_of(definitions[content], definitions, fixed):
-            yield outcome, {**now, content: outcome}
+    elif "$range" in value:
+        yield from ((number, fixed) for number in range(*value["$range"]))
+    elif "$repeat" in value:
+        repeat = value["$repeat"]
+        for times, now in outcomes_of(repeat["times"], definitions, fixed):
+            yield from outcomes_of([repeat["of"]] * times, definitions, now)
+    elif "$var" in value:
+        name = value["$var"]
+        known = [(fixed[name], fixed)] if name in fixed else outcomes_of(definitions[name], definitions, fixed)
+        for outcome, now in known:
+            yield outcome, {**now, name: outcome}
     else:
-        yield content[0] + _WITHIN * (content[1] - content[0]), fixed
+        ((low, high),) = value.values()
+        yield low + _WITHIN * (high - low), fixed
 
 
 @dataclass(frozen=True)

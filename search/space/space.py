@@ -147,11 +147,10 @@ class _Drawer:
         if marker == "$choice":
             place = int(share * len(content))  # repeated entries bias the choice
             chosen = content[place]
-            if is_marker(chosen):  # the next draw at the same path is the one to note
-                return self.fill(chosen, path, f"{branch}/{place}")
             if holds_marker(chosen):
-                name = chosen.get("type") if isinstance(chosen, Mapping) else None
-                self.drawn.append((path, name if isinstance(name, str) else f"branch {place}"))
+                if not is_marker(chosen):  # otherwise the next draw at the same path is the one to note
+                    name = chosen.get("type") if isinstance(chosen, Mapping) else None
+                    self.drawn.append((path, name if isinstance(name, str) else f"branch {place}"))
                 return self.fill(chosen, path, f"{branch}/{place}")
             result = copy.deepcopy(chosen)
         elif marker == "$range":
@@ -173,16 +172,15 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_interval(content: Any) -> bool:
-    return (
-        isinstance(content, list)
-        and len(content) == 2
-        and all(isinstance(end, int | float) and not isinstance(end, bool) and math.isfinite(end) for end in content)
-    )
-
-
-_INTERVAL = (
-    (_is_interval, "must be [low, high] of two numbers. Write for example [0.0, 0.5]."),
+_INTERVAL: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (
+        lambda content: (
+            isinstance(content, list)
+            and len(content) == 2
+            and all(type(end) in (int, float) and math.isfinite(end) for end in content)
+        ),
+        "must be [low, high] of two numbers. Write for example [0.0, 0.5].",
+    ),
     (lambda content: content[0] < content[1], "has low not below high. Exchange them, or write the value itself."),
 )
 # The rules for the content of each marker, checked in this order, and the message if one is broken.

@@ -4,7 +4,7 @@ import itertools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -95,19 +95,19 @@ class Stage(ABC):
         return Task(number, content | self._extras)
 
 
+@dataclass
 class Driver:
     """Runs stages on an executor.
 
-    Args:
+    Attributes:
         executor: An open executor.
         max_epoch_time: Seconds without a message after which a worker hangs; None: never.
     """
 
-    def __init__(self, executor: Executor, max_epoch_time: float | None = None) -> None:
-        self.executor = executor
-        self.max_epoch_time = max_epoch_time
-        self._last_message: dict[int, float] = {}  # seconds, by task
-        self._signals: list[int] = []  # received ones
+    executor: Executor
+    max_epoch_time: float | None = None
+    _last_message: dict[int, float] = field(default_factory=dict, init=False)  # seconds, by task
+    _signals: list[int] = field(default_factory=list, init=False)  # received ones
 
     def run(self, stage: Stage) -> None:
         """Run a stage to its end, or until its budget is spent.

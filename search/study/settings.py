@@ -169,10 +169,9 @@ def _shrunk_scheduler(scheduler: Any, epochs: int) -> Any:
         args["grace_period"] = epochs
     if isinstance(args.get("rungs"), list):
         # A rung that is no [epochs, factor] is left for the validation to report.
-        levels = [rung[0] if isinstance(rung, list) and rung else None for rung in args["rungs"]]
         args["rungs"] = [
             rung
-            for rung, level in zip(args["rungs"], levels, strict=True)
-            if not (isinstance(level, int) and level >= epochs)
+            for rung in args["rungs"]
+            if not (isinstance(rung, list) and rung and isinstance(rung[0], int) and rung[0] >= epochs)
         ]
     return {"type": spec.type, "args": args}

@@ -118,6 +118,7 @@ class StudyState:
 
     def apply(self, event: Event) -> None:
         """Update the state by an event that is in the journal."""
+        data = event.data
         if self.sessions and event.kind is not Kind.BEGIN:  # a killed session ends with its last event
             self.sessions[-1][1] = event.seconds
         if event.kind is Kind.BEGIN:
@@ -125,11 +126,24 @@ class StudyState:
         elif event.kind is Kind.NO_MORE_DRAWS:
             self.has_ended_draws = True
         elif event.kind is Kind.SEARCH_DONE:
-            self.reason_done = event.data["reason"]
+            self.reason_done = data["reason"]
         elif event.kind is Kind.DONE:
             self.is_done = True
-        elif "run" in event.data:
-            self._apply_to_run(event)
+        elif event.kind is Kind.RETRAIN:
+            assert event.candidate is not None
+            # Journals of early versions have no `epochs`.
+            max_epochs = data.get("epochs", self.scheduler.max_epochs)
+            self.retrained[data["run"]] = RetrainedRecord(
+                event.candidate, data["rank"], data["seed"], "running", folder=data["folder"], max_epochs=max_epochs
+            )
+        elif "run" in data:
+            run = self.retrained[data["run"]]
+            if event.kind is Kind.RETRAIN_REPORT and data["epoch"] > len(run.reports):
+                run.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
+            elif event.kind is Kind.RETRAIN_DONE:
+                run.status, run.reason = data["status"], data["reason"]
+            elif event.kind is Kind.TESTED:
+                run.test = data["metrics"]
         elif event.candidate is not None:
             self._apply_to_candidate(event, event.candidate)
 
@@ -181,13 +195,9 @@ class StudyState:
         state.bytes = data.get("bytes", state.bytes)
         record.reason = data.get("reason", "")
         if event.kind is Kind.JOB_DONE:
-            is_full = record.epochs >= self.scheduler.max_epochs
-            if state.last_decision is Decision.PAUSE and not is_full:
-                record.status = "paused"
-            elif state.last_decision is Decision.STOP and not is_full:
-                record.status = "stopped"
-            else:
-                record.status = "completed"
+            record.status = "completed"
+            if record.epochs < self.scheduler.max_epochs and state.last_decision is not Decision.CONTINUE:
+                record.status = "paused" if state.last_decision is Decision.PAUSE else "stopped"
         elif event.kind is Kind.FAILED:
             record.status = "failed"
         else:
@@ -197,24 +207,6 @@ class StudyState:
                 record.status, record.reason = "duplicate", f"the same as {data['of']}"
             else:
                 record.status = "refused" if event.kind is Kind.REFUSED else "out_of_memory"
-
-    def _apply_to_run(self, event: Event) -> None:
-        data, name = event.data, event.data["run"]
-        if event.kind is Kind.RETRAIN:
-            assert event.candidate is not None
-            # Journals of early versions have no `epochs`.
-            max_epochs = data.get("epochs", self.scheduler.max_epochs)
-            self.retrained[name] = RetrainedRecord(
-                event.candidate, data["rank"], data["seed"], "running", folder=data["folder"], max_epochs=max_epochs
-            )
-            return
-        run = self.retrained[name]
-        if event.kind is Kind.RETRAIN_REPORT and data["epoch"] > len(run.reports):
-            run.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
-        elif event.kind is Kind.RETRAIN_DONE:
-            run.status, run.reason = data["status"], data["reason"]
-        elif event.kind is Kind.TESTED:
-            run.test = data["metrics"]
 
     def rungs(self) -> list[RungRecord]:
         """Return the scheduler's rungs, with the first objective as it is in the results."""

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ BEST = "best"
 _CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
 
 
+@dataclass
 class Study:
     """A search in a folder; it continues from the journal that is there.
 
-    Args:
+    Attributes:
         folder: Folder of the study.
         parts: The parts of the study.
         worker: The worker's context manager, "package.module:name"; see `Executor`.
@@ -35,23 +37,16 @@ class Study:
         watchers: Called with each event after it is in the journal.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        parts: StudyParts,
-        *,
-        worker: str,
-        environment: Mapping[str, Any] | None = None,
-        extras: Mapping[str, Any] | None = None,
-        watchers: Sequence[Watcher] = (),
-    ) -> None:
-        self.folder = folder
-        self.parts = parts
-        self.worker = worker
-        self.environment = dict(environment or {})
-        self.extras = dict(extras or {})
-        self.watchers = watchers
-        self.state = StudyState(parts.scheduler, parts.objectives)
+    folder: Path
+    parts: StudyParts
+    _: KW_ONLY
+    worker: str
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    watchers: Sequence[Watcher] = ()
+
+    def __post_init__(self) -> None:
+        self.state = StudyState(self.parts.scheduler, self.parts.objectives)
 
     def run(self) -> StudyRecord:
         """Search, train the best again, and write the winner to `best/`.

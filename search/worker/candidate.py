@@ -11,13 +11,7 @@ from torch import nn
 
 import models
 from base.base_model import BaseModel
-from build import (
-    build_loader,
-    build_loss,
-    build_model,
-    read_data_spec,
-    registry,
-)
+from build import build_loader, build_loss, build_model, read_data_spec, registry
 from config import instantiate, trainer_options
 from config.checking.classes import find_class
 from config.variants import needs_class_counts, without_pretrained_weights
@@ -91,13 +85,6 @@ def build_training_step(config: Config, devices: str | None = None) -> TrainingS
         has_average=plan.ema_decay is not None,
         accumulate=plan.accumulate,
     )
-
-
-def network_summary(config: Config, devices: str | None = None) -> str:
-    """Return the parts of a config's network with their output shapes, for a sample of its data."""
-    step = build_training_step(config, devices)
-    model = step.build_model()
-    return model.summary(step.input_shape[2:]) if isinstance(model, BaseModel) else str(model)
 
 
 @dataclass(frozen=True)

@@ -240,19 +240,16 @@ def build_fake(build: Callable[[], nn.Module], mode: FakeTensorMode, device: tor
     model = build()
     fakes: dict[int, Tensor] = {}  # a weight may be used in several modules
 
-    def fake(tensor: Tensor) -> Tensor:
-        if id(tensor) not in fakes:
-            empty = torch.empty_like(mode.from_tensor(tensor.detach()), device=device)
-            is_weight = isinstance(tensor, nn.Parameter)
-            fakes[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_weight else empty
-        return fakes[id(tensor)]
-
     with mode:
         for module in model.modules():
-            for name, weight in list(module.named_parameters(recurse=False, remove_duplicate=False)):
-                setattr(module, name, fake(weight))
-            for name, buffer in list(module.named_buffers(recurse=False, remove_duplicate=False)):
-                setattr(module, name, fake(buffer))
+            weights = module.named_parameters(recurse=False, remove_duplicate=False)
+            buffers = module.named_buffers(recurse=False, remove_duplicate=False)
+            for name, tensor in [*weights, *buffers]:
+                if id(tensor) not in fakes:
+                    empty = torch.empty_like(mode.from_tensor(tensor.detach()), device=device)
+                    is_weight = isinstance(tensor, nn.Parameter)
+                    fakes[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_weight else empty
+                setattr(module, name, fakes[id(tensor)])
     return model
 
 

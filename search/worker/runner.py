@@ -20,11 +20,12 @@ import torch
 
 import test
 import train
+from base.base_model import BaseModel
 from base.base_trainer import BaseTrainer
 from base.callback import Callback
 from config.checking.classes import load_plugins
 from data_loader.common.image_cache import share_decoded
-from search.worker.candidate import Limits, check_limits, network_summary
+from search.worker.candidate import Limits, build_training_step, check_limits
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import LAST, read_checkpoint
 from utils.environment import available_memory
@@ -91,7 +92,9 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
             return {"status": "refused", "reason": refusal, "facts": facts.known()}
         report({"facts": facts.known()})
     if task.get("verbose") and not task["reported"]:
-        report({"text": network_summary(config, device)})
+        step = build_training_step(config, device)
+        model = step.build_model()
+        report({"text": model.summary(step.input_shape[2:]) if isinstance(model, BaseModel) else str(model)})
 
     reporter = Reporter(report, task["reported"], task.get("until"))
     result = None
