@@ -139,7 +139,7 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
             repeat_to=BENCHMARK_IMAGES if arguments.benchmark and source.frame_rate is None else 0,
         )
     if arguments.benchmark:
-        sys.stdout.write(f"{timer.table()}\n{'pictures/s':<12}{stats.images / stats.seconds:>12.2f}\n")
+        sys.stdout.write(f"{timer.table()}\n{'images/s':<12}{stats.images / stats.seconds:>12.2f}\n")
     report_predictions(stats, source, sinks)
 
 

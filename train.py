@@ -5,6 +5,7 @@
 
 import argparse
 import copy
+import shlex
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -185,10 +186,12 @@ def summary_text(result: "TrainResult") -> str:
     lines = [
         f"{'Best' if result.best else 'Last'} epoch {row.get('epoch', 0)} of {result.epochs}:  {values}",
         f"Run folder:  {result.run_folder}",
-        f"Test it:     python test.py --resume {result.checkpoint}",
-        f"Use it:      python inference.py --resume {result.checkpoint} --source FILE --output out",
-        f"See it:      tensorboard --logdir {result.run_folder}",
     ]
+    if result.checkpoint is not None:  # a time limit may end a run before the first one
+        checkpoint = shlex.quote(str(result.checkpoint))
+        lines.append(f"Test it:     python test.py --resume {checkpoint}")
+        lines.append(f"Use it:      python inference.py --resume {checkpoint} --source FILE --output out")
+    lines.append(f"See it:      tensorboard --logdir {shlex.quote(str(result.run_folder))}")
     return "\n".join(lines)
 
 

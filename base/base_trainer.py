@@ -281,13 +281,13 @@ class BaseTrainer(ABC):
         return None if self.stop_request is None else self.stop_request.signal_number
 
     @stop_signal.setter
-    def stop_signal(self, number: int) -> None:
+    def stop_signal(self, number: int | None) -> None:
         warnings.warn(
             "trainer.stop_signal = N is now trainer.stop_request = StopRequest.from_signal(N) of base.base_trainer",
             DeprecationWarning,
             stacklevel=2,
         )
-        self.stop_request = StopRequest.from_signal(number)
+        self.stop_request = None if number is None else StopRequest.from_signal(number)
 
     def fit(self) -> TrainResult:
         """Train to the end and return the outcome.

@@ -1,6 +1,6 @@
 """Draw the README's image: test photos, their true masks, and what a trained network cuts out.
 
-python benchmarks/readme_image.py saved/people_unet/RUN data/human_ccp/test_pairs.txt docs/people.jpg
+python benchmarks/readme_picture.py saved/people_unet/RUN data/human_ccp/test_pairs.txt docs/people.jpg
 """
 
 import sys

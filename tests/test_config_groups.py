@@ -83,8 +83,9 @@ def test_a_field_that_occurs_twice_is_an_error_of_the_program():
         signature_of(make)
 
 
-def test_a_dataclass_that_is_not_frozen_is_no_group():
-    @dataclass
+@pytest.mark.parametrize("frozen", [False, True])
+def test_another_dataclass_is_an_ordinary_argument(frozen):
+    @dataclass(frozen=frozen)
     class Loose:
         depth: int = 3
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 import train
-from config import cli, load_plugins
+from config import cli, load_config, load_plugins
 from tests.support.pages import workplace  # noqa: F401 (a fixture)
+from train import check_config
 from utils.errors import DataError
 
 OLD = Path(__file__).parent / "support/old_plugins"
@@ -75,3 +76,20 @@ def test_moved_names_are_the_new_ones():
         _ = old_files.nothing
     with pytest.warns(DeprecationWarning, match="has moved"), pytest.raises(DataError, match="does not exist"):
         old_files.read_mask("nothing.png")
+
+
+def test_a_trainer_may_have_arguments_of_the_names_of_the_plan(tmp_path):
+    (tmp_path / "my_named.py").write_text(
+        "from dataclasses import dataclass\nfrom typing import Any\nfrom torch import nn\n"
+        "from trainer.trainer import Trainer, TrainingPlan\n"
+        "@dataclass(frozen=True)\nclass Size:\n    width: int = 4\n"
+        "class Net(nn.Module):\n    def __init__(self, num_classes: int, size: Any = Size()) -> None: ...\n"
+        "class Named(Trainer):\n"
+        "    def __init__(self, model: Any, optimizer: Any, *, plan: TrainingPlan, accumulate: int = 1, **parts):\n"
+        "        super().__init__(model, optimizer, plan=plan, **parts)\n"
+    )
+    load_plugins([str(tmp_path / "my_named.py")])
+    config = load_config(OLD.parents[2] / "config/people/quickstart.json")
+    config["arch"] = {"type": "my_named.Net", "args": {"size": {"width": 8}}}
+    config["trainer"] |= {"type": "my_named.Named", "args": {"accumulate": 3}}
+    check_config(config)

@@ -1,6 +1,7 @@
 """The command as a user types it: one JSON file in, a run folder out, and every way to go on from it."""
 
 import copy
+import errno
 import json
 import multiprocessing
 import os
@@ -148,6 +149,14 @@ def test_a_run_goes_on_in_one_process_at_a_time(small):
         with pytest.raises(CheckpointError, match=rf"process {other.pid} is training there. .* Wait for its end"):
             train(small, resume="auto")
     train(small, resume="auto")
+
+
+def test_a_file_system_without_locks_is_no_obstacle(small, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("utils.files.FileLock.acquire", refuse)
+    assert train(small).epochs == small["trainer"]["epochs"]
 
 
 def test_workers_that_outlive_their_run_do_not_hold_its_folder(small):

@@ -308,6 +308,9 @@ def test_a_stop_signal_set_by_an_older_plug_in_still_stops(tmp_path):
     with pytest.raises(Interrupted, match="signal 15"):
         trainer.fit()
     assert trainer.stop_signal == trainer.stop_request.signal_number == 15
+    with pytest.warns(DeprecationWarning, match="stop_request"):
+        trainer.stop_signal = None
+    assert trainer.stop_request is None
     assert read_checkpoint(tmp_path / "checkpoint-last.pth")["global_step"] == 2
 
 

@@ -325,7 +325,11 @@ class Trainer(BaseTrainer):
                 return
             # The request itself travels only when there is one: gathering objects is slow.
             if world.largest(int(self.stop_request is not None)):
-                self.stop_request = next(filter(None, world.gather(self.stop_request)))
+                requests = filter(None, world.gather(self.stop_request))
+                # All processes leave in the same way: the normal end of a run goes before a signal.
+                self.stop_request = max(
+                    requests, key=lambda each: (each.signal_number is None, each.signal_number or 0)
+                )
         super().check_interrupt()
 
     def loop_state(self) -> dict[str, Any]:

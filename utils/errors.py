@@ -64,7 +64,7 @@ class Interrupted(EspalierError):
     def __init__(self, signal_number: int) -> None:
         super().__init__(
             f"Interrupted by signal {signal_number}; the state was saved. "
-            "Run the same command with --resume auto to go on."
+            "Run the same command with --resume auto to continue."
         )
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number

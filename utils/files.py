@@ -123,6 +123,9 @@ def folder_lock(folder: Path | None, error: Callable[[str], EspalierError]) -> I
         lock.acquire()
     except Timeout as held:
         raise error(holder.read_text().strip() if holder.is_file() else "(unknown)") from held
+    except OSError:  # a file system without locks
+        yield
+        return
     try:
         holder.write_text(f"{os.getpid()}\n")
         yield

@@ -20,6 +20,10 @@ def import_attribute(reference: str) -> Any:
     return getattr(importlib.import_module(module_name), attribute)
 
 
+class OptionGroup:
+    """Base of the frozen dataclasses whose fields the JSON names directly in the `args` of a class that takes them."""
+
+
 @dataclass(frozen=True)
 class Section:
     """The classes that one section of the JSON may name.

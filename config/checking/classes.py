@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,6 +152,8 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
             assert spec is not None  # a .py file always has a loader
             assert spec.loader is not None
             module = sys.modules[name] = importlib.util.module_from_spec(spec)
+            # Python shows these warnings only for the script itself; a plug-in is the user's code as well.
+            warnings.filterwarnings("default", category=DeprecationWarning, module=name)
             try:
                 spec.loader.exec_module(module)
             except Exception as error:  # the user's code may raise anything

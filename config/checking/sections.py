@@ -176,13 +176,17 @@ class SearchOptions(Strict):
 
     num_samples: int = Field(1, ge=1, description="Candidates to train.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the draws; null: the seed of the config.")
-    scheduler: Any = Field(None, description="Who trains for how long; null: RandomSearch.")
+    scheduler: Any = Field(
+        None, description="The scheduler, which decides how long a candidate trains; null: RandomSearch."
+    )
     objectives: list[str] | None = Field(None, min_length=1, description='["max val_miou"]; null: trainer.monitor.')
     limits: CandidateLimits | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
     budget: Budget = Field(Budget(), description="epochs, max_time, disk_mb.")
-    executor: Any = Field("serial", description="What trains: serial, processes or ray.")
+    executor: Any = Field("serial", description="The executor of the tasks: serial, processes or ray.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
-    retrain: RetrainOptions | None = Field(None, description="top, epochs, seeds; null: the winner stays as it is.")
+    retrain: RetrainOptions | None = Field(
+        None, description="Retraining of the best candidates: top, epochs, seeds; null: none."
+    )
 
 
 SEARCH_CLASSES = ("scheduler", "executor")
@@ -198,12 +202,12 @@ class TopLevel(Strict):
     n_gpu: int | None = Field(None, ge=0, description="GPUs to use, fewer if there are fewer; null: one, if any.")
     arch: Any = Field(..., description="The network.")
     data_loader: Any = Field(None, description="The data; its validation_split holds back a part for validation.")
-    train_loader: Any = Field(None, description="The training data, if validation data is named apart.")
+    train_loader: Any = Field(None, description="The training data, if there is a valid_loader.")
     valid_loader: Any = Field(None, description="The validation data.")
     test_loader: Any = Field(None, description="The test data.")
     optimizer: Any = Field(..., description="The optimizer; it gets the network's parameters.")
     loss: Any = Field(..., description='A loss, or a list of losses with a "weight" each.')
-    metrics: list[Any] = Field([], description="What validation and test report.")
+    metrics: list[Any] = Field([], description="Results of validation and test.")
     lr_scheduler: Any = Field(None, description='The course of the learning rate; "interval" says when it steps.')
     trainer: TrainerOptions = Field(..., description="Length of the training, its checkpoints, the result it watches.")
     visualization: Visualization = Field(Visualization(), description="Services that show the curves: wandb, mlflow.")
@@ -256,7 +260,7 @@ def _explain(model: type[BaseModel], value: Any, error: ErrorDetails) -> tuple[l
             if field is None:
                 return place, unknown_name("key", key, section.model_fields)
             if key not in value:
-                return place, f"missing. Add it: {field.description}"
+                return place, f'missing. Add "{key}": {field.description}'
             # The model of a key that holds an object, or a list of objects: its keys are next in the location.
             types = (field.annotation, *get_args(field.annotation))
             section = next((kind for kind in types if inspect.isclass(kind) and issubclass(kind, BaseModel)), None)

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
 from config.faults import Faults, show, unknown_name
+from utils.registry import OptionGroup
 
 REQUIRED = inspect.Parameter.empty
 OBJECTS = ("params", "optimizer")
@@ -175,9 +176,8 @@ def _read_signature(target: Callable[..., Any]) -> Signature:
         if item.kind not in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY):
             continue
         annotation = evaluated(item.annotation, target)
-        # Only a frozen dataclass is a group: a library's class may take another one as an ordinary argument.
-        settings = vars(annotation).get("__dataclass_params__") if inspect.isclass(annotation) else None
-        if settings is not None and settings.frozen:
+        # Only a declared group is flattened: a class may take any other dataclass as an ordinary argument.
+        if inspect.isclass(annotation) and issubclass(annotation, OptionGroup):
             groups[item.name] = annotation if item.default is REQUIRED else item.default
             found = _group_fields(item.name, annotation, groups[item.name])
         elif annotation is REQUIRED:

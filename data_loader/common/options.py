@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from utils.errors import ConfigError
+from utils.registry import OptionGroup
 
 ColorChannel = Literal["RGB", "BGR", "GRAY"]
 Interpolation = Literal["linear", "nearest"]
@@ -21,7 +22,7 @@ Role = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(OptionGroup):
     """A group of arguments.
 
     Raises:

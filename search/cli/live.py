@@ -36,14 +36,14 @@ class RungCount:
         bracket: From 0.
         epochs: At which it compares.
         reached: Number of candidates that reached it.
-        went_on: Number of these that were promoted.
+        promoted: Number of these that were promoted.
         best: First objective of the best of them; None before the first.
     """
 
     bracket: int
     epochs: int
     reached: int
-    went_on: int
+    promoted: int
     best: float | None = None
 
 
@@ -134,7 +134,7 @@ def render(snapshot: Snapshot) -> "RenderableType":
         table = new_table("rung", Column("reached", justify="right"), Column("promoted", justify="right"), "best")
         for rung in snapshot.rungs:
             label = f"{rung.epochs}" + (f" ({rung.bracket})" if rung.bracket else "")
-            table.add_row(label, str(rung.reached), str(rung.went_on), _value_text(rung.best))
+            table.add_row(label, str(rung.reached), str(rung.promoted), _value_text(rung.best))
         parts += ["", table]
     if snapshot.running:
         table = new_table("running", "epoch", snapshot.objective, Column("time", justify="right"))

@@ -97,7 +97,7 @@ class Facts:
 
 
 def predict_costs(step: TrainingStep, input_size: Sequence[int] | None = None) -> Facts:
-    """Return parameters, FLOPs and memory of a training, without its memory and its arithmetic.
+    """Return parameters, FLOPs and memory of a training, without allocating its memory or computing it.
 
     A network or loss whose operations depend on values cannot be followed through shapes: a small batch is then run
     for real, and if it is the network, its memory remains unknown.

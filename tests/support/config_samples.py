@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from utils.errors import ConfigError
-from utils.registry import Section
+from utils.registry import OptionGroup, Section
 
 CALLED = []
 """Names of the classes that were built."""
@@ -119,7 +119,7 @@ class Loader:
 
 
 @dataclass(frozen=True)
-class SizeOptions:
+class SizeOptions(OptionGroup):
     """An option group."""
 
     height: Annotated[int, Field(ge=1, description="Rows.")] = 8
@@ -127,7 +127,7 @@ class SizeOptions:
 
 
 @dataclass(frozen=True)
-class OrderOptions:
+class OrderOptions(OptionGroup):
     """An option group with a field that has no default."""
 
     order: Literal["forward", "backward"]
