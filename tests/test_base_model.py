@@ -85,3 +85,20 @@ def test_a_model_states_its_input_channels() -> None:
             self.body[0] = nn.Conv2d(1, 8, 3, padding=1)
 
     assert Grey().flops((10, 12)) == CONVOLUTION_FLOPS // 3 + LINEAR_FLOPS
+
+
+def test_a_buffer_that_the_forward_pass_replaces_is_put_back() -> None:
+    class Counting(BaseModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.zeros(()))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            self.count = self.count + 1
+            return inputs.mean(dim=(2, 3))
+
+    model = Counting()
+    before = model.count
+    model.flops((4, 4))
+    assert model.count is before
+    assert model.count == 0

@@ -109,6 +109,13 @@ def test_all_unreadable_files_are_named_before_the_first_batch(folders):
         plain(folder=str(folders), in_channels=4, samples=1).prepare()
 
 
+def test_only_the_images_of_the_loader_are_read(folders):
+    (folders / "train/cat/30.png").write_bytes(b"no image")
+    plain(folder=folders, split="train", samples=2).prepare()  # the first of each class
+    with pytest.raises(DataError, match=r"30\.png"):
+        plain(folder=folders, split="train").prepare()
+
+
 def test_what_does_not_fit_into_the_memory_is_still_checked(folders):
     loader = plain(folder=str(folders), split="train", cache_mb=0)
     loader.prepare()

@@ -10,7 +10,7 @@ from test_predictor_sources import save, save_video
 from data_loader.images.files import read_image, read_mask
 from predictor.io import sinks
 from predictor.io import sinks as outputs
-from predictor.io.sinks import ImageFileSink, Sink, VideoFileSink, display_problem, open_sinks
+from predictor.io.sinks import ImageFileSink, Sink, VideoFileSink, WindowSink, display_problem, open_sinks
 from predictor.io.sound import add_sound
 from predictor.io.sources import Camera, Frame, Video, open_source
 from predictor.loop import StageTimer, predict_all
@@ -247,3 +247,24 @@ def test_each_sink_gets_the_result_in_the_form_that_it_wants(tmp_path):
     predict_all(segmenter, open_source(str(tmp_path), read_image), [ids, shown], timer=StageTimer())
     assert (ids.results[0] == inside).all()
     assert shown.results[0].shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("is_slideshow", "keys", "is_visible", "expected"),
+    [
+        (False, [-1], 1, True),
+        (False, [ord("q")], 1, False),
+        (True, [-1, -1, ord("n")], 1, True),
+        (True, [-1, 27], 1, False),
+        (False, [-1], 0, False),
+    ],
+)
+def test_a_window_shows_each_result_until_it_is_closed(monkeypatch, is_slideshow, keys, is_visible, expected):
+    shown, left = [], list(keys)
+    monkeypatch.setattr(cv2, "imshow", lambda _, pixels: shown.append(pixels))
+    monkeypatch.setattr(cv2, "waitKey", lambda _: left.pop(0))
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: is_visible)
+    image, _ = red_square()
+    assert WindowSink(is_slideshow=is_slideshow).write(Frame("0", NOTHING), image) is expected
+    assert left == []
+    assert (shown[0] == image[..., ::-1]).all()  # OpenCV shows BGR

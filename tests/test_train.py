@@ -20,7 +20,7 @@ from build import DataSpec, build_loader, build_loaders, build_model, build_prep
 from config import load_config
 from config.cli import run_command
 from train import dry_run, for_overfit, main, parser, train, try_out
-from trainer.checkpoints.resume import lock_run_folder
+from trainer.checkpoints.resume import lock_run_folder, resolve_start
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
@@ -149,6 +149,14 @@ def test_a_run_goes_on_in_one_process_at_a_time(small):
         with pytest.raises(CheckpointError, match=rf"process {other.pid} is training there. .* Wait for its end"):
             train(small, resume="auto")
     train(small, resume="auto")
+
+
+def test_the_best_checkpoint_or_the_last_one_is_continued(small):
+    config = changed(small, trainer__monitor="max val_loss", trainer__epochs=2)
+    config.pop("lr_scheduler", None)
+    assert train(config).best["epoch"] == 1
+    assert resolve_start(config, "best").state["epoch"] == 1
+    assert resolve_start(config, "last").state["epoch"] == 2
 
 
 def test_a_file_system_without_locks_is_no_obstacle(small, monkeypatch):
