@@ -1,6 +1,6 @@
 """Mutate single lines of the code and see whether the tests notice: 60 mutations for each of the seeds 0 and 1.
 
-    python benchmarks/mutations.py --seed 0 --seed 1 [--count 60] [--jobs 2] [--output saved/mutations.jsonl] [--list]
+    python benchmarks/mutations.py --seed 0 --seed 1 [--count 60] [--jobs 2] [--output FILE] [--again] [--list]
 
 A line is drawn from all lines of base/, trainer/, models/, data_loader/ and predictor/ that can be mutated, then one of
 its mutations: another comparison, another arithmetic operator, another constant, a negated condition, a dropped
@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -257,6 +257,11 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what makes a mutation of a seed the same."""
+    return tuple(row[name] for name in ("seed", "file", "line", "before", "after"))
+
+
 def main() -> None:
     """Draw, run and report."""
     parser = argparse.ArgumentParser(description="Mutate single lines and see whether the tests notice.")
@@ -264,22 +269,27 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=ROOT / "saved/mutations.jsonl")
+    parser.add_argument("--again", action="store_true", help="only those of the output file that were not caught")
     parser.add_argument("--list", action="store_true", help="print the mutations and run nothing")
     options = parser.parse_args()
-    drawn = [(seed, each) for seed in options.seed or [0, 1] for each in draw(seed, options.count)]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    earlier = [json.loads(line) for line in options.output.read_text().splitlines()] if options.output.exists() else []
+    known = {key(row): row for row in earlier}
+    if options.again:
+        names = [each.name for each in fields(Mutation)]
+        left = [row for row in known.values() if row["outcome"] != "caught"]
+        drawn = [(row["seed"], Mutation(**{name: row[name] for name in names})) for row in left]
+    else:
+        drawn = [(seed, each) for seed in options.seed or [0, 1] for each in draw(seed, options.count)]
     if options.list:
         print("\n".join(f"{seed} {each.file}:{each.line} {each.before} -> {each.after}" for seed, each in drawn))
         return
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    earlier = [json.loads(line) for line in options.output.read_text().splitlines()] if options.output.exists() else []
-    known = {(row["seed"], row["file"], row["line"], row["before"], row["after"]): row for row in earlier}
 
     def work(seed: int, mutation: Mutation) -> dict[str, Any]:
-        key = (seed, mutation.file, mutation.line, mutation.before, mutation.after)
         line = (ROOT / mutation.file).read_text().splitlines()[mutation.line - 1].strip()
         reason = NOT_COUNTED.get((mutation.file, line, mutation.after), "message" * mutation.is_message)
-        if key in known and known[key]["outcome"] == "caught":
-            row: dict[str, Any] = known[key]
+        row: dict[str, Any] = known.get(key({"seed": seed, **asdict(mutation)}), {})
+        if row.get("outcome") == "caught":
             return row
         if reason:
             return {"seed": seed, **asdict(mutation), "outcome": "not counted", "reason": reason}
@@ -296,7 +306,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
         copies = _copies(Path(scratch), options.jobs)
         results = list(pool.map(work, *zip(*drawn, strict=True)))
-    print(table(results))
+    print(table(list({**known, **{key(row): row for row in results}}.values()) if options.again else results))
 
 
 if __name__ == "__main__":
