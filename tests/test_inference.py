@@ -339,7 +339,7 @@ def test_benchmark_prints_every_stage(checkpoint, tmp_path, capsys, monkeypatch)
     table = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["stage", "ms/image", "measured"]
     rows = {line.split()[0]: line.split()[1:] for line in table[1:]}
-    assert list(rows) == ["read", "preprocess", "model", "restore", "draw", "write", "sum", "pictures/s"]
+    assert list(rows) == ["read", "preprocess", "model", "restore", "draw", "write", "sum", "images/s"]
     assert rows["draw"][1] == "6"  # nine without the three of the warm-up
     assert all(float(values[0]) > 0 for values in rows.values())
 
