@@ -268,3 +268,15 @@ def test_a_window_shows_each_result_until_it_is_closed(monkeypatch, is_slideshow
     assert WindowSink(is_slideshow=is_slideshow).write(Frame("0", NOTHING), image) is expected
     assert left == []
     assert (shown[0] == image[..., ::-1]).all()  # OpenCV shows BGR
+
+
+def test_a_sound_that_ffmpeg_cannot_add_is_a_remark(tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho no such codec >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "new.mp4").write_bytes(b"images")
+    remark = add_sound(tmp_path / "new.mp4", tmp_path / "old.mp4", 1.0)
+    assert remark is not None
+    assert remark.endswith("new.mp4 has no sound: ffmpeg could not add it (no such codec).")
+    assert (tmp_path / "new.mp4").read_bytes() == b"images"
