@@ -142,10 +142,12 @@ from utils.errors import CheckpointError
 class Full(Callback):
     def on_epoch_end(self, trainer, metrics):
         if trainer.epoch == 2:
+            checkpoints.on_fit_end(trainer, None)  # waits until the first epoch is on the disk
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+checkpoints = Checkpoints(Path({folder!r}), {{}})
 try:
-    tiny_trainer([Full(), Checkpoints(Path({folder!r}), {{}})]).fit()
+    tiny_trainer([Full(), checkpoints]).fit()
 except CheckpointError as error:
     print(error)
 """
