@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from utils.environment import available_processors
+from utils.environment import DECODING_THREADS, available_processors
 from utils.errors import ConfigError, EspalierError
 from utils.geometry import Geometry
 from utils.seeding import derive_seed, isolated_generators
-
-_THREADS = 4
 
 
 class SampleKey(NamedTuple):
@@ -235,7 +233,7 @@ def count_targets(
         num_classes: Labels outside 0..K-1 do not count.
         ignore_index: A label that does not count either.
     """
-    with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
+    with ThreadPoolExecutor(min(DECODING_THREADS, available_processors())) as pool:
         parts = pool.map(lambda index: _count(dataset.target(index), num_classes, ignore_index), indices)
         total: NDArray[np.int64] = sum(parts, np.zeros(num_classes, np.int64))
         return [int(count) for count in total]

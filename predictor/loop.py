@@ -256,5 +256,5 @@ def report_predictions(stats: PredictionStats, source: FrameSource, sinks: Seque
             logger.error("%s", failure)
         raise DataError(
             f"{len(failures)} of {len(failures) + stats.images} images could not be used; all others are done. "
-            "Their names are listed above. Mend or remove them and run again."
+            "Their names are listed above. Repair or remove them and run again."
         )

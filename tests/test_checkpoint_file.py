@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.support.checkpoints import write_checkpoint
 from tests.support.tiny import tiny_trainer
 from trainer.checkpoints.resume import load_matching_weights, weights_of
 from trainer.checkpoints.saving import Checkpoints
-from utils.checkpoint_file import newest_good, read_checkpoint, write_checkpoint
+from utils.checkpoint_file import newest_good, read_checkpoint
 from utils.errors import CheckpointError
 
 ROOT = Path(__file__).resolve().parent.parent

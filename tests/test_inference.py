@@ -22,9 +22,9 @@ from data_loader.images.preprocessing import Preprocessing
 from predictor.io import sinks as outputs
 from predictor.io.sources import Video
 from predictor.segmenter import Segmenter
+from tests.support.checkpoints import write_checkpoint
 from tests.support.groups import from_flat
 from tests.support.seen import RedNet, red_segmenter, red_square
-from utils.checkpoint_file import write_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 from utils.geometry import restore_logits
 

@@ -168,6 +168,7 @@ class Trainer(BaseTrainer):
         self.average = None if plan.ema_decay is None else WeightAverage(unwrap(model), plan.ema_decay)
         self.running_loss = RunningLoss(device)
         self.finite_check = FiniteCheck()
+        # Not an argument of `train_step`, which plug-ins override with (inputs, target).
         self.targets_in_step: Tensor | None = None
         self._steps = self._endless_steps()
 

@@ -34,15 +34,6 @@ _CHUNK = 1 << 20
 _WRITER_WORDS = ("PytorchStreamWriter", "inline_container")
 
 
-def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` (tensors and plain data only) to `path`, atomically and with its checksum.
-
-    Raises:
-        CheckpointError: The disk is full or cannot be written; an older file at `path` is unchanged.
-    """
-    commit_checkpoint(stage_checkpoint(path, content), [path])
-
-
 def stage_checkpoint(path: Path, content: dict[str, Any]) -> Path:
     """Serialise `content` to a temporary file next to `path`: the quick half of writing.
 

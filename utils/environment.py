@@ -33,6 +33,7 @@ PACKAGES = (
     "segmentation-models-pytorch",
 )
 GIT_SECONDS = 10
+DECODING_THREADS = 4  # threads that decode files, at most: more wait for the disk
 REPOSITORY = Path(__file__).resolve().parents[1]
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

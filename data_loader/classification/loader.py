@@ -207,7 +207,7 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         self.cache.prepare(range(len(self)) if indices is None else indices)
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedImage:
-        """Return sample `index` with draws from `generator`.
+        """Return sample `index` with random numbers from `generator`.
 
         Raises:
             DataError: The image cannot be read.

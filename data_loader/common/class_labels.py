@@ -108,7 +108,7 @@ class LabelledDataset(Dataset[Sample]):
 
     @abstractmethod
     def sample(self, index: int, generator: np.random.Generator) -> Sample:
-        """Return sample `index` with draws from `generator`."""
+        """Return sample `index` with random numbers from `generator`."""
 
     def without_target(self, sample: Sample) -> Sample:
         """Return the sample with a class that does not count."""

@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from utils.environment import available_memory, available_processors
+from utils.environment import DECODING_THREADS, available_memory, available_processors
 from utils.errors import DataError
 from utils.geometry import Size
 
@@ -25,7 +25,6 @@ Result = TypeVar("Result")
 Sample = TypeVar("Sample")
 
 _FAULTS_SHOWN = 5
-_THREADS = 4
 
 
 class Footprint(NamedTuple):
@@ -108,7 +107,7 @@ def map_in_threads(decoder: Decoder[Any], work: Callable[[Any], Result], jobs: I
     size = max(1, min(32, len(todo) // 64))
     chunks = [todo[start : start + size] for start in range(0, len(todo), size)]
     # Threads suffice: OpenCV and the file system release Python's lock.
-    with ThreadPoolExecutor(min(_THREADS, available_processors())) as pool:
+    with ThreadPoolExecutor(min(DECODING_THREADS, available_processors())) as pool:
         results = [result for part in pool.map(attempt, chunks) for result in part]
     faults = [result for result in results if isinstance(result, DataError)]
     if faults:

@@ -102,7 +102,7 @@ class SeriesDataset(LabelledDataset[PlacedSeries]):
         self.augmentation = augmentation
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedSeries:
-        """Return sample `index` with draws from `generator`."""
+        """Return sample `index` with random numbers from `generator`."""
         series, label = self.file.series[index], self.labels[index]
         if self.augmentation is None:
             return PlacedSeries(self.preprocessing(series), label, NamedSample(self.file.place(index), label, index))

@@ -163,7 +163,7 @@ class Processes(Executor):
         if self._num_never_started > _MOST_NEVER_STARTED:
             raise SearchError(
                 f"{self._num_never_started} workers in a row never started: {worker.ending()}. A worker imports what "
-                "it needs and waits for a task. Mend what its log says, and continue with --resume auto."
+                "it needs and waits for a task. Correct what its log names, and continue with --resume auto."
             )
         ending = worker.ending()  # before it is killed to be sure
         self._replace(worker)

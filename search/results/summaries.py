@@ -18,6 +18,7 @@ class ValueSummary:
 
     Attributes:
         count: Number of finite values; if it is 0, the other attributes are NaN.
+        mean, median, maximum, minimum: Of the finite values.
         deviation: Of a sample (n - 1); 0 for a single value.
     """
 
