@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_loader.common.options import AugmentationOptions, ImageOptions
-from data_loader.images.augmentation import Augmentation, RandomValues
+from data_loader.images.augmentation import Augmentation
 from data_loader.images.preprocessing import Preprocessing
 from utils.errors import ConfigError
 
@@ -98,10 +98,16 @@ def test_image_and_mask_stay_aligned_under_every_move(seed):
 
 
 def test_a_flip_and_a_rotation_together_distort_nothing():
-    values = RandomValues(*np.random.default_rng(0).random(len(RandomValues._fields)))
-    augmentation = Augmentation(AugmentationOptions(flip_hor=1.0, angle=40.0), Preprocessing())
-    linear = augmentation._matrix((8, 6), (8, 6), values)[:, :2]
-    np.testing.assert_allclose(linear @ linear.T, np.eye(2), atol=1e-12)
+    # A spot per channel: from the middle, 20 pixels to the right and 20 down.
+    rows, columns = np.mgrid[:101, :101, :1][:2]
+    squares = (columns - np.array([50, 70, 50])) ** 2 + (rows - np.array([50, 50, 70])) ** 2
+    placed, _ = augment(
+        np.rint(255 * np.exp(-squares / 18)).astype(np.uint8), np.zeros((101, 101), np.uint8), flip_hor=1.0, angle=40.0
+    )
+    spots = np.array([(columns * placed).sum(axis=(0, 1)), (rows * placed).sum(axis=(0, 1))]) / placed.sum(axis=(0, 1))
+    np.testing.assert_allclose(spots[:, 0], 50, atol=0.02)
+    linear = (spots[:, 1:] - spots[:, :1]) / 20
+    np.testing.assert_allclose(linear @ linear.T, np.eye(2), atol=0.005)
     assert abs(linear[0, 1]) > 0.1
     assert np.linalg.det(linear) < 0
 

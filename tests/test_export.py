@@ -21,7 +21,7 @@ from data_loader.images.files import read_image, read_mask
 from models import SECTIONS
 from models.export import tracing
 from models.export.comparison import Comparison
-from models.export.files import from_bytes, from_text, open_exported, to_bytes
+from models.export.files import KEY, from_bytes, open_exported, to_bytes
 from models.export.tracing import Side, trace
 from tests.support.tiny import CLASSIFIERS
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
@@ -301,8 +301,9 @@ def test_a_file_must_describe_its_input():
     with pytest.raises(CheckpointError, match=r'holds no description of its input. It must be under "espalier"'):
         from_bytes(model.SerializeToString(), "onnx", CPU)
     later = json.dumps({**DESCRIPTION, "sides": {}, "format_version": 2})
+    onnx.helper.set_model_props(model, {KEY: later})
     with pytest.raises(CheckpointError, match=r"net.onnx: its description has version 2, later than 1"):
-        from_text(later, "net.onnx")
+        from_bytes(model.SerializeToString(), "onnx", CPU, name="net.onnx")
 
 
 def test_help_loads_nothing_heavy():

@@ -4,11 +4,12 @@ h, w size of an image, H, W size of the input, C channels.
 """
 
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,8 +20,6 @@ from utils.errors import ConfigError, DataError
 from utils.geometry import Size
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
-
-Result = TypeVar("Result")
 
 
 def read_array(path: str | Path, key: str | None = None) -> np.ndarray:
@@ -33,8 +32,9 @@ def read_array(path: str | Path, key: str | None = None) -> np.ndarray:
     Raises:
         DataError: The file is missing, damaged, holds objects, or no array of that name.
     """
-    # An array of Python objects would be unpickled, which can run any code.
-    return _read_with(path, key, lambda file: np.lib.format.read_array(file, allow_pickle=False))
+    with _open_array(path, key) as file:
+        # An array of Python objects would be unpickled, which can run any code.
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def array_header(path: str | Path, key: str | None = None) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -43,22 +43,21 @@ def array_header(path: str | Path, key: str | None = None) -> tuple[tuple[int, .
     Raises:
         DataError: As `read_array`.
     """
-
-    def header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    with _open_array(path, key) as file:
         version = np.lib.format.read_magic(file)  # moves the file to its header
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
         return tuple(shape), dtype
 
-    return _read_with(path, key, header)
 
-
-def _read_with(path: str | Path, key: str | None, read: Callable[[Any], Result]) -> Result:
-    """Return the result of `read` for the open file of an array."""
+@contextmanager
+def _open_array(path: str | Path, key: str | None) -> Iterator[Any]:
+    """Open the file of an array; errors of the block that reads it are raised as `DataError`, too."""
     try:
         if Path(path).suffix.lower() != ".npz":
             with Path(path).open("rb") as file:
-                return read(file)
+                yield file
+            return
         # An `.npz` is a zip archive of `.npy` files; NumPy's reader would load a whole array for its header.
         with zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
@@ -70,7 +69,7 @@ def _read_with(path: str | Path, key: str | None, read: Callable[[Any], Result])
                     f"{path} holds the arrays {', '.join(keys)}; {wanted}. Name one: picture_key or mask_key."
                 )
             with archive.open(f"{key}.npy") as member:
-                return read(member)
+                yield member
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Correct the path or the list that names it.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:

@@ -77,60 +77,52 @@ class Augmentation:
         is_turned = values.turn < self.rotate
         geometry = self.preprocessing.geometry((width, height) if is_turned else (height, width))
         size = geometry.resized
-        matrix = self._matrix((height, width), size, values)
-        padding = self.preprocessing.padding(image.dtype)
-        moved = _warped(image, matrix, size, self.preprocessing.interpolation, padding).reshape(*size, -1)
-        moved = self._with_noise(self._recolored(moved, values), values)
-        moved_mask = _warped(mask, matrix, size, cv2.INTER_NEAREST, self.ignored)
-        return self.preprocessing.place(moved, geometry), place_mask(moved_mask, geometry, self.ignored)
-
-    def _matrix(self, size: Size, window: Size, values: RandomValues) -> np.ndarray:
-        """Return (2, 3) float64: from the image's pixels (x, y) to those of the window that it fills."""
-        height, width = size
+        # The warp, from the image's pixels (x, y) to those of the resized area that it fills.
         smallest, largest = self.warp.crop_range or (1.0, 1.0)
         crop = smallest + (largest - smallest) * values.crop
         flip = -1.0 if values.flip < self.warp.flip_hor else 1.0
         radians = math.radians(self.warp.angle * (2.0 * values.angle - 1.0))
-        if values.turn < self.rotate:
-            # The image's width then fills the window's height.
+        if is_turned:
+            # The image's width then fills the area's height.
             radians += math.copysign(math.pi / 2, values.side - 0.5)
-            scale_x, scale_y = window[1] / (crop * height), window[0] / (crop * width)
+            scale_x, scale_y = size[1] / (crop * height), size[0] / (crop * width)
         else:
-            scale_x, scale_y = window[1] / (crop * width), window[0] / (crop * height)
+            scale_x, scale_y = size[1] / (crop * width), size[0] / (crop * height)
         cosine, sine = math.cos(radians), math.sin(radians)
         linear = np.array(((flip * scale_x * cosine, -scale_x * sine), (flip * scale_y * sine, scale_y * cosine)))
         centre = np.array(
             (width * (0.5 + (values.left - 0.5) * (1 - crop)), height * (0.5 + (values.top - 0.5) * (1 - crop)))
         )
         # Pixel i covers [i, i + 1), so its centre is at i + 0.5 on both sides.
-        offset = linear @ (0.5 - centre) + np.array((window[1] / 2 - 0.5, window[0] / 2 - 0.5))
-        return np.column_stack((linear, offset))
+        offset = linear @ (0.5 - centre) + np.array((size[1] / 2 - 0.5, size[0] / 2 - 0.5))
+        matrix = np.column_stack((linear, offset))
+        padding = self.preprocessing.padding(image.dtype)
+        moved = _warped(image, matrix, size, self.preprocessing.interpolation, padding).reshape(*size, -1)
+        moved_mask = _warped(mask, matrix, size, cv2.INTER_NEAREST, self.ignored)
+        recolored = self._recolored(moved, values)
+        return self.preprocessing.place(recolored, geometry), place_mask(moved_mask, geometry, self.ignored)
 
     def _recolored(self, image: np.ndarray, values: RandomValues) -> np.ndarray:
-        """Apply brightness, contrast and saturation as one affine map of each pixel's channels."""
+        """Apply brightness, contrast and saturation as one affine map of each pixel's channels, then add noise."""
         colors = self.colors
-        if not (colors.brightness or colors.contrast or colors.saturation):
+        if colors.brightness or colors.contrast or colors.saturation:
+            # cv2.transform takes (C, C + 1): a matrix, and a last column that is added.
+            channels, full = image.shape[2], full_scale(image.dtype)
+            contrast = 1.0 + colors.contrast * (2.0 * values.contrast - 1.0)
+            brightness = colors.brightness * (2.0 * values.brightness - 1.0)
+            matrix = np.eye(channels, channels + 1)
+            changed = min(channels, 3)  # a fourth channel (alpha) stays as it is
+            if changed == 3:
+                # Between the colour and its grey; below 1 greyer, above 1 more colourful.
+                saturation = 1.0 + colors.saturation * (2.0 * values.saturation - 1.0)
+                matrix[:3, :3] = saturation * np.eye(3) + (1.0 - saturation) * np.array(_LUMA)
+            # Contrast leaves mid-grey, full / 2, unchanged.
+            matrix[:changed, :changed] *= contrast
+            matrix[:changed, channels] = full * (0.5 * (1.0 - contrast) + brightness)
+            image = np.asarray(cv2.transform(image, matrix)).reshape(image.shape)
+        if not colors.noise_std:
             return image
-        # cv2.transform takes (C, C + 1): a matrix, and a last column that is added.
-        channels, full = image.shape[2], full_scale(image.dtype)
-        contrast = 1.0 + colors.contrast * (2.0 * values.contrast - 1.0)
-        brightness = colors.brightness * (2.0 * values.brightness - 1.0)
-        matrix = np.eye(channels, channels + 1)
-        changed = min(channels, 3)  # a fourth channel (alpha) stays as it is
-        if changed == 3:
-            # Between the colour and its grey; below 1 greyer, above 1 more colourful.
-            saturation = 1.0 + colors.saturation * (2.0 * values.saturation - 1.0)
-            matrix[:3, :3] = saturation * np.eye(3) + (1.0 - saturation) * np.array(_LUMA)
-        # Contrast leaves mid-grey, full / 2, unchanged.
-        matrix[:changed, :changed] *= contrast
-        matrix[:changed, channels] = full * (0.5 * (1.0 - contrast) + brightness)
-        return np.asarray(cv2.transform(image, matrix)).reshape(image.shape)
-
-    def _with_noise(self, image: np.ndarray, values: RandomValues) -> np.ndarray:
-        """Add normal noise to every value."""
-        if not self.colors.noise_std:
-            return image
-        noise = _noise_table(self.colors.noise_std * full_scale(image.dtype) / 255)
+        noise = _noise_table(colors.noise_std * full_scale(image.dtype) / 255)
         start = int(values.noise * max(1, _NOISE_VALUES - image.size))
         chosen = noise[start : start + image.size]
         if chosen.size < image.size:  # an image larger than the table: the noise repeats

@@ -215,8 +215,17 @@ def collate_pairs(
         DataError: The images differ in size.
     """
     require_one_size([sample.mask.shape for sample in samples])
-    images = _empty((len(samples), *samples[0].image.shape), torch.float32)
-    masks = _empty((len(samples), *samples[0].mask.shape), torch.int64)
+    batch: list[Tensor] = []
+    for part, dtype in ((samples[0].image, torch.float32), (samples[0].mask, torch.int64)):
+        shape = (len(samples), *part.shape)
+        if get_worker_info() is None:
+            batch.append(torch.empty(shape, dtype=dtype))
+        else:
+            # Shared with the main process, which then needs no copy. The public ways to shared memory would copy the
+            # tensor once more.
+            storage = torch.UntypedStorage._new_shared(prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
+            batch.append(torch.empty(0, dtype=dtype).set_(storage, 0, shape))  # type: ignore[call-overload]
+    images, masks = batch
     # Each image is normalised straight into its place.
     for image, mask, sample in zip(images.numpy(), masks.numpy(), samples, strict=True):
         preprocessing.normalize_into(image, sample.image)
@@ -227,15 +236,6 @@ def collate_pairs(
         return images, masks
     targets = torch.from_numpy(np.concatenate([origin.target.reshape(-1) for origin in origins]))
     return PackedEvaluation(images, masks, targets, [(each.name, each.geometry, each.position) for each in origins])
-
-
-def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return an empty tensor; in a loader worker in memory shared with the main process, which then needs no copy."""
-    if get_worker_info() is None:
-        return torch.empty(shape, dtype=dtype)
-    # The public ways to shared memory would copy the tensor once more.
-    storage = torch.UntypedStorage._new_shared(prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
 
 
 class MaskDataLoader(BaseDataLoader):

@@ -297,7 +297,13 @@ def choose_pairs(
     if (files.pairs_file is None) == (files.folder is None):
         raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
     if files.pairs_file is not None:
-        found = read_pairs(files.pairs_file, files.data_root)
+        found = read_once(
+            files.pairs_file,
+            lambda path: read_pairs(path, files.data_root),
+            lambda pairs: sum(sys.getsizeof(str(path)) for pair in pairs for path in pair),
+            # Without a root, paths may be relative to the working directory.
+            how=(files.data_root, os.getcwd()),
+        )
     else:
         root = Path(files.data_root or "") / str(files.folder)
         split = files.split or loading.default_split
@@ -314,16 +320,7 @@ def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> l
     Raises:
         DataError: The list is missing, empty, badly written, or names files that do not exist.
     """
-    return read_once(
-        pairs_file,
-        lambda path: _read_list(path, data_root),
-        lambda pairs: sum(sys.getsizeof(str(path)) for pair in pairs for path in pair),
-        # Without a root, paths may be relative to the working directory.
-        how=(None if data_root is None else str(data_root), os.getcwd()),
-    )
-
-
-def _read_list(path: Path, data_root: str | Path | None) -> list[Pair]:
+    path = Path(pairs_file)
     names: list[list[str]] = []
     for number, line in read_entries(path, "list of pairs", "pairs_file", "image, mask"):
         separator = "," if "," in line else "\t" if "\t" in line else None

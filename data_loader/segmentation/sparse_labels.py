@@ -74,13 +74,30 @@ class SparseLabels:
                 visible[:, int(size[1] - self._fraction(size[1])) :] = True
             return visible
         generator = np.random.default_rng(derive_seed(self.seed, "sparse", self.pattern, number))
-        if self.pattern == "strips":
-            return self._strips(size, generator)
-        rows, columns = (-(-side // self.tile) for side in size)  # rounded up
-        chosen = np.zeros(rows * columns, dtype=bool)
-        chosen[generator.permutation(chosen.size)[: max(1, round(self._fraction(chosen.size)))]] = True
-        grid = chosen.reshape(rows, columns)
-        return grid.repeat(self.tile, axis=0).repeat(self.tile, axis=1)[: size[0], : size[1]]
+        if self.pattern == "tiles":
+            rows, columns = (-(-side // self.tile) for side in size)  # rounded up
+            chosen = np.zeros(rows * columns, dtype=bool)
+            chosen[generator.permutation(chosen.size)[: max(1, round(self._fraction(chosen.size)))]] = True
+            grid = chosen.reshape(rows, columns)
+            return grid.repeat(self.tile, axis=0).repeat(self.tile, axis=1)[: size[0], : size[1]]
+        # Strips until enough is covered; with a density above a half they cover the hidden pixels, because the last
+        # free ones would take very many random strips.
+        hides = self.density > 0.5
+        visible_count = int(self._fraction(size[0] * size[1]))
+        missing = size[0] * size[1] - visible_count if hides else visible_count
+        drawn = np.zeros(size, np.uint8)
+        while missing > 0:
+            # The line is drawn on a window just large enough: whole images would take much longer.
+            points = _bent_line(size, generator)
+            left, top = np.maximum(points.min(axis=0) - self.width, 0)
+            right, bottom = points.max(axis=0) + self.width + 1
+            window = drawn[top:bottom, left:right]
+            line = np.zeros(window.shape, np.uint8)
+            cv2.polylines(line, [points - (left, top)], isClosed=False, color=1, thickness=self.width)
+            new_rows, new_columns = np.nonzero(line > window)  # covered by the line and not before
+            window[new_rows[:missing], new_columns[:missing]] = 1
+            missing -= min(missing, len(new_rows))
+        return np.asarray(drawn == int(not hides))
 
     def hide(self, mask: np.ndarray, number: int, ignored: int) -> np.ndarray:
         """Return a mask (H, W) with its hidden pixels set to `ignored`."""
@@ -90,27 +107,8 @@ class SparseLabels:
         """Return that fraction of `count`, exact in decimals: 0.29 of 100 are 29, not 28.99 as in binary."""
         return Fraction(str(self.density)) * count
 
-    def _strips(self, size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-        """Draw strips until enough is covered; with a density above a half they cover the hidden pixels."""
-        visible_count = int(self._fraction(size[0] * size[1]))
-        hides = self.density > 0.5  # the last free pixels would take very many random strips
-        missing = size[0] * size[1] - visible_count if hides else visible_count
-        drawn = np.zeros(size, np.uint8)
-        while missing > 0:
-            # The line is drawn on a window just large enough: whole images would take much longer.
-            points = _scribble(size, generator)
-            left, top = np.maximum(points.min(axis=0) - self.width, 0)
-            right, bottom = points.max(axis=0) + self.width + 1
-            window = drawn[top:bottom, left:right]
-            line = np.zeros(window.shape, np.uint8)
-            cv2.polylines(line, [points - (left, top)], isClosed=False, color=1, thickness=self.width)
-            rows, columns = np.nonzero(line > window)  # covered by the line and not before
-            window[rows[:missing], columns[:missing]] = 1
-            missing -= min(missing, len(rows))
-        return np.asarray(drawn == int(not hides))
 
-
-def _scribble(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
+def _bent_line(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
     """Return (N, 2) int32 points (x, y) of a bent line, about as long as half the image's shorter side."""
     step = max(1.0, min(size) / 2 / _BENDS)
     turns = generator.uniform(-_LARGEST_TURN, _LARGEST_TURN, _BENDS)

@@ -1,6 +1,6 @@
 """Time series from files: `.ts` of the UCR and UEA archives, and `.npz`. V variables, T steps."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,38 +107,33 @@ class _TsHeader:
 
 
 def _read_ts(path: Path) -> SeriesFile:
+    header: _TsHeader | None = None
+    stated: dict[str, list[str]] = {}  # lines of the header: keys in lower case, and the words after them
+    series, labels, rows = [], [], []
     with path.open(encoding="utf-8-sig") as file:
-        lines = enumerate(file, start=1)
-        # Both parts share one iterator, so that errors state the line of the file.
-        header = _parse_header(_read_header(lines, path), path)
-        series, labels, rows = [], [], []
-        for number, text in lines:
-            if text.strip() and not text.startswith(("#", "%")):
+        for number, text in enumerate(file, start=1):
+            words = text.split()
+            if not words or (text if header else words[0]).startswith(("#", "%")):
+                continue
+            if header is not None:
                 values, label = _parse_case(text.strip(), header, f"{path}, line {number}")
                 series.append(values)
                 labels.append(label)
                 rows.append(number)
+                continue
+            key = words[0].removeprefix("@").lower()
+            if not words[0].startswith("@") or key not in HEADER_KEYS:
+                raise DataError(
+                    f"{path}, line {number}: {text.strip()[:40]!r} is no line of a header, which are @problemName, "
+                    "@timeStamps, @missing, @univariate, @dimensions, @equalLength, @seriesLength, @classLabel and "
+                    "@data. Correct it."
+                )
+            if key == "data":
+                header = _parse_header(stated, path)
+            stated[key] = words[1:]
+    if header is None:
+        raise DataError(f"{path} has no line @data, which comes before the series. It is cut off, or no .ts file.")
     return SeriesFile(path, series, labels if header.has_labels else None, header.classes or in_order(labels), rows)
-
-
-def _read_header(lines: Iterable[tuple[int, str]], path: Path) -> dict[str, list[str]]:
-    """Read the lines up to `@data`: keys in lower case, and the words after them."""
-    found: dict[str, list[str]] = {}
-    for number, text in lines:
-        words = text.split()
-        if not words or words[0].startswith(("#", "%")):
-            continue
-        key = words[0].removeprefix("@").lower()
-        if not words[0].startswith("@") or key not in HEADER_KEYS:
-            raise DataError(
-                f"{path}, line {number}: {text.strip()[:40]!r} is no line of a header, which are @problemName, "
-                "@timeStamps, @missing, @univariate, @dimensions, @equalLength, @seriesLength, @classLabel and @data. "
-                "Correct it."
-            )
-        if key == "data":
-            return found
-        found[key] = words[1:]
-    raise DataError(f"{path} has no line @data, which comes before the series. It is cut off, or no .ts file.")
 
 
 def _parse_header(found: dict[str, list[str]], path: Path) -> _TsHeader:

@@ -91,8 +91,23 @@ def _create(name: str, in_channels: int, weights: str | None, output_stride: int
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels, "pretrained": weights is not None}
     if output_stride != 32:  # some networks refuse the argument, whatever its value
         options["output_stride"] = output_stride
-    if weights not in (None, "DEFAULT"):
-        options["pretrained_cfg_overlay"] = {"state_dict": _checked_state(timm_name, str(weights))}
+    if weights is not None and weights != "DEFAULT":
+        path = Path(weights).expanduser()
+        if not path.is_file():
+            raise ConfigError(
+                f"No such weights {weights!r} for {timm_name}: neither a file nor DEFAULT. "
+                'Correct it, or set "weights": null to train from scratch.'
+            )
+        # Of a whole classifier, whose last layer alone may have other shapes.
+        state = read_state_dict(path)
+        # Only names and shapes are needed: no memory, no time, no random numbers.
+        with torch.device("meta"):
+            classifier: Any = timm.create_model(timm_name)
+        last = classifier.pretrained_cfg["classifier"]
+        unused = tuple(f"{layer}." for layer in ([last] if isinstance(last, str) else last))
+        own = {key: value for key, value in classifier.state_dict().items() if not key.startswith(unused)}
+        check_match({key: value for key, value in state.items() if not key.startswith(unused)}, own, path, timm_name)
+        options["pretrained_cfg_overlay"] = {"state_dict": state}
     try:
         return timm.create_model(timm_name, **options)
     except Exception as error:  # timm's networks refuse their arguments by errors of many kinds
@@ -106,24 +121,3 @@ def _create(name: str, in_channels: int, weights: str | None, output_stride: int
             f"Wrong backbone {name!r} with output_stride {output_stride}: timm cannot make a feature pyramid of it "
             f"({reason}). Choose another network or output_stride 32."
         ) from error
-
-
-def _checked_state(timm_name: str, weights: str) -> dict[str, Tensor]:
-    """Read the state dict of a whole classifier, of which only the last layer may have other shapes."""
-    import timm
-
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise ConfigError(
-            f"No such weights {weights!r} for {timm_name}: neither a file nor DEFAULT. "
-            'Correct it, or set "weights": null to train from scratch.'
-        )
-    state = read_state_dict(path)
-    # Only names and shapes are needed: no memory, no time, no random numbers.
-    with torch.device("meta"):
-        classifier: Any = timm.create_model(timm_name)
-    last = classifier.pretrained_cfg["classifier"]
-    unused = tuple(f"{layer}." for layer in ([last] if isinstance(last, str) else last))
-    own = {key: value for key, value in classifier.state_dict().items() if not key.startswith(unused)}
-    check_match({key: value for key, value in state.items() if not key.startswith(unused)}, own, path, timm_name)
-    return state

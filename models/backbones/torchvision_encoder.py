@@ -102,13 +102,11 @@ class TorchvisionEncoder(nn.Module):
                 part.momentum = 0.1
         if weights is not None:
             load_weights(network, name, weights, first_convolution=layout.first_convolution, unused=layout.unused)
-        self.stages = nn.ModuleList(_stages(network, layout))
+        self.stages = nn.ModuleList(_stages(network, layout, output_stride))
         self.channels = list(layout.channels)
         self.strides = [min(stride, output_stride) for stride in STAGE_STRIDES]
         self.first_stride = STAGE_STRIDES[0]
         self.stride = output_stride
-        # Only strides and spacings change: the weights of the classifier fit as before.
-        _dilate(self.stages, output_stride)
 
     def forward(self, inputs: Tensor, count: int | None = None) -> list[Tensor]:
         """Image (B, C, H, W) float -> five feature maps (B, channels, h, w) float, finest first.
@@ -134,33 +132,32 @@ def _replace_first_convolution(network: nn.Module, name: str, in_channels: int) 
         network.set_submodule(name, new)
 
 
-def _stages(network: nn.Module, layout: Layout) -> list[nn.Sequential]:
-    """Cut a network into five stages, without its classifier."""
+def _stages(network: nn.Module, layout: Layout, output_stride: int) -> list[nn.Sequential]:
+    """Cut a network into five stages, without its classifier, and preserve the resolution beyond `output_stride`.
+
+    There the convolution that used to stride has the spacing of the stage before it, and those after it get twice that:
+    so the encoder computes the same values, only at more places (arXiv:1706.05587, section 3.1, without multi-grid).
+    Only strides and spacings change: the weights of the classifier fit as before.
+    """
     if layout.cuts:
         features = list(network.get_submodule("features").children())
-        return [nn.Sequential(*features[a:b]) for a, b in zip(layout.cuts[:-1], layout.cuts[1:], strict=True)]
-    part = network.get_submodule
-    return [
-        nn.Sequential(part("conv1"), part("bn1"), part("relu")),
-        nn.Sequential(part("maxpool"), part("layer1")),  # the pooling halves, so it begins a stage
-        *(nn.Sequential(*part(f"layer{number}").children()) for number in (2, 3, 4)),
-    ]
-
-
-def _dilate(stages: nn.ModuleList, output_stride: int) -> None:
-    """Preserve the resolution in the stages beyond `output_stride`.
-
-    The convolution that used to stride has the spacing of the stage before it, and those after it get twice that: so
-    the encoder computes the same values, only at more places (arXiv:1706.05587, section 3.1, without multi-grid).
-    """
+        stages = [nn.Sequential(*features[a:b]) for a, b in zip(layout.cuts[:-1], layout.cuts[1:], strict=True)]
+    else:
+        part = network.get_submodule
+        stages = [
+            nn.Sequential(part("conv1"), part("bn1"), part("relu")),
+            nn.Sequential(part("maxpool"), part("layer1")),  # the pooling halves, so it begins a stage
+            *(nn.Sequential(*part(f"layer{number}").children()) for number in (2, 3, 4)),
+        ]
     spacing = 1
     for stage, stride in zip(stages, STAGE_STRIDES, strict=True):
         if stride <= output_stride:
             continue
-        for part in stage.modules():
-            if isinstance(part, nn.Conv2d):
-                rate = spacing if part.stride != (1, 1) else 2 * spacing
-                part.stride = (1, 1)
-                part.dilation = (rate, rate)
-                part.padding = tuple(rate * (size // 2) for size in part.kernel_size)
+        for convolution in stage.modules():
+            if isinstance(convolution, nn.Conv2d):
+                rate = spacing if convolution.stride != (1, 1) else 2 * spacing
+                convolution.stride = (1, 1)
+                convolution.dilation = (rate, rate)
+                convolution.padding = tuple(rate * (size // 2) for size in convolution.kernel_size)
         spacing *= 2
+    return stages

@@ -36,7 +36,21 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
     # torchvision's "ResNet18_Weights.DEFAULT" and "DEFAULT" are the same.
     member = weights.rsplit(".", maxsplit=1)[-1]
     if member == "DEFAULT" or member in available.__members__:
-        path = _fetch(available[member].url, weights)
+        url = available[member].url
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
+        if not path.is_file():
+            # File names of torch's hub contain the first digits of the SHA-256.
+            checksum = re.search(r"-([0-9a-f]{8,})\.", path.name)
+            digits = checksum.group(1) if checksum else None
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.hub.download_url_to_file(url, str(path), digits, progress=False)
+            except (OSError, RuntimeError) as error:
+                raise ConfigError(
+                    f"Cannot fetch the weights {weights!r} from {url} ({error}): they are not on this machine yet. "
+                    f'Put that file at {path}, or name its place in "weights", or set "weights": null to train from '
+                    "scratch."
+                ) from error
     else:
         path = Path(weights).expanduser()
         if not path.is_file():
@@ -120,21 +134,3 @@ def check_match(state: StateDict, needed: StateDict, path: Path, name: str) -> N
             f"The weights {path} are not those of {name}: " + "; ".join(shown) + ". "
             "Choose the backbone that they were made for, or other weights."
         )
-
-
-def _fetch(url: str, weights: str) -> Path:
-    """Return the file of a URL in torch's cache, downloaded if it is not there."""
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
-    if path.is_file():
-        return path
-    # File names of torch's hub contain the first digits of the SHA-256.
-    checksum = re.search(r"-([0-9a-f]{8,})\.", path.name)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(path), checksum.group(1) if checksum else None, progress=False)
-    except (OSError, RuntimeError) as error:
-        raise ConfigError(
-            f"Cannot fetch the weights {weights!r} from {url} ({error}): they are not on this machine yet. "
-            f'Put that file at {path}, or name its place in "weights", or set "weights": null to train from scratch.'
-        ) from error
-    return path

@@ -84,29 +84,6 @@ def describe_export(
     }
 
 
-def from_text(text: str | None, file: object) -> Description:
-    """Read a description from its JSON.
-
-    Raises:
-        CheckpointError: There is none, or it is of a later version.
-    """
-    try:
-        description = json.loads(text or "null")
-    except ValueError:
-        description = None
-    if not isinstance(description, dict) or not {"loader", "class_names", "num_classes", "sides"} <= set(description):
-        raise CheckpointError(
-            f'{file}: holds no description of its input. It must be under "{KEY}" in the file\'s metadata, where '
-            "export.py writes it. Export the checkpoint again: python export.py --resume FILE --output net.onnx."
-        )
-    if description.get("format_version", 0) > FORMAT_VERSION:
-        raise CheckpointError(
-            f"{file}: its description has version {description['format_version']}, later than {FORMAT_VERSION}, which "
-            "is known here. Use the version of the code that wrote it, or export the checkpoint again."
-        )
-    return description
-
-
 def to_bytes(traced: Traced, description: Description, form: Format, *, opset: int | None = None) -> bytes:
     """Return the content of the file.
 
@@ -142,7 +119,14 @@ def to_bytes(traced: Traced, description: Description, form: Format, *, opset: i
         ) from error
     assert program is not None, "torch.onnx.export returns a program with dynamo=True"
     proto = program.model_proto
-    _name_sides(proto.graph)
+    # The free sides are called batch, height, width, length instead of the tracer's symbols, also within expressions.
+    values = (*proto.graph.input, *proto.graph.output, *proto.graph.value_info)
+    shapes = [value.type.tensor_type.shape.dim for value in values]
+    symbols = {side.dim_param: name for name, side in sides_of(shapes[0]).items() if side.dim_param.isidentifier()}
+    if symbols:
+        pattern = re.compile(rf"\b({'|'.join(symbols)})\b")
+        for side in (side for shape in shapes for side in shape if side.dim_param):
+            side.dim_param = pattern.sub(lambda found: symbols[found.group()], side.dim_param)
     onnx.helper.set_model_props(proto, {KEY: text})
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString())
@@ -160,19 +144,6 @@ def require(*packages: str) -> list[Any]:
         raise ConfigError(
             f"{error.name} is not installed. ONNX files need it. Run: pip install onnx onnxscript onnxruntime"
         ) from error
-
-
-def _name_sides(graph: Any) -> None:
-    """Call the free sides batch, height, width, length instead of the tracer's symbols, also within expressions."""
-    shape = graph.input[0].type.tensor_type.shape.dim
-    symbols = {side.dim_param: name for name, side in sides_of(shape).items() if side.dim_param.isidentifier()}
-    if not symbols:
-        return
-    pattern = re.compile(rf"\b({'|'.join(symbols)})\b")
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for side in value.type.tensor_type.shape.dim:
-            if side.dim_param:
-                side.dim_param = pattern.sub(lambda found: symbols[found.group()], side.dim_param)
 
 
 class ExportedNetwork(nn.Module):
@@ -248,7 +219,7 @@ def from_bytes(
     """Return the network in the content of a file, and its description.
 
     Raises:
-        CheckpointError: It is damaged or has no description of its input.
+        CheckpointError: It is damaged, has no description of its input, or one of a later version.
         ConfigError: onnxruntime is missing.
     """
     if form == "onnx":
@@ -260,7 +231,20 @@ def from_bytes(
             f"{name}: cannot be opened ({type(error).__name__}). The file is damaged or no exported network. Export "
             "the checkpoint again."
         ) from error
-    description = from_text(text, name)
+    try:
+        description = json.loads(text or "null")
+    except ValueError:
+        description = None
+    if not isinstance(description, dict) or not {"loader", "class_names", "num_classes", "sides"} <= set(description):
+        raise CheckpointError(
+            f'{name}: holds no description of its input. It must be under "{KEY}" in the file\'s metadata, where '
+            "export.py writes it. Export the checkpoint again: python export.py --resume FILE --output net.onnx."
+        )
+    if description.get("format_version", 0) > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{name}: its description has version {description['format_version']}, later than {FORMAT_VERSION}, which "
+            "is known here. Use the version of the code that wrote it, or export the checkpoint again."
+        )
     sides = {name: Side(**side) for name, side in description["sides"].items()}
     return ExportedNetwork(run, sides), description
 

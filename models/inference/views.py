@@ -68,12 +68,7 @@ class Views:
     @property
     def is_plain(self) -> bool:
         """Whether there is only one view: the whole image at its scale."""
-        return self.window is None and not self.is_averaged
-
-    @property
-    def is_averaged(self) -> bool:
-        """Whether there are several views whose results are averaged, or one at another scale."""
-        return self.flip is not None or tuple(self.scales) != (1.0,)
+        return self.window is None and self.flip is None and tuple(self.scales) == (1.0,)
 
 
 def with_views(model: nn.Module, views: Views) -> nn.Module:
@@ -88,7 +83,7 @@ def with_views(model: nn.Module, views: Views) -> nn.Module:
     """
     if views.window is not None:
         model = SlidingWindows(model, views.window, overlap=views.overlap, windows_at_once=views.windows_at_once)
-    if views.is_averaged:
+    if views.flip is not None or tuple(views.scales) != (1.0,):
         model = AveragedViews(model, flip=views.flip, scales=views.scales)
     return model
 
