@@ -1,7 +1,7 @@
 """The JSON: read it, check it, instantiate its classes. No model is known here: the registry is given."""
 
 from config.checking.classes import find_class, load_plugins
-from config.checking.sections import own_outputs, shared_values, trainer_options
+from config.checking.sections import shared_values, trainer_options
 from config.checking.signatures import group_arguments, signature_of
 from config.checking.validate import validate
 from config.loading.load import load_config
@@ -18,7 +18,6 @@ __all__ = [
     "json_schema",
     "load_config",
     "load_plugins",
-    "own_outputs",
     "refuse_markers",
     "schema_text",
     "shared_values",
