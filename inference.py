@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build import build_predictor, evaluation_section, registry
-from config import class_and_arguments, cli
-from config.checking.signatures import group_arguments, signature_of
+from config import class_and_arguments, cli, group_arguments, signature_of
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 
