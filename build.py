@@ -20,7 +20,6 @@ from config import (
     group_arguments,
     instantiate,
     load_plugins,
-    own_outputs,
     shared_values,
     signature_of,
     trainer_options,
@@ -221,6 +220,12 @@ def build_preprocessing(config: Config) -> Any:
     return make(**group_arguments(make, {name: known[name] for name in accepted if name in known}))
 
 
+def single_output(config: Config) -> dict[str, int]:
+    """Return `num_classes` 1 if `arch` of a checked config says so: one output channel for two classes."""
+    arguments = _as_object(config["arch"]).get("args") or {}
+    return {"num_classes": 1} if arguments.get("num_classes") == 1 else {}
+
+
 def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     """Build the network of `arch`.
 
@@ -229,7 +234,7 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     Raises:
         ConfigError: Its arguments contradict the data, or a network of torchvision gets other than three channels.
     """
-    names, values = registry(), {**spec.arguments(), **own_outputs(config)}
+    names, values = registry(), {**spec.arguments(), **single_output(config)}
     model_class = class_and_arguments(config, "arch", names)[0]
     takes_three = model_class.__module__.startswith("torchvision.") and (
         "in_channels" not in signature_of(model_class).parameters
@@ -272,7 +277,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
     """
     names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
-    arch, values = _as_object(complete["arch"]), {**spec.arguments(), **own_outputs(config)}
+    arch, values = _as_object(complete["arch"]), {**spec.arguments(), **single_output(config)}
     sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels") if name in values}
     network = find_class(arch["type"], "arch", "arch", names["arch"])
     complete["arch"] = {**arch, "args": {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}}
@@ -365,22 +370,16 @@ def build_training(
         max_validation_batches: Validate on the first batches only.
         has_weights: All weights will come from a checkpoint: none need be downloaded for the network.
     """
-    from trainer.runtime.devices import (
-        ALONE,
-        RunPrecision,
-        choose_devices,
-        prepare_for_training,
-        seed_run,
-    )
+    from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training, seed_run
     from trainer.trainer import TrainingPlan
     from utils.seeding import derive_seed, seed_everything
 
     world, seed, options = world or ALONE, config.get("seed", 0), trainer_options(config)
     used_devices = choose_devices(config.get("n_gpu"), devices)
     precision = RunPrecision.from_options(used_devices[0], options)
+    seed_run(seed, used_devices[0])
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
-    seed_run(seed, used_devices[0])
     train_loader, valid_loader = build_loaders(config)
     for loader in filter(None, (train_loader, valid_loader)):
         # A loader of a plug-in may not know its role: a shuffled one would count as training data.

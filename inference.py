@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build import build_predictor, evaluation_section, registry
-from config import class_and_arguments, cli
-from config.checking.signatures import group_arguments, signature_of
+from config import class_and_arguments, cli, group_arguments, signature_of
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 
@@ -151,10 +150,11 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
     """
     from data_loader.images.files import read_image
     from data_loader.time_series.files import SUFFIXES, read_series
-    from predictor.classifier import table_file, write_table
+    from predictor.classifier import TABLE, write_table
     from predictor.io.sources import open_source
 
-    file, failures = table_file(arguments.output), []
+    output = arguments.output or Path()
+    file, failures = output if output.suffix else output / TABLE, []
     samples: Iterable[tuple[str, Any]]
     if Path(arguments.source).suffix in SUFFIXES:
         first_column, series = "row", read_series(Path(arguments.source))

@@ -68,13 +68,12 @@ def test(
     Raises:
         EspalierError: Anything that the user can repair.
     """
-    from base.base_metric import MetricSet
     from logger.progress import with_bar
     from logger.test_report.report import write_images
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix
     from trainer.checkpoints.resume import load_all_weights
-    from trainer.evaluation import evaluate
+    from trainer.evaluation import MetricSet, evaluate
     from trainer.runtime.devices import RunPrecision, choose_devices, seed_run
     from utils.environment import resource_errors
 
@@ -140,7 +139,16 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
         if any(section in asked for section in LOADER_SECTIONS):
             merged = {key: value for key, value in merged.items() if key not in LOADER_SECTIONS}
         merged |= copy.deepcopy(dict(asked))
-        _carry_over_learned_arguments(saved, merged)
+        # Loaders of the same kind get the values that follow from the training data, if they do not have them.
+        source = saved.get("train_loader") or saved.get("data_loader")
+        source = source if isinstance(source, Mapping) else {}
+        settled = {name: value for name in LEARNED_ARGUMENTS if (value := source.get("args", {}).get(name)) is not None}
+        for section in LOADER_SECTIONS:
+            spec = merged.get(section)
+            if source and isinstance(spec, Mapping) and spec.get("type") == source.get("type"):
+                args = spec.get("args", {})
+                given = {name: value for name, value in args.items() if value is not None}
+                merged[section] = {**spec, "args": {**args, **settled, **given}}
         counts = next(
             (item["class_counts"] for item in nested_objects(saved.get("loss")) if item.get("class_counts")), None
         )
@@ -150,20 +158,6 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
     if "arch" in saved:  # the weights of the checkpoint fit no other network
         merged["arch"] = copy.deepcopy(saved["arch"])
     return merged
-
-
-def _carry_over_learned_arguments(saved: Mapping[str, Any], merged: dict[str, Any]) -> None:
-    """Give loaders of the same kind the values that follow from the training data, if they do not have them."""
-    source = saved.get("train_loader") or saved.get("data_loader")
-    if not isinstance(source, Mapping):
-        return
-    learned = {name: value for name in LEARNED_ARGUMENTS if (value := source.get("args", {}).get(name)) is not None}
-    for section in LOADER_SECTIONS:
-        spec = merged.get(section)
-        if isinstance(spec, Mapping) and spec.get("type") == source.get("type"):
-            args = spec.get("args", {})
-            given = {name: value for name, value in args.items() if value is not None}
-            merged[section] = {**spec, "args": {**args, **learned, **given}}
 
 
 def check_split(config: Mapping[str, Any], split: str) -> None:

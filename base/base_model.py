@@ -1,8 +1,7 @@
 """The base of every network: its forward pass, its size, its cost and a table of its parts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -107,33 +106,26 @@ class BaseModel(nn.Module, ABC):
         return f"{super().__str__()}\nTrainable parameters: {self.parameter_count(trainable_only=True):,}"
 
     def _run_zeros(self, input_size: Sequence[int]) -> None:
-        """Run one forward pass of zeros that changes nothing."""
+        """Run one forward pass of zeros in evaluation mode; modes, buffers and generators are restored after it."""
         like = next(self.parameters(), torch.zeros(()))
         inputs = torch.zeros(1, self.in_channels, *input_size, device=like.device, dtype=like.dtype)
-        with _unchanged(self), torch.no_grad():
-            self(inputs)
-
-
-@contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode for a block, and restore modes, buffers and generators after it."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    devices = {weight.device for weight in model.parameters() if weight.is_cuda}
-    with torch.random.fork_rng(devices=list(devices)):
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
-            for module, name, buffer, content in buffers:
-                buffer.copy_(content)
-                setattr(module, name, buffer)  # a forward pass may have replaced the tensor, not only its content
+        modes = [(module, module.training) for module in self.modules()]
+        buffers = [
+            (module, name, buffer, buffer.clone())
+            for module in self.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+        ]
+        devices = {weight.device for weight in self.parameters() if weight.is_cuda}
+        with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+            self.eval()
+            try:
+                self(inputs)
+            finally:
+                for module, training in modes:
+                    module.training = training
+                for module, name, buffer, content in buffers:
+                    buffer.copy_(content)
+                    setattr(module, name, buffer)  # a forward pass may have replaced the tensor, not only its content
 
 
 def _shape_text(output: Any) -> str:

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor
 
 from base import BaseDataLoader
-from base.base_metric import MetricSet
 from data_loader.common.options import AugmentationOptions, ImageOptions, LabelOptions, MaskLoaderOptions, PairOptions
 from data_loader.segmentation.loader import SegmentationDataLoader
 from logger.metrics_file import MetricsFile
@@ -38,6 +37,7 @@ from models.losses import CrossEntropyLoss
 from models.metrics.confusion import MeanIoU
 from models.unet import UNet
 from trainer.checkpoints.saving import Checkpoints
+from trainer.evaluation import MetricSet
 from trainer.runtime.devices import RunPrecision
 from trainer.trainer import Trainer, TrainingPlan
 

@@ -1,12 +1,11 @@
 """The JSON: read it, check it, instantiate its classes. No model is known here: the registry is given."""
 
-from config.checking.classes import find_class, load_plugins
-from config.checking.sections import own_outputs, shared_values, trainer_options
-from config.checking.signatures import group_arguments, signature_of
-from config.checking.validate import validate
+from config.checking.classes import find_class, load_plugins, validate
+from config.checking.sections import shared_values, trainer_options
+from config.checking.signatures import signature_of
 from config.loading.load import load_config
 from config.markers import find_markers, refuse_markers
-from config.objects import class_and_arguments, instantiate, values_by_parameter
+from config.objects import class_and_arguments, group_arguments, instantiate, values_by_parameter
 from config.schema import json_schema, schema_text
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "json_schema",
     "load_config",
     "load_plugins",
-    "own_outputs",
     "refuse_markers",
     "schema_text",
     "shared_values",

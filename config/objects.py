@@ -1,12 +1,13 @@
 """From a section of the configuration to the object that it describes."""
 
+import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from config.checking.classes import WEIGHTED_LOSS, FoundClass, Spec, find_class, read_losses, read_spec, section_key
 from config.checking.sections import CLASS_SECTIONS, ClassSection
-from config.checking.signatures import FETCHED_ARGUMENTS, group_arguments, signature_of
+from config.checking.signatures import FETCHED_ARGUMENTS, signature_of
 from config.faults import Faults, show
 from utils.environment import is_out_of_memory
 from utils.errors import ConfigError
@@ -66,6 +67,37 @@ def values_by_parameter(found: FoundClass, values: Values) -> dict[str, Any]:
     return taken
 
 
+def group_arguments(target: Callable[..., Any], flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `target` with the fields of its option groups gathered into their dataclasses.
+
+    An option group is a parameter annotated with a frozen dataclass. A JSON names its fields directly in `args`:
+    `{"resize": 64, "batch_size": 4}` becomes `{"images": ImageOptions(resize=64), "batch_size": 4}`.
+
+    Args:
+        target: A class or function.
+        flat: Arguments by name; a group may also be given as an object, and fields next to it then replace its own.
+
+    Raises:
+        TypeError: A group has no default and lacks a required field.
+    """
+    signature = signature_of(target)
+    arguments: dict[str, Any] = {}
+    fields: dict[str, dict[str, Any]] = {}
+    for name, value in flat.items():
+        group = signature.parameters[name].group if name in signature.parameters else None
+        if group is None:
+            arguments[name] = value
+        else:
+            fields.setdefault(group, {})[name] = value
+    for group, default in signature.groups.items():
+        base = arguments.get(group, default)
+        if isinstance(base, type):  # no default: its required fields must be there
+            arguments[group] = base(**fields.get(group, {}))
+        elif group in fields:
+            arguments[group] = dataclasses.replace(base, **fields[group])
+    return arguments
+
+
 def _read_section(config: Values, path: str) -> tuple[Spec, str]:
     """Return the spec at a dotted path, and the key of the registry for it."""
     value: Any = config
@@ -117,8 +149,10 @@ def _arguments(spec: Spec, found: FoundClass, nested: Values, runtime: Values, d
             given[name] = defaults[name]
     args = signature.check(spec.args, f"{spec.path}.args", faults, supplied=given, skip=nested)
     for name, value in {**known, **given}.items():
-        said = args.get(name)
-        if said is not None and not _agree(said, value):
+        said, known_value = args.get(name), value.tolist() if hasattr(value, "tolist") else value  # a tensor or array
+        if isinstance(said, list | tuple) and isinstance(known_value, list | tuple):
+            said, known_value = list(said), list(known_value)
+        if said is not None and said != known_value:
             message = f"{show(said)}, but the run has {name} {show(value)}. Both must agree: leave it out here."
             faults.add(f"{spec.path}.args.{name}", message)
     if faults:
@@ -131,15 +165,6 @@ def _arguments(spec: Spec, found: FoundClass, nested: Values, runtime: Values, d
         or (isinstance(item.default, enum.Enum) and hasattr(item.default, "url"))
     }
     return {**not_fetched, **args, **given}
-
-
-def _agree(said: Any, known: Any) -> bool:
-    """Whether a value of the JSON and one of the run are the same; a list equals a tuple or tensor of its items."""
-    if hasattr(known, "tolist"):  # a tensor or array, recognised without importing torch
-        known = known.tolist()
-    if isinstance(said, list | tuple) and isinstance(known, list | tuple):
-        return list(said) == list(known)
-    return bool(said == known)
 
 
 def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:

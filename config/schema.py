@@ -24,7 +24,7 @@ from config.checking.sections import (
     Strict,
     TopLevel,
 )
-from config.checking.signatures import OBJECTS, Parameter, signature_of
+from config.checking.signatures import OBJECTS, signature_of
 from utils.errors import ConfigError
 from utils.registry import Registry, Section
 
@@ -177,48 +177,43 @@ def _spec_schema(key: str, section: Section, keys: Schema) -> Schema:
     }
 
 
-def _class_schema(name: str, key: str, section: Section, extras: Schema) -> Schema:
+def _class_schema(type_name: str, key: str, section: Section, extras: Schema) -> Schema:
     """Return the schema of a class with its arguments, documented by its docstring."""
     args: Schema = {"type": "object"}
     schema: Schema = {
-        "title": name,
+        "title": type_name,
         "type": "object",
-        "properties": {"type": {"const": name}, "args": args, **extras},
+        "properties": {"type": {"const": type_name}, "args": args, **extras},
         "required": ["type"],
         "additionalProperties": False,
     }
     try:
-        target = find_class(name, key, key, section).target
+        target = find_class(type_name, key, key, section).target
     except ConfigError:  # it needs a package that is not here
         return schema
     signature = signature_of(target)
     lines = inspect.cleandoc(target.__doc__ or "").splitlines()
     documented = {match[1]: match[2] for match in map(_ARGUMENT.match, lines) if match}
     hidden = (*OBJECTS, *(SCHEDULER_VALUES if key == "scheduler" else ()))
-    args["properties"] = {
-        parameter.name: _parameter_schema(parameter, documented.get(parameter.name), section)
-        for parameter in signature.parameters.values()
-        if parameter.name not in hidden
-    }
-    args["additionalProperties"] = signature.takes_more
+    args |= {"properties": {}, "additionalProperties": signature.takes_more}
+    for name, parameter in signature.parameters.items():
+        if name in section.nested:
+            reference = {"$ref": f"#/$defs/{section.nested[name]}"}
+            args["properties"][name] = _one_or_list(reference, documented.get(name))
+        elif name not in hidden:
+            try:
+                value = parameter.adapter.json_schema() if parameter.adapter else {}
+            except PydanticUserError:
+                value = {}
+            value.pop("title", None)
+            if _is_plain(parameter.default):
+                value["default"] = json.loads(json.dumps(parameter.default))
+            if name in documented:
+                value["description"] = documented[name]
+            args["properties"][name] = _with_placeholders(value)
     if lines:
         schema["description"] = lines[0]
     return schema
-
-
-def _parameter_schema(parameter: Parameter, description: str | None, section: Section) -> Schema:
-    if parameter.name in section.nested:
-        return _one_or_list({"$ref": f"#/$defs/{section.nested[parameter.name]}"}, description)
-    try:
-        schema = parameter.adapter.json_schema() if parameter.adapter else {}
-    except PydanticUserError:
-        schema = {}
-    schema.pop("title", None)
-    if _is_plain(parameter.default):
-        schema["default"] = json.loads(json.dumps(parameter.default))
-    if description:
-        schema["description"] = description
-    return _with_placeholders(schema)
 
 
 def _is_plain(default: Any) -> bool:

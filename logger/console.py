@@ -63,21 +63,18 @@ def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]
     for handler in added:
         handler.addFilter(_is_wanted)
         root.addHandler(handler)
+    # Other handlers on the root logger, such as those of a test runner, do not decide its level.
+    root.setLevel(min(handler.level for handler in root.handlers if _is_wanted in handler.filters))
     warnings.showwarning = _log_warning
-
-    def set_root_level() -> None:
-        # Other handlers on the root logger, such as those of a test runner, do not decide its level.
-        levels = [handler.level for handler in root.handlers if _is_wanted in handler.filters]
-        root.setLevel(min(levels, default=level_before))
 
     def close() -> None:
         for handler in added:
             root.removeHandler(handler)
             handler.close()
-        set_root_level()
+        remaining = (handler.level for handler in root.handlers if _is_wanted in handler.filters)
+        root.setLevel(min(remaining, default=level_before))
         warnings.showwarning = show_warning_before
 
-    set_root_level()
     return close
 
 

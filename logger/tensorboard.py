@@ -111,21 +111,17 @@ class TensorBoardLogger(Callback):
         train.add_scalar("run/data_share", self._speed.data_seconds / seconds, step)
         for number, image in enumerate(self._drawn):
             valid.add_image(f"validation/{number}", image, step, dataformats="HWC")
-        if self.histograms:
-            self._write_histograms(trainer)
-        for writer in self._writers.values():
-            writer.flush()
-        self._speed, self._drawn = Speedometer(), []
-
-    def _write_histograms(self, trainer: "BaseTrainer") -> None:
-        for name, parameter in trainer.model.named_parameters():
+        for name, parameter in trainer.model.named_parameters() if self.histograms else ():
             # The prefixes of DataParallel and torch.compile: the tags are the same with and without them.
             plain_name = name.replace("module.", "").replace("_orig_mod.", "")
             for kind, tensor in (("parameters", parameter), ("gradients", parameter.grad)):
                 values = None if tensor is None else tensor.detach().float()
                 # TensorBoard refuses NaN and infinity.
                 if values is not None and (finite := values[values.isfinite()]).numel():
-                    self._writers["train"].add_histogram(f"{kind}/{plain_name}", finite.cpu(), trainer.global_step)
+                    train.add_histogram(f"{kind}/{plain_name}", finite.cpu(), step)
+        for writer in self._writers.values():
+            writer.flush()
+        self._speed, self._drawn = Speedometer(), []
 
     def on_close(self, trainer: "BaseTrainer") -> None:
         """Write everything out and close the files, also after an error."""

@@ -104,10 +104,3 @@ def write_table(
             file.unlink()
         raise DataError("Nothing could be classified: no image or series could be read. Name another --source.")
     return count
-
-
-def table_file(output: Path | None) -> Path:
-    """Return the file of the table: `output`, or `predictions.csv` in that folder or in the working directory."""
-    if output is None:
-        return Path(TABLE)
-    return output if output.suffix else output / TABLE

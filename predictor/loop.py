@@ -5,6 +5,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from statistics import median
 from time import perf_counter
@@ -23,10 +24,10 @@ from utils.errors import DataError, TrainingError
 T = TypeVar("T")
 STAGES = ("read", "preprocess", "model", "restore", "draw", "write")
 WARM_UP = 3  # first entries of a stage that are left out: caches, lazy loading, the choice of algorithms
-_POLL_SECONDS = 0.1  # how soon a waiting reader notices that no more items are wanted
 logger = logging.getLogger(__name__)
 
 
+@dataclass
 class StageTimer:
     """Seconds per image of each stage.
 
@@ -34,30 +35,17 @@ class StageTimer:
         synchronize: Waits for the device, so that a stage ends when its work is done; None does not wait.
     """
 
-    def __init__(self, synchronize: Callable[[], None] | None = None) -> None:
-        self.seconds: dict[str, list[float]] = {stage: [] for stage in STAGES}
-        self._synchronize = synchronize
+    synchronize: Callable[[], None] | None = None
+    seconds: dict[str, list[float]] = field(init=False, default_factory=lambda: {stage: [] for stage in STAGES})
 
     @contextmanager
     def measure(self, stage: str, images: int = 1) -> Iterator[None]:
         """Time a block that works on `images` images."""
         start = perf_counter()
         yield
-        if self._synchronize is not None:
-            self._synchronize()
+        if self.synchronize is not None:
+            self.synchronize()
         self.seconds[stage].append((perf_counter() - start) / max(1, images))
-
-    def each(self, stage: str, items: Iterable[T]) -> Generator[T]:
-        """Yield the items and time how long each of them takes to arrive."""
-        iterator = iter(items)
-        while True:
-            start = perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            self.seconds[stage].append(perf_counter() - start)
-            yield item
 
     def table(self) -> str:
         """Return the median milliseconds per image of each stage that took place, and their sum, as text."""
@@ -82,37 +70,30 @@ def read_ahead(items: Iterable[T], depth: int, *, keep_newest: bool = False) -> 
         depth: How many items may wait.
         keep_newest: Drop the oldest waiting item instead of letting the reader wait: for a live image.
     """
-    waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=max(1, depth))
+    waiting: queue.SimpleQueue[tuple[T] | BaseException | None] = queue.SimpleQueue()
+    room = threading.Semaphore(max(1, depth))
     is_wanted = threading.Event()
     is_wanted.set()
-
-    def drop_oldest() -> None:
-        with suppress(queue.Empty):  # the consumer may be faster
-            waiting.get_nowait()
-
-    def put(entry: tuple[T] | BaseException | None) -> None:
-        while is_wanted.is_set():
-            with suppress(queue.Full):
-                waiting.put(entry, timeout=_POLL_SECONDS)
-                return
 
     def read() -> None:
         last: BaseException | None = None
         iterator = iter(items)
         try:
             for item in iterator:
-                if keep_newest and waiting.full():
-                    drop_oldest()
-                put((item,))
+                while not room.acquire(blocking=not keep_newest):
+                    with suppress(queue.Empty):  # the consumer may be faster
+                        waiting.get_nowait()
+                        room.release()
                 if not is_wanted.is_set():
                     break
+                waiting.put((item,))
         except BaseException as error:  # handed over to the consumer, whatever it is
             last = error
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
                 close()
-            put(last)
+            waiting.put(last)
 
     reader = threading.Thread(target=read, name="reader", daemon=True)
     reader.start()
@@ -120,9 +101,11 @@ def read_ahead(items: Iterable[T], depth: int, *, keep_newest: bool = False) -> 
         while (entry := waiting.get()) is not None:
             if isinstance(entry, BaseException):
                 raise entry
+            room.release()
             yield entry[0]
     finally:
         is_wanted.clear()
+        room.release()  # the reader may wait for it
         reader.join()
 
 
@@ -163,7 +146,7 @@ def predict_all(
         DataError: Not a single image could be used.
     """
     size = 1 if source.is_live else batch_size
-    frames = timer.each("read", islice(_repeated(source, repeat_to), limit))
+    frames = _frames(source, timer, limit, repeat_to)
     total = min(filter(None, (max(source.expected, repeat_to) if source.expected else None, limit)), default=None)
     started, count = perf_counter(), 0
     unit = "image" if source.frame_rate is None else "frame"
@@ -201,15 +184,19 @@ def predict_all(
     return PredictionStats(count, perf_counter() - started)
 
 
-def _repeated(source: FrameSource, count: int) -> Iterator[Frame]:
-    """Yield the frames of a source, from the beginning again until there were `count`."""
-    given = 0
+def _frames(source: FrameSource, timer: StageTimer, limit: int | None, repeat_to: int) -> Generator[Frame]:
+    """Yield up to `limit` frames of a source, from the beginning again until there were `repeat_to`; time each."""
+    count, start = 0, perf_counter()
     while True:
-        before = given
+        before = count
         for frame in source:
+            timer.seconds["read"].append(perf_counter() - start)
             yield frame
-            given += 1
-        if given >= count or given == before:
+            count += 1
+            if count == limit:
+                return
+            start = perf_counter()
+        if count >= repeat_to or count == before:
             return
 
 

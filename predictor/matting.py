@@ -146,26 +146,26 @@ def foreground_colors(image: Image, alpha: Alpha) -> Image:
     Returns:
         (h, w, 3) uint8 RGB.
     """
-    mixed = (alpha > 0) & (alpha < 1)
-    enlarge = partial(cv2.resize, dsize=(alpha.shape[1], alpha.shape[0]), interpolation=cv2.INTER_LINEAR)
-    front, back = (_unit_colors(enlarge(_eight_bits(layer))[mixed]) for layer in _layers(image, alpha))
-    result = image.copy()
-    result[mixed] = _eight_bits(_add_residual(_unit_colors(image[mixed]), front, back, alpha[mixed][:, None]))
-    return result
-
-
-def _layers(image: Image, alpha: Alpha) -> Layers:
-    """Return the blurs of foreground and background after the last pass, (h', w', 3) in 0..1 each."""
+    full_size = (alpha.shape[1], alpha.shape[0])
     better: Layers | None = None
     for longer_side, relative_radius in zip(COLOR_SIZES, COLOR_RADII, strict=True):
-        size = _at_most((alpha.shape[1], alpha.shape[0]), longer_side)
+        size = _at_most(full_size, longer_side)
         pixels = _unit_colors(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
         share = _resize(alpha, size)
         before = (pixels, pixels) if better is None else (_resize(better[0], size), _resize(better[1], size))
         radius = max(1, round(max(size) * relative_radius))
-        blurs = _weighted_box(before[0], share, radius), _weighted_box(before[1], 1 - share, radius)
-        better = _add_residual(pixels, *blurs, share[..., None]), blurs[1]
-    return blurs
+        blurs = [
+            _box(layer * weight[..., None], radius) / (_box(weight, radius)[..., None] + 1e-5)
+            for layer, weight in zip(before, (share, 1 - share), strict=True)
+        ]
+        better = _add_residual(pixels, blurs[0], blurs[1], share[..., None]), blurs[1]
+    # The blurs of the last pass at full size, where the pixels are mixed.
+    mixed = (alpha > 0) & (alpha < 1)
+    enlarge = partial(cv2.resize, dsize=full_size, interpolation=cv2.INTER_LINEAR)
+    front, back = (_unit_colors(enlarge(_eight_bits(layer))[mixed]) for layer in blurs)
+    result = image.copy()
+    result[mixed] = _eight_bits(_add_residual(_unit_colors(image[mixed]), front, back, alpha[mixed][:, None]))
+    return result
 
 
 def _add_residual(
@@ -173,8 +173,3 @@ def _add_residual(
 ) -> NDArray[np.float32]:
     """Return the foreground (..., 3) plus the part of the pixels that a mixture of the two layers does not explain."""
     return np.asarray(np.clip(front + share * (pixels - share * front - (1 - share) * back), 0, 1), dtype=np.float32)
-
-
-def _weighted_box(values: NDArray[np.float32], weight: Alpha, radius: int) -> NDArray[np.float32]:
-    """Return the weighted mean over a window."""
-    return _box(values * weight[..., None], radius) / (_box(weight, radius)[..., None] + 1e-5)

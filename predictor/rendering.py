@@ -5,6 +5,7 @@ Images are (h, w, 3) uint8 RGB; probabilities are (K, h, w) float32 that sum to 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,7 @@ class OverlayRenderer(Renderer):
         return overlay(image, most_probable(probabilities), class_colors(len(probabilities)))
 
 
+@dataclass(eq=False)
 class ForegroundRenderer(Renderer):
     """Base of the renderers that separate a foreground from the rest.
 
@@ -91,8 +93,8 @@ class ForegroundRenderer(Renderer):
         is_soft: Refine the matte along the edges of the image; otherwise each pixel is in or out.
     """
 
-    def __init__(self, foreground: Sequence[int] | None = None, *, is_soft: bool = False) -> None:
-        self.foreground, self.is_soft = foreground, is_soft
+    foreground: Sequence[int] | None = None
+    is_soft: bool = field(default=False, kw_only=True)
 
     def foreground_layer(self, image: Image, probabilities: Probabilities) -> tuple[Image, Alpha]:
         """Return the colours of the foreground, (h, w, 3), and its share of each pixel, (h, w) in 0..1."""

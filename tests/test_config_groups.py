@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from config import instantiate, json_schema, validate
-from config.checking.signatures import REQUIRED, group_arguments, signature_of
+from config import group_arguments, instantiate, json_schema, validate
+from config.checking.signatures import REQUIRED, signature_of
 from tests.support.config_samples import REGISTRY, GroupLoader, OrderOptions, SizeOptions, sample
 from utils.errors import ConfigError
 

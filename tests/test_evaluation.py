@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from base.base_metric import MetricSet
 from models.losses import CrossEntropyLoss
-from trainer.evaluation import evaluate
+from trainer.evaluation import MetricSet, evaluate
 from trainer.runtime.devices import RunPrecision
 
 IGNORED = 255

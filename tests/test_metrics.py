@@ -9,7 +9,6 @@ import sklearn.metrics as reference
 import torch
 from torch import Tensor
 
-from base.base_metric import MetricSet
 from models import SECTIONS
 from models.metrics.confusion import (
     Accuracy,
@@ -24,6 +23,7 @@ from models.metrics.confusion import (
     confusion_counts,
     count_without_wait,
 )
+from trainer.evaluation import MetricSet
 from utils.errors import ConfigError
 from utils.registry import import_attribute
 

@@ -11,10 +11,11 @@ import torch
 import torchmetrics.functional.classification as peer
 from torch import Tensor
 
-from base.base_metric import Metric, MetricSet
+from base.base_metric import Metric
 from models import SECTIONS
 from models.metrics.boundary_iou import BoundaryIoU, sliding_maximum
 from models.metrics.top_k import TopKAccuracy
+from trainer.evaluation import MetricSet
 from utils.errors import ConfigError
 from utils.registry import import_attribute
 

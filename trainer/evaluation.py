@@ -1,4 +1,7 @@
-"""Evaluation of a model over a data set: one function for validation and test.py, so that their numbers agree."""
+"""Evaluation of a model over a data set: one function for validation and test.py, so that their numbers agree.
+
+The sums over batches that it shares with training are here, too.
+"""
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -7,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from base.base_metric import MetricSet
+from base.base_metric import Metric
 from base.base_model import class_logits, main_output
 from base.samples import NamedMask
 from trainer.runtime.devices import ALONE, RunPrecision, World, unwrap
@@ -43,6 +46,75 @@ class RunningLoss:
         """Return the mean over everything added in all processes, NaN if nothing was added."""
         total, weight = world.sum(self.sums).tolist()
         return total / weight if weight else float("nan")
+
+
+class FiniteCheck:
+    """Checks that losses are finite; the result is read before the optimizer's step.
+
+    On a GPU the result is copied while the backward pass runs: reading it waits for the forward pass alone.
+    """
+
+    def __init__(self) -> None:
+        self._results: list[tuple[Tensor, Any]] = []
+
+    def add(self, loss: Tensor) -> None:
+        """Check a loss, () float, before its backward pass starts."""
+        result, event = loss.detach().isfinite(), None
+        if loss.is_cuda:
+            result = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(result, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        self._results.append((result, event))
+
+    def all_finite(self) -> bool:
+        """Return whether every loss since the last call is finite."""
+        results, self._results = self._results, []
+        for _, event in results:
+            if event is not None:
+                event.synchronize()
+        return all(bool(result) for result, _ in results)
+
+
+class MetricSet:
+    """Several metrics that are updated together; those that count the same thing share one tensor.
+
+    Args:
+        metrics: Metrics whose `counts_key` are equal share their counts.
+    """
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self.metrics = list(metrics)
+        groups: dict[object, list[Metric]] = {}
+        for metric in self.metrics:
+            groups.setdefault(metric.counts_key(), []).append(metric)
+        self._groups = list(groups.values())
+
+    def reset(self) -> None:
+        """Set all counts to zero."""
+        for metric in self.metrics:
+            metric.reset()
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Add one batch: logits (B, K, H, W) float, target (B, H, W) int64; or (B, K) and (B,)."""
+        for group in self._groups:
+            group[0].update(logits, target)
+
+    def counts(self) -> list[Tensor]:
+        """Return the counts, one tensor per group, to be summed over processes or saved."""
+        return [group[0].counts for group in self._groups]
+
+    def set_counts(self, counts: Iterable[Tensor]) -> None:
+        """Replace the counts by (summed) ones."""
+        for group, tensor in zip(self._groups, counts, strict=True):
+            for metric in group:
+                metric.counts = tensor
+
+    def compute(self) -> dict[str, float]:
+        """Return name -> value of every metric, in the order given."""
+        for first, *others in self._groups:
+            for metric in others:
+                metric.counts = first.counts  # only the first of a group is updated
+        return {name: value for metric in self.metrics for name, value in metric.compute().items()}
 
 
 @torch.no_grad()

@@ -16,11 +16,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from base.base_data_loader import BaseDataLoader
-from base.base_metric import Metric, MetricSet
+from base.base_metric import Metric
 from base.base_model import Output, main_output
 from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
 from base.callback import Callback, StepReport
-from trainer.evaluation import RunningLoss, count_valid, evaluate
+from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, rewrap, unwrap
 from utils.errors import DataError, Diverged
@@ -77,33 +77,6 @@ class TrainingPlan:
     def steps_per_epoch(self, loader_length: int) -> int:
         """Return the steps of the optimizer in an epoch: `len_epoch`, or one pass through `loader_length` batches."""
         return self.len_epoch or math.ceil(loader_length / self.accumulate)
-
-
-class FiniteCheck:
-    """Checks that losses are finite; the result is read before the optimizer's step.
-
-    On a GPU the result is copied while the backward pass runs: reading it waits for the forward pass alone.
-    """
-
-    def __init__(self) -> None:
-        self._results: list[tuple[Tensor, Any]] = []
-
-    def add(self, loss: Tensor) -> None:
-        """Check a loss, () float, before its backward pass starts."""
-        result, event = loss.detach().isfinite(), None
-        if loss.is_cuda:
-            result = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(result, non_blocking=True)
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
-        self._results.append((result, event))
-
-    def all_finite(self) -> bool:
-        """Return whether every loss since the last call is finite."""
-        results, self._results = self._results, []
-        for _, event in results:
-            if event is not None:
-                event.synchronize()
-        return all(bool(result) for result, _ in results)
 
 
 class Trainer(BaseTrainer):

@@ -1,4 +1,4 @@
-"""A class and its arguments as the JSON writes them, and the way from the name in `"type"` to the class.
+"""Find everything that can be known to be wrong before anything is built, and the classes that a JSON names.
 
 A checkpoint of unknown origin holds a configuration too. So a dotted name is walked by importing real submodules of an
 allowed root, never by attributes of modules (`torch.optim.os.system` is no class of `torch.optim`), and the class found
@@ -9,25 +9,40 @@ from an allowed root if their annotation promises a network.
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from config.checking.sections import LOADER_SECTIONS, ClassSection, LossSection, check_section
-from config.checking.signatures import evaluated
+from config.checking.sections import (
+    CLASS_SECTIONS,
+    LOADER_SECTIONS,
+    SCHEDULER_VALUES,
+    SEARCH_CLASSES,
+    ClassSection,
+    LossSection,
+    SchedulerSection,
+    TopLevel,
+    TrainerOptions,
+    check_section,
+    shared_values,
+)
+from config.checking.signatures import OBJECTS, RUNTIME_NAMES, evaluated, signature_of
 from config.faults import Faults, closest, show, unknown_name
+from config.markers import MARKERS, refuse_markers, unknown_markers
 from utils.errors import ConfigError
-from utils.registry import Section, import_attribute
+from utils.registry import Registry, Section, import_attribute
 
 Target = Callable[..., Any]
 # Sections in which a function of a library may be named: networks have builders such as resnet18.
 BUILDER_SECTIONS = ("arch",)
 WEIGHTED_LOSS = "WeightedLoss"
+DEFAULT_TRAINER = TrainerOptions.model_fields["type"].default
 
 _loaded_plugins: dict[str, Path] = {}
 
@@ -73,6 +88,99 @@ class FoundClass:
     base: type
     run_values: Mapping[str, str] = field(default_factory=dict)
     adapter: str | None = None
+
+
+def validate(config: Mapping[str, Any], registry: Registry) -> None:
+    """Check a loaded configuration without building or calling anything.
+
+    Keys, types, ranges, whether every class exists and fits its section, and whether its arguments bind to its
+    signature and satisfy its annotations.
+
+    Args:
+        config: From `load_config`.
+        registry: The classes that each section may name.
+
+    Raises:
+        ConfigError: Lists every fault with its JSON path; a search space is refused with a hint.
+    """
+    try:  # a configuration made in Python must be one that a file can hold
+        json.dumps(config, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        message = f"the configuration is not plain JSON ({error}). Use numbers, text, lists and dicts."
+        raise ConfigError(message) from error
+    refuse_markers(config)
+    faults = Faults()
+    for path, key in unknown_markers(config):
+        faults.add(path, unknown_name("marker", key, MARKERS))
+    # null takes a section of an extended file back: it is as if it was not there
+    sections = {key: value for key, value in config.items() if value is not None and not key.startswith("$")}
+    check_section(TopLevel, sections, "", faults)
+    if "data_loader" not in sections and "train_loader" not in sections:
+        faults.add("train_loader", 'missing. Add a section "train_loader", or "data_loader" with a validation_split.')
+    if "data_loader" in sections and "train_loader" in sections:
+        faults.add("data_loader", "there is a train_loader, too. Keep one of the two.")
+    with faults.collecting():  # two places may disagree
+        shared_values(config)
+    for spec in _read_specs(sections, registry, faults):
+        _check_spec(spec, section_key(spec.path), registry, faults)
+    if faults:
+        raise faults.error()
+
+
+def _read_specs(sections: Mapping[str, Any], registry: Registry, faults: Faults) -> list[Spec]:
+    """Return every class that the configuration names in a section."""
+    named = {name: sections[name] for name in ("arch", *LOADER_SECTIONS, "optimizer") if name in sections}
+    metrics, search = sections.get("metrics"), sections.get("search")
+    if isinstance(metrics, list):
+        named |= {f"metrics.{index}": metric for index, metric in enumerate(metrics)}
+    if isinstance(search, Mapping):
+        known = [key for key in SEARCH_CLASSES if key in registry and search.get(key) is not None]
+        named |= {f"search.{key}": search[key] for key in known}
+    specs = [read_spec(named[path], path, faults, CLASS_SECTIONS.get(path, ClassSection)) for path in named]
+    if "loss" in sections:
+        specs += read_losses(sections["loss"], faults)
+    schedule = sections.get("lr_scheduler")
+    if schedule == []:
+        faults.add("lr_scheduler", "[] names no scheduler. Add one, or remove the section.")
+    parts = schedule if isinstance(schedule, list) else [] if schedule is None else [schedule]
+    for position, part in enumerate(parts):  # of a chain, all but the last say for how long they act
+        path = f"lr_scheduler.{position}" if isinstance(schedule, list) else "lr_scheduler"
+        spec = read_spec(part, path, faults, SchedulerSection)
+        extras = spec.extras if spec is not None else {}
+        is_last = position == len(parts) - 1
+        if spec is not None and not is_last and extras.get("moves") is None:
+            faults.add(f"{path}.moves", "missing: the next part must know when to begin. Add it.")
+        if is_last and isinstance(schedule, list) and extras.get("moves") is not None:
+            faults.add(f"{path}.moves", "the last part acts to the end of the run. Remove it.")
+        if position and extras.get("warmup") is not None:
+            faults.add(f"{path}.warmup", "a warm-up is at the beginning. Move it to the first part.")
+        specs.append(spec)
+    trainer = sections.get("trainer")
+    if "trainer" in registry and isinstance(trainer, Mapping):
+        kind, args = trainer.get("type", DEFAULT_TRAINER), trainer.get("args", {})
+        if isinstance(kind, str) and isinstance(args, Mapping):  # its other keys are the options of the loop
+            specs.append(Spec("trainer", kind, args))
+    return [spec for spec in specs if spec is not None]
+
+
+def _check_spec(spec: Spec, key: str, registry: Registry, faults: Faults) -> None:
+    """Check a class and its arguments, and those of the specs that it holds."""
+    section = registry[key]
+    # Whether the run really has a value for these names is known when the object is built.
+    supplied: Collection[str] = RUNTIME_NAMES.union(SCHEDULER_VALUES if key == "scheduler" else ())
+    reserved: Collection[str] = OBJECTS
+    with faults.collecting():
+        signature = signature_of(find_class(spec.type, spec.path, key, section).target)
+        if key == "trainer":  # the arguments that every trainer has are its parts, given at run time
+            reserved = signature_of(find_class(DEFAULT_TRAINER, key, key, section).target).parameters
+            supplied = signature.parameters
+        path, skip = f"{spec.path}.args", section.nested
+        signature.check(spec.args, path, faults, supplied=supplied, reserved=reserved, skip=skip)
+    for _, nested_key, items in spec.nested(section):
+        for value, path in items:
+            nested = read_spec(value, path, faults)
+            if nested is not None:
+                _check_spec(nested, nested_key, registry, faults)
 
 
 def read_spec(value: Any, path: str, faults: Faults, model: type[ClassSection] = ClassSection) -> Spec | None:
@@ -237,9 +345,18 @@ def _walk(name: str, root: str, place: str) -> Target:
     for part in (*parts, attribute):
         if not part.isidentifier() or part.startswith("_"):
             raise ConfigError(f"{place}: {show(name)} leads to a private name ({show(part)}). Name a public class.")
-    module = _import(root, name, place)
-    for part in parts:
-        module = _import(f"{module.__name__}.{part}", name, place)
+    for count in range(len(parts) + 1):
+        path, here = ".".join((root, *parts[:count])), f"{place}: {show(name)}"
+        try:
+            module = importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            missing = error.name or path
+            repair = "Check the spelling." if path.startswith(missing) and "." in missing else f"Install {missing}."
+            raise ConfigError(f"{here}: there is no module {missing}. {repair}") from None
+        except Exception as error:  # a foreign module may do anything when it is imported
+            raise ConfigError(f"{here}: importing {path} failed ({error}).") from error
+        if module.__name__ != path:  # an alias may lead out of the allowed root
+            raise ConfigError(f"{here}: {path} is another name of {module.__name__}. Use that one.")
     target: Target | None = vars(module).get(attribute)
     if target is None:
         near = closest(attribute, (known for known, _ in _public_classes(module)))
@@ -248,21 +365,6 @@ def _walk(name: str, root: str, place: str) -> Target:
     if not callable(target) or isinstance(target, ModuleType):
         raise ConfigError(f"{place}: {show(name)} is not a class. Name a class.")
     return target
-
-
-def _import(module_name: str, name: str, place: str) -> ModuleType:
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name or module_name
-        repair = "Check the spelling." if module_name.startswith(missing) and "." in missing else f"Install {missing}."
-        raise ConfigError(f"{place}: {show(name)}: there is no module {missing}. {repair}") from None
-    except Exception as error:  # a foreign module may do anything when it is imported
-        raise ConfigError(f"{place}: {show(name)}: importing {module_name} failed ({error}).") from error
-    # An alias may lead out of the allowed root.
-    if module.__name__ != module_name:
-        raise ConfigError(f"{place}: {show(name)}: {module_name} is another name of {module.__name__}. Use that one.")
-    return module
 
 
 def _check_kind(target: Target, base: type, name: str, place: str, section_name: str) -> None:

@@ -300,10 +300,3 @@ def shared_values(config: Mapping[str, Any]) -> dict[str, Any]:
     if faults:
         raise faults.error()
     return {name: value for name, (value, _) in found.items()}
-
-
-def own_outputs(config: Mapping[str, Any]) -> dict[str, int]:
-    """Return `num_classes` 1 if `arch` of a checked config says so: one output channel for two classes."""
-    arch = config["arch"]
-    args = (arch.get("args") or {}) if isinstance(arch, Mapping) else {}
-    return {"num_classes": 1} if args.get("num_classes") == 1 else {}

@@ -133,37 +133,6 @@ def signature_of(target: Callable[..., Any]) -> Signature:
     return signature
 
 
-def group_arguments(target: Callable[..., Any], flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `target` with the fields of its option groups gathered into their dataclasses.
-
-    An option group is a parameter annotated with a frozen dataclass. A JSON names its fields directly in `args`:
-    `{"resize": 64, "batch_size": 4}` becomes `{"images": ImageOptions(resize=64), "batch_size": 4}`.
-
-    Args:
-        target: A class or function.
-        flat: Arguments by name; a group may also be given as an object, and fields next to it then replace its own.
-
-    Raises:
-        TypeError: A group has no default and lacks a required field.
-    """
-    signature = signature_of(target)
-    arguments: dict[str, Any] = {}
-    fields: dict[str, dict[str, Any]] = {}
-    for name, value in flat.items():
-        group = signature.parameters[name].group if name in signature.parameters else None
-        if group is None:
-            arguments[name] = value
-        else:
-            fields.setdefault(group, {})[name] = value
-    for group, default in signature.groups.items():
-        base = arguments.get(group, default)
-        if isinstance(base, type):  # no default: its required fields must be there
-            arguments[group] = base(**fields.get(group, {}))
-        elif group in fields:
-            arguments[group] = dataclasses.replace(base, **fields[group])
-    return arguments
-
-
 def _read_signature(target: Callable[..., Any]) -> Signature:
     """Read the parameters of one function, without those that pass through its `**kwargs`."""
     try:
@@ -179,7 +148,16 @@ def _read_signature(target: Callable[..., Any]) -> Signature:
         # Only a declared group is flattened: a class may take any other dataclass as an ordinary argument.
         if inspect.isclass(annotation) and issubclass(annotation, OptionGroup):
             groups[item.name] = annotation if item.default is REQUIRED else item.default
-            found = _group_fields(item.name, annotation, groups[item.name])
+            found = []
+            for field in dataclasses.fields(groups[item.name]):
+                if item.default is not REQUIRED:
+                    value = getattr(item.default, field.name)
+                elif field.default_factory is not dataclasses.MISSING:
+                    value = field.default_factory()
+                else:
+                    value = REQUIRED if field.default is dataclasses.MISSING else field.default
+                kind = _json_part(evaluated(field.type, annotation))
+                found.append(Parameter(field.name, kind, value, group=item.name))
         elif annotation is REQUIRED:
             found = [Parameter(item.name, _type_of_default(item.default), item.default)]
         else:
@@ -193,20 +171,6 @@ def _read_signature(target: Callable[..., Any]) -> Signature:
                 )
             parameters[parameter.name] = parameter
     return Signature(parameters, any(item.kind is item.VAR_KEYWORD for item in written), groups)
-
-
-def _group_fields(group: str, options: Any, default: Any) -> list[Parameter]:
-    """Return the fields of an option group as parameters; `default` is an instance, or the class if there is none."""
-    found = []
-    for field in dataclasses.fields(options):
-        if not isinstance(default, type):
-            value = getattr(default, field.name)
-        elif field.default_factory is not dataclasses.MISSING:
-            value = field.default_factory()
-        else:
-            value = REQUIRED if field.default is dataclasses.MISSING else field.default
-        found.append(Parameter(field.name, _json_part(evaluated(field.type, options)), value, group))
-    return found
 
 
 def _type_of_default(default: Any) -> Any:

@@ -2,6 +2,8 @@
 
 The files are strict JSON: values that Python's parser lets pass (duplicate keys, NaN, overflowing numbers) are refused.
 `optimizer.args.lr=0.01` overrides any path; short flags such as `--lr` override the common ones.
+Older ways to write a configuration are read as today's, those of two public templates: victoresque/pytorch-template and
+AntiAegis/Human-Segmentation-PyTorch. Every old key is noted, for one warning.
 """
 
 import copy
@@ -14,20 +16,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from config.checking.sections import CLASS_SECTIONS
+from config.checking.sections import CLASS_SECTIONS, LOADER_SECTIONS
 from config.faults import closest, show, unknown_name
-from config.loading.dialects import HUMAN_SEGMENTATION, set_binary_masks, translate
 from config.markers import is_marker
 from utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
 SPEC_KEYS = frozenset().union(*(model.model_fields for model in CLASS_SECTIONS.values()))
-
-
 MAX_DEPTH = 64  # far below the depth at which Python refuses to copy
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # null, and halves of characters, which UTF-8 cannot encode
-
 
 # Flag -> (path that it overrides, name of the value, help); a * in a path matches every key that is there.
 SHORT_FLAGS = {
@@ -36,6 +34,26 @@ SHORT_FLAGS = {
     "--epochs": ("trainer.epochs", "N", "number of epochs"),
     "--seed": ("seed", "N", "seed of the run"),
 }
+
+# (old path, new path), in the order in which they are applied.
+RENAMED_KEYS = (
+    ("visualization.tensorboardX", "trainer.tensorboard"),
+    ("visualization.tensorboard", "trainer.tensorboard"),
+    ("trainer.save_freq", "trainer.save_period"),
+    ("trainer.tensorboardX", "trainer.tensorboard"),
+    ("arch.args.pretrained_backbone", "arch.args.weights"),
+    *((f"{loader}.args.num_workers", f"{loader}.args.n_workers") for loader in LOADER_SECTIONS),
+)
+RENAMED_BACKBONES = {"mobilenetv2": "mobilenet_v2"}
+MONITOR_AND_MODE = "trainer.monitor and trainer.monitor_mode"
+HUMAN_SEGMENTATION = frozenset(
+    {"trainer.monitor", MONITOR_AND_MODE, "trainer.save_freq", "trainer.tensorboardX", "visualization.tensorboardX"}
+)
+"""Notes that identify the dialect whose masks are binary."""
+
+Tree = dict[str, Any]
+Notes = dict[str, str]
+"""Old key -> how it was read."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -51,7 +69,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     Raises:
         ConfigError: A file is missing or not strict JSON, a reference leads nowhere, an override cannot be applied.
     """
-    file, notes = Path(path), dict[str, str]()
+    file, notes = Path(path), Notes()
     config = _read_merged(file, (), notes)
     is_human_segmentation = not HUMAN_SEGMENTATION.isdisjoint(notes)
     config.pop("$schema", None)
@@ -177,7 +195,19 @@ def apply_override(config: dict[str, Any], text: str) -> None:
 
 def _set(container: Any, parts: Sequence[str], path: str, new: Any) -> None:
     """Set the value at the end of an override's path, from the container at `path` on."""
-    for key, place in _keys(container, parts[0], path):
+    part, within = parts[0], f"{path}." if path else ""
+    if isinstance(container, list):
+        if not part.isdecimal() or int(part) >= len(container):
+            rule = f"a number from 0 to {len(container) - 1}" if container else "given as a whole, for it is empty"
+            raise ConfigError(f"override of {within}{part}: {path} is a list, so {show(part)} must be {rule}.")
+        keys: list[Any] = [int(part)]
+    else:
+        keys = [key for key in container if fnmatch.fnmatchcase(key, part)] if "*" in part else [part]
+        if not keys:
+            known = ", ".join(container)
+            raise ConfigError(f"override of {within}{part}: no key fits {show(part)}. There are: {known}.")
+    for key in keys:
+        place = f"{within}{key}"
         inside = container.get(key) if isinstance(container, dict) else container[key]
         if len(parts) == 1:
             container[key] = new
@@ -191,20 +221,6 @@ def _set(container: Any, parts: Sequence[str], path: str, new: Any) -> None:
             raise ConfigError(f"override of {place}.{parts[1]}: {rule}")
         container[key] = inside
         _set(inside, parts[1:], place, new)
-
-
-def _keys(container: Any, part: str, path: str) -> list[tuple[Any, str]]:
-    """Return the keys of a container that one part of an override's path names, each with its own path."""
-    within = f"{path}." if path else ""
-    if isinstance(container, list):
-        if not part.isdecimal() or int(part) >= len(container):
-            rule = f"a number from 0 to {len(container) - 1}" if container else "given as a whole, for it is empty"
-            raise ConfigError(f"override of {within}{part}: {path} is a list, so {show(part)} must be {rule}.")
-        return [(int(part), f"{within}{int(part)}")]
-    keys = [key for key in container if fnmatch.fnmatchcase(key, part)] if "*" in part else [part]
-    if not keys:
-        raise ConfigError(f"override of {within}{part}: no key fits {show(part)}. There are: {', '.join(container)}.")
-    return [(key, f"{within}{key}") for key in keys]
 
 
 def read_json_file(path: Path) -> dict[str, Any]:
@@ -296,3 +312,94 @@ def _explain_syntax(error: json.JSONDecodeError) -> str:
     return (
         f"{error.msg}, found {show(rest.split(maxsplit=1)[0][:20])}. Check the brackets, commas and quotes before it."
     )
+
+
+def translate(tree: Tree, notes: Notes, file: str | None = None) -> None:
+    """Rewrite old keys in place.
+
+    Args:
+        tree: The content of a file, before it is merged with others, or of several with an override.
+        notes: Every old key is added.
+        file: Named in errors; None after an override, which wins over the new name of its key.
+
+    Raises:
+        ConfigError: The file holds an old key and its new name, with different values.
+    """
+    for old, new in RENAMED_KEYS:
+        _rename(tree, old, new, notes, file)
+    visualization = _object_at(tree, "visualization")
+    if isinstance(visualization.get("log_dir", 0), str | None):
+        del visualization["log_dir"]
+        notes["visualization.log_dir"] = "the run folder under trainer.save_dir"
+        if not visualization:
+            del tree["visualization"]
+    trainer = _object_at(tree, "trainer")
+    monitor = trainer.get("monitor")
+    if isinstance(monitor, str):
+        words = [f"val_{word[6:]}" if word.startswith("valid_") else word for word in monitor.split()]
+        if words != monitor.split():
+            notes["trainer.monitor"] = show(" ".join(words))
+        trainer["monitor"] = " ".join(words)
+        mode = trainer.get("monitor_mode")
+        if mode in ("min", "max", "off"):
+            trainer["monitor"] = "off" if mode == "off" else f"{mode} {words[-1] if words else ''}"
+            del trainer["monitor_mode"]
+            notes.pop("trainer.monitor", None)  # one note for both keys
+            notes[MONITOR_AND_MODE] = show(trainer["monitor"])
+    # Not False, which equals 0: the validation reports it.
+    if trainer.get("early_stop") == 0 and trainer["early_stop"] is not False:
+        trainer["early_stop"] = None
+        notes["trainer.early_stop = 0"] = "trainer.early_stop = null"
+    backbones = _object_at(tree, "arch.args")
+    backbone = backbones.get("backbone")
+    if isinstance(backbone, str) and backbone in RENAMED_BACKBONES and not _is_foreign(tree["arch"]):
+        backbones["backbone"] = RENAMED_BACKBONES[backbone]
+        notes[f"arch.args.backbone {show(backbone)}"] = show(backbones["backbone"])
+
+
+def set_binary_masks(tree: Tree, notes: Notes) -> None:
+    """Set `binary_masks` of the loaders: a file of the Human-Segmentation dialect means class 1 by a label above 0."""
+    if _object_at(tree, "arch.args").get("num_classes") not in (1, 2):
+        return
+    for loader in LOADER_SECTIONS:
+        section = _object_at(tree, loader)
+        args = section.setdefault("args", {}) if section.get("type") == "SegmentationDataLoader" else None
+        if isinstance(args, dict) and "binary_masks" not in args:
+            args["binary_masks"] = True
+            notes[f"{loader} (labels above 0 are class 1)"] = f"{loader}.args.binary_masks = true"
+
+
+def _rename(tree: Tree, old: str, new: str, notes: Notes, file: str | None) -> None:
+    """Move a value from its old path to its new one; values of a wrong type are left for the validation to report."""
+    (old_place, _, old_key), (new_place, _, new_key) = old.rpartition("."), new.rpartition(".")
+    source = _object_at(tree, old_place)
+    if old_key not in source or (old_place.endswith(".args") and _is_foreign(tree[old_place.removesuffix(".args")])):
+        return
+    if old_place == new_place:
+        target, value = source, source.pop(old_key)
+    elif isinstance(source[old_key], bool) and isinstance(tree.get(new_place, {}), dict):
+        target, value = tree.setdefault(new_place, {}), source.pop(old_key)
+        if not source:
+            del tree[old_place]
+    else:
+        return
+    if file is not None and new_key in target and target[new_key] != value:
+        raise ConfigError(
+            f"{file}: {old} is {show(value)} and {new} is {show(target[new_key])}, two names of one thing. "
+            f"Keep {new_key}."
+        )
+    target[new_key] = value
+    notes[old] = new
+
+
+def _object_at(tree: Tree, path: str) -> Tree:
+    """Return the object at a path, or an empty one: wrong types are for the validation to report."""
+    value: Any = tree
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _is_foreign(spec: Tree) -> bool:
+    """Whether a spec names a class that is not of the registry, whose arguments have names of their own."""
+    return "." in str(spec.get("type", ""))

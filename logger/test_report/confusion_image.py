@@ -39,7 +39,24 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counte
     with_numbers = len(names) <= MAX_CLASSES_WITH_NUMBERS
     # With many classes the size of the image is fixed instead of the size of a cell.
     cell, scale = (86, 0.55) if with_numbers else (max(6, 1400 // len(names)), 0.4)
-    grid = _draw_grid(counts, cell, with_numbers=with_numbers)
+    size = len(counts) * cell
+    grid = np.full((size, size, 3), LINE_GREY, dtype=np.uint8)
+    # Lines between tiny cells would cover most of the image.
+    gap = 1 if cell >= MIN_CELL_WITH_NAME else 0
+    for row, values in enumerate(counts):
+        total = int(values.sum())
+        for column, count in enumerate(values.tolist()):
+            top, left = row * cell, column * cell
+            fraction = count / total if total else 0.0
+            grid[top : top + cell - gap, left : left + cell - gap] = ramp_color(fraction) if total else EMPTY_CELL
+            if not with_numbers or not total:
+                continue
+            ink = PAPER if fraction > 0.5 else INK
+            percent = f"{fraction:.1%}" if fraction >= 0.001 else "<0.1%"
+            lines = [(percent, 0.48, 0.5, ink), (compact(count), 0.76, 0.4, PALE_INK if fraction < 0.2 else ink)]
+            for text, baseline, text_scale, color in lines if count else [("-", 0.55, 0.5, PALE_INK)]:
+                start = left + (cell - text_size(text, text_scale)[0]) // 2
+                draw_text(grid, text, (start, top + int(cell * baseline)), scale=text_scale, color=color)
     if cell >= MIN_CELL_WITH_NAME:
         grid = _add_names(grid, names, cell, scale)
     image = np.pad(grid, ((0, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255)
@@ -66,29 +83,6 @@ def ramp_color(fraction: float) -> tuple[int, int, int]:
     low = min(int(position), len(RAMP) - 2)
     red, green, blue = RAMP[low] + (position - low) * (RAMP[low + 1] - RAMP[low])
     return round(red), round(green), round(blue)
-
-
-def _draw_grid(counts: NDArray[np.int64], cell: int, *, with_numbers: bool) -> Image:
-    """Draw the cells alone: (K * cell, K * cell, 3)."""
-    size = len(counts) * cell
-    grid = np.full((size, size, 3), LINE_GREY, dtype=np.uint8)
-    # Lines between tiny cells would cover most of the image.
-    gap = 1 if cell >= MIN_CELL_WITH_NAME else 0
-    for row, values in enumerate(counts):
-        total = int(values.sum())
-        for column, count in enumerate(values.tolist()):
-            top, left = row * cell, column * cell
-            fraction = count / total if total else 0.0
-            grid[top : top + cell - gap, left : left + cell - gap] = ramp_color(fraction) if total else EMPTY_CELL
-            if not with_numbers or not total:
-                continue
-            ink = PAPER if fraction > 0.5 else INK
-            percent = f"{fraction:.1%}" if fraction >= 0.001 else "<0.1%"
-            lines = [(percent, 0.48, 0.5, ink), (compact(count), 0.76, 0.4, PALE_INK if fraction < 0.2 else ink)]
-            for text, baseline, scale, color in lines if count else [("-", 0.55, 0.5, PALE_INK)]:
-                start = left + (cell - text_size(text, scale)[0]) // 2
-                draw_text(grid, text, (start, top + int(cell * baseline)), scale=scale, color=color)
-    return grid
 
 
 def _add_names(grid: Image, names: Sequence[str], cell: int, scale: float) -> Image:

@@ -116,7 +116,7 @@ def write_result(file: Path, result: Mapping[str, Any]) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        _write_json(file, result)
+        write_text_atomically(file, json.dumps(without_nan(result), indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise _not_writable(file, error.strerror, "--json FILE") from error
 
@@ -129,15 +129,11 @@ def record_in_run(folder: Path, result: Mapping[str, Any]) -> None:
     named = {f"test_{name}": value for name, value in result["metrics"].items()}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        entry = {"checkpoint": Path(result["checkpoint"]).name, "samples": result["samples"], **named}
-        _write_json(file, {**content, "test": entry})
+        content["test"] = {"checkpoint": Path(result["checkpoint"]).name, "samples": result["samples"], **named}
+        write_text_atomically(file, json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n")
     except (OSError, ValueError) as error:
         # The test itself succeeded, and its results are on the console.
         LOG.warning("%s: not updated (%s)", file, error)
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    write_text_atomically(file, json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n")
 
 
 def without_nan(value: Any) -> Any:

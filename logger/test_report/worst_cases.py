@@ -175,18 +175,17 @@ def image_of(source: NamedMask, inputs: Tensor) -> Image:
 
 
 def draw_input(inputs: NDArray[np.float32], caption: str) -> Image:
-    """Return the input of a classifier, (C, H, W) as an image or (V, T) as curves, under a caption."""
-    drawn = to_displayable(inputs) if inputs.ndim == 3 else _draw_series(inputs)
-    return panel([drawn], [caption], PANEL_HEIGHT)
+    """Return the input of a classifier, (C, H, W) as an image or (V, T) as curves, under a caption.
 
-
-def _draw_series(series: NDArray[np.float32]) -> Image:
-    """Draw the first variables of a series (V, T) as curves in one frame, without its padding: (h, w, 3) uint8 RGB."""
+    Of a series the first variables are drawn in one frame, without the padding.
+    """
+    if inputs.ndim == 3:
+        return panel([to_displayable(inputs)], [caption], PANEL_HEIGHT)
     height, width = SERIES_SIZE
     image = np.full((height, width, 3), SERIES_BACKGROUND, np.uint8)
-    shown = series[:MAX_VARIABLES, ~np.isnan(series).all(axis=0)]
+    shown = inputs[:MAX_VARIABLES, ~np.isnan(inputs).all(axis=0)]
     if not shown.size:
-        return image
+        return panel([image], [caption], PANEL_HEIGHT)
     low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
     across = np.linspace(4, width - 5, shown.shape[1])
     # Colour 0 is the dark one of a background class.
@@ -194,7 +193,7 @@ def _draw_series(series: NDArray[np.float32]) -> Image:
         down = (height - 9) * (1 - (row - low) / max(high - low, 1e-12)) + 4
         points = np.stack([across, down], axis=1).round().astype(np.int32)
         cv2.polylines(image, [points], isClosed=False, color=color, thickness=1, lineType=cv2.LINE_AA)
-    return image
+    return panel([image], [caption], PANEL_HEIGHT)
 
 
 def write_image(path: Path, image: Image) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FOLDER = "mlruns"
 MAX_PARAMS_PER_CALL = 100  # both are limits of MLflow
 MAX_PARAM_LENGTH = 500
+REFUSED = re.compile(r"[^/\w.\- ]")  # characters that MLflow does not accept in a name
 
 
 class MlflowTracker(Tracker):
@@ -63,7 +64,7 @@ class MlflowTracker(Tracker):
             found = client.get_experiment_by_name(self.experiment)
             experiment = found.experiment_id if found else client.create_experiment(self.experiment)
             run_id = str(client.create_run(experiment, run_name=folder.name).info.run_id)
-            params = [Param(_plain_name(key), value[:MAX_PARAM_LENGTH]) for key, value in _flattened(self.config)]
+            params = [Param(REFUSED.sub("_", key), value[:MAX_PARAM_LENGTH]) for key, value in _flattened(self.config)]
             for start in range(0, len(params), MAX_PARAMS_PER_CALL):
                 client.log_batch(run_id, params=params[start : start + MAX_PARAMS_PER_CALL])
             return run_id
@@ -83,17 +84,12 @@ class MlflowTracker(Tracker):
         if step <= self._last_step:
             return
         self._last_step, now = step, int(time.time() * 1000)
-        metrics = [Metric(_plain_name(name), float(value), now, step) for name, value in row.items()]
+        metrics = [Metric(REFUSED.sub("_", name), float(value), now, step) for name, value in row.items()]
         self._client.log_batch(self.run_id, metrics=metrics)
 
     def close(self) -> None:
         """Mark the run as finished."""
         self._client.set_terminated(self.run_id)
-
-
-def _plain_name(name: str) -> str:
-    """Return a name with "_" for each character that MLflow refuses."""
-    return re.sub(r"[^/\w.\- ]", "_", name)
 
 
 def _flattened(value: Any, path: str = "") -> Iterator[tuple[str, str]]:

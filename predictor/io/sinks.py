@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,6 +46,7 @@ _PROBE_SECONDS = 30
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Sink(ABC):
     """A consumer of results in order; `close` finishes its files, also after an error.
 
@@ -56,9 +58,8 @@ class Sink(ABC):
 
     wants_rgb = False
 
-    def __init__(self) -> None:
-        self.remarks: list[str] = []
-        self.written: list[Path] = []
+    remarks: list[str] = field(init=False, default_factory=list)
+    written: list[Path] = field(init=False, default_factory=list)
 
     @abstractmethod
     def write(self, frame: Frame, result: NDArray[Any]) -> bool:
@@ -68,6 +69,7 @@ class Sink(ABC):
         """Finish the files."""
 
 
+@dataclass(eq=False)
 class ImageFileSink(Sink):
     """One file for each result; folders are created as needed.
 
@@ -75,9 +77,7 @@ class ImageFileSink(Sink):
         target: Name of a frame -> file.
     """
 
-    def __init__(self, target: Callable[[str], Path]) -> None:
-        super().__init__()
-        self.target = target
+    target: Callable[[str], Path]
 
     def write(self, frame: Frame, result: NDArray[Any]) -> bool:
         """Write (h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA.
@@ -86,12 +86,18 @@ class ImageFileSink(Sink):
             DataError: The file cannot be written.
         """
         path = self.target(frame.name)
+        if result.ndim == 3:
+            result = cv2.cvtColor(result, cv2.COLOR_RGBA2BGRA if result.shape[2] == 4 else cv2.COLOR_RGB2BGR)
+        options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in {".jpg", ".jpeg"} else []
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # cv2.imwrite leaves incomplete files and cannot open every path on every system.
             partial = path.with_name(f".{path.name}.{os.getpid()}.part")
             try:
-                partial.write_bytes(encode_image(result, path.suffix))
+                is_encoded, data = cv2.imencode(path.suffix, result, options)
+                if not is_encoded:
+                    raise OSError(f"OpenCV cannot encode {path.suffix}")
+                partial.write_bytes(data.tobytes())
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
@@ -115,34 +121,7 @@ def writing_to(path: Path) -> Iterator[None]:
         ) from error
 
 
-def require_writable_folder(folder: Path) -> None:
-    """Create a folder and try to write into it, before any work is done.
-
-    Raises:
-        DataError: It cannot be written.
-    """
-    with writing_to(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-
-
-def encode_image(image: NDArray[Any], suffix: str) -> bytes:
-    """Encode an image as the bytes of a file with this suffix.
-
-    Args:
-        image: (h, w), (h, w, 3) RGB or (h, w, 4) RGBA; uint8 or uint16.
-        suffix: E.g. `.png`.
-    """
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if suffix.lower() in {".jpg", ".jpeg"} else []
-    is_encoded, data = cv2.imencode(suffix, image, options)
-    if not is_encoded:
-        raise OSError(f"OpenCV cannot encode {suffix}")
-    return data.tobytes()
-
-
+@dataclass(eq=False)
 class VideoFileSink(Sink):
     """One video, written next to its final name and moved there when it is finished.
 
@@ -156,20 +135,15 @@ class VideoFileSink(Sink):
 
     wants_rgb = True
 
-    def __init__(
-        self,
-        path: Path,
-        frame_rate: float,
-        *,
-        clock: Callable[[], float] | None = None,
-        sound_of: Path | None = None,
-    ) -> None:
-        super().__init__()
-        self.path, self.frame_rate, self.clock, self.sound_of = path, frame_rate, clock, sound_of
-        self.count = 0
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._started = 0.0
+    path: Path
+    frame_rate: float
+    _: KW_ONLY
+    clock: Callable[[], float] | None = None
+    sound_of: Path | None = None
+    count: int = field(init=False, default=0)
+    _writer: cv2.VideoWriter | None = field(init=False, default=None)
+    _size: tuple[int, int] = field(init=False, default=(0, 0))
+    _started: float = field(init=False, default=0.0)
 
     @property
     def part(self) -> Path:
@@ -255,6 +229,7 @@ class VideoFileSink(Sink):
             self.remarks += [problem] if problem else []
 
 
+@dataclass(eq=False)
 class WindowSink(Sink):
     """A window on the screen; q, Escape or closing it ends the loop.
 
@@ -265,9 +240,7 @@ class WindowSink(Sink):
     TITLE = "Espalier (q quits)"
     wants_rgb = True
 
-    def __init__(self, *, is_slideshow: bool = False) -> None:
-        super().__init__()
-        self.is_slideshow = is_slideshow
+    is_slideshow: bool = field(default=False, kw_only=True)
 
     def write(self, frame: Frame, result: Image) -> bool:
         """Show (h, w, 3) uint8 RGB."""
@@ -347,15 +320,13 @@ def image_targets(source: FrameSource, output: Path, *, is_lossless: bool) -> Ca
                 "or use --mode background --background '#00ff00'."
             )
         return lambda name: output / f"{name}.png"
-    if len(source.paths) == 1 and suffix in PHOTO_SUFFIXES and not output.is_dir():
+    if len(source.files) == 1 and suffix in PHOTO_SUFFIXES and not output.is_dir():
         if is_lossless and suffix not in LOSSLESS_SUFFIXES:
             raise ConfigError(f"--output {output}: this mode's exact values need PNG. Name a .png file or a folder.")
         return lambda _name: output
     if suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES and not output.is_dir():
         raise ConfigError(f"--output {output} is one file, but there are several photos. Name a folder.")
-    names = result_names(
-        [path.relative_to(source.root).as_posix() for path in source.paths], ".png" if is_lossless else None
-    )
+    names = result_names(source.names, ".png" if is_lossless else None)
     return lambda name: output / names[name]
 
 
@@ -419,7 +390,24 @@ def open_sinks(
     """
     sinks: list[Sink] = []
     if output is not None:
-        sinks.append(_open_files(source, renderer, output, [*source.files(), *originals]))
+        if isinstance(source, Photos) and output.resolve() == source.root.resolve() and len(source.files) > 1:
+            raise DataError(f"--output {output} is the source itself. Name another folder.")
+        if isinstance(source, Photos) or renderer.has_alpha:
+            target = image_targets(source, output, is_lossless=renderer.is_lossless)
+            files = [target(name) for name in source.names] if isinstance(source, Photos) else []
+            folder = files[0].parent if len(files) == 1 else output
+            sinks.append(ImageFileSink(target))
+        else:
+            path = video_target(source, output)
+            files, folder = [path], path.parent
+            clock = time.monotonic if source.is_live else None
+            sound_of = source.path if isinstance(source, Video) else None
+            sinks.append(VideoFileSink(path, source.frame_rate or FALLBACK_FRAME_RATE, clock=clock, sound_of=sound_of))
+        refuse_originals(files, [*source.files, *originals])
+        with writing_to(folder):  # tried before any work is done
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
     if is_shown:
         problem = display_problem()
         if problem is None:
@@ -429,27 +417,3 @@ def open_sinks(
     if not sinks and not may_be_empty:
         raise ConfigError("The results have nowhere to go. Name a file or a folder as --output.")
     return sinks
-
-
-def _open_files(source: FrameSource, renderer: Renderer, output: Path, originals: list[Path]) -> Sink:
-    """Open the sink of files: images for photos and transparent results, else one video."""
-    if isinstance(source, Photos) and output.resolve() == source.root.resolve() and len(source.paths) > 1:
-        raise DataError(f"--output {output} is the source itself. Name another folder.")
-    if isinstance(source, Photos) or renderer.has_alpha:
-        target = image_targets(source, output, is_lossless=renderer.is_lossless)
-        names = (
-            [path.relative_to(source.root).as_posix() for path in source.files()] if isinstance(source, Photos) else []
-        )
-        files = [target(name) for name in names]
-        refuse_originals(files, originals)
-        require_writable_folder(files[0].parent if len(files) == 1 else output)
-        return ImageFileSink(target)
-    path = video_target(source, output)
-    refuse_originals([path], originals)
-    require_writable_folder(path.parent)
-    return VideoFileSink(
-        path,
-        source.frame_rate or FALLBACK_FRAME_RATE,
-        clock=time.monotonic if source.is_live else None,
-        sound_of=source.path if isinstance(source, Video) else None,
-    )

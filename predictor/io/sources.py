@@ -5,6 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,12 @@ class Frame(NamedTuple):
     image: NDArray[Any]
 
 
+@dataclass(eq=False)
 class FrameSource(ABC):
     """A sequence of images; a second iteration starts again, except with a camera.
 
     Attributes:
+        files: The files of the user behind this source, which must not be overwritten.
         expected: The number of images, if it is known.
         frame_rate: Images per second; None for photos.
         is_live: Images that are not read in time are lost.
@@ -44,21 +47,16 @@ class FrameSource(ABC):
         remarks: Other facts to report to the user.
     """
 
+    files: list[Path] = field(default_factory=list)
     expected: int | None = None
     frame_rate: float | None = None
+    failures: list[str] = field(init=False, default_factory=list)
+    remarks: list[str] = field(init=False, default_factory=list)
     is_live = False
-
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-        self.remarks: list[str] = []
 
     @abstractmethod
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images in order."""
-
-    def files(self) -> list[Path]:
-        """Return the files of the user behind this source, which must not be overwritten."""
-        return []
 
 
 class Photos(FrameSource):
@@ -71,23 +69,19 @@ class Photos(FrameSource):
     """
 
     def __init__(self, paths: list[Path], root: Path, read: ReadPhoto) -> None:
-        super().__init__()
-        self.paths, self.root, self.read = paths, root, read
-        self.expected = len(paths)
+        super().__init__(paths, expected=len(paths))
+        self.root, self.read = root, read
+        self.names = [path.relative_to(root).as_posix() for path in paths]
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the photos that can be read."""
-        for path in self.paths:
+        for name, path in zip(self.names, self.files, strict=True):
             try:
                 image = self.read(path)
             except DataError as error:
                 self.failures.append(str(error))
             else:
-                yield Frame(path.relative_to(self.root).as_posix(), image)
-
-    def files(self) -> list[Path]:
-        """Return the photos."""
-        return self.paths
+                yield Frame(name, image)
 
 
 class Video(FrameSource):
@@ -98,13 +92,14 @@ class Video(FrameSource):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__([path], frame_rate=FALLBACK_FRAME_RATE)
         self.path = path
         with self._capture() as capture:
             promised, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
         self.expected = int(promised) if 0 < promised < 2**31 else None
-        self.frame_rate = rate if math.isfinite(rate) and 0 < rate <= 1000 else FALLBACK_FRAME_RATE
-        if self.frame_rate != rate:
+        if math.isfinite(rate) and 0 < rate <= 1000:
+            self.frame_rate = rate
+        else:
             self.remarks.append(f"{path} does not say its frame rate; {FALLBACK_FRAME_RATE:g} frames/s are assumed.")
 
     @contextmanager
@@ -140,10 +135,6 @@ class Video(FrameSource):
                 f"{self.path} promises {self.expected} frames and {count} could be decoded; it may be cut off."
             )
 
-    def files(self) -> list[Path]:
-        """Return the video."""
-        return [self.path]
-
 
 class Camera(FrameSource):
     """A camera whose image is flipped as in a mirror. It is opened when the iteration begins.
@@ -155,9 +146,8 @@ class Camera(FrameSource):
     is_live = True
 
     def __init__(self, number: int) -> None:
-        super().__init__()
+        super().__init__(frame_rate=FALLBACK_FRAME_RATE)
         self.number = number
-        self.frame_rate = FALLBACK_FRAME_RATE
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the camera gives no more.
@@ -218,28 +208,27 @@ def open_source(
     path = Path(source).expanduser()
     if source.isdecimal() and not path.exists():
         return Camera(int(source))
-    if path.is_dir():
-        return _open_folder(path, read, excluded, suffixes)
     if not path.exists():
         raise DataError(
             f"--source {source} does not exist. Name a photo, a folder of photos, a video, or a camera's number (0)."
         )
-    if path.suffix.lower() in suffixes:
-        return Photos([path], path.parent, read)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return Video(path)
-    raise DataError(
-        f"--source {source} is neither a photo ({_listed(suffixes)}) nor a video ({_listed(VIDEO_SUFFIXES)}). "
-        "Convert it to one of these."
+    photo_kinds, video_kinds = (
+        " ".join(sorted(suffix[1:] for suffix in kinds)) for kinds in (suffixes, VIDEO_SUFFIXES)
     )
-
-
-def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None, suffixes: frozenset[str]) -> Photos:
-    """Collect the photos of a folder and of all folders below it; hidden files are skipped."""
+    if not path.is_dir():
+        if path.suffix.lower() in suffixes:
+            return Photos([path], path.parent, read)
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            return Video(path)
+        raise DataError(
+            f"--source {source} is neither a photo ({photo_kinds}) nor a video ({video_kinds}). "
+            "Convert it to one of these."
+        )
+    # A folder: its photos and those of all folders below it, without hidden files.
     skipped = excluded.resolve() if excluded is not None else None
     photos: list[Path] = []
     videos = 0
-    for directory, below, names in os.walk(folder):
+    for directory, below, names in os.walk(path):
         here = Path(directory)
         below[:] = sorted(name for name in below if not name.startswith(".") and (here / name).resolve() != skipped)
         files = [here / name for name in sorted(names) if not name.startswith(".")]
@@ -247,12 +236,8 @@ def _open_folder(folder: Path, read: ReadPhoto, excluded: Path | None, suffixes:
         videos += sum(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
     if not photos:
         also = f" but {videos} video(s): name one of them" if videos else ""
-        raise DataError(f"--source {folder} holds no photo ({_listed(suffixes)}){also}. Name another source.")
-    source = Photos(photos, folder, read)
+        raise DataError(f"--source {path} holds no photo ({photo_kinds}){also}. Name another source.")
+    found = Photos(photos, path, read)
     if videos:
-        source.remarks.append(f"{folder} also holds {videos} video(s), which are skipped. Name them one at a time.")
-    return source
-
-
-def _listed(suffixes: frozenset[str]) -> str:
-    return " ".join(sorted(suffix[1:] for suffix in suffixes))
+        found.remarks.append(f"{path} also holds {videos} video(s), which are skipped. Name them one at a time.")
+    return found

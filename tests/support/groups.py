@@ -5,7 +5,7 @@ from typing import get_args, get_type_hints
 
 from pydantic.fields import FieldInfo
 
-from config.checking.signatures import group_arguments, signature_of
+from config import group_arguments, signature_of
 
 
 def from_flat(target, *positional, **flat):

@@ -1,6 +1,5 @@
 """The folder of a run, and its start: from the beginning, an earlier run's state, or another run's weights."""
 
-import json
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -14,7 +13,7 @@ from base.base_trainer import BaseTrainer
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import BEST, LAST, evaluated_weights, newest_good, read_saved
 from utils.errors import CheckpointError, ConfigError
-from utils.files import folder_lock, make_stamped_folder, write_text_atomically
+from utils.files import folder_lock, make_stamped_folder, read_json
 
 Config = dict[str, Any]
 DIFFERENCES_SHOWN = 5
@@ -120,19 +119,6 @@ def config_differences(left: Any, right: Any, path: str = "") -> list[str]:
     return [] if left == right else [path]
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write plain data as indented JSON, atomically."""
-    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Return the plain data of a JSON file, None if the file is missing or damaged."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
 @dataclass(frozen=True)
 class Start:
     """The state that a run starts from.
@@ -165,8 +151,23 @@ def resolve_start(config: Config | None, resume: str | None, new_folder: Path | 
     Raises:
         CheckpointError: The checkpoint or run is missing, is damaged, or belongs to another config.
     """
-    if config is None:
-        start = _start_from_file(Path(resume or ""))
+    if config is None:  # the checkpoint's, in its folder if it is the newest state
+        path = Path(resume or "")
+        folder = path if path.is_dir() else path.parent
+        wanted = folder / LAST if path.is_dir() else path
+        if not path.exists():
+            raise CheckpointError(
+                f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
+            )
+        found, state = newest_good(folder, wanted)
+        if "config" not in state:
+            raise CheckpointError(
+                f"{found}: holds no config to continue. To start with its weights, name one: -c FILE."
+            )
+        # An older checkpoint is forked into a new folder, so that nothing of the run is overwritten.
+        is_newest = wanted.name == LAST and (folder / "config.json").is_file()
+        earlier = dict(asked_config(folder)) or None
+        start = Start(state["config"], state, folder if is_newest else None, earlier=earlier)
     elif resume is None:
         start = Start(config)
     elif resume in ("auto", "last", "best"):
@@ -174,23 +175,6 @@ def resolve_start(config: Config | None, resume: str | None, new_folder: Path | 
     else:
         start = Start(config, weights=read_saved(Path(resume))[1])
     return replace(start, new_folder=new_folder)
-
-
-def _start_from_file(path: Path) -> Start:
-    """Return the start of `--resume FILE` alone: the checkpoint's config, in its folder if it is the newest state."""
-    folder = path if path.is_dir() else path.parent
-    wanted = folder / LAST if path.is_dir() else path
-    if not path.exists():
-        raise CheckpointError(
-            f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
-        )
-    found, state = newest_good(folder, wanted)
-    if "config" not in state:
-        raise CheckpointError(f"{found}: holds no config to continue. To start with its weights, name one: -c FILE.")
-    # An older checkpoint is forked into a new folder, so that nothing of the run is overwritten.
-    is_newest = wanted.name == LAST and (folder / "config.json").is_file()
-    earlier = dict(asked_config(folder)) or None
-    return Start(state["config"], state, folder if is_newest else None, earlier=earlier)
 
 
 def _start_from_earlier_run(config: Config, resume: str) -> Start:

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from base.base_trainer import BaseTrainer, Row, StopRequest, TrainResult
 from base.callback import Callback, StepReport
-from trainer.checkpoints.resume import RECORDS, read_json, write_json
+from trainer.checkpoints.resume import RECORDS
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, World, unwrap
 from utils.checkpoint_file import BEST, FORMAT_VERSION, LAST, commit_checkpoint, stage_checkpoint
 from utils.environment import record_signals
 from utils.errors import CheckpointError, Diverged
-from utils.files import remove_temporary_files
+from utils.files import read_json, remove_temporary_files, write_json
 
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 # A checkpoint holds the weights and, for most optimizers, two more numbers for each.

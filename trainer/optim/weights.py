@@ -69,8 +69,13 @@ def parameter_groups(
                 f'optimizer.groups.{number}.match: "{rule.match}" is the name of no part and no weight of the network. '
                 f"Its parts are {parts}. Name one, or several with *."
             )
+    undecayed: set[str] = set()
+    if not decay_norm_and_bias:
+        undecayed = {name for name in names if name.rpartition(".")[2].startswith("bias")}
+        for path, module in model.named_modules():
+            if isinstance(module, NORMS):
+                undecayed |= {f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)}
     # One group for each pair of factor and decay: most runs have one or two.
-    undecayed = set() if decay_norm_and_bias else _norms_and_biases(model)
     scales = _layer_scales(names, layer_decay) if layer_decay is not None else {}
     groups: dict[tuple[float, float | None], Group] = {}
     for name, weight in model.named_parameters():
@@ -88,15 +93,6 @@ def parameter_groups(
         if decay is not None:
             group["weight_decay"] = decay
     return list(groups.values())
-
-
-def _norms_and_biases(model: nn.Module) -> set[str]:
-    """Return the names of the weights of norm layers, and of every bias."""
-    names = {name for name, _ in model.named_parameters() if name.rpartition(".")[2].startswith("bias")}
-    for path, module in model.named_modules():
-        if isinstance(module, NORMS):
-            names |= {f"{path}.{name}" if path else name for name, _ in module.named_parameters(recurse=False)}
-    return names
 
 
 def _layer_scales(names: Sequence[str], decay: float) -> dict[str, float]:
