@@ -265,11 +265,6 @@ def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
     return [instantiate(config, path, names, runtime=values) for path in paths]
 
 
-def read_problem(config: Config) -> str:
-    """Return the kind of problem, `segmentation` or `classification`, from the class of the loader."""
-    return str(getattr(class_and_arguments(config, evaluation_section(config), registry())[0], "task", "segmentation"))
-
-
 def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
     """Return the config with everything that the run learned from its data, as a checkpoint holds it.
 
@@ -462,13 +457,14 @@ def build_predictor(
                 f"{file}: its weights do not fit the network that its config describes ({reason}). "
                 "Use the code it was trained with, or another checkpoint."
             ) from error
-    if read_problem(config) == "classification":
+    section = evaluation_section(config)
+    if getattr(class_and_arguments(config, section, registry())[0], "task", "segmentation") == "classification":
         classifier = Classifier(model, build_preprocessing(config), device=target)
         classifier.config = config
         return classifier
     views, seen_config = views or Views(), config
     if window is not None:  # images at their own size, of which the network sees one window after the other
-        size = variants.window_size(config, evaluation_section(config), window, registry())
+        size = variants.window_size(config, section, window, registry())
         views, seen_config = replace(views, window=size), variants.with_input_size(config, None, registry())
     segmenter = Segmenter(model, build_preprocessing(seen_config), device=target)
     segmenter.config = config

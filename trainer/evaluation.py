@@ -4,6 +4,7 @@ The sums over batches that it shares with training are here, too.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -48,14 +49,14 @@ class RunningLoss:
         return total / weight if weight else float("nan")
 
 
+@dataclass(eq=False)
 class FiniteCheck:
     """Checks that losses are finite; the result is read before the optimizer's step.
 
     On a GPU the result is copied while the backward pass runs: reading it waits for the forward pass alone.
     """
 
-    def __init__(self) -> None:
-        self._results: list[tuple[Tensor, Any]] = []
+    _results: list[tuple[Tensor, Any]] = field(default_factory=list)
 
     def add(self, loss: Tensor) -> None:
         """Check a loss, () float, before its backward pass starts."""

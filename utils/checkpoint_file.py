@@ -116,7 +116,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
         )
     try:
-        has_checksum = _verify_checksum(path)
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size < _COMMENT_SIZE + _END_SIZE:
+                raise _damaged(path, f"is {size} bytes long, too short for a checkpoint")
+            file.seek(-_COMMENT_SIZE, os.SEEK_END)
+            comment = file.read()
+            has_checksum = comment.startswith(_MAGIC)
+            wanted = comment[len(_MAGIC) :].decode("ascii", "replace")
+            if has_checksum and _digest(file, size - _COMMENT_SIZE) != wanted:
+                raise _damaged(path, "does not match its checksum")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
@@ -136,25 +145,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _damaged(path: Path, what: str) -> CheckpointError:
     return CheckpointError(f"{path}: {what}. The file is damaged or no checkpoint. Use another one, or --resume auto.")
-
-
-def _verify_checksum(path: Path) -> bool:
-    """Return whether the file has a checksum.
-
-    Raises:
-        CheckpointError: The checksum is wrong, or the file is too short.
-    """
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        if size < _COMMENT_SIZE + _END_SIZE:
-            raise _damaged(path, f"is {size} bytes long, too short for a checkpoint")
-        file.seek(-_COMMENT_SIZE, os.SEEK_END)
-        comment = file.read()
-        if not comment.startswith(_MAGIC):
-            return False
-        if _digest(file, size - _COMMENT_SIZE) != comment[len(_MAGIC) :].decode("ascii", "replace"):
-            raise _damaged(path, "does not match its checksum")
-    return True
 
 
 def _digest(file: BinaryIO, size: int) -> str:

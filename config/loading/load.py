@@ -81,8 +81,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     for override in overrides:
         apply_override(config, override)
         translate(config, notes)
-    if is_human_segmentation:
-        set_binary_masks(config, notes)
+    if is_human_segmentation and _object_at(config, "arch.args").get("num_classes") in (1, 2):
+        for loader in LOADER_SECTIONS:  # a file of this dialect means class 1 by a label above 0
+            section = _object_at(config, loader)
+            args = section.setdefault("args", {}) if section.get("type") == "SegmentationDataLoader" else None
+            if isinstance(args, dict) and "binary_masks" not in args:
+                args["binary_masks"] = True
+                notes[f"{loader} (labels above 0 are class 1)"] = f"{loader}.args.binary_masks = true"
     if notes:
         pairs = "; ".join(f"{old} -> {new}" for old, new in notes.items())
         logger.warning(f"{file}: keys of an older dialect are read as today's: {pairs}. Rename them to silence this.")
@@ -101,7 +106,21 @@ def _read_merged(file: Path, chain: tuple[Path, ...], notes: dict[str, str]) -> 
     if place in chain:
         circle = " -> ".join(str(link) for link in (*chain[chain.index(place) :], place))
         raise ConfigError(f"{file}: $extends goes in a circle ({circle}). Remove one of them.")
-    content = read_json_file(file)
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+    except FileNotFoundError:
+        siblings = [each.name for each in file.parent.glob("*.json")] if file.parent.is_dir() else []
+        near = closest(file.name, siblings)
+        hint = f"Did you mean {file.parent / near}?" if near else "Check the path."
+        raise ConfigError(f"{file}: no such file. {hint}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{file}: cannot be read ({reason}). Give the path of a JSON file.") from None
+    content = parse_json(text, str(file))
+    if not isinstance(content, dict):
+        raise ConfigError(f"{file}: line 1 column 1: {show(content)} is not an object. Wrap the sections in {{ }}.")
     parents = content.pop("$extends", [])
     if isinstance(parents, str):
         parents = [parents]
@@ -223,30 +242,6 @@ def _set(container: Any, parts: Sequence[str], path: str, new: Any) -> None:
         _set(inside, parts[1:], place, new)
 
 
-def read_json_file(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object.
-
-    Raises:
-        ConfigError: The file is missing, unreadable or not strict JSON; syntax errors carry line and column.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
-    except FileNotFoundError:
-        siblings = [file.name for file in path.parent.glob("*.json")] if path.parent.is_dir() else []
-        near = closest(path.name, siblings)
-        hint = f"Did you mean {path.parent / near}?" if near else "Check the path."
-        raise ConfigError(f"{path}: no such file. {hint}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from None
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read ({reason}). Give the path of a JSON file.") from None
-    value = parse_json(text, str(path))
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: line 1 column 1: {show(value)} is not an object. Wrap the sections in {{ }}.")
-    return value
-
-
 def parse_json(text: str, source: str) -> Any:
     """Parse strict JSON; `source` names it in errors.
 
@@ -355,18 +350,6 @@ def translate(tree: Tree, notes: Notes, file: str | None = None) -> None:
     if isinstance(backbone, str) and backbone in RENAMED_BACKBONES and not _is_foreign(tree["arch"]):
         backbones["backbone"] = RENAMED_BACKBONES[backbone]
         notes[f"arch.args.backbone {show(backbone)}"] = show(backbones["backbone"])
-
-
-def set_binary_masks(tree: Tree, notes: Notes) -> None:
-    """Set `binary_masks` of the loaders: a file of the Human-Segmentation dialect means class 1 by a label above 0."""
-    if _object_at(tree, "arch.args").get("num_classes") not in (1, 2):
-        return
-    for loader in LOADER_SECTIONS:
-        section = _object_at(tree, loader)
-        args = section.setdefault("args", {}) if section.get("type") == "SegmentationDataLoader" else None
-        if isinstance(args, dict) and "binary_masks" not in args:
-            args["binary_masks"] = True
-            notes[f"{loader} (labels above 0 are class 1)"] = f"{loader}.args.binary_masks = true"
 
 
 def _rename(tree: Tree, old: str, new: str, notes: Notes, file: str | None) -> None:

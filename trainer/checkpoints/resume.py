@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,37 +159,28 @@ def resolve_start(config: Config | None, resume: str | None, new_folder: Path | 
             raise CheckpointError(
                 f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
             )
-        found, state = newest_good(folder, wanted)
+        file, state = newest_good(folder, wanted)
         if "config" not in state:
-            raise CheckpointError(
-                f"{found}: holds no config to continue. To start with its weights, name one: -c FILE."
-            )
+            raise CheckpointError(f"{file}: holds no config to continue. To start with its weights, name one: -c FILE.")
         # An older checkpoint is forked into a new folder, so that nothing of the run is overwritten.
         is_newest = wanted.name == LAST and (folder / "config.json").is_file()
         earlier = dict(asked_config(folder)) or None
-        start = Start(state["config"], state, folder if is_newest else None, earlier=earlier)
-    elif resume is None:
-        start = Start(config)
-    elif resume in ("auto", "last", "best"):
-        start = _start_from_earlier_run(config, resume)
-    else:
-        start = Start(config, weights=read_saved(Path(resume))[1])
-    return replace(start, new_folder=new_folder)
-
-
-def _start_from_earlier_run(config: Config, resume: str) -> Start:
-    """Return the start of `-c` with `auto`, `last` or `best`: the newest run of the same config."""
+        return Start(state["config"], state, folder if is_newest else None, new_folder=new_folder, earlier=earlier)
+    if resume is None:
+        return Start(config, new_folder=new_folder)
+    if resume not in ("auto", "last", "best"):
+        return Start(config, weights=read_saved(Path(resume))[1], new_folder=new_folder)
     reason = ""
-    for folder in run_folders(config):
+    for folder in run_folders(config):  # the newest run of the same config
         found = config_differences(asked_config(folder), config)
         if not found:
             _, state = newest_good(folder, folder / (BEST if resume == "best" else LAST))
-            return Start(config, state, None if resume == "best" else folder)
+            return Start(config, state, None if resume == "best" else folder, new_folder=new_folder)
         reason = reason or f"{folder} differs at {', '.join(found[:DIFFERENCES_SHOWN])}"
     reason = reason or "there is none"
     if resume == "auto":
         logger.info('No earlier run of "%s" to continue (%s): starting a new one.', config["name"], reason)
-        return Start(config)
+        return Start(config, new_folder=new_folder)
     raise CheckpointError(
         f'There is no run of "{config["name"]}" with this config to continue: {reason}. --resume {resume} continues '
         "an unchanged config. Undo the change, or fine-tune with --resume FILE."

@@ -1,11 +1,12 @@
 """The files that a run saves: checkpoints to resume from at any step, its records, its state when asked to stop."""
 
 import logging
+import math
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -59,6 +60,7 @@ def pack(trainer: BaseTrainer, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@dataclass(eq=False)
 class Checkpoints(Callback):
     """Writes `checkpoint-last.pth`, `model_best.pth` and `checkpoint-epoch{N}.pth`.
 
@@ -78,25 +80,16 @@ class Checkpoints(Callback):
         world: The processes that share the work; the main one writes.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        config: Mapping[str, Any],
-        *,
-        save_period: int | None = None,
-        save_every_steps: int | None = None,
-        save_every_minutes: float | None = None,
-        world: World = ALONE,
-    ) -> None:
-        self.folder = folder
-        self.config = config
-        self.save_period = save_period
-        self.save_every_steps = save_every_steps
-        self.save_every_minutes = save_every_minutes
-        self.world = world
-        self._saved_at = monotonic()
-        self._thread: ThreadPoolExecutor | None = None
-        self._pending: Future[None] | None = None
+    folder: Path
+    config: Mapping[str, Any]
+    _: KW_ONLY
+    save_period: int | None = None
+    save_every_steps: int | None = None
+    save_every_minutes: float | None = None
+    world: World = ALONE
+    _saved_at: float = field(default_factory=monotonic, init=False)
+    _thread: ThreadPoolExecutor | None = field(default=None, init=False)
+    _pending: Future[None] | None = field(default=None, init=False)
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
         """Refuse too little disk before the first step, and find the checkpoints of a resumed run.
@@ -250,6 +243,7 @@ def stop_at_next_step(trainer: BaseTrainer) -> AbstractContextManager[None]:
     return record_signals(STOP_SIGNALS, lambda: trainer.stop_request is not None, ask)
 
 
+@dataclass(eq=False)
 class TimeLimit(Callback):
     """Saves and ends a run after so many minutes of this process, at the next step; `--resume auto` continues it.
 
@@ -257,9 +251,8 @@ class TimeLimit(Callback):
         minutes: How long this process may train; a resumed run may train as long again.
     """
 
-    def __init__(self, minutes: float) -> None:
-        self.minutes = minutes
-        self._ends_at = float("inf")
+    minutes: float
+    _ends_at: float = field(default=math.inf, init=False)
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
         """Start the clock."""
