@@ -68,7 +68,7 @@ def test(
     Raises:
         EspalierError: Anything that the user can repair.
     """
-    from logger.progress import with_bar
+    from logger.callbacks import with_bar
     from logger.test_report.report import write_images
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix

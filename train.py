@@ -60,10 +60,8 @@ def train(
     Raises:
         EspalierError: Anything that the user can repair.
     """
+    from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
     from logger.console import setup_logging
-    from logger.metrics_file import MetricsFile
-    from logger.progress import ProgressBar
-    from logger.tensorboard import TensorBoardLogger
     from logger.trackers import make_trackers
     from trainer.checkpoints.resume import create_run_folder, lock_run_folder, resolve_start, restore
     from trainer.checkpoints.saving import Checkpoints, RunRecords, TimeLimit, stop_at_next_step

@@ -30,9 +30,7 @@ from torch import Tensor
 from base import BaseDataLoader
 from data_loader.common.options import AugmentationOptions, ImageOptions, LabelOptions, MaskLoaderOptions, PairOptions
 from data_loader.segmentation.loader import SegmentationDataLoader
-from logger.metrics_file import MetricsFile
-from logger.progress import ProgressBar
-from logger.tensorboard import TensorBoardLogger
+from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
 from models.losses import CrossEntropyLoss
 from models.metrics.confusion import MeanIoU
 from models.unet import UNet

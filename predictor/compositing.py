@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.matting import Alpha
+from predictor.matting import Alpha, size_at_most
 from utils.drawing import Image, class_colors, colorize, to_displayable
 from utils.errors import ConfigError
 
@@ -82,8 +82,7 @@ def blurred(image: Image, alpha: Alpha) -> Image:
         (h, w, 3) uint8 RGB.
     """
     height, width = alpha.shape
-    scale = min(1.0, BLUR_SIZE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    size = size_at_most((width, height), BLUR_SIZE)
     sigma = max(0.5, max(size) * BLUR_SIGMA)
     weight = 1 - np.asarray(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA), dtype=np.float32)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -44,7 +44,7 @@ def refine_alpha(probability: Alpha, image: Image) -> Alpha:
         (h, w) float32 in 0..1.
     """
     size = (probability.shape[1], probability.shape[0])
-    small_size = _at_most(size, GUIDE_SIZE)
+    small_size = size_at_most(size, GUIDE_SIZE)
     guide = _unit_colors(cv2.resize(image, small_size, interpolation=cv2.INTER_AREA))
     small = _resize(probability, small_size)
     alpha = _steepen(small)
@@ -66,7 +66,7 @@ def refine_alpha(probability: Alpha, image: Image) -> Alpha:
     return alpha
 
 
-def _at_most(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
+def size_at_most(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
     """Return (width, height), scaled down with its aspect ratio if it is larger than `longer_side`."""
     scale = min(1.0, longer_side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
@@ -75,11 +75,6 @@ def _at_most(size: tuple[int, int], longer_side: int) -> tuple[int, int]:
 def _unit_colors(image: NDArray[Any]) -> NDArray[np.float32]:
     """Convert colours of 8 bits to float32 in 0..1."""
     return np.asarray(image * np.float32(1 / 255), dtype=np.float32)
-
-
-def _eight_bits(colors: NDArray[np.float32]) -> Image:
-    """Convert colours in 0..1 to 8 bits."""
-    return np.asarray((colors * 255).round(), dtype=np.uint8)
 
 
 def _resize(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -149,7 +144,7 @@ def foreground_colors(image: Image, alpha: Alpha) -> Image:
     full_size = (alpha.shape[1], alpha.shape[0])
     better: Layers | None = None
     for longer_side, relative_radius in zip(COLOR_SIZES, COLOR_RADII, strict=True):
-        size = _at_most(full_size, longer_side)
+        size = size_at_most(full_size, longer_side)
         pixels = _unit_colors(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
         share = _resize(alpha, size)
         before = (pixels, pixels) if better is None else (_resize(better[0], size), _resize(better[1], size))
@@ -162,9 +157,10 @@ def foreground_colors(image: Image, alpha: Alpha) -> Image:
     # The blurs of the last pass at full size, where the pixels are mixed.
     mixed = (alpha > 0) & (alpha < 1)
     enlarge = partial(cv2.resize, dsize=full_size, interpolation=cv2.INTER_LINEAR)
-    front, back = (_unit_colors(enlarge(_eight_bits(layer))[mixed]) for layer in blurs)
+    front, back = (_unit_colors(enlarge((layer * 255).round().astype(np.uint8))[mixed]) for layer in blurs)
     result = image.copy()
-    result[mixed] = _eight_bits(_add_residual(_unit_colors(image[mixed]), front, back, alpha[mixed][:, None]))
+    colors = _add_residual(_unit_colors(image[mixed]), front, back, alpha[mixed][:, None])
+    result[mixed] = (colors * 255).round().astype(np.uint8)
     return result
 
 

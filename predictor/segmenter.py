@@ -1,5 +1,6 @@
 """A segmentation network with a renderer: what `inference.py` and notebooks use."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -16,6 +17,7 @@ MOTION_SCALE = 12.0  # change of brightness, in 0..255, at which the weight of t
 MOTION_BLUR = 5  # side of the window that separates motion from the camera's noise, in pixels
 
 
+@dataclass(eq=False)
 class TemporalSmoothing:
     """Exponential smoothing of the probabilities of a video, weaker at pixels whose brightness changed.
 
@@ -23,10 +25,9 @@ class TemporalSmoothing:
         strength: Weight of the past at pixels that do not move, 0 to below 1.
     """
 
-    def __init__(self, strength: float = 0.6) -> None:
-        self.strength = strength
-        self._brightness: NDArray[np.float32] | None = None
-        self._probabilities: NDArray[np.float32] | None = None
+    strength: float = 0.6
+    _brightness: NDArray[np.float32] | None = field(init=False, default=None)
+    _probabilities: NDArray[np.float32] | None = field(init=False, default=None)
 
     def __call__(self, image: Image, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """Smooth the next frame of one video.

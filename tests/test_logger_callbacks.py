@@ -11,9 +11,7 @@ from torch import nn
 
 from base.base_trainer import BaseTrainer
 from base.callback import StepReport
-from logger.metrics_file import MetricsFile
-from logger.progress import ProgressBar, Speedometer
-from logger.tensorboard import TensorBoardLogger
+from logger.callbacks import MetricsFile, ProgressBar, Speedometer, TensorBoardLogger
 from utils.durations import duration
 from utils.errors import TrainingError
 
@@ -113,7 +111,7 @@ def test_without_a_terminal_there_is_one_line_per_epoch(caplog, monkeypatch):
 def test_bar_shows_loss_speed_waiting_and_time_left(monkeypatch):
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.setattr("logger.progress.SECONDS_BETWEEN_UPDATES", 0.0)
+    monkeypatch.setattr("logger.callbacks.SECONDS_BETWEEN_UPDATES", 0.0)
     make_trainer(None, ProgressBar(show_bar=True)).fit()
     shown = stream.getvalue()
     assert "Epoch 1/2  33%" in shown
@@ -190,7 +188,7 @@ def test_tensorboard_draws_images_of_a_classification(tmp_path, monkeypatch):
         captions.append((inputs.shape, caption))
         return np.zeros((8, 8, 3), np.uint8)
 
-    monkeypatch.setattr("logger.tensorboard.draw_input", noted)
+    monkeypatch.setattr("logger.callbacks.draw_input", noted)
     writer = TensorBoardLogger(images=2, class_names=["cat"])
     trainer = make_trainer(tmp_path, writer)
     writer.on_fit_start(trainer)

@@ -11,7 +11,7 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 from build import registry
 from config import load_config, validate
 from logger import trackers
-from logger.metrics_file import MetricsFile
+from logger.callbacks import MetricsFile
 from logger.trackers import make_trackers, require_packages
 from logger.trackers.mlflow_tracker import MlflowTracker
 from logger.trackers.tracker import Tracker

@@ -4,6 +4,7 @@ import heapq
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ SERIES_BACKGROUND = 18
 MAX_VARIABLES = 12
 
 
+@dataclass(eq=False)
 class WorstCases(ABC):
     """The `count` samples of the lowest score. Each is drawn when it enters, so that no inputs are held in memory.
 
@@ -33,11 +35,10 @@ class WorstCases(ABC):
         count: Largest number of samples.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self._seen = 0
-        # (-score, -index, -order of arrival), facts, image: the best of the worst is the first in the heap.
-        self._heap: list[tuple[tuple[float, int, int], dict[str, Any], Image]] = []
+    count: int
+    _seen: int = field(init=False, default=0)
+    # (-score, -index, -order of arrival), facts, image: the best of the worst is the first in the heap.
+    _heap: list[tuple[tuple[float, int, int], dict[str, Any], Image]] = field(init=False, default_factory=list)
 
     @abstractmethod
     def describe(self, sample: Any, logits: Tensor) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class WorstCases(ABC):
         return paths
 
 
+@dataclass(eq=False)
 class WorstSegmented(WorstCases):
     """The samples of a segmentation with the lowest mIoU.
 
@@ -91,13 +93,9 @@ class WorstSegmented(WorstCases):
         score: Returns the mIoU of logits (K, h, w) for a mask (h, w); NaN if no pixel counts.
     """
 
-    def __init__(
-        self, count: int, num_classes: int, ignore_index: int | None, score: Callable[[Tensor, Tensor], float]
-    ) -> None:
-        super().__init__(count)
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        self.score = score
+    num_classes: int
+    ignore_index: int | None
+    score: Callable[[Tensor, Tensor], float]
 
     def describe(self, sample: NamedMask, logits: Tensor) -> dict[str, Any]:
         """Return name and score."""
@@ -122,6 +120,7 @@ class WorstSegmented(WorstCases):
         return panel([image, *masks, errors], [first, "truth", "prediction", last], PANEL_HEIGHT)
 
 
+@dataclass(eq=False)
 class WorstClassified(WorstCases):
     """The samples of a classification whose true class has the lowest probability.
 
@@ -130,9 +129,7 @@ class WorstClassified(WorstCases):
         class_names: K names.
     """
 
-    def __init__(self, count: int, class_names: Sequence[str]) -> None:
-        super().__init__(count)
-        self.class_names = list(class_names)
+    class_names: Sequence[str]
 
     def describe(self, sample: NamedSample, logits: Tensor) -> dict[str, Any]:
         """Return name, score, truth, prediction and its probability; the score is NaN if the class does not count."""

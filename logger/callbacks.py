@@ -1,0 +1,323 @@
+"""The callbacks that show and record a run: progress bar and log, TensorBoard, `metrics.csv` and `metrics.jsonl`."""
+
+import csv
+import io
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, distributed
+from tqdm import tqdm
+
+from base.callback import Callback, StepReport
+from logger.test_report.worst_cases import draw_input
+from utils.drawing import Image, class_colors, overlay, panel, to_displayable
+from utils.durations import duration
+from utils.errors import ConfigError, TrainingError
+from utils.files import write_text_atomically
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+    from base.base_trainer import BaseTrainer, TrainResult
+
+LOG = logging.getLogger(__name__)
+# Of the progress bar.
+SECONDS_BETWEEN_UPDATES = 0.2
+SMOOTHING = 0.7  # weight of the earlier losses in the loss that the bar shows
+BAR_FORMAT = "{desc} {percentage:3.0f}%|{bar:24}| {n_fmt}/{total_fmt}{postfix}"
+# Of TensorBoard.
+NOT_RESULTS = {"epoch", "step", "lr"}
+STEPS_BETWEEN_SCALARS = 50
+TIMES_IMAGED = 20  # TensorBoard itself shows ten images of a tag and drops the rest
+PANEL_HEIGHT = 224
+
+
+@dataclass
+class Speedometer:
+    """Speed of training: sums over the steps; adding a step costs four additions.
+
+    Attributes:
+        steps: Steps so far.
+        samples: Their samples in this process.
+        seconds: Their time.
+        data_seconds: The part of it that was spent waiting for data.
+    """
+
+    steps: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+    data_seconds: float = 0.0
+
+    def add(self, report: StepReport) -> None:
+        """Count one step."""
+        self.steps += 1
+        self.samples += report.samples
+        self.seconds += report.step_seconds
+        self.data_seconds += report.data_seconds
+
+    def summary(self) -> str:
+        """Return the speed as text: `84.1 samples/s, data 3%`."""
+        if not self.seconds:
+            return "0 samples/s, data 0%"
+        is_distributed = distributed.is_available() and distributed.is_initialized()
+        samples = self.samples * (distributed.get_world_size() if is_distributed else 1)  # of all processes
+        return f"{samples / self.seconds:.3g} samples/s, data {self.data_seconds / self.seconds:.0%}"
+
+
+class _Bar(tqdm):  # type: ignore[type-arg]
+    monitor_interval = 0  # no monitoring thread: loader workers are forked from this process
+
+
+class ProgressBar(Callback):
+    """Progress bar of an epoch if there is a terminal, and one line of the log per epoch.
+
+    The bar shows the smoothed loss, the speed, the fraction of time spent waiting for data, and the time left of the
+    whole run. The loss is read from the device at most five times a second.
+
+    Args:
+        show_bar: Draw the bar; None draws it if standard error is a terminal.
+    """
+
+    def __init__(self, *, show_bar: bool | None = None) -> None:
+        self.show_bar = show_bar
+        self._bar: _Bar | None = None
+        self._next_update = 0.0
+        self._loss: float | None = None
+        self._epoch_start = self._validation_start = 0.0
+        self._run_speed = self._epoch_speed = Speedometer()
+        self._validation_seconds: list[float] = []
+        self._validation_batches = 0
+
+    def on_epoch_start(self, trainer: "BaseTrainer") -> None:
+        """Open the bar at the batch from which the epoch continues."""
+        self._epoch_start = time.perf_counter()
+        self._epoch_speed = Speedometer()
+        self._validation_batches = 0
+        if trainer.is_main_process and (sys.stderr.isatty() if self.show_bar is None else self.show_bar):
+            self._bar = _Bar(
+                total=trainer.steps_per_epoch,
+                initial=trainer.batch,
+                desc=f"Epoch {trainer.epoch + 1}/{trainer.epochs}",
+                bar_format=BAR_FORMAT,
+                file=sys.stderr,
+                leave=False,
+                dynamic_ncols=True,
+            )
+
+    def on_step_end(self, trainer: "BaseTrainer", report: StepReport) -> None:
+        """Measure the speed, and redraw the bar if it is time to."""
+        self._epoch_speed.add(report)
+        self._run_speed.add(report)
+        # Reading the loss waits for the device: not in every step.
+        if self._bar is None or time.perf_counter() < self._next_update:
+            return
+        loss = float(report.loss)
+        self._loss = loss if self._loss is None else SMOOTHING * self._loss + (1 - SMOOTHING) * loss
+        # Time left: the other steps at the average speed, and a validation after each epoch.
+        epochs_left = trainer.epochs - trainer.epoch
+        seconds_per_step = self._run_speed.seconds / self._run_speed.steps
+        seconds_left = (epochs_left * trainer.steps_per_epoch - trainer.batch) * seconds_per_step
+        if self._validation_seconds:
+            seconds_left += epochs_left * sum(self._validation_seconds) / len(self._validation_seconds)
+        text = f"loss {self._loss:.4f}, {self._epoch_speed.summary()}, {duration(seconds_left)} left"
+        self._redraw(trainer.batch, text)
+
+    def on_validation_start(self, trainer: "BaseTrainer") -> None:
+        """Show that the steps of the epoch are done."""
+        self._validation_start = time.perf_counter()
+        self._redraw(trainer.batch, "validating")
+
+    def on_validation_batch(self, trainer: "BaseTrainer", inputs: Tensor, target: Tensor, output: Tensor) -> None:
+        """Show the number of batches so far."""
+        self._validation_batches += 1
+        if time.perf_counter() >= self._next_update:
+            self._redraw(trainer.batch, f"validating, batch {self._validation_batches}")
+
+    def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
+        """Close the bar and log the epoch's losses, monitored metric, time and speed."""
+        now = time.perf_counter()
+        self._validation_seconds.append(now - self._validation_start)
+        self.on_close(trainer)
+        if not trainer.is_main_process:
+            return
+        names = dict.fromkeys(name for name in ("loss", "val_loss", trainer.monitor.name) if name in metrics)
+        values = "  ".join(f"{name} {metrics[name]:.4f}" for name in names)
+        is_best = trainer.best is not None and trainer.best.get("epoch") == metrics.get("epoch")
+        mark = " (best)" if trainer.monitor.name and is_best else ""
+        number = f"{trainer.epoch:{len(str(trainer.epochs))}d}/{trainer.epochs}"
+        speed = self._epoch_speed.summary()
+        LOG.info("Epoch %s  %s%s  %.1f s, %s", number, values, mark, now - self._epoch_start, speed)
+
+    def on_fit_end(self, trainer: "BaseTrainer", result: "TrainResult") -> None:
+        """Log the best epoch."""
+        name, best = trainer.monitor.name, result.best
+        if trainer.is_main_process and best is not None and name:
+            LOG.info("Best: %s %.4f, epoch %d", name, best[name], int(best["epoch"]))
+
+    def on_close(self, trainer: "BaseTrainer") -> None:
+        """Remove the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _redraw(self, batch: int, text: str) -> None:
+        if self._bar is not None:
+            self._bar.n = batch
+            self._bar.set_postfix_str(text, refresh=True)
+            self._next_update = time.perf_counter() + SECONDS_BETWEEN_UPDATES
+
+
+def with_bar(batches: Iterable[Any], description: str) -> Iterable[Any]:
+    """Return the same batches, which draw a bar as they are iterated over if standard error is a terminal."""
+    return _Bar(batches, desc=description, file=sys.stderr, disable=None, leave=False, dynamic_ncols=True)
+
+
+class TensorBoardLogger(Callback):
+    """Writer of two sub-runs, `train` and `valid`, whose results have the same names and so share their plots.
+
+    The horizontal axis is the step. A resumed run hides the points that the interrupted one wrote beyond the step from
+    which it resumes.
+
+    Args:
+        images: Number of validation samples to draw, about twenty times in a run: of a segmentation input, truth and
+            prediction, of a classification the input with its class and the predicted one.
+        histograms: Write the distribution of every parameter, and of its gradient, after each epoch.
+        class_names: Names of the classes under images of a classification; without them, the ids.
+    """
+
+    def __init__(self, images: int = 4, histograms: bool = False, class_names: Sequence[str] = ()) -> None:
+        self.images = images
+        self.histograms = histograms
+        self.class_names = dict(enumerate(class_names))
+        self._writers: dict[str, SummaryWriter] = {}
+        self._speed = Speedometer()
+        self._drawn: list[Image] = []
+
+    def on_fit_start(self, trainer: "BaseTrainer") -> None:
+        """Open the files in the main process of a run that has a folder.
+
+        Raises:
+            ConfigError: The package is not installed.
+        """
+        if not trainer.is_main_process or trainer.run_folder is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                f"trainer.tensorboard: true, and TensorBoard cannot be imported ({error}). It is a separate package. "
+                "Run pip install tensorboard, or set trainer.tensorboard=false."
+            ) from error
+        self._speed, self._drawn = Speedometer(), []
+        # TensorBoard hides earlier events from this step on.
+        purge_step = trainer.global_step + 1 if trainer.global_step else None
+        for name in ("train", "valid"):
+            folder = Path(trainer.run_folder) / "tensorboard" / name
+            self._writers[name] = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def on_step_end(self, trainer: "BaseTrainer", report: StepReport) -> None:
+        """Measure the speed; write the loss of every fiftieth step."""
+        if not self._writers:
+            return
+        self._speed.add(report)
+        if trainer.global_step % STEPS_BETWEEN_SCALARS == 0:
+            self._writers["train"].add_scalar("step/loss", float(report.loss), trainer.global_step)
+
+    def on_validation_batch(self, trainer: "BaseTrainer", inputs: Tensor, target: Tensor, output: Tensor) -> None:
+        """Draw the first samples, in about twenty epochs including the last one."""
+        missing = self.images - len(self._drawn)
+        period = max(1, trainer.epochs // TIMES_IMAGED)
+        is_drawn = trainer.epoch % period == 0 or trainer.epoch + 1 == trainer.epochs
+        if not self._writers or missing <= 0 or not is_drawn:
+            return
+        if target.dim() == 1 and output.dim() == 2 and inputs.dim() in (3, 4):
+            names = self.class_names
+            pairs = zip(inputs[:missing], target.tolist(), output.argmax(dim=1).tolist(), strict=False)
+            for sample, truth, found in pairs:
+                caption = f"{names.get(truth, str(truth))}, taken for {names.get(found, str(found))}"
+                self._drawn.append(draw_input(sample.float().cpu().numpy(), caption))
+        elif inputs.dim() == output.dim() == 4 and target.dim() == 3 and target.shape[1:] == inputs.shape[2:]:
+            colors = class_colors(output.shape[1])
+            for sample, truth, logits in zip(inputs[:missing], target, output, strict=False):
+                shown = to_displayable(sample.float().cpu().numpy())
+                masks = [overlay(shown, mask.cpu().numpy(), colors, 0.55) for mask in (truth, logits.argmax(dim=0))]
+                self._drawn.append(panel([shown, *masks], ["input", "truth", "prediction"], PANEL_HEIGHT))
+
+    def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
+        """Write the epoch's row of the history, its speed, images and histograms."""
+        if not self._writers:
+            return
+        step, train, valid = trainer.global_step, self._writers["train"], self._writers["valid"]
+        for name, value in metrics.items():
+            if name.startswith("val_"):
+                valid.add_scalar(name.removeprefix("val_"), value, step)
+            elif name not in NOT_RESULTS:
+                train.add_scalar(name, value, step)
+        seconds = self._speed.seconds or 1.0  # both rates are 0 without a step
+        train.add_scalar("run/epoch", trainer.epoch, step)
+        train.add_scalar("run/lr", metrics.get("lr", float("nan")), step)
+        train.add_scalar("run/steps_per_second", self._speed.steps / seconds, step)
+        train.add_scalar("run/data_share", self._speed.data_seconds / seconds, step)
+        for number, image in enumerate(self._drawn):
+            valid.add_image(f"validation/{number}", image, step, dataformats="HWC")
+        for name, parameter in trainer.model.named_parameters() if self.histograms else ():
+            # The prefixes of DataParallel and torch.compile: the tags are the same with and without them.
+            plain_name = name.replace("module.", "").replace("_orig_mod.", "")
+            for kind, tensor in (("parameters", parameter), ("gradients", parameter.grad)):
+                values = None if tensor is None else tensor.detach().float()
+                # TensorBoard refuses NaN and infinity.
+                if values is not None and (finite := values[values.isfinite()]).numel():
+                    train.add_histogram(f"{kind}/{plain_name}", finite.cpu(), step)
+        for writer in self._writers.values():
+            writer.flush()
+        self._speed, self._drawn = Speedometer(), []
+
+    def on_close(self, trainer: "BaseTrainer") -> None:
+        """Write everything out and close the files, also after an error."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+
+class MetricsFile(Callback):
+    """Writer of the whole history after each epoch, so that the files always agree with the checkpoint."""
+
+    def on_fit_start(self, trainer: "BaseTrainer") -> None:
+        """Cut the files of a resumed run back to the restored history."""
+        if trainer.history:
+            self.on_epoch_end(trainer, trainer.history[-1])
+
+    def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
+        """Write both files anew; numbers are exact.
+
+        Raises:
+            TrainingError: A file cannot be written.
+        """
+        if not trainer.is_main_process or trainer.run_folder is None:
+            return
+        # The union of all columns, in the order of first appearance. `repr` writes the shortest number that is read
+        # back as the same float. JSON does not have NaN and infinity: they are null.
+        columns = list(dict.fromkeys(name for row in trainer.history for name in row))
+        table, lines = io.StringIO(), ""
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(columns)
+        for row in trainer.history:
+            writer.writerow([repr(row[name]) if name in row else "" for name in columns])
+            finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            lines += f"{json.dumps(finite, allow_nan=False)}\n"
+        for name, text in (("metrics.csv", table.getvalue()), ("metrics.jsonl", lines)):
+            path = Path(trainer.run_folder) / name
+            try:
+                write_text_atomically(path, text)
+            except OSError as error:
+                raise TrainingError(
+                    f"{path}: not written ({error.strerror}). The run folder must be writable during the run. "
+                    "Free some space or correct the permissions, then run the same command with --resume auto."
+                ) from error
