@@ -22,7 +22,7 @@ types: .venv/development
 
 # Two processes with one thread each: tests are many small networks.
 unit: .venv/development
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 schema: .venv/core
 	$(BIN)/python train.py --schema > config/schema.json

@@ -10,6 +10,7 @@ from utils.errors import SearchError
 from utils.registry import import_attribute
 
 NAMES = sorted(EXECUTORS.entries)
+pytestmark = pytest.mark.xdist_group("ray")  # with test_search_ray.py: one cluster at a time
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from tests.test_search_study import QUALITIES, Space, halving, parts_of, studied
 from utils.errors import SearchError
 
 ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.xdist_group("ray")  # two clusters at a time are one too many for a small machine
 
 
 @pytest.fixture(scope="module")

@@ -141,10 +141,18 @@ def distributions_of(study: StudyRecord) -> "dict[str, BaseDistribution]":
     found: dict[str, BaseDistribution] = {}
     for path, values in drawn.items():
         at_path = list(markers.get(path, {}).values())
-        distribution = _marker_distribution(at_path[0]) if len(at_path) == 1 else None
-        if distribution is None or not all(_contains(distribution, value) for value in values):
-            distribution = CategoricalDistribution(_categories(values))
-        found[path] = distribution
+        distribution: Any = _marker_distribution(at_path[0]) if len(at_path) == 1 else None
+        is_good = False  # also if it lacks a drawn value, such as the name of a branch that holds markers
+        if isinstance(distribution, CategoricalDistribution):
+            known = {(type(choice), choice) for choice in distribution.choices}
+            is_good = all((type(category), category) in known for category in map(_category, values))
+        elif distribution is not None:
+            low, high, step = distribution.low, distribution.high, distribution.step
+            is_good = all(
+                is_number(value) and low <= value <= high and (step is None or (value - low) % step == 0)
+                for value in values
+            )
+        found[path] = distribution if is_good else CategoricalDistribution(_categories(values))
     return found
 
 
@@ -189,17 +197,6 @@ def _categories(values: Sequence[Any]) -> list[Any]:
 def _category(value: Any) -> Any:
     """Return a scalar unchanged, everything else as JSON: Optuna's categories are scalars."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
-
-
-def _contains(distribution: Any, value: Any) -> bool:
-    from optuna.distributions import CategoricalDistribution
-
-    if isinstance(distribution, CategoricalDistribution):
-        category = _category(value)
-        return any(type(each) is type(category) and each == category for each in distribution.choices)
-    if not is_number(value) or not distribution.low <= value <= distribution.high:
-        return False
-    return distribution.step is None or (value - distribution.low) % distribution.step == 0
 
 
 def _trial(

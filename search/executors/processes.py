@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -134,14 +135,24 @@ class Processes(Executor):
                 self._receive(worker, handle)
 
     def _receive(self, worker: _Worker, handle: Handler) -> None:
-        content: dict[str, Any]
-        try:
-            if not worker.connection.poll():
-                raise EOFError
-            kind, content = worker.connection.recv()
-        except (EOFError, OSError):
-            self._replace_lost(worker, handle)
+        message: tuple[str, dict[str, Any]] | None = None
+        with suppress(EOFError, OSError):
+            if worker.connection.poll():
+                message = worker.connection.recv()
+        if message is None:  # the process is gone; it may take a moment between closing its pipe and its end
+            worker.process.join(_SECONDS_TO_END)
+            ending = worker.ending()  # before it is killed to be sure
+            self._num_never_started += not worker.has_ever_started
+            if self._num_never_started > _MOST_NEVER_STARTED:
+                raise SearchError(
+                    f"{self._num_never_started} workers in a row never started: {ending}. A worker imports what it "
+                    "needs and waits for a task. Correct what its log names, and continue with --resume auto."
+                )
+            self._replace(worker)
+            if worker.task is not None:
+                handle(WorkerLost(worker.task.number, ending, worker.cause, worker.has_started))
             return
+        kind, content = message
         assert worker.task is not None
         number = worker.task.number
         if kind == "started":
@@ -155,20 +166,6 @@ class Processes(Executor):
             if content.get("fresh_worker"):
                 self._replace(worker)
             handle(TaskFinished(number, content))
-
-    def _replace_lost(self, worker: _Worker, handle: Handler) -> None:
-        """Replace a process that is gone, and pass on the loss of its task."""
-        worker.process.join(_SECONDS_TO_END)  # it may take a moment between closing its pipe and its end
-        self._num_never_started += not worker.has_ever_started
-        if self._num_never_started > _MOST_NEVER_STARTED:
-            raise SearchError(
-                f"{self._num_never_started} workers in a row never started: {worker.ending()}. A worker imports what "
-                "it needs and waits for a task. Correct what its log names, and continue with --resume auto."
-            )
-        ending = worker.ending()  # before it is killed to be sure
-        self._replace(worker)
-        if worker.task is not None:
-            handle(WorkerLost(worker.task.number, ending, worker.cause, worker.has_started))
 
     def _replace(self, worker: _Worker) -> None:
         worker.stop()  # frees its device before the next one needs it

@@ -213,24 +213,21 @@ class RayCluster(Executor):
                 message = self._ray.get(reference)
             except self._ray.exceptions.RayActorError as error:  # the machine or the actor is gone
                 self._replace_lost(place, str(error).splitlines()[0], handle)
-            else:
-                self._receive(place, message, handle)
+                continue
+            if isinstance(message, SearchError):
+                raise message
+            place.is_up = True
+            self._num_lost_unused = 0
+            if isinstance(message, EpochReported):
+                place.host.answer.remote(handle(message))
+            elif isinstance(message, WorkerStarted):
+                place.has_started = True
+                handle(message)
+            elif isinstance(message, TaskFinished | WorkerLost):
+                place.task = None
+                handle(message)
+            self._pending[place.host.next_message.remote()] = place
         self._send_waiting()
-
-    def _receive(self, place: _Place, message: WorkerMessage | SearchError | bool | None, handle: Handler) -> None:
-        if isinstance(message, SearchError):
-            raise message
-        place.is_up = True
-        self._num_lost_unused = 0
-        if isinstance(message, EpochReported):
-            place.host.answer.remote(handle(message))
-        elif isinstance(message, WorkerStarted):
-            place.has_started = True
-            handle(message)
-        elif isinstance(message, TaskFinished | WorkerLost):
-            place.task = None
-            handle(message)
-        self._pending[place.host.next_message.remote()] = place
 
     def _replace_lost(self, place: _Place, reason: str, handle: Handler) -> None:
         """Ask for another host to replace one that is gone, and pass on the loss of its task."""

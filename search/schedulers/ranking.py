@@ -156,7 +156,17 @@ class ParetoOrder:
         dominating = (self._table >= new).all(axis=1) & unequal
         dominated = np.flatnonzero((self._table <= new).all(axis=1) & unequal)
         rank = int(self._ranks[dominating].max(initial=-1)) + 1
-        self._push_down(dominated, rank, new)
+        # Rows move to the next front as long as new members of their front dominate them: first the newcomer, then
+        # the rows that moved there. No rows but those that the newcomer dominates can move.
+        pushing: Table = new
+        front_rank = rank
+        while len(pushing):
+            front = dominated[self._ranks[dominated] == front_rank]
+            values = self._table[front][:, None]
+            moved = front[((pushing >= values).all(axis=2) & (pushing > values).any(axis=2)).any(axis=1)]
+            front_rank += 1
+            self._ranks[moved] = front_rank
+            pushing = self._table[moved]
         self._dominators[dominated] += 1
         self._rows[candidate] = len(self._rows)
         # These copies take far less time than the comparisons above.
@@ -165,24 +175,6 @@ class ParetoOrder:
         self._ranks = np.append(self._ranks, rank)
         self._dominators = np.append(self._dominators, np.count_nonzero(dominating))
         self._waits = np.append(self._waits, True)
-
-    def _push_down(self, dominated: NDArray[np.intp], rank: int, pushing: Table) -> None:
-        """Move rows to the next front as long as new members of their front dominate them.
-
-        Args:
-            dominated: Rows (D,) that the newcomer dominates; no others can move.
-            rank: Front of the newcomer.
-            pushing: Values (P, M) of the new members of this front.
-        """
-        while len(dominated):
-            front = dominated[self._ranks[dominated] == rank]
-            values = self._table[front][:, None]
-            moved = front[((pushing >= values).all(axis=2) & (pushing > values).any(axis=2)).any(axis=1)]
-            if not len(moved):
-                return
-            rank += 1
-            self._ranks[moved] = rank
-            pushing = self._table[moved]
 
     def take(self, candidate: int) -> None:
         """Let a candidate wait no more; its place remains."""

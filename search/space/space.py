@@ -126,15 +126,11 @@ class _Drawer:
             path: Its JSON path in the candidate.
             branch: For a branch of a choice, the positions of this and of the choices around it: they share a path.
         """
-        if is_marker(value):
-            return self._draw(value, path, branch)
-        if isinstance(value, Mapping):
-            return {key: self.fill(item, join_path(path, key)) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.fill(item, join_path(path, index)) for index, item in enumerate(value)]
-        return value
-
-    def _draw(self, value: Mapping[str, Any], path: str, branch: str) -> Any:
+        if not is_marker(value):
+            if isinstance(value, Mapping):
+                return {key: self.fill(item, join_path(path, key)) for key, item in value.items()}
+            is_list = isinstance(value, list)
+            return [self.fill(item, join_path(path, index)) for index, item in enumerate(value)] if is_list else value
         ((marker, content),) = value.items()
         if marker == "$var":
             if content not in self.variables:  # drawn once, at a path of $defs

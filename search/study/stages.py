@@ -62,47 +62,40 @@ class Searching(Stage):
         """Return the task of the next job whose candidate counts."""
         while not self.is_pausing and not self.spent_budget:
             if self._interrupted:
-                job: Job | None = self._interrupted.popleft()
+                job = self._interrupted.popleft()
             elif any(map(self._is_decided, self.state.jobs.values())):
                 # Its worker has yet to save its state, from which the next job may begin.
                 return None
             else:
-                job = self.scheduler.ask()
-                if job is not None:
-                    self.record(Kind.JOB, job.candidate, start=job.start, end=job.end)
-            if job is None:
-                return None
-            # None if the candidate is a duplicate: then the next job is asked for.
-            task = self._start(job)
-            if task is not None:
-                return task
+                asked = self.scheduler.ask()
+                if asked is None:
+                    return None
+                job = asked
+                self.record(Kind.JOB, job.candidate, start=job.start, end=job.end)
+            drawn = self.parts.space.draw(job.candidate)
+            if job.candidate not in self.state.candidates:
+                self.record(Kind.DRAW, job.candidate, seed=drawn.seed, drawn=drawn.drawn, key=drawn.key)
+            first, num_drawn = self.state.keys[drawn.key], len(self.state.keys)
+            if first != job.candidate:
+                self._withdraw(Kind.DUPLICATE, job.candidate, of=first)
+                if num_drawn >= self.parts.space.distinct() and not self.state.has_ended_draws:
+                    self.scheduler.end_draws()
+                    self.record(Kind.NO_MORE_DRAWS, reason=f"all {num_drawn} candidates of the space are drawn")
+                continue
+            record = self.state.candidates[job.candidate].record
+            content = {
+                "kind": "train",
+                "config": drawn.config,
+                "folder": str(self.folder / candidate_folder(job.candidate)),
+                "reported": record.epochs,
+                # Killed between a decision and the end of its job: only the missing epochs are trained again.
+                "until": record.epochs if self._is_decided(job) else None,
+                "limits": None if record.facts else self.parts.limits,  # judged once
+            }
+            return self.make_task(job.candidate, content)
         # With a spent budget the tasks that run are paused at their next report, too.
         self.is_pausing = True
         return None
-
-    def _start(self, job: Job) -> Task | None:
-        """Return the task of a job; None if its candidate is a duplicate."""
-        drawn = self.parts.space.draw(job.candidate)
-        if job.candidate not in self.state.candidates:
-            self.record(Kind.DRAW, job.candidate, seed=drawn.seed, drawn=drawn.drawn, key=drawn.key)
-        first = self.state.keys[drawn.key]
-        if first != job.candidate:
-            self._withdraw(Kind.DUPLICATE, job.candidate, of=first)
-            if len(self.state.keys) >= self.parts.space.distinct() and not self.state.has_ended_draws:
-                self.scheduler.end_draws()
-                self.record(Kind.NO_MORE_DRAWS, reason=f"all {len(self.state.keys)} candidates of the space are drawn")
-            return None
-        record = self.state.candidates[job.candidate].record
-        content = {
-            "kind": "train",
-            "config": drawn.config,
-            "folder": str(self.folder / candidate_folder(job.candidate)),
-            "reported": record.epochs,
-            # Killed between a decision and the end of its job: only the missing epochs are trained again.
-            "until": record.epochs if self._is_decided(job) else None,
-            "limits": None if record.facts else self.parts.limits,  # judged once
-        }
-        return self.make_task(job.candidate, content)
 
     def _is_decided(self, job: Job) -> bool:
         """Return whether the last decision of a job was made, though its worker may not have saved its state."""
@@ -128,17 +121,33 @@ class Searching(Stage):
             else:
                 self.record(Kind.FACTS, subject, facts=message["facts"])
             return Decision.CONTINUE
-        state, epoch = self.state.candidates[subject], message["epoch"]
+        state, epoch, row = self.state.candidates[subject], message["epoch"], message["row"]
         if epoch <= state.record.epochs:
-            return self._repeated_epoch(subject, epoch, message["row"])
+            # It is in the journal, and was trained again because the search was killed before the checkpoint.
+            before = state.record.reports[epoch - 1]
+            differing = [
+                name
+                for name, value in row.items()
+                if before.get(name) != value and not (math.isnan(value) and math.isnan(before.get(name, 0.0)))
+            ]
+            if differing:
+                logger.warning(
+                    "Candidate %d: epoch %d was trained again after an interruption and differs in %s. Another number "
+                    "of threads or another machine can cause that; the first results remain.",
+                    subject,
+                    epoch,
+                    ", ".join(differing),
+                )
+            is_last = epoch == state.record.epochs and state.job is not None
+            return state.decisions[epoch] if is_last else Decision.CONTINUE
         if epoch != state.record.epochs + 1:
             raise SearchError(
                 f"Candidate {subject} reports epoch {epoch} after {state.record.epochs}: its run folder does not "
                 "belong to the journal. Put back a copy of both, or start a new search."
             )
         # The scheduler is called before the event is written; a replay calls it in the same order.
-        decision, rung, cutoff = self.scheduler.report(subject, epoch, state.tally.add(message["row"]))
-        data = {"epoch": epoch, "row": message["row"], "seconds": message["seconds"]}
+        decision, rung, cutoff = self.scheduler.report(subject, epoch, state.tally.add(row))
+        data = {"epoch": epoch, "row": row, "seconds": message["seconds"]}
         data |= {"decision": decision.value, "rung": rung, "cutoff": cutoff}
         if epoch == 1:
             data["folder"] = candidate_folder(subject)
@@ -146,27 +155,6 @@ class Searching(Stage):
         if self.spent_budget:
             self.is_pausing = True
         return decision
-
-    def _repeated_epoch(self, candidate: int, epoch: int, row: dict[str, float]) -> Decision:
-        """Return the decision on an epoch that is in the journal; its results must be the same as before.
-
-        It was trained again because the search was killed between the journal and the checkpoint.
-        """
-        state = self.state.candidates[candidate]
-        before = state.record.reports[epoch - 1]
-        same = [name for name, value in row.items() if before.get(name) == value]
-        same += [name for name, value in row.items() if math.isnan(value) and math.isnan(before.get(name, 0.0))]
-        differing = [name for name in row if name not in same]
-        if differing:
-            logger.warning(
-                "Candidate %d: epoch %d was trained again after an interruption and differs in %s. Another number of "
-                "threads or another machine can cause that; the first results remain.",
-                candidate,
-                epoch,
-                ", ".join(differing),
-            )
-        is_last = epoch == state.record.epochs and state.job is not None
-        return state.decisions[epoch] if is_last else Decision.CONTINUE
 
     def on_finished(self, subject: int, outcome: dict[str, Any]) -> None:
         """Record that a job is done, or that its candidate failed or does not count."""

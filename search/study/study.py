@@ -63,9 +63,36 @@ class Study:
                 "Wait for its end, or start another one without --resume."
             )
 
+        parts, executor = self.parts, self.parts.executor
         with folder_lock(self.folder, in_use), closing(Journal(self.folder / JOURNAL)) as journal:
             self.state.replay(read_events(journal.path))
-            self._run_stages(Recorder(journal, self.state, list(self.watchers)))
+            recorder = Recorder(journal, self.state, list(self.watchers))
+            searching = Searching(recorder, self.extras, parts, self.folder)
+            is_searched = searching.is_done or bool(searching.spent_budget)
+            # A study that is done may be resumed with a larger budget, or for more retrainings.
+            if self.state.is_done and is_searched and self._retraining(recorder).is_done:
+                return self.record()
+            recorder.record(Kind.BEGIN, environment=self.environment)
+            retain = max(1, parts.retrain.top if parts.retrain is not None else 0)
+            cleaner = CheckpointCleaner(recorder, self.folder, parts.budget.disk_mb, retain=retain)
+            recorder.watchers.append(cleaner.watch)
+            # Workers are started only now: a study that is done needs none.
+            logs = self.folder / "workers"
+            logs.mkdir(exist_ok=True)
+            executor.open(self.worker, logs)
+            try:
+                driver = Driver(executor, parts.max_epoch_time)
+                driver.run(searching)
+                if not self.state.reason_done or self.state.is_done:  # not if only the retraining was interrupted
+                    reason = searching.spent_budget or "the scheduler has no more to do"
+                    recorder.record(Kind.SEARCH_DONE, reason=reason)
+                driver.run(self._retraining(recorder))
+                winner = winner_of(self.record())
+                assert winner is not None, "_retraining raises if there is none"
+                self._write_best(winner.index)
+                recorder.record(Kind.DONE, winner.index)
+            finally:
+                executor.close()
         return self.record()
 
     def record(self) -> StudyRecord:
@@ -92,35 +119,6 @@ class Study:
         for run in study.retrained:  # a resumed study may have found better ones since
             run.rank = ranks.get(run.candidate, run.rank)
         return study
-
-    def _run_stages(self, recorder: Recorder) -> None:
-        parts, executor = self.parts, self.parts.executor
-        searching = Searching(recorder, self.extras, parts, self.folder)
-        is_searched = searching.is_done or bool(searching.spent_budget)
-        # A study that is done may be resumed with a larger budget, or for more retrainings.
-        if self.state.is_done and is_searched and self._retraining(recorder).is_done:
-            return
-        recorder.record(Kind.BEGIN, environment=self.environment)
-        retain = max(1, parts.retrain.top if parts.retrain is not None else 0)
-        cleaner = CheckpointCleaner(recorder, self.folder, parts.budget.disk_mb, retain=retain)
-        recorder.watchers.append(cleaner.watch)
-        # Workers are started only now: a study that is done needs none.
-        logs = self.folder / "workers"
-        logs.mkdir(exist_ok=True)
-        executor.open(self.worker, logs)
-        try:
-            driver = Driver(executor, parts.max_epoch_time)
-            driver.run(searching)
-            if not self.state.reason_done or self.state.is_done:  # not if only the retraining was interrupted
-                reason = searching.spent_budget or "the scheduler has no more to do"
-                recorder.record(Kind.SEARCH_DONE, reason=reason)
-            driver.run(self._retraining(recorder))
-            winner = winner_of(self.record())
-            assert winner is not None, "_retraining raises if there is none"
-            self._write_best(winner.index)
-            recorder.record(Kind.DONE, winner.index)
-        finally:
-            executor.close()
 
     def _retraining(self, recorder: Recorder) -> Retraining:
         """Return the stage that trains the best candidates so far again.

@@ -117,35 +117,12 @@ def predict_costs(step: TrainingStep, input_size: Sequence[int] | None = None) -
         logger.debug("Shapes alone do not suffice: %s", error)
     few = min(batch, 2)  # batch normalization fails on a single sample
     small = replace(step, input_shape=(few, *step.input_shape[1:]), target_shape=(few, *step.target_shape[1:]))
-    facts = _costs_by_running(small, sample)
-    try:
-        return _costs_from_shapes(replace(step, build_criterion=lambda _: _StandInLoss()), sample)
-    except Exception as error:
-        logger.debug("The network depends on values: %s", error)
-        return facts
-
-
-def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
-    """Return the costs by a step through fake tensors: of shape, type and device, but without memory."""
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    model = build_fake(step.build_model, mode, step.precision.device)
-    with mode, AnswersZero(), step.precision.device:  # type: ignore[no-untyped-call]
-        params = sum(weight.numel() for weight in model.parameters())
-        return Facts(params, _count_flops(model, sample), _peak_bytes(step, model) / MEGABYTE)
-
-
-def _costs_by_running(step: TrainingStep, sample: Sequence[int]) -> Facts:
-    """Return parameters and FLOPs by a forward pass of a small batch, and one of a sample.
-
-    Raises:
-        ConfigError: The network cannot take one of them.
-    """
-    model = step.placed_model()
-    criterion = step.build_criterion(model).to(step.precision.device)
-    shape: Sequence[int] = step.input_shape
+    model = small.placed_model()
+    criterion = small.build_criterion(model).to(small.precision.device)
+    shape: Sequence[int] = small.input_shape
     try:
         with torch.no_grad():
-            step.loss_of(model, criterion)
+            small.loss_of(model, criterion)
         shape = sample
         flops = _count_flops(model, sample)
     except Exception as error:
@@ -155,7 +132,43 @@ def _costs_by_running(step: TrainingStep, sample: Sequence[int]) -> Facts:
             f"arch: the network cannot take an input of {'x'.join(map(str, shape))}: {type(error).__name__}: "
             f"{str(error).splitlines()[0] if str(error) else ''}. Change its arguments or the size of the input."
         ) from error
-    return Facts(sum(weight.numel() for weight in model.parameters()), flops)
+    facts = Facts(sum(weight.numel() for weight in model.parameters()), flops)
+    del model, criterion  # before others are built
+    try:
+        return _costs_from_shapes(replace(step, build_criterion=lambda _: _StandInLoss()), sample)
+    except Exception as error:
+        logger.debug("The network depends on values: %s", error)
+        return facts
+
+
+def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
+    """Return the costs by a step through fake tensors: of shape, type and device, but without memory.
+
+    The memory is the peak of a step that is not the first, so that the optimizer has its state.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    model = build_fake(step.build_model, mode, step.precision.device)
+    with mode, AnswersZero(), step.precision.device:  # type: ignore[no-untyped-call]
+        flops = _count_flops(model, sample)
+        criterion = step.build_criterion(model)
+        with LiveMemory() as memory:
+            for tensor in (*model.parameters(), *model.buffers(), *criterion.buffers()):
+                memory.add(tensor)
+            weights = memory.live
+            for _ in range(min(step.accumulate, 2)):  # the gradients of the first batch exist during the second
+                torch.autograd.backward(step.loss_of(model, criterion))
+    is_cpu = step.precision.device.type == "cpu"
+    trainable = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+    batches = memory.peak * (1 + (WORKING_SHARE if is_cpu else 0))
+    # On a GPU the optimizer updates all weights at once, with a temporary copy of them.
+    update = weights + trainable * (1 if is_cpu else 2)
+    state = trainable * step.optimizer_copies + (weights if step.has_average else 0)
+    # The batches of a step are loaded together; on a GPU they wait in the memory of the processor.
+    batch = math.prod(step.input_shape) * torch.float32.itemsize
+    batch += math.prod(step.target_shape) * step.target_dtype.itemsize
+    waiting = (step.accumulate - 1) * batch if is_cpu else 0
+    peak: float = max(batches, update) + state + waiting
+    return Facts(sum(weight.numel() for weight in model.parameters()), flops, peak / MEGABYTE)
 
 
 def _count_flops(model: nn.Module, shape: Sequence[int]) -> int:
@@ -169,29 +182,6 @@ def _count_flops(model: nn.Module, shape: Sequence[int]) -> int:
     for module, was_training in modes:
         module.training = was_training
     return int(counter.get_total_flops())
-
-
-def _peak_bytes(step: TrainingStep, model: nn.Module) -> float:
-    """Return the peak memory of a step that is not the first, so that the optimizer has its state."""
-    criterion = step.build_criterion(model)
-    is_cpu = step.precision.device.type == "cpu"
-    with LiveMemory() as memory:
-        for tensor in (*model.parameters(), *model.buffers(), *criterion.buffers()):
-            memory.add(tensor)
-        weights = memory.live
-        for _ in range(min(step.accumulate, 2)):  # the gradients of the first batch exist during the second
-            torch.autograd.backward(step.loss_of(model, criterion))
-    trainable = sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
-    batches = memory.peak * (1 + (WORKING_SHARE if is_cpu else 0))
-    # On a GPU the optimizer updates all weights at once, with a temporary copy of them.
-    update = weights + trainable * (1 if is_cpu else 2)
-    state = trainable * step.optimizer_copies + (weights if step.has_average else 0)
-    # The batches of a step are loaded together; on a GPU they wait in the memory of the processor.
-    batch = math.prod(step.input_shape) * torch.float32.itemsize
-    batch += math.prod(step.target_shape) * step.target_dtype.itemsize
-    waiting = (step.accumulate - 1) * batch if is_cpu else 0
-    peak: float = max(batches, update) + state + waiting
-    return peak
 
 
 class _StandInLoss(nn.Module):
