@@ -178,32 +178,26 @@ def seconds_left(seconds: float, epochs: int, epochs_to_go: float) -> float | No
     return max(0.0, epochs_to_go) * seconds / epochs
 
 
+@dataclass
 class LiveTable:
     """Shows snapshots: in a terminal as a table in place, elsewhere as a line every half a minute.
 
-    Args:
+    Attributes:
         stream: Standard error by default, so that results can be piped.
         clock: Monotonic time in seconds.
         width: Columns; by default those of the terminal.
     """
 
-    def __init__(
-        self,
-        stream: TextIO | None = None,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        width: int | None = None,
-    ) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._clock = clock
-        self._width = width
-        self._next = -math.inf
-        self._live: Live | None = None  # from the first table to `close`
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    clock: Callable[[], float] = time.monotonic
+    width: int | None = None
+    _next: float = field(default=-math.inf, init=False)
+    _live: "Live | None" = field(default=None, init=False)  # from the first table to `close`
 
     @property
     def is_due(self) -> bool:
         """Whether an update would be shown now, so that a snapshot is made only then."""
-        return self._clock() >= self._next
+        return self.clock() >= self._next
 
     def update(self, snapshot: Snapshot, *, force: bool = False) -> None:
         """Show a snapshot, unless another was shown just now.
@@ -214,8 +208,8 @@ class LiveTable:
         """
         if not force and not self.is_due:
             return
-        is_terminal = self._stream.isatty()
-        self._next = self._clock() + (SECONDS_BETWEEN_TABLES if is_terminal else SECONDS_BETWEEN_LINES)
+        is_terminal = self.stream.isatty()
+        self._next = self.clock() + (SECONDS_BETWEEN_TABLES if is_terminal else SECONDS_BETWEEN_LINES)
         if not is_terminal:
             self.say(one_line(snapshot))
             return
@@ -223,7 +217,7 @@ class LiveTable:
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(file=self._stream, force_terminal=True, width=self._width, highlight=False, markup=False)
+            console = Console(file=self.stream, force_terminal=True, width=self.width, highlight=False, markup=False)
             # Without a thread that refreshes: a candidate in this process may fork loader workers.
             self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
             self._live.start()
@@ -235,8 +229,8 @@ class LiveTable:
         if self._live is not None:
             self._live.console.print(text)
         else:
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
+            self.stream.write(f"{text}\n")
+            self.stream.flush()
 
     def close(self) -> None:
         """Leave the last table on the screen; later output appears below it."""
@@ -275,15 +269,15 @@ class Terminal:
     def snapshot(self, state: StudyState) -> Snapshot:
         """Return the content of the table."""
         statuses: Counter[str] = Counter(each.record.status for each in state.candidates.values())
-        trained = [each for each in state.candidates.values() if each.record.reports]
-        idle = [each for each in trained if each.job is None]
+        trained = {index: each for index, each in state.candidates.items() if each.record.reports}
+        idle = [each for index, each in trained.items() if index not in state.jobs]
         max_epochs, sign = state.scheduler.max_epochs, state.objectives[0].sign
         saved = sum(max_epochs - each.record.epochs for each in idle if each.record.status in ("stopped", "paused"))
         done = statuses["completed"] + statuses["stopped"] + statuses["failed"] + statuses["paused"]
         # Expected epochs: those to come train as long as the mean of those that are done.
         mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
         to_go = (self.num_samples - done) * mean_epochs
-        ranks = {index: each.tally.values[0] for index, each in state.candidates.items() if each.record.reports}
+        ranks = {index: each.tally.values[0] for index, each in trained.items()}
         best = max(ranks, key=lambda index: -math.inf if math.isnan(ranks[index]) else ranks[index], default=None)
         is_retraining = bool(state.reason_done)
         rungs = []

@@ -211,8 +211,18 @@ class RayCluster(Executor):
             place = self._pending.pop(reference)
             try:
                 message = self._ray.get(reference)
-            except self._ray.exceptions.RayActorError as error:  # the machine or the actor is gone
-                self._replace_lost(place, str(error).splitlines()[0], handle)
+            except self._ray.exceptions.RayActorError as error:  # the machine or the actor is gone: ask for another
+                reason = str(error).splitlines()[0]
+                self._num_lost_unused += not place.is_up
+                if self._num_lost_unused > _MOST_LOST_UNUSED:
+                    raise SearchError(
+                        f"search.executor: {self._num_lost_unused} hosts in a row never came up: {reason}. Mend what "
+                        "Ray's log says (ray status, ray logs), and continue with --resume auto."
+                    ) from error
+                logger.info("A worker of the cluster is gone (%s); another one is asked for.", reason)
+                self._places[place.number] = self._new_place(place.number)
+                if place.task is not None:
+                    handle(WorkerLost(place.task.number, f"its host is gone: {reason}", "died", place.has_started))
                 continue
             if isinstance(message, SearchError):
                 raise message
@@ -228,19 +238,6 @@ class RayCluster(Executor):
                 handle(message)
             self._pending[place.host.next_message.remote()] = place
         self._send_waiting()
-
-    def _replace_lost(self, place: _Place, reason: str, handle: Handler) -> None:
-        """Ask for another host to replace one that is gone, and pass on the loss of its task."""
-        self._num_lost_unused += not place.is_up
-        if self._num_lost_unused > _MOST_LOST_UNUSED:
-            raise SearchError(
-                f"search.executor: {self._num_lost_unused} hosts in a row never came up: {reason}. Mend what Ray's log "
-                "says (ray status, ray logs), and continue with --resume auto."
-            )
-        logger.info("A worker of the cluster is gone (%s); another one is asked for.", reason)
-        self._places[place.number] = self._new_place(place.number)
-        if place.task is not None:
-            handle(WorkerLost(place.task.number, f"its host is gone: {reason}", "died", place.has_started))
 
     def abandon(self, number: int) -> None:
         """Kill the process on its host."""

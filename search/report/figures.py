@@ -198,22 +198,19 @@ def make_axis(title: str, path: str, column: Sequence[Any]) -> dict[str, Any]:
         `places` (position, None if the value was not drawn) and `texts` (its value).
     """
     present = [value for value in column if value is not None]
-    if all(is_number(value) and math.isfinite(value) for value in present) and len(set(present)) > 1:
-        return _number_axis(title, path, column)
-    texts = ["not drawn" if value is None else as_text(value) for value in column]
-    levels = sorted({as_text(value) for value in present})
-    last = max(1, len(levels) - 1)
-    places = {level: round(place / last, 4) if len(levels) > 1 else 0.5 for place, level in enumerate(levels)}
-    ticks = []
-    for level in levels[:: math.ceil(len(levels) / _MOST_LEVELS) or 1]:
-        is_short = len(level) <= _LABEL_CHARACTERS
-        ticks.append((places[level], level if is_short else level[: _LABEL_CHARACTERS - 1] + "…"))
-    lines = [None if value is None else places[text] for text, value in zip(texts, column, strict=True)]
-    return {"title": title, "path": path, "ticks": ticks, "places": lines, "texts": texts}
-
-
-def _number_axis(title: str, path: str, column: Sequence[Any]) -> dict[str, Any]:
-    levels = sorted({value for value in column if value is not None})
+    if not all(is_number(value) and math.isfinite(value) for value in present) or len(set(present)) < 2:
+        # Categories, at equal distances.
+        texts = ["not drawn" if value is None else as_text(value) for value in column]
+        names = sorted({as_text(value) for value in present})
+        last = max(1, len(names) - 1)
+        places = {name: round(place / last, 4) if len(names) > 1 else 0.5 for place, name in enumerate(names)}
+        ticks = []
+        for name in names[:: math.ceil(len(names) / _MOST_LEVELS) or 1]:
+            is_short = len(name) <= _LABEL_CHARACTERS
+            ticks.append((places[name], name if is_short else name[: _LABEL_CHARACTERS - 1] + "…"))
+        lines = [None if value is None else places[text] for text, value in zip(texts, column, strict=True)]
+        return {"title": title, "path": path, "ticks": ticks, "places": lines, "texts": texts}
+    levels = sorted(set(present))
     low, high = levels[0], levels[-1]
     is_log = low > 0 and high >= 20 * low
     scale = math.log10 if is_log else float

@@ -42,6 +42,17 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     if library is None or not library.is_file():
         raise SearchError("report: the package plotly is missing, which draws the figures. Run: pip install plotly")
     data = contents.collect(study)
+    figures: dict[str, Any] = {}  # those without data are left out
+    if data.rows and data.curve:
+        figures["curves"] = learning_curves(data, data.curve)
+    if any(rung.values for rung in data.study.rungs):
+        figures["rungs"] = rung_strips(data)
+    if data.rows:
+        figures |= {f"front{place}": pareto(data, goal) for place, goal in enumerate(data.goals[1:])}
+        if data.names:
+            figures["parallel"] = parallel_axes(data)
+    if any(each.share for each in data.importances if each.is_single):
+        figures["importance"] = importance_bars(data.importances, data.names)
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -53,7 +64,7 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "parallel.js")]
     text = environment.get_template("page.html").render(
         data=data,
-        figures=_without_nan(make_figures(data)),
+        figures=_without_nan(figures),
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         most_images=images,
@@ -62,23 +73,6 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     # plotly.js is most of the page: decoded and joined to the rest it would take several times its size of memory.
     before, after = text.split(_PLACE_OF_PLOTLY)
     write_atomically(path, lambda file: file.writelines([before.encode(), library.read_bytes(), after.encode()]))
-
-
-def make_figures(data: contents.ReportData) -> dict[str, Any]:
-    """Return the figures of the page by name, those without data left out."""
-    figures: dict[str, Any] = {}
-    if data.rows and data.curve:
-        figures["curves"] = learning_curves(data, data.curve)
-    if any(rung.values for rung in data.study.rungs):
-        figures["rungs"] = rung_strips(data)
-    if data.rows:
-        for place, goal in enumerate(data.goals[1:]):
-            figures[f"front{place}"] = pareto(data, goal)
-        if data.names:
-            figures["parallel"] = parallel_axes(data)
-    if any(each.share for each in data.importances if each.is_single):
-        figures["importance"] = importance_bars(data.importances, data.names)
-    return figures
 
 
 def distinct(groups: Iterable[Iterable[str]]) -> list[str]:

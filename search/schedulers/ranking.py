@@ -154,7 +154,7 @@ class ParetoOrder:
         # Dominating: at least as good in every objective and not equal.
         unequal = (self._table != new).any(axis=1)
         dominating = (self._table >= new).all(axis=1) & unequal
-        dominated = np.flatnonzero((self._table <= new).all(axis=1) & unequal)
+        dominated: NDArray[np.intp] = np.flatnonzero((self._table <= new).all(axis=1) & unequal)
         rank = int(self._ranks[dominating].max(initial=-1)) + 1
         # Rows move to the next front as long as new members of their front dominate them: first the newcomer, then
         # the rows that moved there. No rows but those that the newcomer dominates can move.
@@ -162,8 +162,8 @@ class ParetoOrder:
         front_rank = rank
         while len(pushing):
             front = dominated[self._ranks[dominated] == front_rank]
-            values = self._table[front][:, None]
-            moved = front[((pushing >= values).all(axis=2) & (pushing > values).any(axis=2)).any(axis=1)]
+            rows: Table = self._table[front][:, None]
+            moved = front[((pushing >= rows).all(axis=2) & (pushing > rows).any(axis=2)).any(axis=1)]
             front_rank += 1
             self._ranks[moved] = front_rank
             pushing = self._table[moved]

@@ -5,7 +5,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from search.executors.base import (
@@ -117,7 +116,26 @@ class Driver:
             SearchError: The stage cannot be continued.
         """
         self._last_message.clear()
-        handle = partial(self._handle, stage)
+
+        def handle(message: WorkerMessage) -> str:
+            """Pass a message of a worker to the stage, and return the answer."""
+            if isinstance(message, WorkerStarted):
+                self._last_message[message.number] = time.monotonic()
+                return ""
+            if isinstance(message, EpochReported):
+                decision = stage.on_report(stage.running[message.number], message.message)
+                self._last_message[message.number] = time.monotonic()  # without the time that the decision took
+                return (Decision.PAUSE if stage.is_pausing and decision is Decision.CONTINUE else decision).value
+            self._last_message.pop(message.number, None)
+            subject = stage.running.pop(message.number)
+            if isinstance(message, TaskFinished):
+                if self.executor.in_this_process and "signal" in message.outcome:  # the training has caught it
+                    self._signals.append(message.outcome["signal"])
+                stage.on_finished(subject, message.outcome)
+            else:
+                stage.on_lost(subject, message)
+            return ""
+
         with record_signals(_STOP_SIGNALS, lambda: bool(self._signals), self._signals.append):
             while not self._signals:
                 while self.executor.idle and (task := stage.next_task()) is not None:
@@ -139,22 +157,3 @@ class Driver:
             while stage.running and time.monotonic() < deadline:
                 self.executor.wait(handle, _TICK)
             raise Interrupted(self._signals[-1])
-
-    def _handle(self, stage: Stage, message: WorkerMessage) -> str:
-        """Pass a message of a worker to the stage, and return the answer."""
-        if isinstance(message, WorkerStarted):
-            self._last_message[message.number] = time.monotonic()
-            return ""
-        if isinstance(message, EpochReported):
-            decision = stage.on_report(stage.running[message.number], message.message)
-            self._last_message[message.number] = time.monotonic()  # without the time that the decision took
-            return (Decision.PAUSE if stage.is_pausing and decision is Decision.CONTINUE else decision).value
-        self._last_message.pop(message.number, None)
-        subject = stage.running.pop(message.number)
-        if isinstance(message, TaskFinished):
-            if self.executor.in_this_process and "signal" in message.outcome:  # the training has caught it
-                self._signals.append(message.outcome["signal"])
-            stage.on_finished(subject, message.outcome)
-        else:
-            stage.on_lost(subject, message)
-        return ""

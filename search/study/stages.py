@@ -138,8 +138,8 @@ class Searching(Stage):
                     epoch,
                     ", ".join(differing),
                 )
-            is_last = epoch == state.record.epochs and state.job is not None
-            return state.decisions[epoch] if is_last else Decision.CONTINUE
+            is_last = epoch == state.record.epochs and subject in self.state.jobs
+            return state.last_decision if is_last else Decision.CONTINUE
         if epoch != state.record.epochs + 1:
             raise SearchError(
                 f"Candidate {subject} reports epoch {epoch} after {state.record.epochs}: its run folder does not "
@@ -338,7 +338,7 @@ class CheckpointCleaner:
                 return
             # A paused candidate is resumed from its checkpoint if it may still be promoted.
             may_resume = candidate.record.status == "paused" and state.scheduler.may_resume(index)
-            if index in best or candidate.job is not None or may_resume:
+            if index in best or index in state.jobs or may_resume:
                 continue
             total -= candidate.bytes
             deleted = 0

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
-from search.results.record import CandidateRecord, Objective, RetrainedRecord, RungRecord, Tally
+from search.results.record import CandidateRecord, Objective, RetrainedRecord, RungRecord, Status, Tally
 from search.schedulers.base import Decision, Ending, Job, Scheduler
 from search.study.journal import Event, Kind
 from utils.errors import SearchError
@@ -25,8 +26,7 @@ class CandidateState:
         record: The part that is shown to the user.
         key: Text that is equal for candidates that would train the same.
         tally: Its objectives so far.
-        job: The job that was given and is not done; None if there is none.
-        decisions: Decision after each epoch.
+        last_decision: The decision after its last epoch.
         losses: Times that a worker was lost which had started its job, since it last reported.
         bytes: Bytes of its checkpoints on disk.
     """
@@ -34,15 +34,9 @@ class CandidateState:
     record: CandidateRecord
     key: str
     tally: Tally
-    job: Job | None = None
-    decisions: dict[int, Decision] = field(default_factory=dict)
+    last_decision: Decision = Decision.CONTINUE
     losses: int = 0
     bytes: int = 0
-
-    @property
-    def last_decision(self) -> Decision:
-        """The decision after its last epoch."""
-        return self.decisions[self.record.epochs] if self.decisions else Decision.CONTINUE
 
 
 @dataclass
@@ -150,16 +144,14 @@ class StudyState:
     def _apply_to_candidate(self, event: Event, candidate: int) -> None:
         data = event.data
         if event.kind is Kind.JOB:  # of a new candidate before its draw
-            job = self.jobs[candidate] = Job(candidate, data["start"], data["end"])
+            self.jobs[candidate] = Job(candidate, data["start"], data["end"])
             if candidate in self.candidates:
-                self.candidates[candidate].job = job
                 self.candidates[candidate].record.status = "running"
             return
         if event.kind is Kind.DRAW:
             drawn = [(path, value) for path, value in data["drawn"]]
             record = CandidateRecord(candidate, data["seed"], drawn, "running")
-            tally = Tally(self.objectives, {})
-            self.candidates[candidate] = CandidateState(record, data["key"], tally, self.jobs[candidate])
+            self.candidates[candidate] = CandidateState(record, data["key"], Tally(self.objectives, {}))
             self.keys.setdefault(data["key"], candidate)
             return
         state = self.candidates[candidate]
@@ -172,7 +164,7 @@ class StudyState:
             record.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
             record.folder = data.get("folder", record.folder)
             record.objectives, record.best_epoch = state.tally.as_written(), state.tally.best_epoch
-            state.decisions[data["epoch"]] = Decision(data["decision"])
+            state.last_decision = Decision(data["decision"])
             # A report ends a row of losses and of draws that do not count.
             state.losses = 0
             self.epochs += 1
@@ -190,7 +182,6 @@ class StudyState:
     def _end_job(self, event: Event, state: CandidateState) -> None:
         """Update a candidate whose job is done, whether it was trained or not."""
         data, record = event.data, state.record
-        state.job = None
         self.jobs.pop(record.index, None)
         state.bytes = data.get("bytes", state.bytes)
         record.reason = data.get("reason", "")
@@ -198,15 +189,13 @@ class StudyState:
             record.status = "completed"
             if record.epochs < self.scheduler.max_epochs and state.last_decision is not Decision.CONTINUE:
                 record.status = "paused" if state.last_decision is Decision.PAUSE else "stopped"
-        elif event.kind is Kind.FAILED:
-            record.status = "failed"
-        else:
+            return
+        record.status = cast(Status, event.kind.value)  # one of the statuses that are named as their events
+        if event.kind is not Kind.FAILED:
             self.withdrawn += 1
             record.facts |= data.get("facts", {})
-            if event.kind is Kind.DUPLICATE:
-                record.status, record.reason = "duplicate", f"the same as {data['of']}"
-            else:
-                record.status = "refused" if event.kind is Kind.REFUSED else "out_of_memory"
+        if event.kind is Kind.DUPLICATE:
+            record.reason = f"the same as {data['of']}"
 
     def rungs(self) -> list[RungRecord]:
         """Return the scheduler's rungs, with the first objective as it is in the results."""

@@ -97,6 +97,7 @@ class Limits:
         max_memory_mb: Megabytes of a training step on its device.
         max_latency_ms: Milliseconds of one sample's forward pass.
         input_size: (H, W), or (T,) of a series, for FLOPs and latency; by default that of the training.
+        wants_latency: Measure the latency even if it is not limited.
     """
 
     max_params: int | None = None
@@ -104,6 +105,7 @@ class Limits:
     max_memory_mb: float | None = None
     max_latency_ms: float | None = None
     input_size: Sequence[int] | None = None
+    wants_latency: bool = False
 
     def refusal(self, facts: Facts) -> str:
         """Return the first limit that is exceeded, as a sentence; empty if there is none."""
@@ -118,9 +120,7 @@ class Limits:
 UNLIMITED = Limits()
 
 
-def check_limits(
-    config: Mapping[str, Any], limits: Limits = UNLIMITED, *, wants_latency: bool = False, devices: str | None = None
-) -> tuple[Facts, str]:
+def check_limits(config: Config, limits: Limits = UNLIMITED, *, devices: str | None = None) -> tuple[Facts, str]:
     """Determine the costs of training a config from shapes alone, and compare them with the limits.
 
     The network is run only to measure its latency, and only if no other limit is exceeded.
@@ -128,7 +128,6 @@ def check_limits(
     Args:
         config: Of one candidate, without markers.
         limits: The maximum costs.
-        wants_latency: Measure the latency even if it is not limited.
         devices: As on the command line, e.g. `"0"` or `"cpu"`.
 
     Returns:
@@ -146,24 +145,12 @@ def check_limits(
     if facts.memory_mb is not None:
         facts = replace(facts, memory_mb=round(facts.memory_mb, 1))
     refusal = limits.refusal(facts)
-    if refusal or not (wants_latency or limits.max_latency_ms is not None):
+    if refusal or not (limits.wants_latency or limits.max_latency_ms is not None):
         return facts, refusal
-    facts = replace(facts, latency_ms=round(median_latency(step, limits.input_size), 3))
-    return facts, limits.refusal(facts)
-
-
-def median_latency(step: TrainingStep, input_size: Sequence[int] | None = None) -> float:
-    """Measure the median milliseconds of a forward pass of one sample in evaluation mode, after a warm-up.
-
-    With the number of threads of this process, and with precision and device of the training.
-
-    Args:
-        step: Builds the network.
-        input_size: (H, W), or (T,) of a series; by default that of the training.
-    """
+    # The latency with the number of threads of this process, and with precision and device of the training.
     precision = step.precision
     model = step.placed_model().eval()
-    size = step.input_shape[2:] if input_size is None else input_size
+    size = step.input_shape[2:] if limits.input_size is None else limits.input_size
     inputs = precision.place(torch.zeros(1, step.input_shape[1], *size))
     times = []
     with torch.inference_mode(), precision.autocast():
@@ -173,4 +160,5 @@ def median_latency(step: TrainingStep, input_size: Sequence[int] | None = None) 
             if precision.device.type == "cuda":
                 torch.cuda.synchronize(precision.device)
             times.append(1000 * (perf_counter() - started))
-    return statistics.median(times[WARM_UPS:])
+    facts = replace(facts, latency_ms=round(statistics.median(times[WARM_UPS:]), 3))
+    return facts, limits.refusal(facts)

@@ -85,9 +85,7 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     folder, device = Path(task["folder"]), task.get("device")
 
     if task.get("limits") is not None:
-        limits = dict(task["limits"])
-        wants_latency = limits.pop("wants_latency", False)
-        facts, refusal = check_limits(config, Limits(**limits), wants_latency=wants_latency, devices=device)
+        facts, refusal = check_limits(config, Limits(**task["limits"]), devices=device)
         if refusal:
             return {"status": "refused", "reason": refusal, "facts": facts.known()}
         report({"facts": facts.known()})
