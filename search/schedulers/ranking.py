@@ -154,16 +154,16 @@ class ParetoOrder:
         # Dominating: at least as good in every objective and not equal.
         unequal = (self._table != new).any(axis=1)
         dominating = (self._table >= new).all(axis=1) & unequal
-        dominated: NDArray[np.intp] = np.flatnonzero((self._table <= new).all(axis=1) & unequal)
+        dominated = np.flatnonzero((self._table <= new).all(axis=1) & unequal)
         rank = int(self._ranks[dominating].max(initial=-1)) + 1
         # Rows move to the next front as long as new members of their front dominate them: first the newcomer, then
         # the rows that moved there. No rows but those that the newcomer dominates can move.
-        pushing: Table = new
-        front_rank = rank
+        pushing, front_rank = new, rank
         while len(pushing):
             front = dominated[self._ranks[dominated] == front_rank]
-            rows: Table = self._table[front][:, None]
-            moved = front[((pushing >= rows).all(axis=2) & (pushing > rows).any(axis=2)).any(axis=1)]
+            rows = self._table[front][:, None]
+            is_pushed = np.all(pushing >= rows, axis=2) & np.any(pushing > rows, axis=2)
+            moved = front[np.any(is_pushed, axis=1)]
             front_rank += 1
             self._ranks[moved] = front_rank
             pushing = self._table[moved]
