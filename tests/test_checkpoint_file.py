@@ -122,6 +122,7 @@ def test_the_last_checkpoint_is_written_when_it_is_old_enough(tmp_path, monkeypa
     seconds = iter(range(1000, 9000, 25))  # each look at the clock is 25 s after the one before
     monkeypatch.setattr("trainer.checkpoints.saving.monotonic", lambda: next(seconds))
     trainer, checkpoints = tiny_trainer([]), Checkpoints(tmp_path, {"name": "tiny"}, save_every_minutes=1)
+    checkpoints.on_fit_start(trainer)
     is_saved = []
     for _ in range(6):
         checkpoints.on_step_end(trainer, None)

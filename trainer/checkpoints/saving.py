@@ -87,7 +87,7 @@ class Checkpoints(Callback):
     save_every_steps: int | None = None
     save_every_minutes: float | None = None
     world: World = ALONE
-    _saved_at: float = field(default_factory=lambda: monotonic(), init=False)
+    _saved_at: float = field(default=math.inf, init=False)  # the clock starts with the training
     _thread: ThreadPoolExecutor | None = field(default=None, init=False)
     _pending: Future[None] | None = field(default=None, init=False)
 
@@ -97,6 +97,7 @@ class Checkpoints(Callback):
         Raises:
             CheckpointError: The checkpoints of this run do not fit.
         """
+        self._saved_at = monotonic()
         if self.world.is_main:
             remove_temporary_files(self.folder)
         weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in trainer.model.state_dict().values())
