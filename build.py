@@ -197,7 +197,7 @@ def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: b
             )
         if value is not None:
             values[name] = value
-    if count_classes and variants.needs_class_counts(config, registry()):
+    if count_classes and any(variants.rules_without_counts(config, registry())):
         values["class_counts"] = loader.class_counts()
     return DataSpec(**values)
 
@@ -277,7 +277,8 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
     network = find_class(arch["type"], "arch", "arch", names["arch"])
     complete["arch"] = {**arch, "args": {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}}
     if spec.class_counts is not None:
-        complete = variants.with_class_counts(complete, names, spec.class_counts)
+        for arguments in variants.rules_without_counts(complete, names):
+            arguments["class_counts"] = list(spec.class_counts)
     # Values that the config states win over learned ones; null counts as not stated.
     learned = {"classes": list(spec.class_names), **spec.learned}
     for section in filter(None, (loader_section(complete, split) for split in SPLIT_SECTIONS)):
@@ -434,7 +435,7 @@ def build_predictor(
         ConfigError: Its config names something that does not exist.
     """
     from base.base_inference import choose_device, read_trained
-    from models.export.files import is_exported, open_exported
+    from models.export.files import SUFFIXES, open_exported
     from models.inference.views import Views, with_views
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter
@@ -443,7 +444,7 @@ def build_predictor(
     load_plugins(plugins)
     target = choose_device(device)
     model: nn.Module
-    if is_exported(checkpoint):
+    if Path(checkpoint).suffix.lower() in SUFFIXES.values():
         model, config = open_exported(Path(checkpoint), target)
     else:
         content, file = read_trained(Path(checkpoint))

@@ -14,7 +14,7 @@ import numpy as np
 from data_loader.images.files import read_image, read_mask
 from data_loader.segmentation.pairs import read_pairs
 from inference import load
-from utils.drawing import class_colors, overlay, panel, stack_rows
+from utils.drawing import class_colors, overlay, panel
 
 CHOSEN = (2, 11, 23, 37, 58, 74)
 PAPER = 245  # grey level behind a cut-out
@@ -39,7 +39,9 @@ def main(checkpoint: str, pairs_file: str, output: str) -> None:
             (cut_outs, ["cut out"] * len(CHOSEN)),
         )
     ]
-    cv2.imwrite(output, cv2.cvtColor(stack_rows(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+    width = max(row.shape[1] for row in rows)
+    rows = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=18) for row in rows]
+    cv2.imwrite(output, cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 if __name__ == "__main__":

@@ -87,31 +87,16 @@ def window_size(config: Config, section: str, window: Sequence[int], registry: R
     return size
 
 
-def needs_class_counts(config: Config, registry: Registry) -> bool:
-    """Whether a loss names a rule for its class weights, such as "balanced", but not the class counts for it."""
-    return any(_rules_without_counts(config.get("loss"), registry))
+def rules_without_counts(config: Config, registry: Registry) -> Iterator[dict[str, Any]]:
+    """Yield the arguments of every loss that names a rule for its class weights, but not the class counts for it.
 
-
-def with_class_counts(config: Config, registry: Registry, counts: Sequence[int]) -> dict[str, Any]:
-    """Return the config with the class counts written next to each rule for class weights."""
-    complete = copy.deepcopy(dict(config))
-    for arguments in _rules_without_counts(complete.get("loss"), registry):
-        arguments["class_counts"] = list(counts)
-    return complete
-
-
-def _rules_without_counts(section: Any, registry: Registry) -> Iterator[dict[str, Any]]:
-    """Yield the arguments of every loss, nested ones included, that lacks the counts for its rule."""
-    for spec in nested_objects(section):
-        arguments = spec.get("args")
-        if (
-            isinstance(arguments, dict)
-            and isinstance(arguments.get("weight"), str)
-            and arguments.get("class_counts") is None
-        ):
-            loss_class = find_class(spec["type"], "loss", "loss", registry["loss"]).target
-            if "class_counts" in signature_of(loss_class).parameters:
-                yield arguments
+    Such a rule is "balanced". Losses within others are included.
+    """
+    for spec in nested_objects(config.get("loss")):
+        match spec:
+            case {"type": name, "args": {"weight": str()} as arguments} if arguments.get("class_counts") is None:
+                if "class_counts" in signature_of(find_class(name, "loss", "loss", registry["loss"]).target).parameters:
+                    yield arguments
 
 
 def nested_objects(value: Any) -> Iterator[Any]:

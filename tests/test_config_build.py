@@ -195,7 +195,7 @@ def my_saboteur() -> int:
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.path", sys.path.copy())
-    monkeypatch.setattr("config.checking.classes._loaded_plugins", {})
+    monkeypatch.setattr("utils.plugins.loaded", {})
     number = abs(hash(str(tmp_path)))
     (tmp_path / f"neighbour_{number}.py").write_text("DEPTH = 4")
     path = tmp_path / f"my_models_{number}.py"

@@ -223,7 +223,7 @@ def test_nested_specs_are_checked_where_they_stand():
 
 
 def test_a_lookup_lists_what_exists(monkeypatch):
-    monkeypatch.setattr("config.checking.classes._loaded_plugins", {})  # whatever other tests have loaded
+    monkeypatch.setattr("utils.plugins.loaded", {})  # whatever other tests have loaded
     fault = fault_of(sample(optimizer="Adamm"))
     assert 'Did you mean "Adam"?' in fault
     assert re.search(r"Known: .*\bAdamW\b.*\bRMSprop\b.*\bSGD\b", fault)

@@ -10,7 +10,7 @@ import torch
 
 from base.samples import NamedMask, NamedSample
 from logger.test_report.confusion_image import compact, draw_confusion, ramp_color
-from logger.test_report.report import class_table, report_text, without_nan, write_images
+from logger.test_report.report import class_table, report_text, write_images
 from logger.test_report.worst_cases import (
     INVENTED,
     MISSED,
@@ -21,6 +21,7 @@ from logger.test_report.worst_cases import (
     image_of,
 )
 from utils.errors import ConfigError
+from utils.files import without_nan
 from utils.geometry import letterbox_geometry
 
 

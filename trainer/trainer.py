@@ -129,9 +129,6 @@ class Trainer(BaseTrainer):
         self.criterion = criterion
         self.train_loader = train_loader
         self.valid_loader = valid_loader
-        self.metrics = MetricSet(metrics)
-        # Separate counts: a checkpoint in the middle of validation still holds those of the training.
-        self.validation_metrics = MetricSet(deepcopy(self.metrics.metrics))
         self.ignore_index = train_loader.ignore_index
         self.is_main_process = plan.world.is_main
         device, is_fp16 = plan.precision.device, plan.precision.dtype is torch.float16
@@ -141,6 +138,9 @@ class Trainer(BaseTrainer):
         self.average = None if plan.ema_decay is None else WeightAverage(unwrap(model), plan.ema_decay)
         self.running_loss = RunningLoss(device)
         self.finite_check = FiniteCheck()
+        self.metrics = MetricSet(metrics)
+        # Separate counts: a checkpoint in the middle of validation still holds those of the training.
+        self.validation_metrics = MetricSet(deepcopy(self.metrics.metrics))
         # Not an argument of `train_step`, which plug-ins override with (inputs, target).
         self.targets_in_step: Tensor | None = None
         self._steps = self._endless_steps()

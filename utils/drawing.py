@@ -186,9 +186,3 @@ def panel(images: Sequence[Image], captions: Sequence[str], height: int = 240) -
         cells.append(cell)
     gap = np.full((strip + height, 4, 3), 18, dtype=np.uint8)
     return np.hstack([part for cell in cells for part in (cell, gap)][:-1])
-
-
-def stack_rows(rows: Sequence[Image]) -> Image:
-    """Stack images vertically; the narrower ones are padded on the right with the dark background."""
-    width = max(row.shape[1] for row in rows)
-    return np.vstack([np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0)), constant_values=18) for row in rows])

@@ -1,8 +1,9 @@
 """Write files so that a crash, a kill or a full disk never destroys the earlier content."""
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -57,6 +58,15 @@ def write_text_atomically(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write plain data as indented JSON, atomically."""
     write_text_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def without_nan(value: Any) -> Any:
+    """Return the same plain data with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:

@@ -18,11 +18,6 @@ def derive_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def keyed_share(*parts: int | str) -> float:
-    """Return a number in [0, 1), uniform over different `parts`, that depends on them alone."""
-    return (derive_seed(*parts) >> 10) / 2**53
-
-
 def seed_everything(seed: int) -> None:
     """Seed the global generators of random, NumPy and torch (all devices)."""
     import torch

@@ -11,11 +11,8 @@ import importlib.util
 import inspect
 import json
 import os
-import sys
-import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,8 +22,6 @@ from config.checking.sections import (
     SCHEDULER_VALUES,
     SEARCH_CLASSES,
     ClassSection,
-    LossSection,
-    SchedulerSection,
     TopLevel,
     TrainerOptions,
     check_section,
@@ -35,6 +30,7 @@ from config.checking.sections import (
 from config.checking.signatures import OBJECTS, RUNTIME_NAMES, evaluated, signature_of
 from config.faults import Faults, closest, show, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
+from utils import plugins
 from utils.errors import ConfigError
 from utils.registry import Registry, Section, import_attribute
 
@@ -43,8 +39,6 @@ Target = Callable[..., Any]
 BUILDER_SECTIONS = ("arch",)
 WEIGHTED_LOSS = "WeightedLoss"
 DEFAULT_TRAINER = TrainerOptions.model_fields["type"].default
-
-_loaded_plugins: dict[str, Path] = {}
 
 
 @dataclass(frozen=True)
@@ -145,7 +139,7 @@ def _read_specs(sections: Mapping[str, Any], registry: Registry, faults: Faults)
     parts = schedule if isinstance(schedule, list) else [] if schedule is None else [schedule]
     for position, part in enumerate(parts):  # of a chain, all but the last say for how long they act
         path = f"lr_scheduler.{position}" if isinstance(schedule, list) else "lr_scheduler"
-        spec = read_spec(part, path, faults, SchedulerSection)
+        spec = read_spec(part, path, faults, CLASS_SECTIONS["lr_scheduler"])
         extras = spec.extras if spec is not None else {}
         is_last = position == len(parts) - 1
         if spec is not None and not is_last and extras.get("moves") is None:
@@ -211,7 +205,7 @@ def read_losses(value: Any, faults: Faults) -> list[Spec]:
     if value == []:
         faults.add("loss", "[] names no loss. Add one.")
     items = [(f"loss.{i}", item) for i, item in enumerate(value)] if isinstance(value, list) else [("loss", value)]
-    specs = [read_spec(item, path, faults, LossSection) for path, item in items]
+    specs = [read_spec(item, path, faults, CLASS_SECTIONS["loss"]) for path, item in items]
     return [spec for spec in specs if spec is not None]
 
 
@@ -224,52 +218,6 @@ def section_key(path: str) -> str:
     if head == "search" and inner:
         return inner[0]
     return "data_loader" if head in LOADER_SECTIONS else head
-
-
-def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
-    """Import each file as a module named by its stem; `my_models.py` makes `"my_models.MyNet"` a valid type.
-
-    The file's folder joins the end of the module path, so that it may import its neighbours and worker processes find
-    it. A file that was loaded before is not run again.
-
-    Returns:
-        The names of the modules.
-
-    Raises:
-        ConfigError: No such file, a name that cannot be a module or is one already, or an error in the file.
-    """
-    names = []
-    for file in map(Path, files):
-        name, place = file.stem, file.resolve()
-        names.append(name)
-        if not file.is_file() or file.suffix != ".py":
-            raise ConfigError(f"--plugin {file}: must be a Python file that exists. Check the path.")
-        if _loaded_plugins.get(name) == place:
-            continue
-        if not name.isidentifier() or name.startswith("_"):
-            raise ConfigError(f"--plugin {file}: {show(name)} cannot name a module. Use letters, digits and _.")
-        # The file itself may be on the module path, or be imported already: only another module is in the way.
-        known = sys.modules.get(name) or importlib.util.find_spec(name)
-        origin = getattr(known, "__file__", None) or getattr(known, "origin", None)
-        if known is not None and (origin is None or Path(origin).resolve() != place):
-            raise ConfigError(f"--plugin {file}: a module named {show(name)} exists already. Rename the file.")
-        if str(place.parent) not in sys.path:
-            sys.path.append(str(place.parent))
-        if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, file)
-            assert spec is not None  # a .py file always has a loader
-            assert spec.loader is not None
-            module = sys.modules[name] = importlib.util.module_from_spec(spec)
-            # Python shows these warnings only for the script itself; a plug-in is the user's code as well.
-            warnings.filterwarnings("default", category=DeprecationWarning, module=name)
-            try:
-                spec.loader.exec_module(module)
-            except Exception as error:  # the user's code may raise anything
-                del sys.modules[name]
-                reason = f"{type(error).__name__}: {error}"
-                raise ConfigError(f"--plugin {file}: importing it failed with {reason}. Correct the file.") from error
-        _loaded_plugins[name] = place
-    return tuple(names)
 
 
 def find_class(name: str, path: str, section_name: str, section: Section) -> FoundClass:
@@ -296,7 +244,7 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Fou
         if inspect.isclass(target) and not issubclass(target, found.base):
             raise TypeError(f"registry: {reference} is not a {section.expects}")
         return found
-    modules = sorted({*section.roots, *section.shortcuts, *_loaded_plugins})
+    modules = sorted({*section.roots, *section.shortcuts, *plugins.loaded})
     under = f"a class in full under {', '.join(modules)}, or " if modules else ""
     allowed = f"Allowed too: {under}a class of your own file, named with --plugin FILE."
     if root := _root_of(name, modules):
@@ -384,7 +332,7 @@ def _check_kind(target: Target, base: type, name: str, place: str, section_name:
     says_nothing = promised is inspect.Signature.empty or (promised is not None and not inspect.isclass(promised))
     fits = inspect.isclass(promised) and not says_nothing and issubclass(promised, base)
     package = name.split(".", maxsplit=1)[0]
-    if package in _loaded_plugins and (fits or says_nothing):  # the user has named the file of a plug-in
+    if package in plugins.loaded and (fits or says_nothing):  # the user has named the file of a plug-in
         return
     # A package's other functions, or those that it imports, may do anything when they are called.
     is_written_there = str(target.__module__).split(".")[0] == package

@@ -176,17 +176,13 @@ class SearchOptions(Strict):
 
     num_samples: int = Field(1, ge=1, description="Candidates to train.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the draws; null: the seed of the config.")
-    scheduler: Any = Field(
-        None, description="The scheduler, which decides how long a candidate trains; null: RandomSearch."
-    )
+    scheduler: Any = Field(None, description="It decides how long a candidate trains; null: RandomSearch.")
     objectives: list[str] | None = Field(None, min_length=1, description='["max val_miou"]; null: trainer.monitor.')
     limits: CandidateLimits | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
     budget: Budget = Field(Budget(), description="epochs, max_time, disk_mb.")
     executor: Any = Field("serial", description="The executor of the tasks: serial, processes or ray.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
-    retrain: RetrainOptions | None = Field(
-        None, description="Retraining of the best candidates: top, epochs, seeds; null: none."
-    )
+    retrain: RetrainOptions | None = Field(None, description="Retraining of the best: top, epochs, seeds; null: none.")
 
 
 SEARCH_CLASSES = ("scheduler", "executor")

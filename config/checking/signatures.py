@@ -159,7 +159,8 @@ def _read_signature(target: Callable[..., Any]) -> Signature:
                 kind = _json_part(evaluated(field.type, annotation))
                 found.append(Parameter(field.name, kind, value, group=item.name))
         elif annotation is REQUIRED:
-            found = [Parameter(item.name, _type_of_default(item.default), item.default)]
+            kind = next((kind for types, kind in TYPES_OF_DEFAULTS if isinstance(item.default, types)), Any)
+            found = [Parameter(item.name, kind, item.default)]
         else:
             found = [Parameter(item.name, _json_part(annotation), item.default)]
         for parameter in found:
@@ -171,15 +172,6 @@ def _read_signature(target: Callable[..., Any]) -> Signature:
                 )
             parameters[parameter.name] = parameter
     return Signature(parameters, any(item.kind is item.VAR_KEYWORD for item in written), groups)
-
-
-def _type_of_default(default: Any) -> Any:
-    """Return the type of a parameter without annotation: text, switches and numbers are not taken for each other."""
-    if isinstance(default, bool):
-        return bool
-    if isinstance(default, int | float):  # many functions without annotations take one number or several
-        return int | float | list[Any] | None
-    return str | None if isinstance(default, str) else Any
 
 
 # Types and limits of a JSON Schema, in words.
@@ -237,6 +229,13 @@ LISTS = (
 )  # fmt: skip
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 PLAIN = (int, float, str, bool, type(None), Path, PurePath)
+
+
+# The type of a parameter without annotation, by its default: text, switches and numbers are not taken for each other.
+# Many functions without annotations take one number or several.
+TYPES_OF_DEFAULTS: tuple[tuple[Any, Any], ...] = (
+    (bool, bool), (int | float, int | float | list[Any] | None), (str, str | None)
+)  # fmt: skip
 
 
 class _Nothing:

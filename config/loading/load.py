@@ -255,8 +255,21 @@ def parse_json(text: str, source: str) -> Any:
         )
         _check_values(value)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno} column {error.colno}"
-        raise ConfigError(f"{source}: {place}: {_explain_syntax(error)}") from None
+        rest, before = text[error.pos :].lstrip(), text[: error.pos].rstrip()
+        if not text.strip():
+            message = "the file is empty. Start with {}."
+        elif rest.startswith(("//", "/*", "#")):
+            message = "JSON has no comments. Remove it."
+        elif before.endswith(",") and rest[:1] in ("}", "]"):
+            message = f"a comma before {rest[0]}. Remove the comma."
+        elif rest.startswith("'"):
+            message = "single quotes. Use double quotes."
+        elif not rest:
+            message = "the file ends too early. Add the missing bracket or quote."
+        else:
+            found = show(rest.split(maxsplit=1)[0][:20])
+            message = f"{error.msg}, found {found}. Check the brackets, commas and quotes before it."
+        raise ConfigError(f"{source}: line {error.lineno} column {error.colno}: {message}") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels. Flatten it.") from None
     except ValueError as error:  # of the functions below, or an integer of more digits than Python converts
@@ -289,24 +302,6 @@ def _check_values(value: Any, depth: int = 0) -> None:
         raise ValueError(f"the text {value!a} holds a character that no file can hold. Remove it.")
     for item in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
         _check_values(item, depth + 1)
-
-
-def _explain_syntax(error: json.JSONDecodeError) -> str:
-    rest = error.doc[error.pos :].lstrip()
-    before = error.doc[: error.pos].rstrip()
-    if not error.doc.strip():
-        return "the file is empty. Start with {}."
-    if rest.startswith(("//", "/*", "#")):
-        return "JSON has no comments. Remove it."
-    if before.endswith(",") and rest[:1] in ("}", "]"):
-        return f"a comma before {rest[0]}. Remove the comma."
-    if rest.startswith("'"):
-        return "single quotes. Use double quotes."
-    if not rest:
-        return "the file ends too early. Add the missing bracket or quote."
-    return (
-        f"{error.msg}, found {show(rest.split(maxsplit=1)[0][:20])}. Check the brackets, commas and quotes before it."
-    )
 
 
 def translate(tree: Tree, notes: Notes, file: str | None = None) -> None:

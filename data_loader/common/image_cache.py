@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -153,7 +154,7 @@ class ImageCache(Generic[Sample]):
             DataError: Something is wrong with at least one sample; names the first few and counts all.
         """
         wanted = [int(index) for index in indices]
-        decoder, shared = self.decoder, _SHARED.get()
+        decoder, shared = self.decoder, SHARED_CACHE.get()
         # The state of the files before they are read: a file that changes meanwhile is read again by the next loader.
         identities = {} if shared is None else decoder.identities(wanted)
         if shared is not None:
@@ -219,6 +220,7 @@ def _num_bytes(sample: Any) -> int:
     return sum(value.nbytes for value in sample if isinstance(value, np.ndarray))
 
 
+@dataclass(eq=False)
 class SharedCache:
     """Decoded samples that outlive their loader, in groups that were decoded with the same settings.
 
@@ -228,9 +230,8 @@ class SharedCache:
         megabytes: Memory limit.
     """
 
-    def __init__(self, megabytes: float) -> None:
-        self._limit = megabytes * 2**20
-        self._groups: OrderedDict[Hashable, tuple[Mapping[Hashable, Any], int]] = OrderedDict()
+    megabytes: float
+    _groups: OrderedDict[Hashable, tuple[Mapping[Hashable, Any], int]] = field(default_factory=OrderedDict, init=False)
 
     @property
     def num_bytes(self) -> int:
@@ -247,19 +248,16 @@ class SharedCache:
     def store(self, group: Hashable, content: Mapping[Hashable, Any], num_bytes: int) -> None:
         """Replace the content of a group; content above the whole limit is not stored."""
         self._groups.pop(group, None)  # first, so that its old content does not count
-        if num_bytes > self._limit:
+        limit = self.megabytes * 2**20
+        if num_bytes > limit:
             return
-        while self._groups and self.num_bytes + num_bytes > self._limit:
+        while self._groups and self.num_bytes + num_bytes > limit:
             self._groups.popitem(last=False)
         self._groups[group] = (content, num_bytes)
 
 
-_SHARED: ContextVar[SharedCache | None] = ContextVar("shared cache", default=None)
-
-
-def shared_cache() -> SharedCache | None:
-    """Return the cache that the loaders of this process share; None outside of `share_decoded`."""
-    return _SHARED.get()
+SHARED_CACHE: ContextVar[SharedCache | None] = ContextVar("shared cache", default=None)
+"""The cache that the loaders of this process share; None outside of `share_decoded`."""
 
 
 @contextmanager
@@ -272,11 +270,11 @@ def share_decoded(megabytes: float) -> Iterator[SharedCache]:
         megabytes: Memory limit.
     """
     shared = SharedCache(megabytes)
-    token = _SHARED.set(shared)
+    token = SHARED_CACHE.set(shared)
     try:
         yield shared
     finally:
-        _SHARED.reset(token)
+        SHARED_CACHE.reset(token)
 
 
 def stamp(path: str | Path) -> tuple[int, ...]:
@@ -299,7 +297,7 @@ def read_once(
         size: Bytes of the result.
         how: Everything else that decides the result.
     """
-    shared = _SHARED.get()
+    shared = SHARED_CACHE.get()
     if shared is None:
         return read(Path(path))
     group, name = (read.__module__, read.__qualname__, str(path), how), stamp(path)

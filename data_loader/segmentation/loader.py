@@ -130,20 +130,20 @@ class SegmentationDataset(Dataset[PlacedSample]):
         """Raise an error if images of these sizes cannot share a batch."""
         if self._batch_size == 1 or (self.augmentation is not None and self.augmentation.transforms is not None):
             return  # such transforms may bring all images to one size: the first batch will show it
-        inputs: list[tuple[str, Size]] = []
+        geometry, is_turned = self.decoder.preprocessing.geometry, False
+        inputs: list[tuple[int, bool, Size]] = []
         for index, (height, width) in sizes.items():
-            name = self.decoder.source.names(index)[0]
-            inputs.append((name, self.decoder.preprocessing.geometry((height, width)).padded))
+            inputs.append((index, False, geometry((height, width)).padded))
             if self.augmentation is not None and self.augmentation.rotate > 0:
-                turned = self.decoder.preprocessing.geometry((width, height)).padded
-                inputs.append((f"{name}, turned by rotate,", turned))
-        for name, size in inputs:
-            first, expected = inputs[0]
+                inputs.append((index, True, geometry((width, height)).padded))
+        for index, is_turned, size in inputs:
+            first, _, expected = inputs[0]
             if size != expected:
+                names = [self.decoder.source.names(each)[0] for each in (first, index)]
                 raise DataError(
-                    f"Images of different sizes cannot share a batch: {first} is {expected[0]}x{expected[1]} "
-                    f"(height x width), {name} {size[0]}x{size[1]}, and batch_size is {self._batch_size}. "
-                    "Set resize to [height, width], or batch_size to 1."
+                    f"Images of different sizes cannot share a batch: {names[0]} is {expected[0]}x{expected[1]} "
+                    f"(height x width), {names[1]}{', turned by rotate,' if is_turned else ''} {size[0]}x{size[1]}, "
+                    f"and batch_size is {self._batch_size}. Set resize to [height, width], or batch_size to 1."
                 )
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedSample:

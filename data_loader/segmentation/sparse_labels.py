@@ -87,8 +87,13 @@ class SparseLabels:
         missing = size[0] * size[1] - visible_count if hides else visible_count
         drawn = np.zeros(size, np.uint8)
         while missing > 0:
-            # The line is drawn on a window just large enough: whole images would take much longer.
-            points = _bent_line(size, generator)
+            # A bent line of points (x, y), about as long as half the image's shorter side.
+            turns = generator.uniform(-_LARGEST_TURN, _LARGEST_TURN, _BENDS)
+            angles = generator.uniform(0, 2 * np.pi) + np.cumsum(turns)
+            start = generator.uniform(0, 1, 2) * (size[1], size[0])
+            moves = max(1.0, min(size) / 2 / _BENDS) * np.column_stack((np.cos(angles), np.sin(angles)))
+            points = np.rint(np.vstack((start, start + np.cumsum(moves, axis=0)))).astype(np.int32)
+            # It is drawn on a window just large enough: whole images would take much longer.
             left, top = np.maximum(points.min(axis=0) - self.width, 0)
             right, bottom = points.max(axis=0) + self.width + 1
             window = drawn[top:bottom, left:right]
@@ -106,13 +111,3 @@ class SparseLabels:
     def _fraction(self, count: int) -> Fraction:
         """Return that fraction of `count`, exact in decimals: 0.29 of 100 are 29, not 28.99 as in binary."""
         return Fraction(str(self.density)) * count
-
-
-def _bent_line(size: tuple[int, int], generator: np.random.Generator) -> np.ndarray:
-    """Return (N, 2) int32 points (x, y) of a bent line, about as long as half the image's shorter side."""
-    step = max(1.0, min(size) / 2 / _BENDS)
-    turns = generator.uniform(-_LARGEST_TURN, _LARGEST_TURN, _BENDS)
-    angles = generator.uniform(0, 2 * np.pi) + np.cumsum(turns)
-    start = generator.uniform(0, 1, 2) * (size[1], size[0])
-    moves = step * np.column_stack((np.cos(angles), np.sin(angles)))
-    return np.rint(np.vstack((start, start + np.cumsum(moves, axis=0)))).astype(np.int32)

@@ -95,7 +95,8 @@ class SeriesPreprocessing:
         if self.options.normalize == "variable":
             values = (values - self.statistics["mean"]) / self.statistics["std"]
         elif self.options.normalize == "series":
-            values = (values - _mean(values)) / _deviation(values)
+            mean, deviation = _mean_and_deviation(values)
+            values = (values - mean) / deviation
         return np.nan_to_num(values, nan=0.0).astype(np.float32)
 
     def describe(self) -> dict[str, Any]:
@@ -117,20 +118,18 @@ def learned_statistics(series: Sequence[NDArray[Any]], options: SeriesOptions) -
         learned["scale"] = scale.tolist()
         values = values / scale[:, None]
     if options.normalize == "variable":
-        learned["mean"] = np.nan_to_num(_mean(values))[:, 0].tolist()
-        learned["std"] = _deviation(values)[:, 0].tolist()
+        mean, deviation = _mean_and_deviation(values)
+        learned |= {"mean": np.nan_to_num(mean)[:, 0].tolist(), "std": deviation[:, 0].tolist()}
     return learned
 
 
-def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of the values of each row that are not NaN, (V, 1); 0 if there are none."""
+def _mean_and_deviation(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of the values of each row that are not NaN, (V, 1) each.
+
+    The deviation of a constant row is 1, so that normalisation turns it to 0; so are those of a row without values.
+    """
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    mean: NDArray[np.float64] = np.where(known, values, 0).sum(axis=1, keepdims=True) / count
-    return mean
-
-
-def _deviation(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the deviation of each row, (V, 1); 1 for a constant row, which normalisation then turns to 0."""
-    deviation = np.sqrt(_mean((values - _mean(values)) ** 2))
-    return np.where(deviation < 1e-12, 1.0, deviation)
+    mean = np.where(known, values, 0).sum(axis=1, keepdims=True) / count
+    deviation = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(axis=1, keepdims=True) / count)
+    return mean, np.where(deviation < 1e-12, 1.0, deviation)

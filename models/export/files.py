@@ -183,11 +183,6 @@ class ExportedNetwork(nn.Module):
             return torch.cat([self._run(part) for part in torch.split(inputs, batch)])
 
 
-def is_exported(path: str | Path) -> bool:
-    """Return whether a file has a suffix that `export.py` writes."""
-    return Path(path).suffix.lower() in SUFFIXES.values()
-
-
 def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, dict[str, Any]]:
     """Return the network of an exported file, and the config of its preprocessing and classes.
 

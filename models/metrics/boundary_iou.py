@@ -58,7 +58,16 @@ class BoundaryIoU(ClassMetric):
             )
         predicted = predicted.to(torch.int64)
         width = max(1, round(self.distance * (logits.shape[2] ** 2 + logits.shape[3] ** 2) ** 0.5))
-        true_band, predicted_band = (self._band(labels, counted, width) for labels in (truth, predicted))
+        bands = []
+        for labels in (truth, predicted):
+            # The band: pixels with another class, or the image's edge, within `width`. Around any other pixel the
+            # lowest and the highest label are the same.
+            lowest = -sliding_maximum(-labels.where(counted, self.num_classes).int(), width)
+            highest = sliding_maximum(labels.where(counted, -1).int(), width)
+            inner = torch.zeros_like(counted)
+            inner[:, width:-width, width:-width] = True
+            bands.append(counted & ~(inner & (lowest == highest)))
+        true_band, predicted_band = bands
         both, of_truth, of_prediction = (
             count_codes(labels.where(chosen, self.num_classes), self.num_classes + 1)[:-1]
             for labels, chosen in (
@@ -73,15 +82,6 @@ class BoundaryIoU(ClassMetric):
         """Return the mean over the classes that have a band in truth or prediction; NaN if none has."""
         intersection, union = self.counts.cpu().double()
         return {"boundary_iou": float((intersection / union)[self.first_class :].nanmean())}
-
-    def _band(self, labels: Tensor, counted: Tensor, width: int) -> Tensor:
-        """Return the counted pixels with another class, or the image's edge, within `width`: (B, H, W) bool."""
-        # Around a pixel inside a region the lowest and the highest label are the same.
-        lowest = -sliding_maximum(-labels.where(counted, self.num_classes).int(), width)
-        highest = sliding_maximum(labels.where(counted, -1).int(), width)
-        inner = torch.zeros_like(counted)
-        inner[:, width:-width, width:-width] = True
-        return counted & ~(inner & (lowest == highest))
 
 
 def sliding_maximum(values: Tensor, reach: int) -> Tensor:

@@ -131,41 +131,39 @@ class Processes(Executor):
         """Pass on one message of each process that has one, in the order of their numbers."""
         ready = wait([source for each in self._pool for source in (each.connection, each.process.sentinel)], timeout)
         for worker in list(self._pool):
-            if worker.connection in ready or worker.process.sentinel in ready:
-                self._receive(worker, handle)
-
-    def _receive(self, worker: _Worker, handle: Handler) -> None:
-        message: tuple[str, dict[str, Any]] | None = None
-        with suppress(EOFError, OSError):
-            if worker.connection.poll():
-                message = worker.connection.recv()
-        if message is None:  # the process is gone; it may take a moment between closing its pipe and its end
-            worker.process.join(_SECONDS_TO_END)
-            ending = worker.ending()  # before it is killed to be sure
-            self._num_never_started += not worker.has_ever_started
-            if self._num_never_started > _MOST_NEVER_STARTED:
-                raise SearchError(
-                    f"{self._num_never_started} workers in a row never started: {ending}. A worker imports what it "
-                    "needs and waits for a task. Correct what its log names, and continue with --resume auto."
-                )
-            self._replace(worker)
-            if worker.task is not None:
-                handle(WorkerLost(worker.task.number, ending, worker.cause, worker.has_started))
-            return
-        kind, content = message
-        assert worker.task is not None
-        number = worker.task.number
-        if kind == "started":
-            worker.has_ever_started = worker.has_started = True
-            self._num_never_started = 0
-            handle(WorkerStarted(number))
-        elif kind == "reported":
-            worker.send(handle(EpochReported(number, content)))
-        else:
-            worker.task = None
-            if content.get("fresh_worker"):
+            if worker.connection not in ready and worker.process.sentinel not in ready:
+                continue
+            message: tuple[str, dict[str, Any]] | None = None
+            with suppress(EOFError, OSError):
+                if worker.connection.poll():
+                    message = worker.connection.recv()
+            if message is None:  # the process is gone; it may take a moment between closing its pipe and its end
+                worker.process.join(_SECONDS_TO_END)
+                ending = worker.ending()  # before it is killed to be sure
+                self._num_never_started += not worker.has_ever_started
+                if self._num_never_started > _MOST_NEVER_STARTED:
+                    raise SearchError(
+                        f"{self._num_never_started} workers in a row never started: {ending}. A worker imports what it "
+                        "needs and waits for a task. Correct what its log names, and continue with --resume auto."
+                    )
                 self._replace(worker)
-            handle(TaskFinished(number, content))
+                if worker.task is not None:
+                    handle(WorkerLost(worker.task.number, ending, worker.cause, worker.has_started))
+                continue
+            kind, content = message
+            assert worker.task is not None
+            number = worker.task.number
+            if kind == "started":
+                worker.has_ever_started = worker.has_started = True
+                self._num_never_started = 0
+                handle(WorkerStarted(number))
+            elif kind == "reported":
+                worker.send(handle(EpochReported(number, content)))
+            else:
+                worker.task = None
+                if content.get("fresh_worker"):
+                    self._replace(worker)
+                handle(TaskFinished(number, content))
 
     def _replace(self, worker: _Worker) -> None:
         worker.stop()  # frees its device before the next one needs it

@@ -1,6 +1,5 @@
 """`write_report`: a study as one HTML file that loads nothing, to be stored, mailed and printed."""
 
-import math
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +16,7 @@ from search.results.leaderboard import best_results, ledger
 from search.results.record import StudyRecord
 from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, summarize
 from utils.errors import SearchError
-from utils.files import write_atomically
+from utils.files import without_nan, write_atomically
 
 _HERE = Path(__file__).parent
 _MOST_REPEATS = 20
@@ -64,7 +63,7 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in ("page.js", "parallel.js")]
     text = environment.get_template("page.html").render(
         data=data,
-        figures=_without_nan(figures),
+        figures=without_nan(figures),
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         most_images=images,
@@ -78,12 +77,3 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
 def distinct(groups: Iterable[Iterable[str]]) -> list[str]:
     """Return the names of all groups, in the order of their first occurrence."""
     return list(dict.fromkeys(name for group in groups for name in group))
-
-
-def _without_nan(value: Any) -> Any:
-    """Return plain data with null for numbers that are not finite, as JSON has none."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value

@@ -117,9 +117,7 @@ class SingleObjectiveOrder:
         """Return the best candidate that waits."""
         return self._waiting[0][1] if self._waiting else None
 
-    def least_position(self, candidate: int) -> int:
-        """Count the candidates that remain before it, whichever others arrive."""
-        return self.position(candidate)
+    least_position = position  # whoever is before a candidate remains there
 
     def num_hopeful(self, limit: int) -> int:
         """Count the candidates that wait and have a least position below a limit."""

@@ -15,7 +15,7 @@ from typing import Any
 from config.faults import Faults, join_path, show, unknown_name
 from config.markers import MARKERS, find_markers, is_marker, unknown_markers
 from search.space.outcomes import Extent, covering, extent_of, holds_marker, outcomes_of, plain_json
-from utils.seeding import derive_seed, keyed_share
+from utils.seeding import derive_seed
 
 Config = dict[str, Any]
 Canonical = Callable[[Config], Config]
@@ -139,7 +139,8 @@ class _Drawer:
         if marker == "$repeat":
             times = self.fill(content["times"], join_path(path, "times"))
             return [self.fill(content["of"], join_path(path, index)) for index in range(times)]
-        share = keyed_share(self.study_seed, self.index, path, *([branch] if branch else []))  # uniform in [0, 1)
+        seed = derive_seed(self.study_seed, self.index, path, *([branch] if branch else []))
+        share = (seed >> 10) / 2**53  # uniform in [0, 1)
         if marker == "$choice":
             place = int(share * len(content))  # repeated entries bias the choice
             chosen = content[place]

@@ -14,8 +14,8 @@ from base.base_model import BaseModel
 from build import build_loader, build_loss, build_model, read_data_spec, registry
 from config import instantiate, trainer_options
 from config.checking.classes import find_class
-from config.variants import needs_class_counts, without_pretrained_weights
-from data_loader.common.image_cache import shared_cache
+from config.variants import rules_without_counts, without_pretrained_weights
+from data_loader.common.image_cache import SHARED_CACHE
 from search.worker.foresight import Facts, TrainingStep, optimizer_copies, predict_costs
 from train import check_config
 from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training
@@ -58,11 +58,11 @@ def build_training_step(config: Config, devices: str | None = None) -> TrainingS
     loader = build_loader(config, "train")
     assert loader is not None  # a checked config has training data
     loader.is_training = True
-    if shared_cache() is not None:  # the training decodes all data anyway, and then finds it in the shared cache
+    if SHARED_CACHE.get() is not None:  # the training decodes all data anyway, and then finds it in the shared cache
         loader.prepare()
     inputs, target, *_ = loader.example()
     spec = read_data_spec(config, loader)
-    if needs_class_counts(config, registry()):
+    if any(rules_without_counts(config, registry())):
         spec = replace(spec, class_counts=[1] * (spec.num_classes or 0))  # only their number matters for the shapes
 
     def build_network() -> nn.Module:

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,13 +24,13 @@ import train
 from base.base_model import BaseModel
 from base.base_trainer import BaseTrainer
 from base.callback import Callback
-from config.checking.classes import load_plugins
 from data_loader.common.image_cache import share_decoded
 from search.worker.candidate import Limits, build_training_step, check_limits
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import LAST, read_checkpoint
 from utils.environment import available_memory
 from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
+from utils.plugins import load_plugins
 
 logger = logging.getLogger("espalier")
 
@@ -119,6 +120,7 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     return outcome
 
 
+@dataclass(eq=False)
 class Reporter(Callback):
     """Reports each epoch to the search, and stops the training if the decision says so.
 
@@ -134,12 +136,11 @@ class Reporter(Callback):
         was_stopped: Whether a decision ended the training before its regular end.
     """
 
-    def __init__(self, report: Report, reported: int, until: int | None = None) -> None:
-        self.report = report
-        self.reported = reported
-        self.until = until
-        self.was_stopped = False
-        self._epoch_started = perf_counter()
+    report: Report
+    reported: int
+    until: int | None = None
+    was_stopped: bool = field(default=False, init=False)
+    _epoch_started: float = field(default=math.nan, init=False)
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
         """Report the names of the results, and epochs that the search does not know."""

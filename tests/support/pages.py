@@ -44,7 +44,7 @@ def tiny(config):
 def workplace(tmp_path, monkeypatch):
     """A folder as the reader has it: data/, config/ with a quick start that is over at once, and the files shown."""
     loaded = set(sys.modules)
-    monkeypatch.setattr("config.checking.classes._loaded_plugins", {})
+    monkeypatch.setattr("utils.plugins.loaded", {})
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(ROOT / "data")

@@ -1,7 +1,7 @@
 """Parts of a network whose activations are computed again in the backward pass, to save memory (arXiv:1604.06174)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -53,10 +53,14 @@ class Recomputed(nn.Module):
         if not (self.training and torch.is_grad_enabled()):
             return forward(*inputs, **options)
 
-        def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-            return nullcontext(), _unchanged_statistics(self)  # of the pass, and of its repetition
-
-        return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **options)
+        # The contexts of the pass and of its repetition.
+        return checkpoint(
+            forward,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _unchanged_statistics(self)),
+            **options,
+        )
 
 
 @contextmanager

@@ -1,0 +1,59 @@
+"""Plug-ins: files of the user whose classes a configuration may name, loaded with `--plugin FILE.py`."""
+
+import importlib.util
+import json
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from utils.errors import ConfigError
+
+loaded: dict[str, Path] = {}
+"""Name of each loaded module -> its file."""
+
+
+def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
+    """Import each file as a module named by its stem; `my_models.py` makes `"my_models.MyNet"` a valid type.
+
+    The file's folder joins the end of the module path, so that it may import its neighbours and worker processes find
+    it. A file that was loaded before is not run again.
+
+    Returns:
+        The names of the modules.
+
+    Raises:
+        ConfigError: No such file, a name that cannot be a module or is one already, or an error in the file.
+    """
+    names = []
+    for file in map(Path, files):
+        name, place = file.stem, file.resolve()
+        names.append(name)
+        if not file.is_file() or file.suffix != ".py":
+            raise ConfigError(f"--plugin {file}: must be a Python file that exists. Check the path.")
+        if loaded.get(name) == place:
+            continue
+        if not name.isidentifier() or name.startswith("_"):
+            raise ConfigError(f"--plugin {file}: {json.dumps(name)} cannot name a module. Use letters, digits and _.")
+        # The file itself may be on the module path, or be imported already: only another module is in the way.
+        known = sys.modules.get(name) or importlib.util.find_spec(name)
+        origin = getattr(known, "__file__", None) or getattr(known, "origin", None)
+        if known is not None and (origin is None or Path(origin).resolve() != place):
+            raise ConfigError(f"--plugin {file}: a module named {json.dumps(name)} exists already. Rename the file.")
+        if str(place.parent) not in sys.path:
+            sys.path.append(str(place.parent))
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, file)
+            assert spec is not None  # a .py file always has a loader
+            assert spec.loader is not None
+            module = sys.modules[name] = importlib.util.module_from_spec(spec)
+            # Python shows these warnings only for the script itself; a plug-in is the user's code as well.
+            warnings.filterwarnings("default", category=DeprecationWarning, module=name)
+            try:
+                spec.loader.exec_module(module)
+            except Exception as error:  # the user's code may raise anything
+                del sys.modules[name]
+                reason = f"{type(error).__name__}: {error}"
+                raise ConfigError(f"--plugin {file}: importing it failed with {reason}. Correct the file.") from error
+        loaded[name] = place
+    return tuple(names)
