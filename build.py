@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 SPLIT_FOLDERS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
+# Arguments that ask for weights from elsewhere: ours, torchvision's, segmentation_models_pytorch's and timm's.
+PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
 
 
 def registry() -> dict[str, Section]:
@@ -247,6 +249,15 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     return instantiate(config, "arch", names, runtime=values)  # type: ignore[no-any-return]
 
 
+def without_pretrained_weights(config: Config) -> dict[str, Any]:
+    """Return the config of the same network from scratch: its weights come from a checkpoint, none are fetched."""
+    changed = copy.deepcopy(dict(config))
+    spec = changed.get("arch")
+    if isinstance(spec, dict) and isinstance(spec.get("args"), dict):
+        spec["args"] |= {name: value for name, value in PRETRAINED_ARGUMENTS.items() if name in spec["args"]}
+    return changed
+
+
 def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":
     """Build the loss: (output, target) -> ().
 
@@ -384,7 +395,7 @@ def build_training(
         loader.prepare()
     spec = read_data_spec(config, train_loader, count_classes=True)
 
-    model = build_model(variants.without_pretrained_weights(config) if has_weights else config, spec)
+    model = build_model(without_pretrained_weights(config) if has_weights else config, spec)
     completed = complete_config(config, spec)
     model = model.to(precision.device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     # Before a wrapper adds prefixes to the names of the parameters.
@@ -449,7 +460,7 @@ def build_predictor(
     else:
         content, file = read_trained(Path(checkpoint))
         config = content["config"]
-        model = build_model(variants.without_pretrained_weights(config), DataSpec.from_config(config))
+        model = build_model(without_pretrained_weights(config), DataSpec.from_config(config))
         try:
             model.load_state_dict(evaluated_weights(content))
         except RuntimeError as error:

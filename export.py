@@ -6,11 +6,11 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from build import build_loader, build_predictor, build_preprocessing, evaluation_section, registry
 from config import class_and_arguments, cli, shared_values
@@ -21,6 +21,8 @@ from utils.errors import ConfigError, DataError
 from utils.files import write_atomically, writing_problem
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
+    from numpy.typing import NDArray
+
     from models.export.comparison import Comparison, Sample
     from models.export.files import Format
     from models.export.tracing import Traced
@@ -130,10 +132,13 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
     Raises:
         DataError: There are no series to compare on.
     """
+    import torch
+
+    from base.samples import NamedMask
     from data_loader.images.files import read_image
     from data_loader.time_series.files import SUFFIXES, read_series
     from data_loader.time_series.preprocessing import SeriesPreprocessing
-    from models.export.comparison import samples_of_images, samples_of_loader
+    from models.export.comparison import Sample
     from predictor.io.sources import open_source
 
     for split in ("test", "valid") if source is None else ():
@@ -141,16 +146,27 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
             loader = build_loader(trained.config, split, as_evaluation=True)
             if loader is not None:
                 loader.prepare()
-                return samples_of_loader(loader), loader.ignore_index
+                samples = (
+                    # Masks at their own size, or classes.
+                    Sample(inputs, origin.geometry, origin.target)
+                    if isinstance(origin, NamedMask)
+                    else Sample(inputs, None, target)
+                    for batch in loader
+                    for inputs, target, origin in zip(*batch, strict=True)
+                )
+                return samples, loader.ignore_index
         except DataError as error:
             logger.warning("The %s data of the config is not used to compare: %s", split, error)
     if source is None and isinstance(trained.preprocess, SeriesPreprocessing):
         raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")
     source = source or str(PEOPLE)
     if Path(source).suffix in SUFFIXES:
-        return samples_of_images(iter(read_series(Path(source)).series), trained), None
-    read = partial(read_image, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)
-    return samples_of_images((frame.image for frame in open_source(source, read)), trained), None
+        images: Iterable[NDArray[Any]] = read_series(Path(source)).series
+    else:
+        read = partial(read_image, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)
+        images = (frame.image for frame in open_source(source, read))
+    prepared = map(trained.prepare, images)
+    return (Sample(torch.from_numpy(inputs), geometry) for inputs, geometry in prepared), None
 
 
 def trace_network(trained: "Trained", sample: "Sample") -> "Traced":

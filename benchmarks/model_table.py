@@ -22,9 +22,8 @@ import onnxruntime
 import torch
 
 from base import BaseModel
-from build import DataSpec, build_model
+from build import DataSpec, build_model, without_pretrained_weights
 from config import load_config
-from config.variants import without_pretrained_weights
 from models.export.files import to_bytes
 from models.export.tracing import trace
 from test import test as judge

@@ -4,6 +4,7 @@ Wider than the validation: a file that extends another may leave anything out, a
 marker. So nothing is required here, and missing arguments are left to the validation.
 """
 
+import contextlib
 import inspect
 import json
 import re
@@ -13,30 +14,19 @@ from typing import Any
 from pydantic import BaseModel, Field
 from pydantic.errors import PydanticUserError
 
+from config.checking import sections
 from config.checking.classes import available_names, find_class
-from config.checking.sections import (
-    CLASS_SECTIONS,
-    LOADER_SECTIONS,
-    SCHEDULER_VALUES,
-    SEARCH_CLASSES,
-    ClassSection,
-    SearchOptions,
-    Strict,
-    TopLevel,
-)
 from config.checking.signatures import OBJECTS, signature_of
 from utils.errors import ConfigError
 from utils.registry import Registry, Section
 
 Schema = dict[str, Any]
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-LINES_TO_DEPTH = 4
 WRITTEN_WITH = ("torch", "albumentations")
 PLACEHOLDER = {"$ref": "#/$defs/placeholder"}
 _ARGUMENT = re.compile(r"^ {4,8}(\w+)(?: \([^)]*\))?: (.+)$")
 
 
-class Repeat(Strict):
+class Repeat(sections.Strict):
     """A list of draws."""
 
     of: Any = Field(..., description="Drawn anew each time.")
@@ -57,18 +47,26 @@ class Placeholder(BaseModel):
 
 def json_schema(registry: Registry) -> Schema:
     """Return the JSON Schema of a configuration; the same for the same registry and versions of the libraries."""
-    definitions = _models(TopLevel) | _models(SearchOptions, markers=False) | _models(Placeholder, markers=False)
+    definitions = (
+        _models(sections.TopLevel)
+        | _models(sections.SearchOptions, markers=False)
+        | _models(Placeholder, markers=False)
+    )
     for key, section in registry.items():
         if key != "trainer":
-            *within, (_, model) = _models(CLASS_SECTIONS.get(key, ClassSection)).items()
+            *within, (_, model) = _models(sections.CLASS_SECTIONS.get(key, sections.ClassSection)).items()
             definitions |= within
             definitions[key] = _spec_schema(key, section, model["properties"])
-    properties = definitions.pop(TopLevel.__name__)["properties"]
-    search = definitions[SearchOptions.__name__]["properties"]
-    class_sections = {"arch": "arch", "optimizer": "optimizer", **dict.fromkeys(LOADER_SECTIONS, "data_loader")}
+    properties = definitions.pop(sections.TopLevel.__name__)["properties"]
+    search = definitions[sections.SearchOptions.__name__]["properties"]
+    class_sections = {
+        "arch": "arch",
+        "optimizer": "optimizer",
+        **dict.fromkeys(sections.LOADER_SECTIONS, "data_loader"),
+    }
     references = [(properties, name, key) for name, key in class_sections.items()]
-    references += [(properties, "search", SearchOptions.__name__)]
-    references += [(search, name, name) for name in SEARCH_CLASSES if name in registry]
+    references += [(properties, "search", sections.SearchOptions.__name__)]
+    references += [(search, name, name) for name in sections.SEARCH_CLASSES if name in registry]
     for owner, name, key in references:
         owner[name] = {"$ref": f"#/$defs/{key}", "description": owner[name]["description"]}
     for name in ("loss", "lr_scheduler"):  # a weighted sum, and a chain of schedules
@@ -82,7 +80,7 @@ def json_schema(registry: Registry) -> Schema:
     placeholder["anyOf"] = [{"required": [name]} for name in placeholder.pop("required")]
     releases = ", ".join(f"{name} {version(name).partition('+')[0]}" for name in WRITTEN_WITH)  # without "+cpu"
     return {
-        "$schema": DIALECT,
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$comment": f"Written with {releases}.",
         "title": "Espalier configuration",
         "type": "object",
@@ -94,7 +92,7 @@ def json_schema(registry: Registry) -> Schema:
 
 def schema_text(registry: Registry) -> str:
     """Return the schema as text, one class per line."""
-    return f"{_text(json_schema(registry), LINES_TO_DEPTH)}\n"
+    return f"{_text(json_schema(registry), 4)}\n"
 
 
 def _text(value: Any, depth: int, indent: str = "") -> str:
@@ -194,7 +192,7 @@ def _class_schema(type_name: str, key: str, section: Section, extras: Schema) ->
     signature = signature_of(target)
     lines = inspect.cleandoc(target.__doc__ or "").splitlines()
     documented = {match[1]: match[2] for match in map(_ARGUMENT.match, lines) if match}
-    hidden = (*OBJECTS, *(SCHEDULER_VALUES if key == "scheduler" else ()))
+    hidden = (*OBJECTS, *(sections.SCHEDULER_VALUES if key == "scheduler" else ()))
     args |= {"properties": {}, "additionalProperties": signature.takes_more}
     for name, parameter in signature.parameters.items():
         if name in section.nested:
@@ -206,7 +204,7 @@ def _class_schema(type_name: str, key: str, section: Section, extras: Schema) ->
             except PydanticUserError:
                 value = {}
             value.pop("title", None)
-            if _is_plain(parameter.default):
+            with contextlib.suppress(TypeError):  # one that is not plain data is not shown
                 value["default"] = json.loads(json.dumps(parameter.default))
             if name in documented:
                 value["description"] = documented[name]
@@ -214,9 +212,3 @@ def _class_schema(type_name: str, key: str, section: Section, extras: Schema) ->
     if lines:
         schema["description"] = lines[0]
     return schema
-
-
-def _is_plain(default: Any) -> bool:
-    if isinstance(default, list | tuple):
-        return all(map(_is_plain, default))
-    return default is None or type(default) in (bool, int, float, str)

@@ -17,9 +17,6 @@ from utils.registry import Registry
 Config = Mapping[str, Any]
 Size = tuple[int, int]
 
-# Arguments that ask for weights from elsewhere: ours, torchvision's, segmentation_models_pytorch's and timm's.
-PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
-
 
 def input_size(config: Config, section: str, registry: Registry) -> Size | None:
     """Return the (height, width) that a loader section resizes images to; None if each keeps its size."""
@@ -105,12 +102,3 @@ def nested_objects(value: Any) -> Iterator[Any]:
         yield value
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from nested_objects(item)
-
-
-def without_pretrained_weights(config: Config) -> dict[str, Any]:
-    """Return the config of the same network from scratch: its weights come from a checkpoint, none are fetched."""
-    changed = copy.deepcopy(dict(config))
-    spec = changed.get("arch")
-    if isinstance(spec, dict) and isinstance(spec.get("args"), dict):
-        spec["args"] |= {name: value for name, value in PRETRAINED_ARGUMENTS.items() if name in spec["args"]}
-    return changed

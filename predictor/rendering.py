@@ -46,6 +46,7 @@ def most_probable(probabilities: Probabilities) -> NDArray[Any]:
     return ids
 
 
+@dataclass(eq=False)
 class MaskRenderer(Renderer):
     """Class ids.
 
@@ -58,22 +59,19 @@ class MaskRenderer(Renderer):
 
     is_lossless = True
 
-    def __init__(self, export_ids: Sequence[int] | None = None) -> None:
-        self.table = None
-        if export_ids is not None:
-            self.table = np.array(export_ids, np.uint8 if max(export_ids) <= 255 else np.uint16)
+    export_ids: Sequence[int] | None = None
 
     def __call__(self, image: Image, probabilities: Probabilities) -> NDArray[Any]:
         """Return (h, w) ids."""
         ids = most_probable(probabilities)
-        if self.table is None:
+        if self.export_ids is None:
             return ids
-        if len(self.table) != len(probabilities):
+        if len(self.export_ids) != len(probabilities):
             raise ConfigError(
-                f"--own-ids: the loader of the config knows {len(self.table)} ids, but the network has "
+                f"--own-ids: the loader of the config knows {len(self.export_ids)} ids, but the network has "
                 f"{len(probabilities)} classes. Leave it out."
             )
-        return np.asarray(self.table[ids])
+        return np.asarray(np.array(self.export_ids, np.uint8 if max(self.export_ids) <= 255 else np.uint16)[ids])
 
 
 class OverlayRenderer(Renderer):
@@ -120,6 +118,7 @@ class CutoutRenderer(ForegroundRenderer):
         return result
 
 
+@dataclass(eq=False)
 class BackgroundRenderer(ForegroundRenderer):
     """The foreground on another background.
 
@@ -129,11 +128,7 @@ class BackgroundRenderer(ForegroundRenderer):
         is_soft: As for `ForegroundRenderer`.
     """
 
-    def __init__(
-        self, background: Background, foreground: Sequence[int] | None = None, *, is_soft: bool = False
-    ) -> None:
-        super().__init__(foreground, is_soft=is_soft)
-        self.background = background
+    background: Background = field(kw_only=True)
 
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
         """Return (h, w, 3) RGB."""
@@ -173,4 +168,4 @@ def make_renderer(
         return MaskRenderer(export_ids) if mode == "mask" else OverlayRenderer()
     if mode == "cutout":
         return CutoutRenderer(foreground, is_soft=is_soft)
-    return BackgroundRenderer(background or blurred, foreground, is_soft=is_soft)
+    return BackgroundRenderer(foreground, background=background or blurred, is_soft=is_soft)

@@ -22,7 +22,7 @@ from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResul
 from base.callback import Callback, StepReport
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
-from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, rewrap, unwrap
+from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, unwrap
 from utils.errors import DataError, Diverged
 from utils.files import write_atomically
 
@@ -170,9 +170,10 @@ class Trainer(BaseTrainer):
         """Train to the end of the epoch; return loss and metrics over its batches."""
         self.model.train()
         freezing = self.plan.freezing
+        is_changed = bool(freezing.patterns) and freezing.apply(unwrap(self.model), self.epoch + 1)
         # DistributedDataParallel registers the trainable weights when it is made.
-        if freezing.patterns and freezing.apply(unwrap(self.model), self.epoch + 1):
-            self.model = rewrap(self.model)
+        if is_changed and isinstance(self.model, DistributedDataParallel):
+            self.model = DistributedDataParallel(self.model.module, device_ids=self.model.device_ids)
         if self.batch == 0:  # else the sums come from the checkpoint that the epoch is resumed from
             self.metrics.reset()
             self.running_loss = RunningLoss(self.plan.precision.device)

@@ -20,6 +20,7 @@ SHARED_NAMES = ("num_classes", "in_channels", "ignore_index")
 MAX_SEED = 2**63 - 1  # the largest that torch's generators take
 
 Model = TypeVar("Model", bound=BaseModel)
+Side = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
@@ -150,9 +151,7 @@ class CandidateLimits(Strict):
     max_flops: int | None = Field(None, ge=1, description="FLOPs of one forward pass.")
     max_memory_mb: float | None = Field(None, gt=0, description="Predicted memory of training, in megabytes.")
     max_latency_ms: float | None = Field(None, gt=0, description="Measured time of one forward pass, in milliseconds.")
-    input_size: list[Annotated[int, Field(ge=1)]] | None = Field(
-        None, min_length=1, max_length=2, description="[height, width] at which FLOPs and latency are stated."
-    )
+    input_size: list[Side] | None = Field(None, min_length=1, max_length=2, description="[height, width] of FLOPs, latency.")
 
 
 class Budget(Strict):

@@ -7,7 +7,7 @@ import enum
 import inspect
 import json
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin, get_type_hints
@@ -22,12 +22,10 @@ REQUIRED = inspect.Parameter.empty
 OBJECTS = ("params", "optimizer")
 """Run-time values that JSON cannot hold."""
 # Never missing in a file: the data, the optimizer or the length of the run gives them.
-RUNTIME_NAMES = frozenset(
-    {
-        "params", "optimizer", "num_classes", "in_channels", "ignore_index", "class_counts", "class_names", "seed",
-        "total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch",
-    }
-)  # fmt: skip
+RUNTIME_NAMES = frozenset({
+    "params", "optimizer", "num_classes", "in_channels", "ignore_index", "class_counts", "class_names", "seed",
+    "total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch",
+})  # fmt: skip
 # Their defaults ("imagenet") would download weights that the JSON does not ask for.
 FETCHED_ARGUMENTS = ("encoder_weights",)
 
@@ -223,11 +221,8 @@ def wrong_value(value: Any, adapter: TypeAdapter[Any]) -> str:
 COMMON_NAMES = {name: getattr(collections.abc, name) for name in collections.abc.__all__} | {
     "Any": Any, "Literal": Literal, "Optional": Optional, "Union": Union
 }  # fmt: skip
-LISTS = (
-    list, collections.abc.Iterable, collections.abc.Sequence, collections.abc.MutableSequence,
-    collections.abc.Collection,
-)  # fmt: skip
-MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+LISTS = (list, Iterable, Sequence, MutableSequence, Collection)
+MAPPINGS = (dict, Mapping, MutableMapping)
 PLAIN = (int, float, str, bool, type(None), Path, PurePath)
 
 

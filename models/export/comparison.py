@@ -1,17 +1,14 @@
 """Comparison of an exported network with the one of the checkpoint, on real images or series."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from base.base_inference import BaseInference
 from base.base_metric import Metric
 from base.base_model import class_logits, main_output
-from base.samples import NamedMask
 from utils.errors import DataError, ExportError
 from utils.geometry import Geometry, restore_logits
 
@@ -70,21 +67,6 @@ class Comparison:
                 f"The exported network is not the checkpoint's, and nothing was written. {self.text()}. They may "
                 f"differ by {tolerance:g}. Try the other --format, or another --opset."
             )
-
-
-def samples_of_loader(loader: Iterable[Any]) -> Iterator[Sample]:
-    """Yield the samples of a loader for evaluation, which returns each mask at its resolution, or classes."""
-    for inputs, targets, sources in loader:
-        for each, target, source in zip(inputs, targets, sources, strict=True):
-            is_mask = isinstance(source, NamedMask)
-            yield Sample(each, source.geometry, source.target) if is_mask else Sample(each, None, target)
-
-
-def samples_of_images(images: Iterable[NDArray[Any]], inference: BaseInference) -> Iterator[Sample]:
-    """Yield samples of images (h, w, 3 or 4) RGB, or of series (V, T), whose truth is not known."""
-    for image in images:
-        inputs, geometry = inference.prepare(image)
-        yield Sample(torch.from_numpy(inputs), geometry)
 
 
 @torch.inference_mode()

@@ -216,13 +216,6 @@ def prepare_for_training(
     return model
 
 
-def rewrap(model: nn.Module) -> nn.Module:
-    """Wrap a model again whose trainable weights changed: DistributedDataParallel registers them when it is made."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        return nn.parallel.DistributedDataParallel(model.module, device_ids=model.device_ids)
-    return model
-
-
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model without its wrappers, so that the names of weights carry no prefixes."""
     while True:
