@@ -160,6 +160,7 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
         key: value for key, value in arguments.items() if key not in ("validation_split", "folds", "drop_last")
     }
     if "folder" in arguments or "path" in arguments:
+        # By itself, a loader that does not train takes the validation data of its folder.
         arguments.setdefault("split", "train")
     arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}
     changed.pop("data_loader", None)

@@ -337,6 +337,7 @@ class BaseTrainer(ABC):
 
     def finish_step(self, report: StepReport) -> None:
         """Count a training step, notify the callbacks, and stop here if it was requested."""
+        # Before the callbacks: a checkpoint that they write continues with the next step, at its learning rate.
         self.batch += 1
         self.global_step += 1
         if self.lr_scheduler is not None:

@@ -100,6 +100,7 @@ def write_table(
             "may write to."
         ) from error
     if not count:
+        # A table of a header alone would look like a result.
         with suppress(OSError):
             file.unlink()
         raise DataError("Nothing could be classified: no image or series could be read. Name another --source.")

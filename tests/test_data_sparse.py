@@ -39,13 +39,12 @@ def masks_of(loader):
 @pytest.mark.parametrize("width", [1, 4, 15, 16])
 def test_halves_are_the_left_one_of_even_and_the_right_one_of_odd_images(width):
     for number in range(4):
-        mask = np.ones((3, width), np.uint8)
-        expected = mask.copy()
+        expected = np.ones((3, width), bool)
         if number % 2 == 0:
-            expected[:, width // 2 :] = 255
+            expected[:, width // 2 :] = False
         else:
-            expected[:, : width // 2] = 255
-        np.testing.assert_array_equal(SparseLabels("halves", 0.5).hide(mask, number, 255), expected)
+            expected[:, : width // 2] = False
+        np.testing.assert_array_equal(SparseLabels("halves", 0.5).visible((3, width), number), expected)
 
 
 @pytest.mark.parametrize(("density", "even", "odd"), [(0.1, 10, 10), (0.29, 29, 29), (0.125, 12, 13), (1.0, 100, 100)])

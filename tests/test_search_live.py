@@ -17,7 +17,7 @@ SNAPSHOT = Snapshot(
     best=(7, 0.7312),
     epochs=60,
     epochs_saved=180,
-    troubles={"failed": 1, "out_of_memory": 2},
+    troubles="1 failed, 2 out of memory",
     seconds=754.0,
     seconds_left=2000.0,
 )

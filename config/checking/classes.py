@@ -276,15 +276,11 @@ def available_names(section: Section) -> list[str]:
     members = {
         name
         for shortcut in section.shortcuts
-        for name, item in _public_classes(importlib.import_module(shortcut))
-        if issubclass(item, base) and item is not base and not inspect.isabstract(item)
+        for name, item in vars(importlib.import_module(shortcut)).items()
+        if inspect.isclass(item) and issubclass(item, base) and item is not base and not inspect.isabstract(item)
+        if not name.startswith("_")
     }
     return sorted(members.union(section.entries))
-
-
-def _public_classes(module: ModuleType) -> list[tuple[str, type]]:
-    members = vars(module).items()
-    return [(name, item) for name, item in members if inspect.isclass(item) and not name.startswith("_")]
 
 
 def _walk(name: str, root: str, place: str) -> Target:
@@ -307,7 +303,8 @@ def _walk(name: str, root: str, place: str) -> Target:
             raise ConfigError(f"{here}: {path} is another name of {module.__name__}. Use that one.")
     target: Target | None = vars(module).get(attribute)
     if target is None:
-        near = closest(attribute, (known for known, _ in _public_classes(module)))
+        members = vars(module).items()
+        near = closest(attribute, [key for key, item in members if inspect.isclass(item) and not key.startswith("_")])
         hint = f"Did you mean {show(f'{module.__name__}.{near}')}?" if near else "Check the spelling."
         raise ConfigError(f"{place}: {module.__name__} has no class {show(attribute)}. {hint}")
     if not callable(target) or isinstance(target, ModuleType):

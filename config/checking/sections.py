@@ -151,7 +151,9 @@ class CandidateLimits(Strict):
     max_flops: int | None = Field(None, ge=1, description="FLOPs of one forward pass.")
     max_memory_mb: float | None = Field(None, gt=0, description="Predicted memory of training, in megabytes.")
     max_latency_ms: float | None = Field(None, gt=0, description="Measured time of one forward pass, in milliseconds.")
-    input_size: list[Side] | None = Field(None, min_length=1, max_length=2, description="[height, width] of FLOPs, latency.")
+    input_size: list[Side] | None = Field(
+        None, min_length=1, max_length=2, description="[height, width] of FLOPs, latency."
+    )
 
 
 class Budget(Strict):

@@ -342,7 +342,9 @@ def translate(tree: Tree, notes: Notes, file: str | None = None) -> None:
         notes["trainer.early_stop = 0"] = "trainer.early_stop = null"
     backbones = _object_at(tree, "arch.args")
     backbone = backbones.get("backbone")
-    if isinstance(backbone, str) and backbone in RENAMED_BACKBONES and not _is_foreign(tree["arch"]):
+    # The arguments of a class that is not of the registry, named in full, have names of their own.
+    is_ours = "." not in str(_object_at(tree, "arch").get("type", ""))
+    if isinstance(backbone, str) and backbone in RENAMED_BACKBONES and is_ours:
         backbones["backbone"] = RENAMED_BACKBONES[backbone]
         notes[f"arch.args.backbone {show(backbone)}"] = show(backbones["backbone"])
 
@@ -351,7 +353,8 @@ def _rename(tree: Tree, old: str, new: str, notes: Notes, file: str | None) -> N
     """Move a value from its old path to its new one; values of a wrong type are left for the validation to report."""
     (old_place, _, old_key), (new_place, _, new_key) = old.rpartition("."), new.rpartition(".")
     source = _object_at(tree, old_place)
-    if old_key not in source or (old_place.endswith(".args") and _is_foreign(tree[old_place.removesuffix(".args")])):
+    owner = _object_at(tree, old_place.removesuffix(".args")) if old_place.endswith(".args") else {}
+    if old_key not in source or "." in str(owner.get("type", "")):  # a class in full has names of its own
         return
     if old_place == new_place:
         target, value = source, source.pop(old_key)
@@ -376,8 +379,3 @@ def _object_at(tree: Tree, path: str) -> Tree:
     for key in path.split("."):
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}
-
-
-def _is_foreign(spec: Tree) -> bool:
-    """Whether a spec names a class that is not of the registry, whose arguments have names of their own."""
-    return "." in str(spec.get("type", ""))

@@ -278,7 +278,10 @@ class PairDecoder(Decoder[DecodedPair]):
             # Set, not passed: an error that a loader worker sends is rebuilt from its message alone.
             fault.finding, fault.unknown = finding, unknown
             raise fault
-        return mask if self.sparse is None else self.sparse.hide(mask, index, self.labels.ignored)
+        if self.sparse is not None:
+            visible = self.sparse.visible((mask.shape[0], mask.shape[1]), index)
+            mask = np.where(visible, mask, mask.dtype.type(self.labels.ignored))
+        return mask
 
 
 def choose_pairs(

@@ -104,10 +104,6 @@ class SparseLabels:
             missing -= min(missing, len(new_rows))
         return np.asarray(drawn == int(not hides))
 
-    def hide(self, mask: np.ndarray, number: int, ignored: int) -> np.ndarray:
-        """Return a mask (H, W) with its hidden pixels set to `ignored`."""
-        return np.where(self.visible((mask.shape[0], mask.shape[1]), number), mask, mask.dtype.type(ignored))
-
     def _fraction(self, count: int) -> Fraction:
         """Return that fraction of `count`, exact in decimals: 0.29 of 100 are 29, not 28.99 as in binary."""
         return Fraction(str(self.density)) * count

@@ -68,6 +68,7 @@ class ConvNet(BaseModel):
         stages, width = [], widths[0]
         for stage, wider in enumerate(widths):
             for number in range(blocks):
+                # The first block of each stage but the first halves the map.
                 stages.append(PreactivatedBlock(width, wider, 2 if stage and not number else 1))
                 width = wider
         self.stages = nn.Sequential(*stages)

@@ -81,6 +81,7 @@ class InceptionTime(BaseModel):
         channels = width * (len(kernels) + 1)
         inputs = [in_channels, *[channels] * (depth - 1)]
         self.inception = nn.ModuleList(InceptionModule(each, width, kernels, bottleneck) for each in inputs)
+        # Each leads from the input of a module past this and the next two.
         self.shortcuts = nn.ModuleList(
             MaskedConv(inputs[last - MODULES_PER_RESIDUAL], channels, 1, has_relu=False)
             for last in range(MODULES_PER_RESIDUAL, depth + 1, MODULES_PER_RESIDUAL)

@@ -130,6 +130,7 @@ class SlidingWindows(nn.Module):
                 blended = torch.zeros(batch, logits.shape[1], height, width, device=inputs.device)
             for (sample, top, left), of_window in zip(chunk, logits, strict=True):
                 blended[sample, :, top : top + size[0], left : left + size[1]] += of_window * weight
+                # The windows of every sample are at the same places.
                 if sample == 0:
                     weights[top : top + size[0], left : left + size[1]] += weight
         assert blended is not None, "an image has at least one window"

@@ -56,6 +56,7 @@ class PlainEncoder(nn.Module):
         for index, width in enumerate(channels):
             pool = index > 0 and downsample == "pool"
             stride = stem_stride if index == 0 else 1 if pool else 2
+            # An odd side is rounded up, so that no row of pixels is lost; the decoder cuts it off again.
             blocks: list[nn.Module] = [nn.MaxPool2d(2, ceil_mode=True)] if pool else []
             blocks.append(conv_block(previous, width, stride=stride, norm=norm))
             blocks.extend(conv_block(width, width, norm=norm) for _ in range(convs - 1))

@@ -23,7 +23,10 @@ SECONDS_BETWEEN_TABLES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
 _MOST_RUNNING = 8
 _BAR = 24  # characters
-_TROUBLES = ("failed", "out_of_memory", "refused", "duplicate")
+_TROUBLES = {
+    "failed": "failed", "out_of_memory": "out of memory", "refused": "refused", "duplicate": "drawn before"
+}  # fmt: skip
+"""Status of candidates that count for nothing -> how the table calls it."""
 
 logger = logging.getLogger("espalier")
 
@@ -80,7 +83,7 @@ class Snapshot:
         best: Number and first objective of the best candidate; None before the first report.
         epochs: Trained.
         epochs_saved: Compared with training the finished candidates in full.
-        troubles: Number of failed, refused, ... candidates by status.
+        troubles: Numbers of failed, refused, ... candidates in words; empty if there are none.
         seconds: Since the study began, over all sessions.
         seconds_left: An estimate; None if there is none yet.
         trained_again: Number of finished retrainings; None while the search still draws or promotes.
@@ -95,7 +98,7 @@ class Snapshot:
     best: tuple[int, float] | None = None
     epochs: int = 0
     epochs_saved: int = 0
-    troubles: dict[str, int] = field(default_factory=dict)
+    troubles: str = ""
     seconds: float = 0.0
     seconds_left: float | None = None
     trained_again: int | None = None
@@ -126,7 +129,7 @@ def render(snapshot: Snapshot) -> "RenderableType":
         f"  {snapshot.epochs:,} epochs{costs}",
     ]
     if snapshot.troubles:
-        lines.append("  " + _troubles_text(snapshot))
+        lines.append(f"  {snapshot.troubles}")
     parts: list[RenderableType] = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
 
     new_table = partial(Table, box=None, padding=(0, 0, 0, 2), header_style="")
@@ -159,7 +162,7 @@ def one_line(snapshot: Snapshot) -> str:
     if snapshot.best:
         parts.append(f"best {_value_text(snapshot.best[1])} (candidate {snapshot.best[0]})")
     if snapshot.troubles:
-        parts.append(_troubles_text(snapshot))
+        parts.append(snapshot.troubles)
     if snapshot.seconds_left is not None:
         parts.append(f"{duration(snapshot.seconds_left)} left")
     return ", ".join(parts)
@@ -295,7 +298,7 @@ class Terminal:
             best=None if best is None else (best, ranks[best] * sign),
             epochs=state.epochs,
             epochs_saved=saved,
-            troubles={status: statuses[status] for status in _TROUBLES if statuses[status]},
+            troubles=", ".join(f"{statuses[status]} {text}" for status, text in _TROUBLES.items() if statuses[status]),
             seconds=state.seconds,
             seconds_left=None if is_retraining else seconds_left(state.seconds, state.epochs, to_go),
             trained_again=sum(each.status != "running" for each in state.retrained.values()) if is_retraining else None,
@@ -340,8 +343,3 @@ def _value_text(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
-def _troubles_text(snapshot: Snapshot) -> str:
-    words = {"duplicate": "drawn before", "out_of_memory": "out of memory"}
-    return ", ".join(f"{count} {words.get(status, status)}" for status, count in snapshot.troubles.items())

@@ -69,6 +69,7 @@ class Space:
         """Draw the candidate of a number."""
         drawer = _Drawer(self.study_seed, index, self.definitions)
         config: Config = drawer.fill(self._template, "")
+        # Of 32 bits, which every library takes.
         seed = derive_seed(self.study_seed, CANDIDATE_SEEDS, index) >> 31
         config["seed"] = seed
         key = hashlib.sha256(self._normal(config).encode()).hexdigest()[:32] if self.has_markers else f"seed {seed}"

@@ -258,6 +258,7 @@ class Retraining(Stage):
         super().__init__(recorder, extras)
         self.folder = folder
         known = self.state.retrained
+        # One that was interrupted continues from its last checkpoint.
         self._waiting = deque(run for run in runs if run.name not in known or known[run.name].status == "running")
         self._losses: Counter[str] = Counter()
 

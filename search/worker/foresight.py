@@ -68,6 +68,7 @@ class TrainingStep:
     def loss_of(self, model: nn.Module, criterion: nn.Module) -> Tensor:
         """Return the loss of a batch of zeros."""
         device = self.precision.device
+        # Costs follow from the shapes; a network whose operations depend on values is not predicted in full.
         inputs = self.precision.place(torch.zeros(*self.input_shape, device=device))
         target = torch.zeros(*self.target_shape, dtype=self.target_dtype, device=device)
         with self.precision.autocast():
@@ -152,6 +153,7 @@ def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
         flops = _count_flops(model, sample)
         criterion = step.build_criterion(model)
         with LiveMemory() as memory:
+            # These exist before the step; gradients and activations are counted when they are made.
             for tensor in (*model.parameters(), *model.buffers(), *criterion.buffers()):
                 memory.add(tensor)
             weights = memory.live
@@ -273,6 +275,7 @@ class LiveMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def add(self, tensor: Tensor) -> None:
         """Count a tensor until its storage is freed, once for all views of it."""
         storage = tensor.untyped_storage()
+        # Views share the storage of their tensor, which is freed with the last of them.
         if storage not in self._known:
             self._known[storage] = num_bytes = storage.nbytes()
             self.live += num_bytes

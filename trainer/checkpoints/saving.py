@@ -138,6 +138,7 @@ class Checkpoints(Callback):
         names = [BEST] if trainer.improved else []
         if self.save_period and trainer.epoch % self.save_period == 0:
             names.append(f"checkpoint-epoch{trainer.epoch}.pth")
+        # The last one at the end: a kill between the files lets a resumed run repeat the epoch and write all of them.
         self._save(trainer, [*names, LAST])
         if trainer.improved or trainer.best is None:
             trainer.checkpoint = self.folder / (BEST if trainer.improved else LAST)

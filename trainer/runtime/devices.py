@@ -206,6 +206,7 @@ def prepare_for_training(
             logger.warning("trainer.sync_batch_norm works on GPUs only: here each process keeps its own statistics.")
     if options["checkpoint_activations"]:
         recompute_activations(model, options["checkpoint_activations"])
+    # After all that replaces layers.
     if options["compile"]:
         model.compile()
     if world.size > 1:
