@@ -25,6 +25,7 @@ from base.samples import (
     SampleKey,
     StandInSource,
     TargetSource,
+    check_loader_arguments,
     count_batches,
     count_targets,
     split_indices,
@@ -202,7 +203,7 @@ class BaseDataLoader(DataLoader[Any]):
             )
         trains = shuffle if is_training is None else is_training
         chosen = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
-        _check_arguments(len(chosen), batch_size, n_workers, drop_last=drop_last, is_training=trains)
+        check_loader_arguments(len(chosen), batch_size, n_workers, drop_last=drop_last, is_training=trains)
         training, held_out = split_indices(len(chosen), validation_split, seed)
         self.seed = seed
         self.keys = KeyedBatchSampler(
@@ -443,19 +444,3 @@ def start_worker(worker_id: int) -> None:
     torch.set_num_threads(1)
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(0)
-
-
-def _check_arguments(count: int, batch_size: int, n_workers: int, *, drop_last: bool, is_training: bool) -> None:
-    if batch_size < 1:
-        raise ConfigError(f"Wrong batch_size {batch_size}: it must be 1 or more.")
-    if n_workers < 0:
-        raise ConfigError(f"Wrong n_workers {n_workers}: it must be 0 (load in the main process) or more.")
-    if count == 0:
-        raise DataError("The data set is empty: a loader needs at least one sample. Check the list or the folder.")
-    if drop_last and not is_training:
-        raise ConfigError("drop_last is true in a loader for evaluation, which must see every sample. Set it to false.")
-    if drop_last and count < batch_size:
-        raise ConfigError(
-            f"drop_last leaves no batch: {count} samples are fewer than batch_size {batch_size}. "
-            "Set drop_last to false or make batch_size smaller."
-        )

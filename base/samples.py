@@ -1,4 +1,4 @@
-"""Samples of a data set: how they are requested, their names in evaluation, and the counts of their targets."""
+"""Samples of a data set: how they are requested and divided, their names in evaluation, the counts of their targets."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from utils.environment import DECODING_THREADS, available_processors
-from utils.errors import ConfigError, EspalierError
+from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Geometry
 from utils.seeding import derive_seed
 
@@ -97,6 +97,35 @@ class NamedSample:
     name: str
     target: int
     index: int
+
+
+def check_loader_arguments(count: int, batch_size: int, n_workers: int, *, drop_last: bool, is_training: bool) -> None:
+    """Refuse arguments of a loader that are out of their range or leave it without a batch.
+
+    Args:
+        count: Samples that it draws from.
+        batch_size: Samples per batch.
+        n_workers: Processes that load.
+        drop_last: Whether an incomplete last batch is left out.
+        is_training: Whether its batches are to train on.
+
+    Raises:
+        ConfigError: An argument is wrong.
+        DataError: There is no sample.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"Wrong batch_size {batch_size}: it must be 1 or more.")
+    if n_workers < 0:
+        raise ConfigError(f"Wrong n_workers {n_workers}: it must be 0 (load in the main process) or more.")
+    if count == 0:
+        raise DataError("The data set is empty: a loader needs at least one sample. Check the list or the folder.")
+    if drop_last and not is_training:
+        raise ConfigError("drop_last is true in a loader for evaluation, which must see every sample. Set it to false.")
+    if drop_last and count < batch_size:
+        raise ConfigError(
+            f"drop_last leaves no batch: {count} samples are fewer than batch_size {batch_size}. "
+            "Set drop_last to false or make batch_size smaller."
+        )
 
 
 def split_indices(count: int, validation_split: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

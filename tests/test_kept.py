@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_loader.common.image_cache import SharedCache, read_once, share_decoded, shared_cache
+from data_loader.common.image_cache import SHARED_CACHE, SharedCache, read_once, share_decoded
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.time_series.loader import TimeSeriesDataLoader
 from tests.support.groups import from_flat
@@ -40,7 +40,7 @@ def test_a_later_loader_finds_what_an_earlier_one_decoded(pairs):
     with share_decoded(16):
         first, second = prepared(pairs), prepared(pairs, flip_hor=0.5, batch_size=1)
         assert image(first) is image(second)
-    assert shared_cache() is None
+    assert SHARED_CACHE.get() is None
     assert image(prepared(pairs)) is not image(first)
 
 

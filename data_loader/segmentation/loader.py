@@ -157,8 +157,8 @@ class SegmentationDataset(Dataset[PlacedSample]):
             return PlacedSample(*self.augmentation(pair.image, pair.mask, generator))
         preprocessing = self.decoder.preprocessing
         geometry = preprocessing.geometry(pair.original)
-        mask = place_mask(pair.mask, geometry, self.decoder.labels.ignored)
         origin = Origin(self.decoder.source.names(index)[0], pair.mask, geometry, index)
+        mask = place_mask(pair.mask, geometry, self.decoder.labels.ignored)
         return PlacedSample(preprocessing.place(pair.image, geometry), mask, origin)
 
     def target(self, index: int) -> np.ndarray:

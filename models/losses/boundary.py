@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.losses.common import LogitLoss, mean_where
+from models.losses.common import LogitLoss, weighted_mean
 from utils.errors import ConfigError
 
 HALF_A_PIXEL = 0.5  # the contour runs between two pixels, whose centres are a pixel apart
@@ -55,7 +55,8 @@ class BoundaryLoss(LogitLoss):
         costs = (logits.softmax(dim=1)[:, self.first_class :] * torch.from_numpy(distances).to(logits.device)).sum(
             dim=1
         )
-        return mean_where(costs, target != self.ignore_index)
+        valid_pixels = target != self.ignore_index
+        return weighted_mean(costs * valid_pixels, valid_pixels)
 
 
 def signed_distance(inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float32]:

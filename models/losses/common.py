@@ -76,15 +76,10 @@ class LogitLoss(nn.Module, ABC):
 
 
 def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
-    """Return the sum of losses over that of their weights, () float32; 0 if all weights are 0."""
+    """Return the sum of losses, weighted already, over that of their weights, () float32; 0 if all weights are 0."""
     # In float32 the sum of many small weights would depend on their order.
     total = weights.sum(dtype=torch.float64).float()
     return losses.sum() / total.where(total > 0, 1.0)
-
-
-def mean_where(losses: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean of losses over those that count, a bool tensor of the same shape; 0 if none does."""
-    return (losses * counts).sum() / counts.sum().clamp(min=1)
 
 
 class ClassWeightedLoss(LogitLoss):

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.losses.common import LogitLoss, mean_where
+from models.losses.common import LogitLoss, weighted_mean
 
 
 class LovaszLoss(LogitLoss):
@@ -50,7 +50,8 @@ class LovaszLoss(LogitLoss):
             present.append(truth.any(dim=1))
         shown = torch.stack(present, dim=1)
         means = (torch.stack(losses, dim=1) * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
-        return mean_where(means, shown.any(dim=1))
+        is_shown = shown.any(dim=1)
+        return weighted_mean(means * is_shown, is_shown)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.losses.common import NOTHING_IGNORED, LogitLoss, mean_where
+from models.losses.common import NOTHING_IGNORED, LogitLoss, weighted_mean
 
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
@@ -70,7 +70,7 @@ class RegionLoss(LogitLoss):
         losses = 1 - self.coefficients(overlap, confusion.sum(dim=1), confusion.sum(dim=2))
         # The probabilities of a pixel sum to 1, so only a sample without valid pixels has the sum 0.
         counts = confusion.detach().sum(dim=(1, 2)) > 0
-        return mean_where(losses[:, self.first_class :].mean(dim=1), counts)
+        return weighted_mean(losses[:, self.first_class :].mean(dim=1) * counts, counts)
 
 
 class DiceLoss(RegionLoss):
