@@ -32,5 +32,5 @@ class Metric(ABC):
         """Return name -> value over everything added; NaN if nothing was."""
 
     def counts_key(self) -> object:
-        """Return a key that is equal for metrics that count the same thing; the trainer then counts it once."""
+        """Return a key that is equal for metrics that count the same thing, which is then counted once."""
         return id(self)

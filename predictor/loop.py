@@ -27,7 +27,7 @@ WARM_UP = 3  # first entries of a stage that are left out: caches, lazy loading,
 logger = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class StageTimer:
     """Seconds per image of each stage.
 

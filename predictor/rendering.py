@@ -118,7 +118,6 @@ class CutoutRenderer(ForegroundRenderer):
         return result
 
 
-@dataclass(eq=False)
 class BackgroundRenderer(ForegroundRenderer):
     """The foreground on another background.
 
@@ -128,7 +127,11 @@ class BackgroundRenderer(ForegroundRenderer):
         is_soft: As for `ForegroundRenderer`.
     """
 
-    background: Background = field(kw_only=True)
+    def __init__(
+        self, background: Background, foreground: Sequence[int] | None = None, *, is_soft: bool = False
+    ) -> None:
+        super().__init__(foreground, is_soft=is_soft)
+        self.background = background
 
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
         """Return (h, w, 3) RGB."""
@@ -168,4 +171,4 @@ def make_renderer(
         return MaskRenderer(export_ids) if mode == "mask" else OverlayRenderer()
     if mode == "cutout":
         return CutoutRenderer(foreground, is_soft=is_soft)
-    return BackgroundRenderer(foreground, background=background or blurred, is_soft=is_soft)
+    return BackgroundRenderer(background or blurred, foreground, is_soft=is_soft)

@@ -118,6 +118,18 @@ def test_the_newest_good_checkpoint_is_used_and_each_damaged_one_named(tmp_path,
         newest_good(folder)
 
 
+def test_the_last_checkpoint_is_written_every_n_steps(tmp_path):
+    trainer, checkpoints = tiny_trainer([]), Checkpoints(tmp_path, {"name": "tiny"}, save_every_steps=3)
+    is_saved = []
+    for trainer.global_step in range(1, 8):
+        checkpoints.on_step_end(trainer, None)
+        checkpoints.on_fit_end(trainer, None)  # waits for the disk
+        is_saved.append((tmp_path / "checkpoint-last.pth").exists())
+        (tmp_path / "checkpoint-last.pth").unlink(missing_ok=True)
+    checkpoints.on_close(trainer)
+    assert is_saved == [False, False, True, False, False, True, False]
+
+
 def test_the_last_checkpoint_is_written_when_it_is_old_enough(tmp_path, monkeypatch):
     seconds = iter(range(1000, 9000, 25))  # each look at the clock is 25 s after the one before
     monkeypatch.setattr("trainer.checkpoints.saving.monotonic", lambda: next(seconds))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_loader.segmentation.torchvision_loader import TorchvisionSegmentationDataLoader
+from data_loader.segmentation.torchvision_loader import TorchvisionPairs, TorchvisionSegmentationDataLoader
 from tests.support.groups import from_flat
 from tests.support.loader_cases import random_mask, voc
 from utils.errors import ConfigError, DataError
@@ -72,3 +72,22 @@ def test_samples_that_are_no_masks_are_explained(tmp_path):
     folder = {"source": "torchvision.datasets.ImageFolder", "args": {"root": str(tmp_path)}, "num_classes": 2}
     with pytest.raises(DataError, match=r"the mask of .*ImageFolder\[0\] is no image of class ids. This loader takes"):
         from_flat(TorchvisionSegmentationDataLoader, **folder).prepare()
+
+
+@pytest.mark.parametrize(
+    ("mode", "in_channels", "channels"), [("P", 3, 3), ("CMYK", 3, 3), ("RGBA", 3, 3), ("RGBA", 4, 4)]
+)
+def test_images_that_are_not_rgb_are_converted_unless_alpha_is_wanted(mode, in_channels, channels):
+    colours = np.zeros((5, 6, 3), np.uint8)
+    colours[2:, :, 0] = 255  # pure colours survive a palette and CMYK
+    source = [(Image.fromarray(colours).convert(mode), Image.fromarray(colours[..., 0]))]
+    image = TorchvisionPairs(source, "drawn", count=1, in_channels=in_channels).image(0)
+    assert image.shape == (5, 6, channels)
+    np.testing.assert_array_equal(image[..., :3], colours)
+
+
+def test_images_of_16_bits_are_not_reduced():
+    values = np.arange(30, dtype=np.uint16).reshape(5, 6) * 1000
+    source = [(Image.fromarray(values), Image.fromarray(np.zeros((5, 6), np.uint8)))]
+    image = TorchvisionPairs(source, "drawn", count=1, in_channels=3).image(0)
+    np.testing.assert_array_equal(image[..., 0], values)

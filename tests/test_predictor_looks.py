@@ -73,7 +73,7 @@ def test_soft_cutout_is_partly_transparent_at_the_edge_only():
 @pytest.mark.parametrize(("text", "color"), [("#00ff00", (0, 255, 0)), ("#f80", (255, 136, 0))])
 def test_background_color(text, color):
     image, inside = red_square()
-    result = BackgroundRenderer(background=parse_background(text, no_reader))(image, probabilities_of(image))
+    result = BackgroundRenderer(parse_background(text, no_reader))(image, probabilities_of(image))
     assert (result[~inside] == color).all()
     assert (result[inside] == image[inside]).all()
 

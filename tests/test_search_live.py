@@ -1,11 +1,13 @@
 """The live table as text, in a terminal and in a log."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
+from search.cli.live import Terminal as SearchTerminal
 
 SNAPSHOT = Snapshot(
     name="people_search",
@@ -21,6 +23,21 @@ SNAPSHOT = Snapshot(
     seconds=754.0,
     seconds_left=2000.0,
 )
+
+
+def test_what_went_wrong_is_said_in_words():
+    statuses = ["failed", "out_of_memory", "out_of_memory", "refused", "duplicate", "completed"]
+    candidates = {
+        number: SimpleNamespace(record=SimpleNamespace(status=status, reports=[]))
+        for number, status in enumerate(statuses)
+    }
+    state = SimpleNamespace(
+        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=0, seconds=0.0, rungs=list,
+        objectives=[SimpleNamespace(name="val_miou", sign=1)], scheduler=SimpleNamespace(max_epochs=3),
+    )  # fmt: skip
+    snapshot = SearchTerminal("people", 6).snapshot(state)
+    assert snapshot.troubles == "1 failed, 2 out of memory, 1 refused, 1 drawn before"
+    assert (snapshot.done, snapshot.best) == (2, None)
 
 
 class Terminal(io.StringIO):

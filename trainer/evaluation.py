@@ -1,6 +1,6 @@
 """Evaluation of a model over a data set: one function for validation and test.py, so that their numbers agree.
 
-The sums over batches that it shares with training are here, too.
+The sums over batches that training uses as well are here, too, and the check of its losses.
 """
 
 from collections.abc import Callable, Iterable

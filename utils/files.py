@@ -1,4 +1,4 @@
-"""Write files so that a crash, a kill or a full disk never destroys the earlier content."""
+"""Files: written so that a crash, a kill or a full disk never destroys the earlier content, JSON, folders, locks."""
 
 import json
 import math

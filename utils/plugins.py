@@ -1,7 +1,6 @@
 """Plug-ins: files of the user whose classes a configuration may name, loaded with `--plugin FILE.py`."""
 
 import importlib.util
-import json
 import sys
 import warnings
 from collections.abc import Iterable
@@ -34,12 +33,12 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
         if loaded.get(name) == place:
             continue
         if not name.isidentifier() or name.startswith("_"):
-            raise ConfigError(f"--plugin {file}: {json.dumps(name)} cannot name a module. Use letters, digits and _.")
+            raise ConfigError(f'--plugin {file}: "{name}" cannot name a module. Use letters, digits and _.')
         # The file itself may be on the module path, or be imported already: only another module is in the way.
         known = sys.modules.get(name) or importlib.util.find_spec(name)
         origin = getattr(known, "__file__", None) or getattr(known, "origin", None)
         if known is not None and (origin is None or Path(origin).resolve() != place):
-            raise ConfigError(f"--plugin {file}: a module named {json.dumps(name)} exists already. Rename the file.")
+            raise ConfigError(f'--plugin {file}: a module named "{name}" exists already. Rename the file.')
         if str(place.parent) not in sys.path:
             sys.path.append(str(place.parent))
         if name not in sys.modules:

@@ -20,7 +20,6 @@ SHARED_NAMES = ("num_classes", "in_channels", "ignore_index")
 MAX_SEED = 2**63 - 1  # the largest that torch's generators take
 
 Model = TypeVar("Model", bound=BaseModel)
-Side = Annotated[int, Field(ge=1)]
 
 
 class Strict(BaseModel):
@@ -151,8 +150,8 @@ class CandidateLimits(Strict):
     max_flops: int | None = Field(None, ge=1, description="FLOPs of one forward pass.")
     max_memory_mb: float | None = Field(None, gt=0, description="Predicted memory of training, in megabytes.")
     max_latency_ms: float | None = Field(None, gt=0, description="Measured time of one forward pass, in milliseconds.")
-    input_size: list[Side] | None = Field(
-        None, min_length=1, max_length=2, description="[height, width] of FLOPs, latency."
+    input_size: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=1, max_length=2, description="[height, width] at which FLOPs and latency are stated."
     )
 
 
@@ -177,7 +176,7 @@ class SearchOptions(Strict):
 
     num_samples: int = Field(1, ge=1, description="Candidates to train.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the draws; null: the seed of the config.")
-    scheduler: Any = Field(None, description="It decides how long a candidate trains; null: RandomSearch.")
+    scheduler: Any = Field(None, description="The scheduler: how long each candidate trains; null: RandomSearch.")
     objectives: list[str] | None = Field(None, min_length=1, description='["max val_miou"]; null: trainer.monitor.')
     limits: CandidateLimits | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
     budget: Budget = Field(Budget(), description="epochs, max_time, disk_mb.")

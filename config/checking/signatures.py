@@ -147,7 +147,7 @@ def _read_signature(target: Callable[..., Any]) -> Signature:
         if inspect.isclass(annotation) and issubclass(annotation, OptionGroup):
             groups[item.name] = annotation if item.default is REQUIRED else item.default
             found = []
-            for field in dataclasses.fields(groups[item.name]):
+            for field in dataclasses.fields(annotation):  # type: ignore[arg-type]
                 if item.default is not REQUIRED:
                     value = getattr(item.default, field.name)
                 elif field.default_factory is not dataclasses.MISSING:

@@ -130,7 +130,7 @@ class SegmentationDataset(Dataset[PlacedSample]):
         """Raise an error if images of these sizes cannot share a batch."""
         if self._batch_size == 1 or (self.augmentation is not None and self.augmentation.transforms is not None):
             return  # such transforms may bring all images to one size: the first batch will show it
-        geometry, is_turned = self.decoder.preprocessing.geometry, False
+        geometry = self.decoder.preprocessing.geometry
         inputs: list[tuple[int, bool, Size]] = []
         for index, (height, width) in sizes.items():
             inputs.append((index, False, geometry((height, width)).padded))

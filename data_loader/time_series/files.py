@@ -112,14 +112,15 @@ def _read_ts(path: Path) -> SeriesFile:
     series, labels, rows = [], [], []
     with path.open(encoding="utf-8-sig") as file:
         for number, text in enumerate(file, start=1):
-            words = text.split()
-            if not words or (text if header else words[0]).startswith(("#", "%")):
-                continue
             if header is not None:
-                values, label = _parse_case(text.strip(), header, f"{path}, line {number}")
-                series.append(values)
-                labels.append(label)
-                rows.append(number)
+                if text.strip() and not text.startswith(("#", "%")):
+                    values, label = _parse_case(text.strip(), header, f"{path}, line {number}")
+                    series.append(values)
+                    labels.append(label)
+                    rows.append(number)
+                continue
+            words = text.split()
+            if not words or words[0].startswith(("#", "%")):
                 continue
             key = words[0].removeprefix("@").lower()
             if not words[0].startswith("@") or key not in HEADER_KEYS:

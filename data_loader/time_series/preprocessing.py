@@ -126,7 +126,8 @@ def learned_statistics(series: Sequence[NDArray[Any]], options: SeriesOptions) -
 def _mean_and_deviation(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and standard deviation of the values of each row that are not NaN, (V, 1) each.
 
-    The deviation of a constant row is 1, so that normalisation turns it to 0; so are those of a row without values.
+    The deviation of a constant row is 1, so that normalisation turns it to 0. A row without values has mean 0 and
+    deviation 1.
     """
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)

@@ -142,7 +142,7 @@ def distributions_of(study: StudyRecord) -> "dict[str, BaseDistribution]":
     for path, values in drawn.items():
         at_path = list(markers.get(path, {}).values())
         distribution: Any = _marker_distribution(at_path[0]) if len(at_path) == 1 else None
-        is_good = False  # also if it lacks a drawn value, such as the name of a branch that holds markers
+        is_good = False  # as well if a drawn value lies outside it, such as the name of a branch that holds markers
         if isinstance(distribution, CategoricalDistribution):
             known = {(type(choice), choice) for choice in distribution.choices}
             is_good = all((type(category), category) in known for category in map(_category, values))

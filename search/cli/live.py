@@ -23,10 +23,8 @@ SECONDS_BETWEEN_TABLES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
 _MOST_RUNNING = 8
 _BAR = 24  # characters
-_TROUBLES = {
-    "failed": "failed", "out_of_memory": "out of memory", "refused": "refused", "duplicate": "drawn before"
-}  # fmt: skip
-"""Status of candidates that count for nothing -> how the table calls it."""
+_TROUBLES = {"failed": "failed", "out_of_memory": "out of memory", "refused": "refused", "duplicate": "drawn before"}
+"""Status of candidates that count for nothing -> what the table calls it."""
 
 logger = logging.getLogger("espalier")
 
@@ -181,7 +179,7 @@ def seconds_left(seconds: float, epochs: int, epochs_to_go: float) -> float | No
     return max(0.0, epochs_to_go) * seconds / epochs
 
 
-@dataclass
+@dataclass(eq=False)
 class LiveTable:
     """Shows snapshots: in a terminal as a table in place, elsewhere as a line every half a minute.
 

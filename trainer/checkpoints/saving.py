@@ -87,7 +87,7 @@ class Checkpoints(Callback):
     save_every_steps: int | None = None
     save_every_minutes: float | None = None
     world: World = ALONE
-    _saved_at: float = field(default=math.inf, init=False)  # the clock starts with the training
+    _saved_at: float = field(default_factory=monotonic, init=False)
     _thread: ThreadPoolExecutor | None = field(default=None, init=False)
     _pending: Future[None] | None = field(default=None, init=False)
 
