@@ -217,6 +217,9 @@ def test_a_data_set_without_stand_ins_skips_a_batch_too_small_for_all():
     loader.shard(1, 3)
     assert len(loader) == 3
     assert [len(batch[0]) for batch in loader] == [1, 1, 1]
+    loader = BaseDataLoader(dataset, 4, seed=3)
+    loader.shard(1, 2)  # the last batch of two has a sample for each
+    assert [len(batch[0]) for batch in loader] == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5])

@@ -17,6 +17,7 @@ from tests.support.checkpoints import write_checkpoint
 from tests.support.tiny import tiny_trainer
 from trainer.checkpoints.resume import load_matching_weights, weights_of
 from trainer.checkpoints.saving import Checkpoints
+from trainer.runtime.devices import AGREE_EVERY_STEPS
 from utils.checkpoint_file import newest_good, read_checkpoint
 from utils.errors import CheckpointError
 
@@ -128,6 +129,20 @@ def test_the_last_checkpoint_is_written_every_n_steps(tmp_path):
         (tmp_path / "checkpoint-last.pth").unlink(missing_ok=True)
     checkpoints.on_close(trainer)
     assert is_saved == [False, False, True, False, False, True, False]
+
+
+def test_several_processes_write_an_old_checkpoint_at_a_step_at_which_they_agree(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.checkpoints.saving.monotonic", lambda: 1000.0)
+    world = SimpleNamespace(is_main=True, size=2, largest=lambda number: number)
+    trainer = tiny_trainer([])
+    checkpoints = Checkpoints(tmp_path, {"name": "tiny"}, save_every_minutes=1, world=world)
+    checkpoints.on_fit_start(trainer)
+    monkeypatch.setattr("trainer.checkpoints.saving.monotonic", lambda: 2000.0)  # longer ago than a minute
+    saved = []
+    monkeypatch.setattr(checkpoints, "_save", lambda trainer, names: saved.append(trainer.global_step))
+    for trainer.global_step in range(1, 2 * AGREE_EVERY_STEPS + 1):
+        checkpoints.on_step_end(trainer, None)
+    assert saved == [AGREE_EVERY_STEPS, 2 * AGREE_EVERY_STEPS]
 
 
 def test_the_last_checkpoint_is_written_when_it_is_old_enough(tmp_path, monkeypatch):

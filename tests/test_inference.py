@@ -139,7 +139,7 @@ def test_the_base_wants_to_know_how_to_render():
         BaseInference(RedNet(), Preprocessing())
 
 
-def test_a_image_without_the_channels_of_training():
+def test_an_image_without_the_channels_of_training():
     segmenter = Segmenter(RedNet(), from_flat(Preprocessing, in_channels=4, normalize=False))
     with pytest.raises(DataError, match="The image has 3 channels, but the network was trained on 4"):
         segmenter.probabilities([red_square()[0]])
@@ -152,6 +152,8 @@ def test_classes_by_name_and_id(checkpoint):
     for wrong in ("persn", "2"):
         with pytest.raises(ConfigError, match=f"--class {wrong}: there is no such class. The network knows 0 backgro"):
             segmenter.class_id(wrong)
+    segmenter.config = {"arch": {"args": {}}}
+    assert segmenter.class_id("7") == 7  # how many there are is not known
 
 
 def test_a_gpu_that_is_not_there_is_replaced(caplog):

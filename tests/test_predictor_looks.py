@@ -89,6 +89,15 @@ def test_background_image_fills_the_frame_in_its_own_proportions(tmp_path):
     assert background(np.zeros((5, 80, 3), np.uint8), np.zeros((5, 80), np.float32)).shape == (5, 80, 3)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((10, 40), 1), ((40, 10), 0)])
+def test_cover_fills_the_shorter_side_and_cuts_the_longer_one_evenly(shape, axis):
+    ramp = np.arange(40, dtype=np.uint8) * 5
+    image = np.broadcast_to(ramp if axis == 1 else ramp[:, None], shape)
+    covered = cover(np.repeat(image[..., None], 3, axis=2), (20, 20)).take(10, axis=1 - axis)[:, 0].astype(int)
+    assert abs(covered[0] - ramp[15]) <= 5
+    assert abs(covered[-1] - ramp[24]) <= 5
+
+
 @pytest.mark.parametrize("size", [(7, 9), (90, 20), (20, 90), (1, 1)])
 def test_cover_gives_the_size_asked_for(size):
     assert cover(np.zeros((31, 47, 3), np.uint8), size).shape == (*size, 3)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data_loader.images.files import read_image, read_mask
-from predictor.matting import foreground_colors, refine_alpha
+from predictor.matting import foreground_colors, refine_alpha, size_at_most
 
 PEOPLE = Path(__file__).parents[1] / "data" / "people"
 
@@ -32,6 +32,13 @@ def test_refined_alpha_is_nearer_to_hand_made_masks_than_what_went_in():
     enlarged, decided, refined = np.mean(errors, axis=0)
     assert refined < 0.95 * decided
     assert refined < 0.4 * enlarged
+
+
+@pytest.mark.parametrize(
+    ("size", "scaled"), [((40, 20), (40, 20)), ((64, 9), (64, 9)), ((128, 64), (64, 32)), ((1, 900), (1, 64))]
+)
+def test_sizes_are_only_scaled_down(size, scaled):
+    assert size_at_most(size, 64) == scaled
 
 
 def test_the_edge_of_the_image_draws_the_edge_of_the_matte():

@@ -25,6 +25,14 @@ def test_where_the_image_changes_the_past_is_forgotten():
     assert np.allclose(result.sum(axis=0), 1)
 
 
+def test_the_weight_of_the_past_falls_with_the_change_of_brightness():
+    for change, weight in ((6, 0.5 * np.exp(-0.25)), (12, 0.5 * np.exp(-1)), (24, 0.5 * np.exp(-4))):
+        smooth = TemporalSmoothing(0.5)
+        smooth(np.full((20, 20, 3), 90, np.uint8), certain(1.0))
+        result = smooth(np.full((20, 20, 3), 90 + change, np.uint8), certain(0.0))
+        assert np.allclose(result[1], weight, atol=1e-6)
+
+
 def test_a_video_of_another_size_begins_anew():
     smooth = TemporalSmoothing(0.9)
     smooth(np.zeros((20, 20, 3), np.uint8), certain(1.0))

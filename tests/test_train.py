@@ -73,7 +73,7 @@ def test_a_run_leaves_everything_that_the_design_lists(small):
     assert {"model_best.pth"} <= there
     assert any("tfevents" in name for name in there)
     saved = json.loads((result.run_folder / "result.json").read_text())
-    assert saved["best"] == result.best
+    assert (saved["best"], saved["checkpoint"]) == (result.best, "model_best.pth")
     assert result.epochs == 2
     assert list(result.history[0]) == [
         *["epoch", "step", "lr", "loss", "miou", "iou_class_0", "iou_class_1"],
