@@ -345,5 +345,10 @@ class SegmentationDataLoader(MaskDataLoader):
         preprocessing = self.make_preprocessing(images)
         # A JPEG mask is read as black and white, which leaves no third value for ignored pixels.
         is_binary = labels.binary_masks and labels.ignore_index is None
-        source = ImagePairs(choose_pairs(files, loading), in_channels=preprocessing.in_channels, is_binary=is_binary)
+        source = ImagePairs(
+            choose_pairs(files, loading),
+            in_channels=preprocessing.in_channels,
+            is_binary=is_binary,
+            max_decoded_mb=images.max_decoded_mb,
+        )
         super().__init__(source, preprocessing, classes, augmentation, loading)
