@@ -171,8 +171,8 @@ class Preprocessing:
         return self._padding_value * full_scale(dtype) // 255
 
     def describe(self) -> dict[str, Any]:
-        """Return the value of every option, as plain data: exported networks hold it."""
-        return dict(vars(self.options))
+        """Return the value of every option that decides an input, as plain data: exported networks hold it."""
+        return {name: value for name, value in vars(self.options).items() if name != "max_decoded_mb"}
 
     def identity(self) -> Hashable:
         """Return everything that decides the images at the input's scale."""

@@ -125,7 +125,8 @@ class ImagePairs(FilePairs):
     Args:
         pairs: The files.
         in_channels: With 4, an image's fourth channel is read as well.
-        is_binary: Masks are black and white, so that they may be JPEG files.
+        is_binary: Masks are black and white, so that they may be lossy files, as JPEG.
+        ignore_index: With `is_binary`, a label that counts nowhere; masks must then not be lossy.
         max_decoded_mb: Limit on a decoded image or mask; None: the default of `read_image`.
     """
 
@@ -135,20 +136,20 @@ class ImagePairs(FilePairs):
         *,
         in_channels: int = 3,
         is_binary: bool = False,
+        ignore_index: int | None = None,
         max_decoded_mb: int | None = None,
     ) -> None:
-        super().__init__(pairs, in_channels, is_binary)
+        super().__init__(pairs, in_channels, is_binary, ignore_index)
         self._in_channels = in_channels
         self._is_binary = is_binary
+        self._ignore_index = ignore_index
         self._max_decoded_mb = max_decoded_mb
 
     def header(self, index: int) -> Header:
-        """Return the sizes from the headers alone, the image turned as its EXIF orientation says."""
+        """Return the sizes from the headers alone, turned as their EXIF orientations say."""
         pair = self.pairs[index]
-        height, width, depth = image_size(
-            pair.image, upright=self._in_channels != 4, max_decoded_mb=self._max_decoded_mb
-        )
-        mask_height, mask_width, _ = image_size(pair.mask, upright=False, max_decoded_mb=self._max_decoded_mb)
+        height, width, depth = image_size(pair.image, upright=True, max_decoded_mb=self._max_decoded_mb)
+        mask_height, mask_width, _ = image_size(pair.mask, upright=True, max_decoded_mb=self._max_decoded_mb)
         return Header((height, width), (mask_height, mask_width), depth)
 
     def image(self, index: int) -> np.ndarray:
@@ -158,8 +159,12 @@ class ImagePairs(FilePairs):
 
     def mask(self, index: int) -> np.ndarray:
         """Return a mask (h, w) uint8 or uint16."""
-        path = self.pairs[index].mask
-        return read_mask(path, is_binary=self._is_binary, max_decoded_mb=self._max_decoded_mb)
+        return read_mask(
+            self.pairs[index].mask,
+            is_binary=self._is_binary,
+            ignore_index=self._ignore_index,
+            max_decoded_mb=self._max_decoded_mb,
+        )
 
 
 class UnknownLabels(DataError):
