@@ -65,7 +65,7 @@ class ArrayPairs(FilePairs):
             return read_mask(path)
         mask = read_array(path, self._mask_key)
         if mask.ndim not in (2, 3):
-            raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width).")
+            raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width). Save that.")
         return mask_labels(mask, path)
 
 

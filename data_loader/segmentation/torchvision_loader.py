@@ -101,7 +101,7 @@ class TorchvisionPairs(PairSource):
         if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3):
             raise DataError(
                 f"{self.names(index)[0]} is not an image of 8 or 16 bits but {array.dtype} of shape {array.shape}. "
-                "This loader takes data sets of photos."
+                "This loader takes data sets of photos. Name another one."
             )
         return array.reshape(*array.shape[:2], -1)
 
