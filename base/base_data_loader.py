@@ -28,6 +28,7 @@ from base.samples import (
     check_loader_arguments,
     count_batches,
     count_targets,
+    data_identity,
     split_indices,
 )
 from utils.environment import available_processors
@@ -325,6 +326,10 @@ class BaseDataLoader(DataLoader[Any]):
         if isinstance(self.dataset.dataset, TargetSource):
             return count_targets(self.dataset.dataset, self.keys.indices.tolist(), self.num_classes, self.ignore_index)
         return count_batches(self.evaluation_loader(), self.num_classes, self.ignore_index)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the samples of this loader from other data; see `base.samples.data_identity`."""
+        return data_identity(self.dataset.dataset, self.keys.indices.tolist())
 
     def prepare(self) -> None:
         """Let the data set check and decode the samples of this loader; otherwise the first iteration does it.
