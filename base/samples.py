@@ -96,7 +96,7 @@ def require_same_classes(names: Sequence[str], place: str, expected: Sequence[st
         names: Classes in the order of their ids.
         place: JSON path of their names.
         expected: Classes of the training data.
-        section: Where these come from.
+        section: Name of the section, or of the file, that has these.
 
     Raises:
         ConfigError: A class is another one, missing, added or in another place.
@@ -107,8 +107,7 @@ def require_same_classes(names: Sequence[str], place: str, expected: Sequence[st
     if is_named and list(names) != list(expected):
         given, wanted = (json.dumps(list(each[:_NAMES_SHOWN]), ensure_ascii=False) for each in (names, expected))
         raise ConfigError(
-            f"{place}: {given}, but {section} has {wanted}. Ids follow this order. Both must agree: say it once, in "
-            "the training data."
+            f"{place}: {given}, but {section} has {wanted}. Ids follow this order. Both must agree: say it once."
         )
 
 
