@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from base.base_data_loader import BaseDataLoader
-from base.base_metric import Metric
+from base.base_metric import Metric, class_ids
 from base.base_model import Output, main_output
 from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
 from base.callback import Callback, StepReport
@@ -257,9 +257,7 @@ class Trainer(BaseTrainer):
         self.finite_check.add(share)
         self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
         self.running_loss.add(loss, weight)
-        # A soft target (B, K) counts as the class with the largest weight.
-        labels = target.argmax(dim=1) if target.is_floating_point() else target
-        self.metrics.update(main_output(output).detach(), labels)
+        self.metrics.update(main_output(output).detach(), class_ids(target, self.ignore_index))
         return loss.detach()
 
     def forward(self, inputs: Tensor, target: Tensor) -> tuple[Output, Tensor]:

@@ -83,7 +83,13 @@ def _not_writable(path: Path, problem: str | None, option: str) -> ConfigError:
 
 
 def write_images(
-    folder: Path, counts: NDArray[np.int64], class_names: Sequence[str], worst: WorstCases, *, counted: str = "pixels"
+    folder: Path,
+    counts: NDArray[np.int64],
+    class_names: Sequence[str],
+    worst: WorstCases,
+    *,
+    counted: str = "pixels",
+    ignored: int | None = None,
 ) -> list[Path]:
     """Write `confusion.png` and the worst cases.
 
@@ -93,6 +99,7 @@ def write_images(
         class_names: K names.
         worst: The worst samples.
         counted: "pixels" or "samples".
+        ignored: A class that is ignored.
 
     Returns:
         The files, the confusion matrix first.
@@ -102,7 +109,7 @@ def write_images(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_image(folder / "confusion.png", draw_confusion(counts, class_names, counted))
+        write_image(folder / "confusion.png", draw_confusion(counts, class_names, counted, ignored))
         return [folder / "confusion.png", *worst.write(folder)]
     except OSError as error:
         raise _not_writable(folder, error.strerror, "--output FOLDER") from error
