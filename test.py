@@ -88,6 +88,7 @@ def test(
     seed_run(config.get("seed", 0), device)
     loader = build_loader(config, split, as_evaluation=True)
     assert loader is not None  # as check_split found
+    loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, loader)
     if spec.num_classes is None:
         raise ConfigError(

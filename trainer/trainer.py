@@ -156,6 +156,21 @@ class Trainer(BaseTrainer):
         names = ["loss", *self.validation_metrics.compute()]
         return names + [f"val_{name}" for name in names] if self.valid_loader is not None else names
 
+    def report_nan(self, name: str) -> None:
+        """Refuse a monitored result that is NaN, unless only a few batches are tried out."""
+        if self.plan.max_validation_batches is None:
+            super().report_nan(name)
+
+    def reason_for_nan(self, name: str) -> str:
+        """Return why a result of the last epoch is NaN: the metric's reason."""
+        is_validation = name.startswith("val_") and self.valid_loader is not None
+        metrics = self.validation_metrics if is_validation else self.metrics
+        data, short_name = "validation" if is_validation else "training", name.removeprefix("val_")
+        reasons = [each.reason_for_nan(short_name) for each in metrics.metrics if short_name in each.compute()]
+        if reasons:
+            return f"in the {data} data {reasons[0]}"
+        return f"in the {data} data no target counts, or the loss of a batch is NaN"
+
     def fit(self) -> TrainResult:
         """Train as the base class does, and stop the workers of the loaders at the end."""
         try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from logger.test_report.confusion_image import draw_confusion
 from logger.test_report.worst_cases import WorstCases, write_image
 from utils.errors import ConfigError
-from utils.files import without_nan, write_json, writing_problem
+from utils.files import write_json, writing_problem
 
 LOG = logging.getLogger(__name__)
 COLUMNS = {  # name of a value: heading, format
@@ -123,7 +123,7 @@ def write_result(file: Path, result: Mapping[str, Any]) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, without_nan(result))
+        write_json(file, result)
     except OSError as error:
         raise _not_writable(file, error.strerror, "--json FILE") from error
 
@@ -137,7 +137,7 @@ def record_in_run(folder: Path, result: Mapping[str, Any]) -> None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         content["test"] = {"checkpoint": Path(result["checkpoint"]).name, "samples": result["samples"], **named}
-        write_json(file, without_nan(content))
+        write_json(file, content)
     except (OSError, ValueError) as error:
         # The test itself succeeded, and its results are on the console.
         LOG.warning("%s: not updated (%s)", file, error)

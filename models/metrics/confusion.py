@@ -155,6 +155,12 @@ class ClassMetric(Metric):
         """Return the key by which metrics share their counts."""
         return self.key
 
+    def reason_for_nan(self, name: str) -> str:
+        """Return why `compute` gives NaN under a name."""
+        if not self.counts.any():
+            return super().reason_for_nan(name)
+        return "no class that it covers is in the truth or in the prediction"
+
     def checked_labels(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the true and the predicted classes of a batch, (B, ...) int64, and which count, (B, ...) bool.
 
@@ -309,7 +315,7 @@ class ClassIoU(ConfusionMatrix):
         exclude_background: Leave class 0 out.
 
     Raises:
-        ConfigError: Not as many names as classes.
+        ConfigError: Not as many different names as classes.
     """
 
     def __init__(
@@ -322,10 +328,10 @@ class ClassIoU(ConfusionMatrix):
     ) -> None:
         super().__init__(num_classes, ignore_index, exclude_background=exclude_background)
         self.class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
-        if len(self.class_names) != num_classes:
+        if len(self.class_names) != num_classes or len(set(self.class_names)) != num_classes:
             raise ConfigError(
-                f"{len(self.class_names)} class names {self.class_names} for {num_classes} classes: each needs one. "
-                "Correct class_names or num_classes."
+                f"{len(self.class_names)} class names {self.class_names} for {num_classes} classes: each needs one of "
+                "its own. Correct class_names or num_classes."
             )
 
     def compute(self) -> dict[str, float]:
