@@ -72,7 +72,8 @@ def check_result_names(metrics: Mapping[str, Metric]) -> None:
     Raises:
         ConfigError: Two results have the same name, or a metric does not name its results.
     """
-    places, faults = dict.fromkeys(TAKEN_NAMES, "the trainer"), []
+    places = dict.fromkeys(TAKEN_NAMES, "the trainer")
+    faults: list[str] = []
     for path, metric in metrics.items():
         metric.reset()
         results = metric.compute()
