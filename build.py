@@ -130,8 +130,10 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
     """Build the loaders of training and validation; the latter is None if the config has none.
 
     Raises:
-        ConfigError: Validation data is named twice, or would be augmented.
+        ConfigError: Validation data is named twice, has other classes, or would be augmented.
     """
+    from base.samples import require_same_classes
+
     train_loader = build_loader(config, "train")
     assert train_loader is not None  # a validated config has training data
     section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
@@ -142,7 +144,10 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
             f"{section}.args.validation_split: holds out samples that would not be used, since {valid_section} is the "
             "validation data. Remove one of them."
         )
-    return train_loader, build_loader(config, "valid", learned=train_loader.learned)
+    valid_loader = build_loader(config, "valid", learned=train_loader.learned)
+    assert valid_loader is not None
+    require_same_classes(valid_loader.class_names, f"{valid_section}.args.classes", train_loader.class_names, section)
+    return train_loader, valid_loader
 
 
 @dataclass(frozen=True)
@@ -270,10 +275,18 @@ def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module
 
 
 def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
-    """Build the metrics, an empty list if none are named."""
+    """Build the metrics, an empty list if none are named.
+
+    Raises:
+        ConfigError: Two results of a run would have the same name.
+    """
+    from base.base_metric import check_result_names
+
     names, values = registry(), spec.arguments()
     paths = [f"metrics.{index}" for index in range(len(config.get("metrics", [])))]
-    return [instantiate(config, path, names, runtime=values) for path in paths]
+    metrics: list[Metric] = [instantiate(config, path, names, runtime=values) for path in paths]
+    check_result_names(dict(zip(paths, metrics, strict=True)))
+    return metrics
 
 
 def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
@@ -388,11 +401,14 @@ def build_training(
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     train_loader, valid_loader = build_loaders(config)
-    for loader in filter(None, (train_loader, valid_loader)):
+    for split, loader in (("train", train_loader), ("valid", valid_loader)):
+        if loader is None:
+            continue
         # A loader of a plug-in may not know its role: a shuffled one would count as training data.
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
         loader.prepare()
+        loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
 
     model = build_model(without_pretrained_weights(config) if has_weights else config, spec)
