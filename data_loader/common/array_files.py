@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from data_loader.common.limits import require_decoded_size
+from utils.data_files import require_decoded_size
 from utils.errors import DataError
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
