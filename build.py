@@ -26,6 +26,7 @@ from config import (
     values_by_parameter,
     variants,
 )
+from config.variants import without_pretrained_weights
 from utils.errors import CheckpointError, ConfigError
 from utils.registry import Section, import_attribute
 
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 SPLIT_FOLDERS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
-# Arguments that ask for weights from elsewhere: ours, torchvision's, segmentation_models_pytorch's and timm's.
-PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
 
 
 def registry() -> dict[str, Section]:
@@ -252,15 +251,6 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
             f"{spec.in_channels}. Set in_channels of the loaders to 3: grey is then repeated."
         )
     return instantiate(config, "arch", names, runtime=values)  # type: ignore[no-any-return]
-
-
-def without_pretrained_weights(config: Config) -> dict[str, Any]:
-    """Return the config of the same network from scratch: its weights come from a checkpoint, none are fetched."""
-    changed = copy.deepcopy(dict(config))
-    spec = changed.get("arch")
-    if isinstance(spec, dict) and isinstance(spec.get("args"), dict):
-        spec["args"] |= {name: value for name, value in PRETRAINED_ARGUMENTS.items() if name in spec["args"]}
-    return changed
 
 
 def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":
