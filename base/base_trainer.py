@@ -132,7 +132,7 @@ class LearningRateSchedule:
             planned, saved = getattr(self.scheduler, name, None), state.get(name)
             if planned != saved:
                 raise CheckpointError(
-                    f"The checkpoint's {type(self.scheduler).__name__} was laid out for {name} {saved}, the config's "
+                    f"The checkpoint's {type(self.scheduler).__name__} was built for {name} {saved}, the config's "
                     f"for {planned}. A schedule can only be continued at its original length. Leave trainer.epochs and "
                     "the steps of an epoch unchanged, or fine-tune: -c with --resume FILE."
                 )

@@ -188,7 +188,7 @@ def test_more_epochs_go_on_from_a_finished_run(small):
 
 def test_more_epochs_of_a_schedule_with_a_fixed_length_are_refused(small):
     train(small)
-    with pytest.raises(CheckpointError, match="laid out for total_steps 6, the config's for 9"):
+    with pytest.raises(CheckpointError, match="built for total_steps 6, the config's for 9"):
         train(changed(small, trainer__epochs=3), resume="last")
 
 
@@ -242,7 +242,7 @@ def test_a_split_beside_validation_data_is_refused(small):
 def test_a_plateau_judges_as_the_monitor_does(small):
     plateau = {"type": "ReduceLROnPlateau", "args": {"patience": 0}}
     assert build_training(changed(small, lr_scheduler=plateau)).schedule.scheduler.mode == "max"
-    with pytest.raises(ConfigError, match=r'"min" is the contrary of trainer\.monitor, "max val_miou"'):
+    with pytest.raises(ConfigError, match=r'"min" contradicts trainer\.monitor, "max val_miou"'):
         train(changed(small, lr_scheduler={"type": "ReduceLROnPlateau", "args": {"mode": "min"}}))
 
 
