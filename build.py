@@ -270,10 +270,18 @@ def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module
 
 
 def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
-    """Build the metrics, an empty list if none are named."""
+    """Build the metrics, an empty list if none are named.
+
+    Raises:
+        ConfigError: Two results of a run would have the same name.
+    """
+    from base.base_metric import check_result_names
+
     names, values = registry(), spec.arguments()
     paths = [f"metrics.{index}" for index in range(len(config.get("metrics", [])))]
-    return [instantiate(config, path, names, runtime=values) for path in paths]
+    metrics: list[Metric] = [instantiate(config, path, names, runtime=values) for path in paths]
+    check_result_names(dict(zip(paths, metrics, strict=True)))
+    return metrics
 
 
 def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
@@ -388,11 +396,14 @@ def build_training(
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     train_loader, valid_loader = build_loaders(config)
-    for loader in filter(None, (train_loader, valid_loader)):
+    for split, loader in (("train", train_loader), ("valid", valid_loader)):
+        if loader is None:
+            continue
         # A loader of a plug-in may not know its role: a shuffled one would count as training data.
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
         loader.prepare()
+        loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
 
     model = build_model(without_pretrained_weights(config) if has_weights else config, spec)

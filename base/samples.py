@@ -172,6 +172,15 @@ def count_targets(
         return [int(count) for count in total]
 
 
+def is_counted(target: Any, num_classes: int | None, ignore_index: int | None) -> bool:
+    """Return whether a target has a label that counts; of probabilities this is taken for granted."""
+    labels = np.asarray(target)
+    if labels.dtype.kind == "f":
+        return True
+    counted = (labels >= 0) & (labels != (-1 if ignore_index is None else ignore_index))
+    return bool((counted if num_classes is None else counted & (labels < num_classes)).any())
+
+
 def count_batches(batches: Iterable[Any], num_classes: int, ignore_index: int | None) -> list[int]:
     """Return the number of labels of each class in batches, at their original size if known."""
     total: NDArray[np.int64] = np.zeros(num_classes, np.int64)

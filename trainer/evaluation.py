@@ -194,5 +194,6 @@ def evaluate(
                 on_sample(sample, inputs[position], sample_logits)
         if on_batch is not None:
             on_batch(inputs, target, logits)
-    metrics.set_counts([world.sum(counts) for counts in metrics.counts()])
+    # A process without a batch has its counts on the processor still.
+    metrics.set_counts([world.sum(counts.to(precision.device)) for counts in metrics.counts()])
     return {"loss": running.mean(world), **metrics.compute()}

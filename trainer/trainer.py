@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from base.base_data_loader import BaseDataLoader
 from base.base_loss import loss_terms
-from base.base_metric import Metric
+from base.base_metric import Metric, class_ids
 from base.base_model import Output, main_output
 from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
 from base.callback import Callback, StepReport
@@ -163,6 +163,21 @@ class Trainer(BaseTrainer):
         names = ["loss", *self.validation_metrics.compute()]
         return names + [f"val_{name}" for name in names] if self.valid_loader is not None else names
 
+    def report_nan(self, name: str) -> None:
+        """Refuse a monitored result that is NaN, unless only a few batches are tried out."""
+        if self.plan.max_validation_batches is None:
+            super().report_nan(name)
+
+    def reason_for_nan(self, name: str) -> str:
+        """Return why a result of the last epoch is NaN: the metric's reason."""
+        is_validation = name.startswith("val_") and self.valid_loader is not None
+        metrics = self.validation_metrics if is_validation else self.metrics
+        data, short_name = "validation" if is_validation else "training", name.removeprefix("val_")
+        reasons = [each.reason_for_nan(short_name) for each in metrics.metrics if short_name in each.compute()]
+        if reasons:
+            return f"in the {data} data {reasons[0]}"
+        return f"in the {data} data no target counts, or the loss of a batch is NaN"
+
     def fit(self) -> TrainResult:
         """Train as the base class does, and stop the workers of the loaders at the end."""
         try:
@@ -266,9 +281,7 @@ class Trainer(BaseTrainer):
         self.finite_check.add(share)
         self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
         self.running_loss.add(loss, weight)
-        # A soft target (B, K) counts as the class with the largest weight.
-        labels = target.argmax(dim=1) if target.is_floating_point() else target
-        self.metrics.update(main_output(output).detach(), labels)
+        self.metrics.update(main_output(output).detach(), class_ids(target, self.ignore_index))
         return loss.detach()
 
     def forward(self, inputs: Tensor, target: Tensor) -> tuple[Output, Tensor]:
