@@ -130,8 +130,10 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
     """Build the loaders of training and validation; the latter is None if the config has none.
 
     Raises:
-        ConfigError: Validation data is named twice, or would be augmented.
+        ConfigError: Validation data is named twice, has other classes, or would be augmented.
     """
+    from base.samples import require_same_classes
+
     train_loader = build_loader(config, "train")
     assert train_loader is not None  # a validated config has training data
     section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
@@ -142,7 +144,10 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
             f"{section}.args.validation_split: holds out samples that would not be used, since {valid_section} is the "
             "validation data. Remove one of them."
         )
-    return train_loader, build_loader(config, "valid", learned=train_loader.learned)
+    valid_loader = build_loader(config, "valid", learned=train_loader.learned)
+    assert valid_loader is not None
+    require_same_classes(valid_loader.class_names, f"{valid_section}.args.classes", train_loader.class_names, section)
+    return train_loader, valid_loader
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,10 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
         asked: Another configuration, which replaces all but `arch`. If it names a loader, it names all.
 
     Raises:
-        ConfigError: Neither is there.
+        ConfigError: Neither is there, or its loader names other classes than the checkpoint.
     """
+    from base.samples import require_same_classes
+
     if saved is None and asked is None:
         raise ConfigError(
             "the checkpoint holds no configuration. The network and its data must be known. Write -c FILE."
@@ -151,6 +153,9 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
             spec = merged.get(section)
             if source and isinstance(spec, Mapping) and spec.get("type") == source.get("type"):
                 args = spec.get("args", {})
+                names, known = args.get("classes"), settled.get("classes")
+                if names and known:
+                    require_same_classes(names, f"{section}.args.classes", known, "the checkpoint")
                 given = {name: value for name, value in args.items() if value is not None}
                 merged[section] = {**spec, "args": {**args, **settled, **given}}
         counts = next(

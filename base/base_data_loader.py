@@ -28,6 +28,7 @@ from base.samples import (
     check_loader_arguments,
     count_batches,
     count_targets,
+    data_identity,
     is_counted,
     split_indices,
 )
@@ -326,6 +327,10 @@ class BaseDataLoader(DataLoader[Any]):
         if isinstance(self.dataset.dataset, TargetSource):
             return count_targets(self.dataset.dataset, self.keys.indices.tolist(), self.num_classes, self.ignore_index)
         return count_batches(self.evaluation_loader(), self.num_classes, self.ignore_index)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the samples of this loader from other data; see `base.samples.data_identity`."""
+        return data_identity(self.dataset.dataset, self.keys.indices.tolist())
 
     def require_counted_targets(self, section: str) -> None:
         """Refuse samples of which none has a label that counts; data sets that offer no `target(index)` pass.
