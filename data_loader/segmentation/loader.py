@@ -353,5 +353,6 @@ class SegmentationDataLoader(MaskDataLoader):
             in_channels=preprocessing.in_channels,
             is_binary=labels.binary_masks,
             ignore_index=labels.ignore_index,
+            max_decoded_mb=images.max_decoded_mb,
         )
         super().__init__(source, preprocessing, classes, augmentation, loading)
