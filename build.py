@@ -384,7 +384,7 @@ def build_training(
     world, seed, options = world or ALONE, config.get("seed", 0), trainer_options(config)
     used_devices = choose_devices(config.get("n_gpu"), devices)
     precision = RunPrecision.from_options(used_devices[0], options)
-    seed_run(seed, used_devices[0])
+    seed_run(seed, used_devices[0], deterministic=options["deterministic"])
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     train_loader, valid_loader = build_loaders(config)

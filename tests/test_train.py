@@ -151,6 +151,14 @@ def test_a_run_goes_on_in_one_process_at_a_time(small):
     train(small, resume="auto")
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_records_say_whether_equal_runs_end_in_the_same_bytes(small, wanted):
+    folder = train(changed(small, trainer__epochs=1, trainer__deterministic=wanted)).run_folder
+    assert json.loads((folder / "environment.json").read_text())["deterministic"] is wanted
+    log = folder / "info.log"  # it is created with its first line
+    assert ("trainer.deterministic is false" in (log.read_text() if log.exists() else "")) is not wanted
+
+
 def test_the_best_checkpoint_or_the_last_one_is_continued(small):
     config = changed(small, trainer__monitor="max val_loss", trainer__epochs=2)
     config.pop("lr_scheduler", None)

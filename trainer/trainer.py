@@ -272,8 +272,9 @@ class Trainer(BaseTrainer):
         if self.valid_loader is None:
             return {}
         world = self.plan.world
-        if self.average is not None:  # the processes' norm statistics differ: evaluate those that are saved
-            world.copy_from_main(self.average.model.buffers())
+        model = unwrap(self.model) if self.average is None else self.average.model
+        # Each process has the norm statistics of its own batches; those of the main process are saved: evaluate them.
+        world.copy_from_main(model.buffers())
 
         def after_batch(inputs: Tensor, target: Tensor, logits: Tensor) -> None:
             self.notify("on_validation_batch", inputs, target, logits)
@@ -281,7 +282,7 @@ class Trainer(BaseTrainer):
                 self.check_interrupt()
 
         return evaluate(
-            self.model if self.average is None else self.average.model,
+            model,
             self.valid_loader,
             criterion=self.criterion,
             metrics=self.validation_metrics,
