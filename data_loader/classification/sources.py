@@ -80,7 +80,7 @@ class FileImages(ImageSource):
 
     def header(self, index: int, in_channels: int) -> tuple[int, int, int]:
         """Return size and depth from the header of the file."""
-        return image_size(self.files[index], upright=in_channels != 4)
+        return image_size(self.files[index], upright=True)
 
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Decode the file."""

@@ -181,7 +181,9 @@ class MaskLabelOptions(LabelMapOptions):
 class LabelOptions(MaskLabelOptions):
     """Classes and values of masks in image files, which may be black and white."""
 
-    binary_masks: Annotated[bool, Field(description="Every label above 0 is class 1.")] = False
+    binary_masks: Annotated[bool, Field(description="Black and white: class 1 is white, or every label above 0.")] = (
+        False
+    )
 
 
 @dataclass(frozen=True)

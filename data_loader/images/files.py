@@ -4,11 +4,20 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from data_loader.images.masks import (
+    black_and_white,
+    grey_of_palette,
+    is_colored,
+    lossy_kind,
+    mask_labels,
+    require_opaque_object,
+)
 from utils.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
@@ -18,6 +27,7 @@ _JPEG_END = b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
 _EXIF_ORIENTATION = 0x0112
+_EXIF_MARKS = (b"eXIf", b"EXIF", b"Exif")  # of PNG, WebP and others
 _UNKNOWN_KIND = "it is no image of a known kind"
 _TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
 _PATHS_SHOWN = 5
@@ -42,50 +52,105 @@ def read_image(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
     flags = cv2.IMREAD_UNCHANGED if in_channels == 4 else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     image = _decode(data, path, flags)
     if in_channels == 4:
+        image = _upright(image, data)
         if image.ndim != 3 or image.shape[2] != 4:
             raise DataError(f"{path} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1.")
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def read_mask(path: str | Path, *, is_binary: bool = False) -> np.ndarray:
-    """Read a mask of class ids; a palette's indices are the ids.
+def read_mask(path: str | Path, *, is_binary: bool = False, ignore_index: int | None = None) -> np.ndarray:
+    """Read a mask of class ids, turned as its EXIF orientation says; a palette's indices are the ids.
 
     Args:
         path: File.
-        is_binary: Black and white: the file may be a JPEG, divided at half the range into 0 and 255.
+        is_binary: Black and white: divided at half the range into 0 and 255, whatever the format; a palette is read by
+            its colours, and the file may be lossy, as a JPEG.
+        ignore_index: With `is_binary`, a label that counts nowhere; the file must then not be lossy.
 
     Returns:
         (h, w) uint8 or uint16.
 
     Raises:
-        DataError: The file is missing, no image, cut off, has colours or fractions instead of ids, or is a JPEG.
+        DataError: The file is missing, no image, cut off, has colours or fractions instead of ids, a shape in its alpha
+            channel alone, or is lossy.
     """
     data = _read_bytes(path)
-    if data.startswith(_JPEG_START):
-        grey = _decode(data, path, cv2.IMREAD_GRAYSCALE)
-        # JPEG changes values at edges: other ids than black and white cannot be restored.
-        if not is_binary:
-            raise DataError(
-                f"The mask {path} is a JPEG. JPEG changes labels: save masks as PNG. Only masks of 0 and 255 may be "
-                "JPEG, with binary_masks true and no ignore_index."
-            )
-        brightest = int(grey.max(initial=0))
-        if 0 < brightest < 128:
-            raise DataError(
-                f"The mask {path} is a JPEG whose largest value is {brightest}. A JPEG is divided at 128, and nothing "
-                "here is above it. JPEG changes labels: save masks as PNG."
-            )
-        return np.where(grey >= 128, np.uint8(255), np.uint8(0))
+    kind = lossy_kind(data)
+    if kind is not None and (not is_binary or ignore_index is not None):
+        # Values at edges are changed: other ids than black and white cannot be restored.
+        raise DataError(
+            f"The mask {path} is a {kind}. {kind} changes labels: save masks as PNG. Only masks of 0 and 255 may be "
+            f"{kind}, with binary_masks true and no ignore_index."
+        )
+    pixels = _mask_pixels(data, path, kind)
+    if isinstance(pixels, _PalettePixels):
+        grey = pixels.indices
+        mask = mask_labels(grey_of_palette(grey, pixels.colors, path, ignore_index) if is_binary else grey, path)
+        alpha = None
+    else:
+        alpha = pixels[..., -1] if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None
+        if kind is not None and pixels.ndim == 3 and pixels.shape[2] >= 3 and not is_colored(pixels[..., :3]):
+            pixels[..., :3] = pixels[..., 1:2]  # green is the nearest to the grey of a lossy file
+        mask = mask_labels(pixels, path)
+    if is_binary:
+        mask = black_and_white(mask, path, kind=kind, ignore_index=ignore_index)
+        if alpha is not None:
+            require_opaque_object(mask, alpha, path)
+    return mask if kind == "JPEG" else _upright(mask, data)  # OpenCV has turned a JPEG
+
+
+class _PalettePixels(NamedTuple):
+    """Indices (h, w) uint8, and red, green and blue of each index, one after the other."""
+
+    indices: np.ndarray
+    colors: list[int]
+
+
+def _mask_pixels(data: bytes, path: str | Path, kind: str | None) -> np.ndarray | _PalettePixels:
+    """Decode a mask without any conversion of its values, (h, w) or (h, w, C), channels in any order but alpha last."""
+    if kind == "JPEG":
+        return _decode(data, path, cv2.IMREAD_COLOR)
     # Bits per channel and colour type of a PNG are in its header chunk.
     bits, colour_type = (data[24], data[25]) if data.startswith(_PNG_START) and len(data) > 25 else (8, None)
-    if colour_type == _PNG_PALETTE or not data.startswith(_PNG_START):
-        mask = _decode_with_pillow(data, path)  # OpenCV would return a palette's colours; Pillow returns the indices
-    else:
+    if colour_type != _PNG_PALETTE and data.startswith(_PNG_START):
         mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
         if colour_type == _PNG_GREY and bits < 8:
             mask = mask // (255 // (2**bits - 1))  # the decoder stretches ids of 1, 2 and 4 bits to 0..255
-    return mask_labels(mask, path)
+        return mask
+    # OpenCV would return a palette's colours; Pillow returns the indices.
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.format == "BMP" and image.mode == "1" and data[28:29] == b"\x08":
+                # Pillow 13 takes the bytes of a file whose palette is black and white for bits.
+                return _decode(data, path, cv2.IMREAD_GRAYSCALE) // 255
+            image.load()
+            if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+                return np.array(image.convert("RGB"))
+            if image.mode == "P":
+                return _PalettePixels(np.asarray(image), image.getpalette() or [])
+            return np.array(image)
+    except _PILLOW_ERRORS as error:
+        raise DataError(_unreadable(path, error)) from None
+
+
+def _upright(image: np.ndarray, data: bytes) -> np.ndarray:
+    """Turn an image (h, w) or (h, w, C) as the EXIF orientation in its file says; that of a TIFF has been obeyed."""
+    if data.startswith((b"II*\0", b"MM\0*")) or not any(mark in data for mark in _EXIF_MARKS):
+        return image
+    exif = Image.Exif()
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            exif.load(file.info.get("exif", b""))
+    except Exception:
+        return image
+    orientation = exif.get(_EXIF_ORIENTATION)
+    if orientation in _TURNED_BY_A_QUARTER:
+        image = image.swapaxes(0, 1)
+    # CIPA DC-008 (Exif 2.32), 4.6.4: the position of the first row and the first column.
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return np.ascontiguousarray(image[::rows, ::columns])
 
 
 def image_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
@@ -156,38 +221,6 @@ def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
             return np.asarray(image)
     except _PILLOW_ERRORS as error:
         raise DataError(_unreadable(path, error)) from None
-
-
-def mask_labels(mask: np.ndarray, path: str | Path) -> np.ndarray:
-    """Return a mask (h, w) or (h, w, C) of any kind of number as (h, w) uint8 or uint16.
-
-    Raises:
-        DataError: Its channels differ, or it holds fractions, or values that are no label.
-    """
-    if mask.ndim == 3:
-        # Alpha may differ: an editor may have saved grey ids as RGBA.
-        colours = mask[..., : 3 if mask.shape[2] >= 3 else 1]
-        if not (colours == mask[..., :1]).all():
-            raise DataError(
-                f"The mask {path} has colours; a mask must hold one class id per pixel. Convert it to grey ids."
-            )
-        mask = np.ascontiguousarray(mask[..., 0])
-    if mask.dtype in (np.uint8, np.uint16):
-        return mask
-    if mask.dtype == bool:
-        return mask.astype(np.uint8)
-    if mask.dtype.kind not in "iu":
-        raise DataError(
-            f"The mask {path} holds {mask.dtype} values; a mask must hold one class id per pixel, a whole number. Save "
-            "it with 8 or 16 bits."
-        )
-    least, largest = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
-    if least < 0 or largest > 65535:
-        raise DataError(
-            f"The mask {path} holds the value {least if least < 0 else largest}; class ids are 0 to 65535. Correct the "
-            "mask."
-        )
-    return mask.astype(np.uint16)
 
 
 def _unreadable(path: str | Path, reason: Exception | str) -> str:

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from data_loader.common.options import ArrayOptions, MaskLabelOptions, MaskLoaderOptions, PairOptions, TurnOptions
 from data_loader.images.arrays import ARRAY_SUFFIXES, ArrayPreprocessing, array_header, read_array, read_channels
-from data_loader.images.files import image_size, mask_labels, read_mask
+from data_loader.images.files import image_size, read_mask
+from data_loader.images.masks import mask_labels
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
 from data_loader.segmentation.pairs import FilePairs, Header, Pair, choose_pairs
@@ -49,7 +50,7 @@ class ArrayPairs(FilePairs):
         if pair.mask.suffix.lower() in ARRAY_SUFFIXES:
             mask_shape, _ = array_header(pair.mask, self._mask_key)
         else:
-            mask_shape = image_size(pair.mask, upright=False)
+            mask_shape = image_size(pair.mask, upright=True)
         # The size (0, 0) of an array that is no image makes `decode` look at it and report the fault.
         size, mask_size = ((each[0], each[1]) if len(each) > 1 else (0, 0) for each in (shape, mask_shape))
         return Header(size, mask_size, depth)

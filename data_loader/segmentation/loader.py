@@ -343,7 +343,10 @@ class SegmentationDataLoader(MaskDataLoader):
             raise ConfigError("one_hot is true, but every loss here takes class ids. Set one_hot to false.")
         classes = Labels(labels)
         preprocessing = self.make_preprocessing(images)
-        # A JPEG mask is read as black and white, which leaves no third value for ignored pixels.
-        is_binary = labels.binary_masks and labels.ignore_index is None
-        source = ImagePairs(choose_pairs(files, loading), in_channels=preprocessing.in_channels, is_binary=is_binary)
+        source = ImagePairs(
+            choose_pairs(files, loading),
+            in_channels=preprocessing.in_channels,
+            is_binary=labels.binary_masks,
+            ignore_index=labels.ignore_index,
+        )
         super().__init__(source, preprocessing, classes, augmentation, loading)

@@ -125,19 +125,28 @@ class ImagePairs(FilePairs):
     Args:
         pairs: The files.
         in_channels: With 4, an image's fourth channel is read as well.
-        is_binary: Masks are black and white, so that they may be JPEG files.
+        is_binary: Masks are black and white, so that they may be lossy files, as JPEG.
+        ignore_index: With `is_binary`, a label that counts nowhere; masks must then not be lossy.
     """
 
-    def __init__(self, pairs: Sequence[Pair], *, in_channels: int = 3, is_binary: bool = False) -> None:
-        super().__init__(pairs, in_channels, is_binary)
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        in_channels: int = 3,
+        is_binary: bool = False,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(pairs, in_channels, is_binary, ignore_index)
         self._in_channels = in_channels
         self._is_binary = is_binary
+        self._ignore_index = ignore_index
 
     def header(self, index: int) -> Header:
-        """Return the sizes from the headers alone, the image turned as its EXIF orientation says."""
+        """Return the sizes from the headers alone, turned as their EXIF orientations say."""
         pair = self.pairs[index]
-        height, width, depth = image_size(pair.image, upright=self._in_channels != 4)
-        mask_height, mask_width, _ = image_size(pair.mask, upright=False)
+        height, width, depth = image_size(pair.image, upright=True)
+        mask_height, mask_width, _ = image_size(pair.mask, upright=True)
         return Header((height, width), (mask_height, mask_width), depth)
 
     def image(self, index: int) -> np.ndarray:
@@ -146,7 +155,7 @@ class ImagePairs(FilePairs):
 
     def mask(self, index: int) -> np.ndarray:
         """Return a mask (h, w) uint8 or uint16."""
-        return read_mask(self.pairs[index].mask, is_binary=self._is_binary)
+        return read_mask(self.pairs[index].mask, is_binary=self._is_binary, ignore_index=self._ignore_index)
 
 
 class UnknownLabels(DataError):

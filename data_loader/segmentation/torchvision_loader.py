@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from data_loader.common.options import AugmentationOptions, ImageOptions, MaskLabelOptions, MaskLoaderOptions
-from data_loader.images.files import mask_labels
+from data_loader.images.masks import mask_labels
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
 from data_loader.segmentation.pairs import Header, PairSource
