@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from base import BaseDataLoader, BaseTrainer, Metric
-    from base.base_trainer import LearningRateSchedule
+    from base.schedule import LearningRateSchedule
     from models.inference.views import Views
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter

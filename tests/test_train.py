@@ -196,7 +196,7 @@ def test_more_epochs_go_on_from_a_finished_run(small):
 
 def test_more_epochs_of_a_schedule_with_a_fixed_length_are_refused(small):
     train(small)
-    with pytest.raises(CheckpointError, match="laid out for total_steps 6, the config's for 9"):
+    with pytest.raises(CheckpointError, match="built for total_steps 6, the config's for 9"):
         train(changed(small, trainer__epochs=3), resume="last")
 
 

@@ -18,8 +18,9 @@ from torch.optim import Optimizer
 from base.base_data_loader import BaseDataLoader
 from base.base_metric import Metric
 from base.base_model import Output, main_output
-from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
+from base.base_trainer import BaseTrainer, Row, TrainResult
 from base.callback import Callback, StepReport
+from base.schedule import LearningRateSchedule
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, unwrap

@@ -111,6 +111,9 @@ class SchedulerSection(ClassSection):
     interval: Literal["epoch", "step"] | None = Field(None, description="When it moves: after each of these.")
     warmup: int | None = Field(None, ge=1, description="Number of moves from near zero to the full rate before it.")
     moves: int | None = Field(None, ge=1, description="In a list: for how many moves it acts; the last takes the rest.")
+    on_more_epochs: Literal["refuse", "rescale"] | None = Field(
+        None, description="Resuming with other trainer.epochs: refuse, or continue on the curve of the new length."
+    )
 
 
 CLASS_SECTIONS: Mapping[str, type[ClassSection]] = {
