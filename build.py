@@ -266,7 +266,7 @@ def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module
     names = registry()
     loss = instantiate(config, "loss", names, runtime=spec.arguments())
     weights = getattr(model, "auxiliary_weights", ())
-    return import_attribute(names["loss"].companions["auxiliary"])(loss, weights) if weights else loss  # type: ignore[no-any-return]
+    return import_attribute(names["loss"].wrappers["auxiliary"])(loss, weights) if weights else loss  # type: ignore[no-any-return]
 
 
 def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
@@ -308,7 +308,7 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
     Raises:
         ConfigError: A rule of a group matches no part of the network.
     """
-    from trainer.optim.weights import Rule, parameter_groups
+    from trainer.optim.weights import GroupRule, parameter_groups
 
     spec = _as_object(config["optimizer"])
     if any(name in spec for name in ("decay_norm_and_bias", "groups", "layer_decay")):
@@ -316,7 +316,7 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
             model,
             spec.get("args", {}).get("lr"),
             decay_norm_and_bias=spec.get("decay_norm_and_bias", True),
-            rules=[Rule(**group) for group in spec.get("groups", [])],
+            rules=[GroupRule(**group) for group in spec.get("groups", [])],
             layer_decay=spec.get("layer_decay"),
         )
     else:

@@ -196,7 +196,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--own-ids", action="store_true", help="masks in the ids of the data set, as its server wants")
     options.add_argument("--soft", action="store_true", help="soft edges that follow those of the image")
-    options.add_argument("--smooth", type=share, default=0.0, metavar="0..1", help="steadier masks in videos")
+    options.add_argument("--smooth", type=fraction, default=0.0, metavar="0..1", help="steadier masks in videos")
     options.add_argument("--batch-size", type=cli.positive_int, default=4, metavar="N", help="images at once")
     options.add_argument("--limit", type=cli.positive_int, metavar="N", help="stop after N images")
     options.add_argument("--show", action="store_true", help="show the results in a window; q quits")
@@ -206,7 +206,7 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """Return an argument that is a number from 0 to below 1."""
     value = float(text)
     if not 0 <= value < 1:

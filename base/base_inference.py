@@ -151,7 +151,7 @@ def read_trained(path: Path) -> tuple[dict[str, Any], Path]:
     for key in ("config", "state_dict"):
         if not isinstance(content.get(key), dict):
             raise CheckpointError(
-                f"{file} has no {key}: it is no checkpoint of a training here. Name one that train.py wrote."
+                f"{file} has no {key}: it is not a checkpoint of a training here. Name one that train.py wrote."
             )
     return content, file
 

@@ -18,6 +18,7 @@ class SubsampledConv2d(nn.Conv2d):
         """Map (B, in_channels, H, W) float to (B, out_channels, H', W') float, as `nn.Conv2d`."""
         if inputs.device.type != "cpu" or not torch.is_grad_enabled():
             return super().forward(inputs)
+        # torch has this list, the padding of each side from the last axis on, only as a private attribute.
         if any(self._reversed_padding_repeated_twice):
             mode = "constant" if self.padding_mode == "zeros" else self.padding_mode
             inputs = F.pad(inputs, self._reversed_padding_repeated_twice, mode=mode)

@@ -1,4 +1,4 @@
-"""The memory of a training as predicted from shapes alone, beside what it takes: `candidates.foresight`.
+"""The memory of a training as predicted from shapes alone, next to the memory that it takes: `search/worker/costs.py`.
 
     python benchmarks/predicted_memory.py
 

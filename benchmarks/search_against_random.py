@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.cli.looking import read_study
+from search.cli.study_commands import read_study
 from search.results.leaderboard import leaderboard, ledger
 from search.study.study import find_studies
 

@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from search.cli.looking import read_study
+from search.cli.study_commands import read_study
 from search.executors.serial import Serial
 from search.study.journal import Journal, Kind
 from search.study.settings import build_study_parts

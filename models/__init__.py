@@ -51,7 +51,7 @@ SECTIONS: dict[str, Section] = {
         },
         roots=("torch.nn",),
         nested={"losses": "loss"},
-        companions={"auxiliary": "models.losses.common:AuxiliaryLoss"},
+        wrappers={"auxiliary": "models.losses.common:AuxiliaryLoss"},
     ),
     "metrics": Section(
         expects="base.base_metric:Metric",

@@ -16,7 +16,7 @@ import config as configuration
 from config import cli
 from search.cli.listing import best_text
 from search.cli.live import Terminal, log_draws
-from search.cli.looking import COMMANDS, command_parser, run_study_command
+from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
 from search.space.outcomes import find_faults
 from search.study.driver import Watcher

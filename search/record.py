@@ -7,5 +7,6 @@ import search.results.record as _new
 
 
 def __getattr__(name: str) -> Any:
+    value = getattr(_new, name)  # first: Python asks for names that are not there, too
     warnings.warn("search.record has moved: import search.results.record instead.", DeprecationWarning, stacklevel=2)
-    return getattr(_new, name)
+    return value

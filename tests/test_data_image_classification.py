@@ -222,7 +222,7 @@ def test_idx_files_that_are_damaged(tmp_path):
     with pytest.raises(DataError, match=r"holds 5 bytes for a shape of \(2, 3\): it is cut off"):
         read_idx(file)
     file.write_bytes(b"\x89PNG....")
-    with pytest.raises(DataError, match="is no idx file of bytes"):
+    with pytest.raises(DataError, match="is not an idx file of bytes"):
         read_idx(file)
     (tmp_path / "x.gz").write_bytes(b"not compressed")
     with pytest.raises(DataError, match=r"x\.gz cannot be read"):

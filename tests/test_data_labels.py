@@ -46,7 +46,7 @@ def test_the_map_tells_the_number_of_classes():
     ("label_map", "arguments", "message"),
     [
         ({"7": 2}, {}, "Wrong label_map: 7 becomes 2, but classes are 0 to 1. Correct it or num_classes"),
-        ({"7": -1}, {}, 'Wrong label_map: "7" becomes -1, which is no class'),
+        ({"7": -1}, {}, 'Wrong label_map: "7" becomes -1, which is not a class'),
         ({"7": True}, {}, 'Wrong label_map: "7" becomes True'),
         ({"x": 0}, {}, 'Wrong label_map: "x" is no value of a mask. Keys are 0 to 65535'),
         ({"70000": 0}, {}, '"70000" is no value of a mask'),

@@ -58,7 +58,7 @@ def test_a_file_without_classes_is_read_but_not_trained_on(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([*HEAD, "@colour red", "@data"], r"line 6: '@colour red' is no line of a header"),
+        ([*HEAD, "@colour red", "@data"], r"line 6: '@colour red' is not a line of a header"),
         ([*HEAD], "has no line @data"),
         (["@timeStamps true", "@data"], "@timeStamps true: series with time stamps are not read"),
         (["@targetLabel true", "@data"], "@targetLabel: numbers to predict are not classes"),
@@ -68,7 +68,7 @@ def test_a_file_without_classes_is_read_but_not_trained_on(tmp_path):
         ([*UNEQUAL, "1,2:up"], "line 9 has 1 variables, and the header states 2"),
         ([*UNEQUAL, "1,2:1,2:left"], r'line 9: the class "left" is not one that @classLabel lists \(up, down\)'),
         ([*UNEQUAL, "1,2:1,2,3:up"], "line 9 has variables of 2, 3 steps; all of a series must have the same number"),
-        ([*UNEQUAL, "1,x:1,2:up"], 'line 9, variable 1: "x" is no number'),
+        ([*UNEQUAL, "1,x:1,2:up"], 'line 9, variable 1: "x" is not a number'),
         ([*UNEQUAL], "holds no series"),
         (
             [*HEAD, "@equalLength true", "@seriesLength 3", "@classLabel true a b", "@data", "1,2:1,2:a"],

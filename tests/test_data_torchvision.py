@@ -46,10 +46,10 @@ def test_nothing_is_downloaded_unless_args_say_so(arguments, tmp_path):
         (
             {"source": "torchvision.datasets.VOCSegmentatoin"},
             ConfigError,
-            "is no data set of torchvision. Write torch",
+            "is not a data set of torchvision. Write torch",
         ),
-        ({"source": "torchvision.datasets.folder.os.system"}, ConfigError, "is no data set of torchvision"),
-        ({"source": "os.path"}, ConfigError, "is no data set of torchvision"),
+        ({"source": "torchvision.datasets.folder.os.system"}, ConfigError, "is not a data set of torchvision"),
+        ({"source": "os.path"}, ConfigError, "is not a data set of torchvision"),
         ({"args": {"rooot": "x"}}, ConfigError, "'rooot' is none of them here. It has root, year, image_set, download"),
         ({"args": {"root": "x", "transform": None}}, ConfigError, "'transform' is none of them here"),
         ({"args": {"root": "x", "image_set": "tset"}}, ConfigError, "refuses .*tset.*Correct args"),
@@ -70,7 +70,9 @@ def test_samples_that_are_no_masks_are_explained(tmp_path):
     (tmp_path / "a").mkdir()
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a/0.png")
     folder = {"source": "torchvision.datasets.ImageFolder", "args": {"root": str(tmp_path)}, "num_classes": 2}
-    with pytest.raises(DataError, match=r"the mask of .*ImageFolder\[0\] is no image of class ids. This loader takes"):
+    with pytest.raises(
+        DataError, match=r"the mask of .*ImageFolder\[0\] is not an image of class ids. This loader takes"
+    ):
         from_flat(TorchvisionSegmentationDataLoader, **folder).prepare()
 
 

@@ -250,7 +250,7 @@ def test_a_difference_or_no_number_is_refused(difference):
     "mistake",
     [
         (["--output", "net.pt2"], 2, "--output net.pt2: a file of this --format ends in .onnx. Write net.onnx"),
-        (["--output", "file/net.onnx"], 2, "file/net.onnx: cannot be written (file is no folder)"),
+        (["--output", "file/net.onnx"], 2, "file/net.onnx: cannot be written (file is not a folder)"),
         (["--output", "folder.onnx"], 2, "cannot be written (it is a folder)"),
         (["--output", "c.onnx", "--resume", "c.onnx"], 2, "cannot be written (it is the checkpoint)"),
         (["--output", "n.onnx", "--opset", "3"], 2, "--opset 3: it must be 18 to"),

@@ -180,7 +180,7 @@ def test_checkpoints_that_cannot_be_used(tmp_path):
     with pytest.raises(CheckpointError, match=r"there is no such file.* No other checkpoint in .* is good"):
         read_trained(tmp_path)
     write_checkpoint(tmp_path / "weights.pth", {"state_dict": {}})
-    with pytest.raises(CheckpointError, match=r"weights\.pth has no config: it is no checkpoint of a training"):
+    with pytest.raises(CheckpointError, match=r"weights\.pth has no config: it is not a checkpoint of a training"):
         inference.load(tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="there is no such file"):
         inference.load(tmp_path / "gone.pth")

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from build import DataSpec, build_loss, build_model, without_pretrained_weights
 from config import load_config
 from search.worker.candidate import Limits, check_limits
-from search.worker.foresight import (
+from search.worker.costs import (
     WORKING_SHARE,
     AnswersZero,
     LiveMemory,
@@ -182,7 +182,7 @@ def test_weights_that_are_replaced_stay_shared_and_frozen():
     assert facts.memory_mb is not None
 
 
-def test_the_private_parts_of_torch_do_what_foresight_relies_on():
+def test_the_private_parts_of_torch_do_what_the_costs_rely_on():
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = torch.ones(2, 3)
         assert isinstance(fake, FakeTensor)

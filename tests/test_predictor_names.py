@@ -5,29 +5,29 @@ import pytest
 from test_predictor_sources import save, save_video
 
 from data_loader.images.files import read_image
-from predictor.io.sinks import image_targets, refuse_originals, result_names, video_target
+from predictor.io.sinks import image_targets, output_names, refuse_originals, video_target
 from predictor.io.sources import Camera, open_source
 from utils.errors import ConfigError, DataError
 
 
 def test_results_lie_as_the_images_do():
-    assert result_names(["a.jpg", "b/a.jpg"], ".png") == {"a.jpg": "a.png", "b/a.jpg": "b/a.png"}
+    assert output_names(["a.jpg", "b/a.jpg"], ".png") == {"a.jpg": "a.png", "b/a.jpg": "b/a.png"}
 
 
 def test_images_that_differ_in_suffix_only_keep_it_in_the_name():
-    names = result_names(["a.jpg", "a.PNG", "a.x.jpg", "b.png"], ".png")
+    names = output_names(["a.jpg", "a.PNG", "a.x.jpg", "b.png"], ".png")
     assert names == {"a.jpg": "a_jpg.png", "a.PNG": "a_png.png", "a.x.jpg": "a.x.png", "b.png": "b.png"}
 
 
 @pytest.mark.parametrize("suffix", [".png", None])
 def test_no_two_results_share_a_name_whatever_the_images_are_called(suffix):
     names = ["a.jpg", "a.png", "a_jpg.bmp", "A.jpg", "a_png_.png", "a_png.jpg", "a.ppm", "a.jpg.png", "sub/a.jpg"]
-    results = [result.casefold() for result in result_names(names, suffix).values()]
+    results = [result.casefold() for result in output_names(names, suffix).values()]
     assert len(set(results)) == len(names)
 
 
 def test_images_in_colour_keep_their_kind():
-    names = result_names(["a.jpg", "a.png", "c.ppm"], None)
+    names = output_names(["a.jpg", "a.png", "c.ppm"], None)
     assert names == {"a.jpg": "a.jpg", "a.png": "a.png", "c.ppm": "c.png"}
 
 

@@ -78,11 +78,11 @@ def test_stop_mode_goes_on_through_its_rungs_to_the_end():
 
 def test_a_value_that_is_no_number_stops_unless_there_is_none():
     rung = AsyncRung(0, 1, 3)
-    assert rung.judge(0, (NAN,)).decision is CONTINUE  # the first
-    assert rung.judge(1, (NAN,)).decision is CONTINUE  # as good as the other
-    assert rung.judge(2, (-INF,)) == (CONTINUE, 1, None)  # better than NaN
-    assert rung.judge(3, (-INF,)) == (CONTINUE, 1, None)  # of NaN NaN -inf: place 4/3 is no number either
-    assert rung.judge(4, (NAN,)) == (STOP, 1, -INF)  # of NaN NaN -inf -inf: place 2
+    assert rung.decide(0, (NAN,)).decision is CONTINUE  # the first
+    assert rung.decide(1, (NAN,)).decision is CONTINUE  # as good as the other
+    assert rung.decide(2, (-INF,)) == (CONTINUE, 1, None)  # better than NaN
+    assert rung.decide(3, (-INF,)) == (CONTINUE, 1, None)  # of NaN NaN -inf: place 4/3 is no number either
+    assert rung.decide(4, (NAN,)) == (STOP, 1, -INF)  # of NaN NaN -inf -inf: place 2
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 5])
@@ -90,7 +90,7 @@ def test_cutoffs_are_numpys_quantiles(factor):
     values = np.random.default_rng(0).normal(size=60)
     rung = AsyncRung(0, 1, factor)
     for count, value in enumerate(values.tolist()):
-        verdict = rung.judge(count, (value,))
+        verdict = rung.decide(count, (value,))
         if count:
             expected = np.quantile(values[:count], 1 - 1 / factor)
             assert verdict.cutoff == pytest.approx(expected, rel=1e-12)

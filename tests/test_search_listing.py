@@ -4,7 +4,7 @@ import shlex
 
 from config import load_config
 from search.cli.listing import best_text, list_text, winner_commands
-from search.cli.looking import read_study
+from search.cli.study_commands import read_study
 from search.results.record import StudyRecord
 from search.study.journal import JOURNAL, Journal, Kind
 from search.study.study import create_study_folder

@@ -235,7 +235,7 @@ def test_an_output_that_cannot_be_written_is_found_before_anything_is_computed(f
     (tmp_path / "file").touch()
     (tmp_path / "result.json").mkdir()
     for options, problem in (
-        (("--output", tmp_path / "file" / "x"), f"({tmp_path / 'file'} is no folder)"),
+        (("--output", tmp_path / "file" / "x"), f"({tmp_path / 'file'} is not a folder)"),
         (("--output", tmp_path / "new", "--json", tmp_path / "result.json"), "(it is a folder)"),
     ):
         assert run("--resume", result.checkpoint, *options) == 2
@@ -258,7 +258,7 @@ def test_best_is_of_the_newest_run_of_the_same_config(finished, tmp_path, caplog
     assert find_checkpoint("last", config)[0] == older / "checkpoint-last.pth"
     assert not caplog.messages
     assert find_checkpoint("best", {**config, "seed": 8})[0].parent == newer
-    assert caplog.messages == [f"No run had this very config: {newer}, the newest, is used, which differs at seed."]
+    assert caplog.messages == [f"No run had exactly this config: {newer}, the newest, is used, which differs at seed."]
 
 
 def test_weights_that_do_not_fit_are_named():

@@ -250,7 +250,7 @@ def test_a_split_beside_validation_data_is_refused(small):
 def test_a_plateau_judges_as_the_monitor_does(small):
     plateau = {"type": "ReduceLROnPlateau", "args": {"patience": 0}}
     assert build_training(changed(small, lr_scheduler=plateau)).schedule.scheduler.mode == "max"
-    with pytest.raises(ConfigError, match=r'"min" is the contrary of trainer\.monitor, "max val_miou"'):
+    with pytest.raises(ConfigError, match=r'"min" contradicts trainer\.monitor, "max val_miou"'):
         train(changed(small, lr_scheduler={"type": "ReduceLROnPlateau", "args": {"mode": "min"}}))
 
 

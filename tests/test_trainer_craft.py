@@ -10,7 +10,7 @@ from torch import nn
 from tests.support.tiny import TinyNet, tiny_trainer
 from trainer.checkpoints.resume import Start, restore, weights_of
 from trainer.checkpoints.saving import Checkpoints, TimeLimit
-from trainer.optim.weights import Freezing, Rule, WeightAverage, parameter_groups
+from trainer.optim.weights import Freezing, GroupRule, WeightAverage, parameter_groups
 from trainer.runtime.activations import Recomputed, recompute_activations
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError, Interrupted, TrainingError
@@ -129,7 +129,7 @@ def test_frozen_parts_keep_weights_and_statistics_until_they_learn():
 
 
 def test_freezing_refuses_what_names_nothing_or_everything():
-    with pytest.raises(ConfigError, match=r'"encoder" is the name of no part .* Its parts are layers'):
+    with pytest.raises(ConfigError, match=r'"encoder" matches no part .* Its parts are layers'):
         tiny_trainer(freezing=Freezing(("encoder",)))
     with pytest.raises(ConfigError, match="freezes every weight, so that nothing would learn"):
         tiny_trainer(freezing=Freezing(("layers",)))
@@ -143,16 +143,16 @@ def test_groups_by_norm_and_bias_by_rule_and_by_depth():
     model = TinyNet()  # layers.0 weight, bias; layers.1 weight, bias (norm); layers.4 weight, bias
     assert sizes(parameter_groups(model, 0.1)) == [(6, None, None)]
     assert sizes(parameter_groups(model, 0.1, decay_norm_and_bias=False)) == [(2, None, None), (4, None, 0.0)]
-    rules = [Rule("layers.4", lr_scale=10, weight_decay=0.5), Rule("*.bias", lr_scale=2)]
+    rules = [GroupRule("layers.4", lr_scale=10, weight_decay=0.5), GroupRule("*.bias", lr_scale=2)]
     assert sizes(parameter_groups(model, 0.1, rules=rules)) == [(2, None, None), (2, 0.2, None), (2, 1.0, 0.5)]
     assert sizes(parameter_groups(model, 1.0, layer_decay=0.5)) == [(2, 0.25, None), (2, 0.5, None), (2, None, None)]
 
 
 def test_groups_refuse_a_rule_for_nothing_and_a_missing_rate():
-    with pytest.raises(ConfigError, match=r'optimizer.groups.1.match: "head" is the name of no part'):
-        parameter_groups(TinyNet(), 0.1, rules=[Rule("layers"), Rule("head")])
+    with pytest.raises(ConfigError, match=r'optimizer.groups.1.match: "head" matches no part'):
+        parameter_groups(TinyNet(), 0.1, rules=[GroupRule("layers"), GroupRule("head")])
     with pytest.raises(ConfigError, match=r'"layers.0.weight" shall learn 2 times as fast, but .* has no lr'):
-        parameter_groups(TinyNet(), None, rules=[Rule("layers.0", lr_scale=2)])
+        parameter_groups(TinyNet(), None, rules=[GroupRule("layers.0", lr_scale=2)])
 
 
 def test_recomputed_activations_change_nothing():
@@ -198,7 +198,7 @@ def test_recomputed_activations_are_not_kept():
             model(torch.randn(64, 3))
         kept.append(sum(sizes_kept))
     assert kept[1] < kept[0] / 4
-    with pytest.raises(ConfigError, match=r'"stem" is the name of no part of the network. Its parts are layers'):
+    with pytest.raises(ConfigError, match=r'"stem" matches no part of the network. Its parts are layers'):
         recompute_activations(TinyNet(), ["stem"])
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
+# Mean and deviation of ImageNet's images in 0..1, RGB, as every pretrained backbone of torchvision expects them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IGNORED_COLOR = (224, 224, 224)

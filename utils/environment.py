@@ -142,19 +142,21 @@ def resource_errors() -> Iterator[None]:
 
 
 @contextmanager
-def record_signals(names: Sequence[str], has_come: Callable[[], bool], note: Callable[[int], None]) -> Iterator[None]:
+def record_signals(
+    names: Sequence[str], was_recorded: Callable[[], bool], note: Callable[[int], None]
+) -> Iterator[None]:
     """Record signals during a block instead of obeying them; a second SIGINT ends at once.
 
     Outside the main thread signals cannot be caught and the block changes nothing.
 
     Args:
         names: Such as `SIGTERM`; signals that the system does not have are left out.
-        has_come: Returns whether a signal was recorded before.
+        was_recorded: Returns whether a signal was recorded before.
         note: Receives the number of the signal.
     """
 
     def ask(number: int, _frame: object) -> None:
-        if has_come() and number == signal.SIGINT:
+        if was_recorded() and number == signal.SIGINT:
             raise KeyboardInterrupt
         note(number)
 

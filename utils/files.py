@@ -110,7 +110,7 @@ def writing_problem(path: Path) -> str | None:
     while not (folder.exists() or folder.is_symlink()) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        return f"{folder} is no folder"
+        return f"{folder} is not a folder"
     if not os.access(folder, os.W_OK | os.X_OK) or (path.exists() and not os.access(path, os.W_OK)):
         return "permission denied"
     return None

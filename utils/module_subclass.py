@@ -19,7 +19,8 @@ def with_forward(module: nn.Module, mixin: type[nn.Module], *bases: type) -> nn.
         bases: Further base classes, after that of the module.
 
     Returns:
-        An object of a class named as that of `module`, which inherits from `mixin`, this class and `bases`.
+        An object of a class named as that of `module`, which inherits from `mixin`, this class and `bases`. It can be
+        copied, and its state dict be saved, but not pickled as a whole: no module holds the class.
     """
     module_class = type(module)
 

@@ -36,7 +36,7 @@ class Section:
         nested: Parameter name -> section; such an argument holds a spec or a list of specs of that section.
         run_values: Root -> {parameter of its classes, also if it passes through `**kwargs`: run-time value for it}.
         adapters: Root -> reference of a function that adapts its objects to this section.
-        companions: Role -> reference of a class that no JSON names; the commands themselves wrap objects in it.
+        wrappers: Role -> reference of a class that no JSON names; the commands themselves wrap objects in it.
     """
 
     expects: str
@@ -46,7 +46,7 @@ class Section:
     nested: Mapping[str, str] = field(default_factory=dict)
     run_values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
-    companions: Mapping[str, str] = field(default_factory=dict)
+    wrappers: Mapping[str, str] = field(default_factory=dict)
 
 
 Registry = Mapping[str, Section]

@@ -56,7 +56,7 @@ class TrainerOptions(Strict):
     sync_batch_norm: bool = Field(False, description="Norm statistics over all processes; on GPUs under torchrun.")
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     checkpoint_activations: list[str] = Field([], description="Parts computed again in backward to save memory.")
-    max_time: float | None = Field(None, gt=0, description="Save and end after so many minutes of this process.")
+    max_time: float | None = Field(None, gt=0, description="Save and end after this many minutes of this process.")
     histograms: bool = Field(False, description="Parameter histograms in TensorBoard.")
     pictures: int = Field(4, ge=0, description="Validation images shown in TensorBoard.")
 

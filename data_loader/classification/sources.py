@@ -229,7 +229,7 @@ def read_idx(file: str | Path) -> NDArray[np.uint8]:
         raise DataError(f"{path} cannot be read: {error}. Fetch it again.") from None
     # Two zero bytes, type of the values, number of axes, their sizes as 32-bit big-endian numbers, values.
     if len(data) < 8 or data[:2] != b"\0\0" or data[2] != _IDX_UINT8:
-        raise DataError(f"{path} is no idx file of bytes (it begins with {data[:4]!r}). Name another file.")
+        raise DataError(f"{path} is not an idx file of bytes (it begins with {data[:4]!r}). Name another file.")
     rank = data[3]
     shape = tuple(int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(rank))
     values = np.frombuffer(data, np.uint8, offset=4 + 4 * rank)

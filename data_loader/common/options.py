@@ -173,7 +173,7 @@ class LabelMapOptions(ClassOptions):
 class MaskLabelOptions(LabelMapOptions):
     """Classes and values of masks."""
 
-    num_classes: Annotated[int | None, Field(description="Number of classes, with the background.")] = None
+    num_classes: Annotated[int | None, Field(ge=2, description="Number of classes, with the background.")] = None
     ignore_index: Annotated[int | None, Field(description="Value in the masks that counts nowhere.")] = None
 
 
@@ -192,11 +192,11 @@ class LoaderOptions(Options):
 
     samples: Annotated[int | None, Field(ge=1, description="Number of samples, from the first; `null`: all.")] = None
     is_training: Annotated[bool, Field(description="Augment and shuffle; else evaluate each sample once.")] = True
-    batch_size: Annotated[int, Field(description="Samples per batch, over all processes.")] = 16
+    batch_size: Annotated[int, Field(ge=1, description="Samples per batch, over all processes.")] = 16
     shuffle: Annotated[bool | None, Field(description="New order in each epoch; `null`: in training.")] = None
     drop_last: Annotated[bool, Field(description="Leave out an incomplete last batch.")] = False
     validation_split: Annotated[int | float, Field(description="Held out: a fraction below 1, or a number.")] = 0.0
-    n_workers: Annotated[int, Field(description="Processes that load; at most one per processor.")] = 0
+    n_workers: Annotated[int, Field(ge=0, description="Processes that load; at most one per processor.")] = 0
     pin_memory: Annotated[bool, Field(description="Page-locked batches, if there is CUDA.")] = False
     seed: Annotated[int, Field(description="Seed of the run.")] = 0
 

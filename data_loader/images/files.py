@@ -28,7 +28,7 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
 _EXIF_ORIENTATION = 0x0112
 _EXIF_MARKS = (b"eXIf", b"EXIF", b"Exif")  # of PNG, WebP and others
-_UNKNOWN_KIND = "it is no image of a known kind"
+_UNKNOWN_KIND = "it is not an image of a known kind"
 _TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
 _PATHS_SHOWN = 5
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
@@ -199,7 +199,7 @@ def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
     if image is None:
         raise DataError(_unreadable(path, _UNKNOWN_KIND if data else "it is empty"))
     if image.dtype not in (np.uint8, np.uint16):
-        raise DataError(_unreadable(path, f"its values are {image.dtype}; 8 or 16 bits without sign are wanted"))
+        raise DataError(_unreadable(path, f"its values are {image.dtype}; they must be unsigned, of 8 or 16 bits"))
     is_whole = True  # kinds without an end mark count as whole
     if data.startswith(_JPEG_START):
         start = 2

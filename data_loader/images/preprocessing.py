@@ -12,12 +12,9 @@ import cv2
 import numpy as np
 
 from data_loader.common.options import ColorChannel, ImageOptions, InputOptions
+from utils.drawing import IMAGENET_MEAN, IMAGENET_STD
 from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry, Size, letterbox_geometry
-
-# Mean and deviation of ImageNet's images in 0..1, RGB, as every pretrained backbone of torchvision expects them.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Preprocessing:

@@ -51,7 +51,7 @@ class ArrayPairs(FilePairs):
             mask_shape, _ = array_header(pair.mask, self._mask_key)
         else:
             mask_shape = image_size(pair.mask, upright=True)
-        # The size (0, 0) of an array that is no image makes `decode` look at it and report the fault.
+        # The size (0, 0) of an array that is not an image makes `decode` look at it and report the fault.
         size, mask_size = ((each[0], each[1]) if len(each) > 1 else (0, 0) for each in (shape, mask_shape))
         return Header(size, mask_size, depth)
 
@@ -66,7 +66,7 @@ class ArrayPairs(FilePairs):
             return read_mask(path)
         mask = read_array(path, self._mask_key)
         if mask.ndim not in (2, 3):
-            raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width).")
+            raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width). Save that.")
         return mask_labels(mask, path)
 
 

@@ -138,8 +138,8 @@ def parse_label_map(label_map: Mapping[str, int]) -> dict[int, int]:
             raise ConfigError(f'Wrong label_map: "{key}" is no value of a mask. Keys are 0 to 65535, as in {{"7": 0}}.')
         if isinstance(target, bool) or not isinstance(target, int) or target < 0:
             raise ConfigError(
-                f'Wrong label_map: "{key}" becomes {target!r}, which is no class. Classes are whole numbers from 0; a '
-                "value that is to be ignored is left out."
+                f'Wrong label_map: "{key}" becomes {target!r}, which is not a class. Classes are whole numbers from 0; '
+                "a value that is to be ignored is left out."
             )
         parsed[int(key)] = target
     return parsed

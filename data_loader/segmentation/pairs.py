@@ -378,7 +378,7 @@ def find_pairs(
             raise DataError(f"The folder {side} does not exist. Images lie in data/{split}, masks in labels/{split}.")
     images = sorted(path for path in images_folder.rglob("*") if path.suffix.lower() in image_suffixes)
     if not images:
-        raise DataError(f"The folder {images_folder} holds no image ({', '.join(sorted(image_suffixes))}).")
+        raise DataError(f"The folder {images_folder} holds no image ({', '.join(sorted(image_suffixes))}). Add some.")
     pairs = []
     for image in images:
         path = masks_folder / image.relative_to(images_folder)

@@ -38,7 +38,7 @@ def open_dataset(name: str, arguments: Mapping[str, Any]) -> Any:
     found: Any = vars(module).get(class_name) if module_name == ROOT and not class_name.startswith("_") else None
     if not (inspect.isclass(found) and issubclass(found, module.VisionDataset)):
         raise ConfigError(
-            f"{name!r} is no data set of torchvision. Write {ROOT}.VOCSegmentation or another class there."
+            f"{name!r} is not a data set of torchvision. Write {ROOT}.VOCSegmentation or another class there."
         )
     parameters = inspect.signature(found).parameters
     for argument in arguments:
@@ -100,8 +100,8 @@ class TorchvisionPairs(PairSource):
         array = np.asarray(image)
         if array.dtype not in (np.uint8, np.uint16) or array.ndim not in (2, 3):
             raise DataError(
-                f"{self.names(index)[0]} is no image of 8 or 16 bits but {array.dtype} of shape {array.shape}. This "
-                "loader takes data sets of photos."
+                f"{self.names(index)[0]} is not an image of 8 or 16 bits but {array.dtype} of shape {array.shape}. "
+                "This loader takes data sets of photos. Name another one."
             )
         return array.reshape(*array.shape[:2], -1)
 
@@ -110,7 +110,7 @@ class TorchvisionPairs(PairSource):
         name, array = self.names(index)[1], np.asarray(self._sample(index)[1])
         if array.dtype == object or array.ndim not in (2, 3):
             raise DataError(
-                f"{name} is no image of class ids. This loader takes data sets of which a sample is an image and a "
+                f"{name} is not an image of class ids. This loader takes data sets of which a sample is an image and a "
                 "mask; some have an argument for it (target_type, target_types, mode)."
             )
         return mask_labels(array, name)

@@ -76,7 +76,7 @@ def read_series(path: str | Path) -> SeriesFile:
     if not file.exists():
         raise DataError(f"{file} does not exist. Name a .ts or .npz file, or a folder of them.")
     if file.suffix not in SUFFIXES:
-        raise DataError(f"{file} is no file of series: it must end in .ts or .npz. Convert it.")
+        raise DataError(f"{file} is not a file of series: it must end in .ts or .npz. Convert it.")
     try:
         found = _read_ts(file) if file.suffix == ".ts" else _read_npz(file)
     except (OSError, UnicodeDecodeError) as error:
@@ -125,7 +125,7 @@ def _read_ts(path: Path) -> SeriesFile:
             key = words[0].removeprefix("@").lower()
             if not words[0].startswith("@") or key not in HEADER_KEYS:
                 raise DataError(
-                    f"{path}, line {number}: {text.strip()[:40]!r} is no line of a header, which are @problemName, "
+                    f"{path}, line {number}: {text.strip()[:40]!r} is not a line of a header, which are @problemName, "
                     "@timeStamps, @missing, @univariate, @dimensions, @equalLength, @seriesLength, @classLabel and "
                     "@data. Correct it."
                 )
@@ -187,7 +187,7 @@ def _parse_case(text: str, header: _TsHeader, place: str) -> tuple[Values, str]:
                 values.append(np.nan if word.strip() == "?" else float(word))
             except ValueError:
                 raise DataError(
-                    f'{place}, variable {number}: "{word.strip()}" is no number. Write numbers, or ? for a missing one.'
+                    f'{place}, variable {number}: "{word.strip()}" is not a number. Write one, or ? if it is missing.'
                 ) from None
         variables.append(np.array(values, np.float32))
     lengths = sorted({len(variable) for variable in variables})

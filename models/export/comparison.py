@@ -60,7 +60,7 @@ class Comparison:
         """Refuse an export that is another network.
 
         Raises:
-            ExportError: A probability differs by more than the tolerance, or is no number.
+            ExportError: A probability differs by more than the tolerance, or is not a number.
         """
         # Not `>`: a difference that is NaN is no smaller either.
         if not self.largest_difference <= tolerance:

@@ -37,7 +37,7 @@ class BoundaryLoss(LogitLoss):
         """Logits (B, K, H, W) float32, target (B, H, W) int64 -> () float32.
 
         Raises:
-            ConfigError: The target is no image.
+            ConfigError: The target is not an image.
         """
         if target.dim() != 3:
             raise ConfigError(

@@ -1,1 +1,1 @@
-"""Where images come from and where results go."""
+"""Sources of images and sinks for results."""

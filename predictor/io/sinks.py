@@ -272,7 +272,7 @@ def display_problem() -> str | None:
     return None if result.returncode == 0 else "this OpenCV or this display cannot open a window"
 
 
-def result_names(names: Sequence[str], suffix: str | None) -> dict[str, str]:
+def output_names(names: Sequence[str], suffix: str | None) -> dict[str, str]:
     """Return the name of the result for the name of each image, below the same folders.
 
     If two would collide (`a.jpg` and `a.png` both become `a.png`), the old suffix stays part of the name: `a_jpg.png`
@@ -326,7 +326,7 @@ def image_targets(source: FrameSource, output: Path, *, is_lossless: bool) -> Ca
         return lambda _name: output
     if suffix in PHOTO_SUFFIXES | VIDEO_SUFFIXES and not output.is_dir():
         raise ConfigError(f"--output {output} is one file, but there are several photos. Name a folder.")
-    names = result_names(source.names, ".png" if is_lossless else None)
+    names = output_names(source.names, ".png" if is_lossless else None)
     return lambda name: output / names[name]
 
 

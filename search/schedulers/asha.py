@@ -59,7 +59,7 @@ class AsyncRung:
             self.order = ParetoOrder(len(values))
         self.order.add(candidate, values)
 
-    def judge(self, candidate: int, values: Values) -> RungDecision:
+    def decide(self, candidate: int, values: Values) -> RungDecision:
         """Record a candidate that reached the rung and decide whether it continues.
 
         With one objective, it stops below the (1 - 1 / reduction_factor) quantile of the values that were there before.
@@ -193,7 +193,7 @@ class ASHA(Scheduler):
             rung.record(candidate, values)
             result = RungDecision(Decision.PAUSE, rung=epoch)
         elif rung is not None:
-            result = rung.judge(candidate, values)
+            result = rung.decide(candidate, values)
         if epoch == self.max_epochs:
             result = result._replace(decision=Decision.STOP)
         if result.decision is not Decision.CONTINUE:
@@ -221,7 +221,7 @@ class ASHA(Scheduler):
                 if self._promotes:  # at the rungs above it is recorded when it is promoted
                     rung.record(candidate, values)
                     break
-                if rung.judge(candidate, values).decision is Decision.STOP:
+                if rung.decide(candidate, values).decision is Decision.STOP:
                     break
         elif later_rungs:  # also if it finished before its first report: there is nothing to compare it by
             later_rungs[0].record(candidate, FAILED)

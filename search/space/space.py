@@ -212,7 +212,7 @@ _RULES: dict[str, tuple[tuple[Callable[[Any], bool], str], ...]] = {
         ),
         (
             lambda content: is_marker(content["times"]) or (_is_int(content["times"]) and content["times"] >= 0),
-            "has times that is no number of times. Write a whole number from 0, or a marker.",
+            "has times that is not a number of times. Write a whole number from 0, or a marker.",
         ),
     ),
     "$var": ((lambda content: isinstance(content, str), "must be the name of a definition. Write a key of $defs."),),
@@ -271,7 +271,7 @@ def _check_value(
         outcomes = outcomes_of(times, definitions) if len(faults) == num_faults else ()
         for outcome, _ in outcomes:
             if not _is_int(outcome) or outcome < 0:
-                faults.add(times_path, f"{show(outcome)} is no number of times. Use whole numbers from 0.")
+                faults.add(times_path, f"{show(outcome)} is not a number of times. Use whole numbers from 0.")
     elif marker == "$var" and content not in definitions:
         faults.add(place, unknown_name("definition", content, definitions))
     elif marker == "$var" and content in open_names:

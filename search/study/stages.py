@@ -90,7 +90,7 @@ class Searching(Stage):
                 "reported": record.epochs,
                 # Killed between a decision and the end of its job: only the missing epochs are trained again.
                 "until": record.epochs if self._is_decided(job) else None,
-                "limits": None if record.facts else self.parts.limits,  # judged once
+                "limits": None if record.facts else self.parts.limits,  # checked once
             }
             return self.make_task(job.candidate, content)
         # With a spent budget the tasks that run are paused at their next report, too.

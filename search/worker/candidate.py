@@ -16,7 +16,7 @@ from config import instantiate, trainer_options
 from config.checking.classes import find_class
 from config.variants import rules_without_counts
 from data_loader.common.image_cache import SHARED_CACHE
-from search.worker.foresight import Facts, TrainingStep, optimizer_copies, predict_costs
+from search.worker.costs import Facts, TrainingStep, optimizer_copies, predict_costs
 from train import check_config
 from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training
 from trainer.trainer import TrainingPlan
@@ -137,6 +137,7 @@ def check_limits(config: Config, limits: Limits = UNLIMITED, *, devices: str | N
         DataError: Its data cannot be read, which is not the candidate's fault.
     """
     try:
+        # The training checks again what it is given; a candidate that is refused here never gets a run folder.
         check_config(config)
         step = build_training_step(config, devices)
         facts = predict_costs(step, limits.input_size)

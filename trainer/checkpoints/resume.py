@@ -240,7 +240,7 @@ def find_checkpoint(resume: str, asked: Mapping[str, Any] | None) -> tuple[Path,
     folder = folders[differences.index([])] if [] in differences else folders[0]
     if [] not in differences:
         logger.warning(
-            "No run had this very config: %s, the newest, is used, which differs at %s.",
+            "No run had exactly this config: %s, the newest, is used, which differs at %s.",
             folder,
             ", ".join(differences[0][:DIFFERENCES_SHOWN]),
         )

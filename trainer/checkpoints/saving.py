@@ -64,7 +64,7 @@ def pack(trainer: BaseTrainer, config: Mapping[str, Any]) -> dict[str, Any]:
 class Checkpoints(Callback):
     """Writes `checkpoint-last.pth`, `model_best.pth` and `checkpoint-epoch{N}.pth`.
 
-    The last one is written at each epoch's end, every so many steps or minutes, and when a stop is requested. The best
+    The last one is written at each epoch's end, every N steps or minutes, and when a stop is requested. The best
     one and the N-th are written before it, so that a run that dies in between writes them again. Put this callback last
     in the list: it also saves the state of the others.
 
@@ -247,7 +247,7 @@ def stop_at_next_step(trainer: BaseTrainer) -> AbstractContextManager[None]:
 
 @dataclass(eq=False)
 class TimeLimit(Callback):
-    """Saves and ends a run after so many minutes of this process, at the next step; `--resume auto` continues it.
+    """Saves and ends a run after a number of minutes of this process, at the next step; `--resume auto` continues it.
 
     Args:
         minutes: How long this process may train; a resumed run may train as long again.

@@ -103,7 +103,7 @@ def combine_schedulers(
     mode, _, watched = monitor.partition(" ")
     if isinstance(scheduler, ReduceLROnPlateau) and watched and scheduler.mode != mode:
         raise ConfigError(
-            f'lr_scheduler.args.mode: "{scheduler.mode}" is the contrary of trainer.monitor, "{monitor}". Both follow '
+            f'lr_scheduler.args.mode: "{scheduler.mode}" contradicts trainer.monitor, "{monitor}". Both follow '
             "the same result. Remove the mode."
         )
     return LearningRateSchedule(scheduler, watched=watched, **options)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _NormBase  # batch and instance norms have no public base
 
 from utils.errors import ConfigError
 
@@ -23,7 +23,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Rule:
+class GroupRule:
     """Settings of the weights of a name, if they differ from those of the optimizer.
 
     Attributes:
@@ -42,7 +42,7 @@ def parameter_groups(
     lr: float | None,
     *,
     decay_norm_and_bias: bool = True,
-    rules: Sequence[Rule] = (),
+    rules: Sequence[GroupRule] = (),
     layer_decay: float | None = None,
 ) -> list[Group]:
     """Sort the weights of a network into groups of an optimizer.
@@ -66,7 +66,7 @@ def parameter_groups(
         if not any(matches(name, rule.match) for name in names):
             parts = ", ".join(name for name, _ in model.named_children())
             raise ConfigError(
-                f'optimizer.groups.{number}.match: "{rule.match}" is the name of no part and no weight of the network. '
+                f'optimizer.groups.{number}.match: "{rule.match}" matches no part and no weight of the network. '
                 f"Its parts are {parts}. Name one, or several with *."
             )
     undecayed: set[str] = set()
@@ -79,7 +79,7 @@ def parameter_groups(
     scales = _layer_scales(names, layer_decay) if layer_decay is not None else {}
     groups: dict[tuple[float, float | None], Group] = {}
     for name, weight in model.named_parameters():
-        rule = next((rule for rule in rules if matches(name, rule.match)), Rule(name))
+        rule = next((rule for rule in rules if matches(name, rule.match)), GroupRule(name))
         scale = rule.lr_scale * scales.get(name, 1.0)
         decay = rule.weight_decay if rule.weight_decay is not None else (0.0 if name in undecayed else None)
         if scale != 1.0 and lr is None:
@@ -130,7 +130,7 @@ class Freezing:
             if not any(fnmatchcase(name, pattern) for name in names):
                 parts = ", ".join(name for name, _ in model.named_children())
                 raise ConfigError(
-                    f'trainer.freeze: "{pattern}" is the name of no part and no weight of the network. Its parts are '
+                    f'trainer.freeze: "{pattern}" matches no part and no weight of the network. Its parts are '
                     f"{parts}. Name one, or several with *: {next(iter(names), 'part')}.*"
                 )
         if self.patterns and self.until_epoch is None and all(map(self.is_named, weights)):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm  # those of any dimension have no public base
 from torch.utils.checkpoint import checkpoint
 
 from utils.errors import ConfigError
@@ -34,7 +34,7 @@ def recompute_activations(model: nn.Module, patterns: Sequence[str]) -> None:
         if not matching:
             known = ", ".join(name for name, _ in model.named_children())
             raise ConfigError(
-                f'trainer.checkpoint_activations: "{pattern}" is the name of no part of the network. Its parts are '
+                f'trainer.checkpoint_activations: "{pattern}" matches no part of the network. Its parts are '
                 f"{known}. Name one, or several with *."
             )
         chosen += matching
@@ -48,7 +48,7 @@ class Recomputed(nn.Module):
     """A mixin for modules that run their forward pass again in the backward pass, instead of storing activations."""
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
-        """As that of the module."""
+        """Run the forward pass of the module."""
         forward = super().forward
         if not (self.training and torch.is_grad_enabled()):
             return forward(*inputs, **options)

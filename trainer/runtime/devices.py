@@ -30,7 +30,7 @@ def choose_devices(n_gpu: int | None, asked: str | None = None) -> list[torch.de
         asked: From the command line: `"0,1"` or `"cpu"`.
 
     Raises:
-        ConfigError: A device is no number.
+        ConfigError: A device is not a number.
     """
     available = torch.cuda.device_count()
     if asked is not None:
@@ -161,7 +161,7 @@ class World:
 
 
 ALONE = World()
-# Processes agree on stopping and saving only every so many steps, since an agreement makes them wait for each other.
+# Processes agree on stopping and saving only every few steps, since an agreement makes them wait for each other.
 AGREE_EVERY_STEPS = 8
 
 
