@@ -200,6 +200,33 @@ def test_more_epochs_of_a_schedule_with_a_fixed_length_are_refused(small):
         train(changed(small, trainer__epochs=3), resume="last")
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "poly",
+        {"type": "OneCycleLR", "args": {"max_lr": 0.1}},
+        [{"type": "ConstantLR", "args": {"factor": 0.1}, "moves": 1, "interval": "epoch"}, "CosineAnnealingLR"],
+    ],
+)
+def test_more_epochs_of_a_schedule_that_says_so_continue_on_the_longer_curve(small, schedule):
+    first = train(changed(small, lr_scheduler=schedule))
+    with pytest.raises(CheckpointError, match=r'"on_more_epochs": "rescale" in lr_scheduler'):
+        train(changed(small, lr_scheduler=schedule, trainer__epochs=4), resume="auto")
+    parts = schedule if isinstance(schedule, list) else [schedule]
+    said = {**({"type": parts[0]} if isinstance(parts[0], str) else parts[0]), "on_more_epochs": "rescale"}
+    longer = changed(small, lr_scheduler=[said, *parts[1:]] if parts[1:] else said, trainer__epochs=4)
+    result = train(longer, resume="auto")  # the repair is no change of the config: the same run continues
+    assert (result.run_folder, result.epochs) == (first.run_folder, 4)
+    whole = build_training(longer)
+    rates = [whole.trainer.lr_scheduler.scheduler.get_last_lr()[0]]
+    for _ in range(4):
+        for _ in range(whole.trainer.steps_per_epoch):
+            whole.trainer.lr_scheduler.after("step")
+        rates.append(whole.optimizer.param_groups[0]["lr"])  # what the epoch's row says
+        whole.trainer.lr_scheduler.after("epoch")
+    assert [row["lr"] for row in result.history[2:]] == rates[3:]
+
+
 def test_going_on_from_the_best_epoch_keeps_it_as_the_best(small):
     first = train(small)
     result = train(None, resume=str(first.run_folder / "model_best.pth"))
