@@ -26,6 +26,7 @@ from config import (
     values_by_parameter,
     variants,
 )
+from config.variants import without_pretrained_weights
 from utils.errors import CheckpointError, ConfigError
 from utils.registry import Section, import_attribute
 
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 SPLIT_FOLDERS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
-# Arguments that ask for weights from elsewhere: ours, torchvision's, segmentation_models_pytorch's and timm's.
-PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
 
 
 def registry() -> dict[str, Section]:
@@ -130,8 +129,10 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
     """Build the loaders of training and validation; the latter is None if the config has none.
 
     Raises:
-        ConfigError: Validation data is named twice, or would be augmented.
+        ConfigError: Validation data is named twice, has other classes, or would be augmented.
     """
+    from base.samples import require_same_classes
+
     train_loader = build_loader(config, "train")
     assert train_loader is not None  # a validated config has training data
     section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
@@ -142,7 +143,10 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
             f"{section}.args.validation_split: holds out samples that would not be used, since {valid_section} is the "
             "validation data. Remove one of them."
         )
-    return train_loader, build_loader(config, "valid", learned=train_loader.learned)
+    valid_loader = build_loader(config, "valid", learned=train_loader.learned)
+    assert valid_loader is not None
+    require_same_classes(valid_loader.class_names, f"{valid_section}.args.classes", train_loader.class_names, section)
+    return train_loader, valid_loader
 
 
 @dataclass(frozen=True)
@@ -249,15 +253,6 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     return instantiate(config, "arch", names, runtime=values)  # type: ignore[no-any-return]
 
 
-def without_pretrained_weights(config: Config) -> dict[str, Any]:
-    """Return the config of the same network from scratch: its weights come from a checkpoint, none are fetched."""
-    changed = copy.deepcopy(dict(config))
-    spec = changed.get("arch")
-    if isinstance(spec, dict) and isinstance(spec.get("args"), dict):
-        spec["args"] |= {name: value for name, value in PRETRAINED_ARGUMENTS.items() if name in spec["args"]}
-    return changed
-
-
 def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":
     """Build the loss: (output, target) -> ().
 
@@ -270,10 +265,18 @@ def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module
 
 
 def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
-    """Build the metrics, an empty list if none are named."""
+    """Build the metrics, an empty list if none are named.
+
+    Raises:
+        ConfigError: Two results of a run would have the same name.
+    """
+    from base.base_metric import check_result_names
+
     names, values = registry(), spec.arguments()
     paths = [f"metrics.{index}" for index in range(len(config.get("metrics", [])))]
-    return [instantiate(config, path, names, runtime=values) for path in paths]
+    metrics: list[Metric] = [instantiate(config, path, names, runtime=values) for path in paths]
+    check_result_names(dict(zip(paths, metrics, strict=True)))
+    return metrics
 
 
 def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
@@ -388,11 +391,14 @@ def build_training(
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     train_loader, valid_loader = build_loaders(config)
-    for loader in filter(None, (train_loader, valid_loader)):
+    for split, loader in (("train", train_loader), ("valid", valid_loader)):
+        if loader is None:
+            continue
         # A loader of a plug-in may not know its role: a shuffled one would count as training data.
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
         loader.prepare()
+        loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
 
     model = build_model(without_pretrained_weights(config) if has_weights else config, spec)

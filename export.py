@@ -163,7 +163,8 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
     if Path(source).suffix in SUFFIXES:
         images: Iterable[NDArray[Any]] = read_series(Path(source)).series
     else:
-        read = partial(read_image, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)
+        default_read = partial(read_image, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)
+        read = getattr(trained.preprocess, "read", default_read)
         images = (frame.image for frame in open_source(source, read))
     prepared = map(trained.prepare, images)
     return (Sample(torch.from_numpy(inputs), geometry) for inputs, geometry in prepared), None

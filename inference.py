@@ -160,7 +160,8 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         first_column, series = "row", read_series(Path(arguments.source))
         samples = zip(map(str, series.rows), series.series, strict=True)
     else:
-        read = partial(read_image, in_channels=getattr(classifier.preprocess, "in_channels", None) or 3)
+        default_read = partial(read_image, in_channels=getattr(classifier.preprocess, "in_channels", None) or 3)
+        read = getattr(classifier.preprocess, "read", default_read)
         first_column, frames = "file", open_source(arguments.source, read, excluded=arguments.output)
         samples, failures = ((frame.name, frame.image) for frame in frames), frames.failures
     predictions = classifier.classify(islice(samples, arguments.limit), arguments.batch_size)

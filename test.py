@@ -21,12 +21,11 @@ from build import (
     loader_section,
     read_data_spec,
     registry,
-    without_pretrained_weights,
 )
 from config import cli
 from config.checking.sections import LOADER_SECTIONS
 from config.loading.load import apply_override
-from config.variants import nested_objects, window_size, with_input_size
+from config.variants import nested_objects, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError
 
@@ -63,8 +62,9 @@ def test(
 
     Returns:
         Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share; of a
-        classification precision, recall, f1, support), samples, split, confusion (K rows of K pixels or samples, rows
-        the truth), worst (name and score; of a classification also truth, prediction, probability), pictures (files).
+        classification precision, recall, f1, support; without an ignored class), samples, split, confusion (K rows of K
+        pixels or samples, rows the truth), worst (name and score; of a classification also truth, prediction,
+        probability), pictures (files).
 
     Raises:
         EspalierError: Anything that the user can repair.
@@ -87,6 +87,7 @@ def test(
     seed_run(config.get("seed", 0), device)
     loader = build_loader(config, split, as_evaluation=True)
     assert loader is not None  # as check_split found
+    loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, loader)
     if spec.num_classes is None:
         raise ConfigError(
@@ -109,8 +110,9 @@ def test(
             on_sample=cases.add if images or loader.task == "classification" else None,
         )
     counts, counted = matrix.counts.cpu(), "samples" if loader.task == "classification" else "pixels"
-    files = write_images(images, counts.numpy(), classes, cases, counted=counted) if images else []
-    per_class = results_per_class(counts, classes, loader.task)
+    ignored = matrix.ignored_class
+    files = write_images(images, counts.numpy(), classes, cases, counted=counted, ignored=ignored) if images else []
+    per_class = results_per_class(counts, classes, loader.task, spec.ignore_index)
     outcome = {"metrics": metrics, "per_class": per_class, "samples": loader.num_samples, "split": split}
     return {
         **outcome,
@@ -128,8 +130,10 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
         asked: Another configuration, which replaces all but `arch`. If it names a loader, it names all.
 
     Raises:
-        ConfigError: Neither is there.
+        ConfigError: Neither is there, or its loader names other classes than the checkpoint.
     """
+    from base.samples import require_same_classes
+
     if saved is None and asked is None:
         raise ConfigError(
             "the checkpoint holds no configuration. The network and its data must be known. Write -c FILE."
@@ -148,6 +152,9 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
             spec = merged.get(section)
             if source and isinstance(spec, Mapping) and spec.get("type") == source.get("type"):
                 args = spec.get("args", {})
+                names, known = args.get("classes"), settled.get("classes")
+                if names and known:
+                    require_same_classes(names, f"{section}.args.classes", known, "the checkpoint")
                 given = {name: value for name, value in args.items() if value is not None}
                 merged[section] = {**spec, "args": {**args, **settled, **given}}
         counts = next(
@@ -183,38 +190,40 @@ def check_split(config: Mapping[str, Any], split: str) -> None:
 def collect_worst(problem: str, count: int, classes: list[str], ignore_index: int | None) -> "WorstCases":
     """Return an empty collection of the worst samples of a data set."""
     from logger.test_report.worst_cases import WorstClassified, WorstSegmented
-    from models.metrics.confusion import class_measures, confusion_counts
+    from models.metrics.confusion import MeanIoU
 
     def mean_iou(logits: "Tensor", target: "Tensor") -> float:
-        counts = confusion_counts(logits[None], target[None].to(logits.device), len(classes))
-        return float(class_measures(counts)["iou"].nanmean())
+        metric = MeanIoU(len(classes), ignore_index)
+        metric.update(logits[None], target[None].to(logits.device))
+        return metric.compute()["miou"]
 
     if problem == "classification":
-        return WorstClassified(count, classes)
+        return WorstClassified(count, classes, ignore_index)
     return WorstSegmented(count, len(classes), ignore_index, mean_iou)
 
 
 def results_per_class(
-    counts: "Tensor", classes: list[str], problem: str = "segmentation"
+    counts: "Tensor", classes: list[str], problem: str = "segmentation", ignore_index: int | None = None
 ) -> dict[str, dict[str, float]]:
-    """Return the columns of the report's table for each class.
+    """Return the columns of the report's table for each class that is not ignored.
 
     Args:
         counts: (K, K) int64, the confusion matrix; rows are the truth.
         classes: Names of the classes.
         problem: `segmentation` or `classification`.
+        ignore_index: The label that was not counted.
     """
-    from models.metrics.confusion import class_measures
+    from models.metrics.confusion import class_measures, ignored_class
 
-    measures = class_measures(counts)
+    measures, ignored = class_measures(counts), ignored_class(ignore_index, len(classes))
     columns = {name: measures[name] for name in ("iou", "precision", "recall", "f1")}
     if problem == "classification":
         del columns["iou"]
         columns["support"] = counts.sum(dim=1)
     else:
         columns["pixel_share"] = counts.sum(dim=1).double() / counts.sum()
-    rows = zip(classes, *(values.tolist() for values in columns.values()), strict=True)
-    return {label: dict(zip(columns, values, strict=True)) for label, *values in rows}
+    rows = enumerate(zip(classes, *(values.tolist() for values in columns.values()), strict=True))
+    return {label: dict(zip(columns, values, strict=True)) for index, (label, *values) in rows if index != ignored}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config as configuration
-from build import build_training, registry
+from build import build_loaders, build_training, registry
 from config import cli
 from utils.errors import ConfigError
 
@@ -66,13 +66,14 @@ def train(
     from logger.console import setup_logging
     from logger.trackers import make_trackers
     from trainer.checkpoints.resume import create_run_folder, lock_run_folder, resolve_start, restore
+    from trainer.checkpoints.same_data import identify_data, require_same_data
     from trainer.checkpoints.saving import Checkpoints, RunRecords, TimeLimit, stop_at_next_step
     from trainer.runtime.devices import joined_world
     from utils.environment import capture, resource_errors
 
     if config is not None:  # before a run folder is searched: a faulty config is reported as such
         check_config(config)
-    start = resolve_start(config, resume, run_folder)
+    start = resolve_start(config, resume, run_folder, identify=lambda asked: identify_data(*build_loaders(asked)))
     if config is None:
         check_config(start.config)
     options = configuration.trainer_options(start.config)
@@ -85,6 +86,8 @@ def train(
             has_weights=start.state is not None,
         )
         trainer, folder = parts.trainer, start.folder
+        data = identify_data(parts.train_loader, parts.valid_loader)
+        require_same_data(start.state, parts.config, data)
         if folder is None and world.is_main:
             folder = create_run_folder(options["save_dir"], parts.config["name"], start.new_folder)
         trainer.run_folder = folder = Path(world.gather(str(folder))[0])  # the main process's: the clocks differ
@@ -94,8 +97,12 @@ def train(
                 "trainer.deterministic is false: a GPU takes the algorithms that are fastest, also those whose sums "
                 "differ in the last digits each time. Equal runs, and a resumed one, then end in other bytes."
             )
-        environment = {**capture(), "deterministic": options["deterministic"]}
-        environment["asked"] = start.earlier or start.config  # a resume compares its config with it
+        environment = {
+            **capture(),
+            "deterministic": options["deterministic"],
+            "folder": folder.name,
+            "asked": start.earlier or start.config,  # a resume compares its config with it
+        }
         trainer.callbacks = [RunRecords(folder, parts.config, environment), ProgressBar()]
         if options["tensorboard"]:
             drawn = {"images": options["pictures"], "histograms": options["histograms"]}
@@ -104,7 +111,7 @@ def train(
         if options["max_time"]:
             trainer.callbacks.append(TimeLimit(options["max_time"]))
         saving = {key: options[key] for key in ("save_period", "save_every_steps", "save_every_minutes")}
-        checkpoints = Checkpoints(folder, parts.config, **saving, world=world)
+        checkpoints = Checkpoints(folder, parts.config, **saving, world=world, data=data)
         trackers = make_trackers(parts.config) if parts.config.get("visualization") else []
         # The checkpoints come last: they hold the state of the other callbacks after the same event.
         trainer.callbacks += [*trackers, *callbacks, checkpoints]

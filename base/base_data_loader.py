@@ -28,6 +28,8 @@ from base.samples import (
     check_loader_arguments,
     count_batches,
     count_targets,
+    data_identity,
+    is_counted,
     split_indices,
 )
 from utils.environment import available_processors
@@ -325,6 +327,32 @@ class BaseDataLoader(DataLoader[Any]):
         if isinstance(self.dataset.dataset, TargetSource):
             return count_targets(self.dataset.dataset, self.keys.indices.tolist(), self.num_classes, self.ignore_index)
         return count_batches(self.evaluation_loader(), self.num_classes, self.ignore_index)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells the samples of this loader from other data; see `base.samples.data_identity`."""
+        return data_identity(self.dataset.dataset, self.keys.indices.tolist())
+
+    def require_counted_targets(self, section: str) -> None:
+        """Refuse samples of which none has a label that counts; data sets that offer no `target(index)` pass.
+
+        The targets are read up to the first that counts, which mostly is the very first one.
+
+        Args:
+            section: The section of the config that describes this loader.
+
+        Raises:
+            DataError: Every label is ignored, or a target cannot be read.
+        """
+        dataset = self.dataset.dataset
+        if not isinstance(dataset, TargetSource) or not callable(dataset.target):
+            return
+        targets = (dataset.target(index) for index in self.keys.indices.tolist())
+        if not any(is_counted(target, self.num_classes, self.ignore_index) for target in targets):
+            ignored = "" if self.ignore_index is None else f" {self.ignore_index} (ignored) or"
+            raise DataError(
+                f"{section}: every label of its {self.num_samples} samples is{ignored} of no class. There is nothing "
+                f"to {'train' if self.is_training else 'evaluate'} on. Correct the masks, or name other samples."
+            )
 
     def prepare(self) -> None:
         """Let the data set check and decode the samples of this loader; otherwise the first iteration does it.

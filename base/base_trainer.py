@@ -3,6 +3,7 @@
 A subclass decides what happens inside an epoch; a callback adds what happens around it (files, images, pruning).
 """
 
+import logging
 import math
 import warnings
 from abc import ABC, abstractmethod
@@ -17,8 +18,10 @@ from torch.optim import Optimizer
 
 from base.callback import Callback, StepReport
 from base.schedule import LearningRateSchedule
-from utils.errors import ConfigError, Interrupted
+from utils.errors import ConfigError, Interrupted, TrainingError
 from utils.seeding import generator_state, restore_generator_state
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
 
@@ -234,7 +237,8 @@ class BaseTrainer(ABC):
 
         Raises:
             ConfigError: The monitor's name is not among the results.
-            TrainingError: The loss is not finite, or memory ran out.
+            TrainingError: The loss is not finite, the monitored result is NaN and was so in every epoch, or memory ran
+                out.
             Interrupted: A signal asked to stop; callbacks have saved the state.
         """
         self.monitor.check(self.result_names())
@@ -270,7 +274,32 @@ class BaseTrainer(ABC):
         if self.lr_scheduler is not None:
             self.lr_scheduler.after("epoch", row)
         self.notify("on_epoch_end", row)
+        if self.monitor.name and math.isnan(row[self.monitor.name]):
+            self.report_nan(self.monitor.name)
         self.check_interrupt()
+
+    def report_nan(self, name: str) -> None:
+        """Refuse to continue with a monitored result that is NaN; only warn if an earlier epoch is the best.
+
+        The epoch has been saved: with another monitor, a resumed run continues after it.
+
+        Raises:
+            TrainingError: No epoch can be the best.
+        """
+        reason = self.reason_for_nan(name)
+        if self.best is not None:
+            logger.warning(
+                "%s is NaN in epoch %d: %s. Epoch %d remains the best.", name, self.epoch, reason, self.best["epoch"]
+            )
+            return
+        raise TrainingError(
+            f"trainer.monitor: {name} is NaN in epoch {self.epoch}: {reason}. No epoch can be the best by it. Correct "
+            "the data, or follow another result."
+        )
+
+    def reason_for_nan(self, name: str) -> str:
+        """Return why a result of the last epoch is NaN, as a clause for a message."""
+        return "its computation gave no number"
 
     def finish_step(self, report: StepReport) -> None:
         """Count a training step, notify the callbacks, and stop here if it was requested."""

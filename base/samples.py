@@ -1,5 +1,7 @@
 """Samples of a data set: how they are requested and divided, their names in evaluation, the counts of their targets."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from utils.environment import DECODING_THREADS, available_processors
 from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Geometry
 from utils.seeding import derive_seed
+
+_NAMES_SHOWN = 12
 
 
 class SampleKey(NamedTuple):
@@ -59,6 +63,52 @@ class TargetSource(Protocol):
 
     def target(self, index: int) -> Any:
         """Return the target of sample `index` at its original size; labels hidden in training are ignored."""
+
+
+@runtime_checkable
+class IdentifiedSource(Protocol):
+    """A data set that can tell its samples from others, wherever its files lie."""
+
+    def sample_identity(self, index: int) -> str:
+        """Return name and class of sample `index`, without the folders that it lies in."""
+
+
+def data_identity(dataset: Any, indices: Iterable[int]) -> dict[str, Any]:
+    """Return what tells some samples of a data set from other data, as plain data.
+
+    Returns:
+        Their number under `samples`, and under `digest` the SHA-256 of their names and classes in order, or None if
+        the data set does not offer `sample_identity`.
+    """
+    chosen, digest = list(indices), None
+    if isinstance(dataset, IdentifiedSource):
+        lines = hashlib.sha256()
+        for index in chosen:
+            lines.update(f"{dataset.sample_identity(index)}\n".encode(errors="surrogateescape"))
+        digest = lines.hexdigest()
+    return {"samples": len(chosen), "digest": digest}
+
+
+def require_same_classes(names: Sequence[str], place: str, expected: Sequence[str], section: str | None) -> None:
+    """Raise an error if data has other classes than the data of the training; unnamed ones (class_0, ...) may differ.
+
+    Args:
+        names: Classes in the order of their ids.
+        place: JSON path of their names.
+        expected: Classes of the training data.
+        section: Name of the section, or of the file, that has these.
+
+    Raises:
+        ConfigError: A class is another one, missing, added or in another place.
+    """
+    is_named = all(
+        each and list(each) != [f"class_{number}" for number in range(len(each))] for each in (names, expected)
+    )
+    if is_named and list(names) != list(expected):
+        given, wanted = (json.dumps(list(each[:_NAMES_SHOWN]), ensure_ascii=False) for each in (names, expected))
+        raise ConfigError(
+            f"{place}: {given}, but {section} has {wanted}. Ids follow this order. Both must agree: say it once."
+        )
 
 
 class Failure(NamedTuple):
@@ -170,6 +220,15 @@ def count_targets(
         parts = pool.map(lambda index: _count(dataset.target(index), num_classes, ignore_index), indices)
         total: NDArray[np.int64] = sum(parts, np.zeros(num_classes, np.int64))
         return [int(count) for count in total]
+
+
+def is_counted(target: Any, num_classes: int | None, ignore_index: int | None) -> bool:
+    """Return whether a target has a label that counts; of probabilities this is taken for granted."""
+    labels = np.asarray(target)
+    if labels.dtype.kind == "f":
+        return True
+    counted = (labels >= 0) & (labels != (-1 if ignore_index is None else ignore_index))
+    return bool((counted if num_classes is None else counted & (labels < num_classes)).any())
 
 
 def count_batches(batches: Iterable[Any], num_classes: int, ignore_index: int | None) -> list[int]:

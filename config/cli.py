@@ -59,7 +59,7 @@ def requested_config(arguments: argparse.Namespace) -> dict[str, Any] | None:
     if overrides:
         raise ConfigError(
             f"{overrides[0]}: overrides change a file, and none is named. "
-            "To continue a run, write -c FILE --resume last."
+            "To continue a run, write -c FILE --resume last; FILE may be the config.json of its folder."
         )
     return None
 

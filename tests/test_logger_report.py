@@ -142,6 +142,24 @@ def test_confusion_cells_are_shares_of_their_row():
     assert {ramp_color(0.75), ramp_color(0.25)} <= seen
 
 
+def test_an_ignored_class_has_no_row_and_a_column_only_if_it_was_predicted():
+    names, counts = [f"class_{index}" for index in range(8)], np.diag([0, 40, 5, 5, 5, 5, 5, 5])
+    without = draw_confusion(counts[1:, 1:], names[1:])
+    assert np.array_equal(draw_confusion(counts, names, ignored=0), without)
+    counts[1, 0] = 20
+    image = draw_confusion(counts, names, ignored=0)
+    assert image.shape[0] == without.shape[0]  # seven rows, eight columns
+    assert image.shape[1] > without.shape[1]
+    assert tuple(ramp_color(20 / 60)) in {tuple(color) for color in image.reshape(-1, 3).tolist()}
+
+
+def test_a_sample_of_an_ignored_class_is_no_worst_case():
+    worst = WorstClassified(3, ["a", "b"], ignore_index=0)
+    for index, target in enumerate((0, 1, -100)):
+        worst.add(NamedSample(str(index), target, index), torch.rand(3, 8, 8), torch.tensor([0.0, 1.0]))
+    assert [case["name"] for case in worst.ranking()] == ["1"]
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0"), (999, "999"), (1000, "1k"), (12345, "12.3k"), (999_600, "1000k"), (4_560_000, "4.56M")],

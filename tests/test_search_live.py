@@ -40,6 +40,30 @@ def test_what_went_wrong_is_said_in_words():
     assert (snapshot.done, snapshot.best) == (2, None)
 
 
+@pytest.mark.parametrize(("sign", "best"), [(1, (3, 0.4)), (-1, (4, 0.3))])
+def test_no_failed_candidate_and_no_nan_is_the_best(sign, best):
+    nan, inf = float("nan"), float("inf")
+    values = {0: ("failed", 0.9), 1: ("completed", nan), 2: ("failed", nan), 3: ("stopped", 0.4), 4: ("running", 0.3)}
+    values |= {5: ("failed", 0.1), 6: ("completed", sign * inf)}
+
+    def snapshot(numbers):
+        candidates = {
+            number: SimpleNamespace(
+                record=SimpleNamespace(status=values[number][0], reports=[{}], epochs=1),
+                tally=SimpleNamespace(values=(sign * values[number][1],)),
+            )
+            for number in numbers
+        }
+        state = SimpleNamespace(
+            candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=5, seconds=1.0, rungs=list,
+            objectives=[SimpleNamespace(name="val_miou", sign=sign)], scheduler=SimpleNamespace(max_epochs=3),
+        )  # fmt: skip
+        return SearchTerminal("people", 7).snapshot(state)
+
+    assert snapshot(values).best == best
+    assert snapshot([0, 1, 2]).best is None
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import test as command
-from build import without_pretrained_weights
 from config import cli, load_plugins
+from config.variants import without_pretrained_weights
 from train import train
 from trainer.checkpoints.resume import find_checkpoint, load_all_weights
 from utils.checkpoint_file import read_checkpoint
@@ -125,6 +125,27 @@ def test_per_class_values_follow_from_the_confusion_matrix(finished):
     assert person["recall"] == pytest.approx(tp / (tp + fn))
     assert person["pixel_share"] == pytest.approx((fn + tp) / (tn + fp + fn + tp))
     assert judged["metrics"]["iou_person"] == person["iou"]
+
+
+def test_an_ignored_class_is_in_no_result_and_no_score(finished):
+    result, _ = finished
+    checkpoint = read_checkpoint(result.checkpoint)
+    config = checkpoint["config"]
+    for section in ("train_loader", "valid_loader", "test_loader"):
+        config[section]["args"]["ignore_index"] = 0
+    judged = command.test(config, checkpoint["state_dict"], images=result.run_folder / "ignored")
+    (nothing, _), (missed, found) = judged["confusion"]
+    assert nothing == 0
+    assert list(judged["per_class"]) == ["person"]
+    assert judged["per_class"]["person"]["pixel_share"] == 1.0
+    iou = found / (missed + found)  # of the pixels that count, none is of another class
+    assert judged["per_class"]["person"]["iou"] == judged["metrics"]["miou"] == pytest.approx(iou)
+    assert {name for name in judged["metrics"] if name.startswith("iou_")} == {"iou_person"}
+    # The score of a sample counts the same pixels.
+    cases = command.collect_worst("segmentation", 1, ["background", "person"], 0)
+    truth = torch.tensor([[0, 0, 1, 1]])
+    logits = torch.tensor([[[0.0, 1.0, 0.0, 1.0]], [[1.0, 0.0, 1.0, 0.0]]])  # class 1, 0, 1, 0
+    assert cases.score(logits, truth) == 0.5
 
 
 def test_training_data_is_judged_whole_and_without_augmentation(finished):

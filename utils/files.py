@@ -56,8 +56,8 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write plain data as indented JSON, atomically."""
-    write_text_atomically(path, json.dumps(content, indent=2) + "\n")
+    """Write plain data as indented JSON, atomically; NaN and infinity, which JSON does not have, become null."""
+    write_text_atomically(path, json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n")
 
 
 def without_nan(value: Any) -> Any:

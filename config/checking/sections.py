@@ -276,20 +276,22 @@ def _explain(model: type[BaseModel], value: Any, error: ErrorDetails) -> tuple[l
 def shared_values(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return `num_classes`, `in_channels` and `ignore_index` as the arguments of the network or of any loader say.
 
-    A network with `num_classes` 1 separates two classes by the sign of its one channel.
+    A network with `num_classes` 1 separates two classes by the sign of its one channel. The names of the classes, whose
+    order gives the ids, are compared as well.
 
     Raises:
         ConfigError: Two places disagree.
     """
     faults = Faults()
-    found: dict[str, tuple[int, str]] = {}
+    found: dict[str, tuple[Any, str]] = {}
     for section in ("arch", *LOADER_SECTIONS):
         spec = config.get(section)
         args = spec.get("args") if isinstance(spec, Mapping) else None
-        for name in SHARED_NAMES:
+        for name in (*SHARED_NAMES, "classes"):
             value = args.get(name) if isinstance(args, Mapping) else None
             # Wrong types are reported with the signature of the class.
-            if not isinstance(value, int) or isinstance(value, bool):
+            is_names = name == "classes" and section != "arch" and isinstance(value, list)
+            if not is_names and (name == "classes" or not isinstance(value, int) or isinstance(value, bool)):
                 continue
             here = f"{section}.args.{name}"
             if (section, name, value) == ("arch", "num_classes", 1):
@@ -299,4 +301,4 @@ def shared_values(config: Mapping[str, Any]) -> dict[str, Any]:
                 faults.add(here, f"{show(value)}, but {first_place} is {show(first)}. Both must agree: say it once.")
     if faults:
         raise faults.error()
-    return {name: value for name, (value, _) in found.items()}
+    return {name: value for name, (value, _) in found.items() if name in SHARED_NAMES}

@@ -15,7 +15,14 @@ from torch.nn import functional as F
 
 from base.base_data_loader import BaseDataLoader, Task
 from base.samples import NamedSample
-from data_loader.classification.sources import DatasetImages, IdxImages, ImageSource, find_in_folders, read_list
+from data_loader.classification.sources import (
+    DatasetImages,
+    FileImages,
+    IdxImages,
+    ImageSource,
+    find_in_folders,
+    read_list,
+)
 from data_loader.common.class_labels import (
     NO_CLASS,
     LabelledDataset,
@@ -205,6 +212,12 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
             DataError: Some cannot be read.
         """
         self.cache.prepare(range(len(self)) if indices is None else indices)
+
+    def sample_identity(self, index: int) -> str:
+        """Return name and class of an image without its folders; in a file of many, its row and class."""
+        is_file = isinstance(self.source, FileImages)
+        name = self.source.files[index].name if is_file else str(self.source.rows[index])
+        return f"{name}\t{self.labels[index]}"
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedImage:
         """Return sample `index` with random numbers from `generator`.

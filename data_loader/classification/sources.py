@@ -73,18 +73,22 @@ class FileImages(ImageSource):
     Args:
         files: The files.
         labels: Name of the class of each.
+
+    Attributes:
+        max_decoded_mb: Limit on a decoded image; None: the default of `read_image`.
     """
 
     def __init__(self, files: Sequence[Path], labels: Sequence[str]) -> None:
         super().__init__(list(map(str, files)), labels, in_order(labels), files)
+        self.max_decoded_mb: int | None = None
 
     def header(self, index: int, in_channels: int) -> tuple[int, int, int]:
         """Return size and depth from the header of the file."""
-        return image_size(self.files[index], upright=True)
+        return image_size(self.files[index], upright=True, max_decoded_mb=self.max_decoded_mb)
 
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Decode the file."""
-        return read_image(self.files[index], in_channels=in_channels)
+        return read_image(self.files[index], in_channels=in_channels, max_decoded_mb=self.max_decoded_mb)
 
 
 class IdxImages(ImageSource):

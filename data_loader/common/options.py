@@ -19,6 +19,12 @@ ColorChannel = Literal["RGB", "BGR", "GRAY"]
 Interpolation = Literal["linear", "nearest"]
 Layout = Literal["hwc", "chw"]
 Role = Literal["train", "valid", "test"]
+DecodedMegabytes = Annotated[
+    int | None,
+    Field(
+        ge=1, description="Memory that a decoded file may take, in MB; `null`: an image 512, one of many samples 1024."
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Options(OptionGroup):
 
 @dataclass(frozen=True)
 class InputOptions(Options):
-    """Size of a network's input."""
+    """Size of a network's input, and limit on the files it is made of."""
 
     resize: Annotated[
         int | Sequence[int] | None,
@@ -57,6 +63,7 @@ class InputOptions(Options):
             description="`[height, width]` of the input, aspect ratio preserved; a number: a square; `null`: no change."
         ),
     ] = None
+    max_decoded_mb: DecodedMegabytes = None
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 h, w size of an image, H, W size of the input, C channels.
 """
 
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,77 +12,25 @@ from typing import Any
 import cv2
 import numpy as np
 
+from data_loader.common.array_files import ARRAY_SUFFIXES, array_header, read_array
 from data_loader.common.options import ArrayOptions, Layout
 from data_loader.images.preprocessing import Preprocessing, checked_size
 from utils.errors import ConfigError, DataError
 from utils.geometry import Size
 
-ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+__all__ = ["ARRAY_SUFFIXES", "ArrayPreprocessing", "array_header", "read_array", "read_channels"]
 
 
-def read_array(path: str | Path, key: str | None = None) -> np.ndarray:
-    """Read an array as it was saved.
-
-    Args:
-        path: A `.npy` or `.npz` file.
-        key: Name of the array in an `.npz`; None if it holds a single one.
-
-    Raises:
-        DataError: The file is missing, damaged, holds objects, or no array of that name.
-    """
-    with _open_array(path, key) as file:
-        # An array of Python objects would be unpickled, which can run any code.
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def array_header(path: str | Path, key: str | None = None) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Return shape and dtype of an array, without reading it.
-
-    Raises:
-        DataError: As `read_array`.
-    """
-    with _open_array(path, key) as file:
-        version = np.lib.format.read_magic(file)  # moves the file to its header
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-        return tuple(shape), dtype
-
-
-@contextmanager
-def _open_array(path: str | Path, key: str | None) -> Iterator[Any]:
-    """Open the file of an array; errors of the block that reads it are raised as `DataError`, too."""
-    try:
-        if Path(path).suffix.lower() != ".npz":
-            with Path(path).open("rb") as file:
-                yield file
-            return
-        # An `.npz` is a zip archive of `.npy` files; NumPy's reader would load a whole array for its header.
-        with zipfile.ZipFile(path) as archive:
-            keys = [name.removesuffix(".npy") for name in archive.namelist()]
-            if key is None and len(keys) == 1:
-                key = keys[0]
-            if key is None or key not in keys:
-                wanted = "none is named" if key is None else f"{key!r} is not among them"
-                raise DataError(
-                    f"{path} holds the arrays {', '.join(keys)}; {wanted}. Name one: picture_key or mask_key."
-                )
-            with archive.open(f"{key}.npy") as member:
-                yield member
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Correct the path or the list that names it.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} cannot be read as an array: {error}. Save it anew with numpy.save or numpy.savez, as numbers."
-        ) from None
-
-
-def read_channels(path: str | Path, *, layout: Layout = "hwc", key: str | None = None) -> np.ndarray:
+def read_channels(
+    path: str | Path, *, layout: Layout = "hwc", key: str | None = None, max_decoded_mb: int | None = None
+) -> np.ndarray:
     """Read an image of any number of channels.
 
     Args:
         path: A `.npy` or `.npz` file.
         layout: "hwc" if channels come last in the file, "chw" if they come first.
         key: Name of the array in an `.npz`.
+        max_decoded_mb: Limit on the array; None: the default of `read_array`.
 
     Returns:
         (h, w, C); uint8 and uint16 unchanged, all other types as float32.
@@ -92,8 +38,8 @@ def read_channels(path: str | Path, *, layout: Layout = "hwc", key: str | None =
     Raises:
         DataError: The file cannot be read, or holds no image, or values that are no numbers.
     """
-    array = read_array(path, key)
-    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf":
+    array = read_array(path, key, max_decoded_mb=max_decoded_mb)
+    if array.ndim not in (2, 3) or 0 in array.shape or array.dtype.kind not in "biuf":
         raise DataError(
             f"{path} holds {array.dtype} values of shape {array.shape}; an image has height, width and channels, and "
             "its values are numbers."
@@ -105,7 +51,8 @@ def read_channels(path: str | Path, *, layout: Layout = "hwc", key: str | None =
     if array.dtype == bool:
         array = array.astype(np.uint8)
     if array.dtype not in (np.uint8, np.uint16):
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which is reported
+            array = array.astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             raise DataError(f"{path} holds values that are not finite (NaN or infinite). Replace them.")
     return np.ascontiguousarray(array)
@@ -144,7 +91,10 @@ class ArrayPreprocessing(Preprocessing):
         Raises:
             DataError: It cannot be read.
         """
-        return read_channels(path, layout=self.options.layout, key=self.options.picture_key)
+        options = self.options
+        return read_channels(
+            path, layout=options.layout, key=options.picture_key, max_decoded_mb=options.max_decoded_mb
+        )
 
     def channels(self, image: np.ndarray) -> np.ndarray:
         """Return (h, w, C), all channels unchanged.

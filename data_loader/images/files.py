@@ -4,12 +4,14 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from data_loader.common.limits import require_decoded_size
+from data_loader.images.damage import PNG_START, find_damage
 from data_loader.images.masks import (
     black_and_white,
     grey_of_palette,
@@ -22,32 +24,31 @@ from utils.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
 
-_JPEG_START = b"\xff\xd8"
-_JPEG_END = b"\xff\xd9"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
 _EXIF_ORIENTATION = 0x0112
 _EXIF_MARKS = (b"eXIf", b"EXIF", b"Exif")  # of PNG, WebP and others
 _UNKNOWN_KIND = "it is not an image of a known kind"
+_DAMAGED = "it is cut off or damaged, or of a kind that is not known"
 _TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
 _PATHS_SHOWN = 5
-_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_BLOCK_BYTES = 1 << 26  # larger images change the order of their channels in blocks, not in a second image
 
 
-def read_image(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
+def read_image(path: str | Path, *, in_channels: int = 3, max_decoded_mb: int | None = None) -> np.ndarray:
     """Read a photo: 8 or 16 bits, grey or colour, turned as its EXIF orientation says.
 
     Args:
         path: File.
         in_channels: With 4, an image of four channels is read with all of them; otherwise a fourth (alpha) is dropped.
+        max_decoded_mb: Limit on the decoded image; None: `IMAGE_MB`.
 
     Returns:
         (h, w, 3) uint8 or uint16, RGB; grey images have three equal channels. (h, w, 4) if asked for.
 
     Raises:
-        DataError: The file is missing, no image, cut off, or lacks the fourth channel.
+        DataError: The file is missing, no image, damaged, too large, or lacks the fourth channel.
     """
-    data = _read_bytes(path)
+    data = _read_bytes(path, max_decoded_mb, channels=4 if in_channels == 4 else 3)
     # IMREAD_UNCHANGED alone retains the fourth channel; it does not turn the image by EXIF.
     flags = cv2.IMREAD_UNCHANGED if in_channels == 4 else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     image = _decode(data, path, flags)
@@ -55,11 +56,21 @@ def read_image(path: str | Path, *, in_channels: int = 3) -> np.ndarray:
         image = _upright(image, data)
         if image.ndim != 3 or image.shape[2] != 4:
             raise DataError(f"{path} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1.")
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA))
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    code = cv2.COLOR_BGRA2RGBA if in_channels == 4 else cv2.COLOR_BGR2RGB
+    if image.nbytes <= _BLOCK_BYTES:
+        return np.asarray(cv2.cvtColor(image, code))
+    for block in np.array_split(image, -(-image.nbytes // _BLOCK_BYTES)):
+        block[...] = cv2.cvtColor(block, code)
+    return image
 
 
-def read_mask(path: str | Path, *, is_binary: bool = False, ignore_index: int | None = None) -> np.ndarray:
+def read_mask(
+    path: str | Path,
+    *,
+    is_binary: bool = False,
+    ignore_index: int | None = None,
+    max_decoded_mb: int | None = None,
+) -> np.ndarray:
     """Read a mask of class ids, turned as its EXIF orientation says; a palette's indices are the ids.
 
     Args:
@@ -67,15 +78,16 @@ def read_mask(path: str | Path, *, is_binary: bool = False, ignore_index: int | 
         is_binary: Black and white: divided at half the range into 0 and 255, whatever the format; a palette is read by
             its colours, and the file may be lossy, as a JPEG.
         ignore_index: With `is_binary`, a label that counts nowhere; the file must then not be lossy.
+        max_decoded_mb: Limit on the decoded mask; None: `IMAGE_MB`.
 
     Returns:
         (h, w) uint8 or uint16.
 
     Raises:
-        DataError: The file is missing, no image, cut off, has colours or fractions instead of ids, a shape in its alpha
-            channel alone, or is lossy.
+        DataError: The file is missing, no image, damaged, too large, has colours or fractions instead of ids, a shape
+            in its alpha channel alone, or is lossy.
     """
-    data = _read_bytes(path)
+    data = _read_bytes(path, max_decoded_mb)
     kind = lossy_kind(data)
     if kind is not None and (not is_binary or ignore_index is not None):
         # Values at edges are changed: other ids than black and white cannot be restored.
@@ -112,8 +124,8 @@ def _mask_pixels(data: bytes, path: str | Path, kind: str | None) -> np.ndarray 
     if kind == "JPEG":
         return _decode(data, path, cv2.IMREAD_COLOR)
     # Bits per channel and colour type of a PNG are in its header chunk.
-    bits, colour_type = (data[24], data[25]) if data.startswith(_PNG_START) and len(data) > 25 else (8, None)
-    if colour_type != _PNG_PALETTE and data.startswith(_PNG_START):
+    bits, colour_type = (data[24], data[25]) if data.startswith(PNG_START) and len(data) > 25 else (8, None)
+    if colour_type != _PNG_PALETTE and data.startswith(PNG_START):
         mask = _decode(data, path, cv2.IMREAD_UNCHANGED)
         if colour_type == _PNG_GREY and bits < 8:
             mask = mask // (255 // (2**bits - 1))  # the decoder stretches ids of 1, 2 and 4 bits to 0..255
@@ -130,7 +142,7 @@ def _mask_pixels(data: bytes, path: str | Path, kind: str | None) -> np.ndarray 
             if image.mode == "P":
                 return _PalettePixels(np.asarray(image), image.getpalette() or [])
             return np.array(image)
-    except _PILLOW_ERRORS as error:
+    except Exception as error:  # damaged bytes can raise any error in Pillow
         raise DataError(_unreadable(path, error)) from None
 
 
@@ -153,74 +165,82 @@ def _upright(image: np.ndarray, data: bytes) -> np.ndarray:
     return np.ascontiguousarray(image[::rows, ::columns])
 
 
-def image_size(path: str | Path, *, upright: bool) -> tuple[int, int, int]:
+def image_size(path: str | Path, *, upright: bool, max_decoded_mb: int | None = None) -> tuple[int, int, int]:
     """Return size and depth of an image, from its header alone.
 
     Args:
         path: File.
         upright: Turn the size as the EXIF orientation says.
+        max_decoded_mb: Limit on the decoded image; None: `IMAGE_MB`.
 
     Returns:
         (height, width, bytes per channel).
 
     Raises:
-        DataError: The file is missing or no image.
+        DataError: The file is missing, no image, or too large.
     """
     try:
-        with Image.open(path) as image:
+        with open(path, "rb") as file:
+            return _header(file, path, upright=upright, max_decoded_mb=max_decoded_mb)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise DataError(_unreadable(path, error)) from None
+
+
+def _header(
+    file: BinaryIO, path: str | Path, *, upright: bool, max_decoded_mb: int | None, channels: int = 3
+) -> tuple[int, int, int]:
+    """Return height, width and bytes per channel of an image that is open.
+
+    Raises:
+        DataError: It is no image, or too large.
+    """
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit knows neither our option nor the memory that an image takes
+    try:
+        with Image.open(file) as image:
             width, height = image.size
             is_deep = image.mode.startswith(("I", "F"))
             # Without EXIF, Pillow would decode a whole PNG in search of it.
             exif = image.getexif() if upright and "exif" in image.info else {}
-            if exif.get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER:
-                width, height = height, width
-        if not is_deep:  # Pillow opens colour PNGs of 16 bits as 8 bits
-            with Path(path).open("rb") as file:
-                head = file.read(26)
-            is_deep = head.startswith(_PNG_START) and head[24:25] == b"\x10"  # bits per channel
-    except _PILLOW_ERRORS as error:
+            is_turned = exif.get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER
+            file.seek(0)
+            head = file.read(26)
+    except Exception as error:  # damaged bytes can raise any error in Pillow
         raise DataError(_unreadable(path, error)) from None
-    return height, width, 2 if is_deep else 1
+    # Pillow opens colour PNGs of 16 bits as 8 bits; their header says the bits per channel.
+    is_deep = is_deep or (head.startswith(PNG_START) and head[24:25] == b"\x10")
+    depth = 2 if is_deep else 1
+    if width < 1 or height < 1:
+        raise DataError(_unreadable(path, f"its header says {height}x{width} pixels"))
+    found = f"{height}x{width} pixels (height x width)"
+    require_decoded_size(path, found, height * width * channels * depth, max_decoded_mb, of_many=False)
+    return (width, height, depth) if is_turned else (height, width, depth)
 
 
-def _read_bytes(path: str | Path) -> bytes:
+def _read_bytes(path: str | Path, max_decoded_mb: int | None, channels: int = 3) -> bytes:
+    """Return the content of an image file that is whole, as far as it shows, and not too large to be decoded."""
     try:
-        return Path(path).read_bytes()  # cv2.imread cannot open every path on every system
-    except OSError as error:
+        require_decoded_size(path, "an image", os.stat(path).st_size, max_decoded_mb, of_many=False)
+        data = Path(path).read_bytes()  # cv2.imread cannot open every path on every system
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise DataError(_unreadable(path, error)) from None
+    damage = find_damage(data)
+    if damage is not None:
+        raise DataError(_unreadable(path, damage))
+    _header(io.BytesIO(data), path, upright=False, max_decoded_mb=max_decoded_mb, channels=channels)
+    return data
 
 
 def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:
-    """Decode a file with OpenCV, channels BGR, and check that it is whole."""
+    """Decode a file with OpenCV, channels BGR."""
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise DataError(_unreadable(path, error.err)) from None
     if image is None:
-        raise DataError(_unreadable(path, _UNKNOWN_KIND if data else "it is empty"))
+        raise DataError(_unreadable(path, _DAMAGED))
     if image.dtype not in (np.uint8, np.uint16):
         raise DataError(_unreadable(path, f"its values are {image.dtype}; they must be unsigned, of 8 or 16 bits"))
-    is_whole = True  # kinds without an end mark count as whole
-    if data.startswith(_JPEG_START):
-        start = 2
-        # The headers come before the scan (0xDA): they may hold a whole thumbnail with an end mark.
-        while start + 4 <= len(data) and data[start] == 0xFF and data[start + 1] != 0xDA:
-            start += 2 + int.from_bytes(data[start + 2 : start + 4], "big")
-        is_whole = data.find(_JPEG_END, start) >= 0
-    elif data.startswith(_PNG_START):
-        is_whole = b"IEND" in data[-4096:]
-    if not is_whole:
-        _decode_with_pillow(data, path)  # OpenCV fills the missing pixels with grey; Pillow raises an error
     return np.asarray(image)
-
-
-def _decode_with_pillow(data: bytes, path: str | Path) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return np.asarray(image)
-    except _PILLOW_ERRORS as error:
-        raise DataError(_unreadable(path, error)) from None
 
 
 def _unreadable(path: str | Path, reason: Exception | str) -> str:
@@ -230,7 +250,7 @@ def _unreadable(path: str | Path, reason: Exception | str) -> str:
         reason = _UNKNOWN_KIND
     elif isinstance(reason, OSError) and reason.strerror:
         reason = reason.strerror
-    text = str(reason).strip()
+    text = " ".join(str(reason).split())
     return f"{path} cannot be read as an image: {text}. Replace the file or take it from the list."
 
 

@@ -6,12 +6,14 @@ h, w size of an image, H, W size of the input, C channels.
 import json
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from data_loader.common.options import ColorChannel, ImageOptions, InputOptions
+from data_loader.images.files import read_image
 from utils.drawing import IMAGENET_MEAN, IMAGENET_STD
 from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry, Size, letterbox_geometry
@@ -90,6 +92,14 @@ class Preprocessing:
         self.normalize_into(values, placed)
         return np.ascontiguousarray(values.transpose(2, 0, 1)), geometry
 
+    def read(self, path: str | Path) -> np.ndarray:
+        """Return the image of a file, as the loader reads it.
+
+        Raises:
+            DataError: It cannot be read.
+        """
+        return read_image(path, in_channels=self.in_channels, max_decoded_mb=self.options.max_decoded_mb)
+
     def geometry(self, original: Sequence[int]) -> Geometry:
         """Return the position of an image of size (height, width) on the input."""
         return letterbox_geometry((original[0], original[1]), self.size)
@@ -158,8 +168,8 @@ class Preprocessing:
         return self._padding_value * full_scale(dtype) // 255
 
     def describe(self) -> dict[str, Any]:
-        """Return the value of every option, as plain data: exported networks hold it."""
-        return dict(vars(self.options))
+        """Return the value of every option that decides an input, as plain data: exported networks hold it."""
+        return {name: value for name, value in vars(self.options).items() if name != "max_decoded_mb"}
 
     def identity(self) -> Hashable:
         """Return everything that decides the images at the input's scale."""

@@ -50,22 +50,28 @@ class ArrayPairs(FilePairs):
         if pair.mask.suffix.lower() in ARRAY_SUFFIXES:
             mask_shape, _ = array_header(pair.mask, self._mask_key)
         else:
-            mask_shape = image_size(pair.mask, upright=True)
+            mask_shape = image_size(pair.mask, upright=True, max_decoded_mb=self._images.max_decoded_mb)
         # The size (0, 0) of an array that is not an image makes `decode` look at it and report the fault.
         size, mask_size = ((each[0], each[1]) if len(each) > 1 else (0, 0) for each in (shape, mask_shape))
         return Header(size, mask_size, depth)
 
     def image(self, index: int) -> np.ndarray:
         """Return an image (h, w, C) uint8, uint16 or float32."""
-        return read_channels(self.pairs[index].image, layout=self._images.layout, key=self._images.picture_key)
+        images = self._images
+        return read_channels(
+            self.pairs[index].image,
+            layout=images.layout,
+            key=images.picture_key,
+            max_decoded_mb=images.max_decoded_mb,
+        )
 
     def mask(self, index: int) -> np.ndarray:
         """Return a mask (h, w) uint8 or uint16."""
         path: Path = self.pairs[index].mask
         if path.suffix.lower() not in ARRAY_SUFFIXES:
-            return read_mask(path)
-        mask = read_array(path, self._mask_key)
-        if mask.ndim not in (2, 3):
+            return read_mask(path, max_decoded_mb=self._images.max_decoded_mb)
+        mask = read_array(path, self._mask_key, max_decoded_mb=self._images.max_decoded_mb)
+        if mask.ndim not in (2, 3) or 0 in mask.shape:
             raise DataError(f"The mask {path} has the shape {mask.shape}; it must be (height, width). Save that.")
         return mask_labels(mask, path)
 

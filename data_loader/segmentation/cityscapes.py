@@ -103,7 +103,7 @@ class CityscapesDataLoader(MaskDataLoader):
         if chosen == "test" and (classes.convert(read_mask(pairs[0].mask))[0] == IGNORED).all():
             raise DataError(f"The test split of Cityscapes has no labels ({pairs[0].mask} is empty); {_SERVER}.")
         preprocessing = self.make_preprocessing(images)
-        source = ImagePairs(pairs, in_channels=preprocessing.in_channels)
+        source = ImagePairs(pairs, in_channels=preprocessing.in_channels, max_decoded_mb=images.max_decoded_mb)
         super().__init__(source, preprocessing, classes, augmentation, loading)
 
     @staticmethod

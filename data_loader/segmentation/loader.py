@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -169,6 +170,10 @@ class SegmentationDataset(Dataset[PlacedSample]):
         """
         pair = self.cache.samples.get(index)
         return pair.mask if pair is not None and pair.mask.shape == pair.original else self.decoder.mask(index)
+
+    def sample_identity(self, index: int) -> str:
+        """Return the names of image and mask without their folders."""
+        return "\t".join(Path(name).name for name in self.decoder.source.names(index))
 
     def without_target(self, sample: PlacedSample) -> PlacedSample:
         """Return the sample with every pixel ignored."""
@@ -348,5 +353,6 @@ class SegmentationDataLoader(MaskDataLoader):
             in_channels=preprocessing.in_channels,
             is_binary=labels.binary_masks,
             ignore_index=labels.ignore_index,
+            max_decoded_mb=images.max_decoded_mb,
         )
         super().__init__(source, preprocessing, classes, augmentation, loading)

@@ -127,6 +127,7 @@ class ImagePairs(FilePairs):
         in_channels: With 4, an image's fourth channel is read as well.
         is_binary: Masks are black and white, so that they may be lossy files, as JPEG.
         ignore_index: With `is_binary`, a label that counts nowhere; masks must then not be lossy.
+        max_decoded_mb: Limit on a decoded image or mask; None: the default of `read_image`.
     """
 
     def __init__(
@@ -136,26 +137,34 @@ class ImagePairs(FilePairs):
         in_channels: int = 3,
         is_binary: bool = False,
         ignore_index: int | None = None,
+        max_decoded_mb: int | None = None,
     ) -> None:
         super().__init__(pairs, in_channels, is_binary, ignore_index)
         self._in_channels = in_channels
         self._is_binary = is_binary
         self._ignore_index = ignore_index
+        self._max_decoded_mb = max_decoded_mb
 
     def header(self, index: int) -> Header:
         """Return the sizes from the headers alone, turned as their EXIF orientations say."""
         pair = self.pairs[index]
-        height, width, depth = image_size(pair.image, upright=True)
-        mask_height, mask_width, _ = image_size(pair.mask, upright=True)
+        height, width, depth = image_size(pair.image, upright=True, max_decoded_mb=self._max_decoded_mb)
+        mask_height, mask_width, _ = image_size(pair.mask, upright=True, max_decoded_mb=self._max_decoded_mb)
         return Header((height, width), (mask_height, mask_width), depth)
 
     def image(self, index: int) -> np.ndarray:
         """Return an image (h, w, 3 or 4) uint8 or uint16, RGB."""
-        return read_image(self.pairs[index].image, in_channels=self._in_channels)
+        path = self.pairs[index].image
+        return read_image(path, in_channels=self._in_channels, max_decoded_mb=self._max_decoded_mb)
 
     def mask(self, index: int) -> np.ndarray:
         """Return a mask (h, w) uint8 or uint16."""
-        return read_mask(self.pairs[index].mask, is_binary=self._is_binary, ignore_index=self._ignore_index)
+        return read_mask(
+            self.pairs[index].mask,
+            is_binary=self._is_binary,
+            ignore_index=self._ignore_index,
+            max_decoded_mb=self._max_decoded_mb,
+        )
 
 
 class UnknownLabels(DataError):

@@ -101,6 +101,10 @@ class SeriesDataset(LabelledDataset[PlacedSeries]):
         self.preprocessing = preprocessing
         self.augmentation = augmentation
 
+    def sample_identity(self, index: int) -> str:
+        """Return row and class of a series."""
+        return f"{self.file.rows[index]}\t{self.labels[index]}"
+
     def sample(self, index: int, generator: np.random.Generator) -> PlacedSeries:
         """Return sample `index` with random numbers from `generator`."""
         series, label = self.file.series[index], self.labels[index]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from data_loader.common.options import Options
+from data_loader.common.options import DecodedMegabytes, Options
 from utils.errors import ConfigError, DataError
 
 Normalize = Literal["variable", "series", "none"]
@@ -34,6 +34,7 @@ class SeriesOptions(Options):
     mean: Annotated[Sequence[float] | None, Field(description="Of each variable; `null`: of the training data.")] = None
     std: Annotated[Sequence[float] | None, Field(description="Of each variable; `null`: of the training data.")] = None
     scale: Annotated[Sequence[float] | None, Field(description="Percentiles; `null`: of the training data.")] = None
+    max_decoded_mb: DecodedMegabytes = None
 
 
 class SeriesPreprocessing:

@@ -22,7 +22,9 @@ LINE_GREY = 234
 MIN_CELL_WITH_NAME = 14  # pixels
 
 
-def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counted: str = "pixels") -> Image:
+def draw_confusion(
+    counts: NDArray[np.int64], class_names: Sequence[str], counted: str = "pixels", ignored: int | None = None
+) -> Image:
     """Draw a confusion matrix: rows are the truth and sum to 100 %, columns are the prediction.
 
     Up to 24 classes the cells contain their numbers.
@@ -31,6 +33,7 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counte
         counts: (K, K) pixels or samples.
         class_names: K names.
         counted: "pixels" or "samples".
+        ignored: A class that is ignored: it has no row, and a column only if others were taken for it.
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -39,8 +42,10 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counte
     with_numbers = len(names) <= MAX_CLASSES_WITH_NUMBERS
     # With many classes the size of the image is fixed instead of the size of a cell.
     cell, scale = (86, 0.55) if with_numbers else (max(6, 1400 // len(names)), 0.4)
-    size = len(counts) * cell
-    grid = np.full((size, size, 3), LINE_GREY, dtype=np.uint8)
+    rows = [index for index in range(len(names)) if index != ignored]
+    columns = [index for index in range(len(names)) if index != ignored or counts[rows, index].any()]
+    counts = counts[np.ix_(rows, columns)]
+    grid = np.full((len(rows) * cell, len(columns) * cell, 3), LINE_GREY, dtype=np.uint8)
     # Lines between tiny cells would cover most of the image.
     gap = 1 if cell >= MIN_CELL_WITH_NAME else 0
     for row, values in enumerate(counts):
@@ -58,7 +63,7 @@ def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], counte
                 start = left + (cell - text_size(text, text_scale)[0]) // 2
                 draw_text(grid, text, (start, top + int(cell * baseline)), scale=text_scale, color=color)
     if cell >= MIN_CELL_WITH_NAME:
-        grid = _add_names(grid, names, cell, scale)
+        grid = _add_names(grid, [names[row] for row in rows], [names[column] for column in columns], cell, scale)
     image = np.pad(grid, ((0, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255)
     title = f"Where the {counted} of each true class went"
     legend = LEGEND + (f"share of the row, and {counted}" if with_numbers else "the darker, the more of the row")
@@ -85,14 +90,16 @@ def ramp_color(fraction: float) -> tuple[int, int, int]:
     return round(red), round(green), round(blue)
 
 
-def _add_names(grid: Image, names: Sequence[str], cell: int, scale: float) -> Image:
+def _add_names(grid: Image, rows: Sequence[str], columns: Sequence[str], cell: int, scale: float) -> Image:
     """Put the names of the classes to the left of the rows and, rotated, above the columns."""
-    widths = [text_size(name, scale)[0] for name in names]
-    room, line = max(widths) + 16, text_size("Ag", scale)[1]
-    left = np.full((len(grid), room, 3), 255, dtype=np.uint8)
-    above = left.copy()  # drawn horizontally, rotated by a quarter turn afterwards
-    for index, (name, width) in enumerate(zip(names, widths, strict=True)):
-        draw_text(left, name, (room - width - 8, index * cell + (cell + line) // 2), scale=scale, color=INK)
+    room = max(text_size(name, scale)[0] for name in (*rows, *columns)) + 16
+    line = text_size("Ag", scale)[1]
+    left = np.full((len(rows) * cell, room, 3), 255, dtype=np.uint8)
+    above = np.full((len(columns) * cell, room, 3), 255, dtype=np.uint8)  # rotated by a quarter turn afterwards
+    for index, name in enumerate(rows):
+        start = room - text_size(name, scale)[0] - 8
+        draw_text(left, name, (start, index * cell + (cell + line) // 2), scale=scale, color=INK)
+    for index, name in enumerate(columns):
         draw_text(above, name, (8, index * cell + (cell + line) // 2), scale=scale, color=INK)
     rotated = np.rot90(above)
     corner = np.full((len(rotated), room, 3), 255, dtype=np.uint8)

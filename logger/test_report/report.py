@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from logger.test_report.confusion_image import draw_confusion
 from logger.test_report.worst_cases import WorstCases, write_image
 from utils.errors import ConfigError
-from utils.files import without_nan, write_json, writing_problem
+from utils.files import write_json, writing_problem
 
 LOG = logging.getLogger(__name__)
 COLUMNS = {  # name of a value: heading, format
@@ -83,7 +83,13 @@ def _not_writable(path: Path, problem: str | None, option: str) -> ConfigError:
 
 
 def write_images(
-    folder: Path, counts: NDArray[np.int64], class_names: Sequence[str], worst: WorstCases, *, counted: str = "pixels"
+    folder: Path,
+    counts: NDArray[np.int64],
+    class_names: Sequence[str],
+    worst: WorstCases,
+    *,
+    counted: str = "pixels",
+    ignored: int | None = None,
 ) -> list[Path]:
     """Write `confusion.png` and the worst cases.
 
@@ -93,6 +99,7 @@ def write_images(
         class_names: K names.
         worst: The worst samples.
         counted: "pixels" or "samples".
+        ignored: A class that is ignored.
 
     Returns:
         The files, the confusion matrix first.
@@ -102,7 +109,7 @@ def write_images(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_image(folder / "confusion.png", draw_confusion(counts, class_names, counted))
+        write_image(folder / "confusion.png", draw_confusion(counts, class_names, counted, ignored))
         return [folder / "confusion.png", *worst.write(folder)]
     except OSError as error:
         raise _not_writable(folder, error.strerror, "--output FOLDER") from error
@@ -116,7 +123,7 @@ def write_result(file: Path, result: Mapping[str, Any]) -> None:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, without_nan(result))
+        write_json(file, result)
     except OSError as error:
         raise _not_writable(file, error.strerror, "--json FILE") from error
 
@@ -130,7 +137,7 @@ def record_in_run(folder: Path, result: Mapping[str, Any]) -> None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         content["test"] = {"checkpoint": Path(result["checkpoint"]).name, "samples": result["samples"], **named}
-        write_json(file, without_nan(content))
+        write_json(file, content)
     except (OSError, ValueError) as error:
         # The test itself succeeded, and its results are on the console.
         LOG.warning("%s: not updated (%s)", file, error)

@@ -127,14 +127,17 @@ class WorstClassified(WorstCases):
     Args:
         count: Largest number of samples.
         class_names: K names.
+        ignore_index: Class that does not count.
     """
 
     class_names: Sequence[str]
+    ignore_index: int | None = None
 
     def describe(self, sample: NamedSample, logits: Tensor) -> dict[str, Any]:
         """Return name, score, truth, prediction and its probability; the score is NaN if the class does not count."""
         probabilities = logits.float().softmax(dim=0).cpu()
-        predicted, is_counted = int(probabilities.argmax()), 0 <= sample.target < len(self.class_names)
+        predicted = int(probabilities.argmax())
+        is_counted = 0 <= sample.target < len(self.class_names) and sample.target != self.ignore_index
         return {
             "name": sample.name,
             "score": float(probabilities[sample.target]) if is_counted else math.nan,

@@ -21,7 +21,8 @@ class BoundaryIoU(ClassMetric):
 
     Args:
         num_classes: K.
-        ignore_index: Label of pixels that do not count. Other labels outside 0..K-1 do not count either.
+        ignore_index: Label of pixels that do not count. If it is a class, this class is not in the mean. Other labels
+            outside 0..K-1 do not count either.
         distance: d as a fraction of the image's diagonal; at least a pixel.
         exclude_background: Leave class 0 out.
     """
@@ -56,7 +57,6 @@ class BoundaryIoU(ClassMetric):
                 f"boundary_iou got logits of shape {tuple(logits.shape)}: it needs (B, K, H, W), since only an image "
                 "has contours. Leave it out of metrics."
             )
-        predicted = predicted.to(torch.int64)
         width = max(1, round(self.distance * (logits.shape[2] ** 2 + logits.shape[3] ** 2) ** 0.5))
         bands = []
         for labels in (truth, predicted):
@@ -81,7 +81,10 @@ class BoundaryIoU(ClassMetric):
     def compute(self) -> dict[str, float]:
         """Return the mean over the classes that have a band in truth or prediction; NaN if none has."""
         intersection, union = self.counts.cpu().double()
-        return {"boundary_iou": float((intersection / union)[self.first_class :].nanmean())}
+        values = intersection / union
+        if self.ignored_class is not None:  # contours that were found of it are errors of the other classes
+            values[self.ignored_class] = torch.nan
+        return {"boundary_iou": float(values[self.first_class :].nanmean())}
 
 
 def sliding_maximum(values: Tensor, reach: int) -> Tensor:

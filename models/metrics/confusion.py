@@ -10,11 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from base.base_metric import Metric
+from base.base_metric import Metric, class_ids
 from models.layers.blocks import Count
 from utils.errors import ConfigError
 
-LARGEST_INT16 = 32767
 COUNTER_COPIES = 64
 
 
@@ -24,20 +23,22 @@ def truth_and_prediction(logits: Tensor, target: Tensor, num_classes: int) -> tu
     Args:
         logits: (B, K, ...) float; the largest counts, among equals the first. With one channel, class 1 is above 0.
         target: (B, ...) int64, or (B, K, ...) float probabilities, of which the largest counts, -1 if all are 0.
-        num_classes: K, 2 for one channel.
+        num_classes: K; 2 for one channel that separates two classes by its sign. Of 1 class everything is class 0.
 
     Raises:
         ConfigError: The logits are of another number of classes.
     """
     channels = logits.shape[1]
-    if channels not in (num_classes, 1 if num_classes == 2 else num_classes):
+    # Evaluation hands on the single channel z of a network as the pair (0, z).
+    if channels not in (num_classes, {1: 2, 2: 1}.get(num_classes, num_classes)):
         raise ConfigError(
             f"{channels} logits per pixel for {num_classes} classes: the model must give one per "
             "class. Set num_classes of the model to that of the data."
         )
-    if target.is_floating_point() and target.shape == logits.shape:
-        probability, ids = target.max(dim=1)
-        target = ids.where(probability > 0, -1)
+    if target.dim() == logits.dim():
+        target = class_ids(target)
+    if num_classes == 1:
+        return target, torch.zeros_like(logits[:, 0], dtype=torch.bool)
     if channels == 1:
         return target, logits[:, 0] > 0
     if channels == 2:
@@ -60,9 +61,9 @@ def confusion_counts(logits: Tensor, target: Tensor, num_classes: int) -> Tensor
     truth, predicted = truth_and_prediction(logits, target, num_classes)
     # A row before those of the classes and one after them take the labels that are out of range: cheaper than masking.
     bins = (num_classes + 2) * num_classes
-    small = torch.int16 if bins <= LARGEST_INT16 else torch.int64
-    rows = truth.to(small, copy=True).clamp_(-1, num_classes).add_(1)
-    codes = rows.mul_(num_classes).add_(predicted.to(small))
+    # A copy whatever the type: the target is the caller's. No smaller type, in which a label of 65536 would be 0.
+    rows = truth.to(torch.int32, copy=True).clamp_(-1, num_classes).add_(1)
+    codes = rows.mul_(num_classes).add_(predicted.to(torch.int32))
     return count_codes(codes, bins).view(num_classes + 2, num_classes)[1:-1]
 
 
@@ -89,25 +90,40 @@ def count_without_wait(codes: Tensor, bins: int) -> Tensor:
     return counts.view(COUNTER_COPIES, bins).sum(dim=0)
 
 
-def class_measures(matrix: Tensor) -> dict[str, Tensor]:
+def class_measures(matrix: Tensor, ignore_index: int | None = None) -> dict[str, Tensor]:
     """Return measures of each class, (K,) float64 on the processor, from a confusion matrix.
+
+    Args:
+        matrix: (K, K) counts, rows are the truth, without those of ignored labels.
+        ignore_index: The label that was not counted. If it is a class, it has no measures, although other classes may
+            have been taken for it.
 
     Returns:
         `iou` (intersection over union), `f1` (which is the Dice coefficient), `precision` (correct fraction of the
         pixels predicted as the class), `recall` (fraction of its pixels that were found) and `accuracy` (the same).
-        NaN for a class in neither truth nor prediction; `accuracy` also for one absent from the truth, whose `recall`
-        is 0; `precision` is 0 for a class that was never predicted.
+        NaN for a class in neither truth nor prediction and for the ignored one; `accuracy` also for one absent from the
+        truth, whose `recall` is 0; `precision` is 0 for a class that was never predicted.
     """
     matrix = matrix.to("cpu", torch.float64)
     hits, truth, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
     is_present = truth + predicted > 0
-    return {
+    measures = {
         "iou": hits / (truth + predicted - hits),
         "f1": 2 * hits / (truth + predicted),
         "precision": (hits / predicted.clamp(min=1)).where(is_present, torch.nan),
         "recall": (hits / truth.clamp(min=1)).where(is_present, torch.nan),
         "accuracy": hits / truth,
     }
+    ignored = ignored_class(ignore_index, len(matrix))
+    if ignored is not None:
+        for values in measures.values():
+            values[ignored] = torch.nan
+    return measures
+
+
+def ignored_class(ignore_index: int | None, num_classes: int) -> int | None:
+    """Return the class whose label is ignored, None if the ignored label is no class."""
+    return ignore_index if ignore_index is not None and 0 <= ignore_index < num_classes else None
 
 
 class ClassMetric(Metric):
@@ -115,14 +131,19 @@ class ClassMetric(Metric):
 
     Args:
         num_classes: K.
-        ignore_index: Label of pixels that do not count. Other labels outside 0..K-1 do not count either.
+        ignore_index: Label of pixels that do not count. If it is a class, this class is in no result. Other labels
+            outside 0..K-1 do not count either.
         shape: Of the counts.
         key: Kind of counts, and the arguments on which they depend; metrics with equal ones share their counts.
+
+    Attributes:
+        ignored_class: `ignore_index` if it is a class, else None.
     """
 
     def __init__(self, num_classes: int, ignore_index: int | None, shape: Sequence[int], *key: Hashable) -> None:
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.ignored_class = ignored_class(ignore_index, num_classes)
         self.key = (*key, num_classes, ignore_index)
         self.counts = torch.zeros(tuple(shape), dtype=torch.int64)
 
@@ -134,15 +155,26 @@ class ClassMetric(Metric):
         """Return the key by which metrics share their counts."""
         return self.key
 
+    def reason_for_nan(self, name: str) -> str:
+        """Return why `compute` gives NaN under a name."""
+        if not self.counts.any():
+            return super().reason_for_nan(name)
+        return "no class that it covers is in the truth or in the prediction"
+
     def checked_labels(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the true and the predicted classes of a batch, (B, ...) integers, and which count, (B, ...) bool.
+        """Return the true and the predicted classes of a batch, (B, ...) int64, and which count, (B, ...) bool.
 
         Raises:
             ConfigError: The logits are of another number of classes.
         """
-        labels, predicted = truth_and_prediction(logits, target, self.num_classes)
+        truth, predicted = truth_and_prediction(logits, target, self.num_classes)
+        labels = truth.to(torch.int64)  # a smaller type could not hold K
         counted = (labels >= 0) & (labels < self.num_classes)
-        return labels, predicted, counted if self.ignore_index is None else counted & (labels != self.ignore_index)
+        return (
+            labels,
+            predicted.to(torch.int64),
+            counted if self.ignore_index is None else counted & (labels != self.ignore_index),
+        )
 
 
 class ConfusionMatrix(ClassMetric):
@@ -172,8 +204,8 @@ class ConfusionMatrix(ClassMetric):
             ConfigError: The logits are of another number of classes.
         """
         batch = confusion_counts(logits, target, self.num_classes)
-        if self.ignore_index is not None and 0 <= self.ignore_index < self.num_classes:
-            batch[self.ignore_index] = 0
+        if self.ignored_class is not None:
+            batch[self.ignored_class] = 0
         self.counts = self.counts.to(batch.device) + batch
 
     def compute(self) -> dict[str, float]:
@@ -182,11 +214,12 @@ class ConfusionMatrix(ClassMetric):
 
 
 class ClassMean(ConfusionMatrix):
-    """One measure under `name`: the mean over the classes whose value is not NaN.
+    """One measure under `name`: the mean over the classes whose value is not NaN, the ignored one left out.
 
     Args:
         num_classes: K.
-        ignore_index: Label of pixels that do not count.
+        ignore_index: Label of pixels that do not count. If it is a class, pixels of others that were taken for it are
+            errors of their classes, but it has no part in the mean.
         exclude_background: Leave class 0 out.
     """
 
@@ -195,7 +228,8 @@ class ClassMean(ConfusionMatrix):
 
     def compute(self) -> dict[str, float]:
         """Return the mean, NaN if nothing was counted."""
-        return {self.name: float(class_measures(self.counts)[self.measure][self.first_class :].nanmean())}
+        values = class_measures(self.counts, self.ignore_index)[self.measure]
+        return {self.name: float(values[self.first_class :].nanmean())}
 
 
 class MeanIoU(ClassMean):
@@ -272,16 +306,16 @@ class Accuracy(ConfusionMatrix):
 
 
 class ClassIoU(ConfusionMatrix):
-    """`iou_<class>`: intersection over union of each class.
+    """`iou_<class>`: intersection over union of each class that is not ignored.
 
     Args:
         num_classes: K.
-        ignore_index: Label of pixels that do not count.
+        ignore_index: Label of pixels that do not count. If it is a class, no result has its name.
         class_names: A name per class; the numbers 0..K-1 if not given.
         exclude_background: Leave class 0 out.
 
     Raises:
-        ConfigError: Not as many names as classes.
+        ConfigError: Not as many different names as classes.
     """
 
     def __init__(
@@ -294,14 +328,14 @@ class ClassIoU(ConfusionMatrix):
     ) -> None:
         super().__init__(num_classes, ignore_index, exclude_background=exclude_background)
         self.class_names = [str(index) for index in range(num_classes)] if class_names is None else list(class_names)
-        if len(self.class_names) != num_classes:
+        if len(self.class_names) != num_classes or len(set(self.class_names)) != num_classes:
             raise ConfigError(
-                f"{len(self.class_names)} class names {self.class_names} for {num_classes} classes: each needs one. "
-                "Correct class_names or num_classes."
+                f"{len(self.class_names)} class names {self.class_names} for {num_classes} classes: each needs one of "
+                "its own. Correct class_names or num_classes."
             )
 
     def compute(self) -> dict[str, float]:
         """Return `iou_<class>` of each class, NaN for one that is in neither truth nor prediction."""
         values = class_measures(self.counts)["iou"].tolist()
-        named = list(zip(self.class_names, values, strict=True))
-        return {f"iou_{name}": value for name, value in named[self.first_class :]}
+        named = list(enumerate(zip(self.class_names, values, strict=True)))[self.first_class :]
+        return {f"iou_{name}": value for index, (name, value) in named if index != self.ignored_class}

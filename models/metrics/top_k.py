@@ -14,7 +14,8 @@ class TopKAccuracy(ClassMetric):
 
     Args:
         num_classes: K.
-        ignore_index: Label that does not count. Other labels outside 0..K-1 do not count either.
+        ignore_index: Label that does not count; if it is a class, it may be among the k for samples of other classes.
+            Other labels outside 0..K-1 do not count either.
         k: Number of classes that count as found; among equal logits the first classes.
 
     Raises:
@@ -41,7 +42,7 @@ class TopKAccuracy(ClassMetric):
             ConfigError: The logits are of another number of classes.
         """
         labels, _, counted = self.checked_labels(logits, target)
-        logits = class_logits(logits)
+        logits = class_logits(logits)[:, : self.num_classes]  # of 1 class only one
         true_class = labels.where(counted, 0)[:, None]
         true_logit = logits.gather(1, true_class)
         classes = torch.arange(self.num_classes, device=logits.device).view(-1, *[1] * (logits.dim() - 2))

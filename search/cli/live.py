@@ -278,8 +278,9 @@ class Terminal:
         # Expected epochs: those to come train as long as the mean of those that are done.
         mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
         to_go = (self.num_samples - done) * mean_epochs
-        ranks = {index: each.tally.values[0] for index, each in trained.items()}
-        best = max(ranks, key=lambda index: -math.inf if math.isnan(ranks[index]) else ranks[index], default=None)
+        ranked = {index: each for index, each in trained.items() if each.record.status != "failed"}
+        ranks = {index: value for index, each in ranked.items() if math.isfinite(value := each.tally.values[0])}
+        best = max(ranks, key=ranks.__getitem__, default=None)
         is_retraining = bool(state.reason_done)
         rungs = []
         for rung in state.rungs():

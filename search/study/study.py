@@ -18,7 +18,7 @@ from search.study.settings import StudyParts
 from search.study.stages import CheckpointCleaner, Retraining, Searching, candidate_folder, retrain_runs
 from search.study.state import StudyState
 from utils.errors import SearchError
-from utils.files import folder_lock, make_stamped_folder, write_text_atomically
+from utils.files import folder_lock, make_stamped_folder, write_json, write_text_atomically
 
 BEST = "best"
 _CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
@@ -129,7 +129,7 @@ class Study:
         ranked = [row.candidate.index for row in leaderboard(self.record())]
         if not ranked:
             reasons = [each.record.reason for each in self.state.candidates.values() if each.record.reason]
-            last = f"; the last reason: {reasons[-1]}" if reasons else ""
+            last = f"; the last reason: {reasons[-1].rstrip('.')}" if reasons else ""
             raise SearchError(
                 f"{self.folder}: none of {len(self.state.candidates)} candidates could be trained{last}. Try one "
                 "with train.py, or look into its folder."
@@ -164,7 +164,7 @@ class Study:
             ],
         }
         for name, content in (("config.json", config), ("result.json", result)):
-            write_text_atomically(best / name, json.dumps(content, indent=2) + "\n")
+            write_json(best / name, content)
         source = self.folder / (run.folder if run and run.folder else candidate_folder(winner))
         checkpoint = source / _CHECKPOINT if (source / _CHECKPOINT).exists() else source / _LAST
         if checkpoint.exists():

@@ -1,15 +1,18 @@
 """The folder of a run, and its start: from the beginning, an earlier run's state, or another run's weights."""
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from base.base_trainer import BaseTrainer
+from trainer.checkpoints.same_data import is_data_place
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import BEST, LAST, evaluated_weights, newest_good, read_saved
 from utils.errors import CheckpointError, ConfigError
@@ -37,6 +40,7 @@ RUNTIME_PATHS = {
     "trainer.histograms",
     "trainer.pictures",
 }
+_STAMP = re.compile(r"\d{8}_\d{6}(_\d{1,3}(?!\d))?")
 logger = logging.getLogger(__name__)
 
 
@@ -93,10 +97,24 @@ def lock_run_folder(folder: Path | None) -> AbstractContextManager[None]:
 
 
 def run_folders(config: Mapping[str, Any]) -> list[Path]:
-    """Return the folders of the runs of a config's name that have a checkpoint, newest first."""
+    """Return the folders of the runs of a config's name that have a checkpoint, newest first.
+
+    A folder that was renamed is as old as its run, and a copy comes after the folder that it was copied from.
+    """
     parent = Path(config.get("trainer", {}).get("save_dir", "saved/")) / config["name"]
     folders = [path for path in parent.glob("*") if (path / "config.json").is_file() and any(path.glob("*.pth"))]
-    return sorted(folders, reverse=True)
+    return sorted(folders, key=_run_age, reverse=True)
+
+
+def _run_age(folder: Path) -> tuple[str, bool, str]:
+    """Return the time stamp with which a run began, whether its folder still has that name, and the name."""
+    content = read_json(folder / "environment.json")
+    stamp = content.get("folder") if isinstance(content, Mapping) else None
+    if not isinstance(stamp, str):  # of an earlier version: the name, if it begins with a stamp
+        found = _STAMP.match(folder.name)
+        written = datetime.fromtimestamp((folder / "config.json").stat().st_mtime)
+        stamp = found[0] if found else written.strftime("%Y%m%d_%H%M%S")
+    return stamp, folder.name == stamp, folder.name
 
 
 def asked_config(folder: Path) -> Mapping[str, Any]:
@@ -147,13 +165,21 @@ class Start:
     earlier: Config | None = None
 
 
-def resolve_start(config: Config | None, resume: str | None, new_folder: Path | None = None) -> Start:
+def resolve_start(
+    config: Config | None,
+    resume: str | None,
+    new_folder: Path | None = None,
+    *,
+    identify: Callable[[Config], Mapping[str, Any]] | None = None,
+) -> Start:
     """Return the start that `--resume` means, with or without a config.
 
     Args:
         config: The config of `-c`; None if only `resume` was given.
         resume: `auto`, `last`, `best`, a checkpoint, a run folder, or None.
         new_folder: The folder for a new run.
+        identify: Config -> what `identify_data` returns for its data, to find a run whose data was moved since; None
+            finds no such run.
 
     Raises:
         CheckpointError: The checkpoint or run is missing, is damaged, or belongs to another config.
@@ -177,13 +203,24 @@ def resolve_start(config: Config | None, resume: str | None, new_folder: Path | 
         return Start(config, new_folder=new_folder)
     if resume not in ("auto", "last", "best"):
         return Start(config, weights=read_saved(Path(resume))[1], new_folder=new_folder)
-    reason = ""
+    reason, moved = "", []
     for folder in run_folders(config):  # the newest run of the same config
-        found = config_differences(asked_config(folder), config)
+        # Also the config.json of its folder, which the run has completed.
+        found = min((config_differences(earlier, config) for earlier in _configs_of(folder)), key=len)
         if not found:
             _, state = newest_good(folder, folder / (BEST if resume == "best" else LAST))
             return Start(config, state, None if resume == "best" else folder, new_folder=new_folder)
+        if all(map(is_data_place, found)):
+            moved.append((folder, found))
         reason = reason or f"{folder} differs at {', '.join(found[:DIFFERENCES_SHOWN])}"
+    data = identify(config) if moved and identify is not None else None
+    for folder, found in moved:
+        _, state = newest_good(folder, folder / (BEST if resume == "best" else LAST))
+        if data is not None and state.get("data") == data and all(each["digest"] for each in data.values()):
+            logger.info("The data of %s lies elsewhere now (%s); its samples are the same.", folder, ", ".join(found))
+            return Start(config, state, None if resume == "best" else folder, new_folder=new_folder)
+        if folder == moved[0][0] and reason.startswith(str(folder)):
+            reason += ", and the samples there are others or not known"
     reason = reason or "there is none"
     if resume == "auto":
         logger.info('No earlier run of "%s" to continue (%s): starting a new one.', config["name"], reason)
@@ -192,6 +229,12 @@ def resolve_start(config: Config | None, resume: str | None, new_folder: Path | 
         f'There is no run of "{config["name"]}" with this config to continue: {reason}. --resume {resume} continues '
         "an unchanged config. Undo the change, or fine-tune with --resume FILE."
     )
+
+
+def _configs_of(folder: Path) -> list[Mapping[str, Any]]:
+    """Return the config that a run was started with and, if it is readable, the one that the run completed."""
+    completed = read_json(folder / "config.json")
+    return [asked_config(folder), *([completed] if isinstance(completed, Mapping) else [])]
 
 
 def restore(trainer: BaseTrainer, start: Start) -> None:

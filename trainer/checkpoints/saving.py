@@ -44,8 +44,14 @@ def plain(value: Any) -> Any:
     raise TypeError(f"A checkpoint holds tensors and plain data only, not {type(value).__name__}")
 
 
-def pack(trainer: BaseTrainer, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return everything of a run as the content of a checkpoint; a collective call."""
+def pack(trainer: BaseTrainer, config: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return everything of a run as the content of a checkpoint; a collective call.
+
+    Args:
+        trainer: Has the state.
+        config: The completed config.
+        data: What tells the samples of the run from others, by split.
+    """
     model = unwrap(trainer.model)
     return {
         "format_version": FORMAT_VERSION,
@@ -53,6 +59,7 @@ def pack(trainer: BaseTrainer, config: Mapping[str, Any]) -> dict[str, Any]:
         "state_dict": plain(model.state_dict()),
         "monitor_best": trainer.best[trainer.monitor.name] if trainer.best else None,
         "config": plain(config),
+        "data": plain(data or {}),
         "scaler": None,
         "ema": None,
         **plain(trainer.state_dict()),  # a trainer with a scaler or an average replaces the None above
@@ -78,6 +85,7 @@ class Checkpoints(Callback):
         save_every_steps: Also save inside an epoch, every N steps of the run.
         save_every_minutes: Also save inside an epoch, when the last save is this old.
         world: The processes that share the work; the main one writes.
+        data: What tells the samples of the run from other data, by split; stored in every checkpoint.
     """
 
     folder: Path
@@ -87,6 +95,7 @@ class Checkpoints(Callback):
     save_every_steps: int | None = None
     save_every_minutes: float | None = None
     world: World = ALONE
+    data: Mapping[str, Any] = field(default_factory=dict)
     _saved_at: float = field(default_factory=monotonic, init=False)
     _thread: ThreadPoolExecutor | None = field(default=None, init=False)
     _pending: Future[None] | None = field(default=None, init=False)
@@ -163,7 +172,7 @@ class Checkpoints(Callback):
             CheckpointError: This one cannot be serialised to the disk, or the one before did not reach it.
             Diverged: A weight is not finite.
         """
-        content = pack(trainer, self.config)  # by every process: it gathers their states
+        content = pack(trainer, self.config, self.data)  # by every process: it gathers their states
         self._saved_at = monotonic()
         if not self.world.is_main:
             return

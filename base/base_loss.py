@@ -1,0 +1,70 @@
+"""Losses that report the weight of their mean, so that means over several batches are exact."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from base.base_model import Output
+
+
+class BaseLoss(nn.Module):
+    """A loss (output, target) -> (): a mean over the batch, which also reports its weight.
+
+    A mean over several batches (accumulated ones, those of several processes or of a validation set) is the sum of
+    each batch's mean times its weight, over the sum of the weights. A loss that is any other `nn.Module` is counted by
+    the targets that are not ignored.
+    """
+
+    def batch_weight(self, target: Tensor) -> Tensor | None:
+        """Return what the mean of a batch was divided by, as () float64: the sum of its pixels' weights, its images.
+
+        Args:
+            target: (B, H, W) int64, or all that the loss accepts.
+
+        Returns:
+            None if no number that follows from the target makes means over batches exact: the loss is then counted by
+            the targets that are not ignored.
+        """
+        return None
+
+    def terms(self, output: Output, target: Tensor) -> "list[LossTerm]":
+        """Return the terms of a sum of means, each of which has its own weight; this loss alone if it is no sum.
+
+        Nothing is computed from the values of the output.
+        """
+        return [LossTerm(self, output, target)]
+
+
+@dataclass(frozen=True, eq=False)
+class LossTerm:
+    """One term of the loss of a batch: a factor times a mean.
+
+    Attributes:
+        loss: (output, target) -> (), the mean.
+        output: The part of the network's output that the loss gets.
+        target: (B, H, W) int64, at the resolution of `output`.
+        factor: Factor of the mean in the sum.
+    """
+
+    loss: Callable[[Output, Tensor], Tensor]
+    output: Output
+    target: Tensor
+    factor: float = 1.0
+
+    def value(self) -> Tensor:
+        """Compute the term, () float."""
+        return self.factor * self.loss(self.output, self.target)
+
+    def weight(self) -> Tensor | None:
+        """Return the weight of the mean, () float64, None if valid targets are to be counted."""
+        return self.loss.batch_weight(self.target) if isinstance(self.loss, BaseLoss) else None
+
+    def times(self, factor: float) -> "LossTerm":
+        """Return the term with another factor on it."""
+        return replace(self, factor=factor * self.factor)
+
+
+def loss_terms(loss: Callable[[Output, Tensor], Tensor], output: Output, target: Tensor) -> list[LossTerm]:
+    """Return the terms of any loss; one that is no `BaseLoss` is a single term."""
+    return loss.terms(output, target) if isinstance(loss, BaseLoss) else [LossTerm(loss, output, target)]
