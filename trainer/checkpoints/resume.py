@@ -25,7 +25,7 @@ FAULTS_SHOWN = 3
 EARLIER_RUN = ("best", "last")
 RECORDS = ("config.json", "environment.json")
 # Keys that may differ between a run and its continuation: they change how it runs, not its results.
-RUNTIME_KEYS = {"n_workers", "num_workers", "pin_memory", "cache_mb"}
+RUNTIME_KEYS = {"n_workers", "num_workers", "pin_memory", "cache_mb", "on_more_epochs"}
 RUNTIME_PATHS = {
     "n_gpu",
     "visualization",
@@ -129,6 +129,13 @@ def config_differences(left: Any, right: Any, path: str = "") -> list[str]:
     """Return the JSON paths at which two configs differ, except for keys that only say how to run."""
     if path in RUNTIME_PATHS:
         return []
+    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        pairs = zip(left, right, strict=True)
+        return [path] if any(config_differences(*pair, f"{path}.{n}") for n, pair in enumerate(pairs)) else []
+    if isinstance(left, str) and isinstance(right, Mapping):  # a class by its name alone
+        left = {"type": left}
+    elif isinstance(left, Mapping) and isinstance(right, str):
+        right = {"type": right}
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         found: list[str] = []
         for key in {**left, **right}:
