@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from base import BaseDataLoader, BaseTrainer, Metric
-    from base.base_trainer import LearningRateSchedule
+    from base.schedule import LearningRateSchedule
     from models.inference.views import Views
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter
@@ -387,7 +387,7 @@ def build_training(
     world, seed, options = world or ALONE, config.get("seed", 0), trainer_options(config)
     used_devices = choose_devices(config.get("n_gpu"), devices)
     precision = RunPrecision.from_options(used_devices[0], options)
-    seed_run(seed, used_devices[0])
+    seed_run(seed, used_devices[0], deterministic=options["deterministic"])
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     train_loader, valid_loader = build_loaders(config)

@@ -19,8 +19,9 @@ from base.base_data_loader import BaseDataLoader
 from base.base_loss import checked_loss, compute_loss, loss_terms
 from base.base_metric import Metric, class_ids
 from base.base_model import Output, main_output
-from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
+from base.base_trainer import BaseTrainer, Row, TrainResult
 from base.callback import Callback, StepReport
+from base.schedule import LearningRateSchedule
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate, term_weights
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, unwrap
@@ -330,8 +331,9 @@ class Trainer(BaseTrainer):
         if self.valid_loader is None:
             return {}
         world = self.plan.world
-        if self.average is not None:  # the processes' norm statistics differ: evaluate those that are saved
-            world.copy_from_main(self.average.model.buffers())
+        model = unwrap(self.model) if self.average is None else self.average.model
+        # Each process has the norm statistics of its own batches; those of the main process are saved: evaluate them.
+        world.copy_from_main(model.buffers())
 
         def after_batch(inputs: Tensor, target: Tensor, logits: Tensor) -> None:
             self.notify("on_validation_batch", inputs, target, logits)
@@ -339,7 +341,7 @@ class Trainer(BaseTrainer):
                 self.check_interrupt()
 
         return evaluate(
-            self.model if self.average is None else self.average.model,
+            model,
             self.valid_loader,
             criterion=self.criterion,
             metrics=self.validation_metrics,
