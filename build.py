@@ -26,6 +26,7 @@ from config import (
     values_by_parameter,
     variants,
 )
+from config.variants import without_pretrained_weights
 from utils.errors import CheckpointError, ConfigError
 from utils.registry import Section, import_attribute
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from base import BaseDataLoader, BaseTrainer, Metric
-    from base.base_trainer import LearningRateSchedule
+    from base.schedule import LearningRateSchedule
     from models.inference.views import Views
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 Config = Mapping[str, Any]
 SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
 SPLIT_FOLDERS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
-# Arguments that ask for weights from elsewhere: ours, torchvision's, segmentation_models_pytorch's and timm's.
-PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
 
 
 def registry() -> dict[str, Section]:
@@ -254,15 +253,6 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     return instantiate(config, "arch", names, runtime=values)  # type: ignore[no-any-return]
 
 
-def without_pretrained_weights(config: Config) -> dict[str, Any]:
-    """Return the config of the same network from scratch: its weights come from a checkpoint, none are fetched."""
-    changed = copy.deepcopy(dict(config))
-    spec = changed.get("arch")
-    if isinstance(spec, dict) and isinstance(spec.get("args"), dict):
-        spec["args"] |= {name: value for name, value in PRETRAINED_ARGUMENTS.items() if name in spec["args"]}
-    return changed
-
-
 def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":
     """Build the loss: (output, target) -> ().
 
@@ -397,7 +387,7 @@ def build_training(
     world, seed, options = world or ALONE, config.get("seed", 0), trainer_options(config)
     used_devices = choose_devices(config.get("n_gpu"), devices)
     precision = RunPrecision.from_options(used_devices[0], options)
-    seed_run(seed, used_devices[0])
+    seed_run(seed, used_devices[0], deterministic=options["deterministic"])
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     train_loader, valid_loader = build_loaders(config)

@@ -21,12 +21,11 @@ from build import (
     loader_section,
     read_data_spec,
     registry,
-    without_pretrained_weights,
 )
 from config import cli
 from config.checking.sections import LOADER_SECTIONS
 from config.loading.load import apply_override
-from config.variants import nested_objects, window_size, with_input_size
+from config.variants import nested_objects, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError
 

@@ -5,6 +5,7 @@
 
 import argparse
 import copy
+import logging
 import shlex
 import sys
 import tempfile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are a
     from base.base_trainer import TrainResult
 
 DEV_RUN_STEPS = 2
+logger = logging.getLogger(__name__)
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -90,11 +92,17 @@ def train(
             folder = create_run_folder(options["save_dir"], parts.config["name"], start.new_folder)
         trainer.run_folder = folder = Path(world.gather(str(folder))[0])  # the main process's: the clocks differ
         close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
+        if not options["deterministic"]:
+            logger.info(
+                "trainer.deterministic is false: a GPU takes the algorithms that are fastest, also those whose sums "
+                "differ in the last digits each time. Equal runs, and a resumed one, then end in other bytes."
+            )
         environment = {
             **capture(),
+            "deterministic": options["deterministic"],
             "folder": folder.name,
-            "asked": start.earlier or start.config,
-        }  # a resume compares its config with it
+            "asked": start.earlier or start.config,  # a resume compares its config with it
+        }
         trainer.callbacks = [RunRecords(folder, parts.config, environment), ProgressBar()]
         if options["tensorboard"]:
             drawn = {"images": options["pictures"], "histograms": options["histograms"]}

@@ -11,21 +11,19 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from base.callback import Callback, StepReport
-from utils.errors import CheckpointError, ConfigError, Interrupted, TrainingError
+from base.schedule import LearningRateSchedule
+from utils.errors import ConfigError, Interrupted, TrainingError
 from utils.seeding import generator_state, restore_generator_state
 
 logger = logging.getLogger(__name__)
 
 Row = dict[str, float]
-Interval = Literal["epoch", "step"]
-_HORIZONS = ("total_steps", "T_max")  # torch's schedulers call the length that they are made for by these names
 
 
 class Monitor:
@@ -79,67 +77,6 @@ class Monitor:
             return True
         self.stale_epochs += 1
         return False
-
-
-class LearningRateSchedule:
-    """One of torch's schedulers, stepped at the right moments.
-
-    Args:
-        scheduler: Any of torch's learning-rate schedulers.
-        interval: Step after each `"step"` (optimizer update) or `"epoch"`.
-        watched: The result that ReduceLROnPlateau follows, e.g. `val_loss`.
-
-    Raises:
-        ConfigError: ReduceLROnPlateau without a result to watch, or per step.
-    """
-
-    def __init__(self, scheduler: LRScheduler, *, interval: Interval = "epoch", watched: str = "") -> None:
-        self.scheduler = scheduler
-        self.interval = interval
-        self.watched = watched
-        if isinstance(scheduler, ReduceLROnPlateau) and (not watched or self.interval == "step"):
-            raise ConfigError(
-                "lr_scheduler: ReduceLROnPlateau looks at the result of an epoch. It needs trainer.monitor and the "
-                'interval "epoch". Set trainer.monitor, for example to "min val_loss".'
-            )
-
-    def after(self, interval: Interval, row: Row | None = None) -> None:
-        """Step the scheduler after a step or an epoch, if that is its interval.
-
-        Args:
-            interval: The part of the training that ended.
-            row: The results of the epoch.
-        """
-        if interval != self.interval:
-            return
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step((row or {})[self.watched])
-            return
-        with warnings.catch_warnings():
-            # A run resumed at the end of an epoch moves the schedule before this process has made a step.
-            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
-            self.scheduler.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the scheduler's state without the functions in it, which the constructor sets again."""
-        state: dict[str, Any] = self.scheduler.state_dict()
-        return {key: value for key, value in state.items() if not callable(value)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a checkpoint's state.
-
-        Raises:
-            CheckpointError: The scheduler was made for another length of the run.
-        """
-        for name in _HORIZONS:
-            planned, saved = getattr(self.scheduler, name, None), state.get(name)
-            if planned != saved:
-                raise CheckpointError(
-                    f"The checkpoint's {type(self.scheduler).__name__} was built for {name} {saved}, the config's "
-                    f"for {planned}. A schedule can only be continued at its original length. Leave trainer.epochs and "
-                    "the steps of an epoch unchanged, or fine-tune: -c with --resume FILE."
-                )
-        self.scheduler.load_state_dict(state)
 
 
 @dataclass(frozen=True)
@@ -420,7 +357,10 @@ class BaseTrainer(ABC):
         self.batch = state["loop"]["batch"]
         self.optimizer.load_state_dict(state["optimizer"])
         if self.lr_scheduler is not None and state["lr_scheduler"] is not None:
-            self.lr_scheduler.load_state_dict(state["lr_scheduler"])
+            epochs_left = max(0, self.epochs - self.epoch)
+            steps_left = max(0, epochs_left * self.steps_per_epoch - self.batch)
+            moves_left = epochs_left if self.lr_scheduler.interval == "epoch" else steps_left
+            self.lr_scheduler.load_state_dict(state["lr_scheduler"], moves_left=moves_left)
         monitored = state["monitor"]
         self.monitor.best, self.monitor.stale_epochs = monitored["best"], monitored["stale_epochs"]
         self.history = [dict(row) for row in state["history"]]

@@ -22,8 +22,9 @@ import onnxruntime
 import torch
 
 from base import BaseModel
-from build import DataSpec, build_model, without_pretrained_weights
+from build import DataSpec, build_model
 from config import load_config
+from config.variants import without_pretrained_weights
 from models.export.files import to_bytes
 from models.export.tracing import trace
 from test import test as judge

@@ -16,6 +16,8 @@ from utils.registry import Registry
 
 Config = Mapping[str, Any]
 Size = tuple[int, int]
+# Arguments that ask for weights from elsewhere: ours, torchvision's, segmentation_models_pytorch's and timm's.
+PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
 
 
 def input_size(config: Config, section: str, registry: Registry) -> Size | None:
@@ -82,6 +84,15 @@ def window_size(config: Config, section: str, window: Sequence[int], registry: R
             "the window: --window 512 512."
         )
     return size
+
+
+def without_pretrained_weights(config: Config) -> dict[str, Any]:
+    """Return the config of the same network from scratch: its weights come from a checkpoint, none are fetched."""
+    changed = copy.deepcopy(dict(config))
+    spec = changed.get("arch")
+    if isinstance(spec, dict) and isinstance(spec.get("args"), dict):
+        spec["args"] |= {name: value for name, value in PRETRAINED_ARGUMENTS.items() if name in spec["args"]}
+    return changed
 
 
 def rules_without_counts(config: Config, registry: Registry) -> Iterator[dict[str, Any]]:

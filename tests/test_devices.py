@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from base.base_inference import choose_device
-from trainer.runtime.devices import choose_devices
+from trainer.runtime.devices import choose_devices, seed_run
 from utils.environment import devices_named
 from utils.errors import ConfigError
 
@@ -49,3 +49,17 @@ def test_what_is_no_device_is_refused(choose):
         ConfigError, match=r'-d 0,gpu: "gpu" is no device. GPUs are counted from 0. Write e.g. 0,1 or cpu'
     ):
         choose("0,gpu")
+
+
+def test_a_gpu_is_deterministic_unless_the_config_says_otherwise():
+    before = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+    try:  # the switches are global, and need no GPU to be set
+        for wanted in (False, True):
+            seed_run(0, torch.device("cuda"), deterministic=wanted)
+            assert torch.are_deterministic_algorithms_enabled() == wanted
+            assert torch.backends.cudnn.benchmark != wanted
+        seed_run(0, CPU, deterministic=False)
+        assert torch.are_deterministic_algorithms_enabled()  # a processor has nothing to gain
+    finally:
+        torch.backends.cudnn.benchmark = before[0]
+        torch.use_deterministic_algorithms(before[1])

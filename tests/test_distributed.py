@@ -1,4 +1,4 @@
-"""Two processes under torchrun on the processor (gloo) come to what one process comes to."""
+"""Two processes on the processor (gloo) reach the results of one, and evaluate the state that they save."""
 
 import json
 import os
@@ -7,6 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from base import BaseDataLoader
+from tests.support.tiny import Blobs, tiny_trainer
+from trainer.checkpoints.saving import pack
+from trainer.runtime.devices import World
+from utils.checkpoint_file import evaluated_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,14 +62,46 @@ def test_two_processes_reach_the_metrics_of_one(config, tmp_path):
         assert together == pytest.approx(alone, rel=1e-4, abs=1e-5)
 
 
-def test_averaged_norm_statistics_are_judged_as_they_are_saved(config, tmp_path):
+def test_norm_statistics_are_evaluated_as_they_are_saved(config, tmp_path):
     spread = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    train = [str(ROOT / "train.py"), "-c", str(config), "arch.args.norm=batch", "trainer.ema=0.5", "trainer.epochs=1"]
+    train = [str(ROOT / "train.py"), "-c", str(config), "arch.args.norm=batch", "trainer.epochs=1"]
     (row,) = history_of([*spread, *train], tmp_path, "spread")
     (folder,) = (tmp_path / "saved/spread").iterdir()
-    judge = ["test.py", "--resume", str(folder), "--split", "valid", "--json", str(tmp_path / "result.json")]
-    subprocess.run([sys.executable, *judge], cwd=ROOT, check=True, capture_output=True)
+    evaluate = ["test.py", "--resume", str(folder), "--split", "valid", "--json", str(tmp_path / "result.json")]
+    subprocess.run([sys.executable, *evaluate], cwd=ROOT, check=True, capture_output=True)
     metrics = json.loads((tmp_path / "result.json").read_text())["metrics"]
-    assert {f"val_{name}": metrics[name] for name in ("loss", "miou")} == pytest.approx(
-        {name: row[name] for name in ("val_loss", "val_miou")}, rel=1e-5
+    names = ("loss", "miou", "accuracy")
+    assert {name: metrics[name] for name in names} == pytest.approx(
+        {name: row[f"val_{name}"] for name in names}, rel=1e-5
     )
+
+
+def train_in_two(rank, folder, options):
+    """Train the tiny task, whose network has batch norm, in one of two processes; save what was evaluated."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    world = World(rank, 2)
+    for name, plan in options.items():
+        trainer = tiny_trainer(world=world, epochs=2, **plan)
+        trainer.model = DistributedDataParallel(trainer.model)
+        trainer.train_loader = BaseDataLoader(Blobs(24), 4, seed=3, is_training=True)  # two samples for each at least
+        for loader in (trainer.train_loader, trainer.valid_loader):
+            loader.shard(rank, 2)
+        history = trainer.fit().history
+        content = pack(trainer, {"name": "tiny"})
+        if world.is_main:
+            torch.save({"history": history, "content": content}, f"{folder}/{name}.pt")
+        del trainer
+    dist.destroy_process_group()
+
+
+def test_every_kind_of_weights_is_evaluated_with_the_saved_statistics(tmp_path):
+    options = {"plain": {}, "averaged": {"ema_decay": 0.5}, "accumulated": {"accumulate": 2}}
+    torch.multiprocessing.spawn(train_in_two, (str(tmp_path), options), nprocs=2)
+    for name in options:
+        saved = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        alone = tiny_trainer()
+        alone.model.load_state_dict(evaluated_weights(saved["content"]))
+        found = {f"val_{key}": value for key, value in alone.validate_epoch().items()}
+        last = saved["history"][-1]
+        assert found == pytest.approx({key: last[key] for key in found}, rel=1e-6), name

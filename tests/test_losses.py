@@ -23,14 +23,14 @@ ARGS: dict[str, list[dict[str, Any]]] = {
     "ce_loss": [*WEIGHTS, {"label_smoothing": 0.1}],
     "ohem_loss": [*WEIGHTS, {"threshold": 0.3, "min_kept": 4}],
     "focal_loss": [*WEIGHTS, {"gamma": 0.5}],
-    "dice_loss": [{}, {"exclude_background": True}, {"smooth": 0.1}],
-    "jaccard_loss": [{}, {"exclude_background": True}, {"smooth": 0.1}],
-    "tversky_loss": [{}, {"exclude_background": True}, {"alpha": 0.8, "beta": 0.2}],
+    "dice_loss": [{}, {"exclude_background": True}, {"smooth": 0.1}, {"absent": "count"}],
+    "jaccard_loss": [{}, {"exclude_background": True}, {"smooth": 0.1}, {"absent": "count"}],
+    "tversky_loss": [{}, {"exclude_background": True, "absent": "count"}, {"alpha": 0.8, "beta": 0.2}],
     "lovasz_loss": [{}, {"per_image": False}, {"exclude_background": True}],
     "boundary_loss": [{}, {"exclude_background": False}],
     "bce_loss": [{}, {"weight": [1.0, 2.0]}, {"weight": "balanced", "class_counts": [3, 1]}, {"label_smoothing": 0.1}],
     "focal_loss_with_sigmoid": [{}, {"gamma": 0.5, "alpha": None}],
-    "dice_loss_with_sigmoid": [{}],
+    "dice_loss_with_sigmoid": [{}, {"absent": "count"}],
     "jaccard_loss_with_sigmoid": [{}],
     "tversky_loss_with_sigmoid": [{}],
     "lovasz_loss_with_sigmoid": [{}, {"per_image": False}],
@@ -83,7 +83,7 @@ def logits_of(target: Tensor, channels: int) -> Tensor:
 
 def test_the_suite_covers_the_registry(record_property: Callable[[str, object], None]) -> None:
     assert set(ARGS) == set(SECTIONS["loss"].entries)
-    assert (len(ARGS), len(CASES)) == (15, 44)
+    assert (len(ARGS), len(CASES)) == (15, 47)
     record_property("covered", f"losses: {len(ARGS)} in {len(CASES)} cases")
 
 

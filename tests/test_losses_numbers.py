@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import segmentation_models_pytorch
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from models.losses import (
     OhemCrossEntropyLoss,
     TverskyLoss,
     WeightedLoss,
+    dice_loss_with_sigmoid,
     focal_loss_with_sigmoid,
 )
 from utils.errors import ConfigError
@@ -43,11 +45,14 @@ def pixels(logits: Tensor, target: Tensor) -> list[tuple[list[float], int]]:
     return [pair for pair in zip(probabilities, target.flatten().tolist(), strict=True) if pair[1] != IGNORED]
 
 
-def slow_dice(logits: Tensor, target: Tensor, smooth: float, first_class: int) -> float:
+def slow_dice(logits: Tensor, target: Tensor, smooth: float, first_class: int, absent: str = "skip") -> float:
     """The definition, pixel by pixel."""
-    losses = []
+    means = []
     for scores, labels in zip(logits.detach().double().softmax(dim=1), target, strict=True):
+        losses = []
         for index in range(first_class, len(scores)):
+            if absent == "skip" and index not in labels:
+                continue
             overlap = predicted = true = 0.0
             for probability, label in zip(scores[index].flatten().tolist(), labels.flatten().tolist(), strict=True):
                 if label != IGNORED:
@@ -55,7 +60,9 @@ def slow_dice(logits: Tensor, target: Tensor, smooth: float, first_class: int) -
                     predicted += probability
                     true += label == index
             losses.append(1 - (2 * overlap + smooth) / (predicted + true + smooth))
-    return sum(losses) / len(losses)
+        if losses:
+            means.append(sum(losses) / len(losses))
+    return sum(means) / len(means)
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -96,15 +103,71 @@ def test_dice_by_hand() -> None:
     assert DiceLoss(exclude_background=True)(logits, target).item() == pytest.approx(foreground)
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 11])
+@pytest.mark.parametrize("num_classes", [2, 3, 11, 40])
 @pytest.mark.parametrize("first_class", [0, 1])
+@pytest.mark.parametrize("absent", ["skip", "count"])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_dice_equals_its_definition(num_classes: int, first_class: int, memory_format: torch.memory_format) -> None:
-    logits, target = batch(num_classes)
-    value = DiceLoss(IGNORED, smooth=0.5, exclude_background=bool(first_class))(
-        logits.contiguous(memory_format=memory_format), target
-    )
-    assert value.item() == pytest.approx(slow_dice(logits, target, 0.5, first_class), rel=1e-5)
+def test_dice_equals_its_definition(
+    num_classes: int, first_class: int, absent: Any, memory_format: torch.memory_format
+) -> None:
+    logits, target = batch(num_classes, samples=3)
+    target[2, 2:] = 0  # no object at all
+    loss = DiceLoss(IGNORED, smooth=0.5, exclude_background=bool(first_class), absent=absent)
+    value = loss(logits.contiguous(memory_format=memory_format), target)
+    assert value.item() == pytest.approx(slow_dice(logits, target, 0.5, first_class, absent), rel=1e-5)
+
+
+def certain_batch(num_classes: int, shown: int, certainty: float = 0.995) -> tuple[Tensor, Tensor]:
+    """Two masks (240, 320) of `shown` classes in turn, and logits that are right everywhere with that certainty."""
+    target = (torch.arange(2 * 240 * 320).view(2, 240, 320) // 7) % shown
+    rest = (1 - certainty) / (num_classes - 1)
+    probabilities = nn.functional.one_hot(target, num_classes).movedim(-1, 1) * (certainty - rest) + rest
+    return probabilities.log(), target
+
+
+def test_dice_of_a_good_network_is_small_though_most_classes_are_absent() -> None:
+    logits, target = certain_batch(num_classes=11, shown=2)
+    theirs = segmentation_models_pytorch.losses.DiceLoss("multiclass")(logits, target).item()
+    assert theirs == pytest.approx(0.0005, abs=1e-4)
+    # The library divides by all 11 classes, of which 9 cost nothing, and ours by the two that are there.
+    assert DiceLoss()(logits, target).item() * 2 / 11 == pytest.approx(theirs, rel=0.01)
+    assert DiceLoss(absent="count")(logits, target).item() == pytest.approx(0.798, abs=1e-3)
+    shown_alone = segmentation_models_pytorch.losses.DiceLoss("multiclass", classes=[0, 1])(logits, target).item()
+    assert DiceLoss()(logits, target).item() == pytest.approx(shown_alone, rel=0.01)
+
+
+@pytest.mark.parametrize("loss", [DiceLoss, JaccardLoss, TverskyLoss])
+@pytest.mark.parametrize(("num_classes", "shown"), [(2, 1), (3, 2), (19, 4), (11, 11)])
+def test_region_losses_of_certainty_do_not_depend_on_the_classes_that_are_absent(
+    loss: Any, num_classes: int, shown: int
+) -> None:
+    logits, target = certain_batch(num_classes, shown, certainty=0.999)
+    assert loss()(logits, target).item() == pytest.approx(0.001, rel=1.0)
+    if shown < num_classes:
+        wider = torch.cat((logits, torch.full_like(logits[:, :1], -50.0)), dim=1)
+        torch.testing.assert_close(loss()(wider, target), loss()(logits, target))
+
+
+def test_a_binary_network_and_samples_without_the_object() -> None:
+    # Four pixels with probability 3/4 of class 1; the first sample shows class 1 on two of them, the second on none.
+    logits = torch.full((2, 1, 2, 2), math.log(3))
+    target = torch.tensor([[[0, 0], [1, 1]], [[0, 0], [0, 0]]])
+    found, nothing = 1 - (2 * 1.5 + 1) / (3 + 2 + 1), 1 - 1 / (3 + 1)
+    assert dice_loss_with_sigmoid()(logits, target).item() == pytest.approx(found)
+    assert dice_loss_with_sigmoid(absent="count")(logits, target).item() == pytest.approx((found + nothing) / 2)
+    assert dice_loss_with_sigmoid()(logits[1:], target[1:]).item() == 0
+    # With the background in the mean, the second sample costs by what is missing of it: 3/4 of each pixel.
+    of_background = [1 - (2 * 0.5 + 1) / (1 + 2 + 1), 1 - (2 * 1 + 1) / (1 + 4 + 1)]
+    expected = ((of_background[0] + found) / 2 + of_background[1]) / 2
+    assert DiceLoss()(logits, target).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("absent", ["skip", "count"])
+def test_shares_of_zero_are_absent_classes(absent: Any) -> None:
+    logits = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    shares, labels = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), torch.tensor([1, 0])
+    loss = DiceLoss(absent=absent)
+    torch.testing.assert_close(loss(logits, shares), loss(logits, labels))
 
 
 def test_dice_of_a_batch_is_the_mean_over_its_samples() -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import test as command
-from build import without_pretrained_weights
 from config import cli, load_plugins
+from config.variants import without_pretrained_weights
 from train import train
 from trainer.checkpoints.resume import find_checkpoint, load_all_weights
 from utils.checkpoint_file import read_checkpoint

@@ -151,6 +151,14 @@ def test_a_run_goes_on_in_one_process_at_a_time(small):
     train(small, resume="auto")
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_records_say_whether_equal_runs_end_in_the_same_bytes(small, wanted):
+    folder = train(changed(small, trainer__epochs=1, trainer__deterministic=wanted)).run_folder
+    assert json.loads((folder / "environment.json").read_text())["deterministic"] is wanted
+    log = folder / "info.log"  # it is created with its first line
+    assert ("trainer.deterministic is false" in (log.read_text() if log.exists() else "")) is not wanted
+
+
 def test_the_best_checkpoint_or_the_last_one_is_continued(small):
     config = changed(small, trainer__monitor="max val_loss", trainer__epochs=2)
     config.pop("lr_scheduler", None)
@@ -190,6 +198,33 @@ def test_more_epochs_of_a_schedule_with_a_fixed_length_are_refused(small):
     train(small)
     with pytest.raises(CheckpointError, match="built for total_steps 6, the config's for 9"):
         train(changed(small, trainer__epochs=3), resume="last")
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "poly",
+        {"type": "OneCycleLR", "args": {"max_lr": 0.1}},
+        [{"type": "ConstantLR", "args": {"factor": 0.1}, "moves": 1, "interval": "epoch"}, "CosineAnnealingLR"],
+    ],
+)
+def test_more_epochs_of_a_schedule_that_says_so_continue_on_the_longer_curve(small, schedule):
+    first = train(changed(small, lr_scheduler=schedule))
+    with pytest.raises(CheckpointError, match=r'"on_more_epochs": "rescale" in lr_scheduler'):
+        train(changed(small, lr_scheduler=schedule, trainer__epochs=4), resume="auto")
+    parts = schedule if isinstance(schedule, list) else [schedule]
+    said = {**({"type": parts[0]} if isinstance(parts[0], str) else parts[0]), "on_more_epochs": "rescale"}
+    longer = changed(small, lr_scheduler=[said, *parts[1:]] if parts[1:] else said, trainer__epochs=4)
+    result = train(longer, resume="auto")  # the repair is no change of the config: the same run continues
+    assert (result.run_folder, result.epochs) == (first.run_folder, 4)
+    whole = build_training(longer)
+    rates = [whole.trainer.lr_scheduler.scheduler.get_last_lr()[0]]
+    for _ in range(4):
+        for _ in range(whole.trainer.steps_per_epoch):
+            whole.trainer.lr_scheduler.after("step")
+        rates.append(whole.optimizer.param_groups[0]["lr"])  # what the epoch's row says
+        whole.trainer.lr_scheduler.after("epoch")
+    assert [row["lr"] for row in result.history[2:]] == rates[3:]
 
 
 def test_going_on_from_the_best_epoch_keeps_it_as_the_best(small):

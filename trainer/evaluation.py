@@ -3,7 +3,7 @@
 The sums over batches that training uses as well are here, too, and the check of its losses.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from base.base_loss import LossTerm, loss_terms
 from base.base_metric import Metric
 from base.base_model import class_logits, main_output
 from base.samples import NamedMask
@@ -33,20 +34,33 @@ def count_valid(target: Tensor, ignore_index: int | None) -> Tensor:
     return (target != ignore_index).sum(dtype=torch.float64)
 
 
+def term_weights(terms: Sequence[LossTerm], ignore_index: int | None) -> Tensor:
+    """Return (T,) float64, the weight of each term's mean: its own, else the number of targets that count."""
+    weights = [(term.weight(), term.target) for term in terms]
+    return torch.stack([count_valid(target, ignore_index) if own is None else own for own, target in weights])
+
+
 class RunningLoss:
-    """A mean over targets, summed on the device without waiting for it."""
+    """A mean over targets, or a sum of such means with a weight each, summed on the device without waiting for it.
+
+    Attributes:
+        sums: (2,) float64, the sum of means times their weights, and that of the weights; (T, 2) for T terms.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)
 
     def add(self, loss: Tensor, weight: Tensor) -> None:
-        """Add a batch's mean loss and the number of targets that it is the mean of."""
-        self.sums += torch.stack((loss.detach().double() * weight, weight))
+        """Add a batch's mean loss and the weight of that mean, such as its number of targets: () each, or (T,)."""
+        self.sums = self.sums + torch.stack((loss.detach().double() * weight, weight), dim=-1)
 
     def mean(self, world: World) -> float:
         """Return the mean over everything added in all processes, NaN if nothing was added."""
-        total, weight = world.sum(self.sums).tolist()
-        return total / weight if weight else float("nan")
+        sums = self.sums.reshape(-1, 2)
+        # A process without any batch does not know the number of terms.
+        sums = sums.expand(world.largest(len(sums)), 2).contiguous()
+        means = [total / weight for total, weight in world.sum(sums).tolist() if weight]
+        return sum(means) if means else float("nan")
 
 
 @dataclass(eq=False)
@@ -139,7 +153,7 @@ def evaluate(
     Args:
         model: On the device of `precision`; left in evaluation mode.
         loader: Yields (inputs, target) or (inputs, target, samples).
-        criterion: (output, target) -> ().
+        criterion: (output, target) -> (); a `BaseLoss` reports the weights of its means.
         metrics: Reset first; afterwards they hold the counts over all processes.
         precision: Device and precision.
         world: The processes that share the work.
@@ -159,8 +173,9 @@ def evaluate(
         inputs, target = precision.place(batch_inputs), precision.place(batch_target)
         with precision.autocast():
             output = model(inputs)
-            loss = criterion(output, target)
-        running.add(loss, count_valid(target, ignore_index))
+            terms = loss_terms(criterion, output, target)
+            values = torch.stack([term.value() for term in terms])
+        running.add(values, term_weights(terms, ignore_index))
         # A binary network has one channel, auxiliary outputs do not count: metrics see K >= 2 logits.
         logits = class_logits(main_output(output).float())
         samples = rest[0] if rest else []

@@ -16,14 +16,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from base.base_data_loader import BaseDataLoader
+from base.base_loss import checked_loss, compute_loss, loss_terms
 from base.base_metric import Metric, class_ids
 from base.base_model import Output, main_output
-from base.base_trainer import BaseTrainer, LearningRateSchedule, Row, TrainResult
+from base.base_trainer import BaseTrainer, Row, TrainResult
 from base.callback import Callback, StepReport
-from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate
+from base.schedule import LearningRateSchedule
+from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate, term_weights
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, unwrap
-from utils.errors import DataError, Diverged
+from utils.errors import ConfigError, DataError, Diverged
 from utils.files import write_atomically
 
 Batch = tuple[Tensor, Tensor]
@@ -82,12 +84,14 @@ class TrainingPlan:
 class Trainer(BaseTrainer):
     """Trains a model on batches of (inputs, target).
 
-    Override `forward` for another loss of a batch, and `train_step` to change the batch before it.
+    Override `forward` for another loss of a batch (`loss_of` is the configured one), and `train_step` to change the
+    batch before it.
 
     Args:
         model: The network, on its device; may be wrapped by `trainer.runtime.devices.prepare_for_training`.
         optimizer: Updates the model's parameters.
-        criterion: (output, target) -> (), mean over valid targets.
+        criterion: (output, target) -> (), a mean; it is counted by valid targets unless it is a `BaseLoss`, which
+            reports its weight.
         train_loader: Yields (inputs, target, ...).
         valid_loader: The same for validation, without augmentation.
         metrics: Computed for training (on augmented batches, during the epoch) and validation.
@@ -101,6 +105,8 @@ class Trainer(BaseTrainer):
         running_loss: Sums of the loss in the current epoch.
         targets_in_step: () float64 on the device, the targets that count in all batches and processes of the current
             step, if it accumulates several batches; None if a step is one batch.
+        batch_targets: The targets of these batches, on the device; empty if a step is one batch.
+        weights_in_step: (T,) float64, the weights of the T terms of the loss in all these batches; None until known.
     """
 
     def __init__(
@@ -143,6 +149,8 @@ class Trainer(BaseTrainer):
         self.validation_metrics = MetricSet(deepcopy(self.metrics.metrics))
         # Not an argument of `train_step`, which plug-ins override with (inputs, target).
         self.targets_in_step: Tensor | None = None
+        self.batch_targets: list[Tensor] = []
+        self.weights_in_step: Tensor | None = None
         self._steps = self._endless_steps()
 
     @property
@@ -226,15 +234,17 @@ class Trainer(BaseTrainer):
         """
         place = self.plan.precision.place
         self.optimizer.zero_grad(set_to_none=True)
+        targets = [place(target) for _, target in batches]
         if self.plan.accumulate > 1:
-            counts = sum(count_valid(target, self.ignore_index) for _, target in batches)
-            self.targets_in_step = self.plan.world.sum(place(torch.as_tensor(counts)))
+            counts = torch.stack([count_valid(target, self.ignore_index) for target in targets])
+            self.targets_in_step = self.plan.world.sum(counts.sum())
+            self.batch_targets, self.weights_in_step = targets, None
         model, losses = self.model, []
-        for number, (inputs, target) in enumerate(batches, start=1):
+        for number, ((inputs, _), target) in enumerate(zip(batches, targets, strict=True), start=1):
             # The processes average their gradients in the last backward pass of a step only.
             is_last = number == len(batches)
             with nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync():
-                losses.append(self.train_step(place(inputs), place(target)))
+                losses.append(self.train_step(place(inputs), target))
         if not self.finite_check.all_finite():  # read here: the check ran while the device computed the gradients
             raise self.not_finite(batches)
         clip_norm, clip_value = self.plan.clip_norm, self.plan.clip_value
@@ -260,9 +270,18 @@ class Trainer(BaseTrainer):
 
         Returns:
             () float, the loss of the batch, detached, on the device.
+
+        Raises:
+            ConfigError: The loss is no tensor of one number, or depends on no weight.
         """
         with self.plan.precision.autocast():
-            output, loss = self.forward(inputs, target)
+            output, result = self.forward(inputs, target)
+        loss = checked_loss(result, f"{type(self).__name__}.forward")
+        if not loss.requires_grad:
+            raise ConfigError(
+                f"loss: {type(self.criterion).__name__} returned a number that depends on no weight: nothing can be "
+                "learned from it. Compute it from the output, without detach() and no_grad()."
+            )
         weight, world, total = count_valid(target, self.ignore_index), self.plan.world, self.targets_in_step
         if total is None and world.size > 1:
             total = world.sum(weight)
@@ -278,15 +297,43 @@ class Trainer(BaseTrainer):
     def forward(self, inputs: Tensor, target: Tensor) -> tuple[Output, Tensor]:
         """Return the model's output and the loss of a batch, under autocast; override it for another loss."""
         output = self.model(inputs)
-        return output, self.criterion(output, target)
+        return output, self.loss_of(output, target)
+
+    def loss_of(self, output: Output, target: Tensor) -> Tensor:
+        """Return the configured loss of a batch, () float.
+
+        If a step has several batches, of this process or of others, each term of the loss is scaled such that
+        `train_step`, which counts batches by their valid targets, takes its mean over all of them by the term's weight.
+        """
+        world = self.plan.world
+        if not self.batch_targets and world.size == 1:
+            return compute_loss(self.criterion, output, target)
+        terms = loss_terms(self.criterion, output, target)
+        weights, valid = term_weights(terms, self.ignore_index), count_valid(target, self.ignore_index)
+        if self.targets_in_step is None:  # one batch per process
+            *totals, valid_total = world.sum(torch.stack([*weights, valid]))
+            total = torch.stack(totals)
+        else:
+            if self.weights_in_step is None:
+                # The other outputs are not there yet. Of this one, only the resolutions of auxiliary logits are used.
+                of_batches = [loss_terms(self.criterion, output, each) for each in self.batch_targets]
+                sums = torch.stack([term_weights(each, self.ignore_index) for each in of_batches]).sum(dim=0)
+                self.weights_in_step = world.sum(sums)
+            total, valid_total = self.weights_in_step, self.targets_in_step
+        # Both products are of the same numbers where a term counts by valid targets: then the factor is exactly 1.
+        divisor = total * valid
+        factors: Tensor = weights * valid_total / divisor.where(divisor > 0, 1.0)
+        values = torch.stack([term.value() for term in terms])
+        return (values * factors.to(values.dtype)).sum()
 
     def validate_epoch(self) -> Row:
         """Return the loss and metrics over the validation loader; empty without one."""
         if self.valid_loader is None:
             return {}
         world = self.plan.world
-        if self.average is not None:  # the processes' norm statistics differ: evaluate those that are saved
-            world.copy_from_main(self.average.model.buffers())
+        model = unwrap(self.model) if self.average is None else self.average.model
+        # Each process has the norm statistics of its own batches; those of the main process are saved: evaluate them.
+        world.copy_from_main(model.buffers())
 
         def after_batch(inputs: Tensor, target: Tensor, logits: Tensor) -> None:
             self.notify("on_validation_batch", inputs, target, logits)
@@ -294,7 +341,7 @@ class Trainer(BaseTrainer):
                 self.check_interrupt()
 
         return evaluate(
-            self.model if self.average is None else self.average.model,
+            model,
             self.valid_loader,
             criterion=self.criterion,
             metrics=self.validation_metrics,

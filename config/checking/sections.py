@@ -45,6 +45,7 @@ class TrainerOptions(Strict):
     verbosity: int = Field(2, ge=0, le=2, description="0: warnings, 1: information, 2: details.")
     tensorboard: bool = Field(True, description="Write TensorBoard events into the run's folder.")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="auto: bf16 if the device has it.")
+    deterministic: bool = Field(True, description="Equal runs end in the same bytes; false: faster GPU algorithms.")
     channels_last: bool = Field(True, description="Memory layout of images and convolutions.")
     accumulate: int = Field(1, ge=1, description="Batches whose gradients make one step of the optimizer.")
     clip_norm: float | None = Field(None, gt=0, description="Largest L2 norm of the gradients of a step.")
@@ -110,6 +111,9 @@ class SchedulerSection(ClassSection):
     interval: Literal["epoch", "step"] | None = Field(None, description="When it moves: after each of these.")
     warmup: int | None = Field(None, ge=1, description="Number of moves from near zero to the full rate before it.")
     moves: int | None = Field(None, ge=1, description="In a list: for how many moves it acts; the last takes the rest.")
+    on_more_epochs: Literal["refuse", "rescale"] | None = Field(
+        None, description="Resuming with other trainer.epochs: refuse, or continue on the curve of the new length."
+    )
 
 
 CLASS_SECTIONS: Mapping[str, type[ClassSection]] = {

@@ -5,7 +5,7 @@ For all of them the logits are (B, 1, H, W) float and the target is (B, H, W) in
 
 from models.losses.lovasz import LovaszLoss
 from models.losses.pixelwise import Exponent, FocalLoss, Fraction
-from models.losses.regions import DiceLoss, JaccardLoss, NotNegative, Positive, TverskyLoss
+from models.losses.regions import Absent, DiceLoss, JaccardLoss, NotNegative, Positive, TverskyLoss
 
 
 def focal_loss_with_sigmoid(
@@ -21,28 +21,39 @@ def focal_loss_with_sigmoid(
     return FocalLoss(ignore_index, gamma=gamma, alpha=alpha, sigmoid=True)
 
 
-def dice_loss_with_sigmoid(ignore_index: int | None = None, *, smooth: Positive = 1.0) -> DiceLoss:
+def dice_loss_with_sigmoid(
+    ignore_index: int | None = None, *, smooth: Positive = 1.0, absent: Absent = "skip"
+) -> DiceLoss:
     """One minus the soft Dice coefficient of class 1, for a binary network with one channel.
 
     Args:
         ignore_index: Label of pixels that do not count.
-        smooth: Added to numerator and denominator: class 1 costs nothing in a sample that has and predicts none of it.
+        smooth: Added to numerator and denominator, so that both may be 0.
+        absent: "skip" leaves samples whose truth lacks class 1 out of the mean; "count" takes them in.
     """
-    return DiceLoss(ignore_index, smooth=smooth, exclude_background=True, sigmoid=True)
+    return DiceLoss(ignore_index, smooth=smooth, exclude_background=True, absent=absent, sigmoid=True)
 
 
-def jaccard_loss_with_sigmoid(ignore_index: int | None = None, *, smooth: Positive = 1.0) -> JaccardLoss:
+def jaccard_loss_with_sigmoid(
+    ignore_index: int | None = None, *, smooth: Positive = 1.0, absent: Absent = "skip"
+) -> JaccardLoss:
     """One minus the soft intersection over union of class 1, for a binary network with one channel.
 
     Args:
         ignore_index: Label of pixels that do not count.
-        smooth: Added to numerator and denominator: class 1 costs nothing in a sample that has and predicts none of it.
+        smooth: Added to numerator and denominator, so that both may be 0.
+        absent: "skip" leaves samples whose truth lacks class 1 out of the mean; "count" takes them in.
     """
-    return JaccardLoss(ignore_index, smooth=smooth, exclude_background=True, sigmoid=True)
+    return JaccardLoss(ignore_index, smooth=smooth, exclude_background=True, absent=absent, sigmoid=True)
 
 
 def tversky_loss_with_sigmoid(
-    ignore_index: int | None = None, *, alpha: NotNegative = 0.3, beta: NotNegative = 0.7, smooth: Positive = 1.0
+    ignore_index: int | None = None,
+    *,
+    alpha: NotNegative = 0.3,
+    beta: NotNegative = 0.7,
+    smooth: Positive = 1.0,
+    absent: Absent = "skip",
 ) -> TverskyLoss:
     """One minus the soft Tversky index of class 1, for a binary network with one channel.
 
@@ -50,9 +61,12 @@ def tversky_loss_with_sigmoid(
         ignore_index: Label of pixels that do not count.
         alpha: Cost of a false positive.
         beta: Cost of a false negative.
-        smooth: Added to numerator and denominator: class 1 costs nothing in a sample that has and predicts none of it.
+        smooth: Added to numerator and denominator, so that both may be 0.
+        absent: "skip" leaves samples whose truth lacks class 1 out of the mean; "count" takes them in.
     """
-    return TverskyLoss(ignore_index, alpha=alpha, beta=beta, smooth=smooth, exclude_background=True, sigmoid=True)
+    return TverskyLoss(
+        ignore_index, alpha=alpha, beta=beta, smooth=smooth, exclude_background=True, absent=absent, sigmoid=True
+    )
 
 
 def lovasz_loss_with_sigmoid(ignore_index: int | None = None, *, per_image: bool = True) -> LovaszLoss:

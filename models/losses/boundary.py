@@ -58,6 +58,10 @@ class BoundaryLoss(LogitLoss):
         valid_pixels = target != self.ignore_index
         return weighted_mean(costs * valid_pixels, valid_pixels)
 
+    def batch_weight(self, target: Tensor) -> Tensor | None:
+        """Return the number of valid pixels, () float64."""
+        return (target != self.ignore_index).sum(dtype=torch.float64)
+
 
 def signed_distance(inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the exact distance in pixels from the contour between two sets, negative inside.

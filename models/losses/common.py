@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from base.base_loss import BaseLoss, LossTerm, compute_loss, loss_terms
 from base.base_model import Output, class_logits, main_output
 from models.layers.heads import AuxiliaryWeight
 from utils.errors import ConfigError
@@ -26,8 +27,8 @@ LOG_OFFSET = 1.02  # arXiv:1606.02147: limits the weights to 1 / ln(1.02), about
 DEFAULT_RATIO = 10.0
 
 
-class LogitLoss(nn.Module, ABC):
-    """A loss of the main logits, in float32 also under autocast; a subclass writes `compute`.
+class LogitLoss(BaseLoss, ABC):
+    """A loss of the main logits, in float32 also under autocast; a subclass writes `compute` and `batch_weight`.
 
     Args:
         ignore_index: Label of pixels that do not count.
@@ -133,6 +134,10 @@ class ClassWeightedLoss(LogitLoss):
         valid = target != self.ignore_index
         return valid.float() if self.weight is None else self.weight[target.where(valid, 0)] * valid
 
+    def batch_weight(self, target: Tensor) -> Tensor | None:
+        """Return the sum of the weights of all pixels, () float64."""
+        return self.target_weights(target).sum(dtype=torch.float64)
+
 
 def class_weights(
     weight: list[ClassWeight] | Rule,
@@ -189,7 +194,7 @@ def class_weights(
     return [1 / (len(fractions) * fraction) for fraction in fractions]
 
 
-class WeightedLoss(nn.Module):
+class WeightedLoss(BaseLoss):
     """A weighted sum of losses.
 
     Args:
@@ -212,11 +217,19 @@ class WeightedLoss(nn.Module):
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
-        terms = [weight * loss(output, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
-        return torch.stack(terms).sum()
+        losses = [compute_loss(loss, output, target) for loss in self.losses]
+        return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
+
+    def terms(self, output: Output, target: Tensor) -> list[LossTerm]:
+        """Return the terms of all losses, with their factors."""
+        return [
+            term.times(weight)
+            for weight, loss in zip(self.weights, self.losses, strict=True)
+            for term in loss_terms(loss, output, target)
+        ]
 
 
-class AuxiliaryLoss(nn.Module):
+class AuxiliaryLoss(BaseLoss):
     """A loss of the main logits, and the same of each auxiliary one against the target at its resolution.
 
     A network with auxiliary weights gets it around the configured loss. Without auxiliary logits, as in evaluation, it
@@ -238,20 +251,37 @@ class AuxiliaryLoss(nn.Module):
         Raises:
             ConfigError: Not as many auxiliary outputs as weights.
         """
+        main, *auxiliary = self.outputs_with_targets(output, target)
+        loss = compute_loss(self.loss, *main)
+        if not auxiliary:
+            return loss
+        terms = [weight * compute_loss(self.loss, *pair) for weight, pair in zip(self.weights, auxiliary, strict=True)]
+        return torch.stack([loss, *terms]).sum()
+
+    def terms(self, output: Output, target: Tensor) -> list[LossTerm]:
+        """Return the terms of the main logits, and with their factors those of each auxiliary output."""
+        main, *auxiliary = self.outputs_with_targets(output, target)
+        terms = loss_terms(self.loss, *main)
+        for weight, pair in zip(self.weights, auxiliary, strict=False):  # evaluation has no auxiliary outputs
+            terms += [term.times(weight) for term in loss_terms(self.loss, *pair)]
+        return terms
+
+    def outputs_with_targets(self, output: Output, target: Tensor) -> list[tuple[Output, Tensor]]:
+        """Return the main logits and each auxiliary output, if there are any, with the target at its resolution.
+
+        Raises:
+            ConfigError: Not as many auxiliary outputs as weights.
+        """
         # In evaluation a network returns only the main logits.
         if isinstance(output, Tensor) or len(output) == 1:
-            loss: Tensor = self.loss(output, target)
-            return loss
+            return [(output, target)]
         main, *auxiliary = output
         if len(auxiliary) != len(self.weights):
             raise ConfigError(
                 f"{len(auxiliary)} auxiliary outputs with {len(self.weights)} weights {self.weights}: each needs one. "
                 "Correct auxiliary_weights."
             )
-        terms = [self.loss(main, target)]
-        for weight, logits in zip(self.weights, auxiliary, strict=True):
-            terms.append(weight * self.loss(logits, resize_nearest(target, logits.shape[2:])))
-        return torch.stack(terms).sum()
+        return [(main, target), *((logits, resize_nearest(target, logits.shape[2:])) for logits in auxiliary)]
 
 
 def resize_nearest(target: Tensor, size: Sequence[int]) -> Tensor:

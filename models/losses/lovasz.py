@@ -15,7 +15,8 @@ class LovaszLoss(LogitLoss):
 
     Args:
         ignore_index: Label of pixels that do not count.
-        per_image: Compute one coefficient per image, else one for the batch (with several processes, for each's part).
+        per_image: Compute one coefficient per image, else one for the batch: a statistic of each batch by itself, also
+            of accumulated ones and of those of several processes.
         exclude_background: Leave class 0 out of the mean.
         sigmoid: Take only the one channel of a binary network.
     """
@@ -52,6 +53,14 @@ class LovaszLoss(LogitLoss):
         means = (torch.stack(losses, dim=1) * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
         is_shown = shown.any(dim=1)
         return weighted_mean(means * is_shown, is_shown)
+
+    def batch_weight(self, target: Tensor) -> Tensor | None:
+        """Return the number of images that show a class, () float64; None if the batch is one group."""
+        if not self.per_image:
+            return None
+        labels = target.reshape(len(target), -1)
+        shows_class = (labels >= self.first_class) & (labels != self.ignore_index)
+        return shows_class.any(dim=1).sum(dtype=torch.float64)
 
 
 @torch.no_grad()

@@ -86,7 +86,8 @@ class OhemCrossEntropyLoss(ClassWeightedLoss):
     """Cross-entropy of the hard pixels alone (online hard example mining, arXiv:1604.03540).
 
     A pixel is hard if its true class got at most `threshold`; in any case the `min_kept` hardest per sample of the
-    batch are. The mean is over these. With several processes each one chooses among its pixels.
+    batch are. The mean is over these. It is a statistic of the batch: accumulated batches, and those of several
+    processes, each choose among their own pixels, and count by the pixels that are not ignored.
 
     Args:
         ignore_index: Label of pixels that do not count.
@@ -126,6 +127,10 @@ class OhemCrossEntropyLoss(ClassWeightedLoss):
         # Equally hard pixels at the limit are all in the mean: topk() would choose among them by chance.
         weights = self.target_weights(target) * is_hard
         return weighted_mean(losses * weights, weights)
+
+    def batch_weight(self, target: Tensor) -> Tensor | None:
+        """Return None: the logits decide which pixels are in the mean."""
+        return None
 
 
 class FocalLoss(ClassWeightedLoss):

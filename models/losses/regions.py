@@ -1,7 +1,7 @@
 """Losses that compare whole regions: Dice, Jaccard, Tversky. B batch, K classes, N pixels of a sample."""
 
 from abc import abstractmethod
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -11,18 +11,25 @@ from models.losses.common import NOTHING_IGNORED, LogitLoss, weighted_mean
 
 Positive = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
+Absent = Literal["skip", "count"]
 
 
 class RegionLoss(LogitLoss):
-    """One minus a soft coefficient of overlap, mean over classes and samples.
+    """One minus a soft coefficient of overlap, mean over the classes of a sample, then over samples.
 
     Each sample has its coefficients, so that the loss of a batch is the mean over its samples and does not depend on
-    how they are distributed over batches or processes. Samples without valid pixels do not count.
+    how they are distributed over batches or processes. Samples without valid pixels do not count, nor do, with
+    `absent` "skip", those whose truth shows none of the classes of the mean.
+
+    Of a class that the truth of a sample lacks, the coefficient only asks whether the sum of its probabilities over the
+    whole image is below `smooth`: with "count", 0.05 % on each of 100,000 pixels costs 0.98 of 1. With "skip", a
+    false positive costs by the classes whose pixels it takes, and nothing if these are not in the mean.
 
     Args:
         ignore_index: Label of pixels that do not count.
-        smooth: Added to numerator and denominator: a class that is neither there nor predicted costs nothing.
+        smooth: Added to numerator and denominator, so that both may be 0.
         exclude_background: Leave class 0 out of the mean.
+        absent: "skip" leaves a class that the truth of a sample lacks out of its mean; "count" takes it in.
         sigmoid: Take only the one channel of a binary network.
     """
 
@@ -34,11 +41,13 @@ class RegionLoss(LogitLoss):
         *,
         smooth: Positive = 1.0,
         exclude_background: bool = False,
+        absent: Absent = "skip",
         sigmoid: bool = False,
     ) -> None:
         super().__init__(ignore_index, sigmoid=sigmoid)
         self.smooth = smooth
         self.first_class = int(exclude_background)
+        self.skips_absent = absent == "skip"
 
     @abstractmethod
     def coefficients(self, overlap: Tensor, true: Tensor, predicted: Tensor) -> Tensor:
@@ -66,20 +75,36 @@ class RegionLoss(LogitLoss):
         # product gives every sum that the coefficients need, with a deterministic gradient, in half the time of
         # products with one-hot masks. Ignored pixels are in no column.
         confusion = logits.softmax(dim=1).reshape(batch, num_classes, -1) @ truth.transpose(1, 2)
-        overlap = confusion.diagonal(dim1=1, dim2=2)
-        losses = 1 - self.coefficients(overlap, confusion.sum(dim=1), confusion.sum(dim=2))
-        # The probabilities of a pixel sum to 1, so only a sample without valid pixels has the sum 0.
-        counts = confusion.detach().sum(dim=(1, 2)) > 0
-        return weighted_mean(losses[:, self.first_class :].mean(dim=1) * counts, counts)
+        overlap, true = confusion.diagonal(dim1=1, dim2=2), confusion.sum(dim=1)
+        losses = (1 - self.coefficients(overlap, true, confusion.sum(dim=2)))[:, self.first_class :]
+        # The probabilities of a pixel sum to 1, so only a class that is absent has the sum 0.
+        if self.skips_absent:
+            is_present = true.detach()[:, self.first_class :] > 0
+            counts = is_present.any(dim=1)
+            means = (losses * is_present).sum(dim=1) / is_present.sum(dim=1).clamp(min=1)
+        else:
+            counts = confusion.detach().sum(dim=(1, 2)) > 0
+            means = losses.mean(dim=1)
+        return weighted_mean(means * counts, counts)
+
+    def batch_weight(self, target: Tensor) -> Tensor | None:
+        """Return the number of samples that count, () float64."""
+        first_class = self.first_class if self.skips_absent else 0
+        if target.is_floating_point():
+            counts = target[:, first_class:] > 0
+        else:
+            counts = (target >= first_class) & (target != self.ignore_index)
+        return counts.reshape(len(target), -1).any(dim=1).sum(dtype=torch.float64)
 
 
 class DiceLoss(RegionLoss):
-    """One minus the soft Dice coefficient (arXiv:1606.04797), mean over classes and samples.
+    """One minus the soft Dice coefficient (arXiv:1606.04797), mean over the classes of a sample, then over samples.
 
     Args:
         ignore_index: Label of pixels that do not count.
-        smooth: Added to numerator and denominator: a class that is neither there nor predicted costs nothing.
+        smooth: Added to numerator and denominator, so that both may be 0.
         exclude_background: Leave class 0 out of the mean.
+        absent: "skip" leaves a class that the truth of a sample lacks out of its mean; "count" takes it in.
         sigmoid: Take only the one channel of a binary network.
     """
 
@@ -91,12 +116,13 @@ class DiceLoss(RegionLoss):
 
 
 class JaccardLoss(RegionLoss):
-    """One minus the soft intersection over union, mean over classes and samples.
+    """One minus the soft intersection over union, mean over the classes of a sample, then over samples.
 
     Args:
         ignore_index: Label of pixels that do not count.
-        smooth: Added to numerator and denominator: a class that is neither there nor predicted costs nothing.
+        smooth: Added to numerator and denominator, so that both may be 0.
         exclude_background: Leave class 0 out of the mean.
+        absent: "skip" leaves a class that the truth of a sample lacks out of its mean; "count" takes it in.
         sigmoid: Take only the one channel of a binary network.
     """
 
@@ -108,7 +134,7 @@ class JaccardLoss(RegionLoss):
 
 
 class TverskyLoss(RegionLoss):
-    """One minus the soft Tversky index (arXiv:1706.05721), mean over classes and samples.
+    """One minus the soft Tversky index (arXiv:1706.05721), mean over the classes of a sample, then over samples.
 
     With alpha and beta 0.5 it is Dice (of half the smoothing), with 1 and 1 Jaccard.
 
@@ -116,8 +142,9 @@ class TverskyLoss(RegionLoss):
         ignore_index: Label of pixels that do not count.
         alpha: Cost of a false positive.
         beta: Cost of a false negative; above alpha, small things are found rather than missed.
-        smooth: Added to numerator and denominator: a class that is neither there nor predicted costs nothing.
+        smooth: Added to numerator and denominator, so that both may be 0.
         exclude_background: Leave class 0 out of the mean.
+        absent: "skip" leaves a class that the truth of a sample lacks out of its mean; "count" takes it in.
         sigmoid: Take only the one channel of a binary network.
     """
 
@@ -131,9 +158,12 @@ class TverskyLoss(RegionLoss):
         beta: NotNegative = 0.7,
         smooth: Positive = 1.0,
         exclude_background: bool = False,
+        absent: Absent = "skip",
         sigmoid: bool = False,
     ) -> None:
-        super().__init__(ignore_index, smooth=smooth, exclude_background=exclude_background, sigmoid=sigmoid)
+        super().__init__(
+            ignore_index, smooth=smooth, exclude_background=exclude_background, absent=absent, sigmoid=sigmoid
+        )
         self.alpha = alpha
         self.beta = beta
 

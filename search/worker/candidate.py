@@ -11,10 +11,10 @@ from torch import nn
 
 import models
 from base.base_model import BaseModel
-from build import build_loader, build_loss, build_model, read_data_spec, registry, without_pretrained_weights
+from build import build_loader, build_loss, build_model, read_data_spec, registry
 from config import instantiate, trainer_options
 from config.checking.classes import find_class
-from config.variants import rules_without_counts
+from config.variants import rules_without_counts, without_pretrained_weights
 from data_loader.common.image_cache import SHARED_CACHE
 from search.worker.costs import Facts, TrainingStep, optimizer_copies, predict_costs
 from train import check_config

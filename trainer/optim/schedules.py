@@ -1,19 +1,32 @@
 """From the `lr_scheduler` section to the learning-rate schedule: one scheduler, a warm-up before it, or a chain."""
 
+import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LinearLR, LRScheduler, OneCycleLR, PolynomialLR, ReduceLROnPlateau, SequentialLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
-from base.base_trainer import Interval, LearningRateSchedule
+from base.schedule import LearningRateSchedule
 from utils.errors import ConfigError
 
 Spec = Mapping[str, Any] | str
 Build = Callable[[str, Mapping[str, Any]], LRScheduler]
 WARMUP_START = 0.001  # share of the learning rate that a warm-up starts with
 PER_STEP = ("OneCycleLR", "poly", "PolyLR")  # schedulers that move per step unless the config says otherwise
+LENGTHS = ("total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch")  # arguments that state a length
 _ONE_CYCLE_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+logger = logging.getLogger(__name__)
 
 
 class PolyLR(PolynomialLR):
@@ -57,7 +70,8 @@ def combine_schedulers(
     else:
         specs, paths = list(section), [f"lr_scheduler.{number}" for number in range(len(section))]
     parts: list[Mapping[str, Any]] = [{"type": spec} if isinstance(spec, str) else spec for spec in specs]
-    interval = _interval(parts)
+    usual = "step" if parts[-1]["type"].rpartition(".")[2] in PER_STEP else "epoch"
+    interval = _stated_once(parts, "interval", "intervals") or usual
     total = epochs * (steps_per_epoch if interval == "step" else 1)
     warmup = parts[0].get("warmup") or 0
     lengths = [part.get("moves") or 0 for part in parts[:-1]]
@@ -67,23 +81,19 @@ def combine_schedulers(
             f"lr_scheduler: warm-up and chained parts take {total - left} of the run's {total} moves (one per "
             f"{interval}). Something must be left for the last part. Make them shorter or train for longer."
         )
-    schedulers = [
-        build(path, _default_arguments(part, moves, monitor))
-        for path, part, moves in zip(paths, parts, [*lengths, left], strict=True)
-    ]
+    schedulers, outgrown = [], ""
+    for path, part, moves in zip(paths, parts, [*lengths, left], strict=True):
+        schedulers.append(build(path, _default_arguments(part, moves, monitor)))
+        outgrown = check_length(schedulers[-1], path, part.get("args") or {}, moves, interval)  # of the last part
+    options: dict[str, Any] = {
+        "interval": interval,
+        "moves": total,
+        "follows_run": _takes_length(schedulers[-1], parts[-1]),
+        "outgrown": outgrown,
+        "on_more_epochs": _stated_once(parts, "on_more_epochs", "values of on_more_epochs") or "refuse",
+    }
     if warmup or len(schedulers) > 1:
-        for each in schedulers:
-            if isinstance(each, OneCycleLR | ReduceLROnPlateau):
-                why = "it warms up by itself (pct_start)" if isinstance(each, OneCycleLR) else "its moves have no plan"
-                raise ConfigError(
-                    f"lr_scheduler: {type(each).__name__} cannot be part of a chain or follow a warm-up: {why}. Use it "
-                    "alone, or another scheduler."
-                )
-        ends = [sum(lengths[: count + 1]) + warmup for count in range(len(lengths))]
-        if warmup:
-            schedulers.insert(0, LinearLR(optimizer, start_factor=WARMUP_START, total_iters=warmup))
-            ends.insert(0, warmup)
-        return LearningRateSchedule(SequentialLR(optimizer, schedulers, ends), interval=interval)
+        return LearningRateSchedule(_in_sequence(schedulers, optimizer, warmup, lengths), **options)
 
     scheduler = schedulers[0]
     if isinstance(scheduler, OneCycleLR):  # it has one `max_lr` for all groups: each gets its share of the cycle
@@ -96,19 +106,96 @@ def combine_schedulers(
             f'lr_scheduler.args.mode: "{scheduler.mode}" contradicts trainer.monitor, "{monitor}". Both follow '
             "the same result. Remove the mode."
         )
-    return LearningRateSchedule(scheduler, interval=interval, watched=watched)
+    return LearningRateSchedule(scheduler, watched=watched, **options)
 
 
-def _interval(parts: Sequence[Mapping[str, Any]]) -> Interval:
-    """Return whether the schedule moves per step or per epoch: as stated, else per step for some classes."""
-    stated: list[Interval] = [part["interval"] for part in parts if part.get("interval") is not None]
+def _in_sequence(
+    schedulers: Sequence[LRScheduler], optimizer: Optimizer, warmup: int, lengths: Sequence[int]
+) -> SequentialLR:
+    """Return a warm-up of so many moves (0: none) and schedulers one after another; the last has no length."""
+    for each in schedulers:
+        if isinstance(each, OneCycleLR | ReduceLROnPlateau):
+            why = "it warms up by itself (pct_start)" if isinstance(each, OneCycleLR) else "its moves have no plan"
+            raise ConfigError(
+                f"lr_scheduler: {type(each).__name__} cannot be part of a chain or follow a warm-up: {why}. Use it "
+                "alone, or another scheduler."
+            )
+    ends = [warmup + sum(lengths[: count + 1]) for count in range(len(lengths))]
+    if not warmup:
+        return SequentialLR(optimizer, list(schedulers), ends)
+    rise = LinearLR(optimizer, start_factor=WARMUP_START, total_iters=warmup)
+    return SequentialLR(optimizer, [rise, *schedulers], [warmup, *ends])
+
+
+def check_length(scheduler: LRScheduler, path: str, arguments: Mapping[str, Any], moves: int, interval: str) -> str:
+    """Compare the length that a scheduler was built for with the moves that it makes; warn if its curve is cut.
+
+    Args:
+        scheduler: Built from the JSON.
+        path: Its JSON path.
+        arguments: Its `args` in the JSON.
+        moves: Moves that it makes, in the run or as a part of a chain.
+        interval: The time between two moves, for messages.
+
+    Returns:
+        JSON path and value of a length after which the learning rate rises again; empty if there is none.
+
+    Raises:
+        ConfigError: The learning rate of some moves is 0, or there is none for them.
+    """
+    if isinstance(scheduler, CosineAnnealingWarmRestarts):
+        _check_cycles(scheduler, path, moves, interval)
+    is_cycle, is_cosine = isinstance(scheduler, OneCycleLR), isinstance(scheduler, CosineAnnealingLR)
+    ends_at_zero = isinstance(scheduler, PolynomialLR) or (isinstance(scheduler, LinearLR) and not scheduler.end_factor)
+    if not (is_cycle or is_cosine or ends_at_zero or isinstance(scheduler, LinearLR)):
+        return ""  # its curve does not depend on a length, or has a plain continuation
+    name = next(name for name in LENGTHS if hasattr(scheduler, name))
+    length = int(getattr(scheduler, name))
+    stated = [each for each in LENGTHS if arguments.get(each) is not None] or [name]
+    here = (
+        f"{path}.args.{stated[0]}: {type(scheduler).__name__} is built for {length} moves and makes {moves} in this "
+        f"run (one per {interval})"
+    )
+    repair = f"Leave out {' and '.join(stated)}: it then follows the run"
+    if length > moves:
+        logger.warning("%s, so that its curve is cut off. %s.", here, repair)
+    elif length < moves and (is_cycle or ends_at_zero):
+        fate = "there is no learning rate for the others" if is_cycle else "the learning rate of the others would be 0"
+        raise ConfigError(f"{here}: {fate}. {repair}; or train for fewer epochs.")
+    elif length < moves and is_cosine:
+        logger.warning("%s: the learning rate rises again in the others. %s.", here, repair)
+        return f"{path}.args.{stated[0]} {length}"
+    return ""
+
+
+def _check_cycles(scheduler: CosineAnnealingWarmRestarts, path: str, moves: int, interval: str) -> None:
+    """Warn if the last move is inside a cycle, at a high learning rate."""
+    end = cycle = scheduler.T_0
+    while end < moves:
+        cycle *= scheduler.T_mult
+        end += cycle
+    if end > moves:
+        logger.warning(
+            "%s.args.T_0: the cycle in which the run ends, after %d moves (one per %s), would end after %d. The last "
+            "steps have a high learning rate. Change the length of the run, T_0 or T_mult.",
+            *(path, moves, interval, end),
+        )
+
+
+def _takes_length(scheduler: LRScheduler, part: Mapping[str, Any]) -> bool:
+    """Return whether a scheduler was built for the length of the run: it takes one, and the JSON states none."""
+    arguments, accepted = part.get("args") or {}, inspect.signature(type(scheduler)).parameters
+    return any(name in accepted and arguments.get(name) is None for name in _default_arguments(part, 1, "off"))
+
+
+def _stated_once(parts: Sequence[Mapping[str, Any]], key: str, plural: str) -> Any:
+    """Return the value of a key that holds for the whole schedule, None if no part states it."""
+    stated = [part[key] for part in parts if part.get(key) is not None]
     if len(set(stated)) > 1:
         raise ConfigError(
-            f"lr_scheduler: the parts of a chain say the intervals {' and '.join(stated)}. A chain has one. "
-            "Say it once."
+            f"lr_scheduler: the parts of a chain say the {plural} {' and '.join(stated)}. A chain has one. Say it once."
         )
-    usual: Interval = "step" if parts[-1]["type"].rpartition(".")[2] in PER_STEP else "epoch"
-    return stated[0] if stated else usual
+    return stated[0] if stated else None
 
 
 def _default_arguments(part: Mapping[str, Any], moves: int, monitor: str) -> dict[str, Any]:

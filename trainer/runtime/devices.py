@@ -45,13 +45,21 @@ def choose_devices(n_gpu: int | None, asked: str | None = None) -> list[torch.de
     return [torch.device("cuda", number) for number in range(min(n_gpu, available))] or [torch.device("cpu")]
 
 
-def seed_run(seed: int, device: torch.device) -> None:
-    """Seed the random numbers that building draws, and make the operations of a GPU deterministic."""
+def seed_run(seed: int, device: torch.device, *, deterministic: bool = True) -> None:
+    """Seed the random numbers that building draws, and choose between exact and fast operations of a GPU.
+
+    Args:
+        seed: Of the run.
+        device: Its first device; operations of a processor are deterministic in any case.
+        deterministic: Equal runs end in the same bytes; otherwise cuDNN tries out its algorithms for each new shape and
+            takes the fastest, and other operations may add in any order.
+    """
     if device.type == "cuda":
-        # cuBLAS repeats itself only with a fixed workspace, cuDNN only without trying out its algorithms.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        if deterministic:  # cuBLAS repeats itself only with a fixed workspace
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # Both are set in both cases: a worker of a search trains one candidate after another.
+        torch.backends.cudnn.benchmark = not deterministic
+        torch.use_deterministic_algorithms(deterministic, warn_only=True)
     seed_everything(seed)
 
 

@@ -1,0 +1,172 @@
+"""Losses report the weights of their means: batches, accumulation and processes change neither loss nor gradient."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_losses import CASES, ONE_CHANNEL, Case, make
+from torch import Tensor, nn
+
+from base.base_loss import loss_terms
+from models.losses import CrossEntropyLoss, DiceLoss
+from tests.support.loss_laws import AUXILIARY, IGNORED, LOSSES, SAMPLES, Masks, gradient_of, split, trainer_of
+from trainer.evaluation import MetricSet, RunningLoss, evaluate, term_weights
+from trainer.runtime.devices import ALONE, ON_CPU, World
+from trainer.trainer import Trainer
+
+
+def is_of_a_batch(case: Case) -> bool:
+    """Whether docs/losses.md names the loss as a statistic of a batch."""
+    return case[0] == "ohem_loss" or case[1].get("per_image") is False
+
+
+def mean_over_batches(loss: nn.Module, batches: Any) -> Tensor:
+    """The sum over terms of (sum of mean times weight) / (sum of weights)."""
+    parts = [loss_terms(loss, *batch) for batch in batches]
+    values = torch.stack([torch.stack([term.value() for term in terms]) for terms in parts])
+    weights = torch.stack([term_weights(terms, IGNORED) for terms in parts])
+    return (values.double() * weights / weights.sum(dim=0)).sum()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join([case[0], *map(str, case[1].values())])[:50])
+@pytest.mark.parametrize("sizes", [(4, 4), (1, 3, 2, 1, 1)])
+def test_a_loss_over_batches_is_that_of_one_batch(case: Case, sizes: tuple[int, ...]) -> None:
+    data, loss = Masks(), make(*case)
+    logits = 2 * data.images[:, :1] if case[0] in ONE_CHANNEL else 2 * data.images
+    target = data.masks.where(data.masks != 2, 1) if case[0] in ONE_CHANNEL else data.masks
+    one, other = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    whole = loss(one, target)
+    divided = mean_over_batches(loss, split((other, target), sizes))
+    whole.backward()
+    divided.backward()
+    if is_of_a_batch(case):
+        assert [term.weight() for term in loss_terms(loss, one, target)] == [None]
+        return
+    assert divided.item() == pytest.approx(whole.item(), rel=1e-5)
+    torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("absent", ["skip", "count"])
+@pytest.mark.parametrize("loss", [CrossEntropyLoss, DiceLoss])
+def test_shares_of_classes_have_weights_as_well(loss: Any, absent: str) -> None:
+    shares = torch.tensor([[0.3, 0.7, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    criterion = (
+        loss(weight=[3.0, 1.0, 2.0]) if loss is CrossEntropyLoss else loss(exclude_background=True, absent=absent)
+    )
+    divided = mean_over_batches(criterion, split((logits, shares), (1, 3)))
+    assert divided.item() == pytest.approx(criterion(logits, shares).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *AUXILIARY])
+@pytest.mark.parametrize(("accumulate", "batch_size"), [(2, 4), (4, 2), (3, 3)])
+def test_accumulated_batches_have_the_gradient_of_one(name: str, accumulate: int, batch_size: int) -> None:
+    one = trainer_of(name, SAMPLES)
+    expected = gradient_of(one)
+    several = trainer_of(name, batch_size, accumulate=accumulate)
+    torch.testing.assert_close(gradient_of(several), expected, rtol=1e-4, atol=1e-7)
+    assert several.running_loss.mean(ALONE) == pytest.approx(one.running_loss.mean(ALONE), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *AUXILIARY])
+def test_the_validation_loss_does_not_depend_on_the_batch_size(name: str) -> None:
+    # torch's own cross-entropy of a batch without valid targets is NaN.
+    sizes = (SAMPLES, 4, 3, 2) if name == "torch" else (SAMPLES, 4, 3, 2, 1)
+    losses = [trainer_of(name, size).validate_epoch()["loss"] for size in sizes]
+    assert losses == pytest.approx([losses[0]] * len(sizes), rel=1e-6)
+
+
+def test_the_gradient_of_a_sum_by_hand() -> None:
+    # Two pixels a sample; the classes weigh 1 and 3. Batches: [0 0] and [1 1], so the weights of them are 2 and 6.
+    logits = torch.zeros(2, 2, 1, 2, requires_grad=True)
+    target = torch.tensor([[[0, 0]], [[1, 1]]])
+    loss = CrossEntropyLoss(weight=[1.0, 3.0])
+    mean_over_batches(loss, split((logits, target), (1, 1))).backward()
+    assert logits.grad is not None
+    assert logits.grad[0, :, 0, 0].tolist() == pytest.approx([-0.5 * 1 / 8, 0.5 * 1 / 8])
+    assert logits.grad[1, :, 0, 0].tolist() == pytest.approx([0.5 * 3 / 8, -0.5 * 3 / 8])
+
+
+class OwnLoss(nn.Module):
+    """A plug-in's: a mean that reports nothing."""
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(output, target, torch.tensor([0.2, 3.0, 1.0]), ignore_index=IGNORED)
+
+
+class OwnForward(Trainer):
+    """A plug-in's, written before a trainer had `loss_of`."""
+
+    def forward(self, inputs: Tensor, target: Tensor) -> tuple[Any, Tensor]:
+        output = self.model(inputs)
+        return output, self.criterion(output, target) + 0.1 * output.square().mean()
+
+
+def test_a_loss_that_reports_nothing_counts_by_its_valid_targets() -> None:
+    trainer = trainer_of("torch", 4, loss=OwnLoss(), accumulate=2)
+    gradient = gradient_of(trainer)
+    data = Masks()
+    batches = split((data.images, data.masks), (4, 4))
+    counts = [float((target != IGNORED).sum()) for _, target in batches]
+    trainer.optimizer.zero_grad()
+    for (images, target), count in zip(batches, counts, strict=True):
+        (OwnLoss()(trainer.model(images), target) * (count / sum(counts))).backward()
+    torch.testing.assert_close(gradient, torch.cat([w.grad.flatten() for w in trainer.model.parameters()]))
+
+
+@pytest.mark.parametrize("name", ["plain", "torch"])
+def test_a_forward_of_a_plugin_has_the_loss_that_it_returns(name: str) -> None:
+    # Each image has the same number of valid pixels here, so that the penalty of the outputs is exact, too.
+    results = []
+    for batch_size, accumulate in ((SAMPLES, 1), (4, 2)):
+        trainer = trainer_of(name, batch_size, trainer=OwnForward, accumulate=accumulate)
+        trainer.train_loader.dataset.dataset.masks.clamp_(max=2)
+        results.append(gradient_of(trainer))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-7)
+
+
+def test_terms_without_any_weight_cost_nothing_and_nothing_at_all_is_nan() -> None:
+    data = Masks()
+    background = data.masks.where(data.masks == IGNORED, 0)
+    loss = LOSSES["sum"]()  # Dice without the background has nothing to measure
+    rows = [
+        evaluate(nn.Identity(), [(data.images, target)], criterion=loss, metrics=MetricSet([]), precision=ON_CPU)
+        for target in (background, torch.full_like(background, IGNORED))
+    ]
+    expected = loss.losses[0](data.images, background).item()
+    assert rows[0]["loss"] == pytest.approx(expected, rel=1e-6)
+    assert RunningLoss(torch.device("cpu")).mean(ALONE) != RunningLoss(torch.device("cpu")).mean(ALONE)  # NaN
+
+
+def results_of_a_process(rank: int, folder: str) -> None:
+    """Compute the gradients of every loss, of one batch and of two accumulated ones, and its validation loss."""
+    timeout = datetime.timedelta(seconds=60)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=timeout
+    )
+    world, results = World(rank, 2), {}
+    for name in [*LOSSES, *AUXILIARY]:
+        for batch_size, accumulate in ((SAMPLES, 1), (4, 2)):
+            trainer = trainer_of(name, batch_size, accumulate=accumulate, world=world)
+            for loader in (trainer.train_loader, trainer.valid_loader):
+                loader.shard(rank, 2)
+            trainer.model = nn.parallel.DistributedDataParallel(trainer.model)
+            results[f"{name} {accumulate}"] = gradient_of(trainer)
+        results[f"{name} loss"] = trainer.validate_epoch()["loss"]
+    if rank == 0:
+        torch.save(results, f"{folder}/results.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_have_the_gradient_and_the_validation_loss_of_one(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(results_of_a_process, (str(tmp_path),), nprocs=2)  # type: ignore[no-untyped-call]
+    results = torch.load(tmp_path / "results.pt")
+    assert len(results) == 3 * len([*LOSSES, *AUXILIARY])
+    for name in [*LOSSES, *AUXILIARY]:
+        one = trainer_of(name, SAMPLES)
+        expected = gradient_of(one)
+        for accumulate in (1, 2):
+            torch.testing.assert_close(results[f"{name} {accumulate}"], expected, rtol=1e-4, atol=1e-7)
+        assert results[f"{name} loss"] == pytest.approx(one.validate_epoch()["loss"], rel=1e-6)
