@@ -26,8 +26,8 @@ from data_loader.common.lists import (
     warn_of_left_out,
 )
 from data_loader.images.files import image_size, read_image
-from utils.data_files import IMAGE_SUFFIXES, files_below, is_hidden, require_decoded_size
 from utils.errors import ConfigError, DataError
+from utils.files import IMAGE_SUFFIXES, files_below, is_hidden, require_decoded_size
 
 _IDX_UINT8 = 8  # type byte of the format
 _SPLIT_NAMES = ("train", *VALIDATION_NAMES, "test")

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from utils.data_files import IMAGE_MB, IMAGE_SUFFIXES, describe_left_out
 from utils.errors import DataError
+from utils.files import IMAGE_MB, IMAGE_SUFFIXES, describe_left_out
 
 VALIDATION_NAMES = ("val", "valid", "validation")
 """Names of the folder for validation; any of them is found under each other's name."""

@@ -18,8 +18,8 @@ from data_loader.images.masks import (
     mask_labels,
     require_opaque_object,
 )
-from utils.data_files import IMAGE_SUFFIXES, require_decoded_size
 from utils.errors import DataError
+from utils.files import IMAGE_SUFFIXES, require_decoded_size
 
 __all__ = ["IMAGE_SUFFIXES", "image_size", "mask_labels", "read_image", "read_mask"]
 

@@ -21,8 +21,8 @@ from data_loader.images.files import read_mask
 from data_loader.segmentation.labels import Labels, export_ids
 from data_loader.segmentation.loader import MaskDataLoader
 from data_loader.segmentation.pairs import ImagePairs, Pair
-from utils.data_files import is_hidden
 from utils.errors import DataError
+from utils.files import is_hidden
 
 IGNORED = 255
 # Class -> its id in the files *_labelIds.png, in the order of the ids in *_labelTrainIds.png, after the data set's

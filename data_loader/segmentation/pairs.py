@@ -27,8 +27,8 @@ from data_loader.images.files import image_size, read_image, read_mask
 from data_loader.images.preprocessing import Preprocessing, scaled_mask
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.sparse_labels import SparseLabels
-from utils.data_files import IMAGE_SUFFIXES, files_below
 from utils.errors import ConfigError, DataError
+from utils.files import IMAGE_SUFFIXES, files_below
 from utils.geometry import Size
 
 MASK_SUFFIXES = (".png", *sorted(IMAGE_SUFFIXES - {".png"}), ".gif")

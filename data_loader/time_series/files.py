@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from data_loader.common.array_files import read_arrays
 from data_loader.common.class_labels import in_order
-from utils.data_files import is_hidden, require_decoded_size
 from utils.errors import DataError
+from utils.files import is_hidden, require_decoded_size
 
 Values = NDArray[np.float32]
 SUFFIXES = (".ts", ".npz")

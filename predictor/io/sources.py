@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.data_files import IMAGE_SUFFIXES, describe_left_out, is_hidden
 from utils.errors import DataError
+from utils.files import IMAGE_SUFFIXES, describe_left_out, is_hidden
 
 PHOTO_SUFFIXES = IMAGE_SUFFIXES
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif"})
