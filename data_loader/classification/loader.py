@@ -3,7 +3,7 @@
 B batch, C channels, h, w size of an image, H, W size of the input, K classes.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -211,7 +211,12 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         Raises:
             DataError: Some cannot be read.
         """
-        self.cache.prepare(range(len(self)) if indices is None else indices)
+        self.cache.prepare(range(len(self)) if indices is None else indices, self._check_sizes)
+
+    def _check_sizes(self, sizes: Mapping[int, Size]) -> None:
+        """Raise an error if images of these sizes cannot be augmented."""
+        if self.augmentation is not None:
+            self.augmentation.warp.require_applicable(sizes, self.source.names.__getitem__)
 
     def sample_identity(self, index: int) -> str:
         """Return name and class of an image without its folders; in a file of many, its row and class."""

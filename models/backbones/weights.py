@@ -61,12 +61,7 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
                 f"No such weights {weights!r} for {name}: neither a file nor one of DEFAULT, "
                 f'{", ".join(available.__members__)}. Correct it, or set "weights": null to train from scratch.'
             )
-    state = read_state_dict(path)
-    shapes = [{key: value.shape for key, value in each.items()} for each in (state, network.state_dict())]
-    fitted = fit_names(shapes[0], shapes[1])
-    if fitted.change:
-        logger.info("Weights of %s: %s.", path, fitted.change)
-    state = {fitted.names[key]: value for key, value in state.items()}
+    state = read_state_dict(path, network)
     state = {key: value for key, value in state.items() if not key.startswith(tuple(unused))}
     needed = {key: value for key, value in network.state_dict().items() if not key.startswith(tuple(unused))}
     key = f"{first_convolution}.weight"
@@ -97,8 +92,10 @@ def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
     return weight[:, turns] * (RGB / in_channels)
 
 
-def read_state_dict(path: Path) -> StateDict:
+def read_state_dict(path: Path, network: nn.Module) -> StateDict:
     """Return the tensors of a file; also of a checkpoint that holds them under "state_dict".
+
+    A prefix that all names have is left out if the weights fit the network then.
 
     Raises:
         CheckpointError: Not a file of tensors and plain data.
@@ -117,8 +114,13 @@ def read_state_dict(path: Path) -> StateDict:
             f"Wrong content of the weights {path}: a state dict (name -> tensor) is needed. "
             "Save one with torch.save(model.state_dict(), path)."
         )
-    # A checkpoint of a network in DataParallel has that prefix.
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    # A checkpoint of a network in DataParallel has that prefix, even if nothing fits.
+    state = {str(key).removeprefix("module."): value for key, value in content.items()}
+    shapes = [{key: value.shape for key, value in each.items()} for each in (state, network.state_dict())]
+    fitted = fit_names(shapes[0], shapes[1])
+    if fitted.change:
+        logger.info("Weights of %s: %s.", path, fitted.change)
+    return {fitted.names[key]: value for key, value in state.items()}
 
 
 def check_match(state: StateDict, needed: StateDict, path: Path, name: str) -> None:
