@@ -116,7 +116,7 @@ def test_a_few_batches_that_are_tried_out_show_no_class_by_chance():
 @pytest.mark.parametrize(
     ("metric", "result", "reason"),
     [
-        (ClassIoU(3, class_names=["a", "b", "c"]), "iou_c", "no class that it covers is in the truth or in the pred"),
+        (ClassIoU(3, class_names=["a", "b", "c"]), "iou_c", 'class "c" is in neither the truth nor the prediction'),
         (MeanIoU(2, ignore_index=0, exclude_background=True), "miou", None),
         (MeanIoU(5, ignore_index=1), "miou", None),
     ],
