@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor, nn
 
 from base.base_model import Output
+from utils.errors import ConfigError
+
+Loss = Callable[[Output, Tensor], Tensor]
 
 
 class BaseLoss(nn.Module):
@@ -47,14 +51,18 @@ class LossTerm:
         factor: Factor of the mean in the sum.
     """
 
-    loss: Callable[[Output, Tensor], Tensor]
+    loss: Loss
     output: Output
     target: Tensor
     factor: float = 1.0
 
     def value(self) -> Tensor:
-        """Compute the term, () float."""
-        return self.factor * self.loss(self.output, self.target)
+        """Compute the term, () float.
+
+        Raises:
+            ConfigError: The loss returned something else.
+        """
+        return self.factor * compute_loss(self.loss, self.output, self.target)
 
     def weight(self) -> Tensor | None:
         """Return the weight of the mean, () float64, None if valid targets are to be counted."""
@@ -65,6 +73,39 @@ class LossTerm:
         return replace(self, factor=factor * self.factor)
 
 
-def loss_terms(loss: Callable[[Output, Tensor], Tensor], output: Output, target: Tensor) -> list[LossTerm]:
+def compute_loss(loss: Loss, output: Output, target: Tensor) -> Tensor:
+    """Return the loss of a batch, () float.
+
+    Raises:
+        ConfigError: It is no tensor of one number.
+    """
+    return checked_loss(loss(output, target), getattr(loss, "__name__", type(loss).__name__))
+
+
+def checked_loss(value: Any, source: str) -> Tensor:
+    """Return the result of a loss as () float.
+
+    Args:
+        value: The result.
+        source: Name of the class or function that computed it.
+
+    Raises:
+        ConfigError: It is no tensor of one number.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1 and value.is_floating_point():
+        return value.reshape(()) if value.dim() else value
+    if isinstance(value, Tensor):
+        found, repair = f"a tensor of shape {tuple(value.shape)} and {value.dtype}", "Return its mean over the pixels."
+    elif value is None:
+        found, repair = "None", "Let it end in a return statement."
+    else:
+        found, repair = f"{value!r} ({type(value).__name__})", "Leave out item() and float()."
+    raise ConfigError(
+        f"loss: {source} returned {found[:200]}. The loss of a batch is one number as a tensor, () float, through "
+        f"which the gradient flows. {repair}"
+    )
+
+
+def loss_terms(loss: Loss, output: Output, target: Tensor) -> list[LossTerm]:
     """Return the terms of any loss; one that is no `BaseLoss` is a single term."""
     return loss.terms(output, target) if isinstance(loss, BaseLoss) else [LossTerm(loss, output, target)]

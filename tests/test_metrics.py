@@ -211,8 +211,9 @@ def test_a_class_may_be_ignored() -> None:
 
 
 def test_counting_without_waiting_counts_the_same() -> None:
-    codes = torch.randint(0, 20, (1000,), generator=torch.Generator().manual_seed(0), dtype=torch.int16)
-    assert torch.equal(count_without_wait(codes, 24), torch.bincount(codes, minlength=24))
+    for bins, dtype in ((24, torch.int16), (33_123, torch.int32), (1_002_000, torch.int32)):  # of 4, 181, 1000 classes
+        codes = torch.randint(0, bins, (1000,), generator=torch.Generator().manual_seed(0), dtype=torch.int64).to(dtype)
+        assert torch.equal(count_without_wait(codes, bins), torch.bincount(codes, minlength=bins))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -16,6 +16,7 @@ import sklearn.metrics as reference
 import torch
 import torchmetrics.functional.classification as peer
 
+from base.base_metric import class_ids
 from models.metrics.confusion import MeanIoU, confusion_counts
 from tests.support.metric_cases import CLASSES, DISTANCE, IGNORED, Case, all_cases, draw_case, make_metrics
 from trainer.evaluation import MetricSet
@@ -188,20 +189,29 @@ def test_no_metric_changes_the_target_of_any_type_and_layout(num_classes: int, l
         assert repr(other) == repr(results[0])
 
 
+@pytest.mark.parametrize("of_images", [True, False], ids=["images", "samples"])
+@pytest.mark.parametrize("ignored", IGNORED)
 @pytest.mark.parametrize("num_classes", [3, 181])
-def test_no_metric_changes_soft_targets(num_classes: int) -> None:
-    case = draw_case(num_classes, "first", of_images=False)
-    shares = 0.7 * torch.nn.functional.one_hot(case.target, num_classes).double() + 0.3 / num_classes
-    shares[5:9] = 0  # these count nowhere
-    before, kept = shares.clone(), torch.arange(len(shares)) // 4 * 4 != 100
-    kept[5:9] = False
-    kept[100:104] = True
-    for name, metric in make_metrics(case, of_images=False).items():
+def test_soft_targets_count_by_the_largest_and_stay(num_classes: int, ignored: str, of_images: bool) -> None:
+    case = draw_case(num_classes, ignored, of_images=of_images)
+    labels = case.target.where(case.target < num_classes, num_classes)  # an ignored one outside has no probability
+    shares = torch.nn.functional.one_hot(labels, num_classes + 1).movedim(-1, 1)[:, :num_classes].double() * 0.7
+    shares += 0.3 / num_classes * (shares.sum(dim=1, keepdim=True) > 0)
+    before = shares.clone()
+    for name, metric in make_metrics(case, of_images=of_images).items():
         metric.update(case.logits, shares)
-        hard = make_metrics(case, of_images=False)[name]
-        hard.update(case.logits[kept], case.target[kept])
+        hard = make_metrics(case, of_images=of_images)[name]
+        hard.update(case.logits, case.target)
         assert repr(metric.compute()) == repr(hard.compute()), name
         assert torch.equal(shares, before), name
+
+
+def test_a_target_without_any_probability_is_ignored_in_training_too() -> None:
+    shares = torch.tensor([[0.2, 0.8], [0.0, 0.0], [0.6, 0.4]])
+    assert class_ids(shares).tolist() == [1, -1, 0]
+    assert class_ids(shares, ignored=-100).tolist() == [1, -100, 0]
+    ids = torch.tensor([3, 255])
+    assert class_ids(ids, ignored=255) is ids
 
 
 def test_soft_targets_of_a_network_with_one_channel() -> None:

@@ -64,6 +64,16 @@ def test_a_file_of_weights_fills_the_trunk(tmp_path: Path) -> None:
     torch.testing.assert_close(grey.network.conv_stem.weight, first)
 
 
+def test_weights_under_a_prefix_are_found(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    classifier = timm.create_model("mobilenetv3_small_100", num_classes=7)
+    torch.save(
+        {f"model._orig_mod.{name}": tensor for name, tensor in classifier.state_dict().items()}, tmp_path / "w.pth"
+    )
+    backbone = TimmEncoder(SMALL, weights=str(tmp_path / "w.pth"))
+    assert torch.equal(backbone.network.conv_stem.weight, classifier.conv_stem.weight)
+
+
 def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:
     torch.save(TorchvisionEncoder("resnet18").state_dict(), tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=r"are not those of mobilenetv3_small_100: missing conv_stem\.weight"):

@@ -17,6 +17,7 @@ from base.base_metric import check_result_names
 from base.samples import is_counted
 from build import DataSpec, build_metrics, build_training
 from config.cli import run_command
+from models.losses.common import AuxiliaryLoss, WeightedLoss
 from models.metrics.confusion import ClassIoU, MeanIoU
 from search.worker.runner import run_task
 from tests.support.tiny import tiny_trainer
@@ -115,7 +116,7 @@ def test_a_few_batches_that_are_tried_out_show_no_class_by_chance():
 @pytest.mark.parametrize(
     ("metric", "result", "reason"),
     [
-        (ClassIoU(3, class_names=["a", "b", "c"]), "iou_c", "no class that it covers is in the truth or in the pred"),
+        (ClassIoU(3, class_names=["a", "b", "c"]), "iou_c", 'class "c" is in neither the truth nor the prediction'),
         (MeanIoU(2, ignore_index=0, exclude_background=True), "miou", None),
         (MeanIoU(5, ignore_index=1), "miou", None),
     ],
@@ -288,3 +289,81 @@ def test_a_test_on_nothing_is_refused(small, pairs):  # noqa: F811
 )  # fmt: skip
 def test_a_target_that_counts(target, num_classes, ignore_index, expected):
     assert is_counted(target, num_classes, ignore_index) is expected
+
+
+class Returns(nn.Module):
+    """A loss that returns what a function makes of the cross-entropy of each sample, (B,)."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, output, target):
+        return self.change(nn.functional.cross_entropy(output, target, reduction="none"))
+
+
+WRONG = {
+    "a float": (lambda each: each.mean().item(), r"0\.\d+ \(float\)\. .* Leave out item\(\) and float\(\)\.$"),
+    "an int": (lambda each: 0, r"0 \(int\)\. The loss of a batch is one number as a tensor"),
+    "nothing": (lambda each: None, r"None\. .* Let it end in a return statement\.$"),
+    "a loss per sample": (lambda each: each, r"a tensor of shape \(4,\) and torch.float32\. .* Return its mean"),
+    "whole numbers": (lambda each: each.long().sum(), r"a tensor of shape \(\) and torch.int64\."),
+    "an array": (lambda each: each.mean().detach().numpy(), r"array\(.*\(ndarray\)\."),
+    "a pair": (lambda each: (each.mean(), {}), r"\(tensor\(.*\(tuple\)\."),
+}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_loss_that_is_no_tensor_of_one_number_is_named(kind, accumulate):
+    change, message = WRONG[kind]
+    with pytest.raises(ConfigError, match=f"^loss: Returns returned {message}"):
+        tiny_trainer(loss=Returns(change), accumulate=accumulate).fit()
+    good = nn.CrossEntropyLoss()
+    with pytest.raises(ConfigError, match=f"^loss: Returns returned {message}"):
+        tiny_trainer(loss=WeightedLoss([good, Returns(change)], [1.0, 0.5]), accumulate=accumulate).fit()
+    with pytest.raises(ConfigError, match=r"^loss: Returns returned "):
+        AuxiliaryLoss(Returns(change), [0.4])((torch.zeros(4, 2), torch.zeros(4, 2)), torch.zeros(4, dtype=torch.long))
+
+
+def test_a_loss_that_is_wrong_in_validation_alone_is_named():
+    loss = Returns(lambda each: each.mean() if torch.is_grad_enabled() else float(each.mean()))
+    with pytest.raises(ConfigError, match=r"^loss: Returns returned"):
+        tiny_trainer(loss=loss).fit()
+
+
+@pytest.mark.parametrize("change", [lambda each: each.mean().detach(), lambda each: torch.tensor(1.0)])
+def test_a_loss_without_gradient_is_named(change):
+    with pytest.raises(ConfigError, match=r"^loss: Returns returned a number that depends on no weight"):
+        tiny_trainer(loss=Returns(change)).fit()
+
+
+def test_a_loss_of_one_element_is_a_number():
+    expected = tiny_trainer(loss=Returns(torch.mean), epochs=1).fit().history
+    assert tiny_trainer(loss=Returns(lambda each: each.mean().reshape(1, 1)), epochs=1).fit().history == expected
+
+
+def test_a_loop_of_ones_own_is_held_to_the_same(small):  # noqa: F811
+    class Loop(type(tiny_trainer())):
+        def forward(self, inputs, target):
+            output, loss = super().forward(inputs, target)
+            return output, loss.item()
+
+    trainer = tiny_trainer()
+    trainer.__class__ = Loop
+    with pytest.raises(ConfigError, match=r"^loss: Loop.forward returned [\d.]+ \(float\)"):
+        trainer.fit()
+
+
+def test_a_search_says_which_loss_is_wrong(small, tmp_path):  # noqa: F811
+    plugin = tmp_path / "my_losses.py"
+    plugin.write_text(
+        "from torch import nn\n\n\nclass Forgotten(nn.Module):\n"
+        "    def forward(self, output, target):\n        output.mean()\n"
+    )
+    config = changed(small, loss="my_losses.Forgotten")
+    task = {"kind": "train", "config": config, "folder": str(tmp_path / "x"), "reported": 0, "plugins": [str(plugin)]}
+    for limits, status in ((None, "failed"), ({"max_params": 10**9}, "refused")):
+        outcome = run_task({**task, "limits": limits}, str)
+        assert outcome["status"] == status
+        assert outcome["reason"].startswith("loss: Forgotten returned None. The loss of a batch is one number")

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from base.base_data_loader import BaseDataLoader
-from base.base_loss import loss_terms
+from base.base_loss import checked_loss, compute_loss, loss_terms
 from base.base_metric import Metric, class_ids
 from base.base_model import Output, main_output
 from base.base_trainer import BaseTrainer, Row, TrainResult
@@ -25,7 +25,7 @@ from base.schedule import LearningRateSchedule
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate, term_weights
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, unwrap
-from utils.errors import DataError, Diverged
+from utils.errors import ConfigError, DataError, Diverged
 from utils.files import write_atomically
 
 Batch = tuple[Tensor, Tensor]
@@ -270,9 +270,18 @@ class Trainer(BaseTrainer):
 
         Returns:
             () float, the loss of the batch, detached, on the device.
+
+        Raises:
+            ConfigError: The loss is no tensor of one number, or depends on no weight.
         """
         with self.plan.precision.autocast():
-            output, loss = self.forward(inputs, target)
+            output, result = self.forward(inputs, target)
+        loss = checked_loss(result, f"{type(self).__name__}.forward")
+        if not loss.requires_grad:
+            raise ConfigError(
+                f"loss: {type(self.criterion).__name__} returned a number that depends on no weight: nothing can be "
+                "learned from it. Compute it from the output, without detach() and no_grad()."
+            )
         weight, world, total = count_valid(target, self.ignore_index), self.plan.world, self.targets_in_step
         if total is None and world.size > 1:
             total = world.sum(weight)
@@ -298,8 +307,7 @@ class Trainer(BaseTrainer):
         """
         world = self.plan.world
         if not self.batch_targets and world.size == 1:
-            loss: Tensor = self.criterion(output, target)
-            return loss
+            return compute_loss(self.criterion, output, target)
         terms = loss_terms(self.criterion, output, target)
         weights, valid = term_weights(terms, self.ignore_index), count_valid(target, self.ignore_index)
         if self.targets_in_step is None:  # one batch per process

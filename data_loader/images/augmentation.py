@@ -5,6 +5,7 @@ All random values come from the generator of the sample. h, w size of an image, 
 
 import math
 import os
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from data_loader.common.options import ColorOptions, TurnOptions, WarpOptions
 from data_loader.images.preprocessing import Preprocessing, full_scale, place_mask
+from data_loader.images.transform_check import require_applicable
 from utils.errors import ConfigError
 from utils.geometry import Size
 from utils.seeding import isolated_generators
@@ -102,6 +104,20 @@ class Augmentation:
         recolored = self._recolored(moved, values)
         return self.preprocessing.place(recolored, geometry), place_mask(moved_mask, geometry, self.ignored)
 
+    def require_applicable(self, sizes: Mapping[int, Size], name: Callable[[int], str]) -> None:
+        """Raise an error if a transform of albumentations cannot be applied to images of these sizes.
+
+        Args:
+            sizes: Index of a sample -> (height, width) of its file.
+            name: Index -> name of the file.
+
+        Raises:
+            ConfigError: Names transform, file and repair.
+        """
+        if self.transforms is not None:
+            shrunk = {index: self.preprocessing.shrunk_size(size) for index, size in sizes.items()}
+            require_applicable(self.transforms.composition, shrunk, self.preprocessing.in_channels, name)
+
     def _recolored(self, image: np.ndarray, values: RandomValues) -> np.ndarray:
         """Apply brightness, contrast and saturation as one affine map of each pixel's channels, then add noise."""
         colors = self.colors
@@ -173,13 +189,16 @@ class AlbumentationsTransforms:
     Args:
         transforms: Instances of albumentations' transforms or compositions, or a single one.
         ignored: Label of the area outside of the image.
+
+    Attributes:
+        composition: Of albumentations, with all transforms.
     """
 
     def __init__(self, transforms: Any, ignored: int) -> None:
         from albumentations import Compose
 
-        self._compose = Compose(list(transforms) if isinstance(transforms, list | tuple) else [transforms])
-        pending = [self._compose]
+        self.composition = Compose(list(transforms) if isinstance(transforms, list | tuple) else [transforms])
+        pending = [self.composition]
         while pending:
             transform = pending.pop()
             pending += getattr(transform, "transforms", ())  # compositions hold others
@@ -202,10 +221,10 @@ class AlbumentationsTransforms:
         else:
             image, mask = np.rint(image * (255.0 / full_scale(image.dtype))).astype(np.uint8), mask.copy()
         seed = int(generator.integers(2**31))
-        self._compose.set_random_seed(seed)
+        self.composition.set_random_seed(seed)
         with isolated_generators(seed):  # some transforms draw from the global generators
             try:
-                result = self._compose(image=image, mask=mask)
+                result = self.composition(image=image, mask=mask)
             except Exception as error:  # the errors of albumentations have no common base
                 raise ConfigError(f"The transforms fail on an image of {image.shape}: {error}.") from error
         changed, changed_mask = result["image"], result["mask"]

@@ -127,9 +127,13 @@ class Preprocessing:
 
     def shrink(self, image: np.ndarray) -> np.ndarray:
         """Scale an image (h, w, C) for the cache: to the input's scale if that is smaller, without padding."""
-        resized = self.geometry(image.shape[:2]).resized
+        return self.scaled(self.channels(image), self.shrunk_size((image.shape[0], image.shape[1])))
+
+    def shrunk_size(self, size: Size) -> Size:
+        """Return the size of an image (h, w) after `shrink`."""
+        resized = self.geometry(size).resized
         # An enlarged image would only take memory; `place` enlarges it.
-        return self.channels(image) if resized[0] > image.shape[0] else self.scaled(self.channels(image), resized)
+        return size if resized[0] > size[0] else resized
 
     def place(self, fitted: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Put an image in the middle of the padding: (H, W, C) of the image's dtype, scaled if necessary."""

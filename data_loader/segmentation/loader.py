@@ -106,7 +106,7 @@ class SegmentationDataset(Dataset[PlacedSample]):
             DataError: Something is wrong with at least one pair.
         """
         wanted = list(range(len(self)) if indices is None else indices)
-        self.cache.prepare(wanted, self._require_one_size)
+        self.cache.prepare(wanted, self._check_sizes)
         if self.decoder.sparse is not None:
             counts = map_in_threads(self.decoder, self._count_pixels, wanted)
             labelled, pixels = (sum(count[part] for count in counts) for part in (0, 1))
@@ -126,6 +126,12 @@ class SegmentationDataset(Dataset[PlacedSample]):
             return pair.labelled, pair.original[0] * pair.original[1]
         mask = self.decoder.mask(index)
         return int(np.count_nonzero(mask != self.decoder.labels.ignored)), mask.size
+
+    def _check_sizes(self, sizes: Mapping[int, Size]) -> None:
+        """Raise an error if images of these sizes cannot be augmented, or cannot share a batch."""
+        if self.augmentation is not None:
+            self.augmentation.require_applicable(sizes, lambda index: self.decoder.source.names(index)[0])
+        self._require_one_size(sizes)
 
     def _require_one_size(self, sizes: Mapping[int, Size]) -> None:
         """Raise an error if images of these sizes cannot share a batch."""

@@ -98,11 +98,10 @@ def _create(name: str, in_channels: int, weights: str | None, output_stride: int
                 f"No such weights {weights!r} for {timm_name}: neither a file nor DEFAULT. "
                 'Correct it, or set "weights": null to train from scratch.'
             )
-        # Of a whole classifier, whose last layer alone may have other shapes.
-        state = read_state_dict(path)
         # Only names and shapes are needed: no memory, no time, no random numbers.
         with torch.device("meta"):
             classifier: Any = timm.create_model(timm_name)
+        state = read_state_dict(path, classifier)  # of a whole classifier; its last layer may have other shapes
         last = classifier.pretrained_cfg["classifier"]
         unused = tuple(f"{layer}." for layer in ([last] if isinstance(last, str) else last))
         own = {key: value for key, value in classifier.state_dict().items() if not key.startswith(unused)}

@@ -1,5 +1,6 @@
 """Pretrained weights: nothing is fetched unless asked for, and nothing is dropped in silence."""
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError
+from utils.weight_names import fit_names
 
 StateDict = dict[str, Tensor]
 FAULTS_SHOWN = 12
 RGB = 3
+logger = logging.getLogger(__name__)
 
 
 def load_weights(network: nn.Module, name: str, weights: str, *, first_convolution: str, unused: Sequence[str]) -> None:
@@ -58,7 +61,8 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
                 f"No such weights {weights!r} for {name}: neither a file nor one of DEFAULT, "
                 f'{", ".join(available.__members__)}. Correct it, or set "weights": null to train from scratch.'
             )
-    state = {key: value for key, value in read_state_dict(path).items() if not key.startswith(tuple(unused))}
+    state = read_state_dict(path, network)
+    state = {key: value for key, value in state.items() if not key.startswith(tuple(unused))}
     needed = {key: value for key, value in network.state_dict().items() if not key.startswith(tuple(unused))}
     key = f"{first_convolution}.weight"
     if key in state and state[key].ndim == 4 and state[key].shape[1] == RGB:
@@ -88,8 +92,10 @@ def adapt_input_channels(weight: Tensor, in_channels: int) -> Tensor:
     return weight[:, turns] * (RGB / in_channels)
 
 
-def read_state_dict(path: Path) -> StateDict:
+def read_state_dict(path: Path, network: nn.Module) -> StateDict:
     """Return the tensors of a file; also of a checkpoint that holds them under "state_dict".
+
+    A prefix that all names have is left out if the weights fit the network then.
 
     Raises:
         CheckpointError: Not a file of tensors and plain data.
@@ -108,8 +114,13 @@ def read_state_dict(path: Path) -> StateDict:
             f"Wrong content of the weights {path}: a state dict (name -> tensor) is needed. "
             "Save one with torch.save(model.state_dict(), path)."
         )
-    # A checkpoint of a network in DataParallel has that prefix.
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    # A checkpoint of a network in DataParallel has that prefix, even if nothing fits.
+    state = {str(key).removeprefix("module."): value for key, value in content.items()}
+    shapes = [{key: value.shape for key, value in each.items()} for each in (state, network.state_dict())]
+    fitted = fit_names(shapes[0], shapes[1])
+    if fitted.change:
+        logger.info("Weights of %s: %s.", path, fitted.change)
+    return {fitted.names[key]: value for key, value in state.items()}
 
 
 def check_match(state: StateDict, needed: StateDict, path: Path, name: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from base.base_loss import BaseLoss, LossTerm, loss_terms
+from base.base_loss import BaseLoss, LossTerm, compute_loss, loss_terms
 from base.base_model import Output, class_logits, main_output
 from models.layers.heads import AuxiliaryWeight
 from utils.errors import ConfigError
@@ -217,8 +217,8 @@ class WeightedLoss(BaseLoss):
 
     def forward(self, output: Output, target: Tensor) -> Tensor:
         """Logits (B, K, H, W) float, target (B, H, W) int64 -> () float32."""
-        terms = [weight * loss(output, target) for weight, loss in zip(self.weights, self.losses, strict=True)]
-        return torch.stack(terms).sum()
+        losses = [compute_loss(loss, output, target) for loss in self.losses]
+        return torch.stack([weight * loss for weight, loss in zip(self.weights, losses, strict=True)]).sum()
 
     def terms(self, output: Output, target: Tensor) -> list[LossTerm]:
         """Return the terms of all losses, with their factors."""
@@ -252,10 +252,10 @@ class AuxiliaryLoss(BaseLoss):
             ConfigError: Not as many auxiliary outputs as weights.
         """
         main, *auxiliary = self.outputs_with_targets(output, target)
-        loss: Tensor = self.loss(*main)
+        loss = compute_loss(self.loss, *main)
         if not auxiliary:
             return loss
-        terms = [weight * self.loss(*pair) for weight, pair in zip(self.weights, auxiliary, strict=True)]
+        terms = [weight * compute_loss(self.loss, *pair) for weight, pair in zip(self.weights, auxiliary, strict=True)]
         return torch.stack([loss, *terms]).sum()
 
     def terms(self, output: Output, target: Tensor) -> list[LossTerm]:

@@ -15,6 +15,7 @@ from models.layers.blocks import Count
 from utils.errors import ConfigError
 
 COUNTER_COPIES = 64
+MAX_COUNTERS = 2**20  # 8 MB; of 1000 classes 64 copies would take half a gigabyte
 
 
 def truth_and_prediction(logits: Tensor, target: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
@@ -84,10 +85,11 @@ def count_without_wait(codes: Tensor, bins: int) -> Tensor:
         (bins,) int64.
     """
     # Neighbours mostly have the same code: with several copies they do not queue at one counter.
-    copy = torch.arange(codes.numel(), dtype=torch.int32, device=codes.device) % COUNTER_COPIES
-    counts = torch.zeros(COUNTER_COPIES * bins, dtype=torch.int64, device=codes.device)
+    copies = max(1, min(COUNTER_COPIES, MAX_COUNTERS // bins))
+    copy = torch.arange(codes.numel(), dtype=torch.int32, device=codes.device) % copies
+    counts = torch.zeros(copies * bins, dtype=torch.int64, device=codes.device)
     counts.index_add_(0, copy * bins + codes.int(), torch.ones_like(codes, dtype=torch.int64))
-    return counts.view(COUNTER_COPIES, bins).sum(dim=0)
+    return counts.view(copies, bins).sum(dim=0)
 
 
 def class_measures(matrix: Tensor, ignore_index: int | None = None) -> dict[str, Tensor]:
@@ -333,6 +335,12 @@ class ClassIoU(ConfusionMatrix):
                 f"{len(self.class_names)} class names {self.class_names} for {num_classes} classes: each needs one of "
                 "its own. Correct class_names or num_classes."
             )
+
+    def reason_for_nan(self, name: str) -> str:
+        """Return why the value of a class is NaN."""
+        if not self.counts.any():
+            return super().reason_for_nan(name)
+        return f'class "{name.removeprefix("iou_")}" is in neither the truth nor the prediction'
 
     def compute(self) -> dict[str, float]:
         """Return `iou_<class>` of each class, NaN for one that is in neither truth nor prediction."""

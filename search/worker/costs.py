@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from base.base_loss import compute_loss
 from base.base_model import Output
 from trainer.runtime.devices import ON_CPU, RunPrecision
 from utils.environment import is_out_of_memory
@@ -72,8 +73,7 @@ class TrainingStep:
         inputs = self.precision.place(torch.zeros(*self.input_shape, device=device))
         target = torch.zeros(*self.target_shape, dtype=self.target_dtype, device=device)
         with self.precision.autocast():
-            loss: Tensor = criterion(model(inputs), target)
-            return loss
+            return compute_loss(criterion, model(inputs), target)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def predict_costs(step: TrainingStep, input_size: Sequence[int] | None = None) -
         shape = sample
         flops = _count_flops(model, sample)
     except Exception as error:
-        if is_out_of_memory(error):
+        if is_out_of_memory(error) or isinstance(error, ConfigError):
             raise
         raise ConfigError(
             f"arch: the network cannot take an input of {'x'.join(map(str, shape))}: {type(error).__name__}: "

@@ -43,7 +43,7 @@ def draw_case(num_classes: int, ignored: str, *, of_images: bool = True) -> Case
     outside = 255 if num_classes <= 255 else 65535
     index = {"absent": None, "outside": outside, "first": 0, "last": num_classes - 1}[ignored]
     generator = torch.Generator().manual_seed(num_classes)
-    shape = (SAMPLES, *SIZE) if of_images else (SAMPLES * 20,)
+    shape = (SAMPLES, *SIZE) if of_images else (SAMPLES * 10,)
     true = torch.randint(0, num_classes, shape, generator=generator)
     found = torch.randint(0, num_classes, shape, generator=generator)
     found = true.where(torch.rand(shape, generator=generator) < 0.4, found)

@@ -17,6 +17,7 @@ from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import BEST, LAST, evaluated_weights, newest_good, read_saved
 from utils.errors import CheckpointError, ConfigError
 from utils.files import folder_lock, make_stamped_folder, read_json
+from utils.weight_names import FittedNames, first_names, fit_names
 
 Config = dict[str, Any]
 DIFFERENCES_SHOWN = 5
@@ -324,16 +325,18 @@ def load_matching_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) ->
         CheckpointError: Nothing fits.
     """
     model = unwrap(model)
-    own, (missing, unknown, other_shape) = model.state_dict(), weight_differences(model, state_dict)
+    own, (state_dict, fitted) = model.state_dict(), _with_fitted_names(model, state_dict)
+    missing, unknown, other_shape = weight_differences(model, state_dict)
     unfit = {*unknown, *other_shape}
     fitting = {name: tensor for name, tensor in state_dict.items() if name not in unfit}
     if not fitting:
         raise CheckpointError(
-            f"None of the checkpoint's {len(state_dict)} weights has the name and shape of one of the model's "
-            f"{len(own)}. Fine-tuning needs the same arch section. Compare it with the checkpoint's config.json."
+            f"None of the checkpoint's {len(state_dict)} weights ({first_names(list(state_dict))}) has the name and "
+            f"shape of one of the model's {len(own)} ({first_names(list(own))}). {_repair_of_names(fitted)}"
         )
     model.load_state_dict(fitting, strict=False)
-    lines = [f"{name}: not in the checkpoint, keeps its first values" for name in missing]
+    lines = [fitted.change] if fitted.change else []
+    lines += [f"{name}: not in the checkpoint, keeps its first values" for name in missing]
     for name, tensor in state_dict.items():
         if name in unknown:
             lines.append(f"{name}: not in the model, not loaded")
@@ -343,13 +346,33 @@ def load_matching_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) ->
     return lines
 
 
+def _with_fitted_names(model: nn.Module, state_dict: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], FittedNames]:
+    """Return a state dict under the names of the model, and how they were found."""
+    shapes = [{name: value.shape for name, value in state.items()} for state in (state_dict, model.state_dict())]
+    fitted = fit_names(shapes[0], shapes[1])
+    return {fitted.names[name]: value for name, value in state_dict.items()}, fitted
+
+
+def _repair_of_names(fitted: FittedNames) -> str:
+    if fitted.rivals:
+        return (
+            f"They fit by more than one prefix: {', '.join(fitted.rivals)}. Save the weights under one of them alone."
+        )
+    return (
+        "Fine-tuning needs the same arch section. Compare it with the checkpoint's config.json, or rename the weights."
+    )
+
+
 def load_all_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     """Load weights that must all fit.
 
     Raises:
         CheckpointError: One is missing, left over, or of another shape.
     """
-    own, (missing, unknown, other_shape) = model.state_dict(), weight_differences(model, state_dict)
+    own, (state_dict, fitted) = model.state_dict(), _with_fitted_names(model, state_dict)
+    if fitted.change:
+        logger.info("Weights: %s.", fitted.change)
+    missing, unknown, other_shape = weight_differences(model, state_dict)
     faults = [f"{name} is missing" for name in missing]
     faults += [f"{name} is not in the network" for name in unknown]
     faults += [f"{name} is {tuple(state_dict[name].shape)}, not {tuple(own[name].shape)}" for name in other_shape]
