@@ -160,7 +160,7 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
     if source is None and isinstance(trained.preprocess, SeriesPreprocessing):
         raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")
     source = source or str(PEOPLE)
-    if Path(source).suffix in SUFFIXES:
+    if Path(source).suffix.lower() in SUFFIXES:
         images: Iterable[NDArray[Any]] = read_series(Path(source)).series
     else:
         default_read = partial(read_image, in_channels=getattr(trained.preprocess, "in_channels", None) or 3)

@@ -156,7 +156,7 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
     output = arguments.output or Path()
     file, failures = output if output.suffix else output / TABLE, []
     samples: Iterable[tuple[str, Any]]
-    if Path(arguments.source).suffix in SUFFIXES:
+    if Path(arguments.source).suffix.lower() in SUFFIXES:
         first_column, series = "row", read_series(Path(arguments.source))
         samples = zip(map(str, series.rows), series.series, strict=True)
     else:

@@ -96,7 +96,7 @@ def test_sources_that_cannot_be_used(tmp_path):
     with pytest.raises(DataError, match=r"--source nowhere does not exist\. Name a photo, a folder"):
         open_source("nowhere", read_image)
     (tmp_path / "text.doc").touch()
-    with pytest.raises(DataError, match=r"text\.doc is neither a photo \(bmp jpeg"):
+    with pytest.raises(DataError, match=r"text\.doc is neither a photo \(bmp jfif jpeg"):
         open_source(str(tmp_path / "text.doc"), read_image)
     with pytest.raises(DataError, match="holds no photo"):
         open_source(str(tmp_path), read_image)

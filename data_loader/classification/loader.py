@@ -339,15 +339,18 @@ class ImageClassificationDataLoader(BaseDataLoader):
                 "images_file and labels_file together."
             )
         if folder is not None:
-            source = find_in_folders(Path(data_root or "") / folder, split or loading.default_split)
+            root, name = Path(data_root or "") / folder, split or loading.default_split
+            source = find_in_folders(root, name, is_named=split is not None)
         elif list_file is not None:
             source = read_list(list_file, data_root)
         elif dataset is not None:
             source = DatasetImages(dataset)
         else:
-            source = IdxImages(str(images_file), str(labels_file))
+            source = IdxImages(str(images_file), str(labels_file), max_decoded_mb=images.max_decoded_mb)
+        if isinstance(source, FileImages):
+            source.max_decoded_mb = images.max_decoded_mb
         names = checked_classes(labels.classes or (), source.classes)
-        are_ids = all(name.isdecimal() and int(name) < len(names) for name in source.classes)
+        are_ids = all(name.isdecimal() and len(name) < 10 and int(name) < len(names) for name in source.classes)
         if are_ids and not set(source.classes) <= set(names):
             # The data has numbers, and the config gives their names.
             source.labels, source.classes = [names[int(label)] for label in source.labels], names

@@ -5,7 +5,8 @@ N number of images, h, w size of an image.
 
 import copy
 import gzip
-import zlib
+import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,21 @@ from numpy.typing import NDArray
 
 from data_loader.common.class_labels import in_order
 from data_loader.common.image_cache import read_once
-from data_loader.images.files import IMAGE_SUFFIXES, image_size, read_entries, read_image, require_files
+from data_loader.common.lists import (
+    VALIDATION_NAMES,
+    name_of_split,
+    read_entries,
+    require_files,
+    split_entry,
+    warn_of_left_out,
+)
+from data_loader.images.files import image_size, read_image
 from utils.errors import ConfigError, DataError
+from utils.files import IMAGE_SUFFIXES, files_below, is_hidden, require_decoded_size
 
 _IDX_UINT8 = 8  # type byte of the format
+_SPLIT_NAMES = ("train", *VALIDATION_NAMES, "test")
+_NAMES_SHOWN = 5
 
 
 class ImageSource(ABC):
@@ -97,13 +109,19 @@ class IdxImages(ImageSource):
     Args:
         images_file: (N, h, w) or (N, h, w, C) uint8.
         labels_file: (N,) uint8.
+        max_decoded_mb: Limit on each file; None: the default of `read_idx`.
 
     Raises:
         DataError: A file is missing, cut off, or of another kind, or the two do not fit together.
     """
 
-    def __init__(self, images_file: str, labels_file: str) -> None:
-        images, labels = (read_once(file, read_idx, lambda array: array.nbytes) for file in (images_file, labels_file))
+    def __init__(self, images_file: str, labels_file: str, *, max_decoded_mb: int | None = None) -> None:
+        def read(path: Path) -> NDArray[np.uint8]:
+            return read_idx(path, max_decoded_mb=max_decoded_mb)
+
+        images, labels = (
+            read_once(file, read, lambda array: array.nbytes, how=max_decoded_mb) for file in (images_file, labels_file)
+        )
         if images.ndim not in (3, 4) or labels.ndim != 1 or len(images) != len(labels):
             raise DataError(
                 f"{images_file} is {images.shape} and {labels_file} {labels.shape}: there must be N images "
@@ -164,41 +182,86 @@ class DatasetImages(ImageSource):
         return image
 
 
-def find_in_folders(folder: str | Path, split: str) -> FileImages:
+def find_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -> FileImages:
     """Return images of the layout `folder/split/CLASS/NAME.*`, or `folder/CLASS/NAME.*` if there are no splits.
 
+    Hidden files and folders are no part of it. Other kinds of images than those that are read are counted in a warning.
+
+    Args:
+        folder: Holds the classes, or the splits.
+        split: Name of the split.
+        is_named: The user has named the split, so that a folder of that name is one.
+
     Raises:
-        DataError: A folder is missing, or a class has no image.
+        DataError: A folder is missing, a class has no image, or it is open whether a folder is a class or a split.
     """
     root = Path(folder)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(f"The folder {root} does not exist. It must hold a folder for each class. Correct the path.")
-    splits = [name for name in ("train", "val", "test") if (root / name).is_dir()]
-    if splits:
-        if split not in splits:
-            raise DataError(f"{root} holds {', '.join(splits)}, but not {split}. Add it, or set split.")
-        root /= split
-    # Hidden folders, as file managers and notebooks create them, are no classes.
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    root = _folder_of_split(root, split, is_named=is_named)
+    folders = _visible_folders(root)
     if not folders:
         raise DataError(f"{root} holds no folder. Each class has one, named after it, with its images.")
-    files, labels = [], []
-    for path in folders:
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    below = {path: files_below(path) for path in folders}
+    left_out = warn_of_left_out(root, [file for files in below.values() for file in files])
+    images, labels = [], []
+    for path, files in below.items():
+        found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if not found:
+            others = f"; left out: {left_out}" if left_out else ""
             raise DataError(
-                f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}), and every class needs one. Add some, or "
-                "remove the folder."
+                f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}{others}), and every class needs one. Add "
+                "some, or remove the folder."
             )
-        files += found
+        images += found
         labels += [path.name] * len(found)
-    return FileImages(files, labels)
+    return FileImages(images, labels)
+
+
+def _visible_folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if os.path.isdir(path) and not is_hidden(path.name))
+
+
+def _folder_of_split(root: Path, split: str, *, is_named: bool) -> Path:
+    """Return the folder that holds the classes of a split: `root` itself if its folders are the classes.
+
+    Raises:
+        DataError: The split is missing, or it is open whether a folder is a class or a split.
+    """
+    folders = _visible_folders(root)
+    splits = [path for path in folders if path.name in (*_SPLIT_NAMES, split)]
+    others = [path for path in folders if path not in splits]
+    # "train" is a class next to "bus" and "car": the images of a split lie in folders, one for each class.
+    if not splits or (others and all(_holds_images(path) for path in splits)):
+        return root
+    chosen = root / name_of_split(root, split)
+    if chosen not in splits:
+        raise DataError(
+            f"{root} holds {', '.join(path.name for path in splits)}, but not {split}. Add it, or set split."
+        )
+    if not is_named and len(splits) == 1 and any(_holds_images_below(path) for path in others):
+        names = ", ".join(path.name for path in others[:_NAMES_SHOWN])
+        raise DataError(
+            f"{root} holds the folder {chosen.name}, the name of a split, next to {names}, which are not splits. All "
+            f'must be splits, or all classes. Set split to "{chosen.name}" to use its folders as classes, or rename it '
+            "if it is a class."
+        )
+    return chosen
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden(path.name) for path in folder.iterdir())
+
+
+def _holds_images_below(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in files_below(folder))
 
 
 def read_list(list_file: str | Path, data_root: str | Path | None = None) -> FileImages:
     """Return images of a list with one `path, class` per line.
 
-    Between them is a comma or a tab, and `#` begins a comment line. Paths are relative to `data_root`, or else to the
+    Between them is a comma or a tab, and `#` begins a comment line; a path or class that holds one may be put between
+    double quotes. Paths are relative to `data_root`, or else to the
     folder of the list.
 
     Raises:
@@ -208,8 +271,9 @@ def read_list(list_file: str | Path, data_root: str | Path | None = None) -> Fil
     root = path.parent if data_root is None else Path(data_root)
     files, labels = [], []
     for number, line in read_entries(path, "list", "list_file", "path, class"):
-        # From the right: the path may contain a comma, too.
-        parts = [part.strip() for part in line.rsplit("," if "," in line else "\t", maxsplit=1)]
+        parts = split_entry(line) if '"' in line or "\t" in line else []
+        if len(parts) != 2:  # from the right: the path may contain a comma, too
+            parts = [part.strip() for part in line.rsplit(",", maxsplit=1)]
         if len(parts) != 2 or not all(parts):
             raise DataError(f"{path}, line {number}: {line!r} is not one image and its class. Write `path, class`.")
         files.append(root / parts[0])
@@ -218,25 +282,37 @@ def read_list(list_file: str | Path, data_root: str | Path | None = None) -> Fil
     return FileImages(files, labels)
 
 
-def read_idx(file: str | Path) -> NDArray[np.uint8]:
+def read_idx(file: str | Path, *, max_decoded_mb: int | None = None) -> NDArray[np.uint8]:
     """Read an idx file of bytes, of any shape.
 
+    Args:
+        file: An idx file; compressed if its name ends in `.gz`.
+        max_decoded_mb: Limit on the values; None: `FILE_MB`.
+
     Raises:
-        DataError: It is missing, cut off, or no idx file of bytes.
+        DataError: It is missing, cut off, too large, or no idx file of bytes.
     """
     path = Path(file)
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        # Streamed: the header says how much follows, so that no more than that is ever unpacked.
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as stream:
+            head = stream.read(4)
+            # Two zero bytes, type of the values, number of axes, their sizes as 32-bit big-endian numbers, values.
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] != _IDX_UINT8:
+                raise DataError(f"{path} is not an idx file of bytes (it begins with {head!r}). Name another file.")
+            sizes = stream.read(4 * head[3])
+            shape = tuple(int.from_bytes(sizes[start : start + 4], "big") for start in range(0, 4 * head[3], 4))
+            num_bytes = math.prod(shape)
+            require_decoded_size(path, f"an array {shape} of bytes", num_bytes, max_decoded_mb, of_many=True)
+            values = stream.read(num_bytes + 1)  # one more shows that the header is wrong
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Correct the path.") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes can raise any error in gzip and zlib
         raise DataError(f"{path} cannot be read: {error}. Fetch it again.") from None
-    # Two zero bytes, type of the values, number of axes, their sizes as 32-bit big-endian numbers, values.
-    if len(data) < 8 or data[:2] != b"\0\0" or data[2] != _IDX_UINT8:
-        raise DataError(f"{path} is not an idx file of bytes (it begins with {data[:4]!r}). Name another file.")
-    rank = data[3]
-    shape = tuple(int.from_bytes(data[4 + 4 * axis : 8 + 4 * axis], "big") for axis in range(rank))
-    values = np.frombuffer(data, np.uint8, offset=4 + 4 * rank)
-    if values.size != int(np.prod(shape)):
-        raise DataError(f"{path} holds {values.size} bytes for a shape of {shape}: it is cut off. Fetch it again.")
-    return values.reshape(shape)
+    if len(sizes) < 4 * head[3] or len(values) < num_bytes:
+        raise DataError(f"{path} holds {len(values)} bytes for a shape of {shape}: it is cut off. Fetch it again.")
+    if len(values) > num_bytes:
+        raise DataError(f"{path} holds more than the {num_bytes} bytes of its shape {shape}. Fetch it again.")
+    return np.frombuffer(values, np.uint8).reshape(shape)

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from data_loader.common.limits import require_decoded_size
 from utils.errors import DataError
+from utils.files import require_decoded_size
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 _KINDS = "biufcSUmM"  # all but objects, which would be unpickled, and records

@@ -16,12 +16,13 @@ NO_CLASS = -100
 """Target of a sample that does not count; the ignored label of classifications."""
 
 _NAMES_SHOWN = 12
+_LONGEST_NUMBER = 1000  # digits: Python refuses to convert much longer ones
 
 
 def in_order(names: Sequence[str]) -> list[str]:
     """Return every name once: numbers by their value, anything else alphabetically."""
     unique = set(names)
-    if all(name.isdecimal() for name in unique):
+    if all(name.isdecimal() and len(name) <= _LONGEST_NUMBER for name in unique):
         return sorted(unique, key=lambda name: (int(name), name))
     return sorted(unique)
 
@@ -60,6 +61,10 @@ def label_ids(labels: Sequence[str], classes: Sequence[str], place: Callable[[in
         DataError: The class of a sample is not among `classes`.
     """
     ids = {name: number for number, name in enumerate(classes)}
+    # "1.0" in one file and "1" in another are one class, unless both are names.
+    whole = {_whole_number(name): number for name, number in ids.items()}
+    if len(whole) == len(ids):
+        ids |= {label: whole[_whole_number(label)] for label in {*labels} - {*ids} if _whole_number(label) in whole}
     unknown = [index for index, label in enumerate(labels) if label not in ids]
     if unknown:
         shown = ", ".join(list(classes)[:_NAMES_SHOWN]) + (", ..." if len(classes) > _NAMES_SHOWN else "")
@@ -69,6 +74,12 @@ def label_ids(labels: Sequence[str], classes: Sequence[str], place: Callable[[in
             "labels, or name all in classes."
         )
     return [ids[label] for label in labels]
+
+
+def _whole_number(name: str) -> str:
+    """Return a name without the fraction of a whole number: "1" of "1.0"."""
+    number, _, fraction = name.partition(".")
+    return number if fraction and not fraction.strip("0") and number.lstrip("-").isdecimal() else name
 
 
 def first_of_each_class(labels: Sequence[str], samples: int | None) -> list[int]:

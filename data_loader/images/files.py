@@ -1,8 +1,7 @@
-"""Files of images and masks, decoded and checked, and lists of such files; every error names the file."""
+"""Files of images and masks, decoded and checked; every error names the file."""
 
 import io
 import os
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -10,7 +9,6 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from data_loader.common.limits import require_decoded_size
 from data_loader.images.damage import PNG_START, find_damage
 from data_loader.images.masks import (
     black_and_white,
@@ -21,8 +19,9 @@ from data_loader.images.masks import (
     require_opaque_object,
 )
 from utils.errors import DataError
+from utils.files import IMAGE_SUFFIXES, require_decoded_size
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+__all__ = ["IMAGE_SUFFIXES", "image_size", "mask_labels", "read_image", "read_mask"]
 
 _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
 _EXIF_ORIENTATION = 0x0112
@@ -30,7 +29,6 @@ _EXIF_MARKS = (b"eXIf", b"EXIF", b"Exif")  # of PNG, WebP and others
 _UNKNOWN_KIND = "it is not an image of a known kind"
 _DAMAGED = "it is cut off or damaged, or of a kind that is not known"
 _TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
-_PATHS_SHOWN = 5
 _BLOCK_BYTES = 1 << 26  # larger images change the order of their channels in blocks, not in a second image
 
 
@@ -252,50 +250,3 @@ def _unreadable(path: str | Path, reason: Exception | str) -> str:
         reason = reason.strerror
     text = " ".join(str(reason).split())
     return f"{path} cannot be read as an image: {text}. Replace the file or take it from the list."
-
-
-def read_entries(path: Path, noun: str, argument: str, entry: str) -> list[tuple[int, str]]:
-    """Return number and text of the lines of a list, without blank lines and comments, which begin with `#`.
-
-    Args:
-        path: The list.
-        noun: Its name in messages.
-        argument: The argument of the loader that names it.
-        entry: Form of a line, for messages.
-
-    Raises:
-        DataError: The list is missing, unreadable or empty.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise DataError(f"The {noun} {path} does not exist. Correct {argument}.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The {noun} {path} cannot be read: {error}. It must be a text file (UTF-8).") from None
-    numbered = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
-    entries = [(number, line) for number, line in numbered if line and not line.startswith("#")]
-    if not entries:
-        raise DataError(f"The {noun} {path} is empty. It must hold one `{entry}` per line.")
-    return entries
-
-
-def require_files(paths: Iterable[Path], source: str, root: Path | None = None) -> None:
-    """Raise an error if files are missing.
-
-    Args:
-        paths: The files.
-        source: List or folder that names them, for the message.
-        root: Folder that the names are relative to.
-
-    Raises:
-        DataError: Some do not exist; names the first few and counts all.
-    """
-    missing = [path for path in paths if not os.path.isfile(path)]
-    if missing:
-        rule = "" if root is None else f" Paths are relative to {root.resolve()}; set data_root if that is wrong."
-        raise DataError(f"{source} names {len(missing)} files that do not exist: {first_paths(missing)}.{rule}")
-
-
-def first_paths(paths: Sequence[Path]) -> str:
-    """Return the first five paths as text."""
-    return ", ".join(map(str, paths[:_PATHS_SHOWN])) + (", ..." if len(paths) > _PATHS_SHOWN else "")

@@ -3,6 +3,7 @@
 Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, https://arxiv.org/abs/1604.01685.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,7 @@ from data_loader.segmentation.labels import Labels, export_ids
 from data_loader.segmentation.loader import MaskDataLoader
 from data_loader.segmentation.pairs import ImagePairs, Pair
 from utils.errors import DataError
+from utils.files import is_hidden
 
 IGNORED = 255
 # Class -> its id in the files *_labelIds.png, in the order of the ids in *_labelTrainIds.png, after the data set's
@@ -121,7 +123,7 @@ def find_cityscapes(
         DataError: A folder or a mask is missing.
     """
     images = Path(folder) / "leftImg8bit" / split
-    found = sorted(images.glob(f"*/*{_IMAGE_ENDING}"))
+    found = sorted(path for path in images.glob(f"*/*{_IMAGE_ENDING}") if not is_hidden(path.name))
     if not found:
         raise DataError(
             f"{images} holds no CITY/*{_IMAGE_ENDING}. Set folder to the one in which the archives of Cityscapes were "
@@ -130,7 +132,7 @@ def find_cityscapes(
     masks = Path(folder) / annotations / split
     ending = f"_{annotations}_{label_kind}.png"
     pairs = [Pair(path, masks / path.parent.name / (path.name.removesuffix(_IMAGE_ENDING) + ending)) for path in found]
-    missing = [pair.mask for pair in pairs if not pair.mask.is_file()]
+    missing = [pair.mask for pair in pairs if not os.path.isfile(pair.mask)]
     if missing and split == "test":
         raise DataError(f"The test split of Cityscapes has no labels ({missing[0]} does not exist); {_SERVER}.")
     if missing:

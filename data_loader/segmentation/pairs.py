@@ -14,23 +14,28 @@ from typing import NamedTuple
 import numpy as np
 
 from data_loader.common.image_cache import Decoder, Footprint, first_few, read_once, stamp
-from data_loader.common.options import MaskLoaderOptions, PairOptions
-from data_loader.images.files import (
-    IMAGE_SUFFIXES,
+from data_loader.common.lists import (
     first_paths,
-    image_size,
+    name_of_split,
     read_entries,
-    read_image,
-    read_mask,
     require_files,
+    split_entry,
+    warn_of_left_out,
 )
+from data_loader.common.options import MaskLoaderOptions, PairOptions
+from data_loader.images.files import image_size, read_image, read_mask
 from data_loader.images.preprocessing import Preprocessing, scaled_mask
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.sparse_labels import SparseLabels
 from utils.errors import ConfigError, DataError
+from utils.files import IMAGE_SUFFIXES, files_below
 from utils.geometry import Size
 
+MASK_SUFFIXES = (".png", *sorted(IMAGE_SUFFIXES - {".png"}), ".gif")
+"""Kinds of mask files, the preferred one first."""
+
 _LABELS_SHOWN = 8
+_NOTHING_ELSE = frozenset({".png", ".npy", ".npz"})  # kinds of which a folder of masks holds no other files
 
 
 class Pair(NamedTuple):
@@ -307,7 +312,7 @@ def choose_pairs(
     loading: MaskLoaderOptions,
     *,
     image_suffixes: frozenset[str] = IMAGE_SUFFIXES,
-    mask_suffixes: Sequence[str] = (".png",),
+    mask_suffixes: Sequence[str] = MASK_SUFFIXES,
 ) -> list[Pair]:
     """Return the pairs of a list or a folder, whichever is named, as many as the option `samples` says.
 
@@ -333,7 +338,9 @@ def choose_pairs(
 
 
 def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> list[Pair]:
-    """Read a list with one `image, mask` per line; a comma, a tab or blanks between them, `#` begins a comment line.
+    """Read a list with one `image, mask` per line; a tab, a comma or blanks between them, `#` begins a comment line.
+
+    Names that hold the separator are put between double quotes.
 
     Paths are relative to `data_root`. Without it they are relative to the first of these places that holds the first
     pair: the folder of the list, that folder's parent, the working directory.
@@ -344,17 +351,16 @@ def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> l
     path = Path(pairs_file)
     names: list[list[str]] = []
     for number, line in read_entries(path, "list of pairs", "pairs_file", "image, mask"):
-        separator = "," if "," in line else "\t" if "\t" in line else None
-        names.append([part.strip() for part in line.split(separator) if part.strip()])
+        names.append(split_entry(line))
         if len(names[-1]) != 2:
             raise DataError(
-                f"{path}, line {number}: {line!r} is not one image and one mask. Write `image, mask`; use a comma or a "
-                "tab if names hold blanks."
+                f"{path}, line {number}: {line!r} is not one image and one mask. Write `image, mask`; use a tab "
+                "between them, or quotes around names, if names hold commas or blanks."
             )
     if data_root is None:
         # The parent of "list.txt" is ".", whose parent would be "." again.
         places = (path.parent, path.parent.parent if path.parent.name else Path(".."), Path())
-        found = (place for place in places if all((place / name).exists() for name in names[0]))
+        found = (place for place in places if all(os.path.exists(place / name) for name in names[0]))
         root = next(found, path.parent)
     else:
         root = Path(data_root)
@@ -368,34 +374,45 @@ def find_pairs(
     split: str,
     *,
     image_suffixes: frozenset[str] = IMAGE_SUFFIXES,
-    mask_suffixes: Sequence[str] = (".png",),
+    mask_suffixes: Sequence[str] = MASK_SUFFIXES,
 ) -> list[Pair]:
     """Return the pairs of the layout `folder/data/split/NAME.*` and `folder/labels/split/NAME.png`, sorted by name.
+
+    Hidden files are no part of it, and upper and lower case are the same in suffixes.
 
     Args:
         folder: Holds `data` and `labels`.
         split: Name of the folders in them.
         image_suffixes: Suffixes of images.
-        mask_suffixes: Suffixes of masks; the first one with a file counts.
+        mask_suffixes: Suffixes of masks in lower case; the first one with a file counts.
 
     Raises:
         DataError: A folder is missing or empty, or a name is on one side only.
     """
+    split = name_of_split(Path(folder) / "data", split)
     images_folder, masks_folder = (Path(folder) / side / split for side in ("data", "labels"))
     for side in (images_folder, masks_folder):
-        if not side.is_dir():
+        if not os.path.isdir(side):
             raise DataError(f"The folder {side} does not exist. Images lie in data/{split}, masks in labels/{split}.")
-    images = sorted(path for path in images_folder.rglob("*") if path.suffix.lower() in image_suffixes)
+    files = files_below(images_folder)
+    images = [path for path in files if path.suffix.lower() in image_suffixes]
+    left_out = warn_of_left_out(images_folder, files, image_suffixes)
     if not images:
-        raise DataError(f"The folder {images_folder} holds no image ({', '.join(sorted(image_suffixes))}). Add some.")
+        others = f"; left out: {left_out}" if left_out else ""
+        kinds = ", ".join(sorted(image_suffixes))
+        raise DataError(f"The folder {images_folder} holds no image ({kinds}{others}). Add some.")
+    masks: dict[Path, list[Path]] = {}  # path without suffix -> files, the preferred one first
+    for mask in sorted(files_below(masks_folder), key=lambda path: path.suffix != path.suffix.lower()):
+        masks.setdefault(mask.with_suffix(""), []).append(mask)
     pairs = []
     for image in images:
-        path = masks_folder / image.relative_to(images_folder)
-        candidates = [path.with_suffix(suffix) for suffix in mask_suffixes]
-        pairs.append(Pair(image, next((mask for mask in candidates if mask.is_file()), candidates[0])))
+        name = masks_folder / image.relative_to(images_folder).with_suffix("")
+        found = [mask for kind in mask_suffixes for mask in masks.get(name, ()) if mask.suffix.lower() == kind]
+        pairs.append(Pair(image, found[0] if found else name.with_name(name.name + mask_suffixes[0])))
     require_files((path for pair in pairs for path in pair), f"The folder {folder}")
-    masks = {mask for suffix in mask_suffixes for mask in masks_folder.rglob(f"*{suffix}")}
-    lonely = masks - {pair.mask for pair in pairs}
+    strict = _NOTHING_ELSE.intersection(mask_suffixes)
+    lonely = {mask for files in masks.values() for mask in files if mask.suffix.lower() in strict}
+    lonely -= {pair.mask for pair in pairs}
     if lonely:
         raise DataError(
             f"{len(lonely)} masks without an image in {images_folder}: {first_paths(sorted(lonely))}. Add or remove."

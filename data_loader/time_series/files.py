@@ -1,18 +1,25 @@
 """Time series from files: `.ts` of the UCR and UEA archives, and `.npz`. V variables, T steps."""
 
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_loader.common.array_files import read_arrays
 from data_loader.common.class_labels import in_order
 from utils.errors import DataError
+from utils.files import is_hidden, require_decoded_size
 
 Values = NDArray[np.float32]
 SUFFIXES = (".ts", ".npz")
-SPLIT_NAMES = {"train": "TRAIN", "val": "VAL", "test": "TEST"}
+SPLIT_NAMES = {"train": "TRAIN", "val": "VAL", "valid": "VAL", "validation": "VAL", "test": "TEST"}
+_MISSING_LABELS = frozenset({"", "?", "nan"})
+_LONGEST_NUMBER = 18  # digits
 HEADER_KEYS = (
     "problemname", "timestamps", "missing", "univariate", "dimension", "dimensions", "equallength", "serieslength",
     "classlabel", "targetlabel", "data",
@@ -43,7 +50,7 @@ class SeriesFile:
 
     def place(self, index: int) -> str:
         """Return file and line of a series, for messages."""
-        unit = "line" if self.path.suffix == ".ts" else "series"
+        unit = "line" if self.path.suffix.lower() == ".ts" else "series"
         return f"{self.path}, {unit} {self.rows[index]}"
 
 
@@ -54,31 +61,39 @@ def find_series_file(path: str | Path, split: str) -> Path:
         DataError: There is none, or more than one.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         return folder
     ending = SPLIT_NAMES.get(split, split)
-    found = sorted(file for suffix in SUFFIXES for file in folder.glob(f"*_{ending}{suffix}"))
+    names = {f"_{ending}{suffix}".lower() for suffix in SUFFIXES}
+    files = [file for file in sorted(folder.iterdir()) if not is_hidden(file.name)]
+    found = [file for file in files if file.name.lower().endswith(tuple(names))]
     if len(found) != 1:
-        names = ", ".join(file.name for file in found) or "none"
+        shown = ", ".join(file.name for file in found) or "none"
         raise DataError(
-            f"{folder} must hold one file *_{ending}.ts or *_{ending}.npz, and there is: {names}. Name the file itself."
+            f"{folder} must hold one file *_{ending}.ts or *_{ending}.npz, and there is: {shown}. Name the file itself."
         )
     return found[0]
 
 
-def read_series(path: str | Path) -> SeriesFile:
+def read_series(path: str | Path, *, max_decoded_mb: int | None = None) -> SeriesFile:
     """Read a `.ts` or `.npz` file.
 
+    Args:
+        path: The file.
+        max_decoded_mb: Limit on the series in memory; None: `FILE_MB`.
+
     Raises:
-        DataError: It is missing, of another kind, or badly written; with the line.
+        DataError: It is missing, of another kind, too large, or badly written, or a value or class cannot be used; with
+            the line.
     """
     file = Path(path)
-    if not file.exists():
+    if not os.path.exists(file):
         raise DataError(f"{file} does not exist. Name a .ts or .npz file, or a folder of them.")
-    if file.suffix not in SUFFIXES:
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
         raise DataError(f"{file} is not a file of series: it must end in .ts or .npz. Convert it.")
     try:
-        found = _read_ts(file) if file.suffix == ".ts" else _read_npz(file)
+        found = _read_ts(file, max_decoded_mb) if suffix == ".ts" else _read_npz(file, max_decoded_mb)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}.") from None
     if not found.series:
@@ -86,6 +101,17 @@ def read_series(path: str | Path) -> SeriesFile:
     widths = sorted({series.shape[0] for series in found.series})
     if len(widths) > 1:
         raise DataError(f"{file}: its series have {widths} variables, and all must have the same number. Correct it.")
+    for index, values in enumerate(found.series):
+        if np.isinf(values).any():
+            variable, step = (int(place) for place in np.argwhere(np.isinf(values))[0])
+            raise DataError(
+                f"{found.place(index)}: the value of variable {variable + 1} at step {step + 1} is infinite, or too "
+                "large for a number of 32 bits. Correct it, or mark it as missing: ? in .ts, NaN in .npz."
+            )
+    without = [index for index, label in enumerate(found.labels or ()) if not label]
+    if without:
+        more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
+        raise DataError(f"{found.place(without[0])}{more} has no class. Leave such series out, or give them one.")
     return found
 
 
@@ -106,7 +132,9 @@ class _TsHeader:
     length: int
 
 
-def _read_ts(path: Path) -> SeriesFile:
+def _read_ts(path: Path, max_decoded_mb: int | None) -> SeriesFile:
+    # A value takes two characters or more, and four bytes in memory.
+    require_decoded_size(path, "series", 2 * path.stat().st_size, max_decoded_mb, of_many=True)
     header: _TsHeader | None = None
     stated: dict[str, list[str]] = {}  # lines of the header: keys in lower case, and the words after them
     series, labels, rows = [], [], []
@@ -145,7 +173,7 @@ def _parse_header(found: dict[str, list[str]], path: Path) -> _TsHeader:
 
     def count(key: str) -> int:
         words = found.get(key, ["0"])
-        if len(words) != 1 or not words[0].isdecimal():
+        if len(words) != 1 or not words[0].isdecimal() or len(words[0]) > _LONGEST_NUMBER:
             raise DataError(f"{path}: @{key} {' '.join(words)!r} must be a whole number. Correct it.")
         return int(words[0])
 
@@ -170,6 +198,8 @@ def _parse_case(text: str, header: _TsHeader, place: str) -> tuple[Values, str]:
     """Parse a line: the variables, separated by colons, and the class after the last colon."""
     parts = text.split(":")
     label = parts.pop().strip() if header.has_labels else ""
+    if header.has_labels and not header.classes and label.lower() in _MISSING_LABELS:
+        label = ""  # reported with all others
     if header.has_labels and header.classes and label not in header.classes:
         raise DataError(
             f'{place}: the class "{label}" is not one that @classLabel lists ({", ".join(header.classes)}). Correct it.'
@@ -189,7 +219,8 @@ def _parse_case(text: str, header: _TsHeader, place: str) -> tuple[Values, str]:
                 raise DataError(
                     f'{place}, variable {number}: "{word.strip()}" is not a number. Write one, or ? if it is missing.'
                 ) from None
-        variables.append(np.array(values, np.float32))
+        with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which is reported
+            variables.append(np.array(values, np.float32))
     lengths = sorted({len(variable) for variable in variables})
     if len(lengths) > 1 or (header.length and lengths != [header.length]):
         raise DataError(
@@ -199,29 +230,48 @@ def _parse_case(text: str, header: _TsHeader, place: str) -> tuple[Values, str]:
     return np.stack(variables), label
 
 
-def _read_npz(path: Path) -> SeriesFile:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read: {error}. Save plain arrays with numpy.savez.") from None
+def _read_npz(path: Path, max_decoded_mb: int | None) -> SeriesFile:
+    arrays = read_arrays(path, max_decoded_mb=max_decoded_mb)
     if "x" not in arrays or arrays["x"].ndim not in (2, 3):
         shown = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise DataError(
             f"{path} holds {shown}: it must hold x (N, V, T) or (N, T), and the classes y (N,). Save it like that."
         )
-    values = np.asarray(arrays["x"], np.float32)
+    x = arrays["x"]
+    if x.dtype.kind not in "biuf" or 0 in x.shape[1:]:
+        raise DataError(
+            f"{path}: x holds {x.dtype} values of shape {x.shape}; they must be numbers, and one step or more of each "
+            "series. Save it like that."
+        )
+    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, which is reported
+        values = np.asarray(x, np.float32)
     values = values[:, None] if values.ndim == 2 else values
     for name in ("y", "lengths"):
         if name in arrays and arrays[name].shape != (len(values),):
             raise DataError(
                 f"{path}: {name} is {arrays[name].shape}, but x holds {len(values)} series. Give one for each."
             )
+    lengths = arrays.get("lengths")
+    if lengths is not None and (lengths.dtype.kind not in "iu" or ((lengths < 1) | (lengths > values.shape[2])).any()):
+        raise DataError(
+            f"{path}: lengths must be whole numbers from 1 to the {values.shape[2]} steps of x. Correct them."
+        )
     series = []
     for number, each in enumerate(values):
         # Without lengths, the steps after the last one that has a value are padding.
         steps = np.flatnonzero(~np.isnan(each).all(axis=0))
-        length = arrays["lengths"][number] if "lengths" in arrays else steps[-1] + 1 if len(steps) else each.shape[1]
+        length = lengths[number] if lengths is not None else steps[-1] + 1 if len(steps) else each.shape[1]
         series.append(each[:, :length])
-    labels = [str(label) for label in arrays["y"].tolist()] if "y" in arrays else None
+    labels = list(map(_label_name, arrays["y"].tolist())) if "y" in arrays else None
     return SeriesFile(path, series, labels, in_order(labels or []), range(len(values)))
+
+
+def _label_name(label: Any) -> str:
+    """Return the name of a class: whole numbers of any type alike, bytes as their text, "" for a missing class."""
+    if isinstance(label, bytes):
+        label = label.decode("utf-8", "replace")
+    if isinstance(label, str):
+        return "" if label.strip().lower() in _MISSING_LABELS else label
+    if isinstance(label, float):
+        return "" if math.isnan(label) else str(int(label) if label.is_integer() else label)
+    return str(label)

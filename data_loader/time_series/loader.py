@@ -159,7 +159,13 @@ class TimeSeriesDataLoader(BaseDataLoader):
         loading: LoaderOptions = LoaderOptions(),
     ) -> None:
         split = split or loading.default_split
-        file = read_once(find_series_file(path, split), read_series, SeriesFile.num_bytes)
+        limit = series.max_decoded_mb
+        file = read_once(
+            find_series_file(path, split),
+            lambda path: read_series(path, max_decoded_mb=limit),
+            SeriesFile.num_bytes,
+            how=limit,
+        )
         if file.labels is None:
             raise DataError(f"{file.path} has no classes, which training and testing need. Name a file with classes.")
         chosen = first_of_each_class(file.labels, loading.samples)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utils.errors import DataError
+from utils.files import IMAGE_SUFFIXES, describe_left_out, is_hidden
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+PHOTO_SUFFIXES = IMAGE_SUFFIXES
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif"})
 FALLBACK_FRAME_RATE = 25.0  # for a stream that does not say how fast it is
 
@@ -206,9 +207,9 @@ def open_source(
         DataError: It does not exist, or contains nothing that can be used.
     """
     path = Path(source).expanduser()
-    if source.isdecimal() and not path.exists():
+    if source.isdecimal() and not os.path.exists(path):
         return Camera(int(source))
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(
             f"--source {source} does not exist. Name a photo, a folder of photos, a video, or a camera's number (0)."
         )
@@ -227,17 +228,23 @@ def open_source(
     # A folder: its photos and those of all folders below it, without hidden files.
     skipped = excluded.resolve() if excluded is not None else None
     photos: list[Path] = []
+    others: list[Path] = []
     videos = 0
     for directory, below, names in os.walk(path):
         here = Path(directory)
-        below[:] = sorted(name for name in below if not name.startswith(".") and (here / name).resolve() != skipped)
-        files = [here / name for name in sorted(names) if not name.startswith(".")]
+        below[:] = sorted(name for name in below if not is_hidden(name) and (here / name).resolve() != skipped)
+        files = [here / name for name in sorted(names) if not is_hidden(name)]
         photos += [file for file in files if file.suffix.lower() in suffixes]
+        others += files
         videos += sum(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
+    left_out = describe_left_out(others, suffixes | VIDEO_SUFFIXES)
     if not photos:
         also = f" but {videos} video(s): name one of them" if videos else ""
+        also += f"; left out: {left_out}" if left_out else ""
         raise DataError(f"--source {path} holds no photo ({photo_kinds}){also}. Name another source.")
     found = Photos(photos, path, read)
     if videos:
         found.remarks.append(f"{path} also holds {videos} video(s), which are skipped. Name them one at a time.")
+    if left_out:
+        found.remarks.append(f"Left out: {left_out} in {path}. Convert them to PNG or JPEG to use them.")
     return found
