@@ -145,8 +145,17 @@ def dry_run(config: dict[str, Any], devices: str | None) -> str:
 def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
     """Return the config of one epoch of a few steps that writes below `save_dir`, and to no service."""
     changed: dict[str, Any] = copy.deepcopy(dict(config))
+    schedule, moves = changed.get("lr_scheduler"), 0
+    parts = [part for part in (schedule if isinstance(schedule, list) else [schedule]) if isinstance(part, dict)]
+    for part in parts:  # one step for a warm-up and for each part of a chain: all of them are tried
+        for name in ("warmup", "moves"):
+            if isinstance(part.get(name), int) and part[name] > 0:  # a fault is left for the validation, too
+                part[name], moves = 1, moves + 1
+    for part in parts if moves else []:
+        part["interval"] = "step"
     if isinstance(changed.get("trainer"), dict):  # otherwise left as it is, for the validation to report
-        changed["trainer"] |= {"epochs": 1, "len_epoch": DEV_RUN_STEPS, "save_dir": save_dir, "early_stop": None}
+        steps = max(DEV_RUN_STEPS, moves + 1)
+        changed["trainer"] |= {"epochs": 1, "len_epoch": steps, "save_dir": save_dir, "early_stop": None}
     services = changed.get("visualization")
     if isinstance(services, dict):
         for name, quiet in (("wandb", {"mode": "disabled"}), ("mlflow", {"tracking_uri": None})):

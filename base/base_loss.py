@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from base.base_model import Output
@@ -65,8 +66,21 @@ class LossTerm:
         return self.factor * compute_loss(self.loss, self.output, self.target)
 
     def weight(self) -> Tensor | None:
-        """Return the weight of the mean, () float64, None if valid targets are to be counted."""
-        return self.loss.batch_weight(self.target) if isinstance(self.loss, BaseLoss) else None
+        """Return the weight of the mean, () float64, None if valid targets are to be counted.
+
+        Raises:
+            ConfigError: The loss reports something else.
+        """
+        weight: Any = self.loss.batch_weight(self.target) if isinstance(self.loss, BaseLoss) else None
+        if weight is None:
+            return None
+        if weight.numel() == 1 if isinstance(weight, Tensor) else isinstance(weight, int | float):
+            return torch.as_tensor(weight, dtype=torch.float64, device=self.target.device).reshape(())
+        found = f"a tensor of shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else repr(weight)[:200]
+        raise ConfigError(
+            f"loss: batch_weight of {type(self.loss).__name__} returned {found}. It is the number by which the mean of "
+            "a batch was divided, () float64. Return the sum of the weights, or None to count the targets."
+        )
 
     def times(self, factor: float) -> "LossTerm":
         """Return the term with another factor on it."""

@@ -13,8 +13,6 @@ from utils.errors import CheckpointError, ConfigError
 Interval = Literal["epoch", "step"]
 OnMoreEpochs = Literal["refuse", "rescale"]
 _LENGTHS = ("total_steps", "T_max", "total_iters")  # torch's schedulers have their length under one of these names
-# Values of a parameter group that torch's schedulers change: the rate, and the momentum of a cycle.
-_SCHEDULED = ("lr", "initial_lr", "max_lr", "min_lr", "momentum", "betas", "max_momentum", "base_momentum")
 
 
 class LearningRateSchedule:
@@ -57,11 +55,8 @@ class LearningRateSchedule:
                 "lr_scheduler: ReduceLROnPlateau looks at the result of an epoch. It needs trainer.monitor and the "
                 'interval "epoch". Set trainer.monitor, for example to "min val_loss".'
             )
-        # The optimizer is restored before its schedule, and would no longer have the values of the beginning.
-        groups = scheduler.optimizer.param_groups if on_more_epochs == "rescale" else []
-        self._beginning = [
-            {name: copy.deepcopy(group[name]) for name in _SCHEDULED if name in group} for group in groups
-        ]
+        # Many schedulers derive each rate from the one before it, and the optimizer is restored before its schedule.
+        self._first_rates = [copy.deepcopy(group["lr"]) for group in scheduler.optimizer.param_groups]
 
     def after(self, interval: Interval, row: Mapping[str, float] | None = None) -> None:
         """Step the scheduler after a step or an epoch, if that is its interval.
@@ -126,8 +121,8 @@ class LearningRateSchedule:
                 f'config has {self.moves}: the steps of an epoch have changed. "on_more_epochs" follows trainer.epochs '
                 "alone. Use the same data and trainer.len_epoch, or fine-tune: -c with --resume FILE."
             )
-        for group, beginning in zip(self.scheduler.optimizer.param_groups, self._beginning, strict=True):
-            group.update(copy.deepcopy(beginning))
+        for group, rate in zip(self.scheduler.optimizer.param_groups, self._first_rates, strict=True):
+            group["lr"] = rate
         self._move(moves_made)
 
     def _changed_length(self, state: Mapping[str, Any]) -> tuple[str, Any, Any] | None:

@@ -336,6 +336,7 @@ def test_trainer_options_fills_in_every_default():
         "verbosity": 2,
         "tensorboard": True,
         "precision": "auto",
+        "deterministic": True,
         "channels_last": True,
         "histograms": False,
         "pictures": 4,

@@ -10,11 +10,12 @@ from test_losses import CASES, ONE_CHANNEL, Case, make
 from torch import Tensor, nn
 
 from base.base_loss import loss_terms
-from models.losses import CrossEntropyLoss, DiceLoss
-from tests.support.loss_laws import AUXILIARY, IGNORED, LOSSES, SAMPLES, Masks, gradient_of, split, trainer_of
+from models.losses import CrossEntropyLoss, DiceLoss, OhemCrossEntropyLoss
+from tests.support.loss_laws import AUXILIARY, IGNORED, LOSSES, SAMPLES, Masks, Squared, gradient_of, split, trainer_of
 from trainer.evaluation import MetricSet, RunningLoss, evaluate, term_weights
 from trainer.runtime.devices import ALONE, ON_CPU, World
 from trainer.trainer import Trainer
+from utils.errors import ConfigError
 
 
 def is_of_a_batch(case: Case) -> bool:
@@ -114,6 +115,38 @@ def test_a_loss_that_reports_nothing_counts_by_its_valid_targets() -> None:
     for (images, target), count in zip(batches, counts, strict=True):
         (OwnLoss()(trainer.model(images), target) * (count / sum(counts))).backward()
     torch.testing.assert_close(gradient, torch.cat([w.grad.flatten() for w in trainer.model.parameters()]))
+
+
+@pytest.mark.parametrize("loss", [OwnLoss(), OhemCrossEntropyLoss(IGNORED, min_kept=3), CrossEntropyLoss(IGNORED)])
+def test_a_loss_that_counts_by_its_targets_is_the_criterions_to_the_last_bit(loss: nn.Module) -> None:
+    trainer = trainer_of("torch", 4, loss=loss, accumulate=2)
+    gradient_of(trainer)  # the weights of a step are known from here on
+    for images, target in zip(Masks().images.split(4), trainer.batch_targets, strict=True):
+        output = trainer.model(images)
+        assert torch.equal(trainer.loss_of(output, target), loss(output, target))
+
+
+class Odd(Squared):
+    """A plug-in's that reports another kind of number, or none."""
+
+    def __init__(self, weight: Any) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def batch_weight(self, target: Tensor) -> Any:
+        return self.weight(super().batch_weight(target))
+
+
+@pytest.mark.parametrize("kind", [float, lambda weight: int(weight.item()), lambda weight: weight.float()[None]])
+def test_a_weight_may_be_any_number(kind: Any) -> None:
+    expected = gradient_of(trainer_of("plugin", SAMPLES))
+    torch.testing.assert_close(gradient_of(trainer_of("plugin", 4, loss=Odd(kind), accumulate=2)), expected)
+
+
+@pytest.mark.parametrize(("kind", "found"), [(lambda _: torch.ones(3), r"a tensor of shape \(3,\)"), (str, "'tensor")])
+def test_a_weight_that_is_no_number_is_refused(kind: Any, found: str) -> None:
+    with pytest.raises(ConfigError, match=rf"batch_weight of Odd returned {found}.* Return the sum of the weights"):
+        trainer_of("plugin", 4, loss=Odd(kind)).validate_epoch()
 
 
 @pytest.mark.parametrize("name", ["plain", "torch"])

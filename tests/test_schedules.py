@@ -137,6 +137,12 @@ CONTINUE = {
     "CyclicLR": {"type": "CyclicLR", "args": {"base_lr": 0.1, "max_lr": 1.0, "step_size_up": 3}, "interval": "step"},
     "ReduceLROnPlateau": {"type": "ReduceLROnPlateau", "args": {"patience": 0}},
     "warm-up and steps": {"type": "MultiStepLR", "args": {"milestones": [3, 9]}, "interval": "step", "warmup": 12},
+    "warm-up and restarts": {
+        "type": "CosineAnnealingWarmRestarts",
+        "args": {"T_0": 4},
+        "interval": "step",
+        "warmup": 2,
+    },
     "cosine with a longer plan": {"type": "CosineAnnealingLR", "args": {"T_max": 9}},
 }
 
@@ -246,8 +252,8 @@ def test_a_stated_length_that_leaves_steps_without_a_rate_is_refused(section, fa
         ({"type": "LinearLR", "args": {"total_iters": 7}}, "cut off"),
         ({"type": "OneCycleLR", "args": {"max_lr": 1.0, "total_steps": 26}}, "26 moves and makes 25 .* cut off"),
         (
-            {"type": "CosineAnnealingWarmRestarts", "args": {"T_0": 2, "T_mult": 2}},
-            r"lr_scheduler\.args\.T_0: .* after 5 moves \(one per epoch\), would end after 6",
+            {"type": "CosineAnnealingWarmRestarts", "args": {"T_0": 1, "T_mult": 3}},
+            r"lr_scheduler\.args\.T_0: .* after 5 moves \(one per epoch\), would end after 13",
         ),
         (
             [{"type": "CosineAnnealingLR", "args": {"T_max": 1}, "moves": 3}, {"type": "CosineAnnealingLR"}],
@@ -322,6 +328,24 @@ def test_rescale_holds_for_groups_with_rates_of_their_own():
         course.run()
         longer = Course(section, epochs=4, groups=groups).restore(course.saved(), 2)
         assert longer.run(2) == Course(section, epochs=4, groups=groups).run()[2 * STEPS_PER_EPOCH :]
+
+
+def test_rescale_moves_the_momentum_of_adam_and_of_each_cycle_with_the_rate():
+    def course(epochs, moves):
+        optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], lr=0.1, weight_decay=0.5)
+        scheduler = lr_scheduler.OneCycleLR(optimizer, 0.4, total_steps=epochs * 3)
+        schedule = LearningRateSchedule(scheduler, interval="step", on_more_epochs="rescale")
+        for _ in range(moves):
+            schedule.after("step")
+        return optimizer, schedule
+
+    (optimizer, schedule), (whole, _), (longer_optimizer, longer) = course(2, 6), course(4, 6), course(4, 0)
+    optimizer.param_groups[0]["weight_decay"] = 0.25  # no business of a schedule
+    longer_optimizer.load_state_dict(plain(optimizer.state_dict()))
+    longer.load_state_dict(plain(schedule.state_dict()))
+    found, expected = longer_optimizer.param_groups[0], whole.param_groups[0]
+    assert all(found[name] == expected[name] for name in ("lr", "betas", "max_lr", "min_lr", "initial_lr"))
+    assert found["weight_decay"] == 0.25
 
 
 class Staircase(lr_scheduler.LRScheduler):

@@ -64,6 +64,27 @@ def test_no_failed_candidate_and_no_nan_is_the_best(sign, best):
     assert snapshot([0, 1, 2]).best is None
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_candidate_that_counts_for_nothing_leads_nowhere(sign):
+    statuses = ["failed", "out_of_memory", "stopped", "paused"]
+    values = {number: sign * (0.9 - 0.1 * number) for number in range(4)}
+    candidates = {
+        number: SimpleNamespace(
+            record=SimpleNamespace(status=status, reports=[{}], epochs=3),
+            tally=SimpleNamespace(values=(sign * values[number],)),
+        )
+        for number, status in enumerate(statuses)
+    }
+    rungs = [SimpleNamespace(bracket=0, epochs=3, values={**values, 4: float("nan")}, promoted=[])]
+    state = SimpleNamespace(
+        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=12, seconds=1.0, rungs=lambda: rungs,
+        objectives=[SimpleNamespace(name="val_miou", sign=sign)], scheduler=SimpleNamespace(max_epochs=9),
+    )  # fmt: skip
+    snapshot = SearchTerminal("people", 4).snapshot(state)
+    assert snapshot.best == (2, values[2])
+    assert (snapshot.rungs[0].reached, snapshot.rungs[0].best) == (5, values[2])
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

@@ -212,6 +212,12 @@ def test_nothing_that_can_be_trained_is_an_error(tmp_path):
         studied(tmp_path, parts)
 
 
+def test_an_objective_without_a_number_is_named(tmp_path):
+    parts = parts_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("undefined",)))
+    with pytest.raises(SearchError, match=r"no candidate has a finite value of val_miou, by which the best one is"):
+        studied(tmp_path, parts)
+
+
 def test_limits_that_nothing_keeps_end_the_search(tmp_path):
     parts = parts_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("refused",)), limits={"max_params": 8})
     with pytest.raises(SearchError, match=r"1000 draws in a row did not count.*Loosen search.limits"):

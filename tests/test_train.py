@@ -292,6 +292,24 @@ def test_a_split_of_one_loader_by_count_and_a_network_without_validation(small):
     assert train(alone).checkpoint.name == "checkpoint-last.pth"
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"type": "CosineAnnealingLR", "interval": "step", "warmup": 500},
+        [
+            {"type": "ConstantLR", "moves": 30, "warmup": 5, "interval": "epoch"},
+            {"type": "StepLR", "args": {"step_size": 9}, "moves": 50},
+            "poly",
+        ],
+    ],
+)
+def test_a_warm_up_and_a_chain_longer_than_a_dev_run_are_tried_too(small, schedule):
+    config = {**small, "lr_scheduler": schedule}
+    before = copy.deepcopy(config)
+    try_out(config, "cpu")
+    assert config == before
+
+
 def test_flags_that_try_out_a_config_need_one(small, capsys):
     folder = str(train(small).run_folder)
     for flag in (["--check"], ["--overfit", "2"], ["--fast-dev-run"]):

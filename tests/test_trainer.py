@@ -71,6 +71,12 @@ SCHEDULES = {
         "scheduler": lr_scheduler.ReduceLROnPlateau(o, patience=0),
         "watched": "val_accuracy",
     },
+    "warm-up and MultiStepLR": lambda o: {  # in a checkpoint its milestones are a plain dictionary
+        "scheduler": lr_scheduler.SequentialLR(
+            o, [lr_scheduler.LinearLR(o, 0.1, total_iters=5), lr_scheduler.MultiStepLR(o, [2, 9])], [5]
+        ),
+        "interval": "step",
+    },
     "SequentialLR": lambda o: {
         "scheduler": lr_scheduler.SequentialLR(
             o, [lr_scheduler.LinearLR(o, 0.1, total_iters=3), lr_scheduler.ExponentialLR(o, 0.9)], [3]

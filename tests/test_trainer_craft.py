@@ -7,6 +7,7 @@ import torch
 from test_trainer import STEPS_PER_EPOCH, StopAt, assert_same_run, run
 from torch import nn
 
+from models.losses import CrossEntropyLoss, DiceLoss, WeightedLoss
 from tests.support.tiny import TinyNet, tiny_trainer
 from trainer.checkpoints.resume import Start, restore, weights_of
 from trainer.checkpoints.saving import Checkpoints, TimeLimit
@@ -47,6 +48,7 @@ def test_accumulated_batches_make_the_step_of_one_large_batch_also_at_the_uneven
 
 CRAFT = {
     "accumulate": {"accumulate": 4},
+    "weights": {"accumulate": 2, "loss": WeightedLoss([CrossEntropyLoss(weight=[1.0, 3.0]), DiceLoss()], [1.0, 0.5])},
     "ema": {"ema_decay": 0.9},
     "clip": {"clip_norm": 0.1},
     "freeze": {"freezing": Freezing(("layers.0", "layers.1"), until_epoch=2)},

@@ -278,13 +278,14 @@ class Terminal:
         # Expected epochs: those to come train as long as the mean of those that are done.
         mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
         to_go = (self.num_samples - done) * mean_epochs
-        ranked = {index: each for index, each in trained.items() if each.record.status != "failed"}
+        ranked = {index: each for index, each in trained.items() if each.record.status not in _TROUBLES}
         ranks = {index: value for index, each in ranked.items() if math.isfinite(value := each.tally.values[0])}
         best = max(ranks, key=ranks.__getitem__, default=None)
         is_retraining = bool(state.reason_done)
         rungs = []
         for rung in state.rungs():
-            values = [value for value in rung.values.values() if not math.isnan(value)]
+            # Also at a rung that it had reached before it failed.
+            values = [value for index, value in rung.values.items() if index in ranked and math.isfinite(value)]
             leading = max(values, key=lambda value: value * sign, default=None)
             rungs.append(RungCount(rung.bracket, rung.epochs, len(rung.values), len(rung.promoted), leading))
         return Snapshot(

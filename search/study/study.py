@@ -125,14 +125,21 @@ class Study:
         """Return the stage that trains the best candidates so far again.
 
         Raises:
-            SearchError: No candidate could be trained.
+            SearchError: No candidate could be trained, or none has a finite objective.
         """
         ranked = [row.candidate.index for row in leaderboard(self.record())]
+        records = [each.record for each in self.state.candidates.values()]
+        if not ranked and any(each.reports and each.status != "failed" for each in records):
+            names = " and ".join(each.name for each in self.parts.objectives)
+            raise SearchError(
+                f"{self.folder}: no candidate has a finite value of {names}, by which the best one is chosen. Name "
+                "other search.objectives, or correct the data."
+            )
         if not ranked:
-            reasons = [each.record.reason for each in self.state.candidates.values() if each.record.reason]
+            reasons = [each.reason for each in records if each.reason]
             last = f"; the last reason: {reasons[-1].rstrip('.')}" if reasons else ""
             raise SearchError(
-                f"{self.folder}: none of {len(self.state.candidates)} candidates could be trained{last}. Try one "
+                f"{self.folder}: none of {len(records)} candidates could be trained{last}. Try one "
                 "with train.py, or look into its folder."
             )
         return Retraining(recorder, self.extras, retrain_runs(self.parts, ranked), self.folder)

@@ -55,7 +55,8 @@ def run(task, report):
             break
         if epoch == 2:
             suffer(fate)
-        rows.append({"epoch": epoch, "val_miou": value_at(config["quality"], epoch)})
+        value = float("nan") if fate == "undefined" else value_at(config["quality"], epoch)
+        rows.append({"epoch": epoch, "val_miou": value})
         decision = report({"epoch": epoch, "row": rows[-1], "seconds": 1.0})
         beside = history.with_suffix(".new")
         beside.write_text(json.dumps(rows))
