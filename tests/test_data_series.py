@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from base.samples import NamedSample
+from data_loader.common.class_labels import label_ids
 from data_loader.time_series.files import find_series_file, read_series
 from data_loader.time_series.loader import SeriesAugmentation, TimeSeriesDataLoader
 from data_loader.time_series.preprocessing import SeriesOptions, SeriesPreprocessing, learned_statistics
@@ -220,3 +221,93 @@ def test_a_window_keeps_its_share():
         SeriesAugmentation(crop_range=[0.5, 1.5])
     with pytest.raises(ConfigError, match="Wrong jitter -1"):
         SeriesAugmentation(jitter=-1)
+
+
+def write_npz(path, **arrays):
+    np.savez(path, **{"x": np.arange(12.0).reshape(3, 4), "y": [0, 1, 0]} | arrays)
+    return path
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e39])
+def test_values_that_are_infinite_are_named(tmp_path, value):
+    x = np.ones((3, 2, 4))
+    x[1, 1, 2] = value
+    with pytest.raises(DataError, match=r"a\.npz, series 1: the value of variable 2 at step 3 is infinite"):
+        read_series(write_npz(tmp_path / "a.npz", x=x))
+    (tmp_path / "a.ts").write_text(f"@classLabel true\n@data\n1,2:3,4:a\n1,2:3,{value}:b\n")
+    with pytest.raises(DataError, match=r"a\.ts, line 4: the value of variable 2 at step 2 is infinite"):
+        read_series(tmp_path / "a.ts")
+    x[1, 1, 2] = 1e38  # still a number of 32 bits
+    assert read_series(write_npz(tmp_path / "a.npz", x=x)).series[1][1, 2] == np.float32(1e38)
+
+
+@pytest.mark.parametrize(
+    ("labels", "more"),
+    [
+        ([0.0, np.nan, np.nan], r" \(and 1 more\)"),
+        (["a", "", "b"], ""),
+        (["a", " ", "?"], r" \(and 1 more\)"),
+        ([b"a", b"", b"nan"], r" \(and 1 more\)"),
+        (["a", "NaN", "b"], ""),
+    ],
+)
+def test_series_without_a_class_are_named(tmp_path, labels, more):
+    with pytest.raises(DataError, match=rf"a\.npz, series 1{more} has no class. Leave such series out"):
+        read_series(write_npz(tmp_path / "a.npz", y=np.array(labels)))
+    if isinstance(labels[0], str):
+        lines = "".join(f"1,2:{label}\n" for label in labels)
+        (tmp_path / "a.ts").write_text(f"@classLabel true\n@data\n{lines}")
+        with pytest.raises(DataError, match=rf"a\.ts, line 4{more} has no class"):
+            read_series(tmp_path / "a.ts")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([1.0, 2.0, 10.0]), ["1", "2", "10"]),
+        (np.array([1, 2, 10], np.uint8), ["1", "2", "10"]),
+        (np.array([0.5, 1.0, -1.0]), ["-1", "0.5", "1"]),
+        (np.array([b"run", b"walk", b"run"]), ["run", "walk"]),
+        (np.array([True, False, True]), ["False", "True"]),
+    ],
+)
+def test_classes_have_one_name_whatever_type_holds_them(tmp_path, labels, classes):
+    assert read_series(write_npz(tmp_path / "A.NPZ".lower(), y=labels)).classes == classes
+    (tmp_path / "a.npz").rename(tmp_path / "A.NPZ")
+    assert read_series(tmp_path / "A.NPZ").classes == classes
+
+
+def test_whole_numbers_with_and_without_a_fraction_are_one_class():
+    place = ["a", "b", "c"].__getitem__
+    assert label_ids(["1", "0", "1"], ["0.0", "1.0"], place) == [1, 0, 1]  # the classes of an earlier checkpoint
+    assert label_ids(["1.0", "2.00"], ["1", "2"], place) == [0, 1]
+    assert label_ids(["1", "1.0"], ["1", "1.0"], place) == [0, 1]  # both are names
+    for label in ("1.5", "one.0", "1."):
+        with pytest.raises(DataError, match="are of a class that is not known"):
+            label_ids([label], ["1", "2"], place)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.array([["a", "b"]]), "y": [0]}, "x holds <U1 values of shape"),
+        ({"x": np.ones((3, 4), complex)}, "x holds complex128 values"),
+        ({"x": np.ones((3, 0))}, "one step or more of each series"),
+        ({"x": np.ones((0, 4)), "y": []}, "holds no series"),
+        ({"lengths": [1, 2, 5]}, "lengths must be whole numbers from 1 to the 4 steps"),
+        ({"lengths": [1, 2, -1]}, "lengths must be whole numbers"),
+        ({"lengths": [1.0, 2.0, 3.0]}, "lengths must be whole numbers"),
+        ({"y": [[0, 1, 0]]}, r"y is \(1, 3\), but x holds 3 series"),
+    ],
+)
+def test_arrays_of_series_that_cannot_be_used(tmp_path, arrays, message):
+    with pytest.raises(DataError, match=rf"a\.npz.*{message}"):
+        read_series(write_npz(tmp_path / "a.npz", **arrays))
+
+
+def test_numbers_of_a_header_that_are_longer_than_any_number(tmp_path):
+    (tmp_path / "a.ts").write_text(f"@dimensions {'9' * 5000}\n@classLabel true\n@data\n1:a\n")
+    with pytest.raises(DataError, match=r"a\.ts: @dimensions .* must be a whole number"):
+        read_series(tmp_path / "a.ts")
+    (tmp_path / "a.ts").write_text(f"@classLabel true\n@data\n1:{'9' * 5000}\n2:1\n")
+    assert len(read_series(tmp_path / "a.ts").classes) == 2

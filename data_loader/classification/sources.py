@@ -27,7 +27,7 @@ from data_loader.common.lists import (
 )
 from data_loader.images.files import image_size, read_image
 from utils.errors import ConfigError, DataError
-from utils.files import IMAGE_SUFFIXES, files_below, is_hidden, require_decoded_size
+from utils.files import IMAGE_SUFFIXES, describe_left_out, files_below, is_hidden, require_decoded_size
 
 _IDX_UINT8 = 8  # type byte of the format
 _SPLIT_NAMES = ("train", *VALIDATION_NAMES, "test")
@@ -203,11 +203,12 @@ def find_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -
     if not folders:
         raise DataError(f"{root} holds no folder. Each class has one, named after it, with its images.")
     below = {path: files_below(path) for path in folders}
-    left_out = warn_of_left_out(root, [file for files in below.values() for file in files])
+    warn_of_left_out(root, [file for files in below.values() for file in files])
     images, labels = [], []
     for path, files in below.items():
         found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if not found:
+            left_out = describe_left_out(files)
             others = f"; left out: {left_out}" if left_out else ""
             raise DataError(
                 f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}{others}), and every class needs one. Add "

@@ -6,6 +6,7 @@ changed bit, cannot be seen like this.
 
 import re
 import zlib
+from typing import Literal
 
 JPEG_START = b"\xff\xd8"
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -39,6 +40,10 @@ def find_damage(data: bytes) -> str | None:
         elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             if len(data) < _RIFF_HEADER + int.from_bytes(data[4:8], "little"):
                 raise _Damaged(CUT_OFF)
+        elif data.startswith((b"II*\0", b"MM\0*")):
+            order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+            if int.from_bytes(data[4:8], order) + 2 > len(data):  # the place of the list of properties
+                raise _Damaged(CUT_OFF)
         elif not any(data):
             raise _Damaged("it holds nothing but zeros" if data else "it is empty")
     except _Damaged as damage:
@@ -52,6 +57,8 @@ def _check_jpeg(data: bytes) -> None:
     frame = pixels = interval = scanned = 0
     position = len(JPEG_START)
     while True:
+        if scanned and data[position : position + 1] not in (b"\xff", b""):
+            raise _Damaged(f"it is damaged at byte {position}")  # only before the first scan may anything lie between
         marker, position = _next_marker(data, position)
         if marker == _END:
             break
@@ -137,15 +144,14 @@ def _may_be_zeros(header: bytes, frame: int, first_symbols: dict[int, int]) -> b
 
 
 def _check_png(data: bytes) -> None:
-    """Walk through the chunks of a PNG and check the sums of those that the image needs (PNG specification, 5.3)."""
+    """Walk through the chunks of a PNG and check their sums (PNG specification, 5.3)."""
     position, compressed, kind = len(PNG_START), 0, b""
     while kind != b"IEND":
         end = position + 8 + int.from_bytes(data[position : position + 4], "big")
         kind = data[position + 4 : position + 8]
         if len(kind) < 4 or end + 4 > len(data):
             raise _Damaged(CUT_OFF)
-        is_needed = not kind[0] & 0x20  # upper case
-        if is_needed and zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+        if zlib.crc32(data[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             raise _Damaged(f"it is damaged at byte {position} (the check sum of {kind.decode('latin-1')!a} is wrong)")
         compressed += end - position - 8 if kind == b"IDAT" else 0
         position = end + 4

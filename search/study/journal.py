@@ -147,8 +147,9 @@ def _sqlite_errors_explained(path: Path) -> Iterator[None]:
             f"{path}: the journal cannot be used ({error}). A search writes every event to it. Free some space or "
             "correct the permissions, and continue with --resume auto; nothing that was written is lost."
         ) from error
-    except (sqlite3.DatabaseError, ValueError) as error:
+    except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
         raise SearchError(
-            f"{path}: the journal is damaged ({error}). It is the record of the study and cannot be guessed. Put back "
+            f"{path}: the journal is damaged ({reason}). It is the record of the study and cannot be guessed. Put back "
             "a copy of it, or start a new search; the candidates' run folders next to it are untouched."
         ) from error
