@@ -3,6 +3,7 @@
 Images are (h, w, 3) uint8 RGB; alpha is (h, w) float32 in 0..1, the foreground's share of each pixel.
 """
 
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -44,7 +45,7 @@ def parse_background(text: str, read: Callable[[Path], NDArray[Any]]) -> Backgro
     """
     if text == "blur":
         return blurred
-    if text.startswith("#") and not Path(text).exists():
+    if text.startswith("#") and not os.path.exists(text):
         digits = text[1:] if len(text) != 4 else "".join(2 * digit for digit in text[1:])
         try:
             color = np.array(list(bytes.fromhex(digits)), dtype=np.uint8)
@@ -56,7 +57,7 @@ def parse_background(text: str, read: Callable[[Path], NDArray[Any]]) -> Backgro
             )
         return lambda image, _alpha: np.broadcast_to(color, image.shape)
     path = Path(text).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise ConfigError(
             f"--background {text}: must be a colour like '#00ff00', blur, or an image that exists. Check the path."
         )

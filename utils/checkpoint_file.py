@@ -111,7 +111,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         CheckpointError: The file is missing, damaged, or holds more than tensors and plain data.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise CheckpointError(
             f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
         )
@@ -198,7 +198,7 @@ def read_saved(path: Path) -> tuple[Path, dict[str, Any]]:
     Raises:
         CheckpointError: It is missing or damaged, or the folder holds no good one.
     """
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return path, read_checkpoint(path)
     return newest_good(path, path / BEST if (path / BEST).exists() else None)
 

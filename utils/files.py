@@ -93,12 +93,27 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: Path) -> Any:
-    """Return the plain data of a JSON file, None if the file is missing or damaged."""
+def read_json_object(path: Path, error: Callable[[str], EspalierError]) -> dict[str, Any]:
+    """Return the object that a JSON file holds, an empty one if the file is missing.
+
+    Args:
+        path: The file.
+        error: Makes the error to raise from file and reason.
+
+    Raises:
+        EspalierError: The file is damaged, or holds something else.
+    """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except RecursionError:
+        raise error(f"{path}: cannot be read (it is nested too deep)") from None
+    except (OSError, ValueError) as reason:
+        raise error(f"{path}: cannot be read ({reason})") from None
+    if not isinstance(content, dict):
+        raise error(f"{path}: holds a {type(content).__name__}, not an object")
+    return content
 
 
 def make_stamped_folder(parent: Path) -> Path | None:

@@ -1,6 +1,7 @@
 """Plug-ins: files of the user whose classes a configuration may name, loaded with `--plugin FILE.py`."""
 
 import importlib.util
+import os
 import sys
 import warnings
 from collections.abc import Iterable
@@ -28,7 +29,7 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
     for file in map(Path, files):
         name, place = file.stem, file.resolve()
         names.append(name)
-        if not file.is_file() or file.suffix != ".py":
+        if not os.path.isfile(file) or file.suffix != ".py":
             raise ConfigError(f"--plugin {file}: must be a Python file that exists. Check the path.")
         if loaded.get(name) == place:
             continue

@@ -1,6 +1,5 @@
 """The report of test.py: the text for the console, images, and JSON."""
 
-import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from logger.test_report.confusion_image import draw_confusion
 from logger.test_report.worst_cases import WorstCases, write_image
-from utils.errors import ConfigError
-from utils.files import write_json, writing_problem
+from utils.errors import ConfigError, DataError
+from utils.files import read_json_object, write_json, writing_problem
 
 LOG = logging.getLogger(__name__)
 COLUMNS = {  # name of a value: heading, format
@@ -135,9 +134,9 @@ def record_in_run(folder: Path, result: Mapping[str, Any]) -> None:
         return
     named = {f"test_{name}": value for name, value in result["metrics"].items()}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json_object(file, DataError)
         content["test"] = {"checkpoint": Path(result["checkpoint"]).name, "samples": result["samples"], **named}
         write_json(file, content)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, DataError) as error:
         # The test itself succeeded, and its results are on the console.
         LOG.warning("%s: not updated (%s)", file, error)

@@ -228,7 +228,7 @@ def from_bytes(
         ) from error
     try:
         description = json.loads(text or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         description = None
     if not isinstance(description, dict) or not {"loader", "class_names", "num_classes", "sides"} <= set(description):
         raise CheckpointError(

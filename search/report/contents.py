@@ -13,6 +13,8 @@ from typing import Any
 from search.results.importance import Importance, importances, ordered_paths
 from search.results.leaderboard import LeaderboardRow, leaderboard, winner_of
 from search.results.record import CandidateRecord, Objective, StudyRecord, parse_objectives
+from utils.errors import SearchError
+from utils.files import read_json_object
 
 TABLE_ROWS = 300
 LINES_BEST = 220  # lines of a figure: the best of a study
@@ -128,7 +130,10 @@ def winner_json(data: ReportData) -> tuple[str, list[str]] | None:
     path = next((path for path in files if path.is_file()), None)
     if path is None:
         return None
-    space, winner = compact_json(data.study.config), compact_json(json.loads(path.read_text(encoding="utf-8")))
+    content = read_json_object(
+        path, lambda why: SearchError(f"{why}. It is the config of the winner. Put back a copy.")
+    )
+    space, winner = compact_json(data.study.config), compact_json(content)
     lines = difflib.unified_diff(space.splitlines(), winner.splitlines(), "space", "winner", n=2, lineterm="")
     return winner, list(lines)
 

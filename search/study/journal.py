@@ -5,6 +5,7 @@ journal ends earlier but is intact. Work that is lost by that is done again with
 """
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -108,7 +109,7 @@ def read_events(path: Path) -> Iterator[Event]:
     Raises:
         SearchError: It is missing or damaged.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SearchError(f"{path.parent}: there is no study in it ({path.name} is missing). Name a study's folder.")
     with closing(_connect(path)) as connection, _sqlite_errors_explained(path):
         for seconds, kind, candidate, data in connection.execute(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,7 +19,7 @@ from search.study.settings import StudyParts
 from search.study.stages import CheckpointCleaner, Retraining, Searching, candidate_folder, retrain_runs
 from search.study.state import StudyState
 from utils.errors import SearchError
-from utils.files import folder_lock, make_stamped_folder, write_json, write_text_atomically
+from utils.files import folder_lock, make_stamped_folder, read_json_object, write_json, write_text_atomically
 
 BEST = "best"
 _CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
@@ -220,8 +221,10 @@ def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> 
 
 def find_studies(parent: Path) -> list[Path]:
     """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one."""
-    if (parent / JOURNAL).is_file():
+    if os.path.isfile(parent / JOURNAL):
         return [parent]
+    if not os.path.isdir(parent):
+        return []
     # The name of the folder is the time of its creation.
     return sorted((path.parent for path in parent.glob(f"*/**/{JOURNAL}")), key=lambda path: path.name, reverse=True)
 
@@ -232,13 +235,14 @@ def read_study_config(folder: Path) -> dict[str, Any]:
     Raises:
         SearchError: It is missing or damaged.
     """
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-        return config
-    except (OSError, ValueError) as error:
-        raise SearchError(
-            f"{folder}: its {CONFIG} cannot be read ({error}). It defines the space of the study. Put back a copy."
-        ) from error
+    config = read_json_object(folder / CONFIG, _damaged_config)
+    if not config:
+        raise _damaged_config(f"{folder / CONFIG}: cannot be read (it is missing or empty)")
+    return config
+
+
+def _damaged_config(reason: str) -> SearchError:
+    return SearchError(f"{reason}. It defines the space of the study. Put back a copy.")
 
 
 def changed_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

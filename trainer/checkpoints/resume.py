@@ -1,6 +1,7 @@
 """The folder of a run, and its start: from the beginning, an earlier run's state, or another run's weights."""
 
 import logging
+import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -16,7 +17,7 @@ from trainer.checkpoints.same_data import is_data_place
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import BEST, LAST, evaluated_weights, newest_good, read_saved
 from utils.errors import CheckpointError, ConfigError
-from utils.files import folder_lock, make_stamped_folder, read_json
+from utils.files import folder_lock, make_stamped_folder, read_json_object
 from utils.weight_names import FittedNames, first_names, fit_names
 
 Config = dict[str, Any]
@@ -109,8 +110,7 @@ def run_folders(config: Mapping[str, Any]) -> list[Path]:
 
 def _run_age(folder: Path) -> tuple[str, bool, str]:
     """Return the time stamp with which a run began, whether its folder still has that name, and the name."""
-    content = read_json(folder / "environment.json")
-    stamp = content.get("folder") if isinstance(content, Mapping) else None
+    stamp = _read_record(folder, "environment.json").get("folder")
     if not isinstance(stamp, str):  # of an earlier version: the name, if it begins with a stamp
         found = _STAMP.match(folder.name)
         written = datetime.fromtimestamp((folder / "config.json").stat().st_mtime)
@@ -119,10 +119,27 @@ def _run_age(folder: Path) -> tuple[str, bool, str]:
 
 
 def asked_config(folder: Path) -> Mapping[str, Any]:
-    """Return the config that a run was started with, before the run completed it from its data."""
-    content = read_json(folder / "environment.json") or {}
-    config: Mapping[str, Any] = content.get("asked", {})
+    """Return the config that a run was started with, before the run completed it from its data.
+
+    Raises:
+        CheckpointError: The record of it is damaged.
+    """
+    config = _read_record(folder, "environment.json").get("asked", {})
+    if not isinstance(config, Mapping):
+        raise _damaged_record(f'{folder / "environment.json"}: "asked" is not an object')
     return config
+
+
+def _read_record(folder: Path, name: str) -> dict[str, Any]:
+    """Return the content of a record of a run, empty if there is none."""
+    return read_json_object(folder / name, _damaged_record)
+
+
+def _damaged_record(reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{reason}. It tells which config a run was started with. Put back a copy, or remove the file and name the run "
+        "itself: --resume FOLDER."
+    )
 
 
 def config_differences(left: Any, right: Any, path: str = "") -> list[str]:
@@ -187,9 +204,9 @@ def resolve_start(
     """
     if config is None:  # the checkpoint's, in its folder if it is the newest state
         path = Path(resume or "")
-        folder = path if path.is_dir() else path.parent
-        wanted = folder / LAST if path.is_dir() else path
-        if not path.exists():
+        folder = path if os.path.isdir(path) else path.parent
+        wanted = folder / LAST if os.path.isdir(path) else path
+        if not os.path.exists(path):
             raise CheckpointError(
                 f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
             )
@@ -233,9 +250,9 @@ def resolve_start(
 
 
 def _configs_of(folder: Path) -> list[Mapping[str, Any]]:
-    """Return the config that a run was started with and, if it is readable, the one that the run completed."""
-    completed = read_json(folder / "config.json")
-    return [asked_config(folder), *([completed] if isinstance(completed, Mapping) else [])]
+    """Return the config that a run was started with and, if it is there, the one that the run completed."""
+    completed = _read_record(folder, "config.json")
+    return [asked_config(folder), *([completed] if completed else [])]
 
 
 def restore(trainer: BaseTrainer, start: Start) -> None:

@@ -21,7 +21,7 @@ from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, World, unwrap
 from utils.checkpoint_file import BEST, FORMAT_VERSION, LAST, commit_checkpoint, stage_checkpoint
 from utils.environment import record_signals
 from utils.errors import CheckpointError, Diverged
-from utils.files import read_json, remove_temporary_files, write_json
+from utils.files import read_json_object, remove_temporary_files, write_json
 
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 # A checkpoint holds the weights and, for most optimizers, two more numbers for each.
@@ -227,7 +227,11 @@ class RunRecords(Callback):
         if not trainer.is_main_process:
             return
         path = self.folder / "result.json"
-        earlier = read_json(path) or {}
+        try:
+            earlier = read_json_object(path, CheckpointError)
+        except CheckpointError as error:  # the training itself has succeeded
+            logger.warning("%s. It is written anew; earlier results of test.py in it are lost.", error)
+            earlier = {}
         content = {
             "monitor": f"{trainer.monitor.mode} {trainer.monitor.name}".strip(),
             "best": result.best,
