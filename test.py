@@ -69,12 +69,15 @@ def test(
     Raises:
         EspalierError: Anything that the user can repair.
     """
+    import torch
+
     from logger.callbacks import with_bar
     from logger.test_report.report import write_images
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix
     from trainer.checkpoints.resume import load_all_weights
     from trainer.evaluation import MetricSet, evaluate
+    from trainer.runtime.cpu_convolutions import replace_convolutions
     from trainer.runtime.devices import RunPrecision, choose_devices, seed_run
     from utils.environment import resource_errors
 
@@ -96,6 +99,8 @@ def test(
         )
     model = build_model(config, spec)
     load_all_weights(model, state_dict)
+    if device.type == "cpu":  # the same convolutions as in the validation of the training
+        model = replace_convolutions(model, in_bf16=precision.dtype is torch.bfloat16)
     matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
     classes = list(spec.class_names or map(str, range(spec.num_classes)))
     cases = collect_worst(loader.task, worst, classes, spec.ignore_index)

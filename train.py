@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import config as configuration
 from build import build_loaders, build_training, registry
 from config import cli
+from config.loading.load import apply_override
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
@@ -47,6 +48,7 @@ def train(
     run_folder: Path | None = None,
     devices: str | None = None,
     max_validation_batches: int | None = None,
+    moved: Sequence[str] = (),
 ) -> "TrainResult":
     """Train a config from loading the data to the result.
 
@@ -58,6 +60,7 @@ def train(
             folder.
         devices: E.g. `"0,1"` or `"cpu"`; by default the config's `n_gpu`.
         max_validation_batches: Validate on the first batches only.
+        moved: Without a config, overrides of the checkpoint's: where its data lies now.
 
     Raises:
         EspalierError: Anything that the user can repair.
@@ -75,6 +78,8 @@ def train(
         check_config(config)
     start = resolve_start(config, resume, run_folder, identify=lambda asked: identify_data(*build_loaders(asked)))
     if config is None:
+        for override in moved:
+            apply_override(start.config, override)
         check_config(start.config)
     options = configuration.trainer_options(start.config)
     with joined_world() as world, resource_errors():
@@ -202,6 +207,13 @@ def try_out(config: dict[str, Any], devices: str | None) -> None:
         train(for_dev_run(config, scratch), devices=devices, max_validation_batches=DEV_RUN_STEPS)
 
 
+def says_where_data_lies(path: str) -> bool:
+    """Return whether the value at a JSON path may change when a run is resumed from its folder alone."""
+    from trainer.checkpoints.same_data import is_data_place
+
+    return is_data_place(path)
+
+
 def summary_text(result: "TrainResult") -> str:
     """Return the results of a training and the commands that use them, as text."""
     row = result.best or (result.history[-1] if result.history else {})
@@ -245,7 +257,8 @@ def main(arguments: argparse.Namespace) -> None:
 
     close_logging = setup_logging(None)
     try:
-        config = cli.requested_config(arguments)
+        config = cli.requested_config(arguments, may_override=says_where_data_lies)
+        moved = cli.overrides_of(arguments) if config is None else []
         for name in ("overfit", "check", "fast_dev_run"):
             flag = f"--{name.replace('_', '-')}"
             if getattr(arguments, name) and config is None:
@@ -263,7 +276,7 @@ def main(arguments: argparse.Namespace) -> None:
             try_out(config, arguments.devices)
             text = "Training, validation and saving all work."
         else:
-            text = f"\n{summary_text(train(config, resume=arguments.resume, devices=arguments.devices))}"
+            text = f"\n{summary_text(train(config, resume=arguments.resume, devices=arguments.devices, moved=moved))}"
         sys.stdout.write(f"{text}\n")
     finally:
         close_logging()

@@ -45,8 +45,14 @@ def views_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"overlap": arguments.overlap, "flip": arguments.tta_flip, "scales": tuple(arguments.tta_scales)}
 
 
-def requested_config(arguments: argparse.Namespace) -> dict[str, Any] | None:
+def requested_config(
+    arguments: argparse.Namespace, may_override: Callable[[str], bool] | None = None
+) -> dict[str, Any] | None:
     """Load the configuration that the command line asks for; None if only a checkpoint was named.
+
+    Args:
+        arguments: The command line.
+        may_override: JSON path -> whether it may be overridden in the configuration of a checkpoint; None: no path may.
 
     Raises:
         ConfigError: Neither a file nor a checkpoint, or overrides without a file.
@@ -56,9 +62,10 @@ def requested_config(arguments: argparse.Namespace) -> dict[str, Any] | None:
         return load_config(arguments.config, overrides)
     if getattr(arguments, "resume", None) in (None, "auto", "last", "best"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume CHECKPOINT.")
-    if overrides:
+    refused = [text for text in overrides if may_override is None or not may_override(text.partition("=")[0].strip())]
+    if refused:
         raise ConfigError(
-            f"{overrides[0]}: overrides change a file, and none is named. "
+            f"{refused[0]}: overrides change a file, and none is named. "
             "To continue a run, write -c FILE --resume last; FILE may be the config.json of its folder."
         )
     return None

@@ -12,7 +12,7 @@ from torch import nn
 
 from base.subsampled_convolution import SubsampledConv2d
 from models.convnet import ConvNet
-from trainer.runtime.cpu_convolutions import Float32Training, SubsampledCalls, replace_convolutions
+from trainer.runtime.cpu_convolutions import Float32Training, NarrowFloat32, SubsampledCalls, replace_convolutions
 from trainer.runtime.devices import ALONE, RunPrecision, prepare_for_training
 
 OPTIONS = {"sync_batch_norm": False, "checkpoint_activations": [], "compile": False}
@@ -50,7 +50,7 @@ def gradients(model, dtype):
 
 
 def kinds(model):
-    mixins = (SubsampledConv2d, SubsampledCalls, Float32Training)
+    mixins = (SubsampledConv2d, SubsampledCalls, Float32Training, NarrowFloat32)
     return [next((mixin for mixin in mixins if isinstance(layer, mixin)), nn.Conv2d) for layer in model]
 
 
@@ -80,6 +80,61 @@ def test_gradients_are_finite_and_those_of_fp32_but_for_rounding():
 def test_other_precision_is_left_alone(dtype):
     model = prepare_for_training(network(), OPTIONS, RunPrecision(torch.device("cpu"), dtype), ALONE)
     assert kinds(model) == kinds(network())
+
+
+NARROW = [
+    # channels, kernel, stride, padding, height and width
+    (3, 3, 2, 1, (4, 1)),
+    (64, 3, 2, 1, (1, 1)),
+    (20, 3, 2, 1, (6, 1)),
+    (16, (1, 3), (1, 2), (0, 1), (4, 1)),
+    (16, 5, 3, 2, (9, 2)),
+    (16, 2, 4, 1, (4, 3)),
+    (16, 4, 4, 0, (4, 4)),  # the result itself is wrong
+    (24, (1, 4), 4, 0, (1, 4)),
+    (8, 8, 8, 0, (8, 8)),
+    (16, 3, 2, 1, (5, 2)),
+    (16, 3, 2, 1, (5, 9)),
+]
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize("shape", NARROW)
+def test_strided_convolutions_of_narrow_inputs_are_right_in_bf16(shape, groups):
+    """Compared with fp64, with NaN in the memory that was free."""
+    channels, kernel, stride, padding, size = shape
+    if channels % groups:
+        pytest.skip("no such groups")
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, 16, kernel, stride, padding, groups=groups)
+    inputs = torch.randn(3, channels, *size)
+    exact_inputs, exact = inputs.double().requires_grad_(), copy.deepcopy(layer).double()
+    expected = exact(exact_inputs)
+    gradient = torch.randn(expected.shape).bfloat16()
+    expected.backward(gradient.double())
+    layer = replace_convolutions(layer.to(memory_format=torch.channels_last), in_bf16=True)
+    assert isinstance(layer, NarrowFloat32 if layer.groups != layer.in_channels else Float32Training)
+    for _ in range(3):
+        layer.zero_grad()
+        given = inputs.to(memory_format=torch.channels_last).requires_grad_()
+        leave_nan_in_free_memory()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = layer(given)
+        assert output.dtype is torch.bfloat16
+        leave_nan_in_free_memory()
+        output.backward(gradient)
+        pairs = [(output, expected), (given.grad, exact_inputs.grad), (layer.weight.grad, exact.weight.grad)]
+        for got, wanted in pairs:
+            assert (got - wanted).norm() <= 0.02 * wanted.norm() + 1e-9
+
+
+def test_wide_inputs_of_strided_convolutions_stay_in_bf16():
+    layer = replace_convolutions(nn.Conv2d(8, 8, 3, 2, 1), in_bf16=True)
+    assert kinds([layer, replace_convolutions(nn.Conv2d(8, 8, 3, (2, 1)), in_bf16=True)]) == [NarrowFloat32, nn.Conv2d]
+    inputs = torch.randn(1, 8, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(inputs), nn.functional.conv2d(inputs, layer.weight, layer.bias, 2, 1))
+    assert layer(inputs[..., :1]).dtype is torch.float32
 
 
 def test_names_parameters_modes_and_hooks_survive_a_replacement():

@@ -111,6 +111,15 @@ def test_soft_masks_are_divided_at_half_the_range_whatever_the_container(tmp_pat
     np.testing.assert_array_equal(read_mask(path, is_binary=True), OBJECT * np.uint8(255))
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
+@pytest.mark.parametrize("size", [(1, 1), (5, 1), (1, 5)])
+def test_masks_of_one_row_or_column(tmp_path, suffix, size):
+    options = {"lossless": True} if suffix == "webp" else {}
+    image = Image.fromarray(np.full(size, 255, np.uint8))
+    image.convert("RGB" if suffix == "webp" else "L").save(tmp_path / f"m.{suffix}", **options)
+    np.testing.assert_array_equal(read_mask(tmp_path / f"m.{suffix}", is_binary=True), np.full(size, 255))
+
+
 @pytest.mark.parametrize("scale", [1, 7, 255, 300, 1000])
 def test_every_value_above_0_is_the_object_if_none_reaches_half_the_range(tmp_path, scale):
     cv2.imwrite(str(tmp_path / "m.png"), OBJECT.astype(np.uint16 if scale > 255 else np.uint8) * scale)
@@ -183,6 +192,19 @@ def test_photo_and_mask_are_turned_alike(tmp_path, suffix, orientation):
     photo, mask = read_image(tmp_path / "p.jpg"), read_mask(tmp_path / f"m.{suffix}", is_binary=True)
     np.testing.assert_array_equal(mask > 0, photo[..., 0] > 128)
     assert image_size(tmp_path / f"m.{suffix}", upright=True)[:2] == mask.shape
+
+
+def test_an_orientation_behind_the_pixels_is_obeyed(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(OBJECT * np.uint8(255)).save(tmp_path / "m.png", exif=exif)
+    data = (tmp_path / "m.png").read_bytes()
+    start = data.index(b"eXIf") - 4  # length, name, content, checksum
+    end, last = start + 12 + int.from_bytes(data[start : start + 4], "big"), data.index(b"IEND") - 4
+    (tmp_path / "m.png").write_bytes(data[:start] + data[end:last] + data[start:end] + data[last:])
+    mask = read_mask(tmp_path / "m.png", is_binary=True)
+    np.testing.assert_array_equal(mask, np.rot90(OBJECT, -1) * np.uint8(255))
+    np.testing.assert_array_equal(mask, read_image(tmp_path / "m.png")[..., 0])
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "tif"])

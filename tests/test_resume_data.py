@@ -11,7 +11,7 @@ import test as test_command
 from base.samples import data_identity
 from build import build_loaders
 from tests.support.loader_cases import random_image, random_mask, save
-from train import train
+from train import main, parser, train
 from trainer.checkpoints.resume import resolve_start, run_folders
 from trainer.checkpoints.same_data import identify_data
 from utils.checkpoint_file import read_checkpoint
@@ -107,6 +107,24 @@ def test_moved_data_continues_exactly(tmp_path, make):
     result = train(longer(config), resume="last")
     assert result.run_folder == first.run_folder
     assert result.history == straight.history
+
+
+def test_moved_data_continues_without_the_config(tmp_path):
+    config = pairs(tmp_path)
+    config["trainer"] |= {"epochs": 2, "max_time": 1e-9}  # the first session ends at its first step
+    run = train(config).run_folder
+    moved(config, tmp_path)
+    with pytest.raises(DataError, match=r"data/list\.txt does not exist"):
+        train(None, resume=str(run))
+    places = [f"{each}_loader.args.pairs_file={tmp_path}/elsewhere/list.txt" for each in ("train", "valid")]
+    argv = ["--resume", str(run), *places]
+    main(parser().parse_intermixed_args(argv))  # a step more: the limit is that of the checkpoint's config
+    assert read_checkpoint(run / "checkpoint-last.pth")["global_step"] == 2
+    with pytest.raises(ConfigError, match=r"seed=2: overrides change a file, and none is named"):
+        main(parser().parse_intermixed_args([*argv, "seed=2"]))
+    (tmp_path / "elsewhere/list.txt").write_text("0.png,0m.png\n1.png,1m.png\n")
+    with pytest.raises(CheckpointError, match="the train data has 2 samples, not 4"):
+        main(parser().parse_intermixed_args(argv))
 
 
 def test_data_given_in_another_way_is_the_same_data(tmp_path):

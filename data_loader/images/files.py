@@ -100,8 +100,8 @@ def read_mask(
         alpha = None
     else:
         alpha = pixels[..., -1] if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None
-        if kind is not None and pixels.ndim == 3 and pixels.shape[2] >= 3 and not is_colored(pixels[..., :3]):
-            pixels[..., :3] = pixels[..., 1:2]  # green is the nearest to the grey of a lossy file
+        if kind is not None and pixels.ndim == 3 and pixels.shape[2] >= 3 and not is_colored(pixels):
+            pixels = pixels[..., 1::2]  # green, the nearest to the grey of a lossy file, and alpha
         mask = mask_labels(pixels, path)
     if is_binary:
         mask = black_and_white(mask, path, kind=kind, ignore_index=ignore_index)
@@ -151,8 +151,10 @@ def _upright(image: np.ndarray, data: bytes) -> np.ndarray:
     exif = Image.Exif()
     try:
         with Image.open(io.BytesIO(data)) as file:
+            if "exif" not in file.info:
+                file.load()  # a PNG may have it after the pixels
             exif.load(file.info.get("exif", b""))
-    except Exception:
+    except Exception:  # OpenCV ignores EXIF that cannot be read, and so does this
         return image
     orientation = exif.get(_EXIF_ORIENTATION)
     if orientation in _TURNED_BY_A_QUARTER:

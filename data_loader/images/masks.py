@@ -214,5 +214,7 @@ def require_opaque_object(divided: np.ndarray, alpha: np.ndarray, path: str | Pa
 
 
 def is_colored(image: np.ndarray) -> bool:
-    """Return whether the channels of an image (h, w, 3) uint8 differ by more than lossy compression explains."""
-    return bool(image.size) and int((image.max(axis=2) - image.min(axis=2)).max()) > _COLOR_TOLERANCE
+    """Return whether the colours of an image (h, w, 3 or 4) uint8 differ by more than lossy compression explains."""
+    first, second, third = cv2.split(image)[:3]
+    pairs = ((first, second), (second, third), (first, third))
+    return any(int(cv2.absdiff(one, other).max(initial=0)) > _COLOR_TOLERANCE for one, other in pairs)

@@ -110,7 +110,10 @@ def run_folders(config: Mapping[str, Any]) -> list[Path]:
 
 def _run_age(folder: Path) -> tuple[str, bool, str]:
     """Return the time stamp with which a run began, whether its folder still has that name, and the name."""
-    stamp = _read_record(folder, "environment.json").get("folder")
+    try:
+        stamp = _read_record(folder, "environment.json").get("folder")
+    except CheckpointError:  # it is reported if the config of this run is asked for
+        stamp = None
     if not isinstance(stamp, str):  # of an earlier version: the name, if it begins with a stamp
         found = _STAMP.match(folder.name)
         written = datetime.fromtimestamp((folder / "config.json").stat().st_mtime)

@@ -8,6 +8,10 @@ bf16, wrong: the weight gradient of a dilated convolution in channels-last whose
 depthwise convolution with a stride take 7 to 100 times as long as in fp32 (a third of a MobileNetV2's step), those of a
 depthwise convolution wider than 3x3 take 3 to 6 times as long (a third of an EfficientNet's). Such layers train in
 fp32.
+
+bf16, wrong: a convolution with a horizontal stride and a kernel wider than 1, on inputs narrower than the stride (the
+weight gradient: other memory, NaN by chance), or, if the kernel is as wide as the stride, on inputs of just that width
+in channels-last (the result itself). Such inputs are computed in fp32, those of other widths are not.
 """
 
 from typing import Any
@@ -32,6 +36,21 @@ class Float32Training(nn.Conv2d):
             return super().forward(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
             return super().forward(inputs.float()).to(inputs.dtype)
+
+
+class NarrowFloat32(nn.Conv2d):
+    """A mixin for strided convolutions that compute in fp32, also under autocast, if the result is one pixel wide."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute as the layer without it; the result has the dtype that it would have."""
+        left, right, *_ = self._reversed_padding_repeated_twice
+        step, width = self.stride[1], inputs.shape[-1]
+        reach = self.dilation[1] * (self.kernel_size[1] - 1) + 1
+        is_narrow = width < step or width + left + right < reach + step
+        if not is_narrow or inputs.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(inputs)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(inputs.float()).to(torch.get_autocast_dtype("cpu"))
 
 
 class SubsampledCalls(nn.Conv2d):
@@ -85,7 +104,7 @@ def replace_convolutions(model: nn.Module, *, in_bf16: bool) -> nn.Module:
     replacements: dict[nn.Module, nn.Module] = {}
     for name, module in list(model.named_modules(remove_duplicate=False)):
         if not isinstance(module, nn.Conv2d) or isinstance(
-            module, SubsampledConv2d | SubsampledCalls | Float32Training
+            module, SubsampledConv2d | SubsampledCalls | Float32Training | NarrowFloat32
         ):
             continue
         is_strided = any(step > 1 for step in module.stride)
@@ -101,6 +120,8 @@ def replace_convolutions(model: nn.Module, *, in_bf16: bool) -> nn.Module:
             mixin: type[nn.Conv2d] = SubsampledConv2d if type(module) is nn.Conv2d else SubsampledCalls
         elif in_bf16 and (is_wrong_in_bf16 or is_slow_in_bf16):
             mixin = Float32Training
+        elif in_bf16 and module.stride[1] > 1 and module.kernel_size[1] > 1:
+            mixin = NarrowFloat32
         else:
             continue
         if module not in replacements:
