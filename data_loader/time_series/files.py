@@ -33,7 +33,7 @@ class SeriesFile:
     Attributes:
         path: The file.
         series: (V, T) float32 each, NaN for a missing value; T may differ.
-        labels: Name of the class of each; None if the file has no classes.
+        labels: Name of the class of each, "" if it is missing; None if the file has no classes.
         classes: Names of the classes, in the file's order.
         rows: Line of the file, or position in the array, of each.
     """
@@ -52,6 +52,20 @@ class SeriesFile:
         """Return file and line of a series, for messages."""
         unit = "line" if self.path.suffix.lower() == ".ts" else "series"
         return f"{self.path}, {unit} {self.rows[index]}"
+
+    def known_labels(self) -> Sequence[str]:
+        """Return the labels of all series, as training and testing need them.
+
+        Raises:
+            DataError: The file has no classes, or some series have none.
+        """
+        if self.labels is None:
+            raise DataError(f"{self.path} has no classes, which training and testing need. Name a file with classes.")
+        without = [index for index, label in enumerate(self.labels) if not label]
+        if without:
+            more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
+            raise DataError(f"{self.place(without[0])}{more} has no class. Leave such series out, or give them one.")
+        return self.labels
 
 
 def find_series_file(path: str | Path, split: str) -> Path:
@@ -83,8 +97,8 @@ def read_series(path: str | Path, *, max_decoded_mb: int | None = None) -> Serie
         max_decoded_mb: Limit on the series in memory; None: `FILE_MB`.
 
     Raises:
-        DataError: It is missing, of another kind, too large, or badly written, or a value or class cannot be used; with
-            the line.
+        DataError: It is missing, of another kind, too large, or badly written, or a value cannot be used; with the
+            line.
     """
     file = Path(path)
     if not os.path.exists(file):
@@ -108,10 +122,6 @@ def read_series(path: str | Path, *, max_decoded_mb: int | None = None) -> Serie
                 f"{found.place(index)}: the value of variable {variable + 1} at step {step + 1} is infinite, or too "
                 "large for a number of 32 bits. Correct it, or mark it as missing: ? in .ts, NaN in .npz."
             )
-    without = [index for index, label in enumerate(found.labels or ()) if not label]
-    if without:
-        more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
-        raise DataError(f"{found.place(without[0])}{more} has no class. Leave such series out, or give them one.")
     return found
 
 

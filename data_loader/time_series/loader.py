@@ -166,13 +166,12 @@ class TimeSeriesDataLoader(BaseDataLoader):
             SeriesFile.num_bytes,
             how=limit,
         )
-        if file.labels is None:
-            raise DataError(f"{file.path} has no classes, which training and testing need. Name a file with classes.")
-        chosen = first_of_each_class(file.labels, loading.samples)
+        known = file.known_labels()
+        chosen = first_of_each_class(known, loading.samples)
         file = replace(
             file,
             series=[file.series[index] for index in chosen],
-            labels=[file.labels[index] for index in chosen],
+            labels=[known[index] for index in chosen],
             rows=[file.rows[index] for index in chosen],
         )
         names = checked_classes(labels.classes or (), file.classes)
