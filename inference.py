@@ -154,7 +154,9 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
     from predictor.io.sources import open_source
 
     output = arguments.output or Path()
-    file, failures = output if output.suffix else output / TABLE, []
+    file = output if output.suffix else output / TABLE
+    failures: list[str] = []
+    remarks: list[str] = []
     samples: Iterable[tuple[str, Any]]
     if Path(arguments.source).suffix.lower() in SUFFIXES:
         first_column, series = "row", read_series(Path(arguments.source))
@@ -164,8 +166,18 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         read = getattr(classifier.preprocess, "read", default_read)
         first_column, frames = "file", open_source(arguments.source, read, excluded=arguments.output)
         samples, failures = ((frame.name, frame.image) for frame in frames), frames.failures
+        remarks = frames.remarks
     predictions = classifier.classify(islice(samples, arguments.limit), arguments.batch_size)
-    count = write_table(predictions, classifier.class_names, file, first_column=first_column)
+    try:
+        count = write_table(predictions, classifier.class_names, file, first_column=first_column)
+    except DataError as error:
+        if not failures:
+            raise
+        raise DataError(
+            f"Nothing could be classified: none of the {len(failures)} images could be used. The first: {failures[0]}"
+        ) from error
+    for remark in remarks:
+        logger.warning("%s", remark)
     logger.info("%d predictions: %s", count, file)
     if failures:
         for failure in failures:

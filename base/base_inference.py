@@ -153,6 +153,8 @@ def read_trained(path: Path) -> tuple[dict[str, Any], Path]:
             raise CheckpointError(
                 f"{file} has no {key}: it is not a checkpoint of a training here. Name one that train.py wrote."
             )
+    if "arch" not in content["config"]:
+        raise CheckpointError(f"{file}: its config has no arch, the network. Name a checkpoint that train.py wrote.")
     return content, file
 
 

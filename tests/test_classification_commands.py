@@ -234,9 +234,12 @@ def test_a_bad_photo_is_named_and_the_others_are_in_the_table(finished, tmp_path
         return
     shutil.copytree(folder / "pictures/val/bars", tmp_path / "in")
     (tmp_path / "in/0.png").write_bytes(b"no image")
+    (tmp_path / "in/a.heic").write_bytes(b"not read")
     code = run(inference, "--resume", result.run_folder, "--source", tmp_path / "in", "--output", tmp_path / "out")
     assert code == 3
-    assert "1 of 4 images could not be used" in capsys.readouterr().err
+    messages = capsys.readouterr().err
+    assert "1 of 4 images could not be used" in messages
+    assert "Left out: 1 .heic in" in messages
     assert [row["file"] for row in rows_of(tmp_path / "out/predictions.csv")] == ["1.png", "2.png", "3.png"]
     (tmp_path / "bad").mkdir()
     shutil.copy(tmp_path / "in/0.png", tmp_path / "bad/0.png")
@@ -244,7 +247,10 @@ def test_a_bad_photo_is_named_and_the_others_are_in_the_table(finished, tmp_path
         run(inference, "--resume", result.run_folder, "--source", tmp_path / "bad", "--output", tmp_path / "no.csv")
         == 3
     )
-    assert "Nothing could be classified" in capsys.readouterr().err
+    assert "Nothing could be classified: none of the 1 images could be used. The first: " in (
+        messages := capsys.readouterr().err
+    )
+    assert "bad/0.png cannot be read as an image" in messages
     assert not (tmp_path / "no.csv").exists()
 
 

@@ -2,16 +2,22 @@
 
 import gzip
 import io
+import json
+import re
 import resource
 import zipfile
 import zlib
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.datasets import ImageFolder
 
-from data_loader.classification.sources import read_idx
+from base.base_trainer import TrainResult
+from data_loader.classification.sources import DatasetImages, read_idx
 from data_loader.common.array_files import array_header, read_array, read_arrays
 from data_loader.images.arrays import read_channels
 from data_loader.images.damage import find_damage
@@ -19,10 +25,13 @@ from data_loader.images.files import image_size, read_image, read_mask
 from data_loader.images.preprocessing import Preprocessing
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.time_series.files import read_series
+from logger.test_report.report import record_in_run
 from search.study.journal import read_events
 from search.study.study import read_study_config
 from tests.support.groups import from_flat
 from trainer.checkpoints.resume import asked_config
+from trainer.checkpoints.saving import RunRecords
+from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, DataError, SearchError
 
 COARSE = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
@@ -237,3 +246,29 @@ def test_damaged_records_of_runs_and_studies_are_named(tmp_path, content):
 
 def test_a_run_without_records_is_no_damaged_one(tmp_path):
     assert asked_config(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("content", "kind"), [({"config": 3}, "int"), ({"config": ["a"]}, "list")])
+def test_a_checkpoint_whose_config_is_no_object_is_named(tmp_path, content, kind):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=rf"a\.pth: holds a config that is a {kind}, not an object"):
+        read_checkpoint(tmp_path / "a.pth")
+
+
+def test_damaged_files_of_data_sets_of_torchvision_are_named(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat/0.png").write_bytes(jpeg()[:2000])
+    images = DatasetImages(ImageFolder(str(tmp_path)))
+    with pytest.raises(DataError, match=r"ImageFolder, image 0 cannot be read: .*truncated"):
+        images.image(0, 3)
+
+
+def test_a_damaged_result_of_a_run_is_named_and_written_anew(tmp_path, caplog):
+    (tmp_path / "result.json").write_text("[1]")
+    record_in_run(tmp_path, {"metrics": {}, "checkpoint": "a.pth", "samples": 1})
+    assert re.search(r"result\.json: not updated \(.*holds a list, not an object\)", caplog.text)
+    records = RunRecords(tmp_path, {}, {})
+    trainer = SimpleNamespace(is_main_process=True, monitor=SimpleNamespace(mode="off", name=""), stop_reason=None)
+    records.on_fit_end(trainer, TrainResult(best={}, epochs=1, history=[], checkpoint=None))
+    assert re.search(r"result\.json: holds a list, not an object\. It is written anew", caplog.text)
+    assert json.loads((tmp_path / "result.json").read_text())["epochs"] == 1

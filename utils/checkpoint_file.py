@@ -138,6 +138,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise _damaged(path, f"cannot be read ({type(error).__name__})") from error
     if not isinstance(content, dict):
         raise _damaged(path, f"holds a {type(content).__name__}, but a checkpoint is a dictionary")
+    if not isinstance(content.get("config", {}), dict):
+        raise _damaged(path, f"holds a config that is a {type(content['config']).__name__}, not an object")
     if "format_version" in content and not has_checksum:
         raise _damaged(path, "has lost its checksum")
     return content

@@ -25,7 +25,7 @@ from data_loader.common.lists import (
     split_entry,
     warn_of_left_out,
 )
-from data_loader.images.files import image_size, read_image
+from data_loader.images.files import DAMAGED_FILE_ERRORS, image_size, read_image
 from utils.errors import ConfigError, DataError
 from utils.files import IMAGE_SUFFIXES, describe_left_out, files_below, is_hidden, require_decoded_size
 
@@ -173,7 +173,10 @@ class DatasetImages(ImageSource):
 
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Return the image of a sample."""
-        image = np.asarray(self.dataset[self.rows[index]][0])
+        try:
+            image = np.asarray(self.dataset[self.rows[index]][0])
+        except DAMAGED_FILE_ERRORS as error:
+            raise DataError(f"{self.names[index]} cannot be read: {error}. Replace the file.") from error
         if image.dtype != np.uint8 or image.ndim not in (2, 3):
             raise DataError(
                 f"{self.names[index]} is {image.dtype} {image.shape}: it must be an image of 8 bits. Leave its "

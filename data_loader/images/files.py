@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -21,7 +23,18 @@ from data_loader.images.masks import (
 from utils.errors import DataError
 from utils.files import IMAGE_SUFFIXES, require_decoded_size
 
-__all__ = ["IMAGE_SUFFIXES", "image_size", "mask_labels", "read_image", "read_mask"]
+__all__ = ["DAMAGED_FILE_ERRORS", "IMAGE_SUFFIXES", "image_size", "mask_labels", "read_image", "read_mask"]
+
+DAMAGED_FILE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""Errors of Pillow about a damaged file."""
 
 _PNG_GREY, _PNG_PALETTE = 0, 3  # colour types of the PNG specification, 11.2.2
 _EXIF_ORIENTATION = 0x0112

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from data_loader.common.options import AugmentationOptions, ImageOptions, MaskLabelOptions, MaskLoaderOptions
+from data_loader.images.files import DAMAGED_FILE_ERRORS
 from data_loader.images.masks import mask_labels
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
@@ -125,7 +126,7 @@ class TorchvisionPairs(PairSource):
             for each in (image, target):
                 if hasattr(each, "load"):
                     each.load()  # PIL reads a file lazily; this also closes it
-        except (OSError, SyntaxError) as error:
+        except DAMAGED_FILE_ERRORS as error:
             raise DataError(f"{self.names(index)[0]} cannot be read: {error}. Replace the file.") from error
         self._last[get_ident()] = (index, image, target)
         return image, target

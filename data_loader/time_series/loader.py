@@ -16,7 +16,7 @@ from data_loader.common.image_cache import read_once
 from data_loader.common.options import ClassOptions, LoaderOptions, Options
 from data_loader.time_series.files import SeriesFile, Values, find_series_file, read_series
 from data_loader.time_series.preprocessing import STATISTICS, SeriesOptions, SeriesPreprocessing, learned_statistics
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError
 
 SeriesPath = Annotated[str, Field(description="A `.ts` or `.npz` file, or a folder of the archives.")]
 SeriesSplit = Annotated[
