@@ -223,7 +223,10 @@ def find_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -
 
 
 def _visible_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if os.path.isdir(path) and not is_hidden(path.name))
+    try:
+        return sorted(path for path in root.iterdir() if os.path.isdir(path) and not is_hidden(path.name))
+    except OSError as error:
+        raise DataError(f"The folder {root} cannot be read ({error.strerror}). Correct its permissions.") from None
 
 
 def _folder_of_split(root: Path, split: str, *, is_named: bool) -> Path:
