@@ -53,7 +53,9 @@ def replaced(data, start, new):
 @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}, {"restart_marker_blocks": 4}])
 def test_a_jpeg_with_a_hole_is_named_and_whole_ones_are_read(tmp_path, options):
     whole, path = jpeg(quality=90, **options), tmp_path / "a.jpg"
-    for content in (whole, jpeg(SCREEN, **options), jpeg(SCREEN[..., 0], **options), whole + b"after the end"):
+    filled_up = whole[:-2] + bytes(300) + whole[-2:]  # as some cameras do
+    contents = (whole, jpeg(SCREEN, **options), jpeg(SCREEN[..., 0], **options), whole + b"after the end", filled_up)
+    for content in contents:
         path.write_bytes(content)
         assert read_image(path).shape == (400, 480, 3)
     middle = len(whole) // 3
@@ -131,6 +133,18 @@ def test_the_default_limit_is_ours_and_not_that_of_pillow(tmp_path):
         with pytest.raises(DataError, match=r"page\.png holds 13500x13500 pixels .* 522 MB .* the limit is 512 MB"):
             read(tmp_path / "page.png")
     assert image_size(tmp_path / "page.png", upright=True, max_decoded_mb=600) == (13500, 13500, 1)
+
+
+def test_masks_whose_conversion_takes_more_memory_are_limited_earlier(tmp_path):
+    grey = Image.fromarray(np.zeros((600, 500), np.uint8))
+    for suffix, image in ((".png", grey), (".tif", grey), (".bmp", grey)):
+        image.save(tmp_path / f"a{suffix}")
+        assert read_mask(tmp_path / f"a{suffix}", max_decoded_mb=1).shape == (600, 500)
+    for image in (grey.convert("P"), grey.convert("RGB")):
+        image.save(tmp_path / "a.png")
+        with pytest.raises(DataError, match=r"a\.png holds 600x500 pixels .* take 3 MB .* the limit is 2 MB"):
+            read_mask(tmp_path / "a.png", max_decoded_mb=2)
+        assert read_mask(tmp_path / "a.png", max_decoded_mb=3).shape == (600, 500)
 
 
 def test_headers_that_promise_more_pixels_than_the_data_hold(tmp_path):

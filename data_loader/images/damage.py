@@ -78,7 +78,8 @@ def _check_jpeg(data: bytes) -> None:
         elif marker == _SCAN:
             start, position = position, _check_scan(data, position, has_restarts=interval > 0)
             scanned += position - start
-            zeros = data.find(_ZEROS, start, position)
+            # Zeros up to the end of a scan are harmless: some cameras fill it up.
+            zeros = data.find(_ZEROS, start, start + len(data[start:position].rstrip(b"\0")))
             if zeros >= 0 and not _may_be_zeros(segment, frame, first_symbols):
                 raise _Damaged(f"it is damaged at byte {zeros} (zeros in the place of data)")
     # A block of 8x8 pixels takes one bit or more.

@@ -42,6 +42,7 @@ _EXIF_MARKS = (b"eXIf", b"EXIF", b"Exif")  # of PNG, WebP and others
 _UNKNOWN_KIND = "it is not an image of a known kind"
 _DAMAGED = "it is cut off or damaged, or of a kind that is not known"
 _TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
+_CHANNELS_OF_CONVERSION = 10  # memory of a mask of colours or of a palette while it becomes ids, as measured
 _BLOCK_BYTES = 1 << 26  # larger images change the order of their channels in blocks, not in a second image
 
 
@@ -98,7 +99,7 @@ def read_mask(
         DataError: The file is missing, no image, damaged, too large, has colours or fractions instead of ids, a shape
             in its alpha channel alone, or is lossy.
     """
-    data = _read_bytes(path, max_decoded_mb)
+    data = _read_bytes(path, max_decoded_mb, channels=None)
     kind = lossy_kind(data)
     if kind is not None and (not is_binary or ignore_index is not None):
         # Values at edges are changed: other ids than black and white cannot be restored.
@@ -200,9 +201,11 @@ def image_size(path: str | Path, *, upright: bool, max_decoded_mb: int | None = 
 
 
 def _header(
-    file: BinaryIO, path: str | Path, *, upright: bool, max_decoded_mb: int | None, channels: int = 3
+    file: BinaryIO, path: str | Path, *, upright: bool, max_decoded_mb: int | None, channels: int | None = 3
 ) -> tuple[int, int, int]:
     """Return height, width and bytes per channel of an image that is open.
+
+    `channels` is None for a mask, whose conversion takes more memory if its pixels are not plain numbers.
 
     Raises:
         DataError: It is no image, or too large.
@@ -212,6 +215,9 @@ def _header(
         with Image.open(file) as image:
             width, height = image.size
             is_deep = image.mode.startswith(("I", "F"))
+            is_plain = image.mode in ("1", "L", "F") or image.mode.startswith("I")
+            if channels is None:
+                channels = 3 if is_plain and image.format != "JPEG" else _CHANNELS_OF_CONVERSION
             # Without EXIF, Pillow would decode a whole PNG in search of it.
             exif = image.getexif() if upright and "exif" in image.info else {}
             is_turned = exif.get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER
@@ -229,7 +235,7 @@ def _header(
     return (width, height, depth) if is_turned else (height, width, depth)
 
 
-def _read_bytes(path: str | Path, max_decoded_mb: int | None, channels: int = 3) -> bytes:
+def _read_bytes(path: str | Path, max_decoded_mb: int | None, channels: int | None) -> bytes:
     """Return the content of an image file that is whole, as far as it shows, and not too large to be decoded."""
     try:
         require_decoded_size(path, "an image", os.stat(path).st_size, max_decoded_mb, of_many=False)
