@@ -5,8 +5,10 @@ import io
 import json
 import re
 import resource
+import sqlite3
 import zipfile
 import zlib
+from contextlib import closing
 from types import SimpleNamespace
 
 import cv2
@@ -26,7 +28,7 @@ from data_loader.images.preprocessing import Preprocessing
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.time_series.files import read_series
 from logger.test_report.report import record_in_run
-from search.study.journal import read_events
+from search.study.journal import Journal, Kind, read_events
 from search.study.study import read_study_config
 from tests.support.groups import from_flat
 from trainer.checkpoints.resume import asked_config
@@ -286,3 +288,16 @@ def test_a_damaged_result_of_a_run_is_named_and_written_anew(tmp_path, caplog):
     records.on_fit_end(trainer, TrainResult(best={}, epochs=1, history=[], checkpoint=None))
     assert re.search(r"result\.json: holds a list, not an object\. It is written anew", caplog.text)
     assert json.loads((tmp_path / "result.json").read_text())["epochs"] == 1
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe\nbad", b"{", b"[" * 100000, b"[1]"])
+def test_a_journal_with_a_damaged_event_is_named_in_one_line(tmp_path, text):
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.append(Kind.BEGIN, note="whole")
+    journal.close()
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
+        connection.execute("UPDATE events SET data = CAST(? AS TEXT)", (text,))
+    with pytest.raises(
+        SearchError, match=r"journal\.sqlite: the journal is damaged \([^\n]*Put back a copy[^\n]*$"
+    ):
+        list(read_events(tmp_path / "journal.sqlite"))

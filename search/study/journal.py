@@ -115,7 +115,10 @@ def read_events(path: Path) -> Iterator[Event]:
         for seconds, kind, candidate, data in connection.execute(
             "SELECT seconds, kind, candidate, data FROM events ORDER BY id"
         ):
-            yield Event(Kind(kind), candidate, json.loads(data), seconds)
+            content = json.loads(data)
+            if not isinstance(content, dict):
+                raise ValueError(f"an event holds a {type(content).__name__}, not an object")
+            yield Event(Kind(kind), candidate, content, seconds)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -142,14 +145,16 @@ def _sqlite_errors_explained(path: Path) -> Iterator[None]:
     """Turn errors of SQLite into a `SearchError`."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise SearchError(
-            f"{path}: the journal cannot be used ({error}). A search writes every event to it. Free some space or "
-            "correct the permissions, and continue with --resume auto; nothing that was written is lost."
-        ) from error
     except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
+        # Text that cannot be decoded is an error of operation for SQLite.
+        if isinstance(error, sqlite3.OperationalError) and "decode" not in reason:
+            raise SearchError(
+                f"{path}: the journal cannot be used ({reason}). A search writes every event to it. Free some space or "
+                "correct the permissions, and continue with --resume auto; nothing that was written is lost."
+            ) from error
         raise SearchError(
-            f"{path}: the journal is damaged ({reason}). It is the record of the study and cannot be guessed. Put back "
-            "a copy of it, or start a new search; the candidates' run folders next to it are untouched."
+            f"{path}: the journal is damaged ({reason.partition(' with text ')[0]}). It is the record of the study and "
+            "cannot be guessed. Put back a copy of it, or start a new search; the candidates' run folders next to it "
+            "are untouched."
         ) from error
