@@ -373,6 +373,7 @@ class BaseTrainer(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights that a resumed run needs to end in the same bytes."""
+        callbacks = {key: state for key, each in self._named_callbacks() if (state := each.state_dict())}
         return {
             "epoch": self.epoch,
             "global_step": self.global_step,
@@ -382,7 +383,7 @@ class BaseTrainer(ABC):
             "history": self.history,
             "rng": self.saved_generators or generator_state(),
             "loop": {"batch": self.batch, **self.loop_state()},
-            "callbacks": {key: state for key, each in self._named_callbacks() if (state := each.state_dict())},
+            "callbacks": callbacks,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
