@@ -373,7 +373,6 @@ class BaseTrainer(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights that a resumed run needs to end in the same bytes."""
-        callbacks = {key: state for key, each in self._named_callbacks() if (state := each.state_dict())}
         return {
             "epoch": self.epoch,
             "global_step": self.global_step,
@@ -382,8 +381,8 @@ class BaseTrainer(ABC):
             "monitor": {"best": self.monitor.best, "stale_epochs": self.monitor.stale_epochs},
             "history": self.history,
             "rng": self.saved_generators or generator_state(),
+            "callbacks": {key: state for key, each in self._named_callbacks() if (state := each.state_dict())},
             "loop": {"batch": self.batch, **self.loop_state()},
-            "callbacks": callbacks,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
