@@ -347,8 +347,8 @@ class BaseTrainer(ABC):
             "monitor": {"best": self.monitor.best, "stale_epochs": self.monitor.stale_epochs},
             "history": self.history,
             "rng": self.saved_generators or generator_state(),
-            "loop": {"batch": self.batch, **self.loop_state()},
             "callbacks": {key: state for key, each in self._named_callbacks() if (state := each.state_dict())},
+            "loop": {"batch": self.batch, **self.loop_state()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -190,7 +190,7 @@ def test_many_classes_take_sixteen_bits(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_classes": 1}, "Wrong num_classes 1: it must be 2 or more"),
+        ({"num_classes": 1}, "Wrong num_classes 1: it must be 2 or more; background is a class"),
         ({"num_classes": 3, "binary_masks": True}, "binary_masks makes 2 classes, but num_classes is 3"),
         ({"num_classes": 3, "ignore_index": -100}, "Wrong ignore_index -100: it must be a value that a mask can hold"),
     ],

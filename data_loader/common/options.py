@@ -180,7 +180,7 @@ class LabelMapOptions(ClassOptions):
 class MaskLabelOptions(LabelMapOptions):
     """Classes and values of masks."""
 
-    num_classes: Annotated[int | None, Field(ge=2, description="Number of classes, with the background.")] = None
+    num_classes: Annotated[int | None, Field(description="Number of classes, with the background.")] = None
     ignore_index: Annotated[int | None, Field(description="Value in the masks that counts nowhere.")] = None
 
 
