@@ -297,7 +297,5 @@ def test_a_journal_with_a_damaged_event_is_named_in_one_line(tmp_path, text):
     journal.close()
     with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
         connection.execute("UPDATE events SET data = CAST(? AS TEXT)", (text,))
-    with pytest.raises(
-        SearchError, match=r"journal\.sqlite: the journal is damaged \([^\n]*Put back a copy[^\n]*$"
-    ):
+    with pytest.raises(SearchError, match=r"journal\.sqlite: the journal is damaged \([^\n]*Put back a copy[^\n]*$"):
         list(read_events(tmp_path / "journal.sqlite"))
