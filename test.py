@@ -7,7 +7,7 @@
 import argparse
 import copy
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
 
     from logger.test_report.worst_cases import WorstCases
     from models.inference.views import Views
+    from models.metrics.confusion import ConfusionMatrix
 
 # Arguments of loaders that may be left open and follow from the training data.
 LEARNED_ARGUMENTS = ("classes", "mean", "std", "scale")
@@ -72,7 +73,6 @@ def test(
     import torch
 
     from logger.callbacks import with_bar
-    from logger.test_report.report import write_images
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix
     from trainer.checkpoints.resume import load_all_weights
@@ -114,13 +114,21 @@ def test(
             ignore_index=spec.ignore_index,
             on_sample=cases.add if images or loader.task == "classification" else None,
         )
-    counts, counted = matrix.counts.cpu(), "samples" if loader.task == "classification" else "pixels"
+    outcome = {"metrics": metrics, "samples": loader.num_samples, "split": split}
+    return {**outcome, **detailed_results(matrix, cases, classes, loader.task, images)}
+
+
+def detailed_results(
+    matrix: "ConfusionMatrix", cases: "WorstCases", classes: Sequence[str], problem: str, images: Path | None
+) -> dict[str, Any]:
+    """Return the results by class and the worst cases as plain data, and draw both if a folder is given."""
+    from logger.test_report.report import write_images
+
+    counts, counted = matrix.counts.cpu(), "samples" if problem == "classification" else "pixels"
     ignored = matrix.ignored_class
     files = write_images(images, counts.numpy(), classes, cases, counted=counted, ignored=ignored) if images else []
-    per_class = results_per_class(counts, classes, loader.task, spec.ignore_index)
-    outcome = {"metrics": metrics, "per_class": per_class, "samples": loader.num_samples, "split": split}
     return {
-        **outcome,
+        "per_class": results_per_class(counts, classes, problem, matrix.ignore_index),
         "confusion": counts.tolist(),
         "worst": cases.ranking(),
         "pictures": [str(file) for file in files],

@@ -22,6 +22,7 @@ from utils.errors import ConfigError
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
     from base import Callback
     from base.base_trainer import TrainResult
+    from build import TrainingParts
 
 DEV_RUN_STEPS = 2
 logger = logging.getLogger(__name__)
@@ -65,12 +66,10 @@ def train(
     Raises:
         EspalierError: Anything that the user can repair.
     """
-    from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
     from logger.console import setup_logging
-    from logger.trackers import make_trackers
     from trainer.checkpoints.resume import create_run_folder, lock_run_folder, resolve_start, restore
     from trainer.checkpoints.same_data import identify_data, require_same_data
-    from trainer.checkpoints.saving import Checkpoints, RunRecords, TimeLimit, stop_at_next_step
+    from trainer.checkpoints.saving import Checkpoints, RunRecords, stop_at_next_step
     from trainer.runtime.devices import joined_world
     from utils.environment import capture, resource_errors
 
@@ -108,18 +107,11 @@ def train(
             "folder": folder.name,
             "asked": start.earlier or start.config,  # a resume compares its config with it
         }
-        trainer.callbacks = [RunRecords(folder, parts.config, environment), ProgressBar()]
-        if options["tensorboard"]:
-            drawn = {"images": options["pictures"], "histograms": options["histograms"]}
-            trainer.callbacks.append(TensorBoardLogger(**drawn, class_names=parts.spec.class_names))
-        trainer.callbacks.append(MetricsFile())
-        if options["max_time"]:
-            trainer.callbacks.append(TimeLimit(options["max_time"]))
+        records = RunRecords(folder, parts.config, environment)
         saving = {key: options[key] for key in ("save_period", "save_every_steps", "save_every_minutes")}
         checkpoints = Checkpoints(folder, parts.config, **saving, world=world, data=data)
-        trackers = make_trackers(parts.config) if parts.config.get("visualization") else []
         # The checkpoints come last: they hold the state of the other callbacks after the same event.
-        trainer.callbacks += [*trackers, *callbacks, checkpoints]
+        trainer.callbacks = [records, *callbacks_of(parts, options), *callbacks, checkpoints]
         try:  # the state goes into the callbacks, too, so they are there first
             restore(trainer, start)
             with lock_run_folder(folder if world.is_main else None), stop_at_next_step(trainer):
@@ -129,6 +121,22 @@ def train(
         world.gather(None)  # wait until every process is here
         del parts, trainer  # the wrapped network refers to the other processes, which are left at the end of the block
     return result
+
+
+def callbacks_of(parts: "TrainingParts", options: Mapping[str, Any]) -> "list[Callback]":
+    """Return the callbacks that the config of a run asks for, in their order."""
+    from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
+    from logger.trackers import make_trackers
+    from trainer.checkpoints.saving import TimeLimit
+
+    chosen: list[Callback] = [ProgressBar()]
+    if options["tensorboard"]:
+        drawn = {"images": options["pictures"], "histograms": options["histograms"]}
+        chosen.append(TensorBoardLogger(**drawn, class_names=parts.spec.class_names))
+    chosen.append(MetricsFile())
+    if options["max_time"]:
+        chosen.append(TimeLimit(options["max_time"]))
+    return chosen + (make_trackers(parts.config) if parts.config.get("visualization") else [])
 
 
 def dry_run(config: dict[str, Any], devices: str | None) -> str:
