@@ -128,7 +128,7 @@ def detailed_results(
     ignored = matrix.ignored_class
     files = write_images(images, counts.numpy(), classes, cases, counted=counted, ignored=ignored) if images else []
     return {
-        "per_class": results_per_class(counts, classes, problem, matrix.ignore_index),
+        "per_class": results_per_class(counts, list(classes), problem, matrix.ignore_index),
         "confusion": counts.tolist(),
         "worst": cases.ranking(),
         "pictures": [str(file) for file in files],

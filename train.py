@@ -25,6 +25,10 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are a
     from build import TrainingParts
 
 DEV_RUN_STEPS = 2
+NOT_DETERMINISTIC = (
+    "trainer.deterministic is false: a GPU takes the algorithms that are fastest, also those whose sums differ in the "
+    "last digits each time. Equal runs, and a resumed one, then end in other bytes."
+)
 logger = logging.getLogger(__name__)
 
 
@@ -97,16 +101,9 @@ def train(
         trainer.run_folder = folder = Path(world.gather(str(folder))[0])  # the main process's: the clocks differ
         close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
         if not options["deterministic"]:
-            logger.info(
-                "trainer.deterministic is false: a GPU takes the algorithms that are fastest, also those whose sums "
-                "differ in the last digits each time. Equal runs, and a resumed one, then end in other bytes."
-            )
-        environment = {
-            **capture(),
-            "deterministic": options["deterministic"],
-            "folder": folder.name,
-            "asked": start.earlier or start.config,  # a resume compares its config with it
-        }
+            logger.info(NOT_DETERMINISTIC)
+        environment = capture() | {"deterministic": options["deterministic"], "folder": folder.name}
+        environment["asked"] = start.earlier or start.config  # a resume compares its config with it
         records = RunRecords(folder, parts.config, environment)
         saving = {key: options[key] for key in ("save_period", "save_every_steps", "save_every_minutes")}
         checkpoints = Checkpoints(folder, parts.config, **saving, world=world, data=data)
