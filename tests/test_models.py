@@ -179,7 +179,8 @@ def test_evaluation_repeats_itself_in_any_batch_and_layout(model: BaseModel) -> 
         together = model(batch)
         assert torch.equal(together, model(batch))
         single = model(batch[1:].contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(single, together[1:], rtol=1e-3, atol=1e-4)
+    # The sums of a deep network that was never trained are in the thousands, and so are their rounding errors.
+    torch.testing.assert_close(single, together[1:], rtol=1e-3, atol=max(1e-4, 3e-5 * float(together.abs().max())))
 
 
 def test_logits_start_small_enough_to_learn(model: BaseModel) -> None:
