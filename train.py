@@ -219,8 +219,8 @@ def says_where_data_lies(path: str) -> bool:
     return is_data_place(path)
 
 
-def summary_text(result: "TrainResult") -> str:
-    """Return the results of a training and the commands that use them, as text."""
+def summary_text(result: "TrainResult", plugins: Sequence[str] = ()) -> str:
+    """Return the results of a training and the commands that use them, as text; they name the files of plug-ins."""
     row = result.best or (result.history[-1] if result.history else {})
     values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "step", "lr"))
     lines = [
@@ -228,7 +228,7 @@ def summary_text(result: "TrainResult") -> str:
         f"Run folder:  {result.run_folder}",
     ]
     if result.checkpoint is not None:  # a time limit may end a run before the first one
-        checkpoint = shlex.quote(str(result.checkpoint))
+        checkpoint = shlex.quote(str(result.checkpoint)) + "".join(f" --plugin {shlex.quote(file)}" for file in plugins)
         lines.append(f"Test it:     python test.py --resume {checkpoint}")
         lines.append(f"Use it:      python inference.py --resume {checkpoint} --source FILE --output out")
     lines.append(f"See it:      tensorboard --logdir {shlex.quote(str(result.run_folder))}")
@@ -281,7 +281,8 @@ def main(arguments: argparse.Namespace) -> None:
             try_out(config, arguments.devices)
             text = "Training, validation and saving all work."
         else:
-            text = f"\n{summary_text(train(config, resume=arguments.resume, devices=arguments.devices, moved=moved))}"
+            result = train(config, resume=arguments.resume, devices=arguments.devices, moved=moved)
+            text = f"\n{summary_text(result, arguments.plugin)}"
         sys.stdout.write(f"{text}\n")
     finally:
         close_logging()

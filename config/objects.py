@@ -70,7 +70,7 @@ def values_by_parameter(found: FoundClass, values: Values) -> dict[str, Any]:
 def group_arguments(target: Callable[..., Any], flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `target` with the fields of its option groups gathered into their dataclasses.
 
-    An option group is a parameter annotated with a frozen dataclass. A JSON names its fields directly in `args`:
+    An option group is a parameter that is a subclass of `OptionGroup`. A JSON names its fields directly in `args`:
     `{"resize": 64, "batch_size": 4}` becomes `{"images": ImageOptions(resize=64), "batch_size": 4}`.
 
     Args:

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import logging
-import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from logger.test_report.worst_cases import draw_input
 from utils.drawing import Image, class_colors, overlay, panel, to_displayable
 from utils.durations import duration
 from utils.errors import ConfigError, TrainingError
-from utils.files import write_text_atomically
+from utils.files import without_nan, write_text_atomically
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -310,8 +309,7 @@ class MetricsFile(Callback):
         writer.writerow(columns)
         for row in trainer.history:
             writer.writerow([repr(row[name]) if name in row else "" for name in columns])
-            finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
-            lines += f"{json.dumps(finite, allow_nan=False)}\n"
+            lines += f"{json.dumps(without_nan(row), allow_nan=False)}\n"
         for name, text in (("metrics.csv", table.getvalue()), ("metrics.jsonl", lines)):
             path = Path(trainer.run_folder) / name
             try:

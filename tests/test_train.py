@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from base.base_trainer import TrainResult
 from build import DataSpec, build_loader, build_loaders, build_model, build_preprocessing, build_training
 from config import load_config
 from config.cli import run_command
-from train import dry_run, for_overfit, main, parser, train, try_out
+from train import dry_run, for_overfit, main, parser, summary_text, train, try_out
 from trainer.checkpoints.resume import lock_run_folder, resolve_start
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import read_checkpoint
@@ -437,3 +438,11 @@ def test_a_user_error_is_one_line_and_its_exit_code(tmp_path):
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
     assert not files(tmp_path)
+
+
+def test_the_commands_that_follow_a_training_name_its_plug_ins():
+    result = TrainResult({"epoch": 2, "val_miou": 0.5}, 3, [], Path("my runs/model_best.pth"), Path("my runs"))
+    text = summary_text(result, ["my net.py", "losses.py"])
+    for command in ("test.py", "inference.py"):
+        assert f"python {command} --resume 'my runs/model_best.pth' --plugin 'my net.py' --plugin losses.py" in text
+    assert "--plugin" not in summary_text(result)

@@ -1,6 +1,6 @@
 """Evaluation of a model over a data set: one function for validation and test.py, so that their numbers agree.
 
-The sums over batches that training uses as well are here, too, and the check of its losses.
+Training uses its sums over batches and its check of losses, too.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -70,7 +70,7 @@ class FiniteCheck:
     On a GPU the result is copied while the backward pass runs: reading it waits for the forward pass alone.
     """
 
-    _results: list[tuple[Tensor, Any]] = field(default_factory=list)
+    _results: list[tuple[Tensor, Any]] = field(default_factory=list, init=False)
 
     def add(self, loss: Tensor) -> None:
         """Check a loss, () float, before its backward pass starts."""

@@ -48,7 +48,7 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
             assert spec.loader is not None
             module = sys.modules[name] = importlib.util.module_from_spec(spec)
             # Python shows these warnings only for the script itself; a plug-in is the user's code as well.
-            warnings.filterwarnings("default", category=DeprecationWarning, module=name)
+            warnings.filterwarnings("default", category=DeprecationWarning, module=rf"{name}\Z")
             try:
                 spec.loader.exec_module(module)
             except Exception as error:  # the user's code may raise anything

@@ -298,7 +298,7 @@ def _walk(name: str, root: str, place: str) -> Target:
             repair = "Check the spelling." if path.startswith(missing) and "." in missing else f"Install {missing}."
             raise ConfigError(f"{here}: there is no module {missing}. {repair}") from None
         except Exception as error:  # a foreign module may do anything when it is imported
-            raise ConfigError(f"{here}: importing {path} failed ({error}). Mend it.") from error
+            raise ConfigError(f"{here}: importing {path} failed ({error}). Repair it.") from error
         if module.__name__ != path:  # an alias may lead out of the allowed root
             raise ConfigError(f"{here}: {path} is another name of {module.__name__}. Use that one.")
     target: Target | None = vars(module).get(attribute)

@@ -354,7 +354,7 @@ def _rename(tree: Tree, old: str, new: str, notes: Notes, file: str | None) -> N
     (old_place, _, old_key), (new_place, _, new_key) = old.rpartition("."), new.rpartition(".")
     source = _object_at(tree, old_place)
     owner = _object_at(tree, old_place.removesuffix(".args")) if old_place.endswith(".args") else {}
-    if old_key not in source or "." in str(owner.get("type", "")):  # a class in full has names of its own
+    if old_key not in source or "." in str(owner.get("type", "")):  # a class named in full has other arguments
         return
     if old_place == new_place:
         target, value = source, source.pop(old_key)

@@ -86,10 +86,10 @@ class Preprocessing:
             (C, H, W) float32, contiguous, and the position of the image on it.
         """
         geometry = self.geometry(image.shape[:2])
-        # OpenCV works on (h, w, C); a network takes (C, H, W).
         placed = self.place(self.scaled(self.channels(image), geometry.resized), geometry)
         values = np.empty(placed.shape, np.float32)
         self.normalize_into(values, placed)
+        # OpenCV works on (H, W, C); a network takes (C, H, W).
         return np.ascontiguousarray(values.transpose(2, 0, 1)), geometry
 
     def read(self, path: str | Path) -> np.ndarray:

@@ -62,7 +62,7 @@ class Comparison:
         Raises:
             ExportError: A probability differs by more than the tolerance, or is not a number.
         """
-        # Not `>`: a difference that is NaN is no smaller either.
+        # Not `>`, which is false for NaN.
         if not self.largest_difference <= tolerance:
             raise ExportError(
                 f"The exported network is not the checkpoint's, and nothing was written. {self.text()}. They may "

@@ -142,17 +142,17 @@ def distributions_of(study: StudyRecord) -> "dict[str, BaseDistribution]":
     for path, values in drawn.items():
         at_path = list(markers.get(path, {}).values())
         distribution: Any = _marker_distribution(at_path[0]) if len(at_path) == 1 else None
-        is_good = False  # as well if a drawn value lies outside it, such as the name of a branch that holds markers
+        holds_all = False  # a drawn value may lie outside, such as the name of a branch that holds markers
         if isinstance(distribution, CategoricalDistribution):
             known = {(type(choice), choice) for choice in distribution.choices}
-            is_good = all((type(category), category) in known for category in map(_category, values))
+            holds_all = all((type(category), category) in known for category in map(_category, values))
         elif distribution is not None:
             low, high, step = distribution.low, distribution.high, distribution.step
-            is_good = all(
+            holds_all = all(
                 is_number(value) and low <= value <= high and (step is None or (value - low) % step == 0)
                 for value in values
             )
-        found[path] = distribution if is_good else CategoricalDistribution(_categories(values))
+        found[path] = distribution if holds_all else CategoricalDistribution(_categories(values))
     return found
 
 

@@ -216,8 +216,8 @@ class RayCluster(Executor):
                 self._num_lost_unused += not place.is_up
                 if self._num_lost_unused > _MOST_LOST_UNUSED:
                     raise SearchError(
-                        f"search.executor: {self._num_lost_unused} hosts in a row never came up: {reason}. Mend what "
-                        "Ray's log says (ray status, ray logs), and continue with --resume auto."
+                        f"search.executor: {self._num_lost_unused} hosts in a row never came up: {reason}. Correct "
+                        "what Ray's log says (ray status, ray logs), and continue with --resume auto."
                     ) from error
                 logger.info("A worker of the cluster is gone (%s); another one is asked for.", reason)
                 self._places[place.number] = self._new_place(place.number)
