@@ -3,6 +3,8 @@
 The command line prints them without a traceback (`--debug` shows it) and ends with the class's `exit_code`.
 """
 
+from collections.abc import Sequence
+
 
 class EspalierError(Exception):
     """Base of every error that the user can repair."""
@@ -23,9 +25,18 @@ class SearchError(EspalierError):
 
 
 class DataError(EspalierError):
-    """An image, a mask or a list of them is missing, unreadable or does not fit."""
+    """An image, a mask or a list of them is missing, unreadable or does not fit.
+
+    Args:
+        message: Shown to the user; of several faults it names the first few and counts the others.
+        parts: The faults one by one, if there are several.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, parts: Sequence["DataError"] = ()) -> None:
+        super().__init__(message)
+        self.parts = tuple(parts)
 
 
 class CheckpointError(EspalierError):

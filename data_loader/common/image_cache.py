@@ -73,10 +73,10 @@ class Decoder(ABC, Generic[Sample]):
         """Return the state of the files of each sample; samples for which it is unknown are left out."""
         return {}
 
-    def summarize(self, faults: Sequence[DataError], count: int) -> DataError:
-        """Return one error for two or more samples of `count` that cannot be used."""
+    def summarize(self, faults: Sequence[DataError], count: int) -> str:
+        """Return one message for two or more samples of `count` that cannot be used."""
         lines = [f"{len(faults)} of {count} {self.noun} cannot be used.", *first_few(list(map(str, faults)))]
-        return DataError("\n".join(lines))
+        return "\n".join(lines)
 
 
 def first_few(lines: Sequence[str]) -> list[str]:
@@ -112,7 +112,7 @@ def map_in_threads(decoder: Decoder[Any], work: Callable[[Any], Result], jobs: I
         results = [result for part in pool.map(attempt, chunks) for result in part]
     faults = [result for result in results if isinstance(result, DataError)]
     if faults:
-        raise faults[0] if len(faults) == 1 else decoder.summarize(faults, len(results))
+        raise faults[0] if len(faults) == 1 else DataError(decoder.summarize(faults, len(results)), faults)
     return results
 
 

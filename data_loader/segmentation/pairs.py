@@ -280,8 +280,8 @@ class PairDecoder(Decoder[DecodedPair]):
             if identity is not None
         }
 
-    def summarize(self, faults: Sequence[DataError], count: int) -> DataError:
-        """Return one error for several pairs; those with unknown labels come last, with one repair for all."""
+    def summarize(self, faults: Sequence[DataError], count: int) -> str:
+        """Return one message for several pairs; those with unknown labels come last, with one repair for all."""
         unknown = [fault for fault in faults if isinstance(fault, UnknownLabels)]
         lines = [f"{len(faults)} of {count} {self.noun} cannot be used."]
         lines += first_few([str(fault) for fault in faults if not isinstance(fault, UnknownLabels)])
@@ -289,7 +289,7 @@ class PairDecoder(Decoder[DecodedPair]):
             lines += first_few([fault.finding for fault in unknown])
             values = {value for fault in unknown for value in fault.unknown}
             lines.append(f"Masks must hold {self.labels.rule()}. {self.labels.repair(values)}")
-        return DataError("\n".join(lines))
+        return "\n".join(lines)
 
     def _class_ids(self, index: int, raw: np.ndarray) -> np.ndarray:
         """Convert a mask as read (h, w) to class ids, and hide labels."""
