@@ -30,7 +30,7 @@ class ClassRow(NamedTuple):
     weight: float | None
 
 
-def class_table(facts: Mapping[str, SplitFacts]) -> list[ClassRow]:
+def class_balance(facts: Mapping[str, SplitFacts]) -> list[ClassRow]:
     """Return a row for each class, in the order of their ids; empty if classes cannot be counted.
 
     Args:
