@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from base.network_summary import network_summary, num_weights, untouched
+from base.inspection.summary import network_summary, num_weights, untouched
 
 Output = Tensor | Sequence[Tensor]
 

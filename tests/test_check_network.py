@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from base.network_errors import explain_failure
-from base.network_summary import TABLE_ROWS, network_summary
+from base.inspection.failures import explain_failure
+from base.inspection.summary import TABLE_ROWS, network_summary
 from tests.support.tiny import tiny_trainer
 from trainer.inspection.size import build_within_memory
 from trainer.inspection.trial import try_step
@@ -147,8 +147,16 @@ def test_weights_gradients_moments_and_the_average_must_fit(little_memory):
 
 
 OPTIONS = {
-    "epochs": 1, "len_epoch": None, "monitor": "off", "early_stop": None, "accumulate": 1, "clip_norm": None,
-    "clip_value": None, "freeze": [], "unfreeze_epoch": None, "ema": None,
+    "epochs": 1,
+    "len_epoch": None,
+    "monitor": "off",
+    "early_stop": None,
+    "accumulate": 1,
+    "clip_norm": None,
+    "clip_value": None,
+    "freeze": [],
+    "unfreeze_epoch": None,
+    "ema": None,
 }
 
 

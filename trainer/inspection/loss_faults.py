@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from base.base_model import main_output
-from base.network_errors import NetworkFault, first_line, size_text
+from base.inspection.failures import NetworkFault, first_line, size_text
 
 
 def explain_loss_failure(

@@ -11,8 +11,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode  # torch has no public way to see a tensor before it exists
 
-from base.network_errors import size_text
-from base.network_summary import num_weights
+from base.inspection.failures import size_text
+from base.inspection.summary import num_weights
 from trainer.inspection.costs import optimizer_copies
 from trainer.inspection.memory import free_memory, size_in_words
 from trainer.trainer import TrainingPlan

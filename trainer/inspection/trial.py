@@ -18,7 +18,7 @@ from base.base_data_loader import BaseDataLoader
 from base.base_loss import compute_loss
 from base.base_metric import class_ids
 from base.base_model import main_output
-from base.network_errors import NetworkFault, explain_failure, failing_part, first_line
+from base.inspection.failures import NetworkFault, explain_failure, failing_part, first_line
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, evaluate
 from trainer.inspection.costs import WORKING_SHARE, LiveMemory
 from trainer.inspection.loss_faults import explain_loss_failure

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils.flop_counter import FlopCounterMode
 
-from base.network_errors import run_network, size_text
+from base.inspection.failures import run_network, size_text
 
 TABLE_HEADER = ("Part", "Type", "Output", "Parameters", "FLOPs")
 TABLE_ROWS = 32  # of a table whose depth is not asked for: with head and sums it fits on a screen
