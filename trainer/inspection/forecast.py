@@ -54,6 +54,7 @@ def forecast_run(
     save_period: int | None = None,
     load_seconds: float = 0.0,
     valid_load_seconds: float = 0.0,
+    section: str = "train_loader",
 ) -> RunForecast:
     """Return time, disk and memory of a run.
 
@@ -64,6 +65,7 @@ def forecast_run(
         save_period: As `trainer.save_period`.
         load_seconds: Measured seconds in which this process alone loads a batch of the training.
         valid_load_seconds: The same for the validation.
+        section: JSON path of the training loader.
     """
     plan, steps = trainer.plan, trainer.steps_per_epoch
     workers = trainer.train_loader.num_workers
@@ -80,7 +82,10 @@ def forecast_run(
     if plan.precision.device.type == "cpu":
         memory += workers * _PREFETCHED * facts.batch_bytes
     available = free_memory(plan.precision.device) + facts.weight_bytes + average_bytes  # these are there already
-    findings = [*memory_findings(memory, available), *disk_findings(files * checkpoint, free_disk, save_dir, files)]
+    findings = [
+        *memory_findings(memory, available, facts.input_shape, place=f"{section}.args.batch_size"),
+        *disk_findings(files * checkpoint, free_disk, save_dir, files),
+    ]
     total = trainer.epochs * epoch
     disk = files * checkpoint
     return RunForecast(epoch, total, steps, checkpoint, files, disk, free_disk, memory, available, tuple(findings))

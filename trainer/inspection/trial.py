@@ -45,6 +45,7 @@ class StepFacts:
         weight_bytes: Of all weights and buffers, as a checkpoint holds them.
         optimizer_bytes: Of the optimizer's state after a step.
         batch_bytes: Of one batch and its target.
+        input_shape: (B, C, ...) of the batch.
         loss: Of the first step.
     """
 
@@ -54,6 +55,7 @@ class StepFacts:
     weight_bytes: int
     optimizer_bytes: int
     batch_bytes: int
+    input_shape: Sequence[int]
     loss: float
 
 
@@ -219,7 +221,9 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
     weight_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
-    return StepFacts(seconds, None, peak, weight_bytes, optimizer_bytes, batch_bytes, loss), findings
+    return StepFacts(
+        seconds, None, peak, weight_bytes, optimizer_bytes, batch_bytes, tuple(inputs.shape), loss
+    ), findings
 
 
 def _timed(run: Callable[[], Any], device: torch.device) -> float:
