@@ -259,6 +259,7 @@ def results_of_a_process(rank: int, folder: str) -> None:
             trainer.model = nn.parallel.DistributedDataParallel(trainer.model)
             results[f"{name} {accumulate}"] = gradient_of(trainer)
         results[f"{name} loss"] = trainer.validate_epoch()["loss"]
+    del trainer  # DistributedDataParallel ends before the processes part
     if rank == 0:
         torch.save(results, f"{folder}/results.pt")
     torch.distributed.destroy_process_group()
