@@ -71,15 +71,15 @@ class LossTerm:
         Raises:
             ConfigError: The loss reports something else.
         """
-        is_ours = isinstance(self.loss, BaseLoss)
-        weight: Any = self.loss.batch_weight(self.target) if is_ours else torch_loss_weight(self.loss, self.target)
+        loss, target = self.loss, self.target
+        weight: Any = loss.batch_weight(target) if isinstance(loss, BaseLoss) else torch_loss_weight(loss, target)
         if weight is None:
             return None
         if weight.numel() == 1 if isinstance(weight, Tensor) else isinstance(weight, int | float):
-            return torch.as_tensor(weight, dtype=torch.float64, device=self.target.device).reshape(())
+            return torch.as_tensor(weight, dtype=torch.float64, device=target.device).reshape(())
         found = f"a tensor of shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else repr(weight)[:200]
         raise ConfigError(
-            f"loss: batch_weight of {type(self.loss).__name__} returned {found}. It is the number by which the mean of "
+            f"loss: batch_weight of {type(loss).__name__} returned {found}. It is the number by which the mean of "
             "a batch was divided, () float64. Return the sum of the weights, or None to count the targets."
         )
 
