@@ -15,6 +15,7 @@ IMBALANCE = 20
 """Ratio of the largest to the smallest class from which weights are suggested."""
 
 _NAMES_SHOWN = 3
+_ALL_ALIKE = " If all images of this kind look alike, as X-rays from one machine do, this means nothing."
 
 
 class ClassRow(NamedTuple):
@@ -117,7 +118,8 @@ def _near_copies(one: SplitFacts, other: SplitFacts) -> Iterator[Finding]:
             other.section,
             f"{len(pairs)} of {other.num_readable} images look like one of {one.section}: "
             f"{_shown(one, other, pairs, ' ~ ')}. They may be frames of one video, or copies that were cut, scaled or "
-            "compressed anew. Results on them are better than on new scenes. Leave such images in one split.",
+            "compressed anew. Results on them are better than on new scenes. Leave such images in one split."
+            + (_ALL_ALIKE if 2 * len(pairs) > other.num_readable else ""),
         )
 
 

@@ -21,7 +21,7 @@ _MARGIN = 3  # of a thumbnail: the largest shift, about a tenth of the image
 _BLUR = 1.0  # standard deviation: shifts by a fraction of a thumbnail's pixel then make no difference
 _LEAST_CONTRAST = 4.0  # standard deviation of what is left of a thumbnail, in levels of 0 to 255
 _BLOCK = 1 << 20  # pairs of fingerprints that are compared at once
-_MOST_CONFIRMED = 200_000  # pairs of thumbnails, about five seconds
+_MOST_CONFIRMED = 100_000  # pairs of thumbnails, about five seconds
 
 
 def near_copies(one: SplitFacts, other: SplitFacts) -> list[tuple[int, int]]:

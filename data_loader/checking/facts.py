@@ -16,6 +16,7 @@ THUMBNAIL = 32
 """Side of the grey thumbnail of an image."""
 
 
+_LEAST_SIDE = 64  # smaller images, such as centred digits, are alike without being copies
 _THUMBNAIL_SIZE = (THUMBNAIL, THUMBNAIL)
 _CELLS = (9, 8)  # width and height: eight comparisons in each of eight rows
 
@@ -110,9 +111,10 @@ class SplitFacts:
 def facts_of(
     sample: RawSample, name: str, num_classes: int | None, ignore_index: int | None, *, has_look: bool
 ) -> SampleFacts:
-    """Return the facts of a sample that could be read; with its look if that is wanted and it is an image."""
+    """Return the facts of a sample that could be read; with its look if that is wanted and it is a large image."""
     values = np.ascontiguousarray(sample.input)
-    is_image = values.size > 0 and (values.ndim == 3 or (values.ndim == 2 and values.dtype == np.uint8))
+    is_image = values.ndim == 3 or (values.ndim == 2 and values.dtype == np.uint8)
+    has_look = has_look and is_image and min(values.shape[:2]) >= _LEAST_SIDE
     counts, labels = _counted(sample.target, num_classes, ignore_index)
     return SampleFacts(
         name,
@@ -121,7 +123,7 @@ def facts_of(
         labels,
         _digest(values),
         _digest(np.ascontiguousarray(sample.target)),
-        _look(values) if has_look and is_image else None,
+        _look(values) if has_look else None,
     )
 
 
