@@ -49,8 +49,9 @@ def require_applicable(composition: Any, sizes: Mapping[int, Size], channels: in
                 transform, met, reason = failure.args
                 raise ConfigError(
                     f"transforms: {transform} cannot be applied to {name(index)}, which it gets as {met[0]}x{met[1]} "
-                    f"(height x width): {reason}. Transforms see an image after it was scaled to fit resize. Correct "
-                    "the transform, let PadIfNeeded come before it, or set a larger resize if the files are larger."
+                    f"(height x width): {reason}. Transforms see an image after it, or its crop, was scaled to fit "
+                    "resize. Correct the transform, let PadIfNeeded come before it, or set a larger resize if the "
+                    "files are larger."
                 ) from failure
 
 
