@@ -380,6 +380,7 @@ def build_training(
         max_validation_batches: Validate on the first batches only.
         has_weights: All weights will come from a checkpoint: none need be downloaded for the network.
     """
+    from trainer.inspection.size import build_within_memory
     from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training, seed_run
     from trainer.trainer import TrainingPlan
     from utils.seeding import derive_seed, seed_everything
@@ -391,9 +392,10 @@ def build_training(
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     train_loader, valid_loader = build_loaders(config)
-    for split, loader in (("train", train_loader), ("valid", valid_loader)):
-        if loader is None:
-            continue
+    loaders = [(split, each) for split, each in (("train", train_loader), ("valid", valid_loader)) if each is not None]
+    for _, loader in loaders:  # before the first one is decoded
+        loader.require_whole_listing()
+    for split, loader in loaders:
         # A loader of a plug-in may not know its role: a shuffled one would count as training data.
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
@@ -401,7 +403,11 @@ def build_training(
         loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
 
-    model = build_model(without_pretrained_weights(config) if has_weights else config, spec)
+    model = build_within_memory(
+        lambda: build_model(without_pretrained_weights(config) if has_weights else config, spec),
+        plan,
+        lambda weights: instantiate(config, "optimizer", registry(), runtime={"params": weights}),
+    )
     completed = complete_config(config, spec)
     model = model.to(precision.device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     # Before a wrapper adds prefixes to the names of the parameters.
@@ -426,8 +432,9 @@ def build_training(
     trainer.monitor.check(trainer.result_names())  # before a run folder exists
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
-    loaders = (train_loader, valid_loader)
-    return TrainingParts(completed, spec, *loaders, model, optimizer, schedule, loss, metrics, trainer)
+    return TrainingParts(
+        completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
+    )
 
 
 def build_predictor(

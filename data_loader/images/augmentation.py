@@ -5,7 +5,7 @@ All random values come from the generator of the sample. h, w size of an image, 
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from data_loader.common.options import ColorOptions, TurnOptions, WarpOptions
 from data_loader.images.preprocessing import Enlargement, Preprocessing, full_scale, place_mask, scaled_mask
-from data_loader.images.transform_check import require_applicable
+from data_loader.images.transform_check import unfit_transforms
 from data_loader.images.warp import Move, move_both
 from utils.errors import ConfigError
 from utils.geometry import Size
@@ -117,22 +117,22 @@ class Augmentation:
             radians=math.radians(self.warp.angle * (2.0 * values.angle - 1.0)),
         )
 
-    def require_applicable(self, sizes: Mapping[int, Size], name: Callable[[int], str]) -> None:
-        """Raise an error if a transform of albumentations cannot be applied to images of these sizes.
+    def unfit_transforms(self, sizes: Mapping[int, Size], name: Callable[[int], str]) -> Iterator[ConfigError]:
+        """Yield an error for each transform of albumentations that cannot be applied to images of these sizes.
 
         Args:
             sizes: Index of a sample -> (height, width) of its file.
             name: Index -> name of the file.
-
-        Raises:
-            ConfigError: Names transform, file and repair.
         """
         if self.transforms is not None:
-            window, channels = self.warp.crop_range or (1.0, 1.0), self.preprocessing.in_channels
-            for crop in sorted({min(side, 1.0) for side in window}):
-                enlargement = self._enlargement(crop)
-                shown = {i: self.preprocessing.enlarged_size(size, enlargement) for i, size in sizes.items()}
-                require_applicable(self.transforms.composition, shown, channels, name)
+            preprocessing, window = self.preprocessing, self.warp.crop_range or (1.0, 1.0)
+            shown = {
+                (index, crop): preprocessing.enlarged_size(size, self._enlargement(crop))
+                for index, size in sizes.items()
+                for crop in window
+            }
+            composition, channels = self.transforms.composition, preprocessing.in_channels
+            yield from unfit_transforms(composition, shown, channels, lambda key: name(key[0]))
 
     def _recolored(self, image: np.ndarray, values: RandomValues) -> np.ndarray:
         """Apply brightness, contrast and saturation as one affine map of each pixel's channels, then add noise."""
