@@ -380,6 +380,7 @@ def build_training(
         max_validation_batches: Validate on the first batches only.
         has_weights: All weights will come from a checkpoint: none need be downloaded for the network.
     """
+    from trainer.inspection.size import build_within_memory
     from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training, seed_run
     from trainer.trainer import TrainingPlan
     from utils.seeding import derive_seed, seed_everything
@@ -402,7 +403,11 @@ def build_training(
         loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
 
-    model = build_model(without_pretrained_weights(config) if has_weights else config, spec)
+    model = build_within_memory(
+        lambda: build_model(without_pretrained_weights(config) if has_weights else config, spec),
+        plan,
+        lambda weights: instantiate(config, "optimizer", registry(), runtime={"params": weights}),
+    )
     completed = complete_config(config, spec)
     model = model.to(precision.device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     # Before a wrapper adds prefixes to the names of the parameters.

@@ -12,7 +12,7 @@ from build import DataSpec, build_loss, build_model
 from config import load_config
 from config.variants import without_pretrained_weights
 from search.worker.candidate import Limits, check_limits
-from search.worker.costs import (
+from trainer.inspection.costs import (
     WORKING_SHARE,
     AnswersZero,
     LiveMemory,
