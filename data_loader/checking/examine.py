@@ -8,7 +8,7 @@ import numpy as np
 
 from base.base_data_loader import BaseDataLoader
 from base.samples import ExaminedSource, Failure, RawSample, SampleKey, nothing_counted
-from data_loader.checking.facts import SampleFacts, SplitFacts, facts_of, merged
+from data_loader.checking.facts import MOST_COMPARED, SampleFacts, SplitFacts, facts_of, merged
 from utils.environment import DECODING_THREADS, available_processors
 from utils.errors import ConfigError, EspalierError
 from utils.findings import Finding, each_error, fault_of
@@ -59,9 +59,10 @@ def _read_in_threads(
     loader: BaseDataLoader, source: ExaminedSource, indices: Sequence[int], section: str
 ) -> Iterator[Outcome]:
     """Yield the outcome of each sample, in order."""
+    compared = set(indices[:: -(-len(indices) // MOST_COMPARED)])
 
     def read(chunk: Sequence[int]) -> list[Outcome]:
-        return [_read(loader, source, index, section) for index in chunk]
+        return [_read(loader, source, index, section, has_look=index in compared) for index in chunk]
 
     chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
     # Threads suffice: OpenCV, hashlib and the file system release Python's lock.
@@ -70,14 +71,14 @@ def _read_in_threads(
             yield from outcomes
 
 
-def _read(loader: BaseDataLoader, source: ExaminedSource, index: int, section: str) -> Outcome:
+def _read(loader: BaseDataLoader, source: ExaminedSource, index: int, section: str, *, has_look: bool) -> Outcome:
     """Read a sample as its files hold it."""
     names = source.sample_names(index)
     try:
         sample = source.raw_sample(index)
     except EspalierError as error:
         return index, None, [fault_of(part, _place(part, names, section)) for part in each_error(error)]
-    return index, facts_of(sample, names[0], loader.num_classes, loader.ignore_index), []
+    return index, facts_of(sample, names[0], loader.num_classes, loader.ignore_index, has_look=has_look), []
 
 
 def _place(error: EspalierError, names: Sequence[str], section: str) -> str:
@@ -99,7 +100,7 @@ def _load(loader: BaseDataLoader, dataset: Any, index: int, section: str) -> Out
         reason = " ".join(str(error).split()) or type(error).__name__
         text = f"{name} cannot be loaded: {type(error).__name__}: {reason}. Correct the data set or its files."
         return index, None, [Finding("data", name, text)]
-    return index, facts_of(RawSample(values, target), name, loader.num_classes, loader.ignore_index), []
+    return index, facts_of(RawSample(values, target), name, loader.num_classes, loader.ignore_index, has_look=True), []
 
 
 def _findings_of_split(loader: BaseDataLoader, read: dict[int, SampleFacts], section: str) -> Iterator[Finding]:

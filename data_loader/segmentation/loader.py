@@ -176,7 +176,7 @@ class SegmentationDataset(Dataset[PlacedSample]):
         """
         pair = self.cache.load(index)
         if self.augmentation is not None:
-            return PlacedSample(*self.augmentation(pair.image, pair.mask, generator))
+            return PlacedSample(*self.augmentation(pair.image, pair.mask, generator, pair.original))
         preprocessing = self.decoder.preprocessing
         geometry = preprocessing.geometry(pair.original)
         origin = Origin(self.decoder.source.names(index)[0], pair.mask, geometry, index)
@@ -293,11 +293,11 @@ class MaskDataLoader(BaseDataLoader):
     ) -> None:
         sparse = None if loading.sparse is None else SparseLabels.parse(loading.sparse, loading.seed)
         plain = SegmentationDataset(PairDecoder(source, preprocessing, labels, has_whole_masks=True), loading)
-        augmented = SegmentationDataset(
-            PairDecoder(source, preprocessing, labels, has_whole_masks=False, sparse=sparse),
-            loading,
-            Augmentation(augmentation, preprocessing, labels.ignored),
+        changes = Augmentation(augmentation, preprocessing, labels.ignored)
+        decoder = PairDecoder(
+            source, preprocessing, labels, has_whole_masks=False, enlargement=changes.enlargement, sparse=sparse
         )
+        augmented = SegmentationDataset(decoder, loading, changes)
         # Indices to draw from and indices held out; None: all, and those of `validation_split`.
         indices = held_out = None
         if loading.folds is not None:
