@@ -378,6 +378,39 @@ def test_a_loader_of_a_plug_in_is_read_sample_by_sample():
     assert ["twice with the same content but different labels" in each.message for each in warnings] == [True]
 
 
+class Wrapped(BaseDataLoader):
+    def __init__(self, samples, **args):
+        super().__init__(samples, 2, **args)
+        self.num_classes = 3
+
+
+def test_what_a_plug_in_gives_decides_what_is_known_of_it():
+    pairs = [(np.full((1, 70, 80), 0.1 * number, np.float32), np.full((70, 80), number)) for number in range(5)]
+    facts, findings = examine(Wrapped(pairs), "train_loader")
+    assert [finding.place for finding in findings] == ["train_loader, sample 3", "train_loader, sample 4"]
+    assert findings[0].message.startswith("train_loader, sample 3 holds the labels 3: labels must be 0 to 2.")
+    assert facts.size_range() == ((70, 80),) * 3
+    assert facts.class_counts == [5600] * 3
+    assert len(facts.fingerprints) == 5  # channels come first in a tensor
+    mappings = [{"input": np.zeros(3), "target": 1} for _ in range(4)]
+    facts, findings = examine(Wrapped(mappings), "train_loader")
+    assert (findings, facts.num_readable, facts.class_counts) == ([], 4, [])
+    assert compare_splits({"train": facts, "valid": facts}, is_overfit=True) == []
+    assert class_balance({"train": facts}) == []
+
+
+def test_a_variable_without_any_value_is_a_warning(tmp_path):
+    x = np.arange(36, dtype=np.float32).reshape(3, 3, 4)
+    x[1, [0, 2]] = np.nan
+    x[2, 1, 1] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=np.array([0, 1, 0]))
+    loader = from_flat(TimeSeriesDataLoader, path=str(tmp_path / "a.npz"), split="train")
+    facts, (warning,) = examine(loader, "train_loader")
+    assert not warning.is_fault
+    assert "series 1: every value of variable 1, 3 is missing: the network gets zeros" in warning.message
+    assert facts.num_readable == 3
+
+
 def facts_of_photos(folder, section, images, **args):
     """Write photos with masks of two classes and return the facts of their loader."""
     lines = []
