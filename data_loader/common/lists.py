@@ -119,9 +119,7 @@ def missing_fault(paths: Iterable[Path], source: str, root: Path | None = None) 
     if not missing:
         return []
     rule = "" if root is None else f" Paths are relative to {root.resolve()}; set data_root if that is wrong."
-    parts = [
-        DataError(f"{path} does not exist, but {source} names it. Add it, or correct the name.") for path in missing
-    ]
+    parts = [DataError(f"{path} does not exist. {source} names it: add it, or correct the name.") for path in missing]
     return [DataError(f"{source} names {len(missing)} files that do not exist: {first_paths(missing)}.{rule}", parts)]
 
 
