@@ -10,9 +10,9 @@ a write past the end of a block ends the process (glibc's debugging heap). Each 
 and by what `replace_convolutions` makes of it. A batch of shapes has its own process. If it dies, or finds a wrong
 shape, each of these has a process of its own.
 
-With `--output` each batch is a line of that file, and the same command continues. Without bf16 instructions (said in
-the first line) bf16 is emulated, or computed by other kernels: nothing is learned of shapes in bf16 then, and they are
-routed by the rules that were found with such instructions.
+With `--output` each batch is a line of that file, and the same command continues. Without bf16 instructions, which is
+said, bf16 is emulated or computed by other kernels: nothing is learned of its shapes then, and they are replaced by the
+rules that were found with such instructions.
 """
 
 import argparse
@@ -221,7 +221,7 @@ def errors(shape: Shape, layer: nn.Module, inputs: list[Tensor], gradient: Tenso
     try:
         found = results_of(layer, inputs, gradient, shape.dtype)
     except RuntimeError as error:
-        return {"raises": str(error).splitlines()[0][:80]}
+        return {"refuses": str(error).splitlines()[0]}
     of_element, of_norm = (LOOSE if isinstance(layer, Attention | First) else TOLERANCES)[shape.dtype]
     wrong: dict[str, Any] = {}
     for name, (wanted, scale) in exact.items():
@@ -292,12 +292,17 @@ def random_shape(rng: random.Random) -> Shape:
     if groups == channels > 1 and rng.random() < 0.7:
         out_channels = channels
     kernel, dilation = draw((1, 1, 2, 3, 3, 4, 5, 6, 7)), draw((1, 1, 1, 2, 3))
-    padding = tuple(rng.choice((0, side // 2, step * (side // 2))) for side, step in zip(kernel, dilation, strict=True))
+    padding = tuple(
+        rng.choice((0, 1, side // 2, step * (side // 2))) for side, step in zip(kernel, dilation, strict=True)
+    )
     size = tuple(rng.choice((1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14, 17, 28, 33, 64)) for _ in range(dimensions))
     stride = draw((1, 1, 2, 2, 3, 4))
-    if rng.random() < 0.1:  # patches, and inputs of a single one
+    if (special := rng.random()) < 0.1:  # patches, and inputs of a single one
         stride, padding, dilation = kernel, (0,) * dimensions, (1,) * dimensions
         size = tuple(side * rng.choice((1, 1, 2, 5)) for side in kernel)
+    elif special < 0.15:  # shortcuts of residual networks on larger inputs
+        kernel, stride, padding, dilation = ((value,) * dimensions for value in (1, 2, 0, 1))
+        size = tuple(rng.choice((32, 48, 64)) for _ in range(dimensions))
     return Shape(kind, channels, out_channels, size, kernel, stride, padding, dilation, groups, **common)
 
 
@@ -397,8 +402,13 @@ def examine_batch(shapes: list[Shape], instructions: str) -> list[dict[str, Any]
 
 
 def is_wrong(verdict: dict[str, Any]) -> bool:
-    """Whether torch's layer or its replacement was wrong."""
-    return bool(verdict.get("raw") or verdict.get("replaced"))
+    """Whether torch's layer or its replacement was wrong; one that torch refuses with these instructions is not."""
+    return any(errors and "refuses" not in errors for errors in (verdict.get("raw"), verdict.get("replaced")))
+
+
+def word_for(found: dict[str, Any]) -> str:
+    """Return whether errors mean "right", "refused" by torch, or "wrong"."""
+    return "refused" if "refuses" in found else "wrong" if found else "right"
 
 
 def examine_until(end: float, seed: int, output: Path | None) -> list[dict[str, Any]]:
@@ -411,7 +421,7 @@ def examine_until(end: float, seed: int, output: Path | None) -> list[dict[str, 
             break
         verdicts = examine_batch(shapes, instructions)
         counts = Counter(
-            " ".join((shape.kind, shape.dtype, str(verdict["rule"]), "wrong" if verdict.get("raw") else "right"))
+            " ".join((shape.kind, shape.dtype, str(verdict["rule"]), word_for(verdict["raw"])))
             for shape, verdict in zip(shapes, verdicts, strict=True)
         )
         wrong = [
@@ -436,11 +446,12 @@ def print_tables(lines: list[dict[str, Any]], *, is_complete: bool) -> bool:
         is_complete: Name also the wrong shapes that are replaced.
     """
     total: Counter[str] = sum((Counter(line["counts"]) for line in lines), Counter())
-    print("\n| kind | precision | rule | shapes | wrong in torch |\n|---|---|---|---|---|")
+    print("\n| kind | precision | computed by | shapes | torch's layer wrong | refused |\n|---|---|---|---|---|---|")
     for kind, dtype, rule in sorted({tuple(key.split()[:3]) for key in total}):
-        right, wrong = (total[f"{kind} {dtype} {rule} {verdict}"] for verdict in ("right", "wrong"))
-        print(f"| {kind} | {dtype} | {rule} | {right + wrong} | {wrong} |")
-    print("\n| shape | instructions | rule | torch's layer | replaced |\n|---|---|---|---|---|")
+        right, wrong, refused = (total[f"{kind} {dtype} {rule} {word}"] for word in ("right", "wrong", "refused"))
+        computed_by = "torch" if rule == "None" else rule
+        print(f"| {kind} | {dtype} | {computed_by} | {right + wrong + refused} | {wrong} | {refused or ''} |")
+    print("\n| wrong shape | instructions | computed by | torch's layer | replacement | |\n|---|---|---|---|---|---|")
     names = [field.name for field in fields(Shape)]
     is_right = True
     for line in lines:
@@ -482,9 +493,9 @@ def main() -> int:
     arguments = parser.parse_args()
     memory = prepare_process(arguments.heap)
     has_bf16 = any(getattr(torch.cpu, f"_is_{name}_supported")() for name in ("avx512_bf16", "amx_tile"))
-    print(
-        f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, bf16 instructions: {has_bf16}, {memory}"
-    )
+    print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {memory}")
+    if not has_bf16:
+        print("no bf16 instructions: shapes in bf16 tell nothing about processors that have them; their rules stay")
     lines = examine_until(time.time() + 60 * arguments.minutes, arguments.seed, arguments.output)
     return 0 if print_tables(lines, is_complete=arguments.all) else 1
 
