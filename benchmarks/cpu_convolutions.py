@@ -100,9 +100,13 @@ class Shape:
         return f"{text} g{self.groups} {self.layout} {self.gradient} {'bias ' * self.bias}t{self.threads}"
 
 
-CONVOLUTIONS = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d}
-TRANSPOSED = {"transposed1d": nn.ConvTranspose1d, "transposed2d": nn.ConvTranspose2d}
-DIMENSIONS = {"conv1d": 1, "conv2d": 2, "transposed1d": 1, "transposed2d": 2}
+CONVOLUTIONS: dict[str, Any] = {
+    "conv1d": nn.Conv1d,
+    "conv2d": nn.Conv2d,
+    "transposed1d": nn.ConvTranspose1d,
+    "transposed2d": nn.ConvTranspose2d,
+}
+DIMENSIONS = {kind: int(kind[-2]) for kind in CONVOLUTIONS}
 OTHERS = ("linear", "lstm", "gru", "attention", "multihead")
 # Largest error of an element relative to its scale, and of a tensor relative to its norm. Rounding alone stays below a
 # third of them; memory that is read or left out by mistake exceeds them by far.
@@ -140,11 +144,10 @@ class First(nn.Module):
 
 def make_layer(shape: Shape) -> nn.Module:
     """Return the layer of a shape, its weights exact in bf16."""
-    kinds: dict[str, Any] = {**CONVOLUTIONS, **TRANSPOSED}
-    if shape.kind in kinds:
+    if shape.kind in CONVOLUTIONS:
         arguments = (shape.channels, shape.out_channels, shape.kernel, shape.stride, shape.padding)
         options = {"dilation": shape.dilation, "groups": shape.groups, "bias": shape.bias}
-        layer: nn.Module = kinds[shape.kind](*arguments, **options)
+        layer: nn.Module = CONVOLUTIONS[shape.kind](*arguments, **options)
     elif shape.kind == "linear":
         layer = nn.Linear(shape.channels, shape.out_channels, bias=shape.bias)
     elif shape.kind in ("lstm", "gru"):
@@ -197,11 +200,10 @@ def results_of(layer: nn.Module, inputs: list[Tensor], gradient: Tensor, dtype: 
 
 
 def exact_results(layer: nn.Module, inputs: list[Tensor], gradient: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return each result in float64, and the scale of its rounding errors.
+    """Return each result in float64, and the scale of its rounding errors: of a sum that of its terms' absolute values.
 
-    The scale of a sum is the sum of the absolute values of its terms. That of layers which are not linear is the
-    largest absolute value of the result, but no less than a third of that of any result: a gradient of zero is a
-    difference of others.
+    In a layer that is not linear it is the largest absolute value of a result, or a third of that of all, since a
+    gradient of zero is a difference of others.
     """
     exact = copy.deepcopy(layer).double()
     wanted = results_of(exact, [each.double() for each in inputs], gradient.double())
@@ -243,16 +245,15 @@ def rule_of(layer: nn.Module, replacement: nn.Module, inputs: Tensor) -> str | N
     return "undilated" if getattr(layer, "dilation", 1) != getattr(replacement, "dilation", 1) else None
 
 
-def examine(shape: Shape, report: Callable[[Any], None], seed: int = 0) -> None:
+def examine(shape: Shape, report: Callable[[Any], None]) -> None:
     """Compute a shape with the layer that takes the place of torch's, then with torch's own.
 
     Args:
         shape: The layer.
         report: Gets the rule that replaces the layer, the errors of the replacement (None if there is none), and the
             errors of torch's layer, each as soon as it is known: the process may die of the next.
-        seed: Of weights and data.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     torch.set_num_threads(shape.threads)
     layer, inputs = make_layer(shape), make_inputs(shape)
     with torch.no_grad():
@@ -382,8 +383,7 @@ def examine_batch(shapes: list[Shape], instructions: str) -> list[dict[str, Any]
     """Examine shapes, each that is wrong or that a process died of again by itself; returns what is known of each."""
     results: list[dict[str, Any]] = []
     while len(results) < len(shapes):
-        begin = len(results)
-        found, death = in_child(shapes[begin:], instructions)
+        found, death = in_child(shapes[(begin := len(results)) :], instructions)
         if death:  # of the last shape or, if that survives by itself, of an earlier one
             position = begin + max(len(found) - 1, 0) if found and "raw" not in found[-1] else begin + len(found)
             last = alone(shapes[position], instructions)
@@ -420,15 +420,11 @@ def examine_until(end: float, seed: int, output: Path | None) -> list[dict[str, 
         if time.time() > end:
             break
         verdicts = examine_batch(shapes, instructions)
+        pairs = list(zip(shapes, verdicts, strict=True))
         counts = Counter(
-            " ".join((shape.kind, shape.dtype, str(verdict["rule"]), word_for(verdict["raw"])))
-            for shape, verdict in zip(shapes, verdicts, strict=True)
+            f"{shape.kind} {shape.dtype} {found['rule']} {word_for(found['raw'])}" for shape, found in pairs
         )
-        wrong = [
-            asdict(shape) | {"found": verdict}
-            for shape, verdict in zip(shapes, verdicts, strict=True)
-            if is_wrong(verdict)
-        ]
+        wrong = [asdict(shape) | {"found": verdict} for shape, verdict in pairs if is_wrong(verdict)]
         lines.append({"batch": number, "instructions": instructions, "counts": counts, "wrong": wrong})
         if output is not None:
             with output.open("a") as file:
@@ -486,7 +482,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="end after this time (default: 5)")
     parser.add_argument("--output", type=Path, help="file of results, which an equal command continues")
     parser.add_argument(
-        "--heap", choices=("plain", "checked"), default="plain", help="checked: detect writes past blocks"
+        "--heap", choices=("plain", "checked"), default="plain", help="checked: finds writes past blocks"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the shapes (default: 0)")
     parser.add_argument("--all", action="store_true", help="name also the wrong shapes that are replaced")
