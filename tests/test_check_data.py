@@ -19,7 +19,7 @@ from data_loader.time_series.loader import TimeSeriesDataLoader
 from tests.support.groups import from_flat
 from tests.support.loader_cases import arrays, cityscapes, class_folders, pairs_list, save, series, voc
 from utils.errors import ConfigError, DataError
-from utils.findings import Finding
+from utils.findings import Finding, each_error
 
 SIZE = (96, 120)
 
@@ -143,6 +143,7 @@ def test_one_pass_names_every_fault_of_a_list(tmp_path):
     require_each(findings, expected)
     places = {finding.place for finding in findings}
     assert {str(tmp_path / "cut.jpg"), str(tmp_path / "label.png")} <= places  # the faulty file of the two
+    assert {str(tmp_path / "absent_mask.png"), f"{path}, line 3"} <= places
     assert (facts.num_samples, facts.num_readable) == (24, 3)
     assert [name.rpartition("/")[2] for name in facts.names] == ["good0.jpg", "good1.jpg", "good2.jpg"]
     assert facts.class_counts == [3 * 96 * 40] * 3
@@ -157,6 +158,13 @@ def test_a_training_is_refused_before_anything_is_decoded(tmp_path):
     assert "cut.jpg" not in str(caught.value)
     with pytest.raises(DataError, match="2 lines of"):
         next(iter(loader.evaluation_loader()))
+
+
+def test_faults_that_have_one_cause_are_one_finding(tmp_path):
+    path = write_list(tmp_path)
+    with pytest.raises(DataError, match="names 52 files that do not exist") as caught:
+        loader_of(path, data_root=str(tmp_path / "elsewhere"))
+    assert len(list(each_error(caught.value))) == 3  # two lines, and all files
 
 
 def test_both_files_of_a_pair_are_reported(tmp_path):
@@ -376,6 +384,39 @@ def test_a_loader_of_a_plug_in_is_read_sample_by_sample():
     assert (facts.num_samples, facts.num_readable, facts.class_counts) == (6, 4, [2, 2])
     warnings = compare_splits({"train": facts})
     assert ["twice with the same content but different labels" in each.message for each in warnings] == [True]
+
+
+class Wrapped(BaseDataLoader):
+    def __init__(self, samples, **args):
+        super().__init__(samples, 2, **args)
+        self.num_classes = 3
+
+
+def test_what_a_plug_in_gives_decides_what_is_known_of_it():
+    pairs = [(np.full((1, 70, 80), 0.1 * number, np.float32), np.full((70, 80), number)) for number in range(5)]
+    facts, findings = examine(Wrapped(pairs), "train_loader")
+    assert [finding.place for finding in findings] == ["train_loader, sample 3", "train_loader, sample 4"]
+    assert findings[0].message.startswith("train_loader, sample 3 holds the labels 3: labels must be 0 to 2.")
+    assert facts.size_range() == ((70, 80),) * 3
+    assert facts.class_counts == [5600] * 3
+    assert len(facts.fingerprints) == 5  # channels come first in a tensor
+    mappings = [{"input": np.zeros(3), "target": 1} for _ in range(4)]
+    facts, findings = examine(Wrapped(mappings), "train_loader")
+    assert (findings, facts.num_readable, facts.class_counts) == ([], 4, [])
+    assert compare_splits({"train": facts, "valid": facts}, is_overfit=True) == []
+    assert class_balance({"train": facts}) == []
+
+
+def test_a_variable_without_any_value_is_a_warning(tmp_path):
+    x = np.arange(36, dtype=np.float32).reshape(3, 3, 4)
+    x[1, [0, 2]] = np.nan
+    x[2, 1, 1] = np.nan
+    np.savez(tmp_path / "a.npz", x=x, y=np.array([0, 1, 0]))
+    loader = from_flat(TimeSeriesDataLoader, path=str(tmp_path / "a.npz"), split="train")
+    facts, (warning,) = examine(loader, "train_loader")
+    assert not warning.is_fault
+    assert "series 1: every value of variable 1, 3 is missing: the network gets zeros" in warning.message
+    assert facts.num_readable == 3
 
 
 def facts_of_photos(folder, section, images, **args):
