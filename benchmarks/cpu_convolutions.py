@@ -371,12 +371,12 @@ def in_child(shapes: list[Shape], instructions: str) -> tuple[list[dict[str, Any
 
 
 def alone(shape: Shape, instructions: str) -> dict[str, Any]:
-    """Examine a shape in a process of its own, and if that dies, the replacement and torch's layer by themselves."""
+    """Examine a shape in a process of its own; a replacement that dies leaves torch's layer unexamined."""
     found, death = in_child([shape], instructions)
-    verdict: dict[str, Any] = found[0] if found else {"rule": None}
+    verdict: dict[str, Any] = {"rule": None, "raw": {}, **(found[0] if found else {})}
     if death:
         verdict["raw" if "replaced" in verdict else "replaced"] = {"dies": death}
-    return verdict
+    return {"replaced": None, **verdict}
 
 
 def examine_batch(shapes: list[Shape], instructions: str) -> list[dict[str, Any]]:
@@ -385,7 +385,7 @@ def examine_batch(shapes: list[Shape], instructions: str) -> list[dict[str, Any]
     while len(results) < len(shapes):
         found, death = in_child(shapes[(begin := len(results)) :], instructions)
         if death:  # of the last shape or, if that survives by itself, of an earlier one
-            position = begin + max(len(found) - 1, 0) if found and "raw" not in found[-1] else begin + len(found)
+            position = min(begin + sum("raw" in verdict for verdict in found), len(shapes) - 1)
             last = alone(shapes[position], instructions)
             found = found[: position - begin]
             if not is_wrong(last):
