@@ -444,6 +444,7 @@ def build_predictor(
     plugins: Sequence[str] = (),
     window: Sequence[int] | None = None,
     views: "Views | None" = None,
+    max_decoded_mb: int | None = None,
 ) -> "Segmenter | Classifier":
     """Build a trained network with its preprocessing: a `Segmenter`, or a `Classifier` for images or series.
 
@@ -453,6 +454,7 @@ def build_predictor(
         plugins: Python files with the custom classes that its config names; no other code is ever run.
         window: Slide a window (height, width) over images at their own size; () takes the size of the input.
         views: Overlap of the windows; flips and scales to average over.
+        max_decoded_mb: Limit on a decoded file; by default that of the loader.
 
     Raises:
         CheckpointError: It is missing, damaged, or does not fit its config.
@@ -482,15 +484,19 @@ def build_predictor(
                 f"{file}: its weights do not fit the network that its config describes ({reason}). "
                 "Use the code it was trained with, or another checkpoint."
             ) from error
-    section = evaluation_section(config)
-    if getattr(class_and_arguments(config, section, registry())[0], "task", "segmentation") == "classification":
-        classifier = Classifier(model, build_preprocessing(config), device=target)
+    section, seen_config = evaluation_section(config), config
+    loader_class, loader_arguments = class_and_arguments(config, section, registry())
+    if max_decoded_mb is not None and "max_decoded_mb" in signature_of(loader_class).parameters:
+        loader_arguments = {**loader_arguments, "max_decoded_mb": max_decoded_mb}
+        seen_config = {**config, section: {**_as_object(config[section]), "args": loader_arguments}}
+    if getattr(loader_class, "task", "segmentation") == "classification":
+        classifier = Classifier(model, build_preprocessing(seen_config), device=target)
         classifier.config = config
         return classifier
-    views, seen_config = views or Views(), config
+    views = views or Views()
     if window is not None:  # images at their own size, of which the network sees one window after the other
         size = variants.window_size(config, section, window, registry())
-        views, seen_config = replace(views, window=size), variants.with_input_size(config, None, registry())
+        views, seen_config = replace(views, window=size), variants.with_input_size(seen_config, None, registry())
     segmenter = Segmenter(model, build_preprocessing(seen_config), device=target)
     segmenter.config = config
     segmenter.model = with_views(segmenter.model, views)

@@ -30,6 +30,7 @@ from base.samples import (
     count_targets,
     data_identity,
     is_counted,
+    labels_of,
     nothing_counted,
     split_indices,
 )
@@ -338,9 +339,10 @@ class BaseDataLoader(DataLoader[Any]):
         return data_identity(self.dataset.dataset, self.keys.indices.tolist())
 
     def require_counted_targets(self, section: str) -> None:
-        """Refuse samples of which none has a label that counts; data sets that offer no `target(index)` pass.
+        """Refuse samples of which none has a label that counts.
 
-        The targets are read up to the first that counts, which mostly is the very first one.
+        The targets are read up to the first that counts, which mostly is the very first one; of a data set that offers
+        no `target(index)` whole samples are.
 
         Args:
             section: The section of the config that describes this loader.
@@ -348,10 +350,13 @@ class BaseDataLoader(DataLoader[Any]):
         Raises:
             DataError: Every label is ignored, or a target cannot be read.
         """
-        dataset = self.dataset.dataset
-        if not isinstance(dataset, TargetSource) or not callable(dataset.target):
-            return
-        targets = (dataset.target(index) for index in self.keys.indices.tolist())
+        dataset, indices = self.dataset.dataset, self.keys.indices.tolist()
+        if isinstance(dataset, TargetSource) and callable(dataset.target):
+            targets = (dataset.target(index) for index in indices)
+        elif self.num_classes is None and self.ignore_index is None:
+            return  # then every label counts
+        else:
+            targets = (labels_of(self.dataset[SampleKey(0, index)]) for index in indices)
         if not any(is_counted(target, self.num_classes, self.ignore_index) for target in targets):
             raise nothing_counted(section, self.num_samples, self.ignore_index, is_training=self.is_training)
 

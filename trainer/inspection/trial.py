@@ -1,7 +1,6 @@
 """One step of a training with a real batch, after which everything is as before: what fails, and what it costs."""
 
 import copy
-import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,7 +43,10 @@ class StepFacts:
         peak_bytes: Memory on the device at the worst moment: weights, gradients, activations, the optimizer's state.
         weight_bytes: Of all weights and buffers, as a checkpoint holds them.
         optimizer_bytes: Of the optimizer's state after a step.
+        weight_tensors: Number of weights and buffers.
+        optimizer_tensors: Number of tensors in the optimizer's state.
         batch_bytes: Of one batch and its target.
+        input_shape: (B, C, ...) of the batch.
         loss: Of the first step.
     """
 
@@ -53,7 +55,10 @@ class StepFacts:
     peak_bytes: int
     weight_bytes: int
     optimizer_bytes: int
+    weight_tensors: int
+    optimizer_tensors: int
     batch_bytes: int
+    input_shape: Sequence[int]
     loss: float
 
 
@@ -197,8 +202,7 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
         _try_loss_on_processor(trainer, inputs, target)
     before_update: list[int] = []
     with LiveMemory() as memory:
-        held = [*model.parameters(), *model.buffers(), *trainer.criterion.buffers()]
-        for tensor in held if trainer.average is None else [*held, *trainer.average.model.state_dict().values()]:
+        for tensor in (*model.parameters(), *model.buffers(), *trainer.criterion.buffers()):
             memory.add(tensor)
         noting = trainer.optimizer.register_step_pre_hook(lambda *_: before_update.append(memory.peak))
         try:
@@ -206,20 +210,32 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
         finally:
             noting.remove()
     findings = _gradient_findings(model)
-    state = tree_leaves(list(trainer.optimizer.state.values()))
-    optimizer_bytes = sum(each.nbytes for each in state if isinstance(each, Tensor))
+    weights = list(model.state_dict().values())
+    state = [each for each in tree_leaves(list(trainer.optimizer.state.values())) if isinstance(each, Tensor)]
+    weight_bytes, optimizer_bytes = (sum(each.nbytes for each in tensors) for tensors in (weights, state))
     batch_bytes = inputs.nbytes + target.nbytes
-    # The optimizer's state is made in the first step and there from the beginning in all others.
-    peak = max(memory.peak, max(before_update, default=memory.peak) + optimizer_bytes)
-    if device.type == "cpu":
-        peak = int(peak * (1 + WORKING_SHARE)) + (accumulate - 1) * batch_bytes
-    else:
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds = _timed(lambda: trainer.run_step(batches), device) if math.isfinite(loss) else float("nan")
+    seconds = _timed(lambda: trainer.run_step(batches), device)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
-    weight_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
-    return StepFacts(seconds, None, peak, weight_bytes, optimizer_bytes, batch_bytes, loss), findings
+    else:  # as `trainer.inspection.costs` predicts it; the optimizer's state is made in the first step, and then there
+        working = max(before_update, default=memory.peak) * (1 + WORKING_SHARE)
+        average = weight_bytes if trainer.average is not None else 0
+        peak = int(max(working + optimizer_bytes, memory.peak)) + average + (accumulate - 1) * batch_bytes
+    facts = StepFacts(
+        seconds=seconds,
+        validation_seconds=None,
+        peak_bytes=peak,
+        weight_bytes=weight_bytes,
+        optimizer_bytes=optimizer_bytes,
+        weight_tensors=len(weights),
+        optimizer_tensors=len(state),
+        batch_bytes=batch_bytes,
+        input_shape=tuple(inputs.shape),
+        loss=loss,
+    )
+    return facts, findings
 
 
 def _timed(run: Callable[[], Any], device: torch.device) -> float:
