@@ -255,6 +255,21 @@ def test_weights_without_gradient_are_named_and_the_step_is_measured():
     assert warning.message.startswith("2 of 4 weights of Pair get no gradient: idle.weight, idle.bias.")
 
 
+def test_a_network_is_not_compiled_for_a_trial():
+    def compiler(graph, example):
+        raise AssertionError("compiled")
+
+    trainer = image_trainer(nn.Conv2d(1, 3, 1))
+    trainer.model.compile(backend=compiler)
+    assert try_step(trainer, trainer.train_loader.example(), trainer.valid_loader.example()).facts is not None
+
+
+def test_a_learning_rate_that_explodes_is_no_fault_of_the_first_step():
+    trial = trial_of(nn.Conv2d(1, 3, 1), optimizer=lambda weights: torch.optim.SGD(weights, lr=1e38))
+    assert trial.facts is not None
+    assert trial.facts.seconds > 0
+
+
 def test_a_gradient_of_zero_everywhere_is_a_warning():
     ignored = Images(8)
     ignored.targets[:] = -100  # the label that cross-entropy leaves out: NaN as a mean, so summed here

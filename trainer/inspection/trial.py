@@ -2,8 +2,9 @@
 
 import copy
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -34,7 +35,8 @@ class StepFacts:
     """The costs of a step of the optimizer, measured.
 
     Attributes:
-        seconds: Of a step without loading its batches: the median of those after the first.
+        seconds: Of a step without loading its batches: the median of those after the first. A network that is to be
+            compiled is timed without it.
         validation_seconds: Of one batch of the validation; None without one.
         peak_bytes: Memory on the device at the worst moment: weights, gradients, activations, the optimizer's state.
         weight_bytes: Of all weights and buffers, as a checkpoint holds them.
@@ -92,7 +94,7 @@ def try_step(
     if not isinstance(trainer, Trainer):
         return Trial(None, [])
     inputs, target, *_ = batch
-    with unchanged(trainer):
+    with unchanged(trainer), _uncompiled():
         trainer.model.train()
         trainer.plan.freezing.apply(unwrap(trainer.model), trainer.epoch + 1)
         findings = batch_norm_findings(unwrap(trainer.model), trainer.train_loader, section)
@@ -193,6 +195,12 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
         restore_generator_state(generators)
 
 
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Return the context in which networks that would be compiled, which takes minutes, run without it."""
+    # Loading the compiler takes seconds, and only a network that is to be compiled loads it.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
 def _copied(metrics: MetricSet) -> MetricSet:
     copied = MetricSet(copy.deepcopy(metrics.metrics))
     copied.reset()
@@ -211,10 +219,12 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
             for tensor in (*part.parameters(), *part.buffers()) if isinstance(part, nn.Module) else ():
                 memory.add(tensor)
         noting = trainer.optimizer.register_step_pre_hook(lambda *_: before_update.append(memory.peak))
+        started = perf_counter()
         try:
             loss = float(trainer.run_step(batches))
         finally:
             noting.remove()
+        first_seconds = perf_counter() - started
     findings = _gradient_findings(model)
     weights = list(model.state_dict().values())
     state = [each for each in tree_leaves(list(trainer.optimizer.state.values())) if isinstance(each, Tensor)]
@@ -222,7 +232,7 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
     batch_bytes = inputs.nbytes + target.nbytes
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds = _timed(lambda: trainer.run_step(batches), device)
+    seconds = _timed(lambda: trainer.run_step(batches), device) or first_seconds
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
     else:  # as `trainer.inspection.costs` predicts it; the optimizer's state is made in the first step, and then there
@@ -245,7 +255,7 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
 
 
 def _timed(run: Callable[[], Any], device: torch.device) -> float:
-    """Return the median seconds of some calls; of the first one alone if it is slow."""
+    """Return the median seconds of some calls; of the first one alone if it is slow, 0 if none of them ends."""
     times: list[float] = []
     while len(times) < MOST_STEPS and sum(times) < TIMING_SECONDS:
         started = perf_counter()
@@ -256,7 +266,7 @@ def _timed(run: Callable[[], Any], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(perf_counter() - started)
-    return statistics.median(times) if times else float("nan")
+    return statistics.median(times) if times else 0.0
 
 
 def _time_validation(trainer: Trainer, batch: Sequence[Any]) -> float:
