@@ -94,8 +94,7 @@ def build_loader(
     section = loader_section(config, split)
     if section is None:
         return None
-    names = registry()
-    loader_class, arguments = class_and_arguments(config, section, names)
+    loader_class, arguments = class_and_arguments(config, section, registry())
     if split != "train" and section != "data_loader" and arguments.get("is_training"):
         raise ConfigError(
             f"{section}.args.is_training: true would augment the data to evaluate on. It is false there by default. "
@@ -112,7 +111,7 @@ def build_loader(
     loader = instantiate(
         config,
         section,
-        names,
+        registry(),
         runtime={**shared_values(config), "seed": config.get("seed", 0)},
         defaults={
             "role": role,
@@ -129,24 +128,33 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
     """Build the loaders of training and validation; the latter is None if the config has none.
 
     Raises:
-        ConfigError: Validation data is named twice, has other classes, or would be augmented.
+        ConfigError: They do not fit together, or validation data would be augmented.
+    """
+    train_loader = build_loader(config, "train")
+    assert train_loader is not None  # a validated config has training data
+    if loader_section(config, "valid") in (loader_section(config, "train"), None):  # both are parts of one data set
+        return train_loader, train_loader.split_validation()
+    valid_loader = build_loader(config, "valid", learned=train_loader.learned)
+    assert valid_loader is not None
+    require_agreement(config, train_loader, valid_loader)
+    return train_loader, valid_loader
+
+
+def require_agreement(config: Config, train_loader: "BaseDataLoader", valid_loader: "BaseDataLoader") -> None:
+    """Refuse loaders of training and validation, of two sections, that do not fit together.
+
+    Raises:
+        ConfigError: Validation data is named twice, or has other classes.
     """
     from base.samples import require_same_classes
 
-    train_loader = build_loader(config, "train")
-    assert train_loader is not None  # a validated config has training data
-    section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
-    if valid_section in (section, None):  # both are parts of one data set
-        return train_loader, train_loader.split_validation()
-    if class_and_arguments(config, section or "", registry())[1].get("validation_split"):
+    section, valid_section = loader_section(config, "train") or "", loader_section(config, "valid") or ""
+    if class_and_arguments(config, section, registry())[1].get("validation_split"):
         raise ConfigError(
             f"{section}.args.validation_split: holds out samples that would not be used, since {valid_section} is the "
             "validation data. Remove one of them."
         )
-    valid_loader = build_loader(config, "valid", learned=train_loader.learned)
-    assert valid_loader is not None
     require_same_classes(valid_loader.class_names, f"{valid_section}.args.classes", train_loader.class_names, section)
-    return train_loader, valid_loader
 
 
 @dataclass(frozen=True)
@@ -176,8 +184,7 @@ class DataSpec:
 
     def arguments(self) -> dict[str, Any]:
         """Return the known values by the names under which a class may ask for them."""
-        names = ("num_classes", "in_channels", "ignore_index", "class_names", "class_counts")
-        values = {name: getattr(self, name) for name in names}
+        values = {name: value for name, value in vars(self).items() if name != "learned"}
         return {name: value for name, value in values.items() if value not in (None, (), [])}
 
 
@@ -258,10 +265,9 @@ def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module
 
     For a network with auxiliary outputs it is the sum over all of them, each with the weight that the network names.
     """
-    names = registry()
-    loss = instantiate(config, "loss", names, runtime=spec.arguments())
+    loss = instantiate(config, "loss", registry(), runtime=spec.arguments())
     weights = getattr(model, "auxiliary_weights", ())
-    return import_attribute(names["loss"].wrappers["auxiliary"])(loss, weights) if weights else loss  # type: ignore[no-any-return]
+    return import_attribute(registry()["loss"].wrappers["auxiliary"])(loss, weights) if weights else loss  # type: ignore[no-any-return]
 
 
 def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
@@ -272,9 +278,8 @@ def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
     """
     from base.base_metric import check_result_names
 
-    names, values = registry(), spec.arguments()
     paths = [f"metrics.{index}" for index in range(len(config.get("metrics", [])))]
-    metrics: list[Metric] = [instantiate(config, path, names, runtime=values) for path in paths]
+    metrics: list[Metric] = [instantiate(config, path, registry(), runtime=spec.arguments()) for path in paths]
     check_result_names(dict(zip(paths, metrics, strict=True)))
     return metrics
 
@@ -347,6 +352,18 @@ def build_schedule(
     return combine_schedulers(config["lr_scheduler"], optimizer, build_scheduler, **length, monitor=plan.monitor)
 
 
+def build_trainer(config: Config, model: "nn.Module", optimizer: "Optimizer", **parts: Any) -> "BaseTrainer":
+    """Build the trainer of the `trainer` section from the other parts of a training.
+
+    Raises:
+        ConfigError: It monitors a result that no epoch will have.
+    """
+    trainer_class, arguments = class_and_arguments({"trainer": trainer_options(config)}, "trainer", registry())
+    trainer: BaseTrainer = trainer_class(model, optimizer, **parts, **arguments)
+    trainer.monitor.check(trainer.result_names())  # before a run folder exists
+    return trainer
+
+
 @dataclass(frozen=True)
 class TrainingParts:
     """The objects of a training, and the completed config that its checkpoints hold; `model` is wrapped for devices."""
@@ -411,19 +428,8 @@ def build_training(
     model = prepare_for_training(model, options, precision, world, used_devices)
     metrics = build_metrics(config, spec)
 
-    trainer_class, arguments = class_and_arguments({"trainer": options}, "trainer", registry())
-    trainer: BaseTrainer = trainer_class(
-        model,
-        optimizer,
-        criterion=loss,
-        train_loader=train_loader,
-        valid_loader=valid_loader,
-        metrics=metrics,
-        plan=plan,
-        lr_scheduler=schedule,
-        **arguments,
-    )
-    trainer.monitor.check(trainer.result_names())  # before a run folder exists
+    parts = {"train_loader": train_loader, "valid_loader": valid_loader, "metrics": metrics, "lr_scheduler": schedule}
+    trainer = build_trainer(config, model, optimizer, criterion=loss, plan=plan, **parts)
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
     loaders = (train_loader, valid_loader)

@@ -88,3 +88,21 @@ def _log_warning(
 ) -> None:
     """Log a warning; takes the place of `warnings.showwarning`."""
     logging.getLogger("warnings").warning("%s (%s, %s:%d)", message, category.__name__, filename, lineno)
+
+
+class ReadingBar:
+    """A progress bar on standard error for each split whose samples are read."""
+
+    def __init__(self) -> None:
+        self._split = ""
+        self._bar: tqdm[object] | None = None
+
+    def __call__(self, split: str, done: int, total: int) -> None:
+        """Show that so many samples of a split were read; the last closes the bar."""
+        if self._bar is None or split != self._split:
+            self._split = split
+            self._bar = tqdm(total=total, unit="sample", desc=f"read {split}", dynamic_ncols=True, leave=False)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+            self._bar = None

@@ -1,0 +1,200 @@
+"""What would stop a training, or make it worse than it could be, found before it begins: `train.py --check`.
+
+Configuration, data and network are checked in one pass, and one fault does not hide the others: a refused value is left
+out and the rest is checked without it. Nothing is written. `check_run(config)` is the whole check as a function.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from build import (
+    SPLIT_SECTIONS,
+    DataSpec,
+    build_loader,
+    build_loss,
+    build_metrics,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    build_trainer,
+    loader_section,
+    read_data_spec,
+    registry,
+    require_agreement,
+)
+from config import trainer_options, variants
+from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
+from logger.check_report import CheckReport, Table
+from utils.findings import Finding, fault_of
+
+if TYPE_CHECKING:
+    from data_loader.checking.facts import SplitFacts
+
+    from base import BaseDataLoader
+
+Built = TypeVar("Built")
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a split, the number of samples that were read, and that of all."""
+
+
+def check_run(
+    config: Mapping[str, Any], devices: str | None = None, *, is_overfit: bool = False, progress: Progress | None = None
+) -> CheckReport:
+    """Check a configuration with everything that it names.
+
+    Args:
+        config: From `load_config`; it is not changed.
+        devices: From the command line, e.g. `"0,1"` or `"cpu"`; by default the config's `n_gpu`.
+        is_overfit: The same samples are meant to be trained and validated on.
+        progress: Told how far the reading of the data is.
+    """
+    sound = sound_part(config, registry())
+    check = _Check(sound)
+    check.report.findings += [Finding("config", place_of(message), message) for message in sound.faults]
+    if sound.config is None:
+        check.report.notes.append("data and network: the configuration cannot be read far enough to find them.")
+        return check.report
+    loaders = check.build_loaders(sound.config)
+    facts = check.examine(loaders, is_overfit=is_overfit, progress=progress)
+    check.try_network(loaders, facts, devices)
+    return check.report
+
+
+@dataclass
+class _Check:
+    """A check on its way: what is left of the configuration, and what was found.
+
+    Attributes:
+        sound: The configuration without its faults; values that turn out to be refused are taken out of it as well.
+        report: Everything found so far.
+    """
+
+    sound: SoundPart
+    report: CheckReport = field(default_factory=CheckReport)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What is left of the configuration."""
+        assert self.sound.config is not None
+        return self.sound.config
+
+    def attempt(self, build: Callable[[dict[str, Any]], Built], section: str) -> Built | None:
+        """Build an object; every error on the way becomes a fault, and what it refuses is left out from then on."""
+        made, errors, self.sound.config = build_stepwise(build, self.config)
+        self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in errors]
+        return made
+
+    def build_loaders(self, config: dict[str, Any]) -> "dict[str, BaseDataLoader]":
+        """Build the loaders of all splits that the configuration has, as training and test do."""
+        loaders: dict[str, BaseDataLoader] = {}
+        for split in SPLIT_SECTIONS:
+            section, train_loader = loader_section(config, split), loaders.get("train")
+            if section is None:
+                continue
+            if not self.sound.is_own(section):
+                if split == "train" or section != "data_loader":
+                    self.report.notes.append(f"the data of {section}: its fault must be repaired first.")
+                continue
+            if split == "valid" and section == loader_section(config, "train"):
+                loader = None if train_loader is None else train_loader.split_validation()
+            else:
+                learned = None if train_loader is None or split == "train" else train_loader.learned
+                loader = self.attempt(
+                    lambda config, split=split, learned=learned: build_loader(  # type: ignore[misc]
+                        config, split, as_evaluation=split == "test", learned=learned
+                    ),
+                    section,
+                )
+            if loader is not None:
+                loader.is_training = split == "train"
+                loaders[split] = loader
+        if "train" in loaders and loaders.get("valid") is not None and "valid_loader" in config:
+            self.attempt(lambda config: require_agreement(config, loaders["train"], loaders["valid"]), "valid_loader")
+        return loaders
+
+    def examine(
+        self, loaders: "Mapping[str, BaseDataLoader]", *, is_overfit: bool, progress: Progress | None
+    ) -> "dict[str, SplitFacts]":
+        """Read every sample of every split and return the facts of the splits."""
+        from data_loader.checking.compare import class_table, compare_splits
+        from data_loader.checking.examine import examine
+
+        facts: dict[str, SplitFacts] = {}
+        for split, loader in loaders.items():
+            section = loader_section(self.config, split) or split
+            told = None if progress is None else lambda done, total, split=split: progress(split, done, total)  # type: ignore[misc]
+            facts[split], findings = examine(loader, section, told)
+            self.report.findings += findings
+        self.report.findings += compare_splits(facts, is_overfit)
+        if facts:
+            self.report.tables.append(_splits_table(facts))
+            self.report.facts["splits"] = {split: each.as_json() for split, each in facts.items()}
+        classes = class_table(facts)
+        if classes:
+            self.report.tables.append(Table("Classes", ("", *facts, "weight"), classes))
+        return facts
+
+    def try_network(
+        self, loaders: "Mapping[str, BaseDataLoader]", facts: "Mapping[str, SplitFacts]", devices: str | None
+    ) -> None:
+        """Build the network and everything that trains it, try a step, and forecast the run."""
+        from torch import nn
+
+        from trainer.runtime.devices import RunPrecision, choose_devices
+        from trainer.trainer import TrainingPlan
+
+        train_loader = loaders.get("train")
+        spec = self.data_spec(train_loader, facts.get("train"))
+        options = trainer_options(self.config)
+        precision = self.attempt(
+            lambda config: RunPrecision.from_options(choose_devices(config.get("n_gpu"), devices)[0], options), "n_gpu"
+        )
+        if precision is None:
+            return
+        plan = TrainingPlan.from_options(options, precision=precision)
+        model = self.attempt(lambda config: build_model(config, spec), "arch") if self.sound.is_own("arch") else None
+        # Without the network, its optimizer, schedule and loss can still be checked.
+        used = nn.Linear(1, 1) if model is None else model
+        optimizer = self.attempt(
+            lambda config: build_optimizer(config if model is not None else _without_groups(config), used), "optimizer"
+        )
+        steps = 1 if train_loader is None else plan.steps_per_epoch(len(train_loader))
+        schedule = None
+        if optimizer is not None and train_loader is not None:
+            schedule = self.attempt(lambda config: build_schedule(config, optimizer, plan, steps), "lr_scheduler")
+        loss = self.attempt(lambda config: build_loss(config, spec, used), "loss")
+        metrics = self.attempt(lambda config: build_metrics(config, spec), "metrics")
+        if optimizer is None or loss is None or metrics is None or train_loader is None:
+            return
+        parts = {"criterion": loss, "train_loader": train_loader, "valid_loader": loaders.get("valid")}
+        parts |= {"metrics": metrics, "plan": plan, "lr_scheduler": schedule}
+        if not any(path.startswith("metrics") for path in self.sound.stand_ins):
+            self.attempt(lambda config: build_trainer(config, used, optimizer, **parts), "trainer")
+
+    def data_spec(self, train_loader: "BaseDataLoader | None", facts: "SplitFacts | None") -> DataSpec:
+        """Return what network, loss and metrics are built for; classes were counted when the data was read."""
+        spec = DataSpec.from_config(self.config)
+        if train_loader is not None:
+            spec = self.attempt(lambda config: read_data_spec(config, train_loader), "arch") or spec
+        if facts is not None and facts.class_counts and any(variants.rules_without_counts(self.config, registry())):
+            spec = replace(spec, class_counts=facts.class_counts)
+        return spec
+
+
+def _without_groups(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config whose optimizer has no rules for the parts of a network."""
+    spec = config["optimizer"]
+    plain = {key: spec[key] for key in ("type", "args") if key in spec} if isinstance(spec, Mapping) else spec
+    return {**config, "optimizer": plain}
+
+
+def _splits_table(facts: "Mapping[str, SplitFacts]") -> Table:
+    """Return the number of samples, their sizes and the share of ignored labels of each split."""
+    rows = []
+    for split, each in facts.items():
+        sizes = each.size_range()
+        shown = ["-"] * 3 if sizes is None else [f"{size[0]}x{size[1]}" for size in sizes]
+        unread = each.num_samples - each.num_readable
+        rows.append((split, f"{each.num_samples:,}", f"{unread:,}", *shown, f"{100 * each.ignored_share:.1f} %"))
+    return Table("Data", ("", "samples", "unreadable", "smallest", "median", "largest", "ignored"), rows)
