@@ -408,9 +408,10 @@ def build_training(
     limits = {"max_validation_batches": max_validation_batches}
     plan = TrainingPlan.from_options(options, precision=precision, world=world, **limits)
     train_loader, valid_loader = build_loaders(config)
-    for split, loader in (("train", train_loader), ("valid", valid_loader)):
-        if loader is None:
-            continue
+    loaders = [(split, each) for split, each in (("train", train_loader), ("valid", valid_loader)) if each is not None]
+    for _, loader in loaders:  # before the first one is decoded
+        loader.require_whole_listing()
+    for split, loader in loaders:
         # A loader of a plug-in may not know its role: a shuffled one would count as training data.
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
@@ -432,8 +433,9 @@ def build_training(
     trainer = build_trainer(config, model, optimizer, criterion=loss, plan=plan, **parts)
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
-    loaders = (train_loader, valid_loader)
-    return TrainingParts(completed, spec, *loaders, model, optimizer, schedule, loss, metrics, trainer)
+    return TrainingParts(
+        completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
+    )
 
 
 def build_predictor(

@@ -30,10 +30,11 @@ from base.samples import (
     count_targets,
     data_identity,
     is_counted,
+    nothing_counted,
     split_indices,
 )
 from utils.environment import available_processors
-from utils.errors import ConfigError, DataError, EspalierError
+from utils.errors import ConfigError, DataError, EspalierError, joined_faults
 from utils.seeding import derive_seed, isolated_generators
 
 logger = logging.getLogger(__name__)
@@ -167,6 +168,8 @@ class BaseDataLoader(DataLoader[Any]):
         preprocessing: Converts an image to an input, if known.
         learned: Arguments that were left open and follow from the training data (class names, statistics); the loaders
             of other data get them, and they are written into the checkpoint's config.
+        listing_faults: Entries of its list or folder that cannot be used, such as missing files. The loader has the
+            others, so that a check can go through them; `prepare` refuses it.
 
     Raises:
         ConfigError: An argument is out of its range.
@@ -180,6 +183,7 @@ class BaseDataLoader(DataLoader[Any]):
     class_names: Sequence[str] = ()
     preprocessing: Any = None
     learned: Mapping[str, Any] = MappingProxyType({})
+    listing_faults: Sequence[DataError] = ()
     dataset: KeyedDataset
 
     def __init__(
@@ -306,7 +310,8 @@ class BaseDataLoader(DataLoader[Any]):
             pin_memory=self.pin_memory,
             indices=list(self.keys.indices if indices is None else indices),
         )
-        for name in ("task", "num_classes", "in_channels", "ignore_index", "class_names", "preprocessing", "learned"):
+        names = ("task", "num_classes", "in_channels", "ignore_index", "class_names", "preprocessing", "learned")
+        for name in (*names, "listing_faults"):
             setattr(loader, name, getattr(self, name))
         return loader
 
@@ -348,18 +353,24 @@ class BaseDataLoader(DataLoader[Any]):
             return
         targets = (dataset.target(index) for index in self.keys.indices.tolist())
         if not any(is_counted(target, self.num_classes, self.ignore_index) for target in targets):
-            ignored = "" if self.ignore_index is None else f" {self.ignore_index} (ignored) or"
-            raise DataError(
-                f"{section}: every label of its {self.num_samples} samples is{ignored} of no class. There is nothing "
-                f"to {'train' if self.is_training else 'evaluate'} on. Correct the masks, or name other samples."
-            )
+            raise nothing_counted(section, self.num_samples, self.ignore_index, is_training=self.is_training)
+
+    def require_whole_listing(self) -> None:
+        """Raise an error if entries of the list or folder cannot be used.
+
+        Raises:
+            DataError: One error for all of them.
+        """
+        if self.listing_faults:
+            raise joined_faults(self.listing_faults)
 
     def prepare(self) -> None:
         """Let the data set check and decode the samples of this loader; otherwise the first iteration does it.
 
         Raises:
-            DataError: The data set found a fault.
+            DataError: An entry of the list or folder cannot be used, or the data set found a fault.
         """
+        self.require_whole_listing()
         dataset = self.dataset.dataset
         if not self._is_prepared and isinstance(dataset, PreparedSource):
             dataset.prepare(self.keys.indices.tolist())

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from utils.environment import DECODING_THREADS, available_processors
 from utils.errors import ConfigError, DataError, EspalierError
-from utils.geometry import Geometry
+from utils.geometry import Geometry, Size
 from utils.seeding import derive_seed
 
 _NAMES_SHOWN = 12
@@ -71,6 +71,32 @@ class IdentifiedSource(Protocol):
 
     def sample_identity(self, index: int) -> str:
         """Return name and class of sample `index`, without the folders that it lies in."""
+
+
+class RawSample(NamedTuple):
+    """A sample as its files hold it: neither scaled nor augmented.
+
+    Attributes:
+        input: Image (h, w, C) or series (V, T), any kind of number; NaN in a series is a missing value.
+        target: Mask (h, w) of ids, or the id of a class.
+    """
+
+    input: NDArray[Any]
+    target: NDArray[Any] | int
+
+
+@runtime_checkable
+class ExaminedSource(Protocol):
+    """A data set whose samples can be examined as their files hold them, from several threads at once."""
+
+    def sample_names(self, index: int) -> Sequence[str]:
+        """Return the files of sample `index` (or file and row), the input first, by which a user finds them."""
+
+    def raw_sample(self, index: int) -> RawSample:
+        """Return sample `index`; an error for several faults carries each of them."""
+
+    def unfit_sizes(self, sizes: Mapping[int, Size]) -> Iterator[EspalierError]:
+        """Yield the reasons for which inputs of these sizes, by index, cannot be augmented or share a batch."""
 
 
 def data_identity(dataset: Any, indices: Iterable[int]) -> dict[str, Any]:
@@ -220,6 +246,15 @@ def count_targets(
         parts = pool.map(lambda index: _count(dataset.target(index), num_classes, ignore_index), indices)
         total: NDArray[np.int64] = sum(parts, np.zeros(num_classes, np.int64))
         return [int(count) for count in total]
+
+
+def nothing_counted(section: str, count: int, ignore_index: int | None, *, is_training: bool) -> DataError:
+    """Return the error for `count` samples of a section of which none has a label that counts."""
+    ignored = "" if ignore_index is None else f" {ignore_index} (ignored) or"
+    return DataError(
+        f"{section}: every label of its {count} samples is{ignored} of no class. There is nothing to "
+        f"{'train' if is_training else 'evaluate'} on. Correct the masks, or name other samples."
+    )
 
 
 def is_counted(target: Any, num_classes: int | None, ignore_index: int | None) -> bool:

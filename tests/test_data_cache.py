@@ -11,7 +11,8 @@ from data_loader.common.image_cache import ImageCache
 from data_loader.common.options import LabelOptions
 from data_loader.images.preprocessing import Preprocessing
 from data_loader.segmentation.labels import Labels
-from data_loader.segmentation.pairs import ImagePairs, Pair, PairDecoder
+from data_loader.segmentation.pair_decoder import PairDecoder
+from data_loader.segmentation.pairs import ImagePairs, Pair
 from tests.support.groups import from_flat
 from utils.environment import available_memory
 from utils.errors import ConfigError, DataError

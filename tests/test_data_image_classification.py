@@ -82,8 +82,11 @@ def test_class_folders_without_parts_and_a_part_held_out(folders):
 def test_classes_of_validation_are_those_of_training(folders):
     (folders / "val/cat").rename(folders / "val/cow")
     message = r'val/cow/15\.png is of the class "cow", and 1 of 2 samples .* training data: cat, dog\.'
-    with pytest.raises(DataError, match=message):
-        plain(folder=str(folders), classes=["cat", "dog"])
+    loader = plain(folder=str(folders), classes=["cat", "dog"])
+    assert loader.num_samples == 1  # those of known classes, for a check to go through
+    for use in (loader.prepare, lambda: next(iter(loader))):
+        with pytest.raises(DataError, match=message):
+            use()
 
 
 def test_folders_that_do_not_hold_what_they_should(folders):

@@ -17,7 +17,8 @@ SMALL = {0: (48, 40), 1: (200, 300), 2: (60, 70)}
 
 def check(*transforms, sizes=SMALL, **images):
     augmentation = Augmentation(AugmentationOptions(transforms=transforms), Preprocessing(ImageOptions(**images)))
-    augmentation.require_applicable(sizes, "photo{}.png".format)
+    for error in augmentation.unfit_transforms(sizes, "photo{}.png".format):
+        raise error
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_random_values_of_training_do_not_depend_on_the_check():
     for sizes in ({}, SMALL):
         options = AugmentationOptions(transforms=[A.RandomBrightnessContrast(p=1)])
         augmentation = Augmentation(options, Preprocessing(ImageOptions()))
-        augmentation.require_applicable(sizes, str)
+        assert not list(augmentation.unfit_transforms(sizes, str))
         results.append(augmentation(image, mask, np.random.default_rng(1))[0])
     np.testing.assert_array_equal(*results)
 

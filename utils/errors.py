@@ -5,6 +5,8 @@ The command line prints them without a traceback (`--debug` shows it) and ends w
 
 from collections.abc import Sequence
 
+_FAULTS_SHOWN = 5
+
 
 class EspalierError(Exception):
     """Base of every error that the user can repair."""
@@ -46,6 +48,19 @@ class DataError(EspalierError):
     def __init__(self, message: str, parts: Sequence["DataError"] = ()) -> None:
         super().__init__(message)
         self.parts = tuple(parts)
+
+
+def first_few(lines: Sequence[str]) -> list[str]:
+    """Return the first five lines, indented, and a line that counts the others."""
+    more = len(lines) - _FAULTS_SHOWN
+    return [f"  {line}" for line in lines[:_FAULTS_SHOWN]] + (
+        [f"  ... and {more} more like these."] if more > 0 else []
+    )
+
+
+def joined_faults(faults: Sequence[DataError]) -> DataError:
+    """Return one error for one or more faults, with a line and a part for each."""
+    return faults[0] if len(faults) == 1 else DataError("\n".join(map(str, faults)), faults)
 
 
 class CheckpointError(EspalierError):

@@ -3,7 +3,7 @@
 B batch, C channels, h, w size of an image, H, W size of the input, K classes.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -14,27 +14,27 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from base.base_data_loader import BaseDataLoader, Task
-from base.samples import NamedSample
+from base.samples import NamedSample, RawSample
 from data_loader.classification.sources import (
     DatasetImages,
     FileImages,
     IdxImages,
     ImageSource,
-    find_in_folders,
-    read_list,
+    list_in_folders,
+    list_labelled,
 )
 from data_loader.common.class_labels import (
     NO_CLASS,
     LabelledDataset,
     checked_classes,
     first_of_each_class,
-    label_ids,
+    list_label_ids,
 )
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp
 from data_loader.common.options import AugmentationOptions, ClassOptions, ImageLoaderOptions, ImageOptions
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.preprocessing import Preprocessing, require_one_size
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Size
 
 ClassFolder = Annotated[
@@ -145,13 +145,26 @@ class ImageDecoder(Decoder[DecodedImage]):
         Raises:
             DataError: It cannot be read, or has no fourth channel although the network has.
         """
+        image = self.read(index)
+        return DecodedImage(np.ascontiguousarray(self.preprocessing.shrink(image)), (image.shape[0], image.shape[1]))
+
+    def read(self, index: int) -> np.ndarray:
+        """Return an image as its file holds it, (h, w, C) or (h, w).
+
+        Raises:
+            DataError: As `decode`.
+        """
         channels = self.preprocessing.in_channels
         image = self.source.image(index, channels)
         if channels == 4 and (image.ndim != 3 or image.shape[2] != 4):
             raise DataError(
                 f"{self.source.names[index]} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1."
             )
-        return DecodedImage(np.ascontiguousarray(self.preprocessing.shrink(image)), (image.shape[0], image.shape[1]))
+        try:
+            self.preprocessing.channels(image)
+        except DataError as error:
+            raise DataError(f"{self.source.names[index]}: {error}") from None
+        return image
 
     def settings(self) -> Hashable:
         """Return everything that decides a decoded image except its file."""
@@ -203,7 +216,8 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         self.source = source
         self.preprocessing = preprocessing
         self.augmentation = augmentation
-        self.cache = ImageCache(ImageDecoder(source, preprocessing), cache_mb)
+        self.decoder = ImageDecoder(source, preprocessing)
+        self.cache = ImageCache(self.decoder, cache_mb)
 
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Check these images (or all) and decode as many as fit into memory.
@@ -215,8 +229,25 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
 
     def _check_sizes(self, sizes: Mapping[int, Size]) -> None:
         """Raise an error if images of these sizes cannot be augmented."""
+        for error in self.unfit_sizes(sizes):
+            raise error
+
+    def unfit_sizes(self, sizes: Mapping[int, Size]) -> Iterator[EspalierError]:
+        """Yield the reasons for which images of these sizes cannot be augmented."""
         if self.augmentation is not None:
-            self.augmentation.warp.require_applicable(sizes, self.source.names.__getitem__)
+            yield from self.augmentation.warp.unfit_transforms(sizes, self.source.names.__getitem__)
+
+    def sample_names(self, index: int) -> Sequence[str]:
+        """Return the file of an image, or file and row."""
+        return [self.source.names[index]]
+
+    def raw_sample(self, index: int) -> RawSample:
+        """Return an image as its file holds it, and its class.
+
+        Raises:
+            DataError: It cannot be read, or has other channels than an input can be made of.
+        """
+        return RawSample(self.decoder.read(index), self.labels[index])
 
     def sample_identity(self, index: int) -> str:
         """Return name and class of an image without its folders; in a file of many, its row and class."""
@@ -340,9 +371,9 @@ class ImageClassificationDataLoader(BaseDataLoader):
             )
         if folder is not None:
             root, name = Path(data_root or "") / folder, split or loading.default_split
-            source = find_in_folders(root, name, is_named=split is not None)
+            source = list_in_folders(root, name, is_named=split is not None)
         elif list_file is not None:
-            source = read_list(list_file, data_root)
+            source = list_labelled(list_file, data_root)
         elif dataset is not None:
             source = DatasetImages(dataset)
         else:
@@ -355,7 +386,9 @@ class ImageClassificationDataLoader(BaseDataLoader):
             # The data has numbers, and the config gives their names.
             source.labels, source.classes = [names[int(label)] for label in source.labels], names
         source = source.select(first_of_each_class(source.labels, loading.samples))
-        ids = label_ids(source.labels, names, source.names.__getitem__)
+        faults = source.faults
+        known = list_label_ids(source.labels, names, source.names.__getitem__)
+        source, ids = source.select([index for index, _ in known.usable()]), [number for _, number in known.entries]
         # Both, because `split_validation` evaluates samples of a loader that trains.
         plain = LabelledImageDataset(source, ids, preprocessing, cache_mb=loading.cache_mb)
         changes = ImageAugmentation(augmentation, preprocessing)
@@ -371,6 +404,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
         self.ignore_index = NO_CLASS
         self.preprocessing = preprocessing
         self.learned = {"classes": names}
+        self.listing_faults = (*faults, *known.faults)
 
     @staticmethod
     def make_preprocessing(images: ImageOptions = ImageOptions()) -> Preprocessing:

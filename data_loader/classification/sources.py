@@ -19,14 +19,15 @@ from data_loader.common.class_labels import in_order
 from data_loader.common.image_cache import read_once
 from data_loader.common.lists import (
     VALIDATION_NAMES,
+    lines_fault,
+    missing_fault,
     name_of_split,
     read_entries,
-    require_files,
     split_entry,
     warn_of_left_out,
 )
 from data_loader.images.files import DAMAGED_FILE_ERRORS, image_size, read_image
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, joined_faults
 from utils.files import IMAGE_SUFFIXES, describe_left_out, files_below, is_hidden, require_decoded_size
 
 _IDX_UINT8 = 8  # type byte of the format
@@ -45,13 +46,26 @@ class ImageSource(ABC):
 
     Attributes:
         rows: Position of each image in the file or data set.
+        faults: Entries of the list or folder that cannot be used, and are no part of the source.
     """
+
+    faults: Sequence[DataError] = ()
 
     def __init__(
         self, names: Sequence[str], labels: Sequence[str], classes: Sequence[str], files: Sequence[Path] = ()
     ) -> None:
         self.names, self.labels, self.classes, self.files = list(names), list(labels), list(classes), list(files)
         self.rows: Sequence[int] = range(len(self.labels))
+
+    def whole(self) -> Self:
+        """Return the source itself.
+
+        Raises:
+            DataError: Entries of its list or folder cannot be used.
+        """
+        if self.faults:
+            raise joined_faults(self.faults)
+        return self
 
     def select(self, indices: Sequence[int]) -> Self:
         """Return a source of some of the images, with the same classes."""
@@ -186,6 +200,15 @@ class DatasetImages(ImageSource):
 
 
 def find_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -> FileImages:
+    """Return the images of a folder, see `list_in_folders`.
+
+    Raises:
+        DataError: A folder is missing, a class has no image, or it is open whether a folder is a class or a split.
+    """
+    return list_in_folders(folder, split, is_named=is_named).whole()
+
+
+def list_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -> FileImages:
     """Return images of the layout `folder/split/CLASS/NAME.*`, or `folder/CLASS/NAME.*` if there are no splits.
 
     Hidden files and folders are no part of it. Other kinds of images than those that are read are counted in a warning.
@@ -195,8 +218,11 @@ def find_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -
         split: Name of the split.
         is_named: The user has named the split, so that a folder of that name is one.
 
+    Returns:
+        The images; a class without one is among its faults.
+
     Raises:
-        DataError: A folder is missing, a class has no image, or it is open whether a folder is a class or a split.
+        DataError: A folder is missing, no class has an image, or it is open whether a folder is a class or a split.
     """
     root = Path(folder)
     if not os.path.isdir(root):
@@ -207,19 +233,32 @@ def find_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -
         raise DataError(f"{root} holds no folder. Each class has one, named after it, with its images.")
     below = {path: files_below(path) for path in folders}
     warn_of_left_out(root, [file for files in below.values() for file in files])
-    images, labels = [], []
+    images, labels, faults = [], [], []
     for path, files in below.items():
         found = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
         if not found:
             left_out = describe_left_out(files)
             others = f"; left out: {left_out}" if left_out else ""
-            raise DataError(
-                f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}{others}), and every class needs one. Add "
-                "some, or remove the folder."
+            faults.append(
+                DataError(
+                    f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}{others}), and every class needs one. "
+                    "Add some, or remove the folder."
+                )
             )
         images += found
         labels += [path.name] * len(found)
-    return FileImages(images, labels)
+    return _listed(images, labels, faults)
+
+
+def _listed(files: Sequence[Path], labels: Sequence[str], faults: Sequence[DataError]) -> FileImages:
+    """Return a source of the images that can be used.
+
+    Raises:
+        DataError: There is none.
+    """
+    source = FileImages(files, labels)
+    source.faults = tuple(faults)
+    return source if files else source.whole()
 
 
 def _visible_folders(root: Path) -> list[Path]:
@@ -265,28 +304,42 @@ def _holds_images_below(folder: Path) -> bool:
 
 
 def read_list(list_file: str | Path, data_root: str | Path | None = None) -> FileImages:
-    """Return images of a list with one `path, class` per line.
-
-    Between them is a comma or a tab, and `#` begins a comment line; a path or class that holds one may be put between
-    double quotes. Paths are relative to `data_root`, or else to the
-    folder of the list.
+    """Return the images of a list, see `list_labelled`.
 
     Raises:
         DataError: The list is missing, empty, badly written, or names files that do not exist.
     """
+    return list_labelled(list_file, data_root).whole()
+
+
+def list_labelled(list_file: str | Path, data_root: str | Path | None = None) -> FileImages:
+    """Return images of a list with one `path, class` per line.
+
+    Between them is a comma or a tab, and `#` begins a comment line; a path or class that holds one may be put between
+    double quotes. Paths are relative to `data_root`, or else to the folder of the list.
+
+    Returns:
+        The images; bad lines and missing files are among its faults.
+
+    Raises:
+        DataError: The list is missing or empty, or no line can be used.
+    """
     path = Path(list_file)
     root = path.parent if data_root is None else Path(data_root)
-    files, labels = [], []
+    found, bad_lines = [], []
     for number, line in read_entries(path, "list", "list_file", "path, class"):
         parts = split_entry(line) if '"' in line or "\t" in line else []
         if len(parts) != 2:  # from the right: the path may contain a comma, too
             parts = [part.strip() for part in line.rsplit(",", maxsplit=1)]
-        if len(parts) != 2 or not all(parts):
-            raise DataError(f"{path}, line {number}: {line!r} is not one image and its class. Write `path, class`.")
-        files.append(root / parts[0])
-        labels.append(parts[1])
-    require_files(files, f"The list {path}", root)
-    return FileImages(files, labels)
+        if len(parts) == 2 and all(parts):
+            found.append((root / parts[0], parts[1]))
+        else:
+            message = f"{path}, line {number}: {line!r} is not one image and its class. Write `path, class`."
+            bad_lines.append(DataError(message))
+    faults = lines_fault(path, bad_lines, "path, class")
+    faults += missing_fault((file for file, _ in found), f"The list {path}", root)
+    usable = [(file, label) for file, label in found if os.path.isfile(file)]
+    return _listed([file for file, _ in usable], [label for _, label in usable], faults)
 
 
 def read_idx(file: str | Path, *, max_decoded_mb: int | None = None) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch.utils.data import Dataset
 
+from data_loader.common.lists import Listing
 from utils.errors import ConfigError, DataError
 from utils.seeding import derive_seed
 
@@ -50,15 +51,23 @@ def checked_classes(classes: Sequence[str], found: Sequence[str]) -> list[str]:
 
 
 def label_ids(labels: Sequence[str], classes: Sequence[str], place: Callable[[int], str]) -> list[int]:
-    """Return the id of each sample's class.
+    """Return the id of each sample's class, see `list_label_ids`.
+
+    Raises:
+        DataError: The class of a sample is not among `classes`.
+    """
+    return [number for _, number in list_label_ids(labels, classes, place).whole()]
+
+
+def list_label_ids(
+    labels: Sequence[str], classes: Sequence[str], place: Callable[[int], str]
+) -> Listing[tuple[int, int]]:
+    """Return the index of each sample and the id of its class; samples of other classes are faults.
 
     Args:
         labels: Name of the class of each sample.
         classes: All names, in the order of their ids.
         place: Index of a sample -> its file or line, for the error.
-
-    Raises:
-        DataError: The class of a sample is not among `classes`.
     """
     ids = {name: number for number, name in enumerate(classes)}
     # "1.0" in one file and "1" in another are one class, unless both are names.
@@ -66,14 +75,19 @@ def label_ids(labels: Sequence[str], classes: Sequence[str], place: Callable[[in
     if len(whole) == len(ids):
         ids |= {label: whole[_whole_number(label)] for label in {*labels} - {*ids} if _whole_number(label) in whole}
     unknown = [index for index, label in enumerate(labels) if label not in ids]
-    if unknown:
-        shown = ", ".join(list(classes)[:_NAMES_SHOWN]) + (", ..." if len(classes) > _NAMES_SHOWN else "")
-        raise DataError(
-            f'{place(unknown[0])} is of the class "{labels[unknown[0]]}", and {len(unknown)} of {len(labels)} samples '
-            f"are of a class that is not known. The classes are those of the training data: {shown}. Correct the "
-            "labels, or name all in classes."
-        )
-    return [ids[label] for label in labels]
+    known = [(index, ids[label]) for index, label in enumerate(labels) if label in ids]
+    if not unknown:
+        return Listing(known)
+    shown = ", ".join(list(classes)[:_NAMES_SHOWN]) + (", ..." if len(classes) > _NAMES_SHOWN else "")
+    rule = f"The classes are those of the training data: {shown}. Correct the labels, or name all in classes."
+    message = (
+        f'{place(unknown[0])} is of the class "{labels[unknown[0]]}", and {len(unknown)} of {len(labels)} samples '
+        f"are of a class that is not known. {rule}"
+    )
+    parts = [
+        DataError(f'{place(index)} is of the class "{labels[index]}", which is not known. {rule}') for index in unknown
+    ]
+    return Listing(known, [DataError(message, parts)])
 
 
 def _whole_number(name: str) -> str:

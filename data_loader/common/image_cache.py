@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 
 from utils.environment import DECODING_THREADS, available_memory, available_processors
-from utils.errors import DataError
+from utils.errors import DataError, first_few
 from utils.geometry import Size
 
 logger = logging.getLogger(__name__)
@@ -24,8 +24,6 @@ logger = logging.getLogger(__name__)
 Content = TypeVar("Content")
 Result = TypeVar("Result")
 Sample = TypeVar("Sample")
-
-_FAULTS_SHOWN = 5
 
 
 class Footprint(NamedTuple):
@@ -77,14 +75,6 @@ class Decoder(ABC, Generic[Sample]):
         """Return one message for two or more samples of `count` that cannot be used."""
         lines = [f"{len(faults)} of {count} {self.noun} cannot be used.", *first_few(list(map(str, faults)))]
         return "\n".join(lines)
-
-
-def first_few(lines: Sequence[str]) -> list[str]:
-    """Return the first five lines, indented, and a line that counts the others."""
-    more = len(lines) - _FAULTS_SHOWN
-    return [f"  {line}" for line in lines[:_FAULTS_SHOWN]] + (
-        [f"  ... and {more} more like these."] if more > 0 else []
-    )
 
 
 def map_in_threads(decoder: Decoder[Any], work: Callable[[Any], Result], jobs: Iterable[Any]) -> list[Result]:

@@ -5,9 +5,11 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from utils.errors import DataError
+from utils.errors import DataError, first_few, joined_faults
 from utils.files import IMAGE_MB, IMAGE_SUFFIXES, describe_left_out
 
 VALIDATION_NAMES = ("val", "valid", "validation")
@@ -16,6 +18,39 @@ VALIDATION_NAMES = ("val", "valid", "validation")
 _PATHS_SHOWN = 5
 _COMMA_AND_TAB = re.compile(r",\s*\t|\t\s*,")
 logger = logging.getLogger(__name__)
+
+Entry = TypeVar("Entry")
+
+
+@dataclass(frozen=True)
+class Listing(Generic[Entry]):
+    """The entries of a list or a folder.
+
+    Attributes:
+        entries: Those that can be used, as far as it shows without opening a file.
+        faults: The others, as an error for each kind of fault, with a part for each entry.
+    """
+
+    entries: Sequence[Entry]
+    faults: Sequence[DataError] = ()
+
+    def whole(self) -> list[Entry]:
+        """Return the entries.
+
+        Raises:
+            DataError: Some cannot be used.
+        """
+        if self.faults:
+            raise joined_faults(self.faults)
+        return list(self.entries)
+
+    def usable(self) -> list[Entry]:
+        """Return the entries that can be used.
+
+        Raises:
+            DataError: None can.
+        """
+        return list(self.entries) if self.entries else self.whole()
 
 
 def read_entries(path: Path, noun: str, argument: str, entry: str) -> list[tuple[int, str]]:
@@ -65,21 +100,36 @@ def split_entry(line: str) -> list[str]:
     return [field.strip() for field in fields if field.strip()]
 
 
-def require_files(paths: Iterable[Path], source: str, root: Path | None = None) -> None:
-    """Raise an error if files are missing.
+def lines_fault(path: Path, faults: Sequence[DataError], form: str) -> list[DataError]:
+    """Return one error for the faulty lines of a list, none if there are no such lines.
+
+    Args:
+        path: The list.
+        faults: An error for each line.
+        form: Form of a line, for the message.
+    """
+    if len(faults) < 2:
+        return list(faults)
+    headline = f"{len(faults)} lines of {path} are not `{form}`:"
+    return [DataError("\n".join([headline, *first_few(list(map(str, faults)))]), faults)]
+
+
+def missing_fault(paths: Iterable[Path], source: str, root: Path | None = None) -> list[DataError]:
+    """Return one error for the files that are missing, none if all are there; it names the first few and counts all.
 
     Args:
         paths: The files.
         source: List or folder that names them, for the message.
         root: Folder that the names are relative to.
-
-    Raises:
-        DataError: Some do not exist; names the first few and counts all.
     """
     missing = [path for path in paths if not os.path.isfile(path)]
-    if missing:
-        rule = "" if root is None else f" Paths are relative to {root.resolve()}; set data_root if that is wrong."
-        raise DataError(f"{source} names {len(missing)} files that do not exist: {first_paths(missing)}.{rule}")
+    if not missing:
+        return []
+    rule = "" if root is None else f" Paths are relative to {root.resolve()}; set data_root if that is wrong."
+    parts = [
+        DataError(f"{path} does not exist, but {source} names it. Add it, or correct the name.") for path in missing
+    ]
+    return [DataError(f"{source} names {len(missing)} files that do not exist: {first_paths(missing)}.{rule}", parts)]
 
 
 def first_paths(paths: Sequence[Path]) -> str:

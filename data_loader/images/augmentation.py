@@ -5,7 +5,7 @@ All random values come from the generator of the sample. h, w size of an image, 
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from data_loader.common.options import ColorOptions, TurnOptions, WarpOptions
 from data_loader.images.preprocessing import Preprocessing, full_scale, place_mask
-from data_loader.images.transform_check import require_applicable
+from data_loader.images.transform_check import unfit_transforms
 from utils.errors import ConfigError
 from utils.geometry import Size
 from utils.seeding import isolated_generators
@@ -104,19 +104,16 @@ class Augmentation:
         recolored = self._recolored(moved, values)
         return self.preprocessing.place(recolored, geometry), place_mask(moved_mask, geometry, self.ignored)
 
-    def require_applicable(self, sizes: Mapping[int, Size], name: Callable[[int], str]) -> None:
-        """Raise an error if a transform of albumentations cannot be applied to images of these sizes.
+    def unfit_transforms(self, sizes: Mapping[int, Size], name: Callable[[int], str]) -> Iterator[ConfigError]:
+        """Yield an error for each transform of albumentations that cannot be applied to images of these sizes.
 
         Args:
             sizes: Index of a sample -> (height, width) of its file.
             name: Index -> name of the file.
-
-        Raises:
-            ConfigError: Names transform, file and repair.
         """
         if self.transforms is not None:
             shrunk = {index: self.preprocessing.shrunk_size(size) for index, size in sizes.items()}
-            require_applicable(self.transforms.composition, shrunk, self.preprocessing.in_channels, name)
+            yield from unfit_transforms(self.transforms.composition, shrunk, self.preprocessing.in_channels, name)
 
     def _recolored(self, image: np.ndarray, values: RandomValues) -> np.ndarray:
         """Apply brightness, contrast and saturation as one affine map of each pixel's channels, then add noise."""

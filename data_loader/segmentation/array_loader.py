@@ -107,11 +107,12 @@ class ArraySegmentationDataLoader(MaskDataLoader):
         loading: MaskLoaderOptions = MaskLoaderOptions(),
     ) -> None:
         classes = Labels(labels)
-        pairs = choose_pairs(files, loading, image_suffixes=ARRAY_SUFFIXES, mask_suffixes=_MASK_SUFFIXES)
-        source = ArrayPairs(pairs, images, mask_key)
+        listing = choose_pairs(files, loading, image_suffixes=ARRAY_SUFFIXES, mask_suffixes=_MASK_SUFFIXES)
+        source = ArrayPairs(listing.entries, images, mask_key)
         if images.in_channels is None:
             images = replace(images, in_channels=source.channels(0))
         super().__init__(source, self.make_preprocessing(images), classes, augmentation, loading)
+        self.listing_faults = listing.faults
 
     @staticmethod
     def make_preprocessing(images: ArrayOptions = ArrayOptions()) -> ArrayPreprocessing:  # type: ignore[override]

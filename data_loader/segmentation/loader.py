@@ -4,7 +4,7 @@ B batch, C channels, h, w size of an image, H, W size of the input.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from base.base_data_loader import BaseDataLoader
-from base.samples import NamedMask
+from base.samples import NamedMask, RawSample
 from data_loader.common.folds import Folds
 from data_loader.common.image_cache import ImageCache, map_in_threads
 from data_loader.common.options import (
@@ -32,9 +32,10 @@ from data_loader.common.options import (
 from data_loader.images.augmentation import Augmentation
 from data_loader.images.preprocessing import Preprocessing, place_mask, require_one_size
 from data_loader.segmentation.labels import Labels, export_ids
-from data_loader.segmentation.pairs import ImagePairs, PairDecoder, PairSource, choose_pairs
+from data_loader.segmentation.pair_decoder import PairDecoder
+from data_loader.segmentation.pairs import ImagePairs, PairSource, choose_pairs
 from data_loader.segmentation.sparse_labels import SparseLabels
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Geometry, Size
 from utils.seeding import derive_seed
 
@@ -129,12 +130,13 @@ class SegmentationDataset(Dataset[PlacedSample]):
 
     def _check_sizes(self, sizes: Mapping[int, Size]) -> None:
         """Raise an error if images of these sizes cannot be augmented, or cannot share a batch."""
-        if self.augmentation is not None:
-            self.augmentation.require_applicable(sizes, lambda index: self.decoder.source.names(index)[0])
-        self._require_one_size(sizes)
+        for error in self.unfit_sizes(sizes):
+            raise error
 
-    def _require_one_size(self, sizes: Mapping[int, Size]) -> None:
-        """Raise an error if images of these sizes cannot share a batch."""
+    def unfit_sizes(self, sizes: Mapping[int, Size]) -> Iterator[EspalierError]:
+        """Yield the reasons for which images of these sizes cannot be augmented, or cannot share a batch."""
+        if self.augmentation is not None:
+            yield from self.augmentation.unfit_transforms(sizes, lambda index: self.decoder.source.names(index)[0])
         if self._batch_size == 1 or (self.augmentation is not None and self.augmentation.transforms is not None):
             return  # such transforms may bring all images to one size: the first batch will show it
         geometry = self.decoder.preprocessing.geometry
@@ -147,11 +149,24 @@ class SegmentationDataset(Dataset[PlacedSample]):
             first, _, expected = inputs[0]
             if size != expected:
                 names = [self.decoder.source.names(each)[0] for each in (first, index)]
-                raise DataError(
+                yield DataError(
                     f"Images of different sizes cannot share a batch: {names[0]} is {expected[0]}x{expected[1]} "
                     f"(height x width), {names[1]}{', turned by rotate,' if is_turned else ''} {size[0]}x{size[1]}, "
                     f"and batch_size is {self._batch_size}. Set resize to [height, width], or batch_size to 1."
                 )
+                return  # one repair for all
+
+    def sample_names(self, index: int) -> Sequence[str]:
+        """Return the names of image and mask."""
+        return self.decoder.source.names(index)
+
+    def raw_sample(self, index: int) -> RawSample:
+        """Return pair `index` as its files hold it, with class ids in the mask.
+
+        Raises:
+            DataError: A file is missing or damaged, or the two do not fit.
+        """
+        return self.decoder.raw(index)
 
     def sample(self, index: int, generator: np.random.Generator) -> PlacedSample:
         """Return sample `index`, with all random values from `generator`; in evaluation with its origin.
@@ -354,11 +369,13 @@ class SegmentationDataLoader(MaskDataLoader):
             raise ConfigError("one_hot is true, but every loss here takes class ids. Set one_hot to false.")
         classes = Labels(labels)
         preprocessing = self.make_preprocessing(images)
+        listing = choose_pairs(files, loading)
         source = ImagePairs(
-            choose_pairs(files, loading),
+            listing.entries,
             in_channels=preprocessing.in_channels,
             is_binary=labels.binary_masks,
             ignore_index=labels.ignore_index,
             max_decoded_mb=images.max_decoded_mb,
         )
         super().__init__(source, preprocessing, classes, augmentation, loading)
+        self.listing_faults = listing.faults

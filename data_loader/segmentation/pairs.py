@@ -1,4 +1,4 @@
-"""Images with their masks: found by a list or by the layout of a folder, read by index, and decoded for the cache.
+"""Images with their masks: found by a list or by the layout of a folder, and read by index.
 
 h, w size of an image, C its channels.
 """
@@ -7,34 +7,31 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from data_loader.common.image_cache import Decoder, Footprint, first_few, read_once, stamp
+from data_loader.common.image_cache import read_once, stamp
 from data_loader.common.lists import (
+    Listing,
     first_paths,
+    lines_fault,
+    missing_fault,
     name_of_split,
     read_entries,
-    require_files,
     split_entry,
     warn_of_left_out,
 )
 from data_loader.common.options import MaskLoaderOptions, PairOptions
 from data_loader.images.files import image_size, read_image, read_mask
-from data_loader.images.preprocessing import Preprocessing, scaled_mask
-from data_loader.segmentation.labels import Labels
-from data_loader.segmentation.sparse_labels import SparseLabels
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, joined_faults
 from utils.files import IMAGE_SUFFIXES, files_below
 from utils.geometry import Size
 
 MASK_SUFFIXES = (".png", *sorted(IMAGE_SUFFIXES - {".png"}), ".gif")
 """Kinds of mask files, the preferred one first."""
 
-_LABELS_SHOWN = 8
 _NOTHING_ELSE = frozenset({".png", ".npy", ".npz"})  # kinds of which a folder of masks holds no other files
 
 
@@ -172,172 +169,46 @@ class ImagePairs(FilePairs):
         )
 
 
-class UnknownLabels(DataError):
-    """A mask holds labels that it must not hold.
-
-    Attributes:
-        finding: The mask and its labels, without the repair.
-        unknown: The labels.
-    """
-
-    finding: str = ""
-    unknown: Sequence[int] = ()
-
-
-class DecodedPair(NamedTuple):
-    """A pair as the cache holds it.
-
-    Attributes:
-        image: (h', w', C) as the source gives it, RGB if it is a photo, no larger than the network's input.
-        mask: (h', w') as the image, or (h, w) if masks are whole; uint8 or uint16 ids.
-        original: Size of the files.
-        labelled: Number of pixels with a class in the mask at its original size, if labels are hidden.
-    """
-
-    image: np.ndarray
-    mask: np.ndarray
-    original: Size
-    labelled: int
-
-
-@dataclass(eq=False)
-class PairDecoder(Decoder[DecodedPair]):
-    """Reader of pairs, at the network's scale: an epoch then costs no decoding and no large resize.
-
-    Args:
-        source: Images and masks.
-        preprocessing: Gives scale and channels.
-        labels: Gives the allowed values of masks.
-        has_whole_masks: Masks retain their original size, as evaluation needs them.
-        sparse: Hides labels, on the mask as it is in its file.
-    """
-
-    noun = "pairs"
-
-    source: PairSource
-    preprocessing: Preprocessing
-    labels: Labels
-    _: KW_ONLY
-    has_whole_masks: bool
-    sparse: SparseLabels | None = None
-
-    def footprint(self, index: int) -> Footprint:
-        """Return the size of a pair from its headers."""
-        header = self.source.header(index)
-        size = header.image
-        if size != header.mask:
-            size = self.decode(index).original  # a header may mislead; the pixels decide
-        height, width = size
-        resized = self.preprocessing.geometry(size).resized
-        pixels = min(height * width, resized[0] * resized[1])
-        mask_pixels = height * width if self.has_whole_masks else pixels
-        image_bytes = pixels * self.preprocessing.in_channels * header.depth
-        return Footprint(size, image_bytes + mask_pixels * self.labels.dtype.itemsize + 16)  # 16 for the alignment
-
-    def decode(self, index: int) -> DecodedPair:
-        """Return a pair at the network's scale.
-
-        Raises:
-            DataError: A file is missing or damaged, the two differ in size, or the mask has unknown labels.
-        """
-        image, raw = self.source.image(index), self.source.mask(index)
-        size, mask_size = (image.shape[0], image.shape[1]), (raw.shape[0], raw.shape[1])
-        if size != mask_size:
-            name, mask_name = self.source.names(index)
-            turned = " Height and width are swapped: if EXIF turns the photo, turn the mask, too."
-            raise DataError(
-                f"{mask_name} is {mask_size[0]}x{mask_size[1]} (height x width) but its image {name} is "
-                f"{size[0]}x{size[1]}: both must have the same size.{turned if size == mask_size[::-1] else ''} "
-                "Resize the mask (nearest neighbour)."
-            )
-        mask = self._class_ids(index, raw)
-        labelled = 0 if self.sparse is None else int(np.count_nonzero(mask != self.labels.ignored))
-        shrunk = self.preprocessing.shrink(image)
-        if not self.has_whole_masks:
-            mask = scaled_mask(mask, (shrunk.shape[0], shrunk.shape[1]))
-        return DecodedPair(shrunk, mask, size, labelled)
-
-    def mask(self, index: int) -> np.ndarray:
-        """Return the mask of a pair at its original size, (h, w) ids, without its image.
-
-        Raises:
-            DataError: The file is missing or damaged, or the mask has unknown labels.
-        """
-        return self._class_ids(index, self.source.mask(index))
-
-    def settings(self) -> Hashable:
-        """Return everything that decides a decoded pair except its files."""
-        decided_by = self.preprocessing.identity(), self.labels.identity()
-        return DecodedPair, type(self.source), *decided_by, self.has_whole_masks, self.sparse
-
-    def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
-        """Return the state of the files of each pair, as far as it is known."""
-        known = {index: self.source.identity(index) for index in indices}
-        # The labels that are hidden follow from the index of a pair as well.
-        return {
-            index: identity if self.sparse is None else (identity, index)
-            for index, identity in known.items()
-            if identity is not None
-        }
-
-    def summarize(self, faults: Sequence[DataError], count: int) -> str:
-        """Return one message for several pairs; those with unknown labels come last, with one repair for all."""
-        unknown = [fault for fault in faults if isinstance(fault, UnknownLabels)]
-        lines = [f"{len(faults)} of {count} {self.noun} cannot be used."]
-        lines += first_few([str(fault) for fault in faults if not isinstance(fault, UnknownLabels)])
-        if unknown:
-            lines += first_few([fault.finding for fault in unknown])
-            values = {value for fault in unknown for value in fault.unknown}
-            lines.append(f"Masks must hold {self.labels.rule()}. {self.labels.repair(values)}")
-        return "\n".join(lines)
-
-    def _class_ids(self, index: int, raw: np.ndarray) -> np.ndarray:
-        """Convert a mask as read (h, w) to class ids, and hide labels."""
-        mask, unknown = self.labels.convert(raw)
-        if unknown:
-            shown = ", ".join(map(str, unknown[:_LABELS_SHOWN])) + (", ..." if len(unknown) > _LABELS_SHOWN else "")
-            finding = f"{self.source.names(index)[1]} holds the labels {shown}"
-            fault = UnknownLabels(f"{finding}: masks must hold {self.labels.rule()}. {self.labels.repair(unknown)}")
-            # Set, not passed: an error that a loader worker sends is rebuilt from its message alone.
-            fault.finding, fault.unknown = finding, unknown
-            raise fault
-        if self.sparse is not None:
-            visible = self.sparse.visible((mask.shape[0], mask.shape[1]), index)
-            mask = np.where(visible, mask, mask.dtype.type(self.labels.ignored))
-        return mask
-
-
 def choose_pairs(
     files: PairOptions,
     loading: MaskLoaderOptions,
     *,
     image_suffixes: frozenset[str] = IMAGE_SUFFIXES,
     mask_suffixes: Sequence[str] = MASK_SUFFIXES,
-) -> list[Pair]:
+) -> Listing[Pair]:
     """Return the pairs of a list or a folder, whichever is named, as many as the option `samples` says.
 
     Raises:
         ConfigError: Neither list nor folder is named, or both are.
-        DataError: A file is missing, damaged, or does not fit the others.
+        DataError: No pair can be used.
     """
     if (files.pairs_file is None) == (files.folder is None):
         raise ConfigError("A loader needs pairs_file (a list) or folder (with data/ and labels/), and not both.")
     if files.pairs_file is not None:
         found = read_once(
             files.pairs_file,
-            lambda path: read_pairs(path, files.data_root),
-            lambda pairs: sum(sys.getsizeof(str(path)) for pair in pairs for path in pair),
+            lambda path: list_pairs(path, files.data_root),
+            lambda listing: sum(sys.getsizeof(str(path)) for pair in listing.entries for path in pair),
             # Without a root, paths may be relative to the working directory.
             how=(files.data_root, os.getcwd()),
         )
     else:
         root = Path(files.data_root or "") / str(files.folder)
         split = files.split or loading.default_split
-        found = find_pairs(root, split, image_suffixes=image_suffixes, mask_suffixes=mask_suffixes)
-    return found[: loading.samples]
+        found = list_folder(root, split, image_suffixes=image_suffixes, mask_suffixes=mask_suffixes)
+    return Listing(found.usable()[: loading.samples], found.faults)
 
 
 def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> list[Pair]:
+    """Return the pairs of a list, see `list_pairs`.
+
+    Raises:
+        DataError: The list is missing, empty, badly written, or names files that do not exist.
+    """
+    return list_pairs(pairs_file, data_root).whole()
+
+
+def list_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> Listing[Pair]:
     """Read a list with one `image, mask` per line; a tab, a comma or blanks between them, `#` begins a comment line.
 
     Names that hold the separator are put between double quotes.
@@ -346,27 +217,37 @@ def read_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> l
     pair: the folder of the list, that folder's parent, the working directory.
 
     Raises:
-        DataError: The list is missing, empty, badly written, or names files that do not exist.
+        DataError: The list is missing or empty.
     """
     path = Path(pairs_file)
     names: list[list[str]] = []
+    bad_lines = []
     for number, line in read_entries(path, "list of pairs", "pairs_file", "image, mask"):
-        names.append(split_entry(line))
-        if len(names[-1]) != 2:
-            raise DataError(
+        fields = split_entry(line)
+        if len(fields) == 2:
+            names.append(fields)
+            continue
+        bad_lines.append(
+            DataError(
                 f"{path}, line {number}: {line!r} is not one image and one mask. Write `image, mask`; use a tab "
                 "between them, or quotes around names, if names hold commas or blanks."
             )
+        )
     if data_root is None:
         # The parent of "list.txt" is ".", whose parent would be "." again.
         places = (path.parent, path.parent.parent if path.parent.name else Path(".."), Path())
-        found = (place for place in places if all(os.path.exists(place / name) for name in names[0]))
-        root = next(found, path.parent)
+        first = names[0] if names else []
+        root = next((place for place in places if all(os.path.exists(place / name) for name in first)), path.parent)
     else:
         root = Path(data_root)
     pairs = [Pair(root / image, root / mask) for image, mask in names]
-    require_files((path for pair in pairs for path in pair), f"The list {path}", root)
-    return pairs
+    faults = lines_fault(path, bad_lines, "image, mask")
+    faults += missing_fault((each for pair in pairs for each in pair), f"The list {path}", root)
+    return Listing(_whole_pairs(pairs), faults)
+
+
+def _whole_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    return [pair for pair in pairs if all(map(os.path.isfile, pair))]
 
 
 def find_pairs(
@@ -376,9 +257,25 @@ def find_pairs(
     image_suffixes: frozenset[str] = IMAGE_SUFFIXES,
     mask_suffixes: Sequence[str] = MASK_SUFFIXES,
 ) -> list[Pair]:
-    """Return the pairs of the layout `folder/data/split/NAME.*` and `folder/labels/split/NAME.png`, sorted by name.
+    """Return the pairs of a folder, see `list_folder`.
 
-    Hidden files are no part of it, and upper and lower case are the same in suffixes.
+    Raises:
+        DataError: A folder is missing or empty, or a name is on one side only.
+    """
+    return list_folder(folder, split, image_suffixes=image_suffixes, mask_suffixes=mask_suffixes).whole()
+
+
+def list_folder(
+    folder: str | Path,
+    split: str,
+    *,
+    image_suffixes: frozenset[str] = IMAGE_SUFFIXES,
+    mask_suffixes: Sequence[str] = MASK_SUFFIXES,
+) -> Listing[Pair]:
+    """Find the pairs of the layout `folder/data/split/NAME.*` and `folder/labels/split/NAME.png`, sorted by name.
+
+    Hidden files are no part of it, and upper and lower case are the same in suffixes. A name that is on one side only
+    is a fault.
 
     Args:
         folder: Holds `data` and `labels`.
@@ -387,13 +284,17 @@ def find_pairs(
         mask_suffixes: Suffixes of masks in lower case; the first one with a file counts.
 
     Raises:
-        DataError: A folder is missing or empty, or a name is on one side only.
+        DataError: A folder is missing or empty.
     """
     split = name_of_split(Path(folder) / "data", split)
     images_folder, masks_folder = (Path(folder) / side / split for side in ("data", "labels"))
-    for side in (images_folder, masks_folder):
-        if not os.path.isdir(side):
-            raise DataError(f"The folder {side} does not exist. Images lie in data/{split}, masks in labels/{split}.")
+    absent = [
+        DataError(f"The folder {side} does not exist. Images lie in data/{split}, masks in labels/{split}.")
+        for side in (images_folder, masks_folder)
+        if not os.path.isdir(side)
+    ]
+    if absent:
+        raise joined_faults(absent)
     files = files_below(images_folder)
     images = [path for path in files if path.suffix.lower() in image_suffixes]
     left_out = warn_of_left_out(images_folder, files, image_suffixes)
@@ -409,12 +310,13 @@ def find_pairs(
         name = masks_folder / image.relative_to(images_folder).with_suffix("")
         found = [mask for kind in mask_suffixes for mask in masks.get(name, ()) if mask.suffix.lower() == kind]
         pairs.append(Pair(image, found[0] if found else name.with_name(name.name + mask_suffixes[0])))
-    require_files((path for pair in pairs for path in pair), f"The folder {folder}")
+    faults = missing_fault((path for pair in pairs for path in pair), f"The folder {folder}")
     strict = _NOTHING_ELSE.intersection(mask_suffixes)
     lonely = {mask for files in masks.values() for mask in files if mask.suffix.lower() in strict}
     lonely -= {pair.mask for pair in pairs}
     if lonely:
-        raise DataError(
-            f"{len(lonely)} masks without an image in {images_folder}: {first_paths(sorted(lonely))}. Add or remove."
-        )
-    return pairs
+        found = sorted(lonely)
+        message = f"{len(lonely)} masks without an image in {images_folder}: {first_paths(found)}. Add or remove."
+        parts = [DataError(f"{mask} is a mask without an image in {images_folder}. Add or remove.") for mask in found]
+        faults.append(DataError(message, parts))
+    return Listing(_whole_pairs(pairs), faults)

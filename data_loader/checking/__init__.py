@@ -1,0 +1,1 @@
+"""A check of a data set: every sample is read, and the splits are compared."""
