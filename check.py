@@ -50,10 +50,10 @@ def check_run(
         progress: Told how far the reading of the data is.
     """
     sound = sound_part(config, registry())
-    check = _Check(sound)
+    check = _Check(config, sound)
     check.report.findings += [Finding("config", place_of(message), message) for message in sound.faults]
     if sound.config is None:
-        check.report.notes.append("data and network: the configuration cannot be read far enough to find them.")
+        check.report.notes.append("data and network: the configuration does not say enough to build them.")
         return check.report
     loaders = check.build_loaders(sound.config)
     facts = check.examine(loaders, is_overfit=is_overfit, progress=progress)
@@ -66,10 +66,12 @@ class _Check:
     """A check on its way: what is left of the configuration, and what was found.
 
     Attributes:
+        original: The configuration as the user wrote it.
         sound: The configuration without its faults; values that turn out to be refused are taken out of it as well.
         report: Everything found so far.
     """
 
+    original: Mapping[str, Any]
     sound: SoundPart
     report: CheckReport = field(default_factory=CheckReport)
 
@@ -129,7 +131,7 @@ class _Check:
         self.report.findings += compare_splits(facts, is_overfit)
         if facts:
             self.report.tables.append(_splits_table(facts))
-            self.report.facts["splits"] = {split: each.as_json() for split, each in facts.items()}
+            self.report.facts["splits"] = {split: _as_json(each) for split, each in facts.items()}
         classes = class_table(facts)
         if classes:
             self.report.tables.append(Table("Classes", ("", *facts, "weight"), classes))
@@ -169,8 +171,17 @@ class _Check:
             return
         parts = {"criterion": loss, "train_loader": train_loader, "valid_loader": loaders.get("valid")}
         parts |= {"metrics": metrics, "plan": plan, "lr_scheduler": schedule}
-        if not any(path.startswith("metrics") for path in self.sound.stand_ins):
+        if not self.monitors_stand_in(options["monitor"]):
             self.attempt(lambda config: build_trainer(config, used, optimizer, **parts), "trainer")
+
+    def monitors_stand_in(self, monitor: str) -> bool:
+        """Return whether the monitor may be a result of a metric that does not exist, which is a fault already."""
+        metrics = self.original.get("metrics")
+        for number, metric in enumerate(metrics if isinstance(metrics, list) else []):
+            name = metric.get("type") if isinstance(metric, Mapping) else metric
+            if isinstance(name, str) and f"metrics.{number}" in self.sound.stand_ins and name in monitor:
+                return True
+        return "metrics" in self.sound.stand_ins
 
     def data_spec(self, train_loader: "BaseDataLoader | None", facts: "SplitFacts | None") -> DataSpec:
         """Return what network, loss and metrics are built for; classes were counted when the data was read."""
@@ -198,3 +209,17 @@ def _splits_table(facts: "Mapping[str, SplitFacts]") -> Table:
         unread = each.num_samples - each.num_readable
         rows.append((split, f"{each.num_samples:,}", f"{unread:,}", *shown, f"{100 * each.ignored_share:.1f} %"))
     return Table("Data", ("", "samples", "unreadable", "smallest", "median", "largest", "ignored"), rows)
+
+
+def _as_json(facts: "SplitFacts") -> dict[str, Any]:
+    """Return the numbers of a split as plain data."""
+    sizes = facts.size_range()
+    return {
+        "samples": facts.num_samples,
+        "readable": facts.num_readable,
+        "sizes": None if sizes is None else dict(zip(("smallest", "median", "largest"), map(list, sizes), strict=True)),
+        "ignored_share": facts.ignored_share,
+        "classes": list(facts.class_names),
+        "class_counts": facts.class_counts,
+        "class_samples": facts.class_samples,
+    }

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from config.checking.classes import validate
 from config.checking.sections import LOADER_SECTIONS
 from config.faults import join_path, suggestion_in
+from config.markers import refuse_markers
 from utils.errors import ConfigError, DataError, EspalierError
 from utils.findings import each_error
 from utils.registry import Registry
@@ -61,6 +62,10 @@ def sound_part(config: Mapping[str, Any], registry: Registry) -> SoundPart:
     """
     rest: dict[str, Any] = copy.deepcopy(dict(config))
     found = SoundPart(rest)
+    try:
+        refuse_markers(config)
+    except ConfigError as error:  # another command reads it
+        return SoundPart(None, [str(error)])
     removed: set[str] = set()
     for _ in range(_ROUNDS):
         try:
