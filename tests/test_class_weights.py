@@ -13,11 +13,11 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 
 import test as test_command
 from base import BaseDataLoader
+from base.class_weights import class_weights
 from base.samples import count_batches, count_targets
 from build import build_loader, build_training
 from data_loader.segmentation.loader import SegmentationDataLoader
 from models.losses import CrossEntropyLoss
-from models.losses.common import class_weights
 from tests.support.groups import from_flat
 from tests.support.tiny import Blobs
 from train import train

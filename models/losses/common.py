@@ -3,10 +3,9 @@
 B batch, K classes.
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -14,17 +13,14 @@ from torch import Tensor, nn
 
 from base.base_loss import BaseLoss, LossTerm, compute_loss, loss_terms
 from base.base_model import Output, class_logits, main_output
+from base.class_weights import ClassWeight, Rule, class_weights
 from models.layers.heads import AuxiliaryWeight
 from utils.errors import ConfigError
 
 NOTHING_IGNORED = -100  # torch's default: no label is negative
 
-ClassWeight = Annotated[float, Field(ge=0.0)]
-Rule = Literal["balanced", "log", "bounded"]
 Weights = list[ClassWeight] | Rule | None
 Ratio = Annotated[float, Field(gt=1.0)]
-LOG_OFFSET = 1.02  # arXiv:1606.02147: limits the weights to 1 / ln(1.02), about 50
-DEFAULT_RATIO = 10.0
 
 
 class LogitLoss(BaseLoss, ABC):
@@ -137,61 +133,6 @@ class ClassWeightedLoss(LogitLoss):
     def batch_weight(self, target: Tensor) -> Tensor | None:
         """Return the sum of the weights of all pixels, () float64."""
         return self.target_weights(target).sum(dtype=torch.float64)
-
-
-def class_weights(
-    weight: list[ClassWeight] | Rule,
-    class_counts: Sequence[int] | None = None,
-    *,
-    num_classes: int | None = None,
-    max_ratio: float = DEFAULT_RATIO,
-) -> list[float]:
-    """Return the weight of each class: a list as it is, or by a rule from the fraction f of each of the C classes.
-
-    `balanced` is 1 / (C f): every class has the same influence, and the mean weight of a pixel is 1. `log` is
-    1 / ln(1.02 + f), from 1.4 to 50. `bounded` is 1 / f, made to sum to 1, after the same number was added to every f,
-    such that the largest is at most `max_ratio` times the smallest.
-
-    Args:
-        weight: Numbers, or a rule.
-        class_counts: Pixels (or samples) of each class that count in the training data; a rule needs them.
-        num_classes: C, to check the others against.
-        max_ratio: For `bounded`.
-
-    Raises:
-        ConfigError: Not one number per class, or a rule without the counts that it needs.
-    """
-    given = class_counts if isinstance(weight, str) else weight
-    if given is None:
-        raise ConfigError(
-            f'weight "{weight}" follows from the classes of the training data, which are not known here. Train with a '
-            'loader that counts them, or write the counts, "class_counts": [...], or the weights themselves.'
-        )
-    if num_classes not in (None, len(given)):
-        described, argument = ("counts", "class_counts") if isinstance(weight, str) else ("weights", "weight")
-        raise ConfigError(
-            f"{len(given)} class {described} {list(given)} for {num_classes} classes: each class needs one. "
-            f"Correct {argument} or num_classes."
-        )
-    if not isinstance(weight, str):
-        return [float(each) for each in weight]
-    if not sum(given):
-        raise ConfigError(f'weight "{weight}": no pixel of the training data has a label that counts. Label some.')
-    fractions = [count / sum(given) for count in given]
-    if weight == "log":
-        return [1 / math.log(LOG_OFFSET + fraction) for fraction in fractions]
-    if weight == "bounded":
-        # With c = (r f_min - f_max) / (1 - r) added to each, the largest fraction is r times the smallest.
-        added = max(0.0, (max_ratio * min(fractions) - max(fractions)) / (1 - max_ratio))
-        inverse = [1 / ((fraction + added) / (1 + added * len(fractions))) for fraction in fractions]
-        return [each / sum(inverse) for each in inverse]
-    absent = [str(number) for number, count in enumerate(given) if not count]
-    if absent:
-        raise ConfigError(
-            f'weight "balanced": the training data shows nothing of class {", ".join(absent)}, whose weight '
-            'would be infinite. Use "log" or "bounded", or add samples that show it.'
-        )
-    return [1 / (len(fractions) * fraction) for fraction in fractions]
 
 
 class WeightedLoss(BaseLoss):

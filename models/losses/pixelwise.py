@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.losses.common import DEFAULT_RATIO, NOTHING_IGNORED, ClassWeightedLoss, Ratio, Weights, weighted_mean
+from base.class_weights import DEFAULT_RATIO
+from models.losses.common import NOTHING_IGNORED, ClassWeightedLoss, Ratio, Weights, weighted_mean
 
 Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
