@@ -9,7 +9,7 @@ faulty config are answered without them, and a program that only predicts never 
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -270,15 +270,15 @@ def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module
     return import_attribute(registry()["loss"].wrappers["auxiliary"])(loss, weights) if weights else loss  # type: ignore[no-any-return]
 
 
-def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
-    """Build the metrics, an empty list if none are named.
+def build_metrics(config: Config, spec: DataSpec, left_out: Collection[str] = ()) -> "list[Metric]":
+    """Build the metrics, an empty list if none are named, without those at the paths that are left out.
 
     Raises:
         ConfigError: Two results of a run would have the same name.
     """
     from base.base_metric import check_result_names
 
-    paths = [f"metrics.{index}" for index in range(len(config.get("metrics", [])))]
+    paths = [path for index in range(len(config.get("metrics", []))) if (path := f"metrics.{index}") not in left_out]
     metrics: list[Metric] = [instantiate(config, path, registry(), runtime=spec.arguments()) for path in paths]
     check_result_names(dict(zip(paths, metrics, strict=True)))
     return metrics

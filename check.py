@@ -4,8 +4,9 @@ Configuration, data and network are checked in one pass, and one fault does not 
 out and the rest is checked without it. Nothing is written. `check_run(config)` is the whole check as a function.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from build import (
@@ -29,9 +30,9 @@ from logger.check_report import CheckReport, Table
 from utils.findings import Finding, fault_of
 
 if TYPE_CHECKING:
-    from data_loader.checking.facts import SplitFacts
-
     from base import BaseDataLoader
+    from data_loader.checking.compare import ClassRow
+    from data_loader.checking.facts import SplitFacts
 
 Built = TypeVar("Built")
 Progress = Callable[[str, int, int], None]
@@ -119,22 +120,23 @@ class _Check:
         self, loaders: "Mapping[str, BaseDataLoader]", *, is_overfit: bool, progress: Progress | None
     ) -> "dict[str, SplitFacts]":
         """Read every sample of every split and return the facts of the splits."""
-        from data_loader.checking.compare import class_table, compare_splits
+        from data_loader.checking.compare import class_balance, compare_splits
         from data_loader.checking.examine import examine
 
         facts: dict[str, SplitFacts] = {}
         for split, loader in loaders.items():
             section = loader_section(self.config, split) or split
-            told = None if progress is None else lambda done, total, split=split: progress(split, done, total)  # type: ignore[misc]
+            told = None if progress is None else partial(progress, split)
             facts[split], findings = examine(loader, section, told)
             self.report.findings += findings
         self.report.findings += compare_splits(facts, is_overfit)
         if facts:
             self.report.tables.append(_splits_table(facts))
             self.report.facts["splits"] = {split: _as_json(each) for split, each in facts.items()}
-        classes = class_table(facts)
-        if classes:
-            self.report.tables.append(Table("Classes", ("", *facts, "weight"), classes))
+        if balance := class_balance(facts):
+            rows = [_balance_cells(row, list(facts)) for row in balance]
+            self.report.tables.append(Table("Share of the labels", ("", *facts, "balanced weight"), rows))
+            self.report.facts["classes"] = [row._asdict() for row in balance]
         return facts
 
     def try_network(
@@ -166,7 +168,7 @@ class _Check:
         if optimizer is not None and train_loader is not None:
             schedule = self.attempt(lambda config: build_schedule(config, optimizer, plan, steps), "lr_scheduler")
         loss = self.attempt(lambda config: build_loss(config, spec, used), "loss")
-        metrics = self.attempt(lambda config: build_metrics(config, spec), "metrics")
+        metrics = self.attempt(lambda config: build_metrics(config, spec, self.sound.stand_ins), "metrics")
         if optimizer is None or loss is None or metrics is None or train_loader is None:
             return
         parts = {"criterion": loss, "train_loader": train_loader, "valid_loader": loaders.get("valid")}
@@ -209,6 +211,13 @@ def _splits_table(facts: "Mapping[str, SplitFacts]") -> Table:
         unread = each.num_samples - each.num_readable
         rows.append((split, f"{each.num_samples:,}", f"{unread:,}", *shown, f"{100 * each.ignored_share:.1f} %"))
     return Table("Data", ("", "samples", "unreadable", "smallest", "median", "largest", "ignored"), rows)
+
+
+def _balance_cells(row: "ClassRow", splits: Sequence[str]) -> list[str]:
+    """Return the name of a class, its share of the labels of each split, and its weight."""
+    shares = (row.shares.get(split) for split in splits)
+    weight = "-" if row.weight is None else f"{row.weight:.2f}"
+    return [row.name, *("-" if share is None else f"{100 * share:.2f} %" for share in shares), weight]
 
 
 def _as_json(facts: "SplitFacts") -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -94,15 +95,13 @@ class ReadingBar:
     """A progress bar on standard error for each split whose samples are read."""
 
     def __init__(self) -> None:
-        self._split = ""
-        self._bar: tqdm[object] | None = None
+        self._bars: dict[str, tqdm[Any]] = {}
 
     def __call__(self, split: str, done: int, total: int) -> None:
         """Show that so many samples of a split were read; the last closes the bar."""
-        if self._bar is None or split != self._split:
-            self._split = split
-            self._bar = tqdm(total=total, unit="sample", desc=f"read {split}", dynamic_ncols=True, leave=False)
-        self._bar.update(done - self._bar.n)
+        if split not in self._bars:
+            self._bars[split] = tqdm(total=total, unit="sample", desc=f"read {split}", dynamic_ncols=True, leave=False)
+        bar = self._bars[split]
+        bar.update(done - bar.n)
         if done >= total:
-            self._bar.close()
-            self._bar = None
+            bar.close()
