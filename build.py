@@ -10,11 +10,12 @@ faulty config are answered without them, and a program that only predicts never 
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import (
+    DataSpec,
     class_and_arguments,
     find_class,
     group_arguments,
@@ -157,37 +158,6 @@ def require_agreement(config: Config, train_loader: "BaseDataLoader", valid_load
     require_same_classes(valid_loader.class_names, f"{valid_section}.args.classes", train_loader.class_names, section)
 
 
-@dataclass(frozen=True)
-class DataSpec:
-    """The properties of the data that network, loss and metrics are built for.
-
-    Attributes:
-        num_classes: Classes K in the targets.
-        in_channels: Channels C of the inputs.
-        ignore_index: Label that no loss or metric counts; None if every label counts.
-        class_names: Names of the classes in the order of their ids; empty if they are not known.
-        class_counts: Number of targets of each class in the training data, if the loss weighs classes by it.
-        learned: Arguments of the loader that the config left open and the training data settled.
-    """
-
-    num_classes: int | None = None
-    in_channels: int | None = None
-    ignore_index: int | None = None
-    class_names: Sequence[str] = ()
-    class_counts: Sequence[int] | None = None
-    learned: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_config(cls, config: Config) -> "DataSpec":
-        """Return the values that a config states, e.g. that of a checkpoint, without its data."""
-        return cls(**shared_values(config))
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the known values by the names under which a class may ask for them."""
-        values = {name: value for name, value in vars(self).items() if name != "learned"}
-        return {name: value for name, value in values.items() if value not in (None, (), [])}
-
-
 def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: bool = False) -> DataSpec:
     """Return the properties of a loader's data, completed by the values that the config states.
 
@@ -258,6 +228,22 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
             f"{spec.in_channels}. Set in_channels of the loaders to 3: grey is then repeated."
         )
     return instantiate(config, "arch", names, runtime=values)  # type: ignore[no-any-return]
+
+
+def build_network(config: Config, spec: DataSpec, plan: "TrainingPlan") -> "nn.Module":
+    """Build the network of a training on its device, unless it is too large to be trained there.
+
+    Raises:
+        OutOfMemory: Its weights, with all that a training has for each of them, do not fit.
+    """
+    from trainer.inspection.size import build_within_memory
+
+    model = build_within_memory(
+        lambda: build_model(config, spec),
+        plan,
+        lambda weights: instantiate(config, "optimizer", registry(), runtime={"params": weights}),
+    )
+    return model.to(plan.precision.device, memory_format=plan.precision.memory_format)  # type: ignore[call-overload,no-any-return]
 
 
 def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":
@@ -419,9 +405,8 @@ def build_training(
         loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
 
-    model = build_model(without_pretrained_weights(config) if has_weights else config, spec)
+    model = build_network(without_pretrained_weights(config) if has_weights else config, spec, plan)
     completed = complete_config(config, spec)
-    model = model.to(precision.device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     # Before a wrapper adds prefixes to the names of the parameters.
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, plan, plan.steps_per_epoch(len(train_loader)))
@@ -433,9 +418,8 @@ def build_training(
     trainer = build_trainer(config, model, optimizer, criterion=loss, plan=plan, **parts)
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
-    return TrainingParts(
-        completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
-    )
+    loaders_of = (train_loader, valid_loader)
+    return TrainingParts(completed, spec, *loaders_of, model, optimizer, schedule, loss, metrics, trainer)
 
 
 def build_predictor(
@@ -445,6 +429,7 @@ def build_predictor(
     plugins: Sequence[str] = (),
     window: Sequence[int] | None = None,
     views: "Views | None" = None,
+    max_decoded_mb: int | None = None,
 ) -> "Segmenter | Classifier":
     """Build a trained network with its preprocessing: a `Segmenter`, or a `Classifier` for images or series.
 
@@ -454,6 +439,7 @@ def build_predictor(
         plugins: Python files with the custom classes that its config names; no other code is ever run.
         window: Slide a window (height, width) over images at their own size; () takes the size of the input.
         views: Overlap of the windows; flips and scales to average over.
+        max_decoded_mb: Limit on a decoded file; by default that of the loader.
 
     Raises:
         CheckpointError: It is missing, damaged, or does not fit its config.
@@ -483,15 +469,19 @@ def build_predictor(
                 f"{file}: its weights do not fit the network that its config describes ({reason}). "
                 "Use the code it was trained with, or another checkpoint."
             ) from error
-    section = evaluation_section(config)
-    if getattr(class_and_arguments(config, section, registry())[0], "task", "segmentation") == "classification":
-        classifier = Classifier(model, build_preprocessing(config), device=target)
+    section, seen_config = evaluation_section(config), config
+    loader_class, loader_arguments = class_and_arguments(config, section, registry())
+    if max_decoded_mb is not None and "max_decoded_mb" in signature_of(loader_class).parameters:
+        loader_arguments = {**loader_arguments, "max_decoded_mb": max_decoded_mb}
+        seen_config = {**config, section: {**_as_object(config[section]), "args": loader_arguments}}
+    if getattr(loader_class, "task", "segmentation") == "classification":
+        classifier = Classifier(model, build_preprocessing(seen_config), device=target)
         classifier.config = config
         return classifier
-    views, seen_config = views or Views(), config
+    views = views or Views()
     if window is not None:  # images at their own size, of which the network sees one window after the other
         size = variants.window_size(config, section, window, registry())
-        views, seen_config = replace(views, window=size), variants.with_input_size(config, None, registry())
+        views, seen_config = replace(views, window=size), variants.with_input_size(seen_config, None, registry())
     segmenter = Segmenter(model, build_preprocessing(seen_config), device=target)
     segmenter.config = config
     segmenter.model = with_views(segmenter.model, views)

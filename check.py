@@ -5,17 +5,18 @@ out and the rest is checked without it. Nothing is written. `check_run(config)` 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from build import (
     SPLIT_SECTIONS,
-    DataSpec,
     build_loader,
     build_loss,
     build_metrics,
-    build_model,
+    build_network,
     build_optimizer,
     build_schedule,
     build_trainer,
@@ -24,13 +25,13 @@ from build import (
     registry,
     require_agreement,
 )
-from config import trainer_options, variants
+from config import DataSpec, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
 from logger.check_report import CheckReport, Table
 from utils.findings import Finding, fault_of
 
 if TYPE_CHECKING:
-    from base import BaseDataLoader
+    from base import BaseDataLoader, BaseTrainer
     from data_loader.checking.compare import ClassRow
     from data_loader.checking.facts import SplitFacts
 
@@ -125,7 +126,7 @@ class _Check:
 
         facts: dict[str, SplitFacts] = {}
         for split, loader in loaders.items():
-            section = loader_section(self.config, split) or split
+            section = self.section_of(split)
             told = None if progress is None else partial(progress, split)
             facts[split], findings = examine(loader, section, told)
             self.report.findings += findings
@@ -142,39 +143,101 @@ class _Check:
     def try_network(
         self, loaders: "Mapping[str, BaseDataLoader]", facts: "Mapping[str, SplitFacts]", devices: str | None
     ) -> None:
-        """Build the network and everything that trains it, try a step, and forecast the run."""
+        """Build the network and everything that trains it, as training does, and try it."""
         from torch import nn
 
-        from trainer.runtime.devices import RunPrecision, choose_devices
+        from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training, seed_run
         from trainer.trainer import TrainingPlan
 
-        train_loader = loaders.get("train")
-        spec = self.data_spec(train_loader, facts.get("train"))
-        options = trainer_options(self.config)
-        precision = self.attempt(
-            lambda config: RunPrecision.from_options(choose_devices(config.get("n_gpu"), devices)[0], options), "n_gpu"
-        )
-        if precision is None:
+        train_loader, options = loaders.get("train"), trainer_options(self.config)
+        used_devices = self.attempt(lambda config: choose_devices(config.get("n_gpu"), devices), "n_gpu")
+        if used_devices is None:
             return
+        precision = RunPrecision.from_options(used_devices[0], options)
         plan = TrainingPlan.from_options(options, precision=precision)
-        model = self.attempt(lambda config: build_model(config, spec), "arch") if self.sound.is_own("arch") else None
+        seed_run(self.config.get("seed", 0), used_devices[0], deterministic=options["deterministic"])
+        spec = self.data_spec(train_loader, facts.get("train"))
+        network = None
+        if self.sound.is_own("arch"):
+            network = self.attempt(lambda config: build_network(config, spec, plan), "arch")
         # Without the network, its optimizer, schedule and loss can still be checked.
-        used = nn.Linear(1, 1) if model is None else model
+        model = nn.Linear(1, 1) if network is None else network
         optimizer = self.attempt(
-            lambda config: build_optimizer(config if model is not None else _without_groups(config), used), "optimizer"
+            lambda config: build_optimizer(config if network is not None else _without_groups(config), model),
+            "optimizer",
         )
-        steps = 1 if train_loader is None else plan.steps_per_epoch(len(train_loader))
         schedule = None
         if optimizer is not None and train_loader is not None:
+            steps = plan.steps_per_epoch(len(train_loader))
             schedule = self.attempt(lambda config: build_schedule(config, optimizer, plan, steps), "lr_scheduler")
-        loss = self.attempt(lambda config: build_loss(config, spec, used), "loss")
+        loss = self.attempt(lambda config: build_loss(config, spec, model).to(precision.device), "loss")
         metrics = self.attempt(lambda config: build_metrics(config, spec, self.sound.stand_ins), "metrics")
         if optimizer is None or loss is None or metrics is None or train_loader is None:
             return
+        wrapped = self.attempt(
+            lambda config: prepare_for_training(model, options, precision, ALONE, used_devices), "trainer"
+        )
         parts = {"criterion": loss, "train_loader": train_loader, "valid_loader": loaders.get("valid")}
         parts |= {"metrics": metrics, "plan": plan, "lr_scheduler": schedule}
-        if not self.monitors_stand_in(options["monitor"]):
-            self.attempt(lambda config: build_trainer(config, used, optimizer, **parts), "trainer")
+        trainer = None
+        if wrapped is not None and not self.monitors_stand_in(options["monitor"]):
+            trainer = self.attempt(lambda config: build_trainer(config, wrapped, optimizer, **parts), "trainer")
+        is_own = network is not None and not any(path.startswith("loss") for path in self.sound.stand_ins)
+        if trainer is not None and is_own:
+            self.try_step(trainer)
+        else:
+            self.report.notes.append("a step of the training: the faults above must be repaired first.")
+
+    def try_step(self, trainer: "BaseTrainer") -> None:
+        """Run a step on real samples, and say what the whole run will take."""
+        from base.inspection.summary import network_summary, num_weights
+        from trainer.inspection.forecast import forecast_run, forecast_text
+        from trainer.inspection.memory import step_memory_findings
+        from trainer.inspection.trial import try_step
+        from trainer.runtime.devices import unwrap
+        from trainer.trainer import Trainer
+
+        if not isinstance(trainer, Trainer):
+            self.report.notes.append("a step of the training: the trainer is of another kind.")
+            return
+        findings, report, sections = self.report.findings, self.report, [self.section_of("train")]
+        if trainer.valid_loader is not None:
+            sections.append(self.section_of("valid"))
+        findings += step_memory_findings(trainer, *sections)
+        if any(finding.is_fault for finding in findings[-1:]):
+            return
+        batches, seconds = [], []
+        for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
+            begin = perf_counter()
+            batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
+            if batch is None:
+                return
+            batches.append(batch)
+            seconds.append(perf_counter() - begin)
+        named = dict(zip(("section", "valid_section"), sections, strict=False))
+        trial = try_step(trainer, *batches, **named)
+        findings += [finding for finding in trial.findings if finding not in findings]
+        if trial.facts is None:
+            return
+        report.network = network_summary(unwrap(trainer.model), batches[0][0])
+        loading = dict(zip(("load_seconds", "valid_load_seconds"), seconds, strict=False))
+        options = trainer_options(self.config)
+        forecast = forecast_run(
+            trainer,
+            trial.facts,
+            save_dir=Path(options["save_dir"]),
+            save_period=options["save_period"],
+            section=sections[0],
+            **loading,
+        )
+        findings += [finding for finding in forecast.findings if finding not in findings]
+        report.forecast = forecast_text(forecast)
+        report.facts["network"] = {"parameters": num_weights(unwrap(trainer.model))} | asdict(trial.facts)
+        report.facts["forecast"] = {key: value for key, value in asdict(forecast).items() if key != "findings"}
+
+    def section_of(self, split: str) -> str:
+        """Return the JSON path of the loader of a split."""
+        return loader_section(self.config, split) or split
 
     def monitors_stand_in(self, monitor: str) -> bool:
         """Return whether the monitor may be a result of a metric that does not exist, which is a fault already."""

@@ -98,10 +98,12 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
     from predictor.rendering import make_renderer
     from predictor.segmenter import TemporalSmoothing
 
-    background = parse_background(arguments.background, read_image) if arguments.background else None
+    limit = arguments.max_decoded_mb
+    read_background = partial(read_image, max_decoded_mb=limit)
+    background = parse_background(arguments.background, read_background) if arguments.background else None
     export_ids = read_export_ids(segmenter.config) if arguments.own_ids else None
     preprocess = segmenter.preprocess
-    default_read = partial(read_image, in_channels=getattr(preprocess, "in_channels", 3))
+    default_read = partial(read_image, in_channels=getattr(preprocess, "in_channels", 3), max_decoded_mb=limit)
     read = getattr(preprocess, "read", default_read)  # a network may take files that are no photos
     suffixes = getattr(preprocess, "suffixes", PHOTO_SUFFIXES)
     source = open_source(arguments.source, read, excluded=arguments.output, suffixes=suffixes)
@@ -159,10 +161,11 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
     remarks: list[str] = []
     samples: Iterable[tuple[str, Any]]
     if Path(arguments.source).suffix.lower() in SUFFIXES:
-        first_column, series = "row", read_series(Path(arguments.source))
+        first_column, series = "row", read_series(Path(arguments.source), max_decoded_mb=arguments.max_decoded_mb)
         samples = zip(map(str, series.rows), series.series, strict=True)
     else:
-        default_read = partial(read_image, in_channels=getattr(classifier.preprocess, "in_channels", None) or 3)
+        channels = getattr(classifier.preprocess, "in_channels", None) or 3
+        default_read = partial(read_image, in_channels=channels, max_decoded_mb=arguments.max_decoded_mb)
         read = getattr(classifier.preprocess, "read", default_read)
         first_column, frames = "file", open_source(arguments.source, read, excluded=arguments.output)
         samples, failures = ((frame.name, frame.image) for frame in frames), frames.failures
@@ -212,6 +215,12 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--smooth", type=fraction, default=0.0, metavar="0..1", help="steadier masks in videos")
     options.add_argument("--batch-size", type=cli.positive_int, default=4, metavar="N", help="images at once")
     options.add_argument("--limit", type=cli.positive_int, metavar="N", help="stop after N images")
+    options.add_argument(
+        "--max-decoded-mb",
+        type=cli.positive_int,
+        metavar="N",
+        help="memory that a decoded file may take; default: max_decoded_mb of the loader",
+    )
     options.add_argument("--show", action="store_true", help="show the results in a window; q quits")
     options.add_argument("--benchmark", action="store_true", help="print milliseconds per stage")
     cli.add_view_arguments(options)
@@ -240,6 +249,7 @@ def main(arguments: argparse.Namespace) -> None:
             plugins=arguments.plugin,
             window=arguments.window,
             views=Views(windows_at_once=arguments.batch_size, **cli.views_of(arguments)),
+            max_decoded_mb=arguments.max_decoded_mb,
         )
         if isinstance(predictor, Segmenter):
             segment(arguments, predictor)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config as configuration
-from build import build_loaders, build_training, registry
+from build import build_loaders, build_training, loader_section, registry
 from config import cli
 from config.loading.load import apply_override
 from utils.errors import ConfigError
@@ -76,6 +76,7 @@ def train(
     from trainer.checkpoints.resume import create_run_folder, lock_run_folder, resolve_start, restore
     from trainer.checkpoints.same_data import identify_data, require_same_data
     from trainer.checkpoints.saving import Checkpoints, RunRecords, stop_at_next_step
+    from trainer.inspection.memory import require_room_for_step
     from trainer.runtime.devices import joined_world
     from utils.environment import capture, resource_errors
 
@@ -96,6 +97,7 @@ def train(
             has_weights=start.state is not None,
         )
         trainer, folder = parts.trainer, start.folder
+        require_room_for_step(trainer, *(loader_section(parts.config, split) or split for split in ("train", "valid")))
         data = identify_data(parts.train_loader, parts.valid_loader)
         require_same_data(start.state, parts.config, data)
         if folder is None and world.is_main:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -30,6 +31,7 @@ from base.samples import (
     count_targets,
     data_identity,
     is_counted,
+    labels_of,
     nothing_counted,
     split_indices,
 )
@@ -338,9 +340,10 @@ class BaseDataLoader(DataLoader[Any]):
         return data_identity(self.dataset.dataset, self.keys.indices.tolist())
 
     def require_counted_targets(self, section: str) -> None:
-        """Refuse samples of which none has a label that counts; data sets that offer no `target(index)` pass.
+        """Refuse samples of which none has a label that counts.
 
-        The targets are read up to the first that counts, which mostly is the very first one.
+        The targets are read up to the first that counts, which mostly is the very first one; of a data set that offers
+        no `target(index)` whole samples are.
 
         Args:
             section: The section of the config that describes this loader.
@@ -348,10 +351,13 @@ class BaseDataLoader(DataLoader[Any]):
         Raises:
             DataError: Every label is ignored, or a target cannot be read.
         """
-        dataset = self.dataset.dataset
-        if not isinstance(dataset, TargetSource) or not callable(dataset.target):
-            return
-        targets = (dataset.target(index) for index in self.keys.indices.tolist())
+        dataset, indices = self.dataset.dataset, self.keys.indices.tolist()
+        if isinstance(dataset, TargetSource) and callable(dataset.target):
+            targets = (dataset.target(index) for index in indices)
+        elif self.num_classes is None and self.ignore_index is None:
+            return  # then every label counts
+        else:
+            targets = (labels_of(self.dataset[SampleKey(0, index)]) for index in indices)
         if not any(is_counted(target, self.num_classes, self.ignore_index) for target in targets):
             raise nothing_counted(section, self.num_samples, self.ignore_index, is_training=self.is_training)
 
@@ -376,13 +382,21 @@ class BaseDataLoader(DataLoader[Any]):
             dataset.prepare(self.keys.indices.tolist())
         self._is_prepared = True
 
-    def example(self) -> Any:
+    def example(self, *, leaves_out_faulty: bool = False) -> Any:
         """Return the batch at the current position, loaded in this process and without moving on.
 
+        Args:
+            leaves_out_faulty: Take later samples in place of those that cannot be loaded.
+
         Raises:
-            EspalierError: A sample is faulty.
+            EspalierError: A sample is faulty, or all are.
         """
-        return _received(guarded_collate(self._collate, [self.dataset[key] for key in next(iter(self.keys))]))
+        samples = [self.dataset[key] for key in next(iter(self.keys))]
+        if leaves_out_faulty and any(isinstance(sample, Failure) for sample in samples):
+            loaded = (self.dataset[key] for batch in self.keys for key in batch)
+            sound = islice((sample for sample in loaded if not isinstance(sample, Failure)), len(samples))
+            samples = list(sound) or samples
+        return _received(guarded_collate(self._collate, samples))
 
     def close(self) -> None:
         """Stop the loader workers; another iteration starts new ones."""

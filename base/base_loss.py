@@ -17,8 +17,8 @@ class BaseLoss(nn.Module):
     """A loss (output, target) -> (): a mean over the batch, which also reports its weight.
 
     A mean over several batches (accumulated ones, those of several processes or of a validation set) is the sum of
-    each batch's mean times its weight, over the sum of the weights. A loss that is any other `nn.Module` is counted by
-    the targets that are not ignored.
+    each batch's mean times its weight, over the sum of the weights. Of losses of torch.nn the weight is known; a loss
+    that is any other `nn.Module` is counted by the targets that are not ignored.
     """
 
     def batch_weight(self, target: Tensor) -> Tensor | None:
@@ -71,14 +71,15 @@ class LossTerm:
         Raises:
             ConfigError: The loss reports something else.
         """
-        weight: Any = self.loss.batch_weight(self.target) if isinstance(self.loss, BaseLoss) else None
+        loss, target = self.loss, self.target
+        weight: Any = loss.batch_weight(target) if isinstance(loss, BaseLoss) else torch_loss_weight(loss, target)
         if weight is None:
             return None
         if weight.numel() == 1 if isinstance(weight, Tensor) else isinstance(weight, int | float):
-            return torch.as_tensor(weight, dtype=torch.float64, device=self.target.device).reshape(())
+            return torch.as_tensor(weight, dtype=torch.float64, device=target.device).reshape(())
         found = f"a tensor of shape {tuple(weight.shape)}" if isinstance(weight, Tensor) else repr(weight)[:200]
         raise ConfigError(
-            f"loss: batch_weight of {type(self.loss).__name__} returned {found}. It is the number by which the mean of "
+            f"loss: batch_weight of {type(loss).__name__} returned {found}. It is the number by which the mean of "
             "a batch was divided, () float64. Return the sum of the weights, or None to count the targets."
         )
 
@@ -118,6 +119,34 @@ def checked_loss(value: Any, source: str) -> Tensor:
         f"loss: {source} returned {found[:200]}. The loss of a batch is one number as a tensor, () float, through "
         f"which the gradient flows. {repair}"
     )
+
+
+# Losses of torch.nn whose mean is over all elements of the target, or over its samples, which have as many each.
+_MEAN_OVER_ELEMENTS = (
+    nn.BCELoss, nn.BCEWithLogitsLoss, nn.HuberLoss, nn.KLDivLoss, nn.L1Loss, nn.MSELoss, nn.MultiLabelMarginLoss,
+    nn.MultiLabelSoftMarginLoss, nn.MultiMarginLoss, nn.PoissonNLLLoss, nn.SmoothL1Loss, nn.SoftMarginLoss,
+)  # fmt: skip
+
+
+def torch_loss_weight(loss: Loss, target: Tensor) -> Tensor | None:
+    """Return what a loss of torch.nn divides its mean by, () float64; None if it is another loss, or gives a sum.
+
+    Args:
+        loss: Any loss. A subclass of torch's may compute something else and is not known.
+        target: (B, ...) int64, or float in the form that the loss takes.
+    """
+    if getattr(loss, "reduction", None) not in ("mean", "batchmean"):
+        return None
+    if type(loss) in _MEAN_OVER_ELEMENTS:
+        return torch.tensor(float(target.numel()), dtype=torch.float64, device=target.device)
+    if not isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) or type(loss) not in (nn.CrossEntropyLoss, nn.NLLLoss):
+        return None
+    if target.is_floating_point():  # probabilities (B, K, ...): the mean is over all pixels, whatever they weigh
+        return torch.tensor(target.numel() / target.shape[1], dtype=torch.float64, device=target.device)
+    valid = target != loss.ignore_index
+    if loss.weight is None:
+        return valid.sum(dtype=torch.float64)
+    return (loss.weight[target.where(valid, 0)] * valid).sum(dtype=torch.float64)
 
 
 def loss_terms(loss: Loss, output: Output, target: Tensor) -> list[LossTerm]:

@@ -16,11 +16,11 @@ def class_ids(target: Tensor, ignored: int | None = None) -> Tensor:
     """Return a target as one class per pixel or sample, (B, ...) int64.
 
     Args:
-        target: (B, ...) ids, which are returned as they are, or (B, K, ...) float probabilities, of which the largest
-            counts.
+        target: (B, ...) ids or (B,) float numbers, which are returned as they are, or (B, K, ...) float probabilities,
+            of which the largest counts.
         ignored: The id of a pixel whose probabilities are all 0; None: -1, which is no class.
     """
-    if not target.is_floating_point():
+    if not target.is_floating_point() or target.dim() == 1:
         return target
     probability, ids = target.max(dim=1)
     return torch.where(probability > 0, ids, -1 if ignored is None else ignored)

@@ -2,15 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from base.inspection.summary import network_summary, num_weights, untouched
+
 Output = Tensor | Sequence[Tensor]
-TABLE_HEADER = ("Part", "Type", "Output", "Parameters", "FLOPs")
 
 
 class BaseModel(nn.Module, ABC):
@@ -38,7 +38,7 @@ class BaseModel(nn.Module, ABC):
 
     def parameter_count(self, trainable_only: bool = False) -> int:
         """Return the number of weights, or of those that are trained."""
-        return sum(weight.numel() for weight in self.parameters() if weight.requires_grad or not trainable_only)
+        return num_weights(self, trainable_only=trainable_only)
 
     def flops(self, input_size: Sequence[int]) -> int:
         """Return the FLOPs of one forward pass of one sample.
@@ -53,54 +53,21 @@ class BaseModel(nn.Module, ABC):
             self._run_zeros(input_size)
         return int(counter.get_total_flops())
 
-    def summary(self, input_size: Sequence[int], depth: int = 3) -> str:
+    def summary(self, input_size: Sequence[int], depth: int | None = None) -> str:
         """Return a table of the parts in order: name, type, output shape, parameters, FLOPs.
 
         Modes, buffers and generators are restored afterwards.
 
         Args:
             input_size: (H, W) of the input, or (T,) of a series.
-            depth: Number of levels of parts within parts.
+            depth: Number of levels of parts within parts; by default as many as fit on a screen.
+
+        Raises:
+            ConfigError: The network cannot take such an input.
         """
-        parts = {name: module for name, module in self.named_modules() if name and name.count(".") < depth}
-        outputs: dict[str, str] = {}
-
-        def record(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-            outputs[name] = _shape_text(output)
-
-        hooks = [module.register_forward_hook(partial(record, name)) for name, module in parts.items()]
-        counter = FlopCounterMode(display=False)
-        try:
-            with counter:
-                self._run_zeros(input_size)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        flops = {key: int(sum(counts.values())) for key, counts in counter.get_flop_counts().items()}
-        rows = [TABLE_HEADER]
-        for name, module in parts.items():
-            if name in outputs:
-                parameters = sum(weight.numel() for weight in module.parameters())
-                own_flops = flops.get(f"{type(self).__name__}.{name}", 0)
-                indented = "  " * name.count(".") + name
-                rows.append((indented, type(module).__name__, outputs[name], f"{parameters:,}", f"{own_flops:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for row in rows:
-            cells = [
-                text.ljust(width) if column < 3 else text.rjust(width)
-                for column, (text, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            lines.append("  ".join(cells).rstrip())
-        lines.insert(1, "-" * max(map(len, lines)))
-        total, shape = flops.get("Global", 0), "x".join(map(str, (1, self.in_channels, *input_size)))
-        lines += [
-            "",
-            f"Parameters: {self.parameter_count():,} ({self.parameter_count(trainable_only=True):,} trainable)",
-            f"FLOPs for an input of {shape}: {total:,} "
-            f"({total // 2:,} multiply-adds; convolutions and matrix products)",
-        ]
-        return "\n".join(lines)
+        like = next(self.parameters(), torch.zeros(()))
+        example = torch.zeros(1, self.in_channels, *input_size, device=like.device, dtype=like.dtype)
+        return network_summary(self, example, depth)
 
     def __str__(self) -> str:
         return f"{super().__str__()}\nTrainable parameters: {self.parameter_count(trainable_only=True):,}"
@@ -109,32 +76,9 @@ class BaseModel(nn.Module, ABC):
         """Run one forward pass of zeros in evaluation mode; modes, buffers and generators are restored after it."""
         like = next(self.parameters(), torch.zeros(()))
         inputs = torch.zeros(1, self.in_channels, *input_size, device=like.device, dtype=like.dtype)
-        modes = [(module, module.training) for module in self.modules()]
-        buffers = [
-            (module, name, buffer, buffer.clone())
-            for module in self.modules()
-            for name, buffer in module.named_buffers(recurse=False)
-        ]
-        devices = {weight.device for weight in self.parameters() if weight.is_cuda}
-        with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
+        with untouched(self), torch.no_grad():
             self.eval()
-            try:
-                self(inputs)
-            finally:
-                for module, training in modes:
-                    module.training = training
-                for module, name, buffer, content in buffers:
-                    buffer.copy_(content)
-                    setattr(module, name, buffer)  # a forward pass may have replaced the tensor, not only its content
-
-
-def _shape_text(output: Any) -> str:
-    """Return the shape of a tensor, or of each tensor of a list, without the batch."""
-    if isinstance(output, Tensor):
-        return "x".join(str(size) for size in output.shape[1:]) or "-"
-    if isinstance(output, list | tuple):
-        return ", ".join(map(_shape_text, output))
-    return type(output).__name__
+            self(inputs)
 
 
 def main_output(output: Output) -> Tensor:

@@ -359,8 +359,10 @@ class BaseTrainer(ABC):
         if self.lr_scheduler is not None and state["lr_scheduler"] is not None:
             epochs_left = max(0, self.epochs - self.epoch)
             steps_left = max(0, epochs_left * self.steps_per_epoch - self.batch)
-            moves_left = epochs_left if self.lr_scheduler.interval == "epoch" else steps_left
-            self.lr_scheduler.load_state_dict(state["lr_scheduler"], moves_left=moves_left)
+            moves = {"moves_left": steps_left, "moves_due": self.epoch * self.steps_per_epoch + self.batch}
+            if self.lr_scheduler.interval == "epoch":
+                moves = {"moves_left": epochs_left, "moves_due": self.epoch}
+            self.lr_scheduler.load_state_dict(state["lr_scheduler"], **moves)
         monitored = state["monitor"]
         self.monitor.best, self.monitor.stale_epochs = monitored["best"], monitored["stale_epochs"]
         self.history = [dict(row) for row in state["history"]]

@@ -248,6 +248,18 @@ def count_targets(
         return [int(count) for count in total]
 
 
+def labels_of(sample: Any) -> Any:
+    """Return the labels of a sample (input, labels, ...), or a float if it has another form, such as several targets.
+
+    Raises:
+        EspalierError: The sample is faulty.
+    """
+    if isinstance(sample, Failure):
+        raise sample.error
+    target = sample[1] if isinstance(sample, Sequence) and len(sample) > 1 else None
+    return target if isinstance(target, Tensor | np.ndarray | np.integer | int) else 0.0
+
+
 def nothing_counted(section: str, count: int, ignore_index: int | None, *, is_training: bool) -> DataError:
     """Return the error for `count` samples of a section of which none has a label that counts."""
     ignored = "" if ignore_index is None else f" {ignore_index} (ignored) or"
@@ -258,7 +270,7 @@ def nothing_counted(section: str, count: int, ignore_index: int | None, *, is_tr
 
 
 def is_counted(target: Any, num_classes: int | None, ignore_index: int | None) -> bool:
-    """Return whether a target has a label that counts; of probabilities this is taken for granted."""
+    """Return whether a target has a label that counts; of probabilities and other floats this is taken for granted."""
     labels = np.asarray(target)
     if labels.dtype.kind == "f":
         return True

@@ -84,12 +84,15 @@ class LearningRateSchedule:
         state = {key: value for key, value in self.scheduler.state_dict().items() if not callable(value)}
         return state if self.moves is None else {**state, "moves_of_run": self.moves}
 
-    def load_state_dict(self, state: Mapping[str, Any], *, moves_left: int | None = None) -> None:
+    def load_state_dict(
+        self, state: Mapping[str, Any], *, moves_left: int | None = None, moves_due: int | None = None
+    ) -> None:
         """Restore a checkpoint's state, or take its position on the curve of the new length of the run.
 
         Args:
             state: From `state_dict`.
             moves_left: Number of moves that the run will still make; None if it is not known.
+            moves_due: Number of moves that the run would have made by now with its present steps of an epoch.
 
         Raises:
             CheckpointError: The checkpoint is from a run of another length, which this schedule refuses or cannot take
@@ -110,20 +113,28 @@ class LearningRateSchedule:
                 '"on_more_epochs": "rescale" in lr_scheduler to continue on the curve of the new length, or fine-tune: '
                 "-c with --resume FILE."
             )
+        # Fewer epochs of more steps may have the same length.
+        if not change and self.follows_run and moves_left and moves_due not in (None, _moves_made(state)):
+            raise self._other_steps(_moves_made(state), moves_left)
         if not change or moves_left == 0:
             saved = {key: value for key, value in state.items() if key != "moves_of_run"}
             self.scheduler.load_state_dict(_as_built(saved, self.scheduler.state_dict()))
             return
         moves_made = _moves_made(state)
         if None not in (self.moves, moves_left) and moves_made + (moves_left or 0) != self.moves:
-            raise CheckpointError(
-                f"The checkpoint's {kind} has made {moves_made} moves and {moves_left} are left, but a run of this "
-                f'config has {self.moves}: the steps of an epoch have changed. "on_more_epochs" follows trainer.epochs '
-                "alone. Use the same data and trainer.len_epoch, or fine-tune: -c with --resume FILE."
-            )
+            raise self._other_steps(moves_made, moves_left)
         for group, rate in zip(self.scheduler.optimizer.param_groups, self._first_rates, strict=True):
             group["lr"] = rate
         self._move(moves_made)
+
+    def _other_steps(self, moves_made: int, moves_left: int | None) -> CheckpointError:
+        kind = type(self.scheduler).__name__
+        return CheckpointError(
+            f"The checkpoint's {kind} has made {moves_made} moves and {moves_left} are left, but "
+            f'a run of this config has {self.moves}: the steps of an epoch have changed. "on_more_epochs" follows '
+            "trainer.epochs alone. Use the same data, batch_size and trainer.len_epoch, or fine-tune: -c with --resume "
+            "FILE."
+        )
 
     def _changed_length(self, state: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
         """Return the name of a length, its value in a checkpoint, and the config's; None if all are the same."""

@@ -1,4 +1,4 @@
-"""The memory of a training as predicted from shapes alone, next to the memory that it takes: `search/worker/costs.py`.
+"""The memory of a training as `trainer/inspection/costs.py` predicts it from shapes, next to the memory that it takes.
 
     python benchmarks/predicted_memory.py
 

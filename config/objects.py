@@ -175,7 +175,8 @@ def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:
     except CONSTRUCTOR_ERRORS as error:
         if is_out_of_memory(error):  # no fault of the file: a search draws another candidate then
             raise
+        reason = str(error).strip().partition("\n")[0]  # some of torch go on with the addresses of its code
         raise ConfigError(
-            f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}: {error}. "
+            f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}: {reason}. "
             f"Correct {spec.path}.args."
         ) from error

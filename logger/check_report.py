@@ -29,6 +29,7 @@ class CheckReport:
         notes: What could not be checked, and why.
         tables: The data in numbers.
         network: The summary of the network; empty if there is none.
+        forecast: Time, memory and disk of the run; empty if no step worked.
         facts: The numbers of tables, network and forecast, as plain data.
     """
 
@@ -36,6 +37,7 @@ class CheckReport:
     notes: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     network: str = ""
+    forecast: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
 
     def faults(self, kind: str) -> list[Finding]:
@@ -74,6 +76,8 @@ class CheckReport:
         """Return the report for a terminal of so many columns: network, data, warnings, and the faults last."""
         parts = [self.network] if self.network else []
         parts += [_table_text(table) for table in self.tables]
+        if self.forecast:
+            parts.append("\n".join(["Forecast", *(f"  {line}" for line in self.forecast.splitlines())]))
         groups: Mapping[str, Sequence[Finding]] = {
             "Warnings": self.warnings,
             "Faults in the data": self.faults("data"),
@@ -81,7 +85,7 @@ class CheckReport:
         }
         parts += [_findings_text(f"{name}: {len(found)}", found, width) for name, found in groups.items() if found]
         if self.notes:
-            parts.append("\n".join(["Not checked", *(f"  {line}" for note in self.notes for line in [note])]))
+            parts.append("\n".join(["Not checked", *(f"  {note}" for note in self.notes)]))
         return "\n\n".join(parts)
 
 

@@ -254,6 +254,22 @@ def test_a_bad_photo_is_named_and_the_others_are_in_the_table(finished, tmp_path
     assert not (tmp_path / "no.csv").exists()
 
 
+def test_a_file_that_is_larger_than_the_limit_of_the_command_line_is_refused(finished, tmp_path, capsys):
+    config, result, _ = finished
+    if config["name"] == "pictures":
+        cv2.imwrite(str(tmp_path / "large.png"), np.zeros((700, 600, 3), np.uint8))
+        source = tmp_path / "large.png"
+    else:
+        write_series(tmp_path / "large.ts", 5000, has_labels=False)
+        source = tmp_path / "large.ts"
+        assert 2**19 < source.stat().st_size < 2**20
+    options = ["--resume", result.run_folder, "--source", source, "--output", tmp_path, "--limit", 4]
+    assert run(inference, *options, "--max-decoded-mb", 2) == 0
+    capsys.readouterr()
+    assert run(inference, *options, "--max-decoded-mb", 1) == 3
+    assert "the limit is 1 MB (max_decoded_mb)" in capsys.readouterr().err
+
+
 def test_one_line_in_a_notebook(finished):
     config, result, folder = finished
     values = (

@@ -253,12 +253,12 @@ def test_values_that_are_infinite_are_named(tmp_path, value):
 )
 def test_series_without_a_class_are_named(tmp_path, labels, more):
     with pytest.raises(DataError, match=rf"a\.npz, series 1{more} has no class. Leave such series out"):
-        read_series(write_npz(tmp_path / "a.npz", y=np.array(labels))).known_labels()
+        read_series(write_npz(tmp_path / "a.npz", y=np.array(labels))).labelled().whole()
     if isinstance(labels[0], str):
         lines = "".join(f"1,2:{label}\n" for label in labels)
         (tmp_path / "a.ts").write_text(f"@classLabel true\n@data\n{lines}")
         with pytest.raises(DataError, match=rf"a\.ts, line 4{more} has no class"):
-            read_series(tmp_path / "a.ts").known_labels()
+            read_series(tmp_path / "a.ts").labelled().whole()
 
 
 @pytest.mark.parametrize(

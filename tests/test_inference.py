@@ -15,8 +15,8 @@ from torch import nn
 
 import inference
 from base.base_inference import BaseInference, batches_of_one_size, choose_device, read_trained
-from build import DataSpec, build_loader, build_model
-from config import cli
+from build import build_loader, build_model
+from config import DataSpec, cli
 from data_loader.images.files import read_image, read_mask
 from data_loader.images.preprocessing import Preprocessing
 from predictor.io import sinks as outputs
@@ -71,6 +71,27 @@ def run(*argv):
 
 def use(checkpoint, source, *argv):
     return run("--resume", checkpoint, "--source", source, "-d", "cpu", *argv)
+
+
+@pytest.mark.parametrize("of_training", [None, 1, 3])
+@pytest.mark.parametrize("window", [[], ["--window", "48", "32"]])
+def test_the_limit_of_decoded_megabytes_is_that_of_the_command_line_or_of_training(
+    tmp_path, capsys, of_training, window
+):
+    network = save_untrained(tmp_path / "model.pth", people_config(max_decoded_mb=of_training))
+    cv2.imwrite(str(tmp_path / "large.png"), np.zeros((700, 600, 3), np.uint8))  # 1.2 MB
+    options = [tmp_path / "large.png", "--output", tmp_path / "out", *window]
+    assert use(network, *options) == (3 if of_training == 1 else 0)
+    assert use(network, *options, "--max-decoded-mb", 2) == 0
+    capsys.readouterr()
+    assert use(network, *options, "--max-decoded-mb", 1) == 3
+    message = (
+        "the limit is 1 MB (max_decoded_mb). Scale it down, or set max_decoded_mb of the loader, or --max-decoded-mb"
+    )
+    assert message in capsys.readouterr().err
+    background = ["--background", tmp_path / "large.png", "--max-decoded-mb", 1]
+    assert use(network, PHOTOS[0], "--output", tmp_path / "out", *background) == 3
+    assert "large.png holds 700x600 pixels" in capsys.readouterr().err
 
 
 # --- the network in code ---

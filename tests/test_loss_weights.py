@@ -10,9 +10,10 @@ from test_losses import CASES, ONE_CHANNEL, Case, make
 from torch import Tensor, nn
 
 from base.base_loss import loss_terms
+from base.base_metric import class_ids
 from models.losses import CrossEntropyLoss, DiceLoss, OhemCrossEntropyLoss
 from tests.support.loss_laws import AUXILIARY, IGNORED, LOSSES, SAMPLES, Masks, Squared, gradient_of, split, trainer_of
-from trainer.evaluation import MetricSet, RunningLoss, evaluate, term_weights
+from trainer.evaluation import MetricSet, RunningLoss, count_valid, evaluate, term_weights
 from trainer.runtime.devices import ALONE, ON_CPU, World
 from trainer.trainer import Trainer
 from utils.errors import ConfigError
@@ -72,9 +73,17 @@ def test_accumulated_batches_have_the_gradient_of_one(name: str, accumulate: int
 
 
 @pytest.mark.parametrize("name", [*LOSSES, *AUXILIARY])
+@pytest.mark.parametrize(("accumulate", "batch_size"), [(2, 4), (3, 3)])
+def test_the_loss_of_a_step_is_that_of_one_batch(name: str, accumulate: int, batch_size: int) -> None:
+    one, several = trainer_of(name, SAMPLES), trainer_of(name, batch_size, accumulate=accumulate)
+    expected, shown = (trainer.run_step(next(trainer._steps)).item() for trainer in (one, several))
+    assert shown == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *AUXILIARY])
 def test_the_validation_loss_does_not_depend_on_the_batch_size(name: str) -> None:
     # torch's own cross-entropy of a batch without valid targets is NaN.
-    sizes = (SAMPLES, 4, 3, 2) if name == "torch" else (SAMPLES, 4, 3, 2, 1)
+    sizes = (SAMPLES, 4, 3, 2) if name.startswith("torch") else (SAMPLES, 4, 3, 2, 1)
     losses = [trainer_of(name, size).validate_epoch()["loss"] for size in sizes]
     assert losses == pytest.approx([losses[0]] * len(sizes), rel=1e-6)
 
@@ -88,6 +97,68 @@ def test_the_gradient_of_a_sum_by_hand() -> None:
     assert logits.grad is not None
     assert logits.grad[0, :, 0, 0].tolist() == pytest.approx([-0.5 * 1 / 8, 0.5 * 1 / 8])
     assert logits.grad[1, :, 0, 0].tolist() == pytest.approx([0.5 * 3 / 8, -0.5 * 3 / 8])
+
+
+def images(classes: int = 3, samples: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(samples, classes, 4, 5, generator=generator)
+    target = torch.randint(0, classes, (samples, 4, 5), generator=generator)
+    target[0], target[1, :3] = 1, IGNORED
+    return logits, target
+
+
+def numbers(positive: bool = False) -> tuple[Tensor, Tensor]:
+    output, target = torch.randn(2, 6, 3, 4, generator=torch.Generator().manual_seed(3))
+    return output, target.sigmoid() if positive else target
+
+
+WEIGHT = torch.tensor([0.2, 3.0, 1.0])
+OF_TORCH: dict[str, tuple[nn.Module, Any]] = {
+    "cross-entropy": (nn.CrossEntropyLoss(ignore_index=IGNORED), images()),
+    "weighted cross-entropy": (nn.CrossEntropyLoss(WEIGHT, ignore_index=IGNORED, label_smoothing=0.2), images()),
+    "cross-entropy of classes": (nn.CrossEntropyLoss(WEIGHT), (images()[0][..., 0, 0], images()[1][:, 0, 0] % 3)),
+    "cross-entropy of shares": (nn.CrossEntropyLoss(WEIGHT), (images()[0], images()[0].flip(0).softmax(dim=1))),
+    "NLL": (nn.NLLLoss(WEIGHT, ignore_index=IGNORED), (images()[0].log_softmax(dim=1), images()[1])),
+    "BCE": (nn.BCELoss(), (numbers()[0].sigmoid(), numbers(True)[1])),
+    "BCE with logits": (nn.BCEWithLogitsLoss(WEIGHT[:, None], pos_weight=torch.tensor(4.0)), numbers(True)),
+    "MSE": (nn.MSELoss(), numbers()),
+    "MSE of one number": (nn.MSELoss(), (numbers()[0][:, 0, 0], numbers()[1][:, 0, 0])),
+    "L1": (nn.L1Loss(), numbers()),
+    "smooth L1": (nn.SmoothL1Loss(beta=0.5), numbers()),
+    "Huber": (nn.HuberLoss(), numbers()),
+    "Kullback-Leibler": (nn.KLDivLoss(reduction="batchmean"), (numbers()[0].log_softmax(dim=1), numbers(True)[1])),
+    "multi-label": (nn.MultiLabelSoftMarginLoss(), (numbers()[0][..., 0], (numbers()[1][..., 0] > 0).float())),
+    "margin": (nn.MultiMarginLoss(weight=WEIGHT), (images()[0][..., 0, 0], images()[1][:, 0, 0] % 3)),
+}
+
+
+@pytest.mark.parametrize("name", OF_TORCH)
+@pytest.mark.parametrize("sizes", [(1, 5), (3, 2, 1)])
+def test_the_weights_of_torchs_losses_are_known(name: str, sizes: tuple[int, ...]) -> None:
+    loss, (output, target) = OF_TORCH[name]
+    one, other = output.clone().requires_grad_(), output.clone().requires_grad_()
+    loss(one, target).backward()
+    divided = mean_over_batches(loss, split((other, target), sizes))
+    divided.backward()
+    assert divided.item() == pytest.approx(loss(output, target).item(), rel=1e-5)
+    torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-8)
+
+
+def test_a_sum_of_torch_and_its_subclasses_report_nothing() -> None:
+    class Halved(nn.CrossEntropyLoss):
+        def forward(self, output: Tensor, target: Tensor) -> Tensor:
+            return super().forward(output, target) / 2
+
+    logits, target = images()
+    for loss in (nn.CrossEntropyLoss(reduction="sum"), nn.MSELoss(reduction="sum"), Halved(), OwnLoss()):
+        assert [term.weight() for term in loss_terms(loss, logits, target)] == [None]
+
+
+def test_numbers_of_any_sign_count_as_targets() -> None:
+    targets = torch.tensor([[-1.0, 0.5], [0.0, 0.0], [-2.0, -1.0]])
+    assert count_valid(targets, None) == 2  # a stand-in of shares is all 0
+    assert count_valid(torch.tensor([-1.0, 0.0, 2.0]), None) == 3
+    assert class_ids(torch.tensor([-1.0, 2.0])).tolist() == [-1.0, 2.0]
 
 
 class OwnLoss(nn.Module):
@@ -188,6 +259,7 @@ def results_of_a_process(rank: int, folder: str) -> None:
             trainer.model = nn.parallel.DistributedDataParallel(trainer.model)
             results[f"{name} {accumulate}"] = gradient_of(trainer)
         results[f"{name} loss"] = trainer.validate_epoch()["loss"]
+    del trainer  # DistributedDataParallel ends before the processes part
     if rank == 0:
         torch.save(results, f"{folder}/results.pt")
     torch.distributed.destroy_process_group()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models import SECTIONS
-from models.losses import CrossEntropyLoss, DiceLoss
+from models.losses import CrossEntropyLoss, DiceLoss, JaccardLoss, TverskyLoss
 from utils.errors import ConfigError
 from utils.registry import import_attribute
 
@@ -147,6 +147,27 @@ def test_what_is_ignored_may_be_a_class(case: Case) -> None:
     as_class = renamed.where(renamed != IGNORED, last)
     criterion = import_attribute(SECTIONS["loss"].entries[name])
     torch.testing.assert_close(criterion(last, **args)(logits, as_class), criterion(IGNORED, **args)(logits, renamed))
+
+
+@pytest.mark.parametrize("ignored", [-1, 65536, 65536 + 1, -100_000, 2**40])
+def test_what_is_ignored_may_be_any_number(case: Case, ignored: int) -> None:
+    name, args = case
+    if name == "WeightedLoss":
+        pytest.skip("its terms are told one by one")
+    logits, target = random_batch(1 if name in ONE_CHANNEL else 3)
+    criterion, renamed = import_attribute(SECTIONS["loss"].entries[name]), target.where(target != IGNORED, ignored)
+    expected = criterion(IGNORED, **args)
+    torch.testing.assert_close(criterion(ignored, **args)(logits, renamed), expected(logits, target), rtol=0, atol=0)
+    assert criterion(ignored, **args).batch_weight(renamed) == expected.batch_weight(target)
+
+
+@pytest.mark.parametrize("num_classes", [200, 40_000])
+@pytest.mark.parametrize("loss", [DiceLoss, JaccardLoss, TverskyLoss])
+def test_regions_of_many_classes_are_found(loss: Any, num_classes: int) -> None:
+    target = torch.tensor([[0, num_classes - 1, IGNORED, 150, 150]])
+    logits = 40.0 * nn.functional.one_hot(target.where(target != IGNORED, 0), num_classes).movedim(-1, 1)
+    assert loss(IGNORED)(logits, target).item() == pytest.approx(0.0, abs=1e-4)
+    assert loss(IGNORED)(logits.flip(-1), target).item() > 0.2
 
 
 def test_it_judges_classification_or_says_why_not(case: Case, loss: nn.Module) -> None:

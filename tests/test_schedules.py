@@ -48,8 +48,9 @@ class Course:
 
     def restore(self, saved, epochs_done):
         self.optimizer.load_state_dict(saved["optimizer"])
-        left = (self.epochs - epochs_done) * (self.steps_per_epoch if self.schedule.interval == "step" else 1)
-        self.schedule.load_state_dict(saved["schedule"], moves_left=max(0, left))
+        moves = self.steps_per_epoch if self.schedule.interval == "step" else 1
+        left, due = (self.epochs - epochs_done) * moves, epochs_done * moves
+        self.schedule.load_state_dict(saved["schedule"], moves_left=max(0, left), moves_due=due)
         return self
 
 
@@ -316,6 +317,20 @@ def test_other_steps_of_an_epoch_are_refused():
     course = Course(by_epoch, epochs=3)
     course.run(last=2)
     Course(by_epoch, epochs=3, steps_per_epoch=4).restore(course.saved(), 2)
+
+
+@pytest.mark.parametrize("rule", ["refuse", "rescale"])
+@pytest.mark.parametrize("section", [{"type": "poly"}, {"type": "OneCycleLR", "args": {"max_lr": 2.0}}])
+def test_fewer_epochs_of_more_steps_are_refused_although_the_length_is_the_same(section, rule):
+    section = {**section, "on_more_epochs": rule}
+    course = Course(section, epochs=4)
+    course.run(last=1)
+    with pytest.raises(CheckpointError, match=r"has made 5 moves and 10 are left, but a run of this config has 20: .*"):
+        Course(section, epochs=2, steps_per_epoch=10).restore(course.saved(), 1)
+    steps = {"type": "StepLR", "args": {"step_size": 3}, "interval": "step"}  # it knows no length
+    course = Course(steps, epochs=4)
+    course.run(last=1)
+    Course(steps, epochs=2, steps_per_epoch=10).restore(course.saved(), 1)
 
 
 def test_rescale_holds_for_groups_with_rates_of_their_own():

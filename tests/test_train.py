@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from base.base_trainer import TrainResult
-from build import DataSpec, build_loader, build_loaders, build_model, build_preprocessing, build_training
-from config import load_config
+from build import build_loader, build_loaders, build_model, build_preprocessing, build_training
+from config import DataSpec, load_config
 from config.cli import run_command
 from train import for_overfit, main, parser, summary_text, train, try_out
 from trainer.checkpoints.resume import lock_run_folder, resolve_start

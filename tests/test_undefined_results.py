@@ -12,10 +12,11 @@ from test_train import changed, small  # noqa: F401 (a fixture)
 from torch import nn
 
 import test as test_command
-from base import Callback, Metric
+from base import BaseDataLoader, Callback, Metric
 from base.base_metric import check_result_names
 from base.samples import is_counted
-from build import DataSpec, build_metrics, build_training
+from build import build_metrics, build_training
+from config import DataSpec
 from config.cli import run_command
 from models.losses.common import AuxiliaryLoss, WeightedLoss
 from models.metrics.confusion import ClassIoU, MeanIoU
@@ -367,3 +368,54 @@ def test_a_search_says_which_loss_is_wrong(small, tmp_path):  # noqa: F811
         outcome = run_task({**task, "limits": limits}, str)
         assert outcome["status"] == status
         assert outcome["reason"].startswith("loss: Forgotten returned None. The loss of a batch is one number")
+
+
+class OfSamples:
+    """A data set of a plug-in that gives samples alone, and counts how many were read."""
+
+    def __init__(self, labels):
+        self.labels, self.read = labels, []
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        label = self.labels[index]
+        if isinstance(label, Exception):
+            raise label
+        return (torch.zeros(3, 2, 2), label) if label is not None else {"input": torch.zeros(3, 2, 2)}
+
+
+def loader_of(labels, *, num_classes=3, ignore_index=255):
+    loader = BaseDataLoader(OfSamples(labels), 1, shuffle=False, is_training=False)
+    loader.num_classes, loader.ignore_index = num_classes, ignore_index
+    return loader
+
+
+@pytest.mark.parametrize(
+    ("labels", "read"),
+    [
+        ([torch.full((2, 2), 1), torch.full((2, 2), 1)], 1),
+        ([torch.full((2, 2), 255), torch.full((2, 2), 7), torch.tensor([[0, 255], [255, 255]])], 3),
+        ([255, np.int64(255), 2], 3),
+        ([torch.tensor([0.0, 0.5]), 255], 1),  # probabilities
+        ([None, 255], 1),  # of a form that only the plug-in knows
+        ([{"boxes": torch.zeros(0, 4)}, 255], 1),
+    ],
+)
+def test_a_data_set_of_samples_is_read_up_to_the_first_label_that_counts(labels, read):
+    loader = loader_of(labels)
+    loader.require_counted_targets("valid_loader")
+    assert loader.dataset.dataset.read == list(range(read))
+
+
+def test_a_data_set_of_samples_without_a_label_that_counts_is_refused():
+    for labels in ([255, 255], [torch.full((2, 2), 255)], [np.full((2, 2), 3), np.full((2, 2), -1)]):
+        with pytest.raises(DataError, match=r"^valid_loader: every label of its \d samples is 255 \(ignored\) or of"):
+            loader_of(labels).require_counted_targets("valid_loader")
+    with pytest.raises(DataError, match=r"x\.png is cut"):
+        loader_of([255, DataError("x.png is cut. Replace it."), 1]).require_counted_targets("valid_loader")
+    unknown = loader_of([255, 255], num_classes=None, ignore_index=None)
+    unknown.require_counted_targets("valid_loader")  # every label counts
+    assert unknown.dataset.dataset.read == []

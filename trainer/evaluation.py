@@ -25,11 +25,11 @@ OnSample = Callable[[Any, Tensor, Tensor], None]
 def count_valid(target: Tensor, ignore_index: int | None) -> Tensor:
     """Return () float64, the number of targets that count: the weight of a batch's mean loss.
 
-    Of soft targets (B, K) those count that have any weight.
+    Of soft targets (B, K) those count that have any value but 0.
     """
-    if target.is_floating_point():
-        return (target.sum(dim=1) > 0).sum(dtype=torch.float64)
-    if ignore_index is None:
+    if target.is_floating_point() and target.dim() > 1:
+        return (target != 0).any(dim=1).sum(dtype=torch.float64)
+    if ignore_index is None or target.is_floating_point():
         return torch.tensor(float(target.numel()), dtype=torch.float64, device=target.device)
     return (target != ignore_index).sum(dtype=torch.float64)
 

@@ -227,7 +227,7 @@ class Trainer(BaseTrainer):
             batches: (inputs, target) each, as the loader yields them.
 
         Returns:
-            () float, the mean loss of the batches, on the device.
+            () float, the loss of the step, on the device: the mean over all targets of its batches in this process.
 
         Raises:
             Diverged: A loss is not finite; no weight was changed and the batches are saved.
@@ -235,6 +235,7 @@ class Trainer(BaseTrainer):
         place = self.plan.precision.place
         self.optimizer.zero_grad(set_to_none=True)
         targets = [place(target) for _, target in batches]
+        counts = None
         if self.plan.accumulate > 1:
             counts = torch.stack([count_valid(target, self.ignore_index) for target in targets])
             self.targets_in_step = self.plan.world.sum(counts.sum())
@@ -259,7 +260,9 @@ class Trainer(BaseTrainer):
         self.scaler.update()
         if self.average is not None:
             self.average.update(unwrap(self.model))
-        return losses[0] if len(losses) == 1 else torch.stack(losses).mean()
+        if counts is None or len(losses) == 1:
+            return losses[0]
+        return (torch.stack(losses) * (counts / counts.sum().clamp(min=1)).to(losses[0].dtype)).sum()
 
     def train_step(self, inputs: Tensor, target: Tensor) -> Tensor:
         """Run the forward and backward pass of one batch; the step of the optimizer follows in `run_step`.

@@ -70,18 +70,28 @@ def available_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def available_memory() -> int:
-    """Return the bytes free within the limits of this process's container; 2 GB if the system does not say."""
+def known_memory() -> int | None:
+    """Return the bytes free within the limits of this process's container; None if the system does not say."""
     found = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        group = Path("/sys/fs/cgroup")
+        limit = (group / "memory.max").read_text().strip()
         if limit != "max":
-            found.append(int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+            # Pages of files that were read count as used, but are given up for others.
+            pages = [line.split() for line in (group / "memory.stat").read_text().splitlines()]
+            files = sum(int(value) for name, value in pages if name in ("active_file", "inactive_file"))
+            found.append(int(limit) - int((group / "memory.current").read_text()) + files)
     except (OSError, StopIteration, ValueError):
         pass  # another system, or no limits to read: the values found so far count
-    return max(0, min(found, default=2 * 2**30))
+    return max(0, min(found)) if found else None
+
+
+def available_memory() -> int:
+    """Return the bytes free within the limits of this process's container; 2 GB if the system does not say."""
+    known = known_memory()
+    return 2 * 2**30 if known is None else known
 
 
 # Texts of a plain RuntimeError: torch on CPUs and GPUs, oneDNN if it cannot allocate its buffers.

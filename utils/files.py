@@ -241,5 +241,6 @@ def require_decoded_size(path: str | Path, found: str, num_bytes: int, limit_mb:
         repair, megabytes = "Split the file" if of_many else "Scale it down", -(-num_bytes // _MB)
         raise DataError(
             f"{path} holds {found}, which take {megabytes} MB when they are decoded; the limit is {limit} MB "
-            f"(max_decoded_mb). {repair}, or set max_decoded_mb of the loader higher."
+            f"(max_decoded_mb). {repair}, or set max_decoded_mb of the loader, or --max-decoded-mb of inference.py, "
+            "higher."
         )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from base.class_weights import class_weights
+from data_loader.checking.copies import near_copies
 from data_loader.checking.facts import SplitFacts
 from utils.findings import Finding
 
@@ -14,6 +15,7 @@ IMBALANCE = 20
 """Ratio of the largest to the smallest class from which weights are suggested."""
 
 _NAMES_SHOWN = 3
+_ALL_ALIKE = " If all images of this kind look alike, as X-rays from one machine do, this means nothing."
 
 
 class ClassRow(NamedTuple):
@@ -66,7 +68,7 @@ def compare_splits(facts: Mapping[str, SplitFacts], is_overfit: bool = False) ->
     warnings = [warning for each in splits for warning in _repeated_samples(each)]
     if not is_overfit:
         for one, other in combinations(splits, 2):
-            warnings += _shared_samples(one, other)
+            warnings += [*_shared_samples(one, other), *_near_copies(one, other)]
     return warnings + list(_class_warnings(splits))
 
 
@@ -105,6 +107,19 @@ def _shared_samples(one: SplitFacts, other: SplitFacts) -> Iterator[Finding]:
             other.section,
             f"{count} of {other.num_readable} samples are in {one.section}, too: {_shown(one, other, pairs)}. Results "
             "on them say nothing about new data. Take them out of one of the two.",
+        )
+
+
+def _near_copies(one: SplitFacts, other: SplitFacts) -> Iterator[Finding]:
+    """Warn of images in two splits that look alike."""
+    pairs = near_copies(one, other)
+    if pairs:
+        yield _warning(
+            other.section,
+            f"{len(pairs)} of {other.num_readable} images look like one of {one.section}: "
+            f"{_shown(one, other, pairs, ' ~ ')}. They may be frames of one video, or copies that were cut, scaled or "
+            "compressed anew. Results on them are better than on new scenes. Leave such images in one split."
+            + (_ALL_ALIKE if 2 * len(pairs) > other.num_readable else ""),
         )
 
 
@@ -167,7 +182,7 @@ def _count(pairs: Sequence[tuple[int, int]]) -> str:
     return "1 sample is there" if len(pairs) == 1 else f"{len(pairs)} samples are there"
 
 
-def _shown(one: SplitFacts, other: SplitFacts, pairs: Sequence[tuple[int, int]]) -> str:
+def _shown(one: SplitFacts, other: SplitFacts, pairs: Sequence[tuple[int, int]], sign: str = " = ") -> str:
     """Return the first few pairs of names."""
-    listed = [f"{one.names[left]} = {other.names[right]}" for left, right in pairs[:_NAMES_SHOWN]]
+    listed = [f"{one.names[left]}{sign}{other.names[right]}" for left, right in pairs[:_NAMES_SHOWN]]
     return ", ".join(listed) + (", ..." if len(pairs) > _NAMES_SHOWN else "")

@@ -12,8 +12,28 @@ from numpy.typing import NDArray
 from base.samples import RawSample
 from utils.geometry import Size
 
-THUMBNAIL = 16
+THUMBNAIL = 32
 """Side of the grey thumbnail of an image."""
+
+
+_LEAST_SIDE = 64  # smaller images, such as centred digits, are alike without being copies
+_THUMBNAIL_SIZE = (THUMBNAIL, THUMBNAIL)
+_CELLS = (9, 8)  # width and height: eight comparisons in each of eight rows
+
+MOST_COMPARED = 50_000
+"""Images of a split whose looks are compared with those of others; they are evenly spaced in a larger one."""
+
+
+class Look(NamedTuple):
+    """The look of an image.
+
+    Attributes:
+        fingerprint: 64 bits that are alike for images that look alike.
+        thumbnail: (32, 32) uint8, grey.
+    """
+
+    fingerprint: int
+    thumbnail: NDArray[np.uint8]
 
 
 class SampleFacts(NamedTuple):
@@ -26,8 +46,7 @@ class SampleFacts(NamedTuple):
         labels: Number of all labels, with those that do not count.
         digest: Digest of the decoded input: equal for equal content, whatever the file.
         target_digest: The same of the target.
-        fingerprint: 64 bits that are alike for images that look alike; None for a series.
-        thumbnail: (16, 16) uint8, grey; None for a series.
+        look: The look of an image, if it is to be compared with others; None for a series.
     """
 
     name: str
@@ -36,8 +55,7 @@ class SampleFacts(NamedTuple):
     labels: int
     digest: int
     target_digest: int
-    fingerprint: int | None
-    thumbnail: NDArray[np.uint8] | None
+    look: Look | None
 
 
 @dataclass
@@ -55,8 +73,9 @@ class SplitFacts:
         num_labels: Number of all labels, with those that do not count.
         digests: (n,) uint64, equal for equal inputs.
         target_digests: (n,) uint64, equal for equal targets.
-        fingerprints: (n,) uint64, or empty if inputs are no images.
-        thumbnails: (n, 16, 16) uint8, or empty.
+        compared: Positions in `names` of the m images whose looks are known; empty if inputs are no images.
+        fingerprints: (m,) uint64.
+        thumbnails: (m, 32, 32) uint8.
     """
 
     section: str
@@ -69,8 +88,11 @@ class SplitFacts:
     num_labels: int = 0
     digests: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     target_digests: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    compared: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     fingerprints: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     thumbnails: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, THUMBNAIL, THUMBNAIL), np.uint8))
+    _digests: list[tuple[int, int]] = field(default_factory=list, repr=False)
+    _looks: dict[int, Look] = field(default_factory=dict, repr=False)
 
     @property
     def num_readable(self) -> int:
@@ -82,17 +104,44 @@ class SplitFacts:
         """Fraction of the labels that do not count, 0 to 1."""
         return 1 - sum(self.class_counts) / self.num_labels if self.num_labels and self.class_counts else 0.0
 
+    def add(self, sample: SampleFacts) -> None:
+        """Count a sample that can be read; arrays are set by `finish`."""
+        if not self.class_counts:
+            self.class_counts, self.class_samples = [0] * len(sample.counts), [0] * len(sample.counts)
+        for label in np.flatnonzero(sample.counts).tolist():
+            self.class_counts[label] += int(sample.counts[label])
+            self.class_samples[label] += 1
+        self.num_labels += sample.labels
+        if sample.look is not None:
+            self._looks[len(self.names)] = sample.look
+        self._digests.append((sample.digest, sample.target_digest))
+        self.names.append(sample.name)
+        self.sizes.append(sample.size)
+
+    def finish(self) -> None:
+        """Turn what was collected into arrays."""
+        digests = np.array(self._digests, np.uint64).reshape(-1, 2)
+        self.digests, self.target_digests = digests[:, 0].copy(), digests[:, 1].copy()
+        if self._looks:
+            self.compared = np.array(list(self._looks), np.int64)
+            self.fingerprints = np.array([look.fingerprint for look in self._looks.values()], np.uint64)
+            self.thumbnails = np.stack([look.thumbnail for look in self._looks.values()])
+        self._digests.clear()
+        self._looks.clear()
+
     def size_range(self) -> tuple[Size, Size, Size] | None:
         """Return the smallest, the median and the largest size, by their product; None if no sample can be read."""
         ordered = sorted(self.sizes, key=lambda size: (size[0] * size[1], size))
         return (ordered[0], ordered[len(ordered) // 2], ordered[-1]) if ordered else None
 
 
-def facts_of(sample: RawSample, name: str, num_classes: int | None, ignore_index: int | None) -> SampleFacts:
-    """Return the facts of a sample that could be read."""
+def facts_of(
+    sample: RawSample, name: str, num_classes: int | None, ignore_index: int | None, *, has_look: bool
+) -> SampleFacts:
+    """Return the facts of a sample that could be read; with its look if that is wanted and it is a large image."""
     values = np.ascontiguousarray(sample.input)
-    is_image = values.ndim == 3 or values.dtype == np.uint8
-    thumbnail = _thumbnail(values) if is_image and values.size else None
+    is_image = values.ndim == 3 or (values.ndim == 2 and values.dtype == np.uint8)
+    has_look = has_look and is_image and min(values.shape[:2]) >= _LEAST_SIDE
     counts, labels = _counted(sample.target, num_classes, ignore_index)
     return SampleFacts(
         name,
@@ -101,31 +150,8 @@ def facts_of(sample: RawSample, name: str, num_classes: int | None, ignore_index
         labels,
         _digest(values),
         _digest(np.ascontiguousarray(sample.target)),
-        None if thumbnail is None else _fingerprint(thumbnail[1]),
-        None if thumbnail is None else thumbnail[0],
+        _look(values) if has_look else None,
     )
-
-
-def merged(section: str, num_samples: int, samples: Sequence[SampleFacts], class_names: Sequence[str]) -> SplitFacts:
-    """Return the facts of a split from those of its samples."""
-    facts = SplitFacts(section, num_samples, class_names=class_names)
-    facts.names = [sample.name for sample in samples]
-    facts.sizes = [sample.size for sample in samples]
-    facts.num_labels = sum(sample.labels for sample in samples)
-    if samples and len(samples[0].counts):
-        total = np.zeros(len(samples[0].counts), np.int64)
-        shown = total.copy()
-        for sample in samples:
-            total += sample.counts
-            shown += sample.counts > 0
-        facts.class_counts, facts.class_samples = total.tolist(), shown.tolist()
-    facts.digests = np.array([sample.digest for sample in samples], np.uint64)
-    facts.target_digests = np.array([sample.target_digest for sample in samples], np.uint64)
-    thumbnails = [sample.thumbnail for sample in samples if sample.thumbnail is not None]
-    if samples and len(thumbnails) == len(samples):
-        facts.fingerprints = np.array([sample.fingerprint for sample in samples], np.uint64)
-        facts.thumbnails = np.stack(thumbnails)
-    return facts
 
 
 def _digest(values: NDArray[Any]) -> int:
@@ -146,7 +172,7 @@ def _counted(
         # Ten times as fast as bincount; its counts are float32, exact up to 2**24.
         histogram = [cv2.calcHist([part], [0], None, [256], [0, 256]).ravel() for part in _parts(labels)]
         counts = np.stack(histogram).sum(axis=0, dtype=np.float64).astype(np.int64)
-        counts = np.pad(counts, (0, max(0, num_classes - len(counts))))[:num_classes]
+        counts = np.concatenate([counts, np.zeros(max(0, num_classes - len(counts)), np.int64)])[:num_classes]
     else:
         flat = labels.reshape(-1)
         counts = np.bincount(flat[(flat >= 0) & (flat < num_classes)].astype(np.int64), minlength=num_classes)
@@ -161,20 +187,16 @@ def _parts(labels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     return [labels[start : start + rows] for start in range(0, labels.shape[0], rows)]
 
 
-def _thumbnail(image: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return an image (h, w, C) or (h, w) in grey as (16, 16), and as the (8, 9) of which the fingerprint is made."""
+def _look(image: NDArray[Any]) -> Look:
+    """Return the look of an image (h, w, C) or (h, w)."""
     channels = image if image.ndim == 3 else image[..., None]
     # Shrunk first: the rest then costs nothing.
-    small = cv2.resize(channels[..., :3], (THUMBNAIL * 4, THUMBNAIL * 4), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(channels[..., :3], (THUMBNAIL * 2, THUMBNAIL * 2), interpolation=cv2.INTER_AREA)
     grey = small.reshape(*small.shape[:2], -1).mean(axis=2, dtype=np.float32)
     if image.dtype != np.uint8:
         low, high = float(grey.min()), float(grey.max())
         grey = (grey - low) * (255 / (high - low)) if high > low else np.zeros_like(grey)
-    sizes = ((THUMBNAIL, THUMBNAIL), (9, 8))
-    first, second = (np.rint(cv2.resize(grey, size, interpolation=cv2.INTER_AREA)).astype(np.uint8) for size in sizes)
-    return first, second
-
-
-def _fingerprint(grey: NDArray[np.uint8]) -> int:
-    """Return the bits of (8, 9) that say whether a place is brighter than its left neighbour (dHash)."""
-    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+    thumbnail, cells = (cv2.resize(grey, size, interpolation=cv2.INTER_AREA) for size in (_THUMBNAIL_SIZE, _CELLS))
+    # Whether a place is brighter than its left neighbour ("dHash").
+    fingerprint = int.from_bytes(np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes(), "big")
+    return Look(fingerprint, np.rint(thumbnail).astype(np.uint8))

@@ -5,6 +5,7 @@ B batch, C channels, h, w size of an image, H, W size of the input, K classes.
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -33,7 +34,7 @@ from data_loader.common.class_labels import (
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp
 from data_loader.common.options import AugmentationOptions, ClassOptions, ImageLoaderOptions, ImageOptions
 from data_loader.images.augmentation import Augmentation
-from data_loader.images.preprocessing import Preprocessing, require_one_size
+from data_loader.images.preprocessing import NO_ENLARGEMENT, Enlargement, Preprocessing, mixed_sizes, require_one_size
 from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Size
 
@@ -77,9 +78,12 @@ class ImageAugmentation:
         self.warp = Augmentation(options, preprocessing)
         self.preprocessing = preprocessing
 
-    def __call__(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw random values and apply the effects: (h, w, C) uint8 or uint16 -> (H, W, C) of the same dtype."""
-        placed, _ = self.warp(image, np.zeros(image.shape[:2], np.uint8), generator)
+    def __call__(self, image: np.ndarray, generator: np.random.Generator, original: Size | None = None) -> np.ndarray:
+        """Draw random values and apply the effects: (h, w, C) uint8 or uint16 -> (H, W, C) of the same dtype.
+
+        `original` is the size of the file; None: that of the image.
+        """
+        placed, _ = self.warp(image, np.zeros(image.shape[:2], np.uint8), generator, original)
         # Drawn even if they are not used, see above.
         down, right, row, column = generator.random(4).tolist()
         padding = self.preprocessing.padding(placed.dtype)
@@ -105,7 +109,7 @@ class DecodedImage(NamedTuple):
     """An image as the cache holds it.
 
     Attributes:
-        image: (h', w', C) uint8 or uint16, no larger than the network's input.
+        image: (h', w', C) uint8 or uint16, no larger than the augmentation needs it.
         original: Size of the file.
     """
 
@@ -115,28 +119,31 @@ class DecodedImage(NamedTuple):
 
 @dataclass(eq=False)
 class ImageDecoder(Decoder[DecodedImage]):
-    """Reader of images, at the network's scale.
+    """Reader of images, at the scale that network and augmentation need.
 
     Args:
         source: The images.
         preprocessing: Gives scale and channels.
+        enlargement: The most that an augmentation enlarges a part of an image, which is then kept as much larger.
     """
 
     noun = "images"
 
     source: ImageSource
     preprocessing: Preprocessing
+    enlargement: Enlargement = NO_ENLARGEMENT
 
     def footprint(self, index: int) -> Footprint:
         """Return the size of an image from its header; without one, an upper bound."""
         channels = self.preprocessing.in_channels
         header = self.source.header(index, channels)
-        if header is None:  # an image is never stored larger than the input, whose size saves decoding it twice
-            height, width = self.preprocessing.size or self.source.image(index, channels).shape[:2]
+        if header is None:
+            # Without an enlargement it is never stored larger than the input, whose size saves decoding it twice.
+            known = self.preprocessing.size if self.enlargement.factor == 1 else None
+            height, width = known or self.source.image(index, channels).shape[:2]
             header = height, width, 1
         height, width, depth = header
-        resized = self.preprocessing.geometry((height, width)).resized
-        pixels = min(height * width, resized[0] * resized[1])
+        pixels = prod(self.preprocessing.shrunk_size((height, width), self.enlargement))
         return Footprint((height, width), pixels * channels * depth)
 
     def decode(self, index: int) -> DecodedImage:
@@ -146,7 +153,8 @@ class ImageDecoder(Decoder[DecodedImage]):
             DataError: It cannot be read, or has no fourth channel although the network has.
         """
         image = self.read(index)
-        return DecodedImage(np.ascontiguousarray(self.preprocessing.shrink(image)), (image.shape[0], image.shape[1]))
+        shrunk = self.preprocessing.shrink(image, self.enlargement)
+        return DecodedImage(np.ascontiguousarray(shrunk), (image.shape[0], image.shape[1]))
 
     def read(self, index: int) -> np.ndarray:
         """Return an image as its file holds it, (h, w, C) or (h, w).
@@ -166,9 +174,13 @@ class ImageDecoder(Decoder[DecodedImage]):
             raise DataError(f"{self.source.names[index]}: {error}") from None
         return image
 
+    def scale(self) -> str:
+        """Return the scale of the decoded images as the end of a sentence."""
+        return self.enlargement.describe()
+
     def settings(self) -> Hashable:
         """Return everything that decides a decoded image except its file."""
-        return DecodedImage, self.preprocessing.identity()
+        return DecodedImage, self.preprocessing.identity(), self.enlargement
 
     def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
         """Return the state of the file of each image, if it is known."""
@@ -200,7 +212,7 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         labels: Id of the class of each.
         preprocessing: Converts an image to an input.
         augmentation: Changes in training; None for evaluation, whose samples carry their names.
-        cache_mb: Memory for decoded images in MB; None: a quarter of the free memory.
+        loading: Gives the memory limit, and the number of samples that must have one size.
     """
 
     def __init__(
@@ -210,14 +222,16 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         preprocessing: Preprocessing,
         *,
         augmentation: ImageAugmentation | None = None,
-        cache_mb: int | None = None,
+        loading: ImageLoaderOptions = ImageLoaderOptions(),
     ) -> None:
         super().__init__(labels)
         self.source = source
         self.preprocessing = preprocessing
         self.augmentation = augmentation
-        self.decoder = ImageDecoder(source, preprocessing)
-        self.cache = ImageCache(self.decoder, cache_mb)
+        enlargement = NO_ENLARGEMENT if augmentation is None else augmentation.warp.enlargement
+        self.decoder = ImageDecoder(source, preprocessing, enlargement)
+        self.cache = ImageCache(self.decoder, loading.cache_mb)
+        self._batch_size = loading.batch_size
 
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Check these images (or all) and decode as many as fit into memory.
@@ -228,14 +242,19 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         self.cache.prepare(range(len(self)) if indices is None else indices, self._check_sizes)
 
     def _check_sizes(self, sizes: Mapping[int, Size]) -> None:
-        """Raise an error if images of these sizes cannot be augmented."""
+        """Raise an error if images of these sizes cannot be augmented, or cannot share a batch."""
         for error in self.unfit_sizes(sizes):
             raise error
 
     def unfit_sizes(self, sizes: Mapping[int, Size]) -> Iterator[EspalierError]:
-        """Yield the reasons for which images of these sizes cannot be augmented."""
-        if self.augmentation is not None:
-            yield from self.augmentation.warp.unfit_transforms(sizes, self.source.names.__getitem__)
+        """Yield the reasons for which images of these sizes cannot be augmented, or cannot share a batch."""
+        warp, name = None if self.augmentation is None else self.augmentation.warp, self.source.names.__getitem__
+        if warp is not None:
+            yield from warp.unfit_transforms(sizes, name)
+        if warp is None or warp.transforms is None:
+            may_turn = warp is not None and warp.rotate > 0
+            geometry = self.preprocessing.geometry
+            yield from mixed_sizes(sizes, geometry, name, batch_size=self._batch_size, may_turn=may_turn)
 
     def sample_names(self, index: int) -> Sequence[str]:
         """Return the file of an image, or file and row."""
@@ -265,7 +284,7 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         if self.augmentation is None:
             placed = self.preprocessing.place(decoded.image, self.preprocessing.geometry(decoded.original))
             return PlacedImage(placed, label, NamedSample(self.source.names[index], label, index))
-        placed = self.augmentation(decoded.image, generator)
+        placed = self.augmentation(decoded.image, generator, decoded.original)
         # Drawn for every sample: which one comes first in its batch is not known here.
         return PlacedImage(placed, label, mixing_seed=int(generator.integers(2**62)))
 
@@ -390,9 +409,9 @@ class ImageClassificationDataLoader(BaseDataLoader):
         known = list_label_ids(source.labels, names, source.names.__getitem__)
         source, ids = source.select([index for index, _ in known.usable()]), [number for _, number in known.entries]
         # Both, because `split_validation` evaluates samples of a loader that trains.
-        plain = LabelledImageDataset(source, ids, preprocessing, cache_mb=loading.cache_mb)
+        plain = LabelledImageDataset(source, ids, preprocessing, loading=loading)
         changes = ImageAugmentation(augmentation, preprocessing)
-        augmented = LabelledImageDataset(source, ids, preprocessing, augmentation=changes, cache_mb=loading.cache_mb)
+        augmented = LabelledImageDataset(source, ids, preprocessing, augmentation=changes, loading=loading)
         super().__init__(
             augmented if loading.is_training else plain,
             collate_fn=ClassificationCollate(preprocessing, len(names), augmentation.mixup),

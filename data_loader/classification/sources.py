@@ -19,10 +19,10 @@ from data_loader.common.class_labels import in_order
 from data_loader.common.image_cache import read_once
 from data_loader.common.lists import (
     VALIDATION_NAMES,
-    lines_fault,
     missing_fault,
     name_of_split,
     read_entries,
+    several_lines,
     split_entry,
     warn_of_left_out,
 )
@@ -336,7 +336,7 @@ def list_labelled(list_file: str | Path, data_root: str | Path | None = None) ->
         else:
             message = f"{path}, line {number}: {line!r} is not one image and its class. Write `path, class`."
             bad_lines.append(DataError(message))
-    faults = lines_fault(path, bad_lines, "path, class")
+    faults = several_lines(bad_lines, f"{len(bad_lines)} lines of {path} are not `path, class`:")
     faults += missing_fault((file for file, _ in found), f"The list {path}", root)
     usable = [(file, label) for file, label in found if os.path.isfile(file)]
     return _listed([file for file, _ in usable], [label for _, label in usable], faults)

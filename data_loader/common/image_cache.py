@@ -67,6 +67,10 @@ class Decoder(ABC, Generic[Sample]):
     def settings(self) -> Hashable:
         """Return everything that decides the bytes of the decoded samples except the files."""
 
+    def scale(self) -> str:
+        """Return the scale of the decoded samples as the end of a sentence; empty if it is that of the input."""
+        return ""
+
     def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
         """Return the state of the files of each sample; samples for which it is unknown are left out."""
         return {}
@@ -198,11 +202,12 @@ class ImageCache(Generic[Sample]):
         self.samples |= {job[0]: sample for job, sample in zip(jobs, decoded, strict=True)}
         if footprints:
             logger.info(
-                "%d of %d %s are decoded and kept in memory (%.1f MB).",
+                "%d of %d %s are decoded and kept in memory (%.1f MB)%s.",
                 len(jobs),
                 len(footprints),
                 self.decoder.noun,
                 end / 2**20,
+                self.decoder.scale(),
             )
 
 

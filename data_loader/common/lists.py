@@ -100,17 +100,10 @@ def split_entry(line: str) -> list[str]:
     return [field.strip() for field in fields if field.strip()]
 
 
-def lines_fault(path: Path, faults: Sequence[DataError], form: str) -> list[DataError]:
-    """Return one error for the faulty lines of a list, none if there are no such lines.
-
-    Args:
-        path: The list.
-        faults: An error for each line.
-        form: Form of a line, for the message.
-    """
+def several_lines(faults: Sequence[DataError], headline: str) -> list[DataError]:
+    """Return one error for the faulty lines of a file, below a headline if there are several; none for none."""
     if len(faults) < 2:
         return list(faults)
-    headline = f"{len(faults)} lines of {path} are not `{form}`:"
     return [DataError("\n".join([headline, *first_few(list(map(str, faults)))]), faults)]
 
 
@@ -126,9 +119,7 @@ def missing_fault(paths: Iterable[Path], source: str, root: Path | None = None) 
     if not missing:
         return []
     rule = "" if root is None else f" Paths are relative to {root.resolve()}; set data_root if that is wrong."
-    parts = [
-        DataError(f"{path} does not exist, but {source} names it. Add it, or correct the name.") for path in missing
-    ]
+    parts = [DataError(f"{path} does not exist. {source} names it: add it, or correct the name.") for path in missing]
     return [DataError(f"{source} names {len(missing)} files that do not exist: {first_paths(missing)}.{rule}", parts)]
 
 

@@ -110,14 +110,14 @@ class ArrayPreprocessing(Preprocessing):
             )
         return image.reshape(*image.shape[:2], channels)
 
-    def scaled(self, image: np.ndarray, size: Size) -> np.ndarray:
+    def scaled(self, image: np.ndarray, size: Size, shrinking: int = cv2.INTER_AREA) -> np.ndarray:
         """Resize (h, w, C), four channels at a time: not all of OpenCV's methods support more."""
         if image.shape[:2] == size:
             return image
         if self.interpolation == cv2.INTER_NEAREST:
             resize = partial(cv2.resize, dsize=(size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
         else:
-            resize = partial(super().scaled, size=size)
+            resize = partial(super().scaled, size=size, shrinking=shrinking)
         parts = [image[..., first : first + 4] for first in range(0, self.in_channels, 4)]
         return np.concatenate([resize(np.ascontiguousarray(part)).reshape(*size, -1) for part in parts], axis=2)
 

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 
 from data_loader.common.options import ColorOptions, TurnOptions, WarpOptions
-from data_loader.images.preprocessing import Preprocessing, full_scale, place_mask
+from data_loader.images.preprocessing import Enlargement, Preprocessing, full_scale, place_mask, scaled_mask
 from data_loader.images.transform_check import unfit_transforms
+from data_loader.images.warp import Move, move_both
 from utils.errors import ConfigError
 from utils.geometry import Size
 from utils.seeding import isolated_generators
@@ -59,50 +60,62 @@ class Augmentation:
         self.preprocessing = preprocessing
         self.ignored = ignored
 
+    @property
+    def enlargement(self) -> Enlargement:
+        """The most that a crop enlarges an image, for `Preprocessing.shrink`."""
+        smallest = (self.warp.crop_range or (1.0,))[0]
+        # In steps of a tenth, so that the candidates of a search that draws it share their decoded images.
+        step = math.floor(smallest * 10 + 1e-6) / 10
+        return self._enlargement(step or smallest)
+
+    def _enlargement(self, crop: float) -> Enlargement:
+        return Enlargement(1 / min(crop, 1.0), self.rotate > 0)
+
     def __call__(
-        self, image: np.ndarray, mask: np.ndarray, generator: np.random.Generator
+        self, image: np.ndarray, mask: np.ndarray, generator: np.random.Generator, original: Size | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draw random values and apply the effects to both.
 
         Args:
-            image: (h, w, C) uint8 or uint16, RGB or grey, of arrays also float32.
+            image: (h, w, C) uint8 or uint16, RGB or grey, of arrays also float32, after `Preprocessing.shrink` with
+                `enlargement`.
             mask: (h, w) uint8 or uint16.
             generator: Source of the random values.
+            original: Size of the file; None: that of the image.
 
         Returns:
             Image (H, W, C) and mask (H, W), letterboxed, of the same dtypes.
         """
-        if self.transforms is not None:
-            image, mask = self.transforms(image, mask, generator)
+        preprocessing = self.preprocessing
+        original = original or (mask.shape[0], mask.shape[1])
+        is_file = original == mask.shape
+        seed = 0 if self.transforms is None else int(generator.integers(2**31))
         values = RandomValues(*generator.random(len(RandomValues._fields)).tolist())
-        height, width = mask.shape
-        is_turned = values.turn < self.rotate
-        geometry = self.preprocessing.geometry((width, height) if is_turned else (height, width))
-        size = geometry.resized
-        # The warp, from the image's pixels (x, y) to those of the resized area that it fills.
-        smallest, largest = self.warp.crop_range or (1.0, 1.0)
-        crop = smallest + (largest - smallest) * values.crop
-        flip = -1.0 if values.flip < self.warp.flip_hor else 1.0
-        radians = math.radians(self.warp.angle * (2.0 * values.angle - 1.0))
-        if is_turned:
-            # The image's width then fills the area's height.
-            radians += math.copysign(math.pi / 2, values.side - 0.5)
-            scale_x, scale_y = size[1] / (crop * height), size[0] / (crop * width)
-        else:
-            scale_x, scale_y = size[1] / (crop * width), size[0] / (crop * height)
-        cosine, sine = math.cos(radians), math.sin(radians)
-        linear = np.array(((flip * scale_x * cosine, -scale_x * sine), (flip * scale_y * sine, scale_y * cosine)))
-        centre = np.array(
-            (width * (0.5 + (values.left - 0.5) * (1 - crop)), height * (0.5 + (values.top - 0.5) * (1 - crop)))
+        move = self.move(values)
+        if self.transforms is not None:
+            # Effects of a transform in pixels, as the width of a blur, are then the same for every crop.
+            shown = preprocessing.enlarged_size(original, self._enlargement(move.crop))
+            image, mask = preprocessing.scaled(image, shown), scaled_mask(mask, shown)
+            image, mask = self.transforms(image, mask, seed)
+            original, is_file = (mask.shape[0], mask.shape[1]), False
+        geometry = preprocessing.geometry(original[::-1] if move.quarters else original)
+        moved, moved_mask = move_both(
+            image, mask, move, geometry.resized, preprocessing, ignored=self.ignored, is_file=is_file
         )
-        # Pixel i covers [i, i + 1), so its centre is at i + 0.5 on both sides.
-        offset = linear @ (0.5 - centre) + np.array((size[1] / 2 - 0.5, size[0] / 2 - 0.5))
-        matrix = np.column_stack((linear, offset))
-        padding = self.preprocessing.padding(image.dtype)
-        moved = _warped(image, matrix, size, self.preprocessing.interpolation, padding).reshape(*size, -1)
-        moved_mask = _warped(mask, matrix, size, cv2.INTER_NEAREST, self.ignored)
         recolored = self._recolored(moved, values)
-        return self.preprocessing.place(recolored, geometry), place_mask(moved_mask, geometry, self.ignored)
+        return preprocessing.place(recolored, geometry), place_mask(moved_mask, geometry, self.ignored)
+
+    def move(self, values: RandomValues) -> Move:
+        """Return the change of geometry that follows from random values."""
+        smallest, largest = self.warp.crop_range or (1.0, 1.0)
+        return Move(
+            crop=smallest + (largest - smallest) * values.crop,
+            left=values.left,
+            top=values.top,
+            is_flipped=values.flip < self.warp.flip_hor,
+            quarters=(1 if values.side >= 0.5 else -1) if values.turn < self.rotate else 0,
+            radians=math.radians(self.warp.angle * (2.0 * values.angle - 1.0)),
+        )
 
     def unfit_transforms(self, sizes: Mapping[int, Size], name: Callable[[int], str]) -> Iterator[ConfigError]:
         """Yield an error for each transform of albumentations that cannot be applied to images of these sizes.
@@ -112,8 +125,14 @@ class Augmentation:
             name: Index -> name of the file.
         """
         if self.transforms is not None:
-            shrunk = {index: self.preprocessing.shrunk_size(size) for index, size in sizes.items()}
-            yield from unfit_transforms(self.transforms.composition, shrunk, self.preprocessing.in_channels, name)
+            preprocessing, window = self.preprocessing, self.warp.crop_range or (1.0, 1.0)
+            shown = {
+                (index, crop): preprocessing.enlarged_size(size, self._enlargement(crop))
+                for index, size in sizes.items()
+                for crop in window
+            }
+            composition, channels = self.transforms.composition, preprocessing.in_channels
+            yield from unfit_transforms(composition, shown, channels, lambda key: name(key[0]))
 
     def _recolored(self, image: np.ndarray, values: RandomValues) -> np.ndarray:
         """Apply brightness, contrast and saturation as one affine map of each pixel's channels, then add noise."""
@@ -143,24 +162,6 @@ class Augmentation:
         # OpenCV's addition saturates: values stay within the range of the type.
         depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
         return np.asarray(cv2.add(image, chosen.reshape(image.shape), dtype=depth)).reshape(image.shape)
-
-
-def _warped(array: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, border: float) -> np.ndarray:
-    """Apply an affine map to (h, w) or (h, w, C)."""
-    if array.ndim == 3 and array.shape[2] > 4:  # OpenCV fills the border of no more than four channels
-        parts = [array[..., first : first + 4] for first in range(0, array.shape[2], 4)]
-        moved = [_warped(part, matrix, size, interpolation, border).reshape(*size, -1) for part in parts]
-        return np.concatenate(moved, axis=2)
-    return np.asarray(
-        cv2.warpAffine(
-            array,
-            matrix,
-            (size[1], size[0]),
-            flags=interpolation,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=(border,) * 4,
-        )
-    )
 
 
 @lru_cache(maxsize=4)
@@ -204,9 +205,7 @@ class AlbumentationsTransforms:
             if hasattr(transform, "mask_interpolation"):
                 transform.mask_interpolation = cv2.INTER_NEAREST
 
-    def __call__(
-        self, image: np.ndarray, mask: np.ndarray, generator: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return an image (h, w, C) of 8 or 16 bits as uint8 and its mask (h, w), changed; both may get another size.
 
         Raises:
@@ -217,7 +216,6 @@ class AlbumentationsTransforms:
             image, mask = image.copy(), mask.copy()
         else:
             image, mask = np.rint(image * (255.0 / full_scale(image.dtype))).astype(np.uint8), mask.copy()
-        seed = int(generator.integers(2**31))
         self.composition.set_random_seed(seed)
         with isolated_generators(seed):  # some transforms draw from the global generators
             try:

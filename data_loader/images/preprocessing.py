@@ -4,10 +4,11 @@ h, w size of an image, H, W size of the input, C channels.
 """
 
 import json
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,6 +18,32 @@ from data_loader.images.files import read_image
 from utils.drawing import IMAGENET_MEAN, IMAGENET_STD
 from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry, Size, letterbox_geometry
+
+# An image that is at most so much larger than needed is left as it is: shrunk twice, it would lose sharpness.
+_WHOLE_FILE_UP_TO = 1.5
+_ROUNDING = 1e-6
+
+
+class Enlargement(NamedTuple):
+    """The most that an augmentation enlarges a part of an image, compared with the image scaled to fit the input.
+
+    Attributes:
+        factor: Side of the input as a multiple of the side of the part; at least 1.
+        is_turned: The image may be turned by a quarter, and then fits another scale.
+    """
+
+    factor: float = 1.0
+    is_turned: bool = False
+
+    def describe(self) -> str:
+        """Return the scale of the images as the end of a sentence; empty if it is that of the input."""
+        if self.factor == 1:
+            return ""
+        return f", at the size that crop_range needs ({self.factor:.2f} times the side of the input)"
+
+
+NO_ENLARGEMENT = Enlargement()
+"""As in evaluation: the whole image is shown."""
 
 
 class Preprocessing:
@@ -125,15 +152,25 @@ class Preprocessing:
             return np.repeat(image.reshape(*image.shape[:2], 1), self.in_channels, axis=2)
         return image[..., : self.in_channels]  # drops alpha unless the network wants it
 
-    def shrink(self, image: np.ndarray) -> np.ndarray:
-        """Scale an image (h, w, C) for the cache: to the input's scale if that is smaller, without padding."""
-        return self.scaled(self.channels(image), self.shrunk_size((image.shape[0], image.shape[1])))
+    def shrink(self, image: np.ndarray, enlargement: Enlargement = NO_ENLARGEMENT) -> np.ndarray:
+        """Scale an image (h, w, C) for the cache: to the scale that is needed if that is smaller, without padding."""
+        return self.scaled(self.channels(image), self.shrunk_size((image.shape[0], image.shape[1]), enlargement))
 
-    def shrunk_size(self, size: Size) -> Size:
+    def shrunk_size(self, size: Size, enlargement: Enlargement = NO_ENLARGEMENT) -> Size:
         """Return the size of an image (h, w) after `shrink`."""
-        resized = self.geometry(size).resized
-        # An enlarged image would only take memory; `place` enlarges it.
-        return size if resized[0] > size[0] else resized
+        needed = self.enlarged_size(size, enlargement)
+        is_little_larger = max(size[0] / needed[0], size[1] / needed[1]) <= _WHOLE_FILE_UP_TO
+        return size if enlargement.factor > 1 and is_little_larger else needed
+
+    def enlarged_size(self, size: Size, enlargement: Enlargement = NO_ENLARGEMENT) -> Size:
+        """Return the size at which an image (h, w) is shown pixel by pixel if enlarged; at most its own."""
+        height, width = self.geometry(size).resized
+        if enlargement.is_turned:
+            across, down = self.geometry(size[::-1]).resized
+            height, width = max(height, down), max(width, across)
+        height, width = (math.ceil(side * enlargement.factor - _ROUNDING) for side in (height, width))
+        # A larger image would only take memory; `place` and the augmentation enlarge it.
+        return size if height > size[0] or width > size[1] else (height, width)
 
     def place(self, fitted: np.ndarray, geometry: Geometry) -> np.ndarray:
         """Put an image in the middle of the padding: (H, W, C) of the image's dtype, scaled if necessary."""
@@ -158,12 +195,12 @@ class Preprocessing:
             np.multiply(placed, self._scale / np.float32(full_scale(placed.dtype)), out=out)
             out += self._shift
 
-    def scaled(self, image: np.ndarray, size: Size) -> np.ndarray:
-        """Resize (h, w, C): averaging areas when shrinking (no aliasing), bilinear when growing."""
+    def scaled(self, image: np.ndarray, size: Size, shrinking: int = cv2.INTER_AREA) -> np.ndarray:
+        """Resize (h, w, C): by area averages (no aliasing) or as told when shrinking, bilinear when growing."""
         if image.shape[:2] == size:
             return image
         shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
-        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        how = shrinking if shrinks else cv2.INTER_LINEAR
         # OpenCV wants (width, height), and returns (h, w) for a single channel.
         return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=how)).reshape(*size, -1)
 
@@ -232,3 +269,38 @@ def require_one_size(shapes: Sequence[tuple[int, ...]]) -> None:
             f"Images of different sizes cannot share a batch: {shown}. "
             "Set resize to [height, width], or batch_size to 1."
         )
+
+
+def mixed_sizes(
+    sizes: Mapping[int, Size],
+    geometry: Callable[[Size], Geometry],
+    name: Callable[[int], str],
+    *,
+    batch_size: int,
+    may_turn: bool,
+) -> Iterator[DataError]:
+    """Yield an error if images cannot share a batch: one for all of them, since one repair suffices.
+
+    Args:
+        sizes: Index of a sample -> (height, width) of its file.
+        geometry: (height, width) -> position on the input.
+        name: Index -> name of the file.
+        batch_size: Samples per batch.
+        may_turn: An augmentation turns images by a quarter.
+    """
+    if batch_size == 1:
+        return
+    inputs: list[tuple[int, bool, Size]] = []
+    for index, (height, width) in sizes.items():
+        inputs.append((index, False, geometry((height, width)).padded))
+        if may_turn:
+            inputs.append((index, True, geometry((width, height)).padded))
+    for index, is_turned, size in inputs:
+        first, _, expected = inputs[0]
+        if size != expected:
+            yield DataError(
+                f"Images of different sizes cannot share a batch: {name(first)} is {expected[0]}x{expected[1]} "
+                f"(height x width), {name(index)}{', turned by rotate,' if is_turned else ''} {size[0]}x{size[1]}, "
+                f"and batch_size is {batch_size}. Set resize to [height, width], or batch_size to 1."
+            )
+            return

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,12 +30,13 @@ class TransformFailure(NamedTuple):
     reason: str
 
 
+Key = TypeVar("Key")
 Failures = dict[tuple[int, ...], TransformFailure]
 """Positions in the composition, from the outside in -> the first failure of the transform there."""
 
 
 def unfit_transforms(
-    composition: Any, sizes: Mapping[int, Size], channels: int, name: Callable[[int], str]
+    composition: Any, sizes: Mapping[Key, Size], channels: int, name: Callable[[Key], str]
 ) -> Iterator[ConfigError]:
     """Yield an error for each transform that can meet an image that it cannot be applied to.
 
@@ -43,9 +44,9 @@ def unfit_transforms(
 
     Args:
         composition: A composition of albumentations; it is not changed.
-        sizes: Index of a sample -> (height, width) of its image as the transforms get it.
+        sizes: Key of an image -> (height, width) of it as the transforms get it.
         channels: Of the images.
-        name: Index -> name of the image's file.
+        name: Key -> name of the image's file.
     """
     reported: set[tuple[int, ...]] = set()
     for index in _extremes(sizes):
@@ -63,13 +64,14 @@ def unfit_transforms(
                 transform, met, reason = failures[position]
                 yield ConfigError(
                     f"transforms: {transform} cannot be applied to {name(index)}, which it gets as {met[0]}x{met[1]} "
-                    f"(height x width): {reason}. Transforms see an image after it was scaled to fit resize. Correct "
-                    "the transform, let PadIfNeeded come before it, or set a larger resize if the files are larger."
+                    f"(height x width): {reason}. Transforms see an image after it, or its crop, was scaled to fit "
+                    "resize. Correct the transform, let PadIfNeeded come before it, or set a larger resize if the "
+                    "files are larger."
                 )
             reported |= failures.keys()
 
 
-def _extremes(sizes: Mapping[int, Size]) -> list[int]:
+def _extremes(sizes: Mapping[Key, Size]) -> list[Key]:
     """Return the samples of the least and the largest height and width, one for each size."""
     if not sizes:
         return []

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from data_loader.common.lists import Listing
 from data_loader.common.options import (
     ImageOptions,
     LabelMapOptions,
@@ -20,7 +21,7 @@ from data_loader.common.options import (
 from data_loader.images.files import read_mask
 from data_loader.segmentation.labels import Labels, export_ids
 from data_loader.segmentation.loader import MaskDataLoader
-from data_loader.segmentation.pairs import ImagePairs, Pair
+from data_loader.segmentation.pairs import ImagePairs, Pair, existing_pairs
 from utils.errors import DataError
 from utils.files import is_hidden
 
@@ -100,13 +101,15 @@ class CityscapesDataLoader(MaskDataLoader):
             options = MaskLabelOptions(names, label_map, num_classes=len(CLASS_IDS), ignore_index=IGNORED)
         classes = Labels(options)
         chosen = split or loading.default_split
-        pairs = find_cityscapes(folder, chosen, label_kind, annotations)[: loading.samples]
+        listing = list_cityscapes(folder, chosen, label_kind, annotations)
+        pairs = listing.usable()[: loading.samples]
         # The archive has masks for the test split, but they are empty.
         if chosen == "test" and (classes.convert(read_mask(pairs[0].mask))[0] == IGNORED).all():
             raise DataError(f"The test split of Cityscapes has no labels ({pairs[0].mask} is empty); {_SERVER}.")
         preprocessing = self.make_preprocessing(images)
         source = ImagePairs(pairs, in_channels=preprocessing.in_channels, max_decoded_mb=images.max_decoded_mb)
         super().__init__(source, preprocessing, classes, augmentation, loading)
+        self.listing_faults = listing.faults
 
     @staticmethod
     def make_export_ids(*, label_map: Mapping[str, int] | None = None) -> list[int] | None:
@@ -117,10 +120,21 @@ class CityscapesDataLoader(MaskDataLoader):
 def find_cityscapes(
     folder: str | Path, split: str, label_kind: LabelKind = "labelIds", annotations: Annotations = "gtFine"
 ) -> list[Pair]:
-    """Return the images and masks of a split, sorted by city and name.
+    """Return the images and masks of a split, see `list_cityscapes`.
 
     Raises:
         DataError: A folder or a mask is missing.
+    """
+    return list_cityscapes(folder, split, label_kind, annotations).whole()
+
+
+def list_cityscapes(
+    folder: str | Path, split: str, label_kind: LabelKind = "labelIds", annotations: Annotations = "gtFine"
+) -> Listing[Pair]:
+    """Find the images and masks of a split, sorted by city and name; an image without a mask is a fault.
+
+    Raises:
+        DataError: A folder is missing, or the test split has no masks.
     """
     images = Path(folder) / "leftImg8bit" / split
     found = sorted(path for path in images.glob(f"*/*{_IMAGE_ENDING}") if not is_hidden(path.name))
@@ -135,9 +149,9 @@ def find_cityscapes(
     missing = [pair.mask for pair in pairs if not os.path.isfile(pair.mask)]
     if missing and split == "test":
         raise DataError(f"The test split of Cityscapes has no labels ({missing[0]} does not exist); {_SERVER}.")
-    if missing:
-        scripts = " Make them with cityscapesscripts, or read labelIds." if label_kind == "labelTrainIds" else ""
-        raise DataError(
-            f"{len(missing)} masks are missing, {missing[0]} the first of them.{scripts} Unpack them there."
-        )
-    return pairs
+    if not missing:
+        return Listing(pairs)
+    scripts = " Make them with cityscapesscripts, or read labelIds." if label_kind == "labelTrainIds" else ""
+    message = f"{len(missing)} masks are missing, {missing[0]} the first of them.{scripts} Unpack them there."
+    parts = [DataError(f"The mask {mask} is missing.{scripts} Unpack it there.") for mask in missing]
+    return Listing(existing_pairs(pairs), [DataError(message, parts)])

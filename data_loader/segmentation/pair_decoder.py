@@ -1,4 +1,4 @@
-"""Pairs of images and masks, decoded at the network's scale for the cache, or as their files hold them.
+"""Pairs of images and masks, decoded at the scale that is needed for the cache, or as their files hold them.
 
 h, w size of an image, C its channels.
 """
@@ -6,13 +6,14 @@ h, w size of an image, C its channels.
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 
 from base.samples import RawSample
 from data_loader.common.image_cache import Decoder, Footprint
-from data_loader.images.preprocessing import Preprocessing, scaled_mask
+from data_loader.images.preprocessing import NO_ENLARGEMENT, Enlargement, Preprocessing, scaled_mask
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.pairs import PairSource
 from data_loader.segmentation.sparse_labels import SparseLabels
@@ -47,7 +48,7 @@ class DecodedPair(NamedTuple):
     """A pair as the cache holds it.
 
     Attributes:
-        image: (h', w', C) as the source gives it, RGB if it is a photo, no larger than the network's input.
+        image: (h', w', C) as the source gives it, RGB if it is a photo, no larger than the augmentation needs it.
         mask: (h', w') as the image, or (h, w) if masks are whole; uint8 or uint16 ids.
         original: Size of the files.
         labelled: Number of pixels with a class in the mask at its original size, if labels are hidden.
@@ -61,13 +62,14 @@ class DecodedPair(NamedTuple):
 
 @dataclass(eq=False)
 class PairDecoder(Decoder[DecodedPair]):
-    """Reader of pairs, at the network's scale: an epoch then costs no decoding and no large resize.
+    """Reader of pairs, at the scale that network and augmentation need: an epoch costs no decoding and no large resize.
 
     Args:
         source: Images and masks.
         preprocessing: Gives scale and channels.
         labels: Gives the allowed values of masks.
         has_whole_masks: Masks retain their original size, as evaluation needs them.
+        enlargement: The most that an augmentation enlarges a part of an image, which is then kept as much larger.
         sparse: Hides labels, on the mask as it is in its file.
     """
 
@@ -78,6 +80,7 @@ class PairDecoder(Decoder[DecodedPair]):
     labels: Labels
     _: KW_ONLY
     has_whole_masks: bool
+    enlargement: Enlargement = NO_ENLARGEMENT
     sparse: SparseLabels | None = None
 
     def footprint(self, index: int) -> Footprint:
@@ -87,8 +90,7 @@ class PairDecoder(Decoder[DecodedPair]):
         if size != header.mask:
             size = self.decode(index).original  # a header may mislead; the pixels decide
         height, width = size
-        resized = self.preprocessing.geometry(size).resized
-        pixels = min(height * width, resized[0] * resized[1])
+        pixels = prod(self.preprocessing.shrunk_size(size, self.enlargement))
         mask_pixels = height * width if self.has_whole_masks else pixels
         image_bytes = pixels * self.preprocessing.in_channels * header.depth
         return Footprint(size, image_bytes + mask_pixels * self.labels.dtype.itemsize + 16)  # 16 for the alignment
@@ -103,7 +105,7 @@ class PairDecoder(Decoder[DecodedPair]):
         self._require_one_size(index, image, raw)
         mask = self._class_ids(index, raw)
         labelled = 0 if self.sparse is None else int(np.count_nonzero(mask != self.labels.ignored))
-        shrunk = self.preprocessing.shrink(self._channels(index, image))
+        shrunk = self.preprocessing.shrink(self._channels(index, image), self.enlargement)
         if not self.has_whole_masks:
             mask = scaled_mask(mask, (shrunk.shape[0], shrunk.shape[1]))
         return DecodedPair(shrunk, mask, (image.shape[0], image.shape[1]), labelled)
@@ -155,10 +157,14 @@ class PairDecoder(Decoder[DecodedPair]):
         """
         return self._class_ids(index, self.source.mask(index))
 
+    def scale(self) -> str:
+        """Return the scale of the decoded images as the end of a sentence."""
+        return self.enlargement.describe()
+
     def settings(self) -> Hashable:
         """Return everything that decides a decoded pair except its files."""
         decided_by = self.preprocessing.identity(), self.labels.identity()
-        return DecodedPair, type(self.source), *decided_by, self.has_whole_masks, self.sparse
+        return DecodedPair, type(self.source), *decided_by, self.has_whole_masks, self.enlargement, self.sparse
 
     def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
         """Return the state of the files of each pair, as far as it is known."""

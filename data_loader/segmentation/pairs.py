@@ -16,10 +16,10 @@ from data_loader.common.image_cache import read_once, stamp
 from data_loader.common.lists import (
     Listing,
     first_paths,
-    lines_fault,
     missing_fault,
     name_of_split,
     read_entries,
+    several_lines,
     split_entry,
     warn_of_left_out,
 )
@@ -241,12 +241,13 @@ def list_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> L
     else:
         root = Path(data_root)
     pairs = [Pair(root / image, root / mask) for image, mask in names]
-    faults = lines_fault(path, bad_lines, "image, mask")
+    faults = several_lines(bad_lines, f"{len(bad_lines)} lines of {path} are not `image, mask`:")
     faults += missing_fault((each for pair in pairs for each in pair), f"The list {path}", root)
-    return Listing(_whole_pairs(pairs), faults)
+    return Listing(existing_pairs(pairs), faults)
 
 
-def _whole_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+def existing_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs of which both files exist."""
     return [pair for pair in pairs if all(map(os.path.isfile, pair))]
 
 
@@ -319,4 +320,4 @@ def list_folder(
         message = f"{len(lonely)} masks without an image in {images_folder}: {first_paths(found)}. Add or remove."
         parts = [DataError(f"{mask} is a mask without an image in {images_folder}. Add or remove.") for mask in found]
         faults.append(DataError(message, parts))
-    return Listing(_whole_pairs(pairs), faults)
+    return Listing(existing_pairs(pairs), faults)

@@ -2,17 +2,19 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_loader.common.array_files import read_arrays
 from data_loader.common.class_labels import in_order
-from utils.errors import DataError
+from data_loader.common.lists import several_lines
+from utils.errors import DataError, joined_faults
 from utils.files import is_hidden, require_decoded_size
 
 Values = NDArray[np.float32]
@@ -36,6 +38,7 @@ class SeriesFile:
         labels: Name of the class of each, "" if it is missing; None if the file has no classes.
         classes: Names of the classes, in the file's order.
         rows: Line of the file, or position in the array, of each.
+        faults: Series of the file that cannot be used, and are not among these.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class SeriesFile:
     labels: Sequence[str] | None
     classes: Sequence[str]
     rows: Sequence[int]
+    faults: Sequence[DataError] = ()
 
     def num_bytes(self) -> int:
         """Return the bytes of the series."""
@@ -53,19 +57,50 @@ class SeriesFile:
         unit = "line" if self.path.suffix.lower() == ".ts" else "series"
         return f"{self.path}, {unit} {self.rows[index]}"
 
-    def known_labels(self) -> Sequence[str]:
-        """Return the labels of all series, as training and testing need them.
+    def select(self, indices: Sequence[int]) -> Self:
+        """Return some of the series, with the same classes and faults."""
+        return replace(
+            self,
+            series=[self.series[index] for index in indices],
+            labels=None if self.labels is None else [self.labels[index] for index in indices],
+            rows=[self.rows[index] for index in indices],
+        )
+
+    def labelled(self) -> Self:
+        """Return the series that have a class, as training and testing need it; the others are faults.
 
         Raises:
-            DataError: The file has no classes, or some series have none.
+            DataError: The file has no classes.
         """
         if self.labels is None:
             raise DataError(f"{self.path} has no classes, which training and testing need. Name a file with classes.")
         without = [index for index, label in enumerate(self.labels) if not label]
-        if without:
-            more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
-            raise DataError(f"{self.place(without[0])}{more} has no class. Leave such series out, or give them one.")
-        return self.labels
+        if not without:
+            return self
+        more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
+        repair = "has no class. Leave such series out, or give them one."
+        parts = [DataError(f"{self.place(index)} {repair}") for index in without]
+        fault = DataError(f"{self.place(without[0])}{more} {repair}", parts)
+        known = self.select([index for index, label in enumerate(self.labels) if label])
+        return replace(known, faults=(*self.faults, fault)).usable()
+
+    def usable(self) -> Self:
+        """Return the file itself.
+
+        Raises:
+            DataError: No series can be used.
+        """
+        return self if self.series else self.whole()
+
+    def whole(self) -> Self:
+        """Return the file itself.
+
+        Raises:
+            DataError: Some series cannot be used.
+        """
+        if self.faults:
+            raise joined_faults(self.faults)
+        return self
 
 
 def find_series_file(path: str | Path, split: str) -> Path:
@@ -90,15 +125,24 @@ def find_series_file(path: str | Path, split: str) -> Path:
 
 
 def read_series(path: str | Path, *, max_decoded_mb: int | None = None) -> SeriesFile:
-    """Read a `.ts` or `.npz` file.
+    """Read a `.ts` or `.npz` file, see `list_series`.
+
+    Raises:
+        DataError: It is missing, of another kind, too large, or badly written, or a value cannot be used; with the
+            line.
+    """
+    return list_series(path, max_decoded_mb=max_decoded_mb).whole()
+
+
+def list_series(path: str | Path, *, max_decoded_mb: int | None = None) -> SeriesFile:
+    """Read the series of a `.ts` or `.npz` file that can be used; the others are its faults.
 
     Args:
         path: The file.
         max_decoded_mb: Limit on the series in memory; None: `FILE_MB`.
 
     Raises:
-        DataError: It is missing, of another kind, too large, or badly written, or a value cannot be used; with the
-            line.
+        DataError: It is missing, of another kind, too large, or no series in it can be used.
     """
     file = Path(path)
     if not os.path.exists(file):
@@ -110,19 +154,34 @@ def read_series(path: str | Path, *, max_decoded_mb: int | None = None) -> Serie
         found = _read_ts(file, max_decoded_mb) if suffix == ".ts" else _read_npz(file, max_decoded_mb)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read: {error}.") from None
-    if not found.series:
+    if not found.series and not found.faults:
         raise DataError(f"{file} holds no series. Name another file.")
-    widths = sorted({series.shape[0] for series in found.series})
+    widths = Counter(series.shape[0] for series in found.usable().series)
+    faults, usual = list(found.faults), widths.most_common(1)[0][0]
     if len(widths) > 1:
-        raise DataError(f"{file}: its series have {widths} variables, and all must have the same number. Correct it.")
-    for index, values in enumerate(found.series):
-        if np.isinf(values).any():
-            variable, step = (int(place) for place in np.argwhere(np.isinf(values))[0])
-            raise DataError(
-                f"{found.place(index)}: the value of variable {variable + 1} at step {step + 1} is infinite, or too "
-                "large for a number of 32 bits. Correct it, or mark it as missing: ? in .ts, NaN in .npz."
-            )
-    return found
+        message = f"{file}: its series have {sorted(widths)} variables, and all must have the same number. Correct it."
+        others = [index for index, series in enumerate(found.series) if series.shape[0] != usual]
+        parts = [
+            DataError(f"{found.place(index)}: {len(found.series[index])} variables, and most have {usual}. Correct it.")
+            for index in others
+        ]
+        faults.append(DataError(message, parts))
+    infinite = [fault for index in range(len(found.series)) if (fault := _infinite_value(found, index)) is not None]
+    faults += several_lines(infinite, f"{len(infinite)} series of {file} hold values that are not finite:")
+    good = [index for index, each in enumerate(found.series) if each.shape[0] == usual and not np.isinf(each).any()]
+    return replace(found.select(good), faults=tuple(faults)).usable()
+
+
+def _infinite_value(file: SeriesFile, index: int) -> DataError | None:
+    """Return the fault of a series that holds an infinite value; NaN is a missing one."""
+    values = file.series[index]
+    if not np.isinf(values).any():
+        return None
+    variable, step = (int(place) for place in np.argwhere(np.isinf(values))[0])
+    return DataError(
+        f"{file.place(index)}: the value of variable {variable + 1} at step {step + 1} is infinite, or too "
+        "large for a number of 32 bits. Correct it, or mark it as missing: ? in .ts, NaN in .npz."
+    )
 
 
 @dataclass(frozen=True)
@@ -148,11 +207,16 @@ def _read_ts(path: Path, max_decoded_mb: int | None) -> SeriesFile:
     header: _TsHeader | None = None
     stated: dict[str, list[str]] = {}  # lines of the header: keys in lower case, and the words after them
     series, labels, rows = [], [], []
+    faults: list[DataError] = []
     with path.open(encoding="utf-8-sig") as file:
         for number, text in enumerate(file, start=1):
             if header is not None:
                 if text.strip() and not text.startswith(("#", "%")):
-                    values, label = _parse_case(text.strip(), header, f"{path}, line {number}")
+                    try:
+                        values, label = _parse_case(text.strip(), header, f"{path}, line {number}")
+                    except DataError as error:
+                        faults.append(error)
+                        continue
                     series.append(values)
                     labels.append(label)
                     rows.append(number)
@@ -172,7 +236,9 @@ def _read_ts(path: Path, max_decoded_mb: int | None) -> SeriesFile:
             stated[key] = words[1:]
     if header is None:
         raise DataError(f"{path} has no line @data, which comes before the series. It is cut off, or no .ts file.")
-    return SeriesFile(path, series, labels if header.has_labels else None, header.classes or in_order(labels), rows)
+    known = labels if header.has_labels else None
+    grouped = several_lines(faults, f"{len(faults)} lines of {path} cannot be used:")
+    return SeriesFile(path, series, known, header.classes or in_order(labels), rows, grouped)
 
 
 def _parse_header(found: dict[str, list[str]], path: Path) -> _TsHeader:

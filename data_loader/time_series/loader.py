@@ -1,6 +1,6 @@
 """The loader of time series. B batch, V variables, T steps."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple
 
@@ -10,13 +10,20 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from base.base_data_loader import BaseDataLoader, Task
-from base.samples import NamedSample, split_indices
-from data_loader.common.class_labels import NO_CLASS, LabelledDataset, checked_classes, first_of_each_class, label_ids
+from base.samples import NamedSample, RawSample, split_indices
+from data_loader.common.class_labels import (
+    NO_CLASS,
+    LabelledDataset,
+    checked_classes,
+    first_of_each_class,
+    list_label_ids,
+)
 from data_loader.common.image_cache import read_once
 from data_loader.common.options import ClassOptions, LoaderOptions, Options
-from data_loader.time_series.files import SeriesFile, Values, find_series_file, read_series
+from data_loader.time_series.files import SeriesFile, Values, find_series_file, list_series
 from data_loader.time_series.preprocessing import STATISTICS, SeriesOptions, SeriesPreprocessing, learned_statistics
-from utils.errors import ConfigError
+from utils.errors import ConfigError, EspalierError
+from utils.geometry import Size
 
 SeriesPath = Annotated[str, Field(description="A `.ts` or `.npz` file, or a folder of the archives.")]
 SeriesSplit = Annotated[
@@ -105,6 +112,18 @@ class SeriesDataset(LabelledDataset[PlacedSeries]):
         """Return row and class of a series."""
         return f"{self.file.rows[index]}\t{self.labels[index]}"
 
+    def sample_names(self, index: int) -> Sequence[str]:
+        """Return file and row of a series."""
+        return [self.file.place(index)]
+
+    def raw_sample(self, index: int) -> RawSample:
+        """Return a series as its file holds it, (V, T) with NaN for a missing value, and its class."""
+        return RawSample(self.file.series[index], self.labels[index])
+
+    def unfit_sizes(self, sizes: Mapping[int, Size]) -> Iterator[EspalierError]:
+        """Yield nothing: series of any lengths share a batch."""
+        yield from ()
+
     def sample(self, index: int, generator: np.random.Generator) -> PlacedSeries:
         """Return sample `index` with random numbers from `generator`."""
         series, label = self.file.series[index], self.labels[index]
@@ -162,26 +181,20 @@ class TimeSeriesDataLoader(BaseDataLoader):
         limit = series.max_decoded_mb
         file = read_once(
             find_series_file(path, split),
-            lambda path: read_series(path, max_decoded_mb=limit),
+            lambda path: list_series(path, max_decoded_mb=limit),
             SeriesFile.num_bytes,
             how=limit,
-        )
-        known = file.known_labels()
-        chosen = first_of_each_class(known, loading.samples)
-        file = replace(
-            file,
-            series=[file.series[index] for index in chosen],
-            labels=[known[index] for index in chosen],
-            rows=[file.rows[index] for index in chosen],
-        )
+        ).labelled()
+        file = file.select(first_of_each_class(file.labels or (), loading.samples))
         names = checked_classes(labels.classes or (), file.classes)
+        known = list_label_ids(file.labels or (), names, file.place)
+        file, ids = file.select([index for index, _ in known.usable()]), [number for _, number in known.entries]
         if split == "train":  # other data gets the statistics of the training by its config
             training, _ = split_indices(len(file.series), loading.validation_split, loading.seed)
             learned = learned_statistics([file.series[index] for index in training], series)
             missing: dict[str, Any] = {name: value for name, value in learned.items() if not getattr(series, name)}
             series = replace(series, **missing)
         preprocessing = self.make_preprocessing(series)
-        ids = label_ids(file.labels or (), names, file.place)
         plain = SeriesDataset(file, ids, preprocessing)
         super().__init__(
             SeriesDataset(file, ids, preprocessing, augmentation) if loading.is_training else plain,
@@ -193,6 +206,7 @@ class TimeSeriesDataLoader(BaseDataLoader):
         self.in_channels = len(file.series[0])
         self.ignore_index = NO_CLASS
         self.preprocessing = preprocessing
+        self.listing_faults = (*file.faults, *known.faults)
         statistics = {name: getattr(series, name) for name in STATISTICS}
         self.learned = {"classes": names, **{name: value for name, value in statistics.items() if value is not None}}
 

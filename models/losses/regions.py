@@ -67,9 +67,10 @@ class RegionLoss(LogitLoss):
         else:
             if 0 <= self.ignore_index < num_classes:
                 target = target.masked_fill(target == self.ignore_index, NOTHING_IGNORED)
-            # Not one_hot(), which refuses ignored labels.
-            labels = target.reshape(batch, 1, -1).to(torch.int16)
-            classes = torch.arange(num_classes, dtype=torch.int16, device=target.device)[:, None]
+            # Not one_hot(), which refuses ignored labels. These may be any number: -1 and K are no class.
+            dtype = torch.int16 if num_classes <= torch.iinfo(torch.int16).max else torch.int32
+            labels = target.clamp(-1, num_classes).reshape(batch, 1, -1).to(dtype)
+            classes = torch.arange(num_classes, dtype=dtype, device=target.device)[:, None]
             truth = (labels == classes).to(logits.dtype)
         # (B, K, K): the probability that each class (row) got on the pixels of each true class (column). One matrix
         # product gives every sum that the coefficients need, with a deterministic gradient, in half the time of

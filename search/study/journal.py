@@ -46,6 +46,24 @@ class Kind(StrEnum):
     DONE = "done"  # the winner is in best/; its candidate is that of the event
 
 
+# The data that is read again, and its type. Journals of early versions lack others that the comments list.
+_REQUIRED: dict[Kind, dict[str, type | tuple[type, ...]]] = {
+    Kind.DRAW: {"seed": int, "drawn": list, "key": str},
+    Kind.DUPLICATE: {"of": int},
+    Kind.JOB: {"start": int, "end": int},
+    Kind.FACTS: {"facts": dict},
+    Kind.REPORT: {"epoch": int, "row": dict, "seconds": (int, float), "decision": str},
+    Kind.LOST: {"had_begun": bool},
+    Kind.DELETED: {"bytes": int},
+    Kind.SEARCH_DONE: {"reason": str},
+    Kind.RETRAIN: {"run": str, "rank": int, "seed": int, "folder": str},
+    Kind.RETRAIN_REPORT: {"run": str, "epoch": int, "row": dict, "seconds": (int, float)},
+    Kind.RETRAIN_DONE: {"run": str, "status": str, "reason": str},
+    Kind.TESTED: {"run": str, "metrics": dict},
+}
+_OF_STUDY = (Kind.BEGIN, Kind.NO_MORE_DRAWS, Kind.SEARCH_DONE)  # kinds of events without a candidate
+
+
 @dataclass(frozen=True)
 class Event:
     """An entry of the journal.
@@ -112,13 +130,28 @@ def read_events(path: Path) -> Iterator[Event]:
     if not os.path.isfile(path):
         raise SearchError(f"{path.parent}: there is no study in it ({path.name} is missing). Name a study's folder.")
     with closing(_connect(path)) as connection, _sqlite_errors_explained(path):
-        for seconds, kind, candidate, data in connection.execute(
-            "SELECT seconds, kind, candidate, data FROM events ORDER BY id"
+        for number, seconds, kind, candidate, data in connection.execute(
+            "SELECT id, seconds, kind, candidate, data FROM events ORDER BY id"
         ):
-            content = json.loads(data)
-            if not isinstance(content, dict):
-                raise ValueError(f"an event holds a {type(content).__name__}, not an object")
-            yield Event(Kind(kind), candidate, content, seconds)
+            try:
+                event = Event(Kind(kind), candidate, json.loads(data), seconds)
+                _check_event(event)
+            except ValueError as error:
+                raise ValueError(f"event {number}, {kind!s}: {error}") from error
+            yield event
+
+
+def _check_event(event: Event) -> None:
+    """Raise a `ValueError` if an event lacks something that it must have, or has it in another type."""
+    if not isinstance(event.data, dict):
+        raise ValueError(f"it holds a {type(event.data).__name__}, not an object")
+    if not isinstance(event.candidate, int) and event.kind not in _OF_STUDY:
+        raise ValueError(f"its candidate is {event.candidate!r}, not a number")
+    for key, kind in _REQUIRED.get(event.kind, {}).items():
+        if key not in event.data:
+            raise ValueError(f'it has no "{key}"')
+        if not isinstance(event.data[key], kind):
+            raise ValueError(f'its "{key}" is {event.data[key]!r}')
 
 
 def _connect(path: Path) -> sqlite3.Connection:

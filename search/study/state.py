@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 from search.results.record import CandidateRecord, Objective, RetrainedRecord, RungRecord, Status, Tally
@@ -78,37 +79,51 @@ class StudyState:
         """Seconds that processes have worked on the study."""
         return sum(end - begin for begin, end in self.sessions)
 
-    def replay(self, events: Iterable[Event]) -> None:
+    def replay(self, events: Iterable[Event], journal: Path) -> None:
         """Apply a journal from its beginning, with every call of the scheduler repeated.
 
+        Args:
+            events: The events, checked one by one.
+            journal: Their file, for messages.
+
         Raises:
-            SearchError: The scheduler decides differently than it did.
+            SearchError: An event does not follow from those before it, or the scheduler decides differently.
         """
-        scheduler = self.scheduler
-        for event in events:
-            # First the call that the search made before it wrote the event, with the answer that it got.
-            candidate, data, difference = event.candidate, event.data, ""
-            if event.kind is Kind.NO_MORE_DRAWS:
-                scheduler.end_draws()
-            elif candidate is not None and event.kind is Kind.JOB:
-                job = scheduler.ask()
-                if job != Job(candidate, data["start"], data["end"]):
-                    difference = f"asks for {job}"
-            elif candidate is not None and event.kind is Kind.REPORT:
-                # The tally is part of the state, but must have the epoch before the scheduler is called.
-                values = self.candidates[candidate].tally.add(data["row"])
-                decision = scheduler.report(candidate, data["epoch"], values).decision
-                if decision != data["decision"]:
-                    difference = f"decides to {decision}"
-            elif candidate is not None and event.kind in _ENDINGS:
-                scheduler.end(candidate, _ENDINGS[event.kind])
-            if difference:
+        for number, event in enumerate(events, start=1):
+            try:
+                self._repeat_call(event)
+                self.apply(event)
+            except (LookupError, TypeError, ValueError) as error:
                 raise SearchError(
-                    f"The journal says {event.kind.value} {candidate} {data}, but it now {difference}: the scheduler "
-                    "is another one or has other arguments. A study is continued as it was begun: undo the change, or "
-                    "start a new search."
-                )
-            self.apply(event)
+                    f"{journal}: event {number}, {event.kind.value} of candidate {event.candidate}, does not follow "
+                    f"from the events before it ({type(error).__name__}: {error}). The journal lacks events or was "
+                    "changed. Put back a copy of it, or start a new search; the candidates' run folders next to it "
+                    "are untouched."
+                ) from error
+
+    def _repeat_call(self, event: Event) -> None:
+        """Repeat the call of the scheduler that the search made before it wrote an event, and compare the answers."""
+        scheduler, candidate, data, difference = self.scheduler, event.candidate, event.data, ""
+        if event.kind is Kind.NO_MORE_DRAWS:
+            scheduler.end_draws()
+        elif candidate is not None and event.kind is Kind.JOB:
+            job = scheduler.ask()
+            if job != Job(candidate, data["start"], data["end"]):
+                difference = f"asks for {job}"
+        elif candidate is not None and event.kind is Kind.REPORT:
+            # The tally is part of the state, but must have the epoch before the scheduler is called.
+            values = self.candidates[candidate].tally.add(data["row"])
+            decision = scheduler.report(candidate, data["epoch"], values).decision
+            if decision != data["decision"]:
+                difference = f"decides to {decision}"
+        elif candidate is not None and event.kind in _ENDINGS:
+            scheduler.end(candidate, _ENDINGS[event.kind])
+        if difference:
+            raise SearchError(
+                f"The journal says {event.kind.value} {candidate} {data}, but it now {difference}: the scheduler "
+                "is another one or has other arguments. A study is continued as it was begun: undo the change, or "
+                "start a new search."
+            )
 
     def apply(self, event: Event) -> None:
         """Update the state by an event that is in the journal."""

@@ -66,7 +66,7 @@ class Study:
 
         parts, executor = self.parts, self.parts.executor
         with folder_lock(self.folder, in_use), closing(Journal(self.folder / JOURNAL)) as journal:
-            self.state.replay(read_events(journal.path))
+            self.state.replay(read_events(journal.path), journal.path)
             recorder = Recorder(journal, self.state, list(self.watchers))
             searching = Searching(recorder, self.extras, parts, self.folder)
             is_searched = searching.is_done or bool(searching.spent_budget)
@@ -190,7 +190,7 @@ def read(folder: Path, parts: StudyParts) -> StudyRecord:
         SearchError: It is missing, damaged, or does not fit the parts.
     """
     study = Study(folder, parts, worker="")
-    study.state.replay(read_events(folder / JOURNAL))
+    study.state.replay(read_events(folder / JOURNAL), folder / JOURNAL)
     return study.record()
 
 

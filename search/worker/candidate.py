@@ -16,8 +16,8 @@ from config import instantiate, trainer_options
 from config.checking.classes import find_class
 from config.variants import rules_without_counts, without_pretrained_weights
 from data_loader.common.image_cache import SHARED_CACHE
-from search.worker.costs import Facts, TrainingStep, optimizer_copies, predict_costs
 from train import check_config
+from trainer.inspection.costs import Facts, TrainingStep, optimizer_copies, predict_costs
 from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training
 from trainer.trainer import TrainingPlan
 from utils.errors import ConfigError

@@ -43,6 +43,9 @@ def torchs() -> nn.Module:
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {
     "torch": torchs,
+    "torch, weighted": lambda: nn.CrossEntropyLoss(
+        torch.tensor(CLASS_WEIGHTS), ignore_index=IGNORED, label_smoothing=0.1
+    ),
     "plain": lambda: CrossEntropyLoss(IGNORED),
     "weighted": weighted,
     "focal": lambda: FocalLoss(IGNORED, weight=CLASS_WEIGHTS),

@@ -44,6 +44,12 @@ def plain(value: Any) -> Any:
     raise TypeError(f"A checkpoint holds tensors and plain data only, not {type(value).__name__}")
 
 
+def num_checkpoint_files(epochs: int, save_period: int | None) -> int:
+    """Return how many checkpoints of a run are on the disk at the same time, at most."""
+    # The last, the best, and the one that is being written; and those of every N-th epoch.
+    return 3 + (epochs // save_period if save_period else 0)
+
+
 def pack(trainer: BaseTrainer, config: Mapping[str, Any], data: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return everything of a run as the content of a checkpoint; a collective call.
 
@@ -110,8 +116,7 @@ class Checkpoints(Callback):
         if self.world.is_main:
             remove_temporary_files(self.folder)
         weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in trainer.model.state_dict().values())
-        # The last, the best, and the one that is being written; and those of every N-th epoch.
-        files = 3 + (trainer.epochs // self.save_period if self.save_period else 0)
+        files = num_checkpoint_files(trainer.epochs, self.save_period)
         needed, free = weight_bytes * (1 + _OPTIMIZER_COPIES) * files, shutil.disk_usage(self.folder).free
         if free < needed:
             raise CheckpointError(

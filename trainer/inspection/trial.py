@@ -1,0 +1,370 @@
+"""One step of a training with a real batch, after which everything is as before: what fails, and what it costs."""
+
+import copy
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm  # those of any dimension have no public base
+from torch.utils._pytree import tree_leaves
+
+from base.base_data_loader import BaseDataLoader
+from base.base_loss import compute_loss
+from base.base_metric import class_ids
+from base.base_model import main_output
+from base.inspection.failures import NetworkFault, explain_failure, failing_part, first_line
+from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, evaluate
+from trainer.inspection.costs import WORKING_SHARE, LiveMemory
+from trainer.inspection.loss_faults import explain_loss_failure
+from trainer.runtime.devices import unwrap
+from trainer.trainer import Trainer
+from utils.environment import is_out_of_memory
+from utils.errors import DataError, Diverged, EspalierError
+from utils.findings import Finding, fault_of
+from utils.seeding import generator_state, restore_generator_state
+from utils.weight_names import first_names
+
+MOST_STEPS = 5  # that are timed
+TIMING_SECONDS = 1.0  # no further step is timed after these
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """The costs of a step of the optimizer, measured.
+
+    Attributes:
+        seconds: Of a step without loading its batches: the median of those after the first.
+        validation_seconds: Of one batch of the validation; None without one.
+        peak_bytes: Memory on the device at the worst moment: weights, gradients, activations, the optimizer's state.
+        weight_bytes: Of all weights and buffers, as a checkpoint holds them.
+        optimizer_bytes: Of the optimizer's state after a step.
+        weight_tensors: Number of weights and buffers.
+        optimizer_tensors: Number of tensors in the optimizer's state.
+        batch_bytes: Of one batch and its target.
+        input_shape: (B, C, ...) of the batch.
+        loss: Of the first step.
+    """
+
+    seconds: float
+    validation_seconds: float | None
+    peak_bytes: int
+    weight_bytes: int
+    optimizer_bytes: int
+    weight_tensors: int
+    optimizer_tensors: int
+    batch_bytes: int
+    input_shape: Sequence[int]
+    loss: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The outcome of a step that was tried: its costs if it worked, its fault if not, and warnings in both cases."""
+
+    facts: StepFacts | None
+    findings: Sequence[Finding]
+
+
+def try_step(
+    trainer: Trainer,
+    batch: Sequence[Any],
+    valid_batch: Sequence[Any] | None = None,
+    *,
+    section: str = "train_loader",
+    valid_section: str = "valid_loader",
+) -> Trial:
+    """Run a few steps of a training on one batch, as it would run them, and restore everything afterwards.
+
+    Weights, buffers, modes, gradients, the optimizer's state, counts and generators are the same as before.
+
+    Args:
+        trainer: Of `build_training`, before it has started.
+        batch: Of the training loader: (inputs, target, ...), e.g. of `BaseDataLoader.example`.
+        valid_batch: The same of the validation loader: then it is evaluated, too.
+        section: JSON path of the training loader.
+        valid_section: JSON path of the validation loader.
+
+    Returns:
+        The costs, or the fault that would stop the training, with the JSON path to change; and warnings.
+    """
+    inputs, target, *_ = batch
+    findings = batch_norm_findings(unwrap(trainer.model), trainer.train_loader, section)
+    with unchanged(trainer):
+        try:
+            facts, warnings = _measured(trainer, inputs, target)
+        except Exception as error:
+            return Trial(None, [*findings, _step_fault(trainer, (inputs, target), error, section)])
+        findings += warnings
+        if valid_batch is None or any(each.is_fault for each in findings):
+            return Trial(facts if not any(each.is_fault for each in findings) else None, findings)
+        try:
+            return Trial(replace(facts, validation_seconds=_time_validation(trainer, valid_batch)), findings)
+        except Exception as error:
+            fault = _step_fault(trainer, valid_batch[:2], error, valid_section, is_training=False)
+            return Trial(None, [*findings, fault])
+
+
+def batch_norm_findings(model: nn.Module, loader: BaseDataLoader, section: str) -> list[Finding]:
+    """Return warnings for batch norms that train on a single sample, or because of which samples are left out."""
+    norms = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm) and part.training]
+    norms = [name for name in norms if model.get_submodule(name).track_running_stats]
+    batch_size, samples = loader.keys.batch_size, loader.num_samples
+    if not norms:
+        return []
+    if min(batch_size, samples) == 1:
+        return [
+            Finding(
+                "config",
+                f"{section}.args.batch_size",
+                f"{batch_size}: each of the {len(norms)} batch norms ({first_names(norms)}) takes its statistics from "
+                "one sample, so that training and validation differ. Set batch_size to 2 or more, better 8; or use "
+                "a network with group norm.",
+                is_fault=False,
+            )
+        ]
+    is_last_alone = samples % batch_size == 1 and not loader.drop_last and loader.is_training
+    if is_last_alone:
+        return [
+            Finding(
+                "config",
+                f"{section}.args.batch_size",
+                f"{batch_size}: of {samples} samples one is left over. A batch norm cannot train on it, so each epoch "
+                "leaves out one sample, another one each time if the order is shuffled. Any other batch_size that "
+                "leaves 0 or 2 and more uses all.",
+                is_fault=False,
+            )
+        ]
+    return []
+
+
+@contextmanager
+def unchanged(trainer: Trainer) -> Iterator[None]:
+    """Restore everything of a trainer after a block that trains: nothing of it can be observed."""
+    model, optimizer, average = unwrap(trainer.model), trainer.optimizer, trainer.average
+    networks = [model, trainer.criterion, *([] if average is None else [average.model])]
+    modules = [module for network in networks for module in network.modules()]
+    modes = [(module, module.training) for module in modules]
+    buffers = [(module, dict(module.named_buffers(recurse=False))) for module in modules]
+    weights = [weight for network in networks for weight in network.parameters()]
+    learning = [(weight, weight.requires_grad, weight.grad) for weight in weights]
+    # On the processor: the memory of a GPU is measured meanwhile.
+    tensors = [*weights, *(buffer for network in networks for buffer in network.buffers())]
+    contents = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in tensors]
+    saved, scaler = copy.deepcopy(optimizer.state_dict()), trainer.scaler.state_dict()
+    attributes, of_optimizer, generators = dict(vars(trainer)), dict(vars(optimizer)), generator_state()
+    updates = 0 if average is None else average.updates
+    trainer.metrics, trainer.validation_metrics = _copied(trainer.metrics), _copied(trainer.validation_metrics)
+    trainer.running_loss, trainer.finite_check = RunningLoss(trainer.plan.precision.device), FiniteCheck()
+    try:
+        yield
+    finally:
+        vars(trainer).clear()
+        vars(trainer).update(attributes)
+        optimizer.load_state_dict(saved)
+        for name in vars(optimizer).keys() - of_optimizer.keys():  # a schedule counts the calls there
+            delattr(optimizer, name)
+        if scaler:
+            trainer.scaler.load_state_dict(scaler)
+        if average is not None:
+            average.updates = updates
+        for module, training in modes:
+            module.training = training
+        for module, named in buffers:
+            for name, buffer in named.items():
+                setattr(module, name, buffer)  # a forward pass may have replaced the tensor, not only its content
+        with torch.no_grad():
+            for tensor, content in contents:
+                tensor.copy_(content)
+        for weight, is_learning, gradient in learning:
+            weight.requires_grad_(is_learning)
+            weight.grad = gradient
+        restore_generator_state(generators)
+
+
+def _copied(metrics: MetricSet) -> MetricSet:
+    copied = MetricSet(copy.deepcopy(metrics.metrics))
+    copied.reset()
+    return copied
+
+
+def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFacts, list[Finding]]:
+    """Run the steps; return their costs, and what their gradients show."""
+    device, accumulate = trainer.plan.precision.device, trainer.plan.accumulate
+    model, batches = unwrap(trainer.model), [(inputs, target)] * accumulate
+    trainer.model.train()
+    trainer.plan.freezing.apply(model, trainer.epoch + 1)
+    if device.type != "cpu":
+        _try_loss_on_processor(trainer, inputs, target)
+    before_update: list[int] = []
+    with LiveMemory() as memory:
+        for tensor in (*model.parameters(), *model.buffers(), *trainer.criterion.buffers()):
+            memory.add(tensor)
+        noting = trainer.optimizer.register_step_pre_hook(lambda *_: before_update.append(memory.peak))
+        try:
+            loss = float(trainer.run_step(batches))
+        finally:
+            noting.remove()
+    findings = _gradient_findings(model)
+    weights = list(model.state_dict().values())
+    state = [each for each in tree_leaves(list(trainer.optimizer.state.values())) if isinstance(each, Tensor)]
+    weight_bytes, optimizer_bytes = (sum(each.nbytes for each in tensors) for tensors in (weights, state))
+    batch_bytes = inputs.nbytes + target.nbytes
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    seconds = _timed(lambda: trainer.run_step(batches), device)
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    else:  # as `trainer.inspection.costs` predicts it; the optimizer's state is made in the first step, and then there
+        working = max(before_update, default=memory.peak) * (1 + WORKING_SHARE)
+        average = weight_bytes if trainer.average is not None else 0
+        peak = int(max(working + optimizer_bytes, memory.peak)) + average + (accumulate - 1) * batch_bytes
+    facts = StepFacts(
+        seconds=seconds,
+        validation_seconds=None,
+        peak_bytes=peak,
+        weight_bytes=weight_bytes,
+        optimizer_bytes=optimizer_bytes,
+        weight_tensors=len(weights),
+        optimizer_tensors=len(state),
+        batch_bytes=batch_bytes,
+        input_shape=tuple(inputs.shape),
+        loss=loss,
+    )
+    return facts, findings
+
+
+def _timed(run: Callable[[], Any], device: torch.device) -> float:
+    """Return the median seconds of some calls; of the first one alone if it is slow."""
+    times: list[float] = []
+    while len(times) < MOST_STEPS and sum(times) < TIMING_SECONDS:
+        started = perf_counter()
+        try:
+            run()
+        except Diverged:  # the same batch many times at the first learning rate says nothing about the training
+            break
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(perf_counter() - started)
+    return statistics.median(times) if times else float("nan")
+
+
+def _time_validation(trainer: Trainer, batch: Sequence[Any]) -> float:
+    """Return the seconds in which a batch is evaluated, without loading it."""
+    model = unwrap(trainer.model) if trainer.average is None else trainer.average.model
+
+    def run() -> None:
+        evaluate(
+            model,
+            [batch],
+            criterion=trainer.criterion,
+            metrics=trainer.validation_metrics,
+            precision=trainer.plan.precision,
+            ignore_index=trainer.ignore_index,
+        )
+
+    run()
+    return _timed(run, trainer.plan.precision.device)
+
+
+def _gradient_findings(model: nn.Module) -> list[Finding]:
+    """Return a fault if no weight has a gradient after a step, and a warning for those that have none."""
+    learning = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    without = [name for name, weight in learning.items() if weight.grad is None]
+    if learning and len(without) == len(learning):
+        message = (
+            f"none of the {len(learning)} weights of {type(model).__name__} gets a gradient from the loss: nothing is "
+            "learned. Compute the output from the weights, without detach() and no_grad()."
+        )
+        return [Finding("config", "arch", message)]
+    if without:
+        message = (
+            f"{len(without)} of {len(learning)} weights of {type(model).__name__} get no gradient: "
+            f"{first_names(without)}. They stay as they are. Remove them, freeze them, or use them in the output."
+        )
+        return [Finding("config", "arch", message, is_fault=False)]
+    gradients = [weight.grad for weight in learning.values() if weight.grad is not None]
+    if gradients and not any(bool(each.any()) for each in gradients):
+        message = (
+            "every gradient of the first step is 0: nothing is learned from this batch. Look at its labels (all "
+            "ignored?), the loss, and the first layers' activations."
+        )
+        return [Finding("config", "loss", message, is_fault=False)]
+    return []
+
+
+def _try_loss_on_processor(trainer: Trainer, inputs: Tensor, target: Tensor) -> None:
+    """Compute the loss once on the processor: a wrong label there is an error, on a GPU the end of the process."""
+    precision = trainer.plan.precision
+    with torch.no_grad(), precision.autocast():
+        output = trainer.model(precision.place(inputs))
+    on_processor = [each.float().cpu() for each in ([output] if isinstance(output, Tensor) else output)]
+    with torch.no_grad():
+        loss = copy.deepcopy(trainer.criterion).cpu()
+        loss(on_processor[0] if isinstance(output, Tensor) else on_processor, target)
+
+
+def _step_fault(
+    trainer: Trainer, batch: Sequence[Any], error: Exception, section: str, *, is_training: bool = True
+) -> Finding:
+    """Return why a step or the evaluation of a batch failed: the network, the loss, memory, or what follows them."""
+    inputs, target = batch[0], batch[1]
+    if isinstance(error, Diverged):
+        message = (
+            "the loss of the first batch is not finite. Lower the learning rate, set trainer.precision to fp32, or "
+            "look at the data."
+        )
+        return Finding("config", "loss", message)
+    if isinstance(error, DataError):
+        return fault_of(error, section)
+    if isinstance(error, EspalierError) and not is_out_of_memory(error):
+        return Finding("config", "loss" if str(error).startswith("loss") else "arch", str(error))
+    if is_out_of_memory(error):
+        message = (
+            f"{inputs.shape[0]}: memory ran out in a step with inputs of {'x'.join(map(str, inputs.shape))} "
+            f"({first_line(error)}). Network, batch and gradients must fit into it. Lower batch_size or resize."
+        )
+        return Finding("config", f"{section}.args.batch_size", message)
+    return _find_stage(trainer, (inputs, target), error, section, is_training=is_training)
+
+
+def _find_stage(
+    trainer: Trainer, batch: tuple[Tensor, Tensor], error: Exception, section: str, *, is_training: bool
+) -> Finding:
+    """Run the stages of a step that failed one by one, and return the fault of the one that fails."""
+    inputs, target = batch
+    model, precision = unwrap(trainer.model), trainer.plan.precision
+    model.train(is_training)
+    trainer.plan.freezing.apply(model, trainer.epoch + 1)
+    placed = precision.place(target)
+    with precision.autocast(), failing_part(model) as running:
+        try:
+            output = model.forward(precision.place(inputs))
+        except Exception as again:
+            part = running[-1] if running else ""
+            return _finding(explain_failure(again, model, tuple(inputs.shape), part), section)
+    try:
+        with precision.autocast():
+            loss = compute_loss(trainer.criterion, output, placed)
+        torch.autograd.backward(loss)
+        trainer.metrics.update(main_output(output).detach(), class_ids(placed, trainer.ignore_index))
+    except Exception as again:
+        explained = explain_loss_failure(
+            again, model, trainer.criterion, output, target, ignore_index=trainer.ignore_index
+        )
+        return _finding(explained, section)
+    name = type(trainer.optimizer).__name__
+    if type(trainer) is not Trainer:
+        name = f"{type(trainer).__name__} with {name}"
+    message = f"{name} cannot make a step: {first_line(error)}. Network and loss work. Use another optimizer."
+    return Finding("config", "optimizer", message)
+
+
+def _finding(fault: NetworkFault, section: str) -> Finding:
+    """Return a fault with the path of the loader's section before the arguments that are its own."""
+    place = f"{section}.args.{fault.place}" if fault.place in ("batch_size", "resize") else fault.place
+    return Finding("config", place, fault.message)
