@@ -19,7 +19,7 @@ from data_loader.time_series.loader import TimeSeriesDataLoader
 from tests.support.groups import from_flat
 from tests.support.loader_cases import arrays, cityscapes, class_folders, pairs_list, save, series, voc
 from utils.errors import ConfigError, DataError
-from utils.findings import Finding
+from utils.findings import Finding, each_error
 
 SIZE = (96, 120)
 
@@ -143,6 +143,7 @@ def test_one_pass_names_every_fault_of_a_list(tmp_path):
     require_each(findings, expected)
     places = {finding.place for finding in findings}
     assert {str(tmp_path / "cut.jpg"), str(tmp_path / "label.png")} <= places  # the faulty file of the two
+    assert {str(tmp_path / "absent_mask.png"), f"{path}, line 3"} <= places
     assert (facts.num_samples, facts.num_readable) == (24, 3)
     assert [name.rpartition("/")[2] for name in facts.names] == ["good0.jpg", "good1.jpg", "good2.jpg"]
     assert facts.class_counts == [3 * 96 * 40] * 3
@@ -157,6 +158,13 @@ def test_a_training_is_refused_before_anything_is_decoded(tmp_path):
     assert "cut.jpg" not in str(caught.value)
     with pytest.raises(DataError, match="2 lines of"):
         next(iter(loader.evaluation_loader()))
+
+
+def test_faults_that_have_one_cause_are_one_finding(tmp_path):
+    path = write_list(tmp_path)
+    with pytest.raises(DataError, match="names 52 files that do not exist") as caught:
+        loader_of(path, data_root=str(tmp_path / "elsewhere"))
+    assert len(list(each_error(caught.value))) == 3  # two lines, and all files
 
 
 def test_both_files_of_a_pair_are_reported(tmp_path):
