@@ -4,8 +4,8 @@
 `benchmarks/cpu_convolutions.py`. "Channels" are those of the convolution that oneDNN computes: the input's, and of a
 transposed convolution, whose weight gradient is that of a convolution from its result to its input, the result's.
 
-Any precision, wrong: a padded, strided convolution that is dilated along an axis where its kernel is 1 long, which
-means nothing, ends the process. Its dilation there becomes 1.
+Any precision, wrong: a dilation along an axis where the kernel is 1 long, which means nothing, can end the process. It
+becomes 1 (see `without_idle_dilation`, which also inference needs).
 
 Any precision, wrong: the weight gradient of a strided 1x1 convolution in channels-last with fewer input channels than
 `ONEDNN_BLOCK` (see `SubsampledConv2d`). Grouped convolutions and zero padding use another kernel, which is right.
@@ -29,11 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from base.subsampled_convolution import ONEDNN_BLOCK, SubsampledConv2d
+from base.subsampled_convolution import ONEDNN_BLOCK, Convolution, SubsampledConv2d, without_idle_dilation
 from utils.module_subclass import with_forward
 
 FAST_KERNEL = 3  # the widest depthwise convolution whose gradients are fast
-Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
 _TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d
 
 
@@ -160,10 +159,7 @@ def replace_convolutions(model: nn.Module, *, in_bf16: bool) -> nn.Module:
         The network; a new module only if the network itself is a convolution that is replaced.
     """
     replacements: dict[nn.Module, nn.Module] = {}
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if isinstance(module, Convolution):
-            sides = zip(module.kernel_size, module.dilation, strict=True)
-            module.dilation = tuple(1 if side == 1 else step for side, step in sides)
+    for name, module in list(without_idle_dilation(model).named_modules(remove_duplicate=False)):
         mixin = mixin_for(module, in_bf16=in_bf16)
         if mixin is None:
             continue
