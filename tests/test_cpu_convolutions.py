@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from base.subsampled_convolution import SubsampledConv2d
+from build import DataSpec, build_model
+from config import load_plugins
 from models.convnet import ConvNet
 from trainer.runtime.cpu_convolutions import Float32Training, NarrowFloat32, SubsampledCalls, replace_convolutions
 from trainer.runtime.devices import ALONE, RunPrecision, prepare_for_training
@@ -200,6 +202,28 @@ def test_every_replaced_kind_is_right_and_repeats_itself(number, dtype):
     assert first[0].dtype is (torch.float32 if isinstance(layer, Float32Training) else dtype)
 
 
+PLUGIN = """
+from torch import nn
+
+class Columns(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(16, 16, (3, 1), (1, 3), (0, 2), dilation=2))
+"""
+
+
+def test_a_dilation_without_effect_is_dropped_also_for_inference(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.plugins.loaded", {})
+    plugin = tmp_path / "columns_network.py"
+    plugin.write_text(PLUGIN)
+    load_plugins([plugin])
+    model = build_model({"arch": {"type": "columns_network.Columns"}}, DataSpec())
+    assert model[0].dilation == (2, 1)
+    layer, inputs = model.to(memory_format=torch.channels_last)[0], torch.randn(1, 16, 5, 1)
+    exact = nn.functional.conv2d(inputs.double(), layer.weight.double(), layer.bias.double(), (1, 3), (0, 2), 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(inputs.to(memory_format=torch.channels_last)), exact.float())
+
+
 def test_only_inputs_shorter_than_the_stride_are_narrow():
     cases = {
         nn.Conv1d(8, 8, 3, 2, 1): [1],
@@ -209,6 +233,8 @@ def test_only_inputs_shorter_than_the_stride_are_narrow():
         nn.Conv2d(8, 8, (5, 2), (3, 2), (1, 0)): [1, 2],
         nn.Conv1d(8, 8, 3, 3, 1, padding_mode="circular"): [1],
         nn.Conv2d(8, 8, 3, 4, padding="valid"): [1, 2, 3],
+        nn.Conv1d(8, 8, 3, 4, dilation=2): [],
+        nn.Conv2d(16, 8, (3, 1), 2, dilation=2): [1],
         nn.ConvTranspose1d(8, 8, 3, 4, 1): [1],  # to 1; 2 to 5
         nn.ConvTranspose1d(8, 8, 2, 2): [1],  # to 2, as long as kernel and stride
         nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1): [],
