@@ -77,6 +77,7 @@ def train(
     from trainer.checkpoints.same_data import identify_data, require_same_data
     from trainer.checkpoints.saving import Checkpoints, RunRecords, stop_at_next_step
     from trainer.inspection.memory import require_room_for_step
+    from trainer.inspection.step_faults import explained_steps
     from trainer.runtime.devices import joined_world
     from utils.environment import capture, resource_errors
 
@@ -97,7 +98,8 @@ def train(
             has_weights=start.state is not None,
         )
         trainer, folder = parts.trainer, start.folder
-        require_room_for_step(trainer, *(loader_section(parts.config, split) or split for split in ("train", "valid")))
+        sections = [loader_section(parts.config, split) or split for split in ("train", "valid")]
+        require_room_for_step(trainer, *sections)
         data = identify_data(parts.train_loader, parts.valid_loader)
         require_same_data(start.state, parts.config, data)
         if folder is None and world.is_main:
@@ -115,7 +117,8 @@ def train(
         trainer.callbacks = [records, *callbacks_of(parts, options), *callbacks, checkpoints]
         try:  # the state goes into the callbacks, too, so they are there first
             restore(trainer, start)
-            with lock_run_folder(folder if world.is_main else None), stop_at_next_step(trainer):
+            lock = lock_run_folder(folder if world.is_main else None)
+            with lock, stop_at_next_step(trainer), explained_steps(trainer, sections[0]):
                 result = trainer.fit()
         finally:
             close_logging()

@@ -78,6 +78,7 @@ class Join(nn.Module):
         (nn.Sequential(nn.Conv2d(3, 4, 5), nn.Conv2d(4, 4, 5)), (2, 3, 6, 6), r"resize: 6x6: .*part 1 \(Conv2d\)"),
         (nn.Sequential(nn.MaxPool2d(4), nn.MaxPool2d(4)), (2, 3, 8, 8), r"resize: 8x8: .*part 1 \(MaxPool2d\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(75, 2)), (2, 3, 8, 8), r"for 75 values, but gets 192.*3x8x8"),
+        (nn.Sequential(nn.Conv1d(3, 4, 9)), (2, 3, 8), r"^arch: 8: .*part 0 \(Conv1d\).*series of this length"),
         (Join(), (2, 3, 9, 8), r"resize: 9x8: .* are 9 and 8\. .*Set resize to \[32, 32\]"),
         (nn.Sequential(nn.Conv2d(3, 4, 1)), (2, 3, 8), r"arch\.type: .*than 1x3x8, which are series"),
         (nn.Sequential(nn.Conv1d(3, 4, 1)), (2, 3, 8, 8), r"arch\.type: .*than 1x3x8x8, which are images"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from base import BaseDataLoader
+from base import BaseDataLoader, Callback
 from tests.support.tiny import tiny_trainer
 from tests.support.trials import Images, adam, plan, same
 from trainer.checkpoints.saving import Checkpoints
@@ -23,9 +23,10 @@ from trainer.inspection.memory import (
     step_memory_findings,
     training_step,
 )
+from trainer.inspection.step_faults import explained_steps
 from trainer.inspection.trial import try_step
 from trainer.trainer import Trainer, TrainingPlan
-from utils.errors import OutOfMemory
+from utils.errors import ConfigError, OutOfMemory
 
 # ---- one step
 
@@ -79,10 +80,10 @@ def test_a_training_ends_in_the_same_bytes_with_a_trial_before_it():
     assert same(dict(tried.model.state_dict()), dict(plain.model.state_dict()))
 
 
-def trial_of(model, loss=None, *, batch_size=4, data=None, optimizer=None, trainer_class=Trainer, **options):
-    """The trial of a network on images."""
+def image_trainer(model, loss=None, *, batch_size=4, data=None, optimizer=None, **options):
+    """A training of a network on images."""
     data = data or Images(8)
-    trainer = trainer_class(
+    return Trainer(
         model,
         (optimizer or adam)([weight for weight in model.parameters() if weight.requires_grad]),
         criterion=loss or nn.CrossEntropyLoss(),
@@ -90,6 +91,10 @@ def trial_of(model, loss=None, *, batch_size=4, data=None, optimizer=None, train
         valid_loader=BaseDataLoader(data, batch_size, shuffle=False, is_training=False),
         plan=plan(**options),
     )
+
+
+def trial_of(model, loss=None, **options):
+    trainer = image_trainer(model, loss, **options)
     return try_step(trainer, trainer.train_loader.example(), trainer.valid_loader.example(), section="data_loader")
 
 
@@ -205,6 +210,30 @@ def test_what_torch_would_refuse_is_a_fault_with_its_place_and_repair(case):
     assert [(each.kind, each.place) for each in faults] == [("config", place)]
     assert re.search(message, faults[0].message), faults[0].message
     assert "\n" not in faults[0].message
+
+
+@pytest.mark.parametrize("case", ["channels", "kernel", "too few classes", "half the size", "loss"])
+def test_a_training_itself_ends_with_the_same_fault(case, monkeypatch):
+    made = []
+    monkeypatch.setitem(globals(), "trial_of", lambda *args, **options: made.append(image_trainer(*args, **options)))
+    run, place, message = FAULTS[case]
+    run()
+    with pytest.raises(ConfigError) as caught, explained_steps(made[0], "data_loader"):
+        made[0].fit()
+    assert str(caught.value).startswith(f"{place}: ")
+    assert re.search(message.removeprefix("^"), str(caught.value))
+
+
+class Failing(Callback):
+    def on_step_end(self, trainer, report):
+        raise ValueError("of the callback")
+
+
+def test_an_error_of_something_else_stays_as_it_is():
+    trainer = image_trainer(nn.Conv2d(1, 3, 1))
+    trainer.callbacks = [Failing()]
+    with pytest.raises(ValueError, match="of the callback"), explained_steps(trainer, "data_loader"):
+        trainer.fit()
 
 
 class SmallerInValidation(nn.Conv2d):

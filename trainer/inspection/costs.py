@@ -148,6 +148,9 @@ def predict_costs(step: TrainingStep, input_size: Sequence[int] | None = None) -
 def predict_memory(step: TrainingStep) -> int | None:
     """Return the bytes of a training step at the worst moment, from shapes alone: nothing is allocated or computed.
 
+    On a processor they are 0.79 to 1.06 times the bytes by which trainings of the shipped networks grow
+    (`benchmarks/predicted_memory.py`).
+
     Returns:
         None if the network cannot be followed through shapes.
     """
