@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from base.base_data_loader import BaseDataLoader
+from build import build_training
 from data_loader.checking.compare import class_balance, compare_splits
 from data_loader.checking.examine import examine
 from data_loader.classification.loader import ImageClassificationDataLoader
@@ -160,6 +161,30 @@ def test_a_training_is_refused_before_anything_is_decoded(tmp_path):
         next(iter(loader.evaluation_loader()))
 
 
+def test_faults_of_both_lists_come_before_those_of_the_files(tmp_path):
+    path, valid = write_list(tmp_path), tmp_path / "valid.txt"
+    path.write_text("cut.jpg, of_cut.jpg.png\ngood0.jpg, good0_mask.png")
+    valid.write_text("absent.jpg, good1_mask.png\ngood1.jpg, good1_mask.png")
+    args = {"num_classes": 3, "resize": 32, "batch_size": 2}
+    config = {
+        "name": "faulty",
+        "n_gpu": 0,
+        "arch": {"type": "UNet", "args": {"channels": [4, 4]}},
+        **{
+            section: {"type": "SegmentationDataLoader", "args": {**args, "pairs_file": str(file)}}
+            for section, file in (("train_loader", path), ("valid_loader", valid))
+        },
+        "optimizer": {"type": "SGD", "args": {"lr": 0.1}},
+        "loss": "ce_loss",
+        "trainer": {"epochs": 1, "save_dir": str(tmp_path / "saved")},
+    }
+    with pytest.raises(DataError, match=r"valid\.txt names 1 files that do not exist: \S+absent\.jpg"):
+        build_training(config)
+    valid.write_text("good1.jpg, good1_mask.png")
+    with pytest.raises(DataError, match=r"cut\.jpg cannot be read as an image: it is cut off"):
+        build_training(config)
+
+
 def test_faults_that_have_one_cause_are_one_finding(tmp_path):
     path = write_list(tmp_path)
     with pytest.raises(DataError, match="names 52 files that do not exist") as caught:
@@ -260,7 +285,8 @@ def test_one_pass_names_every_fault_of_arrays(tmp_path):
     x = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
     x[1, 1, 2] = np.inf
     np.savez(tmp_path / "a.npz", x=x, y=np.array([0.0, 1.0, np.nan, 1.0]))
-    loader = from_flat(TimeSeriesDataLoader, path=str(tmp_path / "a.npz"), classes=["0", "1"], split="train")
+    loader = from_flat(TimeSeriesDataLoader, path=str(tmp_path / "a.npz"), split="train")
+    assert loader.class_names == ["0", "1"]
     _, findings = examine(loader, "train_loader")
     require_each(findings, {"series 1": "variable 2 at step 3 is infinite", "series 2": "has no class"})
     for number, name in enumerate(("good", "nan", "text", "thin")):
@@ -437,9 +463,13 @@ def test_the_same_image_in_two_splits_is_a_warning_unless_that_is_meant(tmp_path
         "train": facts_of_photos(tmp_path, "train_loader", [photo(0), photo(1), photo(2)]),
         "valid": facts_of_photos(tmp_path, "valid_loader", [photo(3), photo(1)], resize=48),
     }
+    (all_of_them,) = compare_splits({"train": facts["train"], "valid": facts["train"]})
+    assert (
+        f"3 of 3 valid samples are train samples, too: {tmp_path}/train_loader0.png, {tmp_path}/" in all_of_them.message
+    )
     (warning,) = compare_splits(facts)
     assert (warning.kind, warning.place, warning.is_fault) == ("data", "valid_loader", False)
-    assert warning.message.startswith("1 of 2 samples are in train_loader, too: ")
+    assert warning.message.startswith("1 of 2 valid samples are train samples, too: ")
     assert "train_loader1.png = " in warning.message
     assert "valid_loader1.png" in warning.message
     assert compare_splits(facts, is_overfit=True) == []
@@ -448,9 +478,9 @@ def test_the_same_image_in_two_splits_is_a_warning_unless_that_is_meant(tmp_path
 def test_the_same_image_twice_in_a_split_is_a_warning_that_names_different_labels(tmp_path):
     images = [photo(0), photo(1), photo(0), photo(2), photo(1), photo(3), photo(3)]
     (same, differing) = compare_splits({"train": facts_of_photos(tmp_path, "train_loader", images)})
-    assert same.message.startswith("1 sample is there twice with the same content: ")
+    assert same.message.startswith("1 train sample is there twice with the same content: ")
     assert "train_loader0.png = " in same.message
-    assert differing.message.startswith("2 samples are there twice with the same content but different labels: ")
+    assert differing.message.startswith("2 train samples are there twice with the same content but different labels: ")
     assert "train_loader5.png = " in differing.message
 
 
@@ -475,7 +505,7 @@ def test_near_copies_across_splits_are_found(tmp_path, change):
     facts = {"train": train, "test": facts_of_photos(tmp_path, "test_loader", images)}
     (warning,) = compare_splits(facts)
     assert warning.place == "test_loader"
-    assert warning.message.startswith("1 of 3 images look like one of train_loader: ")
+    assert warning.message.startswith("1 of 3 test images look like one of train: ")
     assert f"{tmp_path}/train_loader7.png ~ {tmp_path}/test_loader1.png. " in warning.message
 
 
@@ -517,7 +547,7 @@ def test_frames_of_a_video_are_near_copies(tmp_path):
         "valid": facts_of_photos(tmp_path, "valid_loader", valid),
     }
     (warning,) = compare_splits(facts)
-    assert warning.message.startswith("5 of 5 images look like one of train_loader: ")
+    assert warning.message.startswith("5 of 5 valid images look like one of train: ")
 
 
 def labelled(folder, section, values):
@@ -543,18 +573,29 @@ def test_classes_that_no_split_or_one_split_lacks_are_warnings(tmp_path):
     assert nowhere.message.startswith("No label of tram in any split.")
     assert (lacking.place, lacking.message.partition(".")[0]) == (
         "valid_loader",
-        "No label of pole, which train_loader has",
+        "No valid label of pole, which other splits show",
     )
     assert facts["train"].ignored_share == 0.25
     complete = {split: labelled(tmp_path, f"{split}_loader", (0, 1, 2, 3)) for split in ("train", "valid")}
     assert compare_splits(complete) == []
     (untaught, *_) = compare_splits({"train": facts["valid"], "valid": complete["train"]})
     assert (untaught.place, untaught.message.partition(".")[0]) == (
-        "valid_loader",
-        "No label of pole, tram, which train_loader has",
+        "valid_loader",  # the section of these facts
+        "No train label of pole, tram, which other splits show",
     )
     assert "A network cannot learn it." in untaught.message
     assert "Its result there is empty" in lacking.message
+
+
+def test_a_class_that_is_ignored_is_not_missing(tmp_path):
+    for number in range(2):
+        save(tmp_path / f"{number}.png", photo(number))
+        save(tmp_path / f"{number}_mask.png", mask((0, 1, 2)))
+    (tmp_path / "pairs.txt").write_text("0.png, 0_mask.png\n1.png, 1_mask.png")
+    facts, findings = examine(loader_of(tmp_path / "pairs.txt", ignore_index=0), "train_loader")
+    assert (findings, facts.class_counts[0], facts.ignored_share) == ([], 0, pytest.approx(1 / 3))
+    assert compare_splits({"train": facts}) == []
+    assert [row.weight for row in class_balance({"train": facts})] == [None, 1.0, 1.0]
 
 
 def test_a_strong_imbalance_suggests_the_weights_of_the_rule_balanced(tmp_path):

@@ -42,7 +42,9 @@ def examine(loader: BaseDataLoader, section: str, progress: Progress | None = No
     """
     indices = loader.keys.indices.tolist()
     source = loader.dataset.dataset
-    facts = SplitFacts(section, len(indices), class_names=loader.class_names)
+    facts = SplitFacts(
+        section, len(indices), class_names=list(loader.class_names or ()), ignore_index=loader.ignore_index
+    )
     findings = [fault_of(part, section) for fault in loader.listing_faults for part in each_error(fault)]
     sizes: dict[int, Size] = {}
     if isinstance(source, ExaminedSource):

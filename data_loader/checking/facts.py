@@ -68,6 +68,7 @@ class SplitFacts:
         names: Files of the samples.
         sizes: Height and width of each image; number of variables and steps of a series.
         class_names: Names of the classes, in the order of their ids; empty if they are not known.
+        ignore_index: Label that does not count; it may be one of the classes.
         class_counts: Labels of each class: pixels, or samples of a classification.
         class_samples: Number of samples in which each class appears.
         num_labels: Number of all labels, with those that do not count.
@@ -83,6 +84,7 @@ class SplitFacts:
     names: list[str] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
     class_names: Sequence[str] = ()
+    ignore_index: int | None = None
     class_counts: list[int] = field(default_factory=list)
     class_samples: list[int] = field(default_factory=list)
     num_labels: int = 0

@@ -82,7 +82,8 @@ class SeriesFile:
         parts = [DataError(f"{self.place(index)} {repair}", place=self.place(index)) for index in without]
         fault = DataError(f"{self.place(without[0])}{more} {repair}", parts)
         known = self.select([index for index, label in enumerate(self.labels) if label])
-        return replace(known, faults=(*self.faults, fault)).usable()
+        classes = [name for name in self.classes if name]
+        return replace(known, classes=classes, faults=(*self.faults, fault)).usable()
 
     def usable(self) -> Self:
         """Return the file itself.
