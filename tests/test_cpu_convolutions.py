@@ -233,6 +233,8 @@ def test_only_inputs_shorter_than_the_stride_are_narrow():
         nn.Conv2d(8, 8, (5, 2), (3, 2), (1, 0)): [1, 2],
         nn.Conv1d(8, 8, 3, 3, 1, padding_mode="circular"): [1],
         nn.Conv2d(8, 8, 3, 4, padding="valid"): [1, 2, 3],
+        nn.Conv1d(8, 8, 3, 4, dilation=2): [],
+        nn.Conv2d(16, 8, (3, 1), 2, dilation=2): [1],
         nn.ConvTranspose1d(8, 8, 3, 4, 1): [1],  # to 1; 2 to 5
         nn.ConvTranspose1d(8, 8, 2, 2): [1],  # to 2, as long as kernel and stride
         nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1): [],

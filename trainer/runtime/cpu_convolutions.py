@@ -14,12 +14,13 @@ bf16, wrong: the weight gradient of a dilated two-dimensional convolution in cha
 no multiple of `ONEDNN_BLOCK` reads uninitialised memory: if that contains NaN, so does the gradient. With fewer
 channels than a block, in one group, another kernel is used, which is right. bf16, slow: the gradients of a depthwise
 convolution with a stride take 7 to 100 times as long as in fp32 (a third of a MobileNetV2's step), those of a depthwise
-convolution wider than 3x3 take 3 to 6 times as long (a third of an EfficientNet's). Such layers train in fp32.
+convolution wider than 3x3 take 3 to 6 times as long (a third of an EfficientNet's), those of a transposed depthwise one
+3 times as long. Such layers train in fp32.
 
 bf16, wrong: a convolution of one or two dimensions, transposed or not, whose stride along the last axis is larger than
-the input (of a transposed one: the result) is long there. Its weight gradient reads other memory, NaN by chance. Where
-kernel, stride and length are equal, the result itself is wrong. Such inputs are computed in fp32, those of other
-lengths are not.
+the input (of a transposed one: the result) is long there, unless it is dilated there. Its weight gradient reads other
+memory, NaN by chance. Where kernel, stride and length are equal, the result itself is wrong. Such inputs are computed
+in fp32, those of other lengths are not.
 """
 
 from typing import Any
@@ -67,7 +68,7 @@ class NarrowFloat32(nn.Module):
                 length = (length - 1) * step - 2 * padding + reach + self.output_padding[-1]
         elif self.padding_mode != "zeros":  # padded before the call
             length, padding = length + 2 * padding, 0
-        return length < step or (length == step == kernel and padding == 0)
+        return self.dilation[-1] == 1 and (length < step or (length == step == kernel and padding == 0))
 
 
 class Float32Training(NarrowFloat32):
@@ -138,9 +139,9 @@ def mixin_for(layer: nn.Module, *, in_bf16: bool) -> type[nn.Module] | None:
     channels = layer.out_channels if isinstance(layer, _TRANSPOSED) else layer.in_channels
     is_partial = channels // layer.groups % ONEDNN_BLOCK > 0 and (layer.groups > 1 or channels > ONEDNN_BLOCK)
     is_wrong = len(layer.kernel_size) == 2 and is_dilated and is_partial
-    is_depthwise = isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1
     is_wide = any(side > FAST_KERNEL for side in layer.kernel_size)
-    if is_wrong or (is_depthwise and (is_strided or is_wide)):
+    is_depthwise = len(layer.kernel_size) == 2 and layer.groups == layer.in_channels > 1
+    if is_wrong or (is_depthwise and (is_strided or is_wide or isinstance(layer, _TRANSPOSED))):
         return Float32Training
     return NarrowFloat32 if layer.stride[-1] > 1 else None
 
