@@ -5,12 +5,15 @@ import io
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from base.base_data_loader import BaseDataLoader
+from base.samples import RawSample
 from build import build_training
 from data_loader.checking.compare import class_balance, compare_splits
 from data_loader.checking.examine import examine
+from data_loader.checking.facts import facts_of
 from data_loader.classification.loader import ImageClassificationDataLoader
 from data_loader.segmentation.array_loader import ArraySegmentationDataLoader
 from data_loader.segmentation.cityscapes import CityscapesDataLoader
@@ -431,6 +434,23 @@ def test_what_a_plug_in_gives_decides_what_is_known_of_it():
     assert (findings, facts.num_readable, facts.class_counts) == ([], 4, [])
     assert compare_splits({"train": facts, "valid": facts}, is_overfit=True) == []
     assert class_balance({"train": facts}) == []
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64", "int64", "bool"])
+@pytest.mark.parametrize("channels", [(), (1,), (2,), (4,), (6,)])
+def test_images_of_any_kind_of_number_have_a_look(dtype, channels):
+    shades = np.linspace(0, 200, 70)[:, None] + np.linspace(0, 50, 80)
+    values = np.broadcast_to(shades.reshape(70, 80, *[1 for _ in channels]), (70, 80, *channels)).astype(dtype)
+    facts = facts_of(RawSample(values, 1), "a", 2, None, has_look=True)
+    assert (facts.look is None) == (not channels and dtype != "uint8")  # a series otherwise
+    if facts.look is not None and dtype != "bool":
+        assert facts.look.fingerprint == 2**64 - 1  # brighter from left to right everywhere
+
+
+def test_tensors_that_numpy_cannot_read_tell_nothing_and_are_no_fault():
+    samples = [(torch.zeros(3, 8, 8, dtype=torch.bfloat16), torch.tensor(1)) for _ in range(2)]
+    facts, findings = examine(Wrapped(samples), "train_loader")
+    assert (findings, facts.num_readable) == ([], 2)
 
 
 def test_a_variable_without_any_value_is_a_warning(tmp_path):

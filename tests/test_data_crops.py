@@ -189,7 +189,16 @@ def test_a_sample_takes_the_same_random_values_as_ever(options):
     assert generator.random() == reference.random()
 
 
-@pytest.mark.parametrize("options", [{"angle": 20.0}, {"flip_hor": 1.0, "angle": 5.0}, {"crop_range": [1.0, 1.0]}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"angle": 20.0},
+        {"flip_hor": 1.0, "angle": 5.0},
+        {"crop_range": [1.0, 1.0]},
+        {"crop_range": [1.0, 1.5]},
+        {"crop_range": [1.2, 1.3], "angle": 5.0},
+    ],
+)
 def test_without_a_zoom_images_are_kept_at_the_size_of_the_input_and_warped_from_there(options):
     preprocessing = Preprocessing(ImageOptions([60, 80]))
     augmentation = Augmentation(AugmentationOptions(**options), preprocessing, 255)

@@ -146,7 +146,10 @@ def _sample_of(batch: Any) -> RawSample | None:
     """Return the one sample of a batch of (inputs, targets, ...); None if it is of another form."""
     if not isinstance(batch, list | tuple) or len(batch) < 2 or not all(hasattr(part, "__len__") for part in batch[:2]):
         return None
-    values, target = (np.asarray(part[0]) for part in batch[:2])
+    try:
+        values, target = (np.asarray(part[0]) for part in batch[:2])
+    except (TypeError, ValueError, RuntimeError):  # a type that NumPy does not have, or a tensor with a gradient
+        return None
     if any(part.dtype.kind not in "biuf" for part in (values, target)):
         return None
     is_image = values.ndim == 3 and values.shape[0] in _CHANNELS

@@ -17,6 +17,7 @@ THUMBNAIL = 32
 
 
 _LEAST_SIDE = 64  # smaller images, such as centred digits, are alike without being copies
+_RESIZED_TYPES = (np.uint8, np.uint16, np.float32, np.float64)  # by OpenCV
 _THUMBNAIL_SIZE = (THUMBNAIL, THUMBNAIL)
 _CELLS = (9, 8)  # width and height: eight comparisons in each of eight rows
 
@@ -191,9 +192,11 @@ def _parts(labels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 def _look(image: NDArray[Any]) -> Look:
     """Return the look of an image (h, w, C) or (h, w)."""
-    channels = image if image.ndim == 3 else image[..., None]
+    channels = (image if image.ndim == 3 else image[..., None])[..., :3]
+    if channels.dtype not in _RESIZED_TYPES:
+        channels = channels.astype(np.float32)
     # Shrunk first: the rest then costs nothing.
-    small = cv2.resize(channels[..., :3], (THUMBNAIL * 2, THUMBNAIL * 2), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(channels, (THUMBNAIL * 2, THUMBNAIL * 2), interpolation=cv2.INTER_AREA)
     grey = small.reshape(*small.shape[:2], -1).mean(axis=2, dtype=np.float32)
     if image.dtype != np.uint8:
         low, high = float(grey.min()), float(grey.max())
