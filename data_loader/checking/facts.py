@@ -66,6 +66,7 @@ class SplitFacts:
     Attributes:
         section: Section of the config, or another name by which a user knows the split.
         num_samples: Samples that the loader draws from.
+        num_examined: Samples that were read, or could not be: fewer if a plug-in's data set is very large.
         names: Files of the samples.
         sizes: Height and width of each image; number of variables and steps of a series.
         class_names: Names of the classes, in the order of their ids; empty if they are not known.
@@ -82,6 +83,7 @@ class SplitFacts:
 
     section: str
     num_samples: int
+    num_examined: int = 0
     names: list[str] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
     class_names: Sequence[str] = ()
@@ -101,6 +103,11 @@ class SplitFacts:
     def num_readable(self) -> int:
         """Number of samples that can be read."""
         return len(self.names)
+
+    @property
+    def num_unreadable(self) -> int:
+        """Number of samples that cannot be read."""
+        return self.num_examined - len(self.names)
 
     @property
     def ignored_share(self) -> float:
@@ -155,6 +162,12 @@ def facts_of(
         _digest(np.ascontiguousarray(sample.target)),
         _look(values) if has_look else None,
     )
+
+
+def unknown_facts(name: str) -> SampleFacts:
+    """Return the facts of a sample of which nothing is known but that it can be read; it equals no other one."""
+    digest = _digest(np.frombuffer(name.encode(), np.uint8))
+    return SampleFacts(name, (0, 0), np.zeros(0, np.int64), 0, digest, digest, None)
 
 
 def _digest(values: NDArray[Any]) -> int:
