@@ -21,7 +21,7 @@ _PREFETCHED = 2  # batches that a loader worker has ready
 class RunForecast:
     """What a run will take.
 
-    Against whole runs of shipped configurations (`benchmarks/forecast.py`), the size of a checkpoint is exact to 1 %,
+    Against whole runs of shipped configurations (`benchmarks/run_forecast.py`), the size of a checkpoint is exact to 1 %,
     memory 0.77 to 0.93 of its growth, as the writing of checkpoints is not in it, and time as exact as the machine is
     steady.
 
