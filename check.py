@@ -203,16 +203,18 @@ class _Check:
         findings, report, sections = self.report.findings, self.report, [self.section_of("train")]
         if trainer.valid_loader is not None:
             sections.append(self.section_of("valid"))
-        findings += step_memory_findings(trainer, *sections)
-        if any(finding.is_fault for finding in findings[-1:]):
+        memory = step_memory_findings(trainer, *sections)
+        findings += memory
+        if any(finding.is_fault for finding in memory):
             return
         batches, seconds = [], []
         for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
-            begin = perf_counter()
             batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
-            if batch is None:
+            if batch is None or loader is None:
                 return
             batches.append(batch)
+            begin = perf_counter()
+            loader.example(leaves_out_faulty=True)  # once more: the first time loads packages, too
             seconds.append(perf_counter() - begin)
         named = dict(zip(("section", "valid_section"), sections, strict=False))
         trial = try_step(trainer, *batches, **named)

@@ -21,9 +21,9 @@ _PREFETCHED = 2  # batches that a loader worker has ready
 class RunForecast:
     """What a run will take.
 
-    Against whole runs of shipped configurations (`benchmarks/run_forecast.py`), the size of a checkpoint is exact to 1 %,
-    memory 0.77 to 0.93 of its growth, as the writing of checkpoints is not in it, and time as exact as the machine is
-    steady.
+    Against whole runs of shipped configurations (`benchmarks/run_forecast.py`), the size of a checkpoint is exact to
+    1 %, memory is 0.77 to 0.94 of the growth of the process, as the writing of checkpoints is not in it, and time is as
+    exact as the machine is steady: 0.94 to 1.01 at equal load.
 
     Attributes:
         epoch_seconds: Of an epoch with its validation, without checkpoints and pictures.
