@@ -129,7 +129,8 @@ class _Check:
             section = self.section_of(split)
             told = None if progress is None else partial(progress, split)
             facts[split], findings = examine(loader, section, told)
-            self.report.findings += findings
+            # Splits may share a file.
+            self.report.findings += [finding for finding in findings if finding not in self.report.findings]
         self.report.findings += compare_splits(facts, is_overfit)
         if facts:
             self.report.tables.append(_splits_table(facts))

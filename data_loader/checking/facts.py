@@ -21,7 +21,7 @@ _RESIZED_TYPES = (np.uint8, np.uint16, np.float32, np.float64)  # by OpenCV
 _THUMBNAIL_SIZE = (THUMBNAIL, THUMBNAIL)
 _CELLS = (9, 8)  # width and height: eight comparisons in each of eight rows
 
-MOST_COMPARED = 50_000
+MOST_COMPARED = 30_000
 """Images of a split whose looks are compared with those of others; they are evenly spaced in a larger one."""
 
 
