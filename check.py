@@ -28,7 +28,6 @@ from build import (
 from config import DataSpec, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
 from logger.check_report import CheckReport, Table
-from utils.findings import Finding, fault_of
 
 if TYPE_CHECKING:
     from base import BaseDataLoader, BaseTrainer

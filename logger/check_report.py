@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from utils.errors import ConfigError, DataError
-from utils.findings import Finding
+from utils.errors import ConfigError, DataError, Finding
 
 _MAX_PLACE = 48
 _MIN_MESSAGE = 40  # columns of a terminal

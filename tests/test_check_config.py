@@ -12,8 +12,7 @@ from build import registry
 from config.checking.sound import place_of, sound_part
 from config.loading.load import apply_override, load_config
 from logger.check_report import CheckReport
-from utils.errors import ConfigError, DataError
-from utils.findings import Finding
+from utils.errors import ConfigError, DataError, Finding
 
 SIZE = (32, 24)
 # JSON path, value, and a part of the message that names it.

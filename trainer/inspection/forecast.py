@@ -10,7 +10,7 @@ from trainer.inspection.memory import CROWDED, free_memory, memory_findings, siz
 from trainer.inspection.trial import StepFacts
 from trainer.trainer import Trainer
 from utils.durations import duration
-from utils.findings import Finding
+from utils.errors import Finding
 
 # Of a checkpoint in addition to its tensors: generators, config, history; and of each tensor its entry in the archive.
 _PLAIN_BYTES, _ENTRY_BYTES = 15_000, 250
