@@ -28,6 +28,7 @@ from build import (
 from config import DataSpec, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
 from logger.check_report import CheckReport, Table
+from utils.errors import Finding, fault_of
 
 if TYPE_CHECKING:
     from base import BaseDataLoader, BaseTrainer

@@ -1,5 +1,6 @@
-"""Errors that a user can repair, and what a check finds instead of raising them. A message holds the value, the rule and the repair, in that order.
+"""Errors that a user can repair, and findings, in which a check gathers them instead of raising the first.
 
+A message holds the value, the rule and the repair, in that order.
 The command line prints them without a traceback (`--debug` shows it) and ends with the class's `exit_code`.
 """
 
