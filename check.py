@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from data_loader.checking.facts import SplitFacts
 
 Built = TypeVar("Built")
+NO_STEP = "a step of the training: the faults of its parts must be repaired first."
 Progress = Callable[[str, int, int], None]
 """Called with the name of a split, the number of samples that were read, and that of all."""
 
@@ -174,6 +175,7 @@ class _Check:
         loss = self.attempt(lambda config: build_loss(config, spec, model).to(precision.device), "loss")
         metrics = self.attempt(lambda config: build_metrics(config, spec, self.sound.stand_ins), "metrics")
         if optimizer is None or loss is None or metrics is None or train_loader is None:
+            self.report.notes.append(NO_STEP)
             return
         wrapped = self.attempt(
             lambda config: prepare_for_training(model, options, precision, ALONE, used_devices), "trainer"
@@ -187,7 +189,7 @@ class _Check:
         if trainer is not None and is_own:
             self.try_step(trainer)
         else:
-            self.report.notes.append("a step of the training: the faults above must be repaired first.")
+            self.report.notes.append(NO_STEP)
 
     def try_step(self, trainer: "BaseTrainer") -> None:
         """Run a step on real samples, and say what the whole run will take."""
@@ -274,8 +276,9 @@ def _splits_table(facts: "Mapping[str, SplitFacts]") -> Table:
     for split, each in facts.items():
         sizes = each.size_range()
         shown = ["-"] * 3 if sizes is None else [f"{size[0]}x{size[1]}" for size in sizes]
-        unread = each.num_samples - each.num_readable
-        rows.append((split, f"{each.num_samples:,}", f"{unread:,}", *shown, f"{100 * each.ignored_share:.1f} %"))
+        rows.append(
+            (split, f"{each.num_samples:,}", f"{each.num_unreadable:,}", *shown, f"{100 * each.ignored_share:.1f} %")
+        )
     return Table("Data", ("", "samples", "unreadable", "smallest", "median", "largest", "ignored"), rows)
 
 
@@ -291,7 +294,7 @@ def _as_json(facts: "SplitFacts") -> dict[str, Any]:
     sizes = facts.size_range()
     return {
         "samples": facts.num_samples,
-        "readable": facts.num_readable,
+        "unreadable": facts.num_unreadable,
         "sizes": None if sizes is None else dict(zip(("smallest", "median", "largest"), map(list, sizes), strict=True)),
         "ignored_share": facts.ignored_share,
         "classes": list(facts.class_names),
