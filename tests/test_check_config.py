@@ -12,6 +12,7 @@ from build import registry
 from config.checking.sound import place_of, sound_part
 from config.loading.load import apply_override, load_config
 from logger.check_report import CheckReport
+from tests.test_check_data import FAULTY_IMAGES, FAULTY_MASKS, write_list
 from utils.errors import ConfigError, DataError, Finding
 
 SIZE = (32, 24)
@@ -134,6 +135,23 @@ def test_all_planted_faults_are_found_in_one_run(config):
     assert [row[:2] for row in report.tables[0].rows] == [("train", "4"), ("valid", "4"), ("test", "4")]
     with pytest.raises(ConfigError, match=r"faults found: \d+ in the configuration\. They are listed above"):
         report.raise_faults()
+
+
+def test_planted_faults_of_file_and_data_are_found_in_the_same_run(config, tmp_path):
+    for split in ("train", "valid"):
+        (tmp_path / split).mkdir()
+        pairs = {"pairs_file": str(write_list(tmp_path / split)), "classes": ["sky", "road", "box"]}
+        common = {"max_decoded_mb": 1, "batch_size": 2, "resize": list(SIZE), "n_workers": 0}
+        config[f"{split}_loader"]["args"] = {**pairs, **common}
+    config["test_loader"]["args"] = dict(config["valid_loader"]["args"])
+    report = check.check_run(planted(config, PLANTED))
+    assert [text for _, _, text in PLANTED if not any(text in message for message in messages(report))] == []
+    files = {*FAULTY_IMAGES, *FAULTY_MASKS, "absent.jpg", "absent_mask.png", "of_large.png.png", "pairs.txt, line 4"}
+    for split in ("train", "valid"):
+        places = [f"{fault.place} {fault.message}" for fault in report.faults("data")]
+        assert [name for name in files if not any(str(tmp_path / split / name) in place for place in places)] == []
+    assert len(report.faults("data")) == 2 * 26
+    assert len(report.faults("config")) <= len(PLANTED) + 2
 
 
 @pytest.mark.parametrize(("path", "value", "text"), PLANTED, ids=[path for path, _, _ in PLANTED])

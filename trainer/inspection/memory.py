@@ -13,6 +13,7 @@ from base.base_data_loader import BaseDataLoader
 from base.base_trainer import BaseTrainer
 from base.inspection.failures import size_text
 from trainer.inspection.costs import TrainingStep, optimizer_copies, predict_memory
+from trainer.inspection.trial import batch_norm_findings
 from trainer.runtime.devices import unwrap
 from trainer.trainer import Trainer
 from utils.environment import known_memory
@@ -145,7 +146,7 @@ def memory_findings(needed: float, available: float, shape: Sequence[int], *, pl
 
 
 def require_room_for_step(trainer: BaseTrainer, *sections: str) -> None:
-    """Refuse a training whose steps cannot fit into memory; a warning says if they may not.
+    """Refuse a training whose steps cannot fit into memory; warn if they may not, or if a batch norm sees one sample.
 
     Args:
         trainer: Of `build_training`; one of another kind than `Trainer` passes.
@@ -156,7 +157,11 @@ def require_room_for_step(trainer: BaseTrainer, *sections: str) -> None:
     """
     if not isinstance(trainer, Trainer):
         return
-    for finding in step_memory_findings(trainer, *sections, only_if_large=True):
+    findings = step_memory_findings(trainer, *sections, only_if_large=True)
+    findings += batch_norm_findings(
+        unwrap(trainer.model), trainer.train_loader, sections[0] if sections else "train_loader"
+    )
+    for finding in findings:
         if finding.is_fault:
             raise OutOfMemory(f"{finding.place}: {finding.message}")
         logger.warning("%s: %s", finding.place, finding.message)
