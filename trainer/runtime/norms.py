@@ -23,4 +23,4 @@ def repair_instance_norms(model: nn.Module) -> None:
 
 def _with_contiguous_gradient(_: nn.Module, __: Any, output: Tensor) -> None:
     if output.requires_grad and not torch.compiler.is_compiling():
-        output.register_hook(lambda gradient: gradient.contiguous())
+        output.register_hook(lambda gradient: gradient.contiguous())  # type: ignore[no-untyped-call]
