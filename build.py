@@ -240,6 +240,8 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     Raises:
         ConfigError: Its arguments contradict the data, or a network of torchvision gets other than three channels.
     """
+    from base.subsampled_convolution import without_idle_dilation
+
     names, values = registry(), {**spec.arguments(), **single_output(config)}
     model_class = class_and_arguments(config, "arch", names)[0]
     takes_three = model_class.__module__.startswith("torchvision.") and (
@@ -250,7 +252,7 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
             f"arch.type: {model_class.__name__} takes images of 3 channels, but the loader has in_channels "
             f"{spec.in_channels}. Set in_channels of the loaders to 3: grey is then repeated."
         )
-    return instantiate(config, "arch", names, runtime=values)  # type: ignore[no-any-return]
+    return without_idle_dilation(instantiate(config, "arch", names, runtime=values))
 
 
 def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config as configuration
-from build import build_loaders, build_training, registry
+from build import build_loaders, build_training, loader_section, registry
 from config import cli
 from config.loading.load import apply_override
 from utils.errors import ConfigError
@@ -74,6 +74,8 @@ def train(
     from trainer.checkpoints.resume import create_run_folder, lock_run_folder, resolve_start, restore
     from trainer.checkpoints.same_data import identify_data, require_same_data
     from trainer.checkpoints.saving import Checkpoints, RunRecords, stop_at_next_step
+    from trainer.inspection.memory import require_room_for_step
+    from trainer.inspection.step_faults import explained_steps
     from trainer.runtime.devices import joined_world
     from utils.environment import capture, resource_errors
 
@@ -94,6 +96,8 @@ def train(
             has_weights=start.state is not None,
         )
         trainer, folder = parts.trainer, start.folder
+        sections = [loader_section(parts.config, split) or split for split in ("train", "valid")]
+        require_room_for_step(trainer, *sections)
         data = identify_data(parts.train_loader, parts.valid_loader)
         require_same_data(start.state, parts.config, data)
         if folder is None and world.is_main:
@@ -111,7 +115,8 @@ def train(
         trainer.callbacks = [records, *callbacks_of(parts, options), *callbacks, checkpoints]
         try:  # the state goes into the callbacks, too, so they are there first
             restore(trainer, start)
-            with lock_run_folder(folder if world.is_main else None), stop_at_next_step(trainer):
+            lock = lock_run_folder(folder if world.is_main else None)
+            with lock, stop_at_next_step(trainer), explained_steps(trainer, sections[0]):
                 result = trainer.fit()
         finally:
             close_logging()
@@ -142,14 +147,15 @@ def dry_run(config: dict[str, Any], devices: str | None) -> str:
     Returns:
         The summary of the network.
     """
-    from base import BaseModel
+    from base.inspection.summary import network_summary
+    from trainer.inspection.memory import require_room_for_step
     from trainer.runtime.devices import unwrap
 
     check_config(config)
     parts = build_training(config, devices=devices)
-    model = unwrap(parts.model)
-    size = getattr(parts.train_loader.preprocessing, "size", None)
-    return model.summary(size) if size is not None and isinstance(model, BaseModel) else str(model)
+    require_room_for_step(parts.trainer, *(loader_section(config, split) or split for split in ("train", "valid")))
+    inputs, *_ = parts.train_loader.example()
+    return network_summary(unwrap(parts.model), inputs)
 
 
 def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""A strided 1x1 convolution whose training avoids a faulty kernel of oneDNN."""
+"""Convolutions that avoid faulty kernels of oneDNN, in the network itself."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 ONEDNN_BLOCK = 16  # input channels that oneDNN's convolutions take at once with AVX-512; with AVX2 8
+Convolution = nn.Conv1d | nn.Conv2d | nn.ConvTranspose1d | nn.ConvTranspose2d
 
 
 class SubsampledConv2d(nn.Conv2d):
@@ -24,3 +25,16 @@ class SubsampledConv2d(nn.Conv2d):
             inputs = F.pad(inputs, self._reversed_padding_repeated_twice, mode=mode)
         # Unlike [:, :, ::2, ::2], whose gradient is contiguous, a pool of one pixel stays channels-last in both passes.
         return F.conv2d(F.avg_pool2d(inputs, 1, self.stride), self.weight, self.bias)
+
+
+def without_idle_dilation(model: nn.Module) -> nn.Module:
+    """Set the dilation of convolutions to 1 along axes where the kernel is 1 long, in place: the same function.
+
+    Such a dilation, with padding and a stride that is larger than the input, ends the process in channels-last, in any
+    precision and also without gradients.
+    """
+    for layer in model.modules():
+        if isinstance(layer, Convolution):
+            sides = zip(layer.kernel_size, layer.dilation, strict=True)
+            layer.dilation = tuple(1 if side == 1 else step for side, step in sides)
+    return model

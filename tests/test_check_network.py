@@ -1,6 +1,5 @@
-"""The network half of a check: summary, size before it is built, one step that leaves no trace, forecast of the run."""
+"""A network as a table, one that cannot take its input, and one that is too large to be built."""
 
-import copy
 import re
 
 import pytest
@@ -9,9 +8,8 @@ from torch import nn
 
 from base.inspection.failures import explain_failure
 from base.inspection.summary import TABLE_ROWS, network_summary
-from tests.support.tiny import tiny_trainer
+from tests.support.trials import adam, plan
 from trainer.inspection.size import build_within_memory
-from trainer.inspection.trial import try_step
 from trainer.trainer import TrainingPlan
 from utils.errors import ConfigError, OutOfMemory
 
@@ -80,6 +78,7 @@ class Join(nn.Module):
         (nn.Sequential(nn.Conv2d(3, 4, 5), nn.Conv2d(4, 4, 5)), (2, 3, 6, 6), r"resize: 6x6: .*part 1 \(Conv2d\)"),
         (nn.Sequential(nn.MaxPool2d(4), nn.MaxPool2d(4)), (2, 3, 8, 8), r"resize: 8x8: .*part 1 \(MaxPool2d\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(75, 2)), (2, 3, 8, 8), r"for 75 values, but gets 192.*3x8x8"),
+        (nn.Sequential(nn.Conv1d(3, 4, 9)), (2, 3, 8), r"^arch: 8: .*part 0 \(Conv1d\).*series of this length"),
         (Join(), (2, 3, 9, 8), r"resize: 9x8: .* are 9 and 8\. .*Set resize to \[32, 32\]"),
         (nn.Sequential(nn.Conv2d(3, 4, 1)), (2, 3, 8), r"arch\.type: .*than 1x3x8, which are series"),
         (nn.Sequential(nn.Conv1d(3, 4, 1)), (2, 3, 8, 8), r"arch\.type: .*than 1x3x8x8, which are images"),
@@ -104,14 +103,6 @@ def test_a_batch_of_one_value_per_channel_is_explained():
 
 
 # ---- the size of a network before it is built
-
-
-def plan(**changes):
-    return TrainingPlan(epochs=1, **changes)
-
-
-def adam(weights):
-    return torch.optim.AdamW(weights, lr=0.1)
 
 
 @pytest.fixture
@@ -183,63 +174,15 @@ def test_sizes_that_no_machine_has_are_refused_in_a_line(shape):
     assert re.search(r"free|overflow", str(caught.value))
 
 
-# ---- one step
+class Deep(nn.Module):
+    def __init__(self, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(1, 1, bias=False) for _ in range(depth))
 
 
-def trained(trainer, steps=1):
-    """A trainer after some steps, as a run leaves it."""
-    batch = trainer.train_loader.example()
-    for _ in range(steps):
-        trainer.run_step([tuple(batch)])
-    return trainer
-
-
-def everything(trainer):
-    """The whole state of a trainer, as tensors and plain data."""
-    state = copy.deepcopy(trainer.state_dict())
-    state["weights"] = copy.deepcopy(trainer.model.state_dict())
-    state["modes"] = [part.training for part in trainer.model.modules()]
-    state["gradients"] = [None if each.grad is None else each.grad.clone() for each in trainer.model.parameters()]
-    state["counts"] = copy.deepcopy([metric.counts for metric in trainer.metrics.metrics])
-    return state
-
-
-def same(one, other):
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
-
-
-OPTIMIZERS = {
-    "adamw": lambda weights: torch.optim.AdamW(weights, lr=0.05),
-    "sgd": lambda weights: torch.optim.SGD(weights, lr=0.05, momentum=0.9),
-    "rmsprop": lambda weights: torch.optim.RMSprop(weights, lr=0.01),
-}
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("has_started", [False, True])
-@pytest.mark.parametrize("options", [{}, {"ema_decay": 0.9, "accumulate": 3, "clip_norm": 1.0}])
-def test_a_step_leaves_no_trace(optimizer, has_started, options):
-    trainer = tiny_trainer(optimizer=OPTIMIZERS[optimizer], **options)
-    if has_started:
-        trained(trainer, 2)
-    before = everything(trainer)
-    trial = try_step(trainer, trainer.train_loader.example(), trainer.valid_loader.example())
-    assert trial.facts is not None
-    assert trial.findings == []
-    assert same(everything(trainer), before)
-
-
-def test_a_training_ends_in_the_same_bytes_with_a_trial_before_it():
-    plain, tried = tiny_trainer(), tiny_trainer()
-    try_step(tried, tried.train_loader.example(), tried.valid_loader.example())
-    torch.manual_seed(9)
-    one = plain.fit()
-    torch.manual_seed(9)
-    assert same(tried.fit().history, one.history)
-    assert same(dict(tried.model.state_dict()), dict(plain.model.state_dict()))
+def test_a_network_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr("trainer.inspection.size.MANY_TENSORS", 50)
+    monkeypatch.setattr("trainer.inspection.size.MOST_TENSORS", 100)
+    assert len(build_within_memory(lambda: Deep(100), plan(), adam).layers) == 100
+    with pytest.raises(OutOfMemory, match=r"^arch: the network has more than 100 tensors of weights.*less deep"):
+        build_within_memory(lambda: Deep(10**9), plan(), adam)

@@ -1,6 +1,7 @@
 """Convolutions that oneDNN trains wrongly or slowly: exact gradients everywhere, whatever memory held before."""
 
 import copy
+import ctypes
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import torch
 from torch import nn
 
 from base.subsampled_convolution import SubsampledConv2d
+from build import DataSpec, build_model
+from config import load_plugins
 from models.convnet import ConvNet
 from trainer.runtime.cpu_convolutions import Float32Training, NarrowFloat32, SubsampledCalls, replace_convolutions
 from trainer.runtime.devices import ALONE, RunPrecision, prepare_for_training
@@ -128,6 +131,139 @@ def test_strided_convolutions_of_narrow_inputs_are_right_in_bf16(shape, groups):
             assert (got - wanted).norm() <= 0.02 * wanted.norm() + 1e-9
 
 
+ROUTED = [
+    # layer, size of a sample
+    (lambda: nn.Conv1d(16, 8, 3, 2, 1), (16, 1)),
+    (lambda: nn.Conv1d(8, 16, 1, 3), (8, 2)),
+    (lambda: nn.Conv1d(20, 8, 5, 4, 2), (20, 3)),
+    (lambda: nn.Conv1d(16, 16, 7, 4, 3, groups=16), (16, 2)),
+    (lambda: nn.Conv1d(24, 24, 3, 3, 1, padding_mode="circular"), (24, 1)),
+    (lambda: nn.ConvTranspose1d(15, 16, 3, 4, 1), (15, 1)),
+    (lambda: nn.ConvTranspose1d(20, 32, 4, 3, 1), (20, 1)),
+    (lambda: nn.ConvTranspose2d(16, 16, 3, 2, 1), (16, 4, 1)),
+    (lambda: nn.ConvTranspose2d(1, 12, 7, 4, 3), (1, 4, 1)),
+    (lambda: nn.ConvTranspose2d(32, 32, 5, 2, 2, groups=32), (32, 4, 1)),
+    (lambda: nn.Conv2d(16, 16, 1, (1, 2), (0, 1), dilation=2), (16, 3, 1)),  # ends the process
+    (lambda: nn.Conv2d(20, 16, 1, (1, 2), (0, 1), dilation=2), (20, 3, 1)),
+    (lambda: nn.ConvTranspose2d(16, 16, 1, (1, 2), (0, 1), dilation=2), (16, 1, 2)),
+    (lambda: nn.Conv2d(16, 16, 4, 4), (16, 8, 4)),  # the result itself
+    (lambda: nn.Conv2d(24, 16, (1, 8), (1, 8)), (24, 2, 8)),
+    (lambda: nn.Conv2d(17, 16, 3, padding=2, dilation=2), (17, 12, 64)),
+    (lambda: nn.Conv2d(32, 32, 3, padding=2, dilation=2, groups=4), (32, 12, 64)),
+    (lambda: nn.Conv2d(24, 24, 3, padding=4, dilation=4), (24, 48, 32)),  # ends the process
+    (lambda: nn.ConvTranspose2d(24, 24, 3, padding=2, dilation=2), (24, 12, 64)),
+    (lambda: nn.ConvTranspose2d(16, 16, 3, padding=2, dilation=2, groups=16), (16, 12, 64)),
+]
+
+
+@pytest.fixture
+def memory_holds_nan():
+    """Let the C library fill new memory with bytes of 255, where it can; those are NaN in every precision."""
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt"):
+        pytest.skip("needs glibc")
+    perturb = -6
+    library.mallopt(perturb, 256)
+    yield
+    library.mallopt(perturb, 0)
+
+
+def results(layer, inputs, gradient, dtype):
+    inputs = inputs.requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+        output = layer.train()(inputs)
+        with torch.inference_mode():
+            evaluated = layer.eval()(inputs)
+    layer.zero_grad()
+    output.backward(gradient.to(output.dtype))
+    return [output.detach(), evaluated, inputs.grad, layer.weight.grad, layer.bias.grad]
+
+
+@pytest.mark.usefixtures("memory_holds_nan")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("number", range(len(ROUTED)))
+def test_every_replaced_kind_is_right_and_repeats_itself(number, dtype):
+    make, size = ROUTED[number]
+    torch.manual_seed(0)
+    layer, inputs = make(), torch.randn(3, *size)
+    inputs = inputs.movedim(1, -1).contiguous().movedim(-1, 1)  # channels-last
+    layer, inputs = layer.bfloat16().float(), inputs.bfloat16().float()  # the same numbers in every precision
+    exact = copy.deepcopy(layer).double()
+    gradient = torch.randn(exact(inputs.double()).shape).bfloat16()
+    wanted = results(exact, inputs.detach().double(), gradient, torch.float64)
+    memory_format = torch.channels_last if len(size) == 3 else torch.contiguous_format
+    layer = replace_convolutions(layer.to(memory_format=memory_format), in_bf16=dtype is torch.bfloat16)
+    assert isinstance(layer, NarrowFloat32) == (dtype is torch.bfloat16)
+    first, second = (results(layer, inputs.detach(), gradient, dtype) for _ in range(2))
+    tolerance = 0.01 if dtype is torch.bfloat16 else 1e-6
+    for got, again, expected in zip(first, second, wanted, strict=True):
+        assert torch.equal(got, again)
+        assert (got - expected).norm() <= tolerance * expected.norm()
+    assert first[0].dtype is (torch.float32 if isinstance(layer, Float32Training) else dtype)
+
+
+PLUGIN = """
+from torch import nn
+
+class Columns(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(16, 16, (3, 1), (1, 3), (0, 2), dilation=2))
+"""
+
+
+def test_a_dilation_without_effect_is_dropped_also_for_inference(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.plugins.loaded", {})
+    plugin = tmp_path / "columns_network.py"
+    plugin.write_text(PLUGIN)
+    load_plugins([plugin])
+    model = build_model({"arch": {"type": "columns_network.Columns"}}, DataSpec())
+    assert model[0].dilation == (2, 1)
+    layer, inputs = model.to(memory_format=torch.channels_last)[0], torch.randn(1, 16, 5, 1)
+    exact = nn.functional.conv2d(inputs.double(), layer.weight.double(), layer.bias.double(), (1, 3), (0, 2), 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(inputs.to(memory_format=torch.channels_last)), exact.float())
+
+
+def test_only_inputs_shorter_than_the_stride_are_narrow():
+    cases = {
+        nn.Conv1d(8, 8, 3, 2, 1): [1],
+        nn.Conv1d(8, 8, 1, 3): [1, 2],
+        nn.Conv2d(8, 8, 4, 4): [1, 2, 3, 4],
+        nn.Conv2d(8, 8, 4, 4, 1): [1, 2, 3],
+        nn.Conv2d(8, 8, (5, 2), (3, 2), (1, 0)): [1, 2],
+        nn.Conv1d(8, 8, 3, 3, 1, padding_mode="circular"): [1],
+        nn.Conv2d(8, 8, 3, 4, padding="valid"): [1, 2, 3],
+        nn.Conv1d(8, 8, 3, 4, dilation=2): [],
+        nn.Conv2d(16, 8, (3, 1), 2, dilation=2): [1],
+        nn.ConvTranspose1d(8, 8, 3, 4, 1): [1],  # to 1; 2 to 5
+        nn.ConvTranspose1d(8, 8, 2, 2): [1],  # to 2, as long as kernel and stride
+        nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1): [],
+    }
+    for original, narrow_lengths in cases.items():
+        layer = replace_convolutions(original, in_bf16=True)
+        assert [length for length in range(1, 12) if layer.is_narrow(length)] == narrow_lengths, layer
+    transposed = replace_convolutions(nn.ConvTranspose1d(8, 8, 3, 2, 1), in_bf16=True)
+    assert [transposed.is_narrow(1), transposed.is_narrow(1, [2])] == [True, False]
+    assert transposed(torch.randn(1, 8, 1), [2]).shape == (1, 8, 2)
+
+
+UNTOUCHED = [
+    nn.Conv1d(20, 20, 3, padding=2, dilation=2),
+    nn.Conv1d(16, 16, 9, groups=16),
+    nn.Conv2d(3, 24, 3, dilation=2),
+    nn.Conv2d(64, 64, 3, dilation=2, groups=2),
+    nn.Conv2d(8, 8, 3, (2, 1)),
+    nn.ConvTranspose2d(24, 32, 3, dilation=2),
+    nn.Conv3d(20, 20, 3, 2),
+    nn.Linear(3, 3),
+]
+
+
+@pytest.mark.parametrize("layer", UNTOUCHED)
+def test_neighbours_that_are_right_stay_as_they_are(layer):
+    assert replace_convolutions(layer, in_bf16=True) is layer
+
+
 def test_wide_inputs_of_strided_convolutions_stay_in_bf16():
     layer = replace_convolutions(nn.Conv2d(8, 8, 3, 2, 1), in_bf16=True)
     assert kinds([layer, replace_convolutions(nn.Conv2d(8, 8, 3, (2, 1)), in_bf16=True)]) == [NarrowFloat32, nn.Conv2d]
@@ -138,13 +274,13 @@ def test_wide_inputs_of_strided_convolutions_stay_in_bf16():
 
 
 def test_names_parameters_modes_and_hooks_survive_a_replacement():
-    model = nn.Sequential(narrow(), nn.Conv2d(8, 8, 3, dilation=2), narrow(Padded, channels=8)).eval()
+    model = nn.Sequential(narrow(), nn.Conv2d(8, 8, 3, 2), narrow(Padded, channels=8)).eval()
     model[0].weight.requires_grad_(False)
     seen, names, before = [], list(model.state_dict()), dict(model.named_parameters())
     for layer in model:
         layer.register_forward_hook(lambda *_: seen.append("hook"))
     assert replace_convolutions(model, in_bf16=True) is model
-    assert kinds(model) == [SubsampledConv2d, Float32Training, SubsampledCalls]
+    assert kinds(model) == [SubsampledConv2d, NarrowFloat32, SubsampledCalls]
     assert list(model.state_dict()) == names
     assert list(dict(model.named_parameters())) == list(before)
     assert all(weight is before[name] for name, weight in model.named_parameters())

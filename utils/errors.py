@@ -32,13 +32,15 @@ class DataError(EspalierError):
     Args:
         message: Shown to the user; of several faults it names the first few and counts the others.
         parts: The faults one by one, if there are several.
+        place: The file (or file and line) that it is about, if that is known.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, parts: Sequence["DataError"] = ()) -> None:
+    def __init__(self, message: str, parts: Sequence["DataError"] = (), *, place: str = "") -> None:
         super().__init__(message)
         self.parts = tuple(parts)
+        self.place = place
 
 
 def first_few(lines: Sequence[str]) -> list[str]:

@@ -36,5 +36,7 @@ def each_error(error: EspalierError) -> Iterator[EspalierError]:
 
 
 def fault_of(error: EspalierError, place: str) -> Finding:
-    """Return an error as a fault; the place is the section that was being checked."""
-    return Finding("data" if isinstance(error, DataError) else "config", place, str(error))
+    """Return an error as a fault; the place is the section that was being checked, if the error knows no other."""
+    if isinstance(error, DataError):
+        return Finding("data", error.place or place, str(error))
+    return Finding("config", place, str(error))

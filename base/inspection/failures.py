@@ -90,6 +90,12 @@ def _one_value_per_channel(found: re.Match[str], network: str, shape: Sequence[i
 
 def _too_small(_found: re.Match[str], network: str, shape: Sequence[int]) -> NetworkFault:
     size = size_text(shape[2:])
+    if len(shape) != 4:
+        return NetworkFault(
+            "arch",
+            f"{size}: in {network} nothing is left of series of this length, which are shorter than the reach of its "
+            "layers. Use longer series, or a network that reduces less.",
+        )
     return NetworkFault(
         "resize",
         f"{size}: in {network} nothing is left of an input of this size, which is smaller than the reach of its "
@@ -124,7 +130,7 @@ def _other_features(found: re.Match[str], network: str, shape: Sequence[int]) ->
 
 def _other_size(found: re.Match[str], network: str, shape: Sequence[int]) -> NetworkFault:
     fitting = [-(-side // _COMMON_STRIDE) * _COMMON_STRIDE for side in shape[2:]]
-    is_fitting = list(shape[2:]) == fitting or not fitting
+    is_fitting = list(shape[2:]) == fitting or len(shape) != 4
     return NetworkFault(
         "arch" if is_fitting else "resize",
         f"{size_text(shape[2:])}: in {network} sizes that have to be equal are {found['one']} and {found['other']}. "

@@ -15,6 +15,8 @@ IMBALANCE = 20
 """Ratio of the largest to the smallest class from which weights are suggested."""
 
 _NAMES_SHOWN = 3
+_CLASSES_SHOWN = 12
+_WEIGHTS_SHOWN = 40
 _ALL_ALIKE = " If all images of this kind look alike, as X-rays from one machine do, this means nothing."
 
 
@@ -61,107 +63,120 @@ def compare_splits(facts: Mapping[str, SplitFacts], is_overfit: bool = False) ->
     """Return the warnings that splits show together; none of them stops a training.
 
     Args:
-        facts: Name of the split (train, valid, test) -> its facts, the training data first.
+        facts: Name of the split (train, valid, test) -> its facts.
         is_overfit: Validation repeats the training samples on purpose: copies across splits are then no finding.
     """
-    splits = list(facts.values())
-    warnings = [warning for each in splits for warning in _repeated_samples(each)]
+    warnings = [warning for split, each in facts.items() for warning in _repeated_samples(split, each)]
     if not is_overfit:
-        for one, other in combinations(splits, 2):
-            warnings += [*_shared_samples(one, other), *_near_copies(one, other)]
-    return warnings + list(_class_warnings(splits))
+        for one, other in combinations(facts, 2):
+            warnings += [*_shared_samples(facts, one, other), *_near_copies(facts, one, other)]
+    counted = {split: each for split, each in facts.items() if each.class_counts and sum(each.class_counts)}
+    sizes = {len(each.class_counts) for each in counted.values()}
+    if len(sizes) == 1:  # otherwise the config is at fault
+        warnings += _missing_classes(counted)
+    if "train" in counted:
+        warnings += _imbalance(counted["train"])
+    return warnings
 
 
 def _warning(place: str, message: str) -> Finding:
     return Finding("data", place, message, is_fault=False)
 
 
-def _repeated_samples(facts: SplitFacts) -> Iterator[Finding]:
+def _repeated_samples(split: str, facts: SplitFacts) -> Iterator[Finding]:
     """Warn of samples with the same input, with the same target or with another one."""
     order = np.argsort(facts.digests, kind="stable")
     same = np.flatnonzero(facts.digests[order][1:] == facts.digests[order][:-1])
-    pairs = [(int(order[place]), int(order[place + 1])) for place in same]
+    pairs = sorted((int(order[place]), int(order[place + 1])) for place in same)
     agreeing = [pair for pair in pairs if facts.target_digests[pair[0]] == facts.target_digests[pair[1]]]
     differing = [pair for pair in pairs if facts.target_digests[pair[0]] != facts.target_digests[pair[1]]]
     if agreeing:
         yield _warning(
             facts.section,
-            f"{_count(agreeing)} twice with the same content: {_shown(facts, facts, agreeing)}. A copy counts double. "
-            "Remove the copies.",
+            f"{_count(agreeing, split)} twice with the same content: {_shown(facts, facts, agreeing)}. A copy counts "
+            "double. Remove the copies.",
         )
     if differing:
         yield _warning(
             facts.section,
-            f"{_count(differing)} twice with the same content but different labels: {_shown(facts, facts, differing)}. "
-            "One of the labels is wrong, or a mask was stored under another image's name. Correct or remove them.",
+            f"{_count(differing, split)} twice with the same content but different labels: "
+            f"{_shown(facts, facts, differing)}. One of the labels is wrong, or a mask was stored under another "
+            "image's name. Correct or remove them.",
         )
 
 
-def _shared_samples(one: SplitFacts, other: SplitFacts) -> Iterator[Finding]:
+def _shared_samples(facts: Mapping[str, SplitFacts], first: str, second: str) -> Iterator[Finding]:
     """Warn of samples that are in two splits."""
-    _, first, second = np.intersect1d(one.digests, other.digests, return_indices=True)
-    pairs = [(int(left), int(right)) for left, right in zip(first, second, strict=True)]
+    one, other = facts[first], facts[second]
+    _, lefts, rights = np.intersect1d(one.digests, other.digests, return_indices=True)
+    pairs = sorted(zip(lefts.tolist(), rights.tolist(), strict=True), key=lambda pair: pair[1])
     if pairs:
         count = int(np.isin(other.digests, one.digests).sum())
         yield _warning(
             other.section,
-            f"{count} of {other.num_readable} samples are in {one.section}, too: {_shown(one, other, pairs)}. Results "
-            "on them say nothing about new data. Take them out of one of the two.",
+            f"{count} of {other.num_readable} {second} samples are {first} samples, too: {_shown(one, other, pairs)}. "
+            "Results on them say nothing about new data. Take them out of one of the two.",
         )
 
 
-def _near_copies(one: SplitFacts, other: SplitFacts) -> Iterator[Finding]:
+def _near_copies(facts: Mapping[str, SplitFacts], first: str, second: str) -> Iterator[Finding]:
     """Warn of images in two splits that look alike."""
+    one, other = facts[first], facts[second]
     pairs = near_copies(one, other)
     if pairs:
         yield _warning(
             other.section,
-            f"{len(pairs)} of {other.num_readable} images look like one of {one.section}: "
+            f"{len(pairs)} of {other.num_readable} {second} images look like one of {first}: "
             f"{_shown(one, other, pairs, ' ~ ')}. They may be frames of one video, or copies that were cut, scaled or "
             "compressed anew. Results on them are better than on new scenes. Leave such images in one split."
             + (_ALL_ALIKE if 2 * len(pairs) > other.num_readable else ""),
         )
 
 
-def _class_warnings(splits: Sequence[SplitFacts]) -> Iterator[Finding]:
-    """Warn of classes that no split shows, that one lacks, and of strong imbalance."""
-    counted = [each for each in splits if each.class_counts and sum(each.class_counts)]
-    if not counted:
-        return
-    names = _class_names(counted[0])
-    totals = np.array([each.class_counts for each in counted]).sum(axis=0)
-    nowhere = [names[number] for number in np.flatnonzero(totals == 0)]
+def _missing_classes(facts: Mapping[str, SplitFacts]) -> Iterator[Finding]:
+    """Warn of classes that no split shows, and of those that one lacks."""
+    splits = list(facts.values())
+    names, ignored = _class_names(splits[0]), splits[0].ignore_index
+    totals = np.array([each.class_counts for each in splits]).sum(axis=0)
+    nowhere = [number for number in np.flatnonzero(totals == 0).tolist() if number != ignored]
     if nowhere:
-        sections = ", ".join(each.section for each in counted)
         yield _warning(
-            sections,
-            f"No label of {', '.join(nowhere)} in any split. A network cannot learn it. Correct "
-            "the classes, or add samples that show it.",
+            ", ".join(dict.fromkeys(each.section for each in splits)),
+            f"No label of {_listed(names, nowhere)} in any split. A network cannot learn it. Correct the classes, or "
+            "add samples that show it.",
         )
-    for each in counted:
-        lacking = [names[k] for k in np.flatnonzero((np.array(each.class_counts) == 0) & (totals > 0))]
+    for split, each in facts.items():
+        lacking = np.flatnonzero((np.array(each.class_counts) == 0) & (totals > 0)).tolist()
         if lacking:
-            others = ", ".join(other.section for other in counted if other is not each)
+            effect = (
+                "A network cannot learn it." if split == "train" else "Its result there is empty and left out of means."
+            )
             yield _warning(
                 each.section,
-                f"No label of {', '.join(lacking)}, which {others} has. "
-                + (
-                    "A network cannot learn it. Add samples that show it."
-                    if each is splits[0]
-                    else "Its result there is empty and left out of means. Add samples that show it."
-                ),
+                f"No {split} label of {_listed(names, lacking)}, which other splits show. {effect} Add samples that "
+                "show it.",
             )
-    train = counted[0]
-    shown = [count for count in train.class_counts if count]
-    if max(shown) >= IMBALANCE * min(shown):
-        rare, frequent = (train.class_counts.index(pick(shown)) for pick in (min, max))
-        weights = ", ".join("-" if each is None else f"{each:.3g}" for each in suggested_weights(train.class_counts))
-        yield _warning(
-            train.section,
-            f"Classes are from {names[rare]} ({_percent(train, rare)}) to {names[frequent]} "
-            f'({_percent(train, frequent)}) of the labels. A "weight" of the loss balances them: "balanced" would be '
-            f'[{weights}]; "log" and "bounded" are milder.',
-        )
+
+
+def _imbalance(train: SplitFacts) -> Iterator[Finding]:
+    """Warn of a strong imbalance of the classes in the training data."""
+    names, shown = _class_names(train), [count for count in train.class_counts if count]
+    if max(shown) < IMBALANCE * min(shown):
+        return
+    rare, frequent = (train.class_counts.index(pick(shown)) for pick in (min, max))
+    weights = ["-" if each is None else f"{each:.3g}" for each in suggested_weights(train.class_counts)]
+    would_be = f" would be [{', '.join(weights)}]" if len(weights) <= _WEIGHTS_SHOWN else ""
+    yield _warning(
+        train.section,
+        f"Classes are from {names[rare]} ({_percent(train, rare)}) to {names[frequent]} ({_percent(train, frequent)}) "
+        f'of the labels. A "weight" of the loss balances them: "balanced"{would_be}; "log" and "bounded" are milder.',
+    )
+
+
+def _listed(names: Sequence[str], numbers: Sequence[int]) -> str:
+    return ", ".join(names[number] for number in numbers[:_CLASSES_SHOWN]) + (
+        f" and {len(numbers) - _CLASSES_SHOWN} more" if len(numbers) > _CLASSES_SHOWN else ""
+    )
 
 
 def _class_names(facts: SplitFacts) -> list[str]:
@@ -178,11 +193,12 @@ def _percent(facts: SplitFacts, number: int) -> str:
     return f"{100 * (_share(facts, number) or 0.0):.2g} %"
 
 
-def _count(pairs: Sequence[tuple[int, int]]) -> str:
-    return "1 sample is there" if len(pairs) == 1 else f"{len(pairs)} samples are there"
+def _count(pairs: Sequence[tuple[int, int]], split: str) -> str:
+    return f"1 {split} sample is there" if len(pairs) == 1 else f"{len(pairs)} {split} samples are there"
 
 
 def _shown(one: SplitFacts, other: SplitFacts, pairs: Sequence[tuple[int, int]], sign: str = " = ") -> str:
     """Return the first few pairs of names."""
-    listed = [f"{one.names[left]}{sign}{other.names[right]}" for left, right in pairs[:_NAMES_SHOWN]]
+    named = [(one.names[left], other.names[right]) for left, right in pairs[:_NAMES_SHOWN]]
+    listed = [first if first == second else f"{first}{sign}{second}" for first, second in named]
     return ", ".join(listed) + (", ..." if len(pairs) > _NAMES_SHOWN else "")

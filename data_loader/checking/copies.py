@@ -20,7 +20,8 @@ _LEAST_UNSHIFTED = 0.5
 _MARGIN = 3  # of a thumbnail: the largest shift, about a tenth of the image
 _BLUR = 1.0  # standard deviation: shifts by a fraction of a thumbnail's pixel then make no difference
 _LEAST_CONTRAST = 4.0  # standard deviation of what is left of a thumbnail, in levels of 0 to 255
-_BLOCK = 1 << 20  # pairs of fingerprints that are compared at once
+_NEAREST = 64  # fingerprints of the other split that are looked at for an image, at most
+_ROWS = 1024  # fingerprints that are compared with all others at once
 _MOST_CONFIRMED = 100_000  # pairs of thumbnails, about five seconds
 
 
@@ -58,11 +59,13 @@ def _pairs(best: Mapping[int, tuple[float, int]]) -> list[tuple[int, int]]:
 
 def _alike(one: SplitFacts, other: SplitFacts) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield the pairs whose fingerprints differ in few bits, as positions in `compared`."""
-    rows = max(1, _BLOCK // len(one.fingerprints))
-    for start in range(0, len(other.fingerprints), rows):
-        block = other.fingerprints[start : start + rows]
-        right, left = np.nonzero(np.bitwise_count(block[:, None] ^ one.fingerprints[None]) <= _DIFFERENT_BITS)
-        yield left, right + start
+    first, second = (each.fingerprints.view(np.uint8).reshape(-1, 8) for each in (one, other))
+    nearest = min(_NEAREST, len(first))
+    for start in range(0, len(second), _ROWS):
+        rows = second[start : start + _ROWS]
+        bits, positions = cv2.batchDistance(rows, first, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=nearest)
+        right, place = np.nonzero(bits <= _DIFFERENT_BITS)
+        yield positions[right, place].astype(np.int64), right + start
 
 
 def _details(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

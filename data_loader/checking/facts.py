@@ -55,7 +55,7 @@ class SampleFacts(NamedTuple):
     labels: int
     digest: int
     target_digest: int
-    look: "Look | None"
+    look: Look | None
 
 
 @dataclass
@@ -68,6 +68,7 @@ class SplitFacts:
         names: Files of the samples.
         sizes: Height and width of each image; number of variables and steps of a series.
         class_names: Names of the classes, in the order of their ids; empty if they are not known.
+        ignore_index: Label that does not count; it may be one of the classes.
         class_counts: Labels of each class: pixels, or samples of a classification.
         class_samples: Number of samples in which each class appears.
         num_labels: Number of all labels, with those that do not count.
@@ -83,6 +84,7 @@ class SplitFacts:
     names: list[str] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
     class_names: Sequence[str] = ()
+    ignore_index: int | None = None
     class_counts: list[int] = field(default_factory=list)
     class_samples: list[int] = field(default_factory=list)
     num_labels: int = 0
@@ -91,6 +93,8 @@ class SplitFacts:
     compared: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     fingerprints: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     thumbnails: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, THUMBNAIL, THUMBNAIL), np.uint8))
+    _digests: list[tuple[int, int]] = field(default_factory=list, repr=False)
+    _looks: dict[int, Look] = field(default_factory=dict, repr=False)
 
     @property
     def num_readable(self) -> int:
@@ -101,6 +105,31 @@ class SplitFacts:
     def ignored_share(self) -> float:
         """Fraction of the labels that do not count, 0 to 1."""
         return 1 - sum(self.class_counts) / self.num_labels if self.num_labels and self.class_counts else 0.0
+
+    def add(self, sample: SampleFacts) -> None:
+        """Count a sample that can be read; arrays are set by `finish`."""
+        if not self.class_counts:
+            self.class_counts, self.class_samples = [0] * len(sample.counts), [0] * len(sample.counts)
+        for label in np.flatnonzero(sample.counts).tolist():
+            self.class_counts[label] += int(sample.counts[label])
+            self.class_samples[label] += 1
+        self.num_labels += sample.labels
+        if sample.look is not None:
+            self._looks[len(self.names)] = sample.look
+        self._digests.append((sample.digest, sample.target_digest))
+        self.names.append(sample.name)
+        self.sizes.append(sample.size)
+
+    def finish(self) -> None:
+        """Turn what was collected into arrays."""
+        digests = np.array(self._digests, np.uint64).reshape(-1, 2)
+        self.digests, self.target_digests = digests[:, 0].copy(), digests[:, 1].copy()
+        if self._looks:
+            self.compared = np.array(list(self._looks), np.int64)
+            self.fingerprints = np.array([look.fingerprint for look in self._looks.values()], np.uint64)
+            self.thumbnails = np.stack([look.thumbnail for look in self._looks.values()])
+        self._digests.clear()
+        self._looks.clear()
 
     def size_range(self) -> tuple[Size, Size, Size] | None:
         """Return the smallest, the median and the largest size, by their product; None if no sample can be read."""
@@ -125,29 +154,6 @@ def facts_of(
         _digest(np.ascontiguousarray(sample.target)),
         _look(values) if has_look else None,
     )
-
-
-def merged(section: str, num_samples: int, samples: Sequence[SampleFacts], class_names: Sequence[str]) -> SplitFacts:
-    """Return the facts of a split from those of its samples."""
-    facts = SplitFacts(section, num_samples, class_names=class_names)
-    facts.names = [sample.name for sample in samples]
-    facts.sizes = [sample.size for sample in samples]
-    facts.num_labels = sum(sample.labels for sample in samples)
-    if samples and len(samples[0].counts):
-        total = np.zeros(len(samples[0].counts), np.int64)
-        shown = total.copy()
-        for sample in samples:
-            total += sample.counts
-            shown += sample.counts > 0
-        facts.class_counts, facts.class_samples = total.tolist(), shown.tolist()
-    facts.digests = np.array([sample.digest for sample in samples], np.uint64)
-    facts.target_digests = np.array([sample.target_digest for sample in samples], np.uint64)
-    looks = {position: sample.look for position, sample in enumerate(samples) if sample.look is not None}
-    if looks:
-        facts.compared = np.array(list(looks), np.int64)
-        facts.fingerprints = np.array([look.fingerprint for look in looks.values()], np.uint64)
-        facts.thumbnails = np.stack([look.thumbnail for look in looks.values()])
-    return facts
 
 
 def _digest(values: NDArray[Any]) -> int:

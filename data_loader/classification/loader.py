@@ -34,7 +34,7 @@ from data_loader.common.class_labels import (
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp
 from data_loader.common.options import AugmentationOptions, ClassOptions, ImageLoaderOptions, ImageOptions
 from data_loader.images.augmentation import Augmentation
-from data_loader.images.preprocessing import NO_ENLARGEMENT, Enlargement, Preprocessing, require_one_size
+from data_loader.images.preprocessing import NO_ENLARGEMENT, Enlargement, Preprocessing, mixed_sizes, require_one_size
 from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Size
 
@@ -212,7 +212,7 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         labels: Id of the class of each.
         preprocessing: Converts an image to an input.
         augmentation: Changes in training; None for evaluation, whose samples carry their names.
-        cache_mb: Memory for decoded images in MB; None: a quarter of the free memory.
+        loading: Gives the memory limit, and the number of samples that must have one size.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         preprocessing: Preprocessing,
         *,
         augmentation: ImageAugmentation | None = None,
-        cache_mb: int | None = None,
+        loading: ImageLoaderOptions = ImageLoaderOptions(),
     ) -> None:
         super().__init__(labels)
         self.source = source
@@ -230,7 +230,8 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         self.augmentation = augmentation
         enlargement = NO_ENLARGEMENT if augmentation is None else augmentation.warp.enlargement
         self.decoder = ImageDecoder(source, preprocessing, enlargement)
-        self.cache = ImageCache(self.decoder, cache_mb)
+        self.cache = ImageCache(self.decoder, loading.cache_mb)
+        self._batch_size = loading.batch_size
 
     def prepare(self, indices: Iterable[int] | None = None) -> None:
         """Check these images (or all) and decode as many as fit into memory.
@@ -241,14 +242,19 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         self.cache.prepare(range(len(self)) if indices is None else indices, self._check_sizes)
 
     def _check_sizes(self, sizes: Mapping[int, Size]) -> None:
-        """Raise an error if images of these sizes cannot be augmented."""
+        """Raise an error if images of these sizes cannot be augmented, or cannot share a batch."""
         for error in self.unfit_sizes(sizes):
             raise error
 
     def unfit_sizes(self, sizes: Mapping[int, Size]) -> Iterator[EspalierError]:
-        """Yield the reasons for which images of these sizes cannot be augmented."""
-        if self.augmentation is not None:
-            yield from self.augmentation.warp.unfit_transforms(sizes, self.source.names.__getitem__)
+        """Yield the reasons for which images of these sizes cannot be augmented, or cannot share a batch."""
+        warp, name = None if self.augmentation is None else self.augmentation.warp, self.source.names.__getitem__
+        if warp is not None:
+            yield from warp.unfit_transforms(sizes, name)
+        if warp is None or warp.transforms is None:
+            may_turn = warp is not None and warp.rotate > 0
+            geometry = self.preprocessing.geometry
+            yield from mixed_sizes(sizes, geometry, name, batch_size=self._batch_size, may_turn=may_turn)
 
     def sample_names(self, index: int) -> Sequence[str]:
         """Return the file of an image, or file and row."""
@@ -403,9 +409,9 @@ class ImageClassificationDataLoader(BaseDataLoader):
         known = list_label_ids(source.labels, names, source.names.__getitem__)
         source, ids = source.select([index for index, _ in known.usable()]), [number for _, number in known.entries]
         # Both, because `split_validation` evaluates samples of a loader that trains.
-        plain = LabelledImageDataset(source, ids, preprocessing, cache_mb=loading.cache_mb)
+        plain = LabelledImageDataset(source, ids, preprocessing, loading=loading)
         changes = ImageAugmentation(augmentation, preprocessing)
-        augmented = LabelledImageDataset(source, ids, preprocessing, augmentation=changes, cache_mb=loading.cache_mb)
+        augmented = LabelledImageDataset(source, ids, preprocessing, augmentation=changes, loading=loading)
         super().__init__(
             augmented if loading.is_training else plain,
             collate_fn=ClassificationCollate(preprocessing, len(names), augmentation.mixup),

@@ -242,7 +242,8 @@ def list_in_folders(folder: str | Path, split: str, *, is_named: bool = False) -
             faults.append(
                 DataError(
                     f"{path} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}{others}), and every class needs one. "
-                    "Add some, or remove the folder."
+                    "Add some, or remove the folder.",
+                    place=str(path),
                 )
             )
         images += found
@@ -335,7 +336,7 @@ def list_labelled(list_file: str | Path, data_root: str | Path | None = None) ->
             found.append((root / parts[0], parts[1]))
         else:
             message = f"{path}, line {number}: {line!r} is not one image and its class. Write `path, class`."
-            bad_lines.append(DataError(message))
+            bad_lines.append(DataError(message, place=f"{path}, line {number}"))
     faults = several_lines(bad_lines, f"{len(bad_lines)} lines of {path} are not `path, class`:")
     faults += missing_fault((file for file, _ in found), f"The list {path}", root)
     usable = [(file, label) for file, label in found if os.path.isfile(file)]

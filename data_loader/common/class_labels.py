@@ -84,8 +84,9 @@ def list_label_ids(
         f'{place(unknown[0])} is of the class "{labels[unknown[0]]}", and {len(unknown)} of {len(labels)} samples '
         f"are of a class that is not known. {rule}"
     )
-    parts = [
-        DataError(f'{place(index)} is of the class "{labels[index]}", which is not known. {rule}') for index in unknown
+    parts = [  # none if no class is known: that has one cause
+        DataError(f'{name} is of the class "{labels[index]}", which is not known. {rule}', place=name)
+        for index, name in ((index, place(index)) for index in unknown if known)
     ]
     return Listing(known, [DataError(message, parts)])
 

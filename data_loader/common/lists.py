@@ -110,18 +110,20 @@ def several_lines(faults: Sequence[DataError], headline: str) -> list[DataError]
 def missing_fault(paths: Iterable[Path], source: str, root: Path | None = None) -> list[DataError]:
     """Return one error for the files that are missing, none if all are there; it names the first few and counts all.
 
+    It has a part for each file, unless all are missing: that has one cause.
+
     Args:
         paths: The files.
         source: List or folder that names them, for the message.
         root: Folder that the names are relative to.
     """
-    missing = [path for path in paths if not os.path.isfile(path)]
+    named = list(paths)
+    missing = [path for path in named if not os.path.isfile(path)]
     if not missing:
         return []
     rule = "" if root is None else f" Paths are relative to {root.resolve()}; set data_root if that is wrong."
-    parts = [
-        DataError(f"{path} does not exist, but {source} names it. Add it, or correct the name.") for path in missing
-    ]
+    repair = f"does not exist. {source} names it: add it, or correct the name."
+    parts = [DataError(f"{path} {repair}", place=str(path)) for path in missing] if len(missing) < len(named) else []
     return [DataError(f"{source} names {len(missing)} files that do not exist: {first_paths(missing)}.{rule}", parts)]
 
 

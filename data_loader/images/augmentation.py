@@ -65,8 +65,7 @@ class Augmentation:
         """The most that a crop enlarges an image, for `Preprocessing.shrink`."""
         smallest = (self.warp.crop_range or (1.0,))[0]
         # In steps of a tenth, so that the candidates of a search that draws it share their decoded images.
-        step = math.floor(smallest * 10 + 1e-6) / 10
-        return self._enlargement(step or smallest)
+        return self._enlargement(math.floor(smallest * 10 + 1e-6) / 10 or smallest)
 
     def _enlargement(self, crop: float) -> Enlargement:
         return Enlargement(1 / min(crop, 1.0), self.rotate > 0)

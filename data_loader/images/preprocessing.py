@@ -5,7 +5,7 @@ h, w size of an image, H, W size of the input, C channels.
 
 import json
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -269,3 +269,38 @@ def require_one_size(shapes: Sequence[tuple[int, ...]]) -> None:
             f"Images of different sizes cannot share a batch: {shown}. "
             "Set resize to [height, width], or batch_size to 1."
         )
+
+
+def mixed_sizes(
+    sizes: Mapping[int, Size],
+    geometry: Callable[[Size], Geometry],
+    name: Callable[[int], str],
+    *,
+    batch_size: int,
+    may_turn: bool,
+) -> Iterator[DataError]:
+    """Yield an error if images cannot share a batch: one for all of them, since one repair suffices.
+
+    Args:
+        sizes: Index of a sample -> (height, width) of its file.
+        geometry: (height, width) -> position on the input.
+        name: Index -> name of the file.
+        batch_size: Samples per batch.
+        may_turn: An augmentation turns images by a quarter.
+    """
+    if batch_size == 1:
+        return
+    inputs: list[tuple[int, bool, Size]] = []
+    for index, (height, width) in sizes.items():
+        inputs.append((index, False, geometry((height, width)).padded))
+        if may_turn:
+            inputs.append((index, True, geometry((width, height)).padded))
+    for index, is_turned, size in inputs:
+        first, _, expected = inputs[0]
+        if size != expected:
+            yield DataError(
+                f"Images of different sizes cannot share a batch: {name(first)} is {expected[0]}x{expected[1]} "
+                f"(height x width), {name(index)}{', turned by rotate,' if is_turned else ''} {size[0]}x{size[1]}, "
+                f"and batch_size is {batch_size}. Set resize to [height, width], or batch_size to 1."
+            )
+            return

@@ -5,7 +5,6 @@ h, w size of an image, H, W size of the area that it fills, C channels.
 """
 
 import math
-from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -14,8 +13,10 @@ import numpy as np
 from data_loader.images.preprocessing import Preprocessing, scaled_mask
 from utils.geometry import Size
 
-# Pixels of the image per pixel of the result up to which an affine map is sharp with an interpolation.
-_CUBIC_UP_TO, _LINEAR_UP_TO = 1.4, 2.0
+# Pixels of the image per pixel of the result, along a side: from which on areas are averaged before an affine map, and
+# below which a cubic interpolation, five times as slow, leaves an image as sharp as a linear one above it.
+_AVERAGE_FROM, _CUBIC_BELOW = 2.5, 1.4
+_AVERAGE_WINDOW_FROM = 1.25  # the same for a part of a file that is only scaled
 _ROUNDING = 1e-6
 
 
@@ -58,13 +59,14 @@ class Move(NamedTuple):
         scale_x, scale_y = size[1] / (self.crop * across), size[0] / (self.crop * down)
         radians, flip = self.radians + self.quarters * math.pi / 2, -1.0 if self.is_flipped else 1.0
         cosine, sine = math.cos(radians), math.sin(radians)
-        linear = np.array(((flip * scale_x * cosine, -scale_x * sine), (flip * scale_y * sine, scale_y * cosine)))
-        centre = np.array(
-            (width * (0.5 + (self.left - 0.5) * (1 - self.crop)), height * (0.5 + (self.top - 0.5) * (1 - self.crop)))
-        )
+        x_of_x, x_of_y = flip * scale_x * cosine, -scale_x * sine
+        y_of_x, y_of_y = flip * scale_y * sine, scale_y * cosine
         # Pixel i covers [i, i + 1), so its centre is at i + 0.5 on both sides.
-        offset = linear @ (0.5 - centre) + np.array((size[1] / 2 - 0.5, size[0] / 2 - 0.5))
-        return np.column_stack((linear, offset))
+        from_x = 0.5 - width * (0.5 + (self.left - 0.5) * (1 - self.crop))
+        from_y = 0.5 - height * (0.5 + (self.top - 0.5) * (1 - self.crop))
+        to_x = x_of_x * from_x + x_of_y * from_y + size[1] / 2 - 0.5
+        to_y = y_of_x * from_x + y_of_y * from_y + size[0] / 2 - 0.5
+        return np.array(((x_of_x, x_of_y, to_x), (y_of_x, y_of_y, to_y)))
 
 
 def move_both(
@@ -94,37 +96,42 @@ def move_both(
     original = image.shape[0], image.shape[1]
     window = move.window(original, size)
     if window is None:
-        moved_mask = _warped(mask, move.matrix(original, size), size, cv2.INTER_NEAREST, ignored)
-        return _warped_image(image, move, size, preprocessing, is_file=is_file), moved_mask
+        matrix = move.matrix(original, size)
+        moved = _warped_image(image, matrix, move, size, preprocessing, is_file=is_file)
+        return moved, _warped(mask, matrix, size, cv2.INTER_NEAREST, ignored)
     filled = size[::-1] if move.quarters else size
     cut, cut_mask = image[window], mask[window]
-    resize = preprocessing.scaled if is_file else partial(_scaled_again, preprocessing)
-    moved, moved_mask = resize(cut, filled), scaled_mask(cut_mask, filled)
-    if move.is_flipped:
-        moved, moved_mask = moved[:, ::-1], moved_mask[:, ::-1]
+    moved = _shrunk(cut, filled, preprocessing) if is_file else _shrunk_again(cut, filled, preprocessing)
+    return _turned(moved, move), _turned(scaled_mask(cut_mask, filled), move)
+
+
+def _turned(array: np.ndarray, move: Move) -> np.ndarray:
+    """Flip an array (h, w, C) or (h, w) and turn it by quarters; the result is contiguous."""
+    shape = array.shape
+    is_photo = array.ndim == 2 or array.shape[2] <= 4
+    if move.is_flipped:  # OpenCV is many times as fast as the copy of a view, but not for any number of channels
+        array = cv2.flip(array, 1).reshape(shape) if is_photo else array[:, ::-1]
     if move.quarters:
-        moved, moved_mask = np.rot90(moved, -move.quarters), np.rot90(moved_mask, -move.quarters)
-    # OpenCV takes contiguous arrays only.
-    return np.ascontiguousarray(moved), np.ascontiguousarray(moved_mask)
+        array = np.rot90(array, -move.quarters)
+    return np.ascontiguousarray(array)
 
 
 def _warped_image(
-    image: np.ndarray, move: Move, size: Size, preprocessing: Preprocessing, *, is_file: bool
+    image: np.ndarray, matrix: np.ndarray, move: Move, size: Size, preprocessing: Preprocessing, *, is_file: bool
 ) -> np.ndarray:
-    """Apply a move to an image (h, w, C) as an affine map: (H, W, C)."""
+    """Apply a move to an image (h, w, C) as an affine map, which `matrix` is: (H, W, C)."""
     height, width = image.shape[:2]
-    ratio = move.crop * _ratio(height * width, size)
-    if ratio >= _LINEAR_UP_TO:
+    ratio, kernel = move.crop * _ratio(height * width, size), preprocessing.interpolation
+    if ratio >= _AVERAGE_FROM:
         # An affine map reads the nearest pixels only, and would skip others.
-        parts = math.floor(ratio)
+        parts = math.floor(ratio * 2 / _AVERAGE_FROM)
         image = preprocessing.scaled(image, (max(1, round(height / parts)), max(1, round(width / parts))))
+        matrix = move.matrix((image.shape[0], image.shape[1]), size)
         ratio, is_file = ratio / parts, False
-    kernel = preprocessing.interpolation
     # An image that was shrunk just as far as a crop needs it is one that was shrunk, too.
     is_shrunk = not is_file and (ratio > 1 + _ROUNDING or (ratio > 1 - _ROUNDING and move.crop < 1))
-    if kernel == cv2.INTER_LINEAR and is_shrunk:
-        kernel = _kernel(ratio, image.dtype)
-    matrix = move.matrix((image.shape[0], image.shape[1]), size)
+    if kernel == cv2.INTER_LINEAR and is_shrunk and ratio < _CUBIC_BELOW and image.dtype.kind == "u":
+        kernel = cv2.INTER_CUBIC
     return _warped(image, matrix, size, kernel, preprocessing.padding(image.dtype)).reshape(*size, -1)
 
 
@@ -133,29 +140,28 @@ def _ratio(pixels: int, size: Size) -> float:
     return math.sqrt(pixels / (size[0] * size[1]))
 
 
-def _scaled_again(preprocessing: Preprocessing, image: np.ndarray, size: Size) -> np.ndarray:
+def _shrunk(image: np.ndarray, size: Size, preprocessing: Preprocessing) -> np.ndarray:
+    """Shrink a part of a file's image (h, w, C) to (H, W, C)."""
+    # Averages of little more than a pixel are those of a linear interpolation, and take five times as long.
+    is_close = _ratio(image.shape[0] * image.shape[1], size) < _AVERAGE_WINDOW_FROM
+    return preprocessing.scaled(image, size, cv2.INTER_LINEAR if is_close else cv2.INTER_AREA)
+
+
+def _shrunk_again(image: np.ndarray, size: Size, preprocessing: Preprocessing) -> np.ndarray:
     """Shrink an image (h, w, C) that was shrunk before to (H, W, C), as sharp as if it were the first time.
 
     Averages of averages are blurred, and a cubic interpolation skips pixels and is too sharp. The mean Laplacian of the
-    mixture is that of one average, within 5 % for photos.
+    mixture is that of one average, within a tenth for photos.
     """
     ratio = _ratio(image.shape[0] * image.shape[1], size)
     if image.dtype.kind != "u":  # a cubic interpolation would leave the range of fractions
-        return preprocessing.scaled(image, size, cv2.INTER_LINEAR if ratio < _LINEAR_UP_TO else cv2.INTER_AREA)
-    share = min(1.0, 1.4 / ratio**2.4)  # of the cubic interpolation, fitted to photos and ratios from 1.2 to 3.3
+        return preprocessing.scaled(image, size, cv2.INTER_LINEAR if ratio < 2 else cv2.INTER_AREA)
     cubic = preprocessing.scaled(image, size, cv2.INTER_CUBIC)
-    if share == 1:
+    share = 1.4 / ratio**2.4  # of the cubic interpolation, fitted to photos and ratios from 1.2 to 3.3
+    if share > 0.8:
         return cubic
     averaged = preprocessing.scaled(image, size)
     return np.asarray(cv2.addWeighted(cubic, share, averaged, 1 - share, 0.0)).reshape(averaged.shape)
-
-
-def _kernel(ratio: float, dtype: np.dtype) -> int:
-    """Return OpenCV's number of the interpolation that leaves an image sharp which is shrunk again, by `ratio` below 2.
-
-    A cubic one overshoots: integers stay in their range, fractions would leave that of the data.
-    """
-    return cv2.INTER_CUBIC if ratio < _CUBIC_UP_TO and dtype.kind == "u" else cv2.INTER_LINEAR
 
 
 def _warped(array: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, border: float) -> np.ndarray:

@@ -153,5 +153,5 @@ def list_cityscapes(
         return Listing(pairs)
     scripts = " Make them with cityscapesscripts, or read labelIds." if label_kind == "labelTrainIds" else ""
     message = f"{len(missing)} masks are missing, {missing[0]} the first of them.{scripts} Unpack them there."
-    parts = [DataError(f"The mask {mask} is missing.{scripts} Unpack it there.") for mask in missing]
+    parts = [DataError(f"The mask {mask} is missing.{scripts} Unpack it there.", place=str(mask)) for mask in missing]
     return Listing(existing_pairs(pairs), [DataError(message, parts)])

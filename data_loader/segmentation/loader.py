@@ -30,12 +30,12 @@ from data_loader.common.options import (
     WarpOptions,
 )
 from data_loader.images.augmentation import Augmentation
-from data_loader.images.preprocessing import Preprocessing, place_mask, require_one_size
+from data_loader.images.preprocessing import Preprocessing, mixed_sizes, place_mask, require_one_size
 from data_loader.segmentation.labels import Labels, export_ids
 from data_loader.segmentation.pair_decoder import PairDecoder
 from data_loader.segmentation.pairs import ImagePairs, PairSource, choose_pairs
 from data_loader.segmentation.sparse_labels import SparseLabels
-from utils.errors import ConfigError, DataError, EspalierError
+from utils.errors import ConfigError, EspalierError
 from utils.geometry import Geometry, Size
 from utils.seeding import derive_seed
 
@@ -135,26 +135,16 @@ class SegmentationDataset(Dataset[PlacedSample]):
 
     def unfit_sizes(self, sizes: Mapping[int, Size]) -> Iterator[EspalierError]:
         """Yield the reasons for which images of these sizes cannot be augmented, or cannot share a batch."""
-        if self.augmentation is not None:
-            yield from self.augmentation.unfit_transforms(sizes, lambda index: self.decoder.source.names(index)[0])
-        if self._batch_size == 1 or (self.augmentation is not None and self.augmentation.transforms is not None):
+        changes = self.augmentation
+        if changes is not None:
+            yield from changes.unfit_transforms(sizes, self._image_name)
+        if changes is not None and changes.transforms is not None:
             return  # such transforms may bring all images to one size: the first batch will show it
-        geometry = self.decoder.preprocessing.geometry
-        inputs: list[tuple[int, bool, Size]] = []
-        for index, (height, width) in sizes.items():
-            inputs.append((index, False, geometry((height, width)).padded))
-            if self.augmentation is not None and self.augmentation.rotate > 0:
-                inputs.append((index, True, geometry((width, height)).padded))
-        for index, is_turned, size in inputs:
-            first, _, expected = inputs[0]
-            if size != expected:
-                names = [self.decoder.source.names(each)[0] for each in (first, index)]
-                yield DataError(
-                    f"Images of different sizes cannot share a batch: {names[0]} is {expected[0]}x{expected[1]} "
-                    f"(height x width), {names[1]}{', turned by rotate,' if is_turned else ''} {size[0]}x{size[1]}, "
-                    f"and batch_size is {self._batch_size}. Set resize to [height, width], or batch_size to 1."
-                )
-                return  # one repair for all
+        geometry, may_turn = self.decoder.preprocessing.geometry, changes is not None and changes.rotate > 0
+        yield from mixed_sizes(sizes, geometry, self._image_name, batch_size=self._batch_size, may_turn=may_turn)
+
+    def _image_name(self, index: int) -> str:
+        return self.decoder.source.names(index)[0]
 
     def sample_names(self, index: int) -> Sequence[str]:
         """Return the names of image and mask."""

@@ -227,12 +227,11 @@ def list_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> L
         if len(fields) == 2:
             names.append(fields)
             continue
-        bad_lines.append(
-            DataError(
-                f"{path}, line {number}: {line!r} is not one image and one mask. Write `image, mask`; use a tab "
-                "between them, or quotes around names, if names hold commas or blanks."
-            )
+        text = (
+            f"{path}, line {number}: {line!r} is not one image and one mask. Write `image, mask`; use a tab "
+            "between them, or quotes around names, if names hold commas or blanks."
         )
+        bad_lines.append(DataError(text, place=f"{path}, line {number}"))
     if data_root is None:
         # The parent of "list.txt" is ".", whose parent would be "." again.
         places = (path.parent, path.parent.parent if path.parent.name else Path(".."), Path())
@@ -318,6 +317,7 @@ def list_folder(
     if lonely:
         found = sorted(lonely)
         message = f"{len(lonely)} masks without an image in {images_folder}: {first_paths(found)}. Add or remove."
-        parts = [DataError(f"{mask} is a mask without an image in {images_folder}. Add or remove.") for mask in found]
+        rule = f"is a mask without an image in {images_folder}. Add or remove."
+        parts = [DataError(f"{mask} {rule}", place=str(mask)) for mask in found]
         faults.append(DataError(message, parts))
     return Listing(existing_pairs(pairs), faults)

@@ -79,10 +79,11 @@ class SeriesFile:
             return self
         more = f" (and {len(without) - 1} more)" if len(without) > 1 else ""
         repair = "has no class. Leave such series out, or give them one."
-        parts = [DataError(f"{self.place(index)} {repair}") for index in without]
+        parts = [DataError(f"{self.place(index)} {repair}", place=self.place(index)) for index in without]
         fault = DataError(f"{self.place(without[0])}{more} {repair}", parts)
         known = self.select([index for index, label in enumerate(self.labels) if label])
-        return replace(known, faults=(*self.faults, fault)).usable()
+        classes = [name for name in self.classes if name]
+        return replace(known, classes=classes, faults=(*self.faults, fault)).usable()
 
     def usable(self) -> Self:
         """Return the file itself.
@@ -162,7 +163,10 @@ def list_series(path: str | Path, *, max_decoded_mb: int | None = None) -> Serie
         message = f"{file}: its series have {sorted(widths)} variables, and all must have the same number. Correct it."
         others = [index for index, series in enumerate(found.series) if series.shape[0] != usual]
         parts = [
-            DataError(f"{found.place(index)}: {len(found.series[index])} variables, and most have {usual}. Correct it.")
+            DataError(
+                f"{found.place(index)}: {len(found.series[index])} variables, and most have {usual}. Correct it.",
+                place=found.place(index),
+            )
             for index in others
         ]
         faults.append(DataError(message, parts))
@@ -180,7 +184,8 @@ def _infinite_value(file: SeriesFile, index: int) -> DataError | None:
     variable, step = (int(place) for place in np.argwhere(np.isinf(values))[0])
     return DataError(
         f"{file.place(index)}: the value of variable {variable + 1} at step {step + 1} is infinite, or too "
-        "large for a number of 32 bits. Correct it, or mark it as missing: ? in .ts, NaN in .npz."
+        "large for a number of 32 bits. Correct it, or mark it as missing: ? in .ts, NaN in .npz.",
+        place=file.place(index),
     )
 
 
@@ -215,7 +220,7 @@ def _read_ts(path: Path, max_decoded_mb: int | None) -> SeriesFile:
                     try:
                         values, label = _parse_case(text.strip(), header, f"{path}, line {number}")
                     except DataError as error:
-                        faults.append(error)
+                        faults.append(DataError(str(error), place=f"{path}, line {number}"))
                         continue
                     series.append(values)
                     labels.append(label)

@@ -21,9 +21,9 @@ import torch
 
 import test
 import train
-from base.base_model import BaseModel
 from base.base_trainer import BaseTrainer
 from base.callback import Callback
+from base.inspection.summary import network_summary
 from data_loader.common.image_cache import share_decoded
 from search.worker.candidate import Limits, build_training_step, check_limits
 from trainer.checkpoints.resume import weights_of
@@ -92,8 +92,7 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         report({"facts": facts.known()})
     if task.get("verbose") and not task["reported"]:
         step = build_training_step(config, device)
-        model = step.build_model()
-        report({"text": model.summary(step.input_shape[2:]) if isinstance(model, BaseModel) else str(model)})
+        report({"text": network_summary(step.placed_model(), torch.zeros(*step.input_shape))})
 
     reporter = Reporter(report, task["reported"], task.get("until"))
     result = None

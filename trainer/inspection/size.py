@@ -101,7 +101,7 @@ def build_within_memory(
         del counted
     except TooLarge:
         raise OutOfMemory(
-            f"arch: the network has more than {MOST_TENSORS:,} tensors of weights: no step of its training would end. "
+            f"arch: the network has more than {MOST_TENSORS:,} tensors of weights, the most that is built here. "
             "Make it less deep."
         ) from None
     except OutOfMemory:

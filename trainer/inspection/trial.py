@@ -1,7 +1,6 @@
 """One step of a training with a real batch, after which everything is as before: what fails, and what it costs."""
 
 import copy
-import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,18 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm  # those of any dimension have
 from torch.utils._pytree import tree_leaves
 
 from base.base_data_loader import BaseDataLoader
-from base.base_loss import compute_loss
-from base.base_metric import class_ids
-from base.base_model import main_output
-from base.inspection.failures import NetworkFault, explain_failure, failing_part, first_line
+from base.base_trainer import BaseTrainer
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, evaluate
 from trainer.inspection.costs import WORKING_SHARE, LiveMemory
-from trainer.inspection.loss_faults import explain_loss_failure
+from trainer.inspection.step_faults import step_fault
 from trainer.runtime.devices import unwrap
 from trainer.trainer import Trainer
-from utils.environment import is_out_of_memory
-from utils.errors import DataError, Diverged, EspalierError
-from utils.findings import Finding, fault_of
+from utils.errors import Diverged
+from utils.findings import Finding
 from utils.seeding import generator_state, restore_generator_state
 from utils.weight_names import first_names
 
@@ -44,7 +39,10 @@ class StepFacts:
         peak_bytes: Memory on the device at the worst moment: weights, gradients, activations, the optimizer's state.
         weight_bytes: Of all weights and buffers, as a checkpoint holds them.
         optimizer_bytes: Of the optimizer's state after a step.
+        weight_tensors: Number of weights and buffers.
+        optimizer_tensors: Number of tensors in the optimizer's state.
         batch_bytes: Of one batch and its target.
+        input_shape: (B, C, ...) of the batch.
         loss: Of the first step.
     """
 
@@ -53,7 +51,10 @@ class StepFacts:
     peak_bytes: int
     weight_bytes: int
     optimizer_bytes: int
+    weight_tensors: int
+    optimizer_tensors: int
     batch_bytes: int
+    input_shape: Sequence[int]
     loss: float
 
 
@@ -66,7 +67,7 @@ class Trial:
 
 
 def try_step(
-    trainer: Trainer,
+    trainer: BaseTrainer,
     batch: Sequence[Any],
     valid_batch: Sequence[Any] | None = None,
     *,
@@ -78,7 +79,8 @@ def try_step(
     Weights, buffers, modes, gradients, the optimizer's state, counts and generators are the same as before.
 
     Args:
-        trainer: Of `build_training`, before it has started.
+        trainer: Of `build_training`, before it has started. One that is no `Trainer` has a loop of its own and is not
+            tried: no costs, no findings.
         batch: Of the training loader: (inputs, target, ...), e.g. of `BaseDataLoader.example`.
         valid_batch: The same of the validation loader: then it is evaluated, too.
         section: JSON path of the training loader.
@@ -87,25 +89,35 @@ def try_step(
     Returns:
         The costs, or the fault that would stop the training, with the JSON path to change; and warnings.
     """
+    if not isinstance(trainer, Trainer):
+        return Trial(None, [])
     inputs, target, *_ = batch
-    findings = batch_norm_findings(unwrap(trainer.model), trainer.train_loader, section)
     with unchanged(trainer):
+        trainer.model.train()
+        trainer.plan.freezing.apply(unwrap(trainer.model), trainer.epoch + 1)
+        findings = batch_norm_findings(unwrap(trainer.model), trainer.train_loader, section)
         try:
             facts, warnings = _measured(trainer, inputs, target)
         except Exception as error:
-            return Trial(None, [*findings, _step_fault(trainer, (inputs, target), error, section)])
+            return Trial(None, [*findings, step_fault(trainer, (inputs, target), error, section)])
         findings += warnings
         if valid_batch is None or any(each.is_fault for each in findings):
             return Trial(facts if not any(each.is_fault for each in findings) else None, findings)
         try:
             return Trial(replace(facts, validation_seconds=_time_validation(trainer, valid_batch)), findings)
         except Exception as error:
-            fault = _step_fault(trainer, valid_batch[:2], error, valid_section, is_training=False)
+            fault = step_fault(trainer, valid_batch[:2], error, valid_section, is_training=False)
             return Trial(None, [*findings, fault])
 
 
 def batch_norm_findings(model: nn.Module, loader: BaseDataLoader, section: str) -> list[Finding]:
-    """Return warnings for batch norms that train on a single sample, or because of which samples are left out."""
+    """Return warnings for batch norms that train on a single sample, or because of which samples are left out.
+
+    Args:
+        model: In training mode; batch norms that are not, since they are frozen, do not count.
+        loader: Of the training.
+        section: Its JSON path.
+    """
     norms = [name for name, part in model.named_modules() if isinstance(part, _BatchNorm) and part.training]
     norms = [name for name in norms if model.get_submodule(name).track_running_stats]
     batch_size, samples = loader.keys.batch_size, loader.num_samples
@@ -141,7 +153,7 @@ def batch_norm_findings(model: nn.Module, loader: BaseDataLoader, section: str) 
 def unchanged(trainer: Trainer) -> Iterator[None]:
     """Restore everything of a trainer after a block that trains: nothing of it can be observed."""
     model, optimizer, average = unwrap(trainer.model), trainer.optimizer, trainer.average
-    networks = [model, trainer.criterion, *([] if average is None else [average.model])]
+    networks = [each for each in (model, trainer.criterion, average and average.model) if isinstance(each, nn.Module)]
     modules = [module for network in networks for module in network.modules()]
     modes = [(module, module.training) for module in modules]
     buffers = [(module, dict(module.named_buffers(recurse=False))) for module in modules]
@@ -191,35 +203,45 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
     """Run the steps; return their costs, and what their gradients show."""
     device, accumulate = trainer.plan.precision.device, trainer.plan.accumulate
     model, batches = unwrap(trainer.model), [(inputs, target)] * accumulate
-    trainer.model.train()
-    trainer.plan.freezing.apply(model, trainer.epoch + 1)
     if device.type != "cpu":
         _try_loss_on_processor(trainer, inputs, target)
     before_update: list[int] = []
     with LiveMemory() as memory:
-        held = [*model.parameters(), *model.buffers(), *trainer.criterion.buffers()]
-        for tensor in held if trainer.average is None else [*held, *trainer.average.model.state_dict().values()]:
-            memory.add(tensor)
+        for part in (model, trainer.criterion):
+            for tensor in (*part.parameters(), *part.buffers()) if isinstance(part, nn.Module) else ():
+                memory.add(tensor)
         noting = trainer.optimizer.register_step_pre_hook(lambda *_: before_update.append(memory.peak))
         try:
             loss = float(trainer.run_step(batches))
         finally:
             noting.remove()
     findings = _gradient_findings(model)
-    state = tree_leaves(list(trainer.optimizer.state.values()))
-    optimizer_bytes = sum(each.nbytes for each in state if isinstance(each, Tensor))
+    weights = list(model.state_dict().values())
+    state = [each for each in tree_leaves(list(trainer.optimizer.state.values())) if isinstance(each, Tensor)]
+    weight_bytes, optimizer_bytes = (sum(each.nbytes for each in tensors) for tensors in (weights, state))
     batch_bytes = inputs.nbytes + target.nbytes
-    # The optimizer's state is made in the first step and there from the beginning in all others.
-    peak = max(memory.peak, max(before_update, default=memory.peak) + optimizer_bytes)
-    if device.type == "cpu":
-        peak = int(peak * (1 + WORKING_SHARE)) + (accumulate - 1) * batch_bytes
-    else:
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds = _timed(lambda: trainer.run_step(batches), device) if math.isfinite(loss) else float("nan")
+    seconds = _timed(lambda: trainer.run_step(batches), device)
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
-    weight_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
-    return StepFacts(seconds, None, peak, weight_bytes, optimizer_bytes, batch_bytes, loss), findings
+    else:  # as `trainer.inspection.costs` predicts it; the optimizer's state is made in the first step, and then there
+        working = max(before_update, default=memory.peak) * (1 + WORKING_SHARE)
+        average = weight_bytes if trainer.average is not None else 0
+        peak = int(max(working + optimizer_bytes, memory.peak)) + average + (accumulate - 1) * batch_bytes
+    facts = StepFacts(
+        seconds=seconds,
+        validation_seconds=None,
+        peak_bytes=peak,
+        weight_bytes=weight_bytes,
+        optimizer_bytes=optimizer_bytes,
+        weight_tensors=len(weights),
+        optimizer_tensors=len(state),
+        batch_bytes=batch_bytes,
+        input_shape=tuple(inputs.shape),
+        loss=loss,
+    )
+    return facts, findings
 
 
 def _timed(run: Callable[[], Any], device: torch.device) -> float:
@@ -290,65 +312,3 @@ def _try_loss_on_processor(trainer: Trainer, inputs: Tensor, target: Tensor) -> 
     with torch.no_grad():
         loss = copy.deepcopy(trainer.criterion).cpu()
         loss(on_processor[0] if isinstance(output, Tensor) else on_processor, target)
-
-
-def _step_fault(
-    trainer: Trainer, batch: Sequence[Any], error: Exception, section: str, *, is_training: bool = True
-) -> Finding:
-    """Return why a step or the evaluation of a batch failed: the network, the loss, memory, or what follows them."""
-    inputs, target = batch[0], batch[1]
-    if isinstance(error, Diverged):
-        message = (
-            "the loss of the first batch is not finite. Lower the learning rate, set trainer.precision to fp32, or "
-            "look at the data."
-        )
-        return Finding("config", "loss", message)
-    if isinstance(error, DataError):
-        return fault_of(error, section)
-    if isinstance(error, EspalierError) and not is_out_of_memory(error):
-        return Finding("config", "loss" if str(error).startswith("loss") else "arch", str(error))
-    if is_out_of_memory(error):
-        message = (
-            f"{inputs.shape[0]}: memory ran out in a step with inputs of {'x'.join(map(str, inputs.shape))} "
-            f"({first_line(error)}). Network, batch and gradients must fit into it. Lower batch_size or resize."
-        )
-        return Finding("config", f"{section}.args.batch_size", message)
-    return _find_stage(trainer, (inputs, target), error, section, is_training=is_training)
-
-
-def _find_stage(
-    trainer: Trainer, batch: tuple[Tensor, Tensor], error: Exception, section: str, *, is_training: bool
-) -> Finding:
-    """Run the stages of a step that failed one by one, and return the fault of the one that fails."""
-    inputs, target = batch
-    model, precision = unwrap(trainer.model), trainer.plan.precision
-    model.train(is_training)
-    trainer.plan.freezing.apply(model, trainer.epoch + 1)
-    placed = precision.place(target)
-    with precision.autocast(), failing_part(model) as running:
-        try:
-            output = model.forward(precision.place(inputs))
-        except Exception as again:
-            part = running[-1] if running else ""
-            return _finding(explain_failure(again, model, tuple(inputs.shape), part), section)
-    try:
-        with precision.autocast():
-            loss = compute_loss(trainer.criterion, output, placed)
-        torch.autograd.backward(loss)
-        trainer.metrics.update(main_output(output).detach(), class_ids(placed, trainer.ignore_index))
-    except Exception as again:
-        explained = explain_loss_failure(
-            again, model, trainer.criterion, output, target, ignore_index=trainer.ignore_index
-        )
-        return _finding(explained, section)
-    name = type(trainer.optimizer).__name__
-    if type(trainer) is not Trainer:
-        name = f"{type(trainer).__name__} with {name}"
-    message = f"{name} cannot make a step: {first_line(error)}. Network and loss work. Use another optimizer."
-    return Finding("config", "optimizer", message)
-
-
-def _finding(fault: NetworkFault, section: str) -> Finding:
-    """Return a fault with the path of the loader's section before the arguments that are its own."""
-    place = f"{section}.args.{fault.place}" if fault.place in ("batch_size", "resize") else fault.place
-    return Finding("config", place, fault.message)

@@ -1,17 +1,26 @@
-"""Convolutions whose gradients oneDNN computes wrongly or slowly on a CPU (seen with torch 2.14 and 2.15).
+"""Convolutions that oneDNN computes wrongly or slowly on a CPU (seen with torch 2.14 and 2.15).
+
+`mixin_for` decides which layer is computed otherwise than torch does. Its rules were found, and are checked, by
+`benchmarks/cpu_convolutions.py`. "Channels" are those of the convolution that oneDNN computes: the input's, and of a
+transposed convolution, whose weight gradient is that of a convolution from its result to its input, the result's.
+
+Any precision, wrong: a dilation along an axis where the kernel is 1 long, which means nothing, can end the process. It
+becomes 1 (see `without_idle_dilation`, which also inference needs).
 
 Any precision, wrong: the weight gradient of a strided 1x1 convolution in channels-last with fewer input channels than
 `ONEDNN_BLOCK` (see `SubsampledConv2d`). Grouped convolutions and zero padding use another kernel, which is right.
 
-bf16, wrong: the weight gradient of a dilated convolution in channels-last whose input channels are no multiple of
-`ONEDNN_BLOCK` reads uninitialised memory: if that contains NaN, so does the gradient. bf16, slow: the gradients of a
-depthwise convolution with a stride take 7 to 100 times as long as in fp32 (a third of a MobileNetV2's step), those of a
-depthwise convolution wider than 3x3 take 3 to 6 times as long (a third of an EfficientNet's). Such layers train in
-fp32.
+bf16, wrong: the weight gradient of a dilated two-dimensional convolution in channels-last whose channels of a group are
+no multiple of `ONEDNN_BLOCK` reads uninitialised memory: if that contains NaN, so does the gradient. With fewer
+channels than a block, in one group, another kernel is used, which is right. bf16, slow: the gradients of a depthwise
+convolution with a stride take 7 to 100 times as long as in fp32 (a third of a MobileNetV2's step), those of a depthwise
+convolution wider than 3x3 take 3 to 6 times as long (a third of an EfficientNet's), those of a transposed depthwise one
+3 times as long. Such layers train in fp32.
 
-bf16, wrong: a convolution with a horizontal stride and a kernel wider than 1, on inputs narrower than the stride (the
-weight gradient: other memory, NaN by chance), or, if the kernel is as wide as the stride, on inputs of just that width
-in channels-last (the result itself). Such inputs are computed in fp32, those of other widths are not.
+bf16, wrong: a convolution of one or two dimensions, transposed or not, whose stride along the last axis is larger than
+the input (of a transposed one: the result) is long there, unless it is dilated there. Its weight gradient reads other
+memory, NaN by chance. Where kernel, stride and length are equal, the result itself is wrong. Such inputs are computed
+in fp32, those of other lengths are not.
 """
 
 from typing import Any
@@ -21,36 +30,56 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from base.subsampled_convolution import ONEDNN_BLOCK, SubsampledConv2d
+from base.subsampled_convolution import ONEDNN_BLOCK, Convolution, SubsampledConv2d, without_idle_dilation
 from utils.module_subclass import with_forward
 
 FAST_KERNEL = 3  # the widest depthwise convolution whose gradients are fast
+_TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d
 
 
-class Float32Training(nn.Conv2d):
-    """A mixin for convolutions that train in fp32 also under autocast; in evaluation nothing is wrong or slow."""
+class NarrowFloat32(nn.Module):
+    """A mixin for strided convolutions that compute inputs shorter than the stride in fp32, also under autocast."""
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, *arguments: Any) -> Tensor:
+        """Compute as the layer without it; the result has the dtype that it would have."""
+        is_faulty = inputs.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+        if not is_faulty or not self.is_narrow(inputs.shape[-1], *arguments):
+            result: Tensor = super().forward(inputs, *arguments)
+            return result
+        with torch.autocast("cpu", enabled=False):
+            result = super().forward(inputs.float(), *arguments)
+        return result.to(torch.get_autocast_dtype("cpu"))
+
+    def is_narrow(self, length: int, output_size: Any = None) -> bool:
+        """Whether oneDNN is wrong in bf16 for inputs of a length along the last axis.
+
+        Args:
+            length: Of the inputs.
+            output_size: As the argument of a transposed convolution.
+        """
+        assert isinstance(self, Convolution)
+        kernel, step = self.kernel_size[-1], self.stride[-1]
+        padding = 0 if isinstance(self.padding, str) else self.padding[-1]  # "same" is never strided
+        if isinstance(self, _TRANSPOSED):
+            if output_size is not None:
+                length = output_size[-1]
+            else:
+                reach = self.dilation[-1] * (kernel - 1) + 1
+                length = (length - 1) * step - 2 * padding + reach + self.output_padding[-1]
+        elif self.padding_mode != "zeros":  # padded before the call
+            length, padding = length + 2 * padding, 0
+        return self.dilation[-1] == 1 and (length < step or (length == step == kernel and padding == 0))
+
+
+class Float32Training(NarrowFloat32):
+    """A mixin for convolutions that train in fp32 also under autocast; in evaluation only if the input is narrow."""
+
+    def forward(self, inputs: Tensor, *arguments: Any) -> Tensor:
         """Compute as the layer without it; the result has the dtype of the inputs."""
         if not self.training:
-            return super().forward(inputs)
+            return super().forward(inputs, *arguments)
         with torch.autocast(inputs.device.type, enabled=False):
-            return super().forward(inputs.float()).to(inputs.dtype)
-
-
-class NarrowFloat32(nn.Conv2d):
-    """A mixin for strided convolutions that compute in fp32, also under autocast, if the result is one pixel wide."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Compute as the layer without it; the result has the dtype that it would have."""
-        left, right, *_ = self._reversed_padding_repeated_twice
-        step, width = self.stride[1], inputs.shape[-1]
-        reach = self.dilation[1] * (self.kernel_size[1] - 1) + 1
-        is_narrow = width < step or width + left + right < reach + step
-        if not is_narrow or inputs.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return super().forward(inputs)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(inputs.float()).to(torch.get_autocast_dtype("cpu"))
+            return super().forward(inputs.float(), *arguments).to(inputs.dtype)
 
 
 class SubsampledCalls(nn.Conv2d):
@@ -88,6 +117,35 @@ def _conv2d(  # noqa: PLR0917 - the signature of F.conv2d
     return F.conv2d(inputs, weight, bias, stride, padding, dilation, groups)
 
 
+def mixin_for(layer: nn.Module, *, in_bf16: bool) -> type[nn.Module] | None:
+    """Return the forward pass that a layer needs on a CPU; None if torch's own is right and fast.
+
+    Args:
+        layer: Any module.
+        in_bf16: Whether it trains under bf16 autocast.
+    """
+    done = SubsampledConv2d | SubsampledCalls | Float32Training | NarrowFloat32
+    if not isinstance(layer, Convolution) or isinstance(layer, done):
+        return None
+    is_strided = any(step > 1 for step in layer.stride)
+    if isinstance(layer, nn.Conv2d):
+        # Also with padding: modes other than zeros pad before the call.
+        is_pointwise = all(side == 1 for side in layer.kernel_size)
+        if is_pointwise and is_strided and layer.groups == 1 and layer.in_channels < ONEDNN_BLOCK:
+            return SubsampledConv2d if type(layer) is nn.Conv2d else SubsampledCalls
+    if not in_bf16:
+        return None
+    is_dilated = any(step > 1 for step in layer.dilation)
+    channels = layer.out_channels if isinstance(layer, _TRANSPOSED) else layer.in_channels
+    is_partial = channels // layer.groups % ONEDNN_BLOCK > 0 and (layer.groups > 1 or channels > ONEDNN_BLOCK)
+    is_wrong = len(layer.kernel_size) == 2 and is_dilated and is_partial
+    is_wide = any(side > FAST_KERNEL for side in layer.kernel_size)
+    is_depthwise = len(layer.kernel_size) == 2 and layer.groups == layer.in_channels > 1
+    if is_wrong or (is_depthwise and (is_strided or is_wide or isinstance(layer, _TRANSPOSED))):
+        return Float32Training
+    return NarrowFloat32 if layer.stride[-1] > 1 else None
+
+
 def replace_convolutions(model: nn.Module, *, in_bf16: bool) -> nn.Module:
     """Replace the convolutions of a network that a CPU does not train well; all others are unchanged.
 
@@ -102,27 +160,9 @@ def replace_convolutions(model: nn.Module, *, in_bf16: bool) -> nn.Module:
         The network; a new module only if the network itself is a convolution that is replaced.
     """
     replacements: dict[nn.Module, nn.Module] = {}
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if not isinstance(module, nn.Conv2d) or isinstance(
-            module, SubsampledConv2d | SubsampledCalls | Float32Training | NarrowFloat32
-        ):
-            continue
-        is_strided = any(step > 1 for step in module.stride)
-        is_dilated = any(step > 1 for step in module.dilation)
-        is_depthwise = module.groups == module.in_channels > 1
-        is_pointwise = all(side == 1 for side in module.kernel_size)
-        is_wide = any(side > FAST_KERNEL for side in module.kernel_size)
-        # Also with padding: modes other than zeros pad before the call.
-        is_faulty = is_pointwise and is_strided and module.groups == 1 and module.in_channels < ONEDNN_BLOCK
-        is_wrong_in_bf16 = is_dilated and (module.in_channels % ONEDNN_BLOCK > 0 or module.groups > 1)
-        is_slow_in_bf16 = is_depthwise and (is_strided or is_wide)
-        if is_faulty:
-            mixin: type[nn.Conv2d] = SubsampledConv2d if type(module) is nn.Conv2d else SubsampledCalls
-        elif in_bf16 and (is_wrong_in_bf16 or is_slow_in_bf16):
-            mixin = Float32Training
-        elif in_bf16 and module.stride[1] > 1 and module.kernel_size[1] > 1:
-            mixin = NarrowFloat32
-        else:
+    for name, module in list(without_idle_dilation(model).named_modules(remove_duplicate=False)):
+        mixin = mixin_for(module, in_bf16=in_bf16)
+        if mixin is None:
             continue
         if module not in replacements:
             replacements[module] = with_forward(module, mixin)
