@@ -9,12 +9,13 @@ faulty config are answered without them, and a program that only predicts never 
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config import (
+    DataSpec,
     class_and_arguments,
     find_class,
     group_arguments,
@@ -94,8 +95,7 @@ def build_loader(
     section = loader_section(config, split)
     if section is None:
         return None
-    names = registry()
-    loader_class, arguments = class_and_arguments(config, section, names)
+    loader_class, arguments = class_and_arguments(config, section, registry())
     if split != "train" and section != "data_loader" and arguments.get("is_training"):
         raise ConfigError(
             f"{section}.args.is_training: true would augment the data to evaluate on. It is false there by default. "
@@ -112,7 +112,7 @@ def build_loader(
     loader = instantiate(
         config,
         section,
-        names,
+        registry(),
         runtime={**shared_values(config), "seed": config.get("seed", 0)},
         defaults={
             "role": role,
@@ -129,56 +129,33 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
     """Build the loaders of training and validation; the latter is None if the config has none.
 
     Raises:
-        ConfigError: Validation data is named twice, has other classes, or would be augmented.
+        ConfigError: They do not fit together, or validation data would be augmented.
+    """
+    train_loader = build_loader(config, "train")
+    assert train_loader is not None  # a validated config has training data
+    if loader_section(config, "valid") in (loader_section(config, "train"), None):  # both are parts of one data set
+        return train_loader, train_loader.split_validation()
+    valid_loader = build_loader(config, "valid", learned=train_loader.learned)
+    assert valid_loader is not None
+    require_agreement(config, train_loader, valid_loader)
+    return train_loader, valid_loader
+
+
+def require_agreement(config: Config, train_loader: "BaseDataLoader", valid_loader: "BaseDataLoader") -> None:
+    """Refuse loaders of training and validation, of two sections, that do not fit together.
+
+    Raises:
+        ConfigError: Validation data is named twice, or has other classes.
     """
     from base.samples import require_same_classes
 
-    train_loader = build_loader(config, "train")
-    assert train_loader is not None  # a validated config has training data
-    section, valid_section = loader_section(config, "train"), loader_section(config, "valid")
-    if valid_section in (section, None):  # both are parts of one data set
-        return train_loader, train_loader.split_validation()
-    if class_and_arguments(config, section or "", registry())[1].get("validation_split"):
+    section, valid_section = loader_section(config, "train") or "", loader_section(config, "valid") or ""
+    if class_and_arguments(config, section, registry())[1].get("validation_split"):
         raise ConfigError(
             f"{section}.args.validation_split: holds out samples that would not be used, since {valid_section} is the "
             "validation data. Remove one of them."
         )
-    valid_loader = build_loader(config, "valid", learned=train_loader.learned)
-    assert valid_loader is not None
     require_same_classes(valid_loader.class_names, f"{valid_section}.args.classes", train_loader.class_names, section)
-    return train_loader, valid_loader
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """The properties of the data that network, loss and metrics are built for.
-
-    Attributes:
-        num_classes: Classes K in the targets.
-        in_channels: Channels C of the inputs.
-        ignore_index: Label that no loss or metric counts; None if every label counts.
-        class_names: Names of the classes in the order of their ids; empty if they are not known.
-        class_counts: Number of targets of each class in the training data, if the loss weighs classes by it.
-        learned: Arguments of the loader that the config left open and the training data settled.
-    """
-
-    num_classes: int | None = None
-    in_channels: int | None = None
-    ignore_index: int | None = None
-    class_names: Sequence[str] = ()
-    class_counts: Sequence[int] | None = None
-    learned: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def from_config(cls, config: Config) -> "DataSpec":
-        """Return the values that a config states, e.g. that of a checkpoint, without its data."""
-        return cls(**shared_values(config))
-
-    def arguments(self) -> dict[str, Any]:
-        """Return the known values by the names under which a class may ask for them."""
-        names = ("num_classes", "in_channels", "ignore_index", "class_names", "class_counts")
-        values = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in values.items() if value not in (None, (), [])}
 
 
 def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: bool = False) -> DataSpec:
@@ -255,28 +232,42 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     return without_idle_dilation(instantiate(config, "arch", names, runtime=values))
 
 
+def build_network(config: Config, spec: DataSpec, plan: "TrainingPlan") -> "nn.Module":
+    """Build the network of a training on its device, unless it is too large to be trained there.
+
+    Raises:
+        OutOfMemory: Its weights, with all that a training has for each of them, do not fit.
+    """
+    from trainer.inspection.size import build_within_memory
+
+    model = build_within_memory(
+        lambda: build_model(config, spec),
+        plan,
+        lambda weights: instantiate(config, "optimizer", registry(), runtime={"params": weights}),
+    )
+    return model.to(plan.precision.device, memory_format=plan.precision.memory_format)  # type: ignore[call-overload,no-any-return]
+
+
 def build_loss(config: Config, spec: DataSpec, model: "nn.Module") -> "nn.Module":
     """Build the loss: (output, target) -> ().
 
     For a network with auxiliary outputs it is the sum over all of them, each with the weight that the network names.
     """
-    names = registry()
-    loss = instantiate(config, "loss", names, runtime=spec.arguments())
+    loss = instantiate(config, "loss", registry(), runtime=spec.arguments())
     weights = getattr(model, "auxiliary_weights", ())
-    return import_attribute(names["loss"].wrappers["auxiliary"])(loss, weights) if weights else loss  # type: ignore[no-any-return]
+    return import_attribute(registry()["loss"].wrappers["auxiliary"])(loss, weights) if weights else loss  # type: ignore[no-any-return]
 
 
-def build_metrics(config: Config, spec: DataSpec) -> "list[Metric]":
-    """Build the metrics, an empty list if none are named.
+def build_metrics(config: Config, spec: DataSpec, left_out: Collection[str] = ()) -> "list[Metric]":
+    """Build the metrics, an empty list if none are named, without those at the paths that are left out.
 
     Raises:
         ConfigError: Two results of a run would have the same name.
     """
     from base.base_metric import check_result_names
 
-    names, values = registry(), spec.arguments()
-    paths = [f"metrics.{index}" for index in range(len(config.get("metrics", [])))]
-    metrics: list[Metric] = [instantiate(config, path, names, runtime=values) for path in paths]
+    paths = [path for index in range(len(config.get("metrics", []))) if (path := f"metrics.{index}") not in left_out]
+    metrics: list[Metric] = [instantiate(config, path, registry(), runtime=spec.arguments()) for path in paths]
     check_result_names(dict(zip(paths, metrics, strict=True)))
     return metrics
 
@@ -349,6 +340,18 @@ def build_schedule(
     return combine_schedulers(config["lr_scheduler"], optimizer, build_scheduler, **length, monitor=plan.monitor)
 
 
+def build_trainer(config: Config, model: "nn.Module", optimizer: "Optimizer", **parts: Any) -> "BaseTrainer":
+    """Build the trainer of the `trainer` section from the other parts of a training.
+
+    Raises:
+        ConfigError: It monitors a result that no epoch will have.
+    """
+    trainer_class, arguments = class_and_arguments({"trainer": trainer_options(config)}, "trainer", registry())
+    trainer: BaseTrainer = trainer_class(model, optimizer, **parts, **arguments)
+    trainer.monitor.check(trainer.result_names())  # before a run folder exists
+    return trainer
+
+
 @dataclass(frozen=True)
 class TrainingParts:
     """The objects of a training, and the completed config that its checkpoints hold; `model` is wrapped for devices."""
@@ -382,7 +385,6 @@ def build_training(
         max_validation_batches: Validate on the first batches only.
         has_weights: All weights will come from a checkpoint: none need be downloaded for the network.
     """
-    from trainer.inspection.size import build_within_memory
     from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training, seed_run
     from trainer.trainer import TrainingPlan
     from utils.seeding import derive_seed, seed_everything
@@ -405,13 +407,8 @@ def build_training(
         loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
 
-    model = build_within_memory(
-        lambda: build_model(without_pretrained_weights(config) if has_weights else config, spec),
-        plan,
-        lambda weights: instantiate(config, "optimizer", registry(), runtime={"params": weights}),
-    )
+    model = build_network(without_pretrained_weights(config) if has_weights else config, spec, plan)
     completed = complete_config(config, spec)
-    model = model.to(precision.device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     # Before a wrapper adds prefixes to the names of the parameters.
     optimizer = build_optimizer(config, model)
     schedule = build_schedule(config, optimizer, plan, plan.steps_per_epoch(len(train_loader)))
@@ -419,24 +416,12 @@ def build_training(
     model = prepare_for_training(model, options, precision, world, used_devices)
     metrics = build_metrics(config, spec)
 
-    trainer_class, arguments = class_and_arguments({"trainer": options}, "trainer", registry())
-    trainer: BaseTrainer = trainer_class(
-        model,
-        optimizer,
-        criterion=loss,
-        train_loader=train_loader,
-        valid_loader=valid_loader,
-        metrics=metrics,
-        plan=plan,
-        lr_scheduler=schedule,
-        **arguments,
-    )
-    trainer.monitor.check(trainer.result_names())  # before a run folder exists
+    parts = {"train_loader": train_loader, "valid_loader": valid_loader, "metrics": metrics, "lr_scheduler": schedule}
+    trainer = build_trainer(config, model, optimizer, criterion=loss, plan=plan, **parts)
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
-    return TrainingParts(
-        completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
-    )
+    loaders_of = (train_loader, valid_loader)
+    return TrainingParts(completed, spec, *loaders_of, model, optimizer, schedule, loss, metrics, trainer)
 
 
 def build_predictor(

@@ -7,6 +7,7 @@ import argparse
 import copy
 import logging
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from build import build_loaders, build_training, loader_section, registry
 from config import cli
 from config.loading.load import apply_override
 from utils.errors import ConfigError
+from utils.files import write_json, writing_problem
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
     from base import Callback
@@ -141,21 +143,24 @@ def callbacks_of(parts: "TrainingParts", options: Mapping[str, Any]) -> "list[Ca
     return chosen + (make_trackers(parts.config) if parts.config.get("visualization") else [])
 
 
-def dry_run(config: dict[str, Any], devices: str | None) -> str:
-    """Check a config and build everything that it names, its data included, without writing anything.
+def run_check(config: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """Check a config with its data and its network, and return the report as text.
 
-    Returns:
-        The summary of the network.
+    Raises:
+        ConfigError: The config has faults; the report is printed.
+        DataError: Only the data have.
     """
-    from base.inspection.summary import network_summary
-    from trainer.inspection.memory import require_room_for_step
-    from trainer.runtime.devices import unwrap
+    from check import check_run
+    from logger.console import ReadingBar
 
-    check_config(config)
-    parts = build_training(config, devices=devices)
-    require_room_for_step(parts.trainer, *(loader_section(config, split) or split for split in ("train", "valid")))
-    inputs, *_ = parts.train_loader.example()
-    return network_summary(unwrap(parts.model), inputs)
+    report = check_run(config, arguments.devices, is_overfit=bool(arguments.overfit), progress=ReadingBar())
+    if arguments.json:
+        write_json(Path(arguments.json), report.as_json())
+    text = report.text(shutil.get_terminal_size((120, 24)).columns)
+    if any(finding.is_fault for finding in report.findings):
+        sys.stdout.write(f"{text}\n")
+        report.raise_faults()
+    return f"{text}\n\nThe configuration is good: every class was built, all data was read, and a step was tried."
 
 
 def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
@@ -247,8 +252,9 @@ def parser() -> argparse.ArgumentParser:
     cli.add_config_arguments(options)
     options.add_argument("--resume", metavar="auto|last|best|FILE", help="continue a run, or fine-tune with -c")
     options.add_argument(
-        "--check", "--validate-only", action="store_true", help="check the config and build it, write nothing"
+        "--check", "--validate-only", action="store_true", help="find every fault of config, data and network first"
     )
+    options.add_argument("--json", metavar="FILE", help="with --check: write what was found to a file")
     options.add_argument("--fast-dev-run", action="store_true", help="a few batches through everything")
     options.add_argument(
         "--overfit", type=cli.positive_int, metavar="N", help="train and validate on the first N samples"
@@ -278,11 +284,14 @@ def main(arguments: argparse.Namespace) -> None:
                 raise ConfigError(
                     f"{flag} with --resume: it tries out a config from its beginning. Leave one of them out."
                 )
+        if arguments.json and not arguments.check:
+            raise ConfigError(f"--json {arguments.json}: it holds what --check found. Add --check.")
+        if arguments.json and (problem := writing_problem(Path(arguments.json))):
+            raise ConfigError(f"--json {arguments.json}: cannot be written, {problem}. Name another file.")
         if config is not None and arguments.overfit:
             config = for_overfit(config, arguments.overfit)
         if config is not None and arguments.check:
-            text = f"{dry_run(config, arguments.devices)}\n"
-            text += "The configuration is good: every class was built and all data was found."
+            text = run_check(config, arguments)
         elif config is not None and arguments.fast_dev_run:
             try_out(config, arguments.devices)
             text = "Training, validation and saving all work."

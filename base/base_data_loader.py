@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -381,13 +382,21 @@ class BaseDataLoader(DataLoader[Any]):
             dataset.prepare(self.keys.indices.tolist())
         self._is_prepared = True
 
-    def example(self) -> Any:
+    def example(self, *, leaves_out_faulty: bool = False) -> Any:
         """Return the batch at the current position, loaded in this process and without moving on.
 
+        Args:
+            leaves_out_faulty: Take later samples in place of those that cannot be loaded.
+
         Raises:
-            EspalierError: A sample is faulty.
+            EspalierError: A sample is faulty, or all are.
         """
-        return _received(guarded_collate(self._collate, [self.dataset[key] for key in next(iter(self.keys))]))
+        samples = [self.dataset[key] for key in next(iter(self.keys))]
+        if leaves_out_faulty and any(isinstance(sample, Failure) for sample in samples):
+            loaded = (self.dataset[key] for batch in self.keys for key in batch)
+            sound = islice((sample for sample in loaded if not isinstance(sample, Failure)), len(samples))
+            samples = list(sound) or samples
+        return _received(guarded_collate(self._collate, samples))
 
     def close(self) -> None:
         """Stop the loader workers; another iteration starts new ones."""

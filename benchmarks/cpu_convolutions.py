@@ -11,8 +11,7 @@ and by what `replace_convolutions` makes of it. A batch of shapes has its own pr
 shape, each of these has a process of its own.
 
 With `--output` each batch is a line of that file, and the same command continues. Without bf16 instructions, which is
-said, bf16 is emulated or computed by other kernels: nothing is learned of its shapes then, and they are replaced by the
-rules that were found with such instructions.
+said, its shapes teach nothing: they are replaced by the rules that were found with such instructions.
 """
 
 import argparse
@@ -38,7 +37,8 @@ import torch
 from torch import Tensor, nn
 
 from base.subsampled_convolution import SubsampledConv2d
-from trainer.runtime.cpu_convolutions import Float32Training, NarrowFloat32, SubsampledCalls, replace_convolutions
+from trainer.runtime import cpu_convolutions
+from trainer.runtime.cpu_convolutions import replace_convolutions
 
 HEAP_LIBRARY = "libc_malloc_debug.so.0"
 M_PERTURB = -6  # of glibc's mallopt
@@ -237,12 +237,12 @@ def errors(shape: Shape, layer: nn.Module, inputs: list[Tensor], gradient: Tenso
 
 def rule_of(layer: nn.Module, replacement: nn.Module, inputs: Tensor) -> str | None:
     """Return the rule by which what `replace_convolutions` returned computes inputs otherwise than torch's layer."""
-    for rule in (SubsampledConv2d, SubsampledCalls, Float32Training):
-        if isinstance(replacement, rule):
+    for rule in (SubsampledConv2d, cpu_convolutions.Float32Training, cpu_convolutions.Float32Always):
+        if any(isinstance(part, rule) for part in replacement.modules()):
             return rule.__name__
-    if isinstance(replacement, NarrowFloat32) and replacement.is_narrow(inputs.shape[-1]):
-        return NarrowFloat32.__name__
-    return "undilated" if getattr(layer, "dilation", 1) != getattr(replacement, "dilation", 1) else None
+    if isinstance(replacement, cpu_convolutions.NarrowFloat32) and replacement.is_narrow(inputs.shape[-1]):
+        return "NarrowFloat32"
+    return None if getattr(layer, "dilation", 1) == getattr(replacement, "dilation", 1) else "undilated"
 
 
 def examine(shape: Shape, report: Callable[[Any], None]) -> None:

@@ -22,8 +22,8 @@ import onnxruntime
 import torch
 
 from base import BaseModel
-from build import DataSpec, build_model
-from config import load_config
+from build import build_model
+from config import DataSpec, load_config
 from config.variants import without_pretrained_weights
 from models.export.files import to_bytes
 from models.export.tracing import trace

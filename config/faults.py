@@ -5,10 +5,12 @@ A JSON path is written as an override is: `optimizer.args.lr`, `metrics.0.type`.
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from utils.errors import ConfigError, EspalierError
+from utils.findings import each_error
 
 MAX_SHOWN_CHARACTERS = 80
 MAX_SHOWN_NAMES = 40
@@ -29,14 +31,17 @@ class Faults(list[str]):
         try:
             yield
         except EspalierError as error:
-            self.add("", str(error))
+            for part in each_error(error):
+                self.add("", str(part))
 
     def error(self) -> ConfigError:
         """Return the error that lists every fault, one per line."""
         if len(self) == 1:
             return ConfigError(self[0])
         lines = "\n".join(f"  {message}" for message in self)
-        return ConfigError(f"{len(self)} faults in the configuration:\n{lines}")
+        return ConfigError(
+            f"{len(self)} faults in the configuration:\n{lines}", [ConfigError(message) for message in self]
+        )
 
 
 def join_path(*parts: object) -> str:
@@ -68,3 +73,9 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     suggestion = f' Did you mean "{near}"?' if near else ""
     more = f" and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else ""
     return f"unknown {kind} {show(name)}.{suggestion} Known: {', '.join(names[:MAX_SHOWN_NAMES]) or 'none'}{more}."
+
+
+def suggestion_in(message: str) -> str | None:
+    """Return the name that a message of `unknown_name` suggests; None if it suggests none."""
+    match = re.search(r': unknown \w+ ".*?"\. Did you mean "(.*?)"\? Known: ', message)
+    return None if match is None else match.group(1)

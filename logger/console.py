@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -88,3 +89,19 @@ def _log_warning(
 ) -> None:
     """Log a warning; takes the place of `warnings.showwarning`."""
     logging.getLogger("warnings").warning("%s (%s, %s:%d)", message, category.__name__, filename, lineno)
+
+
+class ReadingBar:
+    """A progress bar on standard error for each split whose samples are read."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, tqdm[Any]] = {}
+
+    def __call__(self, split: str, done: int, total: int) -> None:
+        """Show that so many samples of a split were read; the last closes the bar."""
+        if split not in self._bars:
+            self._bars[split] = tqdm(total=total, unit="sample", desc=f"read {split}", dynamic_ncols=True, leave=False)
+        bar = self._bars[split]
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()

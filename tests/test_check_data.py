@@ -5,12 +5,15 @@ import io
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from base.base_data_loader import BaseDataLoader
+from base.samples import RawSample
 from build import build_training
 from data_loader.checking.compare import class_balance, compare_splits
 from data_loader.checking.examine import examine
+from data_loader.checking.facts import facts_of
 from data_loader.classification.loader import ImageClassificationDataLoader
 from data_loader.segmentation.array_loader import ArraySegmentationDataLoader
 from data_loader.segmentation.cityscapes import CityscapesDataLoader
@@ -145,7 +148,7 @@ def test_one_pass_names_every_fault_of_a_list(tmp_path):
     places = {finding.place for finding in findings}
     assert {str(tmp_path / "cut.jpg"), str(tmp_path / "label.png")} <= places  # the faulty file of the two
     assert {str(tmp_path / "absent_mask.png"), f"{path}, line 3"} <= places
-    assert (facts.num_samples, facts.num_readable) == (24, 3)
+    assert (facts.num_samples, facts.num_readable, facts.num_unreadable) == (24, 3, 21)
     assert [name.rpartition("/")[2] for name in facts.names] == ["good0.jpg", "good1.jpg", "good2.jpg"]
     assert facts.class_counts == [3 * 96 * 40] * 3
     assert seen == [(number, 24) for number in range(1, 25)]
@@ -429,8 +432,37 @@ def test_what_a_plug_in_gives_decides_what_is_known_of_it():
     mappings = [{"input": np.zeros(3), "target": 1} for _ in range(4)]
     facts, findings = examine(Wrapped(mappings), "train_loader")
     assert (findings, facts.num_readable, facts.class_counts) == ([], 4, [])
-    assert compare_splits({"train": facts, "valid": facts}, is_overfit=True) == []
+    other, _ = examine(Wrapped(mappings), "valid_loader")
+    assert compare_splits({"train": facts, "valid": other}) == []
     assert class_balance({"train": facts}) == []
+
+
+def test_of_very_many_samples_some_are_compared_or_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_loader.checking.examine.MOST_COMPARED", 2)
+    facts = facts_of_photos(tmp_path, "train_loader", [photo(number) for number in range(5)])
+    assert facts.compared.tolist() == [0, 3]
+    assert len(facts.digests) == 5
+    monkeypatch.setattr("data_loader.checking.examine._MOST_LOADED", 4)
+    samples = [(np.full(3, number, np.float32), 1) for number in range(9)]
+    facts, _ = examine(Wrapped(samples), "train_loader")
+    assert (facts.num_samples, facts.num_examined, facts.num_readable, facts.num_unreadable) == (9, 3, 3, 0)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64", "int64", "bool"])
+@pytest.mark.parametrize("channels", [(), (1,), (2,), (4,), (6,)])
+def test_images_of_any_kind_of_number_have_a_look(dtype, channels):
+    shades = np.linspace(0, 200, 70)[:, None] + np.linspace(0, 50, 80)
+    values = np.broadcast_to(shades.reshape(70, 80, *[1 for _ in channels]), (70, 80, *channels)).astype(dtype)
+    facts = facts_of(RawSample(values, 1), "a", 2, None, has_look=True)
+    assert (facts.look is None) == (not channels and dtype != "uint8")  # a series otherwise
+    if facts.look is not None and dtype != "bool":
+        assert facts.look.fingerprint == 2**64 - 1  # brighter from left to right everywhere
+
+
+def test_tensors_that_numpy_cannot_read_tell_nothing_and_are_no_fault():
+    samples = [(torch.zeros(3, 8, 8, dtype=torch.bfloat16), torch.tensor(1)) for _ in range(2)]
+    facts, findings = examine(Wrapped(samples), "train_loader")
+    assert (findings, facts.num_readable) == ([], 2)
 
 
 def test_a_variable_without_any_value_is_a_warning(tmp_path):

@@ -1,6 +1,7 @@
 """A network as a table, one that cannot take its input, and one that is too large to be built."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +9,16 @@ from torch import nn
 
 from base.inspection.failures import explain_failure
 from base.inspection.summary import TABLE_ROWS, network_summary
+from build import DataSpec, build_model
+from config import load_config
+from config.variants import without_pretrained_weights
 from tests.support.trials import adam, plan
 from trainer.inspection.size import build_within_memory
 from trainer.trainer import TrainingPlan
 from utils.errors import ConfigError, OutOfMemory
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = sorted(path for path in ROOT.glob("config/*/*.json") if path.parent.name not in ("search", "studies"))
 
 # ---- the summary
 
@@ -186,3 +193,16 @@ def test_a_network_without_end_is_refused(monkeypatch):
     assert len(build_within_memory(lambda: Deep(100), plan(), adam).layers) == 100
     with pytest.raises(OutOfMemory, match=r"^arch: the network has more than 100 tensors of weights.*less deep"):
         build_within_memory(lambda: Deep(10**9), plan(), adam)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_network_of_every_shipped_configuration_is_summed_up_on_a_screen(path):
+    config = load_config(path)
+    spec = DataSpec(num_classes=11, in_channels=1 if path.parent.name in ("images", "series") else 3)
+    size = (128,) if path.parent.name == "series" else (28, 28) if path.parent.name == "images" else (128, 160)
+    with torch.device("meta"):  # shapes suffice
+        model = build_model(without_pretrained_weights(config), spec)
+        text = network_summary(model, torch.zeros(4, spec.in_channels, *size))
+    assert 10 < len(text.splitlines()) <= 39
+    assert f"Parameters: {sum(weight.numel() for weight in model.parameters()):,} (" in text
+    assert "FLOPs for an input of 1x" in text

@@ -255,6 +255,51 @@ def test_weights_without_gradient_are_named_and_the_step_is_measured():
     assert warning.message.startswith("2 of 4 weights of Pair get no gradient: idle.weight, idle.bias.")
 
 
+@pytest.mark.parametrize(("num_classes", "is_warned"), [(None, False), (2, True), (3, False), (4, False)])
+def test_more_logits_than_classes_are_warned_of(num_classes, is_warned):
+    trainer = image_trainer(nn.Conv2d(1, 3, 1), data=Images(8, num_labels=2))
+    trainer.train_loader.num_classes = num_classes
+    findings = try_step(trainer, trainer.train_loader.example()).findings
+    assert [(each.is_fault, each.message[:60]) for each in findings] == (
+        [(False, "3: Conv2d gives logits of 3 classes, and the data has 2. The")] if is_warned else []
+    )
+
+
+class Counting(nn.Conv2d):
+    """Counts its calls in a plain attribute, and in a buffer that it replaces."""
+
+    def __init__(self):
+        super().__init__(1, 3, 1)
+        self.calls = 0
+        self.register_buffer("total", torch.zeros(()))
+
+    def forward(self, inputs):
+        self.calls, self.total, self.last = self.calls + 1, self.total + 1, inputs
+        return super().forward(inputs)
+
+
+def test_what_a_network_notes_of_itself_is_restored():
+    network = Counting()
+    total = network.total
+    assert trial_of(network).facts is not None
+    assert (network.calls, network.total is total, float(total), hasattr(network, "last")) == (0, True, 0.0, False)
+
+
+def test_a_network_is_not_compiled_for_a_trial():
+    def compiler(graph, example):
+        raise AssertionError("compiled")
+
+    trainer = image_trainer(nn.Conv2d(1, 3, 1))
+    trainer.model.compile(backend=compiler)
+    assert try_step(trainer, trainer.train_loader.example(), trainer.valid_loader.example()).facts is not None
+
+
+def test_a_learning_rate_that_explodes_is_no_fault_of_the_first_step():
+    trial = trial_of(nn.Conv2d(1, 3, 1), optimizer=lambda weights: torch.optim.SGD(weights, lr=1e38))
+    assert trial.facts is not None
+    assert trial.facts.seconds > 0
+
+
 def test_a_gradient_of_zero_everywhere_is_a_warning():
     ignored = Images(8)
     ignored.targets[:] = -100  # the label that cross-entropy leaves out: NaN as a mean, so summed here

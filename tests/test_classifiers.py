@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from base.base_model import BaseModel
-from build import DataSpec, build_model, complete_config
+from build import build_model, complete_config
+from config import DataSpec
 from models import SECTIONS
 from models.fcn import FCN
 from models.layers.masked import MaskedNorm, masked_max_pool, masked_mean, split_padding

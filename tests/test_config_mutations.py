@@ -126,9 +126,9 @@ def unbind_the_arguments(config, chance):
 MUTATIONS = [misspell_a_key, change_a_type, leave_the_range, name_an_unknown_class, unbind_the_arguments]
 
 
-def outcome(path, capsys):
-    """Exit code and message of `train.py --check`."""
-    code = cli.run_command(train.main, train.parser(), ["-c", str(path), "--check"])
+def outcome(path, capsys, *flags):
+    """Exit code and message of train.py."""
+    code = cli.run_command(train.main, train.parser(), ["-c", str(path), *flags])
     return code, capsys.readouterr().err
 
 
@@ -152,7 +152,7 @@ def folder(tmp_path, monkeypatch):
 def test_the_configurations_are_good_before_they_are_mutated(base, folder, capsys):
     path = folder / "config.json"
     path.write_text(json.dumps(base()))
-    code, message = outcome(path, capsys)
+    code, message = outcome(path, capsys, "--check")
     assert (code, "error" in message) == (0, False)
 
 

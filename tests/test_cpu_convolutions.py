@@ -338,10 +338,10 @@ def test_a_narrow_convnet_avoids_the_kernel_without_a_trainer():
 
 
 EVERY_WIDTH = """
-import os, signal, sys
+import copy, os, signal, sys
 import torch
 from torch import nn
-from trainer.runtime.cpu_convolutions import replace_convolutions
+from trainer.runtime.cpu_convolutions import Float32Always, replace_convolutions
 
 class Standardised(nn.Conv2d):
     def forward(self, inputs):
@@ -366,6 +366,21 @@ def check(channels, layer, dtype):
         print(layer, dtype, "relative error", error, flush=True)
         os._exit(1)
 
+def check_lstm(lacks_bf16):  # torch refuses it in bf16 without AVX-512
+    torch.manual_seed(0)
+    original = nn.Sequential(nn.Linear(3, 5), nn.LSTM(5, 4, 2, batch_first=True))
+    assert replace_convolutions(original, in_bf16=False)[1] is original[1]
+    model = copy.deepcopy(replace_convolutions(copy.deepcopy(original), in_bf16=True))
+    assert list(model.state_dict()) == list(original.state_dict())
+    inputs = torch.randn(2, 7, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        output, states = model(inputs)
+        model[1](model[0](inputs).bfloat16(), [state.bfloat16() for state in states])
+    assert isinstance(model[1], Float32Always) or not lacks_bf16
+    assert torch.allclose(output.float(), original(inputs)[0], atol=0.01, rtol=0.01)
+    output.sum().backward()
+    assert model[1].weight_hh_l1.grad.isfinite().all()
+
 for instructions in ("DEFAULT", "AVX2", "AVX512_CORE"):
     for threads in (1, 2):
         child = os.fork()  # a process of its own: it may crash or hang
@@ -379,6 +394,7 @@ for instructions in ("DEFAULT", "AVX2", "AVX512_CORE"):
                         check(channels, kind(channels, 8, 1, 2, bias=False), dtype)
                 check(4, nn.Conv2d(4, 8, 1, 2, padding=1, bias=False), dtype)
                 check(8, nn.Conv2d(8, 8, 1, 2, groups=2, bias=False), dtype)
+            check_lstm(lacks_bf16=instructions == "AVX2")
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
@@ -387,7 +403,7 @@ for instructions in ("DEFAULT", "AVX2", "AVX512_CORE"):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_weight_gradients_of_narrow_strided_convolutions_are_exact_with_every_instruction_set():
+def test_narrow_strided_convolutions_and_lstms_are_right_with_every_instruction_set():
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin are slow where cores are shared
     ended = subprocess.run(
         [sys.executable, "-c", EVERY_WIDTH],

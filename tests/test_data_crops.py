@@ -189,7 +189,16 @@ def test_a_sample_takes_the_same_random_values_as_ever(options):
     assert generator.random() == reference.random()
 
 
-@pytest.mark.parametrize("options", [{"angle": 20.0}, {"flip_hor": 1.0, "angle": 5.0}, {"crop_range": [1.0, 1.0]}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"angle": 20.0},
+        {"flip_hor": 1.0, "angle": 5.0},
+        {"crop_range": [1.0, 1.0]},
+        {"crop_range": [1.0, 1.5]},
+        {"crop_range": [1.2, 1.3], "angle": 5.0},
+    ],
+)
 def test_without_a_zoom_images_are_kept_at_the_size_of_the_input_and_warped_from_there(options):
     preprocessing = Preprocessing(ImageOptions([60, 80]))
     augmentation = Augmentation(AugmentationOptions(**options), preprocessing, 255)
@@ -239,6 +248,30 @@ def test_transforms_see_an_image_at_the_scale_at_which_its_crop_is_shown():
         if crop == 0.0:
             assert 0.95 < sharpness(image) / sharpness(areas(scene(), 60, 80, (120, 160), (60, 80))) < 1.05
     assert seen == [(120, 160), (86, 115), (60, 80)]
+
+
+def test_transforms_are_tried_on_the_sizes_that_the_crops_give_them():
+    albumentations = pytest.importorskip("albumentations")
+    found = []
+    for window in ([0.5, 0.5], [0.5, 0.9], [0.5, 1.3], None):
+        options = AugmentationOptions(crop_range=window, transforms=[albumentations.RandomCrop(60, 80)])
+        augmentation = Augmentation(options, Preprocessing(ImageOptions([40, 54])), 255)
+        found.append([str(error) for error in augmentation.unfit_transforms({3: FILE}, "photo{}.png".format)])
+    assert found[0] == []  # 80x108 each time
+    for errors in found[1:]:
+        assert len(errors) == 1
+        assert "RandomCrop cannot be applied to photo3.png" in errors[0]
+
+
+def test_a_sample_may_be_written_to_although_its_image_is_cached(pairs):
+    for options in ({"crop_range": None}, {"crop_range": [1.0, 1.0], "flip_hor": 0.5}):
+        _, cache = batches(pairs, resize=[240, 320], **options)
+        augmentation = Augmentation(AugmentationOptions(**options), cache.decoder.preprocessing, 255)
+        for sample in cache.samples.values():
+            before = sample.image.copy()
+            for part in augmentation(sample.image, sample.mask, Chosen(flip=0.9), sample.original):
+                part[...] = 0
+            np.testing.assert_array_equal(sample.image, before)
 
 
 def test_numbers_of_arrays_stay_within_their_range_and_classes_do_not_mix():

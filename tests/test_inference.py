@@ -15,8 +15,8 @@ from torch import nn
 
 import inference
 from base.base_inference import BaseInference, batches_of_one_size, choose_device, read_trained
-from build import DataSpec, build_loader, build_model
-from config import cli
+from build import build_loader, build_model
+from config import DataSpec, cli
 from data_loader.images.files import read_image, read_mask
 from data_loader.images.preprocessing import Preprocessing
 from predictor.io import sinks as outputs

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 
-from build import DataSpec, build_loss, build_model
-from config import load_config
+from build import build_loss, build_model
+from config import DataSpec, load_config
 from config.variants import without_pretrained_weights
 from search.worker.candidate import Limits, check_limits
 from trainer.inspection.costs import (

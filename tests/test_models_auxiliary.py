@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from build import DataSpec, build_loss
+from build import build_loss
+from config import DataSpec
 from models.bisenet import BiSeNet
 from models.icnet import ICNet
 from models.losses import CrossEntropyLoss

@@ -9,8 +9,8 @@ from test_train import PEOPLE, changed, small  # noqa: F401 (a fixture)
 import inference
 import test as test_command
 from base.base_model import class_logits
-from build import DataSpec, build_model
-from config import shared_values
+from build import build_model
+from config import DataSpec, shared_values
 from train import train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError

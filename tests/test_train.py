@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from base.base_trainer import TrainResult
-from build import DataSpec, build_loader, build_loaders, build_model, build_preprocessing, build_training
-from config import load_config
+from build import build_loader, build_loaders, build_model, build_preprocessing, build_training
+from config import DataSpec, load_config
 from config.cli import run_command
-from train import dry_run, for_overfit, main, parser, summary_text, train, try_out
+from train import for_overfit, main, parser, summary_text, train, try_out
 from trainer.checkpoints.resume import lock_run_folder, resolve_start
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import read_checkpoint
@@ -344,12 +344,6 @@ def test_fine_tuning_starts_from_other_weights_in_a_new_run(small, caplog):
 def test_fast_dev_run_touches_everything_and_leaves_nothing(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try_out(small, None)
-    assert not files(tmp_path)
-
-
-def test_validate_only_builds_and_writes_nothing(small, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert "Parameters: " in dry_run(small, None)
     assert not files(tmp_path)
 
 

@@ -15,7 +15,8 @@ import test as test_command
 from base import BaseDataLoader, Callback, Metric
 from base.base_metric import check_result_names
 from base.samples import is_counted
-from build import DataSpec, build_metrics, build_training
+from build import build_metrics, build_training
+from config import DataSpec
 from config.cli import run_command
 from models.losses.common import AuxiliaryLoss, WeightedLoss
 from models.metrics.confusion import ClassIoU, MeanIoU

@@ -15,9 +15,18 @@ class EspalierError(Exception):
 
 
 class ConfigError(EspalierError):
-    """The JSON, an override or a command-line option is wrong."""
+    """The JSON, an override or a command-line option is wrong.
+
+    Args:
+        message: Shown to the user.
+        parts: The faults one by one, if the message lists several.
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, parts: Sequence["ConfigError"] = ()) -> None:
+        super().__init__(message)
+        self.parts = tuple(parts)
 
 
 class SearchError(EspalierError):

@@ -21,7 +21,7 @@ _MARGIN = 3  # of a thumbnail: the largest shift, about a tenth of the image
 _BLUR = 1.0  # standard deviation: shifts by a fraction of a thumbnail's pixel then make no difference
 _LEAST_CONTRAST = 4.0  # standard deviation of what is left of a thumbnail, in levels of 0 to 255
 _NEAREST = 64  # fingerprints of the other split that are looked at for an image, at most
-_ROWS = 1024  # fingerprints that are compared with all others at once
+_ROWS = 1024  # images that are worked on at once
 _MOST_CONFIRMED = 100_000  # pairs of thumbnails, about five seconds
 
 
@@ -77,15 +77,20 @@ def _details(thumbnails: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArra
     Returns:
         (n, 1024) float32 and (n,) bool.
     """
-    blurred = np.stack([cv2.GaussianBlur(each, (0, 0), _BLUR) for each in thumbnails.astype(np.float32)])
-    flat = blurred.reshape(len(thumbnails), -1)
     y, x = (axis.ravel() for axis in np.mgrid[-1 : 1 : THUMBNAIL * 1j, -1 : 1 : THUMBNAIL * 1j])
     trend, _ = np.linalg.qr(np.stack([x**0, x, y, x * y, x**2, y**2], axis=1))
     basis = trend.astype(np.float32)
-    details = flat - (flat @ basis) @ basis.T
-    lengths = np.linalg.norm(details, axis=1, keepdims=True)
-    has_details = lengths[:, 0] >= _LEAST_CONTRAST * THUMBNAIL
-    return details / np.maximum(lengths, 1e-6), has_details
+    details = np.empty((len(thumbnails), THUMBNAIL**2), np.float32)
+    has_details = np.empty(len(thumbnails), np.bool_)
+    for start in range(0, len(thumbnails), _ROWS):
+        rows = slice(start, start + _ROWS)
+        blurred = [cv2.GaussianBlur(each, (0, 0), _BLUR).ravel() for each in thumbnails[rows].astype(np.float32)]
+        flat = np.stack(blurred)
+        flat -= (flat @ basis) @ basis.T
+        lengths = np.linalg.norm(flat, axis=1, keepdims=True)
+        has_details[rows] = lengths[:, 0] >= _LEAST_CONTRAST * THUMBNAIL
+        details[rows] = flat / np.maximum(lengths, 1e-6)
+    return details, has_details
 
 
 def _best_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

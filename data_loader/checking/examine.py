@@ -8,7 +8,7 @@ import numpy as np
 
 from base.base_data_loader import BaseDataLoader
 from base.samples import ExaminedSource, RawSample, nothing_counted
-from data_loader.checking.facts import MOST_COMPARED, SampleFacts, SplitFacts, facts_of
+from data_loader.checking.facts import MOST_COMPARED, SampleFacts, SplitFacts, facts_of, unknown_facts
 from utils.environment import DECODING_THREADS, available_processors
 from utils.errors import ConfigError, EspalierError
 from utils.findings import Finding, each_error, fault_of
@@ -52,6 +52,7 @@ def examine(loader: BaseDataLoader, section: str, progress: Progress | None = No
     else:
         indices = indices[:: -(-len(indices) // _MOST_LOADED)]
         outcomes = _loaded(loader, indices, section)
+    facts.num_examined = len(indices)
     for done, (index, sample, found) in enumerate(outcomes, start=1):
         findings += found
         if sample is not None:
@@ -136,7 +137,7 @@ def _loaded(loader: BaseDataLoader, indices: Sequence[int], section: str) -> Ite
             continue
         sample = _sample_of(batch)
         if sample is None:  # a batch of another form tells nothing
-            yield index, SampleFacts(name, (0, 0), np.zeros(0, np.int64), 0, index, index, None), []
+            yield index, unknown_facts(name), []
             continue
         facts = facts_of(sample, name, loader.num_classes, loader.ignore_index, has_look=True)
         yield index, facts, list(_wrong_labels(loader, sample, name))
@@ -146,7 +147,10 @@ def _sample_of(batch: Any) -> RawSample | None:
     """Return the one sample of a batch of (inputs, targets, ...); None if it is of another form."""
     if not isinstance(batch, list | tuple) or len(batch) < 2 or not all(hasattr(part, "__len__") for part in batch[:2]):
         return None
-    values, target = (np.asarray(part[0]) for part in batch[:2])
+    try:
+        values, target = (np.asarray(part[0]) for part in batch[:2])
+    except (TypeError, ValueError, RuntimeError):  # a type that NumPy does not have, or a tensor with a gradient
+        return None
     if any(part.dtype.kind not in "biuf" for part in (values, target)):
         return None
     is_image = values.ndim == 3 and values.shape[0] in _CHANNELS

@@ -17,10 +17,11 @@ THUMBNAIL = 32
 
 
 _LEAST_SIDE = 64  # smaller images, such as centred digits, are alike without being copies
+_RESIZED_TYPES = (np.uint8, np.uint16, np.float32, np.float64)  # by OpenCV
 _THUMBNAIL_SIZE = (THUMBNAIL, THUMBNAIL)
 _CELLS = (9, 8)  # width and height: eight comparisons in each of eight rows
 
-MOST_COMPARED = 50_000
+MOST_COMPARED = 30_000
 """Images of a split whose looks are compared with those of others; they are evenly spaced in a larger one."""
 
 
@@ -65,6 +66,7 @@ class SplitFacts:
     Attributes:
         section: Section of the config, or another name by which a user knows the split.
         num_samples: Samples that the loader draws from.
+        num_examined: Samples that were read, or could not be: fewer if a plug-in's data set is very large.
         names: Files of the samples.
         sizes: Height and width of each image; number of variables and steps of a series.
         class_names: Names of the classes, in the order of their ids; empty if they are not known.
@@ -81,6 +83,7 @@ class SplitFacts:
 
     section: str
     num_samples: int
+    num_examined: int = 0
     names: list[str] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
     class_names: Sequence[str] = ()
@@ -100,6 +103,11 @@ class SplitFacts:
     def num_readable(self) -> int:
         """Number of samples that can be read."""
         return len(self.names)
+
+    @property
+    def num_unreadable(self) -> int:
+        """Number of samples that cannot be read."""
+        return self.num_examined - len(self.names)
 
     @property
     def ignored_share(self) -> float:
@@ -156,6 +164,12 @@ def facts_of(
     )
 
 
+def unknown_facts(name: str) -> SampleFacts:
+    """Return the facts of a sample of which nothing is known but that it can be read; it equals no other one."""
+    digest = _digest(np.frombuffer(name.encode(), np.uint8))
+    return SampleFacts(name, (0, 0), np.zeros(0, np.int64), 0, digest, digest, None)
+
+
 def _digest(values: NDArray[Any]) -> int:
     """Return 64 bits of the content; shape and type count, because equal bytes of another shape are another image."""
     state = hashlib.blake2b(f"{values.shape}{values.dtype}".encode(), digest_size=8)
@@ -191,9 +205,11 @@ def _parts(labels: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 def _look(image: NDArray[Any]) -> Look:
     """Return the look of an image (h, w, C) or (h, w)."""
-    channels = image if image.ndim == 3 else image[..., None]
+    channels = (image if image.ndim == 3 else image[..., None])[..., :3]
+    if channels.dtype not in _RESIZED_TYPES:
+        channels = channels.astype(np.float32)
     # Shrunk first: the rest then costs nothing.
-    small = cv2.resize(channels[..., :3], (THUMBNAIL * 2, THUMBNAIL * 2), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(channels, (THUMBNAIL * 2, THUMBNAIL * 2), interpolation=cv2.INTER_AREA)
     grey = small.reshape(*small.shape[:2], -1).mean(axis=2, dtype=np.float32)
     if image.dtype != np.uint8:
         low, high = float(grey.min()), float(grey.max())

@@ -124,7 +124,7 @@ class ImageDecoder(Decoder[DecodedImage]):
     Args:
         source: The images.
         preprocessing: Gives scale and channels.
-        enlargement: The most that an augmentation enlarges a part of an image, which is then kept as much larger.
+        enlargement: The most that an augmentation enlarges a part of an image, which is then cached as much larger.
     """
 
     noun = "images"

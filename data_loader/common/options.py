@@ -224,7 +224,7 @@ class ImageLoaderOptions(LoaderOptions):
     """Loading of images, which are decoded once."""
 
     cache_mb: Annotated[
-        int | None, Field(description="Memory for decoded images in MB; `null`: a quarter of the free memory.")
+        int | None, Field(ge=0, description="Memory for decoded images in MB; `null`: a quarter of the free memory.")
     ] = None
 
 

@@ -106,14 +106,15 @@ def move_both(
 
 
 def _turned(array: np.ndarray, move: Move) -> np.ndarray:
-    """Flip an array (h, w, C) or (h, w) and turn it by quarters; the result is contiguous."""
+    """Flip an array (h, w, C) or (h, w) and turn it by quarters; the result is contiguous and may be written to."""
     shape = array.shape
     is_photo = array.ndim == 2 or array.shape[2] <= 4
     if move.is_flipped:  # OpenCV is many times as fast as the copy of a view, but not for any number of channels
         array = cv2.flip(array, 1).reshape(shape) if is_photo else array[:, ::-1]
     if move.quarters:
         array = np.rot90(array, -move.quarters)
-    return np.ascontiguousarray(array)
+    # A whole image that is neither shrunk nor turned would be the array of the cache.
+    return np.ascontiguousarray(array) if array.flags.writeable else array.copy()
 
 
 def _warped_image(
@@ -121,16 +122,16 @@ def _warped_image(
 ) -> np.ndarray:
     """Apply a move to an image (h, w, C) as an affine map, which `matrix` is: (H, W, C)."""
     height, width = image.shape[:2]
-    ratio, kernel = move.crop * _ratio(height * width, size), preprocessing.interpolation
+    surplus, kernel = _ratio(height * width, size), preprocessing.interpolation
+    ratio = move.crop * surplus
     if ratio >= _AVERAGE_FROM:
         # An affine map reads the nearest pixels only, and would skip others.
         parts = math.floor(ratio * 2 / _AVERAGE_FROM)
         image = preprocessing.scaled(image, (max(1, round(height / parts)), max(1, round(width / parts))))
         matrix = move.matrix((image.shape[0], image.shape[1]), size)
         ratio, is_file = ratio / parts, False
-    # An image that was shrunk just as far as a crop needs it is one that was shrunk, too.
-    is_shrunk = not is_file and (ratio > 1 + _ROUNDING or (ratio > 1 - _ROUNDING and move.crop < 1))
-    if kernel == cv2.INTER_LINEAR and is_shrunk and ratio < _CUBIC_BELOW and image.dtype.kind == "u":
+    is_shrunk_for_crops = not is_file and surplus > 1 + _ROUNDING and 1 - _ROUNDING < ratio < _CUBIC_BELOW
+    if kernel == cv2.INTER_LINEAR and is_shrunk_for_crops and image.dtype.kind == "u":
         kernel = cv2.INTER_CUBIC
     return _warped(image, matrix, size, kernel, preprocessing.padding(image.dtype)).reshape(*size, -1)
 

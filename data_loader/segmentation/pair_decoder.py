@@ -69,7 +69,7 @@ class PairDecoder(Decoder[DecodedPair]):
         preprocessing: Gives scale and channels.
         labels: Gives the allowed values of masks.
         has_whole_masks: Masks retain their original size, as evaluation needs them.
-        enlargement: The most that an augmentation enlarges a part of an image, which is then kept as much larger.
+        enlargement: The most that an augmentation enlarges a part of an image, which is then cached as much larger.
         sparse: Hides labels, on the mask as it is in its file.
     """
 

@@ -2,8 +2,9 @@
 
 import copy
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # those of any dimension have
 from torch.utils._pytree import tree_leaves
 
 from base.base_data_loader import BaseDataLoader
+from base.base_model import main_output
 from base.base_trainer import BaseTrainer
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, evaluate
 from trainer.inspection.costs import WORKING_SHARE, LiveMemory
@@ -34,7 +36,8 @@ class StepFacts:
     """The costs of a step of the optimizer, measured.
 
     Attributes:
-        seconds: Of a step without loading its batches: the median of those after the first.
+        seconds: Of a step without loading its batches: the median of those after the first. A network that is to be
+            compiled is timed without it.
         validation_seconds: Of one batch of the validation; None without one.
         peak_bytes: Memory on the device at the worst moment: weights, gradients, activations, the optimizer's state.
         weight_bytes: Of all weights and buffers, as a checkpoint holds them.
@@ -92,7 +95,7 @@ def try_step(
     if not isinstance(trainer, Trainer):
         return Trial(None, [])
     inputs, target, *_ = batch
-    with unchanged(trainer):
+    with unchanged(trainer), _uncompiled():
         trainer.model.train()
         trainer.plan.freezing.apply(unwrap(trainer.model), trainer.epoch + 1)
         findings = batch_norm_findings(unwrap(trainer.model), trainer.train_loader, section)
@@ -155,7 +158,8 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
     model, optimizer, average = unwrap(trainer.model), trainer.optimizer, trainer.average
     networks = [each for each in (model, trainer.criterion, average and average.model) if isinstance(each, nn.Module)]
     modules = [module for network in networks for module in network.modules()]
-    modes = [(module, module.training) for module in modules]
+    # Modes, and what a forward pass may count in plain attributes.
+    attributes_of = [(module, dict(vars(module))) for module in modules]
     buffers = [(module, dict(module.named_buffers(recurse=False))) for module in modules]
     weights = [weight for network in networks for weight in network.parameters()]
     learning = [(weight, weight.requires_grad, weight.grad) for weight in weights]
@@ -179,8 +183,9 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
             trainer.scaler.load_state_dict(scaler)
         if average is not None:
             average.updates = updates
-        for module, training in modes:
-            module.training = training
+        for module, before in attributes_of:
+            vars(module).clear()
+            vars(module).update(before)
         for module, named in buffers:
             for name, buffer in named.items():
                 setattr(module, name, buffer)  # a forward pass may have replaced the tensor, not only its content
@@ -191,6 +196,12 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
             weight.requires_grad_(is_learning)
             weight.grad = gradient
         restore_generator_state(generators)
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Return the context in which networks that would be compiled, which takes minutes, run without it."""
+    # Loading the compiler takes seconds, and only a network that is to be compiled loads it.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _copied(metrics: MetricSet) -> MetricSet:
@@ -206,23 +217,30 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
     if device.type != "cpu":
         _try_loss_on_processor(trainer, inputs, target)
     before_update: list[int] = []
+    shapes: list[Sequence[int]] = []
     with LiveMemory() as memory:
         for part in (model, trainer.criterion):
             for tensor in (*part.parameters(), *part.buffers()) if isinstance(part, nn.Module) else ():
                 memory.add(tensor)
-        noting = trainer.optimizer.register_step_pre_hook(lambda *_: before_update.append(memory.peak))
+        noting: list[Any] = [
+            trainer.optimizer.register_step_pre_hook(lambda *_: before_update.append(memory.peak)),
+            model.register_forward_hook(lambda _module, _inputs, output: shapes.append(main_output(output).shape)),
+        ]
+        started = perf_counter()
         try:
             loss = float(trainer.run_step(batches))
         finally:
-            noting.remove()
-    findings = _gradient_findings(model)
+            for each in noting:
+                each.remove()
+        first_seconds = perf_counter() - started
+    findings = [*_gradient_findings(model), *_class_findings(model, shapes, trainer.train_loader.num_classes)]
     weights = list(model.state_dict().values())
     state = [each for each in tree_leaves(list(trainer.optimizer.state.values())) if isinstance(each, Tensor)]
     weight_bytes, optimizer_bytes = (sum(each.nbytes for each in tensors) for tensors in (weights, state))
     batch_bytes = inputs.nbytes + target.nbytes
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds = _timed(lambda: trainer.run_step(batches), device)
+    seconds = _timed(lambda: trainer.run_step(batches), device) or first_seconds
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
     else:  # as `trainer.inspection.costs` predicts it; the optimizer's state is made in the first step, and then there
@@ -245,7 +263,7 @@ def _measured(trainer: Trainer, inputs: Tensor, target: Tensor) -> tuple[StepFac
 
 
 def _timed(run: Callable[[], Any], device: torch.device) -> float:
-    """Return the median seconds of some calls; of the first one alone if it is slow."""
+    """Return the median seconds of some calls; of the first one alone if it is slow, 0 if none of them ends."""
     times: list[float] = []
     while len(times) < MOST_STEPS and sum(times) < TIMING_SECONDS:
         started = perf_counter()
@@ -256,7 +274,7 @@ def _timed(run: Callable[[], Any], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(perf_counter() - started)
-    return statistics.median(times) if times else float("nan")
+    return statistics.median(times) if times else 0.0
 
 
 def _time_validation(trainer: Trainer, batch: Sequence[Any]) -> float:
@@ -301,6 +319,18 @@ def _gradient_findings(model: nn.Module) -> list[Finding]:
         )
         return [Finding("config", "loss", message, is_fault=False)]
     return []
+
+
+def _class_findings(model: nn.Module, shapes: Sequence[Sequence[int]], num_classes: int | None) -> list[Finding]:
+    """Return a warning if a network tells more classes apart than the data has."""
+    channels = shapes[0][1] if shapes and len(shapes[0]) > 1 else None
+    if num_classes is None or channels is None or channels <= num_classes:
+        return []
+    message = (
+        f"{channels}: {type(model).__name__} gives logits of {channels} classes, and the data has {num_classes}. The "
+        "others are never right. Build it for the classes of the data."
+    )
+    return [Finding("config", "arch.args.num_classes", message, is_fault=False)]
 
 
 def _try_loss_on_processor(trainer: Trainer, inputs: Tensor, target: Tensor) -> None:

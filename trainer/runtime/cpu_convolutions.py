@@ -21,6 +21,8 @@ bf16, wrong: a convolution of one or two dimensions, transposed or not, whose st
 the input (of a transposed one: the result) is long there, unless it is dilated there. Its weight gradient reads other
 memory, NaN by chance. Where kernel, stride and length are equal, the result itself is wrong. Such inputs are computed
 in fp32, those of other lengths are not.
+
+bf16, refused: an LSTM on a processor without AVX-512, where torch has a way for every other layer. It computes in fp32.
 """
 
 from typing import Any
@@ -82,6 +84,17 @@ class Float32Training(NarrowFloat32):
             return super().forward(inputs.float(), *arguments).to(inputs.dtype)
 
 
+class Float32Always(nn.Module):
+    """A mixin for recurrent layers that compute in fp32, also under autocast and in evaluation."""
+
+    def forward(self, inputs: Any, states: Any = None) -> Any:
+        """Compute as the layer without it, with results in fp32; the arguments are those of `nn.LSTM`."""
+        if states is not None:
+            states = tuple(state.float() for state in states)
+        with torch.autocast(inputs.data.device.type, enabled=False):
+            return super().forward(inputs.float(), states)
+
+
 class SubsampledCalls(nn.Conv2d):
     """A mixin for a library's subclass of `nn.Conv2d`: its calls of `F.conv2d` avoid the faulty kernel.
 
@@ -124,24 +137,29 @@ def mixin_for(layer: nn.Module, *, in_bf16: bool) -> type[nn.Module] | None:
         layer: Any module.
         in_bf16: Whether it trains under bf16 autocast.
     """
-    done = SubsampledConv2d | SubsampledCalls | Float32Training | NarrowFloat32
-    if not isinstance(layer, Convolution) or isinstance(layer, done):
+    if isinstance(layer, SubsampledConv2d | SubsampledCalls | NarrowFloat32 | Float32Always):
         return None
-    is_strided = any(step > 1 for step in layer.stride)
-    if isinstance(layer, nn.Conv2d):
-        # Also with padding: modes other than zeros pad before the call.
-        is_pointwise = all(side == 1 for side in layer.kernel_size)
-        if is_pointwise and is_strided and layer.groups == 1 and layer.in_channels < ONEDNN_BLOCK:
-            return SubsampledConv2d if type(layer) is nn.Conv2d else SubsampledCalls
-    if not in_bf16:
-        return None
-    is_dilated = any(step > 1 for step in layer.dilation)
-    channels = layer.out_channels if isinstance(layer, _TRANSPOSED) else layer.in_channels
+    is_few = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels < ONEDNN_BLOCK
+    # Also with padding: modes other than zeros pad before the call.
+    if isinstance(layer, nn.Conv2d) and is_few and max(layer.kernel_size) == 1 < max(layer.stride):
+        return SubsampledConv2d if type(layer) is nn.Conv2d else SubsampledCalls
+    if in_bf16 and isinstance(layer, Convolution):
+        return _mixin_in_bf16(layer)
+    # Not public, but what torch itself asks before it computes a convolution in bf16.
+    if in_bf16 and isinstance(layer, nn.LSTM) and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return Float32Always
+    return None
+
+
+def _mixin_in_bf16(layer: Convolution) -> type[nn.Module] | None:
+    is_transposed = isinstance(layer, _TRANSPOSED)
+    channels = layer.out_channels if is_transposed else layer.in_channels
     is_partial = channels // layer.groups % ONEDNN_BLOCK > 0 and (layer.groups > 1 or channels > ONEDNN_BLOCK)
-    is_wrong = len(layer.kernel_size) == 2 and is_dilated and is_partial
-    is_wide = any(side > FAST_KERNEL for side in layer.kernel_size)
-    is_depthwise = len(layer.kernel_size) == 2 and layer.groups == layer.in_channels > 1
-    if is_wrong or (is_depthwise and (is_strided or is_wide or isinstance(layer, _TRANSPOSED))):
+    is_wrong = max(layer.dilation) > 1 and is_partial
+    is_slow = layer.groups == layer.in_channels > 1 and (
+        is_transposed or max(layer.stride) > 1 or max(layer.kernel_size) > FAST_KERNEL
+    )
+    if len(layer.kernel_size) == 2 and (is_wrong or is_slow):
         return Float32Training
     return NarrowFloat32 if layer.stride[-1] > 1 else None
 

@@ -1,0 +1,297 @@
+"""What would stop a training, or make it worse than it could be, found before it begins: `train.py --check`.
+
+Configuration, data and network are checked in one pass, and one fault does not hide the others: a refused value is left
+out and the rest is checked without it. Nothing is written. `check_run(config)` is the whole check as a function.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from build import (
+    SPLIT_SECTIONS,
+    build_loader,
+    build_loss,
+    build_metrics,
+    build_network,
+    build_optimizer,
+    build_schedule,
+    build_trainer,
+    loader_section,
+    read_data_spec,
+    registry,
+    require_agreement,
+)
+from config import DataSpec, trainer_options, variants
+from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
+from logger.check_report import CheckReport, Table
+from utils.findings import Finding, fault_of
+
+if TYPE_CHECKING:
+    from base import BaseDataLoader, BaseTrainer
+    from data_loader.checking.compare import ClassRow
+    from data_loader.checking.facts import SplitFacts
+
+Built = TypeVar("Built")
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a split, the number of samples that were read, and that of all."""
+
+
+def check_run(
+    config: Mapping[str, Any], devices: str | None = None, *, is_overfit: bool = False, progress: Progress | None = None
+) -> CheckReport:
+    """Check a configuration with everything that it names.
+
+    Args:
+        config: From `load_config`; it is not changed.
+        devices: From the command line, e.g. `"0,1"` or `"cpu"`; by default the config's `n_gpu`.
+        is_overfit: The same samples are meant to be trained and validated on.
+        progress: Told how far the reading of the data is.
+    """
+    sound = sound_part(config, registry())
+    check = _Check(config, sound)
+    check.report.findings += [Finding("config", place_of(message), message) for message in sound.faults]
+    if sound.config is None:
+        check.report.notes.append("data and network: the configuration does not say enough to build them.")
+        return check.report
+    loaders = check.build_loaders(sound.config)
+    facts = check.examine(loaders, is_overfit=is_overfit, progress=progress)
+    check.try_network(loaders, facts, devices)
+    return check.report
+
+
+@dataclass
+class _Check:
+    """A check on its way: what is left of the configuration, and what was found.
+
+    Attributes:
+        original: The configuration as the user wrote it.
+        sound: The configuration without its faults; values that turn out to be refused are taken out of it as well.
+        report: Everything found so far.
+    """
+
+    original: Mapping[str, Any]
+    sound: SoundPart
+    report: CheckReport = field(default_factory=CheckReport)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What is left of the configuration."""
+        assert self.sound.config is not None
+        return self.sound.config
+
+    def attempt(self, build: Callable[[dict[str, Any]], Built], section: str) -> Built | None:
+        """Build an object; every error on the way becomes a fault, and what it refuses is left out from then on."""
+        made, errors, self.sound.config = build_stepwise(build, self.config)
+        self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in errors]
+        return made
+
+    def build_loaders(self, config: dict[str, Any]) -> "dict[str, BaseDataLoader]":
+        """Build the loaders of all splits that the configuration has, as training and test do."""
+        loaders: dict[str, BaseDataLoader] = {}
+        for split in SPLIT_SECTIONS:
+            section, train_loader = loader_section(config, split), loaders.get("train")
+            if section is None:
+                continue
+            if not self.sound.is_own(section):
+                if split == "train" or section != "data_loader":
+                    self.report.notes.append(f"the data of {section}: its fault must be repaired first.")
+                continue
+            if split == "valid" and section == loader_section(config, "train"):
+                loader = None if train_loader is None else train_loader.split_validation()
+            else:
+                learned = None if train_loader is None or split == "train" else train_loader.learned
+                loader = self.attempt(
+                    lambda config, split=split, learned=learned: build_loader(  # type: ignore[misc]
+                        config, split, as_evaluation=split == "test", learned=learned
+                    ),
+                    section,
+                )
+            if loader is not None:
+                loader.is_training = split == "train"
+                loaders[split] = loader
+        if "train" in loaders and loaders.get("valid") is not None and "valid_loader" in config:
+            self.attempt(lambda config: require_agreement(config, loaders["train"], loaders["valid"]), "valid_loader")
+        return loaders
+
+    def examine(
+        self, loaders: "Mapping[str, BaseDataLoader]", *, is_overfit: bool, progress: Progress | None
+    ) -> "dict[str, SplitFacts]":
+        """Read every sample of every split and return the facts of the splits."""
+        from data_loader.checking.compare import class_balance, compare_splits
+        from data_loader.checking.examine import examine
+
+        facts: dict[str, SplitFacts] = {}
+        for split, loader in loaders.items():
+            section = self.section_of(split)
+            told = None if progress is None else partial(progress, split)
+            facts[split], findings = examine(loader, section, told)
+            self.report.findings += findings
+        self.report.findings += compare_splits(facts, is_overfit)
+        if facts:
+            self.report.tables.append(_splits_table(facts))
+            self.report.facts["splits"] = {split: _as_json(each) for split, each in facts.items()}
+        if balance := class_balance(facts):
+            rows = [_balance_cells(row, list(facts)) for row in balance]
+            self.report.tables.append(Table("Share of the labels", ("", *facts, "balanced weight"), rows))
+            self.report.facts["classes"] = [row._asdict() for row in balance]
+        return facts
+
+    def try_network(
+        self, loaders: "Mapping[str, BaseDataLoader]", facts: "Mapping[str, SplitFacts]", devices: str | None
+    ) -> None:
+        """Build the network and everything that trains it, as training does, and try it."""
+        from torch import nn
+
+        from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training, seed_run
+        from trainer.trainer import TrainingPlan
+
+        train_loader, options = loaders.get("train"), trainer_options(self.config)
+        used_devices = self.attempt(lambda config: choose_devices(config.get("n_gpu"), devices), "n_gpu")
+        if used_devices is None:
+            return
+        precision = RunPrecision.from_options(used_devices[0], options)
+        plan = TrainingPlan.from_options(options, precision=precision)
+        seed_run(self.config.get("seed", 0), used_devices[0], deterministic=options["deterministic"])
+        spec = self.data_spec(train_loader, facts.get("train"))
+        network = None
+        if self.sound.is_own("arch"):
+            network = self.attempt(lambda config: build_network(config, spec, plan), "arch")
+        # Without the network, its optimizer, schedule and loss can still be checked.
+        model = nn.Linear(1, 1) if network is None else network
+        optimizer = self.attempt(
+            lambda config: build_optimizer(config if network is not None else _without_groups(config), model),
+            "optimizer",
+        )
+        schedule = None
+        if optimizer is not None and train_loader is not None:
+            steps = plan.steps_per_epoch(len(train_loader))
+            schedule = self.attempt(lambda config: build_schedule(config, optimizer, plan, steps), "lr_scheduler")
+        loss = self.attempt(lambda config: build_loss(config, spec, model).to(precision.device), "loss")
+        metrics = self.attempt(lambda config: build_metrics(config, spec, self.sound.stand_ins), "metrics")
+        if optimizer is None or loss is None or metrics is None or train_loader is None:
+            return
+        wrapped = self.attempt(
+            lambda config: prepare_for_training(model, options, precision, ALONE, used_devices), "trainer"
+        )
+        parts = {"criterion": loss, "train_loader": train_loader, "valid_loader": loaders.get("valid")}
+        parts |= {"metrics": metrics, "plan": plan, "lr_scheduler": schedule}
+        trainer = None
+        if wrapped is not None and not self.monitors_stand_in(options["monitor"]):
+            trainer = self.attempt(lambda config: build_trainer(config, wrapped, optimizer, **parts), "trainer")
+        is_own = network is not None and not any(path.startswith("loss") for path in self.sound.stand_ins)
+        if trainer is not None and is_own:
+            self.try_step(trainer)
+        else:
+            self.report.notes.append("a step of the training: the faults above must be repaired first.")
+
+    def try_step(self, trainer: "BaseTrainer") -> None:
+        """Run a step on real samples, and say what the whole run will take."""
+        from base.inspection.summary import network_summary, num_weights
+        from trainer.inspection.forecast import forecast_run, forecast_text
+        from trainer.inspection.memory import step_memory_findings
+        from trainer.inspection.trial import try_step
+        from trainer.runtime.devices import unwrap
+        from trainer.trainer import Trainer
+
+        if not isinstance(trainer, Trainer):
+            self.report.notes.append("a step of the training: the trainer is of another kind.")
+            return
+        findings, report, sections = self.report.findings, self.report, [self.section_of("train")]
+        if trainer.valid_loader is not None:
+            sections.append(self.section_of("valid"))
+        findings += step_memory_findings(trainer, *sections)
+        if any(finding.is_fault for finding in findings[-1:]):
+            return
+        batches, seconds = [], []
+        for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
+            begin = perf_counter()
+            batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
+            if batch is None:
+                return
+            batches.append(batch)
+            seconds.append(perf_counter() - begin)
+        named = dict(zip(("section", "valid_section"), sections, strict=False))
+        trial = try_step(trainer, *batches, **named)
+        findings += [finding for finding in trial.findings if finding not in findings]
+        if trial.facts is None:
+            return
+        report.network = network_summary(unwrap(trainer.model), batches[0][0])
+        loading = dict(zip(("load_seconds", "valid_load_seconds"), seconds, strict=False))
+        options = trainer_options(self.config)
+        forecast = forecast_run(
+            trainer,
+            trial.facts,
+            save_dir=Path(options["save_dir"]),
+            save_period=options["save_period"],
+            section=sections[0],
+            **loading,
+        )
+        findings += [finding for finding in forecast.findings if finding not in findings]
+        report.forecast = forecast_text(forecast)
+        report.facts["network"] = {"parameters": num_weights(unwrap(trainer.model))} | asdict(trial.facts)
+        report.facts["forecast"] = {key: value for key, value in asdict(forecast).items() if key != "findings"}
+
+    def section_of(self, split: str) -> str:
+        """Return the JSON path of the loader of a split."""
+        return loader_section(self.config, split) or split
+
+    def monitors_stand_in(self, monitor: str) -> bool:
+        """Return whether the monitor may be a result of a metric that does not exist, which is a fault already."""
+        metrics = self.original.get("metrics")
+        for number, metric in enumerate(metrics if isinstance(metrics, list) else []):
+            name = metric.get("type") if isinstance(metric, Mapping) else metric
+            if isinstance(name, str) and f"metrics.{number}" in self.sound.stand_ins and name in monitor:
+                return True
+        return "metrics" in self.sound.stand_ins
+
+    def data_spec(self, train_loader: "BaseDataLoader | None", facts: "SplitFacts | None") -> DataSpec:
+        """Return what network, loss and metrics are built for; classes were counted when the data was read."""
+        spec = DataSpec.from_config(self.config)
+        if train_loader is not None:
+            spec = self.attempt(lambda config: read_data_spec(config, train_loader), "arch") or spec
+        if facts is not None and facts.class_counts and any(variants.rules_without_counts(self.config, registry())):
+            spec = replace(spec, class_counts=facts.class_counts)
+        return spec
+
+
+def _without_groups(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config whose optimizer has no rules for the parts of a network."""
+    spec = config["optimizer"]
+    plain = {key: spec[key] for key in ("type", "args") if key in spec} if isinstance(spec, Mapping) else spec
+    return {**config, "optimizer": plain}
+
+
+def _splits_table(facts: "Mapping[str, SplitFacts]") -> Table:
+    """Return the number of samples, their sizes and the share of ignored labels of each split."""
+    rows = []
+    for split, each in facts.items():
+        sizes = each.size_range()
+        shown = ["-"] * 3 if sizes is None else [f"{size[0]}x{size[1]}" for size in sizes]
+        unread = each.num_samples - each.num_readable
+        rows.append((split, f"{each.num_samples:,}", f"{unread:,}", *shown, f"{100 * each.ignored_share:.1f} %"))
+    return Table("Data", ("", "samples", "unreadable", "smallest", "median", "largest", "ignored"), rows)
+
+
+def _balance_cells(row: "ClassRow", splits: Sequence[str]) -> list[str]:
+    """Return the name of a class, its share of the labels of each split, and its weight."""
+    shares = (row.shares.get(split) for split in splits)
+    weight = "-" if row.weight is None else f"{row.weight:.2f}"
+    return [row.name, *("-" if share is None else f"{100 * share:.2f} %" for share in shares), weight]
+
+
+def _as_json(facts: "SplitFacts") -> dict[str, Any]:
+    """Return the numbers of a split as plain data."""
+    sizes = facts.size_range()
+    return {
+        "samples": facts.num_samples,
+        "readable": facts.num_readable,
+        "sizes": None if sizes is None else dict(zip(("smallest", "median", "largest"), map(list, sizes), strict=True)),
+        "ignored_share": facts.ignored_share,
+        "classes": list(facts.class_names),
+        "class_counts": facts.class_counts,
+        "class_samples": facts.class_samples,
+    }

@@ -1,0 +1,236 @@
+"""The check of a configuration: every fault in one run, and the rest of the file checked without them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import check
+import train
+from build import registry
+from config.checking.sound import place_of, sound_part
+from config.loading.load import apply_override, load_config
+from utils.errors import ConfigError, DataError
+
+SIZE = (32, 24)
+# JSON path, value, and a part of the message that names it.
+PLANTED = [
+    ("name", "a/b", 'name: "a/b" cannot name a folder'),
+    ("seed", -1, "seed: -1 must be"),
+    ("n_gpu", "two", 'n_gpu: "two" must be'),
+    ("trainr", {}, 'trainr: unknown key "trainr"'),
+    ("trainer.epoch", 3, 'trainer.epoch: unknown key "epoch"'),
+    ("trainer.len_epoch", 0, "trainer.len_epoch: 0 must be"),
+    ("trainer.early_stop", 0, "trainer.early_stop: 0 must be"),
+    ("trainer.precision", "fp8", 'trainer.precision: "fp8" must be'),
+    ("trainer.accumulate", 0, "trainer.accumulate: 0 must be"),
+    ("trainer.clip_norm", -1, "trainer.clip_norm: -1 must be"),
+    ("trainer.ema", 1.5, "trainer.ema: 1.5 must be"),
+    ("trainer.verbosity", 7, "trainer.verbosity: 7 must be"),
+    ("trainer.save_period", "x", 'trainer.save_period: "x" must be'),
+    ("trainer.freeze", "encoder", 'trainer.freeze: "encoder" must be'),
+    ("trainer.monitor", "max val_mio", 'trainer.monitor: "val_mio" is not among the results'),
+    ("arch.args.channel", 8, 'arch.args.channel: unknown argument "channel"'),
+    ("arch.args.dropout", 2, "arch.args.dropout: 2 must be"),
+    ("arch.args.backbone", "plane", '"plane"'),
+    ("train_loader.args.flip_hor", 3, "train_loader.args.flip_hor: 3 must be"),
+    ("train_loader.args.batchsize", 4, 'train_loader.args.batchsize: unknown argument "batchsize"'),
+    ("train_loader.args.n_workers", -2, "train_loader.args.n_workers: -2 must be"),
+    ("train_loader.args.angle", 500, "train_loader.args.angle: 500 must be"),
+    ("train_loader.args.crop_range", [1.2, 0.5], "Wrong crop_range [1.2, 0.5]"),
+    ("train_loader.args.color_channel", "RGBA", 'train_loader.args.color_channel: "RGBA" must be'),
+    ("train_loader.args.in_channels", 7, "Wrong in_channels 7"),
+    ("train_loader.args.cache_mb", -3, "train_loader.args.cache_mb: -3 must be"),
+    ("valid_loader.args.is_training", True, "valid_loader.args.is_training: true would augment"),
+    ("valid_loader.args.padding", "blue", "padding"),
+    ("test_loader.type", "SegmentationDataLoadr", 'test_loader.type: unknown class "SegmentationDataLoadr"'),
+    ("test_loader.args.batch_size", 0, "test_loader.args.batch_size: 0 must be"),
+    ("optimizer.type", "AdmW", 'optimizer.type: unknown class "AdmW"'),
+    ("optimizer.args.lr", "fast", 'optimizer.args.lr: "fast" must be'),
+    ("optimizer.args.momentums", 1, 'optimizer.args.momentums: unknown argument "momentums"'),
+    ("optimizer.layer_decay", 4, "optimizer.layer_decay: 4 must be"),
+    ("loss.0.type", "cross", 'loss.0.type: unknown class "cross"'),
+    ("loss.1.args.smoth", 1, 'loss.1.args.smoth: unknown argument "smoth"'),
+    ("loss.1.weight", "a", 'loss.1.weight: "a" must be'),
+    ("metrics.0", "mioux", 'metrics.0.type: unknown class "mioux"'),
+    ("metrics.1.args.tops", 5, 'metrics.1.args.tops: unknown argument "tops"'),
+    ("metrics.2", 5, "metrics.2: 5 must be a class"),
+    ("lr_scheduler.type", "CosineAnealingLR", 'lr_scheduler.type: unknown class "CosineAnealingLR"'),
+    ("lr_scheduler.warmup", 0, "lr_scheduler.warmup: 0 must be"),
+    ("lr_scheduler.interval", "epochs", 'lr_scheduler.interval: "epochs" must be'),
+    ("visualization.wandb.mode", "on", 'visualization.wandb.mode: "on" must be'),
+    ("search.num_samples", 0, "search.num_samples: 0 must be"),
+]
+
+
+def write_pairs(folder, split, count, first=0):
+    """Write photos with a bright box and their masks in the layout data/SPLIT, labels/SPLIT."""
+    for number in range(first, first + count):
+        generator = np.random.default_rng(number)
+        image, mask = generator.integers(0, 120, (*SIZE, 3), dtype=np.uint8), np.zeros(SIZE, np.uint8)
+        top, left = generator.integers(0, 12, 2)
+        image[top : top + 14, left : left + 10] += 120
+        mask[top : top + 14, left : left + 10] = 1
+        for kind, content in (("data", image), ("labels", mask)):
+            (folder / kind / split).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(folder / kind / split / f"{number}.png")
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A small configuration without a fault, and its data."""
+    folder = tmp_path / "photos"
+    for position, split in enumerate(("train", "val", "test")):
+        write_pairs(folder, split, 4, 10 * position)
+    common = {"folder": str(folder), "classes": ["background", "box"], "resize": list(SIZE), "batch_size": 2}
+
+    def loader():
+        return {"type": "SegmentationDataLoader", "args": {**common, "n_workers": 0, "cache_mb": 0}}
+
+    return {
+        "name": "small",
+        "arch": {"type": "UNet", "args": {"backbone": "plain", "channels": [4, 8]}},
+        "train_loader": loader(), "valid_loader": loader(), "test_loader": loader(),
+        "optimizer": {"type": "AdamW", "args": {"lr": 0.01}},
+        "loss": [{"type": "ce_loss"}, {"type": "dice_loss", "args": {}}],
+        "metrics": ["miou", {"type": "accuracy", "args": {}}, "class_iou"],
+        "lr_scheduler": {"type": "CosineAnnealingLR"},
+        "trainer": {"epochs": 2, "save_dir": str(tmp_path / "saved"), "monitor": "max val_miou", "tensorboard": False},
+    }  # fmt: skip
+
+
+def planted(config, faults):
+    for path, value, _ in faults:
+        *parents, last = path.split(".")
+        holder = config
+        for part in parents:
+            holder = holder[int(part)] if isinstance(holder, list) else holder.setdefault(part, {})
+        holder[int(last) if isinstance(holder, list) else last] = value
+    return config
+
+
+def messages(report):
+    return [finding.message for finding in report.findings if finding.is_fault]
+
+
+def test_a_good_configuration_has_no_fault(config):
+    report = check.check_run(config)
+    assert messages(report) == []
+    assert report.faults("config") == report.faults("data") == []
+    report.raise_faults()
+
+
+def test_all_planted_faults_are_found_in_one_run(config):
+    before = json.dumps(planted(config, PLANTED))
+    report = check.check_run(config)
+    assert json.dumps(config) == before
+    missing = [text for _, _, text in PLANTED if not any(text in message for message in messages(report))]
+    assert missing == []
+    assert len(messages(report)) <= len(PLANTED) + 2, messages(report)  # nothing is a fault that is not planted
+    assert len(PLANTED) >= 40
+    assert not report.faults("data")  # the data was read in spite of them, and is good
+    assert [row[:2] for row in report.tables[0].rows] == [("train", "4"), ("valid", "4"), ("test", "4")]
+    with pytest.raises(ConfigError, match=r"faults found: \d+ in the configuration\. They are listed above"):
+        report.raise_faults()
+
+
+@pytest.mark.parametrize(("path", "value", "text"), PLANTED, ids=[path for path, _, _ in PLANTED])
+def test_each_fault_alone_is_the_only_one(config, path, value, text):
+    report = check.check_run(planted(config, [(path, value, text)]))
+    found = messages(report)
+    assert any(text in message for message in found)
+    assert len(found) <= 2, found  # a missing value may follow from a misspelt one
+    assert not report.faults("data")
+
+
+def test_a_misspelt_name_is_read_as_the_suggested_one(config):
+    config["arch"]["args"]["chanels"] = config["arch"]["args"].pop("channels")
+    config["optimizer"]["type"] = "AdmW"
+    sound = sound_part(config, registry())
+    assert sound.config["arch"]["args"]["channels"] == [4, 8]
+    assert sound.config["optimizer"] == {"type": "AdamW", "args": {"lr": 0.01}}
+    assert len(sound.faults) == 2
+    assert sound.stand_ins == set()
+
+
+def test_what_cannot_be_without_a_value_gets_a_stand_in(config):
+    del config["optimizer"]
+    config["loss"][1] = {"args": {}}
+    config["trainer"].pop("epochs")
+    sound = sound_part(config, registry())
+    assert [place_of(fault) for fault in sound.faults] == ["optimizer", "trainer.epochs", "loss.1.type"]
+    assert sound.stand_ins == {"optimizer", "loss.1", "trainer.epochs"}
+    assert not sound.is_own("optimizer")
+    assert sound.is_own("loss.0")
+    assert sound.is_own("train_loader")
+
+
+@pytest.mark.parametrize(
+    ("message", "place"),
+    [
+        ("optimizer.args.lr: 3 must be", "optimizer.args.lr"),
+        ("seed: -1 must be", "seed"),
+        ("metrics.0.type: unknown", "metrics.0.type"),
+        ("Wrong size 3: it must be", ""),
+        ("data/a.png: cannot be read", ""),
+    ],
+)
+def test_the_place_of_a_message(message, place):
+    assert place_of(message) == place
+
+
+def test_a_search_space_is_refused_and_nothing_else_is_tried(config):
+    config["optimizer"]["args"]["lr"] = {"$uniform": [0, 1]}
+    report = check.check_run(config)
+    assert len(messages(report)) == 1
+    assert "search markers" in messages(report)[0]
+    assert report.notes
+
+
+def run(config, tmp_path, *flags):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps(config))
+    train.main(train.parser().parse_args(["-c", str(file), "--check", *flags]))
+
+
+def test_the_command_prints_a_table_and_writes_json(config, tmp_path, capsys):
+    before = {*tmp_path.rglob("*")}
+    run(config, tmp_path, "--json", str(tmp_path / "found.json"))
+    out = capsys.readouterr().out
+    assert "The configuration is good" in out
+    assert {*tmp_path.rglob("*")} - before == {tmp_path / "c.json", tmp_path / "found.json"}
+    assert "Parameters" in out
+    content = json.loads((tmp_path / "found.json").read_text())
+    assert content["faults"] == []
+    assert set(content["splits"]) == {"train", "valid", "test"}
+
+
+def test_faults_of_both_kinds_end_with_the_code_of_the_configuration(config, tmp_path, capsys):
+    (tmp_path / "photos/data/val/11.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="faults found: 1 in the data"):
+        run(config, tmp_path)
+    config["trainer"]["ema"] = 2
+    with pytest.raises(ConfigError, match="faults found: 1 in the configuration and 1 in the data") as raised:
+        run(config, tmp_path, "--json", str(tmp_path / "found.json"))
+    assert raised.value.exit_code == 2
+    out = capsys.readouterr().out
+    assert "11.png" in out
+    assert "Faults in the configuration: 1" in out
+    kinds = [fault["kind"] for fault in json.loads((tmp_path / "found.json").read_text())["faults"]]
+    assert sorted(kinds) == ["config", "data"]
+
+
+def test_json_needs_the_check(config, tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="Add --check"):
+        train.main(train.parser().parse_args(["-c", str(file), "--json", "x.json"]))
+
+
+def test_overrides_are_checked_with_the_file(config, tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps(config))
+    loaded = load_config(file)
+    apply_override(loaded, "trainer.epochs=-1")
+    assert messages(check.check_run(loaded)) == ["trainer.epochs: -1 must be an integer >= 1."]
