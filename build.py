@@ -385,6 +385,7 @@ def build_training(
         max_validation_batches: Validate on the first batches only.
         has_weights: All weights will come from a checkpoint: none need be downloaded for the network.
     """
+    from trainer.inspection.memory import require_room_for_step
     from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training, seed_run
     from trainer.trainer import TrainingPlan
     from utils.seeding import derive_seed, seed_everything
@@ -418,6 +419,7 @@ def build_training(
 
     parts = {"train_loader": train_loader, "valid_loader": valid_loader, "metrics": metrics, "lr_scheduler": schedule}
     trainer = build_trainer(config, model, optimizer, criterion=loss, plan=plan, **parts)
+    require_room_for_step(trainer, *(loader_section(config, split) or split for split in ("train", "valid")))
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
     loaders_of = (train_loader, valid_loader)

@@ -28,7 +28,7 @@ from build import (
 from config import DataSpec, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
 from logger.check_report import CheckReport, Table
-from utils.findings import Finding, fault_of
+from utils.errors import Finding, fault_of
 
 if TYPE_CHECKING:
     from base import BaseDataLoader, BaseTrainer
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from data_loader.checking.facts import SplitFacts
 
 Built = TypeVar("Built")
+NO_STEP = "a step of the training: the faults of its parts must be repaired first."
 Progress = Callable[[str, int, int], None]
 """Called with the name of a split, the number of samples that were read, and that of all."""
 
@@ -129,7 +130,8 @@ class _Check:
             section = self.section_of(split)
             told = None if progress is None else partial(progress, split)
             facts[split], findings = examine(loader, section, told)
-            self.report.findings += findings
+            # Splits may share a file.
+            self.report.findings += [finding for finding in findings if finding not in self.report.findings]
         self.report.findings += compare_splits(facts, is_overfit)
         if facts:
             self.report.tables.append(_splits_table(facts))
@@ -173,6 +175,7 @@ class _Check:
         loss = self.attempt(lambda config: build_loss(config, spec, model).to(precision.device), "loss")
         metrics = self.attempt(lambda config: build_metrics(config, spec, self.sound.stand_ins), "metrics")
         if optimizer is None or loss is None or metrics is None or train_loader is None:
+            self.report.notes.append(NO_STEP)
             return
         wrapped = self.attempt(
             lambda config: prepare_for_training(model, options, precision, ALONE, used_devices), "trainer"
@@ -186,7 +189,7 @@ class _Check:
         if trainer is not None and is_own:
             self.try_step(trainer)
         else:
-            self.report.notes.append("a step of the training: the faults above must be repaired first.")
+            self.report.notes.append(NO_STEP)
 
     def try_step(self, trainer: "BaseTrainer") -> None:
         """Run a step on real samples, and say what the whole run will take."""
@@ -203,16 +206,18 @@ class _Check:
         findings, report, sections = self.report.findings, self.report, [self.section_of("train")]
         if trainer.valid_loader is not None:
             sections.append(self.section_of("valid"))
-        findings += step_memory_findings(trainer, *sections)
-        if any(finding.is_fault for finding in findings[-1:]):
+        memory = step_memory_findings(trainer, *sections)
+        findings += memory
+        if any(finding.is_fault for finding in memory):
             return
         batches, seconds = [], []
         for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
-            begin = perf_counter()
             batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
-            if batch is None:
+            if batch is None or loader is None:
                 return
             batches.append(batch)
+            begin = perf_counter()
+            loader.example(leaves_out_faulty=True)  # once more: the first time loads packages, too
             seconds.append(perf_counter() - begin)
         named = dict(zip(("section", "valid_section"), sections, strict=False))
         trial = try_step(trainer, *batches, **named)
@@ -271,8 +276,9 @@ def _splits_table(facts: "Mapping[str, SplitFacts]") -> Table:
     for split, each in facts.items():
         sizes = each.size_range()
         shown = ["-"] * 3 if sizes is None else [f"{size[0]}x{size[1]}" for size in sizes]
-        unread = each.num_samples - each.num_readable
-        rows.append((split, f"{each.num_samples:,}", f"{unread:,}", *shown, f"{100 * each.ignored_share:.1f} %"))
+        rows.append(
+            (split, f"{each.num_samples:,}", f"{each.num_unreadable:,}", *shown, f"{100 * each.ignored_share:.1f} %")
+        )
     return Table("Data", ("", "samples", "unreadable", "smallest", "median", "largest", "ignored"), rows)
 
 
@@ -288,7 +294,7 @@ def _as_json(facts: "SplitFacts") -> dict[str, Any]:
     sizes = facts.size_range()
     return {
         "samples": facts.num_samples,
-        "readable": facts.num_readable,
+        "unreadable": facts.num_unreadable,
         "sizes": None if sizes is None else dict(zip(("smallest", "median", "largest"), map(list, sizes), strict=True)),
         "ignored_share": facts.ignored_share,
         "classes": list(facts.class_names),

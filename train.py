@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are a
     from base import Callback
     from base.base_trainer import TrainResult
     from build import TrainingParts
+    from trainer.checkpoints.resume import Start
 
 DEV_RUN_STEPS = 2
 NOT_DETERMINISTIC = (
@@ -73,21 +74,14 @@ def train(
         EspalierError: Anything that the user can repair.
     """
     from logger.console import setup_logging
-    from trainer.checkpoints.resume import create_run_folder, lock_run_folder, resolve_start, restore
+    from trainer.checkpoints.resume import create_run_folder, lock_run_folder, restore
     from trainer.checkpoints.same_data import identify_data, require_same_data
     from trainer.checkpoints.saving import Checkpoints, RunRecords, stop_at_next_step
-    from trainer.inspection.memory import require_room_for_step
     from trainer.inspection.step_faults import explained_steps
     from trainer.runtime.devices import joined_world
     from utils.environment import capture, resource_errors
 
-    if config is not None:  # before a run folder is searched: a faulty config is reported as such
-        check_config(config)
-    start = resolve_start(config, resume, run_folder, identify=lambda asked: identify_data(*build_loaders(asked)))
-    if config is None:
-        for override in moved:
-            apply_override(start.config, override)
-        check_config(start.config)
+    start = starting_point(config, resume, run_folder, moved)
     options = configuration.trainer_options(start.config)
     with joined_world() as world, resource_errors():
         parts = build_training(
@@ -98,8 +92,6 @@ def train(
             has_weights=start.state is not None,
         )
         trainer, folder = parts.trainer, start.folder
-        sections = [loader_section(parts.config, split) or split for split in ("train", "valid")]
-        require_room_for_step(trainer, *sections)
         data = identify_data(parts.train_loader, parts.valid_loader)
         require_same_data(start.state, parts.config, data)
         if folder is None and world.is_main:
@@ -118,13 +110,39 @@ def train(
         try:  # the state goes into the callbacks, too, so they are there first
             restore(trainer, start)
             lock = lock_run_folder(folder if world.is_main else None)
-            with lock, stop_at_next_step(trainer), explained_steps(trainer, sections[0]):
+            with (
+                lock,
+                stop_at_next_step(trainer),
+                explained_steps(trainer, loader_section(parts.config, "train") or ""),
+            ):
                 result = trainer.fit()
         finally:
             close_logging()
         world.gather(None)  # wait until every process is here
         del parts, trainer  # the wrapped network refers to the other processes, which are left at the end of the block
     return result
+
+
+def starting_point(
+    config: dict[str, Any] | None, resume: str | None, run_folder: Path | None, moved: Sequence[str]
+) -> "Start":
+    """Return the config, state and folder from which a training starts; the arguments are those of `train`.
+
+    Raises:
+        ConfigError: The config has faults.
+        CheckpointError: There is no such checkpoint, or it cannot be continued.
+    """
+    from trainer.checkpoints.resume import resolve_start
+    from trainer.checkpoints.same_data import identify_data
+
+    if config is not None:  # before a run folder is searched: a faulty config is reported as such
+        check_config(config)
+    start = resolve_start(config, resume, run_folder, identify=lambda asked: identify_data(*build_loaders(asked)))
+    if config is None:
+        for override in moved:
+            apply_override(start.config, override)
+        check_config(start.config)
+    return start
 
 
 def callbacks_of(parts: "TrainingParts", options: Mapping[str, Any]) -> "list[Callback]":

@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from utils.errors import ConfigError, EspalierError
-from utils.findings import each_error
+from utils.errors import ConfigError, EspalierError, each_error
 
 MAX_SHOWN_CHARACTERS = 80
 MAX_SHOWN_NAMES = 40

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from utils.errors import ConfigError, DataError
-from utils.findings import Finding
+from utils.errors import ConfigError, DataError, Finding
 
 _MAX_PLACE = 48
 _MIN_MESSAGE = 40  # columns of a terminal
+_MAX_SHOWN = 100  # findings of a kind; a file of --json holds all
 
 
 class Table(NamedTuple):
@@ -105,7 +105,7 @@ def _findings_text(title: str, findings: Sequence[Finding], width: int) -> str:
     """Return findings as a table of place and message."""
     column = min(_MAX_PLACE, max(len(finding.place) for finding in findings))
     lines = [title]
-    for finding in findings:
+    for finding in findings[:_MAX_SHOWN]:
         message = finding.message.removeprefix(f"{finding.place}: ").removeprefix(f"{finding.place} ")
         indent = " " * (column + 4)
         wrapped = [
@@ -120,4 +120,6 @@ def _findings_text(title: str, findings: Sequence[Finding], width: int) -> str:
         else:
             lines.append(f"  {finding.place.ljust(column)}  {wrapped.pop(0) if wrapped else ''}")
         lines += [indent + line for line in wrapped]
+    if len(findings) > _MAX_SHOWN:
+        lines.append(f"  ... and {len(findings) - _MAX_SHOWN} more; --json FILE writes all of them.")
     return "\n".join(lines)

@@ -11,7 +11,8 @@ import train
 from build import registry
 from config.checking.sound import place_of, sound_part
 from config.loading.load import apply_override, load_config
-from utils.errors import ConfigError, DataError
+from logger.check_report import CheckReport
+from utils.errors import ConfigError, DataError, Finding
 
 SIZE = (32, 24)
 # JSON path, value, and a part of the message that names it.
@@ -219,6 +220,19 @@ def test_faults_of_both_kinds_end_with_the_code_of_the_configuration(config, tmp
     assert "Faults in the configuration: 1" in out
     kinds = [fault["kind"] for fault in json.loads((tmp_path / "found.json").read_text())["faults"]]
     assert sorted(kinds) == ["config", "data"]
+
+
+def test_a_long_list_is_cut_on_the_screen_and_whole_in_json():
+    report = CheckReport(
+        [Finding("data", f"{number}.png", f"{number}.png is cut off. Replace it.") for number in range(130)]
+    )
+    text = report.text(80)
+    assert "Faults in the data: 130" in text
+    assert "  99.png   is cut off. Replace it." in text
+    assert "100.png" not in text
+    assert "... and 30 more; --json FILE writes all of them." in text
+    assert len(report.as_json()["faults"]) == 130
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_json_needs_the_check(config, tmp_path):

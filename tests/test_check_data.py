@@ -22,8 +22,7 @@ from data_loader.segmentation.torchvision_loader import TorchvisionSegmentationD
 from data_loader.time_series.loader import TimeSeriesDataLoader
 from tests.support.groups import from_flat
 from tests.support.loader_cases import arrays, cityscapes, class_folders, pairs_list, save, series, voc
-from utils.errors import ConfigError, DataError
-from utils.findings import Finding, each_error
+from utils.errors import ConfigError, DataError, Finding, each_error
 
 SIZE = (96, 120)
 

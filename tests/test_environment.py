@@ -4,9 +4,13 @@ import json
 import platform
 import subprocess
 
+import pytest
 import torch
 
 from utils import environment
+from utils.environment import known_memory
+
+GIGABYTE = 2**30
 
 
 def test_environment_is_plain_data_about_this_machine():
@@ -45,3 +49,32 @@ def test_no_repository_and_no_git_are_tolerated(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     environment.git_state.cache_clear()
     assert environment.git_state(environment.REPOSITORY) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "files", "expected"),
+    [
+        ("max", 1, 8 * GIGABYTE),
+        (f"{4 * GIGABYTE}", 1, (4 - 3 + 2 * 1) * GIGABYTE),  # the pages of files that were read are given up
+        (f"{4 * GIGABYTE}", 0, (4 - 3) * GIGABYTE),
+        (f"{2 * GIGABYTE}", 0, 0),
+        (f"{64 * GIGABYTE}", 0, 8 * GIGABYTE),
+    ],
+)
+def test_free_memory_is_that_of_the_container(tmp_path, limit, files, expected):
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable: {8 * 2**20} kB\n")
+    (group / "memory.max").write_text(f"{limit}\n")
+    (group / "memory.current").write_text(f"{3 * GIGABYTE}\n")
+    pages = files * GIGABYTE
+    (group / "memory.stat").write_text(f"anon 7\nactive_file {pages}\ninactive_file {pages}\nshmem 5\n")
+    assert known_memory(tmp_path) == expected
+
+
+def test_a_system_that_does_not_say_how_much_memory_is_free(tmp_path):
+    assert known_memory(tmp_path) is None
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemAvailable: 5 kB\n")
+    assert known_memory(tmp_path) == 5 * 1024

@@ -70,13 +70,17 @@ def available_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def known_memory() -> int | None:
-    """Return the bytes free within the limits of this process's container; None if the system does not say."""
+def known_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes free within the limits of this process's container; None if the system does not say.
+
+    Args:
+        root: Of the file system with the system's own files.
+    """
     found = []
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text().splitlines()
         found.append(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")))
-        group = Path("/sys/fs/cgroup")
+        group = root / "sys/fs/cgroup"
         limit = (group / "memory.max").read_text().strip()
         if limit != "max":
             # Pages of files that were read count as used, but are given up for others.

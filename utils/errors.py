@@ -1,9 +1,12 @@
-"""Errors that a user can repair. A message holds the value, the rule and the repair, in that order.
+"""Errors that a user can repair, and findings, in which a check gathers them instead of raising the first.
 
+A message holds the value, the rule and the repair, in that order.
 The command line prints them without a traceback (`--debug` shows it) and ends with the class's `exit_code`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 _FAULTS_SHOWN = 5
 
@@ -105,3 +108,36 @@ class Interrupted(EspalierError):
         )
         self.signal_number = signal_number
         self.exit_code = 128 + signal_number
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One of the faults and warnings that a check found: a fault would stop a training.
+
+    Attributes:
+        kind: `config` if the JSON is to be changed, `data` if files are.
+        place: JSON path, file name, or section.
+        message: Value, rule, and repair.
+        is_fault: False for a warning.
+    """
+
+    kind: Literal["config", "data"]
+    place: str
+    message: str
+    is_fault: bool = True
+
+
+def each_error(error: EspalierError) -> Iterator[EspalierError]:
+    """Yield the errors that an error stands for: its parts, or itself."""
+    parts: Sequence[EspalierError] = getattr(error, "parts", ())
+    if not parts:
+        yield error
+    for part in parts:
+        yield from each_error(part)
+
+
+def fault_of(error: EspalierError, place: str) -> Finding:
+    """Return an error as a fault; the place is the section that was being checked, if the error knows no other."""
+    if isinstance(error, DataError):
+        return Finding("data", error.place or place, str(error))
+    return Finding("config", place, str(error))

@@ -15,8 +15,7 @@ from config.checking.classes import validate
 from config.checking.sections import LOADER_SECTIONS
 from config.faults import join_path, suggestion_in
 from config.markers import refuse_markers
-from utils.errors import ConfigError, DataError, EspalierError
-from utils.findings import each_error
+from utils.errors import ConfigError, DataError, EspalierError, each_error
 from utils.registry import Registry
 
 Built = TypeVar("Built")

@@ -9,7 +9,7 @@ import numpy as np
 from base.class_weights import class_weights
 from data_loader.checking.copies import near_copies
 from data_loader.checking.facts import SplitFacts
-from utils.findings import Finding
+from utils.errors import Finding
 
 IMBALANCE = 20
 """Ratio of the largest to the smallest class from which weights are suggested."""

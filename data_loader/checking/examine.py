@@ -10,8 +10,7 @@ from base.base_data_loader import BaseDataLoader
 from base.samples import ExaminedSource, RawSample, nothing_counted
 from data_loader.checking.facts import MOST_COMPARED, SampleFacts, SplitFacts, facts_of, unknown_facts
 from utils.environment import DECODING_THREADS, available_processors
-from utils.errors import ConfigError, EspalierError
-from utils.findings import Finding, each_error, fault_of
+from utils.errors import ConfigError, EspalierError, Finding, each_error, fault_of
 from utils.geometry import Size
 
 Progress = Callable[[int, int], None]

@@ -418,11 +418,10 @@ class ImageClassificationDataLoader(BaseDataLoader):
             validation_dataset=plain,
             **loading.base_arguments(),
         )
-        self.num_classes, self.class_names = len(names), names
+        self.num_classes, self.class_names, self.learned = len(names), names, {"classes": names}
         self.in_channels = preprocessing.in_channels
         self.ignore_index = NO_CLASS
         self.preprocessing = preprocessing
-        self.learned = {"classes": names}
         self.listing_faults = (*faults, *known.faults)
 
     @staticmethod

@@ -16,8 +16,7 @@ from trainer.inspection.costs import TrainingStep, optimizer_copies, predict_mem
 from trainer.runtime.devices import unwrap
 from trainer.trainer import Trainer
 from utils.environment import known_memory
-from utils.errors import OutOfMemory
-from utils.findings import Finding
+from utils.errors import Finding, OutOfMemory
 
 CROWDED = 0.8  # share of the free disk or memory above which a warning says so
 HOPELESS = 1.5  # a forecast so many times the memory that there is: no error of the forecast explains it

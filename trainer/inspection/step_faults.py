@@ -16,8 +16,7 @@ from trainer.inspection.loss_faults import explain_loss_failure
 from trainer.runtime.devices import unwrap
 from trainer.trainer import Trainer
 from utils.environment import is_out_of_memory
-from utils.errors import ConfigError, DataError, Diverged, EspalierError
-from utils.findings import Finding, fault_of
+from utils.errors import ConfigError, DataError, Diverged, EspalierError, Finding, fault_of
 
 # Errors of torch about shapes, types and values. Others are mistakes in the code of a plug-in, whose traceback helps.
 _OF_TORCH = (RuntimeError, ValueError, IndexError)

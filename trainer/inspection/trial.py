@@ -22,8 +22,7 @@ from trainer.inspection.costs import WORKING_SHARE, LiveMemory
 from trainer.inspection.step_faults import step_fault
 from trainer.runtime.devices import unwrap
 from trainer.trainer import Trainer
-from utils.errors import Diverged
-from utils.findings import Finding
+from utils.errors import Diverged, Finding
 from utils.seeding import generator_state, restore_generator_state
 from utils.weight_names import first_names
 

@@ -1,6 +1,6 @@
 """Forecast of a run from one step of it, next to the run: seconds per epoch, size of a checkpoint, memory.
 
-    python benchmarks/forecast.py
+    python benchmarks/run_forecast.py
 
 `trainer/inspection` forecasts what `train.py --check` shows; here the same training then runs two epochs with their
 validations in a process of its own, and the second is timed. Memory is the growth of the process from before the
