@@ -274,6 +274,22 @@ def repacked(data: bytes, kind: str, generator: np.random.Generator) -> bytes:
         return data
 
 
+def single_faults(error: EspalierError) -> list[EspalierError]:
+    """Return the faults of an error one by one: a list may have several, and name those of a kind together."""
+    parts = getattr(error, "parts", ())
+    return [fault for part in parts for fault in single_faults(part)] or [error]
+
+
+def badly_said(error: EspalierError, names: tuple[str, str]) -> str:
+    """Return what is wrong with an error's message: it names neither file nor folder, or has several lines."""
+    for part in single_faults(error):
+        if not any(name in str(part) for name in names):
+            return f"without name: {part}"
+        if "\n" in str(part):
+            return f"more than one line: {part}"
+    return ""
+
+
 def peak_megabytes() -> float:
     """Return the largest memory that this process has used, in MB."""
     # Not ru_maxrss, which a process inherits from the one that starts it.
@@ -297,9 +313,12 @@ def work(name: str, first: int, last: int) -> None:
             (folder / "config.json").write_text("{}")
         path = folder / (kind.suffix if not kind.suffix.startswith(".") else f"damaged{kind.suffix}")
         path.write_bytes(whole)
+        for listed in ("images/{}.jpg", "masks/{}.png"):  # the files of the lists
+            (folder / listed).parent.mkdir()
+            for number in range(9):
+                (folder / listed.format(number)).touch()
         start = peak_megabytes()
-        if name not in ("pairs", "classes"):  # whose files do not exist
-            kind.read(path)
+        kind.read(path)
         refused, slowest = 0, 0.0
         for number in range(first, last):
             generator = np.random.default_rng([number, *name.encode()])
@@ -312,8 +331,7 @@ def work(name: str, first: int, last: int) -> None:
                 kind.read(path)
             except EspalierError as error:
                 refused += 1
-                fault = "" if path.name in str(error) or str(folder) in str(error) else f"without name: {error}"
-                fault = f"more than one line: {error}" if not fault and "\n" in str(error) else fault
+                fault = badly_said(error, (path.name, str(folder)))
             except BaseException as error:
                 fault = f"{type(error).__name__}: {error}"
             seconds = time.perf_counter() - began

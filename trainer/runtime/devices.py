@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainer.runtime.activations import recompute_activations
 from trainer.runtime.cpu_convolutions import replace_convolutions
+from trainer.runtime.norms import repair_instance_norms
 from utils.environment import devices_named
 from utils.seeding import seed_everything
 
@@ -207,6 +208,7 @@ def prepare_for_training(
     """
     if precision.device.type == "cpu":
         model = replace_convolutions(model, in_bf16=precision.dtype is torch.bfloat16)
+        repair_instance_norms(model)
     if options["sync_batch_norm"] and world.size > 1:
         if all(weight.is_cuda for weight in model.parameters()):
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
