@@ -360,7 +360,7 @@ def test_memory_disk_and_time_by_hand():
     assert found.total_seconds == 10 * found.epoch_seconds
     assert found.checkpoint_bytes == pytest.approx(4 * weights, rel=0.01)
     assert found.disk_bytes == 5 * found.checkpoint_bytes
-    assert "0:09 per epoch of 3 steps, 1:28 for all epochs" in forecast_text(found)
+    assert "8.8 s per epoch of 3 steps, 1:28 for all epochs" in forecast_text(found)
 
 
 def test_the_forecast_of_a_checkpoint_is_the_size_of_its_file(tmp_path):

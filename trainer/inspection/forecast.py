@@ -14,6 +14,7 @@ from utils.errors import Finding
 
 # Of a checkpoint in addition to its tensors: generators, config, history; and of each tensor its entry in the archive.
 _PLAIN_BYTES, _ENTRY_BYTES = 15_000, 250
+_SHORT = 60  # seconds, below which tenths are shown
 _PREFETCHED = 2  # batches that a loader worker has ready
 
 
@@ -98,9 +99,11 @@ def forecast_run(
 
 def forecast_text(forecast: RunForecast) -> str:
     """Return a forecast as lines for a reader."""
+    epoch = forecast.epoch_seconds
+    shown = f"{epoch:.1f} s" if epoch < _SHORT else duration(epoch)
     return "\n".join(
         [
-            f"Time:    {duration(forecast.epoch_seconds)} per epoch of {forecast.steps} steps, "
+            f"Time:    {shown} per epoch of {forecast.steps} steps, "
             f"{duration(forecast.total_seconds)} for all epochs",
             f"Memory:  {size_in_words(forecast.memory_bytes)} of {size_in_words(forecast.available_bytes)}",
             f"Disk:    {size_in_words(forecast.disk_bytes)} of {size_in_words(forecast.free_disk_bytes)} "
