@@ -221,11 +221,14 @@ def test_small_files_that_unpack_to_huge_arrays_are_refused_by_their_headers(tmp
     with pytest.raises(DataError, match=r"s\.npz holds the arrays x .* take 160 MB .* the limit is 159 MB"):
         read_series(tmp_path / "s.npz", max_decoded_mb=159)
     with gzip.open(tmp_path / "i.gz", "wb", compresslevel=1) as file:
-        file.write(b"\0\0\x08\x03" + b"".join(side.to_bytes(4, "big") for side in (60000, 300, 300)) + block)
+        file.write(b"\0\0\x08\x03" + b"".join(side.to_bytes(4, "big") for side in (60000, 300, 300)))
+        file.write(block)
     with pytest.raises(DataError, match=r"i\.gz holds an array \(60000, 300, 300\) of bytes, .* the limit is 1024 MB"):
         read_idx(tmp_path / "i.gz")
     with gzip.open(tmp_path / "more.gz", "wb", compresslevel=1) as file:
-        file.write(b"\0\0\x08\x01\0\0\0\x05" + block * 10)  # more than its header says: not unpacked
+        file.write(b"\0\0\x08\x01\0\0\0\x05")
+        for _ in range(10):  # more than its header says: not unpacked
+            file.write(block)
     with pytest.raises(DataError, match=r"more\.gz holds more than the 5 bytes of its shape \(5,\)"):
         read_idx(tmp_path / "more.gz")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024  # kB

@@ -103,8 +103,7 @@ def forecast_text(forecast: RunForecast) -> str:
     shown = f"{epoch:.1f} s" if epoch < _SHORT else duration(epoch)
     return "\n".join(
         [
-            f"Time:    {shown} per epoch of {forecast.steps} steps, "
-            f"{duration(forecast.total_seconds)} for all epochs",
+            f"Time:    {shown} per epoch of {forecast.steps} steps, {duration(forecast.total_seconds)} for all epochs",
             f"Memory:  {size_in_words(forecast.memory_bytes)} of {size_in_words(forecast.available_bytes)}",
             f"Disk:    {size_in_words(forecast.disk_bytes)} of {size_in_words(forecast.free_disk_bytes)} "
             f"({forecast.checkpoint_files} checkpoints of {size_in_words(forecast.checkpoint_bytes)})",
