@@ -1,9 +1,9 @@
 """Results that are no number, results of one name, and data without a label that counts: refused with the reason."""
 
 import json
-import re
 import logging
 import math
+import re
 
 import cv2
 import numpy as np
