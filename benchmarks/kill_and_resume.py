@@ -99,8 +99,9 @@ def run_children(arguments: argparse.Namespace, save_dir: str, workers: int, kil
     for process in started:
         process.start()
     code = 0
-    while not code and any(process.is_alive() for process in started):
-        multiprocessing.connection.wait([process.sentinel for process in started if process.is_alive()])
+    # One list: without any sentinel, if the last process ended in between, the wait would have no end.
+    while not code and (alive := [process.sentinel for process in started if process.is_alive()]):
+        multiprocessing.connection.wait(alive)
         code = next((process.exitcode for process in started if process.exitcode), 0)
     for process in started:
         process.kill()
