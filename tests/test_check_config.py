@@ -163,6 +163,54 @@ def test_each_fault_alone_is_the_only_one(config, path, value, text):
     assert not report.faults("data")
 
 
+@pytest.mark.parametrize("monitor", ["max val_miou", "min val_loss"])
+@pytest.mark.parametrize("broken", [["train"], ["valid"], ["test"], ["train", "valid"], ["train", "valid", "test"]])
+def test_data_that_is_not_there_is_no_fault_of_the_file(config, tmp_path, broken, monitor):
+    config["loss"][0]["args"] = {"weight": "balanced"}
+    config["trainer"]["monitor"] = monitor
+    for split in broken:
+        config[f"{split}_loader"]["args"]["folder"] = str(tmp_path / "nowhere" / split)
+    report = check.check_run(config)
+    assert [finding.message for finding in report.faults("config")] == []
+    found = messages(report)
+    assert [split for split in broken if not any(f"nowhere/{split}" in message for message in found)] == []
+    with pytest.raises(DataError):  # and the exit code 3
+        report.raise_faults()
+
+
+def test_the_rest_of_the_file_is_checked_without_the_data_of_a_split(config, tmp_path):
+    config["valid_loader"]["args"]["folder"] = str(tmp_path / "nowhere")
+    config["trainer"]["monitor"] = "max val_mio"
+    assert len(check.check_run(config).faults("config")) == 1
+    config["train_loader"]["args"]["folder"] = str(tmp_path / "nowhere")
+    config["loss"][0]["args"] = {"weight": [1.0, 2.0, 3.0]}  # the test data has two classes
+    (fault,) = check.check_run(config).faults("config")
+    assert fault.place.startswith("loss.0")
+
+
+def test_series_for_validation_need_the_statistics_of_the_training_data(config, tmp_path):
+    np.savez(tmp_path / "series.npz", x=np.random.default_rng(0).normal(size=(6, 2, 9)), y=np.arange(6) % 2)
+    config["arch"] = {"type": "FCN", "args": {"channels": [4, 4, 4]}}
+    config["metrics"], config["loss"] = ["accuracy"], "ce_loss"
+    config["trainer"]["monitor"] = "max val_accuracy"
+    for split, file in (("train", "nowhere.npz"), ("valid", "series.npz"), ("test", "series.npz")):
+        args = {"path": str(tmp_path / file), "batch_size": 2}
+        config[f"{split}_loader"] = {"type": "TimeSeriesDataLoader", "args": args}
+    report = check.check_run(config)
+    assert [each.message for each in report.findings] == [report.faults("data")[0].message]
+    assert any(note.startswith("valid_loader: it depends on the training data") for note in report.notes)
+
+
+@pytest.mark.parametrize("value", [5, [0, 5], "0 of 5"])
+def test_a_value_of_the_wrong_kind_is_one_fault(config, value):
+    config["data_loader"] = config.pop("train_loader")
+    del config["valid_loader"], config["test_loader"]
+    config["trainer"]["monitor"] = "off"
+    config["data_loader"]["args"]["folds"] = value
+    (message,) = messages(check.check_run(config))
+    assert "olds" in message
+
+
 def test_a_misspelt_name_is_read_as_the_suggested_one(config):
     config["arch"]["args"]["chanels"] = config["arch"]["args"].pop("channels")
     config["optimizer"]["type"] = "AdmW"
