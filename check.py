@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 Built = TypeVar("Built")
 NO_STEP = "a step of the training: the faults of its parts must be repaired first."
+HOLDING_OUT = ("validation_split", "folds")  # arguments of a loader
 LEARNED = {each.name for each in fields(DataSpec)}  # arguments that may follow from the training data
 Progress = Callable[[str, int, int], None]
 """Called with the name of a split, the number of samples that were read, and that of all."""
@@ -116,6 +117,9 @@ class _Check:
                 continue
             if split == "valid" and section == loader_section(config, "train"):
                 loader = None if train_loader is None else train_loader.split_validation()
+                asked, left = (_arguments(each, section) for each in (self.original, self.config))
+                if loader is None and any(asked.get(name) != left.get(name) for name in HOLDING_OUT):
+                    self.unread.add(split)
             else:
                 learned = None if train_loader is None or split == "train" else train_loader.learned
                 loader = self.attempt(
@@ -229,8 +233,16 @@ class _Check:
             return
         batches, seconds = [], []
         for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
+            num_found = len(findings)
             batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
             if batch is None or loader is None:
+                known = {
+                    each.kind
+                    for each in findings[:num_found]
+                    if each.is_fault and (each.kind == "data" or each.place == f"{section}.args.transforms")
+                }
+                findings[num_found:] = [each for each in findings[num_found:] if each.kind not in known]
+                report.notes.append(NO_STEP)
                 return
             batches.append(batch)
             begin = perf_counter()
@@ -282,6 +294,13 @@ class _Check:
         if counted is not None and counted.class_counts and any(variants.rules_without_counts(self.config, registry())):
             spec = replace(spec, class_counts=counted.class_counts)
         return spec
+
+
+def _arguments(config: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    """Return the arguments of the class that a section names; none if it is of another form."""
+    spec = config.get(section)
+    arguments = spec.get("args") if isinstance(spec, Mapping) else None
+    return arguments if isinstance(arguments, Mapping) else {}
 
 
 def _without_groups(config: Mapping[str, Any]) -> dict[str, Any]:
