@@ -5,7 +5,7 @@ out and the rest is checked without it. Nothing is written. `check_run(config)` 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -28,7 +28,7 @@ from build import (
 from config import DataSpec, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
 from logger.check_report import CheckReport, Table
-from utils.errors import Finding, fault_of
+from utils.errors import EspalierError, Finding, NotLearned, fault_of
 
 if TYPE_CHECKING:
     from base import BaseDataLoader, BaseTrainer
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Built = TypeVar("Built")
 NO_STEP = "a step of the training: the faults of its parts must be repaired first."
+HOLDING_OUT = ("validation_split", "folds")  # arguments of a loader
+LEARNED = {each.name for each in fields(DataSpec)}  # arguments that may follow from the training data
 Progress = Callable[[str, int, int], None]
 """Called with the name of a split, the number of samples that were read, and that of all."""
 
@@ -72,11 +74,13 @@ class _Check:
         original: The configuration as the user wrote it.
         sound: The configuration without its faults; values that turn out to be refused are taken out of it as well.
         report: Everything found so far.
+        unread: Splits of which a fault of their loader or its files left nothing to look at.
     """
 
     original: Mapping[str, Any]
     sound: SoundPart
     report: CheckReport = field(default_factory=CheckReport)
+    unread: set[str] = field(default_factory=set)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -87,8 +91,17 @@ class _Check:
     def attempt(self, build: Callable[[dict[str, Any]], Built], section: str) -> Built | None:
         """Build an object; every error on the way becomes a fault, and what it refuses is left out from then on."""
         made, errors, self.sound.config = build_stepwise(build, self.config)
-        self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in errors]
+        own = [error for error in errors if not self.follows_from_data(error)]
+        if len(own) < len(errors):
+            self.report.notes.append(f"{section}: it depends on the training data, whose fault must be repaired first.")
+        self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in own]
         return made
+
+    def follows_from_data(self, error: EspalierError) -> bool:
+        """Return whether an error says that a value is missing which training data without a fault would give."""
+        place = place_of(str(error))
+        is_missing = str(error).startswith(f"{place}: missing") and place.rpartition(".")[2] in LEARNED
+        return "train" in self.unread and (is_missing or NotLearned in (type(error), type(error.__cause__)))
 
     def build_loaders(self, config: dict[str, Any]) -> "dict[str, BaseDataLoader]":
         """Build the loaders of all splits that the configuration has, as training and test do."""
@@ -100,9 +113,13 @@ class _Check:
             if not self.sound.is_own(section):
                 if split == "train" or section != "data_loader":
                     self.report.notes.append(f"the data of {section}: its fault must be repaired first.")
+                self.unread.add(split)
                 continue
             if split == "valid" and section == loader_section(config, "train"):
                 loader = None if train_loader is None else train_loader.split_validation()
+                asked, left = (_arguments(each, section) for each in (self.original, self.config))
+                if loader is None and any(asked.get(name) != left.get(name) for name in HOLDING_OUT):
+                    self.unread.add(split)
             else:
                 learned = None if train_loader is None or split == "train" else train_loader.learned
                 loader = self.attempt(
@@ -111,6 +128,8 @@ class _Check:
                     ),
                     section,
                 )
+                if loader is None:
+                    self.unread.add(split)
             if loader is not None:
                 loader.is_training = split == "train"
                 loaders[split] = loader
@@ -157,8 +176,10 @@ class _Check:
             return
         precision = RunPrecision.from_options(used_devices[0], options)
         plan = TrainingPlan.from_options(options, precision=precision)
+        if "valid" in self.unread:  # the same results are those of the training
+            plan = replace(plan, monitor=plan.monitor.replace(" val_", " "))
         seed_run(self.config.get("seed", 0), used_devices[0], deterministic=options["deterministic"])
-        spec = self.data_spec(train_loader, facts.get("train"))
+        spec = self.data_spec(loaders, facts)
         network = None
         if self.sound.is_own("arch"):
             network = self.attempt(lambda config: build_network(config, spec, plan), "arch")
@@ -212,8 +233,16 @@ class _Check:
             return
         batches, seconds = [], []
         for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
+            num_found = len(findings)
             batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
             if batch is None or loader is None:
+                known = {
+                    each.kind
+                    for each in findings[:num_found]
+                    if each.is_fault and (each.kind == "data" or each.place == f"{section}.args.transforms")
+                }
+                findings[num_found:] = [each for each in findings[num_found:] if each.kind not in known]
+                report.notes.append(NO_STEP)
                 return
             batches.append(batch)
             begin = perf_counter()
@@ -253,14 +282,25 @@ class _Check:
                 return True
         return "metrics" in self.sound.stand_ins
 
-    def data_spec(self, train_loader: "BaseDataLoader | None", facts: "SplitFacts | None") -> DataSpec:
-        """Return what network, loss and metrics are built for; classes were counted when the data was read."""
+    def data_spec(self, loaders: "Mapping[str, BaseDataLoader]", facts: "Mapping[str, SplitFacts]") -> DataSpec:
+        """Return what network, loss and metrics are built for; classes were counted when the data was read.
+
+        Without the training data, another split tells what it can.
+        """
         spec = DataSpec.from_config(self.config)
-        if train_loader is not None:
-            spec = self.attempt(lambda config: read_data_spec(config, train_loader), "arch") or spec
-        if facts is not None and facts.class_counts and any(variants.rules_without_counts(self.config, registry())):
-            spec = replace(spec, class_counts=facts.class_counts)
+        loader, counted = next(iter(loaders.values()), None), next(iter(facts.values()), None)
+        if loader is not None:
+            spec = self.attempt(lambda config: read_data_spec(config, loader), "arch") or spec
+        if counted is not None and counted.class_counts and any(variants.rules_without_counts(self.config, registry())):
+            spec = replace(spec, class_counts=counted.class_counts)
         return spec
+
+
+def _arguments(config: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    """Return the arguments of the class that a section names; none if it is of another form."""
+    spec = config.get(section)
+    arguments = spec.get("args") if isinstance(spec, Mapping) else None
+    return arguments if isinstance(arguments, Mapping) else {}
 
 
 def _without_groups(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -173,7 +173,9 @@ def run_check(config: dict[str, Any], arguments: argparse.Namespace) -> str:
 
     report = check_run(config, arguments.devices, is_overfit=bool(arguments.overfit), progress=ReadingBar())
     if arguments.json:
-        write_json(Path(arguments.json), report.as_json())
+        file = Path(arguments.json)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, report.as_json())
     text = report.text(shutil.get_terminal_size((120, 24)).columns)
     if any(finding.is_fault for finding in report.findings):
         sys.stdout.write(f"{text}\n")

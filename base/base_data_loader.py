@@ -391,9 +391,18 @@ class BaseDataLoader(DataLoader[Any]):
         Raises:
             EspalierError: A sample is faulty, or all are.
         """
-        samples = [self.dataset[key] for key in next(iter(self.keys))]
+
+        def load(key: SampleKey) -> Any:
+            try:
+                return self.dataset[key]
+            except Exception as error:  # a data set of a plug-in may raise any error
+                if not leaves_out_faulty:
+                    raise
+                return Failure(DataError(f"sample {key.index} cannot be loaded: {type(error).__name__}: {error}."))
+
+        samples = [load(key) for key in next(iter(self.keys))]
         if leaves_out_faulty and any(isinstance(sample, Failure) for sample in samples):
-            loaded = (self.dataset[key] for batch in self.keys for key in batch)
+            loaded = (load(key) for batch in self.keys for key in batch)
             sound = islice((sample for sample in loaded if not isinstance(sample, Failure)), len(samples))
             samples = list(sound) or samples
         return _received(guarded_collate(self._collate, samples))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, NotLearned
 
 ClassWeight = Annotated[float, Field(ge=0.0)]
 Rule = Literal["balanced", "log", "bounded"]
@@ -39,7 +39,7 @@ def class_weights(
     """
     given = class_counts if isinstance(weight, str) else weight
     if given is None:
-        raise ConfigError(
+        raise NotLearned(
             f'weight "{weight}" follows from the classes of the training data, which are not known here. Train with a '
             'loader that counts them, or write the counts, "class_counts": [...], or the weights themselves.'
         )

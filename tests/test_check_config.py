@@ -9,6 +9,7 @@ from PIL import Image
 import check
 import train
 from build import registry
+from config import load_plugins
 from config.checking.sound import place_of, sound_part
 from config.loading.load import apply_override, load_config
 from logger.check_report import CheckReport
@@ -163,6 +164,110 @@ def test_each_fault_alone_is_the_only_one(config, path, value, text):
     assert not report.faults("data")
 
 
+@pytest.mark.parametrize("monitor", ["max val_miou", "min val_loss"])
+@pytest.mark.parametrize("broken", [["train"], ["valid"], ["test"], ["train", "valid"], ["train", "valid", "test"]])
+def test_data_that_is_not_there_is_no_fault_of_the_file(config, tmp_path, broken, monitor):
+    config["loss"][0]["args"] = {"weight": "balanced"}
+    config["trainer"]["monitor"] = monitor
+    for split in broken:
+        config[f"{split}_loader"]["args"]["folder"] = str(tmp_path / "nowhere" / split)
+    report = check.check_run(config)
+    assert [finding.message for finding in report.faults("config")] == []
+    found = messages(report)
+    assert [split for split in broken if not any(f"nowhere/{split}" in message for message in found)] == []
+    with pytest.raises(DataError):  # and the exit code 3
+        report.raise_faults()
+
+
+def test_the_rest_of_the_file_is_checked_without_the_data_of_a_split(config, tmp_path):
+    config["valid_loader"]["args"]["folder"] = str(tmp_path / "nowhere")
+    config["trainer"]["monitor"] = "max val_mio"
+    assert len(check.check_run(config).faults("config")) == 1
+    config["train_loader"]["args"]["folder"] = str(tmp_path / "nowhere")
+    config["loss"][0]["args"] = {"weight": [1.0, 2.0, 3.0]}  # the test data has two classes
+    (fault,) = check.check_run(config).faults("config")
+    assert fault.place.startswith("loss.0")
+
+
+def test_series_for_validation_need_the_statistics_of_the_training_data(config, tmp_path):
+    np.savez(tmp_path / "series.npz", x=np.random.default_rng(0).normal(size=(6, 2, 9)), y=np.arange(6) % 2)
+    config["arch"] = {"type": "FCN", "args": {"channels": [4, 4, 4]}}
+    config["metrics"], config["loss"] = ["accuracy"], "ce_loss"
+    config["trainer"]["monitor"] = "max val_accuracy"
+    for split, file in (("train", "nowhere.npz"), ("valid", "series.npz"), ("test", "series.npz")):
+        args = {"path": str(tmp_path / file), "batch_size": 2}
+        config[f"{split}_loader"] = {"type": "TimeSeriesDataLoader", "args": args}
+    report = check.check_run(config)
+    assert [each.message for each in report.findings] == [report.faults("data")[0].message]
+    assert any(note.startswith("valid_loader: it depends on the training data") for note in report.notes)
+
+
+@pytest.mark.parametrize(("name", "value"), [("validation_split", 0.99), ("folds", 5), ("folds", {"fold": 7, "of": 4})])
+def test_a_wrong_division_leaves_the_monitor_alone(config, name, value):
+    config["data_loader"] = config.pop("train_loader")
+    del config["valid_loader"]
+    config["data_loader"]["args"][name] = value
+    (message,) = messages(check.check_run(config))
+    assert name in message or "Wrong folds" in message
+
+
+def test_a_transform_that_cannot_be_applied_to_any_image_is_one_fault(config):
+    crop = {"type": "albumentations.RandomCrop", "args": {"height": 64, "width": 64}}
+    config["train_loader"]["args"]["transforms"] = [crop]
+    (fault,) = check.check_run(config).findings
+    assert fault.place == "train_loader.args.transforms"
+
+
+PLUGIN = """
+import torch
+from base import BaseDataLoader
+
+
+class Samples(torch.utils.data.Dataset):
+    def __init__(self, faulty):
+        self.faulty = faulty
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if index in self.faulty:
+            raise OSError("the server is gone")
+        return torch.rand(3, 16, 16), torch.randint(0, 2, (16, 16))
+
+
+class Loader(BaseDataLoader):
+    def __init__(self, faulty=(), is_training=True):
+        super().__init__(Samples(faulty), 2, shuffle=is_training, is_training=is_training)
+        self.num_classes = 2
+"""
+
+
+@pytest.mark.parametrize("faulty", [[3], [0, 1, 2, 3, 4, 5]])
+def test_a_data_set_of_a_plug_in_may_raise_any_error(config, tmp_path, faulty):
+    name = f"served_{len(faulty)}"  # a module is loaded once
+    (tmp_path / f"{name}.py").write_text(PLUGIN)
+    load_plugins([str(tmp_path / f"{name}.py")])
+    del config["test_loader"]
+    for section in ("train_loader", "valid_loader"):
+        config[section] = {"type": f"{name}.Loader", "args": {"faulty": faulty}}
+    report = check.check_run(config)
+    assert [each.place for each in report.findings if each.is_fault] == [
+        f"{section}, sample {index}" for section in ("train_loader", "valid_loader") for index in faulty
+    ]
+    assert bool(report.forecast) is (len(faulty) == 1)
+
+
+@pytest.mark.parametrize("value", [5, [0, 5], "0 of 5"])
+def test_a_value_of_the_wrong_kind_is_one_fault(config, value):
+    config["data_loader"] = config.pop("train_loader")
+    del config["valid_loader"], config["test_loader"]
+    config["trainer"]["monitor"] = "off"
+    config["data_loader"]["args"]["folds"] = value
+    (message,) = messages(check.check_run(config))
+    assert "olds" in message
+
+
 def test_a_misspelt_name_is_read_as_the_suggested_one(config):
     config["arch"]["args"]["chanels"] = config["arch"]["args"].pop("channels")
     config["optimizer"]["type"] = "AdmW"
@@ -215,12 +320,13 @@ def run(config, tmp_path, *flags):
 
 def test_the_command_prints_a_table_and_writes_json(config, tmp_path, capsys):
     before = {*tmp_path.rglob("*")}
-    run(config, tmp_path, "--json", str(tmp_path / "found.json"))
+    found = tmp_path / "new/found.json"
+    run(config, tmp_path, "--json", str(found))
     out = capsys.readouterr().out
     assert "The configuration is good" in out
-    assert {*tmp_path.rglob("*")} - before == {tmp_path / "c.json", tmp_path / "found.json"}
+    assert {*tmp_path.rglob("*")} - before == {tmp_path / "c.json", found.parent, found}
     assert "Parameters" in out
-    content = json.loads((tmp_path / "found.json").read_text())
+    content = json.loads(found.read_text())
     assert content["faults"] == []
     assert set(content["splits"]) == {"train", "valid", "test"}
 

@@ -236,6 +236,18 @@ def test_an_error_of_something_else_stays_as_it_is():
         trainer.fit()
 
 
+def test_an_error_of_a_data_set_of_ones_own_stays_as_it_is():
+    def broken(index):
+        raise ValueError(f"of sample {index}")
+
+    trainer = image_trainer(nn.Conv2d(1, 3, 1))
+    trainer.train_loader.dataset.is_keyed = False
+    trainer.train_loader.dataset.dataset = type("Broken", (), {"__getitem__": lambda _, index: broken(index)})()
+    with pytest.raises(ValueError, match="of sample") as caught, explained_steps(trainer, "data_loader"):
+        trainer.fit()
+    assert caught.value.__suppress_context__
+
+
 class SmallerInValidation(nn.Conv2d):
     def forward(self, inputs):
         return super().forward(inputs if self.training else inputs[:, :, ::2])

@@ -64,6 +64,14 @@ def test_what_is_not_strict_json_is_refused_with_its_place(write, text, message)
     assert "bad.json" in str(caught.value)
 
 
+def test_every_key_that_is_there_twice_and_every_number_that_is_none_is_named_at_once(write):
+    text = '{"a": 1, "a": NaN, "b": [1e999, {"c": 1, "c": 2, "c": 3}], "d": "\\ud800"}'
+    with pytest.raises(ConfigError, match=r"^6 faults in the configuration:") as caught:
+        load_config(write(bad=text))
+    for said in ('key "a", 1 and NaN', "json: NaN is", "1e999 is", '"c", 1 and 2', '"c", 2 and 3', "no file can hold"):
+        assert sum(said in str(part) for part in caught.value.parts) == 1
+
+
 def test_strings_that_look_like_syntax_are_only_strings(write):
     content = {"name": "x", "text": 'a // b "c": {NaN}, 1e999 \\', "a": {"text": 1}, "b": [-1.5e-3, 0.1]}
     assert load_config(write(x=content)) == content

@@ -49,12 +49,29 @@ def test_a_palette_of_which_one_colour_is_used_is_read_by_it(tmp_path):
         assert (mask == value).all()
 
 
-@pytest.mark.parametrize("colors", [((200, 0, 0), (0, 200, 0)), ((200, 0, 0), BLACK), (BLACK, BLACK), (WHITE, WHITE)])
+@pytest.mark.parametrize(
+    "colors",
+    [((200, 0, 0), (0, 200, 0)), ((200, 0, 0), BLACK), (BLACK, BLACK), (WHITE, WHITE), ((100,) * 3, (120,) * 3)],
+)
 def test_two_colours_that_are_not_black_and_white_are_named(tmp_path, colors):
     path = palette_file(tmp_path / "m.png", OBJECT, colors)
     named = re.escape(f"m.png has a palette, and the colours (red, green, blue) of its indices 0, 1 are {colors[0]}, ")
     with pytest.raises(DataError, match=rf"{named}.*Save the mask as grey, 0 and 255"):
         read_mask(path, is_binary=True)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "bmp", "tif", "jpg"])
+@pytest.mark.parametrize("with_palette", [True, False])
+def test_two_bright_greys_of_which_none_is_the_background_are_named(tmp_path, suffix, with_palette):
+    greys, path = np.where(OBJECT, np.uint8(250), np.uint8(180)), tmp_path / f"m.{suffix}"
+    if with_palette and suffix != "jpg":
+        palette_file(path, OBJECT, ((180,) * 3, (250,) * 3))
+    else:
+        Image.fromarray(greys).save(path)
+    with pytest.raises(DataError, match=rf"m\.{suffix} has areas of the values 180, .*250.* all of them would be"):
+        read_mask(path, is_binary=True)
+    Image.fromarray(np.where(OBJECT, np.uint8(255), np.uint8(251))).save(path)  # noise
+    assert (read_mask(path, is_binary=True) == 255).all()
 
 
 def test_with_an_ignored_label_a_palette_begins_with_black(tmp_path):

@@ -32,6 +32,10 @@ class ConfigError(EspalierError):
         self.parts = tuple(parts)
 
 
+class NotLearned(ConfigError):
+    """A value is missing that is learned from the training data."""
+
+
 class SearchError(EspalierError):
     """A search cannot be started or continued as asked."""
 

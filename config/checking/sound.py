@@ -22,6 +22,7 @@ Built = TypeVar("Built")
 
 _ROUNDS = 50  # each takes out at least one value; faults within faults are few
 _PATH = re.compile(r"[\w$-]+(?:\.[\w$-]+)*(?=[:, ])")
+_SHOWN_ARGUMENTS = re.compile(r" refuses \{.*?: (?=\w+: )", re.DOTALL)  # before the class of the error
 _STAND_INS: Mapping[str, Any] = {
     "name": "check",
     "arch": "UNet",
@@ -138,10 +139,16 @@ def _without_cause(
         try:
             build(smaller)
         except EspalierError as error:
-            if str(error) == message or re.search(rf"\b{re.escape(name)}\b", str(error).removeprefix(path)):
+            is_unchanged = _reason(str(error)) == _reason(message)
+            if is_unchanged or re.search(rf"\b{re.escape(name)}\b", str(error).removeprefix(path)):
                 continue  # not its cause, or it must not be missing
         return smaller
     return None
+
+
+def _reason(message: str) -> str:
+    """Return a message without the arguments that it shows, of which one was left out."""
+    return _SHOWN_ARGUMENTS.sub(" ", message, count=1)
 
 
 def _ancestors(path: str) -> Iterable[str]:

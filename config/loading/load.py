@@ -13,11 +13,12 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from config.checking.sections import CLASS_SECTIONS, LOADER_SECTIONS
-from config.faults import closest, show, unknown_name
+from config.faults import Faults, closest, show, unknown_name
 from config.markers import is_marker
 from utils.errors import ConfigError
 
@@ -249,11 +250,17 @@ def parse_json(text: str, source: str) -> Any:
         ConfigError: It is not JSON (with line and column), holds a key twice, a number that is not finite, a character
             that no file can hold, or is nested too deep.
     """
+    faults = Faults()
+    number = partial(_finite, faults, source)
     try:
         value = json.loads(
-            text, object_pairs_hook=_unique_keys, parse_constant=_finite, parse_float=_finite, parse_int=_finite
+            text,
+            object_pairs_hook=partial(_unique_keys, faults, source),
+            parse_constant=number,
+            parse_float=number,
+            parse_int=number,
         )
-        _check_values(value)
+        _check_values(value, faults, source)
     except json.JSONDecodeError as error:
         rest, before = text[error.pos :].lstrip(), text[: error.pos].rstrip()
         if not text.strip():
@@ -272,36 +279,38 @@ def parse_json(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: line {error.lineno} column {error.colno}: {message}") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels. Flatten it.") from None
-    except ValueError as error:  # of the functions below, or an integer of more digits than Python converts
+    except ValueError as error:  # an integer of more digits than Python converts
         raise ConfigError(f"{source}: {error}") from None
+    if faults:
+        raise faults.error()
     return value
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(faults: Faults, source: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f'duplicate key "{key}", {show(found[key])} and {show(value)}. Keep one of the two.')
+            faults.add(source, f'duplicate key "{key}", {show(found[key])} and {show(value)}. Keep one of the two.')
         found[key] = value
     return found
 
 
-def _finite(text: str) -> int | float:
+def _finite(faults: Faults, source: str, text: str) -> int | float:
     """Return the number that a JSON text is, a whole one as int."""
     number = int(text) if text.lstrip("-").isdecimal() else float(text)
     if not math.isfinite(float(text)):
-        raise ValueError(f"{text} is not a finite number. Use a finite one.")
+        faults.add(source, f"{text} is not a finite number. Use a finite one.")
     return number
 
 
-def _check_values(value: Any, depth: int = 0) -> None:
-    """Raise if a value could not be written back or walked through."""
+def _check_values(value: Any, faults: Faults, source: str, depth: int = 0) -> None:
+    """Find what could not be written back or walked through."""
     if depth > MAX_DEPTH:
         raise RecursionError  # reported as Python's own, of a text that is nested much deeper
     if isinstance(value, str) and UNSTORABLE.search(value):
-        raise ValueError(f"the text {value!a} holds a character that no file can hold. Remove it.")
+        faults.add(source, f"the text {value!a} holds a character that no file can hold. Remove it.")
     for item in [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ():
-        _check_values(item, depth + 1)
+        _check_values(item, faults, source, depth + 1)
 
 
 def translate(tree: Tree, notes: Notes, file: str | None = None) -> None:

@@ -33,6 +33,8 @@ class Folds:
         Raises:
             ConfigError: A key is missing or unknown, or a number out of its range.
         """
+        if not isinstance(asked, Mapping):
+            raise ConfigError(f"Wrong folds {asked!r}: it is an object. {_EXAMPLE}")
         values = {"seed": seed, **asked}
         unknown = sorted(set(values) - {"fold", "of", "seed"})
         if unknown or {"fold", "of"} - set(values):

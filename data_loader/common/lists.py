@@ -17,6 +17,7 @@ VALIDATION_NAMES = ("val", "valid", "validation")
 
 _PATHS_SHOWN = 5
 _COMMA_AND_TAB = re.compile(r",\s*\t|\t\s*,")
+_QUOTED = re.compile(r'(?<![^,\t ])"(?:[^"]|"")*"(?![^,\t ])')  # a whole field
 logger = logging.getLogger(__name__)
 
 Entry = TypeVar("Entry")
@@ -85,11 +86,12 @@ def split_entry(line: str) -> list[str]:
 
     A field that holds such a character is put between double quotes, as in CSV files.
     """
-    if "\t" in line and not _COMMA_AND_TAB.search(line):
+    bare = _QUOTED.sub("", line)  # what is between quotes separates nothing
+    if "\t" in bare and not _COMMA_AND_TAB.search(bare):
         separator = "\t"
     else:
-        separator = "," if "," in line else " "
-        line = line.replace("\t", " ")
+        separator = "," if "," in bare else " "
+        line = line if "\t" not in bare else line.replace("\t", " ")
     if '"' not in line:
         fields = line.split(separator)
     else:

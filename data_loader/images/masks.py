@@ -117,13 +117,16 @@ def grey_of_palette(
     colors[: len(known)] = known
     used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
     is_grey = bool((np.ptp(colors[used], axis=1) == 0).all())
+    greys = np.unique(colors[used, 0])
     begins_black = not colors[0].any()
+    # Dark greys are ids if 0 is the background; otherwise nothing says which of them is.
+    is_divided = len(greys) > 1 and (begins_black or greys[0] == 0 or greys[-1] >= 128)
     shown = _listed([tuple(map(int, color)) for color in colors[used]])
     if ignore_index is not None:
         if begins_black:
             return indices
         rule = "with ignore_index, indices are labels, and 0, the background, must be black"
-    elif is_grey and (len(used) < 2 or len(np.unique(colors[used], axis=0)) > 1):
+    elif is_grey and (len(used) < 2 or is_divided):
         return np.asarray(colors[indices, 0])
     elif begins_black and not is_grey:
         return np.where(indices > 0, np.uint8(255), np.uint8(0))
@@ -169,7 +172,14 @@ def black_and_white(mask: np.ndarray, path: str | Path, *, kind: str | None, ign
             f"The mask {path} is a {kind} whose largest value is {brightest}. A {kind} is divided at {half}, and "
             f"nothing here is above it. {kind} changes labels: save masks as PNG."
         )
-    if len(values) > 2 and brightest >= half:
+    if len(values) > 1 and values[0] >= half:
+        areas = _values_of_areas(mask, values)
+        if len(areas) > 1 and areas[-1] - areas[0] >= half // 4:  # not the noise of a lossy file
+            raise DataError(
+                f"The mask {path} has areas of the values {_listed(areas)}: binary_masks divides black and white at "
+                f"{half}, and all of them would be the object. Save the mask as 0 and 255."
+            )
+    elif len(values) > 2 and brightest >= half:
         areas = [value for value in _values_of_areas(mask, values) if kind is None or 16 <= value < 240]
         if len(areas) > (2 if kind is None else 1) or (kind is not None and areas and areas[0] < half):
             raise DataError(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from data_loader.common.options import DecodedMegabytes, Options
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, NotLearned
 
 Normalize = Literal["variable", "series", "none"]
 PERCENTILE = 98
@@ -59,7 +59,7 @@ class SeriesPreprocessing:
         for name in needed:
             values = getattr(options, name)
             if values is None:
-                raise ConfigError(
+                raise NotLearned(
                     f"{name} is missing: it is computed from the training data and is in the config of a checkpoint. "
                     "Use that config, or train first."
                 )

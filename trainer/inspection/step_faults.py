@@ -106,7 +106,10 @@ def explained_steps(trainer: BaseTrainer, section: str) -> Iterator[None]:
         # Of several processes, the others do not take part in the repetition.
         if not isinstance(trainer, Trainer) or trainer.plan.world.size > 1 or is_out_of_memory(error):
             raise
-        inputs, target, *_ = trainer.train_loader.example()
+        try:
+            inputs, target, *_ = trainer.train_loader.example()
+        except Exception:  # the data set raised it
+            raise error from None
         found = failing_stage(trainer, inputs, target, section)
         if found is None:
             raise
