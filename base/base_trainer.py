@@ -279,22 +279,17 @@ class BaseTrainer(ABC):
         self.check_interrupt()
 
     def report_nan(self, name: str) -> None:
-        """Refuse to continue with a monitored result that is NaN; only warn if an earlier epoch is the best.
+        """Refuse to continue with a monitored result that is NaN.
 
         The epoch has been saved: with another monitor, a resumed run continues after it.
 
         Raises:
-            TrainingError: No epoch can be the best.
+            TrainingError: It names the result, the reason, and the best epoch before, if there is one.
         """
-        reason = self.reason_for_nan(name)
-        if self.best is not None:
-            logger.warning(
-                "%s is NaN in epoch %d: %s. Epoch %d remains the best.", name, self.epoch, reason, self.best["epoch"]
-            )
-            return
+        best = "No epoch can be" if self.best is None else f"Epoch {self.best['epoch']} is"
         raise TrainingError(
-            f"trainer.monitor: {name} is NaN in epoch {self.epoch}: {reason}. No epoch can be the best by it. Correct "
-            "the data, or follow another result."
+            f"trainer.monitor: {name} is NaN in epoch {self.epoch}: {self.reason_for_nan(name)}. {best} the best by "
+            "it. Correct the data, or follow another result."
         )
 
     def reason_for_nan(self, name: str) -> str:

@@ -1,7 +1,6 @@
 """Results that are no number, results of one name, and data without a label that counts: refused with the reason."""
 
 import json
-import logging
 import math
 import re
 
@@ -87,14 +86,14 @@ def test_a_monitor_that_is_nan_ends_the_run_and_another_one_continues_it(tmp_pat
 
 
 @pytest.mark.parametrize("mode", ["max", "min"])
-def test_a_nan_after_a_number_is_warned_of_and_never_the_best(mode, caplog):
-    trainer = scripted_trainer([0.5, math.nan, 0.4], monitor=f"{mode} val_accuracy")
-    with caplog.at_level(logging.WARNING):
-        result = trainer.fit()
-    assert result.best["epoch"] == (1 if mode == "max" else 3)
-    (warning,) = [record.getMessage() for record in caplog.records if "NaN" in record.getMessage()]
-    assert warning.startswith("val_accuracy is NaN in epoch 2: in the validation data Scripted computed it")
-    assert warning.endswith("Epoch 1 remains the best.")
+def test_a_nan_after_a_number_ends_the_run_and_names_the_best_epoch(mode, tmp_path):
+    files = Checkpoints(tmp_path, {"name": "tiny"})
+    trainer = scripted_trainer([0.5, math.nan, 0.4], files, monitor=f"{mode} val_accuracy")
+    message = r"val_accuracy is NaN in epoch 2: .* computed it from what it counted\. Epoch 1 is the best by it\."
+    with pytest.raises(TrainingError, match=message):
+        trainer.fit()
+    assert read_checkpoint(tmp_path / "model_best.pth")["epoch"] == 1
+    assert read_checkpoint(tmp_path / "checkpoint-last.pth")["epoch"] == 2
 
 
 def test_infinity_is_a_number():

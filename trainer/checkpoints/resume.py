@@ -277,6 +277,21 @@ def restore(trainer: BaseTrainer, start: Start) -> None:
     elif start.weights is not None:
         for line in load_matching_weights(trainer.model, weights_of(start.weights)):
             logger.warning("Fine-tuning: %s", line)
+        before = class_names_of(start.weights.get("config"))
+        now = list(getattr(getattr(trainer, "train_loader", None), "class_names", ()))
+        if before and now and before != now:
+            logger.warning(
+                "Fine-tuning: the outputs of the checkpoint stand for %s, those of this run for %s, in this order.",
+                ", ".join(before), ", ".join(now),
+            )  # fmt: skip
+
+
+def class_names_of(config: Any) -> list[str]:
+    """Return the names of the classes in the config of a checkpoint; empty if it has none."""
+    sections = config.values() if isinstance(config, Mapping) else ()
+    arguments = [section.get("args") for section in sections if isinstance(section, Mapping)]
+    found = [each.get("classes") for each in arguments if isinstance(each, Mapping)]
+    return next(([str(name) for name in names] for names in found if isinstance(names, list) and names), [])
 
 
 def find_checkpoint(resume: str, asked: Mapping[str, Any] | None) -> tuple[Path, dict[str, Any]]:
