@@ -75,14 +75,19 @@ def failing_stage(
         except Exception as error:
             part = running[-1] if running else ""
             return _finding(explain_failure(error, model, tuple(inputs.shape), part), section)
+    metric = None
     try:
         with precision.autocast():
             loss = compute_loss(trainer.criterion, output, placed)
         torch.autograd.backward(loss)
-        trainer.metrics.update(main_output(output).detach(), class_ids(placed, trainer.ignore_index))
+        for metric in trainer.metrics.metrics:
+            metric.update(main_output(output).detach(), class_ids(placed, trainer.ignore_index))
     except Exception as error:
         ignored = trainer.ignore_index
         fault = explain_loss_failure(error, model, trainer.criterion, output, target, ignore_index=ignored)
+        if metric is not None and fault.place == "loss":  # shapes and labels are right: it is the metric itself
+            text = f"{type(metric).__name__} cannot count an output of {size_text(main_output(output).shape)}"
+            fault = NetworkFault("metrics", f"{text}: {first_line(error)}. Correct it, or name another metric.")
         return _finding(fault, section)
     return None
 
