@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from config.checking.sections import CLASS_SECTIONS, LOADER_SECTIONS
-from config.faults import closest, show, unknown_name
+from config.faults import MAX_SHOWN_CHARACTERS, closest, show, unknown_name
 from config.markers import is_marker
 from utils.errors import ConfigError
 
@@ -272,7 +272,7 @@ def parse_json(text: str, source: str) -> Any:
         raise ConfigError(f"{source}: line {error.lineno} column {error.colno}: {message}") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested deeper than {MAX_DEPTH} levels. Flatten it.") from None
-    except ValueError as error:  # of the functions below, or an integer of more digits than Python converts
+    except ValueError as error:  # of the functions below
         raise ConfigError(f"{source}: {error}") from None
     return value
 
@@ -288,10 +288,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _finite(text: str) -> int | float:
     """Return the number that a JSON text is, a whole one as int."""
-    number = int(text) if text.lstrip("-").isdecimal() else float(text)
     if not math.isfinite(float(text)):
-        raise ValueError(f"{text} is not a finite number. Use a finite one.")
-    return number
+        shown = text if len(text) <= MAX_SHOWN_CHARACTERS else f"a number of {len(text)} digits"
+        raise ValueError(f"{shown} is not a finite number. Use a finite one.")
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
 def _check_values(value: Any, depth: int = 0) -> None:
