@@ -4,7 +4,8 @@ Configuration, data and network are checked in one pass, and one fault does not 
 out and the rest is checked without it. Nothing is written. `check_run(config)` is the whole check as a function.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,11 @@ from build import (
     registry,
     require_agreement,
 )
-from config import DataSpec, trainer_options, variants
+from config import DataSpec, class_and_arguments, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
 from logger.check_report import CheckReport, Table
-from utils.errors import Finding, fault_of
+from utils.environment import resource_errors
+from utils.errors import EspalierError, Finding, each_error, fault_of
 
 if TYPE_CHECKING:
     from base import BaseDataLoader, BaseTrainer
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 Built = TypeVar("Built")
 NO_STEP = "a step of the training: the faults of its parts must be repaired first."
+_GUESSED_CLASSES = 2  # to build a network when neither file nor data say how many there are
 Progress = Callable[[str, int, int], None]
 """Called with the name of a split, the number of samples that were read, and that of all."""
 
@@ -86,9 +89,30 @@ class _Check:
 
     def attempt(self, build: Callable[[dict[str, Any]], Built], section: str) -> Built | None:
         """Build an object; every error on the way becomes a fault, and what it refuses is left out from then on."""
-        made, errors, self.sound.config = build_stepwise(build, self.config)
-        self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in errors]
+        made: Built | None = None
+        with self.surviving(section):
+            made, errors, self.sound.config = build_stepwise(build, self.config)
+            self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in errors]
         return made
+
+    @contextmanager
+    def surviving(self, section: str) -> Iterator[None]:
+        """Turn whatever ends a block, such as an error in the code of a plug-in, into a fault of a section."""
+        try:
+            with resource_errors():
+                yield
+        except EspalierError as error:
+            found = [fault_of(each, place_of(str(each)) or section) for each in each_error(error)]
+            self.report.findings += [each for each in found if each not in self.report.findings]
+        except (Exception, SystemExit) as error:
+            from base.inspection.failures import first_line
+
+            message = (
+                f"{first_line(error)}: the code of a class that it names ends so, and a training would end there, too. "
+                "Correct that class, or name another one."
+            )
+            if (fault := Finding("config", section, message)) not in self.report.findings:
+                self.report.findings.append(fault)
 
     def build_loaders(self, config: dict[str, Any]) -> "dict[str, BaseDataLoader]":
         """Build the loaders of all splits that the configuration has, as training and test do."""
@@ -102,7 +126,9 @@ class _Check:
                     self.report.notes.append(f"the data of {section}: its fault must be repaired first.")
                 continue
             if split == "valid" and section == loader_section(config, "train"):
-                loader = None if train_loader is None else train_loader.split_validation()
+                loader = None
+                with self.surviving(section):
+                    loader = None if train_loader is None else train_loader.split_validation()
             else:
                 learned = None if train_loader is None or split == "train" else train_loader.learned
                 loader = self.attempt(
@@ -129,9 +155,10 @@ class _Check:
         for split, loader in loaders.items():
             section = self.section_of(split)
             told = None if progress is None else partial(progress, split)
-            facts[split], findings = examine(loader, section, told)
-            # Splits may share a file.
-            self.report.findings += [finding for finding in findings if finding not in self.report.findings]
+            with self.surviving(section):
+                facts[split], findings = examine(loader, section, told)
+                # Splits may share a file.
+                self.report.findings += [finding for finding in findings if finding not in self.report.findings]
         self.report.findings += compare_splits(facts, is_overfit)
         if facts:
             self.report.tables.append(_splits_table(facts))
@@ -152,16 +179,20 @@ class _Check:
         from trainer.trainer import TrainingPlan
 
         train_loader, options = loaders.get("train"), trainer_options(self.config)
+        if "valid" not in loaders and self.is_faulty("valid_loader", "data_loader"):  # train results stand in
+            options["monitor"] = options["monitor"].replace("val_", "")
         used_devices = self.attempt(lambda config: choose_devices(config.get("n_gpu"), devices), "n_gpu")
         if used_devices is None:
             return
         precision = RunPrecision.from_options(used_devices[0], options)
         plan = TrainingPlan.from_options(options, precision=precision)
         seed_run(self.config.get("seed", 0), used_devices[0], deterministic=options["deterministic"])
-        spec = self.data_spec(train_loader, facts.get("train"))
+        spec = self.data_spec(loaders, facts.get("train"))
+        is_guessed = spec.num_classes is None and not loaders
         network = None
         if self.sound.is_own("arch"):
-            network = self.attempt(lambda config: build_network(config, spec, plan), "arch")
+            guess = replace(spec, num_classes=_GUESSED_CLASSES) if is_guessed else spec
+            network = self.attempt(lambda config: build_network(config, guess, plan), "arch")
         # Without the network, its optimizer, schedule and loss can still be checked.
         model = nn.Linear(1, 1) if network is None else network
         optimizer = self.attempt(
@@ -172,6 +203,9 @@ class _Check:
         if optimizer is not None and train_loader is not None:
             steps = plan.steps_per_epoch(len(train_loader))
             schedule = self.attempt(lambda config: build_schedule(config, optimizer, plan, steps), "lr_scheduler")
+        if is_guessed:
+            self.report.notes.append("loss, metrics and a step of the training: only the data says the classes.")
+            return
         loss = self.attempt(lambda config: build_loss(config, spec, model).to(precision.device), "loss")
         metrics = self.attempt(lambda config: build_metrics(config, spec, self.sound.stand_ins), "metrics")
         if optimizer is None or loss is None or metrics is None or train_loader is None:
@@ -196,7 +230,7 @@ class _Check:
         from base.inspection.summary import network_summary, num_weights
         from trainer.inspection.forecast import forecast_run, forecast_text
         from trainer.inspection.memory import step_memory_findings
-        from trainer.inspection.trial import try_step
+        from trainer.inspection.trial import Trial, try_step
         from trainer.runtime.devices import unwrap
         from trainer.trainer import Trainer
 
@@ -206,25 +240,38 @@ class _Check:
         findings, report, sections = self.report.findings, self.report, [self.section_of("train")]
         if trainer.valid_loader is not None:
             sections.append(self.section_of("valid"))
-        memory = step_memory_findings(trainer, *sections)
+        memory: list[Finding] = []
+        with self.surviving("trainer"):
+            memory = step_memory_findings(trainer, *sections)
         findings += memory
         if any(finding.is_fault for finding in memory):
             return
         batches, seconds = [], []
         for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
+            is_known = any(each.is_fault and each.place in (section, f"{section}.args.transforms") for each in findings)
+            before = list(findings)
             batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
             if batch is None or loader is None:
+                told = {each.message for each in before}
+                new = [each for each in findings[len(before) :] if each.message not in told]
+                findings[:] = [*before, *([] if is_known else new)]  # the reading named the files
+                report.notes.append(NO_STEP)
                 return
             batches.append(batch)
             begin = perf_counter()
             loader.example(leaves_out_faulty=True)  # once more: the first time loads packages, too
             seconds.append(perf_counter() - begin)
         named = dict(zip(("section", "valid_section"), sections, strict=False))
-        trial = try_step(trainer, *batches, **named)
+        trial = Trial(None, [])
+        with self.surviving("trainer"):
+            trial = try_step(trainer, *batches, **named)
         findings += [finding for finding in trial.findings if finding not in findings]
         if trial.facts is None:
             return
-        report.network = network_summary(unwrap(trainer.model), batches[0][0])
+        try:
+            report.network = network_summary(unwrap(trainer.model), batches[0][0])
+        except EspalierError as error:  # it is run on a single sample, which a training may never do
+            report.notes.append(f"the summary of the network: {error}")
         loading = dict(zip(("load_seconds", "valid_load_seconds"), seconds, strict=False))
         options = trainer_options(self.config)
         forecast = forecast_run(
@@ -240,6 +287,10 @@ class _Check:
         report.facts["network"] = {"parameters": num_weights(unwrap(trainer.model))} | asdict(trial.facts)
         report.facts["forecast"] = {key: value for key, value in asdict(forecast).items() if key != "findings"}
 
+    def is_faulty(self, *sections: str) -> bool:
+        """Return whether a fault was found in one of these sections."""
+        return any(each.is_fault and each.place.partition(".")[0] in sections for each in self.report.findings)
+
     def section_of(self, split: str) -> str:
         """Return the JSON path of the loader of a split."""
         return loader_section(self.config, split) or split
@@ -253,14 +304,30 @@ class _Check:
                 return True
         return "metrics" in self.sound.stand_ins
 
-    def data_spec(self, train_loader: "BaseDataLoader | None", facts: "SplitFacts | None") -> DataSpec:
-        """Return what network, loss and metrics are built for; classes were counted when the data was read."""
+    def data_spec(self, loaders: "Mapping[str, BaseDataLoader]", facts: "SplitFacts | None") -> DataSpec:
+        """Return what network, loss and metrics are built for; classes were counted when the data was read.
+
+        What only the training data says is taken from another split, or from the file, if they cannot be loaded.
+        """
         spec = DataSpec.from_config(self.config)
-        if train_loader is not None:
-            spec = self.attempt(lambda config: read_data_spec(config, train_loader), "arch") or spec
-        if facts is not None and facts.class_counts and any(variants.rules_without_counts(self.config, registry())):
-            spec = replace(spec, class_counts=facts.class_counts)
+        if loader := next(iter(loaders.values()), None):
+            spec = self.attempt(lambda config: read_data_spec(config, loader), "arch") or spec
+        elif names := next(_class_names(self.config), None):
+            spec = replace(spec, class_names=names, num_classes=spec.num_classes or len(names))
+        if any(variants.rules_without_counts(self.config, registry())):
+            if facts is not None and facts.class_counts:
+                spec = replace(spec, class_counts=facts.class_counts)
+            elif spec.num_classes and (facts is None or not facts.num_readable):
+                spec = replace(spec, class_counts=[1] * spec.num_classes)
         return spec
+
+
+def _class_names(config: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the names of the classes that the loaders of a config state."""
+    for section in filter(None, (loader_section(config, split) for split in SPLIT_SECTIONS)):
+        names = class_and_arguments(config, section, registry())[1].get("classes")
+        if isinstance(names, list) and names:
+            yield names
 
 
 def _without_groups(config: Mapping[str, Any]) -> dict[str, Any]:
