@@ -31,6 +31,7 @@ from config.checking.sound import SoundPart, build_stepwise, place_of, sound_par
 from logger.check_report import CheckReport, Table
 from utils.environment import resource_errors
 from utils.errors import EspalierError, Finding, each_error, fault_of
+from utils.files import writing_problem
 
 if TYPE_CHECKING:
     from base import BaseDataLoader, BaseTrainer
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 Built = TypeVar("Built")
 NO_STEP = "a step of the training: the faults of its parts must be repaired first."
+_FROM_TRAINING = "it is computed from the training data"  # of the message of a value that a loader must be given
 _GUESSED_CLASSES = 2  # to build a network when neither file nor data say how many there are
 Progress = Callable[[str, int, int], None]
 """Called with the name of a split, the number of samples that were read, and that of all."""
@@ -61,6 +63,7 @@ def check_run(
     if sound.config is None:
         check.report.notes.append("data and network: the configuration does not say enough to build them.")
         return check.report
+    check.look_around(sound.config)
     loaders = check.build_loaders(sound.config)
     facts = check.examine(loaders, is_overfit=is_overfit, progress=progress)
     check.try_network(loaders, facts, devices)
@@ -114,9 +117,21 @@ class _Check:
             if (fault := Finding("config", section, message)) not in self.report.findings:
                 self.report.findings.append(fault)
 
+    def look_around(self, config: dict[str, Any]) -> None:
+        """Look for the packages that the configuration needs, and for a folder that a run can be saved in."""
+        from logger.trackers import require_packages
+
+        with self.surviving("visualization"):
+            require_packages(config)
+        save_dir = Path(trainer_options(config)["save_dir"])
+        if problem := writing_problem(save_dir / "run"):
+            message = f"{save_dir} cannot be written, {problem}. Runs are saved below it. Name another folder."
+            self.report.findings.append(Finding("config", "trainer.save_dir", message))
+
     def build_loaders(self, config: dict[str, Any]) -> "dict[str, BaseDataLoader]":
         """Build the loaders of all splits that the configuration has, as training and test do."""
         loaders: dict[str, BaseDataLoader] = {}
+        found = self.report.findings
         for split in SPLIT_SECTIONS:
             section, train_loader = loader_section(config, split), loaders.get("train")
             if section is None:
@@ -130,13 +145,16 @@ class _Check:
                 with self.surviving(section):
                     loader = None if train_loader is None else train_loader.split_validation()
             else:
-                learned = None if train_loader is None or split == "train" else train_loader.learned
+                learned, before = None if train_loader is None or split == "train" else train_loader.learned, len(found)
                 loader = self.attempt(
                     lambda config, split=split, learned=learned: build_loader(  # type: ignore[misc]
                         config, split, as_evaluation=split == "test", learned=learned
                     ),
                     section,
                 )
+                if train_loader is None and any(_FROM_TRAINING in fault.message for fault in found[before:]):
+                    found[before:] = [fault for fault in found[before:] if _FROM_TRAINING not in fault.message]
+                    self.report.notes.append(f"the data of {section}: it needs what the training data settles.")
             if loader is not None:
                 loader.is_training = split == "train"
                 loaders[split] = loader

@@ -347,6 +347,7 @@ PLUGIN = """
 import sys
 from torch import nn
 from base import BaseModel, Metric
+from utils.errors import ConfigError
 
 class Net(BaseModel):
     def __init__(self, num_classes: int, at: str) -> None:
@@ -366,6 +367,10 @@ class Results(Metric):
     def reset(self): pass
     def update(self, logits, target): pass
     def compute(self): raise ValueError("no pixels")
+
+class Refusing(Results):
+    def update(self, logits, target): raise ConfigError("Refusing takes no images. Leave it out of metrics.")
+    def compute(self): return {"refusing": 1.0}
 
 class Counts(Results):
     def update(self, logits, target): raise KeyError("pixels")
@@ -446,3 +451,46 @@ def test_files_that_are_all_faulty_are_not_told_again_of_the_batch(config, tmp_p
     assert [fault.place for fault in report.faults("data")] == [
         str(tmp_path / f"photos/data/train/{number}.png") for number in range(4)
     ]
+
+
+def test_an_argument_that_is_no_cause_does_not_repeat_a_fault(config):
+    config["optimizer"]["args"]["betas"] = [0.9, 2]
+    found = messages(check.check_run(config))
+    assert len(found) == 1
+    assert "Invalid beta parameter at index 1" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "place"),
+    [
+        ("loss", "bce_loss", "loss"),
+        ("loss", "torch.nn.MSELoss", "loss"),
+        ("metrics", ["odd_parts.Refusing"], "metrics"),
+    ],
+)
+@pytest.mark.usefixtures("odd_parts")
+def test_what_a_loss_or_metric_refuses_is_not_a_fault_of_the_network(config, section, value, place):
+    config[section], config["trainer"]["monitor"] = value, "off"
+    assert [fault.place for fault in check.check_run(config).faults("config")] == [place]
+
+
+def test_what_a_run_cannot_be_saved_with_is_found(config, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    config["trainer"]["save_dir"] = str(tmp_path / "file")
+    config["visualization"] = {"wandb": {"project": "x"}}
+    monkeypatch.setattr("logger.trackers.find_spec", lambda _: None)
+    found = [fault.place for fault in check.check_run(config).faults("config")]
+    assert found == ["visualization.wandb", "trainer.save_dir"]
+
+
+def test_values_of_the_training_data_are_no_fault_of_other_splits(config, tmp_path):
+    head = "@univariate true\n@classLabel true a b\n@data\n"
+    (tmp_path / "x_TRAIN.ts").write_text(f"{head}1,2,3:c\n")
+    (tmp_path / "x_TEST.ts").write_text(f"{head}1,2,3:a\n2,3,1:b\n")
+    for section, split in (("train_loader", "TRAIN"), ("valid_loader", "TEST"), ("test_loader", "TEST")):
+        config[section] = {"type": "TimeSeriesDataLoader", "args": {"path": str(tmp_path / f"x_{split}.ts")}}
+    config |= {"arch": "FCN", "loss": "ce_loss", "metrics": ["accuracy"]}
+    config["trainer"]["monitor"] = "max val_accuracy"
+    report = check.check_run(config)
+    assert report.faults("config") == []
+    assert report.faults("data")

@@ -142,10 +142,17 @@ def _without_cause(
         try:
             build(smaller)
         except EspalierError as error:
-            if str(error) == message or re.search(rf"\b{re.escape(name)}\b", str(error).removeprefix(path)):
+            if _reason(str(error)) == _reason(message) or re.search(
+                rf"\b{re.escape(name)}\b", str(error).removeprefix(path)
+            ):
                 continue  # not its cause, or it must not be missing
         return smaller
     return None
+
+
+def _reason(message: str) -> str:
+    """Return a message without the arguments that it shows, of which one may have been left out."""
+    return re.sub(r" refuses \{.*?: (?=\w+: )", ": ", message, count=1)
 
 
 def _ancestors(path: str) -> Iterable[str]:

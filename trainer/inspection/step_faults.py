@@ -44,7 +44,8 @@ def step_fault(
     if isinstance(error, DataError):
         return fault_of(error, section)
     if isinstance(error, EspalierError) and not is_out_of_memory(error):
-        return Finding("config", "loss" if str(error).startswith("loss") else "arch", str(error))
+        found = failing_stage(trainer, inputs, target, section, is_training=is_training)
+        return found or Finding("config", "loss" if str(error).startswith("loss") else "arch", str(error))
     if is_out_of_memory(error):
         message = (
             f"{inputs.shape[0]}: memory ran out in a step with inputs of {size_text(inputs.shape)} "
@@ -83,6 +84,8 @@ def failing_stage(
         for metric in trainer.metrics.metrics:
             metric.update(main_output(output).detach(), class_ids(placed, trainer.ignore_index))
     except Exception as error:
+        if isinstance(error, EspalierError) and not is_out_of_memory(error):  # it says what is wrong by itself
+            return Finding("config", "loss" if metric is None else "metrics", str(error))
         ignored = trainer.ignore_index
         fault = explain_loss_failure(error, model, trainer.criterion, output, target, ignore_index=ignored)
         if metric is not None and fault.place == "loss":  # shapes and labels are right: it is the metric itself
