@@ -266,7 +266,9 @@ class _Check:
             return
         batches, seconds = [], []
         for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
-            is_known = any(each.is_fault and each.place in (section, f"{section}.args.transforms") for each in findings)
+            places = [each.place for each in findings if each.is_fault]
+            own = (section, f"{section}.args.transforms")
+            is_known = any(place in own or place.startswith(f"{section}, sample ") for place in places)
             before = list(findings)
             batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
             if batch is None or loader is None:

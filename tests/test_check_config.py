@@ -346,7 +346,8 @@ def test_validation_data_that_is_missing_is_no_fault_of_the_monitor(config, tmp_
 PLUGIN = """
 import sys
 from torch import nn
-from base import BaseModel, Metric
+import torch
+from base import BaseDataLoader, BaseModel, Metric
 from utils.errors import ConfigError
 
 class Net(BaseModel):
@@ -367,6 +368,16 @@ class Results(Metric):
     def reset(self): pass
     def update(self, logits, target): pass
     def compute(self): raise ValueError("no pixels")
+
+class Holey(BaseDataLoader):
+    def __init__(self, seed: int = 0) -> None:
+        samples = [(torch.zeros(3, 16, 16), torch.zeros(16, 16).long())] * 3
+        super().__init__(Samples(samples), 2, shuffle=False, seed=seed)
+        self.num_classes = 2
+
+class Samples(list):
+    def __getitem__(self, index):
+        return {}["absent"] if index == 1 else super().__getitem__(index)
 
 class Refusing(Results):
     def update(self, logits, target): raise ConfigError("Refusing takes no images. Leave it out of metrics.")
@@ -494,3 +505,11 @@ def test_values_of_the_training_data_are_no_fault_of_other_splits(config, tmp_pa
     report = check.check_run(config)
     assert report.faults("config") == []
     assert report.faults("data")
+
+
+@pytest.mark.usefixtures("odd_parts")
+def test_a_sample_that_a_plug_in_cannot_load_is_a_fault_of_the_data_alone(config):
+    config["train_loader"] = "odd_parts.Holey"
+    report = check.check_run(config)
+    assert [fault.place for fault in report.faults("data")] == ["train_loader, sample 1"]
+    assert report.faults("config") == []

@@ -44,8 +44,9 @@ def step_fault(
     if isinstance(error, DataError):
         return fault_of(error, section)
     if isinstance(error, EspalierError) and not is_out_of_memory(error):
-        found = failing_stage(trainer, inputs, target, section, is_training=is_training)
-        return found or Finding("config", "loss" if str(error).startswith("loss") else "arch", str(error))
+        is_loss = str(error).startswith("loss")
+        found = None if is_loss else failing_stage(trainer, inputs, target, section, is_training=is_training)
+        return found or Finding("config", "loss" if is_loss else "arch", str(error))
     if is_out_of_memory(error):
         message = (
             f"{inputs.shape[0]}: memory ran out in a step with inputs of {size_text(inputs.shape)} "
