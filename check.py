@@ -4,8 +4,9 @@ Configuration, data and network are checked in one pass, and one fault does not 
 out and the rest is checked without it. Nothing is written. `check_run(config)` is the whole check as a function.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -25,10 +26,12 @@ from build import (
     registry,
     require_agreement,
 )
-from config import DataSpec, trainer_options, variants
+from config import DataSpec, class_and_arguments, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
 from logger.check_report import CheckReport, Table
-from utils.errors import EspalierError, Finding, NotLearned, fault_of
+from utils.environment import resource_errors
+from utils.errors import EspalierError, Finding, each_error, fault_of
+from utils.files import writing_problem
 
 if TYPE_CHECKING:
     from base import BaseDataLoader, BaseTrainer
@@ -37,8 +40,8 @@ if TYPE_CHECKING:
 
 Built = TypeVar("Built")
 NO_STEP = "a step of the training: the faults of its parts must be repaired first."
-HOLDING_OUT = ("validation_split", "folds")  # arguments of a loader
-LEARNED = {each.name for each in fields(DataSpec)}  # arguments that may follow from the training data
+_FROM_TRAINING = "it is computed from the training data"  # of the message of a value that a loader must be given
+_GUESSED_CLASSES = 2  # to build a network when neither file nor data say how many there are
 Progress = Callable[[str, int, int], None]
 """Called with the name of a split, the number of samples that were read, and that of all."""
 
@@ -60,6 +63,7 @@ def check_run(
     if sound.config is None:
         check.report.notes.append("data and network: the configuration does not say enough to build them.")
         return check.report
+    check.look_around(sound.config)
     loaders = check.build_loaders(sound.config)
     facts = check.examine(loaders, is_overfit=is_overfit, progress=progress)
     check.try_network(loaders, facts, devices)
@@ -74,13 +78,11 @@ class _Check:
         original: The configuration as the user wrote it.
         sound: The configuration without its faults; values that turn out to be refused are taken out of it as well.
         report: Everything found so far.
-        unread: Splits of which a fault of their loader or its files left nothing to look at.
     """
 
     original: Mapping[str, Any]
     sound: SoundPart
     report: CheckReport = field(default_factory=CheckReport)
-    unread: set[str] = field(default_factory=set)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -90,22 +92,46 @@ class _Check:
 
     def attempt(self, build: Callable[[dict[str, Any]], Built], section: str) -> Built | None:
         """Build an object; every error on the way becomes a fault, and what it refuses is left out from then on."""
-        made, errors, self.sound.config = build_stepwise(build, self.config)
-        own = [error for error in errors if not self.follows_from_data(error)]
-        if len(own) < len(errors):
-            self.report.notes.append(f"{section}: it depends on the training data, whose fault must be repaired first.")
-        self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in own]
+        made: Built | None = None
+        with self.surviving(section):
+            made, errors, self.sound.config = build_stepwise(build, self.config)
+            self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in errors]
         return made
 
-    def follows_from_data(self, error: EspalierError) -> bool:
-        """Return whether an error says that a value is missing which training data without a fault would give."""
-        place = place_of(str(error))
-        is_missing = str(error).startswith(f"{place}: missing") and place.rpartition(".")[2] in LEARNED
-        return "train" in self.unread and (is_missing or NotLearned in (type(error), type(error.__cause__)))
+    @contextmanager
+    def surviving(self, section: str) -> Iterator[None]:
+        """Turn whatever ends a block, such as an error in the code of a plug-in, into a fault of a section."""
+        try:
+            with resource_errors():
+                yield
+        except EspalierError as error:
+            found = [fault_of(each, place_of(str(each)) or section) for each in each_error(error)]
+            self.report.findings += [each for each in found if each not in self.report.findings]
+        except (Exception, SystemExit) as error:
+            from base.inspection.failures import first_line
+
+            message = (
+                f"{first_line(error)}: the code of a class that it names ends so, and a training would end there, too. "
+                "Correct that class, or name another one."
+            )
+            if (fault := Finding("config", section, message)) not in self.report.findings:
+                self.report.findings.append(fault)
+
+    def look_around(self, config: dict[str, Any]) -> None:
+        """Look for the packages that the configuration needs, and for a folder that a run can be saved in."""
+        from logger.trackers import require_packages
+
+        with self.surviving("visualization"):
+            require_packages(config)
+        save_dir = Path(trainer_options(config)["save_dir"])
+        if problem := writing_problem(save_dir / "run"):
+            message = f"{save_dir} cannot be written, {problem}. Runs are saved below it. Name another folder."
+            self.report.findings.append(Finding("config", "trainer.save_dir", message))
 
     def build_loaders(self, config: dict[str, Any]) -> "dict[str, BaseDataLoader]":
         """Build the loaders of all splits that the configuration has, as training and test do."""
         loaders: dict[str, BaseDataLoader] = {}
+        found = self.report.findings
         for split in SPLIT_SECTIONS:
             section, train_loader = loader_section(config, split), loaders.get("train")
             if section is None:
@@ -113,23 +139,22 @@ class _Check:
             if not self.sound.is_own(section):
                 if split == "train" or section != "data_loader":
                     self.report.notes.append(f"the data of {section}: its fault must be repaired first.")
-                self.unread.add(split)
                 continue
             if split == "valid" and section == loader_section(config, "train"):
-                loader = None if train_loader is None else train_loader.split_validation()
-                asked, left = (_arguments(each, section) for each in (self.original, self.config))
-                if loader is None and any(asked.get(name) != left.get(name) for name in HOLDING_OUT):
-                    self.unread.add(split)
+                loader = None
+                with self.surviving(section):
+                    loader = None if train_loader is None else train_loader.split_validation()
             else:
-                learned = None if train_loader is None or split == "train" else train_loader.learned
+                learned, before = None if train_loader is None or split == "train" else train_loader.learned, len(found)
                 loader = self.attempt(
                     lambda config, split=split, learned=learned: build_loader(  # type: ignore[misc]
                         config, split, as_evaluation=split == "test", learned=learned
                     ),
                     section,
                 )
-                if loader is None:
-                    self.unread.add(split)
+                if train_loader is None and any(_FROM_TRAINING in fault.message for fault in found[before:]):
+                    found[before:] = [fault for fault in found[before:] if _FROM_TRAINING not in fault.message]
+                    self.report.notes.append(f"the data of {section}: it needs what the training data settles.")
             if loader is not None:
                 loader.is_training = split == "train"
                 loaders[split] = loader
@@ -148,9 +173,10 @@ class _Check:
         for split, loader in loaders.items():
             section = self.section_of(split)
             told = None if progress is None else partial(progress, split)
-            facts[split], findings = examine(loader, section, told)
-            # Splits may share a file.
-            self.report.findings += [finding for finding in findings if finding not in self.report.findings]
+            with self.surviving(section):
+                facts[split], findings = examine(loader, section, told)
+                # Splits may share a file.
+                self.report.findings += [finding for finding in findings if finding not in self.report.findings]
         self.report.findings += compare_splits(facts, is_overfit)
         if facts:
             self.report.tables.append(_splits_table(facts))
@@ -171,18 +197,20 @@ class _Check:
         from trainer.trainer import TrainingPlan
 
         train_loader, options = loaders.get("train"), trainer_options(self.config)
+        if "valid" not in loaders and self.is_faulty("valid_loader", "data_loader"):  # train results stand in
+            options["monitor"] = options["monitor"].replace("val_", "")
         used_devices = self.attempt(lambda config: choose_devices(config.get("n_gpu"), devices), "n_gpu")
         if used_devices is None:
             return
         precision = RunPrecision.from_options(used_devices[0], options)
         plan = TrainingPlan.from_options(options, precision=precision)
-        if "valid" in self.unread:  # the same results are those of the training
-            plan = replace(plan, monitor=plan.monitor.replace(" val_", " "))
         seed_run(self.config.get("seed", 0), used_devices[0], deterministic=options["deterministic"])
-        spec = self.data_spec(loaders, facts)
+        spec = self.data_spec(loaders, facts.get("train"))
+        is_guessed = spec.num_classes is None and not loaders
         network = None
         if self.sound.is_own("arch"):
-            network = self.attempt(lambda config: build_network(config, spec, plan), "arch")
+            guess = replace(spec, num_classes=_GUESSED_CLASSES) if is_guessed else spec
+            network = self.attempt(lambda config: build_network(config, guess, plan), "arch")
         # Without the network, its optimizer, schedule and loss can still be checked.
         model = nn.Linear(1, 1) if network is None else network
         optimizer = self.attempt(
@@ -193,6 +221,9 @@ class _Check:
         if optimizer is not None and train_loader is not None:
             steps = plan.steps_per_epoch(len(train_loader))
             schedule = self.attempt(lambda config: build_schedule(config, optimizer, plan, steps), "lr_scheduler")
+        if is_guessed:
+            self.report.notes.append("loss, metrics and a step of the training: only the data says the classes.")
+            return
         loss = self.attempt(lambda config: build_loss(config, spec, model).to(precision.device), "loss")
         metrics = self.attempt(lambda config: build_metrics(config, spec, self.sound.stand_ins), "metrics")
         if optimizer is None or loss is None or metrics is None or train_loader is None:
@@ -217,7 +248,7 @@ class _Check:
         from base.inspection.summary import network_summary, num_weights
         from trainer.inspection.forecast import forecast_run, forecast_text
         from trainer.inspection.memory import step_memory_findings
-        from trainer.inspection.trial import try_step
+        from trainer.inspection.trial import Trial, try_step
         from trainer.runtime.devices import unwrap
         from trainer.trainer import Trainer
 
@@ -227,21 +258,23 @@ class _Check:
         findings, report, sections = self.report.findings, self.report, [self.section_of("train")]
         if trainer.valid_loader is not None:
             sections.append(self.section_of("valid"))
-        memory = step_memory_findings(trainer, *sections)
+        memory: list[Finding] = []
+        with self.surviving("trainer"):
+            memory = step_memory_findings(trainer, *sections)
         findings += memory
         if any(finding.is_fault for finding in memory):
             return
         batches, seconds = [], []
         for loader, section in zip((trainer.train_loader, trainer.valid_loader), sections, strict=False):
-            num_found = len(findings)
+            places = [each.place for each in findings if each.is_fault]
+            own = (section, f"{section}.args.transforms")
+            is_known = any(place in own or place.startswith(f"{section}, sample ") for place in places)
+            before = list(findings)
             batch = self.attempt(lambda _, loader=loader: loader.example(leaves_out_faulty=True), section)  # type: ignore[misc]
             if batch is None or loader is None:
-                known = {
-                    each.kind
-                    for each in findings[:num_found]
-                    if each.is_fault and (each.kind == "data" or each.place == f"{section}.args.transforms")
-                }
-                findings[num_found:] = [each for each in findings[num_found:] if each.kind not in known]
+                told = {each.message for each in before}
+                new = [each for each in findings[len(before) :] if each.message not in told]
+                findings[:] = [*before, *([] if is_known else new)]  # the reading named the files
                 report.notes.append(NO_STEP)
                 return
             batches.append(batch)
@@ -249,11 +282,16 @@ class _Check:
             loader.example(leaves_out_faulty=True)  # once more: the first time loads packages, too
             seconds.append(perf_counter() - begin)
         named = dict(zip(("section", "valid_section"), sections, strict=False))
-        trial = try_step(trainer, *batches, **named)
+        trial = Trial(None, [])
+        with self.surviving("trainer"):
+            trial = try_step(trainer, *batches, **named)
         findings += [finding for finding in trial.findings if finding not in findings]
         if trial.facts is None:
             return
-        report.network = network_summary(unwrap(trainer.model), batches[0][0])
+        try:
+            report.network = network_summary(unwrap(trainer.model), batches[0][0])
+        except EspalierError as error:  # it is run on a single sample, which a training may never do
+            report.notes.append(f"the summary of the network: {error}")
         loading = dict(zip(("load_seconds", "valid_load_seconds"), seconds, strict=False))
         options = trainer_options(self.config)
         forecast = forecast_run(
@@ -269,6 +307,10 @@ class _Check:
         report.facts["network"] = {"parameters": num_weights(unwrap(trainer.model))} | asdict(trial.facts)
         report.facts["forecast"] = {key: value for key, value in asdict(forecast).items() if key != "findings"}
 
+    def is_faulty(self, *sections: str) -> bool:
+        """Return whether a fault was found in one of these sections."""
+        return any(each.is_fault and each.place.partition(".")[0] in sections for each in self.report.findings)
+
     def section_of(self, split: str) -> str:
         """Return the JSON path of the loader of a split."""
         return loader_section(self.config, split) or split
@@ -282,25 +324,30 @@ class _Check:
                 return True
         return "metrics" in self.sound.stand_ins
 
-    def data_spec(self, loaders: "Mapping[str, BaseDataLoader]", facts: "Mapping[str, SplitFacts]") -> DataSpec:
+    def data_spec(self, loaders: "Mapping[str, BaseDataLoader]", facts: "SplitFacts | None") -> DataSpec:
         """Return what network, loss and metrics are built for; classes were counted when the data was read.
 
-        Without the training data, another split tells what it can.
+        What only the training data says is taken from another split, or from the file, if they cannot be loaded.
         """
         spec = DataSpec.from_config(self.config)
-        loader, counted = next(iter(loaders.values()), None), next(iter(facts.values()), None)
-        if loader is not None:
+        if loader := next(iter(loaders.values()), None):
             spec = self.attempt(lambda config: read_data_spec(config, loader), "arch") or spec
-        if counted is not None and counted.class_counts and any(variants.rules_without_counts(self.config, registry())):
-            spec = replace(spec, class_counts=counted.class_counts)
+        elif names := next(_class_names(self.config), None):
+            spec = replace(spec, class_names=names, num_classes=spec.num_classes or len(names))
+        if any(variants.rules_without_counts(self.config, registry())):
+            if facts is not None and facts.class_counts:
+                spec = replace(spec, class_counts=facts.class_counts)
+            elif spec.num_classes and (facts is None or not facts.num_readable):
+                spec = replace(spec, class_counts=[1] * spec.num_classes)
         return spec
 
 
-def _arguments(config: Mapping[str, Any], section: str) -> Mapping[str, Any]:
-    """Return the arguments of the class that a section names; none if it is of another form."""
-    spec = config.get(section)
-    arguments = spec.get("args") if isinstance(spec, Mapping) else None
-    return arguments if isinstance(arguments, Mapping) else {}
+def _class_names(config: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield the names of the classes that the loaders of a config state."""
+    for section in filter(None, (loader_section(config, split) for split in SPLIT_SECTIONS)):
+        names = class_and_arguments(config, section, registry())[1].get("classes")
+        if isinstance(names, list) and names:
+            yield names
 
 
 def _without_groups(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -172,11 +172,15 @@ def run_check(config: dict[str, Any], arguments: argparse.Namespace) -> str:
     from logger.console import ReadingBar
 
     report = check_run(config, arguments.devices, is_overfit=bool(arguments.overfit), progress=ReadingBar())
+    text = report.text(shutil.get_terminal_size((120, 24)).columns)
     if arguments.json:
         file = Path(arguments.json)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, report.as_json())
-    text = report.text(shutil.get_terminal_size((120, 24)).columns)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, report.as_json())
+        except OSError as error:  # what was found is not lost
+            sys.stdout.write(f"{text}\n")
+            raise ConfigError(f"--json {file}: cannot be written, {error.strerror}. Name another file.") from error
     if any(finding.is_fault for finding in report.findings):
         sys.stdout.write(f"{text}\n")
         report.raise_faults()
@@ -304,9 +308,11 @@ def main(arguments: argparse.Namespace) -> None:
                 raise ConfigError(
                     f"{flag} with --resume: it tries out a config from its beginning. Leave one of them out."
                 )
-        if arguments.json and not arguments.check:
+        if arguments.json is not None and not arguments.check:
             raise ConfigError(f"--json {arguments.json}: it holds what --check found. Add --check.")
-        if arguments.json and (problem := writing_problem(Path(arguments.json))):
+        if arguments.json is not None and Path(arguments.json).resolve() == Path(arguments.config).resolve():
+            raise ConfigError(f"--json {arguments.json}: is the configuration. Name another file for what is found.")
+        if arguments.json is not None and (problem := writing_problem(Path(arguments.json))):
             raise ConfigError(f"--json {arguments.json}: cannot be written, {problem}. Name another file.")
         if config is not None and arguments.overfit:
             config = for_overfit(config, arguments.overfit)

@@ -91,4 +91,4 @@ def check_result_names(metrics: Mapping[str, Metric]) -> None:
                 )
             places.setdefault(name, path)
     if faults:
-        raise ConfigError("\n".join(faults))
+        raise ConfigError("\n".join(faults), [ConfigError(fault) for fault in faults])

@@ -1,6 +1,8 @@
 """The command line: the flags that commands share, and the way a command ends."""
 
 import argparse
+import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,6 +12,7 @@ from config.loading.load import SHORT_FLAGS, load_config
 from utils.errors import ConfigError, EspalierError
 
 INTERRUPTED = 130  # 128 and the number of SIGINT
+NOT_READ = 141  # 128 and the number of SIGPIPE
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,9 +95,12 @@ def run_command(
     Returns:
         The exit code, 0 if all went well.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal may lack letters of a class or file
+        sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parser.parse_intermixed_args(argv)  # overrides may be anywhere between the flags
     try:
         main(arguments)
+        sys.stdout.flush()
     except EspalierError as error:
         if arguments.debug:
             traceback.print_exc()
@@ -103,6 +109,14 @@ def run_command(
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         return INTERRUPTED
+    except BrokenPipeError:
+        try:
+            sys.stdout.write("\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # what read the output, such as head, has ended
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+            return NOT_READ
+        raise
     return 0
 
 

@@ -177,6 +177,6 @@ def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:
             raise
         reason = str(error).strip().partition("\n")[0]  # some of torch go on with the addresses of its code
         raise ConfigError(
-            f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}: {reason}. "
-            f"Correct {spec.path}.args."
+            f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}"
+            f"{reason and f': {reason}'}. Correct {spec.path}.args."
         ) from error

@@ -101,24 +101,33 @@ def _table_text(table: Table) -> str:
     return "\n".join(lines)
 
 
+def _printable(text: str) -> str:
+    """Return a text without the line breaks and control characters that a key or the name of a file may hold."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def _findings_text(title: str, findings: Sequence[Finding], width: int) -> str:
     """Return findings as a table of place and message."""
-    column = min(_MAX_PLACE, max(len(finding.place) for finding in findings))
+    places = [_printable(finding.place) for finding in findings]
+    column = min(_MAX_PLACE, max(map(len, places)))
     lines = [title]
-    for finding in findings[:_MAX_SHOWN]:
+    for finding, place in zip(findings[:_MAX_SHOWN], places, strict=False):
         message = finding.message.removeprefix(f"{finding.place}: ").removeprefix(f"{finding.place} ")
         indent = " " * (column + 4)
         wrapped = [
             line
             for paragraph in message.splitlines()
             for line in textwrap.wrap(
-                paragraph, max(_MIN_MESSAGE, width - len(indent)), break_long_words=False, break_on_hyphens=False
+                _printable(paragraph),
+                max(_MIN_MESSAGE, width - len(indent)),
+                break_long_words=False,
+                break_on_hyphens=False,
             )
         ]
-        if len(finding.place) > column:
-            lines.append(f"  {finding.place}")
+        if len(place) > column:
+            lines.append(f"  {place}")
         else:
-            lines.append(f"  {finding.place.ljust(column)}  {wrapped.pop(0) if wrapped else ''}")
+            lines.append(f"  {place.ljust(column)}  {wrapped.pop(0) if wrapped else ''}")
         lines += [indent + line for line in wrapped]
     if len(findings) > _MAX_SHOWN:
         lines.append(f"  ... and {len(findings) - _MAX_SHOWN} more; --json FILE writes all of them.")

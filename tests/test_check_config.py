@@ -199,7 +199,7 @@ def test_series_for_validation_need_the_statistics_of_the_training_data(config, 
         config[f"{split}_loader"] = {"type": "TimeSeriesDataLoader", "args": args}
     report = check.check_run(config)
     assert [each.message for each in report.findings] == [report.faults("data")[0].message]
-    assert any(note.startswith("valid_loader: it depends on the training data") for note in report.notes)
+    assert "the data of valid_loader: it needs what the training data settles." in report.notes
 
 
 @pytest.mark.parametrize(("name", "value"), [("validation_split", 0.99), ("folds", 5), ("folds", {"fold": 7, "of": 4})])
@@ -359,11 +359,43 @@ def test_a_long_list_is_cut_on_the_screen_and_whole_in_json():
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_a_name_with_control_characters_stays_on_its_line():
+    text = CheckReport([Finding("data", "a\n\x1b[1m\udcff.png", "a\n\x1b[1m\udcff.png is cut off.")]).text(80)
+    assert text.splitlines()[1] == r"  a\n\x1b[1m\udcff.png  is cut off."
+
+
 def test_json_needs_the_check(config, tmp_path):
     file = tmp_path / "c.json"
     file.write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="Add --check"):
         train.main(train.parser().parse_args(["-c", str(file), "--json", "x.json"]))
+
+
+def test_the_findings_do_not_replace_the_configuration(config, tmp_path):
+    with pytest.raises(ConfigError, match="is the configuration"):
+        run(config, tmp_path, "--json", str(tmp_path / "c.json"))
+    assert json.loads((tmp_path / "c.json").read_text()) == config
+
+
+def test_the_folder_of_the_findings_is_made(config, tmp_path):
+    run(config, tmp_path, "--json", str(tmp_path / "new/folder/found.json"))
+    assert json.loads((tmp_path / "new/folder/found.json").read_text())["faults"] == []
+
+
+def test_what_was_found_is_shown_if_its_file_cannot_be_written(config, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(train, "write_json", refuse)
+    with pytest.raises(ConfigError, match="cannot be written, No space left on device"):
+        run(config, tmp_path, "--json", str(tmp_path / "found.json"))
+    assert "Share of the labels" in capsys.readouterr().out
+
+
+def test_a_plug_in_that_exits_does_not_end_the_check_as_good(config, tmp_path):
+    (tmp_path / "leaving_parts.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(ConfigError, match="importing it failed with SystemExit"):
+        run(config, tmp_path, "--plugin", str(tmp_path / "leaving_parts.py"))
 
 
 def test_overrides_are_checked_with_the_file(config, tmp_path):
@@ -372,3 +404,217 @@ def test_overrides_are_checked_with_the_file(config, tmp_path):
     loaded = load_config(file)
     apply_override(loaded, "trainer.epochs=-1")
     assert messages(check.check_run(loaded)) == ["trainer.epochs: -1 must be an integer >= 1."]
+
+
+def test_data_that_cannot_be_loaded_is_no_fault_of_network_loss_and_metrics(config, tmp_path):
+    config["loss"] = [{"type": "ce_loss", "args": {"weight": "balanced"}}]
+    for section in ("train_loader", "valid_loader", "test_loader"):
+        config[section]["args"]["folder"] = str(tmp_path / "absent")
+    report = check.check_run(config)
+    assert {fault.place for fault in report.faults("data")} == {"train_loader", "valid_loader", "test_loader"}
+    assert report.faults("config") == []
+    config["valid_loader"]["args"]["folder"] = str(tmp_path / "photos")
+    assert check.check_run(config).faults("config") == []
+
+
+def test_classes_that_only_missing_data_would_tell_are_guessed_for_the_network_alone(config, tmp_path):
+    for section in ("train_loader", "valid_loader", "test_loader"):
+        config[section] = {"type": "ImageClassificationDataLoader", "args": {"folder": str(tmp_path / "absent")}}
+    config |= {"arch": {"type": "ConvNet", "args": {"channels": [0]}}, "loss": "ce_loss", "metrics": ["accuracy"]}
+    config["trainer"]["monitor"] = "max val_accuracy"
+    report = check.check_run(config)
+    assert [fault.place for fault in report.faults("config")] == ["arch.args.channels"]
+    assert any("only the data says the classes" in note for note in report.notes)
+
+
+def test_metrics_of_equal_results_are_two_faults_with_a_place_each(config):
+    config["metrics"] = ["miou", "miou", "accuracy", "accuracy"]
+    assert [fault.place for fault in check.check_run(config).faults("config")] == ["metrics.1", "metrics.3"]
+
+
+def test_classes_that_disagree_are_one_fault_for_each_section(config):
+    config["train_loader"]["args"]["classes"] = ["background", "box", "lid"]
+    found = [fault.place for fault in check.check_run(config).faults("config")]
+    assert found == ["valid_loader.args.classes", "test_loader.args.classes"]
+
+
+def test_validation_data_that_is_missing_is_no_fault_of_the_monitor(config, tmp_path):
+    config["valid_loader"]["args"]["folder"] = str(tmp_path / "absent")
+    report = check.check_run(config)
+    assert {fault.place for fault in report.faults("data")} == {"valid_loader"}
+    assert report.faults("config") == []
+    assert report.forecast  # a step was tried
+    config["trainer"]["monitor"] = "max val_mio"
+    assert [fault.place for fault in check.check_run(config).faults("config")] == ["trainer.monitor"]
+
+
+ODD_PLUGIN = """
+import sys
+from torch import nn
+import torch
+from base import BaseDataLoader, BaseModel, Metric
+from utils.errors import ConfigError
+
+class Net(BaseModel):
+    def __init__(self, num_classes: int, at: str) -> None:
+        super().__init__()
+        self.at, self.head = at, nn.Conv2d(3, num_classes, 1)
+        if at == "file":
+            open("absent.bin")
+        if at == "exit":
+            sys.exit(0)
+
+    def forward(self, x):
+        if self.at == "exit_forward":
+            sys.exit(0)
+        return self.head(x).view(2, 2, *x.shape[2:]) if self.at == "batch" else self.head(x)
+
+class Results(Metric):
+    def reset(self): pass
+    def update(self, logits, target): pass
+    def compute(self): raise ValueError("no pixels")
+
+class Holey(BaseDataLoader):
+    def __init__(self, seed: int = 0) -> None:
+        samples = [(torch.zeros(3, 16, 16), torch.zeros(16, 16).long())] * 3
+        super().__init__(Samples(samples), 2, shuffle=False, seed=seed)
+        self.num_classes = 2
+
+class Samples(list):
+    def __getitem__(self, index):
+        return {}["absent"] if index == 1 else super().__getitem__(index)
+
+class Refusing(Results):
+    def update(self, logits, target): raise ConfigError("Refusing takes no images. Leave it out of metrics.")
+    def compute(self): return {"refusing": 1.0}
+
+class Counts(Results):
+    def update(self, logits, target): raise KeyError("pixels")
+    def compute(self): return {"counts": 1.0}
+"""
+
+
+@pytest.fixture(scope="module")
+def odd_parts(tmp_path_factory):
+    """Loaded once: a module cannot be loaded from two places."""
+    file = tmp_path_factory.mktemp("plugins") / "odd_parts.py"
+    file.write_text(ODD_PLUGIN)
+    load_plugins([str(file)])
+
+
+def odd_net(at):
+    return {"arch": {"type": "odd_parts.Net", "args": {"at": at}}}
+
+
+@pytest.mark.usefixtures("odd_parts")
+@pytest.mark.parametrize(
+    ("parts", "place", "text"),
+    [
+        (odd_net("file"), "arch", "FileNotFoundError: [Errno 2] No such file or directory: 'absent.bin'"),
+        (odd_net("exit"), "arch", "SystemExit: 0"),
+        (odd_net("exit_forward"), "trainer", "SystemExit: 0"),
+        ({"metrics": ["miou", "odd_parts.Results"]}, "metrics", "ValueError: no pixels"),
+        (
+            {"metrics": ["miou", "odd_parts.Counts"]},
+            "metrics",
+            "Counts cannot count an output of 2x2x32x24: KeyError: 'pixels'",
+        ),
+    ],
+)
+def test_whatever_the_code_of_a_plug_in_raises_is_one_fault(config, parts, place, text):
+    report = check.check_run(config | parts)
+    assert [fault.place for fault in report.faults("config")] == [place]
+    assert text in messages(report)[0]
+    assert report.tables  # the data was read all the same
+
+
+@pytest.mark.usefixtures("odd_parts")
+def test_a_network_without_a_summary_is_good(config):
+    report = check.check_run(config | odd_net("batch"))  # it takes two samples, no single one
+    assert messages(report) == []
+    assert any(note.startswith("the summary of the network: ") for note in report.notes)
+
+
+def test_a_schedule_that_cannot_move_is_found_before_the_first_step(config):
+    config["lr_scheduler"] = {"type": "StepLR", "args": {"step_size": 0}}
+    assert [fault.place for fault in check.check_run(config).faults("config")] == ["lr_scheduler"]
+
+
+def test_a_part_that_is_held_out_wrongly_is_no_fault_of_the_monitor(config):
+    config["data_loader"] = config.pop("train_loader")
+    config["data_loader"]["args"]["validation_split"] = 0.001
+    del config["valid_loader"]
+    assert [fault.place for fault in check.check_run(config).faults("config")] == ["data_loader"]
+
+
+def test_what_the_reading_found_is_not_told_again_of_the_batch(config):
+    config["train_loader"]["args"]["transforms"] = [{"type": "RandomCrop", "args": {"height": 100, "width": 100}}]
+    report = check.check_run(config)
+    assert [fault.place for fault in report.faults("config")] == ["train_loader.args.transforms"]
+    assert any("a step of the training" in note for note in report.notes)
+
+
+def test_class_weights_are_followed_through_shapes(config, capfd):
+    config["loss"] = [{"type": "ce_loss", "args": {"weight": "balanced"}}]
+    check.check_run(config)
+    assert "fake_tensor" not in capfd.readouterr().err
+
+
+def test_files_that_are_all_faulty_are_not_told_again_of_the_batch(config, tmp_path):
+    for file in (tmp_path / "photos/data/train").iterdir():
+        file.write_bytes(b"no image")
+    report = check.check_run(config)
+    assert [fault.place for fault in report.faults("data")] == [
+        str(tmp_path / f"photos/data/train/{number}.png") for number in range(4)
+    ]
+
+
+def test_an_argument_that_is_no_cause_does_not_repeat_a_fault(config):
+    config["optimizer"]["args"]["betas"] = [0.9, 2]
+    found = messages(check.check_run(config))
+    assert len(found) == 1
+    assert "Invalid beta parameter at index 1" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "place"),
+    [
+        ("loss", "bce_loss", "loss"),
+        ("loss", "torch.nn.MSELoss", "loss"),
+        ("metrics", ["odd_parts.Refusing"], "metrics"),
+    ],
+)
+@pytest.mark.usefixtures("odd_parts")
+def test_what_a_loss_or_metric_refuses_is_not_a_fault_of_the_network(config, section, value, place):
+    config[section], config["trainer"]["monitor"] = value, "off"
+    assert [fault.place for fault in check.check_run(config).faults("config")] == [place]
+
+
+def test_what_a_run_cannot_be_saved_with_is_found(config, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    config["trainer"]["save_dir"] = str(tmp_path / "file")
+    config["visualization"] = {"wandb": {"project": "x"}}
+    monkeypatch.setattr("logger.trackers.find_spec", lambda _: None)
+    found = [fault.place for fault in check.check_run(config).faults("config")]
+    assert found == ["visualization.wandb", "trainer.save_dir"]
+
+
+def test_values_of_the_training_data_are_no_fault_of_other_splits(config, tmp_path):
+    head = "@univariate true\n@classLabel true a b\n@data\n"
+    (tmp_path / "x_TRAIN.ts").write_text(f"{head}1,2,3:c\n")
+    (tmp_path / "x_TEST.ts").write_text(f"{head}1,2,3:a\n2,3,1:b\n")
+    for section, split in (("train_loader", "TRAIN"), ("valid_loader", "TEST"), ("test_loader", "TEST")):
+        config[section] = {"type": "TimeSeriesDataLoader", "args": {"path": str(tmp_path / f"x_{split}.ts")}}
+    config |= {"arch": "FCN", "loss": "ce_loss", "metrics": ["accuracy"]}
+    config["trainer"]["monitor"] = "max val_accuracy"
+    report = check.check_run(config)
+    assert report.faults("config") == []
+    assert report.faults("data")
+
+
+@pytest.mark.usefixtures("odd_parts")
+def test_a_sample_that_a_plug_in_cannot_load_is_a_fault_of_the_data_alone(config):
+    config["train_loader"] = "odd_parts.Holey"
+    report = check.check_run(config)
+    assert [fault.place for fault in report.faults("data")] == ["train_loader, sample 1"]
+    assert report.faults("config") == []

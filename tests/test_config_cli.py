@@ -1,6 +1,9 @@
 """The command line: any order of flags and overrides, and every error of the user's as one line and a code."""
 
+import io
 import json
+import os
+import sys
 
 import pytest
 
@@ -107,3 +110,18 @@ def test_a_good_command_ends_with_code_0():
     seen = []
     assert cli.run_command(seen.append, train.parser(), ["--overfit", "3"]) == 0
     assert seen[0].overfit == 3
+
+
+def test_letters_that_a_terminal_lacks_are_written_out(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert cli.run_command(lambda _: sys.stdout.write("a \u4e2d"), train.parser(), []) == 0
+    assert written.getvalue() == rb"a \u4e2d"
+
+
+def test_output_that_nobody_reads_ends_a_command_without_a_traceback(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert cli.run_command(lambda _: sys.stdout.write("x"), train.parser(), []) == cli.NOT_READ

@@ -51,7 +51,7 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
             warnings.filterwarnings("default", category=DeprecationWarning, module=rf"{name}\Z")
             try:
                 spec.loader.exec_module(module)
-            except Exception as error:  # the user's code may raise anything
+            except (Exception, SystemExit) as error:  # the user's code may raise anything
                 del sys.modules[name]
                 reason = f"{type(error).__name__}: {error}"
                 raise ConfigError(f"--plugin {file}: importing it failed with {reason}. Correct the file.") from error

@@ -1,6 +1,7 @@
 """What is left of a faulty configuration once its faults are taken out, so that the rest of it can be checked as well.
 
-A misspelt name is read as the one that its message suggests. Another value that is refused is removed, so that its
+A misspelt name is read as the one that its message suggests, and a value that contradicts another place as the value
+there. Another value that is refused is removed, so that its
 default acts. What cannot be without it (a class that does not exist, a missing section) gets a stand-in, of which
 nothing is built.
 """
@@ -22,7 +23,7 @@ Built = TypeVar("Built")
 
 _ROUNDS = 50  # each takes out at least one value; faults within faults are few
 _PATH = re.compile(r"[\w$-]+(?:\.[\w$-]+)*(?=[:, ])")
-_SHOWN_ARGUMENTS = re.compile(r" refuses \{.*?: (?=\w+: )", re.DOTALL)  # before the class of the error
+_DISAGREEMENT = re.compile(r", but (\S+) is .*\. Both must agree: say it once\.$", re.DOTALL)
 _STAND_INS: Mapping[str, Any] = {
     "name": "check",
     "arch": "UNet",
@@ -82,7 +83,9 @@ def sound_part(config: Mapping[str, Any], registry: Registry) -> SoundPart:
         if not all(places.values()):  # it does not say where it is, such as a search space
             break
         renamed = [_rename(rest, place, suggestion_in(message)) for message, place in places.items()]
-        for place in [] if any(renamed) else places.values():
+        for message, place in [] if any(renamed) else places.items():
+            if _agree(rest, place, message):
+                continue
             if place not in removed and _remove(rest, place):
                 removed.add(place)
             else:
@@ -139,16 +142,17 @@ def _without_cause(
         try:
             build(smaller)
         except EspalierError as error:
-            is_unchanged = _reason(str(error)) == _reason(message)
-            if is_unchanged or re.search(rf"\b{re.escape(name)}\b", str(error).removeprefix(path)):
+            if _reason(str(error)) == _reason(message) or re.search(
+                rf"\b{re.escape(name)}\b", str(error).removeprefix(path)
+            ):
                 continue  # not its cause, or it must not be missing
         return smaller
     return None
 
 
 def _reason(message: str) -> str:
-    """Return a message without the arguments that it shows, of which one was left out."""
-    return _SHOWN_ARGUMENTS.sub(" ", message, count=1)
+    """Return a message without the arguments that it shows, of which one may have been left out."""
+    return re.sub(r" refuses \{.*?: (?=\w+: )", ": ", message, count=1)
 
 
 def _ancestors(path: str) -> Iterable[str]:
@@ -194,6 +198,17 @@ def _rename(config: dict[str, Any], path: str, name: str | None) -> bool:
     if not isinstance(holder, dict) or last not in holder or name in holder:
         return False
     holder[name] = holder.pop(last)
+    return True
+
+
+def _agree(config: dict[str, Any], path: str, message: str) -> bool:
+    """Take the value of the other place that a message names, if it is a disagreement; return whether it is."""
+    other = _DISAGREEMENT.search(message)
+    value = _at(config, other.group(1)) if other is not None else None
+    holder, _, last = path.rpartition(".")
+    if value is None:
+        return False
+    _at(config, holder)[last] = copy.deepcopy(value)
     return True
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from config.checking.sections import CLASS_SECTIONS, LOADER_SECTIONS
-from config.faults import Faults, closest, show, unknown_name
+from config.faults import MAX_SHOWN_CHARACTERS, Faults, closest, show, unknown_name
 from config.markers import is_marker
 from utils.errors import ConfigError
 
@@ -297,10 +297,11 @@ def _unique_keys(faults: Faults, source: str, pairs: list[tuple[str, Any]]) -> d
 
 def _finite(faults: Faults, source: str, text: str) -> int | float:
     """Return the number that a JSON text is, a whole one as int."""
-    number = int(text) if text.lstrip("-").isdecimal() else float(text)
     if not math.isfinite(float(text)):
-        faults.add(source, f"{text} is not a finite number. Use a finite one.")
-    return number
+        shown = text if len(text) <= MAX_SHOWN_CHARACTERS else f"a number of {len(text)} digits"
+        faults.add(source, f"{shown} is not a finite number. Use a finite one.")
+        return float(text)
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
 def _check_values(value: Any, faults: Faults, source: str, depth: int = 0) -> None:

@@ -70,7 +70,7 @@ def training_step(
     arguments = {name: value for name, value in settings.items() if name in taken}
     return TrainingStep(
         unwrap(trainer.model),
-        lambda _: copy.deepcopy(trainer.criterion),
+        lambda _: _without_content(trainer.criterion),
         input_shape,
         target_shape,
         target_dtype,
@@ -79,6 +79,13 @@ def training_step(
         has_average=trainer.average is not None,
         accumulate=trainer.plan.accumulate,
     )
+
+
+def _without_content(criterion: nn.Module) -> nn.Module:
+    """Return a copy of a loss whose tensors, such as class weights, are made anew: fake ones if that is the mode."""
+    tensors = [each for part in criterion.modules() for each in vars(part).values() if isinstance(each, torch.Tensor)]
+    tensors += [*criterion.parameters(), *criterion.buffers()]
+    return copy.deepcopy(criterion, {id(each): torch.empty_like(each) for each in tensors})
 
 
 def step_memory_findings(

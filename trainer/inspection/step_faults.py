@@ -44,7 +44,9 @@ def step_fault(
     if isinstance(error, DataError):
         return fault_of(error, section)
     if isinstance(error, EspalierError) and not is_out_of_memory(error):
-        return Finding("config", "loss" if str(error).startswith("loss") else "arch", str(error))
+        is_loss = str(error).startswith("loss")
+        found = None if is_loss else failing_stage(trainer, inputs, target, section, is_training=is_training)
+        return found or Finding("config", "loss" if is_loss else "arch", str(error))
     if is_out_of_memory(error):
         message = (
             f"{inputs.shape[0]}: memory ran out in a step with inputs of {size_text(inputs.shape)} "
@@ -75,14 +77,21 @@ def failing_stage(
         except Exception as error:
             part = running[-1] if running else ""
             return _finding(explain_failure(error, model, tuple(inputs.shape), part), section)
+    metric = None
     try:
         with precision.autocast():
             loss = compute_loss(trainer.criterion, output, placed)
         torch.autograd.backward(loss)
-        trainer.metrics.update(main_output(output).detach(), class_ids(placed, trainer.ignore_index))
+        for metric in trainer.metrics.metrics:
+            metric.update(main_output(output).detach(), class_ids(placed, trainer.ignore_index))
     except Exception as error:
+        if isinstance(error, EspalierError) and not is_out_of_memory(error):  # it says what is wrong by itself
+            return Finding("config", "loss" if metric is None else "metrics", str(error))
         ignored = trainer.ignore_index
         fault = explain_loss_failure(error, model, trainer.criterion, output, target, ignore_index=ignored)
+        if metric is not None and fault.place == "loss":  # shapes and labels are right: it is the metric itself
+            text = f"{type(metric).__name__} cannot count an output of {size_text(main_output(output).shape)}"
+            fault = NetworkFault("metrics", f"{text}: {first_line(error)}. Correct it, or name another metric.")
         return _finding(fault, section)
     return None
 

@@ -1,7 +1,9 @@
 """From the `lr_scheduler` section to the learning-rate schedule: one scheduler, a warm-up before it, or a chain."""
 
+import copy
 import inspect
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +27,7 @@ Build = Callable[[str, Mapping[str, Any]], LRScheduler]
 WARMUP_START = 0.001  # share of the learning rate that a warm-up starts with
 PER_STEP = ("OneCycleLR", "poly", "PolyLR")  # schedulers that move per step unless the config says otherwise
 LENGTHS = ("total_steps", "total_iters", "T_max", "epochs", "steps_per_epoch")  # arguments that state a length
+_TRIED_MOVES = 2
 _ONE_CYCLE_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
 logger = logging.getLogger(__name__)
 
@@ -85,6 +88,7 @@ def combine_schedulers(
     for path, part, moves in zip(paths, parts, [*lengths, left], strict=True):
         schedulers.append(build(path, _default_arguments(part, moves, monitor)))
         outgrown = check_length(schedulers[-1], path, part.get("args") or {}, moves, interval)  # of the last part
+        _try_moves(schedulers[-1], path, min(_TRIED_MOVES, moves))
     options: dict[str, Any] = {
         "interval": interval,
         "moves": total,
@@ -107,6 +111,28 @@ def combine_schedulers(
             "the same result. Remove the mode."
         )
     return LearningRateSchedule(scheduler, watched=watched, **options)
+
+
+def _try_moves(scheduler: LRScheduler, path: str, moves: int) -> None:
+    """Make the first moves on a copy: some values are refused only there, such as a step_size of 0.
+
+    Raises:
+        ConfigError: The scheduler cannot move.
+    """
+    if isinstance(scheduler, ReduceLROnPlateau):  # it follows results, which there are none of
+        return
+    weights = [weight for group in scheduler.optimizer.param_groups for weight in group["params"]]
+    tried = copy.deepcopy(scheduler, {id(weight): weight for weight in weights})  # which are not copied
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer has made no step
+        try:
+            for _ in range(moves):
+                tried.step()
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"{path}: {type(scheduler).__name__} cannot make its first moves: {type(error).__name__}: {error}. "
+                f"Correct {path}.args."
+            ) from error
 
 
 def _in_sequence(
