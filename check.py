@@ -30,17 +30,21 @@ from config import DataSpec, class_and_arguments, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
 from logger.check_report import CheckReport, Table
 from utils.environment import resource_errors
-from utils.errors import EspalierError, Finding, each_error, fault_of
+from utils.errors import EspalierError, Finding, NotLearned, each_error, fault_of
 from utils.files import writing_problem
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from base import BaseDataLoader, BaseTrainer
     from data_loader.checking.compare import ClassRow
     from data_loader.checking.facts import SplitFacts
+    from trainer.inspection.trial import StepFacts
+    from trainer.trainer import Trainer
 
 Built = TypeVar("Built")
+LOADING = ("load_seconds", "valid_load_seconds")
 NO_STEP = "a step of the training: the faults of its parts must be repaired first."
-_FROM_TRAINING = "it is computed from the training data"  # of the message of a value that a loader must be given
 _GUESSED_CLASSES = 2  # to build a network when neither file nor data say how many there are
 Progress = Callable[[str, int, int], None]
 """Called with the name of a split, the number of samples that were read, and that of all."""
@@ -90,12 +94,23 @@ class _Check:
         assert self.sound.config is not None
         return self.sound.config
 
-    def attempt(self, build: Callable[[dict[str, Any]], Built], section: str) -> Built | None:
-        """Build an object; every error on the way becomes a fault, and what it refuses is left out from then on."""
+    def attempt(
+        self, build: Callable[[dict[str, Any]], Built], section: str, *, is_alone: bool = False
+    ) -> Built | None:
+        """Build an object; every error on the way becomes a fault, and what it refuses is left out from then on.
+
+        Args:
+            build: From the configuration to the object.
+            section: The place of errors that name none.
+            is_alone: The training data is not there: what would be learned from it is not missing in the file.
+        """
         made: Built | None = None
         with self.surviving(section):
             made, errors, self.sound.config = build_stepwise(build, self.config)
-            self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in errors]
+            own = [each for each in errors if not (is_alone and NotLearned in (type(each), type(each.__cause__)))]
+            self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in own]
+            if len(own) < len(errors):
+                self.report.notes.append(f"the data of {section}: it needs what the training data settles.")
         return made
 
     @contextmanager
@@ -131,7 +146,6 @@ class _Check:
     def build_loaders(self, config: dict[str, Any]) -> "dict[str, BaseDataLoader]":
         """Build the loaders of all splits that the configuration has, as training and test do."""
         loaders: dict[str, BaseDataLoader] = {}
-        found = self.report.findings
         for split in SPLIT_SECTIONS:
             section, train_loader = loader_section(config, split), loaders.get("train")
             if section is None:
@@ -145,16 +159,14 @@ class _Check:
                 with self.surviving(section):
                     loader = None if train_loader is None else train_loader.split_validation()
             else:
-                learned, before = None if train_loader is None or split == "train" else train_loader.learned, len(found)
+                learned = None if train_loader is None or split == "train" else train_loader.learned
                 loader = self.attempt(
                     lambda config, split=split, learned=learned: build_loader(  # type: ignore[misc]
                         config, split, as_evaluation=split == "test", learned=learned
                     ),
                     section,
+                    is_alone=train_loader is None and split != "train",
                 )
-                if train_loader is None and any(_FROM_TRAINING in fault.message for fault in found[before:]):
-                    found[before:] = [fault for fault in found[before:] if _FROM_TRAINING not in fault.message]
-                    self.report.notes.append(f"the data of {section}: it needs what the training data settles.")
             if loader is not None:
                 loader.is_training = split == "train"
                 loaders[split] = loader
@@ -245,17 +257,14 @@ class _Check:
 
     def try_step(self, trainer: "BaseTrainer") -> None:
         """Run a step on real samples, and say what the whole run will take."""
-        from base.inspection.summary import network_summary, num_weights
-        from trainer.inspection.forecast import forecast_run, forecast_text
         from trainer.inspection.memory import step_memory_findings
         from trainer.inspection.trial import Trial, try_step
-        from trainer.runtime.devices import unwrap
         from trainer.trainer import Trainer
 
         if not isinstance(trainer, Trainer):
             self.report.notes.append("a step of the training: the trainer is of another kind.")
             return
-        findings, report, sections = self.report.findings, self.report, [self.section_of("train")]
+        findings, sections = self.report.findings, [self.section_of("train")]
         if trainer.valid_loader is not None:
             sections.append(self.section_of("valid"))
         memory: list[Finding] = []
@@ -275,7 +284,7 @@ class _Check:
                 told = {each.message for each in before}
                 new = [each for each in findings[len(before) :] if each.message not in told]
                 findings[:] = [*before, *([] if is_known else new)]  # the reading named the files
-                report.notes.append(NO_STEP)
+                self.report.notes.append(NO_STEP)
                 return
             batches.append(batch)
             begin = perf_counter()
@@ -288,23 +297,37 @@ class _Check:
         findings += [finding for finding in trial.findings if finding not in findings]
         if trial.facts is None:
             return
+        self.describe(trainer, trial.facts, batches[0][0], dict(zip(LOADING, seconds, strict=False)))
+
+    def describe(self, trainer: "Trainer", step: "StepFacts", inputs: "Tensor", loading: Mapping[str, float]) -> None:
+        """Add the summary of the network and the forecast of the run, from a step that worked, to the report.
+
+        Args:
+            trainer: It made the step.
+            step: The costs of the step.
+            inputs: (B, C, ...) of a batch.
+            loading: Seconds in which a batch is loaded, by the names that `forecast_run` gives them.
+        """
+        from base.inspection.summary import network_summary, num_weights
+        from trainer.inspection.forecast import forecast_run, forecast_text
+        from trainer.runtime.devices import unwrap
+
+        report, options = self.report, trainer_options(self.config)
         try:
-            report.network = network_summary(unwrap(trainer.model), batches[0][0])
+            report.network = network_summary(unwrap(trainer.model), inputs)
         except EspalierError as error:  # it is run on a single sample, which a training may never do
             report.notes.append(f"the summary of the network: {error}")
-        loading = dict(zip(("load_seconds", "valid_load_seconds"), seconds, strict=False))
-        options = trainer_options(self.config)
         forecast = forecast_run(
             trainer,
-            trial.facts,
+            step,
             save_dir=Path(options["save_dir"]),
             save_period=options["save_period"],
-            section=sections[0],
+            section=self.section_of("train"),
             **loading,
         )
-        findings += [finding for finding in forecast.findings if finding not in findings]
+        report.findings += [finding for finding in forecast.findings if finding not in report.findings]
         report.forecast = forecast_text(forecast)
-        report.facts["network"] = {"parameters": num_weights(unwrap(trainer.model))} | asdict(trial.facts)
+        report.facts["network"] = {"parameters": num_weights(unwrap(trainer.model))} | asdict(step)
         report.facts["forecast"] = {key: value for key, value in asdict(forecast).items() if key != "findings"}
 
     def is_faulty(self, *sections: str) -> bool:

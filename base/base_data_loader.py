@@ -32,6 +32,7 @@ from base.samples import (
     data_identity,
     is_counted,
     labels_of,
+    loaded_or_failed,
     nothing_counted,
     split_indices,
 )
@@ -353,11 +354,11 @@ class BaseDataLoader(DataLoader[Any]):
         """
         dataset, indices = self.dataset.dataset, self.keys.indices.tolist()
         if isinstance(dataset, TargetSource) and callable(dataset.target):
-            targets = (dataset.target(index) for index in indices)
+            targets = map(dataset.target, indices)
         elif self.num_classes is None and self.ignore_index is None:
             return  # then every label counts
         else:
-            targets = (labels_of(self.dataset[SampleKey(0, index)]) for index in indices)
+            targets = map(labels_of, (self.dataset[SampleKey(0, index)] for index in indices))
         if not any(is_counted(target, self.num_classes, self.ignore_index) for target in targets):
             raise nothing_counted(section, self.num_samples, self.ignore_index, is_training=self.is_training)
 
@@ -391,20 +392,11 @@ class BaseDataLoader(DataLoader[Any]):
         Raises:
             EspalierError: A sample is faulty, or all are.
         """
-
-        def load(key: SampleKey) -> Any:
-            try:
-                return self.dataset[key]
-            except Exception as error:  # a data set of a plug-in may raise any error
-                if not leaves_out_faulty:
-                    raise
-                return Failure(DataError(f"sample {key.index} cannot be loaded: {type(error).__name__}: {error}."))
-
+        load = partial(loaded_or_failed, self.dataset) if leaves_out_faulty else self.dataset.__getitem__
         samples = [load(key) for key in next(iter(self.keys))]
         if leaves_out_faulty and any(isinstance(sample, Failure) for sample in samples):
             loaded = (load(key) for batch in self.keys for key in batch)
-            sound = islice((sample for sample in loaded if not isinstance(sample, Failure)), len(samples))
-            samples = list(sound) or samples
+            samples = list(islice((each for each in loaded if not isinstance(each, Failure)), len(samples))) or samples
         return _received(guarded_collate(self._collate, samples))
 
     def close(self) -> None:

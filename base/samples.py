@@ -248,6 +248,14 @@ def count_targets(
         return [int(count) for count in total]
 
 
+def loaded_or_failed(dataset: Any, key: SampleKey) -> Any:
+    """Return a sample of a data set, which may raise any error, or a `Failure` that says why it cannot be loaded."""
+    try:
+        return dataset[key]
+    except Exception as error:
+        return Failure(DataError(f"sample {key.index} cannot be loaded: {type(error).__name__}: {error}."))
+
+
 def labels_of(sample: Any) -> Any:
     """Return the labels of a sample (input, labels, ...), or a float if it has another form, such as several targets.
 
