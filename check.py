@@ -4,6 +4,7 @@ Configuration, data and network are checked in one pass, and one fault does not 
 out and the rest is checked without it. Nothing is written. `check_run(config)` is the whole check as a function.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -132,6 +133,19 @@ class _Check:
             if (fault := Finding("config", section, message)) not in self.report.findings:
                 self.report.findings.append(fault)
 
+    @contextmanager
+    def noting_warnings(self, section: str) -> Iterator[None]:
+        """Add what a loader warns of in the log, such as files of unread kinds, to the warnings."""
+        heard = _Warnings()
+        log = logging.getLogger("data_loader")
+        log.addHandler(heard)
+        try:
+            yield
+        finally:
+            log.removeHandler(heard)
+        found = [Finding("data", section, message, is_fault=False) for message in heard.messages]
+        self.report.findings += [each for each in found if each not in self.report.findings]
+
     def look_around(self, config: dict[str, Any]) -> None:
         """Look for the packages that the configuration needs, and for a folder that a run can be saved in."""
         from logger.trackers import require_packages
@@ -160,13 +174,9 @@ class _Check:
                     loader = None if train_loader is None else train_loader.split_validation()
             else:
                 learned = None if train_loader is None or split == "train" else train_loader.learned
-                loader = self.attempt(
-                    lambda config, split=split, learned=learned: build_loader(  # type: ignore[misc]
-                        config, split, as_evaluation=split == "test", learned=learned
-                    ),
-                    section,
-                    is_alone=train_loader is None and split != "train",
-                )
+                build = partial(_evaluation_or_training_loader, split, learned)
+                with self.noting_warnings(section):
+                    loader = self.attempt(build, section, is_alone=train_loader is None and split != "train")
             if loader is not None:
                 loader.is_training = split == "train"
                 loaders[split] = loader
@@ -363,6 +373,24 @@ class _Check:
             elif spec.num_classes and (facts is None or not facts.num_readable):
                 spec = replace(spec, class_counts=[1] * spec.num_classes)
         return spec
+
+
+class _Warnings(logging.Handler):
+    """Keeps the messages of warnings."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.messages.append(record.getMessage())
+
+
+def _evaluation_or_training_loader(
+    split: str, learned: Mapping[str, Any] | None, config: Mapping[str, Any]
+) -> "BaseDataLoader | None":
+    return build_loader(config, split, as_evaluation=split == "test", learned=learned)
 
 
 def _class_names(config: Mapping[str, Any]) -> Iterator[list[str]]:

@@ -211,6 +211,17 @@ def test_a_wrong_division_leaves_the_monitor_alone(config, name, value):
     assert name in message or "Wrong folds" in message
 
 
+def test_files_of_unread_kinds_are_among_the_warnings(config, tmp_path):
+    for name in ("a.heic", "b.gif", "c.gif"):
+        (tmp_path / "photos/data/train" / name).write_bytes(b"x")
+    report = check.check_run(config)
+    (warning,) = [each for each in report.warnings if "gif" in each.message]
+    assert warning.place == "train_loader"
+    assert "1 .heic" in warning.message
+    assert "2 .gif" in warning.message
+    assert messages(report) == []
+
+
 def test_a_transform_that_cannot_be_applied_to_any_image_is_one_fault(config):
     crop = {"type": "albumentations.RandomCrop", "args": {"height": 64, "width": 64}}
     config["train_loader"]["args"]["transforms"] = [crop]
