@@ -18,7 +18,8 @@ import config as configuration
 from build import build_loaders, build_training, loader_section, registry
 from config import cli
 from config.loading.load import apply_override
-from utils.errors import ConfigError
+from logger.check_report import CheckReport
+from utils.errors import ConfigError, each_error, fault_of
 from utils.files import write_json, writing_problem
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
@@ -174,17 +175,30 @@ def run_check(config: dict[str, Any], arguments: argparse.Namespace) -> str:
     report = check_run(config, arguments.devices, is_overfit=bool(arguments.overfit), progress=ReadingBar())
     text = report.text(shutil.get_terminal_size((120, 24)).columns)
     if arguments.json:
-        file = Path(arguments.json)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(file, report.as_json())
-        except OSError as error:  # what was found is not lost
+            write_findings(report, arguments.json)
+        except ConfigError:  # what was found is not lost
             sys.stdout.write(f"{text}\n")
-            raise ConfigError(f"--json {file}: cannot be written, {error.strerror}. Name another file.") from error
+            raise
     if any(finding.is_fault for finding in report.findings):
         sys.stdout.write(f"{text}\n")
         report.raise_faults()
+    if report.notes:
+        return f"{text}\n\nNo fault was found in what could be checked."
     return f"{text}\n\nThe configuration is good: every class was built, all data was read, and a step was tried."
+
+
+def write_findings(report: CheckReport, file: str) -> None:
+    """Write what a check found as JSON.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    try:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        write_json(Path(file), report.as_json())
+    except OSError as error:
+        raise ConfigError(f"--json {file}: cannot be written, {error.strerror}. Name another file.") from error
 
 
 def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
@@ -288,6 +302,30 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def require_fitting_flags(arguments: argparse.Namespace) -> None:
+    """Refuse flags that do not go together.
+
+    Raises:
+        ConfigError: Names the flag and which to leave out.
+    """
+    for name in ("overfit", "check", "fast_dev_run"):
+        flag = f"--{name.replace('_', '-')}"
+        if getattr(arguments, name) and arguments.config is None and arguments.resume is not None:
+            raise ConfigError(f"{flag}: it tries out a config, and none is named. Add -c FILE.")
+        if getattr(arguments, name) and arguments.resume and name != "overfit":
+            raise ConfigError(f"{flag} with --resume: it tries out a config from its beginning. Leave one of them out.")
+    if arguments.check and arguments.fast_dev_run:
+        raise ConfigError("--check with --fast-dev-run: a check tries a step, too. Leave one of them out.")
+    if arguments.json is None:
+        return
+    if not arguments.check:
+        raise ConfigError(f"--json {arguments.json}: it holds what --check found. Add --check.")
+    if arguments.config and Path(arguments.json).resolve() == Path(arguments.config).resolve():
+        raise ConfigError(f"--json {arguments.json}: is the configuration. Name another file for what is found.")
+    if problem := writing_problem(Path(arguments.json)):
+        raise ConfigError(f"--json {arguments.json}: cannot be written, {problem}. Name another file.")
+
+
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
     configuration.load_plugins(arguments.plugin)
@@ -298,22 +336,15 @@ def main(arguments: argparse.Namespace) -> None:
 
     close_logging = setup_logging(None)
     try:
-        config = cli.requested_config(arguments, may_override=says_where_data_lies)
+        require_fitting_flags(arguments)
+        try:
+            config = cli.requested_config(arguments, may_override=says_where_data_lies)
+        except ConfigError as error:  # so that the file of an earlier check does not speak for this config
+            if arguments.json:
+                found = [fault_of(each, arguments.config or "") for each in each_error(error)]
+                write_findings(CheckReport(found), arguments.json)
+            raise
         moved = cli.overrides_of(arguments) if config is None else []
-        for name in ("overfit", "check", "fast_dev_run"):
-            flag = f"--{name.replace('_', '-')}"
-            if getattr(arguments, name) and config is None:
-                raise ConfigError(f"{flag}: it tries out a config, and none is named. Add -c FILE.")
-            if getattr(arguments, name) and arguments.resume and name != "overfit":
-                raise ConfigError(
-                    f"{flag} with --resume: it tries out a config from its beginning. Leave one of them out."
-                )
-        if arguments.json is not None and not arguments.check:
-            raise ConfigError(f"--json {arguments.json}: it holds what --check found. Add --check.")
-        if arguments.json is not None and Path(arguments.json).resolve() == Path(arguments.config).resolve():
-            raise ConfigError(f"--json {arguments.json}: is the configuration. Name another file for what is found.")
-        if arguments.json is not None and (problem := writing_problem(Path(arguments.json))):
-            raise ConfigError(f"--json {arguments.json}: cannot be written, {problem}. Name another file.")
         if config is not None and arguments.overfit:
             config = for_overfit(config, arguments.overfit)
         if config is not None and arguments.check:

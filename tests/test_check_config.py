@@ -409,6 +409,22 @@ def test_a_plug_in_that_exits_does_not_end_the_check_as_good(config, tmp_path):
         run(config, tmp_path, "--plugin", str(tmp_path / "leaving_parts.py"))
 
 
+def test_a_file_that_is_no_json_leaves_no_report_of_an_earlier_one(config, tmp_path):
+    found = tmp_path / "found.json"
+    run(config, tmp_path, "--json", str(found))
+    (tmp_path / "c.json").write_text('{"name": "a", "name": "b",')
+    with pytest.raises(ConfigError, match="the file ends too early"):
+        train.main(train.parser().parse_args(["-c", str(tmp_path / "c.json"), "--check", "--json", str(found)]))
+    (fault,) = json.loads(found.read_text())["faults"]
+    assert fault["kind"] == "config"
+    assert "the file ends too early" in fault["message"]
+
+
+def test_a_check_and_a_dev_run_are_two_commands(config, tmp_path):
+    with pytest.raises(ConfigError, match="--check with --fast-dev-run: a check tries a step, too"):
+        run(config, tmp_path, "--fast-dev-run")
+
+
 def test_overrides_are_checked_with_the_file(config, tmp_path):
     file = tmp_path / "c.json"
     file.write_text(json.dumps(config))
