@@ -1,4 +1,4 @@
-"""What would stop a training, or make it worse than it could be, found before it begins: `train.py --check`.
+"""Find the faults that would stop a training, and weaknesses of its data, before it begins: `train.py --check`.
 
 Configuration, data and network are checked in one pass, and one fault does not hide the others: a refused value is left
 out and the rest is checked without it. Nothing is written. `check_run(config)` is the whole check as a function.
@@ -77,7 +77,7 @@ def check_run(
 
 @dataclass
 class _Check:
-    """A check on its way: what is left of the configuration, and what was found.
+    """A check on its way: the rest of the configuration, and the findings.
 
     Attributes:
         original: The configuration as the user wrote it.
@@ -91,19 +91,19 @@ class _Check:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What is left of the configuration."""
+        """The configuration without the values that are refused."""
         assert self.sound.config is not None
         return self.sound.config
 
     def attempt(
         self, build: Callable[[dict[str, Any]], Built], section: str, *, is_alone: bool = False
     ) -> Built | None:
-        """Build an object; every error on the way becomes a fault, and what it refuses is left out from then on.
+        """Build an object; every error on the way becomes a fault; a refused value is left out from then on.
 
         Args:
             build: From the configuration to the object.
             section: The place of errors that name none.
-            is_alone: The training data is not there: what would be learned from it is not missing in the file.
+            is_alone: The training data is not there: values that are learned from it are not missing in the file.
         """
         made: Built | None = None
         with self.surviving(section):
@@ -116,7 +116,7 @@ class _Check:
 
     @contextmanager
     def surviving(self, section: str) -> Iterator[None]:
-        """Turn whatever ends a block, such as an error in the code of a plug-in, into a fault of a section."""
+        """Turn any error of a block, also one in the code of a plug-in, into a fault of a section."""
         try:
             with resource_errors():
                 yield
@@ -135,7 +135,7 @@ class _Check:
 
     @contextmanager
     def noting_warnings(self, section: str) -> Iterator[None]:
-        """Add what a loader warns of in the log, such as files of unread kinds, to the warnings."""
+        """Add the warnings of a loader in the log, such as files of unread kinds, to the findings."""
         heard = _Warnings()
         log = logging.getLogger("data_loader")
         log.addHandler(heard)
@@ -266,7 +266,7 @@ class _Check:
             self.report.notes.append(NO_STEP)
 
     def try_step(self, trainer: "BaseTrainer") -> None:
-        """Run a step on real samples, and say what the whole run will take."""
+        """Run a step on real samples, and forecast the whole run."""
         from trainer.inspection.memory import step_memory_findings
         from trainer.inspection.trial import Trial, try_step
         from trainer.trainer import Trainer
@@ -358,9 +358,10 @@ class _Check:
         return "metrics" in self.sound.stand_ins
 
     def data_spec(self, loaders: "Mapping[str, BaseDataLoader]", facts: "SplitFacts | None") -> DataSpec:
-        """Return what network, loss and metrics are built for; classes were counted when the data was read.
+        """Return the properties of the data that network, loss and metrics are built for.
 
-        What only the training data says is taken from another split, or from the file, if they cannot be loaded.
+        Classes were counted when the data was read. If the training data cannot be loaded, another split or the file
+        tells its properties.
         """
         spec = DataSpec.from_config(self.config)
         if loader := next(iter(loaders.values()), None):

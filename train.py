@@ -189,7 +189,7 @@ def run_check(config: dict[str, Any], arguments: argparse.Namespace) -> str:
 
 
 def write_findings(report: CheckReport, file: str) -> None:
-    """Write what a check found as JSON.
+    """Write the findings of a check as JSON.
 
     Raises:
         ConfigError: The file cannot be written.

@@ -1,4 +1,4 @@
-"""What `train.py --check` found, as text for a terminal and as JSON."""
+"""The findings of `train.py --check`, as text for a terminal and as JSON."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ class CheckReport:
 
     Attributes:
         findings: Faults and warnings, in the order in which they were found.
-        notes: What could not be checked, and why.
+        notes: Parts that could not be checked, and why.
         tables: The data in numbers.
         network: The summary of the network; empty if there is none.
         forecast: Time, memory and disk of the run; empty if no step worked.
@@ -46,7 +46,7 @@ class CheckReport:
 
     @property
     def warnings(self) -> list[Finding]:
-        """What does not stop a training."""
+        """The findings that do not stop a training."""
         return [finding for finding in self.findings if not finding.is_fault]
 
     def raise_faults(self) -> None:

@@ -1,9 +1,8 @@
-"""What is left of a faulty configuration once its faults are taken out, so that the rest of it can be checked as well.
+"""A faulty configuration without its faults, so that the rest of it can be checked as well.
 
 A misspelt name is read as the one that its message suggests, and a value that contradicts another place as the value
-there. Another value that is refused is removed, so that its
-default acts. What cannot be without it (a class that does not exist, a missing section) gets a stand-in, of which
-nothing is built.
+there. Another value that is refused is removed, so that its default acts. A part that cannot be without it (a class
+that does not exist, a missing section) gets a stand-in, of which nothing is built.
 """
 
 import copy
@@ -42,7 +41,7 @@ class SoundPart:
     Attributes:
         config: A configuration without faults; None if nothing is left to go on with.
         faults: The messages of all faults.
-        stand_ins: Paths (`arch`, `metrics.2`) of what is not the user's, and is not to be built.
+        stand_ins: Paths (`arch`, `metrics.2`) of parts that are not the user's, and are not to be built.
     """
 
     config: dict[str, Any] | None
@@ -50,7 +49,7 @@ class SoundPart:
     stand_ins: set[str] = field(default_factory=set)
 
     def is_own(self, path: str) -> bool:
-        """Return whether the value at a path is what the user wrote, not a stand-in."""
+        """Return whether the value at a path is the user's, not a stand-in."""
         return path not in self.stand_ins and path.partition(".")[0] not in self.stand_ins
 
 

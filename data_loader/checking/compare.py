@@ -1,4 +1,4 @@
-"""What the splits of a data set show together: copies across splits, classes that are missing or rare."""
+"""Findings of several splits together: copies across splits, classes that are missing or rare."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations

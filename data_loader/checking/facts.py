@@ -1,4 +1,4 @@
-"""What a check knows of the samples of a split: sizes, labels, and marks by which copies are found."""
+"""The facts of the samples of a split: sizes, labels, and marks by which copies are found."""
 
 import hashlib
 from collections.abc import Sequence

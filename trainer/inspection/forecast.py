@@ -20,7 +20,7 @@ _PREFETCHED = 2  # batches that a loader worker has ready
 
 @dataclass(frozen=True)
 class RunForecast:
-    """What a run will take.
+    """Time, memory and disk that a run will take.
 
     Against whole runs of shipped configurations (`benchmarks/run_forecast.py`), the size of a checkpoint is exact to
     1 %, memory is 0.77 to 0.94 of the growth of the process, as the writing of checkpoints is not in it, and time is as
