@@ -109,7 +109,8 @@ class _Check:
         with self.surviving(section):
             made, errors, self.sound.config = build_stepwise(build, self.config)
             own = [each for each in errors if not (is_alone and NotLearned in (type(each), type(each.__cause__)))]
-            self.report.findings += [fault_of(error, place_of(str(error)) or section) for error in own]
+            found = [fault_of(error, place_of(str(error)) or section) for error in own]
+            self.report.findings += [each for each in found if each not in self.report.findings]
             if len(own) < len(errors):
                 self.report.notes.append(f"the data of {section}: it needs what the training data settles.")
         return made
@@ -257,8 +258,10 @@ class _Check:
         parts = {"criterion": loss, "train_loader": train_loader, "valid_loader": loaders.get("valid")}
         parts |= {"metrics": metrics, "plan": plan, "lr_scheduler": schedule}
         trainer = None
-        if wrapped is not None and not self.monitors_stand_in(options["monitor"]):
-            trainer = self.attempt(lambda config: build_trainer(config, wrapped, optimizer, **parts), "trainer")
+        for monitor in (plan.monitor, "off"):  # a step can be tried, whichever result is watched
+            if wrapped is not None and trainer is None and not self.monitors_stand_in(monitor):
+                parts["plan"] = replace(plan, monitor=monitor)
+                trainer = self.attempt(lambda config: build_trainer(config, wrapped, optimizer, **parts), "trainer")
         is_own = network is not None and not any(path.startswith("loss") for path in self.sound.stand_ins)
         if trainer is not None and is_own:
             self.try_step(trainer)
@@ -355,7 +358,7 @@ class _Check:
             name = metric.get("type") if isinstance(metric, Mapping) else metric
             if isinstance(name, str) and f"metrics.{number}" in self.sound.stand_ins and name in monitor:
                 return True
-        return "metrics" in self.sound.stand_ins
+        return monitor != "off" and "metrics" in self.sound.stand_ins
 
     def data_spec(self, loaders: "Mapping[str, BaseDataLoader]", facts: "SplitFacts | None") -> DataSpec:
         """Return the properties of the data that network, loss and metrics are built for.

@@ -211,6 +211,15 @@ def test_a_wrong_division_leaves_the_monitor_alone(config, name, value):
     assert name in message or "Wrong folds" in message
 
 
+def test_a_step_is_tried_although_the_monitor_will_never_exist(config):
+    config["trainer"]["monitor"] = "max val_mio"
+    report = check.check_run(config)
+    (message,) = messages(report)
+    assert "val_mio" in message
+    assert "per epoch of 2 steps" in report.forecast
+    assert report.notes == []
+
+
 def test_files_of_unread_kinds_are_among_the_warnings(config, tmp_path):
     for name in ("a.heic", "b.gif", "c.gif"):
         (tmp_path / "photos/data/train" / name).write_bytes(b"x")
