@@ -51,24 +51,26 @@ def do(executor, tasks, answer):
 
     for task in tasks:
         executor.start(task)
-        while TaskFinished not in {type(each) for each in received if each.number == task.number}:
+        while TaskFinished not in {type(each) for each in received if each.task == task.id}:
             executor.wait(handle, 0.5)
     return received
 
 
 def test_a_task_starts_reports_receives_the_answer_and_finishes(executor):
     assert executor.idle == 1
-    received = do(executor, [Task(7, {"text": "one"})], lambda report: report.message["text"] * 2)
+    received = do(executor, [Task("7", "echo", {"text": "one"})], lambda report: report.message["text"] * 2)
     assert received == [
-        WorkerStarted(7),
-        EpochReported(7, {"text": "one"}),
-        TaskFinished(7, {"answer": "oneone", "seen": ["one"]}),
+        WorkerStarted("7"),
+        EpochReported("7", {"text": "one"}),
+        TaskFinished("7", {"answer": "oneone", "seen": ["one"]}),
     ]
     assert executor.idle == 1
 
 
 def test_a_worker_lives_from_one_task_to_the_next(executor):
-    received = do(executor, [Task(1, {"text": "a"}), Task(2, {"text": "b"})], lambda _report: "continue")
+    received = do(
+        executor, [Task("1", "echo", {"text": "a"}), Task("2", "echo", {"text": "b"})], lambda _report: "continue"
+    )
     assert received[-1].outcome["seen"] == ["a", "b"]
 
 
@@ -77,7 +79,7 @@ def test_what_ends_the_search_is_not_taken_for_a_fault_of_the_task(executor):
         raise SearchError("no such objective")
 
     with pytest.raises(SearchError, match="no such objective"):
-        do(executor, [Task(1, {"text": "a"})], refuse)
+        do(executor, [Task("1", "echo", {"text": "a"})], refuse)
 
 
 def test_no_workers_are_refused():

@@ -1,7 +1,7 @@
 """Executors start and feed workers: in this process, in worker processes, or on a cluster. A study runs on each."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +12,31 @@ class Task:
     """A job for a worker, as plain data.
 
     Attributes:
-        number: Number of the task, unique within a process.
-        content: The task as the worker's function reads it.
+        id: Name of the task, unique within a session of the study: `search/12/3`.
+        kind: Kind of the work, by which the worker's function knows what to do: "train" or "retrain".
+        payload: The rest of the task as the worker's function reads it.
+        candidate: Number of the candidate that it works on; None if it has none.
+        begins_from: Run folder whose newest checkpoint the task begins with; None: from the beginning, or from the
+            checkpoint of its own folder.
+        resources: Resources that it takes other than one worker, e.g. `{"gpus": 2}`.
     """
 
-    number: int
-    content: dict[str, Any] = field(compare=False)
+    id: str
+    kind: str
+    payload: dict[str, Any] = field(compare=False)
+    candidate: int | None = None
+    begins_from: str | None = None
+    resources: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    def as_message(self) -> dict[str, Any]:
+        """Return the task as the worker's function takes it."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            **self.payload,
+            "begins_from": self.begins_from,
+            "resources": dict(self.resources),
+        }
 
 
 @dataclass(frozen=True)
@@ -25,10 +44,10 @@ class WorkerStarted:
     """A worker has loaded what it needs and started its task.
 
     Attributes:
-        number: Number of the task.
+        task: Name of the task.
     """
 
-    number: int
+    task: str
 
 
 @dataclass(frozen=True)
@@ -36,11 +55,11 @@ class EpochReported:
     """A worker reports an epoch, or something else of its task, and waits for the answer: a `Decision`.
 
     Attributes:
-        number: Number of the task.
+        task: Name of the task.
         message: Plain data, e.g. the results of an epoch.
     """
 
-    number: int
+    task: str
     message: dict[str, Any]
 
 
@@ -49,11 +68,11 @@ class TaskFinished:
     """A worker has returned from its task.
 
     Attributes:
-        number: Number of the task.
+        task: Name of the task.
         outcome: Plain data.
     """
 
-    number: int
+    task: str
     outcome: dict[str, Any]
 
 
@@ -62,13 +81,13 @@ class WorkerLost:
     """A worker has ended before its task; another one replaces it.
 
     Attributes:
-        number: Number of the task.
+        task: Name of the task.
         reason: The reason in words.
         cause: "died": it was killed or crashed; "hung": the search ended it.
         had_started: Whether the worker had started the task, so that the task may be the cause.
     """
 
-    number: int
+    task: str
     reason: str
     cause: Literal["died", "hung"]
     had_started: bool = True
@@ -128,7 +147,7 @@ class Executor(ABC):
 
     # These two do nothing in an executor whose tasks run within `wait`.
 
-    def abandon(self, number: int) -> None:  # noqa: B027
+    def abandon(self, task: str) -> None:  # noqa: B027
         """End a task that hangs; its worker is replaced, and `WorkerLost` is the next message of the task."""
 
     def interrupt(self) -> None:  # noqa: B027

@@ -125,7 +125,9 @@ class Processes(Executor):
         worker = next(worker for worker in self._pool if worker.task is None)
         worker.task, worker.has_started = task, False
         settings = worker.settings
-        worker.send(task.content | {"worker": settings.number, "device": settings.device, "threads": settings.threads})
+        worker.send(
+            task.as_message() | {"worker": settings.number, "device": settings.device, "threads": settings.threads}
+        )
 
     def wait(self, handle: Handler, timeout: float) -> None:
         """Pass on one message of each process that has one, in the order of their numbers."""
@@ -148,31 +150,31 @@ class Processes(Executor):
                     )
                 self._replace(worker)
                 if worker.task is not None:
-                    handle(WorkerLost(worker.task.number, ending, worker.cause, worker.has_started))
+                    handle(WorkerLost(worker.task.id, ending, worker.cause, worker.has_started))
                 continue
             kind, content = message
             assert worker.task is not None
-            number = worker.task.number
+            task = worker.task.id
             if kind == "started":
                 worker.has_ever_started = worker.has_started = True
                 self._num_never_started = 0
-                handle(WorkerStarted(number))
+                handle(WorkerStarted(task))
             elif kind == "reported":
-                worker.send(handle(EpochReported(number, content)))
+                worker.send(handle(EpochReported(task, content)))
             else:
                 worker.task = None
                 if content.get("fresh_worker"):
                     self._replace(worker)
-                handle(TaskFinished(number, content))
+                handle(TaskFinished(task, content))
 
     def _replace(self, worker: _Worker) -> None:
         worker.stop()  # frees its device before the next one needs it
         self._pool[self._pool.index(worker)] = _Worker(worker.settings)
 
-    def abandon(self, number: int) -> None:
+    def abandon(self, task: str) -> None:
         """Kill the process."""
         for worker in self._pool:
-            if worker.task is not None and worker.task.number == number:
+            if worker.task is not None and worker.task.id == task:
                 worker.cause = "hung"
                 worker.process.kill()
 

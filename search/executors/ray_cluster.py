@@ -201,7 +201,7 @@ class RayCluster(Executor):
     def wait(self, handle: Handler, timeout: float) -> None:
         """Pass on one message of each host that has one."""
         while self._withdrawn:
-            handle(WorkerLost(self._withdrawn.pop(0).number, "no machine had room for it", "died", had_started=False))
+            handle(WorkerLost(self._withdrawn.pop(0).id, "no machine had room for it", "died", had_started=False))
         # All that are ready, so that no busy host makes others wait; else the first that becomes ready.
         pending = list(self._pending)
         ready, _ = self._ray.wait(pending, num_returns=len(pending), timeout=0)
@@ -222,7 +222,7 @@ class RayCluster(Executor):
                 logger.info("A worker of the cluster is gone (%s); another one is asked for.", reason)
                 self._places[place.number] = self._new_place(place.number)
                 if place.task is not None:
-                    handle(WorkerLost(place.task.number, f"its host is gone: {reason}", "died", place.has_started))
+                    handle(WorkerLost(place.task.id, f"its host is gone: {reason}", "died", place.has_started))
                 continue
             if isinstance(message, SearchError):
                 raise message
@@ -239,11 +239,11 @@ class RayCluster(Executor):
             self._pending[place.host.next_message.remote()] = place
         self._send_waiting()
 
-    def abandon(self, number: int) -> None:
+    def abandon(self, task: str) -> None:
         """Kill the process on its host."""
         for place in self._places:
-            if place.task is not None and place.task.number == number:
-                place.host.abandon.remote(number)
+            if place.task is not None and place.task.id == task:
+                place.host.abandon.remote(task)
 
     def interrupt(self) -> None:
         """Have every training save its state, and withdraw the tasks that wait for a host."""

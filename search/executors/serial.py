@@ -45,17 +45,17 @@ class Serial(Executor):
 
         def report(message: dict[str, Any]) -> str:
             try:
-                return handle(EpochReported(task.number, message))
+                return handle(EpochReported(task.id, message))
             except Exception as error:
                 raised.append(error)
                 raise
 
-        handle(WorkerStarted(task.number))
-        outcome = self._function(task.content | {"worker": 0, "device": self._device, "threads": None}, report)
+        handle(WorkerStarted(task.id))
+        outcome = self._function(task.as_message() | {"worker": 0, "device": self._device, "threads": None}, report)
         # The task may have caught an error that must end the search, and taken it for its failure.
         if raised:
             raise raised[0]
-        handle(TaskFinished(task.number, outcome))
+        handle(TaskFinished(task.id, outcome))
 
     def close(self) -> None:
         """End the worker's context."""

@@ -33,11 +33,16 @@ class Ending(StrEnum):
 
 
 @dataclass(frozen=True)
+class Need:
+    """The answer of a scheduler that needs a candidate that it does not know; `admit` gives it one."""
+
+
+@dataclass(frozen=True)
 class Job:
     """A candidate and the epochs that it is to be trained for.
 
     Attributes:
-        candidate: Number of the candidate; 0, 1, 2, ... in the order in which they are first asked for.
+        candidate: Number of the candidate.
         start: Epochs that it was trained for already.
         end: Epoch after which it is paused or stopped at the latest.
     """

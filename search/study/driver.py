@@ -59,14 +59,14 @@ class Stage(ABC):
         extras: Added to the content of every task, e.g. plug-ins.
 
     Attributes:
-        running: The subject of each task that runs, by the task's number.
+        running: The subject of each task that runs, by the task's name.
         is_pausing: Whether every task is to be saved and given back at its next report.
     """
 
     def __init__(self, recorder: Recorder, extras: Mapping[str, Any]) -> None:
         self.record = recorder.record
         self.state = recorder.state
-        self.running: dict[int, Any] = {}
+        self.running: dict[str, Any] = {}
         self.is_pausing = False
         self._extras = dict(extras)
         self._numbers = itertools.count()
@@ -88,10 +88,11 @@ class Stage(ABC):
         """Handle the loss of a worker."""
 
     def make_task(self, subject: Any, content: dict[str, Any]) -> Task:
-        """Return a task with a new number, which runs from now on."""
-        number = next(self._numbers)
-        self.running[number] = subject
-        return Task(number, content | self._extras)
+        """Return a task with a new name, which runs from now on."""
+        name = str(next(self._numbers))
+        self.running[name] = subject
+        kind = content.pop("kind")
+        return Task(name, kind, content | self._extras)
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Driver:
 
     executor: Executor
     max_epoch_time: float | None = None
-    _last_message: dict[int, float] = field(default_factory=dict, init=False)  # seconds, by task
+    _last_message: dict[str, float] = field(default_factory=dict, init=False)  # seconds, by task
     _signals: list[int] = field(default_factory=list, init=False)  # received ones
 
     def run(self, stage: Stage) -> None:
@@ -120,14 +121,14 @@ class Driver:
         def handle(message: WorkerMessage) -> str:
             """Pass a message of a worker to the stage, and return the answer."""
             if isinstance(message, WorkerStarted):
-                self._last_message[message.number] = time.monotonic()
+                self._last_message[message.task] = time.monotonic()
                 return ""
             if isinstance(message, EpochReported):
-                decision = stage.on_report(stage.running[message.number], message.message)
-                self._last_message[message.number] = time.monotonic()  # without the time that the decision took
+                decision = stage.on_report(stage.running[message.task], message.message)
+                self._last_message[message.task] = time.monotonic()  # without the time that the decision took
                 return (Decision.PAUSE if stage.is_pausing and decision is Decision.CONTINUE else decision).value
-            self._last_message.pop(message.number, None)
-            subject = stage.running.pop(message.number)
+            self._last_message.pop(message.task, None)
+            subject = stage.running.pop(message.task)
             if isinstance(message, TaskFinished):
                 if self.executor.in_this_process and "signal" in message.outcome:  # the training has caught it
                     self._signals.append(message.outcome["signal"])
@@ -145,9 +146,9 @@ class Driver:
                 self.executor.wait(handle, _TICK)
                 if self.max_epoch_time is not None:
                     silent_since = time.monotonic() - self.max_epoch_time
-                    for number in [each for each, last in self._last_message.items() if last < silent_since]:
-                        del self._last_message[number]
-                        self.executor.abandon(number)
+                    for name in [each for each, last in self._last_message.items() if last < silent_since]:
+                        del self._last_message[name]
+                        self.executor.abandon(name)
             if not self._signals:
                 return
             # Workers that take too long to save are ended, and their epoch is trained again.

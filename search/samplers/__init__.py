@@ -1,0 +1,1 @@
+"""The registry of samplers. Names only: listing it loads nothing."""

@@ -1,0 +1,1 @@
+"""The registry of strategies. Names only: listing it loads nothing."""
