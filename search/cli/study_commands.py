@@ -94,13 +94,16 @@ def _list_text(parent: Path, plugins: Sequence[str]) -> str:
 
 def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
     """Write the page of a study, or the comparison of several."""
-    from search.report.page import write_report  # jinja2 is needed only here
+    from search.report import write_comparison, write_report  # jinja2 is needed only here
 
     if len(studies) > 1 and output is None:
         raise ConfigError("report: several studies are compared in one file. Name it, e.g. --output compare.html.")
     path = output or Path(studies[0].folder) / REPORT
     require_free_output(path, "--output", (".html", ".htm"))
-    write_report(studies[0], path)
+    if len(studies) > 1:
+        write_comparison(studies, path)
+    else:
+        write_report(studies[0], path)
     sys.stdout.write(f"Report:  {path}\n")
 
 
