@@ -7,7 +7,7 @@ machine and in every order, and marking one more value leaves the draws of the o
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from config.faults import show
 from config.markers import find_markers
+from search.space.cover import Check, CoveringConfig, covering, find_faults
 from search.space.drawn import Drawn
 from search.space.geometry import Dimension, dimensions_of, moves_of, sites_of, vector_of
 from search.space.known import KnownValues
-from search.space.outcomes import Extent, covering, extent_of, plain_json
+from search.space.outcomes import Extent, extent_of, plain_json
 from search.space.rules import check_markers
 from search.space.scales import scale_of
 from search.space.walk import Fraction, Identity, Site, Walk
@@ -230,10 +231,21 @@ class Space:
             index, seed, config, self.label(drawn), self.key(drawn) if self.has_markers else f"seed {seed}"
         )
 
-    def covering(self) -> Iterator[Config]:
-        """Yield a few configs which together have every branch of every choice; none of them is drawn."""
-        for config in covering(self._template, self.definitions):
-            yield {**config, "seed": derive_seed(self.study_seed) >> 31}
+    def covering(self) -> Iterator[CoveringConfig]:
+        """Yield a few candidates which together have every branch of every choice; none of them is drawn."""
+        for each in covering(self._template, self.definitions):
+            yield replace(each, config={**each.config, "seed": derive_seed(self.study_seed) >> 31})
+
+    def find_faults(self, check: Check) -> list[str]:
+        """Return the faults that some candidates have, each once.
+
+        Args:
+            check: Raises a `ConfigError` for a config that cannot be trained.
+
+        Raises:
+            ConfigError: No candidate can be trained, or a real number is drawn where a whole one is needed.
+        """
+        return find_faults(self.covering(), check)
 
     def distinct(self) -> float:
         """Return the number of different candidates; infinite with continuous values, and if only seeds differ."""
