@@ -221,7 +221,8 @@ def retrained_tally(
         facts: Of the candidate.
     """
     tally = Tally(objectives, facts, constraints)
-    names = [each.name for each in (*objectives, *constraints) if not each.is_fact]
+    names = [each.name for each in objectives if not each.is_fact]
+    names += [each.name for each in constraints if not each.is_fact]
     for row in run.reports:
         tally.add({**dict.fromkeys(names, math.nan), **row})
     return tally
