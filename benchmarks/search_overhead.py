@@ -8,6 +8,7 @@ writing these is left out.
 """
 
 import argparse
+import importlib
 import resource
 import statistics
 import sys
@@ -135,12 +136,12 @@ def with_checkpoints(folder: Path, candidates: int, disk_mb: int | None = None) 
     search = {**CONFIG["search"], "num_samples": candidates, "objectives": OBJECTIVES, "budget": {"disk_mb": disk_mb}}
     config = {**CONFIG, "search": search}
     study_folder = create_study_folder(str(folder), f"checkpoints{candidates}_{disk_mb}", config)
-    SAVING.clear()
+    saving = importlib.import_module("benchmarks.search_overhead").SAVING  # not __main__: where the worker is
+    saving.clear()
     parts = replace(build_study_parts(config), executor=Serial())
     study = Study(study_folder, parts, worker="benchmarks.search_overhead:saving_worker")
     record, seconds = timed(study.run)
-    # The worker is imported under its own name.
-    seconds -= sum(sys.modules["benchmarks.search_overhead"].SAVING)
+    seconds -= sum(saving)
     reports = sum(candidate.epochs for candidate in record.candidates)
     left = sum(1 for _ in study_folder.glob("candidates/*/checkpoint-last.pth"))
     print(

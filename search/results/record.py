@@ -217,17 +217,20 @@ class Tally:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Each objective so far, the larger the better; NaN if it is unknown.
+        """Each objective so far, the larger the better; all NaN if one is unknown, as no point can be compared then.
 
         The values of a point that violates constraints are all the same number, far below those of any other point and
         the smaller the more it violates. So whoever compares values compares as in constrained domination (Deb et al.,
         2002, "A fast and elitist multiobjective genetic algorithm", VI-A).
         """
         values = tuple(self._best.get(each.name, math.nan) for each in self.objectives)
-        if not self.violation:
+        if self._combines_epochs:
             return values
-        penalty = -_PENALTY * min(max(self.violation, _LEAST_VIOLATION), _LARGEST_VIOLATION)
-        return tuple(math.nan if math.isnan(value) else penalty for value in values)
+        if any(map(math.isnan, values)):  # else one that diverged would be on the front for its few parameters
+            return (math.nan,) * len(values)
+        if self.violation:
+            values = (-_PENALTY * min(max(self.violation, _LEAST_VIOLATION), _LARGEST_VIOLATION),) * len(values)
+        return values
 
     def as_written(self) -> dict[str, float]:
         """Return the known objectives by name, in their original sign."""

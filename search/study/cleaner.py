@@ -82,7 +82,7 @@ class CheckpointCleaner:
             self._end(candidate, values, is_ranked=status in COUNTED - {"failed"})
 
     def clean(self, *, thoroughly: bool = False) -> None:
-        """Delete the checkpoints that are not needed, the lowest number first, as far as the budget asks for it.
+        """Delete checkpoints that are known to be unneeded, the lowest number first, until the budget is kept.
 
         Args:
             thoroughly: Ask the scheduler of all paused candidates, e.g. at the end of the search.
