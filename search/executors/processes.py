@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -163,7 +164,11 @@ class Processes(Executor):
             message: tuple[str, dict[str, Any]] | None = None
             with suppress(EOFError, OSError):
                 if worker.connection.poll():
-                    message = worker.connection.recv()
+                    content_bytes = worker.connection.recv_bytes()
+                    try:
+                        message = pickle.loads(content_bytes)
+                    except Exception as error:  # it holds something that only the worker knows
+                        message = ("finished", failure(error))
             if message is None:  # the process is gone; it may take a moment between closing its pipe and its end
                 worker.process.join(_SECONDS_TO_END)
                 ending = worker.ending()  # before it is killed to be sure

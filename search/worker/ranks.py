@@ -89,7 +89,7 @@ class Ranks:
                 self.close()
         if signals and (lost or not is_whole):  # one was not ready to save, and continues from the last checkpoint
             raise Interrupted(signals[0])
-        return _outcome_of_all(outcomes, lost, size)
+        return outcome_of_all(outcomes, lost, size)
 
     def _ready(self, size: int, number: int, task: Mapping[str, Any]) -> Processes:
         """Return the processes for a task: those of the last one, or new ones."""
@@ -115,7 +115,7 @@ def _has_failed(outcome: Mapping[str, Any]) -> bool:
     return outcome["status"] not in ("ended", "interrupted")
 
 
-def _outcome_of_all(outcomes: Mapping[int, dict[str, Any]], lost: Mapping[int, str], size: int) -> dict[str, Any]:
+def outcome_of_all(outcomes: Mapping[int, dict[str, Any]], lost: Mapping[int, str], size: int) -> dict[str, Any]:
     """Return the outcome of a task from those of its processes: the first cause if it failed.
 
     A process whose partner is gone fails, too, with an error about a connection.
