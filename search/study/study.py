@@ -1,8 +1,6 @@
 """A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
-import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -13,13 +11,14 @@ from typing import Any
 from search.results.leaderboard import best_results, leaderboard, winner_of
 from search.results.record import StudyRecord
 from search.schedulers.ranking import best_first
+from search.study.cleaner import CheckpointCleaner
 from search.study.driver import Driver, Recorder, Watcher
-from search.study.journal import JOURNAL, Journal, Kind, read_events
+from search.study.journal import JOURNAL, Event, Journal, Kind, read_events
 from search.study.settings import StudyParts
-from search.study.stages import CheckpointCleaner, Retraining, Searching, candidate_folder, retrain_runs
-from search.study.state import StudyState
+from search.study.stages import Retraining, Searching, candidate_folder, retrain_runs
+from search.study.state import CandidateState, StudyState
 from utils.errors import SearchError
-from utils.files import folder_lock, make_stamped_folder, read_json_object, write_json, write_text_atomically
+from utils.files import folder_lock, write_json
 
 BEST = "best"
 _CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
@@ -74,9 +73,7 @@ class Study:
             if self.state.is_done and is_searched and self._retraining(recorder).is_done:
                 return self.record()
             recorder.record(Kind.BEGIN, environment=self.environment)
-            retain = max(1, parts.retrain.top if parts.retrain is not None else 0)
-            cleaner = CheckpointCleaner(recorder, self.folder, parts.budget.disk_mb, retain=retain)
-            recorder.watchers.append(cleaner.watch)
+            recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
             logs = self.folder / "workers"
             logs.mkdir(exist_ok=True)
@@ -95,6 +92,36 @@ class Study:
             finally:
                 executor.close()
         return self.record()
+
+    def _clean(self, recorder: Recorder) -> Watcher:
+        """Return a watcher that deletes checkpoints when jobs end."""
+        parts, state = self.parts, self.state
+        cleaner = CheckpointCleaner(
+            lambda index: self.folder / candidate_folder(index),
+            parts.scheduler.may_resume,
+            lambda index, num_bytes: recorder.record(Kind.DELETED, index, bytes=num_bytes),
+            num_objectives=len(parts.objectives),
+            disk_mb=parts.budget.disk_mb,
+            retain=max(1, parts.retrain.top if parts.retrain is not None else 0),
+        )
+
+        def note_end(each: CandidateState) -> None:
+            cleaner.ended(each.record.index, each.record.status, each.bytes, each.tally.values)
+
+        for index, each in state.candidates.items():
+            if index not in state.jobs:
+                note_end(each)
+
+        def watch(event: Event, state: StudyState) -> None:
+            if event.candidate is not None and event.kind is Kind.JOB:
+                cleaner.began(event.candidate)
+            elif event.candidate is not None and event.kind in (Kind.JOB_DONE, Kind.FAILED, Kind.OUT_OF_MEMORY):
+                note_end(state.candidates[event.candidate])
+                cleaner.clean()
+            elif event.kind in (Kind.FINISHED, Kind.SEARCH_DONE):
+                cleaner.clean(thoroughly=event.kind is Kind.SEARCH_DONE)
+
+        return watch
 
     def record(self) -> StudyRecord:
         """Return the present state of the study, as it is shown to the user."""
@@ -192,63 +219,3 @@ def read(folder: Path, parts: StudyParts) -> StudyRecord:
     study = Study(folder, parts, worker="")
     study.state.replay(read_events(folder / JOURNAL), folder / JOURNAL)
     return study.record()
-
-
-CONFIG = "config.json"
-# These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
-_FREE = ("executor", "budget", "max_epoch_time", "retrain")
-
-
-def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
-    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space in it.
-
-    Raises:
-        SearchError: It cannot be created.
-    """
-    parent = Path(save_dir) / name
-    try:
-        folder = make_stamped_folder(parent)
-        if folder is not None:
-            write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-            return folder
-    except OSError as error:
-        raise SearchError(
-            f"trainer.save_dir: {parent} cannot be written ({error.strerror}). A study is stored below it. Name a "
-            "folder that you may write to: trainer.save_dir=FOLDER."
-        ) from error
-    raise SearchError(f"{parent} holds a thousand studies of this second. Try again.")
-
-
-def find_studies(parent: Path) -> list[Path]:
-    """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one."""
-    if os.path.isfile(parent / JOURNAL):
-        return [parent]
-    if not os.path.isdir(parent):
-        return []
-    # The name of the folder is the time of its creation.
-    return sorted((path.parent for path in parent.glob(f"*/**/{JOURNAL}")), key=lambda path: path.name, reverse=True)
-
-
-def read_study_config(folder: Path) -> dict[str, Any]:
-    """Read the config of a study's space.
-
-    Raises:
-        SearchError: It is missing or damaged.
-    """
-    config = read_json_object(folder / CONFIG, _damaged_config)
-    if not config:
-        raise _damaged_config(f"{folder / CONFIG}: cannot be read (it is missing or empty)")
-    return config
-
-
-def _damaged_config(reason: str) -> SearchError:
-    return SearchError(f"{reason}. It defines the space of the study. Put back a copy.")
-
-
-def changed_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return the top-level keys in which two spaces differ so that they are not the same search."""
-    ours, theirs = (
-        {**each, "search": {key: value for key, value in each.get("search", {}).items() if key not in _FREE}}
-        for each in (stored, config)
-    )
-    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
