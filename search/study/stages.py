@@ -1,4 +1,4 @@
-"""The stages of a study: the search among candidates, the retraining of the best, and the deletion of checkpoints."""
+"""The stages of a study: the search among candidates and the retraining of the best."""
 
 import logging
 import math
@@ -10,12 +10,10 @@ from typing import Any
 
 from search.executors.base import Task, WorkerLost
 from search.results.record import require_results
-from search.schedulers.base import Decision, Ending, Job
-from search.schedulers.ranking import best_first
+from search.schedulers.base import Decision, Ending, Job, Need
 from search.study.driver import Recorder, Stage
-from search.study.journal import Event, Kind
+from search.study.journal import Kind
 from search.study.settings import StudyParts
-from search.study.state import StudyState
 from utils.errors import SearchError
 
 logger = logging.getLogger(__name__)
@@ -70,7 +68,7 @@ class Searching(Stage):
                 asked = self.scheduler.ask()
                 if asked is None:
                     return None
-                job = asked
+                job = self.scheduler.admit(len(self.state.candidates)) if isinstance(asked, Need) else asked
                 self.record(Kind.JOB, job.candidate, start=job.start, end=job.end)
             drawn = self.parts.space.draw(job.candidate)
             if job.candidate not in self.state.candidates:
@@ -200,7 +198,6 @@ def candidate_folder(candidate: int) -> str:
 
 
 RETRAINED = "retrained"
-_SETTLING = (Kind.JOB_DONE, Kind.FINISHED, Kind.FAILED, Kind.OUT_OF_MEMORY, Kind.SEARCH_DONE)
 
 
 @dataclass(frozen=True)
@@ -309,41 +306,3 @@ class Retraining(Stage):
             self.record(Kind.RETRAIN_DONE, subject.candidate, run=subject.name, **end)
         else:
             self._waiting.appendleft(subject)
-
-
-@dataclass
-class CheckpointCleaner:
-    """A watcher that deletes checkpoints of candidates that will not be resumed; curves and records remain.
-
-    Attributes:
-        recorder: Records the deletions.
-        folder: Folder of the study.
-        disk_mb: Delete only while all checkpoints together take more megabytes; None: at once.
-        retain: Number of the best candidates whose checkpoints remain.
-    """
-
-    recorder: Recorder
-    folder: Path
-    disk_mb: int | None
-    retain: int
-
-    def watch(self, event: Event, state: StudyState) -> None:
-        """Delete checkpoints after a job has ended."""
-        if event.kind not in _SETTLING:
-            return
-        stored = {index: each for index, each in state.candidates.items() if each.bytes}
-        total = sum(each.bytes for each in stored.values())
-        best = best_first({index: each.tally.values for index, each in stored.items()})[: self.retain]
-        for index, candidate in stored.items():
-            if self.disk_mb is not None and total <= self.disk_mb * 2**20:
-                return
-            # A paused candidate is resumed from its checkpoint if it may still be promoted.
-            may_resume = candidate.record.status == "paused" and state.scheduler.may_resume(index)
-            if index in best or index in state.jobs or may_resume:
-                continue
-            total -= candidate.bytes
-            deleted = 0
-            for path in (self.folder / candidate_folder(index)).glob("*.pth"):
-                deleted += path.stat().st_size
-                path.unlink(missing_ok=True)
-            self.recorder.record(Kind.DELETED, index, bytes=deleted)

@@ -11,11 +11,12 @@ from typing import Any
 from search.results.leaderboard import best_results, leaderboard, winner_of
 from search.results.record import StudyRecord
 from search.schedulers.ranking import best_first
+from search.study.cleaner import CheckpointCleaner
 from search.study.driver import Driver, Recorder, Watcher
-from search.study.journal import JOURNAL, Journal, Kind, read_events
+from search.study.journal import JOURNAL, Event, Journal, Kind, read_events
 from search.study.settings import StudyParts
-from search.study.stages import CheckpointCleaner, Retraining, Searching, candidate_folder, retrain_runs
-from search.study.state import StudyState
+from search.study.stages import Retraining, Searching, candidate_folder, retrain_runs
+from search.study.state import CandidateState, StudyState
 from utils.errors import SearchError
 from utils.files import folder_lock, write_json
 
@@ -72,9 +73,7 @@ class Study:
             if self.state.is_done and is_searched and self._retraining(recorder).is_done:
                 return self.record()
             recorder.record(Kind.BEGIN, environment=self.environment)
-            retain = max(1, parts.retrain.top if parts.retrain is not None else 0)
-            cleaner = CheckpointCleaner(recorder, self.folder, parts.budget.disk_mb, retain=retain)
-            recorder.watchers.append(cleaner.watch)
+            recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
             logs = self.folder / "workers"
             logs.mkdir(exist_ok=True)
@@ -93,6 +92,36 @@ class Study:
             finally:
                 executor.close()
         return self.record()
+
+    def _clean(self, recorder: Recorder) -> Watcher:
+        """Return a watcher that deletes checkpoints when jobs end."""
+        parts, state = self.parts, self.state
+        cleaner = CheckpointCleaner(
+            lambda index: self.folder / candidate_folder(index),
+            parts.scheduler.may_resume,
+            lambda index, num_bytes: recorder.record(Kind.DELETED, index, bytes=num_bytes),
+            num_objectives=len(parts.objectives),
+            disk_mb=parts.budget.disk_mb,
+            retain=max(1, parts.retrain.top if parts.retrain is not None else 0),
+        )
+
+        def note_end(each: CandidateState) -> None:
+            cleaner.ended(each.record.index, each.record.status, each.bytes, each.tally.values)
+
+        for index, each in state.candidates.items():
+            if index not in state.jobs:
+                note_end(each)
+
+        def watch(event: Event, state: StudyState) -> None:
+            if event.candidate is not None and event.kind is Kind.JOB:
+                cleaner.began(event.candidate)
+            elif event.candidate is not None and event.kind in (Kind.JOB_DONE, Kind.FAILED, Kind.OUT_OF_MEMORY):
+                note_end(state.candidates[event.candidate])
+                cleaner.clean()
+            elif event.kind in (Kind.FINISHED, Kind.SEARCH_DONE):
+                cleaner.clean(thoroughly=event.kind is Kind.SEARCH_DONE)
+
+        return watch
 
     def record(self) -> StudyRecord:
         """Return the present state of the study, as it is shown to the user."""
