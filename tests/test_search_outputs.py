@@ -92,6 +92,15 @@ def test_outputs_elsewhere_and_next_to_the_study_are_written_again(tmp_path, cap
     assert {"report.html", "all.csv", "all_reports.csv", "optuna.db"} <= {path.name for path in study.iterdir()}
 
 
+def test_several_studies_are_compared_in_a_file_that_is_named(tmp_path, capsys):
+    studies = [str(make_study(tmp_path / name)) for name in ("one", "two")]
+    assert main(["report", *studies]) == 2
+    assert "Name it, e.g. --output compare.html." in capsys.readouterr().err
+    assert main(["report", *studies, "--output", str(tmp_path / "compare.html")]) == 0
+    assert "No study has results of val_miou yet." in (tmp_path / "compare.html").read_text()
+    assert main(["report", *studies, "--output", f"{studies[0]}/journal.sqlite"]) == 2
+
+
 def test_a_broken_study_does_not_hide_the_others(tmp_path, capsys):
     good, broken = make_study(tmp_path / "saved/good"), make_study(tmp_path / "saved/broken")
     with sqlite3.connect(broken / JOURNAL) as connection:

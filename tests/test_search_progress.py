@@ -60,6 +60,26 @@ def test_a_failed_candidate_is_never_the_best():
     assert best_so_far(study, MIOU) == []
 
 
+def test_an_epoch_that_violates_constraints_is_not_the_best():
+    study = study_of([(1.0, 0.9), (2.0, 0.5)], [(3.0, 0.6)])
+    study.constraints = ["val_miou <= 0.8", "params <= 10"]
+    study.candidates[0].facts, study.candidates[1].facts = {"params": 10.0}, {"params": 11.0}
+    assert [(each.epochs, each.value) for each in best_so_far(study, MIOU)] == [(2, 0.5), (3, 0.5)]
+
+
+def test_the_hypervolume_is_that_of_candidates_that_keep_the_constraints():
+    study = sample_study(40, objectives=("max val_miou", "min params"))
+    study.constraints = ["params <= 100000"]
+    for each in study.candidates:
+        each.violation = max(0.0, each.facts["params"] / 100_000 - 1)
+    kept = [each for each in study.candidates if each.objectives and each.status != "failed" and not each.violation]
+    values = np.array([[each.objectives["val_miou"], -each.objectives["params"]] for each in kept])
+    assert hypervolumes(study)[-1][1] == pytest.approx(hypervolume(scaled(values, values.min(0), values.max(0))))
+    for each in study.candidates:
+        each.violation = 1.0
+    assert hypervolumes(study) == []
+
+
 def test_without_times_the_reports_are_in_the_order_of_the_draws():
     study = study_of([(9.0, 0.5), (10.0, 0.6)], [(1.0, 0.7)])
     del study.candidates[0].reports[1]["seconds_at"]

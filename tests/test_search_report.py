@@ -16,7 +16,7 @@ from search.report.axes import (
     positions,
     results_axis,
 )
-from search.report.compare import config_differences, study_names
+from search.report.compare import space_differences, study_names
 from search.report.contents import (
     collect,
     compact_json,
@@ -429,7 +429,7 @@ def test_names_of_compared_studies_differ():
 def test_differences_of_configs_have_their_paths():
     one = {"seed": 1, "arch": {"type": "UNet", "args": {}}, "lr": {"$uniform": [0, 1]}}
     two = {"seed": 1, "arch": {"type": "UNet", "args": {"depth": 3}}, "lr": 0.5}
-    assert config_differences([one, two, {}]) == [
+    assert space_differences([one, two, {}]) == [
         ("seed", ["1", "1", None]),
         ("arch.type", ['"UNet"', '"UNet"', None]),
         ("arch.args", ["{}", None, None]),

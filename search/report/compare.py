@@ -41,7 +41,7 @@ def write_comparison(studies: Sequence[StudyRecord], path: Path) -> None:
         goal=goal,
         names=names,
         rows=comparison_rows(studies, courses, goal),
-        differences=config_differences([study.config for study in studies])[:_MOST_DIFFERENCES],
+        differences=space_differences([study.config for study in studies])[:_MOST_DIFFERENCES],
         studies=studies,
     )
 
@@ -90,7 +90,7 @@ def comparison_rows(
     return rows
 
 
-def config_differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str | None]]]:
+def space_differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str | None]]]:
     """Return the JSON paths at which configs differ, with the value of each as JSON; None where it has none."""
     flat = [_flat(config) for config in configs]
     paths = dict.fromkeys(path for each in flat for path in each)

@@ -163,24 +163,38 @@ def rung_strips(data: ReportData) -> Figure:
 def pareto(data: ReportData, second: Objective) -> Figure:
     """Return two objectives of every ranked candidate, with a layer for the front of all objectives."""
     first = data.goals[0]
-    points: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}  # on the front, or dominated
+    groups: dict[str, list[tuple[float, float, int]]] = {
+        "violates constraints": [],
+        "dominated": [],
+        "on the front": [],
+    }
     for row in data.rows:
         values = row.candidate.objectives
         point = significant(values[second.name], 6), significant(values[first.name]), row.candidate.index
-        points[row.is_on_front].append(point)
-    few = points[False][:: 1 + len(points[False]) // _POINTS_DOMINATED]
+        name = "violates constraints" if row.candidate.violation else "on the front" if row.is_on_front else "dominated"
+        groups[name].append(point)
     layers: list[Figure] = []
     # The line has the best first objective that is possible at each value of the second.
-    front = sorted(points[True])
+    front = sorted(groups["on the front"])
     if len(data.goals) == 2 and len(front) > 1:
         stairs = [None, [x for x, _, _ in front], [y for _, y, _ in front]]
         step = "hv" if second.sign < 0 else "vh"
         line: Figure = {"kind": "lines", "name": "", "color": "--accent", "step": step, "items": [stairs]}
         layers.append(line)
-    for name, color, size, chosen in (("dominated", "--muted", 5, sorted(few)), ("on the front", "--accent", 9, front)):
-        x, y, numbers = zip(*chosen, strict=True) if chosen else ((), (), ())
-        label = f"{name} ({len(points[name != 'dominated']):,})"
-        layers.append({"kind": "points", "name": label, "color": color, "size": size, "x": x, "y": y, "n": numbers})
+    colors = {"violates constraints": "--warn", "dominated": "--muted", "on the front": "--accent"}
+    for name, points in groups.items():
+        few = points if name == "on the front" else points[:: 1 + len(points) // _POINTS_DOMINATED]
+        x, y, numbers = zip(*few, strict=True) if few else ((), (), ())
+        layer = {
+            "kind": "points",
+            "name": f"{name} ({len(points):,})",
+            "color": colors[name],
+            "x": x,
+            "y": y,
+            "n": numbers,
+        }
+        if few:
+            layers.append(layer | {"size": 9 if name == "on the front" else 5})
     x_axis, y_axis = (
         results_axis(goal, [row.candidate.objectives[goal.name] for row in data.rows]) for goal in (second, first)
     )

@@ -22,7 +22,7 @@ from search.report.figures import (
 )
 from search.report.images import winner_images
 from search.results.leaderboard import best_results, ledger
-from search.results.progress import rank_correlations
+from search.results.progress import rank_correlations, reference_point
 from search.results.record import StudyRecord
 from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, summarize
 from utils.files import without_nan, write_text_atomically
@@ -53,11 +53,7 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
         images=shown,
         images_left_out=left_out,
         correlations=rank_correlations(study, data.curve) if data.curve else [],
-        reference=[
-            goal.sign * min(goal.sign * row.candidate.objectives[goal.name] for row in data.rows) for goal in data.goals
-        ]
-        if data.rows
-        else [],
+        reference=reference_point(study),
         most_repeats=_MOST_REPEATS,
     )
 

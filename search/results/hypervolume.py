@@ -28,7 +28,9 @@ def hypervolume(points: NDArray[np.float64]) -> float:
         return 0.0
     if points.shape[1] <= _MOST_EXACT:
         return _exact(points)
-    sample = _halton(2**_SAMPLE_BITS, points.shape[1])
+    from scipy.stats.qmc import Sobol  # takes a second
+
+    sample = Sobol(points.shape[1], scramble=False).random_base2(_SAMPLE_BITS)
     is_dominated = np.zeros(len(sample), dtype=bool)
     for point in points:
         is_dominated[~is_dominated] = (sample[~is_dominated] <= point).all(axis=1)
@@ -61,21 +63,3 @@ def _exact(points: NDArray[np.float64]) -> float:
     points = points[np.argsort(-points[:, -1], kind="stable")]
     thickness = points[:, -1] - np.append(points[1:, -1], 0.0)
     return float(sum(size * _exact(points[: place + 1, :-1]) for place, size in enumerate(thickness) if size > 0))
-
-
-def _halton(count: int, dimensions: int) -> NDArray[np.float64]:
-    """Return evenly spread points of the unit cube (Halton, 1960): the digits of each number behind the point.
-
-    Returns:
-        (count, dimensions) float.
-    """
-    points = np.empty((count, dimensions))
-    primes = [number for number in range(2, 100) if all(number % each for each in range(2, number))]
-    for column, base in enumerate(primes[:dimensions]):
-        numbers, digit, value = np.arange(1, count + 1), 1.0, np.zeros(count)
-        while numbers.any():
-            digit /= base
-            value += digit * (numbers % base)
-            numbers //= base
-        points[:, column] = value
-    return points

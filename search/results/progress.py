@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from search.results.hypervolume import hypervolume, scaled
 from search.results.leaderboard import COUNTED, first_front, leaderboard
-from search.results.record import CandidateRecord, Objective, StudyRecord, Tally, parse_objectives
+from search.results.record import CandidateRecord, Objective, StudyRecord, Tally, parse_constraints, parse_objectives
 
 _MOST_VOLUMES = 60  # places of a course at which the hypervolume is computed
 _FEWEST_PAIRS = 3  # candidates for a correlation
@@ -95,33 +95,46 @@ def reports_in_order(study: StudyRecord) -> list[Report]:
 def best_so_far(study: StudyRecord, goal: Objective) -> list[Improvement]:
     """Return each improvement of a result, and the end of the study; empty without a finite value.
 
-    A candidate that failed is never the best, even with the epochs before its failure.
+    A candidate that failed is never the best, even with the epochs before its failure, and neither is an epoch that
+    violates the constraints.
     """
+    constraints = parse_constraints(study.constraints)
     found: list[Improvement] = []
     reports = reports_in_order(study)
     for epochs, report in enumerate(reports, 1):
         value = report.row.get(goal.name, math.nan)
-        is_counted = report.candidate.status in COUNTED - {"failed"}
-        if is_counted and math.isfinite(value) and (not found or goal.sign * (value - found[-1].value) > 0):
+        if report.candidate.status not in COUNTED - {"failed"} or not math.isfinite(value):
+            continue
+        known = {**report.candidate.facts, **report.row}
+        is_better = not found or goal.sign * (value - found[-1].value) > 0
+        if is_better and not any(each.violation(known) for each in constraints):
             found.append(Improvement(epochs, report.seconds, value, report.candidate.index))
     if found:
         found.append(Improvement(len(reports), reports[-1].seconds, found[-1].value, None))
     return found
 
 
+def reference_point(study: StudyRecord) -> dict[str, float]:
+    """Return the worst value of each objective among the ranked candidates that keep the constraints."""
+    rows = [row.candidate.objectives for row in leaderboard(study) if not row.candidate.violation]
+    goals = parse_objectives(study.objectives)
+    return {goal.name: goal.sign * min(goal.sign * row[goal.name] for row in rows) for goal in goals} if rows else {}
+
+
 def hypervolumes(study: StudyRecord) -> list[tuple[int, float]]:
     """Return total epochs and hypervolume of the front so far, at up to 60 places of a study's course.
 
-    The reference is the worst value of each objective among the ranked candidates, and the volume is a share of that
-    of the box between it and the best value of each: 1 would be a single candidate that is the best in everything.
+    The volume is a share of that of the box between `reference_point` and the best value of each objective: 1 would be
+    a single candidate that is the best in everything.
     """
-    goals = parse_objectives(study.objectives)
-    rows = leaderboard(study)
+    goals, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
+    rows = [row for row in leaderboard(study) if not row.candidate.violation]
     if len(goals) < 2 or not rows:
         return []
     signs = np.array([goal.sign for goal in goals])
     values = np.array([[row.candidate.objectives[goal.name] for goal in goals] for row in rows]) * signs
-    reference, ideal = values.min(axis=0), values.max(axis=0)
+    reference = signs * list(reference_point(study).values())
+    ideal = values.max(axis=0)
     ranked = {row.candidate.index for row in rows}
     reports = reports_in_order(study)
     # Of very many candidates at fewer places, since each takes a comparison of all of them.
@@ -132,10 +145,10 @@ def hypervolumes(study: StudyRecord) -> list[tuple[int, float]]:
     for epochs, report in enumerate(reports, 1):
         index = report.candidate.index
         if index in ranked:
-            tallies.setdefault(index, Tally(goals, report.candidate.facts)).add(report.row)
+            tallies.setdefault(index, Tally(goals, report.candidate.facts, constraints)).add(report.row)
         if epochs in places:
             present = np.array([tally.values for tally in tallies.values()]).reshape(-1, len(goals))
-            present = present[np.isfinite(present).all(axis=1)]
+            present = present[np.isfinite(present).all(axis=1)]  # one that violates constraints is below the reference
             if len(goals) > 2:  # two need no front
                 present = present[first_front(present)]
             found.append((epochs, hypervolume(scaled(present, reference, ideal))))
