@@ -101,6 +101,18 @@ def test_several_studies_are_compared_in_a_file_that_is_named(tmp_path, capsys):
     assert main(["report", *studies, "--output", f"{studies[0]}/journal.sqlite"]) == 2
 
 
+def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch, capsys):
+    study = make_study(tmp_path / "study")
+
+    def no_space(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("utils.files.write_atomically", no_space)
+    for words in (["report", str(study)], ["export", str(study), "--csv", str(tmp_path / "x.csv")]):
+        assert main(words) == 2
+        assert "it cannot be written (No space left on device). Free some space" in capsys.readouterr().err
+
+
 def test_a_broken_study_does_not_hide_the_others(tmp_path, capsys):
     good, broken = make_study(tmp_path / "saved/good"), make_study(tmp_path / "saved/broken")
     with sqlite3.connect(broken / JOURNAL) as connection:
