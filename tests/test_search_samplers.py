@@ -10,11 +10,13 @@ import pytest
 from config import instantiate
 from config.faults import show
 from search.samplers import SECTIONS, sobol
+from search.samplers.base import Observation
 from search.samplers.enqueued import KnownFirst
 from search.samplers.grid import GridSampler
 from search.samplers.random import RandomSampler
 from search.samplers.sobol import SobolSampler
 from search.space.space import Space
+from tests.support.pages import FILES
 from tests.support.random_spaces import random_space
 from tests.support.sampler_laws import SamplerLaws, suggest
 from utils.errors import ConfigError
@@ -31,6 +33,14 @@ class TestRegistered(SamplerLaws):
             return instantiate(config, "search.sampler", SECTIONS, runtime={"space": space})
 
         return build
+
+
+class TestDocumented(SamplerLaws):
+    @pytest.fixture
+    def build(self):
+        shown = {}
+        exec(FILES["evolution.py"], shown)
+        return shown["Evolution"]
 
 
 class TestKnownFirst(SamplerLaws):
@@ -122,6 +132,22 @@ def test_dimensions_beyond_those_of_sobol_are_random(monkeypatch):
     partly = values(SobolSampler(space), 4, space)
     assert all(len(set(each)) == 6 for each in partly)
     assert [each[2:] for each in partly] != [each[2:] for each in complete]
+
+
+def test_the_sampler_of_the_documentation_finds_better_candidates():
+    shown = {}
+    exec(FILES["evolution.py"], shown)
+    space = Space({"name": "s", "x": [{"$range": [0, 10]}] * 6})
+
+    def best_of(sampler):
+        known = []
+        for number in range(150):
+            drawn = suggest(sampler, space, number, known, [])
+            known.append(Observation(number, drawn, ((float(sum(space.config(drawn)["x"])),),)))
+        return max(each.values[-1][0] for each in known)
+
+    assert best_of(RandomSampler(space)) < 48
+    assert best_of(shown["Evolution"](space)) > 50  # of 54
 
 
 def test_known_candidates_come_first():
