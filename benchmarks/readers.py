@@ -36,8 +36,8 @@ from data_loader.images.files import image_size, read_image, read_mask
 from data_loader.segmentation.pairs import read_pairs
 from data_loader.time_series.files import read_series
 from predictor.io.sources import open_source
+from search.study.folders import read_study_config
 from search.study.journal import read_events
-from search.study.study import read_study_config
 from trainer.checkpoints.resume import asked_config, run_folders
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import EspalierError

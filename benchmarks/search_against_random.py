@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.cli.study_commands import read_study
 from search.results.leaderboard import leaderboard, ledger
-from search.study.study import find_studies
+from search.study.folders import find_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEDULERS = {"its own": [], "random": ['search.scheduler="RandomSearch"']}

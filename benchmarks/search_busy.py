@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from search.study.folders import read_study_config
 from search.study.journal import JOURNAL, Kind, read_events
-from search.study.study import read_study_config
 
 ENDS = (Kind.JOB_DONE, Kind.FAILED, Kind.REFUSED, Kind.OUT_OF_MEMORY, Kind.LOST)
 

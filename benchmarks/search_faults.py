@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.cli.study_commands import read_study
-from search.study.study import find_studies
+from search.study.folders import find_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 

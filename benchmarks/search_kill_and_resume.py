@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.cli.study_commands import read_study
 from search.results.record import StudyRecord
-from search.study.study import find_studies
+from search.study.folders import find_studies
 
 ROOT = Path(__file__).resolve().parents[1]
 WHO = ("search", "worker", "both")

@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.cli.study_commands import read_study
 from search.executors.serial import Serial
+from search.study.folders import create_study_folder
 from search.study.journal import Journal, Kind
 from search.study.settings import build_study_parts
-from search.study.study import Study, create_study_folder
+from search.study.study import Study
 
 CONFIG: dict[str, Any] = {
     "name": "overhead",

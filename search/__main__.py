@@ -20,8 +20,9 @@ from search.cli.study_commands import COMMANDS, command_parser, run_study_comman
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
 from search.space.outcomes import find_faults
 from search.study.driver import Watcher
+from search.study.folders import changed_keys, create_study_folder, find_studies, read_study_config
 from search.study.settings import build_study_parts, shrunk
-from search.study.study import Study, changed_keys, create_study_folder, find_studies, read_study_config
+from search.study.study import Study
 from utils.errors import ConfigError, SearchError
 
 WORKER = "search.worker.runner:worker"

@@ -28,8 +28,8 @@ from data_loader.images.preprocessing import Preprocessing
 from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.time_series.files import read_series
 from logger.test_report.report import record_in_run
+from search.study.folders import read_study_config
 from search.study.journal import Journal, Kind, read_events
-from search.study.study import read_study_config
 from tests.support.groups import from_flat
 from trainer.checkpoints.resume import asked_config
 from trainer.checkpoints.saving import RunRecords

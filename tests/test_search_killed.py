@@ -15,9 +15,10 @@ from search.executors.processes import Processes
 from search.results.record import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import SuccessiveHalving
+from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
-from search.study.study import Study, create_study_folder, read
+from search.study.study import Study, read
 from tests.support.search_worker import WORKER
 from tests.test_search_study import CONFIG, EPOCHS, QUALITIES, Space
 

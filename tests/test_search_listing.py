@@ -1,13 +1,14 @@
 """What list and best print."""
 
 import shlex
+import sqlite3
 
 from config import load_config
 from search.cli.listing import best_text, list_text, winner_commands
 from search.cli.study_commands import read_study
 from search.results.record import StudyRecord
+from search.study.folders import create_study_folder, find_studies
 from search.study.journal import JOURNAL, Journal, Kind
-from search.study.study import create_study_folder
 from tests.support.study_samples import fixed_study, sample_study
 
 
@@ -65,3 +66,24 @@ def test_best_of_an_unfinished_study_says_what_is_not_there_yet():
 def test_best_of_nothing():
     study = StudyRecord("begun", "saved/begun", {}, "ASHA", ["max val_miou"], 9)
     assert best_text(study) == "begun: no candidate has results yet."
+
+
+def begun(folder, seconds):
+    folder.mkdir(parents=True)
+    journal = Journal(folder / JOURNAL)
+    journal.append(Kind.BEGIN, environment={})
+    journal.close()
+    with sqlite3.connect(folder / JOURNAL) as connection:
+        connection.execute("UPDATE events SET seconds = ?", (seconds,))
+    connection.close()
+
+
+def test_studies_are_ordered_by_their_first_events(tmp_path):
+    for name, seconds in (("20250101_120000", 30.0), ("best_of_all", 10.0), ("20250101_120000_10", 20.0)):
+        begun(tmp_path / "copies" / name, seconds)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / JOURNAL).write_bytes(b"no database")
+    expected = ["20250101_120000", "20250101_120000_10", "best_of_all", "damaged"]
+    assert [folder.name for folder in find_studies(tmp_path)] == expected
+    assert find_studies(tmp_path / "damaged") == [tmp_path / "damaged"]
+    assert find_studies(tmp_path / "nothing") == []

@@ -14,9 +14,10 @@ from search.executors.serial import Serial
 from search.results.record import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
+from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
-from search.study.study import Study, create_study_folder, read
+from search.study.study import Study, read
 from tests.support.search_worker import WORKER, value_at
 from utils.errors import SearchError
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from search.cli.listing import best_text, list_text
 from search.results.record import StudyRecord
+from search.study.folders import find_studies, read_study_config
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import build_study_parts
-from search.study.study import find_studies, read, read_study_config
+from search.study.study import read
 from utils.errors import ConfigError, SearchError
 
 REPORT = "report.html"

@@ -121,6 +121,21 @@ Status = Literal[
 ]
 
 
+@dataclass(frozen=True)
+class Span:
+    """One job in a worker.
+
+    Attributes:
+        worker: Number of the worker, from 0.
+        begin: Unix time in seconds at which it was given.
+        end: Unix time in seconds of its end, or of its last event while it runs.
+    """
+
+    worker: int
+    begin: float
+    end: float
+
+
 @dataclass
 class CandidateRecord:
     """One draw and its results.
@@ -132,10 +147,12 @@ class CandidateRecord:
         status: Its state, see `Status`.
         reason: Why it was refused or failed, or which candidate it equals; empty otherwise.
         facts: Known before training: `params`, `flops`, `memory_mb`, `latency_ms`, as far as they were measured.
-        reports: A row per epoch: `epoch`, the results by their names, `epoch_seconds`.
+        reports: A row per epoch: `epoch`, the results by their names, `epoch_seconds`, and `seconds_at`, the Unix time
+            in seconds at which it was reported, if it is known.
         objectives: Value of each objective, in its original sign, at its best epoch; empty before a report.
         best_epoch: Best epoch of the first objective; None before a report.
         folder: Run folder relative to the study's; None if nothing was trained.
+        spans: Its jobs in the order in which they were given; empty if they are unknown.
     """
 
     index: int
@@ -148,6 +165,7 @@ class CandidateRecord:
     objectives: dict[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
     folder: str | None = None
+    spans: list[Span] = field(default_factory=list)
 
     @property
     def epochs(self) -> int:
@@ -196,6 +214,7 @@ class RetrainedRecord:
         folder: Relative to the study's.
         reason: Why it failed.
         max_epochs: Of this training; 0 if unknown.
+        spans: Its jobs in the order in which they were given; empty if they are unknown.
     """
 
     candidate: int
@@ -207,6 +226,7 @@ class RetrainedRecord:
     folder: str | None = None
     reason: str = ""
     max_epochs: int = 0
+    spans: list[Span] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -232,6 +252,8 @@ class StudyRecord:
         is_done: Whether it is complete.
         bytes_deleted: Total size of the checkpoints that were deleted since they could no longer be used.
         plugins: Files with the user's classes, as on the command line.
+        sections: Additional sections of the report, from the strategy: each has a `title`, and a `text` or a `table`
+            (rows of cells, the first the names of the columns).
     """
 
     name: str
@@ -247,3 +269,4 @@ class StudyRecord:
     is_done: bool = False
     bytes_deleted: int = 0
     plugins: list[str] = field(default_factory=list)
+    sections: list[Mapping[str, Any]] = field(default_factory=list)

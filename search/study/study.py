@@ -1,8 +1,6 @@
 """A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
-import json
 import math
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -19,7 +17,7 @@ from search.study.settings import StudyParts
 from search.study.stages import CheckpointCleaner, Retraining, Searching, candidate_folder, retrain_runs
 from search.study.state import StudyState
 from utils.errors import SearchError
-from utils.files import folder_lock, make_stamped_folder, read_json_object, write_json, write_text_atomically
+from utils.files import folder_lock, write_json
 
 BEST = "best"
 _CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
@@ -192,63 +190,3 @@ def read(folder: Path, parts: StudyParts) -> StudyRecord:
     study = Study(folder, parts, worker="")
     study.state.replay(read_events(folder / JOURNAL), folder / JOURNAL)
     return study.record()
-
-
-CONFIG = "config.json"
-# These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
-_FREE = ("executor", "budget", "max_epoch_time", "retrain")
-
-
-def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
-    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space in it.
-
-    Raises:
-        SearchError: It cannot be created.
-    """
-    parent = Path(save_dir) / name
-    try:
-        folder = make_stamped_folder(parent)
-        if folder is not None:
-            write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-            return folder
-    except OSError as error:
-        raise SearchError(
-            f"trainer.save_dir: {parent} cannot be written ({error.strerror}). A study is stored below it. Name a "
-            "folder that you may write to: trainer.save_dir=FOLDER."
-        ) from error
-    raise SearchError(f"{parent} holds a thousand studies of this second. Try again.")
-
-
-def find_studies(parent: Path) -> list[Path]:
-    """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one."""
-    if os.path.isfile(parent / JOURNAL):
-        return [parent]
-    if not os.path.isdir(parent):
-        return []
-    # The name of the folder is the time of its creation.
-    return sorted((path.parent for path in parent.glob(f"*/**/{JOURNAL}")), key=lambda path: path.name, reverse=True)
-
-
-def read_study_config(folder: Path) -> dict[str, Any]:
-    """Read the config of a study's space.
-
-    Raises:
-        SearchError: It is missing or damaged.
-    """
-    config = read_json_object(folder / CONFIG, _damaged_config)
-    if not config:
-        raise _damaged_config(f"{folder / CONFIG}: cannot be read (it is missing or empty)")
-    return config
-
-
-def _damaged_config(reason: str) -> SearchError:
-    return SearchError(f"{reason}. It defines the space of the study. Put back a copy.")
-
-
-def changed_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return the top-level keys in which two spaces differ so that they are not the same search."""
-    ours, theirs = (
-        {**each, "search": {key: value for key, value in each.get("search", {}).items() if key not in _FREE}}
-        for each in (stored, config)
-    )
-    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]

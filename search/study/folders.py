@@ -1,0 +1,92 @@
+"""Folders of studies: created with the config of the space, found again, and compared with another config."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from search.study.journal import JOURNAL
+from utils.errors import SearchError
+from utils.files import make_stamped_folder, read_json_object, write_text_atomically
+
+CONFIG = "config.json"
+# These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
+_FREE = ("executor", "budget", "max_epoch_time", "retrain")
+
+
+def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
+    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space in it.
+
+    Raises:
+        SearchError: It cannot be created.
+    """
+    parent = Path(save_dir) / name
+    try:
+        folder = make_stamped_folder(parent)
+        if folder is not None:
+            write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+            return folder
+    except OSError as error:
+        raise SearchError(
+            f"trainer.save_dir: {parent} cannot be written ({error.strerror}). A study is stored below it. Name a "
+            "folder that you may write to: trainer.save_dir=FOLDER."
+        ) from error
+    raise SearchError(f"{parent} holds a thousand studies of this second. Try again.")
+
+
+def find_studies(parent: Path) -> list[Path]:
+    """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one.
+
+    A study is as old as the first event of its journal, whatever its folder is called.
+    """
+    if os.path.isfile(parent / JOURNAL):
+        return [parent]
+    if not os.path.isdir(parent):
+        return []
+    folders = [path.parent for path in parent.glob(f"*/**/{JOURNAL}")]
+    return sorted(folders, key=lambda folder: (_began(folder), folder.name), reverse=True)
+
+
+def _began(folder: Path) -> float:
+    """Return the Unix time in seconds of a study's first event; that of its config's file if there is none."""
+    journal = (folder / JOURNAL).resolve()
+    try:
+        # `read_events` would check the whole file, and a damaged one must not hide the other studies.
+        with closing(sqlite3.connect(f"{journal.as_uri()}?mode=rw", uri=True, timeout=1)) as connection:
+            first = connection.execute("SELECT seconds FROM events ORDER BY id LIMIT 1").fetchone()
+        if first is not None and isinstance(first[0], int | float):
+            return float(first[0])
+    except sqlite3.Error:
+        pass
+    try:
+        return (folder / CONFIG).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def read_study_config(folder: Path) -> dict[str, Any]:
+    """Read the config of a study's space.
+
+    Raises:
+        SearchError: It is missing or damaged.
+    """
+    config = read_json_object(folder / CONFIG, _damaged_config)
+    if not config:
+        raise _damaged_config(f"{folder / CONFIG}: cannot be read (it is missing or empty)")
+    return config
+
+
+def _damaged_config(reason: str) -> SearchError:
+    return SearchError(f"{reason}. It defines the space of the study. Put back a copy.")
+
+
+def changed_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return the top-level keys in which two spaces differ so that they are not the same search."""
+    ours, theirs = (
+        {**each, "search": {key: value for key, value in each.get("search", {}).items() if key not in _FREE}}
+        for each in (stored, config)
+    )
+    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
