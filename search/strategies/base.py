@@ -10,6 +10,7 @@ from search.executors.base import Task
 from search.schedulers.base import Decision
 from search.study.journal import Event
 from search.study.state import StudyState
+from utils.errors import SearchError
 
 Loss = Literal["died", "hung"]  # the worker was killed or crashed; the search ended it since it was silent
 MOST_LOSSES = 3  # a worker that is lost so often at the same epoch is lost because of its task
@@ -72,11 +73,15 @@ class Strategy(ABC):
         stages: Names of its stages, by which its events begin.
         study: Its study; set by `bind`.
         is_pausing: Whether every task is to be saved and given back at its next report.
+        is_waiting: Whether it gives no task, though it is not done, until the user resumes something.
+        num_samples: Candidates to try.
     """
 
     stages: tuple[str, ...] = ()
     study: StudyContext
     is_pausing: bool = False
+    is_waiting: bool = False
+    num_samples: int = 0
 
     def bind(self, study: StudyContext) -> None:
         """Connect the strategy with its study, before anything else is called."""
@@ -94,6 +99,28 @@ class Strategy(ABC):
 
     def start(self) -> None:  # noqa: B027
         """Begin a session: all events of the journal are applied, and nothing runs."""
+
+    def grow(self, num_samples: int) -> None:
+        """Try more candidates than before; called before the event `study.grown`.
+
+        Raises:
+            EspalierError: It cannot.
+        """
+        raise SearchError(
+            f"search.num_samples {num_samples}: {type(self).__name__} does not grow. Start a new study with them."
+        )
+
+    def obey(self, name: str, data: Mapping[str, Any]) -> None:
+        """Carry out a command of the user.
+
+        Args:
+            name: "enqueue" (data: `choices`), or "pause", "resume" or "stop" (data: `candidate`).
+            data: Its data.
+
+        Raises:
+            SearchError: It does not know the command.
+        """
+        raise SearchError(f"{name}: {type(self).__name__} does not know this command. Stop the study instead.")
 
     @abstractmethod
     def next(self, idle: int) -> Sequence[Task]:

@@ -46,13 +46,26 @@ class InOrder(Strategy):
         for each in self.strategies:
             each.start()
 
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]
+        """Candidates that the first strategy tries."""
+        return self.strategies[0].num_samples
+
+    def grow(self, num_samples: int) -> None:
+        """Let the first strategy try more candidates."""
+        self.strategies[0].grow(num_samples)
+
+    def obey(self, name: str, data: Mapping[str, Any]) -> None:
+        """Let the first strategy carry out a command."""
+        self.strategies[0].obey(name, data)
+
     def next(self, idle: int) -> Sequence[Task]:
         """Return tasks of the first strategy that is not done."""
         for each in self.strategies:
             if each.is_done:
                 continue
             tasks = each.next(idle)
-            self.is_pausing = each.is_pausing
+            self.is_pausing, self.is_waiting = each.is_pausing, each.is_waiting
             if tasks or not each.is_done:
                 self._by_task |= {task.id: each for task in tasks}
                 return tasks

@@ -132,6 +132,35 @@ class MultiFidelity(Strategy):
         self._has_to_say_done = self._has_to_say_done or not self.state.reason_done
 
     @property
+    def num_samples(self) -> int:  # type: ignore[override]
+        """Candidates that the scheduler tries."""
+        return self.scheduler.num_samples
+
+    def grow(self, num_samples: int) -> None:
+        """Let the scheduler try more candidates."""
+        self.scheduler.grow(num_samples)
+
+    def obey(self, name: str, data: Mapping[str, Any]) -> None:
+        """Draw a candidate of the user next, or pause, resume or give up one candidate."""
+        if name == "enqueue":
+            drawn = self.parts.space.read(data["choices"])
+            self.study.record(f"{self.stage}.enqueued", choices=drawn.as_json())
+            return
+        candidate = data["candidate"]
+        status = self.state.candidates[candidate].record.status
+        if status not in ("running", "paused"):
+            raise SearchError(f"{name}: candidate {candidate} is {status}. Only one that is not at its end can change.")
+        kinds = {"pause": "paused", "resume": "resumed", "stop": "given_up"}
+        if name not in kinds:
+            super().obey(name, data)
+        self.study.record(f"{self.stage}.{kinds[name]}", candidate)
+
+    @property
+    def is_waiting(self) -> bool:  # type: ignore[override]
+        """Whether only candidates are left that the user has paused."""
+        return not self._running and bool(self._ready) and all(job.candidate in self._paused for job in self._ready)
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing runs and nothing more will."""
         return self._is_over and not self._has_to_say_done
@@ -190,6 +219,11 @@ class MultiFidelity(Strategy):
             # Its worker may have yet to save the state from which the job begins.
             if asked.candidate not in self.state.held:
                 return asked
+        if self._enqueued and not self._running and not self._ready and self.scheduler.is_done:
+            num_samples = self.num_samples + len(self._enqueued)  # all candidates were drawn before
+            self.grow(num_samples)
+            self.study.record("study.grown", num_samples=num_samples)
+            return self._next_job()
         return None
 
     def _draw(self) -> int | None:

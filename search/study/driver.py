@@ -1,6 +1,6 @@
 """The loop of a study: it feeds workers with the tasks of a strategy, ends those that hang, and stops at a signal."""
 
-import logging
+import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,8 +14,6 @@ from search.study.journal import Event, Journal
 from search.study.state import StudyState
 from utils.environment import record_signals
 from utils.errors import Interrupted, SearchError
-
-logger = logging.getLogger(__name__)
 
 Watcher = Callable[[Event, StudyState], None]
 _STOP_SIGNALS = ("SIGINT", "SIGTERM")
@@ -86,6 +84,7 @@ class Driver:
         extras: Added to the payload of every task, e.g. plug-ins.
         max_epoch_time: Seconds without a message after which a worker hangs; None: never.
         look: Called about twice a second, e.g. to obey commands of the user.
+        is_paused: Whether the user has paused the study: no task is started, and those that run are given back.
         running: The tasks that run, by name.
     """
 
@@ -94,6 +93,7 @@ class Driver:
     extras: dict[str, Any] = field(default_factory=dict)
     max_epoch_time: float | None = None
     look: Callable[[], None] = lambda: None
+    is_paused: bool = False
     running: dict[str, Task] = field(default_factory=dict, init=False)
     _is_stopping: bool = field(default=False, init=False)
     _last_message: dict[str, float] = field(default_factory=dict, init=False)  # seconds, by task
@@ -109,11 +109,20 @@ class Driver:
         with record_signals(_STOP_SIGNALS, lambda: bool(self._signals), self._signals.append):
             while not self._signals:
                 self.look()
-                self._start_tasks()
-                if not self.running and self.strategy.is_done:
-                    break
-                self.executor.wait(self._handle, _TICK)
-                self._abandon_silent()
+                if not self.is_paused:
+                    self._start_tasks()
+                    if not self.running and self.strategy.is_done:
+                        break
+                if self.running:
+                    self.executor.wait(self._handle, _TICK)
+                    self._abandon_silent()
+                elif self.is_paused or self.strategy.is_waiting:
+                    time.sleep(_TICK)
+                else:
+                    raise SearchError(
+                        f"search.strategy: {type(self.strategy).__name__} gives no task, though none runs and it is "
+                        "not done. A strategy gives a task, waits for one, or is done: correct its `next`."
+                    )
             if not self._signals:
                 return
             # Workers that take too long to save are ended, and their epoch is trained again.
@@ -123,6 +132,10 @@ class Driver:
             while self.running and time.monotonic() < deadline:
                 self.executor.wait(self._handle, _TICK)
             raise Interrupted(self._signals[-1])
+
+    def stop(self) -> None:
+        """Stop as if by a signal: every worker saves its state."""
+        self._signals.append(signal.SIGTERM)
 
     def _start_tasks(self) -> None:
         while (idle := self.executor.idle) > 0:
@@ -142,7 +155,7 @@ class Driver:
         if isinstance(message, EpochReported):
             decision = self.strategy.reported(self.running[message.task], message.message)
             self._last_message[message.task] = time.monotonic()  # without the time that the decision took
-            is_pausing = self._is_stopping or self.strategy.is_pausing
+            is_pausing = self._is_stopping or self.is_paused or self.strategy.is_pausing
             return (Decision.PAUSE if is_pausing and decision is Decision.CONTINUE else decision).value
         self._last_message.pop(message.task, None)
         task = self.running.pop(message.task)

@@ -9,6 +9,7 @@ from search.results.record import CandidateRecord, Objective, RetrainedRecord, S
 from search.schedulers.base import Decision, Job
 from search.space.drawn import Drawn
 from search.study.journal import Event
+from search.study.timeline import Timeline
 
 
 @dataclass
@@ -64,6 +65,8 @@ class StudyState:
         is_done: Whether the winners were retrained and tested, too.
         is_format_1: Whether the study was begun by a version whose journal had format 1.
         unknown: Number of events of each name that is not known.
+        obeyed: Names of the commands of the user that were carried out.
+        timeline: When which candidate was in a worker.
     """
 
     objectives: Sequence[Objective]
@@ -83,6 +86,8 @@ class StudyState:
     is_done: bool = False
     is_format_1: bool = False
     unknown: Counter[str] = field(default_factory=Counter)
+    obeyed: set[str] = field(default_factory=set)
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def seconds(self) -> float:
@@ -116,6 +121,23 @@ class StudyState:
             _APPLY[event.kind](self, event, self.candidates[event.candidate])
         else:
             self.unknown[event.name] += 1
+        self._note_time(event)
+
+    def _note_time(self, event: Event) -> None:
+        """Note the begin and the end of a job."""
+        key, seconds = event.data.get("run", event.candidate), event.seconds
+        if event.name == "study.begin":
+            self.timeline.end_all(self.sessions[-2][1] if len(self.sessions) > 1 else seconds)
+        elif key is None or event.stage == "study":
+            return
+        elif event.kind in ("ended", "lost"):
+            self.timeline.end(key, seconds)
+            if key in self.jobs:  # its next job, or the same again
+                self.timeline.begin(key, seconds)
+        elif event.kind == "job" and key not in self.held:
+            self.timeline.begin(key, seconds)
+        elif event.kind == "report":  # the first one of a job that continues from an earlier session
+            self.timeline.begin(key, seconds - event.data["seconds"])
 
     def _apply_to_study(self, event: Event) -> None:
         if event.kind == "begin":
@@ -125,6 +147,8 @@ class StudyState:
             self.is_done = True
         elif event.kind == "grown":
             self.is_done, self.reason_done, self.has_ended_draws = False, "", False
+        elif event.kind == "command":
+            self.obeyed.add(event.data["id"])
         elif event.kind != "created":
             self.unknown[event.name] += 1
 
@@ -142,7 +166,7 @@ class StudyState:
             return
         run = self.retrained[data["run"]]
         if event.kind == "report" and data["epoch"] > len(run.reports):
-            run.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
+            run.reports.append({**data["row"], "epoch_seconds": data["seconds"], "seconds_at": event.seconds})
         elif event.kind == "ended":
             run.status, run.reason = data["status"], data["reason"]
             run.test = data.get("test", run.test)
@@ -181,7 +205,7 @@ class StudyState:
     def _apply_report(self, event: Event, state: CandidateState) -> None:
         data, record = event.data, state.record
         # The tally has the epoch already: the decision needed its values.
-        record.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
+        record.reports.append({**data["row"], "epoch_seconds": data["seconds"], "seconds_at": event.seconds})
         record.folder = data.get("folder", record.folder)
         record.objectives, record.best_epoch = state.tally.as_written(), state.tally.best_epoch
         state.last_decision = Decision(data["decision"])
