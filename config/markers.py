@@ -5,7 +5,7 @@ from typing import Any
 
 from utils.errors import ConfigError
 
-MARKERS = frozenset({"$choice", "$range", "$uniform", "$loguniform", "$repeat", "$var"})
+MARKERS = frozenset({"$choice", "$range", "$uniform", "$loguniform", "$logrange", "$repeat", "$var"})
 _MAX_NAMED = 3
 
 

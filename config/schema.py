@@ -42,6 +42,7 @@ class Placeholder(BaseModel):
     range: list[int] = Field(..., alias="$range", min_length=1, max_length=3, description="A number of Python's range.")
     uniform: tuple[float, float] = Field(..., alias="$uniform", description="A number between these.")
     loguniform: tuple[float, float] = Field(..., alias="$loguniform", description="A number between, on a log scale.")
+    logrange: tuple[int, int] = Field(..., alias="$logrange", description="A whole number from these, on a log scale.")
     repeat: Repeat = Field(..., alias="$repeat", description="A list of draws.")
 
 

@@ -82,6 +82,12 @@ def test_distributions_are_those_of_the_markers():
     assert found["arch.args.base_channels"].choices == (8, 16, 24, 32)
 
 
+def test_whole_numbers_on_a_logarithmic_scale_have_a_distribution():
+    study = StudyRecord("s", "saved/s", {"width": {"$logrange": [8, 64]}}, "ASHA", ["max val_miou"], 9)
+    study.candidates = [CandidateRecord(number, 0, [("width", number)], "running") for number in (8, 31, 64)]
+    assert distributions_of(study) == {"width": optuna.distributions.IntDistribution(8, 64, log=True)}
+
+
 def test_what_no_marker_explains_is_a_category():
     study = StudyRecord("s", "saved/s", {"a": {"$uniform": [0, 1]}}, "ASHA", ["max val_miou"], 9)
     study.candidates = [

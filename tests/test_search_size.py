@@ -28,6 +28,7 @@ def encdec(bottleneck, definitions=None, **others):
     ("definitions", "values", "size"),
     [
         ({}, {"x": TWO, "y": THREE}, 6),
+        ({}, {"x": {"$logrange": [3, 6]}}, 4),
         ({}, {"x": {"$choice": [1, TWO, {"z": THREE}]}}, 1 + 2 + 3),
         ({}, {"x": {"$choice": [1, 1, TWO, TWO]}}, 1 + 2),
         ({}, {"x": {"$repeat": {"of": [TWO, THREE], "times": 2}}}, 6**2),

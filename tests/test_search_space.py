@@ -169,11 +169,17 @@ def test_all_faults_are_told_at_once():
         "f": {"$var": "widht"},
         "g": {"$choice": [1], "beside": 2},
         "h": {"$choise": [1]},
+        "i": {"$logrange": [0, 8]},
+        "j": {"$logrange": [1.5, 8]},
+        "k": {"$logrange": [8, 8]},
+        "l": {"$range": [0, 10**30]},
+        "m": {"$uniform": [0, 10**400]},
+        "n": {"$uniform": [0, float("inf")]},
     }
     with pytest.raises(ConfigError) as error:
         Space({"name": "s", "$defs": {"width": 1}, **faulty})
     text = str(error.value)
-    assert text.startswith("8 faults")
+    assert text.startswith("14 faults")
     for part in (
         "a.$choice",
         "b.$range",
@@ -183,6 +189,12 @@ def test_all_faults_are_told_at_once():
         'Did you mean "width"',
         "g:",
         "$choise",
+        "i.$logrange: [0, 8] begins at or below 0",
+        "j.$logrange: [1.5, 8] must be [low, high] of two whole numbers",
+        "k.$logrange: [8, 8] has low not below high",
+        "l.$range: [0, 1000000000000000000000000000000] must be",
+        "m.$uniform",
+        "n.$uniform",
     ):
         assert part in text
 

@@ -182,6 +182,8 @@ def _marker_distribution(marker: Mapping[str, Any]) -> "BaseDistribution | None"
         if name in marker:
             low, high = marker[name]
             return FloatDistribution(float(low), float(high), log=name == "$loguniform")
+    if "$logrange" in marker:
+        return IntDistribution(*marker["$logrange"], log=True)
     if "$range" in marker and all(isinstance(number, int) for number in marker["$range"]):
         outcomes = range(*marker["$range"])
         if outcomes:

@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 from config.markers import is_marker
+from search.space.scales import scale_of
 from utils.errors import ConfigError
 
 Definitions = Mapping[str, Any]  # name of a variable -> its value with markers
 Normal = Callable[[Any], str]  # the text that a config shares with all configs that train the same
 _MOST_COMPARED = 4096  # outcomes that are compared with each other
 _MOST_COVERING = 500
-_WITHIN = 0.381966  # position in an interval of the number that represents it
 _WRITTEN_OUT = 10**12  # counts from here on are printed as a power
 
 
@@ -59,8 +59,6 @@ def outcomes_of(
     elif "$choice" in value:
         for branch in value["$choice"]:
             yield from outcomes_of(branch, definitions, fixed)
-    elif "$range" in value:
-        yield from ((number, fixed) for number in range(*value["$range"]))
     elif "$repeat" in value:
         repeat = value["$repeat"]
         for times, now in outcomes_of(repeat["times"], definitions, fixed):
@@ -71,8 +69,7 @@ def outcomes_of(
         for outcome, now in known:
             yield outcome, {**now, name: outcome}
     else:
-        ((low, high),) = value.values()
-        yield low + _WITHIN * (high - low), fixed
+        yield from ((number, fixed) for number in scale_of(value).outcomes)
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def _count(value: Any, fixed: Definitions, normal: Normal, place: Callable[[Any]
     if marker == "$repeat":
         item = _count(content["of"], fixed, normal, lambda outcome: place([outcome]))
         return sum(item**times for times in {times for times, _ in outcomes_of(content["times"], {}, fixed)})
-    return len(range(*content)) if marker == "$range" else 1
+    return 1 if marker == "$var" else len(scale_of(value).outcomes)
 
 
 def _replaced(firsts: Any, key: Any, outcome: Any, *, place: Callable[[Any], Any]) -> Any:

@@ -1,0 +1,104 @@
+"""A walk through a space that replaces each marker by a choice: the one place that knows how candidates are made."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from config.faults import join_path
+from config.markers import is_marker
+from search.space.drawn import Choice, Drawn
+from search.space.outcomes import holds_marker
+
+
+@dataclass(frozen=True)
+class Site:
+    """A marker at which something is chosen.
+
+    Attributes:
+        path: JSON path of the value; that of a `$var` is in `$defs`.
+        branch: For a marker that is a branch of a choice itself, the positions of this and of the choices around it,
+            which share a path: "/0/2".
+        conditions: The choices of a branch that led here, as in `Drawn.choices`. Together with the path they tell two
+            markers apart.
+        marker: Of one key.
+    """
+
+    path: str
+    branch: str
+    conditions: tuple[Choice, ...]
+    marker: Mapping[str, Any]
+
+    @property
+    def identity(self) -> tuple[tuple[Choice, ...], str]:
+        """The conditions and the path."""
+        return self.conditions, self.path
+
+
+@dataclass
+class Walk:
+    """One pass over a space.
+
+    Attributes:
+        definitions: The values of `$defs`.
+        choose: Returns the choice at a site: the index of a branch, or a number.
+        variables: The values of the `$var` that were met.
+        sites: The sites that were met, in the order of the file.
+        choices: The choice at each of them.
+        label: JSON path and value of each choice, for people. A choice between branches that hold markers has a name of
+            the branch; one whose branch is a marker itself is left out: the next one at that path says more.
+    """
+
+    definitions: Mapping[str, Any]
+    choose: Callable[[Site], int | float]
+    variables: dict[str, Any] = field(default_factory=dict)
+    sites: list[Site] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+    label: list[tuple[str, Any]] = field(default_factory=list)
+
+    @property
+    def drawn(self) -> Drawn:
+        """The choices as data."""
+        return Drawn(tuple(self.choices))
+
+    def fill(self, value: Any, path: str, branch: str = "", conditions: tuple[Choice, ...] = ()) -> Any:
+        """Return a value of the space with every marker in it replaced.
+
+        Args:
+            value: The value.
+            path: Its JSON path in the candidate.
+            branch: See `Site`.
+            conditions: See `Site`.
+        """
+        if not is_marker(value):
+            if isinstance(value, Mapping):
+                return {k: self.fill(item, join_path(path, k), "", conditions) for k, item in value.items()}
+            if not isinstance(value, list):
+                return value
+            return [self.fill(item, join_path(path, k), "", conditions) for k, item in enumerate(value)]
+        ((kind, content),) = value.items()
+        if kind == "$var":
+            if content not in self.variables:  # chosen once, whatever led here
+                self.variables[content] = self.fill(self.definitions[content], join_path("$defs", content))
+            return copy.deepcopy(self.variables[content])
+        if kind == "$repeat":
+            times = self.fill(content["times"], join_path(path, "times"), "", conditions)
+            return [self.fill(content["of"], join_path(path, k), "", conditions) for k in range(times)]
+        return self._choose(Site(path, branch, conditions, value))
+
+    def _choose(self, site: Site) -> Any:
+        """Return the value that is chosen at a site, with every marker in it replaced."""
+        number = self.choose(site)
+        self.sites.append(site)
+        self.choices.append((site.path, number))
+        if "$choice" not in site.marker:
+            self.label.append((site.path, number))
+            return number
+        chosen = site.marker["$choice"][int(number)]
+        if not holds_marker(chosen):
+            self.label.append((site.path, copy.deepcopy(chosen)))
+            return copy.deepcopy(chosen)
+        if not is_marker(chosen):
+            name = chosen.get("type") if isinstance(chosen, Mapping) else None
+            self.label.append((site.path, name if isinstance(name, str) else f"branch {number}"))
+        return self.fill(chosen, site.path, f"{site.branch}/{number}", (*site.conditions, (site.path, number)))
