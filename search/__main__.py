@@ -80,8 +80,8 @@ def run_search(arguments: argparse.Namespace) -> None:
             logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
         if arguments.check:
             for index in range(_DRAWS_SHOWN if space.has_markers else 1):
-                drawn = space.draw(index).drawn
-                sys.stdout.write(f"{index}: {', '.join(f'{path}={value}' for path, value in drawn)}\n")
+                label = space.label(space.random(index))
+                sys.stdout.write(f"{index}: {', '.join(f'{path}={value}' for path, value in label)}\n")
             sys.stdout.write("The space is good.\n")
             return
 
@@ -100,6 +100,7 @@ def run_search(arguments: argparse.Namespace) -> None:
             extras={"plugins": [str(Path(name).resolve()) for name in arguments.plugin], "verbose": arguments.verbose},
             watchers=watchers,
         )
+        terminal.rungs = study.rungs
         try:
             record = study.run()
         finally:

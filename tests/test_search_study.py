@@ -4,7 +4,7 @@ import json
 import shutil
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +14,7 @@ from search.executors.serial import Serial
 from search.results.record import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
+from search.space.drawn import Drawn
 from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
@@ -25,26 +26,34 @@ EPOCHS = 9
 CONFIG = {"name": "sample", "trainer": {"epochs": EPOCHS}, "search": {}}
 
 
-@dataclass(frozen=True)
-class Drawn:
-    config: dict
-    seed: int
-    key: str
-    drawn: list = field(default_factory=list)
-
-
 class Space:
     """Candidate i has the i-th quality and fate of the lists, from the beginning again where they end."""
+
+    has_markers, study_seed = True, 0
 
     def __init__(self, qualities, fates=("good",), distinct=float("inf")):
         self.qualities, self.fates, self._distinct = qualities, fates, distinct
 
-    def draw(self, index):
-        quality = self.qualities[index % len(self.qualities)]
-        fate = self.fates[index % len(self.fates)]
-        config = {"name": "sample", "seed": index, "trainer": {"epochs": EPOCHS}, "quality": quality, "fate": fate}
-        key = f"{quality}" if self._distinct < float("inf") else f"{index}"
-        return Drawn(config | {"size": int(100 * quality)}, index, key, [("quality", quality)])
+    def random(self, number):
+        return Drawn((("number", number),))
+
+    def read(self, choices):
+        return Drawn.from_json(choices)
+
+    def config(self, drawn):
+        ((_, number),) = drawn.choices
+        quality = self.qualities[number % len(self.qualities)]
+        config = {"name": "sample", "seed": 0, "trainer": {"epochs": EPOCHS}, "quality": quality}
+        return config | {"fate": self.fates[number % len(self.fates)], "size": int(100 * quality)}
+
+    def seed(self, number):
+        return number
+
+    def key(self, drawn):
+        return str(self.config(drawn)["quality"] if self._distinct < float("inf") else drawn.choices)
+
+    def label(self, drawn):
+        return [("quality", self.config(drawn)["quality"])]
 
     def distinct(self):
         return self._distinct

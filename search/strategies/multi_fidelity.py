@@ -58,40 +58,40 @@ class MultiFidelity(Strategy):
 
     def repeat(self, event: Event) -> None:
         """Repeat the call of the scheduler that preceded an event, and compare the answers."""
-        scheduler, candidate, data, difference = self.scheduler, event.candidate, event.data, ""
         if event.name == "study.begin" and event.version == 0:
-            scheduler.follow_format(1)
+            self.scheduler.follow_format(1)
         elif event.name == "study.grown":
-            scheduler.grow(data["num_samples"])
-        elif event.stage != self.stage:
-            return
-        elif event.kind == "exhausted":
-            scheduler.end_draws()
-        elif candidate is None:
-            return
-        elif event.kind == "job":
+            self.scheduler.grow(event.data["num_samples"])
+        elif event.stage == self.stage and event.kind == "exhausted":
+            self.scheduler.end_draws()
+        elif event.stage == self.stage and event.candidate is not None:
+            difference = self._repeat_for_candidate(event, event.candidate)
+            if difference:
+                raise SearchError(
+                    f"The journal says {event.name} {event.candidate} {event.data}, but it now {difference}: the "
+                    "scheduler is another one or has other arguments. A study is continued as it was begun: undo the "
+                    "change, or start a new search."
+                )
+
+    def _repeat_for_candidate(self, event: Event, candidate: int) -> str:
+        """Repeat a call for a candidate, and return a difference in words; empty if there is none."""
+        scheduler, data = self.scheduler, event.data
+        if event.kind == "job":
             asked = scheduler.ask()
             job = scheduler.admit(candidate) if isinstance(asked, Need) else asked
-            if job != Job(candidate, data["start"], data["end"]):
-                difference = f"asks for {job}"
-        elif event.kind == "report":
+            return "" if job == Job(candidate, data["start"], data["end"]) else f"asks for {job}"
+        if event.kind == "report":
             # The tally is part of the state, but must have the epoch before the scheduler is called.
             values = self._add_to_tally(self.state.candidates[candidate], data["row"])
             decision = scheduler.report(candidate, data["epoch"], values).decision
-            if decision != data["decision"]:
-                difference = f"decides to {decision}"
-        elif event.kind == "ended" and (event.version > 0 or data["status"] != "ended"):
+            return "" if decision == data["decision"] else f"decides to {decision}"
+        if event.kind == "ended" and (event.version > 0 or data["status"] != "ended"):
             self._end_in_scheduler(candidate, data["status"])
         elif event.kind == "finished":  # format 1
             scheduler.end(candidate, Ending.FINISHED)
         elif event.kind == "duplicate" and candidate in self.state.jobs:  # format 1
             scheduler.end(candidate, Ending.WITHDRAWN)
-        if difference:
-            raise SearchError(
-                f"The journal says {event.name} {candidate} {data}, but it now {difference}: the scheduler "
-                "is another one or has other arguments. A study is continued as it was begun: undo the change, or "
-                "start a new search."
-            )
+        return ""
 
     def apply(self, event: Event) -> None:
         """Note the draws that wait for the scheduler or a worker."""
@@ -249,7 +249,9 @@ class MultiFidelity(Strategy):
         return self._unadmitted
 
     def _suggest(self, number: int) -> Drawn | None:
-        """Ask the sampler for the choices of a candidate."""
+        """Return the choices that the sampler proposes for a candidate."""
+        if self.parts.sampler is None:
+            return self.parts.space.random(number)
         observations, running = [], []
         for index, each in self.state.candidates.items():
             if each.drawn is None or each.record.status == "duplicate":

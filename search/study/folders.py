@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from search.study.journal import JOURNAL
+from search.study.journal import JOURNAL, create_journal
 from utils.errors import SearchError
 from utils.files import make_stamped_folder, read_json_object, write_text_atomically
 
@@ -18,7 +18,7 @@ _FREE = ("executor", "budget", "max_epoch_time", "retrain")
 
 
 def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
-    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space in it.
+    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space and a journal in it.
 
     Raises:
         SearchError: It cannot be created.
@@ -28,6 +28,7 @@ def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> 
         folder = make_stamped_folder(parent)
         if folder is not None:
             write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+            create_journal(folder / JOURNAL)
             return folder
     except OSError as error:
         raise SearchError(

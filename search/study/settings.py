@@ -14,13 +14,16 @@ from search.executors import EXECUTORS
 from search.executors.base import Executor
 from search.executors.serial import Serial
 from search.results.record import Objective, parse_objectives
+from search.samplers import SECTIONS as SAMPLERS
+from search.samplers.base import Sampler
 from search.schedulers import SECTIONS as SCHEDULERS
 from search.schedulers.base import Scheduler
 from search.space.space import Canonical, Space
+from search.strategies import SECTIONS as STRATEGIES
 from utils.errors import ConfigError
 from utils.registry import Section
 
-REGISTRY: dict[str, Section] = {**SCHEDULERS, "executor": EXECUTORS}
+REGISTRY: dict[str, Section] = {**SAMPLERS, **SCHEDULERS, **STRATEGIES, "executor": EXECUTORS}
 _ANY_EPOCHS = 10**6  # to check a scheduler if the number of epochs is itself faulty
 
 
@@ -38,6 +41,9 @@ class StudyParts:
         limits: Limits of a candidate and the facts that must be known of it, for the worker; None: nothing.
         retrain: Settings for retraining the best candidates; None: the winner remains as the search trained it.
         max_epoch_time: Seconds without a message after which a worker hangs; None: never.
+        sampler: Proposes candidates; None: they are drawn at random.
+        strategy: The section of the strategy; None: `MultiFidelity`.
+        resources: Resources of each training, e.g. `{"gpus": 2}`.
     """
 
     config: Mapping[str, Any]
@@ -49,6 +55,14 @@ class StudyParts:
     limits: Mapping[str, Any] | None = None
     retrain: RetrainOptions | None = None
     max_epoch_time: float | None = None
+    sampler: Sampler | None = None
+    strategy: Any = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of a full training."""
+        return self.scheduler.max_epochs
 
     @property
     def retrain_epochs(self) -> int:
@@ -100,9 +114,15 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     # Facts cost time to find: a worker looks for them only if a limit or an objective needs them.
     needs_facts = options.limits is not None or any(objective.is_fact for objective in objectives)
     seed = options.seed if options.seed is not None else config.get("seed", 0)
+    space = Space(config, study_seed=seed, canonical=canonical)
+    sampler = None
+    if options.sampler is not None:
+        sampler = instantiate(
+            {"search": {"sampler": options.sampler}}, "search.sampler", REGISTRY, runtime={"space": space}
+        )
     return StudyParts(
         config=config,
-        space=Space(config, study_seed=seed, canonical=canonical),
+        space=space,
         scheduler=scheduler,
         objectives=objectives,
         executor=executor,
@@ -110,6 +130,9 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         limits=limits if needs_facts else None,
         retrain=options.retrain,
         max_epoch_time=options.max_epoch_time,
+        sampler=sampler,
+        strategy=options.strategy,
+        resources=options.resources,
     )
 
 

@@ -119,7 +119,7 @@ class StudyState:
             self._add_candidate(event, event.candidate)
         elif event.kind in _APPLY and event.candidate is not None:
             _APPLY[event.kind](self, event, self.candidates[event.candidate])
-        else:
+        elif event.kind not in _OF_STRATEGIES:
             self.unknown[event.name] += 1
         self._note_time(event)
 
@@ -249,6 +249,7 @@ class StudyState:
         self.bytes_deleted += event.data["bytes"]
 
 
+_OF_STRATEGIES = ("enqueued", "paused", "resumed", "given_up", "warm_started")  # kinds that a strategy itself applies
 _APPLY = {
     "job": StudyState._apply_job,
     "duplicate": StudyState._apply_duplicate,

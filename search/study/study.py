@@ -10,17 +10,20 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from config.objects import instantiate
 from search.executors.base import Executor
 from search.results.leaderboard import best_results, leaderboard, winner_of
 from search.results.record import RungRecord, StudyRecord
 from search.schedulers.ranking import best_first
-from search.strategies.base import StudyContext
+from search.strategies.base import Strategy, StudyContext
+from search.strategies.in_order import InOrder
 from search.strategies.multi_fidelity import candidate_folder
+from search.strategies.retrain import Retrain
 from search.study.cleaner import CheckpointCleaner
 from search.study.commands import Command, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
 from search.study.journal import JOURNAL, Journal, read_events
-from search.study.settings import StudyParts, build_strategy
+from search.study.settings import REGISTRY, StudyParts
 from search.study.state import StudyState
 from utils.errors import EspalierError, SearchError
 from utils.files import folder_lock, write_json
@@ -147,7 +150,8 @@ class Study:
                 except EspalierError as error:
                     refusal = str(error)
                     logger.warning("%s: refused: %s", command.name, refusal)
-                recorder.record("study.command", id=command.id, name=command.name, refusal=refusal, **command.data)
+                data = {"id": command.id, "command": command.name, "refusal": refusal, **command.data}
+                recorder.record("study.command", **data)
             remove_command(self.folder, command)
 
     def _carry_out(self, command: Command, recorder: Recorder, driver: Driver) -> None:
@@ -275,6 +279,13 @@ class Study:
             new.replace(best / _CHECKPOINT)
         if (source / _IMAGES).is_dir():
             shutil.copytree(source / _IMAGES, best / _IMAGES, dirs_exist_ok=True)
+
+
+def build_strategy(parts: StudyParts) -> Strategy:
+    """Return the strategy of a study: that of its config, followed by the retraining of the best."""
+    spec = {"search": {"strategy": parts.strategy or "MultiFidelity"}}
+    first = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
+    return InOrder([first, Retrain(parts)])
 
 
 def read(folder: Path, parts: StudyParts) -> StudyRecord:
