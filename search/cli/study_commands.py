@@ -83,10 +83,10 @@ def read_study(folder: Path) -> StudyRecord:
     """
     config = read_study_config(folder)
     study = read(folder, build_study_parts(config))
-    # The command line that started the study is in its first event.
+    # The command line that started the study is in the first event of its first session.
     started = argparse.ArgumentParser(add_help=False)
     started.add_argument("--plugin", action="append", default=[])
-    for event in read_events(folder / JOURNAL):
+    for event in (each for each in read_events(folder / JOURNAL) if each.name == "study.begin"):
         study.plugins = started.parse_known_args(event.data.get("environment", {}).get("command", []))[0].plugin
         break
     return study

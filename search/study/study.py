@@ -87,7 +87,7 @@ class Study:
             closing(journal or Journal(self.folder / JOURNAL)) as opened,
         ):
             recorder = Recorder(opened, self.state, self.strategy, list(self.watchers))
-            self._restore(recorder)
+            self.restore(recorder)
             self._grow(recorder)
             # A study that is done may be resumed with a larger budget, or for more retrainings.
             if self.state.is_done and not waiting_commands(self.folder) and self.strategy.is_done:
@@ -111,7 +111,7 @@ class Study:
                 executor.close()
         return self.record()
 
-    def _restore(self, recorder: Recorder | None = None) -> None:
+    def restore(self, recorder: Recorder | None = None) -> None:
         """Apply the journal to state and strategy.
 
         Raises:
@@ -295,5 +295,5 @@ def read(folder: Path, parts: StudyParts) -> StudyRecord:
         SearchError: It is missing, damaged, or does not fit the parts.
     """
     study = Study(folder, parts, worker="")
-    study._restore()
+    study.restore()
     return study.record()
