@@ -1,11 +1,14 @@
-"""What a search costs beside the training: a durable report, and a study of many candidates.
+"""What a search costs beside the training: a durable report, a study of many candidates, and their checkpoints.
 
 `python benchmarks/search_overhead.py [--candidates 10000]`: candidates without a network run through the whole of a
 search in this process, so that nothing but the search is measured; then the study is read, gone on with and reported.
-Optuna, where it is installed, reports as many values to SQLite in the same run, alternating.
+Optuna, where it is installed, reports as many values to SQLite in the same run, alternating. Then studies with two
+objectives, whose candidates leave checkpoints of `CHECKPOINT_MB` (sparse files, which fill no disk); the time of
+writing these is left out.
 """
 
 import argparse
+import importlib
 import resource
 import statistics
 import sys
@@ -34,6 +37,9 @@ CONFIG: dict[str, Any] = {
     "search": {"scheduler": {"type": "ASHA", "args": {"grace_period": 1, "reduction_factor": 3, "mode": "promote"}}},
 }
 ROUNDS = 200
+CHECKPOINT_MB = 50
+WITH_CHECKPOINTS = (250, 500, 1_000, 2_000)  # candidates
+OBJECTIVES = ["max val_miou", "min params"]
 
 
 @contextmanager
@@ -50,6 +56,29 @@ def train_nothing(task: Mapping[str, Any], report: Callable[[dict[str, Any]], st
         if report({"epoch": epoch, "row": row, "seconds": 1.0}) != "continue":
             return {"status": "ended", "is_finished": False, "bytes": 0}
     return {"status": "ended", "is_finished": True, "bytes": 0}
+
+
+@contextmanager
+def saving_worker() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Workers whose training takes no time, with parameters as a fact and checkpoints on disk."""
+    yield save_and_train_nothing
+
+
+SAVING: list[float] = []  # seconds that the worker took for its files, which are not the search's
+
+
+def save_and_train_nothing(task: Mapping[str, Any], report: Callable[[dict[str, Any]], str]) -> dict[str, Any]:
+    """`train_nothing`, with a fact before it and two checkpoints after it."""
+    if task.get("limits") is not None:
+        report({"facts": {"params": 100 * task["config"]["arch"]["args"]["width"] ** 2}})
+    outcome = train_nothing(task, report)
+    begun, folder = time.perf_counter(), Path(task["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("checkpoint-last.pth", "model_best.pth"):
+        with open(folder / name, "wb") as file:
+            file.truncate(CHECKPOINT_MB * 2**20)
+    SAVING.append(time.perf_counter() - begun)
+    return {**outcome, "bytes": 2 * CHECKPOINT_MB * 2**20}
 
 
 def timed(action: Callable[[], Any]) -> tuple[Any, float]:
@@ -103,6 +132,25 @@ def many_candidates(folder: Path, candidates: int) -> None:
     print(f"report: {seconds:.2f} s; largest memory of this process {_megabytes():.0f} MB")
 
 
+def with_checkpoints(folder: Path, candidates: int, disk_mb: int | None = None) -> None:
+    """A study with two objectives and checkpoints on disk."""
+    search = {**CONFIG["search"], "num_samples": candidates, "objectives": OBJECTIVES, "budget": {"disk_mb": disk_mb}}
+    config = {**CONFIG, "search": search}
+    study_folder = create_study_folder(str(folder), f"checkpoints{candidates}_{disk_mb}", config)
+    saving = importlib.import_module("benchmarks.search_overhead").SAVING  # not __main__: where the worker is
+    saving.clear()
+    parts = replace(build_study_parts(config), executor=Serial())
+    study = Study(study_folder, parts, worker="benchmarks.search_overhead:saving_worker")
+    record, seconds = timed(study.run)
+    seconds -= sum(saving)
+    reports = sum(candidate.epochs for candidate in record.candidates)
+    left = sum(1 for _ in study_folder.glob("candidates/*/checkpoint-last.pth"))
+    print(
+        f"{candidates} candidates, two objectives, checkpoints on disk, budget {disk_mb} MB: {reports} reports, "
+        f"{1000 * seconds / reports:.2f} ms of search per report; {left} keep their checkpoints"
+    )
+
+
 def _megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
@@ -115,6 +163,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         report_milliseconds(Path(scratch))
         many_candidates(Path(scratch), arguments.candidates)
+        for candidates in WITH_CHECKPOINTS:
+            with_checkpoints(Path(scratch), candidates)
+        with_checkpoints(Path(scratch), WITH_CHECKPOINTS[-1], disk_mb=100 * CHECKPOINT_MB)
 
 
 if __name__ == "__main__":

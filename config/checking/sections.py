@@ -184,6 +184,7 @@ class SearchOptions(Strict):
     first: list[dict[str, Any]] = Field([], description="Known candidates, drawn first: values by their JSON paths.")
     scheduler: Any = Field(None, description="The scheduler: how long each candidate trains; null: RandomSearch.")
     objectives: list[str] | None = Field(None, min_length=1, description='["max val_miou"]; null: trainer.monitor.')
+    constraints: list[str] = Field([], description='Bounds on results: ["val_miou >= 0.9"].')
     limits: CandidateLimits | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
     budget: Budget = Field(Budget(), description="epochs, max_time, disk_mb.")
     strategy: Any = Field(None, description="The strategy: which work is done in which order; null: MultiFidelity.")

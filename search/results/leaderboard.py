@@ -2,13 +2,24 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.results.record import CandidateRecord, Objective, RetrainedRecord, Status, StudyRecord, parse_objectives
+from search.results.record import (
+    CandidateRecord,
+    Constraint,
+    Objective,
+    RetrainedRecord,
+    Status,
+    StudyRecord,
+    Tally,
+    parse_constraints,
+    parse_objectives,
+)
 
 # These count towards `num_samples`; each of the others was replaced by another draw.
 COUNTED: frozenset[Status] = frozenset({"running", "paused", "stopped", "completed", "failed"})
@@ -21,7 +32,7 @@ class LeaderboardRow:
     Attributes:
         rank: From 1.
         candidate: The ranked candidate.
-        is_on_front: No other is at least as good in every objective and better in one.
+        is_on_front: No other is at least as good in every objective and better in one, nor violates constraints less.
     """
 
     rank: int
@@ -74,16 +85,22 @@ def is_ranked(candidate: CandidateRecord, objectives: Sequence[Objective]) -> bo
 def leaderboard(study: StudyRecord) -> list[LeaderboardRow]:
     """Return the ranked candidates, best first.
 
-    The order is that of the first objective; with several objectives the Pareto front precedes the rest. Candidates
-    of equal values are in the order of their draw.
+    Candidates that keep the constraints precede the others, which are in the order of their violation. Otherwise the
+    order is that of the first objective; with several objectives the Pareto front precedes the rest. Candidates of
+    equal values are in the order of their draw.
     """
     objectives = parse_objectives(study.objectives)
     ranked = [candidate for candidate in study.candidates if is_ranked(candidate, objectives)]
     if not ranked:
         return []
     values = np.array([[goal.sign * each.objectives[goal.name] for goal in objectives] for each in ranked])
-    on_front = first_front(values)
-    order = np.lexsort((-values[:, 0], ~on_front)) if len(objectives) > 1 else np.argsort(-values[:, 0], kind="stable")
+    violations = np.array([each.violation for each in ranked])
+    # A violation dominates every larger one (Deb et al., 2002, VI-A), so only the smallest ones are on the front.
+    is_least = violations == violations.min()
+    on_front = np.zeros(len(ranked), dtype=bool)
+    on_front[is_least] = first_front(values[is_least])
+    keys = [-values[:, 0], *([~on_front] if len(objectives) > 1 else []), violations]  # the last is the most important
+    order = np.lexsort(keys)
     return [LeaderboardRow(rank, ranked[place], bool(on_front[place])) for rank, place in enumerate(order.tolist(), 1)]
 
 
@@ -112,39 +129,114 @@ def first_front(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return on_front
 
 
+class ParetoFront:
+    """The candidates that no other dominates, updated as candidates arrive; equal ones do not dominate each other.
+
+    With two objectives a newcomer is found by bisection, as along the front one objective rises and the other falls;
+    with another number it is compared with the whole front.
+
+    Args:
+        num_objectives: Number of objectives.
+    """
+
+    def __init__(self, num_objectives: int) -> None:
+        self._num_objectives = num_objectives
+        self._points: list[tuple[float, ...]] = []  # ascending, each once
+        self._candidates: dict[tuple[float, ...], list[int]] = {}
+
+    def add(self, candidate: int, values: tuple[float, ...]) -> list[int]:
+        """Add a candidate and return those that are dominated by now: itself, or some that were on the front.
+
+        Args:
+            candidate: Number of the candidate.
+            values: Of the objectives, the larger the better, finite.
+        """
+        if values in self._candidates:
+            self._candidates[values].append(candidate)
+            return []
+        place = bisect_left(self._points, values)
+        if self._num_objectives == 2:
+            # Of the points that are at least as good by the first objective, the next one is the best by the second.
+            if place < len(self._points) and self._points[place][1] >= values[1]:
+                return [candidate]
+            first = place
+            while first and self._points[first - 1][1] <= values[1]:
+                first -= 1
+            beaten = self._points[first:place]
+            del self._points[first:place]
+            place = first
+        else:
+            points = np.array(self._points).reshape(-1, self._num_objectives)
+            if (points >= values).all(axis=1).any():
+                return [candidate]
+            is_beaten = (points <= values).all(axis=1)
+            beaten = [self._points[row] for row in np.flatnonzero(is_beaten)]
+            self._points = [self._points[row] for row in np.flatnonzero(~is_beaten)]
+            place = bisect_left(self._points, values)
+        self._points.insert(place, values)
+        self._candidates[values] = [candidate]
+        return [each for point in beaten for each in self._candidates.pop(point)]
+
+
 def winner_of(study: StudyRecord) -> CandidateRecord | None:
     """Return the candidate that is recommended by the study and copied to `best/`; None if none has results.
 
     With one objective, the winner is the retrained candidate with the best mean over its seeds: the first place among
-    many candidates is partly luck, and a new training is independent of it. The winner is the first of the leaderboard
-    if none was retrained, or if there are several objectives, or one that training does not change.
+    many candidates is partly luck, and a new training is independent of it. With constraints, the mean violation comes
+    before the mean. The winner is the first of the leaderboard if none was retrained, or if there are several
+    objectives, or one that training does not change.
     """
     rows = leaderboard(study)
     if not rows:
         return None
-    objectives = parse_objectives(study.objectives)
+    objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
     if len(objectives) > 1 or objectives[0].is_fact:
         return rows[0].candidate
-    goal = objectives[0]
-    values: dict[int, list[float]] = {}
+    goal, facts = objectives[0], {row.candidate.index: row.candidate.facts for row in rows}
+    values: dict[int, list[tuple[float, float]]] = {}
     for run in study.retrained:
-        value = best_results(run, objectives).get(goal.name)
-        if run.status == "completed" and value is not None:
-            values.setdefault(run.candidate, []).append(goal.sign * value)
-    means = {index: statistics.fmean(each) for index, each in values.items()}
+        if run.status == "completed" and run.candidate in facts:
+            tally = retrained_tally(run, objectives, constraints, facts[run.candidate])
+            if goal.name in (best := tally.as_written()):
+                values.setdefault(run.candidate, []).append((-tally.violation, goal.sign * best[goal.name]))
+    means = {
+        index: tuple(statistics.fmean(column) for column in zip(*each, strict=True)) for index, each in values.items()
+    }
     # `max` returns the first of equal ones, so the leaderboard decides between equal means and if there are none.
-    return max((row.candidate for row in rows), key=lambda each: means.get(each.index, -math.inf))
+    return max((row.candidate for row in rows), key=lambda each: means.get(each.index, (-math.inf, -math.inf)))
 
 
-def best_results(run: RetrainedRecord, objectives: Sequence[Objective]) -> dict[str, float]:
-    """Return the objectives that are results of a retraining, at its best epoch by the first of them."""
-    results = [each for each in objectives if not each.is_fact]
-    if not results:
-        return {}
-    first = results[0]
-    rows = [row for row in run.reports if math.isfinite(row.get(first.name, math.nan))]
-    best = max(rows, key=lambda row: first.sign * row[first.name], default={})
-    return {each.name: best[each.name] for each in results if each.name in best}
+def retrained_tally(
+    run: RetrainedRecord,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+    facts: Mapping[str, float],
+) -> Tally:
+    """Return the objectives of a retraining, at its best epoch as that of a candidate.
+
+    Args:
+        run: The retraining.
+        objectives: Of the study.
+        constraints: Of the study.
+        facts: Of the candidate.
+    """
+    tally = Tally(objectives, facts, constraints)
+    names = [each.name for each in objectives if not each.is_fact]
+    names += [each.name for each in constraints if not each.is_fact]
+    for row in run.reports:
+        tally.add({**dict.fromkeys(names, math.nan), **row})
+    return tally
+
+
+def best_results(
+    run: RetrainedRecord,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint] = (),
+    facts: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Return the objectives that are results of a retraining, at its best epoch; see `retrained_tally`."""
+    found = retrained_tally(run, objectives, constraints, facts or {}).as_written()
+    return {each.name: found[each.name] for each in objectives if not each.is_fact and each.name in found}
 
 
 def ledger(study: StudyRecord) -> Ledger:

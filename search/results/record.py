@@ -1,6 +1,7 @@
 """A study as plain data, read from its journal: objectives, candidates, rungs, retrainings and sessions."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -52,61 +53,190 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
     return tuple(objectives)
 
 
-def require_results(objectives: Sequence[Objective], names: Iterable[str]) -> None:
-    """Raise if an objective will have no value.
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on a result or a fact that a candidate has to keep.
+
+    Attributes:
+        name: A result such as `val_miou`, or one of `FACTS`.
+        sign: 1 if the value must be at least the bound, -1 if at most.
+        bound: The bound, finite.
+    """
+
+    name: str
+    sign: int
+    bound: float
+
+    @property
+    def is_fact(self) -> bool:
+        """Whether its value is known before training."""
+        return self.name in FACTS
+
+    def violation(self, values: Mapping[str, float]) -> float:
+        """Return by how much a value misses the bound, as a share of the bound's size; 0 if it keeps it.
+
+        A bound of 0 has no size: there it is the difference. It is infinite if the value is unknown or not finite.
+        """
+        value = values.get(self.name, math.nan)
+        if not math.isfinite(value):
+            return math.inf
+        return max(0.0, (self.bound - value) * self.sign) / (abs(self.bound) or 1.0)
+
+    def __str__(self) -> str:
+        bound = int(self.bound) if self.bound.is_integer() and abs(self.bound) < 1e16 else self.bound
+        return f"{self.name} {'>=' if self.sign > 0 else '<='} {bound}"
+
+
+def parse_constraints(texts: Sequence[str]) -> tuple[Constraint, ...]:
+    """Parse `["val_miou >= 0.9", "params <= 200000"]`.
 
     Raises:
-        SearchError: An objective is neither a fact nor among the results of these names.
+        SearchError: A text is not of this form, a bound is repeated, or two of them exclude each other.
+    """
+    constraints: dict[tuple[str, int], Constraint] = {}
+    for text in texts:
+        words = re.fullmatch(r"\s*([^\s<>=]+)\s*(<=|>=)\s*([^\s<>=]+)\s*", text)
+        try:
+            bound = float(words[3]) if words else math.nan
+        except ValueError:
+            bound = math.nan
+        if not words or not math.isfinite(bound):
+            raise SearchError(
+                f'search.constraints: "{text}" must be "NAME >= NUMBER" or "NAME <= NUMBER", NAME being a result such '
+                f"as val_miou or one of {', '.join(FACTS)}. Write it so, the number without separators."
+            )
+        each = Constraint(words[1], 1 if words[2] == ">=" else -1, bound)
+        if (each.name, each.sign) in constraints:
+            raise SearchError(
+                f'search.constraints: "{constraints[each.name, each.sign]}" and "{each}" bound the same side. Leave '
+                "one of them out."
+            )
+        constraints[each.name, each.sign] = each
+    for (name, sign), each in constraints.items():
+        other = constraints.get((name, -1))
+        if sign > 0 and other is not None and each.bound > other.bound:
+            raise SearchError(f'search.constraints: no value keeps "{each}" and "{other}". Change one of the bounds.')
+    return tuple(constraints.values())
+
+
+def require_results(
+    objectives: Sequence[Objective], names: Iterable[str], constraints: Sequence[Constraint] = ()
+) -> None:
+    """Raise if an objective or a constraint will have no value.
+
+    Raises:
+        SearchError: One is neither a fact nor among the results of these names.
     """
     known = list(names)
-    for each in objectives:
-        if not each.is_fact and each.name not in known:
-            raise SearchError(
-                f'search.objectives: "{each}" is not among the results ({", ".join(known)}). Name one of these, or one '
-                f"of {', '.join(FACTS)}."
-            )
+    for key, group in (("objectives", objectives), ("constraints", constraints)):
+        for each in group:
+            if not each.is_fact and each.name not in known:
+                raise SearchError(
+                    f'search.{key}: "{each}" is not among the results ({", ".join(known)}). Name one of these, or one '
+                    f"of {', '.join(FACTS)}."
+                )
+
+
+# The values of an infeasible point are -PENALTY times its violation. Feasible values are far larger, as are FLOPs.
+_PENALTY = 1e100
+_LEAST_VIOLATION, _LARGEST_VIOLATION = 1e-50, 1e100
+_LEAST_FEASIBLE = -_PENALTY * _LEAST_VIOLATION
+
+
+def without_penalty(value: float) -> float:
+    """Return a value of `Tally.values`, NaN if it only says how much constraints are violated."""
+    return math.nan if value <= _LEAST_FEASIBLE else value
 
 
 class Tally:
-    """The objectives of one candidate over its epochs so far: the best value of each result.
+    """The objectives of one candidate: its values at its best epoch so far.
+
+    The best epoch is that of the largest first objective that is a result, and all results are those of this epoch, so
+    that its checkpoint has them. With constraints it is the best of the epochs that keep them; if there is none, that
+    of the least violation (the rule of Deb, 2000, "An efficient constraint handling method for genetic algorithms", for
+    the epochs of one candidate). An epoch in which an objective is not finite comes after all others.
 
     Args:
         objectives: Of the search.
         facts: Known before training.
+        constraints: Of the search.
+        combines_epochs: Whether each result is the best of all epochs by itself, without constraints, as studies of
+            format 1 decided.
 
     Attributes:
-        best_epoch: Of the first objective that is a result; None before the first report.
+        best_epoch: The best epoch; None before it is known, and if neither objectives nor constraints are results.
+        violation: Sum of the violated constraints at this epoch; 0 if all are kept.
     """
 
-    def __init__(self, objectives: Sequence[Objective], facts: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        facts: Mapping[str, float],
+        constraints: Sequence[Constraint] = (),
+        *,
+        combines_epochs: bool = False,
+    ) -> None:
         self.objectives = objectives
         self.best_epoch: int | None = None
+        self.violation = 0.0
+        self._facts = facts
+        self._constraints = () if combines_epochs else tuple(constraints)
+        self._combines_epochs = combines_epochs
+        self._results = [each for each in objectives if not each.is_fact]
         self._best = {each.name: facts.get(each.name, math.nan) * each.sign for each in objectives if each.is_fact}
+        self._rank: tuple[bool, float, float] | None = None
 
     def add(self, row: Mapping[str, float]) -> tuple[float, ...]:
         """Add an epoch's results and return `values`.
 
         Raises:
-            SearchError: An objective is not among the results.
+            SearchError: An objective or a constraint is not among the results.
         """
-        results = [each for each in self.objectives if not each.is_fact]
-        require_results(results, row)
-        for position, each in enumerate(results):
+        require_results(self._results, row, self._constraints)
+        if self._combines_epochs:
+            self._combine(row)
+            return self.values
+        results = {each.name: row[each.name] * each.sign for each in self._results}
+        first = next(iter(results.values()), 0.0)
+        # A diverged epoch is never the best; without a result to compare there is none.
+        if math.isfinite(first) and (results or self._constraints):
+            violation = sum(each.violation({**self._facts, **row}) for each in self._constraints)
+            rank = (all(map(math.isfinite, results.values())), -violation, first)
+            if self._rank is None or rank > self._rank:
+                self._rank, self.violation, self.best_epoch = rank, violation, int(row["epoch"])
+                self._best |= results
+        return self.values
+
+    def _combine(self, row: Mapping[str, float]) -> None:
+        for position, each in enumerate(self._results):
             value = row[each.name] * each.sign
-            if value > self._best.get(each.name, -math.inf):  # False for NaN: a diverged epoch is never the best
+            if value > self._best.get(each.name, -math.inf):  # False for NaN
                 self._best[each.name] = value
                 if position == 0:
                     self.best_epoch = int(row["epoch"])
-        return self.values
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Each objective so far, the larger the better; NaN if it is unknown."""
-        return tuple(self._best.get(each.name, math.nan) for each in self.objectives)
+        """Each objective so far, the larger the better; all NaN if one is unknown, as no point can be compared then.
+
+        The values of a point that violates constraints are all the same number, far below those of any other point and
+        the smaller the more it violates. So whoever compares values compares as in constrained domination (Deb et al.,
+        2002, "A fast and elitist multiobjective genetic algorithm", VI-A).
+        """
+        values = tuple(self._best.get(each.name, math.nan) for each in self.objectives)
+        if self._combines_epochs:
+            return values
+        if any(map(math.isnan, values)):  # else one that diverged would be on the front for its few parameters
+            return (math.nan,) * len(values)
+        if self.violation:
+            values = (-_PENALTY * min(max(self.violation, _LEAST_VIOLATION), _LARGEST_VIOLATION),) * len(values)
+        return values
 
     def as_written(self) -> dict[str, float]:
         """Return the known objectives by name, in their original sign."""
-        return {each.name: self._best[each.name] * each.sign for each in self.objectives if each.name in self._best}
+        known = [each for each in self.objectives if each.name in self._best]
+        values = {each.name: self._best[each.name] * each.sign for each in known}
+        return {each.name: values[each.name] for each in known if each.is_fact or not math.isnan(values[each.name])}
 
 
 Status = Literal[
@@ -152,6 +282,7 @@ class CandidateRecord:
         objectives: Value of each objective, in its original sign, at its best epoch; empty before a report.
         best_epoch: Best epoch of the first objective; None before a report.
         folder: Run folder relative to the study's; None if nothing was trained.
+        violation: By how much its best epoch violates the constraints, summed; 0 if it keeps all of them.
         spans: Its jobs in the order in which they were given; empty if they are unknown.
     """
 
@@ -165,6 +296,7 @@ class CandidateRecord:
     objectives: dict[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
     folder: str | None = None
+    violation: float = 0.0
     spans: list[Span] = field(default_factory=list)
 
     @property
@@ -252,6 +384,7 @@ class StudyRecord:
         is_done: Whether it is complete.
         bytes_deleted: Total size of the checkpoints that were deleted since they could no longer be used.
         plugins: Files with the user's classes, as on the command line.
+        constraints: As in the config: `["val_miou >= 0.9"]`.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text` or a `table`
             (rows of cells, the first the names of the columns).
     """
@@ -269,4 +402,5 @@ class StudyRecord:
     is_done: bool = False
     bytes_deleted: int = 0
     plugins: list[str] = field(default_factory=list)
+    constraints: list[str] = field(default_factory=list)
     sections: list[Mapping[str, Any]] = field(default_factory=list)

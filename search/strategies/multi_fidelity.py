@@ -291,7 +291,7 @@ class MultiFidelity(Strategy):
         candidate = _candidate_of(task)
         if "epoch" not in message:
             if "names" in message:
-                require_results(self.parts.objectives, message["names"])
+                require_results(self.parts.objectives, message["names"], self.parts.constraints)
             elif "text" in message:
                 logger.info("Candidate %d:\n%s", candidate, message["text"])
             else:

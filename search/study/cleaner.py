@@ -1,50 +1,145 @@
-"""Deletion of the checkpoints that a study does not need any more."""
+"""The deletion of checkpoints that a study does not need any more; curves and records remain."""
 
-from dataclasses import dataclass
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from heapq import heappop, heappush
 from pathlib import Path
 
-from search.schedulers.ranking import best_first
-from search.strategies.multi_fidelity import candidate_folder
-from search.study.driver import Recorder
-from search.study.journal import Event
-from search.study.state import StudyState
+from search.results.leaderboard import COUNTED, ParetoFront
+from search.results.record import Status
+from search.schedulers.base import Values
+from utils.errors import SearchError
 
-_SETTLING = ("ended", "done")
+_ASKED = 32  # paused candidates of which the scheduler is asked again at each call
 
 
-@dataclass
 class CheckpointCleaner:
-    """A watcher that deletes checkpoints of candidates that will not be resumed; curves and records remain.
+    """Deletes checkpoints of candidates that will not be resumed and are not among the best.
 
-    Attributes:
-        recorder: Records the deletions.
-        folder: Folder of the study.
+    Only candidates at their end compete for being the best: one that may still be trained keeps its checkpoints anyway,
+    but may fail, or move in one objective when it improves in another. So a checkpoint that is deleted is not missing
+    later.
+
+    A call takes logarithmic time. Whether a paused candidate may be resumed is asked of the scheduler when it pauses,
+    and then of a few candidates in rotation at each call; so with many of them a checkpoint may be deleted some calls
+    later than possible. With a disk budget all are asked when it is exceeded.
+
+    Args:
+        folder_of: Returns the run folder of a candidate.
+        may_resume: Whether a paused candidate may still be resumed; once false, it is false for ever.
+        record_deleted: Records that the checkpoints of a candidate were deleted, of this number of bytes.
+        num_objectives: Objectives of the study: of several, the Pareto front is retained.
         disk_mb: Delete only while all checkpoints together take more megabytes; None: at once.
-        retain: Number of the best candidates whose checkpoints remain.
+        retain: With one objective, number of the best candidates whose checkpoints remain.
     """
 
-    recorder: Recorder
-    folder: Path
-    disk_mb: int | None
-    retain: int
+    def __init__(
+        self,
+        folder_of: Callable[[int], Path],
+        may_resume: Callable[[int], bool],
+        record_deleted: Callable[[int, int], None],
+        *,
+        num_objectives: int = 1,
+        disk_mb: int | None = None,
+        retain: int = 1,
+    ) -> None:
+        self._folder_of = folder_of
+        self._may_resume = may_resume
+        self._record_deleted = record_deleted
+        self._most_bytes = 0 if disk_mb is None else disk_mb * 2**20
+        self._retain = retain
+        self._front = ParetoFront(num_objectives) if num_objectives > 1 else None
+        self._best: list[tuple[float, int]] = []  # a heap, the worst first
+        self._bytes: dict[int, int] = {}  # of the stored checkpoints, by candidate
+        self._total = 0
+        self._paused: OrderedDict[int, Values] = OrderedDict()  # in the order in which they are asked for
+        self._ended: set[int] = set()
+        self._resumed: set[int] = set()  # though they were given up: theirs are never deleted
+        self._deletable: list[int] = []  # a heap of numbers
+        self._total_asked = 0  # bytes when all paused candidates were asked for in vain
 
-    def watch(self, event: Event, state: StudyState) -> None:
-        """Delete checkpoints after a job has ended."""
-        if event.kind not in _SETTLING or "run" in event.data:
+    def began(self, candidate: int) -> None:
+        """Note that a job of a candidate began: its checkpoints are needed."""
+        self._paused.pop(candidate, None)
+        if candidate in self._ended:
+            self._resumed.add(candidate)
+
+    def ended(self, candidate: int, status: Status, num_bytes: int, values: Values) -> None:
+        """Note that a job of a candidate ended.
+
+        Args:
+            candidate: Number of the candidate.
+            status: Its status, not "running".
+            num_bytes: Size of its checkpoints.
+            values: Its objectives, the larger the better, NaN if unknown.
+        """
+        self._total += num_bytes - self._bytes.get(candidate, 0)
+        self._bytes[candidate] = num_bytes
+        if status == "paused" and self._may_resume(candidate):
+            self._paused[candidate] = values
+        else:
+            self._end(candidate, values, is_ranked=status in COUNTED - {"failed"})
+
+    def clean(self, *, thoroughly: bool = False) -> None:
+        """Delete checkpoints that are known to be unneeded, the lowest number first, until the budget is kept.
+
+        Args:
+            thoroughly: Ask the scheduler of all paused candidates, e.g. at the end of the search.
+
+        Raises:
+            SearchError: A file cannot be deleted.
+        """
+        if self._total <= self._most_bytes:
+            self._total_asked = 0
             return
-        stored = {index: each for index, each in state.candidates.items() if each.bytes}
-        total = sum(each.bytes for each in stored.values())
-        best = best_first({index: each.tally.values for index, each in stored.items()})[: self.retain]
-        for index, candidate in stored.items():
-            if self.disk_mb is not None and total <= self.disk_mb * 2**20:
-                return
-            # A paused candidate is resumed from its checkpoint if it may still be promoted.
-            may_resume = candidate.record.status == "paused" and self.recorder.strategy.may_resume(index)
-            if index in best or index in state.jobs or may_resume:
+        self._ask(len(self._paused) if thoroughly else min(_ASKED, len(self._paused)))
+        self._delete()
+        if self._total > self._most_bytes > 0 and self._total > self._total_asked * 17 / 16:
+            # Not again before there is a sixteenth more: a budget may be too small for all that is needed.
+            self._ask(len(self._paused))
+            self._delete()
+            self._total_asked = self._total
+
+    def _ask(self, count: int) -> None:
+        """Ask the scheduler of some paused candidates, those first of which it was not asked for longest."""
+        for _ in range(count):
+            candidate, values = self._paused.popitem(last=False)
+            if self._may_resume(candidate):
+                self._paused[candidate] = values
+            else:
+                self._end(candidate, values, is_ranked=True)
+
+    def _end(self, candidate: int, values: Values, *, is_ranked: bool) -> None:
+        """Let a candidate at its end compete for being the best; those that are not can be deleted."""
+        if candidate in self._ended:  # it was trained again, and is compared already
+            return
+        self._ended.add(candidate)
+        beaten = [candidate]
+        if is_ranked and all(map(math.isfinite, values)):
+            if self._front is not None:
+                beaten = self._front.add(candidate, values)
+            elif self._bytes[candidate]:
+                heappush(self._best, (values[0], -candidate))
+                beaten = [-heappop(self._best)[1]] if len(self._best) > self._retain else []
+        for each in beaten:
+            if self._bytes[each]:
+                heappush(self._deletable, each)
+
+    def _delete(self) -> None:
+        while self._deletable and self._total > self._most_bytes:
+            candidate, num_bytes = heappop(self._deletable), 0
+            if candidate in self._resumed:
                 continue
-            total -= candidate.bytes
-            deleted = 0
-            for path in (self.folder / candidate_folder(index)).glob("*.pth"):
-                deleted += path.stat().st_size
-                path.unlink(missing_ok=True)
-            self.recorder.record(f"{candidate.stage}.deleted", index, bytes=deleted)
+            try:
+                for path in self._folder_of(candidate).glob("*.pth"):
+                    num_bytes += path.stat().st_size
+                    path.unlink(missing_ok=True)
+            except OSError as error:
+                raise SearchError(
+                    f"{error.filename}: cannot be deleted ({error.strerror}). A search deletes checkpoints that are "
+                    "not needed any more. Correct the permissions, and continue with --resume auto."
+                ) from error
+            self._total -= self._bytes[candidate]
+            self._bytes[candidate] = 0
+            self._record_deleted(candidate, num_bytes)

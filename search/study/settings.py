@@ -13,7 +13,7 @@ from config.objects import instantiate
 from search.executors import EXECUTORS
 from search.executors.base import Executor
 from search.executors.serial import Serial
-from search.results.record import Objective, parse_objectives
+from search.results.record import Constraint, Objective, parse_constraints, parse_objectives
 from search.samplers import SECTIONS as SAMPLERS
 from search.samplers.base import Sampler
 from search.schedulers import SECTIONS as SCHEDULERS
@@ -42,6 +42,7 @@ class StudyParts:
         retrain: Settings for retraining the best candidates; None: the winner remains as the search trained it.
         max_epoch_time: Seconds without a message after which a worker hangs; None: never.
         sampler: Proposes candidates; None: they are drawn at random.
+        constraints: Bounds that a candidate has to keep.
         strategy: The section of the strategy; None: `MultiFidelity`.
         resources: Resources of each training, e.g. `{"gpus": 2}`.
     """
@@ -56,6 +57,7 @@ class StudyParts:
     retrain: RetrainOptions | None = None
     max_epoch_time: float | None = None
     sampler: Sampler | None = None
+    constraints: tuple[Constraint, ...] = ()
     strategy: Any = None
     resources: Mapping[str, float] = field(default_factory=dict)
 
@@ -104,15 +106,17 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
                 )
             objectives = parse_objectives([str(monitor)] if texts is None else texts)
         with faults.collecting():
+            constraints = parse_constraints(options.constraints)
+        with faults.collecting():
             scheduler = instantiate(spec, "search.scheduler", REGISTRY, runtime=runtime)
         with faults.collecting():
             executor = instantiate(spec, "search.executor", REGISTRY)
     if faults or options is None:
         raise faults.error()
     limits = (options.limits or CandidateLimits()).model_dump()
-    limits["wants_latency"] = any(objective.name == "latency_ms" for objective in objectives)
+    limits["wants_latency"] = any(each.name == "latency_ms" for each in (*objectives, *constraints))
     # Facts cost time to find: a worker looks for them only if a limit or an objective needs them.
-    needs_facts = options.limits is not None or any(objective.is_fact for objective in objectives)
+    needs_facts = options.limits is not None or any(each.is_fact for each in (*objectives, *constraints))
     seed = options.seed if options.seed is not None else config.get("seed", 0)
     space = Space(config, study_seed=seed, canonical=canonical)
     sampler = None
@@ -131,6 +135,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         retrain=options.retrain,
         max_epoch_time=options.max_epoch_time,
         sampler=sampler,
+        constraints=constraints,
         strategy=options.strategy,
         resources=options.resources,
     )

@@ -1,11 +1,11 @@
 """The state of a study: everything that follows from the events of its journal, whatever its strategy."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from search.results.record import CandidateRecord, Objective, RetrainedRecord, Status, Tally
+from search.results.record import CandidateRecord, Constraint, Objective, RetrainedRecord, Status, Tally
 from search.schedulers.base import Decision, Job
 from search.space.drawn import Drawn
 from search.study.journal import Event
@@ -50,6 +50,7 @@ class StudyState:
     Attributes:
         objectives: The objectives of the study.
         max_epochs: Epochs of a full training.
+        constraints: Of the study.
         candidates: By number.
         keys: First candidate of each key.
         jobs: Jobs that were given and are not done, by candidate, in the order in which they were given.
@@ -71,6 +72,7 @@ class StudyState:
 
     objectives: Sequence[Objective]
     max_epochs: int
+    constraints: Sequence[Constraint] = ()
     candidates: dict[int, CandidateState] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -179,9 +181,12 @@ class StudyState:
             raise ValueError(f"number {number} is not the next one")
         record = CandidateRecord(number, data["seed"], [(path, value) for path, value in data["drawn"]], "running")
         drawn = Drawn.from_json(data["choices"]) if "choices" in data else None
-        tally = Tally(self.objectives, {})
+        tally = self._tally({})
         self.candidates[number] = CandidateState(record, event.stage, data["key"], drawn, tally)
         self.keys.setdefault(data["key"], number)
+
+    def _tally(self, facts: Mapping[str, float]) -> Tally:
+        return Tally(self.objectives, facts, self.constraints, combines_epochs=self.is_format_1)
 
     def _apply_job(self, event: Event, state: CandidateState) -> None:
         number = state.record.index
@@ -200,7 +205,7 @@ class StudyState:
 
     def _apply_facts(self, event: Event, state: CandidateState) -> None:
         state.record.facts = event.data["facts"]
-        state.tally = Tally(self.objectives, event.data["facts"])
+        state.tally = self._tally(event.data["facts"])
 
     def _apply_report(self, event: Event, state: CandidateState) -> None:
         data, record = event.data, state.record
@@ -208,6 +213,7 @@ class StudyState:
         record.reports.append({**data["row"], "epoch_seconds": data["seconds"], "seconds_at": event.seconds})
         record.folder = data.get("folder", record.folder)
         record.objectives, record.best_epoch = state.tally.as_written(), state.tally.best_epoch
+        record.violation = state.tally.violation
         state.last_decision = Decision(data["decision"])
         # A report ends a row of losses and of draws that do not count.
         state.losses = 0

@@ -22,9 +22,9 @@ from search.strategies.retrain import Retrain
 from search.study.cleaner import CheckpointCleaner
 from search.study.commands import Command, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
-from search.study.journal import JOURNAL, Journal, read_events
+from search.study.journal import JOURNAL, Event, Journal, read_events
 from search.study.settings import REGISTRY, StudyParts
-from search.study.state import StudyState
+from search.study.state import CandidateState, StudyState
 from utils.errors import EspalierError, SearchError
 from utils.files import folder_lock, write_json
 
@@ -58,7 +58,7 @@ class Study:
     watchers: Sequence[Watcher] = ()
 
     def __post_init__(self) -> None:
-        self.state = StudyState(self.parts.objectives, self.parts.max_epochs)
+        self.state = StudyState(self.parts.objectives, self.parts.max_epochs, self.parts.constraints)
         self.strategy = build_strategy(self.parts)
         self._obeyed: set[str] = set()  # commands
 
@@ -93,7 +93,7 @@ class Study:
             if self.state.is_done and not waiting_commands(self.folder) and self.strategy.is_done:
                 return self.record()
             recorder.record("study.begin", environment=self.environment)
-            self._clean(recorder)
+            recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
             logs = self.folder / "workers"
             logs.mkdir(exist_ok=True)
@@ -134,11 +134,41 @@ class Study:
             recorder.record("study.grown", num_samples=self.num_samples)
             logger.info("The study grows from %d to %d candidates.", before, self.num_samples)
 
-    def _clean(self, recorder: Recorder) -> None:
-        """Delete checkpoints that are not needed any more, from now on."""
-        retain = max(1, self.parts.retrain.top if self.parts.retrain is not None else 0)
-        cleaner = CheckpointCleaner(recorder, self.folder, self.parts.budget.disk_mb, retain=retain)
-        recorder.watchers.append(cleaner.watch)
+    def _clean(self, recorder: Recorder) -> Watcher:
+        """Return a watcher that deletes checkpoints when jobs end."""
+        parts, state = self.parts, self.state
+
+        def record_deleted(index: int, num_bytes: int) -> None:
+            recorder.record(f"{state.candidates[index].stage}.deleted", index, bytes=num_bytes)
+
+        cleaner = CheckpointCleaner(
+            lambda index: self.folder / candidate_folder(index),
+            self.strategy.may_resume,
+            record_deleted,
+            num_objectives=len(parts.objectives),
+            disk_mb=parts.budget.disk_mb,
+            retain=max(1, parts.retrain.top if parts.retrain is not None else 0),
+        )
+
+        def note_end(each: CandidateState) -> None:
+            cleaner.ended(each.record.index, each.record.status, each.bytes, each.tally.values)
+
+        for index, each in state.candidates.items():
+            if index not in state.jobs:
+                note_end(each)
+
+        def watch(event: Event, state: StudyState) -> None:
+            if "run" in event.data or event.stage == "study":
+                return
+            if event.candidate is not None and event.kind == "job":
+                cleaner.began(event.candidate)
+            elif event.candidate is not None and event.kind == "ended" and event.candidate not in state.jobs:
+                note_end(state.candidates[event.candidate])
+                cleaner.clean()
+            elif event.kind == "done":
+                cleaner.clean(thoroughly=True)
+
+        return watch
 
     def _obey(self, recorder: Recorder, driver: Driver) -> None:
         """Carry out the commands that the user left in the folder."""
@@ -213,6 +243,7 @@ class Study:
             config=dict(parts.config),
             scheduler=type(parts.scheduler).__name__,
             objectives=[str(objective) for objective in parts.objectives],
+            constraints=[str(constraint) for constraint in parts.constraints],
             max_epochs=parts.max_epochs,
             candidates=[each.record for each in state.candidates.values()],
             rungs=self.rungs(),
