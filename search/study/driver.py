@@ -10,7 +10,7 @@ from typing import Any
 from search.executors.base import EpochReported, Executor, Task, TaskFinished, WorkerMessage, WorkerStarted
 from search.schedulers.base import Decision
 from search.strategies.base import Outcome, Strategy
-from search.study.journal import Event, Journal
+from search.study.journal import Event, Journal, JournalDamage
 from search.study.state import StudyState
 from utils.environment import record_signals
 from utils.errors import Interrupted, SearchError
@@ -66,11 +66,11 @@ def replay(events: Iterable[Event], state: StudyState, strategy: Strategy, journ
             state.apply(event)
             strategy.apply(event)
         except (LookupError, TypeError, ValueError) as error:
-            raise SearchError(
-                f"{journal}: event {number}, {event.name} of candidate {event.candidate}, does not follow "
-                f"from the events before it ({type(error).__name__}: {error}). The journal lacks events or was "
-                "changed. Put back a copy of it, or start a new search; the candidates' run folders next to it "
-                "are untouched."
+            raise JournalDamage(
+                journal,
+                number - 1,
+                f"event {number}, {event.name} of candidate {event.candidate}, does not follow from the events before "
+                f"it: {type(error).__name__}: {error}",
             ) from error
 
 

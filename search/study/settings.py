@@ -114,9 +114,10 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     if faults or options is None:
         raise faults.error()
     limits = (options.limits or CandidateLimits()).model_dump()
-    limits["wants_latency"] = any(each.name == "latency_ms" for each in (*objectives, *constraints))
+    compared: tuple[Objective | Constraint, ...] = (*objectives, *constraints)
+    limits["wants_latency"] = any(each.name == "latency_ms" for each in compared)
     # Facts cost time to find: a worker looks for them only if a limit or an objective needs them.
-    needs_facts = options.limits is not None or any(each.is_fact for each in (*objectives, *constraints))
+    needs_facts = options.limits is not None or any(each.is_fact for each in compared)
     seed = options.seed if options.seed is not None else config.get("seed", 0)
     space = Space(config, study_seed=seed, canonical=canonical)
     sampler = None
