@@ -36,7 +36,7 @@ def search_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search",
         description="Search over the values that a JSON file marks.",
-        epilog=f"python -m search {'|'.join([*COMMANDS, *CONTROLS])} FOLDER: its results, or a change; each has its --help.",
+        epilog=f"python -m search {'|'.join([*COMMANDS, *CONTROLS])} FOLDER: its results; each has its --help.",
     )
     cli.add_config_arguments(parser)
     parser.add_argument("--resume", metavar="auto|FOLDER", help="resume the newest search of the config, or this one")

@@ -73,7 +73,7 @@ def run_control(arguments: argparse.Namespace) -> None:
         candidate = arguments.candidate
         if candidate is not None and candidate not in study.state.candidates:
             raise SearchError(
-                f"{command}: candidate {candidate} is not known. {folder} has {len(study.state.candidates)} candidates, "
+                f"{command}: candidate {candidate} is not known. There are {len(study.state.candidates)}, "
                 "from number 0."
             )
         send_command(folder, command, candidate=candidate)
