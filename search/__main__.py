@@ -15,7 +15,7 @@ from typing import Any
 import config as configuration
 from config import cli
 from search.cli.control import CONTROLS, control_parser, run_control
-from search.cli.listing import best_text
+from search.cli.listing import best_text, plugin_options
 from search.cli.live import Terminal, log_draws
 from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
@@ -79,7 +79,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         study = open_study(config, arguments.resume, plugins=arguments.plugin, verbose=arguments.verbose)
         record = run_with_table(study, config, verbose=arguments.verbose)
         record.plugins = arguments.plugin
-        report = f"python -m search report {shlex.quote(str(study.folder))}"
+        report = shlex.join(["python", "-m", "search", "report", str(study.folder), *plugin_options(arguments.plugin)])
         sys.stdout.write(f"\n{best_text(record)}\nReport:  {report}\n")
     finally:
         close_logging()

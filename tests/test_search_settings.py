@@ -6,7 +6,6 @@ import pytest
 
 from config import find_markers, load_config
 from search.schedulers.halving import RandomSearch
-from search.space.outcomes import find_faults
 from search.study.settings import build_study_parts, shrunk
 from search.worker.candidate import canonical
 from train import check_config
@@ -35,7 +34,7 @@ def test_shipped_searches_are_found():
 def test_a_shipped_search_is_good_in_every_branch_and_drawn_from(path):
     config = load_config(path)
     space = parts_of(config).space
-    assert find_faults(space.covering(), check_config) == []
+    assert space.find_faults(check_config) == []
     candidates = [space.draw(index) for index in range(5)]
     for candidate in candidates:
         check_config(candidate.config)

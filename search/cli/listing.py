@@ -72,13 +72,18 @@ def winner_commands(study: StudyRecord) -> list[str]:
     """Return the command lines that train, test and use the winner in the folder `best`."""
     best = Path(study.folder) / "best"
     config, checkpoint = shlex.quote(str(best / CONFIG)), shlex.quote(str(best / CHECKPOINT))
-    plugins = "".join(f" --plugin {shlex.quote(file)}" for file in study.plugins)
+    plugins = "".join(f" {shlex.quote(word)}" for word in plugin_options(study.plugins))
     split = "" if study.config.get("test_loader") is not None else " --split valid"  # there is no test data
     return [
         f"python train.py -c {config}{plugins}",
         f"python test.py --resume {checkpoint}{split}{plugins}",
         f"python inference.py --resume {checkpoint} --source photo.jpg --output out{plugins}",
     ]
+
+
+def plugin_options(plugins: Sequence[str]) -> list[str]:
+    """Return the words of a command line that name the user's files."""
+    return [word for file in plugins for word in ("--plugin", file)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

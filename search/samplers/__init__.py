@@ -2,4 +2,13 @@
 
 from utils.registry import Section
 
-SECTIONS: dict[str, Section] = {"sampler": Section(expects="search.samplers.base:Sampler", entries={})}
+SECTIONS: dict[str, Section] = {
+    "sampler": Section(
+        expects="search.samplers.base:Sampler",
+        entries={
+            "random": "search.samplers.random:RandomSampler",
+            "grid": "search.samplers.grid:GridSampler",
+            "sobol": "search.samplers.sobol:SobolSampler",
+        },
+    ),
+}

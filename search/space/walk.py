@@ -10,6 +10,10 @@ from config.markers import is_marker
 from search.space.drawn import Choice, Drawn
 from search.space.outcomes import holds_marker
 
+Identity = tuple[tuple[Choice, ...], str]
+Fraction = Callable[[str, str, Mapping[str, Any]], float]
+"""Path, branch and marker of a `Site` to a number in [0, 1)."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -30,7 +34,7 @@ class Site:
     marker: Mapping[str, Any]
 
     @property
-    def identity(self) -> tuple[tuple[Choice, ...], str]:
+    def identity(self) -> Identity:
         """The conditions and the path."""
         return self.conditions, self.path
 
@@ -70,12 +74,12 @@ class Walk:
             branch: See `Site`.
             conditions: See `Site`.
         """
-        if not is_marker(value):
-            if isinstance(value, Mapping):
-                return {k: self.fill(item, join_path(path, k), "", conditions) for k, item in value.items()}
-            if not isinstance(value, list):
-                return value
+        if isinstance(value, list):
             return [self.fill(item, join_path(path, k), "", conditions) for k, item in enumerate(value)]
+        if not isinstance(value, Mapping):
+            return value
+        if not is_marker(value):
+            return {k: self.fill(item, join_path(path, k), "", conditions) for k, item in value.items()}
         ((kind, content),) = value.items()
         if kind == "$var":
             if content not in self.variables:  # chosen once, whatever led here

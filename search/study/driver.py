@@ -174,4 +174,4 @@ class Driver:
         silent_since = time.monotonic() - self.max_epoch_time
         for task in [each for each, last in self._last_message.items() if last < silent_since]:
             del self._last_message[task]
-            self.executor.abandon(task)
+            self.executor.abandon(task, self.max_epoch_time)

@@ -16,6 +16,7 @@ from search.executors.serial import Serial
 from search.results.record import Constraint, Objective, parse_constraints, parse_objectives
 from search.samplers import SECTIONS as SAMPLERS
 from search.samplers.base import Sampler
+from search.samplers.enqueued import KnownFirst
 from search.schedulers import SECTIONS as SCHEDULERS
 from search.schedulers.base import Scheduler
 from search.space.space import Canonical, Space
@@ -120,11 +121,10 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     needs_facts = options.limits is not None or any(each.is_fact for each in compared)
     seed = options.seed if options.seed is not None else config.get("seed", 0)
     space = Space(config, study_seed=seed, canonical=canonical)
-    sampler = None
-    if options.sampler is not None:
-        sampler = instantiate(
-            {"search": {"sampler": options.sampler}}, "search.sampler", REGISTRY, runtime={"space": space}
-        )
+    spec = {"search": {"sampler": options.sampler or "random"}}
+    sampler: Sampler = instantiate(spec, "search.sampler", REGISTRY, runtime={"space": space})
+    if options.first:
+        sampler = KnownFirst(space, sampler, options.first)
     return StudyParts(
         config=config,
         space=space,

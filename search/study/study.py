@@ -97,6 +97,7 @@ class Study:
             # Workers are started only now: a study that is done needs none.
             logs = self.folder / "workers"
             logs.mkdir(exist_ok=True)
+            executor.check_resources(self.parts.resources)
             executor.open(self.worker, logs)
             try:
                 driver = Driver(executor, self.strategy, dict(self.extras), self.parts.max_epoch_time)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.space.outcomes import find_faults
 from search.study.folders import create_study_folder, differences, find_studies, read_study_config
 from search.study.settings import StudyParts, build_study_parts
 from search.study.study import Study
@@ -42,7 +41,7 @@ def checked_parts(config: Mapping[str, Any]) -> StudyParts:
     """
     parts = build_study_parts(config, canonical)
     logger.info("%s", parts.space.describe())
-    faults = find_faults(parts.space.covering(), check_config)
+    faults = parts.space.find_faults(check_config)
     if faults:
         logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
     return parts
