@@ -261,8 +261,7 @@ class Terminal:
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Show the state if the table is due, and every failure."""
-        if event.name == "study.grown":
-            self.num_samples = event.data["num_samples"]
+        self.num_samples = state.num_samples or self.num_samples
         if event.kind == "job":
             self.started[event.data.get("run", str(event.candidate))] = time.monotonic()
         if event.kind == "ended" and event.data["status"] == "failed":
