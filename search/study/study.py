@@ -1,16 +1,14 @@
 """A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
-import math
-import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.results.leaderboard import best_results, leaderboard, winner_of
+from search.results.leaderboard import leaderboard
 from search.results.record import StudyRecord
-from search.schedulers.ranking import best_first
+from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
 from search.study.driver import Driver, Recorder, Watcher
 from search.study.journal import JOURNAL, Event, Journal, Kind, read_events
@@ -18,10 +16,7 @@ from search.study.settings import StudyParts
 from search.study.stages import Retraining, Searching, candidate_folder, retrain_runs
 from search.study.state import CandidateState, StudyState
 from utils.errors import SearchError
-from utils.files import folder_lock, write_json
-
-BEST = "best"
-_CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
+from utils.files import folder_lock
 
 
 @dataclass
@@ -85,10 +80,11 @@ class Study:
                     reason = searching.spent_budget or "the scheduler has no more to do"
                     recorder.record(Kind.SEARCH_DONE, reason=reason)
                 driver.run(self._retraining(recorder))
-                winner = winner_of(self.record())
-                assert winner is not None, "_retraining raises if there is none"
-                self._write_best(winner.index)
-                recorder.record(Kind.DONE, winner.index)
+                # It has results: `_retraining` raises if there are none.
+                winner = write_best(
+                    self.record(), lambda index: parts.space.draw(index).config, retrain_epochs=parts.retrain_epochs
+                )
+                recorder.record(Kind.DONE, winner)
             finally:
                 executor.close()
         return self.record()
@@ -170,44 +166,6 @@ class Study:
                 "with train.py, or look into its folder."
             )
         return Retraining(recorder, self.extras, retrain_runs(self.parts, ranked), self.folder)
-
-    def _write_best(self, winner: int) -> None:
-        """Write the winner as a config for `train.py`, with its best weights and results."""
-        best = self.folder / BEST
-        best.mkdir(exist_ok=True)
-        record = self.state.candidates[winner].record
-        trained_again = [each for each in self.state.retrained.values() if each.candidate == winner]
-        # The training with the best validation; the first if all objectives are facts.
-        runs = [run for run in trained_again if run.status == "completed" and run.reports]
-        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
-        if goal is not None and runs:
-            results = [best_results(run, self.parts.objectives).get(goal.name, math.nan) for run in runs]
-            runs = [runs[best_first({index: (value * goal.sign,) for index, value in enumerate(results)})[0]]]
-        run = runs[0] if runs else None
-        config = self.parts.space.draw(winner).config
-        if run is not None:
-            trainer = {**config["trainer"], "epochs": self.parts.retrain_epochs}
-            config = {**config, "seed": run.seed, "trainer": trainer}
-        result = {
-            "candidate": winner,
-            "objectives": record.objectives,
-            "facts": record.facts,
-            "drawn": dict(record.drawn),
-            "retrained": [
-                {"seed": each.seed, "best": best_results(each, self.parts.objectives), "test": each.test}
-                for each in trained_again
-            ],
-        }
-        for name, content in (("config.json", config), ("result.json", result)):
-            write_json(best / name, content)
-        source = self.folder / (run.folder if run and run.folder else candidate_folder(winner))
-        checkpoint = source / _CHECKPOINT if (source / _CHECKPOINT).exists() else source / _LAST
-        if checkpoint.exists():
-            new = best / f".{_CHECKPOINT}.new"  # a kill must not leave half of a file
-            shutil.copyfile(checkpoint, new)
-            new.replace(best / _CHECKPOINT)
-        if (source / _IMAGES).is_dir():
-            shutil.copytree(source / _IMAGES, best / _IMAGES, dirs_exist_ok=True)
 
 
 def read(folder: Path, parts: StudyParts) -> StudyRecord:
