@@ -10,7 +10,8 @@ from typing import Any
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_summaries
-from search.study.best import BEST, CHECKPOINT, CONFIG, read_front
+from search.study.best import BEST_FOLDER, CHECKPOINT, read_front
+from search.study.folders import CONFIG
 
 _MOST_FRONT = 20
 
@@ -19,7 +20,7 @@ def list_text(studies: Sequence[StudyRecord]) -> str:
     """Return a line per study: state, number of candidates, costs, best result and folder."""
     if not studies:
         return "No studies here."
-    rows = [["STUDY", "STATE", "CANDIDATES", "EPOCHS", "BEST", "FOLDER"]]
+    rows = [["STUDY", "STATE", "CANDIDATES", "EPOCHS", "BEST_FOLDER", "FOLDER"]]
     for study in studies:
         winner, costs = winner_of(study), ledger(study)
         goal = parse_objectives(study.objectives)[0].name
@@ -63,7 +64,7 @@ def best_text(study: StudyRecord) -> str:
     for title, lines in blocks.items():
         if lines:
             parts.append("\n".join([f"{title}:", *(f"  {line}" for line in _aligned(lines))]))
-    best = Path(study.folder) / BEST
+    best = Path(study.folder) / BEST_FOLDER
     missing = [str(best / name) for name in (CONFIG, CHECKPOINT) if not (best / name).is_file()]
     if missing:
         parts.append(f"Not written yet: {', '.join(missing)}. They are when the search is done.")
@@ -84,7 +85,7 @@ def constraints_text(study: StudyRecord, winner: CandidateRecord) -> str:
 
 def winner_commands(study: StudyRecord) -> list[str]:
     """Return the command lines that train, test and use the winner in the folder `best`."""
-    return _commands(study, Path(study.folder) / BEST)
+    return _commands(study, Path(study.folder) / BEST_FOLDER)
 
 
 def front_texts(study: StudyRecord) -> list[str]:
@@ -97,12 +98,12 @@ def front_texts(study: StudyRecord) -> list[str]:
     texts = []
     for each in front[:_MOST_FRONT]:
         commands = _commands(study, each.path)
-        head = f"{BEST}/{each.path.name}, candidate {each.candidate}:"
+        head = f"{BEST_FOLDER}/{each.path.name}, candidate {each.candidate}:"
         if not (each.path / CHECKPOINT).is_file():
             head, commands = f"{head} its checkpoint is missing, so that it has to be trained first.", commands[:1]
         texts.append("\n".join([head, *commands]))
     if len(front) > _MOST_FRONT:
-        texts.append(f"{len(front) - _MOST_FRONT} more are in {Path(study.folder) / BEST}.")
+        texts.append(f"{len(front) - _MOST_FRONT} more are in {Path(study.folder) / BEST_FOLDER}.")
     return texts
 
 

@@ -14,12 +14,13 @@ from typing import Any
 from search.results.leaderboard import best_results, leaderboard, winner_of
 from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_constraints, parse_objectives
 from search.schedulers.ranking import best_first
+from search.study.folders import CONFIG
 from search.study.stages import candidate_folder
 from utils.errors import SearchError
 from utils.files import read_json_object, write_json
 
-BEST = "best"
-CONFIG, CHECKPOINT, RESULT = "config.json", "model_best.pth", "result.json"
+BEST_FOLDER = "best"
+CHECKPOINT, RESULT = "model_best.pth", "result.json"
 _LAST, _IMAGES = "checkpoint-last.pth", "pictures"
 _NEW, _OLD = ".best.new", ".best.old"
 
@@ -68,7 +69,7 @@ def write_best(
     winner = winner_of(study)
     assert winner is not None, "a study without results has no best"
     folder, facts = Path(study.folder), measured or {}
-    best, new = folder / BEST, folder / _NEW
+    best, new = folder / BEST_FOLDER, folder / _NEW
     try:
         _recover(folder)
         new.mkdir()
@@ -108,7 +109,7 @@ def read_front(folder: Path) -> list[FrontFolder]:
     def damaged(reason: str) -> SearchError:
         return SearchError(f"{reason}. It says which candidate is stored there. Put back a copy of it.")
 
-    paths = [path for path in (folder / BEST).glob("*") if path.name.isdecimal() and path.is_dir()]
+    paths = [path for path in (folder / BEST_FOLDER).glob("*") if path.name.isdecimal() and path.is_dir()]
     found = []
     for path in sorted(paths, key=lambda path: int(path.name)):
         candidate = read_json_object(path / RESULT, damaged).get("candidate")
@@ -208,7 +209,7 @@ def _recover(folder: Path) -> None:
     Raises:
         OSError: A file cannot be moved.
     """
-    best = folder / BEST
+    best = folder / BEST_FOLDER
     if (folder / _OLD).exists() and not best.exists():
         (folder / _OLD).rename(best)
     for left in (folder / _NEW, folder / _OLD):
