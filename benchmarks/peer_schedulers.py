@@ -6,7 +6,7 @@ import warnings
 from datetime import datetime
 from typing import Any
 
-from search.schedulers.base import Decision, Ending, Job, Rung, RungDecision, Scheduler, Values
+from search.schedulers.base import Decision, Ending, Job, Need, Rung, RungDecision, Scheduler, Values
 
 
 def is_installed(package: str) -> bool:
@@ -31,15 +31,16 @@ class StoppingPeer(Scheduler):
         """What the package says to a value, the larger the better."""
         raise NotImplementedError
 
-    def ask(self) -> Job | None:
+    def ask(self) -> Need | None:
         """A new candidate."""
-        if self._num_drawn == self.num_samples:
-            return None
-        candidate = self._num_drawn
+        return Need() if self._num_drawn < self.num_samples else None
+
+    def admit(self, number: int) -> Job:
+        """Begin a trial."""
         self._num_drawn += 1
         self._num_running += 1
-        self.trials[candidate] = self.begin(candidate)
-        return Job(candidate, 0, self.max_epochs)
+        self.trials[number] = self.begin(number)
+        return Job(number, 0, self.max_epochs)
 
     def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
         """Stop it where the package does, and at the end."""

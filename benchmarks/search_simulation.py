@@ -32,7 +32,8 @@ from benchmarks.peer_schedulers import OptunaHalving, SyneTuneASHA, is_installed
 from benchmarks.simulator import simulate
 from search.schedulers.asha import ASHA
 from search.schedulers.base import Scheduler
-from search.schedulers.halving import Hyperband, RandomSearch, SuccessiveHalving, rung_epochs
+from search.schedulers.halving import Hyperband, RandomSearch, SuccessiveHalving
+from search.schedulers.rungs import rung_epochs
 
 EPOCHS, FULL_RUNS, GRACE = 50, 9, 2
 BUDGET = EPOCHS * FULL_RUNS

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from search.schedulers.base import Decision, Ending, Job, Scheduler, Values
+from search.schedulers.base import Decision, Ending, Job, Need, Scheduler, Values
 from search.schedulers.ranking import best_first
 
 
@@ -108,6 +108,7 @@ class _Simulator:
     epoch_seconds: NDArray[np.float64]
     startup_seconds: float
     budget: int | None
+    num_drawn: int = 0
     result: Simulation = field(default_factory=Simulation)
     last: dict[int, Values] = field(default_factory=dict)
 
@@ -136,12 +137,16 @@ class _Simulator:
 
     def _next_job(self, worker: int) -> _Step | None:
         """The first epoch of the next job that can be drawn from the table."""
-        while not self._is_spent and (job := self.scheduler.ask()):
-            if job.candidate < len(self.table):
-                return self._step(worker, job, job.start + 1, self.startup_seconds)
+        if self._is_spent:
+            return None
+        asked = self.scheduler.ask()
+        if isinstance(asked, Need) and self.num_drawn == len(self.table):
             self.scheduler.end_draws()
-            self.scheduler.end(job.candidate, Ending.WITHDRAWN)
-        return None
+            asked = self.scheduler.ask()
+        if isinstance(asked, Need):
+            asked = self.scheduler.admit(self.num_drawn)
+            self.num_drawn += 1
+        return None if asked is None else self._step(worker, asked, asked.start + 1, self.startup_seconds)
 
     def _step(self, worker: int, job: Job, epoch: int, extra_seconds: float = 0.0) -> _Step:
         self.result.epochs += 1

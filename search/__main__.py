@@ -18,7 +18,6 @@ from search.cli.listing import best_text
 from search.cli.live import Terminal, log_draws
 from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
-from search.space.outcomes import find_faults
 from search.study.driver import Watcher
 from search.study.folders import changed_keys, create_study_folder, find_studies, read_study_config
 from search.study.settings import build_study_parts, shrunk
@@ -75,7 +74,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         space = parts.space
         logger.info("%s", space.describe())
         # Candidates that between them contain every branch of every choice; raises if all of them are faulty.
-        faults = find_faults(space.covering(), check_config)
+        faults = space.find_faults(check_config)
         if faults:
             logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
         if arguments.check:

@@ -31,7 +31,6 @@ from config.checking.sections import (
 )
 from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
-from search.space.outcomes import find_faults
 from search.study.settings import REGISTRY, build_study_parts
 from search.worker.candidate import canonical
 from tests.support.groups import descriptions, from_flat
@@ -71,7 +70,7 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     config = load_config("shown.json")
     if find_markers(config):
         space = build_study_parts(config, canonical).space
-        assert find_faults(space.covering(), train.check_config) == []
+        assert space.find_faults(train.check_config) == []
     else:
         validate(config, registry())
 

@@ -9,7 +9,8 @@ import pytest
 
 from config.objects import instantiate
 from search.schedulers import SECTIONS
-from search.schedulers.base import Decision, Ending, Scheduler
+from search.schedulers.base import Decision, Ending, Job, Need, Scheduler
+from utils.errors import ConfigError
 from utils.registry import import_attribute
 
 NUM_SAMPLES, MAX_EPOCHS = 20, 9
@@ -30,6 +31,8 @@ CASES = {
     ],
     "Hyperband": [{}, {"reduction_factor": 2}],
 }
+# Those of which every bracket was compared with all of its members, and needs more than these.
+FIXED = [("SuccessiveHalving", {}), ("SuccessiveHalving", {"rungs": [[2, 4], [5, 2]]})]
 ALL = [(name, args) for name, cases in CASES.items() for args in cases]
 every_scheduler = pytest.mark.parametrize(("name", "args"), ALL, ids=[f"{name}-{args}" for name, args in ALL])
 SYNCHRONOUS = [case for case in ALL if case[0] != "ASHA"]
@@ -55,12 +58,17 @@ class World:
     Attributes:
         fates: What befalls some of them: a share each.
         num_objectives: Values that are reported.
-        num_drawable: Candidates that the space has.
+        num_drawable: Numbers after which the space has no other candidate.
+        duplicates: Share of the numbers whose draws equal an earlier one.
     """
 
     fates: dict[str, float] = field(default_factory=dict)
     num_objectives: int = 1
     num_drawable: int = 10**6
+    duplicates: float = 0.0
+
+    def is_duplicate(self, number):
+        return random.Random(number - 10**6).random() < self.duplicates
 
     def fate(self, candidate):
         """(what, after which epoch); an epoch of 0 is before the first report."""
@@ -80,7 +88,7 @@ class World:
         )
 
 
-ENDINGS = {"withdraw": Ending.WITHDRAWN, "fail": Ending.FAILED, "finish": Ending.FINISHED}
+ENDINGS = {"withdraw": Ending.WITHDRAWN, "fail": Ending.FAILED, "finish": Ending.FINISHED, "unsaved": Ending.FAILED}
 TROUBLE = {"withdraw_first": 0.15, "withdraw": 0.1, "fail": 0.2, "finish": 0.2}
 WORLDS = {
     "quiet": World(),
@@ -89,20 +97,34 @@ WORLDS = {
     "all finish": World({"finish": 1.0}),
     "few to draw": World(TROUBLE, num_drawable=8),
     "two objectives": World(TROUBLE, num_objectives=2),
+    "duplicates": World(TROUBLE, duplicates=0.4),
+    "few to draw, duplicates": World(TROUBLE, num_drawable=8, duplicates=0.4),
 }
+UNSAVED = World({**TROUBLE, "unsaved": 0.15}, duplicates=0.2)
 every_world = pytest.mark.parametrize("world", WORLDS.values(), ids=list(WORLDS))
 
 
 @dataclass
 class Driver:
-    """Some workers in an order that chance decides, checking the contract at each step."""
+    """Some workers in an order that chance decides, checking the contract at each step.
+
+    A worker that was given a job may begin it much later, as if its candidate were still being saved.
+
+    Attributes:
+        grows: Numbers of candidates that it grows to, each at a moment that chance decides; the last when it is done.
+    """
 
     scheduler: Scheduler
     world: World
     workers: int
     seed: int = 0
+    grows: tuple[int, ...] = ()
+    number: int = 0
+    num_grown: int = 0
+    refusals: list = field(default_factory=list)
     calls: list = field(default_factory=list)
     answers: list = field(default_factory=list)
+    states: list = field(default_factory=list)
     trained: dict = field(default_factory=lambda: defaultdict(int))
     paused: set = field(default_factory=set)
     given_up: set = field(default_factory=set)
@@ -112,42 +134,78 @@ class Driver:
         self.calls.append((method, args))
         answer = getattr(self.scheduler, method)(*args)
         self.answers.append(answer)
+        self.states.append(state_of(self.scheduler))
         return answer
 
     def run(self):
-        chance, running = random.Random(self.seed), []
+        self.chance, waiting = random.Random(self.seed), list(self.grows)
+        self.running = []
+        self.work(waiting)
+        while waiting:
+            self.grow(waiting.pop(0))
+            self.work([])
+        return self
+
+    def work(self, waiting):
         while not self.scheduler.is_done:
-            while len(running) < self.workers and (job := self.call("ask")):
+            while len(self.running) < self.workers and (job := self.next_job()):
                 self.check(job)
-                running.append(job)
-            if not running:
+                self.running.append(job)
+            if not self.running:
                 break
-            job = running.pop(chance.randrange(len(running)))
+            job = self.running.pop(self.chance.randrange(len(self.running)))
             if self.advance(job):
-                running.append(job)
+                self.running.append(job)
+            if len(waiting) > 1 and self.chance.random() < 0.03:
+                self.grow(waiting.pop(0))
             self.given_up |= {candidate for candidate in self.paused if not self.scheduler.may_resume(candidate)}
         assert self.scheduler.is_done
         assert self.call("ask") is None
-        return self
+
+    def next_job(self):
+        """A number is drawn for a candidate that is needed, another one if it is a duplicate."""
+        asked = self.call("ask")
+        if not isinstance(asked, Need):
+            return asked
+        while self.number < self.world.num_drawable and self.world.is_duplicate(self.number):
+            self.number += 1
+        if self.number >= self.world.num_drawable:
+            assert self.call("ask") == Need(), "it was given none"
+            self.call("end_draws")
+            asked = self.call("ask")
+            assert not isinstance(asked, Need)
+            return asked
+        job = self.call("admit", self.number)
+        assert (job.candidate, job.start) == (self.number, 0)
+        self.number += 1
+        return job
+
+    def grow(self, num_samples):
+        before = repr(state_of(self.scheduler))
+        try:
+            self.call("grow", num_samples)
+        except ConfigError as error:
+            self.refusals.append(str(error))
+            assert repr(state_of(self.scheduler)) == before
+            self.calls.pop()
+        else:
+            self.num_grown += 1
+            assert self.scheduler.num_samples == num_samples
 
     def check(self, job):
         assert job.start == self.trained[job.candidate], "epochs are trained once, and none is left out"
         assert job.start < job.end <= MAX_EPOCHS
+        assert job.end in self.scheduler.fidelities()
         assert job.candidate not in self.ended
         assert job.candidate not in self.given_up, "it was said that it cannot be resumed"
         assert (job.candidate in self.paused) == (job.start > 0)
-        if job.start == 0:
-            assert job.candidate == len(self.trained) - 1, "numbers are given in order"
         self.paused.discard(job.candidate)
 
     def advance(self, job):
         """Whether the job goes on after an epoch or a blow of fate."""
         candidate, epoch = job.candidate, self.trained[job.candidate]
         what, when = self.world.fate(candidate)
-        if candidate >= self.world.num_drawable:
-            self.call("end_draws")
-            what, when = "withdraw", epoch
-        if what is not None and epoch >= when:
+        if what not in {None, "unsaved"} and epoch >= when:
             self.call("end", candidate, ENDINGS[what])
             self.ended[candidate] = what
             return False
@@ -156,11 +214,16 @@ class Driver:
         if verdict.decision is Decision.CONTINUE:
             assert epoch + 1 < job.end
             return True
+        assert verdict.rung in self.scheduler.fidelities()
         if verdict.decision is Decision.PAUSE:
             assert epoch + 1 == job.end
             self.paused.add(candidate)
         else:
             self.ended[candidate] = "stop"
+        if what == "unsaved" and epoch + 1 >= when:
+            self.call("end", candidate, ENDINGS[what])
+            self.ended[candidate] = what
+            self.paused.discard(candidate)
         return False
 
     def outcome(self):
@@ -170,6 +233,12 @@ class Driver:
             (rung.bracket, rung.epochs, repr(sorted(rung.values.items())), sorted(rung.promoted))
             for rung in self.scheduler.rungs()
         ], epochs
+
+
+def state_of(scheduler):
+    """Everything that a scheduler says of itself."""
+    resumable = [candidate for candidate in range(60) if scheduler.may_resume(candidate)]
+    return scheduler.is_done, resumable, scheduler.num_samples, scheduler.rungs()
 
 
 @every_scheduler
@@ -182,23 +251,68 @@ def test_a_search_ends_whatever_happens(name, args, world, workers):
 
 
 @every_scheduler
-def test_the_same_calls_give_the_same_answers(name, args):
-    driver = Driver(make(name, args), WORLDS["troubled"], workers=3).run()
-    again = make(name, args)
-    answers = [getattr(again, method)(*arguments) for method, arguments in driver.calls]
-    assert repr(answers) == repr(driver.answers)
-    assert repr(again.rungs()) == repr(driver.scheduler.rungs())
+@every_world
+@pytest.mark.parametrize("seed", range(5))
+def test_it_grows_at_any_time(name, args, world, seed):
+    driver = Driver(make(name, args), world, 1 + seed % 4, seed, grows=(21, 25, 33, 34)).run()
+    assert driver.num_grown == 4 - len(driver.refusals)
+    if (name, args) in FIXED:
+        assert all(message.startswith("search.num_samples ") for message in driver.refusals)
+    else:
+        assert not driver.refusals
+    num_counted = sum(driver.ended.get(candidate) != "withdraw" for candidate in driver.trained)
+    if world.num_drawable > 100 and "withdraw" not in world.fates:
+        assert num_counted == driver.scheduler.num_samples
 
 
 @every_scheduler
-def test_asking_about_it_changes_nothing(name, args):
-    quiet = Driver(make(name, args), WORLDS["troubled"], workers=3).run()
-    replayed = make(name, args)
-    for method, arguments in quiet.calls:
-        getattr(replayed, method)(*arguments)
-        [replayed.may_resume(candidate) for candidate in range(30)]
-        replayed.rungs()
-    assert repr(replayed.rungs()) == repr(quiet.scheduler.rungs())
+@pytest.mark.parametrize("seed", range(4))
+def test_what_cannot_be_saved_is_not_continued(name, args, seed):
+    driver = Driver(make(name, args), UNSAVED, 3, seed, grows=(24, 30)).run()
+    candidate = next(candidate for candidate, what in driver.ended.items() if what == "unsaved")
+    with pytest.raises(ValueError, match=f"Candidate {candidate}: "):
+        driver.scheduler.end(candidate, Ending.FAILED)  # twice
+
+
+@every_scheduler
+@pytest.mark.parametrize("world", ["troubled", "two objectives", "few to draw, duplicates"])
+def test_calls_that_were_recorded_lead_to_the_same_state_at_each_of_them(name, args, world):
+    """A journal has no question without an answer: neither a `Need` that nothing followed nor None."""
+    for seed in range(3):
+        driver = Driver(make(name, args), WORLDS[world], 3, seed, grows=(22, 30)).run()
+        again = make(name, args)
+        for (method, arguments), answer, state in zip(driver.calls, driver.answers, driver.states, strict=True):
+            if method == "ask" and not isinstance(answer, Job):
+                continue
+            assert repr(getattr(again, method)(*arguments)) == repr(answer)
+            assert repr(state_of(again)) == repr(state)
+
+
+@every_scheduler
+def test_numbers_ascend_and_answer_a_need(name, args):
+    scheduler = make(name, args)
+    assert scheduler.ask() == Need() == scheduler.ask()
+    assert scheduler.admit(4).candidate == 4
+    with pytest.raises(ValueError, match="Candidate 4: must be above the last one, 4"):
+        scheduler.admit(4)
+    assert scheduler.admit(7).candidate == 7
+    scheduler.end_draws()
+    with pytest.raises(ValueError, match="Candidate 9: none is needed"):
+        scheduler.admit(9)
+
+
+@every_scheduler
+def test_it_does_not_shrink(name, args):
+    for num_samples in (NUM_SAMPLES, 3):
+        with pytest.raises(ConfigError, match=f"search.num_samples {num_samples}: must be more than the 20 .*21 or"):
+            make(name, args).grow(num_samples)
+
+
+@every_scheduler
+def test_fidelities_ascend_to_a_full_training(name, args):
+    fidelities = make(name, args).fidelities()
+    assert list(fidelities) == sorted(set(fidelities))
+    assert fidelities[-1] == MAX_EPOCHS
 
 
 @every_scheduler

@@ -81,6 +81,12 @@ def count_ahead_for_good(values, candidate):
     return int(((others >= own).all(axis=1) & (others > own).any(axis=1)).sum())
 
 
+def equal(row, other):
+    return all(
+        value == same or (math.isnan(value) and math.isnan(same)) for value, same in zip(row, other, strict=True)
+    )
+
+
 @pytest.mark.parametrize("num_objectives", [1, 2, 3])
 def test_an_order_updated_one_by_one_is_the_order_of_all(num_objectives):
     chance = np.random.default_rng(num_objectives)
@@ -95,6 +101,8 @@ def test_an_order_updated_one_by_one_is_the_order_of_all(num_objectives):
         best = next(other for other in order if other in waiting)
         assert order_so_far.first_waiting() == best
         assert order_so_far.position(candidate) == order.index(candidate)
+        same = [order.index(other) for other in values if equal(values[other], values[candidate])]
+        assert order_so_far.tied_places(candidate) == (min(same), len(same) - 1)
         least = {other: count_ahead_for_good(values, other) for other in values}
         assert order_so_far.least_position(candidate) == least[candidate]
         limit = int(chance.integers(0, len(order) + 2))

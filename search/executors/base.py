@@ -1,10 +1,16 @@
 """Executors start and feed workers: in this process, in worker processes, or on a cluster. A study runs on each."""
 
+import logging
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from utils.errors import SearchError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,7 +24,8 @@ class Task:
         candidate: Number of the candidate that it works on; None if it has none.
         begins_from: Run folder whose newest checkpoint the task begins with; None: from the beginning, or from the
             checkpoint of its own folder.
-        resources: Resources that it takes other than one worker, e.g. `{"gpus": 2}`.
+        resources: Resources that it takes other than one worker: `{"gpus": 2}` runs it as two processes, with a GPU
+            each, or on the processor of a machine without GPUs.
     """
 
     id: str
@@ -102,14 +109,38 @@ class Executor(ABC):
 
     The worker's function is named, not passed, for it is imported in the worker: a context manager that lasts as long
     as the worker and gives `function(task, report) -> outcome`, with plain data throughout. The function calls
-    `report(message)`, which returns the decision. The executor adds `worker`, `device` and `threads` to a task. After
-    an outcome with `fresh_worker` the process is replaced by a new one.
+    `report(message)`, which returns the decision. The executor adds to a task `worker` (its number), `device`,
+    `devices` (of a task that takes several GPUs), `threads` and `logs` (folder). After an outcome with `fresh_worker`
+    the process is replaced by a new one. Whatever the function raises becomes an outcome with the status "failed".
 
     Attributes:
         in_this_process: Whether signals that are sent to the search reach the tasks, too.
     """
 
     in_this_process = False
+
+    def check_resources(self, resources: Mapping[str, float]) -> None:
+        """Refuse tasks that no worker has the devices for; call it before `open`.
+
+        Args:
+            resources: Those of a task.
+
+        Raises:
+            SearchError: It names the number of GPUs that a worker has.
+        """
+        num_gpus = num_gpus_of(resources)
+        devices = self.devices
+        if num_gpus > 1 and devices is not None and "cpu" not in devices and len(devices) < num_gpus:
+            raise SearchError(
+                f"search.resources: gpus {num_gpus}, and the executor has {len(devices)} for a candidate "
+                f"({', '.join(devices) or 'none'}). Each of its processes needs one. Name more of them in "
+                "search.executor, or write a lower number."
+            )
+
+    @property
+    def devices(self) -> list[str] | None:
+        """Devices that the executor was given, from which a task takes its own; None: those that the machine has."""
+        return None
 
     @abstractmethod
     def open(self, worker: str, folder: Path) -> None:
@@ -147,8 +178,46 @@ class Executor(ABC):
 
     # These two do nothing in an executor whose tasks run within `wait`.
 
-    def abandon(self, task: str) -> None:  # noqa: B027
-        """End a task that hangs; its worker is replaced, and `WorkerLost` is the next message of the task."""
+    def abandon(self, task: str, silent_seconds: float | None = None) -> None:  # noqa: B027
+        """End a task that hangs; its worker is replaced, and `WorkerLost` is the next message of the task.
+
+        Args:
+            task: Name of the task.
+            silent_seconds: Seconds for which it reported nothing, for the reason.
+        """
 
     def interrupt(self) -> None:  # noqa: B027
         """Ask every worker to save the state of its task and return an outcome with the status "interrupted"."""
+
+
+def num_gpus_of(resources: Mapping[str, float]) -> int:
+    """Return the number of processes, with a GPU each, that a task runs as."""
+    return max(1, int(resources.get("gpus", 1)))
+
+
+def silence(seconds: float | None) -> str:
+    """Return in words why the search ended a worker."""
+    span = "too long" if seconds is None else f"{seconds:g} s"
+    return f"it reported nothing for {span} and was ended"
+
+
+def outcome_of(
+    function: Callable[[dict[str, Any], Callable[[dict[str, Any]], str]], dict[str, Any]],
+    task: dict[str, Any],
+    report: Callable[[dict[str, Any]], str],
+) -> dict[str, Any]:
+    """Run a worker's function; an error that it did not catch is an outcome, too, and never the end of the worker."""
+    try:
+        return function(task, report)
+    except Exception as error:
+        logger.exception("A task failed.")
+        return failure(error)
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """Return the outcome of a task whose function raised an error; its worker is replaced."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    lines = str(error).strip().splitlines()
+    reason = f"{type(error).__name__}{place}" + (f": {lines[0]}" if lines else "")
+    return {"status": "failed", "reason": reason, "fresh_worker": True}

@@ -3,16 +3,30 @@
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from search.executors.base import EpochReported, Executor, Handler, Task, TaskFinished, WorkerLost, WorkerStarted
+from search.executors.base import (
+    EpochReported,
+    Executor,
+    Handler,
+    Task,
+    TaskFinished,
+    WorkerLost,
+    WorkerStarted,
+    failure,
+    num_gpus_of,
+    outcome_of,
+    silence,
+)
 from utils.environment import available_processors
 from utils.errors import SearchError
 from utils.registry import import_attribute
@@ -44,6 +58,7 @@ class _Worker:
         self.has_ever_started = False  # any task
         self.has_started = False  # the present task
         self.cause: Literal["died", "hung"] = "died"
+        self.silent_seconds: float | None = None  # of one that hangs
         # A forked process would inherit locks and threads of this one.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
@@ -66,6 +81,8 @@ class _Worker:
 
     def ending(self) -> str:
         """Return in words how the process ended."""
+        if self.cause == "hung":
+            return silence(self.silent_seconds)
         code = self.process.exitcode
         if code is not None and code < 0:
             name = signal.Signals(-code).name
@@ -80,7 +97,8 @@ class Processes(Executor):
     Args:
         workers: Number of processes.
         devices: GPUs that they take in turn, e.g. ["0", "1"], or ["cpu"]; fewer devices than workers are shared. By
-            default each config's `n_gpu` counts.
+            default each config's `n_gpu` counts. If a task takes several, the first process has the first ones, the
+            second one the next.
         threads: CPU threads of each; by default the processors of this machine are divided among them.
         memory_limit_mb: Address space of each in MB; a candidate that needs more has run out of memory.
 
@@ -116,18 +134,26 @@ class Processes(Executor):
             self._pool.append(_Worker(settings))
 
     @property
+    def devices(self) -> list[str] | None:
+        """Devices of all processes."""
+        return self._devices
+
+    @property
     def idle(self) -> int:
         """Number of processes without a task."""
         return sum(worker.task is None for worker in self._pool)
 
     def start(self, task: Task) -> None:
         """Send the task to the first process without one."""
+        self.check_resources(task.resources)
         worker = next(worker for worker in self._pool if worker.task is None)
         worker.task, worker.has_started = task, False
-        settings = worker.settings
-        worker.send(
-            task.as_message() | {"worker": settings.number, "device": settings.device, "threads": settings.threads}
-        )
+        settings, devices, count = worker.settings, None, num_gpus_of(task.resources)
+        if self._devices and count > 1:
+            first = settings.number * count
+            devices = [self._devices[(first + index) % len(self._devices)] for index in range(count)]
+        place = {"worker": settings.number, "device": settings.device, "devices": devices, "threads": settings.threads}
+        worker.send(task.as_message() | place | {"logs": str(Path(settings.log).parent)})
 
     def wait(self, handle: Handler, timeout: float) -> None:
         """Pass on one message of each process that has one, in the order of their numbers."""
@@ -138,7 +164,11 @@ class Processes(Executor):
             message: tuple[str, dict[str, Any]] | None = None
             with suppress(EOFError, OSError):
                 if worker.connection.poll():
-                    message = worker.connection.recv()
+                    content_bytes = worker.connection.recv_bytes()
+                    try:
+                        message = pickle.loads(content_bytes)
+                    except Exception as error:  # it holds something that only the worker knows
+                        message = ("finished", failure(error))
             if message is None:  # the process is gone; it may take a moment between closing its pipe and its end
                 worker.process.join(_SECONDS_TO_END)
                 ending = worker.ending()  # before it is killed to be sure
@@ -171,11 +201,11 @@ class Processes(Executor):
         worker.stop()  # frees its device before the next one needs it
         self._pool[self._pool.index(worker)] = _Worker(worker.settings)
 
-    def abandon(self, task: str) -> None:
+    def abandon(self, task: str, silent_seconds: float | None = None) -> None:
         """Kill the process."""
         for worker in self._pool:
             if worker.task is not None and worker.task.id == task:
-                worker.cause = "hung"
+                worker.cause, worker.silent_seconds = "hung", silent_seconds
                 worker.process.kill()
 
     def interrupt(self) -> None:
@@ -224,7 +254,12 @@ def _serve(connection: Connection, settings: _WorkerSettings) -> None:
             if task is None:
                 return
             connection.send(("started", {}))
-            connection.send(("finished", function(task, report)))
+            outcome = outcome_of(function, task, report)
+            try:
+                message = ForkingPickler.dumps(("finished", outcome))
+            except Exception as error:  # an outcome that is no plain data
+                message = ForkingPickler.dumps(("finished", failure(error)))
+            connection.send_bytes(message)
 
 
 def _end_with_parent() -> None:

@@ -239,11 +239,11 @@ class RayCluster(Executor):
             self._pending[place.host.next_message.remote()] = place
         self._send_waiting()
 
-    def abandon(self, task: str) -> None:
+    def abandon(self, task: str, silent_seconds: float | None = None) -> None:
         """Kill the process on its host."""
         for place in self._places:
             if place.task is not None and place.task.id == task:
-                place.host.abandon.remote(task)
+                place.host.abandon.remote(task, silent_seconds)
 
     def interrupt(self) -> None:
         """Have every training save its state, and withdraw the tasks that wait for a host."""

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from search.executors.base import EpochReported, Executor, Handler, Task, TaskFinished, WorkerStarted
+from search.executors.base import EpochReported, Executor, Handler, Task, TaskFinished, WorkerStarted, outcome_of
 from utils.registry import import_attribute
 
 
@@ -12,7 +12,8 @@ class Serial(Executor):
     """Runs each task in this process. A task that hangs or crashes takes the search with it.
 
     Args:
-        device: Device of the training, e.g. "0" or "cpu"; by default the config's `n_gpu`.
+        device: Device of the training, e.g. "0" or "cpu"; by default the config's `n_gpu`. Several, e.g. "0,1", if
+            candidates take several GPUs.
     """
 
     in_this_process = True
@@ -22,9 +23,16 @@ class Serial(Executor):
         self._function: Any = None
         self._worker_context = ExitStack()
         self._waiting: Task | None = None
+        self._logs = ""
+
+    @property
+    def devices(self) -> list[str] | None:
+        """Devices by their numbers."""
+        return None if self._device is None else [name.strip() for name in self._device.split(",")]
 
     def open(self, worker: str, folder: Path) -> None:
-        """Import the worker; its output appears here, not in the folder."""
+        """Import the worker; its output appears here, that of further processes of a task in the folder."""
+        self._logs = str(folder)
         self._function = self._worker_context.enter_context(import_attribute(worker)())
 
     @property
@@ -34,6 +42,7 @@ class Serial(Executor):
 
     def start(self, task: Task) -> None:
         """Store the task for `wait`."""
+        self.check_resources(task.resources)
         self._waiting = task
 
     def wait(self, handle: Handler, timeout: float) -> None:
@@ -51,7 +60,8 @@ class Serial(Executor):
                 raise
 
         handle(WorkerStarted(task.id))
-        outcome = self._function(task.as_message() | {"worker": 0, "device": self._device, "threads": None}, report)
+        place = {"worker": 0, "device": self._device, "devices": self.devices, "threads": None, "logs": self._logs}
+        outcome = outcome_of(self._function, task.as_message() | place, report)
         # The task may have caught an error that must end the search, and taken it for its failure.
         if raised:
             raise raised[0]

@@ -1,7 +1,7 @@
 """ASHA: asynchronous successive halving, in which no worker ever waits for another."""
 
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -12,15 +12,16 @@ from search.schedulers.base import (
     Ending,
     Job,
     JobBook,
+    Need,
     Rung,
     RungDecision,
     Scheduler,
     Values,
     check_at_least,
-    check_halving,
+    check_grows,
 )
-from search.schedulers.halving import bracket_sizes
 from search.schedulers.ranking import LEAST, ParetoOrder, RungOrder, SingleObjectiveOrder, comparable
+from search.schedulers.rungs import bracket_sizes, check_halving, interleave, rung_epochs
 from utils.errors import ConfigError
 
 
@@ -35,12 +36,14 @@ class AsyncRung:
         values: Values of each candidate that reached it or failed on the way.
         order: The candidates that did not fail, the best first.
         ascending: Comparable values of the first objective of all candidates, sorted.
+        splits_ties: Whether of equal candidates only one in `reduction_factor` continues; all do if not.
         promoted: Candidates that continued past it.
     """
 
     bracket: int
     epochs: int
     reduction_factor: int
+    splits_ties: bool = True
     values: dict[int, Values] = field(default_factory=dict)
     order: RungOrder = field(default_factory=SingleObjectiveOrder)
     ascending: list[float] = field(default_factory=list)
@@ -64,15 +67,28 @@ class AsyncRung:
 
         With one objective, it stops below the (1 - 1 / reduction_factor) quantile of the values that were there before.
         With several, it stops if more than one in reduction_factor of all others are better, which is the same rule
-        for a value that is not between two others.
+        for a value that is not between two others. The first one always continues.
+
+        Among equal candidates, neither rule tells those that continue from those that stop: if the quantile is among
+        them, a further one continues only while fewer than one in reduction_factor of all did.
         """
-        before = len(self.values)
-        cutoff = self.cutoff() if len(values) == 1 else None
-        self.record(candidate, values)
-        if len(values) == 1:  # the first candidate has no cutoff and continues
-            stops = cutoff is not None and comparable(values[0]) < comparable(cutoff)
+        stops, is_tied, cutoff = False, False, None
+        if not self.values:
+            self.record(candidate, values)
+        elif len(values) == 1:
+            cutoff = self.cutoff()
+            level, required = comparable(values[0]), comparable(math.nan if cutoff is None else cutoff)
+            place = bisect_left(self.ascending, level)
+            is_recorded = place < len(self.ascending) and self.ascending[place] == level
+            stops, is_tied = level < required, level == required and is_recorded
+            self.record(candidate, values)
         else:
-            stops = before > 0 and self.order.position(candidate) * self.reduction_factor > before - 1
+            places = (len(self.values) - 1) // self.reduction_factor
+            self.record(candidate, values)
+            best, equal = self.order.tied_places(candidate)
+            stops, is_tied = self.order.position(candidate) > places, best <= places < best + equal
+        if is_tied and self.splits_ties:
+            stops = len(self.promoted) * self.reduction_factor >= len(self.values)
         if not stops:
             self.promote(candidate)
         return RungDecision(Decision.STOP if stops else Decision.CONTINUE, rung=self.epochs, cutoff=cutoff)
@@ -96,6 +112,21 @@ class AsyncRung:
         # From the nearer end, as numpy does, so that the results are equal.
         return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
+    def promotable(self, places: int) -> int | None:
+        """Return the best candidate that waits if it is among the first `places`, else None.
+
+        Candidates that were promoted before may have moved back since then. If the last of the places is among equal
+        candidates, a further one of these is promotable only while there are fewer promoted ones than places.
+        """
+        candidate = self.order.first_waiting()
+        if candidate is None or self.order.position(candidate) >= places:
+            return None
+        if self.splits_ties and len(self.promoted) >= places:
+            first, equal = self.order.tied_places(candidate)
+            if equal and first + equal >= places:
+                return None
+        return candidate
+
     def promote(self, candidate: int) -> None:
         """Let a candidate that waits continue."""
         self.order.take(candidate)
@@ -108,24 +139,26 @@ class ASHA(Scheduler):
     Li et al. 2020, https://arxiv.org/abs/1810.05934.
 
     "stop": a candidate continues past a rung unless its value is below the (1 - 1 / reduction_factor) quantile of those
-    recorded there before; the first one always does. It is never paused, and never resumed.
+    recorded there before; the first one always does. It is never paused, and never resumed. Of candidates that are
+    equal at this quantile, as many continue as leave it at one in reduction_factor of all; the paper says nothing of
+    them, and where most candidates predict one class only, all of them would be trained in full.
 
     "promote" (Algorithm 2): a candidate pauses at each rung. A free worker takes the best paused candidate that is
     among the first n // reduction_factor of the n of its rung, from the highest rung down; if there is none, a new
-    candidate. Beyond the paper: after the last rung the same rule leads to a full training; and if nothing else is
-    left to do, the first of a rung continues even if fewer than reduction_factor reached it, as in synchronous halving,
-    so that a search ends with a candidate that was trained in full. The others stay paused.
+    candidate. Beyond the paper: if nothing else is left to do, the first of a rung continues even if fewer than
+    reduction_factor reached it, as in synchronous halving, so that a search ends with a candidate that was trained in
+    full. The others stay paused.
 
     A candidate that failed counts as the worst of the rung that it ran for. One that is withdrawn is replaced by a new
     one; its values at the rungs that it had passed remain, as others were compared with them.
 
-    With several brackets, bracket b begins at grace_period * reduction_factor ** b. The candidates are dealt to them by
+    With several brackets, bracket b begins at rung b of `rung_epochs`, from 0. The candidates are dealt to them by
     their numbers, in the proportions of Hyperband's brackets.
 
     Args:
         num_samples: Candidates to try.
         max_epochs: Epochs of a full training.
-        grace_period: Epochs of the first rung.
+        grace_period: Epochs of the first rung; see `rung_epochs` for the others.
         reduction_factor: One in `reduction_factor` continues to the next rung.
         mode: "stop" or "promote".
         brackets: Number of brackets.
@@ -149,47 +182,77 @@ class ASHA(Scheduler):
         check_at_least("brackets", brackets, 1)
         if mode not in {"stop", "promote"}:
             raise ConfigError(f'mode "{mode}": must be "stop" or "promote". Choose one of them.')
-        levels = [grace_period]  # 3, 9, 27, 81, 243 for 500 epochs; a full training is no rung unless it is a power
-        while levels[-1] * reduction_factor <= max_epochs:
-            levels.append(levels[-1] * reduction_factor)
+        levels = rung_epochs(max_epochs, grace_period, reduction_factor)
         if brackets > len(levels):
             raise ConfigError(
-                f"brackets {brackets}: each begins a rung later, and there are {len(levels)} rungs ({levels}). "
+                f"brackets {brackets}: each begins a rung later, and there are {len(levels)} rungs ({list(levels)}). "
                 f"Set brackets to {len(levels)} or less."
             )
+        self._grace_period = grace_period
         self._reduction_factor = reduction_factor
         self._promotes = mode == "promote"
-        self._dealt = interleave(bracket_sizes(len(levels), reduction_factor)[:brackets])
-        self._rungs = [
-            [AsyncRung(bracket, epochs, reduction_factor) for epochs in levels[bracket:]] for bracket in range(brackets)
-        ]
-        # Promotions from a rung can never again be as many as before a candidate that counted there was withdrawn.
-        self._ceilings = [[num_samples] * len(rungs) for rungs in self._rungs]
+        self._num_brackets = brackets
+        self._follows_format_1 = False
+        self._set_rungs(levels)
         self._cached_limits: list[list[int]] | None = None
         self._book = JobBook(num_samples)
         self._paused: dict[int, int] = {}
         self._finished: dict[int, Values] = {}
         self._next: Job | None = None
 
-    def ask(self) -> Job | None:
-        """Return the job of the best promotable candidate of the highest rung that has one, else of a new one."""
+    def follow_format(self, version: int) -> None:
+        """For format 1: rungs at every power up to max_epochs; all equal candidates continue; a late promotion.
+
+        A candidate that finished by itself was promoted at the next `ask` instead of at once.
+        """
+        if version > 1:
+            return
+        levels = [self._grace_period]
+        while levels[-1] * self._reduction_factor <= self.max_epochs:
+            levels.append(levels[-1] * self._reduction_factor)
+        self._follows_format_1 = True
+        self._set_rungs(levels)
+
+    def _set_rungs(self, levels: Sequence[int]) -> None:
+        sizes = bracket_sizes(len(levels), self._reduction_factor)
+        self._dealt = interleave(sizes[: self._num_brackets])
+        self._rungs = [
+            [
+                AsyncRung(bracket, epochs, self._reduction_factor, splits_ties=not self._follows_format_1)
+                for epochs in levels[bracket:]
+            ]
+            for bracket in range(self._num_brackets)
+        ]
+        self._reset_ceilings()
+
+    def _reset_ceilings(self) -> None:
+        # Promotions from a rung can never again be as many as before a candidate that counted there was withdrawn.
+        self._ceilings = [[self.num_samples] * len(rungs) for rungs in self._rungs]
+
+    def ask(self) -> Job | Need | None:
+        """Return the job of the best promotable candidate of the highest rung that has one, else ask for a new one."""
         job = self._next or self._promotion(at_least=0)
-        if job is None and self._book.remaining:
-            candidate = self._book.draw()
-            job = Job(candidate, 0, self._rungs_of(candidate)[0].epochs if self._promotes else self.max_epochs)
+        if job is None:
+            self._cached_limits = None  # in format 1, one that finished may have been promoted
+            return Need() if self._book.remaining else None
         self._next = None
-        self._cached_limits = None  # every call that changes something invalidates them
-        if job is not None:
-            self._paused.pop(job.candidate, None)
-            self._book.begin(job)
+        self._paused.pop(job.candidate, None)
+        self._book.begin(job)
+        self._settle()
         return job
+
+    def admit(self, number: int) -> Job:
+        """Train it up to the first rung of its bracket, or in full if none is paused."""
+        self._book.admit(number)
+        self._cached_limits = None
+        return self._book.begin(Job(number, 0, self._rungs_of(number)[0].epochs if self._promotes else self.max_epochs))
 
     def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
         """At a rung: stop or continue, or pause. At max_epochs: stop."""
         self._book.advance(candidate, epoch, values)
         rung = next((each for each in self._rungs_of(candidate) if each.epochs == epoch), None)
         result = RungDecision(Decision.CONTINUE)
-        if rung is not None and self._promotes:
+        if rung is not None and (self._promotes or epoch == self.max_epochs):
             rung.record(candidate, values)
             result = RungDecision(Decision.PAUSE, rung=epoch)
         elif rung is not None:
@@ -197,40 +260,68 @@ class ASHA(Scheduler):
         if epoch == self.max_epochs:
             result = result._replace(decision=Decision.STOP)
         if result.decision is not Decision.CONTINUE:
-            self._book.end(candidate)
+            self._book.leave(candidate)
         if result.decision is Decision.PAUSE:
             self._paused[candidate] = self._num_passed(candidate) - 1
-        self._promote_last()
+        self._settle()
         return result
 
     def end(self, candidate: int, ending: Ending) -> None:
         """Make a failed candidate the worst of the rung that it ran for; compare a finished one at all later rungs.
 
-        A withdrawn one is replaced by a new candidate.
+        A withdrawn one is replaced by a new candidate. One that does not run any more waits no longer.
         """
+        self._book.check_ends(candidate)
         num_passed, values = self._num_passed(candidate), self._book.last_values.get(candidate)
-        later_rungs = self._rungs_of(candidate)[num_passed:]
+        passed, later_rungs = self._rungs_of(candidate)[:num_passed], self._rungs_of(candidate)[num_passed:]
         if ending is Ending.WITHDRAWN and num_passed:
             self._ceilings = self._limits()  # a checkpoint that was given up before must not be needed again
-        self._book.end(candidate)
-        if ending is Ending.WITHDRAWN:
-            self._book.remaining += not self._book.has_ended_draws
+        job = self._book.end(candidate)
+        self._book.num_counted -= ending is Ending.WITHDRAWN
+        has_paused = self._paused.pop(candidate, None) is not None
+        if self._next is not None and self._next.candidate == candidate:  # promoted, not asked for yet
+            job, self._next = self._next, None
+        elif has_paused:
+            passed[-1].order.take(candidate)
+        if job is None:
+            pass
         elif ending is Ending.FINISHED and values is not None:
             self._finished[candidate] = values
             for rung in later_rungs:
                 if self._promotes:  # at the rungs above it is recorded when it is promoted
                     rung.record(candidate, values)
                     break
-                if rung.decide(candidate, values).decision is Decision.STOP:
+                if rung.epochs == self.max_epochs:
+                    rung.record(candidate, values)
+                elif rung.decide(candidate, values).decision is Decision.STOP:
                     break
-        elif later_rungs:  # also if it finished before its first report: there is nothing to compare it by
+        elif later_rungs and ending is not Ending.WITHDRAWN:
+            # also if it finished before its first report: there is nothing to compare it by
             later_rungs[0].record(candidate, FAILED)
-        self._promote_last()
+        self._settle()
 
     def end_draws(self) -> None:
         """Let only promotions follow."""
-        self._book.end_draws()
-        self._promote_last()
+        self._book.has_ended_draws = True
+        self._settle()
+
+    def grow(self, num_samples: int) -> None:
+        """Compare further candidates with those that were there before.
+
+        A paused candidate that could not be promoted any more remains paused: its checkpoint may be deleted.
+        """
+        check_grows(num_samples, self.num_samples)
+        for candidate in [each for each in self._paused if not self.may_resume(each)]:
+            self._rungs_of(candidate)[self._paused.pop(candidate)].order.take(candidate)
+        self.num_samples = num_samples
+        self._book.grow(num_samples)
+        self._reset_ceilings()
+        self._settle()
+
+    def fidelities(self) -> tuple[int, ...]:
+        """Return the epochs of the rungs of the first bracket, and at last max_epochs."""
+        levels = tuple(rung.epochs for rung in self._rungs[0])
+        return levels if levels[-1] == self.max_epochs else (*levels, self.max_epochs)
 
     @property
     def is_done(self) -> bool:
@@ -265,18 +356,29 @@ class ASHA(Scheduler):
         """Count the rungs that a candidate was trained up to."""
         return sum(rung.epochs <= self._book.epochs[candidate] for rung in self._rungs_of(candidate))
 
-    def _promote_last(self) -> None:
-        """If nothing else is left to do, find the candidate that may still continue."""
+    def _settle(self) -> None:
+        """After a call that changed something: promote what needs no training, and find what is left to do."""
         self._cached_limits = None
+        if self._finished and not self._follows_format_1:
+            while (found := self._promotable(at_least=0)) and found[2] in self._finished:
+                self._promote(*found)
         if not self._book.jobs and not self._book.remaining and self._next is None:
             self._next = self._promotion(at_least=0) or self._promotion(at_least=1)
 
     def _promotion(self, *, at_least: int) -> Job | None:
-        """Promote the best of the highest rung that has a promotable candidate.
+        """Promote the best of the highest rung that has a promotable candidate, until one of them needs training.
 
         Args:
             at_least: Places that a rung offers even if too few candidates reached it.
         """
+        while found := self._promotable(at_least=at_least):
+            job = self._promote(*found)
+            if job is not None:
+                return job
+        return None
+
+    def _promotable(self, *, at_least: int) -> tuple[AsyncRung, AsyncRung | None, int] | None:
+        """Return a rung, the rung above and the candidate that is to be promoted next; None if there is none."""
         leading = [  # each rung before a full training, with the one above
             entry
             for rungs, ceilings in zip(self._rungs, self._ceilings, strict=True)
@@ -284,21 +386,20 @@ class ASHA(Scheduler):
             if self._promotes and entry[0].epochs < self.max_epochs
         ]
         leading.sort(key=lambda entry: -entry[0].epochs)
-        found = True
-        while found:
-            found = False
-            for rung, above, ceiling in leading:
-                places = min(max(len(rung.values) // self._reduction_factor, at_least), ceiling)
-                candidate = rung.order.first_waiting()
-                if candidate is None or rung.order.position(candidate) >= places:
-                    continue
-                rung.promote(candidate)
-                if candidate not in self._finished:
-                    return Job(candidate, rung.epochs, self.max_epochs if above is None else above.epochs)
-                if above is not None:  # needs no training; this may let another one of a higher rung continue
-                    above.record(candidate, self._finished[candidate])
-                found = True
-                break
+        for rung, above, ceiling in leading:
+            places = min(max(len(rung.values) // self._reduction_factor, at_least), ceiling)
+            candidate = rung.promotable(places)
+            if candidate is not None:
+                return rung, above, candidate
+        return None
+
+    def _promote(self, rung: AsyncRung, above: AsyncRung | None, candidate: int) -> Job | None:
+        """Let a candidate continue past a rung; return its job, None if it needs no training."""
+        rung.promote(candidate)
+        if candidate not in self._finished:
+            return Job(candidate, rung.epochs, self.max_epochs if above is None else above.epochs)
+        if above is not None:  # this may let another one of a higher rung continue
+            above.record(candidate, self._finished[candidate])
         return None
 
     def _limits(self) -> list[list[int]]:
@@ -319,18 +420,3 @@ class ASHA(Scheduler):
                 coming += rung.order.num_hopeful(limits[-1])
             self._cached_limits.append(limits)
         return self._cached_limits
-
-
-def interleave(sizes: Sequence[int]) -> list[int]:
-    """Deal sum(sizes) candidates to brackets: each to the one that is furthest behind its share.
-
-    Returns:
-        The bracket of each candidate.
-    """
-    counts = [0] * len(sizes)
-    order = []
-    for drawn in range(1, sum(sizes) + 1):
-        behind = [size * drawn - count * sum(sizes) for size, count in zip(sizes, counts, strict=True)]
-        order.append(behind.index(max(behind)))
-        counts[order[-1]] += 1
-    return order

@@ -34,15 +34,22 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Need:
-    """The answer of a scheduler that needs a candidate that it does not know; `admit` gives it one."""
+    """The answer of a scheduler that needs a candidate that it does not know; `admit` gives it one.
+
+    Nothing is remembered of it: who asks again without an `admit` in between receives it again.
+    """
 
 
 @dataclass(frozen=True)
 class Job:
     """A candidate and the epochs that it is to be trained for.
 
+    A job that begins after epoch 0 continues a candidate that paused. It is given as soon as that follows from the
+    reports, whether the candidate's state is saved yet or not: its epochs can begin only afterwards. Jobs may be begun
+    in another order than they were given in.
+
     Attributes:
-        candidate: Number of the candidate.
+        candidate: Number of the candidate, as it was admitted.
         start: Epochs that it was trained for already.
         end: Epoch after which it is paused or stopped at the latest.
     """
@@ -86,8 +93,12 @@ class Rung:
 class Scheduler(ABC):
     """Gives jobs and answers reports.
 
+    A new candidate is drawn by the caller: the scheduler answers `ask` with a `Need`, and `admit` gives it a number.
     For each job it receives a `report` after every epoch, in order, until it answers PAUSE or STOP; or an `end`, after
     which nothing more is reported of the candidate.
+
+    Only calls that may change something have to be repeated to reach the same state: an `ask` that is answered with a
+    job, and all others but questions. An `ask` that is answered with a `Need` or None changes nothing.
 
     Args:
         num_samples: Candidates to try.
@@ -103,9 +114,31 @@ class Scheduler(ABC):
         self.num_samples = num_samples
         self.max_epochs = max_epochs
 
+    def follow_format(self, version: int) -> None:  # noqa: B027
+        """Decide by the rules of the time of a journal, so that it can be repeated and continued; before all calls.
+
+        Args:
+            version: Format of the journal.
+        """
+
     @abstractmethod
-    def ask(self) -> Job | None:
-        """Return the next job; None if there is none before another report, or none at all (`is_done`)."""
+    def ask(self) -> Job | Need | None:
+        """Return the next job; a need of a new candidate; None if nothing is to be done before another report.
+
+        A scheduler that is done (`is_done`) answers None until it grows.
+        """
+
+    @abstractmethod
+    def admit(self, number: int) -> Job:
+        """Return the job of a new candidate, in answer to a `Need`.
+
+        Args:
+            number: Number of the candidate, above all numbers before. Numbers that are left out, such as those of
+                draws that equal an earlier one, are never admitted later.
+
+        Raises:
+            ValueError: No candidate is needed, or the number is not above that of the last one.
+        """
 
     @abstractmethod
     def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
@@ -119,11 +152,38 @@ class Scheduler(ABC):
 
     @abstractmethod
     def end(self, candidate: int, ending: Ending) -> None:
-        """Note that a candidate that runs ended other than by a decision."""
+        """Note that a candidate ended other than by a decision.
+
+        One that does not run any more, as it was paused or stopped, may also end once, e.g. since its state could not
+        be saved: its values remain, and it is not asked for again.
+
+        Raises:
+            ValueError: The candidate was never admitted, or has ended.
+        """
 
     @abstractmethod
     def end_draws(self) -> None:
         """Note that no further candidate can be drawn: only those that were drawn are brought to their end."""
+
+    def grow(self, num_samples: int) -> None:
+        """Continue with more candidates than before, also if it is done or the draws were ended.
+
+        No decision that was made is taken back: a candidate that could not be resumed still cannot be.
+
+        Args:
+            num_samples: Candidates to try, those of before included.
+
+        Raises:
+            ConfigError: They are not more than before, or the scheduler has made a decision that needed all of them.
+        """
+        raise ConfigError(
+            f"search.num_samples {num_samples}: {type(self).__name__} cannot continue with other than its "
+            f"{self.num_samples} candidates. Set search.num_samples to {self.num_samples}, or start a new search."
+        )
+
+    def fidelities(self) -> tuple[int, ...]:
+        """Return all epochs after which candidates are compared, ascending, with those of a full training last."""
+        return tuple(sorted({rung.epochs for rung in self.rungs()} | {self.max_epochs}))
 
     @property
     @abstractmethod
@@ -141,34 +201,50 @@ class Scheduler(ABC):
 
 @dataclass
 class JobBook:
-    """The candidates that a scheduler may still draw, and the jobs that run.
+    """The candidates that a scheduler counts, and the jobs that run.
 
     Attributes:
-        remaining: Candidates that may still be drawn.
-        num_drawn: Candidates that were drawn, which is the number of the next one.
+        num_samples: Candidates to try.
+        num_counted: Candidates that were admitted, without those that are to be replaced.
+        last_number: Number of the candidate that was admitted last; -1 before the first.
         has_ended_draws: Whether no more are drawn, even if others are withdrawn.
         jobs: The jobs that run, by candidate.
         epochs: Epochs that each candidate was trained for.
         last_values: The values that each candidate reported last.
+        ended: Candidates that ended other than by a decision.
     """
 
-    remaining: int
-    num_drawn: int = 0
+    num_samples: int
+    num_counted: int = 0
+    last_number: int = -1
     has_ended_draws: bool = False
     jobs: dict[int, Job] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
     last_values: dict[int, Values] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
 
-    def draw(self) -> int:
-        """Return the number of the next candidate."""
-        self.remaining -= 1
-        self.num_drawn += 1
-        return self.num_drawn - 1
+    @property
+    def remaining(self) -> int:
+        """Candidates that are still to be drawn."""
+        return 0 if self.has_ended_draws else max(0, self.num_samples - self.num_counted)
 
-    def end_draws(self) -> None:
-        """Let no more candidates be drawn."""
-        self.remaining = 0
-        self.has_ended_draws = True
+    def admit(self, number: int) -> None:
+        """Count a new candidate.
+
+        Raises:
+            ValueError: No candidate is needed, or its number is not above the last one.
+        """
+        if not self.remaining:
+            raise ValueError(f"Candidate {number}: none is needed. Admit one only in answer to a Need.")
+        if number <= self.last_number:
+            raise ValueError(f"Candidate {number}: must be above the last one, {self.last_number}.")
+        self.num_counted += 1
+        self.last_number = number
+
+    def grow(self, num_samples: int) -> None:
+        """Let more candidates be drawn, also if the draws were ended."""
+        self.num_samples = num_samples
+        self.has_ended_draws = False
 
     def begin(self, job: Job) -> Job:
         """Note that a job was given, and return it."""
@@ -190,15 +266,28 @@ class JobBook:
         self.last_values[candidate] = values
         return job
 
-    def end(self, candidate: int) -> Job:
-        """Note that a candidate does not run any more and return its job.
+    def leave(self, candidate: int) -> None:
+        """Note that a candidate was paused or stopped."""
+        del self.jobs[candidate]
+
+    def check_ends(self, candidate: int) -> None:
+        """Raise if a candidate cannot end.
 
         Raises:
-            ValueError: It does not run.
+            ValueError: It was never admitted, or has ended.
         """
-        job = self._job_of(candidate)
-        del self.jobs[candidate]
-        return job
+        if candidate in self.ended or candidate not in self.epochs:
+            raise ValueError(f"Candidate {candidate}: it does not run. End only candidates that were given, and once.")
+
+    def end(self, candidate: int) -> Job | None:
+        """Note that a candidate ended and return its job; None if it was paused or stopped before.
+
+        Raises:
+            ValueError: It was never admitted, or has ended.
+        """
+        self.check_ends(candidate)
+        self.ended.add(candidate)
+        return self.jobs.pop(candidate, None)
 
     def _job_of(self, candidate: int) -> Job:
         if candidate not in self.jobs:
@@ -216,16 +305,14 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise ConfigError(f"{name} {value}: must be at least {least}. Set {name} to {least} or more.")
 
 
-def check_halving(max_epochs: int, grace_period: int, reduction_factor: int) -> None:
-    """Raise if no rungs follow from the arguments.
+def check_grows(num_samples: int, before: int) -> None:
+    """Raise if a search would not become larger.
 
     Raises:
-        ConfigError: A number is too small, or the first rung is beyond a full training.
+        ConfigError: There are not more candidates than before.
     """
-    check_at_least("grace_period", grace_period, 1)
-    check_at_least("reduction_factor", reduction_factor, 2)
-    if grace_period > max_epochs:
+    if num_samples <= before:
         raise ConfigError(
-            f"grace_period {grace_period}: must be at most the {max_epochs} epochs of a full training. "
-            f"Set grace_period to {max_epochs} or less, or train longer."
+            f"search.num_samples {num_samples}: must be more than the {before} of the study to continue it with more. "
+            f"Set search.num_samples to {before + 1} or more."
         )

@@ -3,8 +3,8 @@
 Each fills brackets of candidates, one begun after the other, whose rungs wait for all of their members.
 """
 
-import itertools
 import math
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,14 +16,16 @@ from search.schedulers.base import (
     Ending,
     Job,
     JobBook,
+    Need,
     Rung,
     RungDecision,
     Scheduler,
     Values,
     check_at_least,
-    check_halving,
+    check_grows,
 )
 from search.schedulers.ranking import best_first
+from search.schedulers.rungs import bracket_sizes, check_halving, interleave, rung_epochs
 from utils.errors import ConfigError
 
 
@@ -91,8 +93,7 @@ class Bracket:
     @property
     def has_room(self) -> bool:
         """Whether its first rung takes more candidates."""
-        first = self.levels[0]
-        return not first.is_closed and len(first.awaited) + len(first.values) < self._size
+        return not self.levels[0].is_closed and self.num_members < self._size
 
     def admit(self, candidate: int) -> Job:
         """Take a new candidate into the first rung."""
@@ -104,8 +105,18 @@ class Bracket:
     def end_draws(self) -> None:
         """Take no more candidates: the size of the bracket is the number that it has."""
         if self.has_room:
-            self._size = len(self.levels[0].awaited) + len(self.levels[0].values)
+            self._size = self.num_members
             self._close_complete_rungs()
+
+    def widen(self, size: int) -> None:
+        """Take up to `size` candidates, if none of them were compared yet."""
+        if not self.levels[0].is_closed:
+            self._size = max(self._size, size)
+
+    @property
+    def num_members(self) -> int:
+        """Candidates in its first rung."""
+        return len(self.levels[0].awaited) + len(self.levels[0].values)
 
     def next_job(self) -> Job | None:
         """Return the job of the next promoted candidate, the best first; None if none waits."""
@@ -144,6 +155,17 @@ class Bracket:
         if index and self.levels[index - 1].reserve:
             self._promote_best(index - 1)
         self._close_complete_rungs()
+
+    def give_up(self, candidate: int) -> None:
+        """Never continue a candidate that does not run; its values remain. One that was promoted fails there."""
+        index = self._level_of[candidate]
+        self.levels[index].reserve.pop(candidate, None)
+        if index + 1 < len(self.levels) and candidate in self.levels[index + 1].queue:
+            self.levels[index + 1].queue.remove(candidate)
+            self._level_of[candidate] = index + 1
+            self.record(candidate, FAILED)
+        else:
+            self._failed.add(candidate)
 
     def may_resume(self, candidate: int) -> bool:
         """Return whether a paused candidate was promoted or may still be."""
@@ -193,42 +215,72 @@ class SynchronousScheduler(Scheduler):
     Args:
         num_samples: Candidates to try.
         max_epochs: Epochs of a full training.
-        brackets: The brackets in their order, again and again; the last one is cut at num_samples.
+        levels: Epochs of all rungs, ascending; the last is a full training.
     """
 
-    def __init__(self, num_samples: int, max_epochs: int, brackets: Sequence[BracketSizes]) -> None:
+    def __init__(self, num_samples: int, max_epochs: int, levels: Sequence[int]) -> None:
         super().__init__(num_samples, max_epochs)
+        self._levels = tuple(levels)
         self._book = JobBook(num_samples)
-        self._coming = itertools.cycle(brackets)
         self._brackets: list[Bracket] = []
         self._open: list[Bracket] = []
         self._bracket_of: dict[int, Bracket] = {}
+        # The brackets of the present round, how many of them were begun, and the candidates before it.
+        self._round: list[BracketSizes] = []
+        self._num_begun = 0
+        self._num_before = 0
 
-    def ask(self) -> Job | None:
-        """Return the job of the best promoted candidate of the oldest bracket that has one, else of a new one."""
+    @abstractmethod
+    def plan_round(self, num_candidates: int) -> list[BracketSizes]:
+        """Return the brackets that follow each other for the candidates that remain; further rounds take the rest.
+
+        Of more candidates, no bracket may become smaller. The last bracket is cut at the number that remains.
+        """
+
+    def ask(self) -> Job | Need | None:
+        """Return the job of the best promoted candidate of the oldest bracket that has one, else ask for a new one."""
         self._open = [bracket for bracket in self._open if not bracket.levels[-1].is_closed]
         for bracket in self._open:
             job = bracket.next_job()
             if job is not None:
                 return self._book.begin(job)
-        # No promoted one waits: draw a new one, for the newest bracket if it has room, else for the next.
+        return Need() if self._needs_candidate else None
+
+    @property
+    def _needs_candidate(self) -> bool:
+        """Whether the newest bracket has room, or was compared for the first time, so that the next one may begin."""
         newest = self._brackets[-1] if self._brackets else None
-        if newest is None or not newest.has_room:
-            if not self._book.remaining or (newest is not None and not newest.levels[0].is_closed):
-                return None
-            sizes = next(self._coming)
-            newest = Bracket(len(self._brackets), sizes._replace(size=min(sizes.size, self._book.remaining)))
-            self._brackets.append(newest)
-            self._open.append(newest)
-        candidate = self._book.draw()
-        self._bracket_of[candidate] = newest
-        return self._book.begin(newest.admit(candidate))
+        is_free = newest is None or newest.has_room or newest.levels[0].is_closed
+        return is_free and self._book.remaining > 0
+
+    def admit(self, number: int) -> Job:
+        """Train it up to the first rung of the newest bracket, or of the next one."""
+        if self._book.remaining and not self._needs_candidate:
+            raise ValueError(f"Candidate {number}: none is needed. Admit one only in answer to a Need.")
+        remaining = self._book.remaining
+        self._book.admit(number)
+        if not (self._brackets and self._brackets[-1].has_room):
+            self._begin_bracket(remaining)
+        self._bracket_of[number] = self._brackets[-1]
+        return self._book.begin(self._brackets[-1].admit(number))
+
+    def _begin_bracket(self, remaining: int) -> None:
+        """Begin the next bracket that takes candidates."""
+        while self._num_begun < len(self._round) and not self._round[self._num_begun].size:
+            self._num_begun += 1
+        if self._num_begun == len(self._round):
+            self._round, self._num_begun = self.plan_round(remaining), 0
+            self._num_before = self._book.num_counted - 1
+        sizes = self._round[self._num_begun]
+        self._num_begun += 1
+        self._brackets.append(Bracket(len(self._brackets), sizes._replace(size=min(sizes.size, remaining))))
+        self._open.append(self._brackets[-1])
 
     def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
         """Continue up to the rung, pause there, stop at the last."""
         if epoch < self._book.advance(candidate, epoch, values).end:
             return RungDecision(Decision.CONTINUE)
-        self._book.end(candidate)
+        self._book.leave(candidate)
         self._bracket_of[candidate].record(candidate, values)
         return RungDecision(Decision.STOP if epoch == self.max_epochs else Decision.PAUSE, rung=epoch)
 
@@ -236,17 +288,18 @@ class SynchronousScheduler(Scheduler):
         """Make a failed candidate the worst of its rung; promote a finished one without a job.
 
         A withdrawn one is replaced by a new candidate in the first rung, by the next best of the rung below in a later
-        one.
+        one. One that does not run any more is not promoted.
         """
         job = self._book.end(candidate)
         bracket, values = self._bracket_of[candidate], self._book.last_values.get(candidate)
-        if ending is Ending.WITHDRAWN:
+        if job is None:
+            bracket.give_up(candidate)
+        elif ending is Ending.WITHDRAWN:
             bracket.withdraw(candidate)
             del self._bracket_of[candidate]
+            self._book.num_counted -= job.start == 0
             if self._book.has_ended_draws:  # nothing will fill the room that it leaves
                 bracket.end_draws()
-            elif job.start == 0:
-                self._book.remaining += 1
         elif ending is Ending.FINISHED and values is not None:
             bracket.record(candidate, values, is_final=True)
         else:  # also if it finished before its first report: there is nothing to compare it by
@@ -254,9 +307,24 @@ class SynchronousScheduler(Scheduler):
 
     def end_draws(self) -> None:
         """Halve the bracket that is being filled with the candidates that it has."""
-        self._book.end_draws()
+        self._book.has_ended_draws = True
         if self._brackets:
             self._brackets[-1].end_draws()
+
+    def grow(self, num_samples: int) -> None:
+        """Widen the bracket that is being filled, as long as none of it were compared, and begin further ones."""
+        check_grows(num_samples, self.num_samples)
+        self.num_samples = num_samples
+        self._book.grow(num_samples)
+        if self._brackets:
+            newest = self._brackets[-1]
+            self._round = self.plan_round(num_samples - self._num_before)
+            planned = self._round[self._num_begun - 1].size
+            newest.widen(min(planned, newest.num_members + self._book.remaining))
+
+    def fidelities(self) -> tuple[int, ...]:
+        """Return the epochs of all rungs."""
+        return self._levels
 
     @property
     def is_done(self) -> bool:
@@ -282,30 +350,6 @@ class SynchronousScheduler(Scheduler):
 GRACE_PERIOD, REDUCTION_FACTOR = 1, 3
 
 
-def rung_epochs(max_epochs: int, grace_period: int, reduction_factor: int) -> tuple[int, ...]:
-    """Return the epochs of the rungs: grace_period, each next reduction_factor times it, and at last max_epochs.
-
-    One that is nearer to max_epochs than half a step (by their ratio) is left out: comparing at 27 epochs saves
-    nothing if 28 are a full training. From 2 in threes: 2, 6, 18, 50 for 50 and 2, 6, 20 for 20.
-    """
-    levels = []
-    epochs = grace_period
-    while epochs**2 * reduction_factor <= max_epochs**2:
-        levels.append(epochs)
-        epochs *= reduction_factor
-    return (*levels, max_epochs)
-
-
-def bracket_sizes(num_rungs: int, reduction_factor: int) -> list[int]:
-    """Return the candidates of each bracket, that with the most rungs first.
-
-    A bracket of s + 1 rungs, of num_rungs = s_max + 1 at most, begins with the smallest whole number that is at least
-    (s_max + 1) / (s + 1) * reduction_factor ** s (Li et al. 2018, https://arxiv.org/abs/1603.06560, Algorithm 1).
-    """
-    halvings = range(num_rungs - 1, -1, -1)
-    return [-(-num_rungs * reduction_factor**halving // (halving + 1)) for halving in halvings]
-
-
 class RandomSearch(SynchronousScheduler):
     """Training in full of every candidate: the baseline of all other schedulers.
 
@@ -315,7 +359,11 @@ class RandomSearch(SynchronousScheduler):
     """
 
     def __init__(self, num_samples: int, max_epochs: int) -> None:
-        super().__init__(num_samples, max_epochs, [BracketSizes(num_samples, (max_epochs,), ())])
+        super().__init__(num_samples, max_epochs, (max_epochs,))
+
+    def plan_round(self, num_candidates: int) -> list[BracketSizes]:
+        """Return one bracket, in which nothing is compared."""
+        return [BracketSizes(num_candidates, self._levels, ())]
 
 
 class SuccessiveHalving(SynchronousScheduler):
@@ -369,15 +417,41 @@ class SuccessiveHalving(SynchronousScheduler):
                 check_at_least("rungs: a factor of", factor, 2)
             levels = (*before, max_epochs)  # a full training follows the last of them without a factor
             factors = tuple(factor for _, factor in rungs)
-        super().__init__(num_samples, max_epochs, [BracketSizes(bracket_size or num_samples, levels, factors)])
+        super().__init__(num_samples, max_epochs, levels)
+        self._factors = factors
+        self._bracket_size = bracket_size
+
+    def plan_round(self, num_candidates: int) -> list[BracketSizes]:
+        """Return a bracket of `bracket_size` candidates, or of all."""
+        return [BracketSizes(self._bracket_size or num_candidates, self._levels, self._factors)]
+
+    def grow(self, num_samples: int) -> None:
+        """Fill the last bracket and begin further ones.
+
+        Raises:
+            ConfigError: They are not more than before; or all are to be compared with each other and were.
+        """
+        is_compared = any(bracket.levels[0].is_closed and bracket.num_members for bracket in self._brackets)
+        if self._bracket_size is None and self._factors and is_compared:
+            raise ConfigError(
+                f"search.num_samples {num_samples}: must stay {self.num_samples}, as the candidates were compared with "
+                f"each other after {self._levels[0]} epochs, and more of them would change who was promoted. Set "
+                "search.num_samples back, or start a new search, whose scheduler may have a bracket_size."
+            )
+        super().grow(num_samples)
 
 
 class Hyperband(SynchronousScheduler):
     """Brackets of successive halving that begin with few epochs for many candidates or with many epochs for few.
 
     The brackets with s_max, ..., 1, 0 halvings follow each other, again and again until num_samples candidates have
-    been drawn; the last bracket takes the rest and its rungs shrink accordingly. The rungs are those of successive
-    halving: a bracket with s halvings has the last s + 1 of them. Li et al. 2018, https://arxiv.org/abs/1603.06560.
+    been drawn. The rungs are those of successive halving: a bracket with s halvings has the last s + 1 of them.
+    Li et al. 2018, https://arxiv.org/abs/1603.06560.
+
+    In the paper a round of all brackets is always complete. Here num_samples may be fewer than those of a round, or
+    leave a rest for the last one: they are shared among the brackets of that round in the proportions of the paper, so
+    that also a small search has candidates that are not compared after few epochs. A bracket of one candidate trains
+    it in full.
 
     Args:
         num_samples: Candidates to try, in all brackets together.
@@ -392,8 +466,19 @@ class Hyperband(SynchronousScheduler):
     def __init__(self, num_samples: int, max_epochs: int, *, grace_period: int = 1, reduction_factor: int = 3) -> None:
         check_halving(max_epochs, grace_period, reduction_factor)
         levels = rung_epochs(max_epochs, grace_period, reduction_factor)
-        sizes = bracket_sizes(len(levels), reduction_factor)
-        factors = (reduction_factor,) * (len(levels) - 1)
-        # A later bracket begins at a later rung.
-        brackets = [BracketSizes(size, levels[first:], factors[first:]) for first, size in enumerate(sizes)]
-        super().__init__(num_samples, max_epochs, brackets)
+        super().__init__(num_samples, max_epochs, levels)
+        self._sizes = bracket_sizes(len(levels), reduction_factor)
+        self._factors = (reduction_factor,) * (len(levels) - 1)
+        self._shares_rest = True
+
+    def follow_format(self, version: int) -> None:
+        """For format 1: brackets of the paper's sizes, of which the last takes the rest, also if it is the first."""
+        self._shares_rest = version > 1
+
+    def plan_round(self, num_candidates: int) -> list[BracketSizes]:
+        """Return the brackets of a round; a later one begins at a later rung."""
+        sizes = self._sizes
+        if self._shares_rest and num_candidates < sum(sizes):
+            dealt = interleave(sizes)[:num_candidates]
+            sizes = [dealt.count(bracket) for bracket in range(len(sizes))]
+        return [BracketSizes(size, self._levels[first:], self._factors[first:]) for first, size in enumerate(sizes)]

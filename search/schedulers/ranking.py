@@ -117,6 +117,12 @@ class SingleObjectiveOrder:
         """Return the best candidate that waits."""
         return self._waiting[0][1] if self._waiting else None
 
+    def tied_places(self, candidate: int) -> tuple[int, int]:
+        """Count the candidates before the first of those with the same value, and the others that have it."""
+        level = self._keys[candidate][0]
+        first = bisect_left(self._all, (level, -1))
+        return first, bisect_left(self._all, (level, sys.maxsize)) - first - 1
+
     least_position = position  # whoever is before a candidate remains there
 
     def num_hopeful(self, limit: int) -> int:
@@ -182,6 +188,14 @@ class ParetoOrder:
         """Count the candidates before it."""
         rank = self._ranks[self._rows[candidate]]
         return int(np.count_nonzero(self._ranks < rank)) + self._ordered_front(rank).index(candidate)
+
+    def tied_places(self, candidate: int) -> tuple[int, int]:
+        """Count the candidates before the first of those with the same values, and the others that have them."""
+        row = self._rows[candidate]
+        equal = set(self._candidates[(self._table == self._table[row]).all(axis=1)].tolist())
+        front = self._ordered_front(self._ranks[row])
+        first = next(place for place, member in enumerate(front) if member in equal)
+        return int(np.count_nonzero(self._ranks < self._ranks[row])) + first, len(equal) - 1
 
     def first_waiting(self) -> int | None:
         """Return the best candidate that waits."""

@@ -1,4 +1,4 @@
-"""The outcomes of a space: how many there are, and a few that cover every branch of every choice."""
+"""The outcomes of a space, and how many there are."""
 
 import itertools
 import json
@@ -11,12 +11,10 @@ from typing import Any
 
 from config.markers import is_marker
 from search.space.scales import scale_of
-from utils.errors import ConfigError
 
 Definitions = Mapping[str, Any]  # name of a variable -> its value with markers
 Normal = Callable[[Any], str]  # the text that a config shares with all configs that train the same
 _MOST_COMPARED = 4096  # outcomes that are compared with each other
-_MOST_COVERING = 500
 _WRITTEN_OUT = 10**12  # counts from here on are printed as a power
 
 
@@ -194,74 +192,3 @@ def _count_continuous(value: Any, definitions: Definitions) -> int:
 
 def _items_of(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
-
-
-def covering(space: Any, definitions: Definitions) -> Iterator[Any]:
-    """Yield candidates in which every branch occurs, and both ends of every range and interval.
-
-    There are as many as the value with the most alternatives needs; other values cycle through theirs meanwhile.
-
-    Args:
-        space: A value with markers.
-        definitions: The values of `$defs`.
-    """
-    for turn in range(min(_num_turns(space, definitions), _MOST_COVERING)):
-        yield _pick(space, turn, definitions)
-
-
-def _num_turns(value: Any, definitions: Definitions) -> int:
-    """Count the candidates that are needed to see all of a value."""
-    if not is_marker(value):
-        return max((_num_turns(item, definitions) for item in _items_of(value)), default=1)
-    ((marker, content),) = value.items()
-    if marker == "$choice":
-        return sum(_num_turns(branch, definitions) for branch in content)
-    if marker == "$repeat":
-        return max(_num_turns(content["of"], definitions), _num_turns(content["times"], definitions))
-    return _num_turns(definitions[content], definitions) if marker == "$var" else 2
-
-
-def _pick(value: Any, turn: int, definitions: Definitions) -> Any:
-    """Return the outcome of a value in one of the covering candidates."""
-    if not is_marker(value):
-        if isinstance(value, Mapping):
-            return {key: _pick(item, turn, definitions) for key, item in value.items()}
-        return [_pick(item, turn, definitions) for item in value] if isinstance(value, list) else value
-    ((marker, content),) = value.items()
-    if marker == "$choice":
-        # The branches follow each other, each for as many turns as it needs.
-        turns = [(branch, place) for branch in content for place in range(_num_turns(branch, definitions))]
-        return _pick(*turns[turn % len(turns)], definitions)
-    if marker == "$repeat":
-        times = _pick(content["times"], turn, definitions)
-        return [_pick(content["of"], turn + index, definitions) for index in range(times)]
-    if marker == "$var":
-        return _pick(definitions[content], turn, definitions)
-    ends = range(*content) if marker == "$range" else content
-    return ends[0] if turn % 2 == 0 else ends[-1]
-
-
-def find_faults(candidates: Iterator[Any], check: Callable[[Any], None]) -> list[str]:
-    """Return the faults of some of the candidates, each once.
-
-    Args:
-        candidates: Configs to check.
-        check: Raises a `ConfigError` for a config that cannot be trained.
-
-    Raises:
-        ConfigError: None of the candidates can be trained.
-    """
-    faults: dict[str, None] = {}
-    has_good = False
-    for candidate in candidates:
-        try:
-            check(candidate)
-            has_good = True
-        except ConfigError as error:
-            # Several faults are listed below a head line.
-            lines = [line.strip() for line in str(error).splitlines()]
-            faults |= dict.fromkeys(lines[1:] if len(lines) > 1 else lines)
-    if not has_good:
-        listed = "\n".join(f"  {fault}" for fault in faults)
-        raise ConfigError(f"no candidate of this space can be trained:\n{listed}")
-    return list(faults)

@@ -31,6 +31,10 @@ class Scale(ABC):
     def unit(self, number: float) -> float:
         """Return the position of a number between the first (0) and the last (1)."""
 
+    @abstractmethod
+    def nearest(self, position: float) -> int | float:
+        """Return the number at a position in [0, 1]."""
+
 
 @dataclass(frozen=True)
 class WholeNumbers(Scale):
@@ -55,6 +59,10 @@ class WholeNumbers(Scale):
         """Return the position of a number."""
         return self.numbers.index(int(number)) / max(1, len(self.numbers) - 1)
 
+    def nearest(self, position: float) -> int:
+        """Return the number at a position."""
+        return self.numbers[round(position * (len(self.numbers) - 1))]
+
 
 class LogWholeNumbers(WholeNumbers):
     """Whole numbers from 1 or more, with equal probability for each doubling.
@@ -71,6 +79,11 @@ class LogWholeNumbers(WholeNumbers):
     def unit(self, number: float) -> float:
         """Return the position of a number."""
         return math.log(number / self.numbers[0]) / math.log(self.numbers[-1] / self.numbers[0])
+
+    def nearest(self, position: float) -> int:
+        """Return the number at a position."""
+        low, high = self.numbers[0], self.numbers[-1]
+        return min(max(round(low * math.exp(math.log(high / low) * position)), low), high)
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,10 @@ class Interval(Scale):
         else:
             position = (number - self.low) / (self.high - self.low)
         return min(max(position, 0.0), 1.0)  # a rounded end may be outside
+
+    def nearest(self, position: float) -> float:
+        """Return the number at a position."""
+        return self.at(position)
 
 
 def _rounded(number: float) -> float:

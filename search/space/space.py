@@ -7,23 +7,28 @@ machine and in every order, and marking one more value leaves the draws of the o
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from config.faults import show
 from config.markers import find_markers
+from search.space.cover import Check, CoveringConfig, covering, find_faults
 from search.space.drawn import Drawn
-from search.space.outcomes import Extent, covering, extent_of, plain_json
+from search.space.geometry import Dimension, dimensions_of, moves_of, sites_of, vector_of
+from search.space.known import KnownValues
+from search.space.outcomes import Extent, extent_of, plain_json
 from search.space.rules import check_markers
 from search.space.scales import scale_of
-from search.space.walk import Site, Walk
+from search.space.walk import Fraction, Identity, Site, Walk
 from utils.errors import SearchError
 from utils.seeding import derive_seed
 
 Config = dict[str, Any]
 Canonical = Callable[[Config], Config]
-Fraction = Callable[[str, str, Mapping[str, Any]], float]
 CANDIDATE_SEEDS = "candidate"
 _NOT_TRAINED = ("search", "$defs")  # parts of the space that no candidate has
 _NOT_COMPARED = ("seed", "name")
@@ -76,9 +81,7 @@ class Space:
 
     def random(self, number: int) -> Drawn:
         """Return the choices of a number, which follow from it, the study's seed and the JSON paths alone."""
-        return self.at(
-            lambda path, branch, _: unit_fraction(self.study_seed, number, path, *([branch] if branch else []))
-        )
+        return self.at(self._fractions(number))
 
     def at(self, fraction: Fraction) -> Drawn:
         """Return the choices that fractions lead to.
@@ -87,7 +90,37 @@ class Space:
             fraction: Called with the path, branch (see `Site`) and marker of each choice in the order of the file;
                 returns a number in [0, 1), which is a share of the probability of all outcomes of the marker.
         """
-        return self.walk(lambda site: scale_of(site.marker).at(fraction(site.path, site.branch, site.marker)))[1].drawn
+        return self._completed({}, fraction)
+
+    def find(self, overrides: Mapping[str, Any], number: int = 0, *, prefix: str = "") -> Drawn:
+        """Return choices whose config has given values; all others are those of a number.
+
+        Args:
+            overrides: Values by path, as on the command line: `{"optimizer.args.lr": 0.01, "arch.type": "UNet"}`, also
+                in objects; of an object the keys that are given, of a list all items.
+            number: Number of the candidate.
+            prefix: JSON path of the overrides, for messages.
+
+        Raises:
+            ConfigError: No candidate has these values; the message names the place that does not fit.
+        """
+        fraction = self._fractions(number)
+        known = KnownValues(self.definitions, fraction).find(self._template, overrides, prefix)
+        return self._completed(known, fraction)
+
+    def _fractions(self, number: int) -> Fraction:
+        return lambda path, branch, _: unit_fraction(self.study_seed, number, path, *([branch] if branch else []))
+
+    def _completed(self, known: Mapping[Identity, int | float], fraction: Fraction) -> Drawn:
+        """Return choices of which some are known by the identities of their sites, the others follow from fractions."""
+
+        def choose(site: Site) -> int | float:
+            number = known.get(site.identity)
+            if number is None:
+                return scale_of(site.marker).at(fraction(site.path, site.branch, site.marker))
+            return number
+
+        return self.walk(choose)[1].drawn
 
     def read(self, choices: Sequence[Sequence[Any]]) -> Drawn:
         """Return the choices that a journal holds, see `Drawn.as_json`.
@@ -123,6 +156,40 @@ class Space:
         For a choice between branches that hold markers themselves, the value is a name of the branch.
         """
         return self.follow(drawn)[1].label
+
+    @cached_property
+    def sites(self) -> list[Site]:
+        """Every marker that some candidate meets, in the order of the file; a repeated one as often as at most."""
+        return sites_of(self._template, self.definitions)
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """The dimensions of `vector`."""
+        return dimensions_of(self.sites)
+
+    def vector(self, drawn: Drawn) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return choices as a point of the unit cube.
+
+        A `$choice` has one dimension per branch, of which one is 1. A number has its position between the first (0) and
+        the last (1) number of its marker, on its scale. Markers of another branch, and those of a list longer than it
+        is here, are inactive.
+
+        Returns:
+            The point, (D,) float64, 0 in inactive dimensions, and whether each dimension is inactive, (D,) bool; D is
+            the number of `dimensions`.
+        """
+        return vector_of(self.follow(drawn)[1], self.dimensions)
+
+    def neighbours(self, drawn: Drawn, rng: np.random.Generator) -> Iterator[Drawn]:
+        """Yield choices of which one is another, in random order.
+
+        These are all other branches of each choice, and a few other numbers near each number. What a new branch or a
+        longer list adds is drawn at random; all else remains. None is yielded twice, nor the choices themselves.
+        """
+        walk = self.follow(drawn)[1]
+        chosen = {site.identity: number for site, (_, number) in zip(walk.sites, walk.choices, strict=True)}
+        for site, number in moves_of(walk, rng):
+            yield self._completed({**chosen, site.identity: number}, lambda *_: rng.random())
 
     def walk(self, choose: Callable[[Site], int | float]) -> tuple[Config, Walk]:
         """Return the config that a way to choose leads to, with the walk there."""
@@ -164,10 +231,21 @@ class Space:
             index, seed, config, self.label(drawn), self.key(drawn) if self.has_markers else f"seed {seed}"
         )
 
-    def covering(self) -> Iterator[Config]:
-        """Yield a few configs which together have every branch of every choice; none of them is drawn."""
-        for config in covering(self._template, self.definitions):
-            yield {**config, "seed": derive_seed(self.study_seed) >> 31}
+    def covering(self) -> Iterator[CoveringConfig]:
+        """Yield a few candidates which together have every branch of every choice; none of them is drawn."""
+        for each in covering(self._template, self.definitions):
+            yield replace(each, config={**each.config, "seed": derive_seed(self.study_seed) >> 31})
+
+    def find_faults(self, check: Check) -> list[str]:
+        """Return the faults that some candidates have, each once.
+
+        Args:
+            check: Raises a `ConfigError` for a config that cannot be trained.
+
+        Raises:
+            ConfigError: No candidate can be trained, or a real number is drawn where a whole one is needed.
+        """
+        return find_faults(self.covering(), check)
 
     def distinct(self) -> float:
         """Return the number of different candidates; infinite with continuous values, and if only seeds differ."""

@@ -10,6 +10,10 @@ from config.markers import is_marker
 from search.space.drawn import Choice, Drawn
 from search.space.outcomes import holds_marker
 
+Identity = tuple[tuple[Choice, ...], str]
+Fraction = Callable[[str, str, Mapping[str, Any]], float]
+"""Path, branch and marker of a `Site` to a number in [0, 1)."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -30,7 +34,7 @@ class Site:
     marker: Mapping[str, Any]
 
     @property
-    def identity(self) -> tuple[tuple[Choice, ...], str]:
+    def identity(self) -> Identity:
         """The conditions and the path."""
         return self.conditions, self.path
 

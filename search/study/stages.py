@@ -10,7 +10,7 @@ from typing import Any
 
 from search.executors.base import Task, WorkerLost
 from search.results.record import require_results
-from search.schedulers.base import Decision, Ending, Job
+from search.schedulers.base import Decision, Ending, Job, Need
 from search.study.driver import Recorder, Stage
 from search.study.journal import Kind
 from search.study.settings import StudyParts
@@ -68,7 +68,7 @@ class Searching(Stage):
                 asked = self.scheduler.ask()
                 if asked is None:
                     return None
-                job = asked
+                job = self.scheduler.admit(len(self.state.candidates)) if isinstance(asked, Need) else asked
                 self.record(Kind.JOB, job.candidate, start=job.start, end=job.end)
             drawn = self.parts.space.draw(job.candidate)
             if job.candidate not in self.state.candidates:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from search.results.record import CandidateRecord, Objective, RetrainedRecord, RungRecord, Status, Tally
-from search.schedulers.base import Decision, Ending, Job, Scheduler
+from search.schedulers.base import Decision, Ending, Job, Need, Scheduler
 from search.study.journal import Event, Kind
 from utils.errors import SearchError
 
@@ -108,6 +108,8 @@ class StudyState:
             scheduler.end_draws()
         elif candidate is not None and event.kind is Kind.JOB:
             job = scheduler.ask()
+            if isinstance(job, Need) and candidate not in self.candidates:
+                job = scheduler.admit(candidate)
             if job != Job(candidate, data["start"], data["end"]):
                 difference = f"asks for {job}"
         elif candidate is not None and event.kind is Kind.REPORT:

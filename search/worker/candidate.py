@@ -1,9 +1,7 @@
 """A candidate before its training: its canonical form, its training step, its costs, and the limits of these."""
 
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from config import instantiate, trainer_options
 from config.checking.classes import find_class
 from config.variants import rules_without_counts, without_pretrained_weights
 from data_loader.common.image_cache import SHARED_CACHE
+from search.worker.latency import alone_on_machine, shortest_pass
 from train import check_config
 from trainer.inspection.costs import Facts, TrainingStep, optimizer_copies, predict_costs
 from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training
@@ -23,8 +22,6 @@ from trainer.trainer import TrainingPlan
 from utils.errors import ConfigError
 
 Config = Mapping[str, Any]
-WARM_UPS = 3
-PASSES = 15
 
 
 def canonical(config: Config) -> dict[str, Any]:
@@ -120,7 +117,9 @@ class Limits:
 UNLIMITED = Limits()
 
 
-def check_limits(config: Config, limits: Limits = UNLIMITED, *, devices: str | None = None) -> tuple[Facts, str]:
+def check_limits(
+    config: Config, limits: Limits = UNLIMITED, *, devices: str | None = None, min_seconds: float = 0.5
+) -> tuple[Facts, str]:
     """Determine the costs of training a config from shapes alone, and compare them with the limits.
 
     The network is run only to measure its latency, and only if no other limit is exceeded.
@@ -129,6 +128,7 @@ def check_limits(config: Config, limits: Limits = UNLIMITED, *, devices: str | N
         config: Of one candidate, without markers.
         limits: The maximum costs.
         devices: As on the command line, e.g. `"0"` or `"cpu"`.
+        min_seconds: Seconds over which a latency is measured, at least.
 
     Returns:
         The costs that were determined, and the reason not to train the candidate; empty if there is none.
@@ -148,18 +148,27 @@ def check_limits(config: Config, limits: Limits = UNLIMITED, *, devices: str | N
     refusal = limits.refusal(facts)
     if refusal or not (limits.wants_latency or limits.max_latency_ms is not None):
         return facts, refusal
-    # The latency with the number of threads of this process, and with precision and device of the training.
+    facts = replace(facts, latency_ms=measure_latency(step, limits.input_size, min_seconds=min_seconds))
+    return facts, limits.refusal(facts)
+
+
+def measure_latency(step: TrainingStep, input_size: Sequence[int] | None = None, *, min_seconds: float = 0.5) -> float:
+    """Return the milliseconds of one sample's forward pass, with precision, device and threads of the training.
+
+    Args:
+        step: Of the candidate.
+        input_size: (H, W), or (T,) of a series; by default that of the training.
+        min_seconds: Seconds over which the passes are spread, at least.
+    """
     precision = step.precision
     model = step.placed_model().eval()
-    size = step.input_shape[2:] if limits.input_size is None else limits.input_size
+    size = step.input_shape[2:] if input_size is None else input_size
     inputs = precision.place(torch.zeros(1, step.input_shape[1], *size))
-    times = []
-    with torch.inference_mode(), precision.autocast():
-        for _ in range(WARM_UPS + PASSES):
-            started = perf_counter()
-            model(inputs)
-            if precision.device.type == "cuda":
-                torch.cuda.synchronize(precision.device)
-            times.append(1000 * (perf_counter() - started))
-    facts = replace(facts, latency_ms=round(statistics.median(times[WARM_UPS:]), 3))
-    return facts, limits.refusal(facts)
+
+    def run() -> None:
+        model(inputs)
+        if precision.device.type == "cuda":
+            torch.cuda.synchronize(precision.device)
+
+    with torch.inference_mode(), precision.autocast(), alone_on_machine():
+        return round(shortest_pass(run, min_seconds=min_seconds), 3)

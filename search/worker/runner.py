@@ -1,92 +1,115 @@
 """The function that the workers of a search run: a task of plain data in, an outcome of plain data out.
 
-Every fault of a candidate becomes an outcome, so that the worker continues with the next task.
+Every fault of a candidate becomes an outcome, whatever it fails at and whenever, so that the worker continues with the
+next task.
 """
 
 import contextlib
 import ctypes
 import gc
 import logging
-import math
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
 
 import test
-import train
-from base.base_trainer import BaseTrainer
-from base.callback import Callback
 from base.inspection.summary import network_summary
 from data_loader.common.image_cache import share_decoded
+from search.worker.callbacks import Report
 from search.worker.candidate import Limits, build_training_step, check_limits
+from search.worker.fence import Fence
+from search.worker.ranks import RANK, Ranks, num_processes
+from search.worker.training import find_start, remove_checkpoints, train_as_rank, train_here
 from trainer.checkpoints.resume import weights_of
-from utils.checkpoint_file import LAST, read_checkpoint
+from utils.checkpoint_file import BEST, LAST, read_saved
 from utils.environment import available_memory
-from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
+from utils.errors import EspalierError, Interrupted, OutOfMemory
 from utils.plugins import load_plugins
 
 logger = logging.getLogger("espalier")
 
-Report = Callable[[dict[str, Any]], str]
-CONTINUE = "continue"
+_LONGEST_REASON = 1000  # characters
+_SECONDS_OF_MEASURING = 2.0
 
 
 @contextmanager
 def worker() -> Iterator[Callable[[Mapping[str, Any], Report], dict[str, Any]]]:
     """Yield `run_task` for the lifetime of a worker, with a cache of decoded data that its tasks share."""
-    with share_decoded(available_memory() / 2**20 / 4):
-        yield run_task
+    ranks = Ranks()
+    with share_decoded(available_memory() / 2**20 / 4), contextlib.closing(ranks):
+        yield partial(run_task, ranks=ranks)
 
 
-def run_task(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = None) -> dict[str, Any]:
     """Run a task of a search.
 
     Args:
-        task: `kind` ("train" or "retrain"), `config`, `folder` (of the run, which is resumed if it has a checkpoint),
-            `reported` (epochs that the search knows), `until` (epochs to train in all; None: until a decision says
-            so), `limits` (checked before training; None: unchecked), optionally `plugins` and `verbose`, and of the
-            worker `device` and `threads`.
+        task: `kind` ("train", "retrain", or "measure" for its costs alone), `config`, `folder` (of the run, which is
+            resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to train in
+            all; None: until a decision says so), `limits` (checked before training; None: unchecked), optionally
+            `begins_from` (run folder whose newest checkpoint it begins with), `monitor` (the rule that
+            `model_best.pth` follows), `token` (see `Fence`), `resources` (`gpus`: processes to train with), `plugins`
+            and `verbose`, and of the worker `worker`, `device`, `devices`, `threads` and `logs`.
         report: Reports to the search and returns its decision.
+        ranks: The processes of this worker for tasks of several; None: started for this task.
 
     Returns:
-        `status`: "ended" (with `is_finished`, `bytes`, for a retraining `test`), "refused" (`reason`, `facts`),
-        "interrupted" (`signal`), "out_of_memory" or "failed" (`reason`).
+        `status`: "ended" (with `is_finished`, `bytes`, `artefacts`, for a retraining with test data `test`, for a
+        measurement `facts`), "refused" (`reason`, `facts`), "interrupted" (`signal`), "out_of_memory" or "failed"
+        (`reason`).
     """
-    if task.get("threads"):
-        torch.set_num_threads(task["threads"])
-    load_plugins(task.get("plugins", []))
+    outcome: dict[str, Any]
     try:
-        return _check_and_train(task, report)
+        outcome = plain_data(_run(task, lambda message: report(plain_data(message)), ranks))
     except Interrupted as stop:
-        return {"status": "interrupted", "signal": stop.signal_number}
+        outcome = {"status": "interrupted", "signal": stop.signal_number}
     except (OutOfMemory, MemoryError, torch.OutOfMemoryError) as error:
-        return {"status": "out_of_memory", "reason": _first_line(error), "fresh_worker": True}
+        outcome = {"status": "out_of_memory", "reason": _first_line(error), "fresh_worker": True}
     except EspalierError as error:
-        return {"status": "failed", "reason": _first_line(error)}
-    except Exception as error:
+        outcome = {"status": "failed", "reason": _first_line(error)}
+    except (Exception, SystemExit) as error:  # also of a plug-in that ends the process
         logger.exception("A candidate failed.")
         last = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(last.filename).name}:{last.lineno}"
-        return {"status": "failed", "reason": f"{type(error).__name__} at {place}: {_first_line(error)}"}
-    finally:
+        outcome = {"status": "failed", "reason": f"{type(error).__name__} at {place}: {_first_line(error)}"}
+    if task["kind"] == RANK:
+        outcome["at"] = time.time()
+    try:
         release_memory()
+    except Exception as error:  # a GPU after an illegal access answers everything with an error
+        logger.warning("The memory of a candidate is not released (%s): its worker is replaced.", _first_line(error))
+        outcome["fresh_worker"] = True
+    return outcome
 
 
-def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
+def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[str, Any]:
+    if task.get("threads"):
+        torch.set_num_threads(task["threads"])
+    load_plugins(task.get("plugins", []))
+    if task["kind"] == RANK:
+        return train_as_rank(task, report)
     # The run writes its metrics and checkpoints, but neither prints nor draws.
     trainer_section = {**task["config"]["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}
     config = {**task["config"], "trainer": trainer_section}
-    folder, device = Path(task["folder"]), task.get("device")
+    device, limits = task.get("device"), task.get("limits")
 
-    if task.get("limits") is not None:
-        facts, refusal = check_limits(config, Limits(**task["limits"]), devices=device)
+    if task["kind"] == "measure":
+        chosen = Limits(input_size=(limits or {}).get("input_size"), wants_latency=True)
+        facts, refusal = check_limits(config, chosen, devices=device, min_seconds=_SECONDS_OF_MEASURING)
+        status = {"status": "failed", "reason": refusal} if refusal else {"status": "ended", "is_finished": True}
+        return status | {"facts": facts.known()}
+    folder = Path(task["folder"])
+    if task.get("token") is not None:
+        Fence(folder, task["token"]).claim()
+    if limits is not None:
+        facts, refusal = check_limits(config, Limits(**limits), devices=device)
         if refusal:
             return {"status": "refused", "reason": refusal, "facts": facts.known()}
         report({"facts": facts.known()})
@@ -94,79 +117,78 @@ def _check_and_train(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         step = build_training_step(config, device)
         report({"text": network_summary(step.placed_model(), torch.zeros(*step.input_shape))})
 
-    reporter = Reporter(report, task["reported"], task.get("until"))
-    result = None
-    if (folder / LAST).exists():
-        try:
-            result = train.train(None, [reporter], resume=str(folder), devices=device)
-        except CheckpointError as error:
-            logger.warning("%s The candidate is trained from its beginning.", error)
-            for path in folder.glob("*.pth"):
-                path.unlink()
-    if result is None:
-        result = train.train(config, [reporter], run_folder=folder, devices=device)
-    num_bytes = sum(path.stat().st_size for path in folder.glob("*.pth"))
-    outcome = {"status": "ended", "is_finished": not reporter.was_stopped, "bytes": num_bytes}
-
+    outcome = _train({**task, "config": config}, report, ranks)
+    if outcome["status"] != "ended":
+        return outcome
+    artefacts = {name: file for name, file in (("best", BEST), ("last", LAST)) if (folder / file).exists()}
+    outcome |= {"bytes": _size_of_checkpoints(folder), "artefacts": artefacts}
     if task["kind"] == "retrain" and outcome["is_finished"]:
-        assert result.checkpoint is not None  # a finished training has one
-        content = read_checkpoint(result.checkpoint)
-        # Without test data the result is that of the validation data.
-        split = "test" if content["config"].get("test_loader") is not None else "valid"
-        images = folder / "pictures"
-        tested = test.test(content["config"], weights_of(content), split=split, devices=device, images=images)
-        outcome["test"] = {f"test_{name}": float(value) for name, value in tested["metrics"].items()}
+        content = read_saved(folder)[1]
+        # Validation data has chosen the candidate and its epoch: no result of it is one of a test.
+        if content["config"].get("test_loader") is not None:
+            images = folder / "pictures"
+            tested = test.test(content["config"], weights_of(content), split="test", devices=device, images=images)
+            outcome["test"] = {f"test_{name}": float(value) for name, value in tested["metrics"].items()}
     return outcome
 
 
-@dataclass(eq=False)
-class Reporter(Callback):
-    """Reports each epoch to the search, and stops the training if the decision says so.
+def _train(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[str, Any]:
+    """Train a task in this process or in several; a state that cannot be resumed is replaced by a new beginning."""
 
-    If the search was killed between a checkpoint and its report, the epochs that it does not know are reported when
-    the training is resumed.
+    def run(resume: str | None) -> dict[str, Any]:
+        if num_processes(task) == 1:
+            return train_here({**task, "resume": resume}, report)
+        if ranks is not None:
+            return ranks.train({**task, "resume": resume}, report)
+        with contextlib.closing(Ranks()) as own:
+            return own.train({**task, "resume": resume}, report)
 
-    Args:
-        report: Reports to the search and returns its decision.
-        reported: Epochs that the search knows.
-        until: Epochs after which the training is complete; None: until a decision says so.
+    folder = Path(task["folder"])
+    resume = find_start(task)
+    outcome = run(resume)
+    if outcome.pop("cannot_resume", False) and resume == str(folder):
+        logger.warning("%s The candidate is trained from its beginning.", outcome["reason"])
+        remove_checkpoints(folder)
+        outcome = run(find_start(task))
+        outcome.pop("cannot_resume", None)
+    return outcome
 
-    Attributes:
-        was_stopped: Whether a decision ended the training before its regular end.
+
+def _size_of_checkpoints(folder: Path) -> int:
+    """Return the bytes of all checkpoints of a run."""
+    total = 0
+    for path in folder.glob("*.pth"):
+        with contextlib.suppress(OSError):  # removed meanwhile
+            total += path.stat().st_size
+    return total
+
+
+def plain_data(value: Any) -> Any:
+    """Return a message as plain data that every executor and the journal can take.
+
+    Raises:
+        TypeError: A value is no number, text, list or object, nor an array of one number.
     """
-
-    report: Report
-    reported: int
-    until: int | None = None
-    was_stopped: bool = field(default=False, init=False)
-    _epoch_started: float = field(default=math.nan, init=False)
-
-    def on_fit_start(self, trainer: BaseTrainer) -> None:
-        """Report the names of the results, and epochs that the search does not know."""
-        if not self.reported:
-            self.report({"names": trainer.result_names()})
-        for row in trainer.history[self.reported :]:
-            self._report_epoch(trainer, row, math.nan)
-        if self.until is not None and trainer.epoch >= self.until:
-            self.was_stopped = True
-            trainer.request_stop("the search: it was paused or stopped here")
-        self._epoch_started = perf_counter()
-
-    def on_epoch_end(self, trainer: BaseTrainer, metrics: dict[str, float]) -> None:
-        """Report this epoch with its duration."""
-        now = perf_counter()
-        seconds, self._epoch_started = now - self._epoch_started, now
-        self._report_epoch(trainer, metrics, seconds)
-
-    def _report_epoch(self, trainer: BaseTrainer, row: Mapping[str, float], seconds: float) -> None:
-        decision = self.report({"epoch": int(row["epoch"]), "row": dict(row), "seconds": seconds})
-        if decision != CONTINUE:
-            self.was_stopped = True
-            trainer.request_stop(f"the search: {decision}")
+    if isinstance(value, Mapping):
+        return {str(key): plain_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_data(item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if hasattr(value, "item"):  # of NumPy or torch
+        return plain_data(value.item())
+    for kind in (int, float, str):
+        if isinstance(value, kind):  # a class of its own
+            return kind(value)
+    raise TypeError(f"a worker reports a {type(value).__name__}, and only numbers and text can be reported")
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # the error of a plug-in may be faulty itself
+        lines = []
+    return (lines or [type(error).__name__])[0][:_LONGEST_REASON]
 
 
 def release_memory() -> None:
