@@ -20,7 +20,7 @@ def list_text(studies: Sequence[StudyRecord]) -> str:
     """Return a line per study: state, number of candidates, costs, best result and folder."""
     if not studies:
         return "No studies here."
-    rows = [["STUDY", "STATE", "CANDIDATES", "EPOCHS", "BEST_FOLDER", "FOLDER"]]
+    rows = [["STUDY", "STATE", "CANDIDATES", "EPOCHS", "BEST", "FOLDER"]]
     for study in studies:
         winner, costs = winner_of(study), ledger(study)
         goal = parse_objectives(study.objectives)[0].name
