@@ -14,7 +14,7 @@ from typing import Any
 
 import config as configuration
 from config import cli
-from search.cli.listing import best_text
+from search.cli.listing import best_text, plugin_options
 from search.cli.live import Terminal, log_draws
 from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
@@ -104,7 +104,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         finally:
             terminal.table.close()
         record.plugins = arguments.plugin
-        report = f"python -m search report {shlex.quote(str(folder))}"
+        report = shlex.join(["python", "-m", "search", "report", str(folder), *plugin_options(arguments.plugin)])
         sys.stdout.write(f"\n{best_text(record)}\nReport:  {report}\n")
     finally:
         close_logging()

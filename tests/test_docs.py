@@ -31,6 +31,7 @@ from config.checking.sections import (
 )
 from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
+from search.samplers import SECTIONS as SAMPLERS
 from search.study.settings import REGISTRY, build_study_parts
 from search.worker.candidate import canonical
 from tests.support.groups import descriptions, from_flat
@@ -58,6 +59,7 @@ def test_everything_shown_was_found():
         "data.md",
         "resume.md",
         "search.md",
+        "search_space.md",
     }
     assert len(blocks("json")) >= 8
     assert len(commands()) >= 15
@@ -165,6 +167,14 @@ def test_every_scheduler_and_executor_is_listed_with_its_arguments(section):
             continue
         parameters = set(inspect.signature(import_attribute(REGISTRY[section].entries[name])).parameters)
         assert listed[name] == parameters - {"num_samples", "max_epochs"}
+
+
+def test_every_sampler_is_listed_with_its_arguments():
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGES["search_space.md"].split("## Samplers")[1], re.M)
+    listed = {name: set(re.findall(r"`(\w+)`", arguments)) for name, arguments in rows}
+    entries = SAMPLERS["sampler"].entries
+    parameters = {name: set(inspect.signature(import_attribute(entries[name])).parameters) for name in entries}
+    assert listed == {name: found - {"space"} for name, found in parameters.items()}
 
 
 def test_every_loss_and_metric_is_listed_with_its_arguments():

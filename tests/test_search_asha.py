@@ -300,6 +300,20 @@ def test_a_finished_candidate_is_promoted_without_a_job():
     assert [list(rung.values) for rung in scheduler.rungs()] == [[0, 1], [1], [1], [1]]
 
 
+@pytest.mark.parametrize("asks", [0, 1, 3])
+def test_one_that_finished_is_promoted_at_once_and_not_when_a_worker_asks(asks):
+    scheduler = ASHA(3, 6, grace_period=2, reduction_factor=2, mode="promote")  # 2, 4, 6
+    for _ in range(3):
+        next_job(scheduler)
+    scheduler.report(0, 1, (0.5,))
+    scheduler.end(0, Ending.FINISHED)
+    train(scheduler, Job(1, 0, 2), 0.1)
+    assert [scheduler.ask() for _ in range(asks)] == [None] * asks
+    train(scheduler, Job(2, 0, 2), 0.9)  # the best from now on, and there is one place
+    assert next_job(scheduler) == Job(2, 2, 4)
+    assert scheduler.rungs()[0].promoted == (0, 2)
+
+
 def test_a_late_withdrawal_is_replaced_and_keeps_what_it_showed():
     scheduler = ASHA(3, 9, grace_period=1, mode="promote")
     for value in (0.1, 0.3, 0.2):

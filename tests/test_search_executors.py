@@ -1,5 +1,6 @@
 """What every executor does alike."""
 
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ class OfWorkerAlone:
 
 
 REASONS = {
-    "raises": "ValueError at test_search_executors.py:21: after the last report",
+    "raises": "ValueError at test_search_executors.py:22: after the last report",
     "cannot be sent": "TypeError at ",
     "cannot be read": "ModuleNotFoundError at ",
 }
@@ -38,7 +39,10 @@ FATES = {
     "cannot be sent": lambda _task: {"status": "ended", "result": threading.Lock()},
     "cannot be read": lambda _task: {"status": "ended", "result": OfWorkerAlone()},
     "hangs": lambda _task: time.sleep(1000),
-    "devices": lambda task: {"devices": task["devices"], "gpus": task["resources"]["gpus"]},
+    "devices": lambda task: (
+        {"devices": task["devices"], "gpus": task["resources"]["gpus"]}
+        | ({"shown": os.environ["CUDA_VISIBLE_DEVICES"]} if "CUDA_VISIBLE_DEVICES" in os.environ else {})
+    ),
 }
 
 
@@ -172,7 +176,7 @@ def test_a_task_of_two_gpus_gets_two_of_the_devices(tmp_path, made, workers, dev
         executor.wait(received.append, 0.5)
     executor.close()
     found = sorted((each.task, each.outcome) for each in received if isinstance(each, TaskFinished))
-    assert [outcome for _, outcome in found] == [{"devices": each, "gpus": 2} for each in devices]
+    assert [(outcome["devices"], outcome["gpus"]) for _, outcome in found] == [(each, 2) for each in devices]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """CSV files read back, and a study opened with Optuna itself."""
 
 import csv
+from pathlib import Path
 
 import pytest
 
-from search.cli.export import distributions_of, export_csv, export_optuna
-from search.results.record import CandidateRecord, StudyRecord
-from tests.support.study_samples import sample_study
+from search.cli.export import distributions_of, export_csv, export_optuna, sqlite_path
+from search.results.record import CandidateRecord, Span, StudyRecord
+from tests.support.study_samples import fixed_study, sample_study
 from utils.errors import SearchError
 
 optuna = pytest.importorskip("optuna")
@@ -102,3 +103,46 @@ def test_what_no_marker_explains_is_a_category():
 def test_a_storage_that_cannot_be_opened():
     with pytest.raises(SearchError, match="Write it as sqlite:///FILE"):
         export_optuna(sample_study(3), "nonsense://x")
+
+
+def test_csv_has_the_times_of_candidates_and_epochs(tmp_path):
+    study = fixed_study((0.5, 0.6))
+    first = study.candidates[0]
+    first.spans = [Span(0, 1_735_732_800.25, 1_735_732_803.0), Span(1, 1_735_732_900.0, 1_735_732_910.0)]
+    first.reports[0]["seconds_at"] = 1_735_732_802.5
+    reports = export_csv(study, tmp_path / "study.csv")
+    rows, epochs = rows_of(tmp_path / "study.csv"), rows_of(reports)
+    assert (rows[0]["begin"], rows[0]["end"]) == ("2025-01-01T12:00:00.250Z", "2025-01-01T12:01:50.000Z")
+    assert (epochs[0]["begin"], epochs[0]["end"]) == ("2025-01-01T12:00:00.500Z", "2025-01-01T12:00:02.500Z")
+    assert (rows[1]["begin"], epochs[1]["end"]) == ("", "")
+    first.spans = []  # a journal of an early version
+    assert (first.begin, first.end) == (1_735_732_800.5, 1_735_732_802.5)
+
+
+def test_optuna_has_the_times_and_names_of_the_results(tmp_path):
+    study, url = sample_study(14, objectives=("max val_miou", "min params")), f"sqlite:///{tmp_path / 'x.db'}"
+    export_optuna(study, url)
+    loaded = optuna.load_study(study_name="people_search", storage=url)
+    assert loaded.metric_names == ["val_miou", "params"]
+    begins = {each.index: each.begin for each in study.candidates if each.reports}
+    assert len(set(begins.values())) > 4
+    for trial in loaded.trials:
+        if trial.number in begins:
+            each = study.candidates[trial.number]
+            assert trial.datetime_start.timestamp() == pytest.approx(each.begin, abs=1e-3)
+            assert trial.datetime_complete.timestamp() == pytest.approx(each.end, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///a b.db", "a b.db"),
+        ("sqlite:////tmp/x.db?timeout=5", "/tmp/x.db"),
+        ("sqlite+pysqlite:///file:x.db?uri=true", "x.db"),
+        ("sqlite:///:memory:", None),
+        ("mysql://host/x", None),
+        ("nonsense", None),
+    ],
+)
+def test_the_file_of_a_storage(url, path):
+    assert sqlite_path(url) == (Path(path) if path else None)

@@ -67,6 +67,16 @@ def test_different_choices_have_different_vectors(seed):
 
 
 @pytest.mark.parametrize("seed", range(40))
+def test_every_marker_that_is_met_is_known_before(seed):
+    space = Space(random_space(seed), study_seed=seed)
+    known = [site.identity for site in space.sites]
+    assert len(set(known)) == len(known)
+    for number in range(20):
+        met = [site.identity for site in space.follow(space.random(number))[1].sites]
+        assert met == [identity for identity in known if identity in met]  # in the order of the file
+
+
+@pytest.mark.parametrize("seed", range(40))
 def test_neighbours_differ_in_one_choice(seed):
     space = Space(random_space(seed), study_seed=seed)
     for number in range(3):

@@ -2,13 +2,18 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
+from search.executors.base import Task, TaskFinished
 from search.executors.processes import Processes
-from search.executors.ray_cluster import RayCluster
+from search.executors.ray_cluster import Host, RayCluster
+from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, read_events
-from tests.test_search_study import QUALITIES, Space, halving, parts_of, studied
+from search.study.study import Study
+from tests.support.search_worker import WORKER
+from tests.test_search_study import CONFIG, QUALITIES, Space, halving, parts_of, studied
 from utils.errors import SearchError
 
 ray = pytest.importorskip("ray")
@@ -75,13 +80,84 @@ def test_whatever_a_candidate_does_costs_it_alone(tmp_path):
     assert [each.index for each in record.candidates if each.status == "out_of_memory"] == [4]
 
 
+def answers_of(executor, count=1):
+    received = []
+    while len([each for each in received if isinstance(each, TaskFinished)]) < count:
+        executor.wait(lambda message: received.append(message) or "", 1.0)
+    return [each.outcome for each in received if isinstance(each, TaskFinished)]
+
+
+def test_a_candidate_of_two_gpus_gets_both(tmp_path, cluster):
+    node = cluster.add_node(num_cpus=1, num_gpus=2)
+    executor = RayCluster(1, gpus=2)
+    executor.open("tests.test_search_executors:worker", tmp_path)
+    executor.start(Task("1", "devices", {"text": ""}))
+    (answer,) = answers_of(executor)
+    executor.close()
+    cluster.remove_node(node)
+    assert answer == {"devices": ["0", "1"], "gpus": 2, "shown": "0,1"}
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"gpus": 7}, r"needs CPU 1, GPU 7, and for 0.01 minutes no machine of the cluster has had as much"),
+        ({"resources": {"big": 2}}, r"needs CPU 1, big 2, .* \(the machines: CPU 0, GPU 0, big 0\). Ask for less"),
+    ],
+)
+def test_a_request_that_no_machine_can_meet_ends_the_search(tmp_path, needs, message):
+    with pytest.raises(SearchError, match=message):
+        studied(tmp_path, parts_of(halving()), RayCluster(1, wait_minutes=0.01, **needs))
+
+
+def test_the_death_of_the_only_machine_ends_the_search_with_its_state_saved(tmp_path, cluster):
+    _, expected = studied(tmp_path / "whole", parts_of(halving()))
+    cluster.add_node(num_cpus=1)
+    executor = RayCluster(1, wait_minutes=0.05)
+    study = Study(
+        create_study_folder(str(tmp_path / "killed"), "sample", CONFIG),
+        replace(parts_of(halving()), executor=executor),
+        worker=WORKER,
+        watchers=[NodeKiller(cluster, executor, reports=5)],
+    )
+    with pytest.raises(SearchError, match=r"no machine of the cluster has had as much .*everything is saved"):
+        study.run()
+    resumed = Study(study.folder, parts_of(halving()), worker=WORKER).run()
+    assert [each.reports for each in resumed.candidates] == [each.reports for each in expected.candidates]
+
+
+def refusal_of(host):
+    message = host.next_message()
+    host.close()
+    assert isinstance(message, SearchError)
+    return str(message)
+
+
+def test_a_machine_without_code_data_or_runs_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a host goes to its root
+    worker, task = "tests.support.search_worker:worker", Task("1", "train", {"folder": str(tmp_path / "runs/1")})
+    host = Host(str(tmp_path / "nowhere"), worker, str(tmp_path / "logs"), {})
+    assert f"does not see {tmp_path}/nowhere" in refusal_of(host)
+    for paths, mark in (([str(tmp_path / "data")], "of the search"), ([], "of another folder of that name")):
+        host = Host(str(tmp_path), worker, str(tmp_path / "study/logs/ray-0"), {})  # a study that only the search sees
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "runs/.seen-by-search").write_text(mark)
+        host.start_checked(task, paths, str(tmp_path / "runs"), "of the search")
+        assert refusal_of(host).partition(" does not see ")[2].startswith(paths[0] if paths else str(tmp_path / "runs"))
+    assert not (tmp_path / "study").exists()
+
+
 @pytest.mark.usefixtures("nodes")
-def test_a_machine_without_the_folders_is_named(tmp_path):
+def test_plugins_and_data_are_looked_for_before_the_first_candidate(tmp_path):
+    (tmp_path / "data").mkdir()
     executor = RayCluster(1)
-    executor.open("tests.support.search_worker:worker", tmp_path / "nowhere" / "logs")
-    executor.wait(print, 30)  # it is up
-    with pytest.raises(SearchError, match=r"does not see .*nowhere"):
-        executor.wait(print, 30)
+    executor.open(WORKER, tmp_path)
+    config = {"train_loader": {"args": {"folder": str(tmp_path / "data"), "split": "train"}}}
+    payload = {"folder": str(tmp_path / "runs/1"), "config": config, "plugins": [str(tmp_path / "plugin.py")]}
+    executor.start(Task("1", "train", payload))
+    with pytest.raises(SearchError, match=r"does not see .*plugin.py"):
+        answers_of(executor)
     executor.close()
 
 
@@ -97,8 +173,33 @@ def test_no_cluster_is_named(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"cpus": 0}, "cpus 0 must be above 0"), ({"workers": 0}, "workers 0")]
+    ("arguments", "message"),
+    [
+        ({"cpus": 0}, "cpus 0 must be above 0"),
+        ({"workers": 0}, "workers 0"),
+        ({"gpus": 1.5}, "gpus 1.5 must be a whole number, or at most 1"),
+        ({"wait_minutes": 0}, "wait_minutes 0 must be above 0"),
+    ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
     with pytest.raises(SearchError, match=message):
         RayCluster(**arguments)
+
+
+def test_a_dead_cluster_of_this_machine_is_not_waited_for(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+
+    def refuse(address, **_keywords):
+        asked.append(address)
+        raise ConnectionError("none")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    for environment, address in ((None, None), ("10.0.0.1:6379", None), (None, "auto")):
+        if environment is None:
+            monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        else:
+            monkeypatch.setenv("RAY_ADDRESS", environment)
+        with pytest.raises(SearchError, match="no cluster"):
+            RayCluster(address=address).open(WORKER, tmp_path)
+    assert asked == ["local", None, "auto"]  # None: Ray reads RAY_ADDRESS

@@ -6,12 +6,31 @@ import re
 
 import pytest
 
-from search.report import page, write_report
-from search.report.contents import collect, compact_json, drawn_rows, hours, number, short_names, value_text
-from search.report.figures import make_axis
-from search.results.record import CandidateRecord, StudyRecord
+from search.report import write_comparison, write_report
+from search.report.axes import (
+    categories_axis,
+    drawn_axis,
+    linear_ticks,
+    log_ticks,
+    numbers_axis,
+    positions,
+    results_axis,
+)
+from search.report.compare import space_differences, study_names
+from search.report.contents import (
+    collect,
+    compact_json,
+    drawn_rows,
+    hours,
+    number,
+    short_names,
+    table_paths,
+    value_text,
+)
+from search.report.effects import contour, parallel_axis, slices
+from search.report.figures import timeline
+from search.results.record import CandidateRecord, Objective, Span, StudyRecord
 from tests.support.study_samples import fixed_study, sample_study
-from utils.errors import SearchError
 
 VOID = {"meta", "link", "img", "br"}
 # The smallest PNG: one grey pixel.
@@ -30,7 +49,7 @@ class Reader(html.parser.HTMLParser):
 
     def handle_starttag(self, name, attributes):
         given = dict(attributes)
-        if name == "section":
+        if name == "section" and "id" in given:
             self.sections.append(given["id"])
         self.addresses += [given[key] for key in ("src", "href") if key in given]
         assert not any(key.startswith("on") for key in given), f"{name} runs something"
@@ -66,12 +85,27 @@ def test_everything_is_in_one_file(tmp_path):
     for number_ in range(3):
         (folder / "best" / "pictures" / f"{number_}.png").write_bytes(PIXEL)
     text, reader = written(study, tmp_path, images=2)
-    expected = "winner retrained images leaderboard curves rungs front parallel importance failures costs json"
+    expected = (
+        "winner retrained images leaderboard progress curves rungs front parallel importance slices contour timeline "
+        "failures costs json"
+    )
     assert reader.sections == expected.split()
     assert all(address.startswith(("#", "data:")) for address in reader.addresses)
-    assert sum(address.startswith("data:image/png") for address in reader.addresses) == 2
+    assert sum(address.startswith("data:image/webp") for address in reader.addresses) == 2
     assert any("1 more are in" in piece for piece in reader.text)
-    assert set(figures_of(text)) == {"curves", "rungs", "front0", "parallel", "importance"}
+    several = {
+        "progress-epochs",
+        "progress-time",
+        "curves",
+        "rungs",
+        "front0",
+        "volume",
+        "parallel",
+        "contour",
+        "timeline",
+    }
+    assert set(figures_of(text)) == several | {f"slice{place}" for place in range(7)}
+    assert set(figures_of(text)) - {"parallel"} == set(re.findall(r'data-figure="([^"]+)"', text))
 
 
 def test_names_and_reasons_are_text(tmp_path):
@@ -111,7 +145,7 @@ def test_facts_alone_as_objectives_have_no_curves(tmp_path):
 
 def test_curves_are_grouped_by_the_rung_reached(tmp_path):
     text, _ = written(sample_study(60), tmp_path)
-    names = [trace["name"].rpartition(" (")[0] for trace in figures_of(text)["curves"]["traces"]]
+    names = [layer["name"].rpartition(" (")[0] for layer in figures_of(text)["curves"]["layers"]]
     assert names == ["stopped at rung 3", "stopped at rung 9", "trained to its end", "failed"]
 
 
@@ -130,18 +164,47 @@ def test_a_large_study_draws_the_best_and_some_of_the_rest():
     assert drawn[-1] > len(rows) * 0.95
 
 
-def test_plotly_that_is_missing_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(page, "find_spec", lambda name: None)
-    with pytest.raises(SearchError, match="pip install plotly"):
-        write_report(sample_study(5), tmp_path / "report.html")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_axes_of_numbers_and_categories():
-    axis = make_axis("lr", "optimizer.args.lr", [0.001, 0.1, None, 0.01])
-    assert axis["places"] == [0.0, 1.0, None, 0.5]
-    assert make_axis("op", "op", ["C", "H", "C"])["places"] == [0.0, 1.0, 0.0]
-    assert make_axis("augment", "augment", [True, None])["texts"] == ["true", "not drawn"]
+    axis, places = drawn_axis("lr", [0.001, 0.1, None, 0.01, 0.002])
+    assert axis["log"]
+    assert [label for _, label in axis["ticks"]] == ["0.001", "0.002", "0.005", "0.01", "0.02", "0.05", "0.1"]
+    assert places == [0.001, 0.1, None, 0.01, 0.002]
+    axis, places = drawn_axis("op", ["C", True, None, "C", [1, 2]])
+    assert (axis["labels"], places) == (["C", "[1, 2]", "true"], [0, 2, None, 0, 1])
+    axis, _ = drawn_axis("batch", [16, 8, 32])
+    assert axis["ticks"] == [[8, "8"], [16, "16"], [32, "32"]]
+    assert not drawn_axis("uniform", [0.01, 0.6, 0.5, 0.8, 1.0])[0]["log"]  # most are not small
+
+
+def test_places_on_an_axis_are_those_worked_out_by_hand():
+    axis = numbers_axis("lr", [0.001, 0.1], is_log=True, margin=0.0)
+    assert positions(axis, [0.001, 0.01, None, 0.1]) == [0.0, 0.5, None, 1.0]
+    assert positions(numbers_axis("x", [2, 6], margin=0.0), [3]) == [0.25]
+    assert positions(categories_axis("op", ["a", "b"]), [0, 1]) == [0.25, 0.75]
+    axis = parallel_axis("op", "arch.op", ["b", None, "a"])
+    assert (axis["places"], axis["values"], axis["labels"]) == ([0.75, None, 0.25], [1, None, 0], ["a", "b"])
+
+
+def test_ticks_are_round_numbers():
+    assert linear_ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    assert linear_ticks(-37, 1855) == [0, 500, 1000, 1500]
+    assert linear_ticks(0.4004, 0.4016) == [0.4004, 0.4006, 0.4008, 0.401, 0.4012, 0.4014, 0.4016]
+    assert log_ticks(0.5, 300) == [0.5, 1, 2, 5, 10, 20, 50, 100, 200]
+    assert log_ticks(1e-6, 1.0) == [1e-06, 1e-05, 0.0001, 0.001, 0.01, 0.1, 1]
+
+
+@pytest.mark.parametrize("values", [[], [0.5], [0.0, 0.0], [float("nan"), float("inf")], [-1e308, 1e308, 3.0]])
+def test_every_axis_has_a_range(values):
+    for axis in (numbers_axis("x", values), results_axis(Objective("val_miou", 1), values)):
+        assert axis["low"] < axis["high"] < 1e200
+        assert axis["ticks"]
+
+
+def test_an_axis_of_results_leaves_out_the_worst_hundredth():
+    values = [0.5 + place / 1000 for place in range(300)]
+    assert results_axis(Objective("val_miou", 1), [-1e6, *values])["low"] > 0.48
+    assert results_axis(Objective("val_loss", -1), [1e6, *values])["high"] < 0.82
+    assert results_axis(Objective("val_miou", 1), [0.1, 0.8, 0.9])["low"] < 0.1  # of a few none is left out
 
 
 def test_short_names_are_unique_and_begin_with_a_name():
@@ -174,7 +237,7 @@ def test_data_in_a_script_does_not_end_it(tmp_path):
     study.candidates[0].drawn[3] = ("optimizer", "</script><b>&")
     text, _ = written(study, tmp_path)
     (axis,) = (axis for axis in figures_of(text)["parallel"]["axes"] if axis["path"] == "optimizer")
-    assert "</script><b>&" in axis["texts"]
+    assert "</script><b>&" in axis["labels"]
     assert "\\u003c/script\\u003e\\u003cb\\u003e\\u0026" in text
 
 
@@ -193,3 +256,183 @@ def test_values_as_people_read_them():
         dash, dash, "SGD", "true", '[1, "x"]', "0.7312", "12", "1,234", "0.0001"
     ]  # fmt: skip
     assert [hours(seconds) for seconds in (42, 720, 12_240, 432_000)] == ["42 s", "12 min", "3.4 h", "120 h"]
+
+
+def test_a_page_of_300_candidates_with_much_in_it_stays_small(tmp_path):
+    cv2, np = pytest.importorskip("cv2"), pytest.importorskip("numpy")
+    folder = tmp_path / "study"
+    (folder / "best" / "pictures").mkdir(parents=True)
+    noise = np.random.default_rng(0).integers(0, 255, (600, 800, 3), dtype=np.uint8)
+    for place in range(3):
+        cv2.imwrite(str(folder / "best" / "pictures" / f"{place}.png"), noise)
+    (folder / "best" / "pictures" / "broken.png").write_bytes(b"no image")
+    study = sample_study(300, objectives=("min val_loss", "max val_miou", "min params"), folder=folder)
+    for candidate in study.candidates:
+        candidate.drawn += [
+            (f"cells.{place}.operation", f"operation_{candidate.index % 7}" * 20) for place in range(80)
+        ]
+        candidate.reports += [dict(row) for row in candidate.reports * 6]
+        for epoch, row in enumerate(candidate.reports, 1):
+            row["epoch"] = epoch
+    text, reader = written(study, tmp_path)
+    assert len(text.encode()) < 2_000_000
+    assert sum(address.startswith("data:image/webp") for address in reader.addresses) == 3
+    assert any("1 more are in" in piece for piece in reader.text)
+    assert any("Of 87 searched values it has the 24 most important" in piece for piece in reader.text)
+    assert len(table_paths(collect(study))) == 24
+
+
+def with_nan(study):
+    for place, candidate in enumerate(study.candidates):
+        for row in candidate.reports[:: 1 + place % 3]:
+            row["val_miou"] = float("nan")
+        if place % 4 == 0 and candidate.reports:
+            candidate.objectives["val_miou"] = float("nan")
+    study.rungs[-1].values = dict.fromkeys(study.rungs[-1].values, float("nan"))
+
+
+def with_huge_values(study):
+    for candidate in study.candidates[::2]:
+        for row in candidate.reports:
+            row["val_miou"] = float("inf")
+        candidate.objectives["val_miou"] = 1e300
+
+
+def all_failed(study):
+    for candidate in study.candidates:
+        candidate.status = "failed"
+    study.rungs, study.retrained = [], []
+
+
+def without_times(study):
+    study.sessions = []
+    for candidate in study.candidates:
+        candidate.spans = []
+        for row in candidate.reports:
+            row.pop("seconds_at", None)
+
+
+def without_rungs(study):
+    study.rungs = []
+
+
+def of_one_candidate(study):
+    study.candidates, study.rungs, study.retrained = study.candidates[:1], [], []
+
+
+def of_equal_results(study):
+    for candidate in study.candidates:
+        for row in candidate.reports:
+            row["val_miou"] = 0.5
+        candidate.objectives = dict.fromkeys(candidate.objectives, 0.5)
+
+
+KINDS = (with_nan, with_huge_values, all_failed, without_times, without_rungs, of_one_candidate, of_equal_results)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "objectives", [("max val_miou",), ("max val_miou", "min params"), ("min params", "max val_miou")]
+)
+def test_a_page_of_any_study(kind, objectives, tmp_path):
+    study = sample_study(40, objectives=objectives)
+    kind(study)
+    text, _ = written(study, tmp_path)
+    figures = figures_of(text)
+    assert not re.search(r"NaN|Infinity", json.dumps(figures))
+    for name, figure in figures.items():
+        if name != "parallel":
+            assert figure["layers"], name
+            assert all(figure[key]["low"] < figure[key]["high"] for key in "xy")
+            points = [layer for layer in figure["layers"] if layer["kind"] == "points"]
+            assert all(len(layer["x"]) == len(layer["y"]) == len(layer["n"]) for layer in points)
+    assert ("timeline" in figures) == (kind is not without_times)
+    assert ("rungs" in figures) == (kind not in (without_rungs, of_one_candidate, all_failed))
+
+
+def test_the_timeline_has_a_bar_for_each_job_and_the_busy_share():
+    study = fixed_study((0.5, 0.6, 0.7))
+    study.sessions = [(100.0, 110.0), (200.0, 210.0)]
+    study.candidates[0].spans = [Span(0, 100.0, 110.0)]
+    study.candidates[1].spans = [Span(3, 105.0, 110.0), Span(3, 200.0, 205.0)]
+    study.candidates[2].status = "failed"
+    study.candidates[2].spans = [Span(0, 200.0, 202.0)]
+    figure = timeline(study)
+    assert figure["x"]["title"] == "time of the search (s)"
+    assert figure["y"]["labels"] == ["3: 50%", "0: 60%"]  # from the bottom
+    assert figure["marks"] == [10]  # the pause of 90 seconds is left out
+    bars = {layer["name"]: layer["items"] for layer in figure["layers"]}
+    assert bars == {"trained to its end": [[1, 0, 10, 0], [0, 5, 10, 1], [0, 10, 15, 1]], "failed": [[1, 10, 12, 2]]}
+
+
+def test_slices_leave_out_a_value_that_is_the_same_everywhere():
+    study = sample_study(40)
+    for candidate in study.candidates:
+        candidate.drawn.append(("fixed", 3))
+    figures = slices(collect(study))
+    assert "fixed" not in [figure["x"]["title"] for figure in figures.values()]
+    (figure,) = (each for each in figures.values() if each["x"]["title"] == "momentum")
+    with_momentum = [row for row in collect(study).rows if "optimizer.args.momentum" in dict(row.candidate.drawn)]
+    assert sum(len(layer["n"]) for layer in figure["layers"]) == len(with_momentum)
+
+
+def test_the_contour_is_the_mean_of_the_candidates_nearby():
+    study = fixed_study([0.2, 0.4, 0.6, 0.8] * 8)
+    for place, candidate in enumerate(study.candidates):
+        candidate.drawn = [("op", "ab"[place % 4 // 2]), ("skip", ["no", "yes"][place % 2])]
+    figure = contour(collect(study))
+    assert (figure["x"]["labels"], figure["y"]["labels"]) == (["a", "b"], ["no", "yes"])
+    # Means: a no 0.2, a yes 0.4, b no 0.6, b yes 0.8; six bands of their quantiles.
+    assert figure["layers"][0]["rows"] == ["04", "25"]
+    study.objectives = ["min val_miou"]
+    assert contour(collect(study))["layers"][0]["rows"] == ["51", "30"]
+    for candidate in study.candidates:
+        candidate.drawn = candidate.drawn[:1]
+    assert contour(collect(study)) is None
+
+
+def test_sections_of_a_strategy_are_text(tmp_path):
+    study = sample_study(20)
+    study.sections = [
+        {"title": "Genotype", "text": "normal: <b>skip</b>"},
+        {"title": "<Cells>", "table": [["edge", "weight"], ["0 <i>", 0.5]]},
+    ]
+    _, reader = written(study, tmp_path)
+    for text in ("Genotype", "normal: <b>skip</b>", "<Cells>", "0 <i>", "0.5000"):
+        assert text in reader.text
+
+
+def test_several_studies_side_by_side(tmp_path):
+    first, second = sample_study(40, folder="saved/one"), sample_study(30, seed=1, folder="saved/two")
+    second.config = {**second.config, "seed": "<b>"}
+    none = StudyRecord("begun", "saved/begun", {}, "ASHA", ["max val_miou"], 9)
+    write_comparison([first, second, none], tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text()
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    assert reader.sections == ["results", "progress", "differences"]
+    layers = figures_of(text)["progress-time"]["layers"]
+    assert [layer["name"] for layer in layers] == ["people_search one", "people_search two"]
+    assert [layer["color"] for layer in layers] == ["--series-0", "--series-1"]
+    assert '"<b>"' in reader.text
+    write_comparison([none, none], tmp_path / "none.html")
+    assert "No study has results of val_miou yet." in (tmp_path / "none.html").read_text()
+
+
+def test_names_of_compared_studies_differ():
+    places = (("mine", "saved/x"), ("mine", "saved/y"), ("other", "saved/z"), ("other", "copy/z"), ("alone", "saved/z"))
+    studies = [StudyRecord(name, folder, {}, "ASHA", ["max val_miou"], 9) for name, folder in places]
+    assert study_names(studies) == ["mine x", "mine y", "other z 3", "other z 4", "alone"]
+
+
+def test_differences_of_configs_have_their_paths():
+    one = {"seed": 1, "arch": {"type": "UNet", "args": {}}, "lr": {"$uniform": [0, 1]}}
+    two = {"seed": 1, "arch": {"type": "UNet", "args": {"depth": 3}}, "lr": 0.5}
+    assert space_differences([one, two, {}]) == [
+        ("seed", ["1", "1", None]),
+        ("arch.type", ['"UNet"', '"UNet"', None]),
+        ("arch.args", ["{}", None, None]),
+        ("lr", ['{"$uniform": [0, 1]}', "0.5", None]),
+        ("arch.args.depth", [None, "3", None]),
+    ]

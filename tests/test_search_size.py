@@ -99,7 +99,7 @@ def test_a_size_has_no_limit():
     space = encdec([{"$repeat": {"of": LAYER, "times": 300}}])
     assert space.extent.count == 22**300
     assert "22^300 = 5.33e+402" in space.describe()
-    assert len(space.draw(0).drawn) == 600
+    assert len(space.random(0).choices) == 600
 
 
 def test_values_without_number_are_counted_apart():

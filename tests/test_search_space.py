@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from search.space.drawn import Drawn
 from search.space.space import Space
 from search.worker.candidate import canonical
 from utils.errors import ConfigError
@@ -22,7 +23,11 @@ def space_of(value, **others):
 
 def draws(value, count=400, **others):
     space = space_of(value, **others)
-    return [space.draw(index).config["value"] for index in range(count)]
+    return [config["value"] for config in configs(space, count)]
+
+
+def configs(space, count):
+    return [space.config(space.random(number)) for number in range(count)]
 
 
 def encdec(D, B, U):  # noqa: N803
@@ -70,16 +75,18 @@ def test_repeat_draws_each_anew_and_its_number_too():
 
 def test_a_variable_is_one_value_in_all_its_places():
     config = {"name": "s", "$defs": {"width": {"$range": [1, 100]}}, "a": {"$var": "width"}, "b": [{"$var": "width"}]}
-    drawn = [Space(config).draw(index) for index in range(20)]
-    assert all(each.config["a"] == each.config["b"][0] for each in drawn)
-    assert len({each.config["a"] for each in drawn}) > 5
-    assert drawn[0].drawn == [("$defs.width", drawn[0].config["a"])]
-    assert "$defs" not in drawn[0].config
+    space = Space(config)
+    drawn = configs(space, 20)
+    assert all(each["a"] == each["b"][0] for each in drawn)
+    assert len({each["a"] for each in drawn}) > 5
+    assert space.label(space.random(0)) == [("$defs.width", drawn[0]["a"])]
+    assert "$defs" not in drawn[0]
 
 
 def test_a_draw_tells_paths_and_values_in_the_order_of_the_file():
     optimizer = {"$choice": [{"type": "SGD", "args": {"lr": {"$choice": [0.1]}}}]}
-    assert Space({"name": "s", "optimizer": optimizer, "x": [{"$range": [5, 6]}]}).draw(0).drawn == [
+    space = Space({"name": "s", "optimizer": optimizer, "x": [{"$range": [5, 6]}]})
+    assert space.label(space.random(0)) == [
         ("optimizer", "SGD"),
         ("optimizer.args.lr", 0.1),
         ("x.0", 5),
@@ -87,34 +94,32 @@ def test_a_draw_tells_paths_and_values_in_the_order_of_the_file():
 
 
 def test_other_marks_leave_a_draw_as_it_is():
-    alone = [space_of({"$range": [0, 1000]}).draw(index).config["value"] for index in range(20)]
-    beside = [
-        Space({"name": "s", "other": {"$choice": [1, 2]}, "value": {"$range": [0, 1000]}}).draw(index).config["value"]
-        for index in range(20)
-    ]
+    alone = draws({"$range": [0, 1000]}, 20)
+    beside = draws({"$range": [0, 1000]}, 20, other={"$choice": [1, 2]})
     assert alone == beside
 
 
 def test_draws_are_the_same_in_another_process_and_differ_between_seeds():
     program = (
         "import sys; sys.path.insert(0, sys.argv[1]); from search.space.space import Space; "
-        "print([Space({'name': 's', 'value': {'$uniform': [0, 1]}}).draw(i).config for i in range(5)])"
+        "space = Space({'name': 's', 'value': {'$uniform': [0, 1]}}); "
+        "print([space.config(space.random(number)) for number in range(5)])"
     )
     told = subprocess.run(
         [sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, check=True
     ).stdout.strip()
     space = space_of({"$uniform": [0, 1]})
-    assert told == str([space.draw(index).config for index in range(5)])
+    assert told == str(configs(space, 5))
     other = Space({"name": "s", "value": {"$uniform": [0, 1]}}, study_seed=1)
-    assert all(space.draw(index).config != other.draw(index).config for index in range(5))
+    assert all(config != its for config, its in zip(configs(space, 5), configs(other, 5), strict=True))
 
 
 def test_a_file_without_markers_is_repeated_with_other_seeds():
     space = space_of(3)
-    first, second = space.draw(0), space.draw(1)
-    assert (first.config["value"], first.drawn, space.distinct()) == (3, [], math.inf)
-    assert first.seed == first.config["seed"] != second.seed
-    assert first.key != second.key
+    assert space.random(0) == space.random(1) == Drawn()
+    assert (space.config(Drawn())["value"], space.label(Drawn()), space.distinct()) == (3, [], math.inf)
+    assert space.seed(0) != space.seed(1)
+    assert 0 <= space.seed(0) < 2**32
 
 
 @pytest.mark.parametrize(
@@ -149,11 +154,10 @@ def test_a_layer_has_22_outcomes_and_the_published_space_22_to_the_11():
 
 def test_candidates_that_train_the_same_have_one_key():
     space = encdec([[LAYER]], [[["C", 1]]], [[["C", 1]]])
-    drawn = [space.draw(index) for index in range(400)]
     keys = {}
-    for each in drawn:
-        layer = each.config["arch"]["args"]["D_blocks"][0][0]
-        keys.setdefault((layer["op"], 1 if layer["op"] == "O" else layer["dilation"]), set()).add(each.key)
+    for drawn in map(space.random, range(400)):
+        layer = space.config(drawn)["arch"]["args"]["D_blocks"][0][0]
+        keys.setdefault((layer["op"], 1 if layer["op"] == "O" else layer["dilation"]), set()).add(space.key(drawn))
     assert len(keys) == 22
     assert all(len(found) == 1 for found in keys.values())
     assert len(set.union(*keys.values())) == 22
@@ -175,11 +179,14 @@ def test_all_faults_are_told_at_once():
         "l": {"$range": [0, 10**30]},
         "m": {"$uniform": [0, 10**400]},
         "n": {"$uniform": [0, float("inf")]},
+        "o": {"$repeat": {"of": 1, "times": 10**9}},
+        "p": {"$repeat": {"of": 1, "times": {"$range": [0, 10**9]}}},
+        "q": {"$repeat": {"of": 1, "times": {"$choice": [1, -1, "two"]}}},
     }
     with pytest.raises(ConfigError) as error:
         Space({"name": "s", "$defs": {"width": 1}, **faulty})
     text = str(error.value)
-    assert text.startswith("14 faults")
+    assert text.startswith("17 faults")
     for part in (
         "a.$choice",
         "b.$range",
@@ -195,6 +202,9 @@ def test_all_faults_are_told_at_once():
         "l.$range: [0, 1000000000000000000000000000000] must be",
         "m.$uniform",
         "n.$uniform",
+        "o.$repeat: {",
+        "p.$repeat.times: 10001 is not a number of times. Use whole numbers from 0 to 10000.",
+        "q.$repeat.times: -1 is not a number of times",
     ):
         assert part in text
 

@@ -6,8 +6,9 @@ import json
 import math
 import shlex
 import sqlite3
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 def export_csv(study: StudyRecord, path: Path) -> Path:
     """Write a file with a row per candidate, and one with a row per epoch next to it.
 
-    Strings and numbers are written unchanged, other values as JSON; a missing value is an empty cell.
+    Strings and numbers are written unchanged, other values as JSON; a missing value is an empty cell. `begin` and `end`
+    are times in UTC: of the candidate's first and last job, and of each epoch with its validation.
 
     Args:
         study: The record.
@@ -37,7 +39,7 @@ def export_csv(study: StudyRecord, path: Path) -> Path:
     Raises:
         OSError: A file cannot be written.
     """
-    reports = path.with_name(f"{path.stem}_reports{path.suffix or '.csv'}")
+    reports = reports_path(path)
     candidates = [
         {
             "index": candidate.index,
@@ -47,6 +49,8 @@ def export_csv(study: StudyRecord, path: Path) -> Path:
             "epochs": candidate.epochs,
             "best_epoch": candidate.best_epoch,
             "seconds": round(candidate.seconds, 3),
+            "begin": _utc(candidate.begin),
+            "end": _utc(candidate.end),
             "folder": candidate.folder,
             **candidate.facts,
             **candidate.objectives,
@@ -55,9 +59,27 @@ def export_csv(study: StudyRecord, path: Path) -> Path:
         for candidate in study.candidates
     ]
     write_text_atomically(path, _csv_text(candidates))
-    epochs = [{"index": each.index, **row} for each in study.candidates for row in each.reports]
+    epochs: list[dict[str, Any]] = []
+    for each in study.candidates:
+        for row in each.reports:
+            results = {name: value for name, value in row.items() if name != "seconds_at"}
+            at = row.get("seconds_at")
+            begin = at - row.get("epoch_seconds", 0.0) if at is not None else None
+            epochs.append({"index": each.index, **results, "begin": _utc(begin), "end": _utc(at)})
     write_text_atomically(reports, _csv_text(epochs))
     return reports
+
+
+def _utc(seconds: float | None) -> str | None:
+    """Format a Unix time in seconds by ISO 8601: `2025-01-01T12:00:00.250Z`."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def reports_path(path: Path) -> Path:
+    """Return the file of the epochs that belongs to a file of candidates."""
+    return path.with_name(f"{path.stem}_reports{path.suffix or '.csv'}")
 
 
 def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -70,6 +92,13 @@ def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
         is_plain = {name: value is None or isinstance(value, str) or is_number(value) for name, value in row.items()}
         writer.writerow({k: v if is_plain[k] else json.dumps(v, ensure_ascii=False) for k, v in row.items()})
     return text.getvalue()
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of a storage's URL such as `sqlite:///x.db`; None if it names another kind of storage."""
+    dialect, _, rest = url.partition(":///")
+    name = rest.partition("?")[0].removeprefix("file:")
+    return Path(name) if dialect.lower().startswith("sqlite") and name not in ("", ":memory:") else None
 
 
 def export_optuna(study: StudyRecord, url: str) -> int:
@@ -95,7 +124,8 @@ def export_optuna(study: StudyRecord, url: str) -> int:
         raise SearchError(
             f"export --optuna {url}: the package optuna cannot be imported ({error}). Run: pip install optuna"
         ) from error
-    directions = ["maximize" if each.sign > 0 else "minimize" for each in parse_objectives(study.objectives)]
+    goals = parse_objectives(study.objectives)
+    directions = ["maximize" if each.sign > 0 else "minimize" for each in goals]
     try:
         is_sqlite = url.startswith("sqlite")
         options = {"connect_args": {"factory": _HastyConnection}} if is_sqlite else None
@@ -108,6 +138,8 @@ def export_optuna(study: StudyRecord, url: str) -> int:
         ) from None
     except Exception as error:  # of SQLAlchemy or of the database, by the kind of storage
         raise SearchError(f"export --optuna {url}: cannot be opened ({error}). Write it as sqlite:///FILE.") from error
+    with warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning):
+        target.set_metric_names([goal.name for goal in goals])
     target.set_user_attr("scheduler", study.scheduler)
     target.set_user_attr("objectives", study.objectives)
     distributions = distributions_of(study)
@@ -215,8 +247,9 @@ def _trial(
         state = TrialState.FAIL
     elif state is TrialState.PRUNED and is_ranked and len(objectives) > 1:
         state = TrialState.COMPLETE  # Optuna shows no pruned trial in a front
-    # A trial has times of day in Optuna, while a study knows only durations: all trials begin with the study.
-    began = datetime.fromtimestamp(study.sessions[0][0] if study.sessions else 0.0)
+    # Optuna has times of this place without a zone. A draw that was never trained begins and ends with the study.
+    begin = candidate.begin if candidate.begin is not None else study.sessions[0][0] if study.sessions else 0.0
+    end = candidate.end if candidate.end is not None else begin + candidate.seconds
     first = next((each.name for each in objectives if not each.is_fact), None)
     reports = [(int(row["epoch"]), row.get(first, math.nan)) for row in candidate.reports] if first else []
     attributes = {
@@ -234,8 +267,8 @@ def _trial(
         state=state,
         value=None,
         values=values if is_ranked and state is not TrialState.FAIL else None,
-        datetime_start=began,
-        datetime_complete=began + timedelta(seconds=candidate.seconds),
+        datetime_start=datetime.fromtimestamp(begin),
+        datetime_complete=datetime.fromtimestamp(max(begin, end)),
         params={path: _category(value) for path, value in candidate.drawn},
         distributions={path: distributions[path] for path, _ in candidate.drawn},
         user_attrs={**known, **candidate.facts},

@@ -109,13 +109,18 @@ def front_texts(study: StudyRecord) -> list[str]:
 
 def _commands(study: StudyRecord, folder: Path) -> list[str]:
     config, checkpoint = shlex.quote(str(folder / CONFIG)), shlex.quote(str(folder / CHECKPOINT))
-    plugins = "".join(f" --plugin {shlex.quote(file)}" for file in study.plugins)
+    plugins = "".join(f" {shlex.quote(word)}" for word in plugin_options(study.plugins))
     split = "" if study.config.get("test_loader") is not None else " --split valid"  # there is no test data
     return [
         f"python train.py -c {config}{plugins}",
         f"python test.py --resume {checkpoint}{split}{plugins}",
         f"python inference.py --resume {checkpoint} --source photo.jpg --output out{plugins}",
     ]
+
+
+def plugin_options(plugins: Sequence[str]) -> list[str]:
+    """Return the words of a command line that name the user's files."""
+    return [word for file in plugins for word in ("--plugin", file)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -3,34 +3,45 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import config as configuration
 from search.cli.listing import best_text, list_text
+from search.cli.outputs import require_free_database, require_free_output
 from search.results.record import StudyRecord
 from search.study.folders import find_studies, read_study_config
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import build_study_parts
 from search.study.study import read
-from utils.errors import ConfigError, SearchError
+from utils.errors import ConfigError, EspalierError, SearchError
 
 REPORT = "report.html"
 COMMANDS = {
     "list": "List the studies in a folder and below it.",
     "best": "Show the winner of a study, and the commands that use it.",
-    "report": "Write a study as one HTML page that needs no network.",
+    "report": "Write a study, or several side by side, as one HTML page that needs no network.",
     "export": "Write a study for other programs.",
 }
+_HOW_MANY = {"list": "?", "report": "+"}  # folders; one for the other commands
 
 
 def command_parser(command: str) -> argparse.ArgumentParser:
     """Return the parser of one of the commands."""
     made = argparse.ArgumentParser(prog=f"python -m search {command}", description=COMMANDS[command])
-    made.add_argument("folder", metavar="FOLDER", nargs="?" if command == "list" else None, default="saved", type=Path)
+    made.add_argument("folder", metavar="FOLDER", nargs=_HOW_MANY.get(command), default="saved", type=Path)
     if command == "report":
         made.add_argument("--output", type=Path, metavar="FILE.html", help=f"by default {REPORT} in the study's folder")
     if command == "export":
         made.add_argument("--csv", type=Path, metavar="FILE.csv", help="a row per candidate; a second file of curves")
         made.add_argument("--optuna", metavar="sqlite:///FILE.db", help="a study for optuna-dashboard")
+    made.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a file with your own classes, as for the search",
+    )
     made.add_argument("--debug", action="store_true", help="show the traceback of an error")
     made.set_defaults(command=command)
     return made
@@ -40,53 +51,114 @@ def run_study_command(arguments: argparse.Namespace) -> None:
     """Run one of the commands on the study in a folder, or on the newest one below it.
 
     Raises:
-        ConfigError: `export` without a file to write.
+        ConfigError: `export` or a comparison without a file to write, or with a file of a study.
         SearchError: There is no study in the folder, or a damaged one, or a package is missing.
     """
-    folders = find_studies(arguments.folder)
-    if not folders:
-        raise SearchError(
-            f"{arguments.folder}: there is no study in it or below it. Name a folder that a search wrote."
-        )
+    configuration.load_plugins(arguments.plugin)
     if arguments.command == "list":
-        sys.stdout.write(f"{list_text([read_study(folder) for folder in folders])}\n")
+        sys.stdout.write(f"{_list_text(arguments.folder, arguments.plugin)}\n")
         return
-    study = read_study(folders[0])
+    folders = arguments.folder if arguments.command == "report" else [arguments.folder]
+    studies = [read_study(_studies_in(folder)[0], arguments.plugin) for folder in folders]
     if arguments.command == "best":
-        sys.stdout.write(f"{best_text(study)}\n")
+        sys.stdout.write(f"{best_text(studies[0])}\n")
     elif arguments.command == "report":
-        from search.report.page import write_report  # jinja2 is needed only here
-
-        path = arguments.output or Path(study.folder) / REPORT
-        write_report(study, path)
-        sys.stdout.write(f"Report:  {path}\n")
+        _write_report(studies, arguments.output)
     else:
-        from search.cli.export import export_csv, export_optuna
-
-        if arguments.csv is None and arguments.optuna is None:
-            raise ConfigError("export: neither --csv nor --optuna is given. Say which, e.g. --csv candidates.csv.")
-        if arguments.csv is not None:
-            reports = export_csv(study, arguments.csv)
-            sys.stdout.write(f"Written:  {arguments.csv}, a row per candidate, and {reports}, a row per epoch\n")
-        if arguments.optuna is not None:
-            export_optuna(study, arguments.optuna)
-            sys.stdout.write(
-                f"Written:  {arguments.optuna}. See it:  optuna-dashboard {shlex.quote(arguments.optuna)}\n"
-            )
+        _export(studies[0], arguments.csv, arguments.optuna)
 
 
-def read_study(folder: Path) -> StudyRecord:
+def _studies_in(parent: Path) -> list[Path]:
+    """Return the studies in a folder, newest first; raise if there is none."""
+    folders = find_studies(parent)
+    if not folders:
+        raise SearchError(f"{parent}: there is no study in it or below it. Name a folder that a search wrote.")
+    return folders
+
+
+def _list_text(parent: Path, plugins: Sequence[str]) -> str:
+    """Return a line per study, and one for each study that cannot be read; raise if none can."""
+    studies, faults = [], []
+    for folder in _studies_in(parent):
+        try:
+            studies.append(read_study(folder, plugins))
+        except (EspalierError, OSError) as error:
+            faults.append((folder, error))
+    if not studies:
+        raise faults[0][1]
+    lines = [
+        f"Not shown: {folder}: {' '.join(str(error).removeprefix(f'{folder}: ').split())}" for folder, error in faults
+    ]
+    return "\n".join([list_text(studies), *lines])
+
+
+def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
+    """Write the page of a study, or the comparison of several."""
+    from search.report import write_comparison, write_report  # jinja2 is needed only here
+
+    if len(studies) > 1 and output is None:
+        raise ConfigError("report: several studies are compared in one file. Name it, e.g. --output compare.html.")
+    path = output or Path(studies[0].folder) / REPORT
+    require_free_output(path, "--output", (".html", ".htm"))
+    if len(studies) > 1:
+        write_comparison(studies, path)
+    else:
+        write_report(studies[0], path)
+    sys.stdout.write(f"Report:  {path}\n")
+
+
+def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
+    """Write a study as CSV, as a study of Optuna, or both."""
+    from search.cli.export import export_csv, export_optuna, reports_path, sqlite_path
+
+    if csv is None and url is None:
+        raise ConfigError("export: neither --csv nor --optuna is given. Say which, e.g. --csv candidates.csv.")
+    # All outputs are checked before the first is written.
+    if csv is not None:
+        for path in (csv, reports_path(csv)):
+            require_free_output(path, "--csv", (".csv", ".tsv", ".txt"))
+    database = sqlite_path(url) if url is not None else None
+    if database is not None:
+        require_free_database(database, "--optuna")
+    if csv is not None:
+        reports = export_csv(study, csv)
+        sys.stdout.write(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
+    if url is not None:
+        export_optuna(study, url)
+        sys.stdout.write(f"Written:  {url}. See it:  optuna-dashboard {shlex.quote(url)}\n")
+
+
+def read_study(folder: Path, plugins: Sequence[str] = ()) -> StudyRecord:
     """Read the present state of a study.
 
+    Args:
+        folder: Its folder.
+        plugins: Files with the user's classes, loaded already. Those that the journal names are not loaded: a study
+            may come from somebody else.
+
     Raises:
+        ConfigError: Its config names a class that is not known.
         SearchError: There is no study in the folder, or a damaged one.
     """
-    config = read_study_config(folder)
-    study = read(folder, build_study_parts(config))
-    # The command line that started the study is in its first event.
+    try:
+        study = read(folder, build_study_parts(read_study_config(folder)))
+    except ConfigError as error:
+        missing = [
+            name for name in _plugins_at_start(folder) if Path(name).stem not in {Path(each).stem for each in plugins}
+        ]
+        if not missing:
+            raise
+        named = " ".join(f"--plugin {shlex.quote(name)}" for name in missing)
+        raise ConfigError(f"{error} The search was started with {named}. Name that here, too.") from error
+    study.plugins = list(plugins) or _plugins_at_start(folder)
+    return study
+
+
+def _plugins_at_start(folder: Path) -> list[str]:
+    """Return the plug-ins on the command line that started a study; it is in the first event."""
     started = argparse.ArgumentParser(add_help=False)
     started.add_argument("--plugin", action="append", default=[])
-    for event in read_events(folder / JOURNAL):
-        study.plugins = started.parse_known_args(event.data.get("environment", {}).get("command", []))[0].plugin
-        break
-    return study
+    first = next(read_events(folder / JOURNAL), None)
+    command = first.data.get("environment", {}).get("command", []) if first is not None else []
+    plugins: list[str] = started.parse_known_args(command)[0].plugin
+    return plugins

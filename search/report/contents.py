@@ -1,6 +1,5 @@
 """The data of the page: the parts of a study that it shows, limited for a large study."""
 
-import base64
 import difflib
 import json
 import math
@@ -22,10 +21,10 @@ LINES_REST = 80  # and some of the others, evenly from the second best to the la
 MOST_AXES = 12
 MOST_INDICES = 12
 MOST_REASONS = 60
+MOST_CHARACTERS = 2_000  # of a reason
+MOST_JSON = 100_000  # characters of the winner's whole file
+MOST_COLUMNS = 24  # searched values in the leaderboard
 _LINE = 96  # characters of a line of JSON
-_IMAGE_BYTES = 3_000_000
-_IMAGES_BYTES = 12_000_000
-_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,20 @@ def drawn_rows(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:
 
 def axes_paths(data: ReportData) -> list[str]:
     """Return the paths of the values that get an axis, in the order of the file: the most important of many."""
+    return _most_important(data, MOST_AXES)
+
+
+def table_paths(data: ReportData) -> list[str]:
+    """Return the paths of the values that get a column, in the order of the file: the most important of many."""
+    return _most_important(data, MOST_COLUMNS)
+
+
+def _most_important(data: ReportData, most: int) -> list[str]:
     paths = list(data.names)
-    if len(paths) <= MOST_AXES:
+    if len(paths) <= most:
         return paths
     by_share = [each.paths[0] for each in data.importances if each.is_single] or paths
-    chosen = set(by_share[:MOST_AXES])
+    chosen = set(by_share[:most])
     return [path for path in paths if path in chosen]
 
 
@@ -101,21 +109,6 @@ def failure_groups(study: StudyRecord) -> list[list[CandidateRecord]]:
             kind = re.sub(r"\d[\d,.]*", "#", candidate.reason)  # reasons that differ only in numbers are one kind
             groups.setdefault((candidate.status, kind), []).append(candidate)
     return [members for _, members in sorted(groups.items(), key=lambda item: (item[0][0], -len(item[1])))]
-
-
-def winner_images(study: StudyRecord, most: int) -> tuple[list[tuple[str, str]], int]:
-    """Return the first images of `best/pictures` with their names as data addresses, and the number of the others."""
-    folder = Path(study.folder) / "best" / "pictures"
-    files = sorted(path for path in folder.glob("*") if path.suffix.lower() in _MEDIA_TYPES)
-    images: list[tuple[str, str]] = []
-    size = 0
-    for path in files:
-        num_bytes = path.stat().st_size
-        if len(images) < most and num_bytes <= _IMAGE_BYTES and size + num_bytes <= _IMAGES_BYTES:
-            content = base64.b64encode(path.read_bytes()).decode("ascii")
-            images.append((path.stem, f"data:{_MEDIA_TYPES[path.suffix.lower()]};base64,{content}"))
-            size += num_bytes
-    return images, len(files) - len(images)
 
 
 def winner_json(data: ReportData) -> tuple[str, list[str]] | None:

@@ -1,31 +1,44 @@
-"""Figures as plain data for plotly.js, and for `parallel.js` the axes of parallel coordinates.
+"""Figures of a study's course and results, as plain data that `charts.js` draws as SVG.
 
-A colour is the name of a variable of the style sheet: `--accent`.
+A figure has `height` in pixels, the axes `x` and `y` (see `axes.py`), `marks` (places on x with a dotted line) and
+`layers`, each with a `name` for the legend and a `color`, which is the name of a variable of the style sheet:
+
+- `lines`: `items` of [candidate, x or None for epochs 1, 2, ..., y]; `step` is "hv" or "vh" for stairs.
+- `points`: columns `x`, `y` and `n` (candidates), and a `size` in pixels.
+- `spans`: `items` of [row, begin, end, candidate]: bars along x.
+- `cells`: `rows` from the bottom, a string each with a digit per cell: the number of its colour, or "-" for none.
+
+None is a gap in a line. `legend` is False if the layers are explained elsewhere; `scale` has the meaning of each colour
+of cells.
 """
 
-import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from search.report.contents import TIMES, ReportData, axes_paths, drawn_rows, number
-from search.results.importance import Importance, as_text, columns_of, is_number
-from search.results.leaderboard import LeaderboardRow
-from search.results.record import CandidateRecord, Objective
+from search.report.axes import categories_axis, numbers_axis, results_axis, seconds_axis, significant
+from search.report.contents import ReportData, drawn_rows
+from search.results.progress import Improvement, best_so_far, hypervolumes, working_time
+from search.results.record import CandidateRecord, Objective, RetrainedRecord, StudyRecord
 
 Figure = dict[str, Any]
-Point = tuple[float | None, float | None, int | None]
-_STEPS = 6  # colours from the lowest rung to a full training: --step-0 to --step-5
+STEPS = 6  # colours from the lowest rung to a full training: --step-0 to --step-5
+_HEIGHT = 380
 _POINTS_PER_RUNG = 250  # of the promoted candidates, and of the others
+_POINTS_PER_CURVE = 120
 _POINTS_DOMINATED = 800
 _FAILED_CURVES = 40
-_BARS = 20
+_MOST_WORKERS = 64
+_MOST_SPANS = 4000
+_ROW_HEIGHT = 22  # pixels of a worker
+# Colour of a job by the status of its candidate.
+_SPAN_COLORS = {"trained to its end": "--step-5", "stopped or running": "--step-2", "failed": "--bad"}
 
 
 def learning_curves(data: ReportData, goal: Objective) -> Figure:
-    """Return a result by epoch, with one trace for each rung that was the last to be reached."""
+    """Return a result by epoch, with one layer for each rung that was the last to be reached."""
     study = data.study
     drawn = [row.candidate for row in drawn_rows(data.rows)]
     rungs = sorted({rung.epochs for rung in study.rungs})
@@ -41,200 +54,196 @@ def learning_curves(data: ReportData, goal: Objective) -> Figure:
         groups.setdefault(group, []).append(candidate)
     # From faint to strong, as far apart as the number of groups permits; running candidates have their own colour.
     known = sum(order >= 0 for order, _ in groups)
-    steps = np.linspace(_STEPS - 1, 0, max(2, known)).round().astype(int).tolist()
+    steps = np.linspace(STEPS - 1, 0, max(2, known)).round().astype(int).tolist()
     colors = ["--pending"] * (len(groups) - known) + [f"--step-{step}" for step in steps[:known]][::-1]
-    traces = [
-        _curves(label, members, goal, color, 1.0)
+    layers = [
+        _curves(label, members, goal, color)
         for ((_, label), members), color in zip(sorted(groups.items()), colors, strict=True)
     ]
     failed = [each for each in study.candidates if each.status == "failed" and each.reports][:_FAILED_CURVES]
     if failed:
-        traces.append(_curves("failed", failed, goal, "--bad", 1.2))
-    rung_line = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-    rung_line["line"] = {"color": "--line", "width": 1, "dash": "dot"}
+        layers.append(_curves("failed", failed, goal, "--bad"))
     values = [row.get(goal.name, math.nan) for candidate in drawn for row in candidate.reports]
-    layout = {
-        "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
-        "yaxis": {"title": {"text": html.escape(goal.name)}, "range": _value_range(values, goal)},
-        "shapes": [rung_line | {"x0": epochs, "x1": epochs} for epochs in rungs],
-        "hovermode": "closest",
+    longest = max((candidate.epochs for candidate in drawn), default=1)
+    axes = {
+        "x": numbers_axis("epoch", [1, longest], is_log=False, margin=0.01, is_whole=True),
+        "y": results_axis(goal, values),
     }
-    return {"traces": traces, "layout": layout}
+    return {"height": _HEIGHT, **axes, "marks": [rung for rung in rungs if rung < longest], "layers": layers}
+
+
+def _curves(name: str, members: Sequence[CandidateRecord], goal: Objective, color: str) -> Figure:
+    """Return a layer of the curves of several candidates, long ones thinned evenly."""
+    items = []
+    for candidate in members:
+        rows, count = candidate.reports, len(candidate.reports)
+        places = range(count)
+        if count > _POINTS_PER_CURVE:
+            places = np.unique(np.linspace(0, count - 1, _POINTS_PER_CURVE).round().astype(int)).tolist()
+        epochs = [int(rows[place]["epoch"]) for place in places]
+        is_whole = epochs == list(range(1, count + 1))
+        items.append(
+            [candidate.index, None if is_whole else epochs, _finite(rows[place].get(goal.name) for place in places)]
+        )
+    return {"kind": "lines", "name": f"{name} ({len(members):,})", "color": color, "items": items}
+
+
+def progress_curves(data: ReportData, goal: Objective) -> dict[str, Figure]:
+    """Return the best result so far by the epochs of all candidates, and by time if that is known."""
+    course = best_so_far(data.study, goal)
+    if not course:
+        return {}
+    # The values at evenly spread epochs: a bad first result is not worth most of the axis.
+    places = np.linspace(course[0].epochs, course[-1].epochs, 100)
+    at_places = np.searchsorted([each.epochs for each in course[:-1]], places, side="right") - 1
+    y = results_axis(goal, [course[place].value for place in at_places])
+    figures = {"progress-epochs": _stairs(course, [each.epochs for each in course], y)}
+    figures["progress-epochs"]["x"] = numbers_axis(
+        "epochs of all candidates", [0, course[-1].epochs], is_log=False, margin=0.01
+    )
+    times = [each.seconds for each in course if each.seconds is not None]
+    if len(times) == len(course):
+        axis, unit = seconds_axis("time of the search", times)
+        figures["progress-time"] = _stairs(course, [seconds / unit for seconds in times], y) | {"x": axis}
+    return figures
+
+
+def _stairs(course: Sequence[Improvement], x: Sequence[float], y_axis: Figure) -> Figure:
+    places, values = [significant(each) for each in x], [significant(each.value) for each in course]
+    line = {
+        "kind": "lines",
+        "name": "best so far",
+        "color": "--accent",
+        "step": "hv",
+        "items": [[None, places, values]],
+    }
+    numbers = [each.candidate for each in course][:-1]  # the last repeats the best at the end
+    dots: Figure = {"kind": "points", "name": "improvements", "color": "--accent", "size": 6}
+    dots |= {"x": places[:-1], "y": values[:-1], "n": numbers}
+    return {"height": 300, "y": y_axis, "layers": [line, dots], "legend": False}
+
+
+def volume_curve(study: StudyRecord) -> Figure | None:
+    """Return the hypervolume of the front by the epochs of all candidates; None for a single objective."""
+    course = hypervolumes(study)
+    if not course:
+        return None
+    epochs, volumes = [each for each, _ in course], [significant(volume, 4) for _, volume in course]
+    line: Figure = {"kind": "lines", "name": "hypervolume", "color": "--accent", "items": [[None, epochs, volumes]]}
+    axes = {
+        "x": numbers_axis("epochs of all candidates", [0, epochs[-1]], is_log=False, margin=0.01, is_whole=True),
+        "y": numbers_axis("hypervolume (more is better)", [0.0, max(volumes)], is_log=False),
+    }
+    return {"height": _HEIGHT, **axes, "layers": [line]}
 
 
 def rung_strips(data: ReportData) -> Figure:
-    """Return the first objective of all candidates at each rung, with a trace for the promoted ones."""
+    """Return the first objective of all candidates at each rung, with a layer for the promoted ones."""
     rungs, goal = data.study.rungs, data.goals[0]
-    traces = []
+    layers = []
     for name, color, is_promoted in (("not promoted", "--muted", False), ("promoted", "--accent", True)):
-        points = []
+        x, y, numbers = [], [], []
         for place, rung in enumerate(rungs):
             promoted = set(rung.promoted)
             chosen = [item for item in rung.values.items() if (item[0] in promoted) == is_promoted]
             for index, value in chosen[:: 1 + len(chosen) // _POINTS_PER_RUNG]:
-                # Multiples of the golden ratio spread the points evenly around their rung, the same in each drawing.
-                points.append((place + ((index * 0.618034) % 1 * 0.6 - 0.3), value, index))
-        traces.append(_scatter(name, points, ": %{y:.4f}", marker={"size": 5, "color": color, "opacity": 0.75}))
+                if math.isfinite(value):
+                    # Multiples of the golden ratio spread the points evenly around their rung, always the same.
+                    x.append(significant(place + ((index * 0.618034) % 1 * 0.6 - 0.3), 4))
+                    y.append(significant(value))
+                    numbers.append(index)
+        layers.append({"kind": "points", "name": name, "color": color, "size": 5, "x": x, "y": y, "n": numbers})
     labels = [f"{rung.epochs} epoch" + ("s" if rung.epochs != 1 else "") for rung in rungs]
     if len({rung.bracket for rung in rungs}) > 1:
-        labels = [f"bracket {rung.bracket}<br>{label}" for rung, label in zip(rungs, labels, strict=True)]
+        labels = [f"bracket {rung.bracket}: {label}" for rung, label in zip(rungs, labels, strict=True)]
     values = [value for rung in rungs for value in rung.values.values()]
-    layout = {
-        "xaxis": {"tickvals": list(range(len(rungs))), "ticktext": labels, "zeroline": False},
-        "yaxis": {"title": {"text": html.escape(goal.name)}, "range": _value_range(values, goal)},
-    }
-    return {"traces": traces, "layout": layout}
+    return {"height": _HEIGHT, "x": categories_axis("", labels), "y": results_axis(goal, values), "layers": layers}
 
 
 def pareto(data: ReportData, second: Objective) -> Figure:
-    """Return two objectives of every ranked candidate, with a trace for the front of all objectives."""
+    """Return two objectives of every ranked candidate, with a layer for the front of all objectives."""
     first = data.goals[0]
-    points: dict[bool, list[tuple[float, float, int]]] = {True: [], False: []}  # on the front, or dominated
+    groups: dict[str, list[tuple[float, float, int]]] = {
+        "violates constraints": [],
+        "dominated": [],
+        "on the front": [],
+    }
     for row in data.rows:
-        candidate = row.candidate
-        values = candidate.objectives
-        points[row.is_on_front].append((values[second.name], values[first.name], candidate.index))
-    few = points[False][:: 1 + len(points[False]) // _POINTS_DOMINATED]
-    dominated, front = (sorted(each, key=lambda point: point[0]) for each in (few, points[True]))
-    hover = "<br>%{x:,.5~g}: %{y:.4f}"
-    small, large = {"color": "--muted", "size": 5, "opacity": 0.8}, {"color": "--accent", "size": 9}
-    traces = [
-        _scatter(f"dominated ({len(dominated)})", dominated, hover, marker=small),
-        _scatter(f"on the front ({len(front)})", front, hover, marker=large),
-    ]
-    if len(data.goals) == 2:
-        # The line has the best first objective that is possible at each value of the second.
-        line = {"color": "--accent", "width": 1.5, "shape": "hv" if second.sign < 0 else "vh"}
-        traces[1] |= {"mode": "lines+markers", "line": line}
-    axes = {"xaxis": _objective_axis(second, data.rows), "yaxis": _objective_axis(first, data.rows)}
-    return {"traces": traces, "layout": axes | {"hovermode": "closest"}}
+        values = row.candidate.objectives
+        point = significant(values[second.name], 6), significant(values[first.name]), row.candidate.index
+        name = "violates constraints" if row.candidate.violation else "on the front" if row.is_on_front else "dominated"
+        groups[name].append(point)
+    layers: list[Figure] = []
+    # The line has the best first objective that is possible at each value of the second.
+    front = sorted(groups["on the front"])
+    if len(data.goals) == 2 and len(front) > 1:
+        stairs = [None, [x for x, _, _ in front], [y for _, y, _ in front]]
+        step = "hv" if second.sign < 0 else "vh"
+        line: Figure = {"kind": "lines", "name": "", "color": "--accent", "step": step, "items": [stairs]}
+        layers.append(line)
+    colors = {"violates constraints": "--warn", "dominated": "--muted", "on the front": "--accent"}
+    for name, points in groups.items():
+        few = points if name == "on the front" else points[:: 1 + len(points) // _POINTS_DOMINATED]
+        x, y, numbers = zip(*few, strict=True) if few else ((), (), ())
+        layer = {
+            "kind": "points",
+            "name": f"{name} ({len(points):,})",
+            "color": colors[name],
+            "x": x,
+            "y": y,
+            "n": numbers,
+        }
+        if few:
+            layers.append(layer | {"size": 9 if name == "on the front" else 5})
+    x_axis, y_axis = (
+        results_axis(goal, [row.candidate.objectives[goal.name] for row in data.rows]) for goal in (second, first)
+    )
+    return {"height": _HEIGHT, "x": x_axis, "y": y_axis, "layers": layers}
 
 
-def importance_bars(found: Sequence[Importance], names: dict[str, str]) -> Figure:
-    """Return a bar per value and per pair, the most important on top."""
-    bars = [each for each in found if each.share >= 0.0005][:_BARS][::-1]
-    labels = [html.escape(TIMES.join(names[path] for path in each.paths)) for each in bars]
-    colors = ["--muted" if not each.is_clear else "--accent" if each.is_single else "--step-2" for each in bars]
-    shares = [each.share for each in bars]
-    places = list(range(len(bars)))
-    trace: Figure = {"type": "bar", "orientation": "h", "x": shares, "y": places, "marker": {"color": colors}}
-    trace |= {"text": [f"{share:.1%}" for share in shares], "textposition": "outside", "cliponaxis": False}
-    trace |= {"hoverinfo": "skip"}
-    axis: Figure = {"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "share of the variance of ranks"}}
-    names_axis: Figure = {"tickvals": places, "ticktext": labels, "automargin": True, "showgrid": False}
-    layout = {"xaxis": axis, "yaxis": names_axis, "height": 110 + 26 * len(bars), "bargap": 0.35}
-    return {"traces": [trace], "layout": layout}
-
-
-def _curves(name: str, members: Sequence[CandidateRecord], goal: Objective, color: str, width: float) -> Figure:
-    """Return the curves of several candidates in one trace with gaps between them: one trace each is slow to draw."""
-    points: list[Point] = []
-    for candidate in members:
-        for row in candidate.reports:
-            value = row.get(goal.name, math.nan)
-            points.append((row["epoch"], float(f"{value:.5g}") if math.isfinite(value) else None, candidate.index))
-        points.append((None, None, None))
-    mode = "lines+markers" if any(member.epochs == 1 for member in members) else "lines"
-    line, marker = {"color": color, "width": width}, {"size": 3, "color": color}
-    hover = "<br>epoch %{x}: %{y:.4f}"
-    return _scatter(f"{name} ({len(members)})", points, hover, mode=mode, line=line, marker=marker, connectgaps=False)
-
-
-def _scatter(name: str, points: Sequence[Point], hover: str, mode: str = "markers", **style: Any) -> Figure:
-    """Return a trace of points (x, y, candidate)."""
-    x, y, candidates = zip(*points, strict=True) if points else ((), (), ())
-    trace = {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, "customdata": candidates}
-    return trace | {"hovertemplate": f"candidate %{{customdata}}{hover}<extra></extra>"} | style
-
-
-def _value_range(values: Sequence[float], goal: Objective) -> list[float] | None:
-    """Return the range of all values but the worst hundredth, which may be far away."""
-    finite = np.array([value for value in values if math.isfinite(value)])
-    if len(finite) == 0:
+def timeline(study: StudyRecord) -> Figure | None:
+    """Return the jobs of each worker along the time of the search, so that idle gaps show; None if they are unknown."""
+    records: list[CandidateRecord | RetrainedRecord] = [*study.candidates, *study.retrained]
+    spans = [(record, span) for record in records for span in record.spans]
+    if not spans or not study.sessions:
         return None
-    low, high = np.quantile(finite, (0.01, 1.0) if goal.sign > 0 else (0.0, 0.99))
-    margin = 0.04 * (high - low) or 0.01
-    return [float(low - margin), float(high + margin)]
+    worked = working_time(study)
+    workers = sorted({span.worker for _, span in spans})
+    shown = workers[:_MOST_WORKERS]
+    total = worked(max(end for _, end in study.sessions))
+    busy = dict.fromkeys(workers, 0.0)
+    for _, span in spans:
+        busy[span.worker] += max(0.0, worked(span.end) - worked(span.begin))
+    axis, unit = seconds_axis("time of the search", [total])
+    rows = {worker: place for place, worker in enumerate(reversed(shown))}  # the first worker on top
+    groups: dict[str, list[list[float]]] = {name: [] for name in (*_SPAN_COLORS, "trained again")}
+    step = 1 + len(spans) // _MOST_SPANS
+    for record, span in spans[::step]:
+        if span.worker in rows:
+            ends = [significant(worked(each) / unit) for each in (span.begin, span.end)]
+            number = record.candidate if isinstance(record, RetrainedRecord) else record.index
+            groups[_span_group(record)].append([rows[span.worker], *ends, number])
+    colors = {**_SPAN_COLORS, "trained again": "--pending"}
+    layers = [
+        {"kind": "spans", "name": name, "color": colors[name], "items": items}
+        for name, items in groups.items()
+        if items
+    ]
+    labels = [f"{worker}: {busy[worker] / total:.0%}" if total else str(worker) for worker in reversed(shown)]
+    starts = [significant(worked(begin) / unit) for begin, _ in study.sessions[1:]]
+    figure: Figure = {"x": axis, "y": categories_axis("worker: share of the time with a job", labels)}
+    height = 80 + _ROW_HEIGHT * len(shown)
+    return figure | {"height": height, "marks": starts, "layers": layers, "step": step, "workers": len(workers)}
 
 
-def _objective_axis(goal: Objective, rows: Sequence[LeaderboardRow]) -> Figure:
-    """Return an axis, logarithmic if its values differ by more than a factor of 8."""
-    values = [row.candidate.objectives[goal.name] for row in rows]
-    low, high = min(values), max(values)
-    title = f"{goal.name}, {'more' if goal.sign > 0 else 'less'} is better"
-    axis: Figure = {"title": {"text": html.escape(title)}}
-    if low <= 0 or high <= 8 * low:
-        return axis
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [factor * 10.0**power for power in powers for factor in ((1, 2, 5) if len(powers) < 5 else (1,))]
-    return axis | {"type": "log", "tickvals": ticks, "ticktext": [number(tick) for tick in ticks]}
+def _span_group(record: CandidateRecord | RetrainedRecord) -> str:
+    if isinstance(record, RetrainedRecord):
+        return "trained again"
+    if record.status == "completed":
+        return "trained to its end"
+    return "failed" if record.status in ("failed", "out_of_memory") else "stopped or running"
 
 
-_MOST_LEVELS = 24  # labels of an axis of categories
-_MOST_NUMBERS = 8  # a number with at most this many outcomes has a tick for each
-_LABEL_CHARACTERS = 22
-
-
-def parallel_axes(data: ReportData) -> dict[str, Any]:
-    """Return the axes, and the lines of the candidates that are drawn, the best last."""
-    rows = drawn_rows(data.rows)[::-1]
-    columns = columns_of([row.candidate.drawn for row in rows])
-    axes = [make_axis(data.names[path], path, columns[path]) for path in axes_paths(data) if path in columns]
-    for goal in data.goals[::-1]:
-        axes.append(make_axis(goal.name, goal.name, [row.candidate.objectives[goal.name] for row in rows]))
-    last = max(1, len(data.rows) - 1)
-    return {
-        "axes": axes,
-        "candidates": [row.candidate.index for row in rows],
-        "scores": [round(1 - (row.rank - 1) / last, 3) for row in rows],
-    }
-
-
-def make_axis(title: str, path: str, column: Sequence[Any]) -> dict[str, Any]:
-    """Make an axis for a column of values: of numbers, linear or logarithmic, or of categories.
-
-    Returns:
-        `title` (short name), `path` (full name), `ticks` (position, 0 bottom and 1 top, and label), and for each line
-        `places` (position, None if the value was not drawn) and `texts` (its value).
-    """
-    present = [value for value in column if value is not None]
-    if not all(is_number(value) and math.isfinite(value) for value in present) or len(set(present)) < 2:
-        # Categories, at equal distances.
-        texts = ["not drawn" if value is None else as_text(value) for value in column]
-        names = sorted({as_text(value) for value in present})
-        last = max(1, len(names) - 1)
-        places = {name: round(place / last, 4) if len(names) > 1 else 0.5 for place, name in enumerate(names)}
-        ticks = []
-        for name in names[:: math.ceil(len(names) / _MOST_LEVELS) or 1]:
-            is_short = len(name) <= _LABEL_CHARACTERS
-            ticks.append((places[name], name if is_short else name[: _LABEL_CHARACTERS - 1] + "…"))
-        lines = [None if value is None else places[text] for text, value in zip(texts, column, strict=True)]
-        return {"title": title, "path": path, "ticks": ticks, "places": lines, "texts": texts}
-    levels = sorted(set(present))
-    low, high = levels[0], levels[-1]
-    is_log = low > 0 and high >= 20 * low
-    scale = math.log10 if is_log else float
-    bottom, top = scale(low), scale(high)
-
-    def place(value: float) -> float:
-        return round((scale(value) - bottom) / (top - bottom), 4)
-
-    if len(levels) <= _MOST_NUMBERS:
-        marks = levels
-    elif is_log:
-        marks = [low, *(10.0**power for power in range(math.ceil(bottom), math.floor(top) + 1)), high]
-    else:
-        rough = (high - low) / 5
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-        marks = [low, *(step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)), high]
-    if len(levels) > _MOST_NUMBERS:  # no label overlaps those of the ends
-        gap = 0.12 if is_log else 0.08
-        marks = [mark for mark in marks if mark in (low, high) or gap < place(mark) < 1 - gap]
-    return {
-        "title": title,
-        "path": path,
-        "ticks": [(place(value), number(value)) for value in dict.fromkeys(marks)],
-        "places": [None if value is None else place(value) for value in column],
-        "texts": ["not drawn" if value is None else number(value) for value in column],
-    }
+def _finite(values: Iterable[float | None]) -> list[float | None]:
+    """Return values as they are written; None for one that is missing or not finite."""
+    return [significant(value) if value is not None and math.isfinite(value) else None for value in values]

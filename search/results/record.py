@@ -309,6 +309,21 @@ class CandidateRecord:
         """Duration of its epochs in seconds."""
         return sum(row.get("epoch_seconds", 0.0) for row in self.reports)
 
+    @property
+    def begin(self) -> float | None:
+        """Unix time in seconds at which its first job was given, or its first epoch began; None if unknown."""
+        if self.spans:
+            return self.spans[0].begin
+        first = self.reports[0] if self.reports else {}
+        return first["seconds_at"] - first.get("epoch_seconds", 0.0) if "seconds_at" in first else None
+
+    @property
+    def end(self) -> float | None:
+        """Unix time in seconds of the end of its last job, or of its last report; None if unknown."""
+        if self.spans:
+            return self.spans[-1].end
+        return self.reports[-1].get("seconds_at") if self.reports else None
+
 
 @dataclass
 class RungRecord:

@@ -1,1 +1,14 @@
 """The registry of samplers. Names only: listing it loads nothing."""
+
+from utils.registry import Section
+
+SECTIONS: dict[str, Section] = {
+    "sampler": Section(
+        expects="search.samplers.base:Sampler",
+        entries={
+            "random": "search.samplers.random:RandomSampler",
+            "grid": "search.samplers.grid:GridSampler",
+            "sobol": "search.samplers.sobol:SobolSampler",
+        },
+    ),
+}

@@ -55,7 +55,8 @@ class Sampler(ABC):
         The proposal may equal an earlier one, and is then not trained: `suggest` is called again with the next number.
 
         Args:
-            number: Number of the candidate, one more than that of the last proposal.
+            number: Number of the proposal, one more than that of the last one. It is the number of the candidate, less
+                the candidates before it that another sampler, or the user, has proposed.
             observations: The results of all candidates that have some or have failed, by number, those that run
                 included.
             running: The choices of the candidates that run or wait without a result.

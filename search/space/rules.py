@@ -1,5 +1,6 @@
 """The rules for markers: whether each can be drawn from."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,11 +10,16 @@ from search.space.outcomes import holds_marker, outcomes_of
 
 SHARED_BY_ALL_CANDIDATES = ("name", "seed", "search", "trainer.epochs", "trainer.monitor", "trainer.save_dir")
 _LARGEST = 1e300  # so that the width of an interval is a number, too
+_MOST_TIMES = 10_000  # far more than a network has layers
 _LARGEST_INT = 2**53  # up to which every program reads the same number from JSON
 
 
 def _is_int(value: Any) -> bool:
     return type(value) is int and abs(value) <= _LARGEST_INT
+
+
+def _is_times(value: Any) -> bool:
+    return _is_int(value) and 0 <= value <= _MOST_TIMES
 
 
 def _is_number(value: Any) -> bool:
@@ -70,8 +76,8 @@ _RULES: dict[str, tuple[tuple[Callable[[Any], bool], str], ...]] = {
             'must be {"of": VALUE, "times": NUMBER}. Write these two keys.',
         ),
         (
-            lambda content: is_marker(content["times"]) or (_is_int(content["times"]) and content["times"] >= 0),
-            "has times that is not a number of times. Write a whole number from 0, or a marker.",
+            lambda content: is_marker(content["times"]) or _is_times(content["times"]),
+            f"has times that is not a number of times. Write a whole number from 0 to {_MOST_TIMES}, or a marker.",
         ),
     ),
     "$var": ((lambda content: isinstance(content, str), "must be the name of a definition. Write a key of $defs."),),
@@ -127,10 +133,12 @@ def _check_value(
         times, times_path, num_faults = content["times"], join_path(place, "times"), len(faults)
         _check_value(times, times_path, definitions, open_names, faults)
         # Only a faultless one can be drawn.
-        outcomes = outcomes_of(times, definitions) if len(faults) == num_faults else ()
-        for outcome, _ in outcomes:
-            if not _is_int(outcome) or outcome < 0:
-                faults.add(times_path, f"{show(outcome)} is not a number of times. Use whole numbers from 0.")
+        outcomes = outcomes_of(times, definitions) if len(faults) == num_faults else iter(())
+        for outcome, _ in itertools.islice(outcomes, _MOST_TIMES + 2):
+            if not _is_times(outcome):
+                rule = f"is not a number of times. Use whole numbers from 0 to {_MOST_TIMES}."
+                faults.add(times_path, f"{show(outcome)} {rule}")
+                break  # a range may have any number of them
     elif marker == "$var" and content not in definitions:
         faults.add(place, unknown_name("definition", content, definitions))
     elif marker == "$var" and content in open_names:

@@ -3,7 +3,7 @@
 import math
 import random
 
-from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, StudyRecord
+from search.results.record import CandidateRecord, RetrainedRecord, RungRecord, Span, StudyRecord
 
 CLASSES = ("background", "person")
 SPACE = {
@@ -42,10 +42,10 @@ def sample_study(num_candidates=60, seed=0, *, objectives=("max val_miou",), run
     climb(study, rungs)
     for candidate in study.candidates:
         finish(candidate, study)
-    study.sessions = [(1_700_000_000.0, 1_700_000_900.0), (1_700_001_000.0, 1_700_004_600.0)]
     study.bytes_deleted = 37_000_000
     study.is_done = True
     retrain(study, chance)
+    put_on_workers(study, rungs)
     return study
 
 
@@ -112,6 +112,31 @@ def climb(study, rungs):
                 candidate.status = "stopped"
                 del candidate.reports[epochs:]
         alive = [candidate for candidate in alive if candidate.index in promoted]
+
+
+def put_on_workers(study, rungs, workers=4, begin=1_700_000_000.0):
+    """Give each job to the first idle worker, the rungs one after the other, with a pause of the search halfway."""
+    jobs = [
+        (each, each.reports[start:end])
+        for start, end in zip((0, *rungs), rungs, strict=False)
+        for each in study.candidates
+        if each.reports[start:end] or (start == 0 and each.status in ("out_of_memory", "failed"))
+    ]
+    jobs += [(run, run.reports) for run in study.retrained]
+    free, first = [begin] * workers, begin
+    for place, (record, reports) in enumerate(jobs):
+        if place == len(jobs) // 2:  # the search is interrupted when all have ended, and continued later
+            study.sessions.append((first, max(free)))
+            first = max(free) + 1000.0
+            free = [first] * workers
+        worker = free.index(min(free))
+        now = free[worker] + 0.2
+        for row in reports:
+            now += row["epoch_seconds"]
+            row["seconds_at"] = now
+        record.spans.append(Span(worker, free[worker], now + 0.3))
+        free[worker] = now + 0.3
+    study.sessions.append((first, max(free)))
 
 
 def finish(candidate, study):

@@ -1,0 +1,125 @@
+"""The laws of a sampler, for those that are registered and for any other: a test class inherits `SamplerLaws`."""
+
+import json
+import math
+import random
+
+import numpy as np
+import pytest
+
+from search.samplers.base import Observation
+from search.space.drawn import Drawn
+from search.space.space import Space
+
+MARKED = {
+    "conditional": {
+        "optimizer": {
+            "$choice": [
+                {"type": "SGD", "args": {"lr": {"$loguniform": [0.001, 1]}, "momentum": {"$uniform": [0, 0.9]}}},
+                {"type": "SGD", "args": {"lr": {"$choice": [0.1, 0.2]}}},
+                {"$choice": ["Adam", {"type": "Adam", "args": {"lr": {"$uniform": [0.1, 1]}}}]},
+            ]
+        }
+    },
+    "lists": {"x": {"$repeat": {"of": {"$logrange": [8, 64]}, "times": {"$range": [0, 4]}}}, "y": {"$choice": [1, 2]}},
+    "variables": {
+        "$defs": {"width": {"$range": [8, 33, 8]}, "times": {"$choice": [1, 2]}},
+        "x": {"$choice": [1, {"$var": "width"}]},
+        "y": {"$repeat": {"of": [{"$var": "width"}], "times": {"$var": "times"}}},
+    },
+    "one value": {"x": {"$choice": ["a"]}, "y": {"$range": [3]}},
+    "two values": {"x": {"$choice": ["a", "b"]}},
+    "equal values": {"x": {"$choice": ["a", "a", "b"]}},
+    "no marker": {"x": 1},
+}
+
+
+class SamplerLaws:
+    """Laws that hold for every sampler.
+
+    A test class inherits them, and gives the fixture `build`: a function from a space to a sampler.
+    """
+
+    @pytest.fixture(params=MARKED)
+    def space(self, request):
+        return Space({"name": "s", **MARKED[request.param]}, study_seed=3)
+
+    @pytest.fixture
+    def build(self):
+        raise NotImplementedError("return a function that builds the sampler for a space")
+
+    @pytest.mark.parametrize("results", ["numbers", "several objectives", "nan", "all failed", "none yet", "mixed"])
+    def test_a_search_gets_candidates_of_the_space(self, build, space, results):
+        """Whatever the results are, and beyond the last candidate of a small space."""
+        for _, proposal in search(build(space), space, 30, results):
+            assert proposal is None or space.read(json.loads(json.dumps(proposal.as_json()))) == proposal
+
+    def test_it_has_no_memory(self, build, space):
+        """A search that is continued after each candidate, and one that asks backwards, get the same proposals."""
+        calls = list(search(build(space), space, 20, "mixed"))
+        kept = build(space)
+        for arguments, proposal in [*reversed(calls), *calls]:
+            assert suggest(build(space), *arguments) == proposal
+            assert suggest(kept, *arguments) == proposal
+
+    def test_it_changes_nothing_else(self, build, space):
+        """Neither the space nor the global generators."""
+        before = global_generators()
+        config = space.config(space.random(0))
+        list(search(build(space), space, 5, "numbers"))
+        assert global_generators() == before
+        assert space.config(space.random(0)) == config
+
+    def test_the_end_is_final(self, build, space):
+        """After the last proposal there is none."""
+        ended = False
+        for _, proposal in search(build(space), space, 100, "numbers"):
+            assert proposal is None or not ended
+            ended = proposal is None
+
+    def test_numbers_may_have_gaps(self, build, space):
+        """Candidates that others propose take numbers, too."""
+        known = [Observation(4, space.random(4), ((0.5,),))]
+        for number in (5, 9, 70):
+            proposal = suggest(build(space), space, number, known, [])
+            assert proposal is None or space.read(proposal.as_json()) == proposal
+
+
+def global_generators():
+    """Return the states of the generators that a sampler must not use."""
+    return random.getstate(), str(np.random.get_state(legacy=False))
+
+
+def suggest(sampler, space, number, observations, running):
+    """Ask as a search does."""
+    rng = np.random.default_rng([space.study_seed, number])
+    return sampler.suggest(number, tuple(observations), tuple(running), rng)
+
+
+def search(sampler, space, count, results):
+    """Yield the arguments of each call of a search of two workers with the answer; equal candidates are not trained."""
+    known, running = [], []
+    keys = set()
+    for number in range(count):
+        arguments = (space, number, list(known), list(running))
+        proposal = suggest(sampler, *arguments)
+        yield arguments, proposal
+        if proposal is None or space.key(proposal) in keys:
+            continue
+        keys.add(space.key(proposal))
+        running.append(proposal)
+        if len(running) == 2 and results != "none yet":
+            known.append(observed(len(known), running.pop(0), results))
+
+
+def observed(number, drawn: Drawn, results):
+    """Return the results of a candidate, larger for later ones, by the kind of results."""
+    kind = results if results != "mixed" else ("numbers", "nan", "all failed", "growing")[number % 4]
+    values = {
+        "numbers": ((0.1 * number,), (0.2 * number,)),
+        "several objectives": ((0.1 * number, -number), (0.2 * number, -number)),
+        "nan": ((math.nan,), (math.nan,)),
+        "all failed": (),
+        "growing": ((0.5,),),
+    }[kind]
+    return Observation(number, drawn, values, has_failed=kind == "all failed", is_running=kind == "growing")
