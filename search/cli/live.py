@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from search.results.record import without_penalty
-from search.study.journal import Event, Kind
+from search.results.record import RungRecord, without_penalty
+from search.study.journal import Event
 from search.study.state import StudyState
 from utils.durations import duration
 
@@ -252,23 +252,28 @@ class Terminal:
     Attributes:
         name: Name of the study.
         num_samples: Candidates to try.
+        rungs: Returns the rungs of the study.
         table: The table.
         started: Monotonic time at which each candidate or run started, in seconds.
     """
 
     name: str
     num_samples: int
+    rungs: Callable[[], Sequence[RungRecord]] = tuple
     table: LiveTable = field(default_factory=LiveTable)
     started: dict[str, float] = field(default_factory=dict)
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Show the state if the table is due, and every failure."""
-        if event.kind in (Kind.JOB, Kind.RETRAIN):
+        if event.name == "study.grown":
+            self.num_samples = event.data["num_samples"]
+        if event.kind == "job":
             self.started[event.data.get("run", str(event.candidate))] = time.monotonic()
-        if event.kind is Kind.FAILED:
-            assert event.candidate is not None
-            self.table.say(f"Candidate {event.candidate} failed: {state.candidates[event.candidate].record.reason}")
-        is_last = event.kind in (Kind.SEARCH_DONE, Kind.DONE)
+        if event.kind == "ended" and event.data["status"] == "failed":
+            run = event.data.get("run")
+            name = f"Candidate {event.candidate}" if run is None else f"The retraining {run}"
+            self.table.say(f"{name} failed: {event.data.get('reason')}")
+        is_last = event.kind == "done"
         if is_last or self.table.is_due:
             self.table.update(self.snapshot(state), force=is_last)
 
@@ -277,7 +282,7 @@ class Terminal:
         statuses: Counter[str] = Counter(each.record.status for each in state.candidates.values())
         trained = {index: each for index, each in state.candidates.items() if each.record.reports}
         idle = [each for index, each in trained.items() if index not in state.jobs]
-        max_epochs, sign = state.scheduler.max_epochs, state.objectives[0].sign
+        max_epochs, sign = state.max_epochs, state.objectives[0].sign
         saved = sum(max_epochs - each.record.epochs for each in idle if each.record.status in ("stopped", "paused"))
         done = statuses["completed"] + statuses["stopped"] + statuses["failed"] + statuses["paused"]
         # Expected epochs: those to come train as long as the mean of those that are done.
@@ -288,10 +293,9 @@ class Terminal:
         best = max(ranks, key=ranks.__getitem__, default=None)
         is_retraining = bool(state.reason_done)
         rungs = []
-        for rung in state.rungs():
+        for rung in self.rungs():
             # Also at a rung that it had reached before it failed.
-            values = [value for index, value in rung.values.items() if index in ranked]
-            values = [value for value in values if math.isfinite(without_penalty(value * sign))]
+            values = [value for index, value in rung.values.items() if index in ranked and math.isfinite(value)]
             leading = max(values, key=lambda value: value * sign, default=None)
             rungs.append(RungCount(rung.bracket, rung.epochs, len(rung.values), len(rung.promoted), leading))
         return Snapshot(
@@ -342,14 +346,15 @@ def _first_objective(state: StudyState, candidate: int) -> float:
 
 def log_draws(event: Event, state: StudyState) -> None:
     """Print a draw, its facts, or the reason if its candidate does not count: a watcher for `--verbose`."""
-    if event.kind is Kind.DRAW:
+    if event.candidate is None or "run" in event.data:
+        return
+    if event.kind == "drawn":
         values = ", ".join(f"{path}={value}" for path, value in event.data["drawn"])
         logger.info("Candidate %s: %s", event.candidate, values or f"seed {event.data['seed']}")
-    elif event.kind in (Kind.REFUSED, Kind.DUPLICATE, Kind.OUT_OF_MEMORY, Kind.FAILED):
-        assert event.candidate is not None
+    elif event.kind == "duplicate" or (event.kind == "ended" and event.data["status"] != "ended"):
         record = state.candidates[event.candidate].record
         logger.info("Candidate %s: %s (%s)", event.candidate, record.status, record.reason)
-    elif event.kind is Kind.FACTS:
+    elif event.kind == "facts":
         facts = ", ".join(f"{name} {value:,}" for name, value in event.data["facts"].items())
         logger.info("Candidate %s: %s", event.candidate, facts)
 

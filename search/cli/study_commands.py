@@ -155,10 +155,10 @@ def read_study(folder: Path, plugins: Sequence[str] = ()) -> StudyRecord:
 
 
 def _plugins_at_start(folder: Path) -> list[str]:
-    """Return the plug-ins on the command line that started a study; it is in the first event."""
+    """Return the plug-ins on the command line that started a study; it is in the event of its first session."""
     started = argparse.ArgumentParser(add_help=False)
     started.add_argument("--plugin", action="append", default=[])
-    first = next(read_events(folder / JOURNAL), None)
+    first = next((event for event in read_events(folder / JOURNAL) if event.name == "study.begin"), None)
     command = first.data.get("environment", {}).get("command", []) if first is not None else []
     plugins: list[str] = started.parse_known_args(command)[0].plugin
     return plugins

@@ -14,8 +14,8 @@ from typing import Any
 from search.results.leaderboard import best_results, leaderboard, winner_of
 from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_constraints, parse_objectives
 from search.schedulers.ranking import best_first
+from search.strategies.multi_fidelity import candidate_folder
 from search.study.folders import CONFIG
-from search.study.stages import candidate_folder
 from utils.errors import SearchError
 from utils.files import read_json_object, write_json
 
@@ -46,7 +46,7 @@ def write_best(
     *,
     retrain_epochs: int,
     measured: Mapping[int, Mapping[str, float]] | None = None,
-) -> int:
+) -> int | None:
     """Write the winner to `best/`, and with several objectives the Pareto front to `best/0`, `best/1`, ....
 
     Each folder gets a config for `train.py`, the weights, and the results. The winner has the weights of its best
@@ -55,19 +55,20 @@ def write_best(
     kill leaves the old or the new one. Files of the user in `best/` remain.
 
     Args:
-        study: The study; it has results.
+        study: The study.
         config_of: Returns the drawn config of a candidate.
         retrain_epochs: Epochs of a retraining.
         measured: Facts that were measured again at the end, by candidate: they replace those of the study.
 
     Returns:
-        Number of the winner.
+        Number of the winner; None if no candidate has results, and nothing is written.
 
     Raises:
         SearchError: A file cannot be written, e.g. because the disk is full.
     """
     winner = winner_of(study)
-    assert winner is not None, "a study without results has no best"
+    if winner is None:
+        return None
     folder, facts = Path(study.folder), measured or {}
     best, new = folder / BEST_FOLDER, folder / _NEW
     try:
