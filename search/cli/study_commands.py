@@ -8,7 +8,7 @@ from pathlib import Path
 
 import config as configuration
 from search.cli.listing import best_text, list_text
-from search.cli.outputs import require_free_database, require_free_output
+from search.cli.outputs import require_free_database, require_free_output, writing
 from search.results.record import StudyRecord
 from search.study.folders import find_studies, read_study_config
 from search.study.journal import JOURNAL, read_events
@@ -100,10 +100,11 @@ def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
         raise ConfigError("report: several studies are compared in one file. Name it, e.g. --output compare.html.")
     path = output or Path(studies[0].folder) / REPORT
     require_free_output(path, "--output", (".html", ".htm"))
-    if len(studies) > 1:
-        write_comparison(studies, path)
-    else:
-        write_report(studies[0], path)
+    with writing(path, "--output"):
+        if len(studies) > 1:
+            write_comparison(studies, path)
+        else:
+            write_report(studies[0], path)
     sys.stdout.write(f"Report:  {path}\n")
 
 
@@ -121,7 +122,8 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
     if database is not None:
         require_free_database(database, "--optuna")
     if csv is not None:
-        reports = export_csv(study, csv)
+        with writing(csv, "--csv"):
+            reports = export_csv(study, csv)
         sys.stdout.write(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
     if url is not None:
         export_optuna(study, url)
