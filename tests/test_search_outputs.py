@@ -9,7 +9,7 @@ import pytest
 from config import load_config
 from search.__main__ import main
 from search.study.folders import CONFIG
-from search.study.journal import JOURNAL, Journal, Kind
+from search.study.journal import JOURNAL, Journal, create_journal
 
 PLUGIN = """
 from search.schedulers.halving import SuccessiveHalving
@@ -26,8 +26,9 @@ def make_study(folder, **search):
     config["search"] = {"num_samples": 1, "objectives": ["max val_miou"]} | search
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(json.dumps(config))
+    create_journal(folder / JOURNAL)
     journal = Journal(folder / JOURNAL)
-    journal.append(Kind.BEGIN, environment={"command": ["-c", "x.json", "--plugin", "my plugin.py"]})
+    journal.append("study.begin", environment={"command": ["-c", "x.json", "--plugin", "my plugin.py"]})
     journal.close()
     (folder / "candidates/00000").mkdir(parents=True)
     (folder / "candidates/00000/model_best.pth").write_text("weights")
