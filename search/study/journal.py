@@ -40,6 +40,7 @@ KINDS: dict[str, dict[str, Types]] = {
     "ended": {"status": str},  # reason, bytes, is_finished, facts: its job is over
     "lost": {"had_begun": bool},  # reason: the worker died, and the job starts again
     "deleted": {"bytes": int},  # its checkpoints were deleted
+    "pooled": {"results": dict},  # reason: results over all folds, of which this candidate is the last
     "exhausted": {},  # reason: nothing more is drawn
     "done": {"reason": str},  # the stage is over
 }

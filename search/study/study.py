@@ -88,7 +88,8 @@ class Study:
             if self.state.is_done and not waiting_commands(self.folder) and self.strategy.is_done:
                 return self.record()
             recorder.record("study.begin", environment=self.environment)
-            recorder.watchers.append(self._clean(recorder))
+            if not self.strategy.retains_all:
+                recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
             logs = self.folder / "workers"
             logs.mkdir(exist_ok=True)
