@@ -47,6 +47,7 @@ class MultiFidelity(Strategy):
         self._enqueued: list[Drawn] = []  # by the user: they are drawn next
         self._paused: set[int] = set()  # candidates, by the user
         self._given_up: set[int] = set()  # candidates, by the user
+        self._transferred: list[Observation] = []  # of another study
         self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
         self._has_to_say_done = True
         self._num_tasks = 0
@@ -97,6 +98,8 @@ class MultiFidelity(Strategy):
         """Note the draws that wait for the scheduler or a worker."""
         if event.name == "study.grown":
             self._has_to_say_done = True
+        elif event.name == "study.warm_started":
+            self._transferred = [_observation(number, each) for number, each in enumerate(event.data["observations"])]
         if event.stage != self.stage:
             return
         if event.kind == "drawn":
@@ -250,7 +253,7 @@ class MultiFidelity(Strategy):
         """Return the choices that the sampler proposes for a candidate."""
         if self.parts.sampler is None:
             return self.parts.space.random(number)
-        observations, running = [], []
+        observations, running = list(self._transferred), []
         for index, each in self.state.candidates.items():
             if each.drawn is None or each.record.status == "duplicate":
                 continue
@@ -424,6 +427,12 @@ class MultiFidelity(Strategy):
 def candidate_folder(candidate: int) -> str:
     """Return the run folder of a candidate, relative to that of the study."""
     return f"{CANDIDATES}/{candidate:05d}"
+
+
+def _observation(place: int, data: Mapping[str, Any]) -> Observation:
+    """Return an observation of another study; its numbers are below 0, so that they are none of this one."""
+    rows = [tuple(math.nan if value is None else value for value in row) for row in data["values"]]
+    return Observation(-1 - place, Drawn.from_json(data["choices"]), tuple(rows), data["has_failed"])
 
 
 def _candidate_of(task: Task) -> int:
