@@ -8,6 +8,7 @@ from rich.console import Console
 
 from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
 from search.cli.live import Terminal as SearchTerminal
+from search.results.record import Tally, parse_constraints, parse_objectives
 
 SNAPSHOT = Snapshot(
     name="people_search",
@@ -83,6 +84,26 @@ def test_a_candidate_that_counts_for_nothing_leads_nowhere(sign):
     snapshot = SearchTerminal("people", 4, lambda: rungs).snapshot(state)
     assert snapshot.best == (2, values[2])
     assert (snapshot.rungs[0].reached, snapshot.rungs[0].best) == (5, values[2])
+
+
+def test_a_best_one_that_violates_constraints_is_said_to():
+    tallies = [Tally(parse_objectives(["min val_loss"]), {}, parse_constraints(["params <= 100"])) for _ in range(2)]
+    for params, tally in zip((150, 120), tallies, strict=True):
+        tally.add({"epoch": 1, "val_loss": 0.5, "params": params})
+    candidates = {
+        number: SimpleNamespace(
+            record=SimpleNamespace(status="stopped", reports=[{}], epochs=3, objectives=tally.as_written()), tally=tally
+        )
+        for number, tally in enumerate(tallies)
+    }
+    state = SimpleNamespace(
+        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=6, seconds=1.0,
+        objectives=parse_objectives(["min val_loss"]), max_epochs=3,
+    )  # fmt: skip
+    snapshot = SearchTerminal("people", 2).snapshot(state)
+    assert (snapshot.best, snapshot.is_feasible) == ((1, 0.5), False)
+    assert "best 0.5000 (candidate 1, violates constraints)" in one_line(snapshot)
+    assert rendered(snapshot)[0] == "people  best val_loss 0.5000, candidate 1, violates constraints"
 
 
 class Terminal(io.StringIO):

@@ -12,13 +12,14 @@ from search.results.record import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.space.drawn import Drawn
+from search.study.commands import send_command
 from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER, value_at
 from tests.support.without_times import without_times
-from utils.errors import SearchError
+from utils.errors import ConfigError, SearchError
 
 EPOCHS = 9
 CONFIG = {"name": "sample", "trainer": {"epochs": EPOCHS}, "search": {}}
@@ -249,3 +250,59 @@ def test_every_decision_stands_in_the_journal(tmp_path):
     first = next(event for event in reports if event.candidate == 3)
     assert first.data["row"]["val_miou"] == value_at(0.9, 1)
     assert first.data["rung"] == 1
+
+
+def test_a_candidate_that_fails_after_its_last_report_is_a_result(tmp_path):
+    fates = ("good", "good", "good", "fails at the end", "good", "good", "good", "out of memory at the end", "good")
+    for workers in (Serial(), Processes(2)):
+        study, record = studied(tmp_path, parts_of(halving(), Space(QUALITIES, fates)), workers)
+        assert [record.candidates[index].status for index in (3, 7)] == ["failed", "failed"]
+        assert record.candidates[3].reason == "no space left on the device"
+        assert record.candidates[7].reason == "out of memory: no more to be had"
+        assert json.loads((study.folder / "best" / "result.json").read_text())["candidate"] == 1
+        assert read(study.folder, parts_of(halving(), Space(QUALITIES, fates))).candidates[3].status == "failed"
+
+
+def test_a_study_grows_and_its_first_candidates_remain(tmp_path):
+    study, first = studied(tmp_path, parts_of(RandomSearch(3, EPOCHS)))
+    record = Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER, num_samples=5).run()
+    assert len(record.candidates) == 5
+    assert record.candidates[:3] == first.candidates
+    assert record.is_done
+    assert read(study.folder, parts_of(RandomSearch(3, EPOCHS))) == record
+
+
+def test_a_study_that_cannot_grow_says_so_and_loses_nothing(tmp_path):
+    study, first = studied(tmp_path, parts_of(halving(9)))
+    with pytest.raises(ConfigError, match=r"search\.num_samples 12: must stay 9"):
+        Study(study.folder, parts_of(halving(9)), worker=WORKER, num_samples=12).run()
+    assert read(study.folder, parts_of(halving(9))) == first
+
+
+def test_commands_in_the_folder_are_obeyed(tmp_path):
+    study, _ = studied(tmp_path, parts_of(RandomSearch(3, EPOCHS)))
+    send_command(study.folder, "add", num_samples=2)
+    send_command(study.folder, "enqueue", choices=[["number", 3]])
+    send_command(study.folder, "dance", candidate=1)
+    record = Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER).run()
+    assert [each.objectives["val_miou"] for each in record.candidates[3:]] == [
+        max(value_at(quality, epoch) for epoch in range(1, EPOCHS + 1)) for quality in (0.9, 0.12)
+    ]
+    assert not list((study.folder / "commands").iterdir())
+    refused = [event.data["refusal"] for event in read_events(study.folder / JOURNAL) if event.name == "study.command"]
+    assert refused[:2] == ["", ""]
+    assert "candidate 1 is completed" in refused[2]
+
+
+def test_a_candidate_that_is_stopped_counts_with_the_values_that_it_has(tmp_path):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+
+    def stop_the_second(event, _state):
+        if event.kind == "job" and event.candidate == 1:
+            send_command(folder, "stop", candidate=1)
+
+    parts = replace(parts_of(RandomSearch(3, EPOCHS)), executor=Processes(1))
+    record = Study(folder, parts, worker=WORKER, watchers=[stop_the_second]).run()
+    assert record.candidates[1].status in ("stopped", "completed")
+    assert [record.candidates[index].status for index in (0, 2)] == ["completed", "completed"]
+    assert read(folder, parts_of(RandomSearch(3, EPOCHS))) == record

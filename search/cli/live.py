@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from search.results.record import RungRecord
+from search.results.record import RungRecord, without_penalty
 from search.study.journal import Event
 from search.study.state import StudyState
 from utils.durations import duration
@@ -80,6 +80,7 @@ class Snapshot:
         running: In workers, the longest first.
         rungs: Bracket by bracket, the fewest epochs first.
         best: Number and first objective of the best candidate; None before the first report.
+        is_feasible: Whether the best candidate keeps the constraints.
         epochs: Trained.
         epochs_saved: Compared with training the finished candidates in full.
         troubles: Numbers of failed, refused, ... candidates in words; empty if there are none.
@@ -101,6 +102,7 @@ class Snapshot:
     seconds: float = 0.0
     seconds_left: float | None = None
     trained_again: int | None = None
+    is_feasible: bool = True
 
 
 def render(snapshot: Snapshot) -> "RenderableType":
@@ -114,6 +116,7 @@ def render(snapshot: Snapshot) -> "RenderableType":
     head, progress, costs = snapshot.name, f"{snapshot.done}/{snapshot.num_samples} candidates", ""
     if snapshot.best:
         head += f"  best {snapshot.objective} {_value_text(snapshot.best[1])}, candidate {snapshot.best[0]}"
+        head += "" if snapshot.is_feasible else ", violates constraints"
     if snapshot.trained_again is not None:
         progress += f", {snapshot.trained_again} trained again"
     if snapshot.epochs_saved > 0:
@@ -159,7 +162,8 @@ def one_line(snapshot: Snapshot) -> str:
         parts += [f"{each.candidate} {each.epoch}/{each.until}" for each in snapshot.running]
     parts.append(f"{snapshot.epochs:,} epochs")
     if snapshot.best:
-        parts.append(f"best {_value_text(snapshot.best[1])} (candidate {snapshot.best[0]})")
+        note = "" if snapshot.is_feasible else ", violates constraints"
+        parts.append(f"best {_value_text(snapshot.best[1])} (candidate {snapshot.best[0]}{note})")
     if snapshot.troubles:
         parts.append(snapshot.troubles)
     if snapshot.seconds_left is not None:
@@ -261,8 +265,7 @@ class Terminal:
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Show the state if the table is due, and every failure."""
-        if event.name == "study.grown":
-            self.num_samples = event.data["num_samples"]
+        self.num_samples = state.num_samples or self.num_samples
         if event.kind == "job":
             self.started[event.data.get("run", str(event.candidate))] = time.monotonic()
         if event.kind == "ended" and event.data["status"] == "failed":
@@ -301,7 +304,8 @@ class Terminal:
             num_samples=self.num_samples,
             running=self._running(state),
             rungs=rungs,
-            best=None if best is None else (best, ranks[best] * sign),
+            best=None if best is None else (best, _first_objective(state, best)),
+            is_feasible=best is None or math.isfinite(without_penalty(ranks[best])),
             epochs=state.epochs,
             epochs_saved=saved,
             troubles=", ".join(f"{statuses[status]} {text}" for status, text in _TROUBLES.items() if statuses[status]),
@@ -325,10 +329,18 @@ class Terminal:
         for number, job in state.jobs.items():
             if number in state.candidates:  # a new one has no draw yet
                 candidate = state.candidates[number]
-                value = candidate.tally.values[0] * goal.sign if candidate.record.reports else None
+                value = _first_objective(state, number) if candidate.record.reports else None
                 seconds = now - self.started.setdefault(str(number), now)
                 running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds))
         return running
+
+
+def _first_objective(state: StudyState, candidate: int) -> float:
+    """Return the first objective of a candidate in its original sign, NaN if it is unknown."""
+    goal, each = state.objectives[0], state.candidates[candidate]
+    value = without_penalty(each.tally.values[0])
+    # The values of one that violates constraints say only how much.
+    return each.record.objectives.get(goal.name, math.nan) if math.isnan(value) else value * goal.sign
 
 
 def log_draws(event: Event, state: StudyState) -> None:

@@ -191,8 +191,6 @@ class MultiFidelity(Strategy):
             state = self.state.candidates[job.candidate]
             if job.candidate in self._given_up:
                 self._end(job.candidate, "ended", is_given_up=True)
-            elif state.record.status != "running":  # it failed after its last decision
-                self._end(job.candidate, "failed", reason=state.record.reason)
             else:
                 self._has_to_say_done = True
                 self._running.add(job.candidate)
@@ -394,8 +392,7 @@ class MultiFidelity(Strategy):
 
     def _end_in_scheduler(self, candidate: int, status: str) -> None:
         """Tell the scheduler of the end of a job, unless its own decision was the end."""
-        is_decided = self.state.candidates[candidate].is_decided(self.state.jobs[candidate])
-        if is_decided and (status == "ended" or candidate not in self.state.held):
+        if status == "ended" and self.state.candidates[candidate].is_decided(self.state.jobs[candidate]):
             return
         endings = {"ended": Ending.FINISHED, "failed": Ending.FAILED}
         self.scheduler.end(candidate, endings.get(status, Ending.WITHDRAWN))

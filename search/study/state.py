@@ -51,6 +51,7 @@ class StudyState:
         objectives: The objectives of the study.
         max_epochs: Epochs of a full training.
         constraints: Of the study.
+        num_samples: Candidates to try, if the study has grown; 0 if not.
         candidates: By number.
         keys: First candidate of each key.
         jobs: Jobs that were given and are not done, by candidate, in the order in which they were given.
@@ -73,6 +74,7 @@ class StudyState:
     objectives: Sequence[Objective]
     max_epochs: int
     constraints: Sequence[Constraint] = ()
+    num_samples: int = 0
     candidates: dict[int, CandidateState] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
@@ -149,6 +151,7 @@ class StudyState:
             self.is_done = True
         elif event.kind == "grown":
             self.is_done, self.reason_done, self.has_ended_draws = False, "", False
+            self.num_samples = event.data["num_samples"]
         elif event.kind == "command":
             self.obeyed.add(event.data["id"])
         elif event.kind != "created":
@@ -195,8 +198,7 @@ class StudyState:
             self.held[number] = job
         else:
             self.jobs[number] = job
-            if state.record.status != "failed":  # after its last decision: the strategy ends this job, too
-                state.record.status = "running"
+            state.record.status = "running"
 
     def _apply_duplicate(self, event: Event, state: CandidateState) -> None:
         self.jobs.pop(state.record.index, None)  # format 1

@@ -1,8 +1,6 @@
 """A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
 import logging
-import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -12,13 +10,13 @@ from typing import Any
 
 from config.objects import instantiate
 from search.executors.base import Executor
-from search.results.leaderboard import best_results, leaderboard, winner_of
-from search.results.record import RungRecord, StudyRecord
-from search.schedulers.ranking import best_first
+from search.results.leaderboard import leaderboard
+from search.results.record import RungRecord, StudyRecord, without_penalty
 from search.strategies.base import Strategy, StudyContext
 from search.strategies.in_order import InOrder
 from search.strategies.multi_fidelity import candidate_folder
 from search.strategies.retrain import Retrain
+from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
 from search.study.commands import Command, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
@@ -26,10 +24,7 @@ from search.study.journal import JOURNAL, Event, Journal, read_events
 from search.study.settings import REGISTRY, StudyParts
 from search.study.state import CandidateState, StudyState
 from utils.errors import EspalierError, SearchError
-from utils.files import folder_lock, write_json
-
-BEST = "best"
-_CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
+from utils.files import folder_lock
 
 logger = logging.getLogger("espalier")
 
@@ -103,11 +98,10 @@ class Study:
                 driver = Driver(executor, self.strategy, dict(self.extras), self.parts.max_epoch_time)
                 driver.look = lambda: self._obey(recorder, driver)
                 driver.run()
-                winner = winner_of(self.record())
+                winner = write_best(self.record(), self._config_of, retrain_epochs=self.parts.retrain_epochs)
                 if winner is None:
                     raise self._nothing_found()
-                self._write_best(winner.index)
-                recorder.record("study.done", winner.index)
+                recorder.record("study.done", winner)
             finally:
                 executor.close()
         return self.record()
@@ -266,51 +260,17 @@ class Study:
             RungRecord(
                 rung.bracket,
                 rung.epochs,
-                {candidate: values[0] * sign for candidate, values in rung.values.items()},
+                {candidate: without_penalty(values[0]) * sign for candidate, values in rung.values.items()},
                 list(rung.promoted),
             )
             for rung in self.parts.scheduler.rungs()
         ]
 
-    def _write_best(self, winner: int) -> None:
-        """Write the winner as a config for `train.py`, with its best weights and results."""
-        best = self.folder / BEST
-        best.mkdir(exist_ok=True)
-        state = self.state.candidates[winner]
-        record = state.record
-        trained_again = [each for each in self.state.retrained.values() if each.candidate == winner]
-        # The training with the best validation; the first if all objectives are facts.
-        runs = [run for run in trained_again if run.status == "completed" and run.reports]
-        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
-        if goal is not None and runs:
-            results = [best_results(run, self.parts.objectives).get(goal.name, math.nan) for run in runs]
-            runs = [runs[best_first({index: (value * goal.sign,) for index, value in enumerate(results)})[0]]]
-        run = runs[0] if runs else None
+    def _config_of(self, candidate: int) -> dict[str, Any]:
+        """Return the config of a candidate, as it was drawn."""
+        state = self.state.candidates[candidate]
         assert state.drawn is not None, "set when it was drawn"
-        config = {**self.parts.space.config(state.drawn), "seed": record.seed}
-        if run is not None:
-            trainer = {**config["trainer"], "epochs": self.parts.retrain_epochs}
-            config = {**config, "seed": run.seed, "trainer": trainer}
-        result = {
-            "candidate": winner,
-            "objectives": record.objectives,
-            "facts": record.facts,
-            "drawn": dict(record.drawn),
-            "retrained": [
-                {"seed": each.seed, "best": best_results(each, self.parts.objectives), "test": each.test}
-                for each in trained_again
-            ],
-        }
-        for name, content in (("config.json", config), ("result.json", result)):
-            write_json(best / name, content)
-        source = self.folder / (run.folder if run and run.folder else candidate_folder(winner))
-        checkpoint = source / _CHECKPOINT if (source / _CHECKPOINT).exists() else source / _LAST
-        if checkpoint.exists():
-            new = best / f".{_CHECKPOINT}.new"  # a kill must not leave half of a file
-            shutil.copyfile(checkpoint, new)
-            new.replace(best / _CHECKPOINT)
-        if (source / _IMAGES).is_dir():
-            shutil.copytree(source / _IMAGES, best / _IMAGES, dirs_exist_ok=True)
+        return {**self.parts.space.config(state.drawn), "seed": state.record.seed}
 
 
 def build_strategy(parts: StudyParts) -> Strategy:
