@@ -70,10 +70,12 @@ def run_search(arguments: argparse.Namespace) -> None:
     try:
         config = _config_of(arguments)
         if arguments.check:
-            space = checked_parts(config).space
-            for index in range(_DRAWS_SHOWN if space.has_markers else 1):
-                label = space.label(space.random(index))
-                sys.stdout.write(f"{index}: {', '.join(f'{path}={value}' for path, value in label)}\n")
+            parts = checked_parts(config)
+            for index in range(_DRAWS_SHOWN if parts.space.has_markers else 1):
+                drawn = parts.sampler.propose(index) if parts.sampler is not None else parts.space.random(index)
+                if drawn is not None:  # a grid may have fewer
+                    values = ", ".join(f"{path}={value}" for path, value in parts.space.label(drawn))
+                    sys.stdout.write(f"{index}: {values}\n")
             sys.stdout.write("The space is good.\n")
             return
         study = open_study(config, arguments.resume, plugins=arguments.plugin, verbose=arguments.verbose)
