@@ -5,8 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from search.executors.base import Task
 from search.results.record import require_results
 from search.samplers.base import Observation
@@ -17,7 +15,6 @@ from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
 from utils.errors import SearchError
-from utils.seeding import derive_seed
 
 logger = logging.getLogger("espalier")
 
@@ -50,6 +47,7 @@ class MultiFidelity(Strategy):
         self._transferred: list[Observation] = []  # of another study
         self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
         self._has_to_say_done = True
+        self._num_proposed = 0  # candidates of the sampler
         self._num_tasks = 0
 
     def bind(self, study: StudyContext) -> None:
@@ -104,6 +102,7 @@ class MultiFidelity(Strategy):
             return
         if event.kind == "drawn":
             self._unadmitted = event.candidate
+            self._num_proposed += not event.data.get("is_enqueued", False)
             state = self.state.candidates[self._unadmitted or 0]
             if state.drawn is None:
                 self._draw_again(state)
@@ -232,13 +231,15 @@ class MultiFidelity(Strategy):
         state, space = self.state, self.parts.space
         while self._unadmitted is None:
             number = state.next_number
-            drawn = self._enqueued[0] if self._enqueued else self._suggest(number)
+            is_enqueued = bool(self._enqueued)
+            drawn = self._enqueued[0] if is_enqueued else self._suggest()
             if drawn is None:
                 self._exhaust("the sampler has no more to propose")
                 return None
             seed = space.seed(number)
             key = space.key(drawn) if space.has_markers else f"seed {seed}"
             data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
+            data |= {"is_enqueued": True} if is_enqueued else {}
             self.study.record(f"{self.stage}.drawn", number, **data)
             first, num_keys = state.keys[key], len(state.keys)
             if first != number:
@@ -249,10 +250,10 @@ class MultiFidelity(Strategy):
                     return None
         return self._unadmitted
 
-    def _suggest(self, number: int) -> Drawn | None:
-        """Return the choices that the sampler proposes for a candidate."""
+    def _suggest(self) -> Drawn | None:
+        """Return the choices that the sampler proposes next."""
         if self.parts.sampler is None:
-            return self.parts.space.random(number)
+            return self.parts.space.random(self._num_proposed)
         observations, running = list(self._transferred), []
         for index, each in self.state.candidates.items():
             if each.drawn is None or each.record.status == "duplicate":
@@ -263,8 +264,7 @@ class MultiFidelity(Strategy):
                 observations.append(Observation(index, each.drawn, tuple(each.values), has_failed, is_running))
             elif is_running:
                 running.append(each.drawn)
-        rng = np.random.default_rng(derive_seed(self.parts.space.study_seed, "sampler", number))
-        return self.parts.sampler.suggest(number, observations, running, rng)
+        return self.parts.sampler.propose(self._num_proposed, observations, running)
 
     def _exhaust(self, reason: str) -> None:
         self.scheduler.end_draws()
