@@ -283,11 +283,11 @@ def test_a_study_that_cannot_grow_says_so_and_loses_nothing(tmp_path):
 def test_commands_in_the_folder_are_obeyed(tmp_path):
     study, _ = studied(tmp_path, parts_of(RandomSearch(3, EPOCHS)))
     send_command(study.folder, "add", num_samples=2)
-    send_command(study.folder, "enqueue", choices=[["number", 3]])
+    send_command(study.folder, "enqueue", choices=[["number", 7]])
     send_command(study.folder, "dance", candidate=1)
     record = Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER).run()
     assert [each.objectives["val_miou"] for each in record.candidates[3:]] == [
-        max(value_at(quality, epoch) for epoch in range(1, EPOCHS + 1)) for quality in (0.9, 0.12)
+        max(value_at(quality, epoch) for epoch in range(1, EPOCHS + 1)) for quality in (0.83, 0.9)
     ]
     assert not list((study.folder / "commands").iterdir())
     refused = [event.data["refusal"] for event in read_events(study.folder / JOURNAL) if event.name == "study.command"]
