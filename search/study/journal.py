@@ -132,7 +132,7 @@ class Journal:
     Args:
         path: The file. It is created only by `create_journal`.
         wal: Whether it has a write-ahead log. A file on a shared folder must not have one.
-        guard: Called before each event is written; raises if this process may no longer write.
+        guard: Called in the transaction of each event before it is written; raises if this process may write no more.
 
     Raises:
         SearchError: It is missing or damaged, has an unknown format, or cannot be written.
@@ -157,12 +157,12 @@ class Journal:
         Raises:
             SearchError: It cannot be written, e.g. because the disk is full.
         """
-        if self._guard is not None:
-            self._guard()
         event = Event(name, candidate, data, time.time())
         with _sqlite_errors_explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                if self._guard is not None:  # within the transaction, which nobody else can begin meanwhile
+                    self._guard()
                 count, digest = _insert(self._connection, event, self._count, self._hash)
                 self._connection.execute("UPDATE head SET count = ?, hash = ?", (count, digest))
                 self._connection.execute("COMMIT")
