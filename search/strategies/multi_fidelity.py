@@ -286,7 +286,6 @@ class MultiFidelity(Strategy):
     def _task_of(self, job: Job, state: CandidateState) -> Task:
         record = state.record
         assert state.drawn is not None, "set when it was drawn"
-        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
         self._num_tasks += 1
         payload = {
             "config": {**self.parts.space.config(state.drawn), "seed": record.seed},
@@ -295,7 +294,7 @@ class MultiFidelity(Strategy):
             # Killed between a decision and the end of its job: only the missing epochs are trained again.
             "until": record.epochs if state.is_decided(job) else None,
             "limits": None if record.facts else self.parts.limits,  # checked once
-            "monitor": None if goal is None else str(goal),
+            **self.parts.rules,
         }
         name = f"{self.stage}/{job.candidate}/{self._num_tasks}"
         return Task(name, "train", payload, candidate=job.candidate, resources=self.parts.resources)
