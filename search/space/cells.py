@@ -104,7 +104,7 @@ class CellSpace(Space):
     @property
     def max_epochs(self) -> int:
         """Epochs of the longest training."""
-        return max(config["trainer"]["epochs"] for config in self._configs)
+        return max(int(config["trainer"]["epochs"]) for config in self._configs)
 
     def cell(self, drawn: Drawn) -> Cell:
         """Return the cell of a candidate.

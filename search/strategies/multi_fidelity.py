@@ -5,8 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from search.executors.base import Task
 from search.results.record import require_results
 from search.samplers.base import Observation
@@ -17,7 +15,6 @@ from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
 from utils.errors import SearchError
-from utils.seeding import derive_seed
 
 logger = logging.getLogger("espalier")
 
@@ -47,8 +44,13 @@ class MultiFidelity(Strategy):
         self._enqueued: list[Drawn] = []  # by the user: they are drawn next
         self._paused: set[int] = set()  # candidates, by the user
         self._given_up: set[int] = set()  # candidates, by the user
+        self._transferred: list[Observation] = []  # of another study
+        self._observations: dict[int, Observation] = {}  # by candidate
+        self._awaited: dict[int, Drawn] = {}  # candidates without a result
+        self._changed: set[int] = set()  # candidates whose observation is not up to date
         self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
         self._has_to_say_done = True
+        self._num_proposed = 0  # candidates of the sampler
         self._num_tasks = 0
 
     def bind(self, study: StudyContext) -> None:
@@ -97,27 +99,35 @@ class MultiFidelity(Strategy):
         """Note the draws that wait for the scheduler or a worker."""
         if event.name == "study.grown":
             self._has_to_say_done = True
-        if event.stage != self.stage:
+        elif event.name == "study.warm_started":
+            self._transferred = [_observation(number, each) for number, each in enumerate(event.data["observations"])]
+        elif event.stage != self.stage:
             return
-        if event.kind == "drawn":
-            self._unadmitted = event.candidate
-            state = self.state.candidates[self._unadmitted or 0]
-            if state.drawn is None:
-                self._draw_again(state)
-            if self._enqueued and state.drawn == self._enqueued[0]:
-                del self._enqueued[0]
-        elif event.kind in ("duplicate", "job") and event.candidate == self._unadmitted:
-            self._unadmitted = None
         elif event.kind == "enqueued":
             self._enqueued.append(Drawn.from_json(event.data["choices"]))
         elif event.kind == "done":
             self._has_to_say_done = False
-        elif event.kind == "paused" and event.candidate is not None:
-            self._paused.add(event.candidate)
-        elif event.kind == "resumed" and event.candidate is not None:
-            self._paused.discard(event.candidate)
-        elif event.kind == "given_up" and event.candidate is not None:
-            self._given_up.add(event.candidate)
+        elif event.candidate is not None:
+            self._changed.add(event.candidate)
+            self._apply_to_candidate(event, event.candidate)
+
+    def _apply_to_candidate(self, event: Event, candidate: int) -> None:
+        if event.kind == "drawn":
+            self._unadmitted = candidate
+            self._num_proposed += not event.data.get("is_enqueued", False)
+            state = self.state.candidates[candidate]
+            if state.drawn is None:
+                self._draw_again(state)
+            if self._enqueued and state.drawn == self._enqueued[0]:
+                del self._enqueued[0]
+        elif event.kind in ("duplicate", "job") and candidate == self._unadmitted:
+            self._unadmitted = None
+        elif event.kind == "paused":
+            self._paused.add(candidate)
+        elif event.kind == "resumed":
+            self._paused.discard(candidate)
+        elif event.kind == "given_up":
+            self._given_up.add(candidate)
 
     def _draw_again(self, state: CandidateState) -> None:
         """Find the choices of a candidate of format 1, which follow from its number."""
@@ -229,13 +239,15 @@ class MultiFidelity(Strategy):
         state, space = self.state, self.parts.space
         while self._unadmitted is None:
             number = state.next_number
-            drawn = self._enqueued[0] if self._enqueued else self._suggest(number)
+            is_enqueued = bool(self._enqueued)
+            drawn = self._enqueued[0] if is_enqueued else self._suggest()
             if drawn is None:
                 self._exhaust("the sampler has no more to propose")
                 return None
             seed = space.seed(number)
             key = space.key(drawn) if space.has_markers else f"seed {seed}"
             data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
+            data |= {"is_enqueued": True} if is_enqueued else {}
             self.study.record(f"{self.stage}.drawn", number, **data)
             first, num_keys = state.keys[key], len(state.keys)
             if first != number:
@@ -246,22 +258,26 @@ class MultiFidelity(Strategy):
                     return None
         return self._unadmitted
 
-    def _suggest(self, number: int) -> Drawn | None:
-        """Return the choices that the sampler proposes for a candidate."""
+    def _suggest(self) -> Drawn | None:
+        """Return the choices that the sampler proposes next."""
         if self.parts.sampler is None:
-            return self.parts.space.random(number)
-        observations, running = [], []
-        for index, each in self.state.candidates.items():
-            if each.drawn is None or each.record.status == "duplicate":
-                continue
+            return self.parts.space.random(self._num_proposed)
+        for number in self._changed:
+            each = self.state.candidates[number]
+            assert each.drawn is not None, "set when it was drawn"
             has_failed = each.record.status in ("failed", "out_of_memory")
             is_running = each.record.status in ("running", "paused")
-            if each.values or has_failed:
-                observations.append(Observation(index, each.drawn, tuple(each.values), has_failed, is_running))
+            self._observations.pop(number, None)
+            self._awaited.pop(number, None)
+            if each.record.status != "duplicate" and (each.values or has_failed):
+                values = tuple(each.values)
+                self._observations[number] = Observation(number, each.drawn, values, has_failed, is_running)
             elif is_running:
-                running.append(each.drawn)
-        rng = np.random.default_rng(derive_seed(self.parts.space.study_seed, "sampler", number))
-        return self.parts.sampler.suggest(number, observations, running, rng)
+                self._awaited[number] = each.drawn
+        self._changed.clear()
+        observations = self._transferred + [self._observations[number] for number in sorted(self._observations)]
+        running = [self._awaited[number] for number in sorted(self._awaited)]
+        return self.parts.sampler.propose(self._num_proposed, observations, running)
 
     def _exhaust(self, reason: str) -> None:
         self.scheduler.end_draws()
@@ -270,7 +286,6 @@ class MultiFidelity(Strategy):
     def _task_of(self, job: Job, state: CandidateState) -> Task:
         record = state.record
         assert state.drawn is not None, "set when it was drawn"
-        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
         self._num_tasks += 1
         payload = {
             "config": {**self.parts.space.config(state.drawn), "seed": record.seed},
@@ -279,7 +294,7 @@ class MultiFidelity(Strategy):
             # Killed between a decision and the end of its job: only the missing epochs are trained again.
             "until": record.epochs if state.is_decided(job) else None,
             "limits": None if record.facts else self.parts.limits,  # checked once
-            "monitor": None if goal is None else str(goal),
+            **self.parts.rules,
         }
         name = f"{self.stage}/{job.candidate}/{self._num_tasks}"
         return Task(name, "train", payload, candidate=job.candidate, resources=self.parts.resources)
@@ -428,6 +443,12 @@ class MultiFidelity(Strategy):
 def candidate_folder(candidate: int) -> str:
     """Return the run folder of a candidate, relative to that of the study."""
     return f"{CANDIDATES}/{candidate:05d}"
+
+
+def _observation(place: int, data: Mapping[str, Any]) -> Observation:
+    """Return an observation of another study; its numbers are below 0, so that they are none of this one."""
+    rows = [tuple(math.nan if value is None else value for value in row) for row in data["values"]]
+    return Observation(-1 - place, Drawn.from_json(data["choices"]), tuple(rows), data["has_failed"])
 
 
 def _candidate_of(task: Task) -> int:

@@ -59,6 +59,7 @@ class StudyParts:
         sampler: Proposes candidates; None: they are drawn at random.
         constraints: Bounds that a candidate has to keep.
         strategy: The section of the strategy; None: `MultiFidelity`.
+        warm_start: Folder of another study whose results the sampler uses, too.
         resources: Resources of each training, e.g. `{"gpus": 2}`.
     """
 
@@ -74,12 +75,21 @@ class StudyParts:
     sampler: Sampler | None = None
     constraints: tuple[Constraint, ...] = ()
     strategy: Any = None
+    warm_start: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def max_epochs(self) -> int:
         """Epochs of a full training."""
         return self.scheduler.max_epochs
+
+    @property
+    def rules(self) -> dict[str, list[str]]:
+        """Objectives and constraints, by which a worker knows the best epoch: a part of the payload of its tasks."""
+        return {
+            "objectives": [str(each) for each in self.objectives],
+            "constraints": [str(each) for each in self.constraints],
+        }
 
     @property
     def retrain_epochs(self) -> int:
@@ -143,6 +153,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         sampler=sampler,
         constraints=constraints,
         strategy=options.strategy,
+        warm_start=options.warm_start,
         resources=options.resources,
     )
 
