@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,19 +49,22 @@ class Spread:
         Returns:
             The limits; None for fewer than two seeds, of which there is nothing to resample.
         """
-        if len(self.values) < 2:
-            return None
-        from scipy.stats import bootstrap  # loads for a second: only a study with several seeds needs it
+        return None if len(self.values) < 2 else _interval(tuple(self.values.values()))
 
-        found = bootstrap(
-            (list(self.values.values()),),
-            np.mean,
-            n_resamples=RESAMPLES,
-            confidence_level=CONFIDENCE,
-            method="percentile",
-            rng=np.random.default_rng(_BOOTSTRAP_SEED),
-        ).confidence_interval
-        return float(found.low), float(found.high)
+
+@lru_cache(maxsize=4096)  # a study that runs is shown again and again
+def _interval(values: tuple[float, ...]) -> tuple[float, float]:
+    from scipy.stats import bootstrap  # loads for a second: only a study with several seeds needs it
+
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(_BOOTSTRAP_SEED),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
 def is_grid(study: StudyRecord) -> bool:
@@ -149,6 +153,23 @@ def grid_winner(study: StudyRecord) -> CandidateRecord | None:
     return max(runs, key=lambda each: goal.sign * each.objectives[goal.name], default=None)
 
 
+def best_condition_text(study: StudyRecord, winner: CandidateRecord) -> str:
+    """Return why a run is recommended, as a sentence.
+
+    Args:
+        study: A grid study.
+        winner: The result of `grid_winner`.
+    """
+    goal, place = parse_objectives(study.objectives)[0], dict(winner.drawn)
+    if best_condition(study.candidates, conditions_of(study), goal) is None:
+        return "No condition has a whole seed yet: this is the best run of all, not one of the best condition."
+    fold = f", fold {place['fold']}" if "fold" in place else ""
+    return (
+        f"The condition {place['condition']} has the best mean of {goal.name} over its seeds. Its best run on "
+        f"validation data has seed {place['seed']}{fold}."
+    )
+
+
 def grid_sections(
     candidates: Sequence[CandidateRecord], conditions: Sequence[str], goal: Objective
 ) -> list[dict[str, Any]]:
@@ -164,7 +185,8 @@ def grid_sections(
         found = spreads(candidates, prefix)
         if not found:
             continue
-        names = sorted(found, key=lambda name: name != goal.name)  # stable: the others in their own order
+        first = prefix + goal.name.removeprefix("val_")
+        names = sorted(found, key=lambda name: name != first)  # stable: the others in their own order
         rows = [row for name in names for row in _rows(name, found[name], conditions)]
         sections.append(
             {"title": f"Conditions, {data} data", "text": _text(prefix, candidates, goal), "table": [_HEAD, *rows]}

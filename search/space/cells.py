@@ -211,13 +211,13 @@ def with_fold(config: Mapping[str, Any], fold: int, num_folds: int) -> dict[str,
     The partition follows from the seed of the training, so that it is the same for all conditions.
 
     Args:
-        config: With a `data_loader` or a `train_loader`; a `valid_loader` is left out.
+        config: With a `train_loader` or a `data_loader`, which is then the `data_loader`; a `valid_loader` is left out.
         fold: Number of the fold that is held out, from 0.
         num_folds: Number of folds.
     """
-    section = "data_loader" if config.get("data_loader") is not None else "train_loader"
-    loader = config.get(section)
+    loader = config.get("train_loader") or config.get("data_loader")
     loader = dict(loader) if isinstance(loader, Mapping) else {"type": loader}
     args = {key: value for key, value in (loader.get("args") or {}).items() if key != "validation_split"}
     loader["args"] = {**args, "folds": {"fold": fold, "of": num_folds}}
-    return {**{key: value for key, value in config.items() if key != "valid_loader"}, section: loader}
+    others = {key: value for key, value in config.items() if key not in ("train_loader", "valid_loader")}
+    return {**others, "data_loader": loader}

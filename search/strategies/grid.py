@@ -1,5 +1,6 @@
 """Grid studies: every condition with every seed, and in every fold, trained in full and tested once."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,8 @@ from search.study.state import CandidateState
 from utils.errors import ConfigError
 
 POOL = "pool"
+
+logger = logging.getLogger("espalier")
 
 
 class Grid(MultiFidelity):
@@ -148,6 +151,8 @@ class Grid(MultiFidelity):
             self._record_pooled(last, {}, reason)
 
     def _record_pooled(self, last: int, results: Mapping[str, float], reason: str = "") -> None:
+        if reason:
+            logger.warning("The results of the folds up to candidate %d are not pooled: %s", last, reason)
         self.study.record(f"{self.stage}.pooled", last, results=dict(results), reason=reason)
 
     def sections(self) -> Sequence[Mapping[str, Any]]:

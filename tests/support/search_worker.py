@@ -24,7 +24,8 @@ AT_THE_END = {
 
 @contextmanager
 def worker():
-    yield lambda task, report: MEASURED if task["kind"] == "measure" else run(task, report)
+    others = {"measure": lambda _task, _report: MEASURED, "pool": lambda task, _report: pooled(task)}
+    yield lambda task, report: others.get(task["kind"], run)(task, report)
 
 
 def suffer(fate):
@@ -37,8 +38,6 @@ def suffer(fate):
 
 def run(task, report):
     """Train `config.trainer.epochs` epochs, reporting each; `fate` of the config says what goes wrong."""
-    if task["kind"] == "pool":
-        return pooled(task)
     config, folder = task["config"], Path(task["folder"])
     fate = config.get("fate", "good")
     if task.get("limits") is not None:
@@ -72,8 +71,8 @@ def run(task, report):
         beside.write_text(json.dumps(rows))
         beside.replace(history)
         if decision != "continue":
-            return AT_THE_END.get(fate) or _ended(folder, is_finished=False)
-    return _ended(folder, config, is_finished=not task.get("until"))
+            return AT_THE_END.get(fate) or _ended(folder, config, is_finished=False)
+    return AT_THE_END.get(fate) or _ended(folder, config, is_finished=not task.get("until"))
 
 
 def pooled(task):
@@ -84,4 +83,9 @@ def pooled(task):
 
 def _ended(folder, config, *, is_finished):
     size = sum(path.stat().st_size for path in folder.glob("*.pth"))
-    return {"status": "ended", "is_finished": is_finished, "bytes": size, "test": {"test_miou": config.get("test", 0.5)}}
+    return {
+        "status": "ended",
+        "is_finished": is_finished,
+        "bytes": size,
+        "test": {"test_miou": config.get("test", 0.5)},
+    }
