@@ -138,12 +138,13 @@ def foreign_weights(folder: Path) -> bytes:
 
 def journal(folder: Path) -> bytes:
     """Return a study's journal."""
-    from search.study.journal import Journal, Kind
+    from search.study.journal import Journal, create_journal
 
     path = folder / "journal.sqlite"
+    create_journal(path)
     writer = Journal(path)
     for number in range(20):
-        writer.append(next(iter(Kind)), number, text="a" * 50)
+        writer.append("search.lost", number, had_begun=True, text="a" * 50)
     writer.close()
     return path.read_bytes()
 

@@ -11,9 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from search.study.folders import read_study_config
-from search.study.journal import JOURNAL, Kind, read_events
-
-ENDS = (Kind.JOB_DONE, Kind.FAILED, Kind.REFUSED, Kind.OUT_OF_MEMORY, Kind.LOST)
+from search.study.journal import JOURNAL, read_events
 
 
 def main() -> None:
@@ -26,16 +24,16 @@ def main() -> None:
     in_hand = trained = 0.0
     times = []
     for event in read_events(folder / JOURNAL):
-        if event.kind is Kind.SEARCH_DONE:
+        if event.name == "search.done":
             break
         if event.candidate is None:
             continue
         times.append(event.seconds)
-        if event.kind is Kind.JOB:
+        if event.kind == "job":
             begun[event.candidate] = event.seconds
-        elif event.kind is Kind.REPORT:
+        elif event.kind == "report":
             trained += event.data["seconds"]
-        elif event.kind in ENDS and event.candidate in begun:
+        elif event.kind in ("ended", "lost") and event.candidate in begun:
             in_hand += event.seconds - begun.pop(event.candidate)
     there = workers * (times[-1] - times[0])
     print(f"{workers} workers, {there / workers:.0f} s: {in_hand / there:.1%} with a candidate in hand, ", end="")

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from search.cli.study_commands import read_study
 from search.executors.serial import Serial
 from search.study.folders import create_study_folder
-from search.study.journal import Journal, Kind
+from search.study.journal import Journal, create_journal
 from search.study.settings import build_study_parts
 from search.study.study import Study
 
@@ -89,12 +89,13 @@ def timed(action: Callable[[], Any]) -> tuple[Any, float]:
 
 def report_milliseconds(folder: Path) -> None:
     """One durable report here and in Optuna, alternating."""
+    create_journal(folder / "journal.sqlite")
     journal, ours, theirs = Journal(folder / "journal.sqlite"), [], []
     row = {"epoch": 1, "loss": 0.5, "val_loss": 0.5, "val_miou": 0.5}
     trial = _optuna_trial(folder)
     for number in range(ROUNDS):
         report = {"epoch": number, "row": row, "seconds": 1.0, "decision": "continue", "rung": None, "cutoff": None}
-        ours.append(timed(lambda told=report: journal.append(Kind.REPORT, 0, **told))[1])  # type: ignore[misc]
+        ours.append(timed(lambda told=report: journal.append("search.report", 0, **told))[1])  # type: ignore[misc]
         if trial is not None:
             theirs.append(timed(lambda step=number: trial.report(0.5, step))[1])  # type: ignore[misc]
     print(f"durable report: {1000 * statistics.median(ours):.3f} ms (median of {ROUNDS})", end="")

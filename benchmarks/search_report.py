@@ -4,8 +4,10 @@
     apt-get install chromium                             or: playwright install chromium
     python benchmarks/search_report.py [--screenshots FOLDER]
 
-A study of 300 candidates is written and opened, from the start of the navigation until every figure is drawn; one of
-10,000 is written. The studies are the generated ones of the tests.
+Studies of 300 and of 10,000 candidates are written and opened, from the start of the navigation until every figure is
+drawn, and one of 300 with 80 searched values, three objectives and images. Each is looked at in two widths and in light
+and dark: labels of a figure that overlap, or a page that scrolls sideways, are counted. The studies are the generated
+ones of the tests.
 """
 
 import argparse
@@ -17,27 +19,27 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from search.report import write_report
+from search.report import write_comparison, write_report
+from search.results.record import StudyRecord
 from tests.support.study_samples import sample_study
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 OPENINGS = 5
 MOST_MILLISECONDS = 120_000
-SECTIONS = (
-    "winner",
-    "retrained",
-    "leaderboard",
-    "curves",
-    "rungs",
-    "front",
-    "parallel",
-    "importance",
-    "failures",
-    "json",
-)
+WIDTHS = (1280, 390)
+# Pairs of texts of a figure that lie on each other; those of parallel coordinates are outlined.
+OVERLAPS = """() => [...document.querySelectorAll('.figure svg')].flatMap(svg => {
+  const texts = [...svg.querySelectorAll('text')].map(each => [each.textContent, each.getBoundingClientRect()]);
+  return texts.flatMap(([one, a], place) => texts.slice(place + 1)
+    .filter(([_, b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 3 && b.top < a.bottom - 3)
+    .map(([two]) => `${svg.parentElement.dataset.figure}: ${one} / ${two}`));
+})"""
 
 
 class Opening(NamedTuple):
@@ -59,34 +61,56 @@ class Opening(NamedTuple):
 def main() -> None:
     """Write, open, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--screenshots", type=Path, help="folder for images of every section, light and dark")
+    parser.add_argument("--screenshots", type=Path, help="folder for images of every page, light and dark")
     folder = parser.parse_args().screenshots
     with tempfile.TemporaryDirectory() as temporary:
-        large, small = Path(temporary) / "large.html", Path(temporary) / "small.html"
-        print(measure_writing(10_000, large))
-        two = sample_study(300, objectives=("max val_miou", "min params"), folder=temporary)
-        write_report(two, small)
-        print(f"300 candidates: {small.stat().st_size / 1e6:.1f} MB")
-        print(look(small, folder))
-        print(look(large, None))
+        place = Path(temporary)
+        studies = {
+            "300": sample_study(300, objectives=("max val_miou", "min params")),
+            "300_full": full_study(place / "study"),
+            "10000": sample_study(10_000),
+        }
+        write_report(sample_study(5), place / "first.html")  # loads the templates
+        for name, study in studies.items():
+            print(measure_writing(study, place / f"{name}.html"))
+        compared = [studies["300"], sample_study(100, seed=1), sample_study(60, seed=2)]
+        write_comparison(compared, place / "compare.html")
+        for name in (*studies, "compare"):
+            print(look(place / f"{name}.html", folder))
 
 
-def measure_writing(num_candidates: int, path: Path) -> str:
-    """A line about the time and memory of writing a report."""
-    study = sample_study(num_candidates)
+def full_study(folder: Path) -> StudyRecord:
+    """Make a study of 300 candidates with 87 searched values, three objectives and a dozen images."""
+    (folder / "best" / "pictures").mkdir(parents=True)
+    study: StudyRecord = sample_study(300, objectives=("max val_miou", "min params", "min val_loss"), folder=folder)
+    chance = np.random.default_rng(0)
+    for candidate in study.candidates:
+        operations = chance.choice(["skip", "sep_conv_3x3", "dil_conv_5x5", "avg_pool_3x3"], 60).tolist()
+        candidate.drawn += [(f"cells.{place}.operation", name) for place, name in enumerate(operations)]
+        candidate.drawn += [
+            (f"cells.{place}.weight", weight) for place, weight in enumerate(chance.random(20).tolist())
+        ]
+    for place in range(12):
+        noise = cv2.resize(chance.integers(0, 255, (90, 160, 3), dtype=np.uint8), (1920, 1080))
+        cv2.imwrite(str(folder / "best" / "pictures" / f"{place}.png"), noise)
+    return study
+
+
+def measure_writing(study: StudyRecord, path: Path) -> str:
+    """Return a line about the time and memory of writing a report."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began, began_cpu = time.perf_counter(), time.process_time()
     write_report(study, path)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (
-        f"{num_candidates:,} candidates: written in {seconds:.2f} s ({cpu_seconds:.2f} s of processor), "
-        f"{path.stat().st_size / 1e6:.1f} MB, at most {after / 1024:.0f} MB of memory ({before / 1024:.0f} before)"
+        f"{path.stem}: written in {seconds:.2f} s ({cpu_seconds:.2f} s of processor), "
+        f"{path.stat().st_size / 1e6:.2f} MB, at most {after / 1024:.0f} MB of memory ({before / 1024:.0f} before)"
     )
 
 
 def look(page: Path, folder: Path | None) -> str:
-    """A line about opening a page several times; images of it where a folder is given."""
+    """Return a line about opening a page several times, and about its look."""
     browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     try:
         from playwright.sync_api import Error, sync_playwright
@@ -98,10 +122,12 @@ def look(page: Path, folder: Path | None) -> str:
         except Error:
             return "Not opened: there is no Chromium on this machine (apt-get install chromium)."
         openings = [open_once(browser, page) for _ in range(OPENINGS)]
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            for scheme in ("light", "dark"):
-                take_images(browser, page, folder, scheme)
+        faults = [
+            fault
+            for scheme in ("light", "dark")
+            for width in WIDTHS
+            for fault in faults_of(browser, page, folder, scheme, width)
+        ]
         browser.close()
     times = sorted(each.seconds for each in openings)
     cpu = sorted(each.cpu_seconds for each in openings)[len(openings) // 2]
@@ -110,7 +136,8 @@ def look(page: Path, folder: Path | None) -> str:
     return (
         f"{page.stem}: drawn in {times[len(times) // 2]:.2f} s (median of {OPENINGS}, worst {times[-1]:.2f} s), "
         f"{cpu:.2f} s of processor, "
-        f"{requests} requests beside the page, {len(messages)} messages on the console {messages[:3] or ''}"
+        f"{requests} requests beside the page, {len(messages)} messages on the console {messages[:3] or ''}, "
+        f"{len(faults)} faults of {2 * len(WIDTHS)} views {faults[:5] or ''}"
     )
 
 
@@ -136,17 +163,20 @@ def open_once(browser: Any, page: Path) -> Opening:
     return Opening(seconds, metrics["TaskDuration"], others, messages)
 
 
-def take_images(browser: Any, page: Path, folder: Path, scheme: str) -> None:
-    """An image of the top and of each section."""
-    tab = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+def faults_of(browser: Any, page: Path, folder: Path | None, scheme: str, width: int) -> list[str]:
+    """Return what is wrong with the look of a page; write an image of it into the folder, if there is one."""
+    tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     tab.set_default_timeout(MOST_MILLISECONDS)
     tab.goto(page.as_uri())
     tab.wait_for_selector("html[data-ready]")
-    tab.screenshot(path=folder / f"{scheme}_top.png")
-    for name in SECTIONS:
-        if tab.locator(f"#{name}").count():
-            tab.locator(f"#{name}").screenshot(path=folder / f"{scheme}_{name}.png")
+    faults: list[str] = tab.evaluate(OVERLAPS)
+    if tab.evaluate("document.documentElement.scrollWidth") > width:
+        faults.append(f"{width}: scrolls sideways")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        tab.screenshot(path=folder / f"{page.stem}_{scheme}_{width}.png", full_page=True)
     tab.close()
+    return faults
 
 
 if __name__ == "__main__":

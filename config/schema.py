@@ -193,7 +193,7 @@ def _class_schema(type_name: str, key: str, section: Section, extras: Schema) ->
     signature = signature_of(target)
     lines = inspect.cleandoc(target.__doc__ or "").splitlines()
     documented = {match[1]: match[2] for match in map(_ARGUMENT.match, lines) if match}
-    hidden = (*OBJECTS, *(sections.SCHEDULER_VALUES if key == "scheduler" else ()))
+    hidden = (*OBJECTS, *(sections.SEARCH_VALUES.get(key, ())))
     args |= {"properties": {}, "additionalProperties": signature.takes_more}
     for name, parameter in signature.parameters.items():
         if name in section.nested:

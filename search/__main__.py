@@ -8,23 +8,24 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import config as configuration
 from config import cli
+from search.cli.control import CONTROLS, control_parser, run_control
 from search.cli.listing import best_text, plugin_options
 from search.cli.live import Terminal, log_draws
 from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
+from search.results.record import StudyRecord
 from search.study.driver import Watcher
-from search.study.folders import changed_keys, create_study_folder, find_studies, read_study_config
-from search.study.settings import build_study_parts, shrunk
+from search.study.folders import CONFIG, read_study_config
+from search.study.settings import shrunk
 from search.study.study import Study
-from utils.errors import ConfigError, SearchError
+from utils.errors import ConfigError
 
-WORKER = "search.worker.runner:worker"
 _DRAWS_SHOWN = 8  # by --check
 
 logger = logging.getLogger("espalier")
@@ -35,7 +36,7 @@ def search_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search",
         description="Search over the values that a JSON file marks.",
-        epilog=f"python -m search {'|'.join(COMMANDS)} FOLDER: the results of a search; each has its --help.",
+        epilog=f"python -m search {'|'.join([*COMMANDS, *CONTROLS])} FOLDER: its results; each has its --help.",
     )
     cli.add_config_arguments(parser)
     parser.add_argument("--resume", metavar="auto|FOLDER", help="resume the newest search of the config, or this one")
@@ -62,82 +63,59 @@ def run_search(arguments: argparse.Namespace) -> None:
         raise ConfigError("no configuration is named. Write -c FILE, or --resume FOLDER of a study.")
     # torch is imported here, so that --help is fast.
     from logger.console import setup_logging
-    from search.worker.candidate import canonical
-    from train import check_config
-    from utils.environment import capture
+    from search.worker.launch import checked_parts, open_study
 
     configuration.load_plugins(arguments.plugin)
     close_logging = setup_logging(None)
     try:
-        config, folder = _config_and_folder(arguments)
-        parts = build_study_parts(config, canonical)
-        space = parts.space
-        logger.info("%s", space.describe())
-        # Candidates that between them contain every branch of every choice; raises if all of them are faulty.
-        faults = space.find_faults(check_config)
-        if faults:
-            logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
+        config = _config_of(arguments)
         if arguments.check:
-            for index in range(_DRAWS_SHOWN if space.has_markers else 1):
-                drawn = space.draw(index).drawn
-                sys.stdout.write(f"{index}: {', '.join(f'{path}={value}' for path, value in drawn)}\n")
+            parts = checked_parts(config)
+            for index in range(_DRAWS_SHOWN if parts.space.has_markers else 1):
+                drawn = parts.sampler.propose(index) if parts.sampler is not None else parts.space.random(index)
+                if drawn is not None:  # a grid may have fewer
+                    values = ", ".join(f"{path}={value}" for path, value in parts.space.label(drawn))
+                    sys.stdout.write(f"{index}: {values}\n")
             sys.stdout.write("The space is good.\n")
             return
-
-        folder = folder or create_study_folder(config["trainer"].get("save_dir", "saved/"), config["name"], config)
-        logger.info("Study folder:  %s", folder)
-        terminal = Terminal(config["name"], parts.scheduler.num_samples)
-        watchers: list[Watcher] = [log_draws] if arguments.verbose else []
-        watchers.append(terminal.watch)
-        if config["trainer"].get("tensorboard", True):
-            watchers.append(TensorBoardRuns(folder / TENSORBOARD, [parts.objectives[0].name]).watch)
-        study = Study(
-            folder,
-            parts,
-            worker=WORKER,
-            environment=capture(),
-            extras={"plugins": [str(Path(name).resolve()) for name in arguments.plugin], "verbose": arguments.verbose},
-            watchers=watchers,
-        )
-        try:
-            record = study.run()
-        finally:
-            terminal.table.close()
+        study = open_study(config, arguments.resume, plugins=arguments.plugin, verbose=arguments.verbose)
+        record = run_with_table(study, config, verbose=arguments.verbose)
         record.plugins = arguments.plugin
-        report = shlex.join(["python", "-m", "search", "report", str(folder), *plugin_options(arguments.plugin)])
+        report = shlex.join(["python", "-m", "search", "report", str(study.folder), *plugin_options(arguments.plugin)])
         sys.stdout.write(f"\n{best_text(record)}\nReport:  {report}\n")
     finally:
         close_logging()
 
 
-def _config_and_folder(arguments: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
-    """Return the config of the space, and the folder of the study to resume, if there is one."""
-    overrides, resume = cli.overrides_of(arguments), arguments.resume
-    if resume not in (None, "auto") and arguments.config is None:
-        if overrides:
-            raise ConfigError(f"{overrides[0]}: overrides change a file, and none is named. Write -c FILE, too.")
-        return read_study_config(Path(resume)), Path(resume)
-    config = configuration.load_config(arguments.config, overrides)
-    if arguments.test_run:
-        config = shrunk(config, arguments.test_run)
-    if resume is None:
-        return config, None
-    if resume == "auto":
-        # The newest study of the same space, if there is one.
-        folders = find_studies(Path(config["trainer"].get("save_dir", "saved/")) / config["name"])
-        return config, next((each for each in folders if not changed_keys(read_study_config(each), config)), None)
-    changed = changed_keys(read_study_config(Path(resume)), config)
-    if changed:
-        raise SearchError(
-            f"{resume}: it searches another space than {arguments.config}: they differ in {', '.join(changed)}. A "
-            "study is resumed with the space that it started with. Undo the change, or leave --resume out."
-        )
-    return config, Path(resume)
+def run_with_table(study: Study, config: Mapping[str, Any], *, verbose: bool) -> StudyRecord:
+    """Run a study with a live table, and write it to TensorBoard if its config wants that."""
+    terminal = Terminal(config["name"], study.num_samples or study.strategy.num_samples, study.rungs)
+    watchers: list[Watcher] = [log_draws] if verbose else []
+    watchers.append(terminal.watch)
+    if config["trainer"].get("tensorboard", True):
+        watchers.append(TensorBoardRuns(study.folder / TENSORBOARD, [study.parts.objectives[0].name]).watch)
+    study.watchers = watchers
+    try:
+        return study.run()
+    finally:
+        terminal.table.close()
+
+
+def _config_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the config of the space: that of a file, or of the study to resume."""
+    file = arguments.config
+    if file is None:
+        read_study_config(Path(arguments.resume))  # raises if there is none
+        file = str(Path(arguments.resume) / CONFIG)
+    config = configuration.load_config(file, cli.overrides_of(arguments))
+    return shrunk(config, arguments.test_run) if arguments.test_run else config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in CONTROLS:
+        return cli.run_command(run_control, control_parser(words[0]), words[1:])
     if words and words[0] in COMMANDS:
         return cli.run_command(run_study_command, command_parser(words[0]), words[1:])
     return cli.run_command(run_search, search_parser(), words)

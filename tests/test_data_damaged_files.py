@@ -29,7 +29,7 @@ from data_loader.segmentation.loader import SegmentationDataLoader
 from data_loader.time_series.files import read_series
 from logger.test_report.report import record_in_run
 from search.study.folders import read_study_config
-from search.study.journal import Journal, Kind, read_events
+from search.study.journal import create_journal, read_events
 from tests.support.groups import from_flat
 from trainer.checkpoints.resume import asked_config
 from trainer.checkpoints.saving import RunRecords
@@ -295,9 +295,7 @@ def test_a_damaged_result_of_a_run_is_named_and_written_anew(tmp_path, caplog):
 
 @pytest.mark.parametrize("text", [b"\xff\xfe\nbad", b"{", b"[" * 100000, b"[1]"])
 def test_a_journal_with_a_damaged_event_is_named_in_one_line(tmp_path, text):
-    journal = Journal(tmp_path / "journal.sqlite")
-    journal.append(Kind.BEGIN, note="whole")
-    journal.close()
+    create_journal(tmp_path / "journal.sqlite")
     with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection, connection:
         connection.execute("UPDATE events SET data = CAST(? AS TEXT)", (text,))
     with pytest.raises(SearchError, match=r"journal\.sqlite: the journal is damaged \([^\n]*Put back a copy[^\n]*$"):

@@ -89,7 +89,7 @@ def test_what_cannot_be_searched_is_refused(values, message):
 
 def test_other_values_of_the_trainer_may_be_searched():
     space = Space({"name": "s", "trainer": {"epochs": 3, "ema": {"$uniform": [0.9, 0.999]}}})
-    assert 0.9 <= space.draw(0).config["trainer"]["ema"] <= 0.999
+    assert 0.9 <= space.config(space.random(0))["trainer"]["ema"] <= 0.999
 
 
 UNIFORM = {"$uniform": [2, 4]}

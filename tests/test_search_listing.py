@@ -8,7 +8,7 @@ from search.cli.listing import best_text, list_text, winner_commands
 from search.cli.study_commands import read_study
 from search.results.record import StudyRecord
 from search.study.folders import create_study_folder, find_studies
-from search.study.journal import JOURNAL, Journal, Kind
+from search.study.journal import JOURNAL, Journal, create_journal
 from tests.support.study_samples import fixed_study, sample_study
 
 
@@ -54,7 +54,7 @@ def test_plugins_are_those_of_the_command_that_started_the_study(tmp_path):
     folder = create_study_folder(str(tmp_path), "s", config)
     journal = Journal(folder / JOURNAL)
     command = ["search/__main__.py", "-c", "x.json", "--plugin", "my net.py", "optimizer.args.lr=1", "--plugin=b.py"]
-    journal.append(Kind.BEGIN, environment={"command": command})
+    journal.append("study.begin", environment={"command": command})
     journal.close()
     assert read_study(folder).plugins == ["my net.py", "b.py"]
 
@@ -70,8 +70,9 @@ def test_best_of_nothing():
 
 def begun(folder, seconds):
     folder.mkdir(parents=True)
+    create_journal(folder / JOURNAL)
     journal = Journal(folder / JOURNAL)
-    journal.append(Kind.BEGIN, environment={})
+    journal.append("study.begin", environment={})
     journal.close()
     with sqlite3.connect(folder / JOURNAL) as connection:
         connection.execute("UPDATE events SET seconds = ?", (seconds,))

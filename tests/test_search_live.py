@@ -8,6 +8,7 @@ from rich.console import Console
 
 from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
 from search.cli.live import Terminal as SearchTerminal
+from search.results.record import Tally, parse_constraints, parse_objectives
 
 SNAPSHOT = Snapshot(
     name="people_search",
@@ -32,8 +33,8 @@ def test_what_went_wrong_is_said_in_words():
         for number, status in enumerate(statuses)
     }
     state = SimpleNamespace(
-        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=0, seconds=0.0, rungs=list,
-        objectives=[SimpleNamespace(name="val_miou", sign=1)], scheduler=SimpleNamespace(max_epochs=3),
+        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=0, seconds=0.0,
+        objectives=[SimpleNamespace(name="val_miou", sign=1)], max_epochs=3,
     )  # fmt: skip
     snapshot = SearchTerminal("people", 6).snapshot(state)
     assert snapshot.troubles == "1 failed, 2 out of memory, 1 refused, 1 drawn before"
@@ -55,8 +56,8 @@ def test_no_failed_candidate_and_no_nan_is_the_best(sign, best):
             for number in numbers
         }
         state = SimpleNamespace(
-            candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=5, seconds=1.0, rungs=list,
-            objectives=[SimpleNamespace(name="val_miou", sign=sign)], scheduler=SimpleNamespace(max_epochs=3),
+            candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=5, seconds=1.0,
+            objectives=[SimpleNamespace(name="val_miou", sign=sign)], max_epochs=3,
         )  # fmt: skip
         return SearchTerminal("people", 7).snapshot(state)
 
@@ -77,12 +78,32 @@ def test_a_candidate_that_counts_for_nothing_leads_nowhere(sign):
     }
     rungs = [SimpleNamespace(bracket=0, epochs=3, values={**values, 4: float("nan")}, promoted=[])]
     state = SimpleNamespace(
-        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=12, seconds=1.0, rungs=lambda: rungs,
-        objectives=[SimpleNamespace(name="val_miou", sign=sign)], scheduler=SimpleNamespace(max_epochs=9),
+        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=12, seconds=1.0,
+        objectives=[SimpleNamespace(name="val_miou", sign=sign)], max_epochs=9,
     )  # fmt: skip
-    snapshot = SearchTerminal("people", 4).snapshot(state)
+    snapshot = SearchTerminal("people", 4, lambda: rungs).snapshot(state)
     assert snapshot.best == (2, values[2])
     assert (snapshot.rungs[0].reached, snapshot.rungs[0].best) == (5, values[2])
+
+
+def test_a_best_one_that_violates_constraints_is_said_to():
+    tallies = [Tally(parse_objectives(["min val_loss"]), {}, parse_constraints(["params <= 100"])) for _ in range(2)]
+    for params, tally in zip((150, 120), tallies, strict=True):
+        tally.add({"epoch": 1, "val_loss": 0.5, "params": params})
+    candidates = {
+        number: SimpleNamespace(
+            record=SimpleNamespace(status="stopped", reports=[{}], epochs=3, objectives=tally.as_written()), tally=tally
+        )
+        for number, tally in enumerate(tallies)
+    }
+    state = SimpleNamespace(
+        candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=6, seconds=1.0,
+        objectives=parse_objectives(["min val_loss"]), max_epochs=3,
+    )  # fmt: skip
+    snapshot = SearchTerminal("people", 2).snapshot(state)
+    assert (snapshot.best, snapshot.is_feasible) == ((1, 0.5), False)
+    assert "best 0.5000 (candidate 1, violates constraints)" in one_line(snapshot)
+    assert rendered(snapshot)[0] == "people  best val_loss 0.5000, candidate 1, violates constraints"
 
 
 class Terminal(io.StringIO):

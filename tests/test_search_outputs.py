@@ -9,7 +9,7 @@ import pytest
 from config import load_config
 from search.__main__ import main
 from search.study.folders import CONFIG
-from search.study.journal import JOURNAL, Journal, Kind
+from search.study.journal import JOURNAL, Journal, create_journal
 
 PLUGIN = """
 from search.schedulers.halving import SuccessiveHalving
@@ -26,8 +26,9 @@ def make_study(folder, **search):
     config["search"] = {"num_samples": 1, "objectives": ["max val_miou"]} | search
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(json.dumps(config))
+    create_journal(folder / JOURNAL)
     journal = Journal(folder / JOURNAL)
-    journal.append(Kind.BEGIN, environment={"command": ["-c", "x.json", "--plugin", "my plugin.py"]})
+    journal.append("study.begin", environment={"command": ["-c", "x.json", "--plugin", "my plugin.py"]})
     journal.close()
     (folder / "candidates/00000").mkdir(parents=True)
     (folder / "candidates/00000/model_best.pth").write_text("weights")
@@ -99,6 +100,18 @@ def test_several_studies_are_compared_in_a_file_that_is_named(tmp_path, capsys):
     assert main(["report", *studies, "--output", str(tmp_path / "compare.html")]) == 0
     assert "No study has results of val_miou yet." in (tmp_path / "compare.html").read_text()
     assert main(["report", *studies, "--output", f"{studies[0]}/journal.sqlite"]) == 2
+
+
+def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch, capsys):
+    study = make_study(tmp_path / "study")
+
+    def no_space(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("utils.files.write_atomically", no_space)
+    for words in (["report", str(study)], ["export", str(study), "--csv", str(tmp_path / "x.csv")]):
+        assert main(words) == 2
+        assert "it cannot be written (No space left on device). Free some space" in capsys.readouterr().err
 
 
 def test_a_broken_study_does_not_hide_the_others(tmp_path, capsys):

@@ -173,6 +173,9 @@ def test_axes_of_numbers_and_categories():
     assert (axis["labels"], places) == (["C", "[1, 2]", "true"], [0, 2, None, 0, 1])
     axis, _ = drawn_axis("batch", [16, 8, 32])
     assert axis["ticks"] == [[8, "8"], [16, "16"], [32, "32"]]
+    axis, places = drawn_axis("batch", [16, 8, 32.0, None], has_levels=True)
+    assert (axis["labels"], places) == (["8", "16", "32.0"], [1, 0, 2, None])
+    assert "labels" not in drawn_axis("lr", [place / 10 for place in range(9)], has_levels=True)[0]
     assert not drawn_axis("uniform", [0.01, 0.6, 0.5, 0.8, 1.0])[0]["log"]  # most are not small
 
 
@@ -250,10 +253,10 @@ def test_numbers_are_sorted_by_value_and_nothing_is_a_dash(tmp_path):
 
 
 def test_values_as_people_read_them():
-    values = (None, "", "SGD", True, [1, "x"], 0.73125, 12, 1234, 0.0001)
+    values = (None, "", "SGD", True, [1, "x"], 0.73125, 12, 1234, 0.0035831)
     dash = "\N{EN DASH}"
     assert [value_text(value) for value in values] == [
-        dash, dash, "SGD", "true", '[1, "x"]', "0.7312", "12", "1,234", "0.0001"
+        dash, dash, "SGD", "true", '[1, "x"]', "0.7312", "12", "1,234", "0.003583"
     ]  # fmt: skip
     assert [hours(seconds) for seconds in (42, 720, 12_240, 432_000)] == ["42 s", "12 min", "3.4 h", "120 h"]
 

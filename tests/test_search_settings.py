@@ -35,10 +35,10 @@ def test_a_shipped_search_is_good_in_every_branch_and_drawn_from(path):
     config = load_config(path)
     space = parts_of(config).space
     assert space.find_faults(check_config) == []
-    candidates = [space.draw(index) for index in range(5)]
-    for candidate in candidates:
-        check_config(candidate.config)
-    assert len({candidate.key for candidate in candidates}) == 5
+    candidates = [space.random(number) for number in range(5)]
+    for drawn in candidates:
+        check_config(space.config(drawn))
+    assert len(set(map(space.key, candidates))) == 5 or not space.has_markers
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -46,7 +46,7 @@ def test_a_shipped_search_can_be_made_small(path):
     small = shrunk(load_config(path), "2,16,8,3")
     parts = parts_of(small)
     assert (parts.scheduler.num_samples, parts.scheduler.max_epochs, parts.retrain_epochs) == (3, 2, 2)
-    check_config(parts.space.draw(0).config)
+    check_config(parts.space.config(parts.space.random(0)))
     assert small["train_loader"]["args"]["samples"] == 16
     assert small["valid_loader"]["args"]["samples"] == 8
 
@@ -82,7 +82,7 @@ def test_what_is_left_out_follows_from_the_file():
 
 def test_the_draws_follow_the_seed_of_the_search_or_of_the_file():
     def seeds(**changes):
-        return parts_of({**space_file(), **changes}).space.draw(0).seed
+        return parts_of({**space_file(), **changes}).space.seed(0)
 
     assert seeds() == seeds(seed=0) != seeds(seed=4)
     assert seeds(seed=4) == seeds(search={"seed": 4}) == seeds(seed=7, search={"seed": 4})

@@ -1,10 +1,7 @@
 """A study from the first draw to the winner, on workers without a network."""
 
 import json
-import shutil
-import sqlite3
-from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 
@@ -14,37 +11,48 @@ from search.executors.serial import Serial
 from search.results.record import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
+from search.space.drawn import Drawn
+from search.study.commands import send_command
 from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER, value_at
-from utils.errors import SearchError
+from tests.support.without_times import without_times
+from utils.errors import ConfigError, SearchError
 
 EPOCHS = 9
 CONFIG = {"name": "sample", "trainer": {"epochs": EPOCHS}, "search": {}}
 
 
-@dataclass(frozen=True)
-class Drawn:
-    config: dict
-    seed: int
-    key: str
-    drawn: list = field(default_factory=list)
-
-
 class Space:
     """Candidate i has the i-th quality and fate of the lists, from the beginning again where they end."""
+
+    has_markers, study_seed = True, 0
 
     def __init__(self, qualities, fates=("good",), distinct=float("inf")):
         self.qualities, self.fates, self._distinct = qualities, fates, distinct
 
-    def draw(self, index):
-        quality = self.qualities[index % len(self.qualities)]
-        fate = self.fates[index % len(self.fates)]
-        config = {"name": "sample", "seed": index, "trainer": {"epochs": EPOCHS}, "quality": quality, "fate": fate}
-        key = f"{quality}" if self._distinct < float("inf") else f"{index}"
-        return Drawn(config | {"size": int(100 * quality)}, index, key, [("quality", quality)])
+    def random(self, number):
+        return Drawn((("number", number),))
+
+    def read(self, choices):
+        return Drawn.from_json(choices)
+
+    def config(self, drawn):
+        ((_, number),) = drawn.choices
+        quality = self.qualities[number % len(self.qualities)]
+        config = {"name": "sample", "seed": 0, "trainer": {"epochs": EPOCHS}, "quality": quality}
+        return config | {"fate": self.fates[number % len(self.fates)], "size": int(100 * quality)}
+
+    def seed(self, number):
+        return number
+
+    def key(self, drawn):
+        return str(self.config(drawn)["quality"] if self._distinct < float("inf") else drawn.choices)
+
+    def label(self, drawn):
+        return [("quality", self.config(drawn)["quality"])]
 
     def distinct(self):
         return self._distinct
@@ -122,7 +130,7 @@ def test_worker_processes_come_to_the_same_as_this_process(tmp_path, workers):
     _, record = studied(tmp_path, parts_of(halving()), Processes(workers))
     for candidate in (*alone.candidates, *record.candidates):
         candidate.folder = None
-    assert record.candidates == alone.candidates
+    assert list(map(without_times, record.candidates)) == list(map(without_times, alone.candidates))
     assert record.rungs == alone.rungs
 
 
@@ -210,71 +218,6 @@ def test_another_scheduler_cannot_go_on(tmp_path):
         Study(study.folder, parts_of(RandomSearch(9, EPOCHS)), worker=WORKER).run()
 
 
-def changed_journal(folder, statement, *values):
-    with closing(sqlite3.connect(folder / JOURNAL)) as connection, connection:
-        connection.execute(statement, values)
-
-
-def refusal(folder, parts):
-    """The error on reading a study, empty if there is none."""
-    try:
-        read(folder, parts)
-    except SearchError as error:
-        return str(error)
-    return ""
-
-
-def test_an_event_that_lacks_something_is_named(tmp_path):
-    options = {"retrain": RetrainOptions(top=1, seeds=1), "budget": Budget()}
-    study, record = studied(tmp_path, parts_of(halving(), **options))
-    original = (study.folder / JOURNAL).read_bytes()
-    events, lacking, refused = list(read_events(study.folder / JOURNAL)), set(), set()
-    for number, event in enumerate(events, start=1):
-        for key in (key for key in event.data if (event.kind, key) not in lacking):
-            for changed in ({k: v for k, v in event.data.items() if k != key}, {**event.data, key: None}):
-                changed_journal(study.folder, "UPDATE events SET data = ? WHERE id = ?", json.dumps(changed), number)
-                lacking.add((event.kind, key))
-                if message := refusal(study.folder, parts_of(halving(), **options)):
-                    assert f"{JOURNAL}: the journal is damaged (event {number}, {event.kind}: it" in message
-                    assert f'"{key}"' in message
-                    refused.add((event.kind, key))
-        (study.folder / JOURNAL).write_bytes(original)
-    unused = {("begin", "environment"), ("report", "rung"), ("report", "cutoff"), ("report", "folder")}
-    unused |= {("job_done", "epochs"), ("job_done", "bytes"), ("retrain", "epochs")}
-    assert lacking - refused == unused
-    assert read(study.folder, parts_of(halving(), **options)) == record
-
-
-def test_a_journal_that_lacks_events_is_named(tmp_path):
-    study, _ = studied(tmp_path, parts_of(halving(), retrain=RetrainOptions(top=1, seeds=1)))
-    count, refused = len(list(read_events(study.folder / JOURNAL))), 0
-    for number in range(1, count + 1):
-        folder = tmp_path / f"without{number}"
-        shutil.copytree(study.folder, folder)
-        changed_journal(folder, "DELETE FROM events WHERE id = ?", number)
-        if message := refusal(folder, parts_of(halving(), retrain=RetrainOptions(top=1, seeds=1))):
-            assert "does not follow from the events before it" in message or "undo the change" in message
-            assert "\n" not in message
-            refused += 1
-    assert refused > count / 2
-
-
-@pytest.mark.parametrize(
-    ("statement", "message"),
-    [
-        ("UPDATE events SET candidate = NULL WHERE id = 3", "event 3, draw: its candidate is None, not a number"),
-        ("UPDATE events SET candidate = 'x' WHERE id = 3", "event 3, draw: its candidate is 'x', not a number"),
-        ("UPDATE events SET kind = 'dance' WHERE id = 2", "event 2, dance: 'dance' is not a valid Kind"),
-        ("UPDATE events SET candidate = 77 WHERE kind = 'report'", "report of candidate 77, does not follow"),
-    ],
-)
-def test_an_event_of_another_kind_or_candidate_is_named(tmp_path, statement, message):
-    study, _ = studied(tmp_path, parts_of(halving()))
-    changed_journal(study.folder, statement)
-    with pytest.raises(SearchError, match=message):
-        read(study.folder, parts_of(halving()))
-
-
 def test_nothing_that_can_be_trained_is_an_error(tmp_path):
     parts = parts_of(RandomSearch(3, EPOCHS), Space(QUALITIES, ("diverges",)))
     with pytest.raises(SearchError, match=r"none of 3 candidates could be trained; the last reason: the loss"):
@@ -307,3 +250,59 @@ def test_every_decision_stands_in_the_journal(tmp_path):
     first = next(event for event in reports if event.candidate == 3)
     assert first.data["row"]["val_miou"] == value_at(0.9, 1)
     assert first.data["rung"] == 1
+
+
+def test_a_candidate_that_fails_after_its_last_report_is_a_result(tmp_path):
+    fates = ("good", "good", "good", "fails at the end", "good", "good", "good", "out of memory at the end", "good")
+    for workers in (Serial(), Processes(2)):
+        study, record = studied(tmp_path, parts_of(halving(), Space(QUALITIES, fates)), workers)
+        assert [record.candidates[index].status for index in (3, 7)] == ["failed", "failed"]
+        assert record.candidates[3].reason == "no space left on the device"
+        assert record.candidates[7].reason == "out of memory: no more to be had"
+        assert json.loads((study.folder / "best" / "result.json").read_text())["candidate"] == 1
+        assert read(study.folder, parts_of(halving(), Space(QUALITIES, fates))).candidates[3].status == "failed"
+
+
+def test_a_study_grows_and_its_first_candidates_remain(tmp_path):
+    study, first = studied(tmp_path, parts_of(RandomSearch(3, EPOCHS)))
+    record = Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER, num_samples=5).run()
+    assert len(record.candidates) == 5
+    assert record.candidates[:3] == first.candidates
+    assert record.is_done
+    assert read(study.folder, parts_of(RandomSearch(3, EPOCHS))) == record
+
+
+def test_a_study_that_cannot_grow_says_so_and_loses_nothing(tmp_path):
+    study, first = studied(tmp_path, parts_of(halving(9)))
+    with pytest.raises(ConfigError, match=r"search\.num_samples 12: must stay 9"):
+        Study(study.folder, parts_of(halving(9)), worker=WORKER, num_samples=12).run()
+    assert read(study.folder, parts_of(halving(9))) == first
+
+
+def test_commands_in_the_folder_are_obeyed(tmp_path):
+    study, _ = studied(tmp_path, parts_of(RandomSearch(3, EPOCHS)))
+    send_command(study.folder, "add", num_samples=2)
+    send_command(study.folder, "enqueue", choices=[["number", 3]])
+    send_command(study.folder, "dance", candidate=1)
+    record = Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER).run()
+    assert [each.objectives["val_miou"] for each in record.candidates[3:]] == [
+        max(value_at(quality, epoch) for epoch in range(1, EPOCHS + 1)) for quality in (0.9, 0.12)
+    ]
+    assert not list((study.folder / "commands").iterdir())
+    refused = [event.data["refusal"] for event in read_events(study.folder / JOURNAL) if event.name == "study.command"]
+    assert refused[:2] == ["", ""]
+    assert "candidate 1 is completed" in refused[2]
+
+
+def test_a_candidate_that_is_stopped_counts_with_the_values_that_it_has(tmp_path):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+
+    def stop_the_second(event, _state):
+        if event.kind == "job" and event.candidate == 1:
+            send_command(folder, "stop", candidate=1)
+
+    parts = replace(parts_of(RandomSearch(3, EPOCHS)), executor=Processes(1))
+    record = Study(folder, parts, worker=WORKER, watchers=[stop_the_second]).run()
+    assert record.candidates[1].status in ("stopped", "completed")
+    assert [record.candidates[index].status for index in (0, 2)] == ["completed", "completed"]
+    assert read(folder, parts_of(RandomSearch(3, EPOCHS))) == record

@@ -19,8 +19,8 @@ from typing import Any
 from config.checking.sections import (
     CLASS_SECTIONS,
     LOADER_SECTIONS,
-    SCHEDULER_VALUES,
     SEARCH_CLASSES,
+    SEARCH_VALUES,
     ClassSection,
     TopLevel,
     TrainerOptions,
@@ -161,7 +161,7 @@ def _check_spec(spec: Spec, key: str, registry: Registry, faults: Faults) -> Non
     """Check a class and its arguments, and those of the specs that it holds."""
     section = registry[key]
     # Whether the run really has a value for these names is known when the object is built.
-    supplied: Collection[str] = RUNTIME_NAMES.union(SCHEDULER_VALUES if key == "scheduler" else ())
+    supplied: Collection[str] = RUNTIME_NAMES.union(SEARCH_VALUES.get(key, ()))
     reserved: Collection[str] = OBJECTS
     with faults.collecting():
         signature = signature_of(find_class(spec.type, spec.path, key, section).target)

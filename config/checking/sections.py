@@ -180,18 +180,26 @@ class SearchOptions(Strict):
 
     num_samples: int = Field(1, ge=1, description="Candidates to train.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the draws; null: the seed of the config.")
+    sampler: Any = Field(None, description="The sampler: which candidate is next; null: random draws.")
+    first: list[dict[str, Any]] = Field([], description="Known candidates, drawn first: values by their JSON paths.")
     scheduler: Any = Field(None, description="The scheduler: how long each candidate trains; null: RandomSearch.")
     objectives: list[str] | None = Field(None, min_length=1, description='["max val_miou"]; null: trainer.monitor.')
+    constraints: list[str] = Field([], description='Bounds on results: ["val_miou >= 0.9"].')
     limits: CandidateLimits | None = Field(None, description="max_params, max_flops, max_memory_mb, max_latency_ms.")
     budget: Budget = Field(Budget(), description="epochs, max_time, disk_mb.")
+    strategy: Any = Field(None, description="The strategy: which work is done in which order; null: MultiFidelity.")
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description='Resources of each training: {"gpus": 2} runs it as two processes.'
+    )
+    warm_start: str | None = Field(None, description="Folder of another study, whose results the sampler uses, too.")
     executor: Any = Field("serial", description="The executor of the tasks: serial, processes or ray.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
     retrain: RetrainOptions | None = Field(None, description="Retraining of the best: top, epochs, seeds; null: none.")
 
 
-SEARCH_CLASSES = ("scheduler", "executor")
-SCHEDULER_VALUES = ("num_samples", "max_epochs")
-"""Arguments of a scheduler that the search gives, not its `args`."""
+SEARCH_CLASSES = ("sampler", "scheduler", "strategy", "executor")
+SEARCH_VALUES = {"sampler": ("space",), "scheduler": ("num_samples", "max_epochs"), "strategy": ("parts",)}
+"""Arguments of these classes that the search gives, not their `args`."""
 
 
 class TopLevel(Strict):

@@ -198,19 +198,27 @@ def apply_override(config: dict[str, Any], text: str) -> None:
         ConfigError: No `=`, an empty part of the path, a list, object or quoted string that does not parse; the path
             leads through a value that holds no keys, or to a list item that is not there.
     """
+    path, new = parse_override(text)
+    _set(config, path.split("."), "", new)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return path and value of `a.b.c=VALUE`; the value is JSON if it parses as such, else a string.
+
+    Raises:
+        ConfigError: No `=`, an empty part of the path, a list, object or quoted string that does not parse.
+    """
     path, equals, value = text.partition("=")
-    parts = path.strip().split(".")
-    if not equals or not all(parts):
+    path = path.strip()
+    if not equals or not all(path.split(".")):
         raise ConfigError(f"override {show(text)}: must be PATH=VALUE. Write for example optimizer.args.lr=0.01.")
-    new: Any = value
     try:
         json.loads(value)
     except (ValueError, RecursionError):
         if value.lstrip()[:1] in ("[", "{", '"'):
             raise ConfigError(f"override {show(text)}: the value is not JSON. Check its brackets and quotes.") from None
-    else:
-        new = parse_json(value, f"override {json.dumps(text, ensure_ascii=False)}")
-    _set(config, parts, "", new)
+        return path, value
+    return path, parse_json(value, f"override {json.dumps(text, ensure_ascii=False)}")
 
 
 def _set(container: Any, parts: Sequence[str], path: str, new: Any) -> None:

@@ -1,16 +1,18 @@
 """The text that `python -m search list` and `best` print."""
 
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
-from search.results.record import StudyRecord, parse_objectives
+from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_summaries
+from search.study.best import BEST_FOLDER, CHECKPOINT, read_front
+from search.study.folders import CONFIG
 
-CONFIG, CHECKPOINT = "config.json", "model_best.pth"
 _MOST_FRONT = 20
 
 
@@ -23,6 +25,7 @@ def list_text(studies: Sequence[StudyRecord]) -> str:
         winner, costs = winner_of(study), ledger(study)
         goal = parse_objectives(study.objectives)[0].name
         best = f"{goal} {_value_text(winner.objectives[goal])}" if winner and goal in winner.objectives else "-"
+        best += " (violates constraints)" if winner and winner.violation else ""
         epochs = f"{costs.epochs:,}" + (f" (saved {costs.share_saved:.0%})" if costs.epochs_saved > 0 else "")
         state = "done" if study.is_done else "unfinished"
         rows.append([study.name, state, f"{costs.counted:,}", epochs, best, study.folder])
@@ -56,22 +59,56 @@ def best_text(study: StudyRecord) -> str:
             blocks["Pareto front"].append([f"and {len(front) - _MOST_FRONT} more"])
     state = "done" if study.is_done else "unfinished"
     parts = [f"{study.name}: candidate {winner.index} of {len(counted_candidates(study))}, {state}"]
+    if study.constraints:
+        parts[0] += f"\n{constraints_text(study, winner)}"
     for title, lines in blocks.items():
         if lines:
             parts.append("\n".join([f"{title}:", *(f"  {line}" for line in _aligned(lines))]))
-    best = Path(study.folder) / "best"
+    best = Path(study.folder) / BEST_FOLDER
     missing = [str(best / name) for name in (CONFIG, CHECKPOINT) if not (best / name).is_file()]
     if missing:
         parts.append(f"Not written yet: {', '.join(missing)}. They are when the search is done.")
     else:
         parts.append("\n".join(winner_commands(study)))
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *front_texts(study)])
+
+
+def constraints_text(study: StudyRecord, winner: CandidateRecord) -> str:
+    """Return whether the winner keeps the constraints, as a sentence."""
+    texts = ", ".join(study.constraints)
+    if not winner.violation:
+        return f"It keeps {texts}."
+    if math.isinf(winner.violation):
+        return f"No candidate keeps {texts}, as far as its values are known."
+    return f"No candidate keeps {texts}. This one violates them least: by {100 * winner.violation:.3g} % of the bounds."
 
 
 def winner_commands(study: StudyRecord) -> list[str]:
     """Return the command lines that train, test and use the winner in the folder `best`."""
-    best = Path(study.folder) / "best"
-    config, checkpoint = shlex.quote(str(best / CONFIG)), shlex.quote(str(best / CHECKPOINT))
+    return _commands(study, Path(study.folder) / BEST_FOLDER)
+
+
+def front_texts(study: StudyRecord) -> list[str]:
+    """Return a paragraph for each stored candidate of the front: its folder, and the commands as for the winner.
+
+    Raises:
+        SearchError: A file in `best/` is damaged.
+    """
+    front = read_front(Path(study.folder)) if len(study.objectives) > 1 else []
+    texts = []
+    for each in front[:_MOST_FRONT]:
+        commands = _commands(study, each.path)
+        head = f"{BEST_FOLDER}/{each.path.name}, candidate {each.candidate}:"
+        if not (each.path / CHECKPOINT).is_file():
+            head, commands = f"{head} its checkpoint is missing, so that it has to be trained first.", commands[:1]
+        texts.append("\n".join([head, *commands]))
+    if len(front) > _MOST_FRONT:
+        texts.append(f"{len(front) - _MOST_FRONT} more are in {Path(study.folder) / BEST_FOLDER}.")
+    return texts
+
+
+def _commands(study: StudyRecord, folder: Path) -> list[str]:
+    config, checkpoint = shlex.quote(str(folder / CONFIG)), shlex.quote(str(folder / CHECKPOINT))
     plugins = "".join(f" {shlex.quote(word)}" for word in plugin_options(study.plugins))
     split = "" if study.config.get("test_loader") is not None else " --split valid"  # there is no test data
     return [

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from search.study.journal import Event, Kind
+from search.results.record import RungRecord, without_penalty
+from search.study.journal import Event
 from search.study.state import StudyState
 from utils.durations import duration
 
@@ -79,6 +80,7 @@ class Snapshot:
         running: In workers, the longest first.
         rungs: Bracket by bracket, the fewest epochs first.
         best: Number and first objective of the best candidate; None before the first report.
+        is_feasible: Whether the best candidate keeps the constraints.
         epochs: Trained.
         epochs_saved: Compared with training the finished candidates in full.
         troubles: Numbers of failed, refused, ... candidates in words; empty if there are none.
@@ -100,6 +102,7 @@ class Snapshot:
     seconds: float = 0.0
     seconds_left: float | None = None
     trained_again: int | None = None
+    is_feasible: bool = True
 
 
 def render(snapshot: Snapshot) -> "RenderableType":
@@ -113,6 +116,7 @@ def render(snapshot: Snapshot) -> "RenderableType":
     head, progress, costs = snapshot.name, f"{snapshot.done}/{snapshot.num_samples} candidates", ""
     if snapshot.best:
         head += f"  best {snapshot.objective} {_value_text(snapshot.best[1])}, candidate {snapshot.best[0]}"
+        head += "" if snapshot.is_feasible else ", violates constraints"
     if snapshot.trained_again is not None:
         progress += f", {snapshot.trained_again} trained again"
     if snapshot.epochs_saved > 0:
@@ -158,7 +162,8 @@ def one_line(snapshot: Snapshot) -> str:
         parts += [f"{each.candidate} {each.epoch}/{each.until}" for each in snapshot.running]
     parts.append(f"{snapshot.epochs:,} epochs")
     if snapshot.best:
-        parts.append(f"best {_value_text(snapshot.best[1])} (candidate {snapshot.best[0]})")
+        note = "" if snapshot.is_feasible else ", violates constraints"
+        parts.append(f"best {_value_text(snapshot.best[1])} (candidate {snapshot.best[0]}{note})")
     if snapshot.troubles:
         parts.append(snapshot.troubles)
     if snapshot.seconds_left is not None:
@@ -247,23 +252,27 @@ class Terminal:
     Attributes:
         name: Name of the study.
         num_samples: Candidates to try.
+        rungs: Returns the rungs of the study.
         table: The table.
         started: Monotonic time at which each candidate or run started, in seconds.
     """
 
     name: str
     num_samples: int
+    rungs: Callable[[], Sequence[RungRecord]] = tuple
     table: LiveTable = field(default_factory=LiveTable)
     started: dict[str, float] = field(default_factory=dict)
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Show the state if the table is due, and every failure."""
-        if event.kind in (Kind.JOB, Kind.RETRAIN):
+        self.num_samples = state.num_samples or self.num_samples
+        if event.kind == "job":
             self.started[event.data.get("run", str(event.candidate))] = time.monotonic()
-        if event.kind is Kind.FAILED:
-            assert event.candidate is not None
-            self.table.say(f"Candidate {event.candidate} failed: {state.candidates[event.candidate].record.reason}")
-        is_last = event.kind in (Kind.SEARCH_DONE, Kind.DONE)
+        if event.kind == "ended" and event.data["status"] == "failed":
+            run = event.data.get("run")
+            name = f"Candidate {event.candidate}" if run is None else f"The retraining {run}"
+            self.table.say(f"{name} failed: {event.data.get('reason')}")
+        is_last = event.kind == "done"
         if is_last or self.table.is_due:
             self.table.update(self.snapshot(state), force=is_last)
 
@@ -272,7 +281,7 @@ class Terminal:
         statuses: Counter[str] = Counter(each.record.status for each in state.candidates.values())
         trained = {index: each for index, each in state.candidates.items() if each.record.reports}
         idle = [each for index, each in trained.items() if index not in state.jobs]
-        max_epochs, sign = state.scheduler.max_epochs, state.objectives[0].sign
+        max_epochs, sign = state.max_epochs, state.objectives[0].sign
         saved = sum(max_epochs - each.record.epochs for each in idle if each.record.status in ("stopped", "paused"))
         done = statuses["completed"] + statuses["stopped"] + statuses["failed"] + statuses["paused"]
         # Expected epochs: those to come train as long as the mean of those that are done.
@@ -283,7 +292,7 @@ class Terminal:
         best = max(ranks, key=ranks.__getitem__, default=None)
         is_retraining = bool(state.reason_done)
         rungs = []
-        for rung in state.rungs():
+        for rung in self.rungs():
             # Also at a rung that it had reached before it failed.
             values = [value for index, value in rung.values.items() if index in ranked and math.isfinite(value)]
             leading = max(values, key=lambda value: value * sign, default=None)
@@ -295,7 +304,8 @@ class Terminal:
             num_samples=self.num_samples,
             running=self._running(state),
             rungs=rungs,
-            best=None if best is None else (best, ranks[best] * sign),
+            best=None if best is None else (best, _first_objective(state, best)),
+            is_feasible=best is None or math.isfinite(without_penalty(ranks[best])),
             epochs=state.epochs,
             epochs_saved=saved,
             troubles=", ".join(f"{statuses[status]} {text}" for status, text in _TROUBLES.items() if statuses[status]),
@@ -319,22 +329,31 @@ class Terminal:
         for number, job in state.jobs.items():
             if number in state.candidates:  # a new one has no draw yet
                 candidate = state.candidates[number]
-                value = candidate.tally.values[0] * goal.sign if candidate.record.reports else None
+                value = _first_objective(state, number) if candidate.record.reports else None
                 seconds = now - self.started.setdefault(str(number), now)
                 running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds))
         return running
 
 
+def _first_objective(state: StudyState, candidate: int) -> float:
+    """Return the first objective of a candidate in its original sign, NaN if it is unknown."""
+    goal, each = state.objectives[0], state.candidates[candidate]
+    value = without_penalty(each.tally.values[0])
+    # The values of one that violates constraints say only how much.
+    return each.record.objectives.get(goal.name, math.nan) if math.isnan(value) else value * goal.sign
+
+
 def log_draws(event: Event, state: StudyState) -> None:
     """Print a draw, its facts, or the reason if its candidate does not count: a watcher for `--verbose`."""
-    if event.kind is Kind.DRAW:
+    if event.candidate is None or "run" in event.data:
+        return
+    if event.kind == "drawn":
         values = ", ".join(f"{path}={value}" for path, value in event.data["drawn"])
         logger.info("Candidate %s: %s", event.candidate, values or f"seed {event.data['seed']}")
-    elif event.kind in (Kind.REFUSED, Kind.DUPLICATE, Kind.OUT_OF_MEMORY, Kind.FAILED):
-        assert event.candidate is not None
+    elif event.kind == "duplicate" or (event.kind == "ended" and event.data["status"] != "ended"):
         record = state.candidates[event.candidate].record
         logger.info("Candidate %s: %s (%s)", event.candidate, record.status, record.reason)
-    elif event.kind is Kind.FACTS:
+    elif event.kind == "facts":
         facts = ", ".join(f"{name} {value:,}" for name, value in event.data["facts"].items())
         logger.info("Candidate %s: %s", event.candidate, facts)
 

@@ -1,13 +1,13 @@
 """A guard for the files that the commands of a search write: none of them may replace a file of a study."""
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from search.study.folders import CONFIG
 from search.study.journal import JOURNAL
-from utils.errors import ConfigError
+from utils.errors import ConfigError, SearchError
 from utils.files import writing_problem
 
 _SQLITE = b"SQLite format 3\0"
@@ -55,6 +55,17 @@ def require_free_database(path: Path, option: str) -> None:
         raise ConfigError(
             f"{option} {path}: it is not a storage of Optuna, and nothing is added to another file. Name a new one."
         )
+
+
+@contextmanager
+def writing(path: Path, option: str) -> Iterator[None]:
+    """Turn an error of the disk into a `SearchError` while the file of an option is written."""
+    try:
+        yield
+    except OSError as error:
+        raise SearchError(
+            f"{option} {path}: it cannot be written ({error.strerror}). Free some space, or name another file."
+        ) from error
 
 
 def _refuse_files_of_a_study(path: Path, option: str, suffixes: Sequence[str]) -> None:

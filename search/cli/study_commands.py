@@ -8,7 +8,7 @@ from pathlib import Path
 
 import config as configuration
 from search.cli.listing import best_text, list_text
-from search.cli.outputs import require_free_database, require_free_output
+from search.cli.outputs import require_free_database, require_free_output, writing
 from search.results.record import StudyRecord
 from search.study.folders import find_studies, read_study_config
 from search.study.journal import JOURNAL, read_events
@@ -100,10 +100,11 @@ def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
         raise ConfigError("report: several studies are compared in one file. Name it, e.g. --output compare.html.")
     path = output or Path(studies[0].folder) / REPORT
     require_free_output(path, "--output", (".html", ".htm"))
-    if len(studies) > 1:
-        write_comparison(studies, path)
-    else:
-        write_report(studies[0], path)
+    with writing(path, "--output"):
+        if len(studies) > 1:
+            write_comparison(studies, path)
+        else:
+            write_report(studies[0], path)
     sys.stdout.write(f"Report:  {path}\n")
 
 
@@ -121,7 +122,8 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
     if database is not None:
         require_free_database(database, "--optuna")
     if csv is not None:
-        reports = export_csv(study, csv)
+        with writing(csv, "--csv"):
+            reports = export_csv(study, csv)
         sys.stdout.write(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
     if url is not None:
         export_optuna(study, url)
@@ -155,10 +157,10 @@ def read_study(folder: Path, plugins: Sequence[str] = ()) -> StudyRecord:
 
 
 def _plugins_at_start(folder: Path) -> list[str]:
-    """Return the plug-ins on the command line that started a study; it is in the first event."""
+    """Return the plug-ins on the command line that started a study; it is in the event of its first session."""
     started = argparse.ArgumentParser(add_help=False)
     started.add_argument("--plugin", action="append", default=[])
-    first = next(read_events(folder / JOURNAL), None)
+    first = next((event for event in read_events(folder / JOURNAL) if event.name == "study.begin"), None)
     command = first.data.get("environment", {}).get("command", []) if first is not None else []
     plugins: list[str] = started.parse_known_args(command)[0].plugin
     return plugins

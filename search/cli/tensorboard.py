@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from search.results.importance import is_number
-from search.schedulers.base import Decision
-from search.study.journal import Event, Kind
+from search.study.journal import Event
 from search.study.state import StudyState
 from utils.errors import SearchError
 
 TENSORBOARD = "tensorboard"
 _RUN = "{:05d}"  # name of the run of a candidate
 _TITLE_CHARACTERS = 80
-_ENDS = (Kind.JOB_DONE, Kind.FINISHED, Kind.FAILED)
 
 
 class TensorBoardRuns:
@@ -50,17 +48,17 @@ class TensorBoardRuns:
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Write an epoch, or the end of a candidate, by an event of the study."""
-        if event.candidate is None or event.candidate not in state.candidates:
+        if event.candidate is None or event.candidate not in state.candidates or "run" in event.data:
             return
         candidate = state.candidates[event.candidate]
-        if event.kind is Kind.REPORT:
+        if event.kind == "report":
             if event.candidate not in self._begun:
                 self._begun.add(event.candidate)
                 self.begin(event.candidate, candidate.record.drawn)
             self.report(event.candidate, event.data["epoch"], event.data["row"])
         # A paused candidate may continue: its run is not finished.
-        elif event.kind in _ENDS and candidate.last_decision is not Decision.PAUSE:
-            self.finish(event.candidate, failed=event.kind is Kind.FAILED)
+        elif event.kind == "ended" and candidate.record.status in ("completed", "stopped", "failed"):
+            self.finish(event.candidate, failed=event.data["status"] == "failed")
 
     def begin(self, candidate: int, drawn: Sequence[tuple[str, Any]]) -> None:
         """Write the drawn values of a candidate, before its first report in each session."""

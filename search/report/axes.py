@@ -100,18 +100,28 @@ def seconds_axis(title: str, seconds: Sequence[float]) -> tuple[Axis, float]:
     return {**axis, "ticks": [[mark, number(mark)] for mark in linear_ticks(0.0, longest / unit)]}, unit
 
 
-def drawn_axis(title: str, column: Sequence[Any], *, margin: float = 0.04) -> tuple[Axis, list[float | None]]:
+def drawn_axis(
+    title: str, column: Sequence[Any], *, margin: float = 0.04, has_levels: bool = False
+) -> tuple[Axis, list[float | None]]:
     """Make an axis for a column of searched values, None for those that were not drawn.
+
+    Args:
+        title: Its name.
+        column: The values.
+        margin: Of an axis of numbers, see `numbers_axis`.
+        has_levels: Whether numbers of few outcomes are at equal distances, as categories are.
 
     Returns:
         The axis, of numbers or of categories, and the position of each value; None where nothing was drawn.
     """
     present = [value for value in column if value is not None]
     is_numeric = all(is_number(value) and math.isfinite(value) for value in present)
-    if is_numeric and len(set(present)) > 1:
+    outcomes = len(set(present)) if is_numeric else 0
+    if outcomes > (_MOST_LEVELS if has_levels else 1):
         axis = numbers_axis(title, present, margin=margin, ticks_at_values=True)
         return axis, [None if value is None else significant(value) for value in column]
-    names = sorted({as_text(value) for value in present})
+    ordered = sorted(set(present)) if is_numeric else sorted({as_text(value) for value in present})
+    names = [as_text(value) for value in ordered]
     places = {name: float(place) for place, name in enumerate(names)}
     return categories_axis(title, names), [None if value is None else places[as_text(value)] for value in column]
 

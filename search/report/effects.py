@@ -32,7 +32,7 @@ def slices(data: ReportData) -> dict[str, Figure]:
     for path in axes_paths(data):
         if path not in columns or len({str(value) for value in columns[path]} - {"None"}) < 2:
             continue  # it is the same everywhere
-        axis, places = drawn_axis(data.names[path], columns[path])
+        axis, places = drawn_axis(data.names[path], columns[path], has_levels=True)
         layers = []
         for name, color, wanted in (("stopped early", "--muted", False), ("trained to its end", "--accent", True)):
             chosen = [place for place, at in enumerate(places) if at is not None and is_full[place] == wanted]
@@ -65,7 +65,8 @@ def contour(data: ReportData) -> Figure | None:
     both = [place for place in range(len(data.rows)) if all(columns[path][place] is not None for path in paths)]
     rows = [data.rows[place] for place in both]
     axes, places = zip(
-        *(drawn_axis(data.names[path], [columns[path][place] for place in both]) for path in paths), strict=True
+        *(drawn_axis(data.names[path], [columns[path][place] for place in both], has_levels=True) for path in paths),
+        strict=True,
     )
     if len(rows) < 2 or any(len(axis.get("labels", ())) > _MOST_CATEGORIES for axis in axes):
         return None

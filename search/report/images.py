@@ -9,7 +9,7 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 _MOST_BYTES = 400_000  # of all copies, before their encoding as text
 _LARGEST_FILE = 50_000_000  # bytes; a larger one is not read
 # Longest side in pixels and quality, tried in turn until a copy has its part of the bytes.
-_SIZES = ((640, 80), (480, 75), (320, 70), (240, 60), (160, 50))
+_SIZES = ((480, 75), (320, 70), (240, 60), (160, 50))
 
 
 def winner_images(study: StudyRecord, most: int) -> tuple[list[tuple[str, str]], int]:

@@ -78,8 +78,9 @@
   axes.forEach((axis, place) => {
     const side = { x: x(place) + 8, "text-anchor": "start" };
     svgElement(svg, "line", { class: "axis", x1: x(place), x2: x(place), y1: top, y2: bottom });
-    const title = axis.title.length > most ? `…${axis.title.slice(1 - most)}` : axis.title;
-    const label = svgElement(svg, "text", { class: "title", x: x(place), y: 20, "text-anchor": "middle" }, title);
+    // Titles are in two rows, so that each has the room of two axes.
+    const title = axis.title.length > 2 * most ? `…${axis.title.slice(1 - 2 * most)}` : axis.title;
+    const label = svgElement(svg, "text", { class: "title", x: x(place), y: place % 2 ? 30 : 14, "text-anchor": "middle" }, title);
     svgElement(label, "title", {}, axis.path);
     for (const [at, text] of spaced(axis.ticks)) svgElement(svg, "text", { ...side, y: y(at) + 4 }, cut(text));
     if (axis.places.includes(null)) {

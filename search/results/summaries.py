@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from search.results.leaderboard import best_results, counted_candidates, is_ranked
-from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_objectives
+from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_constraints, parse_objectives
 
 CLASS_PREFIX = "val_iou_"
 
@@ -117,7 +117,8 @@ def retrained_summaries(study: StudyRecord) -> list[SeedSummary]:
 
     The results are the objectives at the best epoch and the test results.
     """
-    objectives = parse_objectives(study.objectives)
+    objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
+    facts = {candidate.index: candidate.facts for candidate in study.candidates}
     by_rank: dict[int, list[RetrainedRecord]] = {}
     for run in study.retrained:
         if run.status == "completed":
@@ -126,7 +127,9 @@ def retrained_summaries(study: StudyRecord) -> list[SeedSummary]:
         SeedSummary(
             label=f"rank {rank}, candidate {runs[0].candidate}",
             candidate=runs[0].candidate,
-            results=_summarize_columns([best_results(run, objectives) | run.test for run in runs]),
+            results=_summarize_columns(
+                [best_results(run, objectives, constraints, facts.get(run.candidate)) | run.test for run in runs]
+            ),
         )
         for rank, runs in sorted(by_rank.items())
     ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
+from utils.seeding import derive_seed
 
 if TYPE_CHECKING:
     from search.space.space import Space
@@ -45,6 +46,13 @@ class Sampler(ABC):
 
     def __init__(self, space: "Space") -> None:
         self.space = space
+
+    def propose(
+        self, number: int, observations: Sequence[Observation] = (), running: Sequence[Drawn] = ()
+    ) -> Drawn | None:
+        """Return what `suggest` proposes, called with the generator of the number."""
+        rng = np.random.default_rng(derive_seed(self.space.study_seed, "sampler", number))
+        return self.suggest(number, observations, running, rng)
 
     @abstractmethod
     def suggest(

@@ -65,7 +65,8 @@ class RungDecision(NamedTuple):
     Attributes:
         decision: Action of the candidate.
         rung: Epochs of the rung that was reached; None between rungs.
-        cutoff: Value of the first objective that was required; None if nothing was compared.
+        cutoff: Value of the first objective that was required; None if nothing was compared. A candidate that equals
+            it may stop if others with the same value continued.
     """
 
     decision: Decision

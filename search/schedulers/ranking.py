@@ -151,6 +151,9 @@ class ParetoOrder:
         self._ranks = np.empty(0, dtype=np.int64)
         self._dominators = np.empty(0, dtype=np.int64)
         self._waits = np.empty(0, dtype=bool)
+        # Known until the next candidate arrives, as most questions are about rungs that have not changed since.
+        self._fronts: dict[int, list[int]] = {}
+        self._first: list[int | None] = []  # empty: not known
 
     def add(self, candidate: int, values: Values) -> None:
         """Add a candidate, which waits."""
@@ -174,36 +177,39 @@ class ParetoOrder:
         self._dominators[dominated] += 1
         self._rows[candidate] = len(self._rows)
         # These copies take far less time than the comparisons above.
-        self._table = np.concatenate([self._table, new])
+        self._table = np.concatenate([self._table.T, new.T], axis=1).T  # each objective in one piece: faster to compare
         self._candidates = np.append(self._candidates, candidate)
         self._ranks = np.append(self._ranks, rank)
         self._dominators = np.append(self._dominators, np.count_nonzero(dominating))
         self._waits = np.append(self._waits, True)
+        self._fronts.clear()
+        self._first.clear()
 
     def take(self, candidate: int) -> None:
         """Let a candidate wait no more; its place remains."""
         self._waits[self._rows[candidate]] = False
+        self._first.clear()
 
     def position(self, candidate: int) -> int:
         """Count the candidates before it."""
-        rank = self._ranks[self._rows[candidate]]
+        rank = int(self._ranks[self._rows[candidate]])
         return int(np.count_nonzero(self._ranks < rank)) + self._ordered_front(rank).index(candidate)
 
     def tied_places(self, candidate: int) -> tuple[int, int]:
         """Count the candidates before the first of those with the same values, and the others that have them."""
         row = self._rows[candidate]
         equal = set(self._candidates[(self._table == self._table[row]).all(axis=1)].tolist())
-        front = self._ordered_front(self._ranks[row])
+        front = self._ordered_front(int(self._ranks[row]))
         first = next(place for place, member in enumerate(front) if member in equal)
         return int(np.count_nonzero(self._ranks < self._ranks[row])) + first, len(equal) - 1
 
     def first_waiting(self) -> int | None:
         """Return the best candidate that waits."""
-        waiting = self._ranks[self._waits]
-        if not len(waiting):
-            return None
-        front = self._ordered_front(waiting.min())
-        return next(candidate for candidate in front if self._waits[self._rows[candidate]])
+        if not self._first:
+            waiting = self._ranks[self._waits]
+            front = self._ordered_front(int(waiting.min())) if len(waiting) else []
+            self._first = [next((each for each in front if self._waits[self._rows[each]]), None)]
+        return self._first[0]
 
     def least_position(self, candidate: int) -> int:
         """Count the candidates that remain before it, whichever others arrive."""
@@ -215,11 +221,12 @@ class ParetoOrder:
 
     def _ordered_front(self, rank: int) -> list[int]:
         """Return the candidates of a front, those in sparse regions first."""
-        rows = np.flatnonzero(self._ranks == rank)
-        rows = rows[np.argsort(self._candidates[rows])]
-        sparse_first = np.argsort(-crowding_distances(self._table[rows]), kind="stable")
-        ordered: list[int] = self._candidates[rows[sparse_first]].tolist()
-        return ordered
+        if rank not in self._fronts:
+            rows = np.flatnonzero(self._ranks == rank)
+            rows = rows[np.argsort(self._candidates[rows])]
+            sparse_first = np.argsort(-crowding_distances(self._table[rows]), kind="stable")
+            self._fronts[rank] = self._candidates[rows[sparse_first]].tolist()
+        return self._fronts[rank]
 
 
 RungOrder = SingleObjectiveOrder | ParetoOrder

@@ -7,7 +7,7 @@ machine and in every order, and marking one more value leaves the draws of the o
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -37,26 +37,6 @@ _NOT_COMPARED = ("seed", "name")
 def unit_fraction(*parts: int | str) -> float:
     """Return a number, uniform in [0, 1), that depends on `parts` alone."""
     return (derive_seed(*parts) >> 10) / 2**53
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A drawn config and its draws.
-
-    Attributes:
-        index: Number of the candidate.
-        seed: Seed of its training.
-        config: The config to train, without markers.
-        drawn: JSON path and value of each draw, in the order of the file. For a choice between branches that hold
-            markers themselves, the value is a name of the branch.
-        key: Text that is equal for candidates that would train the same.
-    """
-
-    index: int
-    seed: int
-    config: Config
-    drawn: list[tuple[str, Any]]
-    key: str
 
 
 class Space:
@@ -222,14 +202,6 @@ class Space:
                 "of another space: use the config that they were drawn with."
             )
         return config, walk
-
-    def draw(self, index: int) -> Candidate:
-        """Draw the candidate of a number."""
-        drawn, seed = self.random(index), self.seed(index)
-        config = {**self.config(drawn), "seed": seed}
-        return Candidate(
-            index, seed, config, self.label(drawn), self.key(drawn) if self.has_markers else f"seed {seed}"
-        )
 
     def covering(self) -> Iterator[CoveringConfig]:
         """Yield a few candidates which together have every branch of every choice; none of them is drawn."""

@@ -74,12 +74,12 @@ class Walk:
             branch: See `Site`.
             conditions: See `Site`.
         """
-        if not is_marker(value):
-            if isinstance(value, Mapping):
-                return {k: self.fill(item, join_path(path, k), "", conditions) for k, item in value.items()}
-            if not isinstance(value, list):
-                return value
+        if isinstance(value, list):
             return [self.fill(item, join_path(path, k), "", conditions) for k, item in enumerate(value)]
+        if not isinstance(value, Mapping):
+            return value
+        if not is_marker(value):
+            return {k: self.fill(item, join_path(path, k), "", conditions) for k, item in value.items()}
         ((kind, content),) = value.items()
         if kind == "$var":
             if content not in self.variables:  # chosen once, whatever led here

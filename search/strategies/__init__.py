@@ -1,1 +1,10 @@
 """The registry of strategies. Names only: listing it loads nothing."""
+
+from utils.registry import Section
+
+SECTIONS: dict[str, Section] = {
+    "strategy": Section(
+        expects="search.strategies.base:Strategy",
+        entries={"MultiFidelity": "search.strategies.multi_fidelity:MultiFidelity"},
+    ),
+}

@@ -1,16 +1,19 @@
 """The contract of a strategy: it decides which work is done in which order."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from search.executors.base import Task
 from search.schedulers.base import Decision
 from search.study.journal import Event
+from search.study.state import StudyState
+from utils.errors import SearchError
 
 Loss = Literal["died", "hung"]  # the worker was killed or crashed; the search ended it since it was silent
+MOST_LOSSES = 3  # a worker that is lost so often at the same epoch is lost because of its task
 
 
 @dataclass(frozen=True)
@@ -40,44 +43,84 @@ class Outcome:
         return cls(**known, details={key: value for key, value in message.items() if key not in known})
 
 
-class Recording(Protocol):
-    """Writes an event to the journal, and then has the strategy apply it."""
+@dataclass(frozen=True)
+class StudyContext:
+    """The study of a strategy.
 
-    def __call__(self, name: str, candidate: int | None = None, **data: Any) -> Event: ...
+    Attributes:
+        record: `record(name, candidate, **data)` writes an event "stage.kind" to the journal; then the state and the
+            strategy apply it.
+        state: The candidates, jobs and results that follow from the events so far.
+        ranked: Returns the numbers of the candidates with results, the best first.
+        folder: Folder of the study.
+    """
+
+    record: Callable[..., Event]
+    state: StudyState
+    ranked: Callable[[], list[int]]
+    folder: Path
 
 
 class Strategy(ABC):
     """A state machine over tasks whose only memory is the journal.
 
-    While a study runs, a method that decides something first records it: `self.record("search.job", candidate, ...)`
-    writes the event to the journal and calls `apply`, which alone changes the state. When a study is continued,
-    `repeat` and `apply` are called with each event of the journal instead. Events are named "stage.name"; a strategy
-    receives those of its own stages.
+    While a study runs, a method that decides something records it with `self.study.record` before it takes effect;
+    `StudyState.apply` and `apply` change the state. When a study is continued, `repeat` and then the same two are
+    called with each event of the journal instead. Events are named "stage.kind". The kinds of
+    `search.study.journal.KINDS` are applied by the state, whatever the stage.
 
     Attributes:
         stages: Names of its stages, by which its events begin.
-        record: Records an event; set by `bind`.
-        folder: Folder of the study; set by `bind`.
+        study: Its study; set by `bind`.
+        is_pausing: Whether every task is to be saved and given back at its next report.
+        is_waiting: Whether it gives no task, though it is not done, until the user resumes something.
+        num_samples: Candidates to try.
     """
 
     stages: tuple[str, ...] = ()
-    record: Recording
-    folder: Path
+    study: StudyContext
+    is_pausing: bool = False
+    is_waiting: bool = False
+    num_samples: int = 0
 
-    def bind(self, record: Recording, folder: Path) -> None:
+    def bind(self, study: StudyContext) -> None:
         """Connect the strategy with its study, before anything else is called."""
-        self.record, self.folder = record, folder
+        self.study = study
 
     def repeat(self, event: Event) -> None:  # noqa: B027
-        """Repeat the calls that preceded an event of the journal, e.g. those of a scheduler, without a decision.
+        """Repeat the calls that preceded an event of the journal, e.g. those of a scheduler.
 
         Raises:
             SearchError: They are answered otherwise than when the event was written.
         """
 
-    @abstractmethod
-    def apply(self, event: Event) -> None:
-        """Update the state by an event that is in the journal."""
+    def apply(self, event: Event) -> None:  # noqa: B027
+        """Update what the strategy remembers by an event that is in the journal; the state has applied it already."""
+
+    def start(self) -> None:  # noqa: B027
+        """Begin a session: all events of the journal are applied, and nothing runs."""
+
+    def grow(self, num_samples: int) -> None:
+        """Try more candidates than before; called before the event `study.grown`.
+
+        Raises:
+            EspalierError: It cannot.
+        """
+        raise SearchError(
+            f"search.num_samples {num_samples}: {type(self).__name__} does not grow. Start a new study with them."
+        )
+
+    def obey(self, name: str, data: Mapping[str, Any]) -> None:
+        """Carry out a command of the user.
+
+        Args:
+            name: "enqueue" (data: `choices`), or "pause", "resume" or "stop" (data: `candidate`).
+            data: Its data.
+
+        Raises:
+            SearchError: It does not know the command.
+        """
+        raise SearchError(f"{name}: {type(self).__name__} does not know this command. Stop the study instead.")
 
     @abstractmethod
     def next(self, idle: int) -> Sequence[Task]:
@@ -111,6 +154,10 @@ class Strategy(ABC):
     def winner(self) -> int | None:
         """Return the number of the winning candidate; None if there is none."""
 
+    def may_resume(self, candidate: int) -> bool:
+        """Return whether a candidate without a job may still get one, so that its checkpoint is needed."""
+        return False
+
     def sections(self) -> Sequence[Mapping[str, Any]]:
-        """Return additional sections of the report: `title`, and `text` or `table` (rows of cells, the first a head)."""
+        """Return more sections of the report: each a `title`, and a `text` or a `table` of rows, the first the head."""
         return ()

@@ -1,26 +1,19 @@
-"""The loop of a search: it feeds workers with the tasks of a stage, ends those that hang, and stops at a signal."""
+"""The loop of a study: it feeds workers with the tasks of a strategy, ends those that hang, and stops at a signal."""
 
-import itertools
+import signal
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from search.executors.base import (
-    EpochReported,
-    Executor,
-    Task,
-    TaskFinished,
-    WorkerLost,
-    WorkerMessage,
-    WorkerStarted,
-)
+from search.executors.base import EpochReported, Executor, Task, TaskFinished, WorkerMessage, WorkerStarted
 from search.schedulers.base import Decision
-from search.study.journal import Event, Journal, Kind
+from search.strategies.base import Outcome, Strategy
+from search.study.journal import Event, Journal, JournalDamage
 from search.study.state import StudyState
 from utils.environment import record_signals
-from utils.errors import Interrupted
+from utils.errors import Interrupted, SearchError
 
 Watcher = Callable[[Event, StudyState], None]
 _STOP_SIGNALS = ("SIGINT", "SIGTERM")
@@ -30,131 +23,155 @@ _SECONDS_TO_SAVE = 60.0  # for the workers if the search is interrupted
 
 @dataclass
 class Recorder:
-    """Records events: each is written to the journal, applied to the state, and passed to watchers, in this order.
+    """Records events: each is written to the journal, applied to state and strategy, and passed to watchers.
 
     Attributes:
         journal: An open journal.
         state: The state that follows from it.
+        strategy: The strategy of the study.
         watchers: Called with each event and the state after it.
     """
 
     journal: Journal
     state: StudyState
+    strategy: Strategy
     watchers: list[Watcher]
 
-    def record(self, kind: Kind, candidate: int | None = None, **data: Any) -> None:
+    def record(self, name: str, candidate: int | None = None, **data: Any) -> Event:
         """Record an event."""
         # First on disk: if a kill interrupts the rest, it follows when the journal is read again.
-        event = self.journal.append(kind, candidate, **data)
+        event = self.journal.append(name, candidate, **data)
         self.state.apply(event)
+        self.strategy.apply(event)
         for watch in self.watchers:
             watch(event, self.state)
+        return event
 
 
-class Stage(ABC):
-    """A part of a study that gives tasks to workers.
+def replay(events: Iterable[Event], state: StudyState, strategy: Strategy, journal: Path) -> None:
+    """Apply a journal from its beginning, with the calls of the strategy repeated.
 
     Args:
-        recorder: Records the events.
-        extras: Added to the content of every task, e.g. plug-ins.
+        events: The events, checked one by one.
+        state: The state of a study without events.
+        strategy: Its strategy, which has decided nothing yet.
+        journal: Their file, for messages.
 
-    Attributes:
-        running: The subject of each task that runs, by the task's name.
-        is_pausing: Whether every task is to be saved and given back at its next report.
+    Raises:
+        SearchError: An event does not follow from those before it, or the strategy decides differently.
     """
-
-    def __init__(self, recorder: Recorder, extras: Mapping[str, Any]) -> None:
-        self.record = recorder.record
-        self.state = recorder.state
-        self.running: dict[str, Any] = {}
-        self.is_pausing = False
-        self._extras = dict(extras)
-        self._numbers = itertools.count()
-
-    @abstractmethod
-    def next_task(self) -> Task | None:
-        """Return the next task for an idle worker; None if there is none now."""
-
-    @abstractmethod
-    def on_report(self, subject: Any, message: dict[str, Any]) -> Decision:
-        """Take a report of a worker and decide how it continues."""
-
-    @abstractmethod
-    def on_finished(self, subject: Any, outcome: dict[str, Any]) -> None:
-        """Take the outcome of a task."""
-
-    @abstractmethod
-    def on_lost(self, subject: Any, message: WorkerLost) -> None:
-        """Handle the loss of a worker."""
-
-    def make_task(self, subject: Any, content: dict[str, Any]) -> Task:
-        """Return a task with a new name, which runs from now on."""
-        name = str(next(self._numbers))
-        self.running[name] = subject
-        kind = content.pop("kind")
-        return Task(name, kind, content | self._extras)
+    for number, event in enumerate(events, start=1):
+        try:
+            strategy.repeat(event)
+            state.apply(event)
+            strategy.apply(event)
+        except (LookupError, TypeError, ValueError) as error:
+            raise JournalDamage(
+                journal,
+                number - 1,
+                f"event {number}, {event.name} of candidate {event.candidate}, does not follow from the events before "
+                f"it: {type(error).__name__}: {error}",
+            ) from error
 
 
 @dataclass
 class Driver:
-    """Runs stages on an executor.
+    """Runs a strategy on an executor.
 
     Attributes:
         executor: An open executor.
+        strategy: The strategy.
+        extras: Added to the payload of every task, e.g. plug-ins.
         max_epoch_time: Seconds without a message after which a worker hangs; None: never.
+        look: Called about twice a second, e.g. to obey commands of the user.
+        is_paused: Whether the user has paused the study: no task is started, and those that run are given back.
+        running: The tasks that run, by name.
     """
 
     executor: Executor
+    strategy: Strategy
+    extras: dict[str, Any] = field(default_factory=dict)
     max_epoch_time: float | None = None
+    look: Callable[[], None] = lambda: None
+    is_paused: bool = False
+    running: dict[str, Task] = field(default_factory=dict, init=False)
+    _is_stopping: bool = field(default=False, init=False)
     _last_message: dict[str, float] = field(default_factory=dict, init=False)  # seconds, by task
     _signals: list[int] = field(default_factory=list, init=False)  # received ones
 
-    def run(self, stage: Stage) -> None:
-        """Run a stage to its end, or until its budget is spent.
+    def run(self) -> None:
+        """Run the strategy to its end.
 
         Raises:
             Interrupted: A signal asked to stop; every worker has saved its state.
-            SearchError: The stage cannot be continued.
+            SearchError: The study cannot be continued.
         """
-        self._last_message.clear()
-
-        def handle(message: WorkerMessage) -> str:
-            """Pass a message of a worker to the stage, and return the answer."""
-            if isinstance(message, WorkerStarted):
-                self._last_message[message.task] = time.monotonic()
-                return ""
-            if isinstance(message, EpochReported):
-                decision = stage.on_report(stage.running[message.task], message.message)
-                self._last_message[message.task] = time.monotonic()  # without the time that the decision took
-                return (Decision.PAUSE if stage.is_pausing and decision is Decision.CONTINUE else decision).value
-            self._last_message.pop(message.task, None)
-            subject = stage.running.pop(message.task)
-            if isinstance(message, TaskFinished):
-                if self.executor.in_this_process and "signal" in message.outcome:  # the training has caught it
-                    self._signals.append(message.outcome["signal"])
-                stage.on_finished(subject, message.outcome)
-            else:
-                stage.on_lost(subject, message)
-            return ""
-
         with record_signals(_STOP_SIGNALS, lambda: bool(self._signals), self._signals.append):
             while not self._signals:
-                while self.executor.idle and (task := stage.next_task()) is not None:
-                    self.executor.start(task)
-                if not stage.running:  # and there is no next task: the stage is done, or its budget is spent
-                    break
-                self.executor.wait(handle, _TICK)
-                if self.max_epoch_time is not None:
-                    silent_since = time.monotonic() - self.max_epoch_time
-                    for name in [each for each, last in self._last_message.items() if last < silent_since]:
-                        del self._last_message[name]
-                        self.executor.abandon(name)
+                self.look()
+                if not self.is_paused:
+                    self._start_tasks()
+                    if not self.running and self.strategy.is_done:
+                        break
+                if self.running:
+                    self.executor.wait(self._handle, _TICK)
+                    self._abandon_silent()
+                elif self.is_paused or self.strategy.is_waiting:
+                    time.sleep(_TICK)
+                else:
+                    raise SearchError(
+                        f"search.strategy: {type(self.strategy).__name__} gives no task, though none runs and it is "
+                        "not done. A strategy gives a task, waits for one, or is done: correct its `next`."
+                    )
             if not self._signals:
                 return
             # Workers that take too long to save are ended, and their epoch is trained again.
-            stage.is_pausing = True
+            self._is_stopping = True
             self.executor.interrupt()
             deadline = time.monotonic() + _SECONDS_TO_SAVE
-            while stage.running and time.monotonic() < deadline:
-                self.executor.wait(handle, _TICK)
+            while self.running and time.monotonic() < deadline:
+                self.executor.wait(self._handle, _TICK)
             raise Interrupted(self._signals[-1])
+
+    def stop(self) -> None:
+        """Stop as if by a signal: every worker saves its state."""
+        self._signals.append(signal.SIGTERM)
+
+    def _start_tasks(self) -> None:
+        while (idle := self.executor.idle) > 0:
+            tasks = self.strategy.next(idle)
+            for task in tasks:
+                task.payload.update(self.extras)
+                self.running[task.id] = task
+                self.executor.start(task)
+            if not tasks:
+                return
+
+    def _handle(self, message: WorkerMessage) -> str:
+        """Pass a message of a worker to the strategy, and return the answer."""
+        if isinstance(message, WorkerStarted):
+            self._last_message[message.task] = time.monotonic()
+            return ""
+        if isinstance(message, EpochReported):
+            decision = self.strategy.reported(self.running[message.task], message.message)
+            self._last_message[message.task] = time.monotonic()  # without the time that the decision took
+            is_pausing = self._is_stopping or self.is_paused or self.strategy.is_pausing
+            return (Decision.PAUSE if is_pausing and decision is Decision.CONTINUE else decision).value
+        self._last_message.pop(message.task, None)
+        task = self.running.pop(message.task)
+        if isinstance(message, TaskFinished):
+            if self.executor.in_this_process and "signal" in message.outcome:  # the training has caught it
+                self._signals.append(message.outcome["signal"])
+            self.strategy.ended(task, Outcome.from_message(message.outcome))
+        else:
+            self.strategy.lost(task, message.cause, message.reason, had_started=message.had_started)
+        return ""
+
+    def _abandon_silent(self) -> None:
+        """End the workers that have not sent a message for too long."""
+        if self.max_epoch_time is None:
+            return
+        silent_since = time.monotonic() - self.max_epoch_time
+        for task in [each for each, last in self._last_message.items() if last < silent_since]:
+            del self._last_message[task]
+            self.executor.abandon(task, self.max_epoch_time)

@@ -3,22 +3,23 @@
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from search.study.journal import JOURNAL
+from config.faults import join_path, show
+from search.study.journal import JOURNAL, create_journal
 from utils.errors import SearchError
 from utils.files import make_stamped_folder, read_json_object, write_text_atomically
 
 CONFIG = "config.json"
 # These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
-_FREE = ("executor", "budget", "max_epoch_time", "retrain")
+_FREE = ("executor", "budget", "max_epoch_time", "retrain", "num_samples")
 
 
 def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:
-    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space in it.
+    """Create `<save_dir>/<name>/<YYYYmmdd_HHMMSS>` with the config of the space and a journal in it.
 
     Raises:
         SearchError: It cannot be created.
@@ -28,6 +29,7 @@ def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> 
         folder = make_stamped_folder(parent)
         if folder is not None:
             write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+            create_journal(folder / JOURNAL)
             return folder
     except OSError as error:
         raise SearchError(
@@ -83,10 +85,22 @@ def _damaged_config(reason: str) -> SearchError:
     return SearchError(f"{reason}. It defines the space of the study. Put back a copy.")
 
 
-def changed_keys(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return the top-level keys in which two spaces differ so that they are not the same search."""
+def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return the JSON paths in which two configs differ so that they are not the same search, with both values."""
     ours, theirs = (
         {**each, "search": {key: value for key, value in each.get("search", {}).items() if key not in _FREE}}
         for each in (stored, config)
     )
-    return [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    return list(_differences(ours, theirs, ""))
+
+
+def _differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        for key in {**ours, **theirs}:
+            inner = join_path(path, key)
+            if key not in ours or key not in theirs:
+                yield f"{inner} ({'only here' if key in theirs else 'only there'})"
+            else:
+                yield from _differences(ours[key], theirs[key], inner)
+    elif ours != theirs:
+        yield f"{path} ({show(ours)} there, {show(theirs)} here)"

@@ -13,14 +13,18 @@ from config.objects import instantiate
 from search.executors import EXECUTORS
 from search.executors.base import Executor
 from search.executors.serial import Serial
-from search.results.record import Objective, parse_objectives
+from search.results.record import Constraint, Objective, parse_constraints, parse_objectives
+from search.samplers import SECTIONS as SAMPLERS
+from search.samplers.base import Sampler
+from search.samplers.enqueued import KnownFirst
 from search.schedulers import SECTIONS as SCHEDULERS
 from search.schedulers.base import Scheduler
 from search.space.space import Canonical, Space
+from search.strategies import SECTIONS as STRATEGIES
 from utils.errors import ConfigError
 from utils.registry import Section
 
-REGISTRY: dict[str, Section] = {**SCHEDULERS, "executor": EXECUTORS}
+REGISTRY: dict[str, Section] = {**SAMPLERS, **SCHEDULERS, **STRATEGIES, "executor": EXECUTORS}
 _ANY_EPOCHS = 10**6  # to check a scheduler if the number of epochs is itself faulty
 
 
@@ -38,6 +42,10 @@ class StudyParts:
         limits: Limits of a candidate and the facts that must be known of it, for the worker; None: nothing.
         retrain: Settings for retraining the best candidates; None: the winner remains as the search trained it.
         max_epoch_time: Seconds without a message after which a worker hangs; None: never.
+        sampler: Proposes candidates; None: they are drawn at random.
+        constraints: Bounds that a candidate has to keep.
+        strategy: The section of the strategy; None: `MultiFidelity`.
+        resources: Resources of each training, e.g. `{"gpus": 2}`.
     """
 
     config: Mapping[str, Any]
@@ -49,6 +57,15 @@ class StudyParts:
     limits: Mapping[str, Any] | None = None
     retrain: RetrainOptions | None = None
     max_epoch_time: float | None = None
+    sampler: Sampler | None = None
+    constraints: tuple[Constraint, ...] = ()
+    strategy: Any = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of a full training."""
+        return self.scheduler.max_epochs
 
     @property
     def retrain_epochs(self) -> int:
@@ -90,19 +107,27 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
                 )
             objectives = parse_objectives([str(monitor)] if texts is None else texts)
         with faults.collecting():
+            constraints = parse_constraints(options.constraints)
+        with faults.collecting():
             scheduler = instantiate(spec, "search.scheduler", REGISTRY, runtime=runtime)
         with faults.collecting():
             executor = instantiate(spec, "search.executor", REGISTRY)
     if faults or options is None:
         raise faults.error()
     limits = (options.limits or CandidateLimits()).model_dump()
-    limits["wants_latency"] = any(objective.name == "latency_ms" for objective in objectives)
+    compared: tuple[Objective | Constraint, ...] = (*objectives, *constraints)
+    limits["wants_latency"] = any(each.name == "latency_ms" for each in compared)
     # Facts cost time to find: a worker looks for them only if a limit or an objective needs them.
-    needs_facts = options.limits is not None or any(objective.is_fact for objective in objectives)
+    needs_facts = options.limits is not None or any(each.is_fact for each in compared)
     seed = options.seed if options.seed is not None else config.get("seed", 0)
+    space = Space(config, study_seed=seed, canonical=canonical)
+    spec = {"search": {"sampler": options.sampler or "random"}}
+    sampler: Sampler = instantiate(spec, "search.sampler", REGISTRY, runtime={"space": space})
+    if options.first:
+        sampler = KnownFirst(space, sampler, options.first)
     return StudyParts(
         config=config,
-        space=Space(config, study_seed=seed, canonical=canonical),
+        space=space,
         scheduler=scheduler,
         objectives=objectives,
         executor=executor,
@@ -110,6 +135,10 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         limits=limits if needs_facts else None,
         retrain=options.retrain,
         max_epoch_time=options.max_epoch_time,
+        sampler=sampler,
+        constraints=constraints,
+        strategy=options.strategy,
+        resources=options.resources,
     )
 
 

@@ -1,22 +1,15 @@
-"""The state of a study: everything that follows from the events of its journal."""
+"""The state of a study: everything that follows from the events of its journal, whatever its strategy."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import cast
 
-from search.results.record import CandidateRecord, Objective, RetrainedRecord, RungRecord, Status, Tally
-from search.schedulers.base import Decision, Ending, Job, Need, Scheduler
-from search.study.journal import Event, Kind
-from utils.errors import SearchError
-
-_ENDINGS = {
-    Kind.FINISHED: Ending.FINISHED,
-    Kind.FAILED: Ending.FAILED,
-    Kind.DUPLICATE: Ending.WITHDRAWN,
-    Kind.REFUSED: Ending.WITHDRAWN,
-    Kind.OUT_OF_MEMORY: Ending.WITHDRAWN,
-}
+from search.results.record import CandidateRecord, Constraint, Objective, RetrainedRecord, Status, Tally
+from search.schedulers.base import Decision, Job
+from search.space.drawn import Drawn
+from search.study.journal import Event
+from search.study.timeline import Timeline
 
 
 @dataclass
@@ -25,204 +18,253 @@ class CandidateState:
 
     Attributes:
         record: The part that is shown to the user.
+        stage: The stage of the strategy that drew it.
         key: Text that is equal for candidates that would train the same.
+        drawn: Its choices; None in a study of format 1, until the space has drawn it again.
         tally: Its objectives so far.
+        values: Its objectives after each epoch, the larger the better.
         last_decision: The decision after its last epoch.
         losses: Times that a worker was lost which had started its job, since it last reported.
         bytes: Bytes of its checkpoints on disk.
     """
 
     record: CandidateRecord
+    stage: str
     key: str
+    drawn: Drawn | None
     tally: Tally
+    values: list[tuple[float, ...]] = field(default_factory=list)
     last_decision: Decision = Decision.CONTINUE
     losses: int = 0
     bytes: int = 0
 
+    def is_decided(self, job: Job) -> bool:
+        """Return whether the last decision of a job was made, though its worker may not have saved its state."""
+        return self.record.epochs > job.start and self.last_decision is not Decision.CONTINUE
+
 
 @dataclass
 class StudyState:
-    """All candidates, the decisions, and the retrainings.
+    """All candidates, their jobs, and the retrainings.
 
     Attributes:
-        scheduler: The scheduler; while a search runs, it is called before the event is applied.
         objectives: The objectives of the study.
+        max_epochs: Epochs of a full training.
+        constraints: Of the study.
+        num_samples: Candidates to try, if the study has grown; 0 if not.
         candidates: By number.
         keys: First candidate of each key.
         jobs: Jobs that were given and are not done, by candidate, in the order in which they were given.
+        held: Jobs of candidates whose earlier job is not done: it has yet to save the state that they begin with.
         retrained: Retrainings by the name of the run.
         sessions: [begin, end] of each process that worked on the study, in Unix seconds.
         epochs: Epochs trained in the search, over all candidates.
         bytes_deleted: Bytes of deleted checkpoints.
         withdrawn: Number of draws in a row that do not count.
-        has_ended_draws: Whether all candidates of the space are drawn.
+        out_of_memory: Number of these in a row that ran out of memory.
+        has_ended_draws: Whether nothing more can be drawn.
         reason_done: Reason for the end of the search; empty before it.
         is_done: Whether the winners were retrained and tested, too.
+        is_format_1: Whether the study was begun by a version whose journal had format 1.
+        unknown: Number of events of each name that is not known.
+        obeyed: Names of the commands of the user that were carried out.
+        timeline: When which candidate was in a worker.
     """
 
-    scheduler: Scheduler
     objectives: Sequence[Objective]
+    max_epochs: int
+    constraints: Sequence[Constraint] = ()
+    num_samples: int = 0
     candidates: dict[int, CandidateState] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     jobs: dict[int, Job] = field(default_factory=dict)
+    held: dict[int, Job] = field(default_factory=dict)
     retrained: dict[str, RetrainedRecord] = field(default_factory=dict)
     sessions: list[list[float]] = field(default_factory=list)
     epochs: int = 0
     bytes_deleted: int = 0
     withdrawn: int = 0
+    out_of_memory: int = 0
     has_ended_draws: bool = False
     reason_done: str = ""
     is_done: bool = False
+    is_format_1: bool = False
+    unknown: Counter[str] = field(default_factory=Counter)
+    obeyed: set[str] = field(default_factory=set)
+    timeline: Timeline = field(default_factory=Timeline)
 
     @property
     def seconds(self) -> float:
         """Seconds that processes have worked on the study."""
         return sum(end - begin for begin, end in self.sessions)
 
-    def replay(self, events: Iterable[Event], journal: Path) -> None:
-        """Apply a journal from its beginning, with every call of the scheduler repeated.
-
-        Args:
-            events: The events, checked one by one.
-            journal: Their file, for messages.
-
-        Raises:
-            SearchError: An event does not follow from those before it, or the scheduler decides differently.
-        """
-        for number, event in enumerate(events, start=1):
-            try:
-                self._repeat_call(event)
-                self.apply(event)
-            except (LookupError, TypeError, ValueError) as error:
-                raise SearchError(
-                    f"{journal}: event {number}, {event.kind.value} of candidate {event.candidate}, does not follow "
-                    f"from the events before it ({type(error).__name__}: {error}). The journal lacks events or was "
-                    "changed. Put back a copy of it, or start a new search; the candidates' run folders next to it "
-                    "are untouched."
-                ) from error
-
-    def _repeat_call(self, event: Event) -> None:
-        """Repeat the call of the scheduler that the search made before it wrote an event, and compare the answers."""
-        scheduler, candidate, data, difference = self.scheduler, event.candidate, event.data, ""
-        if event.kind is Kind.NO_MORE_DRAWS:
-            scheduler.end_draws()
-        elif candidate is not None and event.kind is Kind.JOB:
-            job = scheduler.ask()
-            if isinstance(job, Need) and candidate not in self.candidates:
-                job = scheduler.admit(candidate)
-            if job != Job(candidate, data["start"], data["end"]):
-                difference = f"asks for {job}"
-        elif candidate is not None and event.kind is Kind.REPORT:
-            # The tally is part of the state, but must have the epoch before the scheduler is called.
-            values = self.candidates[candidate].tally.add(data["row"])
-            decision = scheduler.report(candidate, data["epoch"], values).decision
-            if decision != data["decision"]:
-                difference = f"decides to {decision}"
-        elif candidate is not None and event.kind in _ENDINGS:
-            scheduler.end(candidate, _ENDINGS[event.kind])
-        if difference:
-            raise SearchError(
-                f"The journal says {event.kind.value} {candidate} {data}, but it now {difference}: the scheduler "
-                "is another one or has other arguments. A study is continued as it was begun: undo the change, or "
-                "start a new search."
-            )
+    @property
+    def next_number(self) -> int:
+        """Number of the next candidate."""
+        return len(self.candidates)
 
     def apply(self, event: Event) -> None:
-        """Update the state by an event that is in the journal."""
-        data = event.data
-        if self.sessions and event.kind is not Kind.BEGIN:  # a killed session ends with its last event
+        """Update the state by an event that is in the journal.
+
+        Raises:
+            LookupError, TypeError, ValueError: The event does not follow from those before it.
+        """
+        if self.sessions and event.name != "study.begin":  # a killed session ends with its last event
             self.sessions[-1][1] = event.seconds
-        if event.kind is Kind.BEGIN:
-            self.sessions.append([event.seconds, event.seconds])
-        elif event.kind is Kind.NO_MORE_DRAWS:
+        if event.stage == "study":
+            self._apply_to_study(event)
+        elif "run" in event.data:
+            self._apply_to_run(event)
+        elif event.kind == "exhausted":
             self.has_ended_draws = True
-        elif event.kind is Kind.SEARCH_DONE:
-            self.reason_done = data["reason"]
-        elif event.kind is Kind.DONE:
+        elif event.kind == "done":
+            self.reason_done = event.data["reason"]
+        elif event.kind == "drawn" and event.candidate is not None:
+            self._add_candidate(event, event.candidate)
+        elif event.kind in _APPLY and event.candidate is not None:
+            _APPLY[event.kind](self, event, self.candidates[event.candidate])
+        elif event.kind not in _OF_STRATEGIES:
+            self.unknown[event.name] += 1
+        self._note_time(event)
+
+    def _note_time(self, event: Event) -> None:
+        """Note the begin and the end of a job."""
+        key, seconds = event.data.get("run", event.candidate), event.seconds
+        if event.name == "study.begin":
+            self.timeline.end_all(self.sessions[-2][1] if len(self.sessions) > 1 else seconds)
+        elif key is None or event.stage == "study":
+            return
+        elif event.kind in ("ended", "lost"):
+            self.timeline.end(key, seconds)
+            if key in self.jobs:  # its next job, or the same again
+                self.timeline.begin(key, seconds)
+        elif event.kind == "job" and key not in self.held:
+            self.timeline.begin(key, seconds)
+        elif event.kind == "report":  # the first one of a job that continues from an earlier session
+            self.timeline.begin(key, seconds - event.data["seconds"])
+
+    def _apply_to_study(self, event: Event) -> None:
+        if event.kind == "begin":
+            self.is_format_1 = self.is_format_1 or event.version == 0
+            self.sessions.append([event.seconds, event.seconds])
+        elif event.kind == "done":
             self.is_done = True
-        elif event.kind is Kind.RETRAIN:
-            assert event.candidate is not None
-            # Journals of early versions have no `epochs`.
-            max_epochs = data.get("epochs", self.scheduler.max_epochs)
-            self.retrained[data["run"]] = RetrainedRecord(
-                event.candidate, data["rank"], data["seed"], "running", folder=data["folder"], max_epochs=max_epochs
-            )
-        elif "run" in data:
-            run = self.retrained[data["run"]]
-            if event.kind is Kind.RETRAIN_REPORT and data["epoch"] > len(run.reports):
-                run.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
-            elif event.kind is Kind.RETRAIN_DONE:
-                run.status, run.reason = data["status"], data["reason"]
-            elif event.kind is Kind.TESTED:
-                run.test = data["metrics"]
-        elif event.candidate is not None:
-            self._apply_to_candidate(event, event.candidate)
+        elif event.kind == "grown":
+            self.is_done, self.reason_done, self.has_ended_draws = False, "", False
+            self.num_samples = event.data["num_samples"]
+        elif event.kind == "command":
+            self.obeyed.add(event.data["id"])
+        elif event.kind != "created":
+            self.unknown[event.name] += 1
 
-    def _apply_to_candidate(self, event: Event, candidate: int) -> None:
+    def _apply_to_run(self, event: Event) -> None:
+        """Update a retraining."""
         data = event.data
-        if event.kind is Kind.JOB:  # of a new candidate before its draw
-            self.jobs[candidate] = Job(candidate, data["start"], data["end"])
-            if candidate in self.candidates:
-                self.candidates[candidate].record.status = "running"
+        if event.kind == "job":
+            if event.candidate is None:
+                raise ValueError("a retraining has no candidate")
+            # Journals of early versions have no `epochs`.
+            epochs = data.get("epochs", self.max_epochs)
+            self.retrained[data["run"]] = RetrainedRecord(
+                event.candidate, data["rank"], data["seed"], "running", folder=data["folder"], max_epochs=epochs
+            )
             return
-        if event.kind is Kind.DRAW:
-            drawn = [(path, value) for path, value in data["drawn"]]
-            record = CandidateRecord(candidate, data["seed"], drawn, "running")
-            self.candidates[candidate] = CandidateState(record, data["key"], Tally(self.objectives, {}))
-            self.keys.setdefault(data["key"], candidate)
-            return
-        state = self.candidates[candidate]
-        record = state.record
-        if event.kind is Kind.FACTS:
-            record.facts = data["facts"]
-            state.tally = Tally(self.objectives, data["facts"])
-        elif event.kind is Kind.REPORT:
-            # The tally has the epoch already: the decision needed its values.
-            record.reports.append({**data["row"], "epoch_seconds": data["seconds"]})
-            record.folder = data.get("folder", record.folder)
-            record.objectives, record.best_epoch = state.tally.as_written(), state.tally.best_epoch
-            state.last_decision = Decision(data["decision"])
-            # A report ends a row of losses and of draws that do not count.
-            state.losses = 0
-            self.epochs += 1
-            self.withdrawn = 0
-        elif event.kind is Kind.LOST:
-            state.losses += data["had_begun"]
-        elif event.kind is Kind.DELETED:
-            state.bytes = 0
-            self.bytes_deleted += data["bytes"]
-        elif event.kind is Kind.FINISHED:
-            record.status = "completed"
-        else:
-            self._end_job(event, state)
+        run = self.retrained[data["run"]]
+        if event.kind == "report" and data["epoch"] > len(run.reports):
+            run.reports.append({**data["row"], "epoch_seconds": data["seconds"], "seconds_at": event.seconds})
+        elif event.kind == "ended":
+            run.status, run.reason = data["status"], data["reason"]
+            run.test = data.get("test", run.test)
+        elif event.kind == "tested":  # format 1
+            run.test = data["metrics"]
 
-    def _end_job(self, event: Event, state: CandidateState) -> None:
-        """Update a candidate whose job is done, whether it was trained or not."""
+    def _add_candidate(self, event: Event, number: int) -> None:
+        data = event.data
+        if number != self.next_number:
+            raise ValueError(f"number {number} is not the next one")
+        record = CandidateRecord(number, data["seed"], [(path, value) for path, value in data["drawn"]], "running")
+        drawn = Drawn.from_json(data["choices"]) if "choices" in data else None
+        tally = self._tally({})
+        self.candidates[number] = CandidateState(record, event.stage, data["key"], drawn, tally)
+        self.keys.setdefault(data["key"], number)
+
+    def _tally(self, facts: Mapping[str, float]) -> Tally:
+        return Tally(self.objectives, facts, self.constraints, combines_epochs=self.is_format_1)
+
+    def _apply_job(self, event: Event, state: CandidateState) -> None:
+        number = state.record.index
+        job = Job(number, event.data["start"], event.data["end"])
+        if number in self.jobs:
+            self.held[number] = job
+        else:
+            self.jobs[number] = job
+            state.record.status = "running"
+
+    def _apply_duplicate(self, event: Event, state: CandidateState) -> None:
+        self.jobs.pop(state.record.index, None)  # format 1
+        state.record.status, state.record.reason = "duplicate", f"the same as {event.data['of']}"
+        self.withdrawn += 1
+
+    def _apply_facts(self, event: Event, state: CandidateState) -> None:
+        state.record.facts = event.data["facts"]
+        state.tally = self._tally(event.data["facts"])
+
+    def _apply_report(self, event: Event, state: CandidateState) -> None:
         data, record = event.data, state.record
-        self.jobs.pop(record.index, None)
+        # The tally has the epoch already: the decision needed its values.
+        record.reports.append({**data["row"], "epoch_seconds": data["seconds"], "seconds_at": event.seconds})
+        record.folder = data.get("folder", record.folder)
+        record.objectives, record.best_epoch = state.tally.as_written(), state.tally.best_epoch
+        record.violation = state.tally.violation
+        state.last_decision = Decision(data["decision"])
+        # A report ends a row of losses and of draws that do not count.
+        state.losses = 0
+        self.epochs += 1
+        self.withdrawn = self.out_of_memory = 0
+
+    def _apply_ended(self, event: Event, state: CandidateState) -> None:
+        """Update a candidate whose job is over, whether it was trained or not."""
+        data, record, number = event.data, state.record, state.record.index
+        self.jobs.pop(number, None)
         state.bytes = data.get("bytes", state.bytes)
         record.reason = data.get("reason", "")
-        if event.kind is Kind.JOB_DONE:
-            record.status = "completed"
-            if record.epochs < self.scheduler.max_epochs and state.last_decision is not Decision.CONTINUE:
-                record.status = "paused" if state.last_decision is Decision.PAUSE else "stopped"
+        if data["status"] == "ended":
+            is_complete = record.epochs >= self.max_epochs or state.last_decision is Decision.CONTINUE
+            decided = "paused" if state.last_decision is Decision.PAUSE else "stopped"
+            record.status = cast(Status, "completed" if is_complete else decided)
+            if data.get("is_given_up"):  # by the user
+                record.status = "stopped"
+            if number in self.held:
+                self.jobs[number] = self.held.pop(number)
+                record.status = "running"
             return
-        record.status = cast(Status, event.kind.value)  # one of the statuses that are named as their events
-        if event.kind is not Kind.FAILED:
+        self.held.pop(number, None)
+        record.status = cast(Status, data["status"])  # one of the statuses of a candidate
+        if record.status != "failed":
             self.withdrawn += 1
+            self.out_of_memory = self.out_of_memory + 1 if record.status == "out_of_memory" else 0
             record.facts |= data.get("facts", {})
-        if event.kind is Kind.DUPLICATE:
-            record.reason = f"the same as {data['of']}"
 
-    def rungs(self) -> list[RungRecord]:
-        """Return the scheduler's rungs, with the first objective as it is in the results."""
-        sign = self.objectives[0].sign
-        return [
-            RungRecord(
-                rung.bracket,
-                rung.epochs,
-                {candidate: values[0] * sign for candidate, values in rung.values.items()},
-                list(rung.promoted),
-            )
-            for rung in self.scheduler.rungs()
-        ]
+    def _apply_finished(self, event: Event, state: CandidateState) -> None:
+        """Format 1 writes this after the end of a job whose candidate ended by itself."""
+        state.record.status = "completed"
+
+    def _apply_lost(self, event: Event, state: CandidateState) -> None:
+        state.losses += event.data["had_begun"]
+
+    def _apply_deleted(self, event: Event, state: CandidateState) -> None:
+        state.bytes = 0
+        self.bytes_deleted += event.data["bytes"]
+
+
+_OF_STRATEGIES = ("enqueued", "paused", "resumed", "given_up", "warm_started")  # kinds that a strategy itself applies
+_APPLY = {
+    "job": StudyState._apply_job,
+    "duplicate": StudyState._apply_duplicate,
+    "facts": StudyState._apply_facts,
+    "report": StudyState._apply_report,
+    "ended": StudyState._apply_ended,
+    "finished": StudyState._apply_finished,
+    "lost": StudyState._apply_lost,
+    "deleted": StudyState._apply_deleted,
+}

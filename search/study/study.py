@@ -1,27 +1,32 @@
 """A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
-import math
-import shutil
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.results.leaderboard import best_results, leaderboard, winner_of
-from search.results.record import StudyRecord
-from search.schedulers.ranking import best_first
+from config.objects import instantiate
+from search.executors.base import Executor
+from search.results.leaderboard import leaderboard
+from search.results.record import RungRecord, StudyRecord, without_penalty
+from search.strategies.base import Strategy, StudyContext
+from search.strategies.in_order import InOrder
+from search.strategies.multi_fidelity import candidate_folder
+from search.strategies.retrain import Retrain
+from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
-from search.study.driver import Driver, Recorder, Watcher
-from search.study.journal import JOURNAL, Event, Journal, Kind, read_events
-from search.study.settings import StudyParts
-from search.study.stages import Retraining, Searching, candidate_folder, retrain_runs
+from search.study.commands import Command, remove_command, waiting_commands
+from search.study.driver import Driver, Recorder, Watcher, replay
+from search.study.journal import JOURNAL, Event, Journal, read_events
+from search.study.settings import REGISTRY, StudyParts
 from search.study.state import CandidateState, StudyState
-from utils.errors import SearchError
-from utils.files import folder_lock, write_json
+from utils.errors import EspalierError, SearchError
+from utils.files import folder_lock
 
-BEST = "best"
-_CHECKPOINT, _LAST, _IMAGES = "model_best.pth", "checkpoint-last.pth", "pictures"
+logger = logging.getLogger("espalier")
 
 
 @dataclass
@@ -30,10 +35,11 @@ class Study:
 
     Attributes:
         folder: Folder of the study.
-        parts: The parts of the study.
+        parts: The parts of the study, as it was begun.
         worker: The worker's context manager, "package.module:name"; see `Executor`.
+        num_samples: Candidates to try, if the study is to grow; None: as many as it has.
         environment: Versions and command, for the journal.
-        extras: Added to the content of every task, e.g. plug-ins.
+        extras: Added to the payload of every task, e.g. plug-ins.
         watchers: Called with each event after it is in the journal.
     """
 
@@ -41,18 +47,25 @@ class Study:
     parts: StudyParts
     _: KW_ONLY
     worker: str
+    num_samples: int | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
     extras: Mapping[str, Any] = field(default_factory=dict)
     watchers: Sequence[Watcher] = ()
 
     def __post_init__(self) -> None:
-        self.state = StudyState(self.parts.scheduler, self.parts.objectives)
+        self.state = StudyState(self.parts.objectives, self.parts.max_epochs, self.parts.constraints)
+        self.strategy = build_strategy(self.parts)
+        self._obeyed: set[str] = set()  # commands
 
-    def run(self) -> StudyRecord:
+    def run(self, *, executor: Executor | None = None, journal: Journal | None = None) -> StudyRecord:
         """Search, train the best again, and write the winner to `best/`.
 
+        Args:
+            executor: Runs the tasks; by default the executor of the study's parts.
+            journal: The open journal; by default that in the folder, which no other process may use.
+
         Raises:
-            Interrupted: A signal asked to stop; all is saved.
+            Interrupted: A signal or command asked to stop; all is saved.
             SearchError: Another search uses the folder, the journal is damaged or does not fit, or no candidate could
                 be trained.
         """
@@ -63,43 +76,70 @@ class Study:
                 "Wait for its end, or start another one without --resume."
             )
 
-        parts, executor = self.parts, self.parts.executor
-        with folder_lock(self.folder, in_use), closing(Journal(self.folder / JOURNAL)) as journal:
-            self.state.replay(read_events(journal.path), journal.path)
-            recorder = Recorder(journal, self.state, list(self.watchers))
-            searching = Searching(recorder, self.extras, parts, self.folder)
-            is_searched = searching.is_done or bool(searching.spent_budget)
+        executor = executor or self.parts.executor
+        with (
+            folder_lock(self.folder if journal is None else None, in_use),
+            closing(journal or Journal(self.folder / JOURNAL)) as opened,
+        ):
+            recorder = Recorder(opened, self.state, self.strategy, list(self.watchers))
+            self.restore(recorder)
+            self._grow(recorder)
             # A study that is done may be resumed with a larger budget, or for more retrainings.
-            if self.state.is_done and is_searched and self._retraining(recorder).is_done:
+            if self.state.is_done and not waiting_commands(self.folder) and self.strategy.is_done:
                 return self.record()
-            recorder.record(Kind.BEGIN, environment=self.environment)
+            recorder.record("study.begin", environment=self.environment)
             recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
             logs = self.folder / "workers"
             logs.mkdir(exist_ok=True)
+            executor.check_resources(self.parts.resources)
             executor.open(self.worker, logs)
             try:
-                driver = Driver(executor, parts.max_epoch_time)
-                driver.run(searching)
-                if not self.state.reason_done or self.state.is_done:  # not if only the retraining was interrupted
-                    reason = searching.spent_budget or "the scheduler has no more to do"
-                    recorder.record(Kind.SEARCH_DONE, reason=reason)
-                driver.run(self._retraining(recorder))
-                winner = winner_of(self.record())
-                assert winner is not None, "_retraining raises if there is none"
-                self._write_best(winner.index)
-                recorder.record(Kind.DONE, winner.index)
+                driver = Driver(executor, self.strategy, dict(self.extras), self.parts.max_epoch_time)
+                driver.look = lambda: self._obey(recorder, driver)
+                driver.run()
+                winner = write_best(self.record(), self._config_of, retrain_epochs=self.parts.retrain_epochs)
+                if winner is None:
+                    raise self._nothing_found()
+                recorder.record("study.done", winner)
             finally:
                 executor.close()
         return self.record()
 
+    def restore(self, recorder: Recorder | None = None) -> None:
+        """Apply the journal to state and strategy.
+
+        Raises:
+            SearchError: It is missing, damaged, or does not fit the parts.
+        """
+
+        def read_only(name: str, candidate: int | None = None, **data: Any) -> Any:
+            raise SearchError(f"{self.folder}: {name} cannot be recorded, as the study is only read.")
+
+        record = read_only if recorder is None else recorder.record
+        self.strategy.bind(StudyContext(record, self.state, self.ranked, self.folder))
+        replay(read_events(self.folder / JOURNAL), self.state, self.strategy, self.folder / JOURNAL)
+        self.strategy.start()
+
+    def _grow(self, recorder: Recorder) -> None:
+        """Let the strategy try more candidates than it was begun with."""
+        if self.num_samples is not None and self.num_samples > self.strategy.num_samples:
+            before = self.strategy.num_samples
+            self.strategy.grow(self.num_samples)
+            recorder.record("study.grown", num_samples=self.num_samples)
+            logger.info("The study grows from %d to %d candidates.", before, self.num_samples)
+
     def _clean(self, recorder: Recorder) -> Watcher:
         """Return a watcher that deletes checkpoints when jobs end."""
         parts, state = self.parts, self.state
+
+        def record_deleted(index: int, num_bytes: int) -> None:
+            recorder.record(f"{state.candidates[index].stage}.deleted", index, bytes=num_bytes)
+
         cleaner = CheckpointCleaner(
             lambda index: self.folder / candidate_folder(index),
-            parts.scheduler.may_resume,
-            lambda index, num_bytes: recorder.record(Kind.DELETED, index, bytes=num_bytes),
+            self.strategy.may_resume,
+            record_deleted,
             num_objectives=len(parts.objectives),
             disk_mb=parts.budget.disk_mb,
             retain=max(1, parts.retrain.top if parts.retrain is not None else 0),
@@ -113,101 +153,131 @@ class Study:
                 note_end(each)
 
         def watch(event: Event, state: StudyState) -> None:
-            if event.candidate is not None and event.kind is Kind.JOB:
+            if "run" in event.data or event.stage == "study":
+                return
+            if event.candidate is not None and event.kind == "job":
                 cleaner.began(event.candidate)
-            elif event.candidate is not None and event.kind in (Kind.JOB_DONE, Kind.FAILED, Kind.OUT_OF_MEMORY):
+            elif event.candidate is not None and event.kind == "ended" and event.candidate not in state.jobs:
                 note_end(state.candidates[event.candidate])
                 cleaner.clean()
-            elif event.kind in (Kind.FINISHED, Kind.SEARCH_DONE):
-                cleaner.clean(thoroughly=event.kind is Kind.SEARCH_DONE)
+            elif event.kind == "done":
+                cleaner.clean(thoroughly=True)
 
         return watch
+
+    def _obey(self, recorder: Recorder, driver: Driver) -> None:
+        """Carry out the commands that the user left in the folder."""
+        for command in waiting_commands(self.folder):
+            if command.id not in self.state.obeyed:
+                refusal = ""
+                try:
+                    self._carry_out(command, recorder, driver)
+                except EspalierError as error:
+                    refusal = str(error)
+                    logger.warning("%s: refused: %s", command.name, refusal)
+                data = {"id": command.id, "command": command.name, "refusal": refusal, **command.data}
+                recorder.record("study.command", **data)
+            remove_command(self.folder, command)
+
+    def _carry_out(self, command: Command, recorder: Recorder, driver: Driver) -> None:
+        candidate = command.data.get("candidate")
+        if candidate is not None and candidate not in self.state.candidates:
+            raise SearchError(f"candidate {candidate} is not known. It has {len(self.state.candidates)} candidates.")
+        if command.name == "add":
+            num_samples = self.strategy.num_samples + command.data["num_samples"]
+            self.strategy.grow(num_samples)
+            recorder.record("study.grown", num_samples=num_samples)
+        elif candidate is None and command.name in ("pause", "resume"):
+            driver.is_paused = command.name == "pause"
+        elif candidate is None and command.name == "stop":
+            driver.stop()
+        else:
+            self.strategy.obey(command.name, command.data)
+
+    def ranked(self) -> list[int]:
+        """Return the numbers of the candidates with results, the best first.
+
+        Raises:
+            SearchError: There is none.
+        """
+        ranked = [row.candidate.index for row in leaderboard(self.record())]
+        if not ranked:
+            raise self._nothing_found()
+        return ranked
+
+    def _nothing_found(self) -> SearchError:
+        """Return the error of a study in which no candidate has a result."""
+        records = [each.record for each in self.state.candidates.values()]
+        if any(each.reports and each.status != "failed" for each in records):
+            names = " and ".join(each.name for each in self.parts.objectives)
+            return SearchError(
+                f"{self.folder}: no candidate has a finite value of {names}, by which the best one is chosen. Name "
+                "other search.objectives, or correct the data."
+            )
+        reasons = [each.reason for each in records if each.reason]
+        last = f"; the last reason: {reasons[-1].rstrip('.')}" if reasons else ""
+        return SearchError(
+            f"{self.folder}: none of {len(records)} candidates could be trained{last}. Try one "
+            "with train.py, or look into its folder."
+        )
 
     def record(self) -> StudyRecord:
         """Return the present state of the study, as it is shown to the user."""
         parts, state = self.parts, self.state
-        for each in state.candidates.values():  # one that was paused and will never be resumed is stopped
-            if each.record.status == "paused" and not parts.scheduler.may_resume(each.record.index):
+        now = state.sessions[-1][1] if state.sessions else time.time()
+        for index, each in state.candidates.items():
+            # One that was paused and will never be resumed is stopped.
+            if each.record.status == "paused" and not self.strategy.may_resume(index):
                 each.record.status = "stopped"
+            each.record.spans = state.timeline.of(index, now)
+        for name, run in state.retrained.items():
+            run.spans = state.timeline.of(name, now)
         study = StudyRecord(
             name=str(parts.config["name"]),
             folder=str(self.folder),
             config=dict(parts.config),
             scheduler=type(parts.scheduler).__name__,
             objectives=[str(objective) for objective in parts.objectives],
-            max_epochs=parts.scheduler.max_epochs,
+            constraints=[str(constraint) for constraint in parts.constraints],
+            max_epochs=parts.max_epochs,
             candidates=[each.record for each in state.candidates.values()],
-            rungs=state.rungs(),
+            rungs=self.rungs(),
             retrained=list(state.retrained.values()),
             sessions=[(begin, end) for begin, end in state.sessions],
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,
+            sections=list(self.strategy.sections()),
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
         for run in study.retrained:  # a resumed study may have found better ones since
             run.rank = ranks.get(run.candidate, run.rank)
         return study
 
-    def _retraining(self, recorder: Recorder) -> Retraining:
-        """Return the stage that trains the best candidates so far again.
-
-        Raises:
-            SearchError: No candidate could be trained, or none has a finite objective.
-        """
-        ranked = [row.candidate.index for row in leaderboard(self.record())]
-        records = [each.record for each in self.state.candidates.values()]
-        if not ranked and any(each.reports and each.status != "failed" for each in records):
-            names = " and ".join(each.name for each in self.parts.objectives)
-            raise SearchError(
-                f"{self.folder}: no candidate has a finite value of {names}, by which the best one is chosen. Name "
-                "other search.objectives, or correct the data."
+    def rungs(self) -> list[RungRecord]:
+        """Return the scheduler's rungs, with the first objective as it is in the results."""
+        sign = self.parts.objectives[0].sign
+        return [
+            RungRecord(
+                rung.bracket,
+                rung.epochs,
+                {candidate: without_penalty(values[0]) * sign for candidate, values in rung.values.items()},
+                list(rung.promoted),
             )
-        if not ranked:
-            reasons = [each.reason for each in records if each.reason]
-            last = f"; the last reason: {reasons[-1].rstrip('.')}" if reasons else ""
-            raise SearchError(
-                f"{self.folder}: none of {len(records)} candidates could be trained{last}. Try one "
-                "with train.py, or look into its folder."
-            )
-        return Retraining(recorder, self.extras, retrain_runs(self.parts, ranked), self.folder)
+            for rung in self.parts.scheduler.rungs()
+        ]
 
-    def _write_best(self, winner: int) -> None:
-        """Write the winner as a config for `train.py`, with its best weights and results."""
-        best = self.folder / BEST
-        best.mkdir(exist_ok=True)
-        record = self.state.candidates[winner].record
-        trained_again = [each for each in self.state.retrained.values() if each.candidate == winner]
-        # The training with the best validation; the first if all objectives are facts.
-        runs = [run for run in trained_again if run.status == "completed" and run.reports]
-        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
-        if goal is not None and runs:
-            results = [best_results(run, self.parts.objectives).get(goal.name, math.nan) for run in runs]
-            runs = [runs[best_first({index: (value * goal.sign,) for index, value in enumerate(results)})[0]]]
-        run = runs[0] if runs else None
-        config = self.parts.space.draw(winner).config
-        if run is not None:
-            trainer = {**config["trainer"], "epochs": self.parts.retrain_epochs}
-            config = {**config, "seed": run.seed, "trainer": trainer}
-        result = {
-            "candidate": winner,
-            "objectives": record.objectives,
-            "facts": record.facts,
-            "drawn": dict(record.drawn),
-            "retrained": [
-                {"seed": each.seed, "best": best_results(each, self.parts.objectives), "test": each.test}
-                for each in trained_again
-            ],
-        }
-        for name, content in (("config.json", config), ("result.json", result)):
-            write_json(best / name, content)
-        source = self.folder / (run.folder if run and run.folder else candidate_folder(winner))
-        checkpoint = source / _CHECKPOINT if (source / _CHECKPOINT).exists() else source / _LAST
-        if checkpoint.exists():
-            new = best / f".{_CHECKPOINT}.new"  # a kill must not leave half of a file
-            shutil.copyfile(checkpoint, new)
-            new.replace(best / _CHECKPOINT)
-        if (source / _IMAGES).is_dir():
-            shutil.copytree(source / _IMAGES, best / _IMAGES, dirs_exist_ok=True)
+    def _config_of(self, candidate: int) -> dict[str, Any]:
+        """Return the config of a candidate, as it was drawn."""
+        state = self.state.candidates[candidate]
+        assert state.drawn is not None, "set when it was drawn"
+        return {**self.parts.space.config(state.drawn), "seed": state.record.seed}
+
+
+def build_strategy(parts: StudyParts) -> Strategy:
+    """Return the strategy of a study: that of its config, followed by the retraining of the best."""
+    spec = {"search": {"strategy": parts.strategy or "MultiFidelity"}}
+    first = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
+    return InOrder([first, Retrain(parts)])
 
 
 def read(folder: Path, parts: StudyParts) -> StudyRecord:
@@ -217,5 +287,5 @@ def read(folder: Path, parts: StudyParts) -> StudyRecord:
         SearchError: It is missing, damaged, or does not fit the parts.
     """
     study = Study(folder, parts, worker="")
-    study.state.replay(read_events(folder / JOURNAL), folder / JOURNAL)
+    study.restore()
     return study.record()

@@ -59,8 +59,8 @@ class SamplerLaws:
         calls = list(search(build(space), space, 20, "mixed"))
         kept = build(space)
         for arguments, proposal in [*reversed(calls), *calls]:
-            assert suggest(build(space), *arguments) == proposal
-            assert suggest(kept, *arguments) == proposal
+            assert build(space).propose(*arguments) == proposal
+            assert kept.propose(*arguments) == proposal
 
     def test_it_changes_nothing_else(self, build, space):
         """Neither the space nor the global generators."""
@@ -81,7 +81,7 @@ class SamplerLaws:
         """Candidates that others propose take numbers, too."""
         known = [Observation(4, space.random(4), ((0.5,),))]
         for number in (5, 9, 70):
-            proposal = suggest(build(space), space, number, known, [])
+            proposal = build(space).propose(number, known)
             assert proposal is None or space.read(proposal.as_json()) == proposal
 
 
@@ -90,19 +90,13 @@ def global_generators():
     return random.getstate(), str(np.random.get_state(legacy=False))
 
 
-def suggest(sampler, space, number, observations, running):
-    """Ask as a search does."""
-    rng = np.random.default_rng([space.study_seed, number])
-    return sampler.suggest(number, tuple(observations), tuple(running), rng)
-
-
 def search(sampler, space, count, results):
     """Yield the arguments of each call of a search of two workers with the answer; equal candidates are not trained."""
     known, running = [], []
     keys = set()
     for number in range(count):
-        arguments = (space, number, list(known), list(running))
-        proposal = suggest(sampler, *arguments)
+        arguments = (number, tuple(known), tuple(running))
+        proposal = sampler.propose(*arguments)
         yield arguments, proposal
         if proposal is None or space.key(proposal) in keys:
             continue

@@ -15,6 +15,12 @@ def value_at(quality, epoch):
     return quality * (1 - 0.5**epoch) + 0.001 * (int(hashlib.md5(f"{quality}/{epoch}".encode()).hexdigest(), 16) % 7)
 
 
+AT_THE_END = {
+    "fails at the end": {"status": "failed", "reason": "no space left on the device"},
+    "out of memory at the end": {"status": "out_of_memory", "reason": "no more to be had"},
+}
+
+
 @contextmanager
 def worker():
     yield run
@@ -62,7 +68,7 @@ def run(task, report):
         beside.write_text(json.dumps(rows))
         beside.replace(history)
         if decision != "continue":
-            return _ended(folder, is_finished=False)
+            return AT_THE_END.get(fate) or _ended(folder, is_finished=False)
     return _ended(folder, is_finished=not task.get("until"))
 
 

@@ -1,0 +1,115 @@
+"""`python -m search add|enqueue|pause|resume|stop|repair STUDY`: commands that change a study, also one that runs."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import config as configuration
+from config.loading.load import parse_override
+from search.study.commands import send_command
+from search.study.folders import find_studies, read_study_config
+from search.study.journal import JOURNAL, JournalDamage, cut_journal
+from search.study.settings import build_study_parts
+from search.study.study import Study
+from utils.errors import SearchError
+from utils.files import folder_lock
+
+CONTROLS = {
+    "add": "Let a study try more candidates.",
+    "enqueue": "Let a study try a known candidate next.",
+    "pause": "Pause a study, or one of its candidates; what runs is saved at its next report.",
+    "resume": "Resume what was paused.",
+    "stop": "Stop a study with its state saved, or give up one of its candidates.",
+    "repair": "Cut a damaged journal after its last good event.",
+}
+
+
+def control_parser(command: str) -> argparse.ArgumentParser:
+    """Return the parser of one of the commands."""
+    made = argparse.ArgumentParser(prog=f"python -m search {command}", description=CONTROLS[command])
+    made.add_argument("folder", metavar="STUDY", type=Path, help="folder of the study")
+    if command == "add":
+        made.add_argument("num_samples", metavar="NUMBER", type=int, help="candidates to try in addition")
+    elif command == "enqueue":
+        made.add_argument("values", metavar="PATH=VALUE", nargs="+", help="searched values; the others are drawn")
+    elif command != "repair":
+        made.add_argument(
+            "candidate", metavar="CANDIDATE", type=int, nargs="?", help="its number; by default the study"
+        )
+    made.add_argument("--plugin", action="append", default=[], metavar="FILE.py", help="a file with your own classes")
+    made.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    made.set_defaults(command=command)
+    return made
+
+
+def run_control(arguments: argparse.Namespace) -> None:
+    """Leave a command for a study, or repair its journal.
+
+    Raises:
+        ConfigError: A value is not in the space, or the study cannot grow.
+        SearchError: There is no study in the folder, or a damaged one, or the candidate is not known.
+    """
+    configuration.load_plugins(arguments.plugin)
+    folders = find_studies(arguments.folder)
+    if not folders:
+        raise SearchError(f"{arguments.folder}: there is no study in it. Name a folder that a search wrote.")
+    folder, command = folders[0], arguments.command
+    if command == "repair":
+        sys.stdout.write(f"{repair(folder)}\n")
+        return
+    study = Study(folder, build_study_parts(read_study_config(folder)), worker="")
+    study.restore()
+    if command == "add":
+        if arguments.num_samples < 1:
+            raise SearchError(f"add {arguments.num_samples}: must be 1 or more. Write how many more to try.")
+        study.strategy.grow(study.strategy.num_samples + arguments.num_samples)  # raises if it cannot
+        send_command(folder, command, num_samples=arguments.num_samples)
+    elif command == "enqueue":
+        drawn = study.parts.space.find(dict(map(parse_override, arguments.values)), study.state.next_number)
+        send_command(folder, command, choices=drawn.as_json())
+    else:
+        candidate = arguments.candidate
+        if candidate is not None and candidate not in study.state.candidates:
+            raise SearchError(
+                f"{command}: candidate {candidate} is not known. There are {len(study.state.candidates)}, "
+                "from number 0."
+            )
+        send_command(folder, command, candidate=candidate)
+    sys.stdout.write(f"{_when(folder, arguments.plugin)}\n")
+
+
+def _when(folder: Path, plugins: Sequence[str]) -> str:
+    """Return in words when a command takes effect."""
+    again = f"python -m search --resume {shlex.quote(str(folder))}"
+    again += "".join(f" --plugin {shlex.quote(name)}" for name in plugins)
+    try:
+        with folder_lock(folder, SearchError):
+            return f"Noted. The study does not run now; continue it:  {again}"
+    except SearchError:
+        return "Noted. The search that runs obeys within a second."
+
+
+def repair(folder: Path) -> str:
+    """Cut a damaged journal after its last good event, and return in words what was done.
+
+    Raises:
+        SearchError: A search runs there, or no event is good.
+    """
+
+    def in_use(process: str) -> SearchError:
+        return SearchError(f"{folder}: process {process} is searching there. Stop it before a repair.")
+
+    with folder_lock(folder, in_use):
+        try:
+            Study(folder, build_study_parts(read_study_config(folder)), worker="").restore()
+        except JournalDamage as damage:
+            if not damage.num_good:
+                raise
+            stored = cut_journal(folder / JOURNAL, damage.num_good)
+            return (
+                f"The first {damage.num_good} events remain; the journal as it was is in {stored}. Continue:  "
+                f"python -m search --resume {shlex.quote(str(folder))}"
+            )
+    return f"{folder}: the journal is good. Nothing was changed."

@@ -1,0 +1,104 @@
+"""Strategies one after the other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search.executors.base import Task
+from search.schedulers.base import Decision
+from search.strategies.base import Loss, Outcome, Strategy, StudyContext
+from search.study.journal import Event
+
+
+class InOrder(Strategy):
+    """Strategies of which each begins when the one before it is done.
+
+    Args:
+        strategies: One or more, with different stages.
+    """
+
+    def __init__(self, strategies: Sequence[Strategy]) -> None:
+        self.strategies = list(strategies)
+        self.stages = tuple(stage for each in self.strategies for stage in each.stages)
+        self._by_task: dict[str, Strategy] = {}
+
+    def bind(self, study: StudyContext) -> None:
+        """Connect each with the study."""
+        super().bind(study)
+        for each in self.strategies:
+            each.bind(study)
+
+    def _concerned(self, event: Event) -> list[Strategy]:
+        """Return the strategies that an event is for: all if it is one of the study."""
+        return [each for each in self.strategies if event.stage == "study" or event.stage in each.stages]
+
+    def repeat(self, event: Event) -> None:
+        """Repeat the calls that preceded an event."""
+        for each in self._concerned(event):
+            each.repeat(event)
+
+    def apply(self, event: Event) -> None:
+        """Let the strategy of its stage apply an event."""
+        for each in self._concerned(event):
+            each.apply(event)
+
+    def start(self) -> None:
+        """Begin a session."""
+        for each in self.strategies:
+            each.start()
+
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]
+        """Candidates that the first strategy tries."""
+        return self.strategies[0].num_samples
+
+    def grow(self, num_samples: int) -> None:
+        """Let the first strategy try more candidates."""
+        self.strategies[0].grow(num_samples)
+
+    def obey(self, name: str, data: Mapping[str, Any]) -> None:
+        """Let the first strategy carry out a command."""
+        self.strategies[0].obey(name, data)
+
+    def next(self, idle: int) -> Sequence[Task]:
+        """Return tasks of the first strategy that is not done."""
+        for each in self.strategies:
+            if each.is_done:
+                continue
+            tasks = each.next(idle)
+            self.is_pausing, self.is_waiting = each.is_pausing, each.is_waiting
+            if tasks or not each.is_done:
+                self._by_task |= {task.id: each for task in tasks}
+                return tasks
+        return ()
+
+    def reported(self, task: Task, message: Mapping[str, Any]) -> Decision:
+        """Let the strategy of the task decide."""
+        owner = self._by_task[task.id]
+        decision = owner.reported(task, message)
+        self.is_pausing = owner.is_pausing
+        return decision
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Pass the outcome to the strategy of the task."""
+        self._by_task.pop(task.id).ended(task, outcome)
+
+    def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
+        """Pass the loss to the strategy of the task."""
+        self._by_task.pop(task.id).lost(task, cause, reason, had_started=had_started)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether each is done."""
+        return all(each.is_done for each in self.strategies)
+
+    def winner(self) -> int | None:
+        """Return the winner of the last one that has one."""
+        return next((found for each in self.strategies[::-1] if (found := each.winner()) is not None), None)
+
+    def may_resume(self, candidate: int) -> bool:
+        """Return whether one of them may train a candidate again."""
+        return any(each.may_resume(candidate) for each in self.strategies)
+
+    def sections(self) -> Sequence[Mapping[str, Any]]:
+        """Return the sections of all."""
+        return [section for each in self.strategies for section in each.sections()]

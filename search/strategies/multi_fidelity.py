@@ -1,0 +1,431 @@
+"""Multi-fidelity search: a sampler draws candidates, a scheduler decides how long each of them trains."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from search.executors.base import Task
+from search.results.record import require_results
+from search.samplers.base import Observation
+from search.schedulers.base import Decision, Ending, Job, Need
+from search.space.drawn import Drawn
+from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyContext
+from search.study.journal import Event
+from search.study.settings import StudyParts
+from search.study.state import CandidateState
+from utils.errors import SearchError
+from utils.seeding import derive_seed
+
+logger = logging.getLogger("espalier")
+
+CANDIDATES = "candidates"
+MOST_WITHDRAWN = 1000  # draws in a row that do not count: the space has nothing to find
+MOST_OUT_OF_MEMORY = 30  # the same for candidates that run out of memory, each of which takes time
+
+
+class MultiFidelity(Strategy):
+    """The search of a sampler and a scheduler.
+
+    A candidate that fails, at any time, is a result. One that is refused or out of memory before its first decision is
+    replaced by another draw.
+
+    Args:
+        parts: The parts of the study.
+        stage: Name of the stage.
+    """
+
+    def __init__(self, parts: StudyParts, *, stage: str = "search") -> None:
+        self.parts = parts
+        self.scheduler = parts.scheduler
+        self.stage = stage
+        self.stages = (stage,)
+        self._running: set[int] = set()  # candidates
+        self._ready: list[Job] = []  # jobs that were given and wait for a worker, which come before new ones
+        self._enqueued: list[Drawn] = []  # by the user: they are drawn next
+        self._paused: set[int] = set()  # candidates, by the user
+        self._given_up: set[int] = set()  # candidates, by the user
+        self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
+        self._has_to_say_done = True
+        self._num_tasks = 0
+
+    def bind(self, study: StudyContext) -> None:
+        """Connect the strategy with its study."""
+        super().bind(study)
+        self.state = study.state
+
+    def repeat(self, event: Event) -> None:
+        """Repeat the call of the scheduler that preceded an event, and compare the answers."""
+        if event.name == "study.begin" and event.version == 0:
+            self.scheduler.follow_format(1)
+        elif event.name == "study.grown":
+            self.scheduler.grow(event.data["num_samples"])
+        elif event.stage == self.stage and event.kind == "exhausted":
+            self.scheduler.end_draws()
+        elif event.stage == self.stage and event.candidate is not None:
+            difference = self._repeat_for_candidate(event, event.candidate)
+            if difference:
+                raise SearchError(
+                    f"The journal says {event.name} {event.candidate} {event.data}, but it now {difference}: the "
+                    "scheduler is another one or has other arguments. A study is continued as it was begun: undo the "
+                    "change, or start a new search."
+                )
+
+    def _repeat_for_candidate(self, event: Event, candidate: int) -> str:
+        """Repeat a call for a candidate, and return a difference in words; empty if there is none."""
+        scheduler, data = self.scheduler, event.data
+        if event.kind == "job":
+            asked = scheduler.ask()
+            job = scheduler.admit(candidate) if isinstance(asked, Need) else asked
+            return "" if job == Job(candidate, data["start"], data["end"]) else f"asks for {job}"
+        if event.kind == "report":
+            # The tally is part of the state, but must have the epoch before the scheduler is called.
+            values = self._add_to_tally(self.state.candidates[candidate], data["row"])
+            decision = scheduler.report(candidate, data["epoch"], values).decision
+            return "" if decision == data["decision"] else f"decides to {decision}"
+        if event.kind == "ended" and (event.version > 0 or data["status"] != "ended"):
+            self._end_in_scheduler(candidate, data["status"])
+        elif event.kind == "finished":  # format 1
+            scheduler.end(candidate, Ending.FINISHED)
+        elif event.kind == "duplicate" and candidate in self.state.jobs:  # format 1
+            scheduler.end(candidate, Ending.WITHDRAWN)
+        return ""
+
+    def apply(self, event: Event) -> None:
+        """Note the draws that wait for the scheduler or a worker."""
+        if event.name == "study.grown":
+            self._has_to_say_done = True
+        if event.stage != self.stage:
+            return
+        if event.kind == "drawn":
+            self._unadmitted = event.candidate
+            state = self.state.candidates[self._unadmitted or 0]
+            if state.drawn is None:
+                self._draw_again(state)
+            if self._enqueued and state.drawn == self._enqueued[0]:
+                del self._enqueued[0]
+        elif event.kind in ("duplicate", "job") and event.candidate == self._unadmitted:
+            self._unadmitted = None
+        elif event.kind == "enqueued":
+            self._enqueued.append(Drawn.from_json(event.data["choices"]))
+        elif event.kind == "done":
+            self._has_to_say_done = False
+        elif event.kind == "paused" and event.candidate is not None:
+            self._paused.add(event.candidate)
+        elif event.kind == "resumed" and event.candidate is not None:
+            self._paused.discard(event.candidate)
+        elif event.kind == "given_up" and event.candidate is not None:
+            self._given_up.add(event.candidate)
+
+    def _draw_again(self, state: CandidateState) -> None:
+        """Find the choices of a candidate of format 1, which follow from its number."""
+        drawn = self.parts.space.random(state.record.index)
+        if [list(item) for item in self.parts.space.label(drawn)] != [list(item) for item in state.record.drawn]:
+            raise ValueError("the space draws another one")
+        state.drawn = drawn
+
+    def start(self) -> None:
+        """Take up the jobs that an earlier session left."""
+        self._ready = list(self.state.jobs.values())
+        self._has_to_say_done = self._has_to_say_done or not self.state.reason_done
+
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]
+        """Candidates that the scheduler tries."""
+        return self.scheduler.num_samples
+
+    def grow(self, num_samples: int) -> None:
+        """Let the scheduler try more candidates."""
+        self.scheduler.grow(num_samples)
+
+    def obey(self, name: str, data: Mapping[str, Any]) -> None:
+        """Draw a candidate of the user next, or pause, resume or give up one candidate."""
+        if name == "enqueue":
+            drawn = self.parts.space.read(data["choices"])
+            self.study.record(f"{self.stage}.enqueued", choices=drawn.as_json())
+            return
+        candidate = data["candidate"]
+        status = self.state.candidates[candidate].record.status
+        if status not in ("running", "paused"):
+            raise SearchError(f"{name}: candidate {candidate} is {status}. Only one that is not at its end can change.")
+        kinds = {"pause": "paused", "resume": "resumed", "stop": "given_up"}
+        if name not in kinds:
+            super().obey(name, data)
+        self.study.record(f"{self.stage}.{kinds[name]}", candidate)
+
+    @property
+    def is_waiting(self) -> bool:  # type: ignore[override]
+        """Whether only candidates are left that the user has paused."""
+        return not self._running and bool(self._ready) and all(job.candidate in self._paused for job in self._ready)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing runs and nothing more will."""
+        return self._is_over and not self._has_to_say_done
+
+    @property
+    def _is_over(self) -> bool:
+        if self._running:
+            return False
+        return bool(self.spent_budget) or (not self._ready and not self._enqueued and self.scheduler.is_done)
+
+    @property
+    def spent_budget(self) -> str:
+        """The budget that is used up, in words; empty if none is."""
+        epochs, minutes = self.parts.budget.epochs, self.parts.budget.max_time
+        if epochs is not None and self.state.epochs >= epochs:
+            return f"{epochs} epochs are spent"
+        if minutes is not None and self.state.seconds >= 60 * minutes:
+            return f"{minutes:g} minutes are over"
+        return ""
+
+    def next(self, idle: int) -> Sequence[Task]:
+        """Return the tasks of the next jobs."""
+        tasks: list[Task] = []
+        while len(tasks) < idle and not self.is_pausing and not self.spent_budget:
+            job = self._next_job()
+            if job is None:
+                break
+            state = self.state.candidates[job.candidate]
+            if job.candidate in self._given_up:
+                self._end(job.candidate, "ended", is_given_up=True)
+            else:
+                self._has_to_say_done = True
+                self._running.add(job.candidate)
+                tasks.append(self._task_of(job, state))
+        # With a spent budget the tasks that run are paused at their next report, too.
+        self.is_pausing = self.is_pausing or bool(self.spent_budget)
+        if not tasks and self._is_over and self._has_to_say_done:
+            reason = self.spent_budget or "the scheduler has no more to do"
+            self.study.record(f"{self.stage}.done", reason=reason)
+        return tasks
+
+    def _next_job(self) -> Job | None:
+        """Return a job that waits, else a new one."""
+        for place, job in enumerate(self._ready):
+            if job.candidate not in self._paused:
+                return self._ready.pop(place)
+        while (asked := self.scheduler.ask()) is not None:
+            if isinstance(asked, Need):
+                number = self._draw()
+                if number is None:
+                    continue  # ask again, for a promotion
+                asked = self.scheduler.admit(number)
+            self.study.record(f"{self.stage}.job", asked.candidate, start=asked.start, end=asked.end)
+            # Its worker may have yet to save the state from which the job begins.
+            if asked.candidate not in self.state.held:
+                return asked
+        if self._enqueued and not self._running and not self._ready and self.scheduler.is_done:
+            num_samples = self.num_samples + len(self._enqueued)  # all candidates were drawn before
+            self.grow(num_samples)
+            self.study.record("study.grown", num_samples=num_samples)
+            return self._next_job()
+        return None
+
+    def _draw(self) -> int | None:
+        """Return the number of a new candidate that is equal to no earlier one; None if there is none."""
+        state, space = self.state, self.parts.space
+        while self._unadmitted is None:
+            number = state.next_number
+            drawn = self._enqueued[0] if self._enqueued else self._suggest(number)
+            if drawn is None:
+                self._exhaust("the sampler has no more to propose")
+                return None
+            seed = space.seed(number)
+            key = space.key(drawn) if space.has_markers else f"seed {seed}"
+            data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
+            self.study.record(f"{self.stage}.drawn", number, **data)
+            first, num_keys = state.keys[key], len(state.keys)
+            if first != number:
+                self.study.record(f"{self.stage}.duplicate", number, of=first)
+                self._check_withdrawn(number)
+                if num_keys >= space.distinct():
+                    self._exhaust(f"all {num_keys} candidates of the space are drawn")
+                    return None
+        return self._unadmitted
+
+    def _suggest(self, number: int) -> Drawn | None:
+        """Return the choices that the sampler proposes for a candidate."""
+        if self.parts.sampler is None:
+            return self.parts.space.random(number)
+        observations, running = [], []
+        for index, each in self.state.candidates.items():
+            if each.drawn is None or each.record.status == "duplicate":
+                continue
+            has_failed = each.record.status in ("failed", "out_of_memory")
+            is_running = each.record.status in ("running", "paused")
+            if each.values or has_failed:
+                observations.append(Observation(index, each.drawn, tuple(each.values), has_failed, is_running))
+            elif is_running:
+                running.append(each.drawn)
+        rng = np.random.default_rng(derive_seed(self.parts.space.study_seed, "sampler", number))
+        return self.parts.sampler.suggest(number, observations, running, rng)
+
+    def _exhaust(self, reason: str) -> None:
+        self.scheduler.end_draws()
+        self.study.record(f"{self.stage}.exhausted", reason=reason)
+
+    def _task_of(self, job: Job, state: CandidateState) -> Task:
+        record = state.record
+        assert state.drawn is not None, "set when it was drawn"
+        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
+        self._num_tasks += 1
+        payload = {
+            "config": {**self.parts.space.config(state.drawn), "seed": record.seed},
+            "folder": str(self.study.folder / candidate_folder(job.candidate)),
+            "reported": record.epochs,
+            # Killed between a decision and the end of its job: only the missing epochs are trained again.
+            "until": record.epochs if state.is_decided(job) else None,
+            "limits": None if record.facts else self.parts.limits,  # checked once
+            "monitor": None if goal is None else str(goal),
+        }
+        name = f"{self.stage}/{job.candidate}/{self._num_tasks}"
+        return Task(name, "train", payload, candidate=job.candidate, resources=self.parts.resources)
+
+    def reported(self, task: Task, message: Mapping[str, Any]) -> Decision:
+        """Take the names of the results, a text for the log, the facts, or the results of an epoch."""
+        candidate = _candidate_of(task)
+        if "epoch" not in message:
+            if "names" in message:
+                require_results(self.parts.objectives, message["names"], self.parts.constraints)
+            elif "text" in message:
+                logger.info("Candidate %d:\n%s", candidate, message["text"])
+            else:
+                self.study.record(f"{self.stage}.facts", candidate, facts=message["facts"])
+            return Decision.CONTINUE
+        state, epoch, row = self.state.candidates[candidate], message["epoch"], message["row"]
+        if epoch <= state.record.epochs:
+            return self._reported_again(candidate, state, epoch, row)
+        if epoch != state.record.epochs + 1:
+            raise SearchError(
+                f"Candidate {candidate} reports epoch {epoch} after {state.record.epochs}: its run folder does not "
+                "belong to the journal. Put back a copy of both, or start a new search."
+            )
+        # The scheduler is called before the event is written; a replay calls it in the same order.
+        decision, rung, cutoff = self.scheduler.report(candidate, epoch, self._add_to_tally(state, row))
+        data = {"epoch": epoch, "row": row, "seconds": message["seconds"]}
+        data |= {"decision": decision.value, "rung": rung, "cutoff": cutoff}
+        if epoch == 1:
+            data["folder"] = candidate_folder(candidate)
+        self.study.record(f"{self.stage}.report", candidate, **data)
+        if self.spent_budget:
+            self.is_pausing = True
+        if decision is Decision.CONTINUE and candidate in self._paused | self._given_up:
+            return Decision.PAUSE  # of the worker: the job remains
+        return decision
+
+    def _add_to_tally(self, state: CandidateState, row: Mapping[str, float]) -> tuple[float, ...]:
+        values = state.tally.add(row)
+        state.values.append(
+            tuple(
+                state.record.facts.get(each.name, math.nan) * each.sign if each.is_fact else row[each.name] * each.sign
+                for each in self.parts.objectives
+            )
+        )
+        return values
+
+    def _reported_again(self, candidate: int, state: CandidateState, epoch: int, row: Mapping[str, float]) -> Decision:
+        """Take an epoch that is in the journal, and was trained again after a kill before the checkpoint."""
+        before = state.record.reports[epoch - 1]
+        differing = [
+            name
+            for name, value in row.items()
+            if before.get(name) != value and not (math.isnan(value) and math.isnan(before.get(name, 0.0)))
+        ]
+        if differing:
+            logger.warning(
+                "Candidate %d: epoch %d was trained again after an interruption and differs in %s. Another number "
+                "of threads or another machine can cause that; the first results remain.",
+                candidate,
+                epoch,
+                ", ".join(differing),
+            )
+        is_last = epoch == state.record.epochs and candidate in self.state.jobs
+        return state.last_decision if is_last else Decision.CONTINUE
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Record that a job is over, or that its candidate failed or does not count."""
+        candidate = _candidate_of(task)
+        self._running.discard(candidate)
+        state, job = self.state.candidates[candidate], self.state.jobs[candidate]
+        is_decided, is_finished = state.is_decided(job), bool(outcome.details.get("is_finished"))
+        if outcome.status == "ended":
+            size = {"epochs": state.record.epochs, "bytes": outcome.details.get("bytes", 0)}
+            if is_decided or is_finished:
+                self._end(candidate, "ended", **size)
+            elif candidate in self._given_up:
+                self._end(candidate, "ended", is_given_up=True, **size)
+            else:  # it was paused because a budget is spent, or by the user
+                self._ready.append(job)
+        elif outcome.status == "interrupted":
+            self._ready.append(job)
+        elif outcome.status in ("refused", "out_of_memory") and not is_decided:
+            self._end(candidate, outcome.status, reason=outcome.reason, facts=dict(outcome.facts))
+            self._check_withdrawn(candidate)
+        else:
+            prefix = "out of memory: " if outcome.status == "out_of_memory" else ""
+            self._end(candidate, "failed", reason=prefix + outcome.reason)
+
+    def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
+        """Continue from the last checkpoint, unless the candidate is the cause."""
+        candidate = _candidate_of(task)
+        self._running.discard(candidate)
+        if cause == "hung":
+            self._end(candidate, "failed", reason=reason)
+            return
+        # The machine may have killed it for lack of memory, or for another reason: only repeated losses count.
+        self.study.record(f"{self.stage}.lost", candidate, reason=reason, had_begun=had_started)
+        if self.state.candidates[candidate].losses >= MOST_LOSSES:
+            self._end(candidate, "failed", reason=f"{reason}, {MOST_LOSSES} times at the same epoch")
+        else:
+            self._ready.append(self.state.jobs[candidate])
+
+    def _end(self, candidate: int, status: str, **data: Any) -> None:
+        """Record that a job is over; a job that was held back follows."""
+        self._end_in_scheduler(candidate, status)
+        held = self.state.held.get(candidate)
+        self.study.record(f"{self.stage}.ended", candidate, status=status, **data)
+        if held is not None and status == "ended":
+            self._ready.append(held)
+
+    def _end_in_scheduler(self, candidate: int, status: str) -> None:
+        """Tell the scheduler of the end of a job, unless its own decision was the end."""
+        if status == "ended" and self.state.candidates[candidate].is_decided(self.state.jobs[candidate]):
+            return
+        endings = {"ended": Ending.FINISHED, "failed": Ending.FAILED}
+        self.scheduler.end(candidate, endings.get(status, Ending.WITHDRAWN))
+
+    def _check_withdrawn(self, candidate: int) -> None:
+        """Raise if nothing in the space seems to count."""
+        state, reason = self.state, self.state.candidates[candidate].record.reason.rstrip(".")
+        if state.out_of_memory >= MOST_OUT_OF_MEMORY:
+            raise SearchError(
+                f"{state.out_of_memory} candidates in a row ran out of memory; the last one: {reason}. Set "
+                "search.limits.max_memory_mb, which refuses such candidates before their training, use a smaller "
+                "batch, or fewer workers at a time."
+            )
+        if state.withdrawn >= MOST_WITHDRAWN:
+            raise SearchError(
+                f"{state.withdrawn} draws in a row did not count; the last one: {reason}. Loosen search.limits, or "
+                "mark more values."
+            )
+
+    def may_resume(self, candidate: int) -> bool:
+        """Return whether the scheduler may ask for a paused candidate again."""
+        return self.scheduler.may_resume(candidate)
+
+    def winner(self) -> int | None:
+        """Return the first of the leaderboard."""
+        return next(iter(self.study.ranked()), None)
+
+
+def candidate_folder(candidate: int) -> str:
+    """Return the run folder of a candidate, relative to that of the study."""
+    return f"{CANDIDATES}/{candidate:05d}"
+
+
+def _candidate_of(task: Task) -> int:
+    assert task.candidate is not None, "each task of this strategy has a candidate"
+    return task.candidate

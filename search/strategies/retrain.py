@@ -1,0 +1,138 @@
+"""Retraining of the best candidates from the beginning, and their test."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from search.executors.base import Task
+from search.schedulers.base import Decision
+from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
+from search.study.settings import StudyParts
+
+RETRAINED = "retrained"
+
+
+@dataclass(frozen=True)
+class RetrainRun:
+    """A training of one of the best candidates from the beginning.
+
+    Attributes:
+        name: Name of its folder, and in the journal.
+        candidate: Number of the candidate.
+        rank: Its rank, from 1.
+        config: The config to train.
+    """
+
+    name: str
+    candidate: int
+    rank: int
+    config: dict[str, Any]
+
+
+class Retrain(Strategy):
+    """Trains the best candidates in full, each with several seeds; none is stopped early.
+
+    The seeds are those that follow the candidate's, as its result may owe to that one.
+
+    Args:
+        parts: The parts of the study.
+        stage: Name of the stage.
+    """
+
+    def __init__(self, parts: StudyParts, *, stage: str = "retrain") -> None:
+        self.parts = parts
+        self.stage = stage
+        self.stages = (stage,)
+        self._running: dict[str, RetrainRun] = {}  # by task
+        self._losses: Counter[str] = Counter()
+        self._num_tasks = 0
+
+    def runs(self) -> list[RetrainRun]:
+        """Return the trainings of the best candidates so far, the best first."""
+        runs: list[RetrainRun] = []
+        options = self.parts.retrain
+        if options is None:
+            return runs
+        for rank, candidate in enumerate(self.study.ranked()[: options.top], start=1):
+            state = self.study.state.candidates[candidate]
+            assert state.drawn is not None, "set when it was drawn"
+            config, seed = self.parts.space.config(state.drawn), state.record.seed
+            for number in range(options.seeds):
+                changed = {
+                    "name": f"{config['name']}_candidate{candidate}",
+                    "seed": seed + 1 + number,
+                    "trainer": {**config["trainer"], "epochs": self.parts.retrain_epochs},
+                }
+                runs.append(RetrainRun(f"candidate{candidate}_seed{number}", candidate, rank, config | changed))
+        return runs
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all were trained."""
+        return not self._running and not self._waiting()
+
+    def _waiting(self) -> list[RetrainRun]:
+        """Return the runs to be done; one that was interrupted continues from its last checkpoint."""
+        known, running = self.study.state.retrained, {run.name for run in self._running.values()}
+        return [
+            run
+            for run in self.runs()
+            if run.name not in running and (run.name not in known or known[run.name].status == "running")
+        ]
+
+    def next(self, idle: int) -> Sequence[Task]:
+        """Return the tasks of the best candidates that wait."""
+        tasks = []
+        for run in self._waiting()[:idle]:
+            # The event is written once; a resumed run has it and continues from its checkpoint.
+            folder = f"{RETRAINED}/{run.name}"
+            if run.name not in self.study.state.retrained:
+                seed, epochs = run.config["seed"], run.config["trainer"]["epochs"]
+                data = {"run": run.name, "rank": run.rank, "seed": seed, "epochs": epochs, "folder": folder}
+                self.study.record(f"{self.stage}.job", run.candidate, **data)
+            self._num_tasks += 1
+            goal = next((each for each in self.parts.objectives if not each.is_fact), None)
+            payload = {
+                "config": run.config,
+                "folder": str(self.study.folder / folder),
+                "reported": len(self.study.state.retrained[run.name].reports),
+                "monitor": None if goal is None else str(goal),
+            }
+            name = f"{self.stage}/{run.name}/{self._num_tasks}"
+            task = Task(name, "retrain", payload, candidate=run.candidate, resources=self.parts.resources)
+            self._running[task.id] = run
+            tasks.append(task)
+        return tasks
+
+    def reported(self, task: Task, message: Mapping[str, Any]) -> Decision:
+        """Record a new epoch, and continue."""
+        run = self._running[task.id]
+        # An epoch that was trained again after a kill is in the journal already.
+        if message.get("epoch", 0) > len(self.study.state.retrained[run.name].reports):
+            data = {key: message[key] for key in ("epoch", "row", "seconds")}
+            self.study.record(f"{self.stage}.report", run.candidate, run=run.name, **data)
+        return Decision.CONTINUE
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Record the outcome; an interrupted run remains to be done."""
+        run = self._running.pop(task.id)
+        if outcome.status == "ended" and outcome.details.get("is_finished"):
+            self._end(run, "completed", test=dict(outcome.details.get("test", {})))
+        elif outcome.status not in ("ended", "interrupted"):
+            self._end(run, "failed", outcome.reason)
+
+    def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
+        """Continue from the last checkpoint, unless workers are lost again and again."""
+        run = self._running.pop(task.id)
+        self._losses[run.name] += had_started
+        if cause == "hung" or self._losses[run.name] >= MOST_LOSSES:
+            self._end(run, "failed", reason)
+
+    def _end(self, run: RetrainRun, status: str, reason: str = "", **data: Any) -> None:
+        name = f"{self.stage}.ended"
+        self.study.record(name, run.candidate, run=run.name, status=status, reason=reason, **data)
+
+    def winner(self) -> int | None:
+        """Return the first of the leaderboard."""
+        return next(iter(self.study.ranked()), None)

@@ -1,0 +1,223 @@
+"""The folder `best/` of a study: the winner, and with several objectives every candidate of the Pareto front."""
+
+import ctypes
+import logging
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.results.leaderboard import best_results, leaderboard, winner_of
+from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_constraints, parse_objectives
+from search.schedulers.ranking import best_first
+from search.strategies.multi_fidelity import candidate_folder
+from search.study.folders import CONFIG
+from utils.errors import SearchError
+from utils.files import read_json_object, write_json
+
+BEST_FOLDER = "best"
+CHECKPOINT, RESULT = "model_best.pth", "result.json"
+_LAST, _IMAGES = "checkpoint-last.pth", "pictures"
+_NEW, _OLD = ".best.new", ".best.old"
+
+logger = logging.getLogger("espalier")
+
+
+@dataclass(frozen=True)
+class FrontFolder:
+    """A candidate of the front as it is stored.
+
+    Attributes:
+        path: Its folder in `best/`.
+        candidate: Number of the candidate.
+    """
+
+    path: Path
+    candidate: int
+
+
+def write_best(
+    study: StudyRecord,
+    config_of: Callable[[int], Mapping[str, Any]],
+    *,
+    retrain_epochs: int,
+    measured: Mapping[int, Mapping[str, float]] | None = None,
+) -> int | None:
+    """Write the winner to `best/`, and with several objectives the Pareto front to `best/0`, `best/1`, ....
+
+    Each folder gets a config for `train.py`, the weights, and the results. The winner has the weights of its best
+    retraining, if there is one; a candidate of the front those of the epoch whose values are reported. The front is in
+    the order of the leaderboard. Everything is written next to `best/`, which is then replaced as a whole, so that a
+    kill leaves the old or the new one. Files of the user in `best/` remain.
+
+    Args:
+        study: The study.
+        config_of: Returns the drawn config of a candidate.
+        retrain_epochs: Epochs of a retraining.
+        measured: Facts that were measured again at the end, by candidate: they replace those of the study.
+
+    Returns:
+        Number of the winner; None if no candidate has results, and nothing is written.
+
+    Raises:
+        SearchError: A file cannot be written, e.g. because the disk is full.
+    """
+    winner = winner_of(study)
+    if winner is None:
+        return None
+    folder, facts = Path(study.folder), measured or {}
+    best, new = folder / BEST_FOLDER, folder / _NEW
+    try:
+        _recover(folder)
+        new.mkdir()
+        run = _best_retraining(study, winner)
+        config = config_of(winner.index)
+        if run is not None:
+            config = {**config, "seed": run.seed, "trainer": {**config["trainer"], "epochs": retrain_epochs}}
+        source = folder / (run.folder if run and run.folder else winner.folder or candidate_folder(winner.index))
+        _write_candidate(new, best, source, config, _winner_result(study, winner, facts.get(winner.index, {})))
+        if (source / _IMAGES).is_dir():
+            shutil.copytree(source / _IMAGES, new / _IMAGES)
+        front = [row.candidate for row in leaderboard(study) if row.is_on_front and len(study.objectives) > 1]
+        for place, each in enumerate(front):
+            (new / str(place)).mkdir()
+            result = {**_result(study, each, facts.get(each.index, {})), "epoch": each.best_epoch}
+            source = folder / (each.folder or candidate_folder(each.index))
+            _write_candidate(new / str(place), best / str(place), source, config_of(each.index), result)
+        _replace(best, new)
+        _recover(folder)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise SearchError(
+            f"{error.filename or best}: cannot be written ({error.strerror or error}). {best} gets the weights and "
+            "configs of the best candidates. Free some space or correct the permissions, and continue with --resume "
+            "auto; nothing that was written is lost."
+        ) from error
+    return winner.index
+
+
+def read_front(folder: Path) -> list[FrontFolder]:
+    """Return the stored front of a study in its order; empty if there is none, or the study has one objective.
+
+    Raises:
+        SearchError: A file is damaged.
+    """
+
+    def damaged(reason: str) -> SearchError:
+        return SearchError(f"{reason}. It says which candidate is stored there. Put back a copy of it.")
+
+    paths = [path for path in (folder / BEST_FOLDER).glob("*") if path.name.isdecimal() and path.is_dir()]
+    found = []
+    for path in sorted(paths, key=lambda path: int(path.name)):
+        candidate = read_json_object(path / RESULT, damaged).get("candidate")
+        if not isinstance(candidate, int):
+            raise damaged(f'{path / RESULT}: its "candidate" is {candidate!r}, not a number')
+        found.append(FrontFolder(path, candidate))
+    return found
+
+
+def _best_retraining(study: StudyRecord, winner: CandidateRecord) -> RetrainedRecord | None:
+    """Return the completed retraining with the best validation; the first if all objectives are facts."""
+    objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
+    runs = [each for each in study.retrained if each.candidate == winner.index and each.status == "completed"]
+    runs = [each for each in runs if each.reports]
+    goal = next((each for each in objectives if not each.is_fact), None)
+    if goal is not None and runs:
+        results = [best_results(run, objectives, constraints, winner.facts).get(goal.name, math.nan) for run in runs]
+        runs = [runs[best_first({index: (value * goal.sign,) for index, value in enumerate(results)})[0]]]
+    return runs[0] if runs else None
+
+
+def _result(study: StudyRecord, record: CandidateRecord, measured: Mapping[str, float]) -> dict[str, Any]:
+    """Return what a result.json says of a candidate."""
+    objectives = {name: measured.get(name, value) for name, value in record.objectives.items()}
+    result = {"candidate": record.index, "objectives": objectives, "facts": {**record.facts, **measured}}
+    if study.constraints:
+        result |= {"constraints": study.constraints, "violation": record.violation}
+    return {**result, "drawn": dict(record.drawn)}
+
+
+def _winner_result(study: StudyRecord, winner: CandidateRecord, measured: Mapping[str, float]) -> dict[str, Any]:
+    objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
+    retrained = [
+        {"seed": run.seed, "best": best_results(run, objectives, constraints, winner.facts), "test": run.test}
+        for run in study.retrained
+        if run.candidate == winner.index
+    ]
+    return {**_result(study, winner, measured), "retrained": retrained}
+
+
+def _write_candidate(
+    target: Path, final: Path, source: Path, config: Mapping[str, Any], result: Mapping[str, Any]
+) -> None:
+    """Write config, result and weights of a candidate.
+
+    Args:
+        target: An existing folder.
+        final: Where it will be, for messages.
+        source: The run folder with the weights.
+        config: The config.
+        result: The content of result.json.
+    """
+    write_json(target / CONFIG, config)
+    write_json(target / RESULT, result)
+    checkpoint = next((path for name in (CHECKPOINT, _LAST) if (path := source / name).exists()), None)
+    if checkpoint is None:
+        logger.warning(
+            "Candidate %s has no checkpoint in %s any more, so that %s holds no weights. Train it with its %s.",
+            result["candidate"],
+            source,
+            final,
+            CONFIG,
+        )
+        return
+    try:
+        # Checkpoints are only ever replaced, never changed, so that a second name of the file needs no space.
+        os.link(checkpoint, target / CHECKPOINT)
+    except OSError:
+        shutil.copyfile(checkpoint, target / CHECKPOINT)
+
+
+def _replace(best: Path, new: Path) -> None:
+    """Move `new` to the place of `best`; the old one, if any, is then at `new` or next to it."""
+    if not best.exists():
+        new.rename(best)
+    elif not _exchange(new, best):
+        # A kill between the two lines leaves both, and `_recover` puts the old one back.
+        best.rename(best.with_name(_OLD))
+        new.rename(best)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; return False where the system or its file system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    at_fdcwd, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of linux/fcntl.h and linux/fs.h
+    return bool(renameat2(at_fdcwd, os.fsencode(one), at_fdcwd, os.fsencode(other), ctypes.c_uint(exchange)) == 0)
+
+
+def _recover(folder: Path) -> None:
+    """Remove what a replacement left: an unfinished folder, or the old one after its other files were moved to `best/`.
+
+    Raises:
+        OSError: A file cannot be moved.
+    """
+    best = folder / BEST_FOLDER
+    if (folder / _OLD).exists() and not best.exists():
+        (folder / _OLD).rename(best)
+    for left in (folder / _NEW, folder / _OLD):
+        if not left.exists():
+            continue
+        for path in left.iterdir():
+            is_ours = path.name in (CONFIG, CHECKPOINT, RESULT, _IMAGES) or path.name.isdecimal()
+            if not is_ours and best.exists() and not (best / path.name).exists():
+                path.rename(best / path.name)
+        shutil.rmtree(left)

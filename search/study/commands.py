@@ -1,0 +1,64 @@
+"""Commands to a study, as files in its folder: a search that runs obeys them, another one when it is continued."""
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from utils.errors import SearchError
+from utils.files import read_json_object, write_text_atomically
+
+COMMANDS = "commands"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A wish of the user.
+
+    Attributes:
+        id: Unique name; the commands of a study are obeyed in the order of their names.
+        name: "add", "enqueue", "pause", "resume" or "stop".
+        data: `candidate` (a number, or None for the study), `num_samples`, `choices`.
+    """
+
+    id: str
+    name: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def send_command(folder: Path, name: str, **data: Any) -> None:
+    """Leave a command in the folder of a study.
+
+    Raises:
+        SearchError: It cannot be written.
+    """
+    queue = folder / COMMANDS
+    identity = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
+    try:
+        queue.mkdir(exist_ok=True)
+        write_text_atomically(queue / f"{identity}.json", json.dumps({"name": name, "data": data}) + "\n")
+    except OSError as error:
+        raise SearchError(
+            f"{queue}: a command cannot be written ({error.strerror}). It is left there for the search. Free some "
+            "space or correct the permissions."
+        ) from error
+
+
+def waiting_commands(folder: Path) -> list[Command]:
+    """Return the commands that wait in the folder of a study; a file that is no command is set aside."""
+    commands = []
+    for path in sorted((folder / COMMANDS).glob("*.json")):
+        try:
+            content = read_json_object(path, SearchError)
+            commands.append(Command(path.stem, str(content["name"]), dict(content["data"])))
+        except (SearchError, LookupError, TypeError, ValueError):
+            path.replace(path.with_suffix(".unreadable"))
+    return commands
+
+
+def remove_command(folder: Path, command: Command) -> None:
+    """Remove a command that was obeyed."""
+    (folder / COMMANDS / f"{command.id}.json").unlink(missing_ok=True)

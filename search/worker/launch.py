@@ -1,0 +1,123 @@
+"""Starting and continuing a study with the checks that need torch: for the command and for `search.run`."""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.study.folders import create_study_folder, differences, find_studies, read_study_config
+from search.study.settings import StudyParts, build_study_parts
+from search.study.study import Study
+from search.worker.candidate import canonical
+from train import check_config
+from utils.environment import capture
+from utils.errors import ConfigError, EspalierError, SearchError
+
+WORKER = "search.worker.runner:worker"
+
+logger = logging.getLogger("espalier")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a study begins.
+
+    Attributes:
+        folder: Folder of the study to continue; None: a new one.
+        num_samples: Candidates that it was begun with; None for a new one.
+    """
+
+    folder: Path | None = None
+    num_samples: int | None = None
+
+
+def checked_parts(config: Mapping[str, Any]) -> StudyParts:
+    """Build the parts of a study, and check candidates that together contain every branch of every choice.
+
+    Raises:
+        ConfigError: The config is faulty, or no candidate of its space can be trained.
+    """
+    parts = build_study_parts(config, canonical)
+    logger.info("%s", parts.space.describe())
+    faults = parts.space.find_faults(check_config)
+    if faults:
+        logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
+    return parts
+
+
+def open_study(
+    config: Mapping[str, Any], resume: str | None = None, *, plugins: Sequence[str] = (), verbose: bool = False
+) -> Study:
+    """Return a new study, or an earlier one that continues.
+
+    Args:
+        config: From `load_config`.
+        resume: "auto": the newest study of the same space, a new one if there is none; or the folder of a study.
+        plugins: Files with the user's classes, loaded already.
+        verbose: Whether workers print the shapes of each network.
+
+    Raises:
+        ConfigError: The config is faulty.
+        SearchError: The study is of another space, or the folder cannot be created.
+    """
+    beginning = _beginning_of(config, resume)
+    wanted = config.get("search", {}).get("num_samples", 1)
+    parts = checked_parts(_with_num_samples(config, beginning.num_samples))
+    folder = beginning.folder or create_study_folder(
+        config["trainer"].get("save_dir", "saved/"), config["name"], config
+    )
+    logger.info("Study folder:  %s", folder)
+    extras = {"plugins": [str(Path(name).resolve()) for name in plugins], "verbose": verbose}
+    return Study(folder, parts, worker=WORKER, num_samples=wanted, environment=capture(), extras=extras)
+
+
+def _with_num_samples(config: Mapping[str, Any], num_samples: int | None) -> dict[str, Any]:
+    """Return a config with the number of candidates that a study was begun with: it grows from there."""
+    changed = copy.deepcopy(dict(config))
+    if num_samples is not None:
+        changed["search"] = {**changed.get("search", {}), "num_samples": num_samples}
+    return changed
+
+
+def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
+    """Find the study to continue."""
+    if resume is None:
+        return Beginning()
+    is_auto = resume == "auto"
+    parent = Path(config["trainer"].get("save_dir", "saved/")) / config["name"]
+    reason = ""
+    for folder in find_studies(parent) if is_auto else [Path(resume)]:
+        stored = read_study_config(folder)
+        changed = differences(stored, config)
+        num_samples = stored.get("search", {}).get("num_samples", 1)
+        refusal = f"it differs in {', '.join(changed)}" if changed else _refusal_to_grow(folder, config, num_samples)
+        if not refusal:
+            return Beginning(folder, num_samples)
+        if not is_auto:
+            raise SearchError(
+                f"{resume}: it is not the study of this config: {refusal}. A study is resumed with the space that it "
+                "started with. Undo the change, or leave --resume out."
+            )
+        reason = reason or f"{folder} is not continued: {refusal}"
+    if reason:
+        logger.warning("%s. A new study begins.", reason)
+    return Beginning()
+
+
+def _refusal_to_grow(folder: Path, config: Mapping[str, Any], num_samples: int) -> str:
+    """Return the reason if a study cannot try as many candidates as a config wants; empty if it can."""
+    wanted = config.get("search", {}).get("num_samples", 1)
+    if wanted == num_samples:
+        return ""
+    study = Study(folder, build_study_parts(_with_num_samples(config, num_samples), canonical), worker="")
+    study.restore()
+    if wanted < study.strategy.num_samples:
+        return f"search.num_samples is {wanted}, and it has {study.strategy.num_samples} candidates already"
+    try:
+        if wanted > study.strategy.num_samples:
+            study.strategy.grow(wanted)
+    except (ConfigError, EspalierError) as error:
+        return str(error).rstrip(".")
+    return ""
