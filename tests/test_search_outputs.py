@@ -62,6 +62,8 @@ def contents(folder):
         "export STUDY --optuna sqlite:///STUDY/candidates/x.db",
         "export STUDY --optuna sqlite:///STUDY/config.json",
         "export STUDY --optuna sqlite:///COPY",
+        "export STUDY --optuna sqlite:///ELSEWHERE/journal.sqlite",
+        "export STUDY --optuna sqlite:///:memory:",
         "export STUDY --csv x.csv --optuna sqlite:///STUDY/journal.sqlite",
     ],
 )
@@ -71,7 +73,13 @@ def test_an_output_is_never_a_file_of_a_study(words, tmp_path, monkeypatch, caps
     shutil.copy(study / JOURNAL, tmp_path / "copy.bak")
     monkeypatch.chdir(tmp_path)
     before = contents(tmp_path)
-    places = {"STUDY": study, "OTHER": other, "LINK": tmp_path / "link", "COPY": tmp_path / "copy.bak"}
+    places = {
+        "STUDY": study,
+        "OTHER": other,
+        "LINK": tmp_path / "link",
+        "COPY": tmp_path / "copy.bak",
+        "ELSEWHERE": tmp_path,
+    }
     for name, path in places.items():
         words = words.replace(name, str(path))
     assert main(words.split()) == 2

@@ -8,12 +8,13 @@ import pytest
 from config.checking.sections import Budget, RetrainOptions
 from search.executors.processes import Processes
 from search.executors.serial import Serial
+from search.results.leaderboard import leaderboard
 from search.results.record import parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.space.drawn import Drawn
 from search.study.commands import send_command
-from search.study.folders import create_study_folder
+from search.study.folders import create_study_folder, find_studies
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
 from search.study.study import Study, read
@@ -282,11 +283,11 @@ def test_a_study_that_cannot_grow_says_so_and_loses_nothing(tmp_path):
 def test_commands_in_the_folder_are_obeyed(tmp_path):
     study, _ = studied(tmp_path, parts_of(RandomSearch(3, EPOCHS)))
     send_command(study.folder, "add", num_samples=2)
-    send_command(study.folder, "enqueue", choices=[["number", 3]])
+    send_command(study.folder, "enqueue", choices=[["number", 7]])
     send_command(study.folder, "dance", candidate=1)
     record = Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER).run()
     assert [each.objectives["val_miou"] for each in record.candidates[3:]] == [
-        max(value_at(quality, epoch) for epoch in range(1, EPOCHS + 1)) for quality in (0.9, 0.12)
+        max(value_at(quality, epoch) for epoch in range(1, EPOCHS + 1)) for quality in (0.83, 0.9)
     ]
     assert not list((study.folder / "commands").iterdir())
     refused = [event.data["refusal"] for event in read_events(study.folder / JOURNAL) if event.name == "study.command"]
@@ -306,3 +307,22 @@ def test_a_candidate_that_is_stopped_counts_with_the_values_that_it_has(tmp_path
     assert record.candidates[1].status in ("stopped", "completed")
     assert [record.candidates[index].status for index in (0, 2)] == ["completed", "completed"]
     assert read(folder, parts_of(RandomSearch(3, EPOCHS))) == record
+
+
+def test_a_study_that_has_lost_its_journal_is_found_and_refused(tmp_path):
+    study, _ = studied(tmp_path, parts_of(RandomSearch(2, EPOCHS)))
+    (study.folder / JOURNAL).unlink()
+    assert find_studies(tmp_path) == [study.folder]
+    with pytest.raises(SearchError, match=r"journal\.sqlite is missing"):
+        Study(study.folder, parts_of(RandomSearch(2, EPOCHS)), worker=WORKER).run()
+
+
+def test_the_latency_of_the_front_is_measured_again(tmp_path):
+    parts = parts_of(RandomSearch(4, EPOCHS), objectives=("max val_miou", "min latency_ms"), limits={})
+    study, record = studied(tmp_path, parts)
+    measured = [event.candidate for event in read_events(study.folder / JOURNAL) if event.name == "measure.measured"]
+    assert set(measured) >= {row.candidate.index for row in leaderboard(record) if row.is_on_front}
+    assert all(record.candidates[index].objectives["latency_ms"] == 5.0 for index in measured)
+    assert (
+        read(study.folder, parts_of(RandomSearch(4, EPOCHS), objectives=("max val_miou", "min latency_ms"))) == record
+    )

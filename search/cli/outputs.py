@@ -74,11 +74,13 @@ def _refuse_files_of_a_study(path: Path, option: str, suffixes: Sequence[str]) -
     study = next((folder for folder in target.parents if _is_study(folder)), None)
     if study is not None:
         is_ours = target.parent == study and target.suffix.lower() in suffixes
-        if not is_ours or target.name.startswith(JOURNAL):
+        if not is_ours:
             raise ConfigError(
                 f"{option} {path}: it is among the files of the study {study}, which are never overwritten. Name a "
                 f"file elsewhere, or one directly in its folder that ends in {' or '.join(suffixes)}."
             )
+    if target.name.startswith(JOURNAL):  # by this name a study is found
+        raise ConfigError(f"{option} {path}: {JOURNAL} is the name of a study's journal. Name another file.")
     reason = writing_problem(path)
     if reason is None and not path.parent.is_dir():
         reason = f"there is no folder {path.parent}"

@@ -119,6 +119,8 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
         for path in (csv, reports_path(csv)):
             require_free_output(path, "--csv", (".csv", ".tsv", ".txt"))
     database = sqlite_path(url) if url is not None else None
+    if url is not None and url.startswith("sqlite") and database is None:
+        raise ConfigError(f"--optuna {url}: a storage in memory is lost at once. Write it as sqlite:///FILE.")
     if database is not None:
         require_free_database(database, "--optuna")
     if csv is not None:

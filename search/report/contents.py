@@ -165,7 +165,7 @@ def value_text(value: Any) -> str:
         return NOTHING
     if isinstance(value, bool | dict | list | tuple):
         return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, float) and 0.1 <= abs(value) < 100 and value != int(value):
+    if isinstance(value, float) and 0.01 <= abs(value) < 100 and value != int(value):
         return f"{value:.4f}"
     return number(value) if isinstance(value, int | float) else str(value)
 

@@ -1,8 +1,9 @@
 """The importance of searched values: the share of the results' variance that each explains alone, or with another.
 
-A search draws its values independently of each other and of earlier results. So the variance between the groups of
-candidates that share a value estimates the first-order share of that value (Sobol, 2001, section 4, equation for S_i)
-directly, without the model that fANOVA needs (Hutter et al., 2014). The shares are of the variance of ranks instead of
+A sampler that does not learn draws values independently of each other and of earlier results. So the variance between
+the groups of candidates that share a value estimates the first-order share of that value (Sobol, 2001, section 4,
+equation for S_i) directly, without the model that fANOVA needs (Hutter et al., 2014). With a sampler that learns, the
+shares describe the candidates that it chose, not the space. The shares are of the variance of ranks instead of
 values, since otherwise a few diverged trainings would be nearly all of the variance. Groups differ by chance, too; the
 expected part of that is subtracted (epsilon squared, Kelley, 1935).
 """

@@ -52,12 +52,14 @@ class StudyContext:
             strategy apply it.
         state: The candidates, jobs and results that follow from the events so far.
         ranked: Returns the numbers of the candidates with results, the best first.
+        front: Returns the numbers of the Pareto front; with one objective, of the best candidate.
         folder: Folder of the study.
     """
 
     record: Callable[..., Event]
     state: StudyState
     ranked: Callable[[], list[int]]
+    front: Callable[[], list[int]]
     folder: Path
 
 

@@ -5,8 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from search.executors.base import Task
 from search.results.record import require_results
 from search.samplers.base import Observation
@@ -17,7 +15,6 @@ from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
 from utils.errors import SearchError
-from utils.seeding import derive_seed
 
 logger = logging.getLogger("espalier")
 
@@ -47,8 +44,10 @@ class MultiFidelity(Strategy):
         self._enqueued: list[Drawn] = []  # by the user: they are drawn next
         self._paused: set[int] = set()  # candidates, by the user
         self._given_up: set[int] = set()  # candidates, by the user
+        self._transferred: list[Observation] = []  # of another study
         self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
         self._has_to_say_done = True
+        self._num_proposed = 0  # candidates of the sampler
         self._num_tasks = 0
 
     def bind(self, study: StudyContext) -> None:
@@ -97,10 +96,13 @@ class MultiFidelity(Strategy):
         """Note the draws that wait for the scheduler or a worker."""
         if event.name == "study.grown":
             self._has_to_say_done = True
+        elif event.name == "study.warm_started":
+            self._transferred = [_observation(number, each) for number, each in enumerate(event.data["observations"])]
         if event.stage != self.stage:
             return
         if event.kind == "drawn":
             self._unadmitted = event.candidate
+            self._num_proposed += not event.data.get("is_enqueued", False)
             state = self.state.candidates[self._unadmitted or 0]
             if state.drawn is None:
                 self._draw_again(state)
@@ -229,13 +231,15 @@ class MultiFidelity(Strategy):
         state, space = self.state, self.parts.space
         while self._unadmitted is None:
             number = state.next_number
-            drawn = self._enqueued[0] if self._enqueued else self._suggest(number)
+            is_enqueued = bool(self._enqueued)
+            drawn = self._enqueued[0] if is_enqueued else self._suggest()
             if drawn is None:
                 self._exhaust("the sampler has no more to propose")
                 return None
             seed = space.seed(number)
             key = space.key(drawn) if space.has_markers else f"seed {seed}"
             data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
+            data |= {"is_enqueued": True} if is_enqueued else {}
             self.study.record(f"{self.stage}.drawn", number, **data)
             first, num_keys = state.keys[key], len(state.keys)
             if first != number:
@@ -246,11 +250,11 @@ class MultiFidelity(Strategy):
                     return None
         return self._unadmitted
 
-    def _suggest(self, number: int) -> Drawn | None:
-        """Return the choices that the sampler proposes for a candidate."""
+    def _suggest(self) -> Drawn | None:
+        """Return the choices that the sampler proposes next."""
         if self.parts.sampler is None:
-            return self.parts.space.random(number)
-        observations, running = [], []
+            return self.parts.space.random(self._num_proposed)
+        observations, running = list(self._transferred), []
         for index, each in self.state.candidates.items():
             if each.drawn is None or each.record.status == "duplicate":
                 continue
@@ -260,8 +264,7 @@ class MultiFidelity(Strategy):
                 observations.append(Observation(index, each.drawn, tuple(each.values), has_failed, is_running))
             elif is_running:
                 running.append(each.drawn)
-        rng = np.random.default_rng(derive_seed(self.parts.space.study_seed, "sampler", number))
-        return self.parts.sampler.suggest(number, observations, running, rng)
+        return self.parts.sampler.propose(self._num_proposed, observations, running)
 
     def _exhaust(self, reason: str) -> None:
         self.scheduler.end_draws()
@@ -424,6 +427,12 @@ class MultiFidelity(Strategy):
 def candidate_folder(candidate: int) -> str:
     """Return the run folder of a candidate, relative to that of the study."""
     return f"{CANDIDATES}/{candidate:05d}"
+
+
+def _observation(place: int, data: Mapping[str, Any]) -> Observation:
+    """Return an observation of another study; its numbers are below 0, so that they are none of this one."""
+    rows = [tuple(math.nan if value is None else value for value in row) for row in data["values"]]
+    return Observation(-1 - place, Drawn.from_json(data["choices"]), tuple(rows), data["has_failed"])
 
 
 def _candidate_of(task: Task) -> int:

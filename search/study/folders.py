@@ -14,6 +14,7 @@ from utils.errors import SearchError
 from utils.files import make_stamped_folder, read_json_object, write_text_atomically
 
 CONFIG = "config.json"
+WORKERS = "workers"  # the folder of their output
 # These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
 _FREE = ("executor", "budget", "max_epoch_time", "retrain", "num_samples")
 
@@ -44,12 +45,20 @@ def find_studies(parent: Path) -> list[Path]:
 
     A study is as old as the first event of its journal, whatever its folder is called.
     """
-    if os.path.isfile(parent / JOURNAL):
+    if _is_study(parent):
         return [parent]
     if not os.path.isdir(parent):
         return []
-    folders = [path.parent for path in parent.glob(f"*/**/{JOURNAL}")]
+    folders = {path.parent for path in parent.glob(f"*/**/{CONFIG}") if _is_study(path.parent)}
+    folders |= {path.parent for path in parent.glob(f"*/**/{JOURNAL}")}
     return sorted(folders, key=lambda folder: (_began(folder), folder.name), reverse=True)
+
+
+def _is_study(folder: Path) -> bool:
+    """Whether a study is in a folder, also one that has lost its journal."""
+    if os.path.isfile(folder / JOURNAL):
+        return True
+    return os.path.isdir(folder / WORKERS) and os.path.isfile(folder / CONFIG)
 
 
 def _began(folder: Path) -> float:

@@ -39,6 +39,7 @@ KINDS: dict[str, dict[str, Types]] = {
     "report": {"epoch": int, "row": dict, "seconds": _NUMBER, "decision": str},  # rung, cutoff, folder
     "ended": {"status": str},  # reason, bytes, is_finished, facts: its job is over
     "lost": {"had_begun": bool},  # reason: the worker died, and the job starts again
+    "measured": {"latency_ms": _NUMBER},  # again, at the end of the study
     "deleted": {"bytes": int},  # its checkpoints were deleted
     "exhausted": {},  # reason: nothing more is drawn
     "done": {"reason": str},  # the stage is over

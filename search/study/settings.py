@@ -45,6 +45,7 @@ class StudyParts:
         sampler: Proposes candidates; None: they are drawn at random.
         constraints: Bounds that a candidate has to keep.
         strategy: The section of the strategy; None: `MultiFidelity`.
+        warm_start: Folder of another study whose results the sampler uses, too.
         resources: Resources of each training, e.g. `{"gpus": 2}`.
     """
 
@@ -60,6 +61,7 @@ class StudyParts:
     sampler: Sampler | None = None
     constraints: tuple[Constraint, ...] = ()
     strategy: Any = None
+    warm_start: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -138,6 +140,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         sampler=sampler,
         constraints=constraints,
         strategy=options.strategy,
+        warm_start=options.warm_start,
         resources=options.resources,
     )
 

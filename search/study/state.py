@@ -67,6 +67,8 @@ class StudyState:
         is_done: Whether the winners were retrained and tested, too.
         is_format_1: Whether the study was begun by a version whose journal had format 1.
         unknown: Number of events of each name that is not known.
+        is_warm: Whether the results of another study were taken over.
+        measured: Candidates whose latency was measured again at the end.
         obeyed: Names of the commands of the user that were carried out.
         timeline: When which candidate was in a worker.
     """
@@ -90,6 +92,8 @@ class StudyState:
     is_done: bool = False
     is_format_1: bool = False
     unknown: Counter[str] = field(default_factory=Counter)
+    is_warm: bool = False
+    measured: set[int] = field(default_factory=set)
     obeyed: set[str] = field(default_factory=set)
     timeline: Timeline = field(default_factory=Timeline)
 
@@ -154,6 +158,8 @@ class StudyState:
             self.num_samples = event.data["num_samples"]
         elif event.kind == "command":
             self.obeyed.add(event.data["id"])
+        elif event.kind == "warm_started":
+            self.is_warm = True
         elif event.kind != "created":
             self.unknown[event.name] += 1
 
@@ -245,6 +251,16 @@ class StudyState:
             self.out_of_memory = self.out_of_memory + 1 if record.status == "out_of_memory" else 0
             record.facts |= data.get("facts", {})
 
+    def _apply_measured(self, event: Event, state: CandidateState) -> None:
+        """Replace a latency in all that is shown; what the scheduler decided by it remains."""
+        record = state.record
+        self.measured.add(record.index)
+        record.facts = {**record.facts, "latency_ms": event.data["latency_ms"]}
+        tally = self._tally(record.facts)
+        for row in record.reports:
+            tally.add(row)
+        record.objectives, record.best_epoch, record.violation = tally.as_written(), tally.best_epoch, tally.violation
+
     def _apply_finished(self, event: Event, state: CandidateState) -> None:
         """Format 1 writes this after the end of a job whose candidate ended by itself."""
         state.record.status = "completed"
@@ -267,4 +283,5 @@ _APPLY = {
     "finished": StudyState._apply_finished,
     "lost": StudyState._apply_lost,
     "deleted": StudyState._apply_deleted,
+    "measured": StudyState._apply_measured,
 }

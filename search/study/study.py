@@ -10,19 +10,22 @@ from typing import Any
 
 from config.objects import instantiate
 from search.executors.base import Executor
-from search.results.leaderboard import leaderboard
+from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import RungRecord, StudyRecord, without_penalty
 from search.strategies.base import Strategy, StudyContext
 from search.strategies.in_order import InOrder
+from search.strategies.measure import MeasureLatency
 from search.strategies.multi_fidelity import candidate_folder
 from search.strategies.retrain import Retrain
 from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
 from search.study.commands import Command, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
+from search.study.folders import WORKERS, read_study_config
 from search.study.journal import JOURNAL, Event, Journal, read_events
-from search.study.settings import REGISTRY, StudyParts
+from search.study.settings import REGISTRY, StudyParts, build_study_parts
 from search.study.state import CandidateState, StudyState
+from search.study.warm_start import transferred
 from utils.errors import EspalierError, SearchError
 from utils.files import folder_lock
 
@@ -88,9 +91,10 @@ class Study:
             if self.state.is_done and not waiting_commands(self.folder) and self.strategy.is_done:
                 return self.record()
             recorder.record("study.begin", environment=self.environment)
+            self._warm_start(recorder)
             recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
-            logs = self.folder / "workers"
+            logs = self.folder / WORKERS
             logs.mkdir(exist_ok=True)
             executor.check_resources(self.parts.resources)
             executor.open(self.worker, logs)
@@ -117,7 +121,7 @@ class Study:
             raise SearchError(f"{self.folder}: {name} cannot be recorded, as the study is only read.")
 
         record = read_only if recorder is None else recorder.record
-        self.strategy.bind(StudyContext(record, self.state, self.ranked, self.folder))
+        self.strategy.bind(StudyContext(record, self.state, self.ranked, self.front, self.folder))
         replay(read_events(self.folder / JOURNAL), self.state, self.strategy, self.folder / JOURNAL)
         self.strategy.start()
 
@@ -128,6 +132,22 @@ class Study:
             self.strategy.grow(self.num_samples)
             recorder.record("study.grown", num_samples=self.num_samples)
             logger.info("The study grows from %d to %d candidates.", before, self.num_samples)
+
+    def _warm_start(self, recorder: Recorder) -> None:
+        """Record the results of another study that hold in this one, once.
+
+        Raises:
+            SearchError: There is no study in the folder, or a damaged one.
+        """
+        source = self.parts.warm_start
+        if source is None or self.state.is_warm:
+            return
+        parts = build_study_parts(read_study_config(Path(source)))
+        other = Study(Path(source), parts, worker="")
+        other.restore()
+        taken = transferred(other.state, parts.space, self.parts.space, self.parts.objectives)
+        logger.info("Warm start: %d of %d candidates of %s hold here.", len(taken), len(other.state.candidates), source)
+        recorder.record("study.warm_started", folder=str(source), observations=taken)
 
     def _clean(self, recorder: Recorder) -> Watcher:
         """Return a watcher that deletes checkpoints when jobs end."""
@@ -205,6 +225,14 @@ class Study:
             raise self._nothing_found()
         return ranked
 
+    def front(self) -> list[int]:
+        """Return the numbers of the Pareto front; with one objective, of the winner."""
+        study = self.record()
+        winner = winner_of(study)
+        if len(self.parts.objectives) > 1:
+            return [row.candidate.index for row in leaderboard(study) if row.is_on_front]
+        return [] if winner is None else [winner.index]
+
     def _nothing_found(self) -> SearchError:
         """Return the error of a study in which no candidate has a result."""
         records = [each.record for each in self.state.candidates.values()]
@@ -274,10 +302,10 @@ class Study:
 
 
 def build_strategy(parts: StudyParts) -> Strategy:
-    """Return the strategy of a study: that of its config, followed by the retraining of the best."""
+    """Return the strategy of a study: that of its config, then the retraining of the best and their latency."""
     spec = {"search": {"strategy": parts.strategy or "MultiFidelity"}}
     first = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
-    return InOrder([first, Retrain(parts)])
+    return InOrder([first, Retrain(parts), MeasureLatency(parts)])
 
 
 def read(folder: Path, parts: StudyParts) -> StudyRecord:

@@ -1,0 +1,59 @@
+"""The results of another study for the sampler of this one, as far as the markers agree."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from search.results.record import Objective
+from search.space.drawn import Drawn
+from search.space.space import Space
+from search.study.state import CandidateState, StudyState
+from utils.errors import SearchError
+
+
+def transferred(state: StudyState, theirs: Space, ours: Space, objectives: Sequence[Objective]) -> list[dict[str, Any]]:
+    """Return the observations of another study that hold in this one, as plain data for the journal.
+
+    A candidate is taken over if this space has the same markers at every place where it chose, and nothing else to
+    choose; and if it has a value of every objective.
+
+    Args:
+        state: The state of the other study.
+        theirs: Its space.
+        ours: The space of this study.
+        objectives: Those of this study.
+
+    Returns:
+        For each candidate `choices`, `values` (a list per epoch, the larger the better) and `has_failed`.
+    """
+    taken = []
+    for each in state.candidates.values():
+        has_failed = each.record.status in ("failed", "out_of_memory")
+        values = _values_of(each, objectives)
+        if each.drawn is None or each.record.status == "duplicate" or not (values or has_failed):
+            continue
+        if _agrees(each.drawn, theirs, ours):
+            taken.append({"choices": each.drawn.as_json(), "values": values, "has_failed": has_failed})
+    return taken
+
+
+def _agrees(drawn: Drawn, theirs: Space, ours: Space) -> bool:
+    """Whether choices meet the same markers in both spaces."""
+    try:
+        walk = ours.follow(drawn)[1]
+    except SearchError:
+        return False
+    sites = theirs.follow(drawn)[1].sites
+    return [(site.path, site.marker) for site in walk.sites] == [(site.path, site.marker) for site in sites]
+
+
+def _values_of(each: CandidateState, objectives: Sequence[Objective]) -> list[list[float | None]]:
+    """Return the objectives after each epoch; empty if one of them is unknown. None stands for NaN."""
+    rows = []
+    for row in each.record.reports:
+        known = {**each.record.facts, **row}
+        if any(goal.name not in known for goal in objectives):
+            return []
+        numbers = [known[goal.name] * goal.sign for goal in objectives]
+        rows.append([None if math.isnan(number) else number for number in numbers])
+    return rows
