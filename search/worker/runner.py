@@ -54,9 +54,10 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
         task: `kind` ("train", "retrain", or "measure" for its costs alone), `config`, `folder` (of the run, which is
             resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to train in
             all; None: until a decision says so), `limits` (checked before training; None: unchecked), optionally
-            `begins_from` (run folder whose newest checkpoint it begins with), `monitor` (the rule that
-            `model_best.pth` follows), `token` (see `Fence`), `resources` (`gpus`: processes to train with), `plugins`
-            and `verbose`, and of the worker `worker`, `device`, `devices`, `threads` and `logs`.
+            `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and `constraints` (of the
+            search: `model_best.pth` is of the epoch that is best by them), `token` (see `Fence`), `resources` (`gpus`:
+            processes to train with), `plugins` and `verbose`, and of the worker `worker`, `device`, `devices`,
+            `threads` and `logs`.
         report: Reports to the search and returns its decision.
         ranks: The processes of this worker for tasks of several; None: started for this task.
 

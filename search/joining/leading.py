@@ -1,0 +1,85 @@
+"""The leadership of a shared study from its claim to its end."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from search.executors.base import Executor
+from search.joining.leader import JoinedMembers
+from search.joining.lease import Lease, LeaseLost
+from search.joining.published import Publisher
+from search.joining.timing import Timing
+from search.study.journal import JOURNAL, Journal
+from utils.errors import EspalierError, Interrupted, SearchError
+
+_LOCK_PATIENCES = 4  # a journal that is locked for so many times the patience of the lease is given up
+
+
+class StoppedByCommand(Interrupted):
+    """The user stopped the study, not only the process that leads it."""
+
+
+def lead(study: Path, lease: Lease, timing: Timing, run: Callable[[Executor, Journal], None]) -> None:
+    """Lead a study, and tell the others how that ended.
+
+    Args:
+        study: Folder of the study.
+        lease: The leadership of this process.
+        timing: Its clock.
+        run: Runs the study on an executor, with an open journal, which it closes.
+
+    Raises:
+        LeaseLost: Another process took over.
+        Interrupted: A signal asked to stop, and another process takes over; or a command, and all stop.
+        EspalierError: The study cannot be continued; it ends for all.
+    """
+    path = study / JOURNAL
+    publisher = Publisher(path, study, timing)
+    try:
+        settle(path, lease, timing)
+        journal = Journal(path, wal=False, guard=lease.check)
+        run(JoinedMembers(study, lease, timing, publisher.publish_in_time), journal)
+        publisher.publish()
+    except LeaseLost:
+        raise
+    except (Interrupted, KeyboardInterrupt) as stop:
+        publisher.publish()
+        lease.release("stopped" if isinstance(stop, StoppedByCommand) else "left")
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, EspalierError) else f"{type(error).__name__}: "
+        lease.release("failed", f"{kind}{error}")
+        raise
+    lease.release("done")
+
+
+def settle(journal: Path, lease: Lease, timing: Timing) -> None:
+    """Wait for the end of a transaction that an earlier leader has begun.
+
+    Whatever an earlier leader begins after this sees the new generation, and whatever it began before is in the journal
+    when that is read.
+
+    Raises:
+        LeaseLost: Another process took over meanwhile.
+        SearchError: The journal remains locked.
+    """
+    if not journal.is_file():
+        return
+    until = timing.clock() + _LOCK_PATIENCES * timing.patience
+    while True:
+        lease.check()
+        try:
+            with closing(sqlite3.connect(journal, isolation_level=None, timeout=0)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("COMMIT")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or timing.clock() > until:
+                raise SearchError(
+                    f"{journal}: the journal cannot be used ({error}). A process that leads the study no more may hold "
+                    "it without running: end it, and join the study again; nothing that was written is lost."
+                ) from error
+        except sqlite3.DatabaseError:
+            return  # damaged: whoever reads it says how
+        timing.sleep(timing.poll)
