@@ -22,6 +22,7 @@ from config import cli, find_markers, load_config, load_plugins, validate
 from config.checking.sections import (
     Budget,
     CandidateLimits,
+    GridOptions,
     MlflowOptions,
     RetrainOptions,
     SearchOptions,
@@ -60,6 +61,7 @@ def test_everything_shown_was_found():
         "resume.md",
         "search.md",
         "search_space.md",
+        "search_studies.md",
     }
     assert len(blocks("json")) >= 8
     assert len(commands()) >= 15
@@ -156,6 +158,10 @@ def test_every_key_of_a_search_is_listed_with_its_default():
     parts = {"limits": CandidateLimits, "budget": Budget, "retrain": RetrainOptions}
     for heading, model in {"The search section": SearchOptions, **parts}.items():
         assert table("search.md", heading) == {name: shown(field.default) for name, field in model.model_fields.items()}
+    assert table("grid_studies.md", "study") == {
+        name: "required" if field.is_required() else shown(field.default)
+        for name, field in GridOptions.model_fields.items()
+    }
 
 
 @pytest.mark.parametrize("section", ["scheduler", "executor"])

@@ -87,7 +87,8 @@ class Ranks:
         finally:
             if not is_whole:
                 self.close()
-        if signals and (lost or not is_whole):  # one was not ready to save, and continues from the last checkpoint
+        is_interrupted = any(each["status"] == "interrupted" for each in outcomes.values())
+        if signals and (is_interrupted or not is_whole):  # one that is not ready to save continues from its checkpoint
             raise Interrupted(signals[0])
         return outcome_of_all(outcomes, lost, size)
 
@@ -127,7 +128,7 @@ def outcome_of_all(outcomes: Mapping[int, dict[str, Any]], lost: Mapping[int, st
         interrupted = [each for each in outcomes.values() if each["status"] == "interrupted"]
         if interrupted:
             raise Interrupted(interrupted[0].get("signal", signal.SIGTERM))
-        return outcomes[0]
+        return {key: value for key, value in outcomes[0].items() if key != "at"}
     rank = failed[0][1]
     outcome = {key: value for key, value in outcomes[rank].items() if key != "at"}
     return outcome | {"reason": f"process {rank} of {size}: {outcome['reason']}"}

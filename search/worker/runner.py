@@ -111,8 +111,6 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
         status = {"status": "failed", "reason": refusal} if refusal else {"status": "ended", "is_finished": True}
         return status | {"facts": facts.known()}
     folder = Path(task["folder"])
-    if task.get("token") is not None:
-        Fence(folder, task["token"]).claim()
     if limits is not None:
         facts, refusal = check_limits(config, Limits(**limits), devices=device)
         if refusal:
@@ -122,6 +120,8 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
         step = build_training_step(config, device)
         report({"text": network_summary(step.placed_model(), torch.zeros(*step.input_shape))})
 
+    if task.get("token") is not None:
+        Fence(folder, task["token"]).claim()
     outcome = _train({**task, "config": config}, report, ranks)
     if outcome["status"] != "ended":
         return outcome
