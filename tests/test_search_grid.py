@@ -5,9 +5,11 @@ import json
 import math
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from config import load_config
 from config.loading.load import apply_changes
 from search.cli.export import export_csv
 from search.cli.listing import best_text
@@ -18,12 +20,14 @@ from search.results.leaderboard import winner_of
 from search.results.record import CandidateRecord, Objective, parse_objectives
 from search.study.folders import create_study_folder, differences
 from search.study.journal import JOURNAL, read_events
-from search.study.settings import build_study_parts, num_samples_of, with_num_samples
+from search.study.settings import build_study_parts, num_samples_of, shrunk, with_num_samples
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER, value_at
 from tests.support.without_times import without_times
+from train import check_config
 from utils.errors import ConfigError, SearchError
 
+SHIPPED = sorted((Path(__file__).resolve().parents[1] / "config/studies").glob("*.json"))
 EPOCHS = 3
 MIOU = Objective("val_miou", 1)
 
@@ -397,6 +401,22 @@ def test_changes_are_paths_or_objects_that_are_laid_over():
     assert config["arch"]["args"] == {"x": 1, "y": 2}
     with pytest.raises(ConfigError, match=r'"a\.\.b": must be a JSON path'):
         apply_changes(config, {"a..b": 1})
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_study_is_good_in_every_condition_and_can_be_made_small(path):
+    config = load_config(path)
+    assert build_study_parts(config).space.find_faults(check_config) == []
+    small = build_study_parts(shrunk(config, "2,16,8,1"))
+    assert small.scheduler.num_samples == small.space.cells_per_seed
+    check = small.space.config(small.space.random(small.space.cells_per_seed - 1))
+    assert (check["trainer"]["epochs"], check["train_loader"]["args"]["samples"]) == (2, 16)
+
+
+def test_a_condition_of_a_small_study_has_no_more_epochs():
+    small = shrunk(config_of({"a": {"trainer": {"epochs": 50}}}, seeds=9) | {"valid_loader": None}, "2,4,4,3")
+    parts = build_study_parts(small)
+    assert (parts.scheduler.num_samples, parts.scheduler.max_epochs) == (3, 2)
 
 
 def test_a_candidate_of_the_user_is_refused():

@@ -267,7 +267,7 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
     Args:
         config: From `load_config`.
         sizes: "EPOCHS,TRAIN,VALID,SAMPLES": epochs of a full training, samples of training and validation data, and
-            candidates.
+            candidates; of a grid study its seeds.
 
     Raises:
         ConfigError: `sizes` is not four whole numbers from 1, or a loader has no `args`.
@@ -294,12 +294,25 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
         loader["args"]["samples"] = count
         if section == "data_loader" and "validation_split" in loader["args"]:
             loader["args"]["validation_split"] = valid
-    search = changed["search"] = {**changed.get("search", {}), "num_samples": num_samples}
+    search = changed["search"] = dict(changed.get("search", {}))
+    if isinstance(search.get("study"), Mapping):
+        search["study"] = _shrunk_grid(search["study"], epochs, num_samples)
+    else:
+        search["num_samples"] = num_samples
     if search.get("scheduler") is not None:
         search["scheduler"] = _shrunk_scheduler(search["scheduler"], epochs)
     if isinstance(search.get("retrain"), Mapping):
         search["retrain"] = {**search["retrain"], "epochs": epochs}
     return changed
+
+
+def _shrunk_grid(grid: Mapping[str, Any], epochs: int, seeds: int) -> dict[str, Any]:
+    """Return a grid of which no condition has more epochs."""
+    conditions = grid.get("conditions")
+    if not (isinstance(conditions, Mapping) and all(isinstance(each, Mapping) for each in conditions.values())):
+        return dict(grid)  # for the validation to report
+    changed = {name: {**changes, "trainer.epochs": epochs} for name, changes in conditions.items()}
+    return {**grid, "conditions": changed, "seeds": seeds}
 
 
 def _shrunk_scheduler(scheduler: Any, epochs: int) -> Any:
