@@ -5,8 +5,10 @@ from collections import Counter
 
 import pytest
 
-from search.joining.leading import lead
+from search.executors.base import Task, WorkerLost, WorkerStarted
+from search.joining.leading import StoppedByCommand, lead
 from search.joining.lease import Lease, LeaseLost, is_shared
+from search.joining.mailbox import list_members
 from search.joining.member import Member
 from search.joining.published import PUBLISHED
 from search.study.folders import create_study_folder
@@ -17,6 +19,7 @@ from tests.support.search_worker import WORKER
 from tests.support.without_times import without_times
 from tests.test_search_killed import parts_of
 from tests.test_search_study import CONFIG
+from utils.errors import Interrupted, SearchError
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,10 @@ class Shared:
         self.folder, self.world, self.quiet, self.tokens, self.names = folder, world, quiet, {}, Counter()
         self.leaders, self.members, self.pause = {}, {}, lambda: None
 
+    def study(self, executor, journal):
+        """Run the study, in the process that leads."""
+        Study(self.folder, parts_of("halving"), worker="").run(executor=executor, journal=journal)
+
     def lead(self, group, generation):
         timing = self.world.timing(group)
 
@@ -42,10 +49,7 @@ class Shared:
                 return
             self.leaders[generation] = group
 
-            def study(executor, journal):
-                Study(self.folder, parts_of("halving"), worker="").run(executor=executor, journal=journal)
-
-            lead(self.folder, lease, timing, study)
+            lead(self.folder, lease, timing, self.study)
 
         return self.world.start(group, run)
 
@@ -64,8 +68,8 @@ class Shared:
         member = Member(
             self.folder, "", lambda: Workers(self.world, group, workers, self.tokens), name, supervise, timing
         )
-        thread = self.members[group] = self.world.start(group, member.run)
-        return thread
+        self.members[group] = self.world.start(group, member.run)
+        return member
 
     def leader(self):
         """The group that leads."""
@@ -263,3 +267,102 @@ def test_any_process_may_freeze_at_any_moment(shared, seed):
 
     shared.run(*((chance.uniform(5, 200), freeze) for _ in range(8)))
     shared.check()
+
+
+def test_a_signal_saves_what_a_member_has_and_the_others_go_on(shared):
+    members = {name: shared.join(name) for name in "abc"}
+    left = []
+
+    def signal_member():
+        left.append(next(name for name in "abc" if not shared.leader().startswith(name)))
+        members[left[0]]._signals.append(15)
+
+    shared.run((25.0, signal_member))
+    error, shared.members[left[0]].error = shared.members[left[0]].error, None
+    assert isinstance(error, Interrupted)
+    shared.check()
+    assert not any(event.data["had_begun"] for event in shared.events("search.lost"))
+    assert not any(name.startswith(left[0]) for name in list_members(shared.folder))
+
+
+def test_a_leader_that_leaves_is_followed_at_once(shared):
+    def leave(executor, journal):
+        if len(shared.leaders) == 1:
+            journal.close()
+            raise Interrupted(15)
+        Shared.study(shared, executor, journal)
+
+    shared.study = leave
+    for name in "ab":
+        shared.join(name)
+    shared.world.run(lambda: len(shared.leaders) == 2)
+    assert shared.world.now < PATIENCE / 2
+    shared.run()
+    for thread in shared.world.all_threads:
+        thread.error = None if isinstance(thread.error, Interrupted) else thread.error
+    shared.check()
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [
+        (SearchError("no candidate could be trained"), SearchError("no candidate could be trained")),
+        (ZeroDivisionError("division"), SearchError("ZeroDivisionError: division")),
+        (StoppedByCommand(15), None),
+    ],
+)
+def test_a_study_that_ends_ends_for_all(shared, error, seen):
+    def end(_executor, journal):
+        journal.close()
+        raise error
+
+    shared.study = end
+    for name in "abc":
+        shared.join(name)
+    shared.run()
+    errors = [shared.members[name].error for name in "abc"]
+    assert [(type(each), str(each)) for each in errors] == [(type(seen), str(seen))] * 3
+    assert list(shared.leaders) == [1]
+
+
+def drive(shared, use):
+    """Let a member have one task, and pass on what `use` does with the executor of the leader."""
+    received = []
+
+    def study(executor, journal):
+        executor.open("", shared.folder)
+        config = {"quality": 0.5, "trainer": {"epochs": 100}}
+        folder = str(shared.folder / "run")
+        executor.start(Task("7", "train", {"config": config, "folder": folder, "reported": 0}))
+        use(executor, lambda message: received.append(message) or "continue")
+        journal.close()
+
+    shared.study = study
+    shared.join("a")
+    shared.run()
+    return received
+
+
+def test_a_worker_that_hangs_is_ended_by_its_member(shared):
+    def use(executor, handle):
+        executor.wait(handle, 60)
+        executor.abandon("7", 5.0)
+        shared.world.sleep(5)
+        while not executor.idle:
+            executor.wait(handle, 5)
+
+    received = drive(shared, use)
+    assert received[0] == WorkerStarted("7")
+    assert received[-1] == WorkerLost("7", "ended", "hung")
+
+
+def test_a_member_that_cannot_end_its_worker_is_taken_for_dead(shared):
+    def use(executor, handle):
+        executor.wait(handle, 60)
+        shared.world.frozen["a"] = shared.world.now + 2 * PATIENCE
+        executor.abandon("7")
+        executor.wait(lambda message: handle(message) if isinstance(message, WorkerLost) else "", 3 * PATIENCE)
+
+    lost = drive(shared, use)[-1]
+    assert (lost.cause, lost.had_started) == ("hung", True)
+    assert "gave no sign of life for 30 s" in lost.reason or "cannot end its worker" in lost.reason

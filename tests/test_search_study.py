@@ -363,3 +363,9 @@ def test_the_latency_of_the_front_is_measured_again(tmp_path):
     assert (
         read(study.folder, parts_of(RandomSearch(4, EPOCHS), objectives=("max val_miou", "min latency_ms"))) == record
     )
+
+
+def test_a_space_that_is_out_of_memory_ends_the_search_soon(tmp_path):
+    space = Space([0.1 + 0.01 * index for index in range(60)], ("out_of_memory",))
+    with pytest.raises(SearchError, match=r"30 candidates in a row ran out of memory.*max_memory_mb"):
+        studied(tmp_path, parts_of(RandomSearch(50, EPOCHS), space))

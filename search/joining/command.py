@@ -263,6 +263,8 @@ class LeadingProcess:
             code = self._process.poll()
             if code is None:
                 return
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process = None
             self._num_failures += code != 0 and view.generation < self._claim
         if self._num_failures >= _MOST_LEADERS_WITHOUT_CLAIM:
@@ -279,10 +281,10 @@ class LeadingProcess:
         """Let the process end its leadership, and wait for it."""
         if self._process is None:
             return
-        assert self._process.stdin is not None
         try:
             # One whose study is done ends by itself; another one leaves when the pipe is closed.
-            self._process.stdin.close()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             self._process.wait(_SECONDS_TO_LEAVE)
         except subprocess.TimeoutExpired:
             self._process.kill()

@@ -1,5 +1,6 @@
 """The leadership of a shared study from its claim to its end."""
 
+import shlex
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,6 +13,7 @@ from search.joining.published import Publisher
 from search.joining.timing import Timing
 from search.study.journal import JOURNAL, Journal
 from utils.errors import EspalierError, Interrupted, SearchError
+from utils.files import folder_lock
 
 _LOCK_PATIENCES = 4  # a journal that is locked for so many times the patience of the lease is given up
 
@@ -34,11 +36,10 @@ def lead(study: Path, lease: Lease, timing: Timing, run: Callable[[Executor, Jou
         Interrupted: A signal asked to stop, and another process takes over; or a command, and all stop.
         EspalierError: The study cannot be continued; it ends for all.
     """
-    path = study / JOURNAL
-    publisher = Publisher(path, study, timing)
+    publisher = Publisher(study, lease.generation, timing)
     try:
-        settle(path, lease, timing)
-        journal = Journal(path, wal=False, guard=lease.check)
+        settle(study, lease, timing)
+        journal = Journal(study / JOURNAL, wal=False, guard=lease.check)
         run(JoinedMembers(study, lease, timing, publisher.publish_in_time), journal)
         publisher.publish()
     except LeaseLost:
@@ -54,32 +55,53 @@ def lead(study: Path, lease: Lease, timing: Timing, run: Callable[[Executor, Jou
     lease.release("done")
 
 
-def settle(journal: Path, lease: Lease, timing: Timing) -> None:
-    """Wait for the end of a transaction that an earlier leader has begun.
+def settle(study: Path, lease: Lease, timing: Timing) -> None:
+    """Wait for the end of a transaction that an earlier leader has begun, and of a search that shares with nobody.
 
     Whatever an earlier leader begins after this sees the new generation, and whatever it began before is in the journal
-    when that is read.
+    when that is read. A search of one process that begins after this sees the lease.
 
     Raises:
         LeaseLost: Another process took over meanwhile.
-        SearchError: The journal remains locked.
+        SearchError: The folder or the journal remains locked.
     """
-    if not journal.is_file():
-        return
+
+    def in_use(process: str) -> SearchError:
+        return SearchError(
+            f"{study}: process {process} is searching there alone. Stop it (python -m search stop "
+            f"{shlex.quote(str(study))}), and join the study again."
+        )
+
     until = timing.clock() + _LOCK_PATIENCES * timing.patience
     while True:
         lease.check()
         try:
-            with closing(sqlite3.connect(journal, isolation_level=None, timeout=0)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("COMMIT")
+            with folder_lock(study, in_use):
+                _begin_transaction(study / JOURNAL)
             return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or timing.clock() > until:
-                raise SearchError(
-                    f"{journal}: the journal cannot be used ({error}). A process that leads the study no more may hold "
-                    "it without running: end it, and join the study again; nothing that was written is lost."
-                ) from error
-        except sqlite3.DatabaseError:
-            return  # damaged: whoever reads it says how
+        except SearchError:
+            if timing.clock() > until:
+                raise
         timing.sleep(timing.poll)
+
+
+def _begin_transaction(journal: Path) -> None:
+    """Begin and end a transaction that changes nothing.
+
+    Raises:
+        SearchError: Another process is within one.
+    """
+    try:
+        with closing(
+            sqlite3.connect(f"{journal.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
+        ) as connection:
+            connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("COMMIT")
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            raise SearchError(
+                f"{journal}: the journal is locked. A process that leads the study no more may hold it without "
+                "running: end it, and join the study again; nothing that was written is lost."
+            ) from error
+        # Missing or damaged: whoever reads it says how.

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from search.joining.lease import JOINED, is_shared
 from search.joining.timing import Timing
+from search.study.journal import JOURNAL
 from utils.errors import SearchError
 
 PUBLISHED = "published.sqlite"
@@ -18,13 +19,14 @@ class Publisher:
     """Copies a journal for readers on other machines.
 
     Args:
-        journal: The journal; without a write-ahead log, which is a file of its own.
-        study: Folder of the study.
+        study: Folder of the study. Its journal has no write-ahead log, which would be a file of its own.
+        generation: Number of the leadership.
         timing: Its clock.
     """
 
-    def __init__(self, journal: Path, study: Path, timing: Timing) -> None:
-        self._journal = journal
+    def __init__(self, study: Path, generation: int, timing: Timing) -> None:
+        self._journal = study / JOURNAL
+        self._generation = generation
         self._path = study / JOINED / PUBLISHED
         self._timing = timing
         self._next = 0.0
@@ -47,7 +49,8 @@ class Publisher:
                 counter = file.read(28)[24:]  # https://www.sqlite.org/fileformat.html, section 1.3.9
             if counter == self._copied:
                 return
-            temporary = self._path.with_name(f".{PUBLISHED}.{os.getpid()}.new")
+            temporary = self._path.with_name(f".{PUBLISHED}.{self._generation}.new")
+            temporary.unlink(missing_ok=True)
             source = sqlite3.connect(f"file:{quote(str(self._journal.absolute()))}?mode=ro", uri=True)
             with closing(source), closing(sqlite3.connect(temporary)) as copy:
                 source.backup(copy)
@@ -60,12 +63,7 @@ class Publisher:
         self._copied = counter
 
 
-def journal_to_read(study: Path, journal: str) -> Path:
-    """Return the file from which a study is read: of one that others lead, the copy that its leader publishes.
-
-    Args:
-        study: Folder of the study.
-        journal: Name of the journal.
-    """
+def journal_to_read(study: Path) -> Path:
+    """Return the file from which a study is read: of one that several processes share, the copy of its leader."""
     published = study / JOINED / PUBLISHED
-    return published if is_shared(study) and published.is_file() else study / journal
+    return published if is_shared(study) and published.is_file() else study / JOURNAL
