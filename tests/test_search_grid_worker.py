@@ -97,6 +97,8 @@ def test_a_condition_with_markers_is_a_search(config, tmp_path):
     best = json.loads((study / "best/config.json").read_text())
     assert 0.01 <= best["optimizer"]["args"]["lr"] <= 0.1
     assert "search" not in best
+    texts = [section["text"] for section in record.sections]
+    assert ["The result of a search is that of its winner" in text for text in texts] == [True, False]
     source = study / winner_of(record).folder
     assert (study / "best" / BEST).read_bytes() == (source / BEST).read_bytes()
 

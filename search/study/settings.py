@@ -282,7 +282,7 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
     Args:
         config: From `load_config`.
         sizes: "EPOCHS,TRAIN,VALID,SAMPLES": epochs of a full training, samples of training and validation data, and
-            candidates; of a grid study its seeds.
+            candidates; of a grid study its seeds, and the candidates of cells that are searches.
 
     Raises:
         ConfigError: `sizes` is not four whole numbers from 1, or a loader has no `args`.
@@ -310,9 +310,10 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
         if section == "data_loader" and "validation_split" in loader["args"]:
             loader["args"]["validation_split"] = valid
     search = changed["search"] = dict(changed.get("search", {}))
-    if isinstance(search.get("study"), Mapping):
+    is_grid = isinstance(search.get("study"), Mapping)
+    if is_grid:
         search["study"] = _shrunk_grid(search["study"], epochs, num_samples)
-    else:
+    if not is_grid or "num_samples" in search:  # of the searches that are its cells
         search["num_samples"] = num_samples
     if search.get("scheduler") is not None:
         search["scheduler"] = _shrunk_scheduler(search["scheduler"], epochs)
