@@ -277,13 +277,14 @@ class CandidateRecord:
         status: Its state, see `Status`.
         reason: Why it was refused or failed, or which candidate it equals; empty otherwise.
         facts: Known before training: `params`, `flops`, `memory_mb`, `latency_ms`, as far as they were measured.
-        reports: A row per epoch: `epoch`, the results by their names, `epoch_seconds`, and `seconds_at`, the Unix time
-            in seconds at which it was reported, if it is known.
+        reports: A row per epoch, those that it inherited included: `epoch`, the results by their names,
+            `epoch_seconds`, and `seconds_at`, the Unix time in seconds at which it was reported, if it is known.
         objectives: Value of each objective, in its original sign, at its best epoch; empty before a report.
         best_epoch: Best epoch of the first objective; None before a report.
         folder: Run folder relative to the study's; None if nothing was trained.
         violation: By how much its best epoch violates the constraints, summed; 0 if it keeps all of them.
         spans: Its jobs in the order in which they were given; empty if they are unknown.
+        inherited: Epochs at the beginning that another candidate was trained for, with whose weights it began.
     """
 
     index: int
@@ -298,23 +299,29 @@ class CandidateRecord:
     folder: str | None = None
     violation: float = 0.0
     spans: list[Span] = field(default_factory=list)
+    inherited: int = 0
 
     @property
     def epochs(self) -> int:
-        """Number of epochs trained."""
+        """Number of epochs that its weights were trained for."""
         return len(self.reports)
 
     @property
+    def own_reports(self) -> list[dict[str, float]]:
+        """The rows of the epochs that it was trained for itself."""
+        return self.reports[self.inherited :]
+
+    @property
     def seconds(self) -> float:
-        """Duration of its epochs in seconds."""
-        return sum(row.get("epoch_seconds", 0.0) for row in self.reports)
+        """Duration of its own epochs in seconds."""
+        return sum(row.get("epoch_seconds", 0.0) for row in self.own_reports)
 
     @property
     def begin(self) -> float | None:
         """Unix time in seconds at which its first job was given, or its first epoch began; None if unknown."""
         if self.spans:
             return self.spans[0].begin
-        first = self.reports[0] if self.reports else {}
+        first = next(iter(self.own_reports), {})
         return first["seconds_at"] - first.get("epoch_seconds", 0.0) if "seconds_at" in first else None
 
     @property

@@ -160,7 +160,7 @@ class MultiFidelity(Strategy):
     @property
     def is_waiting(self) -> bool:  # type: ignore[override]
         """Whether only candidates are left that the user has paused."""
-        return not self._running and bool(self._ready) and all(job.candidate in self._paused for job in self._ready)
+        return not self._running and bool(self._ready) and not any(map(self._may_start, self._ready))
 
     @property
     def is_done(self) -> bool:
@@ -207,18 +207,21 @@ class MultiFidelity(Strategy):
     def _next_job(self) -> Job | None:
         """Return a job that waits, else a new one."""
         for place, job in enumerate(self._ready):
-            if job.candidate not in self._paused:
+            if self._may_start(job):
                 return self._ready.pop(place)
         while (asked := self.scheduler.ask()) is not None:
             if isinstance(asked, Need):
-                number = self._draw()
+                number = self._draw(asked)
                 if number is None:
                     continue  # ask again, for a promotion
                 asked = self.scheduler.admit(number)
             self.study.record(f"{self.stage}.job", asked.candidate, start=asked.start, end=asked.end)
             # Its worker may have yet to save the state from which the job begins.
-            if asked.candidate not in self.state.held:
+            if asked.candidate in self.state.held:
+                continue
+            if self._may_start(asked):
                 return asked
+            self._ready.append(asked)
         if self._enqueued and not self._running and not self._ready and self.scheduler.is_done:
             num_samples = self.num_samples + len(self._enqueued)  # all candidates were drawn before
             self.grow(num_samples)
@@ -226,7 +229,11 @@ class MultiFidelity(Strategy):
             return self._next_job()
         return None
 
-    def _draw(self) -> int | None:
+    def _may_start(self, job: Job) -> bool:
+        """Return whether a job whose candidate has saved its state can be given to a worker."""
+        return job.candidate not in self._paused
+
+    def _draw(self, need: Need) -> int | None:
         """Return the number of a new candidate that is equal to no earlier one; None if there is none."""
         state, space = self.state, self.parts.space
         while self._unadmitted is None:
@@ -310,7 +317,7 @@ class MultiFidelity(Strategy):
         decision, rung, cutoff = self.scheduler.report(candidate, epoch, self._add_to_tally(state, row))
         data = {"epoch": epoch, "row": row, "seconds": message["seconds"]}
         data |= {"decision": decision.value, "rung": rung, "cutoff": cutoff}
-        if epoch == 1:
+        if state.record.folder is None:
             data["folder"] = candidate_folder(candidate)
         self.study.record(f"{self.stage}.report", candidate, **data)
         if self.spent_budget:
