@@ -427,8 +427,8 @@ class MultiFidelity(Strategy):
         return self.scheduler.may_resume(candidate)
 
     def winner(self) -> int | None:
-        """Return the first of the leaderboard."""
-        return next(iter(self.study.ranked()), None)
+        """Return the candidate that the study recommends."""
+        return next(iter(self.study.front()), None)
 
 
 def candidate_folder(candidate: int) -> str:

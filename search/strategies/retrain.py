@@ -112,6 +112,7 @@ class Retrain(Strategy):
         if message.get("epoch", 0) > len(self.study.state.retrained[run.name].reports):
             data = {key: message[key] for key in ("epoch", "row", "seconds")}
             self.study.record(f"{self.stage}.report", run.candidate, run=run.name, **data)
+            del self._losses[run.name]
         return Decision.CONTINUE
 
     def ended(self, task: Task, outcome: Outcome) -> None:
@@ -134,5 +135,5 @@ class Retrain(Strategy):
         self.study.record(name, run.candidate, run=run.name, status=status, reason=reason, **data)
 
     def winner(self) -> int | None:
-        """Return the first of the leaderboard."""
-        return next(iter(self.study.ranked()), None)
+        """Return the candidate that the study recommends."""
+        return next(iter(self.study.front()), None)

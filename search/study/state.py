@@ -222,7 +222,7 @@ class StudyState:
         # The tally has the epoch already: the decision needed its values.
         record.reports.append({**data["row"], "epoch_seconds": data["seconds"], "seconds_at": event.seconds})
         record.folder = data.get("folder", record.folder)
-        self._show_tally(state)
+        self._show_tally(state.record, state.tally)
         state.last_decision = Decision(data["decision"])
         # A report ends a row of losses and of draws that do not count.
         state.losses = 0
@@ -266,15 +266,15 @@ class StudyState:
         """Give a candidate what its parent had, from whose weights it begins."""
         parent, epochs = self.candidates[event.data["parent"]], event.data["epoch"]
         state.parent, state.record.inherited = event.data["parent"], epochs
-        state.record.facts, state.tally = parent.record.facts, self._tally(parent.record.facts)
+        state.record.facts = dict(parent.record.facts)
+        state.tally = self._tally(state.record.facts)
         state.record.reports, state.values = parent.record.reports[:epochs], parent.values[:epochs]
         for row in state.record.reports:
             state.tally.add(row)
-        self._show_tally(state)
+        self._show_tally(state.record, state.tally)
 
     @staticmethod
-    def _show_tally(state: CandidateState) -> None:
-        record, tally = state.record, state.tally
+    def _show_tally(record: CandidateRecord, tally: Tally) -> None:
         record.objectives, record.best_epoch, record.violation = tally.as_written(), tally.best_epoch, tally.violation
 
     def _apply_finished(self, event: Event, state: CandidateState) -> None:
