@@ -79,7 +79,7 @@ def only_study(folder: Path) -> StudyRecord:
 
 def plain(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     """Rows without what a clock said."""
-    return [{name: value for name, value in row.items() if name != "epoch_seconds"} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("epoch_seconds", "seconds_at")} for row in rows]
 
 
 def curve_differences(quiet: StudyRecord, killed: StudyRecord) -> list[str]:

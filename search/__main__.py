@@ -19,12 +19,17 @@ from search.cli.listing import best_text, plugin_options
 from search.cli.live import Terminal, log_draws
 from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
+from search.executors.base import Executor
+from search.joining.command import join_parser, run_join
+from search.joining.leading import StoppedByCommand
 from search.results.record import StudyRecord
 from search.study.driver import Watcher
 from search.study.folders import CONFIG, read_study_config
+from search.study.journal import Event, Journal
 from search.study.settings import shrunk
+from search.study.state import StudyState
 from search.study.study import Study
-from utils.errors import ConfigError
+from utils.errors import ConfigError, Interrupted
 
 _DRAWS_SHOWN = 8  # by --check
 
@@ -36,7 +41,7 @@ def search_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search",
         description="Search over the values that a JSON file marks.",
-        epilog=f"python -m search {'|'.join([*COMMANDS, *CONTROLS])} FOLDER: its results; each has its --help.",
+        epilog=f"python -m search {'|'.join([*COMMANDS, *CONTROLS])}|join FOLDER: its results; each has its --help.",
     )
     cli.add_config_arguments(parser)
     parser.add_argument("--resume", metavar="auto|FOLDER", help="resume the newest search of the config, or this one")
@@ -87,18 +92,73 @@ def run_search(arguments: argparse.Namespace) -> None:
         close_logging()
 
 
-def run_with_table(study: Study, config: Mapping[str, Any], *, verbose: bool) -> StudyRecord:
-    """Run a study with a live table, and write it to TensorBoard if its config wants that."""
+def run_with_table(
+    study: Study,
+    config: Mapping[str, Any],
+    *,
+    verbose: bool,
+    executor: Executor | None = None,
+    journal: Journal | None = None,
+) -> StudyRecord:
+    """Run a study with a live table, and write it to TensorBoard if its config wants that.
+
+    Args:
+        study: The study.
+        config: Its space.
+        verbose: Whether each draw is printed.
+        executor: See `Study.run`.
+        journal: See `Study.run`.
+    """
     terminal = Terminal(config["name"], study.num_samples or study.strategy.num_samples, study.rungs)
-    watchers: list[Watcher] = [log_draws] if verbose else []
+    watchers: list[Watcher] = [*study.watchers, *([log_draws] if verbose else [])]
     watchers.append(terminal.watch)
     if config["trainer"].get("tensorboard", True):
         watchers.append(TensorBoardRuns(study.folder / TENSORBOARD, [study.parts.objectives[0].name]).watch)
     study.watchers = watchers
     try:
-        return study.run()
+        return study.run(executor=executor, journal=journal)
     finally:
         terminal.table.close()
+
+
+def run_shared(arguments: argparse.Namespace) -> None:
+    """Take part in a study that several processes share.
+
+    Raises:
+        ConfigError: The config or the command line is faulty.
+        SearchError: The study cannot be continued.
+        Interrupted: A signal asked to stop; all is saved, and the others continue.
+    """
+    from logger.console import setup_logging
+
+    def lead_study(folder: Path, executor: Executor, journal: Journal) -> None:
+        """Run the study; torch is loaded only by the process that leads."""
+        from search.worker.launch import open_study
+
+        stopped: list[int] = []
+
+        def watch(event: Event, _state: StudyState) -> None:
+            if event.name == "study.command" and event.data["command"] == "stop" and event.candidate is None:
+                stopped.append(1)
+
+        config = configuration.load_config(str(folder / CONFIG), [])
+        study = open_study(config, str(folder), plugins=arguments.plugin, verbose=arguments.verbose)
+        study.watchers = [watch]
+        try:
+            record = run_with_table(study, config, verbose=arguments.verbose, executor=executor, journal=journal)
+        except Interrupted as stop:
+            if stopped:
+                raise StoppedByCommand(stop.signal_number) from stop
+            raise
+        record.plugins = arguments.plugin
+        sys.stdout.write(f"\n{best_text(record)}\n")
+
+    configuration.load_plugins(arguments.plugin)
+    close_logging = setup_logging(None)
+    try:
+        run_join(arguments, lead_study)
+    finally:
+        close_logging()
 
 
 def _config_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -114,6 +174,8 @@ def _config_of(arguments: argparse.Namespace) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] == "join":
+        return cli.run_command(run_shared, join_parser(), words[1:])
     if words and words[0] in CONTROLS:
         return cli.run_command(run_control, control_parser(words[0]), words[1:])
     if words and words[0] in COMMANDS:

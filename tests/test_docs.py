@@ -60,6 +60,7 @@ def test_everything_shown_was_found():
         "resume.md",
         "search.md",
         "search_space.md",
+        "search_studies.md",
     }
     assert len(blocks("json")) >= 8
     assert len(commands()) >= 15

@@ -37,8 +37,8 @@ def study_of(folder, points=POINTS, objectives=("max val_miou", "min params"), *
     return study
 
 
-def write(study, **options):
-    return write_best(study, config_of, retrain_epochs=9, **options)
+def write(study):
+    return write_best(study, config_of, retrain_epochs=9)
 
 
 def stored(folder):
@@ -88,13 +88,6 @@ def test_a_retrained_winner_has_its_weights_and_the_front_those_of_the_search(tm
     assert (tmp_path / "best/model_best.pth").read_text() == "retrained"
     assert (tmp_path / "best/pictures/one.png").exists()
     assert stored(tmp_path / "best/0") == 0
-
-
-def test_facts_that_were_measured_again_are_those_that_are_written(tmp_path):
-    write(study_of(tmp_path), measured={3: {"params": 222.0, "latency_ms": 1.5}})
-    result = json.loads((tmp_path / "best/1/result.json").read_text())
-    assert result["facts"] == {"params": 222.0, "latency_ms": 1.5}
-    assert result["objectives"] == {"val_miou": 0.8, "params": 222.0}
 
 
 def test_a_front_that_has_changed_replaces_the_old_one(tmp_path):

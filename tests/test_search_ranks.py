@@ -80,9 +80,9 @@ def test_all_processes_obey_a_decision_at_the_same_epoch(config, tmp_path, ranks
 
 
 def test_a_task_of_two_processes_begins_with_the_state_of_another(config, tmp_path, ranks):  # noqa: F811
-    run_task(task_of(config, tmp_path / "parent", monitor="min val_loss"), Search(epoch3="pause"), ranks=ranks)
+    run_task(task_of(config, tmp_path / "parent", objectives=["min val_loss"]), Search(epoch3="pause"), ranks=ranks)
     config["optimizer"]["args"]["lr"] = 0.0
-    more = {"begins_from": str(tmp_path / "parent"), "reported": 3, "monitor": "min val_loss"}
+    more = {"begins_from": str(tmp_path / "parent"), "reported": 3, "objectives": ["min val_loss"]}
     outcome = run_task(task_of(config, tmp_path / "child", **more), Search(epoch4="pause"), ranks=ranks)
     assert outcome["status"] == "ended", outcome
     before, after = (read_checkpoint(tmp_path / folder / LAST) for folder in ("parent", "child"))

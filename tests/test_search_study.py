@@ -1,18 +1,21 @@
 """A study from the first draw to the winner, on workers without a network."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 
 from config.checking.sections import Budget, RetrainOptions
+from search.cli.listing import best_text
 from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.results.leaderboard import leaderboard
-from search.results.record import parse_objectives
+from search.results.record import parse_constraints, parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.space.drawn import Drawn
+from search.study.best import read_front
 from search.study.commands import send_command
 from search.study.folders import create_study_folder, find_studies
 from search.study.journal import JOURNAL, read_events
@@ -184,6 +187,40 @@ def test_facts_are_objectives_too(tmp_path):
     assert record.candidates[0].objectives["params"] == 31
 
 
+@pytest.mark.parametrize("scheduler", [halving(), ASHA(20, EPOCHS, grace_period=1, mode="promote")])
+def test_every_candidate_of_the_front_keeps_its_checkpoint_and_is_stored(tmp_path, scheduler):
+    study, record = studied(tmp_path, parts_of(scheduler, objectives=("max val_miou", "min params"), limits={}))
+    front = [row.candidate.index for row in leaderboard(record) if row.is_on_front]
+    left = [int(path.parent.name) for path in (study.folder / "candidates").glob("*/*.pth")]
+    assert len(front) > 2
+    assert sorted(left) == sorted(front)
+    assert [each.candidate for each in read_front(study.folder)] == front
+    for each in read_front(study.folder):
+        config = json.loads((each.path / "config.json").read_text())
+        assert config["size"] == record.candidates[each.candidate].facts["params"]
+
+
+def test_constraints_decide_what_is_promoted_and_what_wins(tmp_path):
+    constraints = parse_constraints(["params <= 60", "val_miou >= 0.1"])
+    parts = parts_of(halving(), limits={}, constraints=constraints)
+    study, record = studied(tmp_path, parts)
+    kept = {candidate.index: candidate for candidate in record.candidates if not candidate.violation}
+    assert kept
+    assert all(candidate.facts["params"] <= 60 for candidate in kept.values())
+    winner = json.loads((study.folder / "best/result.json").read_text())
+    assert winner["candidate"] == 2  # quality 0.55, the best of those with 60 parameters at most
+    assert (winner["constraints"], winner["violation"]) == (["params <= 60", "val_miou >= 0.1"], 0)
+    assert 2 in record.rungs[0].promoted
+
+
+def test_a_study_in_which_nothing_keeps_the_constraints_says_so(tmp_path):
+    parts = parts_of(halving(), limits={}, constraints=parse_constraints(["params <= 10"]))
+    _, record = studied(tmp_path, parts)
+    assert "No candidate keeps params <= 10. This one violates them least: by 20 % of the bounds." in best_text(record)
+    assert leaderboard(record)[0].candidate.index == 4
+    assert all(math.isnan(value) for rung in record.rungs for value in rung.values.values())
+
+
 def test_a_spent_budget_ends_the_search_and_a_larger_one_goes_on(tmp_path):
     folder = create_study_folder(str(tmp_path), "sample", CONFIG)
     first = Study(folder, parts_of(RandomSearch(9, EPOCHS), budget=Budget(epochs=20)), worker=WORKER).run()
@@ -326,3 +363,9 @@ def test_the_latency_of_the_front_is_measured_again(tmp_path):
     assert (
         read(study.folder, parts_of(RandomSearch(4, EPOCHS), objectives=("max val_miou", "min latency_ms"))) == record
     )
+
+
+def test_a_space_that_is_out_of_memory_ends_the_search_soon(tmp_path):
+    space = Space([0.1 + 0.01 * index for index in range(60)], ("out_of_memory",))
+    with pytest.raises(SearchError, match=r"30 candidates in a row ran out of memory.*max_memory_mb"):
+        studied(tmp_path, parts_of(RandomSearch(50, EPOCHS), space))

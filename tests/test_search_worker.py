@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from search.results.record import Tally, parse_constraints, parse_objectives
 from search.worker.callbacks import BestByObjective
 from search.worker.fence import OWNER, Fence
 from search.worker.latency import shortest_pass
@@ -80,7 +81,7 @@ def changed(config, **values):
 @pytest.fixture
 def parent(config, tmp_path):
     """A run that was paused after its third epoch."""
-    assert not work(config, tmp_path / "parent", Search(epoch3="pause"), monitor="min val_loss")["is_finished"]
+    assert not work(config, tmp_path / "parent", Search(epoch3="pause"), objectives=["min val_loss"])["is_finished"]
     return tmp_path / "parent"
 
 
@@ -115,7 +116,7 @@ def test_the_schedule_is_where_it_would_be_with_the_new_rate(config, parent, tmp
 
 @pytest.mark.parametrize("killed", ["before its first checkpoint", "after it"])
 def test_a_child_that_was_killed_ends_in_the_same_bytes(config, parent, tmp_path, killed):
-    values = {"begins_from": str(parent), "reported": 3, "monitor": "min val_loss"}
+    values = {"begins_from": str(parent), "reported": 3, "objectives": ["min val_loss"]}
     new = child_of(config, 0.1)
     assert work(new, tmp_path / "whole", **values)["is_finished"]
     if killed == "before its first checkpoint":
@@ -135,7 +136,7 @@ def test_a_child_that_was_killed_ends_in_the_same_bytes(config, parent, tmp_path
 
 
 def test_the_best_weights_of_the_parent_are_those_of_a_child_that_gets_no_better(config, parent, tmp_path):
-    work(child_of(config, 10.0), tmp_path / "child", begins_from=str(parent), reported=3, monitor="min val_loss")
+    work(child_of(config, 10.0), tmp_path / "child", begins_from=str(parent), reported=3, objectives=["min val_loss"])
     history = read_checkpoint(tmp_path / "child" / LAST)["history"]
     best = min(history, key=lambda row: row["val_loss"])
     assert read_checkpoint(tmp_path / "child" / BEST)["epoch"] == best["epoch"]
@@ -163,8 +164,8 @@ def test_the_best_weights_are_those_of_the_reported_value(config, tmp_path, moni
     config["trainer"]["monitor"] = monitor
     for rule, choose in (("min val_loss", min), ("max val_loss", max)):
         search = Search(epoch4="pause")
-        outcome = work(config, tmp_path / rule, search, monitor=rule)
-        work(config, tmp_path / rule, search, monitor=rule, reported=4)  # also after a resume
+        outcome = work(config, tmp_path / rule, search, objectives=[rule])
+        work(config, tmp_path / rule, search, objectives=[rule], reported=4)  # also after a resume
         best = choose(search.rows, key=lambda row: row["val_loss"])["epoch"]
         assert epoch_of(tmp_path / rule) == best
         assert outcome["artefacts"] == {"best": BEST, "last": LAST}
@@ -174,9 +175,31 @@ def test_early_stopping_follows_the_monitor_of_the_user(tmp_path):
     trainer = tiny_trainer(epochs=9, monitor="max val_accuracy", early_stop=2)
     rows = iter([(0.5, 9.0), (0.6, 8.0), (0.6, 7.0), (0.5, 6.0), (0.9, 5.0)])  # val_accuracy, val_loss
     trainer.validate_epoch = lambda: dict(zip(("accuracy", "loss"), next(rows), strict=True))
-    trainer.callbacks = [BestByObjective("min val_loss"), Checkpoints(tmp_path, {})]
+    trainer.callbacks = [BestByObjective(["min val_loss"]), Checkpoints(tmp_path, {})]
     assert trainer.fit().epochs == 4  # epoch 2 was the last with a better accuracy
     assert epoch_of(tmp_path) == 4
+
+
+@pytest.mark.parametrize(
+    ("objectives", "constraints", "best"),
+    [
+        (["max val_accuracy"], ["val_loss <= 6"], 4),
+        (["max val_accuracy"], ["val_loss <= 4", "params <= 9"], 5),  # none keeps it: the least violation
+        (["min params", "max val_accuracy", "min val_loss"], [], 3),  # in the second epoch the loss is not finite
+        (["min params"], ["val_accuracy >= 0.5"], 1),  # the first one that keeps it
+    ],
+)
+def test_the_best_weights_are_those_of_the_epoch_that_the_search_takes(tmp_path, objectives, constraints, best):
+    trainer = tiny_trainer(epochs=5, monitor="max val_accuracy")
+    results = [(0.5, 9.0), (0.9, math.nan), (0.8, 7.0), (0.6, 6.0), (0.5, 5.0)]  # val_accuracy, val_loss
+    rows = iter(results)
+    trainer.validate_epoch = lambda: dict(zip(("accuracy", "loss"), next(rows), strict=True))
+    trainer.callbacks = [BestByObjective(objectives, constraints), Checkpoints(tmp_path, {})]
+    trainer.fit()
+    tally = Tally(parse_objectives(objectives), {"params": 99}, parse_constraints(constraints))
+    for epoch, (accuracy, loss) in enumerate(results, start=1):
+        tally.add({"epoch": epoch, "val_accuracy": accuracy, "val_loss": loss})
+    assert epoch_of(tmp_path) == tally.best_epoch == best
 
 
 # ---- outcomes
@@ -348,14 +371,40 @@ def test_the_fence_stands_before_each_save_inside_an_epoch(config, tmp_path):
 # ---- latency
 
 
+class Machine:
+    """A network whose passes last as given, in milliseconds; a negative one was interrupted."""
+
+    def __init__(self, *times):
+        self.times, self.now, self.passes, self.interrupted = times, 0.0, 0, 0
+
+    def run(self):
+        milliseconds = self.times[self.passes % len(self.times)]
+        self.passes += 1
+        self.now += abs(milliseconds) / 1000
+        self.interrupted += milliseconds < 0
+
+    def latency(self, **options):
+        return shortest_pass(self.run, clock=lambda: self.now, count_interruptions=lambda: self.interrupted, **options)
+
+
 def test_the_latency_is_the_shortest_pass():
-    times = [1.0] * 3 + [3.0, 2.5, 2.0, 9.0] * 30
-    clock = {"now": 0.0, "left": iter(times)}
+    machine = Machine(3.0, 2.5, 2.0, 9.0, 2.05, 7.0, 2.1)
+    assert machine.latency(min_seconds=0.0) == pytest.approx(2.0)
+    assert machine.passes == 3 + 15
 
-    def run():
-        clock["now"] += next(clock["left"]) / 1000
 
-    assert shortest_pass(run, min_seconds=0.0, clock=lambda: clock["now"]) == pytest.approx(2.0)
+def test_passes_are_spread_and_repeated_until_the_shortest_agree():
+    steady = Machine(2.0)
+    steady.latency(min_seconds=2.0)
+    assert steady.now == pytest.approx(2.0, rel=0.01)
+    restless = Machine(*[10.0 + number for number in range(50)])  # no two alike: it goes on until enough are
+    assert restless.latency() == pytest.approx(10.0)
+    assert restless.passes > 200
+
+
+def test_an_interrupted_pass_counts_only_if_there_is_no_other():
+    assert Machine(-1.0, 2.0).latency() == pytest.approx(2.0)
+    assert Machine(-3.0, -1.0).latency() == pytest.approx(1.0)
 
 
 def test_the_costs_alone_are_a_task(config, tmp_path):

@@ -39,7 +39,7 @@ class NotLearned(ConfigError):
 class SearchError(EspalierError):
     """A search cannot be started or continued as asked."""
 
-    exit_code = 2
+    exit_code = 5
 
 
 class DataError(EspalierError):

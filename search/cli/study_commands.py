@@ -9,9 +9,10 @@ from pathlib import Path
 import config as configuration
 from search.cli.listing import best_text, list_text
 from search.cli.outputs import require_free_database, require_free_output, writing
+from search.joining.published import journal_to_read
 from search.results.record import StudyRecord
 from search.study.folders import find_studies, read_study_config
-from search.study.journal import JOURNAL, read_events
+from search.study.journal import read_events
 from search.study.settings import build_study_parts
 from search.study.study import read
 from utils.errors import ConfigError, EspalierError, SearchError
@@ -162,7 +163,7 @@ def _plugins_at_start(folder: Path) -> list[str]:
     """Return the plug-ins on the command line that started a study; it is in the event of its first session."""
     started = argparse.ArgumentParser(add_help=False)
     started.add_argument("--plugin", action="append", default=[])
-    first = next((event for event in read_events(folder / JOURNAL) if event.name == "study.begin"), None)
+    first = next((event for event in read_events(journal_to_read(folder)) if event.name == "study.begin"), None)
     command = first.data.get("environment", {}).get("command", []) if first is not None else []
     plugins: list[str] = started.parse_known_args(command)[0].plugin
     return plugins

@@ -54,18 +54,9 @@ class Host(Processes):
         super().__init__(1, **options)
         self._messages: queue.SimpleQueue[WorkerMessage | SearchError] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._root, self._worker, self._logs = root, worker, Path(folder)
         self._checked: set[str] = set()
-        if not Path(root).is_dir():
-            self._refuse(root)
-            return
-        os.chdir(root)
-        logs = Path(folder)
-        if logs.parent.is_dir():
-            logs.mkdir(exist_ok=True)
-        else:  # the study lies on the disk of the search, only the run folders on one that all machines see
-            logs = Path(tempfile.mkdtemp(prefix="espalier-worker-"))
-        self.open(worker, logs)
-        threading.Thread(target=self._relay, daemon=True).start()
+        self._is_open = False
 
     def _refuse(self, path: str) -> None:
         self._messages.put(
@@ -77,7 +68,7 @@ class Host(Processes):
         )
 
     def start_checked(self, task: Task, paths: Sequence[str], runs: str, mark: str) -> None:
-        """Start a task, if this machine sees everything that it needs.
+        """Start a task, and with the first one the process, if this machine sees everything that the task needs.
 
         Args:
             task: The task.
@@ -85,7 +76,9 @@ class Host(Processes):
             runs: Folder that holds its run folder; "" if it has none.
             mark: Content of the file by which that one is known.
         """
-        for path in paths:
+        if os.path.isdir(self._root):
+            os.chdir(self._root)  # to which relative paths refer
+        for path in (self._root, *paths):
             if path not in self._checked and not os.path.exists(path):
                 self._refuse(path)
                 return
@@ -99,6 +92,14 @@ class Host(Processes):
                 self._refuse(runs)
                 return
             self._checked.add(runs)
+        if not self._is_open:
+            self._is_open = True
+            if self._logs.parent.is_dir():
+                self._logs.mkdir(exist_ok=True)
+            else:  # the study lies on the disk of the search, only the run folders on one that all machines see
+                self._logs = Path(tempfile.mkdtemp(prefix="espalier-worker-"))
+            self.open(self._worker, self._logs)
+            threading.Thread(target=self._relay, daemon=True).start()
         self.start(task)
 
     def _relay(self) -> None:

@@ -200,10 +200,12 @@ class Tally:
         first = next(iter(results.values()), 0.0)
         # A diverged epoch is never the best; without a result to compare there is none.
         if math.isfinite(first) and (results or self._constraints):
-            violation = sum(each.violation({**self._facts, **row}) for each in self._constraints)
+            # Facts are the same at every epoch, and a worker that looks for the best epoch does not know them.
+            violation = sum(each.violation(row) for each in self._constraints if not each.is_fact)
             rank = (all(map(math.isfinite, results.values())), -violation, first)
             if self._rank is None or rank > self._rank:
-                self._rank, self.violation, self.best_epoch = rank, violation, int(row["epoch"])
+                self._rank, self.best_epoch = rank, int(row["epoch"])
+                self.violation = sum(each.violation({**self._facts, **row}) for each in self._constraints)
                 self._best |= results
         return self.values
 

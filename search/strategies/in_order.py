@@ -19,6 +19,7 @@ class InOrder(Strategy):
     def __init__(self, strategies: Sequence[Strategy]) -> None:
         self.strategies = list(strategies)
         self.stages = tuple(stage for each in self.strategies for stage in each.stages)
+        self._by_stage = {stage: (each,) for each in self.strategies for stage in each.stages}
         self._by_task: dict[str, Strategy] = {}
 
     def bind(self, study: StudyContext) -> None:
@@ -27,9 +28,9 @@ class InOrder(Strategy):
         for each in self.strategies:
             each.bind(study)
 
-    def _concerned(self, event: Event) -> list[Strategy]:
+    def _concerned(self, event: Event) -> Sequence[Strategy]:
         """Return the strategies that an event is for: all if it is one of the study."""
-        return [each for each in self.strategies if event.stage == "study" or event.stage in each.stages]
+        return self.strategies if event.stage == "study" else self._by_stage.get(event.stage, ())
 
     def repeat(self, event: Event) -> None:
         """Repeat the calls that preceded an event."""

@@ -45,6 +45,9 @@ class MultiFidelity(Strategy):
         self._paused: set[int] = set()  # candidates, by the user
         self._given_up: set[int] = set()  # candidates, by the user
         self._transferred: list[Observation] = []  # of another study
+        self._observations: dict[int, Observation] = {}  # by candidate
+        self._awaited: dict[int, Drawn] = {}  # candidates without a result
+        self._changed: set[int] = set()  # candidates whose observation is not up to date
         self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
         self._has_to_say_done = True
         self._num_proposed = 0  # candidates of the sampler
@@ -98,28 +101,33 @@ class MultiFidelity(Strategy):
             self._has_to_say_done = True
         elif event.name == "study.warm_started":
             self._transferred = [_observation(number, each) for number, each in enumerate(event.data["observations"])]
-        if event.stage != self.stage:
+        elif event.stage != self.stage:
             return
-        if event.kind == "drawn":
-            self._unadmitted = event.candidate
-            self._num_proposed += not event.data.get("is_enqueued", False)
-            state = self.state.candidates[self._unadmitted or 0]
-            if state.drawn is None:
-                self._draw_again(state)
-            if self._enqueued and state.drawn == self._enqueued[0]:
-                del self._enqueued[0]
-        elif event.kind in ("duplicate", "job") and event.candidate == self._unadmitted:
-            self._unadmitted = None
         elif event.kind == "enqueued":
             self._enqueued.append(Drawn.from_json(event.data["choices"]))
         elif event.kind == "done":
             self._has_to_say_done = False
-        elif event.kind == "paused" and event.candidate is not None:
-            self._paused.add(event.candidate)
-        elif event.kind == "resumed" and event.candidate is not None:
-            self._paused.discard(event.candidate)
-        elif event.kind == "given_up" and event.candidate is not None:
-            self._given_up.add(event.candidate)
+        elif event.candidate is not None:
+            self._changed.add(event.candidate)
+            self._apply_to_candidate(event, event.candidate)
+
+    def _apply_to_candidate(self, event: Event, candidate: int) -> None:
+        if event.kind == "drawn":
+            self._unadmitted = candidate
+            self._num_proposed += not event.data.get("is_enqueued", False)
+            state = self.state.candidates[candidate]
+            if state.drawn is None:
+                self._draw_again(state)
+            if self._enqueued and state.drawn == self._enqueued[0]:
+                del self._enqueued[0]
+        elif event.kind in ("duplicate", "job") and candidate == self._unadmitted:
+            self._unadmitted = None
+        elif event.kind == "paused":
+            self._paused.add(candidate)
+        elif event.kind == "resumed":
+            self._paused.discard(candidate)
+        elif event.kind == "given_up":
+            self._given_up.add(candidate)
 
     def _draw_again(self, state: CandidateState) -> None:
         """Find the choices of a candidate of format 1, which follow from its number."""
@@ -261,16 +269,21 @@ class MultiFidelity(Strategy):
         """Return the choices that the sampler proposes next."""
         if self.parts.sampler is None:
             return self.parts.space.random(self._num_proposed)
-        observations, running = list(self._transferred), []
-        for index, each in self.state.candidates.items():
-            if each.drawn is None or each.record.status == "duplicate":
-                continue
+        for number in self._changed:
+            each = self.state.candidates[number]
+            assert each.drawn is not None, "set when it was drawn"
             has_failed = each.record.status in ("failed", "out_of_memory")
             is_running = each.record.status in ("running", "paused")
-            if each.values or has_failed:
-                observations.append(Observation(index, each.drawn, tuple(each.values), has_failed, is_running))
+            self._observations.pop(number, None)
+            self._awaited.pop(number, None)
+            if each.record.status != "duplicate" and (each.values or has_failed):
+                values = tuple(each.values)
+                self._observations[number] = Observation(number, each.drawn, values, has_failed, is_running)
             elif is_running:
-                running.append(each.drawn)
+                self._awaited[number] = each.drawn
+        self._changed.clear()
+        observations = self._transferred + [self._observations[number] for number in sorted(self._observations)]
+        running = [self._awaited[number] for number in sorted(self._awaited)]
         return self.parts.sampler.propose(self._num_proposed, observations, running)
 
     def _exhaust(self, reason: str) -> None:
@@ -280,7 +293,6 @@ class MultiFidelity(Strategy):
     def _task_of(self, job: Job, state: CandidateState) -> Task:
         record = state.record
         assert state.drawn is not None, "set when it was drawn"
-        goal = next((each for each in self.parts.objectives if not each.is_fact), None)
         self._num_tasks += 1
         payload = {
             "config": {**self.parts.space.config(state.drawn), "seed": record.seed},
@@ -289,7 +301,7 @@ class MultiFidelity(Strategy):
             # Killed between a decision and the end of its job: only the missing epochs are trained again.
             "until": record.epochs if state.is_decided(job) else None,
             "limits": None if record.facts else self.parts.limits,  # checked once
-            "monitor": None if goal is None else str(goal),
+            **self.parts.rules,
         }
         name = f"{self.stage}/{job.candidate}/{self._num_tasks}"
         return Task(name, "train", payload, candidate=job.candidate, resources=self.parts.resources)

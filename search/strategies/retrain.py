@@ -92,12 +92,11 @@ class Retrain(Strategy):
                 data = {"run": run.name, "rank": run.rank, "seed": seed, "epochs": epochs, "folder": folder}
                 self.study.record(f"{self.stage}.job", run.candidate, **data)
             self._num_tasks += 1
-            goal = next((each for each in self.parts.objectives if not each.is_fact), None)
             payload = {
                 "config": run.config,
                 "folder": str(self.study.folder / folder),
                 "reported": len(self.study.state.retrained[run.name].reports),
-                "monitor": None if goal is None else str(goal),
+                **self.parts.rules,
             }
             name = f"{self.stage}/{run.name}/{self._num_tasks}"
             task = Task(name, "retrain", payload, candidate=run.candidate, resources=self.parts.resources)

@@ -40,13 +40,7 @@ class FrontFolder:
     candidate: int
 
 
-def write_best(
-    study: StudyRecord,
-    config_of: Callable[[int], Mapping[str, Any]],
-    *,
-    retrain_epochs: int,
-    measured: Mapping[int, Mapping[str, float]] | None = None,
-) -> int | None:
+def write_best(study: StudyRecord, config_of: Callable[[int], Mapping[str, Any]], *, retrain_epochs: int) -> int | None:
     """Write the winner to `best/`, and with several objectives the Pareto front to `best/0`, `best/1`, ....
 
     Each folder gets a config for `train.py`, the weights, and the results. The winner has the weights of its best
@@ -58,7 +52,6 @@ def write_best(
         study: The study.
         config_of: Returns the drawn config of a candidate.
         retrain_epochs: Epochs of a retraining.
-        measured: Facts that were measured again at the end, by candidate: they replace those of the study.
 
     Returns:
         Number of the winner; None if no candidate has results, and nothing is written.
@@ -69,7 +62,7 @@ def write_best(
     winner = winner_of(study)
     if winner is None:
         return None
-    folder, facts = Path(study.folder), measured or {}
+    folder = Path(study.folder)
     best, new = folder / BEST_FOLDER, folder / _NEW
     try:
         _recover(folder)
@@ -79,13 +72,13 @@ def write_best(
         if run is not None:
             config = {**config, "seed": run.seed, "trainer": {**config["trainer"], "epochs": retrain_epochs}}
         source = folder / (run.folder if run and run.folder else winner.folder or candidate_folder(winner.index))
-        _write_candidate(new, best, source, config, _winner_result(study, winner, facts.get(winner.index, {})))
+        _write_candidate(new, best, source, config, _winner_result(study, winner))
         if (source / _IMAGES).is_dir():
             shutil.copytree(source / _IMAGES, new / _IMAGES)
         front = [row.candidate for row in leaderboard(study) if row.is_on_front and len(study.objectives) > 1]
         for place, each in enumerate(front):
             (new / str(place)).mkdir()
-            result = {**_result(study, each, facts.get(each.index, {})), "epoch": each.best_epoch}
+            result = {**_result(study, each), "epoch": each.best_epoch}
             source = folder / (each.folder or candidate_folder(each.index))
             _write_candidate(new / str(place), best / str(place), source, config_of(each.index), result)
         _replace(best, new)
@@ -132,23 +125,22 @@ def _best_retraining(study: StudyRecord, winner: CandidateRecord) -> RetrainedRe
     return runs[0] if runs else None
 
 
-def _result(study: StudyRecord, record: CandidateRecord, measured: Mapping[str, float]) -> dict[str, Any]:
+def _result(study: StudyRecord, record: CandidateRecord) -> dict[str, Any]:
     """Return what a result.json says of a candidate."""
-    objectives = {name: measured.get(name, value) for name, value in record.objectives.items()}
-    result = {"candidate": record.index, "objectives": objectives, "facts": {**record.facts, **measured}}
+    result: dict[str, Any] = {"candidate": record.index, "objectives": record.objectives, "facts": record.facts}
     if study.constraints:
         result |= {"constraints": study.constraints, "violation": record.violation}
     return {**result, "drawn": dict(record.drawn)}
 
 
-def _winner_result(study: StudyRecord, winner: CandidateRecord, measured: Mapping[str, float]) -> dict[str, Any]:
+def _winner_result(study: StudyRecord, winner: CandidateRecord) -> dict[str, Any]:
     objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
     retrained = [
         {"seed": run.seed, "best": best_results(run, objectives, constraints, winner.facts), "test": run.test}
         for run in study.retrained
         if run.candidate == winner.index
     ]
-    return {**_result(study, winner, measured), "retrained": retrained}
+    return {**_result(study, winner), "retrained": retrained}
 
 
 def _write_candidate(

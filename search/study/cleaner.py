@@ -11,7 +11,7 @@ from search.results.record import Status
 from search.schedulers.base import Values
 from utils.errors import SearchError
 
-_ASKED = 32  # paused candidates of which the scheduler is asked again at each call
+_ASKED = 16  # paused candidates of which the scheduler is asked again at each call
 
 
 class CheckpointCleaner:

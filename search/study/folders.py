@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from config.faults import join_path, show
+from search.joining.published import journal_to_read
 from search.study.journal import JOURNAL, create_journal
 from utils.errors import SearchError
 from utils.files import make_stamped_folder, read_json_object, write_text_atomically
@@ -63,7 +64,7 @@ def _is_study(folder: Path) -> bool:
 
 def _began(folder: Path) -> float:
     """Return the Unix time in seconds of a study's first event; that of its config's file if there is none."""
-    journal = (folder / JOURNAL).resolve()
+    journal = journal_to_read(folder).resolve()
     try:
         # `read_events` would check the whole file, and a damaged one must not hide the other studies.
         with closing(sqlite3.connect(f"{journal.as_uri()}?mode=rw", uri=True, timeout=1)) as connection:

@@ -18,7 +18,8 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +82,24 @@ _NAMES_OF_FORMAT_1: dict[str, tuple[str, str | None]] = {
 _WITHOUT_CANDIDATE = ("begin", "created", "grown", "exhausted", "done")
 
 
-@dataclass(frozen=True, slots=True)
+@cache
+def _stage_and_kind(name: str) -> tuple[str, str]:
+    stage, _, kind = name.rpartition(".")
+    return stage, kind
+
+
+@dataclass(slots=True)
 class Event:
-    """An entry of the journal.
+    """An entry of the journal; it is never changed.
 
     Attributes:
         name: "stage.kind".
         candidate: Number of the candidate; None for an event of the study.
         data: Plain data.
         seconds: Unix time at which it was written.
-        version: Version of its data, from 1.
+        version: Version of its data, from 1; 0 in a journal of format 1.
+        stage: The part of the name before the last point.
+        kind: The part of the name after the last point.
     """
 
     name: str
@@ -98,16 +107,11 @@ class Event:
     data: dict[str, Any]
     seconds: float
     version: int = 1
+    stage: str = field(init=False)
+    kind: str = field(init=False)
 
-    @property
-    def stage(self) -> str:
-        """The part of the name before the last point."""
-        return self.name.rpartition(".")[0]
-
-    @property
-    def kind(self) -> str:
-        """The part of the name after the last point."""
-        return self.name.rpartition(".")[2]
+    def __post_init__(self) -> None:
+        self.stage, self.kind = _stage_and_kind(self.name)
 
 
 class JournalDamage(SearchError):
@@ -136,7 +140,7 @@ class Journal:
     Args:
         path: The file. It is created only by `create_journal`.
         wal: Whether it has a write-ahead log. A file on a shared folder must not have one.
-        guard: Called before each event is written; raises if this process may no longer write.
+        guard: Called in the transaction of each event before it is written; raises if this process may write no more.
 
     Raises:
         SearchError: It is missing or damaged, has an unknown format, or cannot be written.
@@ -161,12 +165,12 @@ class Journal:
         Raises:
             SearchError: It cannot be written, e.g. because the disk is full.
         """
-        if self._guard is not None:
-            self._guard()
         event = Event(name, candidate, data, time.time())
         with _sqlite_errors_explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                if self._guard is not None:  # within the transaction, which nobody else can begin meanwhile
+                    self._guard()
                 count, digest = _insert(self._connection, event, self._count, self._hash)
                 self._connection.execute("UPDATE head SET count = ?, hash = ?", (count, digest))
                 self._connection.execute("COMMIT")
@@ -349,7 +353,7 @@ def _fault_of(event: Event) -> str:
     """Return what an event lacks, or has in another type, in words; empty if it is good or of an unknown kind."""
     if not isinstance(event.data, dict):
         return f"it holds a {type(event.data).__name__}, not an object"
-    stage, _, kind = event.name.rpartition(".")
+    stage, kind = event.stage, event.kind
     required = KINDS.get(kind) if stage not in ("retrain", "study") else _KINDS_OF_RUNS.get(event.name)
     if required is None:
         return ""

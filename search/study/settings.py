@@ -70,6 +70,14 @@ class StudyParts:
         return self.scheduler.max_epochs
 
     @property
+    def rules(self) -> dict[str, list[str]]:
+        """Objectives and constraints, by which a worker knows the best epoch: a part of the payload of its tasks."""
+        return {
+            "objectives": [str(each) for each in self.objectives],
+            "constraints": [str(each) for each in self.constraints],
+        }
+
+    @property
     def retrain_epochs(self) -> int:
         """Epochs of a retraining."""
         return (self.retrain.epochs if self.retrain is not None else None) or self.scheduler.max_epochs

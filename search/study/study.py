@@ -1,6 +1,7 @@
 """A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
 import logging
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -10,6 +11,8 @@ from typing import Any
 
 from config.objects import instantiate
 from search.executors.base import Executor
+from search.joining.lease import is_shared
+from search.joining.published import journal_to_read
 from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import RungRecord, StudyRecord, without_penalty
 from search.strategies.base import Strategy, StudyContext
@@ -82,7 +85,7 @@ class Study:
         executor = executor or self.parts.executor
         with (
             folder_lock(self.folder if journal is None else None, in_use),
-            closing(journal or Journal(self.folder / JOURNAL)) as opened,
+            closing(journal or self._open_alone()) as opened,
         ):
             recorder = Recorder(opened, self.state, self.strategy, list(self.watchers))
             self.restore(recorder)
@@ -110,6 +113,19 @@ class Study:
                 executor.close()
         return self.record()
 
+    def _open_alone(self) -> Journal:
+        """Open the journal for a search by one process.
+
+        Raises:
+            SearchError: Several processes share the study.
+        """
+        if is_shared(self.folder):
+            raise SearchError(
+                f"{self.folder}: several processes share this study, and one of them leads it, or died. Continue it as "
+                f"one of them: python -m search join {shlex.quote(str(self.folder))}"
+            )
+        return Journal(self.folder / JOURNAL)
+
     def restore(self, recorder: Recorder | None = None) -> None:
         """Apply the journal to state and strategy.
 
@@ -122,7 +138,8 @@ class Study:
 
         record = read_only if recorder is None else recorder.record
         self.strategy.bind(StudyContext(record, self.state, self.ranked, self.front, self.folder))
-        replay(read_events(self.folder / JOURNAL), self.state, self.strategy, self.folder / JOURNAL)
+        path = journal_to_read(self.folder) if recorder is None else self.folder / JOURNAL
+        replay(read_events(path), self.state, self.strategy, path)
         self.strategy.start()
 
     def _grow(self, recorder: Recorder) -> None:

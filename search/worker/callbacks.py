@@ -1,15 +1,16 @@
 """Callbacks of a training that a search has started: it reports, and its best weights are those by the objective."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
 import torch.distributed as dist
 
-from base.base_trainer import BaseTrainer, Monitor
+from base.base_trainer import BaseTrainer
 from base.callback import Callback
+from search.results.record import Tally, parse_constraints, parse_objectives
 from trainer.runtime.devices import ALONE, World
 
 Report = Callable[[dict[str, Any]], str]
@@ -80,23 +81,32 @@ class Reporter(Callback):
 
 @dataclass(eq=False)
 class BestByObjective(Callback):
-    """Lets `model_best.pth` follow the objective of the search; early stopping still follows `trainer.monitor`.
+    """Lets `model_best.pth` follow the objectives of the search; early stopping still follows `trainer.monitor`.
 
     Put it before the callback that writes checkpoints. Its state follows from the history of the run.
 
     Args:
-        rule: The first objective that is a result of an epoch, e.g. `"min val_loss"`.
+        objectives: Of the search, as in its config; facts are ignored.
+        constraints: Of the search; those on facts are ignored.
     """
 
-    rule: str
-    _monitor: Monitor = field(init=False)
+    objectives: Sequence[str]
+    constraints: Sequence[str] = ()
+    _tally: Tally = field(init=False)
 
     def __post_init__(self) -> None:
-        self._monitor = Monitor(self.rule)
+        self._results = [each for each in parse_objectives(self.objectives) if not each.is_fact]
+        self._bounds = [each for each in parse_constraints(self.constraints) if not each.is_fact]
+        self._tally = Tally(self._results, {}, self._bounds)
+
+    @property
+    def compares_epochs(self) -> bool:
+        """Whether an objective or a constraint differs between epochs."""
+        return bool(self._results or self._bounds)
 
     def on_fit_start(self, trainer: BaseTrainer) -> None:
         """Find the best epoch of a resumed run."""
-        self._monitor = Monitor(self.rule)
+        self._tally = Tally(self._results, {}, self._bounds)
         for row in trainer.history:
             self._is_best(row)
 
@@ -105,4 +115,5 @@ class BestByObjective(Callback):
         trainer.improved = self._is_best(metrics)
 
     def _is_best(self, row: dict[str, float]) -> bool:
-        return self._monitor.name in row and self._monitor.update(row)
+        self._tally.add(row)
+        return self._tally.best_epoch == row["epoch"]

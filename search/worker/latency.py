@@ -1,5 +1,6 @@
 """The latency of a network: the shortest of many forward passes, while no other worker measures."""
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,10 +10,15 @@ from time import perf_counter
 
 from filelock import FileLock
 
+try:
+    import resource
+except ImportError:  # not on this system
+    resource = None  # type: ignore[assignment]
+
 WARM_UPS = 3
-PASSES = 15  # of a round
-STABLE_ROUNDS = 3  # without a new minimum, after which it counts as found
-STABLE_SHARE = 0.01  # a minimum that is lower by less is no new one
+PASSES = 15  # at least
+AGREEING = 5  # shortest passes that agree, after which their minimum counts as found
+AGREEMENT = 1.05  # the longest of them in terms of the shortest
 MOST_SECONDS = 10.0
 
 
@@ -36,31 +42,44 @@ def alone_on_machine() -> Iterator[None]:
         lock.release()
 
 
+def interruptions() -> int:
+    """Return how often the system has taken a processor from a thread of this process; 0 if it does not say."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
 def shortest_pass(
-    run: Callable[[], object], *, min_seconds: float = 0.5, clock: Callable[[], float] = perf_counter
+    run: Callable[[], object],
+    *,
+    min_seconds: float = 0.5,
+    clock: Callable[[], float] = perf_counter,
+    count_interruptions: Callable[[], int] = interruptions,
 ) -> float:
-    """Return the shortest duration of a function, repeated in rounds until the minimum is stable.
+    """Return the shortest duration of a function, repeated until the shortest passes agree.
 
     Whatever else the machine does makes a pass longer and never shorter: the minimum is the latency of the network.
+    Passes in which the system took the processor away count only if there are no others.
 
     Args:
         run: Runs the network once, and waits for its device.
         min_seconds: Seconds over which the passes are spread, at least.
         clock: Returns the time in seconds.
+        count_interruptions: Returns how often the process was interrupted.
 
     Returns:
         Milliseconds.
     """
     for _ in range(WARM_UPS):
         run()
-    best, stable, began = float("inf"), 0, clock()
-    while stable < STABLE_ROUNDS or clock() - began < min_seconds:
-        before = best
-        for _ in range(PASSES):
-            started = clock()
-            run()
-            best = min(best, clock() - started)
-        stable = stable + 1 if best > (1 - STABLE_SHARE) * before else 0
-        if clock() - began > MOST_SECONDS:
+    quiet: list[float] = []  # the shortest undisturbed passes
+    shortest, passes, began = math.inf, 0, clock()
+    while clock() - began < MOST_SECONDS:
+        before, started = count_interruptions(), clock()
+        run()
+        seconds = clock() - started
+        shortest, passes = min(shortest, seconds), passes + 1
+        if count_interruptions() == before:
+            quiet = sorted([*quiet, seconds])[:AGREEING]
+        agree = len(quiet) == AGREEING and quiet[-1] <= AGREEMENT * quiet[0]
+        if agree and passes >= PASSES and clock() - began >= min_seconds:
             break
-    return 1000 * best
+    return 1000 * (quiet[0] if quiet else shortest)

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.study.folders import create_study_folder, differences, find_studies, read_study_config
 from search.study.settings import StudyParts, build_study_parts
-from search.study.study import Study
+from search.study.study import Study, build_strategy
 from search.worker.candidate import canonical
 from train import check_config
 from utils.environment import capture
@@ -40,6 +40,7 @@ def checked_parts(config: Mapping[str, Any]) -> StudyParts:
         ConfigError: The config is faulty, or no candidate of its space can be trained.
     """
     parts = build_study_parts(config, canonical)
+    build_strategy(parts)  # only to check its class and arguments
     logger.info("%s", parts.space.describe())
     faults = parts.space.find_faults(check_config)
     if faults:

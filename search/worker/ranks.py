@@ -127,7 +127,7 @@ def outcome_of_all(outcomes: Mapping[int, dict[str, Any]], lost: Mapping[int, st
         interrupted = [each for each in outcomes.values() if each["status"] == "interrupted"]
         if interrupted:
             raise Interrupted(interrupted[0].get("signal", signal.SIGTERM))
-        return outcomes[0]
+        return {key: value for key, value in outcomes[0].items() if key != "at"}
     rank = failed[0][1]
     outcome = {key: value for key, value in outcomes[rank].items() if key != "at"}
     return outcome | {"reason": f"process {rank} of {size}: {outcome['reason']}"}

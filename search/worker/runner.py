@@ -54,9 +54,10 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
         task: `kind` ("train", "retrain", or "measure" for its costs alone), `config`, `folder` (of the run, which is
             resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to train in
             all; None: until a decision says so), `limits` (checked before training; None: unchecked), optionally
-            `begins_from` (run folder whose newest checkpoint it begins with), `monitor` (the rule that
-            `model_best.pth` follows), `token` (see `Fence`), `resources` (`gpus`: processes to train with), `plugins`
-            and `verbose`, and of the worker `worker`, `device`, `devices`, `threads` and `logs`.
+            `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and `constraints` (of the
+            search: `model_best.pth` is of the epoch that is best by them), `token` (see `Fence`), `resources` (`gpus`:
+            processes to train with), `plugins` and `verbose`, and of the worker `worker`, `device`, `devices`,
+            `threads` and `logs`.
         report: Reports to the search and returns its decision.
         ranks: The processes of this worker for tasks of several; None: started for this task.
 
@@ -106,8 +107,6 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
         status = {"status": "failed", "reason": refusal} if refusal else {"status": "ended", "is_finished": True}
         return status | {"facts": facts.known()}
     folder = Path(task["folder"])
-    if task.get("token") is not None:
-        Fence(folder, task["token"]).claim()
     if limits is not None:
         facts, refusal = check_limits(config, Limits(**limits), devices=device)
         if refusal:
@@ -117,6 +116,8 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
         step = build_training_step(config, device)
         report({"text": network_summary(step.placed_model(), torch.zeros(*step.input_shape))})
 
+    if task.get("token") is not None:
+        Fence(folder, task["token"]).claim()
     outcome = _train({**task, "config": config}, report, ranks)
     if outcome["status"] != "ended":
         return outcome

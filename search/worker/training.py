@@ -146,8 +146,9 @@ def train_here(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     config, folder, resume, devices = task["config"], Path(task["folder"]), task["resume"], task.get("device")
     reporter = Reporter(report, task["reported"], task.get("until"))
     callbacks: list[Callback] = [reporter]
-    if task.get("monitor"):
-        callbacks.append(BestByObjective(task["monitor"]))
+    if task.get("objectives"):
+        best = BestByObjective(task["objectives"], task.get("constraints", ()))
+        callbacks += [best] if best.compares_epochs else []
     if resume not in (None, str(folder)):
         callbacks.insert(0, ContinuesAnother(config, Path(resume).parent))
     if task.get("token") is not None:

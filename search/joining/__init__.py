@@ -1,0 +1,1 @@
+"""Several processes, on one machine or many, that work on one study through files of a shared folder."""
