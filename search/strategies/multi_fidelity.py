@@ -14,7 +14,7 @@ from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyCo
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
-from utils.errors import SearchError
+from utils.errors import ConfigError, SearchError
 
 logger = logging.getLogger("espalier")
 
@@ -105,6 +105,8 @@ class MultiFidelity(Strategy):
             return
         elif event.kind == "enqueued":
             self._enqueued.append(Drawn.from_json(event.data["choices"]))
+        elif event.kind == "dropped":
+            self._enqueued.clear()
         elif event.kind == "done":
             self._has_to_say_done = False
         elif event.candidate is not None:
@@ -232,7 +234,12 @@ class MultiFidelity(Strategy):
             self._ready.append(asked)
         if self._enqueued and not self._running and not self._ready and self.scheduler.is_done:
             num_samples = self.num_samples + len(self._enqueued)  # all candidates were drawn before
-            self.grow(num_samples)
+            try:
+                self.grow(num_samples)
+            except ConfigError as error:
+                logger.warning("%d candidates that were enqueued are not tried: %s", len(self._enqueued), error)
+                self.study.record(f"{self.stage}.dropped", reason=str(error))
+                return None
             self.study.record("study.grown", num_samples=num_samples)
             return self._next_job()
         return None
@@ -243,27 +250,36 @@ class MultiFidelity(Strategy):
 
     def _draw(self, need: Need) -> int | None:
         """Return the number of a new candidate that is equal to no earlier one; None if there is none."""
-        state, space = self.state, self.parts.space
-        while self._unadmitted is None:
-            number = state.next_number
-            is_enqueued = bool(self._enqueued)
-            drawn = self._enqueued[0] if is_enqueued else self._suggest()
-            if drawn is None:
-                self._exhaust("the sampler has no more to propose")
+        state = self.state
+        while True:
+            if self._unadmitted is None and not self._draw_next():
                 return None
-            seed = space.seed(number)
-            key = space.key(drawn) if space.has_markers else f"seed {seed}"
-            data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
-            data |= {"is_enqueued": True} if is_enqueued else {}
-            self.study.record(f"{self.stage}.drawn", number, **data)
-            first, num_keys = state.keys[key], len(state.keys)
-            if first != number:
-                self.study.record(f"{self.stage}.duplicate", number, of=first)
-                self._check_withdrawn(number)
-                if num_keys >= space.distinct():
-                    self._exhaust(f"all {num_keys} candidates of the space are drawn")
-                    return None
-        return self._unadmitted
+            number = self._unadmitted
+            assert number is not None, "set when it was drawn"
+            first = state.keys[state.candidates[number].key]
+            if first == number:
+                return number
+            self.study.record(f"{self.stage}.duplicate", number, of=first)
+            self._check_withdrawn(number)
+
+    def _draw_next(self) -> bool:
+        """Draw a candidate; return whether there was one left."""
+        state, space = self.state, self.parts.space
+        number, is_enqueued = state.next_number, bool(self._enqueued)
+        is_after_duplicate = number > 0 and state.candidates[number - 1].record.status == "duplicate"
+        if is_after_duplicate and not is_enqueued and len(state.keys) >= space.distinct():
+            self._exhaust(f"all {len(state.keys)} candidates of the space are drawn")
+            return False
+        drawn = self._enqueued[0] if is_enqueued else self._suggest()
+        if drawn is None:
+            self._exhaust("the sampler has no more to propose")
+            return False
+        seed = space.seed(number)
+        key = space.key(drawn) if space.has_markers else f"seed {seed}"
+        data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
+        data |= {"is_enqueued": True} if is_enqueued else {}
+        self.study.record(f"{self.stage}.drawn", number, **data)
+        return True
 
     def _suggest(self) -> Drawn | None:
         """Return the choices that the sampler proposes next."""

@@ -22,7 +22,6 @@ from search.space.scales import Interval, scale_of
 from search.space.walk import Site
 from search.strategies.base import Outcome
 from search.strategies.multi_fidelity import MultiFidelity, candidate_folder
-from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
 from utils.errors import ConfigError, SearchError
@@ -100,12 +99,6 @@ class PBT(MultiFidelity):
             seed=parts.space.study_seed,
         )
 
-    def apply(self, event: Event) -> None:
-        """Note the draws that wait; nothing is enqueued any more if no members are drawn."""
-        super().apply(event)
-        if event.stage == self.stage and event.kind == "exhausted":
-            self._enqueued.clear()
-
     def obey(self, name: str, data: Mapping[str, Any]) -> None:
         """Carry out a command of the user.
 
@@ -175,7 +168,7 @@ class PBT(MultiFidelity):
         return record.status == "running" and not record.own_reports
 
     def _children(self, parent: int) -> list[int]:
-        """Return the children of a candidate that may yet begin with its checkpoint; they are in the newest jobs."""
+        """Return the children of a candidate that may yet begin with its checkpoint."""
         jobs = self.state.jobs
         return [each for each in jobs if self.state.candidates[each].parent == parent and self._needs_parent(each)]
 
@@ -185,9 +178,11 @@ class PBT(MultiFidelity):
 
     def _task_of(self, job: Job, state: CandidateState) -> Task:
         """Return the task of a job; a child begins with its parent's checkpoint, which the parent may overwrite."""
-        for child in [*self._children(job.candidate), job.candidate]:
-            if self.state.candidates[child].parent is not None and self._needs_parent(child):
+        for child in self._children(job.candidate):
+            if self.state.candidates[child].record.inherited <= job.start:  # else this job has yet to save it
                 self._store_start(child)
+        if state.parent is not None and self._needs_parent(job.candidate):
+            self._store_start(job.candidate)
         task = super()._task_of(job, state)
         if state.parent is None:
             return task

@@ -289,7 +289,14 @@ class StudyState:
         self.bytes_deleted += event.data["bytes"]
 
 
-_OF_STRATEGIES = ("enqueued", "paused", "resumed", "given_up", "warm_started")  # kinds that a strategy itself applies
+_OF_STRATEGIES = (
+    "enqueued",
+    "paused",
+    "resumed",
+    "given_up",
+    "dropped",
+    "warm_started",
+)  # kinds that a strategy itself applies
 _APPLY = {
     "job": StudyState._apply_job,
     "duplicate": StudyState._apply_duplicate,
