@@ -286,6 +286,8 @@ class CandidateRecord:
         folder: Run folder relative to the study's; None if nothing was trained.
         violation: By how much its best epoch violates the constraints, summed; 0 if it keeps all of them.
         spans: Its jobs in the order in which they were given; empty if they are unknown.
+        test: Results of its test by their names (`test_miou`); empty if it was not tested.
+        pooled: Results of validation data over all folds of a condition and seed, if it is the last of them.
     """
 
     index: int
@@ -300,6 +302,8 @@ class CandidateRecord:
     folder: str | None = None
     violation: float = 0.0
     spans: list[Span] = field(default_factory=list)
+    test: dict[str, float] = field(default_factory=dict)
+    pooled: dict[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:

@@ -5,6 +5,9 @@ from utils.registry import Section
 SECTIONS: dict[str, Section] = {
     "strategy": Section(
         expects="search.strategies.base:Strategy",
-        entries={"MultiFidelity": "search.strategies.multi_fidelity:MultiFidelity"},
+        entries={
+            "MultiFidelity": "search.strategies.multi_fidelity:MultiFidelity",
+            "Grid": "search.strategies.grid:Grid",
+        },
     ),
 }

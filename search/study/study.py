@@ -95,7 +95,8 @@ class Study:
                 return self.record()
             recorder.record("study.begin", environment=self.environment)
             self._warm_start(recorder)
-            recorder.watchers.append(self._clean(recorder))
+            if not self.strategy.retains_all:
+                recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
             logs = self.folder / WORKERS
             logs.mkdir(exist_ok=True)
