@@ -406,6 +406,7 @@ class StudyRecord:
         bytes_deleted: Total size of the checkpoints that were deleted since they could no longer be used.
         plugins: Files with the user's classes, as on the command line.
         constraints: As in the config: `["val_miou >= 0.9"]`.
+        unknown_events: Number of events of each name that this version does not know.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text` or a `table`
             (rows of cells, the first the names of the columns).
     """
@@ -425,3 +426,4 @@ class StudyRecord:
     plugins: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     sections: list[Mapping[str, Any]] = field(default_factory=list)
+    unknown_events: dict[str, int] = field(default_factory=dict)

@@ -293,6 +293,7 @@ class Study:
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,
             sections=list(self.strategy.sections()),
+            unknown_events=dict(state.unknown),
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
         for run in study.retrained:  # a resumed study may have found better ones since
