@@ -8,6 +8,7 @@ import argparse
 import copy
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,13 @@ from logger.console import setup_logging
 from utils.errors import ConfigError
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from base.base_data_loader import BaseDataLoader
     from logger.test_report.worst_cases import WorstCases
     from models.inference.views import Views
     from models.metrics.confusion import ConfusionMatrix
+    from trainer.runtime.devices import RunPrecision
 
 # Arguments of loaders that may be left open and follow from the training data.
 LEARNED_ARGUMENTS = ("classes", "mean", "std", "scale")
@@ -70,20 +73,74 @@ def test(
     Raises:
         EspalierError: Anything that the user can repair.
     """
-    import torch
-
     from logger.callbacks import with_bar
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix
-    from trainer.checkpoints.resume import load_all_weights
     from trainer.evaluation import MetricSet, evaluate
-    from trainer.runtime.cpu_convolutions import replace_convolutions
-    from trainer.runtime.devices import RunPrecision, choose_devices, seed_run
     from utils.environment import resource_errors
 
-    config, views = without_pretrained_weights(config), views or Views()
+    views = views or Views()
+    parts = build_evaluation(config, state_dict, split, devices=devices, has_windows=views.window is not None)
+    loader, spec, precision = parts.loader, parts.spec, parts.precision
+    assert spec.num_classes is not None  # as `build_evaluation` found
+    matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
+    classes = list(spec.class_names or map(str, range(spec.num_classes)))
+    cases = collect_worst(loader.task, worst, classes, spec.ignore_index)
+    with resource_errors():
+        metrics = evaluate(
+            with_views(parts.model, views),
+            with_bar(loader, f"Testing on {split}"),
+            criterion=parts.criterion,
+            metrics=MetricSet([*build_metrics(parts.config, spec), matrix]),
+            precision=precision,
+            ignore_index=spec.ignore_index,
+            on_sample=cases.add if images or loader.task == "classification" else None,
+        )
+    outcome = {"metrics": metrics, "samples": loader.num_samples, "split": split}
+    return {**outcome, **detailed_results(matrix, cases, classes, loader.task, images)}
+
+
+@dataclass(frozen=True)
+class EvaluationParts:
+    """What an evaluation needs, on its device; `config` is that of the test, with everything that it needs."""
+
+    config: dict[str, Any]
+    loader: "BaseDataLoader"
+    spec: configuration.DataSpec
+    model: "nn.Module"
+    criterion: "nn.Module"
+    precision: "RunPrecision"
+
+
+def build_evaluation(
+    config: Mapping[str, Any],
+    state_dict: "Mapping[str, Tensor]",
+    split: str,
+    *,
+    devices: str | None = None,
+    has_windows: bool = False,
+) -> EvaluationParts:
+    """Build what evaluates weights as the validation of their training did.
+
+    Args:
+        config: Describes the network, and the data, loss and metrics to evaluate it with; it is not changed.
+        state_dict: The weights of the network.
+        split: `test`, `valid` or `train`; never augmented.
+        devices: E.g. `"0"` or `"cpu"`, the first one is used; by default the config's `n_gpu`.
+        has_windows: Load each image at its own size.
+
+    Raises:
+        EspalierError: Anything that the user can repair.
+    """
+    import torch
+
+    from trainer.checkpoints.resume import load_all_weights
+    from trainer.runtime.cpu_convolutions import replace_convolutions
+    from trainer.runtime.devices import RunPrecision, choose_devices, seed_run
+
+    config = without_pretrained_weights(config)
     check_split(config, split)
-    if views.window is not None:
+    if has_windows:
         config = with_input_size(config, None, registry(), batch_size=1)
     device = choose_devices(config.get("n_gpu"), devices)[0]
     precision = RunPrecision.from_options(device, configuration.trainer_options(config))
@@ -101,21 +158,9 @@ def test(
     load_all_weights(model, state_dict)
     if device.type == "cpu":  # the same convolutions as in the validation of the training
         model = replace_convolutions(model, in_bf16=precision.dtype is torch.bfloat16)
-    matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
-    classes = list(spec.class_names or map(str, range(spec.num_classes)))
-    cases = collect_worst(loader.task, worst, classes, spec.ignore_index)
-    with resource_errors():
-        metrics = evaluate(
-            with_views(model.to(device, memory_format=precision.memory_format), views),  # type: ignore[call-overload]
-            with_bar(loader, f"Testing on {split}"),
-            criterion=build_loss(config, spec, model).to(device),
-            metrics=MetricSet([*build_metrics(config, spec), matrix]),
-            precision=precision,
-            ignore_index=spec.ignore_index,
-            on_sample=cases.add if images or loader.task == "classification" else None,
-        )
-    outcome = {"metrics": metrics, "samples": loader.num_samples, "split": split}
-    return {**outcome, **detailed_results(matrix, cases, classes, loader.task, images)}
+    criterion = build_loss(config, spec, model).to(device)
+    model = model.to(device, memory_format=precision.memory_format)  # type: ignore[call-overload]
+    return EvaluationParts(config, loader, spec, model, criterion, precision)
 
 
 def detailed_results(

@@ -22,6 +22,7 @@ from config import cli, find_markers, load_config, load_plugins, validate
 from config.checking.sections import (
     Budget,
     CandidateLimits,
+    GridOptions,
     MlflowOptions,
     RetrainOptions,
     SearchOptions,
@@ -71,7 +72,7 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     (workplace / "shown.json").write_text(text)
     load_plugins([f"{name}.py" for name in PLUGINS if f"{name}." in text])
     config = load_config("shown.json")
-    if find_markers(config):
+    if find_markers(config) or "study" in config.get("search", {}):
         space = build_study_parts(config, canonical).space
         assert space.find_faults(train.check_config) == []
     else:
@@ -157,6 +158,10 @@ def test_every_key_of_a_search_is_listed_with_its_default():
     parts = {"limits": CandidateLimits, "budget": Budget, "retrain": RetrainOptions}
     for heading, model in {"The search section": SearchOptions, **parts}.items():
         assert table("search.md", heading) == {name: shown(field.default) for name, field in model.model_fields.items()}
+    assert table("grid_studies.md", "study") == {
+        name: "required" if field.is_required() else shown(field.default)
+        for name, field in GridOptions.model_fields.items()
+    }
 
 
 @pytest.mark.parametrize("section", ["scheduler", "executor"])

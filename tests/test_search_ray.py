@@ -2,11 +2,13 @@
 
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from search.executors.base import Task, TaskFinished
+from search.executors.ownership import owner_of
 from search.executors.processes import Processes
 from search.executors.ray_cluster import Host, RayCluster
 from search.study.folders import create_study_folder
@@ -71,6 +73,10 @@ def test_a_lost_node_costs_nothing(tmp_path, cluster):
     assert record.rungs == expected.rungs
     lost = [event for event in read_events(study.folder / JOURNAL) if event.kind == "lost"]
     assert len(lost) == 1
+    tasks = [event.candidate for event in read_events(study.folder / JOURNAL) if event.kind in ("job", "lost")]
+    # Each task of a candidate has a higher number, so that the worker of the lost node writes nothing more.
+    owners = {each.index: owner_of(study.folder / str(each.folder)) for each in record.candidates}
+    assert owners == dict(Counter(tasks))
 
 
 @pytest.mark.usefixtures("nodes")

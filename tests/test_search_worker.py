@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from search.executors.ownership import owner_of, take_over
 from search.results.record import Tally, parse_constraints, parse_objectives
 from search.worker.callbacks import BestByObjective
-from search.worker.fence import OWNER, Fence
+from search.worker.fence import Fence
 from search.worker.latency import shortest_pass
 from search.worker.runner import plain_data, run_task
 from tests.support.tiny import tiny_trainer
@@ -353,7 +354,8 @@ def test_a_run_folder_has_one_worker_at_a_time(config, tmp_path):
     assert epoch_of(folder, LAST) == 2
     late = work(config, folder, token=6, reported=2)
     assert "task 6 was taken over by task 8" in late["reason"]
-    assert (folder / OWNER).read_text() == "8\n"
+    assert owner_of(folder) == 8
+    assert take_over(folder) == 9
     assert work(config, folder, token=9, reported=2)["is_finished"]
 
 

@@ -175,6 +175,24 @@ class RetrainOptions(Strict):
     seeds: int = Field(1, ge=1, description="Trainings of each.")
 
 
+class GridOptions(Strict):
+    """A grid study: every condition with every seed, and in every fold."""
+
+    conditions: dict[str, dict[str, Any]] = Field(
+        ..., min_length=1, description="Changes of the config by the name of the condition; {}: none."
+    )
+    seeds: int = Field(1, ge=1, description="Trainings of each condition, with the seed of the config and those after.")
+    folds: int | None = Field(None, ge=2, description="Folds of the training data, each held out once; null: none.")
+
+    @field_validator("conditions")
+    @classmethod
+    def check_names(cls, conditions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Refuse a condition without a name."""
+        if not all(name.strip() for name in conditions):
+            raise ValueError('"" names a condition, and tables show its name. Write for example "baseline": {}.')
+        return conditions
+
+
 class SearchOptions(Strict):
     """Settings of a search."""
 
@@ -192,6 +210,7 @@ class SearchOptions(Strict):
         {}, description='Resources of each training: {"gpus": 2} runs it as two processes.'
     )
     warm_start: str | None = Field(None, description="Folder of another study, whose results the sampler uses, too.")
+    study: GridOptions | None = Field(None, description="A grid instead of draws: conditions, seeds, folds.")
     executor: Any = Field("serial", description="The executor of the tasks: serial, processes or ray.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
     retrain: RetrainOptions | None = Field(None, description="Retraining of the best: top, epochs, seeds; null: none.")

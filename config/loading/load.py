@@ -202,6 +202,30 @@ def apply_override(config: dict[str, Any], text: str) -> None:
     _set(config, path.split("."), "", new)
 
 
+def apply_changes(config: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with changes.
+
+    Args:
+        config: A configuration.
+        changes: Values by JSON path: `{"optimizer.args.lr": 0.01}` sets the value, as on the command line; an object
+            under a name without a point, as in `{"optimizer": {"args": {"lr": 0.01}}}`, is laid over the section, as a
+            file is over the one that it extends. `null` removes a section.
+
+    Raises:
+        ConfigError: A path is empty or leads nowhere.
+    """
+    changed = copy.deepcopy(dict(config))
+    for path, value in changes.items():
+        parts = path.split(".")
+        if not all(parts):
+            raise ConfigError(f"{show(path)}: must be a JSON path. Write for example optimizer.args.lr.")
+        if len(parts) == 1 and isinstance(value, Mapping):
+            changed[path] = deep_merge(changed.get(path), value)
+        else:
+            _set(changed, parts, "", copy.deepcopy(value))
+    return {key: section for key, section in changed.items() if section is not None}
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Return path and value of `a.b.c=VALUE`; the value is JSON if it parses as such, else a string.
 

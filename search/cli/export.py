@@ -54,6 +54,7 @@ def export_csv(study: StudyRecord, path: Path) -> Path:
             "folder": candidate.folder,
             **candidate.facts,
             **candidate.objectives,
+            **candidate.test,
             **dict(candidate.drawn),
         }
         for candidate in study.candidates

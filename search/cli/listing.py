@@ -3,10 +3,12 @@
 import json
 import math
 import shlex
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.results.grid import best_condition_text, is_grid
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_summaries
@@ -14,6 +16,7 @@ from search.study.best import BEST_FOLDER, CHECKPOINT, read_front
 from search.study.folders import CONFIG
 
 _MOST_FRONT = 20
+_WIDTH = 110  # columns of a paragraph
 
 
 def list_text(studies: Sequence[StudyRecord]) -> str:
@@ -59,6 +62,9 @@ def best_text(study: StudyRecord) -> str:
             blocks["Pareto front"].append([f"and {len(front) - _MOST_FRONT} more"])
     state = "done" if study.is_done else "unfinished"
     parts = [f"{study.name}: candidate {winner.index} of {len(counted_candidates(study))}, {state}"]
+    if is_grid(study):
+        parts[0] += f"\n{best_condition_text(study, winner)}"
+        parts += [_section_text(section) for section in study.sections]
     if study.constraints:
         parts[0] += f"\n{constraints_text(study, winner)}"
     for title, lines in blocks.items():
@@ -70,7 +76,18 @@ def best_text(study: StudyRecord) -> str:
         parts.append(f"Not written yet: {', '.join(missing)}. They are when the search is done.")
     else:
         parts.append("\n".join(winner_commands(study)))
-    return "\n\n".join([*parts, *front_texts(study)])
+    parts += front_texts(study)
+    if study.unknown_events:
+        counted = ", ".join(f"{count} {name}" for name, count in study.unknown_events.items())
+        parts.append(f"Events that this version does not know: {counted}.")
+    return "\n\n".join(parts)
+
+
+def _section_text(section: Mapping[str, Any]) -> str:
+    """Return a section of the report as text."""
+    rows = [["-" if cell is None else _value_text(cell) for cell in row] for row in section.get("table", ())]
+    lines = [*textwrap.wrap(section.get("text", ""), _WIDTH), *(_aligned(rows) if rows else ())]
+    return "\n".join([f"{section['title']}:", *(f"  {line}" for line in lines)])
 
 
 def constraints_text(study: StudyRecord, winner: CandidateRecord) -> str:

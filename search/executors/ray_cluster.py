@@ -25,6 +25,7 @@ from search.executors.base import (
     WorkerStarted,
     num_gpus_of,
 )
+from search.executors.ownership import take_over
 from search.executors.processes import Processes
 from utils.errors import SearchError
 from utils.files import write_text_atomically
@@ -268,13 +269,17 @@ class RayCluster(Executor):
         free = [place for place in self._places if place.is_up and place.task is None]
         for place in free[: len(self._waiting)]:
             place.task, place.has_started = self._waiting.pop(0), False
-            run = place.task.payload.get("folder")
-            runs = "" if run is None else str(Path(run).parent)
-            if runs and runs not in self._marked:
-                Path(runs).mkdir(parents=True, exist_ok=True)
-                write_text_atomically(Path(runs) / _MARK, self._mark)
-                self._marked.add(runs)
-            place.host.start_checked.remote(place.task, list(_paths_read(place.task)), runs, self._mark)
+            task, runs = place.task, ""
+            if "folder" in task.payload:
+                run = Path(task.payload["folder"])
+                runs = str(run.parent)
+                if runs not in self._marked:
+                    run.parent.mkdir(parents=True, exist_ok=True)
+                    write_text_atomically(run.parent / _MARK, self._mark)
+                    self._marked.add(runs)
+                # Its last worker may still run, on a machine that cannot be reached.
+                task = replace(task, payload={**task.payload, "token": take_over(run)})
+            place.host.start_checked.remote(task, list(_paths_read(task)), runs, self._mark)
 
     def _require_large_enough_machine(self) -> None:
         """Raise an error if no machine of the cluster has been large enough for a candidate for too long.

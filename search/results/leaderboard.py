@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from search.results.grid import grid_winner, is_grid
 from search.results.record import (
     CandidateRecord,
     Constraint,
@@ -184,8 +185,10 @@ def winner_of(study: StudyRecord) -> CandidateRecord | None:
     With one objective, the winner is the retrained candidate with the best mean over its seeds: the first place among
     many candidates is partly luck, and a new training is independent of it. With constraints, the mean violation comes
     before the mean. The winner is the first of the leaderboard if none was retrained, or if there are several
-    objectives, or one that training does not change.
+    objectives, or one that training does not change. Of a grid study it is the best run of the best condition.
     """
+    if is_grid(study):
+        return grid_winner(study)
     rows = leaderboard(study)
     if not rows:
         return None

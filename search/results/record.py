@@ -287,6 +287,8 @@ class CandidateRecord:
         violation: By how much its best epoch violates the constraints, summed; 0 if it keeps all of them.
         spans: Its jobs in the order in which they were given; empty if they are unknown.
         inherited: Epochs at the beginning that another candidate was trained for, with whose weights it began.
+        test: Results of its test by their names (`test_miou`); empty if it was not tested.
+        pooled: Results of validation data over all folds of a condition and seed, if it is the last of them.
     """
 
     index: int
@@ -302,6 +304,8 @@ class CandidateRecord:
     violation: float = 0.0
     spans: list[Span] = field(default_factory=list)
     inherited: int = 0
+    test: dict[str, float] = field(default_factory=dict)
+    pooled: dict[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
@@ -409,6 +413,7 @@ class StudyRecord:
         bytes_deleted: Total size of the checkpoints that were deleted since they could no longer be used.
         plugins: Files with the user's classes, as on the command line.
         constraints: As in the config: `["val_miou >= 0.9"]`.
+        unknown_events: Number of events of each name that this version does not know.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text` or a `table`
             (rows of cells, the first the names of the columns).
     """
@@ -428,3 +433,4 @@ class StudyRecord:
     plugins: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     sections: list[Mapping[str, Any]] = field(default_factory=list)
+    unknown_events: dict[str, int] = field(default_factory=dict)

@@ -8,6 +8,7 @@ SECTIONS: dict[str, Section] = {
         entries={
             "MultiFidelity": "search.strategies.multi_fidelity:MultiFidelity",
             "PBT": "search.strategies.pbt:PBT",
+            "Grid": "search.strategies.grid:Grid",
         },
     ),
 }

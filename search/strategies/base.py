@@ -77,6 +77,7 @@ class Strategy(ABC):
         is_pausing: Whether every task is to be saved and given back at its next report.
         is_waiting: Whether it gives no task, though it is not done, until the user resumes something.
         num_samples: Candidates to try.
+        retains_all: Whether the checkpoints of all candidates are needed, not only those of the best.
     """
 
     stages: tuple[str, ...] = ()
@@ -84,6 +85,7 @@ class Strategy(ABC):
     is_pausing: bool = False
     is_waiting: bool = False
     num_samples: int = 0
+    retains_all: bool = False
 
     def bind(self, study: StudyContext) -> None:
         """Connect the strategy with its study, before anything else is called."""

@@ -52,6 +52,11 @@ class InOrder(Strategy):
         """Candidates that the first strategy tries."""
         return self.strategies[0].num_samples
 
+    @property
+    def retains_all(self) -> bool:  # type: ignore[override]
+        """Whether one of them needs all checkpoints."""
+        return any(each.retains_all for each in self.strategies)
+
     def grow(self, num_samples: int) -> None:
         """Let the first strategy try more candidates."""
         self.strategies[0].grow(num_samples)

@@ -390,11 +390,11 @@ class MultiFidelity(Strategy):
         state, job = self.state.candidates[candidate], self.state.jobs[candidate]
         is_decided, is_finished = state.is_decided(job), bool(outcome.details.get("is_finished"))
         if outcome.status == "ended":
-            size = {"epochs": state.record.epochs, "bytes": outcome.details.get("bytes", 0)}
+            data = self._data_of_end(state, outcome)
             if is_decided or is_finished:
-                self._end(candidate, "ended", **size)
+                self._end(candidate, "ended", **data)
             elif candidate in self._given_up:
-                self._end(candidate, "ended", is_given_up=True, **size)
+                self._end(candidate, "ended", is_given_up=True, **data)
             else:  # it was paused because a budget is spent, or by the user
                 self._ready.append(job)
         elif outcome.status == "interrupted":
@@ -405,6 +405,10 @@ class MultiFidelity(Strategy):
         else:
             prefix = "out of memory: " if outcome.status == "out_of_memory" else ""
             self._end(candidate, "failed", reason=prefix + outcome.reason)
+
+    def _data_of_end(self, state: CandidateState, outcome: Outcome) -> dict[str, Any]:
+        """Return what is recorded of a job that ended well."""
+        return {"epochs": state.record.epochs, "bytes": outcome.details.get("bytes", 0)}
 
     def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
         """Continue from the last checkpoint, unless the candidate is the cause."""

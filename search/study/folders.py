@@ -97,11 +97,15 @@ def _damaged_config(reason: str) -> SearchError:
 
 def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Return the JSON paths in which two configs differ so that they are not the same search, with both values."""
-    ours, theirs = (
-        {**each, "search": {key: value for key, value in each.get("search", {}).items() if key not in _FREE}}
-        for each in (stored, config)
-    )
-    return list(_differences(ours, theirs, ""))
+    return list(_differences(_without_free_keys(stored), _without_free_keys(config), ""))
+
+
+def _without_free_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config without the keys that may change when its study is resumed."""
+    search = {key: value for key, value in config.get("search", {}).items() if key not in _FREE}
+    if isinstance(search.get("study"), Mapping):
+        search["study"] = {key: value for key, value in search["study"].items() if key != "seeds"}
+    return {**config, "search": search}
 
 
 def _differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:

@@ -1,12 +1,20 @@
 """The `search` section of a configuration, and the parts of a study that follow from it."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from config.checking.classes import find_class, read_spec
-from config.checking.sections import Budget, CandidateLimits, RetrainOptions, SearchOptions, TopLevel, check_section
+from config.checking.sections import (
+    Budget,
+    CandidateLimits,
+    GridOptions,
+    RetrainOptions,
+    SearchOptions,
+    TopLevel,
+    check_section,
+)
 from config.checking.signatures import signature_of
 from config.faults import Faults, show
 from config.objects import instantiate
@@ -19,12 +27,18 @@ from search.samplers.base import Sampler
 from search.samplers.enqueued import KnownFirst
 from search.schedulers import SECTIONS as SCHEDULERS
 from search.schedulers.base import Scheduler
+from search.schedulers.halving import RandomSearch
+from search.space.cells import CellSpace
 from search.space.space import Canonical, Space
 from search.strategies import SECTIONS as STRATEGIES
 from utils.errors import ConfigError
 from utils.registry import Section
 
 REGISTRY: dict[str, Section] = {**SAMPLERS, **SCHEDULERS, **STRATEGIES, "executor": EXECUTORS}
+# Keys of the search section that say how candidates are drawn, stopped or trained again: a grid does nothing of that.
+_NOT_OF_A_GRID = (
+    "num_samples", "sampler", "first", "scheduler", "constraints", "strategy", "retrain", "warm_start", "seed"
+)  # fmt: skip
 _ANY_EPOCHS = 10**6  # to check a scheduler if the number of epochs is itself faulty
 
 
@@ -104,18 +118,14 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         epochs = _ANY_EPOCHS
     if not isinstance(config.get("name"), str) or not config["name"]:
         faults.add("name", f"missing. Add it: {TopLevel.model_fields['name'].description}")
+    if options is not None and options.study is not None:
+        return _grid_parts(config, options, options.study, faults)
     if options is not None:
         spec = {"search": {"scheduler": options.scheduler or "RandomSearch", "executor": options.executor}}
         runtime = {"num_samples": options.num_samples, "max_epochs": epochs}
         # Each is built even if another is faulty, so that all faults are reported at once.
         with faults.collecting():
-            texts, monitor = options.objectives, config.get("trainer", {}).get("monitor", "off")
-            if texts is None and monitor == "off":
-                raise ConfigError(
-                    'search.objectives: missing, and trainer.monitor is "off": a search must know which result to '
-                    'optimize. Write for example "objectives": ["max val_miou"].'
-                )
-            objectives = parse_objectives([str(monitor)] if texts is None else texts)
+            objectives = _objectives_of(config, options)
         with faults.collecting():
             constraints = parse_constraints(options.constraints)
         with faults.collecting():
@@ -124,11 +134,6 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
             executor = instantiate(spec, "search.executor", REGISTRY)
     if faults or options is None:
         raise faults.error()
-    limits = (options.limits or CandidateLimits()).model_dump()
-    compared: tuple[Objective | Constraint, ...] = (*objectives, *constraints)
-    limits["wants_latency"] = any(each.name == "latency_ms" for each in compared)
-    # Facts cost time to find: a worker looks for them only if a limit or an objective needs them.
-    needs_facts = options.limits is not None or any(each.is_fact for each in compared)
     seed = options.seed if options.seed is not None else config.get("seed", 0)
     space = Space(config, study_seed=seed, canonical=canonical)
     spec = {"search": {"sampler": options.sampler or "random"}}
@@ -142,7 +147,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         objectives=objectives,
         executor=executor,
         budget=options.budget,
-        limits=limits if needs_facts else None,
+        limits=_limits_of(options, (*objectives, *constraints)),
         retrain=options.retrain,
         max_epoch_time=options.max_epoch_time,
         sampler=sampler,
@@ -153,13 +158,116 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     )
 
 
+def _objectives_of(config: Mapping[str, Any], options: SearchOptions) -> tuple[Objective, ...]:
+    """Return the objectives.
+
+    Raises:
+        ConfigError: There is none.
+        SearchError: A text is not of the right form.
+    """
+    texts, monitor = options.objectives, config.get("trainer", {}).get("monitor", "off")
+    if texts is None and monitor == "off":
+        raise ConfigError(
+            'search.objectives: missing, and trainer.monitor is "off": a search must know which result to '
+            'optimize. Write for example "objectives": ["max val_miou"].'
+        )
+    return parse_objectives([str(monitor)] if texts is None else texts)
+
+
+def _limits_of(options: SearchOptions, compared: Sequence[Objective | Constraint]) -> dict[str, Any] | None:
+    """Return the limits of a candidate for the worker, and the facts that must be known of it; None: nothing."""
+    limits = (options.limits or CandidateLimits()).model_dump()
+    limits["wants_latency"] = any(each.name == "latency_ms" for each in compared)
+    # Facts cost time to find: a worker looks for them only if a limit or an objective needs them.
+    return limits if options.limits is not None or any(each.is_fact for each in compared) else None
+
+
+def _grid_parts(config: Mapping[str, Any], options: SearchOptions, grid: GridOptions, faults: Faults) -> StudyParts:
+    """Build the parts of a grid study.
+
+    Args:
+        config: From `load_config`.
+        options: Its search section.
+        grid: Its `search.study`.
+        faults: Those of the config so far.
+
+    Raises:
+        ConfigError: Lists all faults.
+    """
+    for key in _NOT_OF_A_GRID:
+        if key in config["search"]:
+            faults.add(
+                f"search.{key}",
+                f"{show(config['search'][key])}, and search.study trains each of its conditions in full. Remove one "
+                "of them.",
+            )
+    if options.budget.disk_mb is not None:
+        faults.add(
+            "search.budget.disk_mb",
+            f"{options.budget.disk_mb}: a grid study retains the best checkpoint of every training. Remove it.",
+        )
+    with faults.collecting():
+        objectives = _objectives_of(config, options)
+        if len(objectives) > 1 or objectives[0].is_fact:
+            faults.add(
+                "search.objectives",
+                f"{show([str(each) for each in objectives])}: a grid study compares its conditions by one result of "
+                'validation data, and shows all others, too. Write for example ["max val_miou"].',
+            )
+    with faults.collecting():
+        space = CellSpace(config, grid)
+        scheduler = RandomSearch(num_samples_of(config), space.max_epochs)
+    with faults.collecting():
+        executor = instantiate({"search": {"executor": options.executor}}, "search.executor", REGISTRY)
+    if faults:
+        raise faults.error()
+    return StudyParts(
+        config=config,
+        space=space,
+        scheduler=scheduler,
+        objectives=objectives,
+        executor=executor,
+        budget=options.budget,
+        limits=_limits_of(options, objectives),
+        max_epoch_time=options.max_epoch_time,
+        strategy="Grid",
+        resources=options.resources,
+    )
+
+
+def num_samples_of(config: Mapping[str, Any]) -> int:
+    """Return the number of candidates that a config asks for: of a grid study, its cells.
+
+    Raises:
+        ConfigError: The search section is faulty.
+    """
+    faults = Faults()
+    options = check_section(SearchOptions, config.get("search", {}), "search", faults)
+    if options is None:
+        raise faults.error()
+    grid = options.study
+    return options.num_samples if grid is None else len(grid.conditions) * grid.seeds * (grid.folds or 1)
+
+
+def with_num_samples(config: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
+    """Return a config that asks for another number of candidates: of a grid study, for other seeds."""
+    search = dict(config.get("search", {}))
+    if search.get("study") is None:
+        search["num_samples"] = num_samples
+    else:
+        grid = search["study"]
+        per_seed = len(grid["conditions"]) * int(grid.get("folds") or 1)
+        search["study"] = {**grid, "seeds": num_samples // per_seed}
+    return {**copy.deepcopy(dict(config)), "search": search}
+
+
 def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
     """Return a space with fewer epochs, samples and candidates, for `--test-run`.
 
     Args:
         config: From `load_config`.
         sizes: "EPOCHS,TRAIN,VALID,SAMPLES": epochs of a full training, samples of training and validation data, and
-            candidates.
+            candidates; of a grid study its seeds.
 
     Raises:
         ConfigError: `sizes` is not four whole numbers from 1, or a loader has no `args`.
@@ -186,12 +294,25 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
         loader["args"]["samples"] = count
         if section == "data_loader" and "validation_split" in loader["args"]:
             loader["args"]["validation_split"] = valid
-    search = changed["search"] = {**changed.get("search", {}), "num_samples": num_samples}
+    search = changed["search"] = dict(changed.get("search", {}))
+    if isinstance(search.get("study"), Mapping):
+        search["study"] = _shrunk_grid(search["study"], epochs, num_samples)
+    else:
+        search["num_samples"] = num_samples
     if search.get("scheduler") is not None:
         search["scheduler"] = _shrunk_scheduler(search["scheduler"], epochs)
     if isinstance(search.get("retrain"), Mapping):
         search["retrain"] = {**search["retrain"], "epochs": epochs}
     return changed
+
+
+def _shrunk_grid(grid: Mapping[str, Any], epochs: int, seeds: int) -> dict[str, Any]:
+    """Return a grid of which no condition has more epochs."""
+    conditions = grid.get("conditions")
+    if not (isinstance(conditions, Mapping) and all(isinstance(each, Mapping) for each in conditions.values())):
+        return dict(grid)  # for the validation to report
+    changed = {name: {**changes, "trainer.epochs": epochs} for name, changes in conditions.items()}
+    return {**grid, "conditions": changed, "seeds": seeds}
 
 
 def _shrunk_scheduler(scheduler: Any, epochs: int) -> Any:

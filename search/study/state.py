@@ -233,6 +233,7 @@ class StudyState:
         """Update a candidate whose job is over, whether it was trained or not."""
         data, record, number = event.data, state.record, state.record.index
         self.jobs.pop(number, None)
+        record.test = data.get("test", record.test)
         state.bytes = data.get("bytes", state.bytes)
         record.reason = data.get("reason", "")
         if data["status"] == "ended":
@@ -284,6 +285,9 @@ class StudyState:
     def _apply_lost(self, event: Event, state: CandidateState) -> None:
         state.losses += event.data["had_begun"]
 
+    def _apply_pooled(self, event: Event, state: CandidateState) -> None:
+        state.record.pooled = event.data["results"]
+
     def _apply_deleted(self, event: Event, state: CandidateState) -> None:
         state.bytes = 0
         self.bytes_deleted += event.data["bytes"]
@@ -307,5 +311,6 @@ _APPLY = {
     "finished": StudyState._apply_finished,
     "lost": StudyState._apply_lost,
     "deleted": StudyState._apply_deleted,
+    "pooled": StudyState._apply_pooled,
     "measured": StudyState._apply_measured,
 }

@@ -95,7 +95,8 @@ class Study:
                 return self.record()
             recorder.record("study.begin", environment=self.environment)
             self._warm_start(recorder)
-            recorder.watchers.append(self._clean(recorder))
+            if not self.strategy.retains_all:
+                recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
             logs = self.folder / WORKERS
             logs.mkdir(exist_ok=True)
@@ -292,6 +293,7 @@ class Study:
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,
             sections=list(self.strategy.sections()),
+            unknown_events=dict(state.unknown),
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
         for run in study.retrained:  # a resumed study may have found better ones since

@@ -12,10 +12,8 @@ from typing import Any
 
 from base.base_trainer import BaseTrainer
 from base.callback import Callback, StepReport
+from search.executors.ownership import owner_of, set_owner
 from utils.errors import SearchError
-from utils.files import write_text_atomically
-
-OWNER = "owner"
 
 
 @dataclass(eq=False)
@@ -40,9 +38,8 @@ class Fence(Callback):
         Raises:
             SearchError: It belongs to a later task.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.check()
-        write_text_atomically(self.folder / OWNER, f"{self.token}\n")
+        set_owner(self.folder, self.token)
 
     def check(self) -> None:
         """Raise an error if the run folder belongs to a later task.
@@ -50,11 +47,7 @@ class Fence(Callback):
         Raises:
             SearchError: It does.
         """
-        # The file is opened anew each time: that is when a network file system asks its server for changes.
-        try:
-            owner = int((self.folder / OWNER).read_text())
-        except (FileNotFoundError, ValueError):  # not yet claimed, or damaged by a full disk
-            return
+        owner = owner_of(self.folder)
         if owner > self.token:
             raise SearchError(
                 f"{self.folder}: task {self.token} was taken over by task {owner}. A run folder has one worker at a "

@@ -1,6 +1,5 @@
 """Starting and continuing a study with the checks that need torch: for the command and for `search.run`."""
 
-import copy
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search.study.folders import create_study_folder, differences, find_studies, read_study_config
-from search.study.settings import StudyParts, build_study_parts
+from search.study.settings import StudyParts, build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
 from search.worker.candidate import canonical
 from train import check_config
@@ -64,22 +63,14 @@ def open_study(
         SearchError: The study is of another space, or the folder cannot be created.
     """
     beginning = _beginning_of(config, resume)
-    wanted = config.get("search", {}).get("num_samples", 1)
-    parts = checked_parts(_with_num_samples(config, beginning.num_samples))
+    num_samples = beginning.num_samples
+    parts = checked_parts(config if num_samples is None else with_num_samples(config, num_samples))
     folder = beginning.folder or create_study_folder(
         config["trainer"].get("save_dir", "saved/"), config["name"], config
     )
     logger.info("Study folder:  %s", folder)
     extras = {"plugins": [str(Path(name).resolve()) for name in plugins], "verbose": verbose}
-    return Study(folder, parts, worker=WORKER, num_samples=wanted, environment=capture(), extras=extras)
-
-
-def _with_num_samples(config: Mapping[str, Any], num_samples: int | None) -> dict[str, Any]:
-    """Return a config with the number of candidates that a study was begun with: it grows from there."""
-    changed = copy.deepcopy(dict(config))
-    if num_samples is not None:
-        changed["search"] = {**changed.get("search", {}), "num_samples": num_samples}
-    return changed
+    return Study(folder, parts, worker=WORKER, num_samples=num_samples_of(config), environment=capture(), extras=extras)
 
 
 def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
@@ -92,7 +83,7 @@ def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
     for folder in find_studies(parent) if is_auto else [Path(resume)]:
         stored = read_study_config(folder)
         changed = differences(stored, config)
-        num_samples = stored.get("search", {}).get("num_samples", 1)
+        num_samples = num_samples_of(stored)
         refusal = f"it differs in {', '.join(changed)}" if changed else _refusal_to_grow(folder, config, num_samples)
         if not refusal:
             return Beginning(folder, num_samples)
@@ -109,13 +100,14 @@ def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
 
 def _refusal_to_grow(folder: Path, config: Mapping[str, Any], num_samples: int) -> str:
     """Return the reason if a study cannot try as many candidates as a config wants; empty if it can."""
-    wanted = config.get("search", {}).get("num_samples", 1)
+    wanted = num_samples_of(config)
     if wanted == num_samples:
         return ""
-    study = Study(folder, build_study_parts(_with_num_samples(config, num_samples), canonical), worker="")
+    study = Study(folder, build_study_parts(with_num_samples(config, num_samples), canonical), worker="")
     study.restore()
     if wanted < study.strategy.num_samples:
-        return f"search.num_samples is {wanted}, and it has {study.strategy.num_samples} candidates already"
+        key = "search.num_samples" if config["search"].get("study") is None else "search.study.seeds"
+        return f"{key} asks for {wanted} candidates, and it has {study.strategy.num_samples} already"
     try:
         if wanted > study.strategy.num_samples:
             study.strategy.grow(wanted)

@@ -87,7 +87,8 @@ class Ranks:
         finally:
             if not is_whole:
                 self.close()
-        if signals and (lost or not is_whole):  # one was not ready to save, and continues from the last checkpoint
+        is_interrupted = any(each["status"] == "interrupted" for each in outcomes.values())
+        if signals and (is_interrupted or not is_whole):  # one that is not ready to save continues from its checkpoint
             raise Interrupted(signals[0])
         return outcome_of_all(outcomes, lost, size)
 

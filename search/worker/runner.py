@@ -25,6 +25,7 @@ from data_loader.common.image_cache import share_decoded
 from search.worker.callbacks import Report
 from search.worker.candidate import Limits, build_training_step, check_limits
 from search.worker.fence import Fence
+from search.worker.pooling import pooled_results
 from search.worker.ranks import RANK, Ranks, num_processes
 from search.worker.training import find_start, remove_checkpoints, train_as_rank, train_here
 from trainer.checkpoints.resume import weights_of
@@ -51,7 +52,8 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
     """Run a task of a search.
 
     Args:
-        task: `kind` ("train", "retrain", or "measure" for its costs alone), `config`, `folder` (of the run, which is
+        task: `kind` ("train", "retrain", "measure" for its costs alone, or "pool" for the results of the runs in
+            `folders` together, which takes nothing else of the following), `config`, `folder` (of the run, which is
             resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to train in
             all; None: until a decision says so), `limits` (checked before training; None: unchecked), optionally
             `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and `constraints` (of the
@@ -63,8 +65,8 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
 
     Returns:
         `status`: "ended" (with `is_finished`, `bytes`, `artefacts`, for a retraining with test data `test`, for a
-        measurement `facts`), "refused" (`reason`, `facts`), "interrupted" (`signal`), "out_of_memory" or "failed"
-        (`reason`).
+        measurement `facts`; of pooled runs only `values`), "refused" (`reason`, `facts`), "interrupted" (`signal`),
+        "out_of_memory" or "failed" (`reason`).
     """
     outcome: dict[str, Any]
     try:
@@ -96,6 +98,8 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
     load_plugins(task.get("plugins", []))
     if task["kind"] == RANK:
         return train_as_rank(task, report)
+    if task["kind"] == "pool":
+        return {"status": "ended", "values": pooled_results(task["folders"], task.get("device"))}
     # The run writes its metrics and checkpoints, but neither prints nor draws.
     trainer_section = {**task["config"]["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}
     config = {**task["config"], "trainer": trainer_section}

@@ -24,7 +24,8 @@ AT_THE_END = {
 
 @contextmanager
 def worker():
-    yield lambda task, report: MEASURED if task["kind"] == "measure" else run(task, report)
+    others = {"measure": lambda _task, _report: MEASURED, "pool": lambda task, _report: pooled(task)}
+    yield lambda task, report: others.get(task["kind"], run)(task, report)
 
 
 def suffer(fate):
@@ -52,7 +53,7 @@ def run(task, report):
         report({"names": ["val_miou"]})
     for row in rows[task["reported"] :]:
         if report({"epoch": row["epoch"], "row": row, "seconds": 1.0}) != "continue":
-            return _ended(folder, is_finished=False)
+            return _ended(folder, config, is_finished=False)
     until = task.get("until") or config["trainer"]["epochs"]
     while len(rows) < until:
         epoch = len(rows) + 1
@@ -62,17 +63,29 @@ def run(task, report):
             break
         if epoch == 2:
             suffer(fate)
-        value = float("nan") if fate == "undefined" else value_at(config["quality"], epoch)
+        quality = config["quality"] + config.get("luck", 0) * config.get("seed", 0)
+        value = float("nan") if fate == "undefined" else value_at(quality, epoch)
         rows.append({"epoch": epoch, "val_miou": value})
         decision = report({"epoch": epoch, "row": rows[-1], "seconds": 1.0})
         beside = history.with_suffix(".new")
         beside.write_text(json.dumps(rows))
         beside.replace(history)
         if decision != "continue":
-            return AT_THE_END.get(fate) or _ended(folder, is_finished=False)
-    return _ended(folder, is_finished=not task.get("until"))
+            return AT_THE_END.get(fate) or _ended(folder, config, is_finished=False)
+    return AT_THE_END.get(fate) or _ended(folder, config, is_finished=not task.get("until"))
 
 
-def _ended(folder, *, is_finished):
+def pooled(task):
+    """Give the results of several runs together: here those of the worst of them."""
+    rows = [json.loads((Path(folder) / "history.pth").read_text()) for folder in task["folders"]]
+    return {"status": "ended", "values": {"val_miou": min(max(row["val_miou"] for row in each) for each in rows)}}
+
+
+def _ended(folder, config, *, is_finished):
     size = sum(path.stat().st_size for path in folder.glob("*.pth"))
-    return {"status": "ended", "is_finished": is_finished, "bytes": size, "test": {"test_miou": 0.5}}
+    return {
+        "status": "ended",
+        "is_finished": is_finished,
+        "bytes": size,
+        "test": {"test_miou": config.get("test", 0.5)},
+    }

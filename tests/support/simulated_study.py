@@ -97,12 +97,14 @@ class SimulatedWorkers(Executor):
         run = self.tasks[name].payload["folder"]
         if self.deaths[run] < 2 and self.chance.random() < self.world.deaths:
             self.deaths[run] += "retrained" in run  # no event of it
-            return self.leave(name, handle, WorkerLost(name, "it was ended by SIGKILL", "died", name in self.started))
+            self.leave(name, handle, WorkerLost(name, "it was ended by SIGKILL", "died", name in self.started))
+            return
         try:
             message = self.steps[name].send(self.answers.pop(name, None))
         except StopIteration as end:
             lost = WorkerLost(name, "it reported nothing for 5 s and was ended", "hung")
-            return self.leave(name, handle, lost if end.value is None else TaskFinished(name, end.value))
+            self.leave(name, handle, lost if end.value is None else TaskFinished(name, end.value))
+            return
         if isinstance(message, WorkerStarted):
             self.started.add(name)
         if message is not None:
@@ -123,7 +125,7 @@ class SimulatedWorkers(Executor):
             each.pop(name, None)
         handle(message)
 
-    def work(self, task):  # noqa: C901
+    def work(self, task):  # noqa: PLR0911, PLR0912 (it reads as the course of a training)
         """What `search.worker` does, one message after the other. None: it works; a return of None: it hangs."""
         payload, folder = task.payload, Path(task.payload["folder"])
         run, epochs = folder.relative_to(self.root).as_posix(), payload["config"]["trainer"]["epochs"]

@@ -1,0 +1,261 @@
+"""Statistics of a grid study: its conditions over seeds, their paired differences, and the best condition."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from search.results.record import CandidateRecord, Objective, StudyRecord, parse_objectives
+
+CONFIDENCE = 0.95
+RESAMPLES = 9_999
+_BOOTSTRAP_SEED = 0  # so that a study has the same intervals whenever they are computed
+_NAMES = {"val_": "validation", "test_": "test"}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean of a result over seeds.
+
+    Attributes:
+        values: By seed, ascending; finite.
+    """
+
+    values: Mapping[int, float]
+
+    @property
+    def mean(self) -> float:
+        """The mean; NaN without a value."""
+        return math.fsum(self.values.values()) / len(self.values) if self.values else math.nan
+
+    @property
+    def deviation(self) -> float | None:
+        """That of a sample (n - 1); None for fewer than two values."""
+        return float(np.std(list(self.values.values()), ddof=1)) if len(self.values) > 1 else None
+
+    def minus(self, other: "Spread") -> "Spread":
+        """Return the differences of the seeds that both have."""
+        return Spread({seed: value - other.values[seed] for seed, value in self.values.items() if seed in other.values})
+
+    def interval(self) -> tuple[float, float] | None:
+        """Return a bootstrap interval of the mean: percentiles of the means of resampled seeds.
+
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3. Seeds are resampled whole, with all
+        of their folds: those share their training data and are not independent.
+
+        Returns:
+            The limits; None for fewer than two seeds, of which there is nothing to resample.
+        """
+        return None if len(self.values) < 2 else _interval(tuple(self.values.values()))
+
+
+@lru_cache(maxsize=4096)  # a study that runs is shown again and again
+def _interval(values: tuple[float, ...]) -> tuple[float, float]:
+    from scipy.stats import bootstrap  # loads for a second: only a study with several seeds needs it
+
+    found = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(_BOOTSTRAP_SEED),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def is_grid(study: StudyRecord) -> bool:
+    """Return whether a study is a grid study."""
+    return study.config.get("search", {}).get("study") is not None
+
+
+def conditions_of(study: StudyRecord) -> list[str]:
+    """Return the names of the conditions of a grid study, in the order of its file."""
+    return list(study.config["search"]["study"]["conditions"])
+
+
+def results_of_cell(candidate: CandidateRecord, prefix: str) -> dict[str, float]:
+    """Return the finite results of a completed cell.
+
+    Args:
+        candidate: The cell.
+        prefix: "val_": at the best epoch by the objective; "test_": of the test at its end.
+    """
+    if candidate.status != "completed":
+        return {}
+    row = next((row for row in candidate.reports if row.get("epoch") == candidate.best_epoch), {})
+    results = row if prefix == "val_" else candidate.test
+    return {name: value for name, value in results.items() if name.startswith(prefix) and math.isfinite(value)}
+
+
+def spreads(candidates: Iterable[CandidateRecord], prefix: str) -> dict[str, dict[str, Spread]]:
+    """Return the results of each condition: name of the result -> condition -> spread.
+
+    The value of a seed is that of its only cell, or with folds the one pooled over all of them. Results that are not
+    pooled, such as a loss or those of a test, are the mean over the folds; a seed of which a fold has no result has no
+    value.
+
+    Args:
+        candidates: The cells of a grid study.
+        prefix: "val_" or "test_".
+    """
+    groups: dict[tuple[str, int], list[CandidateRecord]] = {}
+    num_folds = 1
+    for each in candidates:
+        place = dict(each.drawn)
+        groups.setdefault((place["condition"], place["seed"]), []).append(each)
+        num_folds = max(num_folds, place.get("fold", 0) + 1)
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for (condition, seed), cells in sorted(groups.items(), key=lambda item: item[0][1]):
+        results = [results_of_cell(each, prefix) for each in cells]
+        pooled = cells[-1].pooled if prefix == "val_" else {}
+        for name in results[0]:
+            if len(cells) == num_folds and all(name in each for each in results):
+                mean = math.fsum(each[name] for each in results) / num_folds
+                found.setdefault(name, {}).setdefault(condition, {})[seed] = pooled.get(name, mean)
+    return {
+        name: {condition: Spread(values) for condition, values in by_condition.items()}
+        for name, by_condition in found.items()
+    }
+
+
+def best_condition(candidates: Iterable[CandidateRecord], conditions: Sequence[str], goal: Objective) -> str | None:
+    """Return the condition with the best mean of the objective over its seeds; None if none has a whole seed.
+
+    A condition of which seeds failed that others have is not the best: what is left is not the same seeds.
+
+    Args:
+        candidates: The cells of a grid study.
+        conditions: Names of the conditions; of equal ones the first is the best.
+        goal: The objective, a result of validation data.
+    """
+    found = spreads(candidates, "val_").get(goal.name, {})
+    most = max((len(each.values) for each in found.values()), default=0)
+    whole = [name for name in conditions if name in found and len(found[name].values) == most]
+    return max(whole, key=lambda name: goal.sign * found[name].mean, default=None)
+
+
+def grid_winner(study: StudyRecord) -> CandidateRecord | None:
+    """Return the best run, by validation, of the best condition; None if no cell has a result.
+
+    Before a condition has a whole seed, it is the best run of all.
+    """
+    goal = parse_objectives(study.objectives)[0]
+    condition = best_condition(study.candidates, conditions_of(study), goal)
+    runs = [
+        each
+        for each in study.candidates
+        if goal.name in results_of_cell(each, "val_") and condition in (None, dict(each.drawn)["condition"])
+    ]
+    return max(runs, key=lambda each: goal.sign * each.objectives[goal.name], default=None)
+
+
+def best_condition_text(study: StudyRecord, winner: CandidateRecord) -> str:
+    """Return why a run is recommended, as a sentence.
+
+    Args:
+        study: A grid study.
+        winner: The result of `grid_winner`.
+    """
+    goal, place = parse_objectives(study.objectives)[0], dict(winner.drawn)
+    if best_condition(study.candidates, conditions_of(study), goal) is None:
+        return "No condition has a whole seed yet: this is the best run of all, not one of the best condition."
+    fold = f", fold {place['fold']}" if "fold" in place else ""
+    return (
+        f"The condition {place['condition']} has the best mean of {goal.name} over its seeds. Its best run on "
+        f"validation data has seed {place['seed']}{fold}."
+    )
+
+
+def grid_sections(
+    candidates: Sequence[CandidateRecord], conditions: Sequence[str], goal: Objective
+) -> list[dict[str, Any]]:
+    """Return the sections of the report: a table for validation data, one for test data, and one of the other cells.
+
+    Args:
+        candidates: The cells.
+        conditions: Names of the conditions; differences are those from the first.
+        goal: The objective.
+    """
+    sections = []
+    for prefix, data in _NAMES.items():
+        found = spreads(candidates, prefix)
+        if not found:
+            continue
+        first = prefix + goal.name.removeprefix("val_")
+        names = sorted(found, key=lambda name: name != first)  # stable: the others in their own order
+        rows = [row for name in names for row in _rows(name, found[name], conditions)]
+        sections.append(
+            {"title": f"Conditions, {data} data", "text": _text(prefix, candidates, goal), "table": [_HEAD, *rows]}
+        )
+    unfinished = [each for each in candidates if each.status != "completed"]
+    if unfinished:
+        head = ["condition", "seed", "fold", "candidate", "status", "reason"]
+        rows = [[*_place(each), each.index, each.status, each.reason or None] for each in unfinished]
+        text = "A seed of a condition of which a training is missing is in no mean and no difference."
+        sections.append({"title": "Trainings without a result", "text": text, "table": [head, *rows]})
+    return sections
+
+
+_HEAD = [
+    "result", "condition", "seeds", "mean", "deviation", "difference", "its deviation", "pairs",
+    f"{CONFIDENCE:.0%} from", "to",
+]  # fmt: skip
+
+
+def _rows(name: str, found: Mapping[str, Spread], conditions: Sequence[str]) -> list[list[Any]]:
+    """Return a row of the table for each condition: its spread, and that of its difference from the first."""
+    rows = []
+    for condition in conditions:
+        spread = found.get(condition, Spread({}))
+        row: list[Any] = [name, condition, len(spread.values), _number(spread.mean), spread.deviation]
+        if condition == conditions[0]:
+            rows.append([*row, None, None, None, None, None])
+            continue
+        difference = spread.minus(found.get(conditions[0], Spread({})))
+        interval = difference.interval() or (None, None)
+        rows.append(
+            [*row, _number(difference.mean), difference.deviation, len(difference.values), interval[0], interval[1]]
+        )
+    return rows
+
+
+def _text(prefix: str, candidates: Sequence[CandidateRecord], goal: Objective) -> str:
+    """Return how the numbers of a table came about."""
+    places = [dict(each.drawn) for each in candidates]
+    num_seeds, folds = len({each["seed"] for each in places}), {each["fold"] for each in places if "fold" in each}
+    sentences = [
+        f"At the epoch with the best {goal.name} of each training."
+        if prefix == "val_"
+        else f"Of the weights with the best {goal.name} on validation data; test data is looked at once per training."
+    ]
+    if folds:
+        pooled = {name for each in candidates for name in each.pooled}
+        names = {name for each in candidates for name in results_of_cell(each, prefix)}
+        exact = sorted(names & pooled) if prefix == "val_" else []
+        means = sorted(names - set(exact))
+        if exact:
+            sentences.append(f"With {len(folds)} folds: {', '.join(exact)} from the counts of all folds together.")
+        if means:
+            sentences.append(f"With {len(folds)} folds: {', '.join(means)} as the mean over the folds.")
+    sentences.append("Mean and deviation (n - 1) are over seeds; differences are of equal seeds and folds.")
+    if num_seeds < 2:
+        sentences.append("One seed: there is no deviation and no interval, and a difference may be chance.")
+    else:
+        sentences.append(
+            f"Intervals of the mean difference are percentiles of {RESAMPLES:,} bootstrap samples of the seeds"
+            f" (seeded with {_BOOTSTRAP_SEED}); with few seeds they are too narrow."
+        )
+    return " ".join(sentences)
+
+
+def _place(candidate: CandidateRecord) -> list[Any]:
+    place = dict(candidate.drawn)
+    return [place["condition"], place["seed"], place.get("fold")]
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None

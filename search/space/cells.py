@@ -1,0 +1,223 @@
+"""The cells of a grid study as a space: each candidate is a condition with a seed, and in a fold of the data."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from config.checking.sections import MAX_SEED, GridOptions
+from config.faults import Faults, show
+from config.loading.load import apply_changes
+from config.markers import find_markers
+from search.space.drawn import Drawn
+from search.space.space import Space
+from utils.errors import ConfigError, SearchError
+
+CONDITION, SEED, FOLD = "condition", "seed", "fold"
+_CONDITIONS = "search.study.conditions"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A place in a grid.
+
+    Attributes:
+        condition: Number of the condition, from 0.
+        repeat: Number of the seed, from 0.
+        fold: Number of the fold that is held out, from 0; None without folds.
+    """
+
+    condition: int
+    repeat: int
+    fold: int | None
+
+
+class CellSpace(Space):
+    """The space of a grid study.
+
+    The cells are numbered seed by seed, the folds of a condition one after the other, so that more seeds append cells,
+    and a study that ends early has whole seeds.
+
+    Args:
+        config: From `load_config`.
+        grid: Its `search.study`.
+
+    Raises:
+        ConfigError: A condition changes what all cells share, or its path leads nowhere; all are listed.
+    """
+
+    def __init__(self, config: Mapping[str, Any], grid: GridOptions) -> None:
+        template = {key: value for key, value in config.items() if key != "search"}
+        first_seed = int(config.get("seed", 0))
+        super().__init__(template, study_seed=first_seed)
+        self.has_markers = True  # candidates differ in more than their seeds
+        self.conditions = list(grid.conditions)
+        self.folds = grid.folds
+        self.first_seed = first_seed
+        self._search = {key: value for key, value in config.get("search", {}).items() if key != "study"}
+        faults, configs = Faults(), []
+        for name, changes in grid.conditions.items():
+            with faults.collecting():
+                configs.append(self._condition(name, changes))
+        if first_seed + grid.seeds - 1 > MAX_SEED:
+            faults.add(
+                "seed", f"{first_seed}, and {grid.seeds} seeds from there: the last is above {MAX_SEED}. Lower it."
+            )
+        if faults:
+            raise faults.error()
+        self._configs = configs
+
+    def _condition(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the config of a condition.
+
+        Raises:
+            ConfigError: A path leads nowhere, or the config cannot be one of a cell.
+        """
+        place = f"{_CONDITIONS}.{name}"
+        try:
+            changed = apply_changes({**self._template, "search": self._search}, changes)
+        except ConfigError as error:
+            raise ConfigError(f"{place}: {error}") from error
+        if changed.get("seed", 0) != self.first_seed:
+            raise ConfigError(f"{place}: seed {show(changed['seed'])}: all conditions have the same seeds. Remove it.")
+        search = changed.pop("search")
+        if search != self._search:
+            raise ConfigError(f"{place}: search: all cells share this section. Change another one.")
+        trainer = changed.get("trainer")
+        epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
+        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+            raise ConfigError(
+                f"{place}: trainer.epochs: {show(epochs)} must be an integer >= 1. Write a number of epochs."
+            )
+        markers = find_markers(changed)
+        if markers:
+            raise ConfigError(
+                f"{place}: {markers[0]}: a search marker, and a cell has one value each. Write the value."
+            )
+        return changed
+
+    @property
+    def cells_per_seed(self) -> int:
+        """Number of cells with the same seed."""
+        return len(self.conditions) * (self.folds or 1)
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs of the longest training."""
+        return max(int(config["trainer"]["epochs"]) for config in self._configs)
+
+    def cell(self, drawn: Drawn) -> Cell:
+        """Return the cell of a candidate.
+
+        Raises:
+            SearchError: There is none.
+        """
+        found = dict(drawn.choices)
+        names = [CONDITION, SEED, *([FOLD] if self.folds else [])]
+        limits = {CONDITION: len(self.conditions), SEED: math.inf, FOLD: self.folds or 1}
+        if [name for name, _ in drawn.choices] != names or not all(0 <= found[name] < limits[name] for name in names):
+            raise SearchError(
+                f"{show(drawn.as_json())}: no cell of this study, which has {len(self.conditions)} conditions"
+                f"{f' and {self.folds} folds' if self.folds else ''}. Use the config that the study was begun with."
+            )
+        return Cell(int(found[CONDITION]), int(found[SEED]), int(found[FOLD]) if self.folds else None)
+
+    def random(self, number: int) -> Drawn:
+        """Return the cell of a number; nothing is random."""
+        repeat, rest = divmod(number, self.cells_per_seed)
+        condition, fold = divmod(rest, self.folds or 1)
+        return Drawn(((CONDITION, condition), (SEED, repeat), *([(FOLD, fold)] if self.folds else [])))
+
+    def read(self, choices: Sequence[Sequence[Any]]) -> Drawn:
+        """Return the cell that a journal holds.
+
+        Raises:
+            SearchError: It is none of this study.
+        """
+        try:
+            drawn = Drawn.from_json(choices)
+        except (TypeError, ValueError) as error:
+            raise SearchError(f"{show(choices)}: {error}. They were written by another program, or altered.") from error
+        self.cell(drawn)
+        return drawn
+
+    def find(self, overrides: Mapping[str, Any], number: int = 0, *, prefix: str = "") -> NoReturn:
+        """Refuse a candidate of the user.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError(
+            f"{', '.join(overrides)}: a grid study trains its conditions and no other candidates. Start a new study "
+            "with one more condition."
+        )
+
+    def config(self, drawn: Drawn) -> dict[str, Any]:
+        """Return the config of a cell; its seed is that of the space, see `seed`."""
+        cell = self.cell(drawn)
+        config = self._configs[cell.condition]
+        return config if cell.fold is None else with_fold(config, cell.fold, self.folds or 1)
+
+    def seed(self, number: int) -> int:
+        """Return the seed of a cell's training: equal for all conditions and folds."""
+        return self.first_seed + number // self.cells_per_seed
+
+    def key(self, drawn: Drawn) -> str:
+        """Return text that is different for all cells: two conditions may well train the same."""
+        return "/".join(str(number) for _, number in drawn.choices)
+
+    def label(self, drawn: Drawn) -> list[tuple[str, Any]]:
+        """Return the name of the condition, the seed of the training, and the number of the fold."""
+        cell = self.cell(drawn)
+        label: list[tuple[str, Any]] = [(CONDITION, self.conditions[cell.condition])]
+        label.append((SEED, self.first_seed + cell.repeat))
+        return label if cell.fold is None else [*label, (FOLD, cell.fold)]
+
+    def distinct(self) -> float:
+        """Return infinity: there may always be another seed."""
+        return math.inf
+
+    def describe(self) -> str:
+        """Return the size in words."""
+        folds = f", {self.folds} folds each" if self.folds else ""
+        return f"{len(self.conditions)} conditions{folds}: {self.cells_per_seed} trainings per seed."
+
+    def find_faults(self, check: Callable[[Mapping[str, Any]], Any]) -> list[str]:
+        """Check the config of each condition.
+
+        Args:
+            check: Raises a `ConfigError` for a config that cannot be trained.
+
+        Raises:
+            ConfigError: Some conditions are faulty; all are listed.
+        """
+        faults = Faults()
+        for name, drawn in zip(
+            self.conditions, map(self.random, range(0, self.cells_per_seed, self.folds or 1)), strict=True
+        ):
+            try:
+                check({**self.config(drawn), "seed": self.first_seed})
+            except ConfigError as error:
+                for each in error.parts or [error]:
+                    faults.add(f"{_CONDITIONS}.{name}", str(each))
+        if faults:
+            raise faults.error()
+        return []
+
+
+def with_fold(config: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, Any]:
+    """Return a config whose training data is divided into folds, one of which is the validation data.
+
+    The partition follows from the seed of the training, so that it is the same for all conditions.
+
+    Args:
+        config: With a `train_loader` or a `data_loader`, which is then the `data_loader`; a `valid_loader` is left out.
+        fold: Number of the fold that is held out, from 0.
+        num_folds: Number of folds.
+    """
+    loader = config.get("train_loader") or config.get("data_loader")
+    loader = dict(loader) if isinstance(loader, Mapping) else {"type": loader}
+    args = {key: value for key, value in (loader.get("args") or {}).items() if key != "validation_split"}
+    loader["args"] = {**args, "folds": {"fold": fold, "of": num_folds}}
+    others = {key: value for key, value in config.items() if key not in ("train_loader", "valid_loader")}
+    return {**others, "data_loader": loader}
