@@ -24,6 +24,10 @@ CASES = {
         {"args": {"interval": 9}, "num_samples": 3},
         {"args": {"interval": 1, "perturb": [], "factor": 2.0}, "num_samples": 4},
     ],
+    "Grid": [
+        {"study": {"conditions": {"a": {}, "b": {"x": 2}}, "seeds": 2}},
+        {"study": {"conditions": {"a": {}}, "seeds": 2, "folds": 2}},
+    ],
 }
 ALL = [(name, case) for name in SECTIONS["strategy"].entries for case in CASES.get(name, [{}])]
 IDS = [f"{name}-{case.get('scheduler', case.get('args', ''))}" for name, case in ALL]
@@ -51,10 +55,18 @@ def no_waiting(monkeypatch):
 
 def builder(name, case, space="conditional", *, objectives=("max val_miou",), **options):
     """A function that builds the parts of a study of a strategy."""
-    case = {"num_samples": 5, **case, **options}
-    args = case.pop("args", {})
-    config = {"name": "s", "trainer": {"epochs": EPOCHS}, **MARKED[space]}
-    config["search"] = {"seed": 3, "objectives": list(objectives), "strategy": {"type": name, "args": args}, **case}
+    case = {**case, **options}
+    config = {"name": "s", "trainer": {"epochs": EPOCHS}, "search": {"objectives": list(objectives), **case}}
+    if "study" in case:  # it has neither searched values nor a number of samples
+        loader = {"type": "Some", "args": {"validation_split": 0.2}}
+        config |= {"x": 1, "train_loader": loader, "valid_loader": "Other"}
+        for key in ("num_samples", "retrain"):
+            config["search"].pop(key, None)
+        config["search"]["objectives"] = ["max val_miou"]
+    else:
+        config |= MARKED[space]
+        strategy = {"type": name, "args": config["search"].pop("args", {})}
+        config["search"] = {"num_samples": 5, "seed": 3, "strategy": strategy, **config["search"]}
     return lambda: build_study_parts(config)
 
 

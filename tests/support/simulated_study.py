@@ -89,14 +89,14 @@ class SimulatedWorkers(Executor):
     def start(self, task):
         assert self.idle > 0
         assert task.id not in self.tasks
-        assert task.payload["folder"] not in [each.payload["folder"] for each in self.tasks.values()], "two in one run"
+        assert run_of(task) not in map(run_of, self.tasks.values()), "two in one run"
         self.tasks[task.id], self.steps[task.id] = task, self.work(task)
 
     def wait(self, handle, timeout):
         name = self.chance.choice(list(self.tasks))
-        run = self.tasks[name].payload["folder"]
+        run = run_of(self.tasks[name])
         if self.deaths[run] < 2 and self.chance.random() < self.world.deaths:
-            self.deaths[run] += "retrained" in run  # no event of it
+            self.deaths[run] += "candidates" not in run  # no event of it
             self.leave(name, handle, WorkerLost(name, "it was ended by SIGKILL", "died", name in self.started))
             return
         try:
@@ -127,6 +127,9 @@ class SimulatedWorkers(Executor):
 
     def work(self, task):  # noqa: PLR0911, PLR0912 (it reads as the course of a training)
         """What `search.worker` does, one message after the other. None: it works; a return of None: it hangs."""
+        if task.kind == "pool":
+            yield WorkerStarted(task.id)
+            return {"status": "ended", "values": {"val_miou": 0.5}}
         payload, folder = task.payload, Path(task.payload["folder"])
         run, epochs = folder.relative_to(self.root).as_posix(), payload["config"]["trainer"]["epochs"]
         fate, when = self.world.fate(run, epochs)
@@ -184,6 +187,10 @@ class SimulatedWorkers(Executor):
     def outcome(folder, *, is_finished=False):
         size = sum(path.stat().st_size for path in folder.glob("*.pth"))
         return {"status": "ended", "is_finished": is_finished, "bytes": size, "test": {"test_miou": 0.5}}
+
+
+def run_of(task):
+    return task.payload.get("folder", task.id)
 
 
 class MemoryJournal:
