@@ -11,6 +11,7 @@ from search.samplers.base import Observation
 from search.schedulers.base import Decision, Ending, Job, Need
 from search.space.drawn import Drawn
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyContext
+from search.study.folders import CANDIDATES, run_folder
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
@@ -18,7 +19,6 @@ from utils.errors import ConfigError, SearchError
 
 logger = logging.getLogger("espalier")
 
-CANDIDATES = "candidates"
 MOST_WITHDRAWN = 1000  # draws in a row that do not count: the space has nothing to find
 MOST_OUT_OF_MEMORY = 30  # the same for candidates that run out of memory, each of which takes time
 
@@ -312,7 +312,7 @@ class MultiFidelity(Strategy):
         self._num_tasks += 1
         payload = {
             "config": {**self.parts.space.config(state.drawn), "seed": record.seed},
-            "folder": str(self.study.folder / candidate_folder(job.candidate)),
+            "folder": str(run_folder(self.study.folder, candidate_folder(job.candidate))),
             "reported": record.epochs,
             # Killed between a decision and the end of its job: only the missing epochs are trained again.
             "until": record.epochs if state.is_decided(job) else None,

@@ -8,9 +8,8 @@ from typing import Any
 from search.executors.base import Task
 from search.schedulers.base import Decision
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
+from search.study.folders import RETRAINED, run_folder
 from search.study.settings import StudyParts
-
-RETRAINED = "retrained"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Retrain(Strategy):
             self._num_tasks += 1
             payload = {
                 "config": run.config,
-                "folder": str(self.study.folder / folder),
+                "folder": str(run_folder(self.study.folder, folder)),
                 "reported": len(self.study.state.retrained[run.name].reports),
                 **self.parts.rules,
             }
