@@ -192,3 +192,16 @@ def test_more_gpus_than_there_are_are_refused(made, message):
     executor.check_resources({"gpus": 1})
     with pytest.raises(SearchError, match=message):
         executor.check_resources({"gpus": 2})
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"gpu": 2}, r'search.resources: "gpu" is no resource of a task'),
+        ({"gpus": 1.5}, r"search.resources: gpus 1.5 must be a whole number"),
+        ({"gpus": 0.5}, r"search.resources: gpus 0.5 must be a whole number"),
+    ],
+)
+def test_resources_that_mean_nothing_are_refused(resources, message):
+    with pytest.raises(SearchError, match=message):
+        Processes(1).check_resources(resources)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from search.cli.control import control_parser, repair, run_control
 from search.executors.processes import Processes
 from search.joining.command import WORKER, LeadingProcess, create_shared_study, join_parser, local_executor, run_join
 from search.joining.leading import settle
@@ -136,8 +137,18 @@ def test_a_journal_is_read_from_the_copy_of_its_leader(study, clock):
 
 def test_a_search_of_one_process_leaves_a_shared_study_alone(study, clock):
     Lease.claim(study, 1, clock.timing())
-    with pytest.raises(SearchError, match=r"several processes share this study.*python -m search join"):
-        Study(study, parts_of("halving"), worker="").run()
+    for use in (Study(study, parts_of("halving"), worker="").run, lambda: repair(study)):
+        with pytest.raises(SearchError, match=r"several processes share this study.*python -m search join"):
+            use()
+
+
+def test_a_command_says_who_obeys_it(tmp_path, clock, capsys):
+    study = create_study_folder(str(tmp_path), "sample", CONFIG | {"search": {"objectives": ["max val_miou"]}})
+    run_control(control_parser("stop").parse_args([str(study)]))
+    assert "continue it:  python -m search --resume" in capsys.readouterr().out
+    Lease.claim(study, 1, clock.timing())
+    run_control(control_parser("stop").parse_args([str(study)]))
+    assert "if none does, join it:  python -m search join" in capsys.readouterr().out
 
 
 def test_a_study_that_one_process_searches_is_not_shared(study, clock):

@@ -9,7 +9,7 @@ from search.executors.base import Task, WorkerLost, WorkerStarted
 from search.joining.leading import StoppedByCommand, lead
 from search.joining.lease import Lease, LeaseLost, is_shared
 from search.joining.mailbox import list_members
-from search.joining.member import Member
+from search.joining.member import LeftStudy, Member
 from search.joining.published import PUBLISHED
 from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, read_events
@@ -279,7 +279,8 @@ def test_a_signal_saves_what_a_member_has_and_the_others_go_on(shared):
 
     shared.run((25.0, signal_member))
     error, shared.members[left[0]].error = shared.members[left[0]].error, None
-    assert isinstance(error, Interrupted)
+    assert isinstance(error, LeftStudy)
+    assert (error.exit_code, str(error)[:48]) == (143, "Interrupted by signal 15; what this process had ")
     shared.check()
     assert not any(event.data["had_begun"] for event in shared.events("search.lost"))
     assert not any(name.startswith(left[0]) for name in list_members(shared.folder))

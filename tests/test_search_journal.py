@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from config.checking.sections import Budget, RetrainOptions
+from search.cli.listing import best_text
 from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, Event, Journal, JournalDamage, create_journal, cut_journal, read_events
 from search.study.study import Study, read
@@ -146,6 +147,7 @@ def test_an_event_that_is_not_known_is_counted(studied, tmp_path):
     study = Study(folder, all_kinds(), worker=WORKER)
     study.restore()
     assert study.state.unknown == {"elsewhere.dance": 1}
+    assert best_text(study.record()).endswith("Events that this version does not know: 1 elsewhere.dance.")
 
 
 def test_a_guard_keeps_an_event_from_being_written(tmp_path):

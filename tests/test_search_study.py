@@ -17,7 +17,7 @@ from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.space.drawn import Drawn
 from search.study.best import read_front
 from search.study.commands import send_command
-from search.study.folders import create_study_folder, find_studies
+from search.study.folders import create_study_folder, find_studies, run_folder
 from search.study.journal import JOURNAL, read_events
 from search.study.settings import StudyParts
 from search.study.study import Study, read
@@ -369,3 +369,16 @@ def test_a_space_that_is_out_of_memory_ends_the_search_soon(tmp_path):
     space = Space([0.1 + 0.01 * index for index in range(60)], ("out_of_memory",))
     with pytest.raises(SearchError, match=r"30 candidates in a row ran out of memory.*max_memory_mb"):
         studied(tmp_path, parts_of(RandomSearch(50, EPOCHS), space))
+
+
+def test_runs_may_lie_elsewhere_than_the_journal(tmp_path):
+    parts = parts_of(halving(), retrain=RetrainOptions(top=1), run_dir=str(tmp_path / "share"))
+    study, record = studied(tmp_path / "disk", parts)
+    share = tmp_path / "share" / "sample" / study.folder.name
+    assert (share / "candidates" / "00003" / "history.pth").is_file()
+    assert (share / "retrained" / "candidate3_seed0" / "history.pth").is_file()
+    assert not (share / JOURNAL).exists()
+    assert record.bytes_deleted > 0
+    assert not list((share / "candidates" / "00001").glob("*.pth"))
+    folder = run_folder(study.folder, "candidates/00003")
+    assert folder == (share / "candidates" / "00003").resolve()

@@ -211,6 +211,9 @@ class SearchOptions(Strict):
     )
     warm_start: str | None = Field(None, description="Folder of another study, whose results the sampler uses, too.")
     study: GridOptions | None = Field(None, description="A grid instead of draws: conditions, seeds, folds.")
+    run_dir: str | None = Field(
+        None, description="Folder for the runs of candidates, e.g. on a share; null: the folder of the study."
+    )
     executor: Any = Field("serial", description="The executor of the tasks: serial, processes or ray.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
     retrain: RetrainOptions | None = Field(None, description="Retraining of the best: top, epochs, seeds; null: none.")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import config as configuration
 from config.loading.load import parse_override
+from search.joining.lease import is_shared
 from search.study.commands import send_command
 from search.study.folders import find_studies, read_study_config
 from search.study.journal import JOURNAL, JournalDamage, cut_journal
@@ -82,8 +83,11 @@ def run_control(arguments: argparse.Namespace) -> None:
 
 def _when(folder: Path, plugins: Sequence[str]) -> str:
     """Return in words when a command takes effect."""
-    again = f"python -m search --resume {shlex.quote(str(folder))}"
-    again += "".join(f" --plugin {shlex.quote(name)}" for name in plugins)
+    options = "".join(f" --plugin {shlex.quote(name)}" for name in plugins)
+    if is_shared(folder):
+        again = f"python -m search join {shlex.quote(str(folder))}{options}"
+        return f"Noted. The process that leads the study obeys within a second; if none does, join it:  {again}"
+    again = f"python -m search --resume {shlex.quote(str(folder))}{options}"
     try:
         with folder_lock(folder, SearchError):
             return f"Noted. The study does not run now; continue it:  {again}"
@@ -101,6 +105,11 @@ def repair(folder: Path) -> str:
     def in_use(process: str) -> SearchError:
         return SearchError(f"{folder}: process {process} is searching there. Stop it before a repair.")
 
+    if is_shared(folder):
+        raise SearchError(
+            f"{folder}: several processes share this study, and one of them leads it, or died. Join it: python -m "
+            f"search join {shlex.quote(str(folder))}; if its journal is damaged, it ends, and can be repaired."
+        )
     with folder_lock(folder, in_use):
         try:
             Study(folder, build_study_parts(read_study_config(folder)), worker="").restore()

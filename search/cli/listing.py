@@ -76,7 +76,11 @@ def best_text(study: StudyRecord) -> str:
         parts.append(f"Not written yet: {', '.join(missing)}. They are when the search is done.")
     else:
         parts.append("\n".join(winner_commands(study)))
-    return "\n\n".join([*parts, *front_texts(study)])
+    parts += front_texts(study)
+    if study.unknown_events:
+        counted = ", ".join(f"{count} {name}" for name, count in study.unknown_events.items())
+        parts.append(f"Events that this version does not know: {counted}.")
+    return "\n\n".join(parts)
 
 
 def _section_text(section: Mapping[str, Any]) -> str:

@@ -126,8 +126,19 @@ class Executor(ABC):
             resources: Those of a task.
 
         Raises:
-            SearchError: It names the number of GPUs that a worker has.
+            SearchError: There is no such resource, or not as much of it.
         """
+        unknown = [name for name in resources if name != "gpus"]
+        if unknown:
+            raise SearchError(
+                f'search.resources: "{unknown[0]}" is no resource of a task. It is "gpus". Write e.g. {{"gpus": 2}}, '
+                "and what a cluster has in addition in the args of search.executor."
+            )
+        if not float(resources.get("gpus", 1)).is_integer():
+            raise SearchError(
+                f"search.resources: gpus {resources['gpus']:g} must be a whole number: a process has a GPU each. Write "
+                "e.g. 2; a share of a GPU is an argument of the executor ray."
+            )
         num_gpus = num_gpus_of(resources)
         devices = self.devices
         if num_gpus > 1 and devices is not None and "cpu" not in devices and len(devices) < num_gpus:

@@ -26,14 +26,14 @@ from search.executors.base import Executor
 from search.executors.processes import Processes
 from search.executors.ray_cluster import RayCluster
 from search.executors.serial import Serial
-from search.joining.leading import lead
+from search.joining.leading import StoppedByCommand, lead
 from search.joining.lease import Lease, LeaseLost, LeaseView, LeaseWatcher
-from search.joining.member import Member
+from search.joining.member import LeftStudy, Member
 from search.joining.timing import Timing
 from search.study.folders import CONFIG, differences, read_study_config
 from search.study.journal import JOURNAL, Journal, create_journal
 from search.study.settings import REGISTRY
-from utils.errors import ConfigError, SearchError
+from utils.errors import ConfigError, Interrupted, SearchError
 
 logger = logging.getLogger("espalier")
 
@@ -83,7 +83,7 @@ def run_join(
     Raises:
         ConfigError: The config or the command line is faulty.
         SearchError: The study cannot be continued, or is another one than that of the config.
-        Interrupted: A signal asked to stop; all is saved, and the others continue.
+        LeftStudy: A signal asked to stop; all is saved, and the others continue.
     """
     study = _study_of(arguments)
     if not 1 <= arguments.patience <= 3600:
@@ -226,6 +226,11 @@ def _lead(study: Path, timing: Timing, lead_study: LeadStudy, claim: int | None)
                 return
             except LeaseLost as error:
                 logger.warning("%s", error)
+            except StoppedByCommand:
+                return
+            except Interrupted as stop:
+                if claim is None:
+                    raise LeftStudy(stop.signal_number) from stop
         if claim is not None:
             return
         time.sleep(timing.beat)

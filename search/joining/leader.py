@@ -24,6 +24,7 @@ from search.joining.timing import Timing, Watched, read_shared, write_shared
 logger = logging.getLogger("espalier")
 
 _ATTEMPTS_OF_A_LEADER = 10**6  # a token is the generation times this, and the number of the attempt
+_MEMBERS_AT_FULL_RATE = 10  # with more of them, the leader looks less often: a server has so many requests at most
 _EXPELLED = "expelled.json"
 
 
@@ -131,7 +132,7 @@ class JoinedMembers(Executor):
             self._on_look()
             if num_messages or self._timing.clock() >= until:
                 return
-            self._timing.sleep(self._timing.poll)
+            self._timing.sleep(self._timing.poll * max(1.0, len(self._members) / _MEMBERS_AT_FULL_RATE))
 
     def abandon(self, task: str, silent_seconds: float | None = None) -> None:
         """Have the member end the worker; a member that does not answer is taken for dead itself."""

@@ -21,6 +21,21 @@ STOP_SIGNALS = ("SIGINT", "SIGTERM")
 _SECONDS_TO_SAVE = 60.0
 
 
+class LeftStudy(Interrupted):
+    """A signal asked a process to leave a shared study, and what it had was saved.
+
+    Args:
+        signal_number: The signal that arrived.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.args = (
+            f"Interrupted by signal {signal_number}; what this process had is saved, and the others continue with it. "
+            "Run the same command to take part again.",
+        )
+
+
 @dataclass
 class _Progress:
     """What a member knows of its tasks in addition to what it publishes.
@@ -62,7 +77,7 @@ class Member:
         """Take part until the study ends, and return how.
 
         Raises:
-            Interrupted: A signal asked to stop; all tasks are saved and given back.
+            LeftStudy: A signal asked to stop; all tasks are saved and given back.
             SearchError: The study cannot be continued, or workers cannot be started.
         """
         watcher = LeaseWatcher(self.study, self.timing)
@@ -73,7 +88,7 @@ class Member:
                     raise SearchError(view.message)
                 if view.end is not None and not self._signals:
                     return view.end
-        raise Interrupted(self._signals[-1])
+        raise LeftStudy(self._signals[-1])
 
 
 class _Membership:

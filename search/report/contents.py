@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from search.results.importance import Importance, importances, ordered_paths
-from search.results.leaderboard import LeaderboardRow, leaderboard, winner_of
-from search.results.record import CandidateRecord, Objective, StudyRecord, parse_objectives
+from search.results.leaderboard import LeaderboardRow, best_results, leaderboard, winner_of
+from search.results.record import (
+    CandidateRecord,
+    Objective,
+    RetrainedRecord,
+    StudyRecord,
+    parse_constraints,
+    parse_objectives,
+)
 from utils.errors import SearchError
 from utils.files import read_json_object
 
@@ -59,6 +66,12 @@ def collect(study: StudyRecord) -> ReportData:
     names = short_names(ordered_paths([each.drawn for each in study.candidates]))
     curve = next((goal for goal in goals if not goal.is_fact), None)
     return ReportData(study, goals, rows, found, reason, names, winner_of(study), curve)
+
+
+def retrained_results(study: StudyRecord, run: RetrainedRecord) -> dict[str, float]:
+    """Return the objectives of a retraining at its best epoch, by the constraints of the study, too."""
+    facts = next((each.facts for each in study.candidates if each.index == run.candidate), {})
+    return best_results(run, parse_objectives(study.objectives), parse_constraints(study.constraints), facts)
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from search.report.figures import (
     volume_curve,
 )
 from search.report.images import winner_images
-from search.results.leaderboard import best_results, ledger
+from search.results.leaderboard import ledger
 from search.results.progress import rank_correlations, reference_point
 from search.results.record import StudyRecord
 from search.results.summaries import class_summary, repeated_candidates, retrained_summaries, summarize
@@ -92,7 +92,13 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], **value
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {"text": value_text, "hours": hours, "class_summary": class_summary, "sort_key": _sort_key}
-    functions: list[Callable[..., Any]] = [ledger, class_summary, summarize, retrained_summaries, best_results]
+    functions: list[Callable[..., Any]] = [
+        contents.retrained_results,
+        ledger,
+        class_summary,
+        summarize,
+        retrained_summaries,
+    ]
     functions += [repeated_candidates, winner_commands, distinct]
     environment.globals |= {each.__name__: each for each in functions} | {"contents": contents}
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js", "parallel.js")]

@@ -245,15 +245,16 @@ def best_results(
 def ledger(study: StudyRecord) -> Ledger:
     """Return the costs and savings of the study so far."""
     counted = counted_candidates(study)
-    epochs = sum(candidate.epochs for candidate in study.candidates)
+    epochs = sum(len(candidate.own_reports) for candidate in study.candidates)
     epochs_in_full, seconds_saved = 0, 0.0
     for candidate in counted:
         # A candidate that failed would have failed in a full training, too: nothing is saved.
         is_saved = candidate.status in ("paused", "stopped", "completed")
         saved = max(0, study.max_epochs - candidate.epochs) if is_saved else 0
-        epochs_in_full += candidate.epochs + saved
-        if saved and candidate.epochs:
-            seconds_saved += saved * candidate.seconds / candidate.epochs
+        num_own = len(candidate.own_reports)
+        epochs_in_full += num_own + saved
+        if saved and num_own:
+            seconds_saved += saved * candidate.seconds / num_own
     return Ledger(
         counted=len(counted),
         epochs=epochs,

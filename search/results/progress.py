@@ -84,7 +84,7 @@ def working_time(study: StudyRecord) -> Callable[[float], float]:
 
 def reports_in_order(study: StudyRecord) -> list[Report]:
     """Return every report of a study in the order of its time; in the order of the draws if a time is unknown."""
-    pairs = [(candidate, row) for candidate in study.candidates for row in candidate.reports]
+    pairs = [(candidate, row) for candidate in study.candidates for row in candidate.own_reports]
     if not all("seconds_at" in row for _, row in pairs):
         return [Report(candidate, row, None) for candidate, row in pairs]
     pairs.sort(key=lambda pair: pair[1]["seconds_at"])

@@ -279,13 +279,14 @@ class CandidateRecord:
         status: Its state, see `Status`.
         reason: Why it was refused or failed, or which candidate it equals; empty otherwise.
         facts: Known before training: `params`, `flops`, `memory_mb`, `latency_ms`, as far as they were measured.
-        reports: A row per epoch: `epoch`, the results by their names, `epoch_seconds`, and `seconds_at`, the Unix time
-            in seconds at which it was reported, if it is known.
+        reports: A row per epoch, those that it inherited included: `epoch`, the results by their names,
+            `epoch_seconds`, and `seconds_at`, the Unix time in seconds at which it was reported, if it is known.
         objectives: Value of each objective, in its original sign, at its best epoch; empty before a report.
         best_epoch: Best epoch of the first objective; None before a report.
         folder: Run folder relative to the study's; None if nothing was trained.
         violation: By how much its best epoch violates the constraints, summed; 0 if it keeps all of them.
         spans: Its jobs in the order in which they were given; empty if they are unknown.
+        inherited: Epochs at the beginning that another candidate was trained for, with whose weights it began.
         test: Results of its test by their names (`test_miou`); empty if it was not tested.
         pooled: Results of validation data over all folds of a condition and seed, if it is the last of them.
     """
@@ -302,25 +303,31 @@ class CandidateRecord:
     folder: str | None = None
     violation: float = 0.0
     spans: list[Span] = field(default_factory=list)
+    inherited: int = 0
     test: dict[str, float] = field(default_factory=dict)
     pooled: dict[str, float] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:
-        """Number of epochs trained."""
+        """Number of epochs that its weights were trained for."""
         return len(self.reports)
 
     @property
+    def own_reports(self) -> list[dict[str, float]]:
+        """The rows of the epochs that it was trained for itself."""
+        return self.reports[self.inherited :]
+
+    @property
     def seconds(self) -> float:
-        """Duration of its epochs in seconds."""
-        return sum(row.get("epoch_seconds", 0.0) for row in self.reports)
+        """Duration of its own epochs in seconds."""
+        return sum(row.get("epoch_seconds", 0.0) for row in self.own_reports)
 
     @property
     def begin(self) -> float | None:
         """Unix time in seconds at which its first job was given, or its first epoch began; None if unknown."""
         if self.spans:
             return self.spans[0].begin
-        first = self.reports[0] if self.reports else {}
+        first = next(iter(self.own_reports), {})
         return first["seconds_at"] - first.get("epoch_seconds", 0.0) if "seconds_at" in first else None
 
     @property
@@ -406,6 +413,7 @@ class StudyRecord:
         bytes_deleted: Total size of the checkpoints that were deleted since they could no longer be used.
         plugins: Files with the user's classes, as on the command line.
         constraints: As in the config: `["val_miou >= 0.9"]`.
+        unknown_events: Number of events of each name that this version does not know.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text` or a `table`
             (rows of cells, the first the names of the columns).
     """
@@ -425,3 +433,4 @@ class StudyRecord:
     plugins: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     sections: list[Mapping[str, Any]] = field(default_factory=list)
+    unknown_events: dict[str, int] = field(default_factory=dict)

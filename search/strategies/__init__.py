@@ -7,6 +7,7 @@ SECTIONS: dict[str, Section] = {
         expects="search.strategies.base:Strategy",
         entries={
             "MultiFidelity": "search.strategies.multi_fidelity:MultiFidelity",
+            "PBT": "search.strategies.pbt:PBT",
             "Grid": "search.strategies.grid:Grid",
         },
     ),

@@ -6,6 +6,7 @@ from typing import Any
 from search.executors.base import Task
 from search.schedulers.base import Decision
 from search.strategies.base import Loss, Outcome, Strategy
+from search.study.folders import run_folder
 from search.study.settings import StudyParts
 
 STAGE = "measure"
@@ -49,7 +50,7 @@ class MeasureLatency(Strategy):
         self._is_running = True
         payload = {
             "config": {**self.parts.space.config(state.drawn), "seed": state.record.seed},
-            "folder": str(self.study.folder / (state.record.folder or "candidates")),
+            "folder": str(run_folder(self.study.folder, state.record.folder or "candidates")),
             "limits": {**(self.parts.limits or {}), "wants_latency": True},
             "reported": state.record.epochs,
         }

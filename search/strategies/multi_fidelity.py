@@ -11,14 +11,14 @@ from search.samplers.base import Observation
 from search.schedulers.base import Decision, Ending, Job, Need
 from search.space.drawn import Drawn
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyContext
+from search.study.folders import CANDIDATES, run_folder
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
-from utils.errors import SearchError
+from utils.errors import ConfigError, SearchError
 
 logger = logging.getLogger("espalier")
 
-CANDIDATES = "candidates"
 MOST_WITHDRAWN = 1000  # draws in a row that do not count: the space has nothing to find
 MOST_OUT_OF_MEMORY = 30  # the same for candidates that run out of memory, each of which takes time
 
@@ -105,6 +105,8 @@ class MultiFidelity(Strategy):
             return
         elif event.kind == "enqueued":
             self._enqueued.append(Drawn.from_json(event.data["choices"]))
+        elif event.kind == "dropped":
+            self._enqueued.clear()
         elif event.kind == "done":
             self._has_to_say_done = False
         elif event.candidate is not None:
@@ -168,7 +170,7 @@ class MultiFidelity(Strategy):
     @property
     def is_waiting(self) -> bool:  # type: ignore[override]
         """Whether only candidates are left that the user has paused."""
-        return not self._running and bool(self._ready) and all(job.candidate in self._paused for job in self._ready)
+        return not self._running and bool(self._ready) and not any(map(self._may_start, self._ready))
 
     @property
     def is_done(self) -> bool:
@@ -215,48 +217,69 @@ class MultiFidelity(Strategy):
     def _next_job(self) -> Job | None:
         """Return a job that waits, else a new one."""
         for place, job in enumerate(self._ready):
-            if job.candidate not in self._paused:
+            if self._may_start(job):
                 return self._ready.pop(place)
         while (asked := self.scheduler.ask()) is not None:
             if isinstance(asked, Need):
-                number = self._draw()
+                number = self._draw(asked)
                 if number is None:
                     continue  # ask again, for a promotion
                 asked = self.scheduler.admit(number)
             self.study.record(f"{self.stage}.job", asked.candidate, start=asked.start, end=asked.end)
             # Its worker may have yet to save the state from which the job begins.
-            if asked.candidate not in self.state.held:
+            if asked.candidate in self.state.held:
+                continue
+            if self._may_start(asked):
                 return asked
+            self._ready.append(asked)
         if self._enqueued and not self._running and not self._ready and self.scheduler.is_done:
             num_samples = self.num_samples + len(self._enqueued)  # all candidates were drawn before
-            self.grow(num_samples)
+            try:
+                self.grow(num_samples)
+            except ConfigError as error:
+                logger.warning("%d candidates that were enqueued are not tried: %s", len(self._enqueued), error)
+                self.study.record(f"{self.stage}.dropped", reason=str(error))
+                return None
             self.study.record("study.grown", num_samples=num_samples)
             return self._next_job()
         return None
 
-    def _draw(self) -> int | None:
+    def _may_start(self, job: Job) -> bool:
+        """Return whether a job whose candidate has saved its state can be given to a worker."""
+        return job.candidate not in self._paused
+
+    def _draw(self, need: Need) -> int | None:
         """Return the number of a new candidate that is equal to no earlier one; None if there is none."""
-        state, space = self.state, self.parts.space
-        while self._unadmitted is None:
-            number = state.next_number
-            is_enqueued = bool(self._enqueued)
-            drawn = self._enqueued[0] if is_enqueued else self._suggest()
-            if drawn is None:
-                self._exhaust("the sampler has no more to propose")
+        state = self.state
+        while True:
+            if self._unadmitted is None and not self._draw_next():
                 return None
-            seed = space.seed(number)
-            key = space.key(drawn) if space.has_markers else f"seed {seed}"
-            data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
-            data |= {"is_enqueued": True} if is_enqueued else {}
-            self.study.record(f"{self.stage}.drawn", number, **data)
-            first, num_keys = state.keys[key], len(state.keys)
-            if first != number:
-                self.study.record(f"{self.stage}.duplicate", number, of=first)
-                self._check_withdrawn(number)
-                if num_keys >= space.distinct():
-                    self._exhaust(f"all {num_keys} candidates of the space are drawn")
-                    return None
-        return self._unadmitted
+            number = self._unadmitted
+            assert number is not None, "set when it was drawn"
+            first = state.keys[state.candidates[number].key]
+            if first == number:
+                return number
+            self.study.record(f"{self.stage}.duplicate", number, of=first)
+            self._check_withdrawn(number)
+
+    def _draw_next(self) -> bool:
+        """Draw a candidate; return whether there was one left."""
+        state, space = self.state, self.parts.space
+        number, is_enqueued = state.next_number, bool(self._enqueued)
+        is_after_duplicate = number > 0 and state.candidates[number - 1].record.status == "duplicate"
+        if is_after_duplicate and not is_enqueued and len(state.keys) >= space.distinct():
+            self._exhaust(f"all {len(state.keys)} candidates of the space are drawn")
+            return False
+        drawn = self._enqueued[0] if is_enqueued else self._suggest()
+        if drawn is None:
+            self._exhaust("the sampler has no more to propose")
+            return False
+        seed = space.seed(number)
+        key = space.key(drawn) if space.has_markers else f"seed {seed}"
+        data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
+        data |= {"is_enqueued": True} if is_enqueued else {}
+        self.study.record(f"{self.stage}.drawn", number, **data)
+        return True
 
     def _suggest(self) -> Drawn | None:
         """Return the choices that the sampler proposes next."""
@@ -289,7 +312,7 @@ class MultiFidelity(Strategy):
         self._num_tasks += 1
         payload = {
             "config": {**self.parts.space.config(state.drawn), "seed": record.seed},
-            "folder": str(self.study.folder / candidate_folder(job.candidate)),
+            "folder": str(run_folder(self.study.folder, candidate_folder(job.candidate))),
             "reported": record.epochs,
             # Killed between a decision and the end of its job: only the missing epochs are trained again.
             "until": record.epochs if state.is_decided(job) else None,
@@ -322,7 +345,7 @@ class MultiFidelity(Strategy):
         decision, rung, cutoff = self.scheduler.report(candidate, epoch, self._add_to_tally(state, row))
         data = {"epoch": epoch, "row": row, "seconds": message["seconds"]}
         data |= {"decision": decision.value, "rung": rung, "cutoff": cutoff}
-        if epoch == 1:
+        if state.record.folder is None:
             data["folder"] = candidate_folder(candidate)
         self.study.record(f"{self.stage}.report", candidate, **data)
         if self.spent_budget:
@@ -436,8 +459,8 @@ class MultiFidelity(Strategy):
         return self.scheduler.may_resume(candidate)
 
     def winner(self) -> int | None:
-        """Return the first of the leaderboard."""
-        return next(iter(self.study.ranked()), None)
+        """Return the candidate that the study recommends."""
+        return next(iter(self.study.front()), None)
 
 
 def candidate_folder(candidate: int) -> str:

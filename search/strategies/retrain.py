@@ -8,9 +8,8 @@ from typing import Any
 from search.executors.base import Task
 from search.schedulers.base import Decision
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
+from search.study.folders import RETRAINED, run_folder
 from search.study.settings import StudyParts
-
-RETRAINED = "retrained"
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class Retrain(Strategy):
             self._num_tasks += 1
             payload = {
                 "config": run.config,
-                "folder": str(self.study.folder / folder),
+                "folder": str(run_folder(self.study.folder, folder)),
                 "reported": len(self.study.state.retrained[run.name].reports),
                 **self.parts.rules,
             }
@@ -111,6 +110,7 @@ class Retrain(Strategy):
         if message.get("epoch", 0) > len(self.study.state.retrained[run.name].reports):
             data = {key: message[key] for key in ("epoch", "row", "seconds")}
             self.study.record(f"{self.stage}.report", run.candidate, run=run.name, **data)
+            del self._losses[run.name]
         return Decision.CONTINUE
 
     def ended(self, task: Task, outcome: Outcome) -> None:
@@ -133,5 +133,5 @@ class Retrain(Strategy):
         self.study.record(name, run.candidate, run=run.name, status=status, reason=reason, **data)
 
     def winner(self) -> int | None:
-        """Return the first of the leaderboard."""
-        return next(iter(self.study.ranked()), None)
+        """Return the candidate that the study recommends."""
+        return next(iter(self.study.front()), None)

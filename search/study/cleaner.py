@@ -27,7 +27,8 @@ class CheckpointCleaner:
 
     Args:
         folder_of: Returns the run folder of a candidate.
-        may_resume: Whether a paused candidate may still be resumed; once false, it is false for ever.
+        may_resume: Whether a candidate without a job may still be resumed, or another one may begin with its weights;
+            once false, it is false for ever.
         record_deleted: Records that the checkpoints of a candidate were deleted, of this number of bytes.
         num_objectives: Objectives of the study: of several, the Pareto front is retained.
         disk_mb: Delete only while all checkpoints together take more megabytes; None: at once.
@@ -76,7 +77,8 @@ class CheckpointCleaner:
         """
         self._total += num_bytes - self._bytes.get(candidate, 0)
         self._bytes[candidate] = num_bytes
-        if status == "paused" and self._may_resume(candidate):
+        # One that is complete may still be needed: by a child that begins with its weights.
+        if status in ("paused", "stopped", "completed") and self._may_resume(candidate):
             self._paused[candidate] = values
         else:
             self._end(candidate, values, is_ranked=status in COUNTED - {"failed"})

@@ -57,6 +57,43 @@ def find_studies(parent: Path) -> list[Path]:
     return sorted(folders, key=lambda folder: (_began(folder), folder.name), reverse=True)
 
 
+CANDIDATES, RETRAINED = "candidates", "retrained"
+
+
+def place_runs(folder: Path, run_dir: str | None) -> None:
+    """Let the runs of a study lie elsewhere, e.g. on a share, with links to them in the study's folder.
+
+    Args:
+        folder: Folder of the study.
+        run_dir: Folder that gets `<name>/<time>/candidates` and `retrained`; None: they stay in the study's folder.
+
+    Raises:
+        SearchError: They cannot be created.
+    """
+    for name in (CANDIDATES, RETRAINED) if run_dir is not None else ():
+        link, target = folder / name, Path(run_dir or "").resolve() / folder.parent.name / folder.name / name
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink() and not link.exists():
+                link.symlink_to(target, target_is_directory=True)
+        except OSError as error:
+            raise SearchError(
+                f"search.run_dir: {target} cannot be used ({error.strerror}). The runs of candidates are stored there. "
+                "Name a folder that this machine and all workers may write to."
+            ) from error
+
+
+def run_folder(folder: Path, name: str) -> Path:
+    """Return the folder of a run as its worker sees it: not through a link, which another machine may not have.
+
+    Args:
+        folder: Folder of the study.
+        name: Of the run, relative to it.
+    """
+    path = folder / name
+    return path.parent.resolve() / path.name if path.parent.is_symlink() else path
+
+
 def _is_study(folder: Path) -> bool:
     """Whether a study is in a folder, also one that has lost its journal."""
     if os.path.isfile(folder / JOURNAL):

@@ -34,6 +34,10 @@ _NUMBER: Types = (int, float)
 # The data of each kind of event that is read again, and its type. Journals of early versions lack other data.
 KINDS: dict[str, dict[str, Types]] = {
     "drawn": {"seed": int, "drawn": list, "key": str},  # choices, sampler: a candidate was drawn
+    "exploited": {
+        "parent": int,
+        "epoch": int,
+    },  # replaces: the candidate begins with the parent's weights of this epoch
     "duplicate": {"of": int},  # it is equal to an earlier one and not trained
     "job": {"start": int, "end": int},  # it is to be trained for these epochs
     "facts": {"facts": dict},

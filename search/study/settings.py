@@ -60,6 +60,7 @@ class StudyParts:
         constraints: Bounds that a candidate has to keep.
         strategy: The section of the strategy; None: `MultiFidelity`.
         warm_start: Folder of another study whose results the sampler uses, too.
+        run_dir: Folder for the runs of candidates; None: the folder of the study.
         resources: Resources of each training, e.g. `{"gpus": 2}`.
     """
 
@@ -76,6 +77,7 @@ class StudyParts:
     constraints: tuple[Constraint, ...] = ()
     strategy: Any = None
     warm_start: str | None = None
+    run_dir: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -154,6 +156,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         constraints=constraints,
         strategy=options.strategy,
         warm_start=options.warm_start,
+        run_dir=options.run_dir,
         resources=options.resources,
     )
 

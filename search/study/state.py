@@ -26,6 +26,7 @@ class CandidateState:
         last_decision: The decision after its last epoch.
         losses: Times that a worker was lost which had started its job, since it last reported.
         bytes: Bytes of its checkpoints on disk.
+        parent: Candidate with whose weights it begins; None: from the beginning.
     """
 
     record: CandidateRecord
@@ -37,6 +38,7 @@ class CandidateState:
     last_decision: Decision = Decision.CONTINUE
     losses: int = 0
     bytes: int = 0
+    parent: int | None = None
 
     def is_decided(self, job: Job) -> bool:
         """Return whether the last decision of a job was made, though its worker may not have saved its state."""
@@ -220,8 +222,7 @@ class StudyState:
         # The tally has the epoch already: the decision needed its values.
         record.reports.append({**data["row"], "epoch_seconds": data["seconds"], "seconds_at": event.seconds})
         record.folder = data.get("folder", record.folder)
-        record.objectives, record.best_epoch = state.tally.as_written(), state.tally.best_epoch
-        record.violation = state.tally.violation
+        self._show_tally(state.record, state.tally)
         state.last_decision = Decision(data["decision"])
         # A report ends a row of losses and of draws that do not count.
         state.losses = 0
@@ -262,6 +263,21 @@ class StudyState:
             tally.add(row)
         record.objectives, record.best_epoch, record.violation = tally.as_written(), tally.best_epoch, tally.violation
 
+    def _apply_exploited(self, event: Event, state: CandidateState) -> None:
+        """Give a candidate what its parent had, from whose weights it begins."""
+        parent, epochs = self.candidates[event.data["parent"]], event.data["epoch"]
+        state.parent, state.record.inherited = event.data["parent"], epochs
+        state.record.facts = dict(parent.record.facts)
+        state.tally = self._tally(state.record.facts)
+        state.record.reports, state.values = parent.record.reports[:epochs], parent.values[:epochs]
+        for row in state.record.reports:
+            state.tally.add(row)
+        self._show_tally(state.record, state.tally)
+
+    @staticmethod
+    def _show_tally(record: CandidateRecord, tally: Tally) -> None:
+        record.objectives, record.best_epoch, record.violation = tally.as_written(), tally.best_epoch, tally.violation
+
     def _apply_finished(self, event: Event, state: CandidateState) -> None:
         """Format 1 writes this after the end of a job whose candidate ended by itself."""
         state.record.status = "completed"
@@ -277,10 +293,18 @@ class StudyState:
         self.bytes_deleted += event.data["bytes"]
 
 
-_OF_STRATEGIES = ("enqueued", "paused", "resumed", "given_up", "warm_started")  # kinds that a strategy itself applies
+_OF_STRATEGIES = (
+    "enqueued",
+    "paused",
+    "resumed",
+    "given_up",
+    "dropped",
+    "warm_started",
+)  # kinds that a strategy itself applies
 _APPLY = {
     "job": StudyState._apply_job,
     "duplicate": StudyState._apply_duplicate,
+    "exploited": StudyState._apply_exploited,
     "facts": StudyState._apply_facts,
     "report": StudyState._apply_report,
     "ended": StudyState._apply_ended,

@@ -24,7 +24,7 @@ from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
 from search.study.commands import Command, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
-from search.study.folders import WORKERS, read_study_config
+from search.study.folders import WORKERS, place_runs, read_study_config
 from search.study.journal import JOURNAL, Event, Journal, read_events
 from search.study.settings import REGISTRY, StudyParts, build_study_parts
 from search.study.state import CandidateState, StudyState
@@ -98,6 +98,7 @@ class Study:
             if not self.strategy.retains_all:
                 recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
+            place_runs(self.folder, self.parts.run_dir)
             logs = self.folder / WORKERS
             logs.mkdir(exist_ok=True)
             executor.check_resources(self.parts.resources)
@@ -293,6 +294,7 @@ class Study:
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,
             sections=list(self.strategy.sections()),
+            unknown_events=dict(state.unknown),
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
         for run in study.retrained:  # a resumed study may have found better ones since
