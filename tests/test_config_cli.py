@@ -75,7 +75,7 @@ def test_a_wrong_flag_ends_with_code_2(argv, capsys):
     ("error", "code"),
     [
         (ConfigError("x"), 2),
-        (SearchError("x"), 2),
+        (SearchError("x"), 5),
         (DataError("x"), 3),
         (CheckpointError("x"), 4),
         (TrainingError("x"), 5),

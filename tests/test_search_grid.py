@@ -368,7 +368,10 @@ def test_results_are_printed_exported_and_reported(tmp_path):
             {"study": {"conditions": {"a": {"name.x": 0}}}},
             'search.study.conditions.a: override of name.x: name is "sample"',
         ),
-        ({"study": {"conditions": {"a": {"search.seed": 0}}}}, "search.study.conditions.a: search: all cells share"),
+        (
+            {"study": {"conditions": {"a": {"search.seed": 0}}}},
+            "search.study.conditions.a: search: changed, and a condition without markers is no search",
+        ),
     ],
 )
 def test_faults_of_a_grid(search, message):

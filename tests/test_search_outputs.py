@@ -96,7 +96,7 @@ def test_outputs_elsewhere_and_next_to_the_study_are_written_again(tmp_path, cap
         assert main(["report", str(study)]) == 0
         assert main(["export", str(study), "--csv", str(study / "all.csv")]) == 0
     assert main(["export", str(study), "--optuna", f"sqlite:///{study / 'optuna.db'}"]) == 0
-    assert main(["export", str(study), "--optuna", f"sqlite:///{study / 'optuna.db'}"]) == 2
+    assert main(["export", str(study), "--optuna", f"sqlite:///{study / 'optuna.db'}"]) == 5
     assert 'it has a study "study" already' in capsys.readouterr().err
     assert {"report.html", "all.csv", "all_reports.csv", "optuna.db"} <= {path.name for path in study.iterdir()}
 
@@ -118,7 +118,7 @@ def test_a_full_disk_is_an_error_of_one_line(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("utils.files.write_atomically", no_space)
     for words in (["report", str(study)], ["export", str(study), "--csv", str(tmp_path / "x.csv")]):
-        assert main(words) == 2
+        assert main(words) == 5
         assert "it cannot be written (No space left on device). Free some space" in capsys.readouterr().err
 
 
@@ -133,7 +133,7 @@ def test_a_broken_study_does_not_hide_the_others(tmp_path, capsys):
     assert lines[2].startswith(f"Not shown: {broken}")
     assert "damaged" in lines[2]
     shutil.rmtree(good)
-    assert main(["list", str(tmp_path / "saved")]) == 2
+    assert main(["list", str(tmp_path / "saved")]) == 5
     assert "damaged" in capsys.readouterr().err
 
 

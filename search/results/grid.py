@@ -232,6 +232,11 @@ def _text(prefix: str, candidates: Sequence[CandidateRecord], goal: Objective) -
         if prefix == "val_"
         else f"Of the weights with the best {goal.name} on validation data; test data is looked at once per training."
     ]
+    if prefix == "val_" and any("candidates" in each.reports[0] for each in candidates if each.reports):
+        sentences.append(
+            "The result of a search is that of its winner, the best of many: only its test is a fair comparison with a "
+            "single training."
+        )
     if folds:
         pooled = {name for each in candidates for name in each.pooled}
         names = {name for each in candidates for name in results_of_cell(each, prefix)}

@@ -75,5 +75,6 @@ class StudyResult:
             "folder": candidate.folder,
             **candidate.facts,
             **candidate.objectives,
+            **candidate.test,
             **dict(candidate.drawn),
         }

@@ -15,6 +15,7 @@ from utils.errors import ConfigError, SearchError
 
 CONDITION, SEED, FOLD = "condition", "seed", "fold"
 _CONDITIONS = "search.study.conditions"
+_OF_THE_STUDY = ("executor", "resources", "max_epoch_time")  # keys that a cell which is a search does not have
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class CellSpace(Space):
     """The space of a grid study.
 
     The cells are numbered seed by seed, the folds of a condition one after the other, so that more seeds append cells,
-    and a study that ends early has whole seeds.
+    and a study that ends early has whole seeds. A condition with markers is a search: its config is a space.
 
     Args:
         config: From `load_config`.
@@ -47,18 +48,17 @@ class CellSpace(Space):
     """
 
     def __init__(self, config: Mapping[str, Any], grid: GridOptions) -> None:
-        template = {key: value for key, value in config.items() if key != "search"}
         first_seed = int(config.get("seed", 0))
-        super().__init__(template, study_seed=first_seed)
+        super().__init__({"name": config.get("name")}, study_seed=first_seed)  # each condition is a space of its own
         self.has_markers = True  # candidates differ in more than their seeds
         self.conditions = list(grid.conditions)
         self.folds = grid.folds
         self.first_seed = first_seed
-        self._search = {key: value for key, value in config.get("search", {}).items() if key != "study"}
+        search = {key: value for key, value in config.get("search", {}).items() if key != "study"}
         faults, configs = Faults(), []
         for name, changes in grid.conditions.items():
             with faults.collecting():
-                configs.append(self._condition(name, changes))
+                configs.append(self._condition({**config, "search": search}, name, changes))
         if first_seed + grid.seeds - 1 > MAX_SEED:
             faults.add(
                 "seed", f"{first_seed}, and {grid.seeds} seeds from there: the last is above {MAX_SEED}. Lower it."
@@ -67,34 +67,44 @@ class CellSpace(Space):
             raise faults.error()
         self._configs = configs
 
-    def _condition(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the config of a condition.
+    def _condition(self, config: Mapping[str, Any], name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the config of a condition; that of a search has `search`, with one worker, and its definitions.
 
         Raises:
             ConfigError: A path leads nowhere, or the config cannot be one of a cell.
         """
         place = f"{_CONDITIONS}.{name}"
         try:
-            changed = apply_changes({**self._template, "search": self._search}, changes)
+            changed = apply_changes(config, changes)
         except ConfigError as error:
             raise ConfigError(f"{place}: {error}") from error
         if changed.get("seed", 0) != self.first_seed:
             raise ConfigError(f"{place}: seed {show(changed['seed'])}: all conditions have the same seeds. Remove it.")
-        search = changed.pop("search")
-        if search != self._search:
-            raise ConfigError(f"{place}: search: all cells share this section. Change another one.")
-        trainer = changed.get("trainer")
+        trainer, search, definitions = changed.get("trainer"), changed.pop("search"), changed.pop("$defs", None)
         epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
             raise ConfigError(
                 f"{place}: trainer.epochs: {show(epochs)} must be an integer >= 1. Write a number of epochs."
             )
-        markers = find_markers(changed)
-        if markers:
+        if find_markers(changed):
+            if self.folds:
+                raise ConfigError(f"{place}: a search, as it has markers, and folds are for trainings. Remove folds.")
+            search = {key: value for key, value in search.items() if key not in _OF_THE_STUDY}
+            return {**changed, **({} if definitions is None else {"$defs": definitions}), "search": search}
+        if search != config["search"]:
             raise ConfigError(
-                f"{place}: {markers[0]}: a search marker, and a cell has one value each. Write the value."
+                f"{place}: search: changed, and a condition without markers is no search. Change another section."
             )
         return changed
+
+    def is_search(self, drawn: Drawn) -> bool:
+        """Return whether a cell is a search."""
+        return "search" in self._configs[self.cell(drawn).condition]
+
+    @property
+    def searches(self) -> dict[str, dict[str, Any]]:
+        """The configs of the conditions that are searches."""
+        return {name: each for name, each in zip(self.conditions, self._configs, strict=True) if "search" in each}
 
     @property
     def cells_per_seed(self) -> int:
@@ -103,8 +113,8 @@ class CellSpace(Space):
 
     @property
     def max_epochs(self) -> int:
-        """Epochs of the longest training."""
-        return max(int(config["trainer"]["epochs"]) for config in self._configs)
+        """Epochs of the longest training; a search reports once."""
+        return max(1 if "search" in config else int(config["trainer"]["epochs"]) for config in self._configs)
 
     def cell(self, drawn: Drawn) -> Cell:
         """Return the cell of a candidate.
@@ -195,8 +205,12 @@ class CellSpace(Space):
         for name, drawn in zip(
             self.conditions, map(self.random, range(0, self.cells_per_seed, self.folds or 1)), strict=True
         ):
+            config = {**self.config(drawn), "seed": self.first_seed}
             try:
-                check({**self.config(drawn), "seed": self.first_seed})
+                if self.is_search(drawn):
+                    Space(config, study_seed=self.first_seed).find_faults(check)
+                else:
+                    check(config)
             except ConfigError as error:
                 for each in error.parts or [error]:
                     faults.add(f"{_CONDITIONS}.{name}", str(each))

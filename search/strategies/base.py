@@ -162,6 +162,10 @@ class Strategy(ABC):
         """Return whether a candidate without a job may still get one, so that its checkpoint is needed."""
         return False
 
+    def config_of(self, candidate: int) -> dict[str, Any] | None:
+        """Return the config that a candidate's results belong to; None: the one that was drawn."""
+        return None
+
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return more sections of the report: each a `title`, and a `text` or a `table` of rows, the first the head."""
         return ()

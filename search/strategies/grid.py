@@ -12,10 +12,12 @@ from search.schedulers.base import Decision, Job
 from search.space.cells import CellSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome
 from search.strategies.multi_fidelity import MultiFidelity, candidate_folder
+from search.study.folders import CONFIG
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
-from utils.errors import ConfigError
+from utils.errors import ConfigError, SearchError
+from utils.files import read_json_object
 
 POOL = "pool"
 
@@ -26,8 +28,9 @@ class Grid(MultiFidelity):
     """A grid study: its candidates are the cells of a `CellSpace`, and no result changes what is trained.
 
     A cell that fails, is refused or runs out of memory is a result, and no other takes its place. At its end a cell is
-    tested once with its best checkpoint by validation. When all folds of a condition and seed are trained, their
-    validation results are computed once more from the counts of all folds.
+    tested once with its best checkpoint by validation; of a condition with markers, which is a search, the winner
+    counts. When all folds of a condition and seed are trained, their validation results are computed once more from the
+    counts of all folds.
 
     Args:
         parts: The parts of the study.
@@ -104,10 +107,18 @@ class Grid(MultiFidelity):
         return task
 
     def _task_of(self, job: Job, state: CandidateState) -> Task:
-        # Trained as a winner is trained again: to its own end, and then tested.
-        task = replace(super()._task_of(job, state), kind="retrain")
+        task = super()._task_of(job, state)
         task.payload["until"] = None
-        return task
+        assert state.drawn is not None, "set when it was drawn"
+        # Trained as a winner is trained again: to its own end, and then tested.
+        return replace(task, kind="search" if self.cells.is_search(state.drawn) else "retrain")
+
+    def config_of(self, candidate: int) -> dict[str, Any] | None:
+        """Return the config of the winner of a cell that is a search."""
+        state = self.state.candidates[candidate]
+        if state.drawn is None or not self.cells.is_search(state.drawn):
+            return None
+        return read_json_object(self.study.folder / candidate_folder(candidate) / CONFIG, _damaged)
 
     def reported(self, task: Task, message: Mapping[str, Any]) -> Decision:
         """Record a report, and continue: a cell ends by itself."""
@@ -159,3 +170,7 @@ class Grid(MultiFidelity):
         """Return the tables of the conditions and of their differences."""
         records = [each.record for each in self.state.candidates.values()]
         return grid_sections(records, self.cells.conditions, self.parts.objectives[0])
+
+
+def _damaged(reason: str) -> SearchError:
+    return SearchError(f"{reason}. It is the winner of a search. Put back a copy.")

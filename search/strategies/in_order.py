@@ -105,6 +105,10 @@ class InOrder(Strategy):
         """Return whether one of them may train a candidate again."""
         return any(each.may_resume(candidate) for each in self.strategies)
 
+    def config_of(self, candidate: int) -> dict[str, Any] | None:
+        """Return the config of a candidate's results, from the first strategy that says so."""
+        return next((found for each in self.strategies if (found := each.config_of(candidate)) is not None), None)
+
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return the sections of all."""
         return [section for each in self.strategies for section in each.sections()]

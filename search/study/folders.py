@@ -44,7 +44,8 @@ def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> 
 def find_studies(parent: Path) -> list[Path]:
     """Return the studies in a folder or anywhere below it, newest first; only the folder itself if it is one.
 
-    A study is as old as the first event of its journal, whatever its folder is called.
+    Those in the folder of another study, which are its candidates, are left out. A study is as old as the first event
+    of its journal, whatever its folder is called.
     """
     if _is_study(parent):
         return [parent]
@@ -52,6 +53,7 @@ def find_studies(parent: Path) -> list[Path]:
         return []
     folders = {path.parent for path in parent.glob(f"*/**/{CONFIG}") if _is_study(path.parent)}
     folders |= {path.parent for path in parent.glob(f"*/**/{JOURNAL}")}
+    folders = {folder for folder in folders if folders.isdisjoint(folder.parents)}
     return sorted(folders, key=lambda folder: (_began(folder), folder.name), reverse=True)
 
 

@@ -31,13 +31,13 @@ from search.schedulers.halving import RandomSearch
 from search.space.cells import CellSpace
 from search.space.space import Canonical, Space
 from search.strategies import SECTIONS as STRATEGIES
-from utils.errors import ConfigError
+from utils.errors import ConfigError, EspalierError, each_error
 from utils.registry import Section
 
 REGISTRY: dict[str, Section] = {**SAMPLERS, **SCHEDULERS, **STRATEGIES, "executor": EXECUTORS}
 # Keys of the search section that say how candidates are drawn, stopped or trained again: a grid does nothing of that.
 _NOT_OF_A_GRID = (
-    "num_samples", "sampler", "first", "scheduler", "constraints", "strategy", "retrain", "warm_start", "seed"
+    "num_samples", "seed", "sampler", "first", "scheduler", "constraints", "strategy", "retrain", "warm_start"
 )  # fmt: skip
 _ANY_EPOCHS = 10**6  # to check a scheduler if the number of epochs is itself faulty
 
@@ -121,7 +121,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     if not isinstance(config.get("name"), str) or not config["name"]:
         faults.add("name", f"missing. Add it: {TopLevel.model_fields['name'].description}")
     if options is not None and options.study is not None:
-        return _grid_parts(config, options, options.study, faults)
+        return _grid_parts(config, options, options.study, canonical, faults)
     if options is not None:
         spec = {"search": {"scheduler": options.scheduler or "RandomSearch", "executor": options.executor}}
         runtime = {"num_samples": options.num_samples, "max_epochs": epochs}
@@ -185,30 +185,21 @@ def _limits_of(options: SearchOptions, compared: Sequence[Objective | Constraint
     return limits if options.limits is not None or any(each.is_fact for each in compared) else None
 
 
-def _grid_parts(config: Mapping[str, Any], options: SearchOptions, grid: GridOptions, faults: Faults) -> StudyParts:
+def _grid_parts(
+    config: Mapping[str, Any], options: SearchOptions, grid: GridOptions, canonical: Canonical | None, faults: Faults
+) -> StudyParts:
     """Build the parts of a grid study.
 
     Args:
         config: From `load_config`.
         options: Its search section.
         grid: Its `search.study`.
+        canonical: As for `build_study_parts`.
         faults: Those of the config so far.
 
     Raises:
         ConfigError: Lists all faults.
     """
-    for key in _NOT_OF_A_GRID:
-        if key in config["search"]:
-            faults.add(
-                f"search.{key}",
-                f"{show(config['search'][key])}, and search.study trains each of its conditions in full. Remove one "
-                "of them.",
-            )
-    if options.budget.disk_mb is not None:
-        faults.add(
-            "search.budget.disk_mb",
-            f"{options.budget.disk_mb}: a grid study retains the best checkpoint of every training. Remove it.",
-        )
     with faults.collecting():
         objectives = _objectives_of(config, options)
         if len(objectives) > 1 or objectives[0].is_fact:
@@ -220,6 +211,7 @@ def _grid_parts(config: Mapping[str, Any], options: SearchOptions, grid: GridOpt
     with faults.collecting():
         space = CellSpace(config, grid)
         scheduler = RandomSearch(num_samples_of(config), space.max_epochs)
+        _check_cells(config, options, space, canonical, faults)
     with faults.collecting():
         executor = instantiate({"search": {"executor": options.executor}}, "search.executor", REGISTRY)
     if faults:
@@ -230,12 +222,35 @@ def _grid_parts(config: Mapping[str, Any], options: SearchOptions, grid: GridOpt
         scheduler=scheduler,
         objectives=objectives,
         executor=executor,
-        budget=options.budget,
-        limits=_limits_of(options, objectives),
+        budget=Budget() if space.searches else options.budget,  # else they are those of the searches
+        limits=None if space.searches else _limits_of(options, objectives),
         max_epoch_time=options.max_epoch_time,
         strategy="Grid",
         resources=options.resources,
     )
+
+
+def _check_cells(
+    config: Mapping[str, Any], options: SearchOptions, space: CellSpace, canonical: Canonical | None, faults: Faults
+) -> None:
+    """Check the keys of the search section that a grid study does not have, and those of cells that are searches."""
+    for name, search in space.searches.items():
+        try:
+            build_study_parts(search, canonical)
+        except EspalierError as error:
+            for each in each_error(error):
+                faults.add(f"search.study.conditions.{name}", str(each))
+    if space.searches and options.resources:
+        faults.add("search.resources", f"{show(options.resources)}: a search that is a cell has one device. Remove it.")
+    rule = "and search.study trains each of its conditions in full, with the seeds from the file's seed on. Remove it."
+    for key in ("seed",) if space.searches else _NOT_OF_A_GRID:
+        if key in config["search"]:
+            faults.add(f"search.{key}", f"{show(config['search'][key])}, {rule}")
+    if not space.searches and options.budget.disk_mb is not None:
+        faults.add(
+            "search.budget.disk_mb",
+            f"{options.budget.disk_mb}: a grid study retains the best checkpoint of every training. Remove it.",
+        )
 
 
 def num_samples_of(config: Mapping[str, Any]) -> int:
@@ -270,7 +285,7 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
     Args:
         config: From `load_config`.
         sizes: "EPOCHS,TRAIN,VALID,SAMPLES": epochs of a full training, samples of training and validation data, and
-            candidates; of a grid study its seeds.
+            candidates; of a grid study its seeds, and the candidates of cells that are searches.
 
     Raises:
         ConfigError: `sizes` is not four whole numbers from 1, or a loader has no `args`.
@@ -298,9 +313,10 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
         if section == "data_loader" and "validation_split" in loader["args"]:
             loader["args"]["validation_split"] = valid
     search = changed["search"] = dict(changed.get("search", {}))
-    if isinstance(search.get("study"), Mapping):
+    is_grid = isinstance(search.get("study"), Mapping)
+    if is_grid:
         search["study"] = _shrunk_grid(search["study"], epochs, num_samples)
-    else:
+    if not is_grid or "num_samples" in search:  # of the searches that are its cells
         search["num_samples"] = num_samples
     if search.get("scheduler") is not None:
         search["scheduler"] = _shrunk_scheduler(search["scheduler"], epochs)

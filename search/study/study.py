@@ -315,7 +315,10 @@ class Study:
         ]
 
     def _config_of(self, candidate: int) -> dict[str, Any]:
-        """Return the config of a candidate, as it was drawn."""
+        """Return the config of a candidate for `best/`."""
+        config = self.strategy.config_of(candidate)
+        if config is not None:
+            return config
         state = self.state.candidates[candidate]
         assert state.drawn is not None, "set when it was drawn"
         return {**self.parts.space.config(state.drawn), "seed": state.record.seed}

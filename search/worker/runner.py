@@ -25,6 +25,7 @@ from data_loader.common.image_cache import share_decoded
 from search.worker.callbacks import Report
 from search.worker.candidate import Limits, build_training_step, check_limits
 from search.worker.fence import Fence
+from search.worker.nested import run_search_task
 from search.worker.pooling import pooled_results
 from search.worker.ranks import RANK, Ranks, num_processes
 from search.worker.training import find_start, remove_checkpoints, train_as_rank, train_here
@@ -52,14 +53,14 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
     """Run a task of a search.
 
     Args:
-        task: `kind` ("train", "retrain", "measure" for its costs alone, or "pool" for the results of the runs in
-            `folders` together, which takes nothing else of the following), `config`, `folder` (of the run, which is
-            resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to train in
-            all; None: until a decision says so), `limits` (checked before training; None: unchecked), optionally
-            `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and `constraints` (of the
-            search: `model_best.pth` is of the epoch that is best by them), `token` (see `Fence`), `resources` (`gpus`:
-            processes to train with), `plugins` and `verbose`, and of the worker `worker`, `device`, `devices`,
-            `threads` and `logs`.
+        task: `kind` ("train", "retrain", "search", "measure" for its costs alone, or "pool" for the results of the
+            runs in `folders` together, which takes nothing else of the following), `config`, `folder` (of the run,
+            which is resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to
+            train in all; None: until a decision says so), `limits` (checked before training; None: unchecked),
+            optionally `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and
+            `constraints` (of the search: `model_best.pth` is of the epoch that is best by them), `token` (see
+            `Fence`), `resources` (`gpus`: processes to train with), `plugins` and `verbose`, and of the worker
+            `worker`, `device`, `devices`, `threads` and `logs`.
         report: Reports to the search and returns its decision.
         ranks: The processes of this worker for tasks of several; None: started for this task.
 
@@ -103,14 +104,25 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
     # The run writes its metrics and checkpoints, but neither prints nor draws.
     trainer_section = {**task["config"]["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}
     config = {**task["config"], "trainer": trainer_section}
-    device, limits = task.get("device"), task.get("limits")
-
+    task = {**task, "config": config}
     if task["kind"] == "measure":
-        chosen = Limits(input_size=(limits or {}).get("input_size"), wants_latency=True)
-        facts, refusal = check_limits(config, chosen, devices=device, min_seconds=_SECONDS_OF_MEASURING)
-        status = {"status": "failed", "reason": refusal} if refusal else {"status": "ended", "is_finished": True}
-        return status | {"facts": facts.known()}
-    folder = Path(task["folder"])
+        return _measure(task)
+    if task["kind"] == "search":
+        return run_search_task(task, report)
+    return _train_and_test(task, report, ranks)
+
+
+def _measure(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure the costs of a network."""
+    chosen = Limits(input_size=(task.get("limits") or {}).get("input_size"), wants_latency=True)
+    facts, refusal = check_limits(task["config"], chosen, devices=task.get("device"), min_seconds=_SECONDS_OF_MEASURING)
+    status = {"status": "failed", "reason": refusal} if refusal else {"status": "ended", "is_finished": True}
+    return status | {"facts": facts.known()}
+
+
+def _train_and_test(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[str, Any]:
+    """Train a candidate within its limits, and test it if it is a retraining."""
+    config, folder, device, limits = task["config"], Path(task["folder"]), task.get("device"), task.get("limits")
     if limits is not None:
         facts, refusal = check_limits(config, Limits(**limits), devices=device)
         if refusal:
@@ -122,7 +134,7 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
 
     if task.get("token") is not None:
         Fence(folder, task["token"]).claim()
-    outcome = _train({**task, "config": config}, report, ranks)
+    outcome = _train(task, report, ranks)
     if outcome["status"] != "ended":
         return outcome
     artefacts = {name: file for name, file in (("best", BEST), ("last", LAST)) if (folder / file).exists()}
