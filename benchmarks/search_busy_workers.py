@@ -109,7 +109,8 @@ def main() -> None:
     parser.add_argument("--schedulers", nargs="+", default=list(SCHEDULERS), choices=list(SCHEDULERS))
     names = parser.parse_args().schedulers
     print(
-        "| scheduler | save | busy until the last draw | until the last job | start | whole |\n|---|---|---|---|---|---|"
+        "| scheduler | save | busy until the last draw | until the last job | start | whole |\n"
+        "|---|---|---|---|---|---|"
     )
     for name in names:
         for save_seconds in (0.0, 2.0):
