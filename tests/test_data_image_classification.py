@@ -79,6 +79,18 @@ def test_class_folders_without_parts_and_a_part_held_out(folders):
     assert len(next(iter(loader))) == 2
 
 
+def test_each_image_is_held_out_by_one_fold(folders):
+    held_out = []
+    for fold in range(2):
+        loader = make(str(folders / "train"), folds={"fold": fold, "of": 2}, batch_size=2)
+        part = loader.split_validation()
+        assert loader.num_samples + part.num_samples == 5
+        held_out += part.keys.indices.tolist()
+    assert sorted(held_out) == list(range(5))
+    with pytest.raises(ConfigError, match="folds and validation_split both hold samples out"):
+        make(str(folders / "train"), folds={"fold": 0, "of": 2}, validation_split=1)
+
+
 def test_classes_of_validation_are_those_of_training(folders):
     (folders / "val/cat").rename(folders / "val/cow")
     message = r'val/cow/15\.png is of the class "cow", and 1 of 2 samples .* training data: cat, dog\.'

@@ -152,6 +152,18 @@ def test_what_is_learned_is_of_the_training_part_alone(toy):
     assert test.learned == loader.learned
 
 
+def test_what_is_learned_is_not_of_the_fold_that_is_held_out(toy):
+    series, held_out = read_series(toy).series, []
+    for fold in range(3):
+        loader = make(str(toy), folds={"fold": fold, "of": 3}, rescale=True)
+        held_out.append(loader.split_validation().keys.indices.tolist())
+        training = [each for number, each in enumerate(series) if number not in held_out[-1]]
+        assert loader.num_samples == len(training)
+        expected = learned_statistics(training, SeriesOptions(normalize="variable", rescale=True))
+        assert loader.learned == {"classes": ["up", "down"], **expected}
+    assert sorted(index for each in held_out for index in each) == list(range(len(series)))
+
+
 def test_nothing_is_learned_from_data_to_judge_by(toy):
     with pytest.raises(ConfigError, match=r"mean is missing: it is computed from the training data"):
         make(str(toy), is_training=False)

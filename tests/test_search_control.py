@@ -99,7 +99,7 @@ def test_what_differs_is_named_key_by_key(copied, capsys):
     assert "search.scheduler (only here)" in error
     assert "num_samples" not in error
     assert main(["-c", str(file), "search.num_samples=1", "--resume", str(study)]) != 0
-    assert "search.num_samples is 1, and it has 2 candidates already" in capsys.readouterr().err
+    assert "search.num_samples asks for 1 candidates, and it has 2 already" in capsys.readouterr().err
 
 
 def test_a_new_study_says_why_the_newest_is_not_continued(copied, caplog):
@@ -130,6 +130,9 @@ def test_commands_wait_for_a_search_that_does_not_run(copied, capsys):
         (["enqueue", "nonsense"], "must be PATH=VALUE"),
         (["enqueue", "optimizer.args.momentum=0.5"], "optimizer.args.momentum"),
         (["pause", "7"], "candidate 7 is not known"),
+        (["stop", "0"], "candidate 0 is completed"),
+        (["stop"], "no search runs in"),
+        (["pause"], "no search runs in"),
     ],
 )
 def test_a_command_that_cannot_be_obeyed_is_refused(copied, capsys, words, message):

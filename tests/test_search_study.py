@@ -23,7 +23,7 @@ from search.study.settings import StudyParts
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER, value_at
 from tests.support.without_times import without_times
-from utils.errors import ConfigError, SearchError
+from utils.errors import ConfigError, Interrupted, SearchError
 
 EPOCHS = 9
 CONFIG = {"name": "sample", "trainer": {"epochs": EPOCHS}, "search": {}}
@@ -321,7 +321,7 @@ def test_commands_in_the_folder_are_obeyed(tmp_path):
     study, _ = studied(tmp_path, parts_of(RandomSearch(3, EPOCHS)))
     send_command(study.folder, "add", num_samples=2)
     send_command(study.folder, "enqueue", choices=[["number", 7]])
-    send_command(study.folder, "dance", candidate=1)
+    send_command(study.folder, "stop", candidate=1)
     record = Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER).run()
     assert [each.objectives["val_miou"] for each in record.candidates[3:]] == [
         max(value_at(quality, epoch) for epoch in range(1, EPOCHS + 1)) for quality in (0.83, 0.9)
@@ -339,11 +339,74 @@ def test_a_candidate_that_is_stopped_counts_with_the_values_that_it_has(tmp_path
         if event.kind == "job" and event.candidate == 1:
             send_command(folder, "stop", candidate=1)
 
-    parts = replace(parts_of(RandomSearch(3, EPOCHS)), executor=Processes(1))
-    record = Study(folder, parts, worker=WORKER, watchers=[stop_the_second]).run()
-    assert record.candidates[1].status in ("stopped", "completed")
+    record = Study(folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER, watchers=[stop_the_second]).run()
+    assert (record.candidates[1].status, record.candidates[1].epochs) == ("stopped", 1)
     assert [record.candidates[index].status for index in (0, 2)] == ["completed", "completed"]
     assert read(folder, parts_of(RandomSearch(3, EPOCHS))) == record
+
+
+def send_at(folder, epoch, *names):
+    """A watcher that sends commands for the whole study when candidate 0 has trained some epochs."""
+
+    def watch(event, _state):
+        if event.kind == "report" and event.candidate == 0 and event.data["epoch"] == epoch:
+            for name in names:
+                send_command(folder, name, candidate=None)
+
+    return watch
+
+
+def test_a_search_in_this_process_stops_after_the_epoch(tmp_path):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    study = Study(folder, parts_of(RandomSearch(2, EPOCHS)), worker=WORKER, watchers=[send_at(folder, 2, "stop")])
+    with pytest.raises(Interrupted):
+        study.run()
+    before = read(folder, parts_of(RandomSearch(2, EPOCHS)))
+    assert [each.epochs for each in before.candidates] == [3], "the command is seen at the next report"
+    record = Study(folder, parts_of(RandomSearch(2, EPOCHS)), worker=WORKER).run()
+    assert [each.epochs for each in record.candidates] == [EPOCHS, EPOCHS]
+
+
+def test_a_search_in_this_process_is_paused_and_resumed(tmp_path):
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    paused = send_at(folder, 2, "pause")
+    seen = []
+
+    def resume(event, state):
+        if event.name == "study.command" and event.data["command"] == "pause":
+            seen.append(state.candidates[0].record.epochs)
+            send_command(folder, "resume", candidate=None)
+
+    parts = parts_of(RandomSearch(1, EPOCHS))
+    record = Study(folder, parts, worker=WORKER, watchers=[paused, resume]).run()
+    assert seen == [2]
+    assert [each.epochs for each in record.candidates] == [EPOCHS]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"name": "add", "data": {}}',
+        '{"name": "add", "data": {"num_samples": "3"}}',
+        '{"name": "add", "data": {"num_samples": true}}',
+        '{"name": "enqueue", "data": {"choices": 5}}',
+        '{"name": "stop", "data": {"candidate": [1]}}',
+        '{"name": ["stop"], "data": {}}',
+        '{"name": "dance", "data": {"candidate": 1}}',
+        '{"name": "stop"}',
+        "[]",
+    ],
+)
+def test_a_file_that_is_no_command_is_set_aside(tmp_path, content, caplog):
+    study, before = studied(tmp_path, parts_of(RandomSearch(2, EPOCHS)))
+    queue = study.folder / "commands"
+    queue.mkdir()
+    (queue / "0001.json").write_text(content)
+    record = Study(study.folder, parts_of(RandomSearch(2, EPOCHS)), worker=WORKER).run()
+    assert record.candidates == before.candidates
+    assert [path.name for path in queue.iterdir()] == ["0001.unreadable"]
+    assert "is no command" in caplog.text
 
 
 def test_a_study_that_has_lost_its_journal_is_found_and_refused(tmp_path):

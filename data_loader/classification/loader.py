@@ -31,6 +31,7 @@ from data_loader.common.class_labels import (
     first_of_each_class,
     list_label_ids,
 )
+from data_loader.common.folds import divide_samples
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp
 from data_loader.common.options import AugmentationOptions, ClassOptions, ImageLoaderOptions, ImageOptions
 from data_loader.images.augmentation import Augmentation
@@ -412,12 +413,16 @@ class ImageClassificationDataLoader(BaseDataLoader):
         plain = LabelledImageDataset(source, ids, preprocessing, loading=loading)
         changes = ImageAugmentation(augmentation, preprocessing)
         augmented = LabelledImageDataset(source, ids, preprocessing, augmentation=changes, loading=loading)
+        divided = divide_samples(loading, len(ids))
         super().__init__(
             augmented if loading.is_training else plain,
             collate_fn=ClassificationCollate(preprocessing, len(names), augmentation.mixup),
             validation_dataset=plain,
+            indices=None if divided is None else divided[0].tolist(),
             **loading.base_arguments(),
         )
+        if divided is not None:
+            self._held_out = divided[1]
         self.num_classes, self.class_names, self.learned = len(names), names, {"classes": names}
         self.in_channels = preprocessing.in_channels
         self.ignore_index = NO_CLASS

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from data_loader.common.options import LoaderOptions
 from utils.errors import ConfigError
 from utils.seeding import derive_seed
 
@@ -57,3 +58,25 @@ class Folds:
         parts = np.array_split(permutation, self.of)
         others = np.concatenate([part for number, part in enumerate(parts) if number != self.fold])
         return np.sort(others), np.sort(parts[self.fold])
+
+
+def divide_samples(loading: LoaderOptions, count: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the samples that a loader draws from and those that it holds out, by its folds.
+
+    Args:
+        loading: With or without `folds`.
+        count: Number of samples.
+
+    Returns:
+        Two ascending int64 arrays of indices; None without folds.
+
+    Raises:
+        ConfigError: The folds are wrong, or `validation_split` holds samples out, too.
+    """
+    if loading.folds is None:
+        return None
+    if loading.validation_split:
+        raise ConfigError("folds and validation_split both hold samples out. Remove one of them.")
+    others, fold = Folds.parse(loading.folds, loading.seed).split(count)
+    trains = loading.is_training if loading.role is None else loading.role == "train"
+    return (others, fold) if trains else (fold, fold[:0])

@@ -203,6 +203,13 @@ class LoaderOptions(Options):
     shuffle: Annotated[bool | None, Field(description="New order in each epoch; `null`: in training.")] = None
     drop_last: Annotated[bool, Field(description="Leave out an incomplete last batch.")] = False
     validation_split: Annotated[int | float, Field(description="Held out: a fraction below 1, or a number.")] = 0.0
+    folds: Annotated[
+        Mapping[str, Any] | None,
+        Field(description='`{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.'),
+    ] = None
+    role: Annotated[
+        Role | None, Field(description='With `folds`: `"train"`, `"valid"`, `"test"`; `null`: by the section.')
+    ] = None
     n_workers: Annotated[int, Field(ge=0, description="Processes that load; at most one per processor.")] = 0
     pin_memory: Annotated[bool, Field(description="Page-locked batches, if there is CUDA.")] = False
     seed: Annotated[int, Field(description="Seed of the run.")] = 0
@@ -230,15 +237,8 @@ class ImageLoaderOptions(LoaderOptions):
 
 @dataclass(frozen=True)
 class MaskLoaderOptions(ImageLoaderOptions):
-    """Loading of images and masks, of which folds or labels may be left out."""
+    """Loading of images and masks, of which labels may be left out."""
 
-    folds: Annotated[
-        Mapping[str, Any] | None,
-        Field(description='`{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.'),
-    ] = None
-    role: Annotated[
-        Role | None, Field(description='With `folds`: `"train"`, `"valid"`, `"test"`; `null`: by the section.')
-    ] = None
     sparse: Annotated[
         Mapping[str, Any] | None, Field(description='Labels to hide, as `{"pattern": "halves", "density": 0.5}`.')
     ] = None

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from base.base_data_loader import BaseDataLoader
 from base.samples import NamedMask, RawSample
-from data_loader.common.folds import Folds
+from data_loader.common.folds import divide_samples
 from data_loader.common.image_cache import ImageCache, map_in_threads
 from data_loader.common.options import (
     AugmentationOptions,
@@ -288,23 +288,16 @@ class MaskDataLoader(BaseDataLoader):
             source, preprocessing, labels, has_whole_masks=False, enlargement=changes.enlargement, sparse=sparse
         )
         augmented = SegmentationDataset(decoder, loading, changes)
-        # Indices to draw from and indices held out; None: all, and those of `validation_split`.
-        indices = held_out = None
-        if loading.folds is not None:
-            if loading.validation_split:
-                raise ConfigError("folds and validation_split both hold samples out. Remove one of them.")
-            others, fold = Folds.parse(loading.folds, loading.seed).split(len(source))
-            trains = loading.is_training if loading.role is None else loading.role == "train"
-            indices, held_out = (others, fold) if trains else (fold, fold[:0])
+        divided = divide_samples(loading, len(source))
         super().__init__(
             augmented if loading.is_training else plain,
             collate_fn=partial(collate_pairs, preprocessing),
             validation_dataset=plain,
-            indices=indices,  # type: ignore[arg-type]
+            indices=None if divided is None else divided[0].tolist(),
             **loading.base_arguments(),
         )
-        if held_out is not None:
-            self._held_out = held_out
+        if divided is not None:
+            self._held_out = divided[1]
         self.num_classes = labels.num_classes
         self.in_channels = preprocessing.in_channels
         self.ignore_index = labels.ignored

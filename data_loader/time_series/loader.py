@@ -18,6 +18,7 @@ from data_loader.common.class_labels import (
     first_of_each_class,
     list_label_ids,
 )
+from data_loader.common.folds import divide_samples
 from data_loader.common.image_cache import read_once
 from data_loader.common.options import ClassOptions, LoaderOptions, Options
 from data_loader.time_series.files import SeriesFile, Values, find_series_file, list_series
@@ -150,7 +151,7 @@ class TimeSeriesDataLoader(BaseDataLoader):
     Training batches are (series (B, V, T) float32, classes (B,) int64). If lengths differ, the shorter series end in
     NaN, which the networks of this project leave out. With `is_training` false a batch has a third part: a list of
     `base.samples.NamedSample`. Class names and statistics come from the training data only, without the samples
-    that `validation_split` holds out. With `samples`, series are taken from the classes in turn.
+    that `validation_split` or `folds` hold out. With `samples`, series are taken from the classes in turn.
 
     Args:
         path: A `.ts` file, a `.npz` with x (N, V, T) and y (N,), or a folder of the archives.
@@ -189,8 +190,11 @@ class TimeSeriesDataLoader(BaseDataLoader):
         names = checked_classes(labels.classes or (), file.classes)
         known = list_label_ids(file.labels or (), names, file.place)
         file, ids = file.select([index for index, _ in known.usable()]), [number for _, number in known.entries]
+        divided = divide_samples(loading, len(ids))
         if split == "train":  # other data gets the statistics of the training by its config
-            training, _ = split_indices(len(file.series), loading.validation_split, loading.seed)
+            training = (
+                split_indices(len(ids), loading.validation_split, loading.seed)[0] if divided is None else divided[0]
+            )
             learned = learned_statistics([file.series[index] for index in training], series)
             missing: dict[str, Any] = {name: value for name, value in learned.items() if not getattr(series, name)}
             series = replace(series, **missing)
@@ -200,8 +204,11 @@ class TimeSeriesDataLoader(BaseDataLoader):
             SeriesDataset(file, ids, preprocessing, augmentation) if loading.is_training else plain,
             collate_fn=collate_series,
             validation_dataset=plain,
+            indices=None if divided is None else divided[0].tolist(),
             **loading.base_arguments(),
         )
+        if divided is not None:
+            self._held_out = divided[1]
         self.num_classes, self.class_names = len(names), names
         self.in_channels = len(file.series[0])
         self.ignore_index = NO_CLASS

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import config as configuration
 from config.loading.load import parse_override
+from search.cli.listing import plugin_options
 from search.joining.lease import is_shared
 from search.study.commands import send_command
 from search.study.folders import find_studies, read_study_config
 from search.study.journal import JOURNAL, JournalDamage, cut_journal
 from search.study.settings import build_study_parts
+from search.study.state import StudyState
 from search.study.study import Study
 from utils.errors import SearchError
 from utils.files import folder_lock
@@ -50,7 +52,8 @@ def run_control(arguments: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: A value is not in the space, or the study cannot grow.
-        SearchError: There is no study in the folder, or a damaged one, or the candidate is not known.
+        SearchError: There is no study in the folder, or a damaged one, the candidate is not known or at its end, or no
+            search runs that could be paused, resumed or stopped.
     """
     configuration.load_plugins(arguments.plugin)
     folders = find_studies(arguments.folder)
@@ -58,7 +61,7 @@ def run_control(arguments: argparse.Namespace) -> None:
         raise SearchError(f"{arguments.folder}: there is no study in it. Name a folder that a search wrote.")
     folder, command = folders[0], arguments.command
     if command == "repair":
-        sys.stdout.write(f"{repair(folder)}\n")
+        sys.stdout.write(f"{repair(folder, arguments.plugin)}\n")
         return
     study = Study(folder, build_study_parts(read_study_config(folder)), worker="")
     study.restore()
@@ -72,10 +75,12 @@ def run_control(arguments: argparse.Namespace) -> None:
         send_command(folder, command, choices=drawn.as_json())
     else:
         candidate = arguments.candidate
-        if candidate is not None and candidate not in study.state.candidates:
+        if candidate is not None:
+            _require_unended(command, candidate, study.state)
+        elif not is_shared(folder) and not _is_running(folder):
             raise SearchError(
-                f"{command}: candidate {candidate} is not known. There are {len(study.state.candidates)}, "
-                "from number 0."
+                f"{command}: no search runs in {folder}, so that there is nothing to {command}. Name one that runs, or "
+                "one of its candidates."
             )
         send_command(folder, command, candidate=candidate)
     sys.stdout.write(f"{_when(folder, arguments.plugin)}\n")
@@ -83,20 +88,53 @@ def run_control(arguments: argparse.Namespace) -> None:
 
 def _when(folder: Path, plugins: Sequence[str]) -> str:
     """Return in words when a command takes effect."""
-    options = "".join(f" --plugin {shlex.quote(name)}" for name in plugins)
+    options = _options(plugins)
     if is_shared(folder):
         again = f"python -m search join {shlex.quote(str(folder))}{options}"
         return f"Noted. The process that leads the study obeys within a second; if none does, join it:  {again}"
+    if _is_running(folder):
+        return "Noted. The search that runs obeys within a second, or if it trains in its own process, after its epoch."
     again = f"python -m search --resume {shlex.quote(str(folder))}{options}"
+    return f"Noted. The study does not run now; continue it:  {again}"
+
+
+def _is_running(folder: Path) -> bool:
+    """Return whether a search has the lock of a study."""
     try:
         with folder_lock(folder, SearchError):
-            return f"Noted. The study does not run now; continue it:  {again}"
+            return False
     except SearchError:
-        return "Noted. The search that runs obeys within a second."
+        return True
 
 
-def repair(folder: Path) -> str:
+def _require_unended(command: str, candidate: int, state: StudyState) -> None:
+    """Raise if a candidate cannot change any more.
+
+    Raises:
+        SearchError: It is not known, or at its end.
+    """
+    if candidate not in state.candidates:
+        raise SearchError(
+            f"{command}: candidate {candidate} is not known. There are {len(state.candidates)}, from number 0."
+        )
+    status = state.candidates[candidate].record.status
+    if status not in ("running", "paused"):
+        raise SearchError(
+            f"{command}: candidate {candidate} is {status}. Only one that is not at its end can change. Name another."
+        )
+
+
+def _options(plugins: Sequence[str]) -> str:
+    """Return the end of a command line that names the user's files."""
+    return "".join(f" {shlex.quote(word)}" for word in plugin_options(plugins))
+
+
+def repair(folder: Path, plugins: Sequence[str] = ()) -> str:
     """Cut a damaged journal after its last good event, and return in words what was done.
+
+    Args:
+        folder: Folder of the study.
+        plugins: Files with the user's classes, loaded already, for the command that is printed.
 
     Raises:
         SearchError: A search runs there, or no event is good.
@@ -119,6 +157,6 @@ def repair(folder: Path) -> str:
             stored = cut_journal(folder / JOURNAL, damage.num_good)
             return (
                 f"The first {damage.num_good} events remain; the journal as it was is in {stored}. Continue:  "
-                f"python -m search --resume {shlex.quote(str(folder))}"
+                f"python -m search --resume {shlex.quote(str(folder))}{_options(plugins)}"
             )
     return f"{folder}: the journal is good. Nothing was changed."

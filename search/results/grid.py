@@ -139,15 +139,21 @@ def best_condition(candidates: Iterable[CandidateRecord], conditions: Sequence[s
 
 
 def grid_winner(study: StudyRecord) -> CandidateRecord | None:
+    """Return the run that a grid study recommends, see `best_run`."""
+    return best_run(study.candidates, conditions_of(study), parse_objectives(study.objectives)[0])
+
+
+def best_run(
+    candidates: Sequence[CandidateRecord], conditions: Sequence[str], goal: Objective
+) -> CandidateRecord | None:
     """Return the best run, by validation, of the best condition; None if no cell has a result.
 
-    Before a condition has a whole seed, it is the best run of all.
+    Before a condition has a whole seed, it is the best run of all. The arguments are those of `best_condition`.
     """
-    goal = parse_objectives(study.objectives)[0]
-    condition = best_condition(study.candidates, conditions_of(study), goal)
+    condition = best_condition(candidates, conditions, goal)
     runs = [
         each
-        for each in study.candidates
+        for each in candidates
         if goal.name in results_of_cell(each, "val_") and condition in (None, dict(each.drawn)["condition"])
     ]
     return max(runs, key=lambda each: goal.sign * each.objectives[goal.name], default=None)

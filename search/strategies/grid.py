@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.executors.base import Task
-from search.results.grid import grid_sections
+from search.results.grid import best_run, grid_sections
 from search.schedulers.base import Decision, Job
 from search.space.cells import CellSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome
@@ -165,6 +165,12 @@ class Grid(MultiFidelity):
         if reason:
             logger.warning("The results of the folds up to candidate %d are not pooled: %s", last, reason)
         self.study.record(f"{self.stage}.pooled", last, results=dict(results), reason=reason)
+
+    def winner(self) -> int | None:
+        """Return the best run of the best condition."""
+        records = [each.record for each in self.state.candidates.values()]
+        found = best_run(records, self.cells.conditions, self.parts.objectives[0])
+        return None if found is None else found.index
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return the tables of the conditions and of their differences."""

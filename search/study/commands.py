@@ -1,17 +1,29 @@
 """Commands to a study, as files in its folder: a search that runs obeys them, another one when it is continued."""
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from utils.errors import SearchError
 from utils.files import read_json_object, write_text_atomically
 
+logger = logging.getLogger("espalier")
+
 COMMANDS = "commands"
+# The data of each command, and its types.
+_DATA: dict[str, tuple[str, tuple[type, ...]]] = {
+    "add": ("num_samples", (int,)),
+    "enqueue": ("choices", (list,)),
+    "pause": ("candidate", (int, NoneType)),
+    "resume": ("candidate", (int, NoneType)),
+    "stop": ("candidate", (int, NoneType)),
+}
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,12 @@ def waiting_commands(folder: Path) -> list[Command]:
     for path in sorted((folder / COMMANDS).glob("*.json")):
         try:
             content = read_json_object(path, SearchError)
-            commands.append(Command(path.stem, str(content["name"]), dict(content["data"])))
-        except (SearchError, LookupError, TypeError, ValueError):
+            key, types = _DATA[content["name"]]
+            if type(content["data"][key]) not in types:
+                raise ValueError(f"{key} is {content['data'][key]!r}")
+            commands.append(Command(path.stem, content["name"], dict(content["data"])))
+        except (SearchError, LookupError, TypeError, ValueError) as error:
+            logger.warning("%s: is no command (%s). It is set aside.", path, " ".join(str(error).split()))
             path.replace(path.with_suffix(".unreadable"))
     return commands
 

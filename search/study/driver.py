@@ -83,7 +83,8 @@ class Driver:
         strategy: The strategy.
         extras: Added to the payload of every task, e.g. plug-ins.
         max_epoch_time: Seconds without a message after which a worker hangs; None: never.
-        look: Called about twice a second, e.g. to obey commands of the user.
+        look: Called about twice a second, and at each report of a task in this process, e.g. to obey commands of the
+            user.
         is_paused: Whether the user has paused the study: no task is started, and those that run are given back.
         running: The tasks that run, by name.
     """
@@ -109,6 +110,8 @@ class Driver:
         with record_signals(_STOP_SIGNALS, lambda: bool(self._signals), self._signals.append):
             while not self._signals:
                 self.look()
+                if self._is_stopping:
+                    break
                 if not self.is_paused:
                     self._start_tasks()
                     if not self.running and self.strategy.is_done:
@@ -135,6 +138,7 @@ class Driver:
 
     def stop(self) -> None:
         """Stop as if by a signal: every worker saves its state."""
+        self._is_stopping = True
         self._signals.append(signal.SIGTERM)
 
     def _start_tasks(self) -> None:
@@ -153,6 +157,8 @@ class Driver:
             self._last_message[message.task] = time.monotonic()
             return ""
         if isinstance(message, EpochReported):
+            if self.executor.in_this_process:  # the loop waits for the end of the task
+                self.look()
             decision = self.strategy.reported(self.running[message.task], message.message)
             self._last_message[message.task] = time.monotonic()  # without the time that the decision took
             is_pausing = self._is_stopping or self.is_paused or self.strategy.is_pausing

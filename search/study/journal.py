@@ -14,6 +14,7 @@ this project that does not know them.
 import hashlib
 import json
 import os
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -125,7 +126,9 @@ class JournalDamage(SearchError):
     def __init__(self, path: Path, num_good: int, reason: str) -> None:
         self.num_good = num_good
         copy = "Put back a copy of it"
-        repair = f"or run: python -m search repair {path.parent}" if num_good else "or start a new search"
+        repair = (
+            f"or run: python -m search repair {shlex.quote(str(path.parent))}" if num_good else "or start a new search"
+        )
         super().__init__(
             f"{path}: the journal is damaged ({reason}). It is the record of the study and cannot be guessed; "
             f"{num_good} events before that are good. {copy}, {repair}"
@@ -207,7 +210,9 @@ def create_journal(path: Path) -> None:
         SearchError: It exists or cannot be written.
     """
     if path.exists():
-        raise SearchError(f"{path}: exists. A study is created in a new folder. Resume it: --resume {path.parent}")
+        raise SearchError(
+            f"{path}: exists. A study is created in a new folder. Resume it: --resume {shlex.quote(str(path.parent))}"
+        )
     with closing(_connect(path)) as connection, _sqlite_errors_explained(path):
         _upgrade(connection, [Event("study.created", None, {}, time.time())])
 
