@@ -2,7 +2,7 @@
 
     python benchmarks/grid_kills.py [--kills 10] [--folder saved/grid_kills] [path=value ...]
 
-Three conditions and three seeds of config/studies/people_width.json, with few epochs. At each kill the search, one of
+Three conditions and three seeds of config/studies/people_width.json. At each kill the search, one of
 its workers, or all of them get SIGKILL; then `--resume auto` continues. Both tables are printed, and must be equal in
 every digit. Interrupted itself, it continues in its folder.
 """
@@ -25,7 +25,7 @@ from search.study.folders import find_studies
 from search.study.journal import JOURNAL
 
 CONFIG = "config/studies/people_width.json"
-OVERRIDES = ["trainer.epochs=12"]
+OVERRIDES = ["trainer.epochs=20"]
 
 
 def num_events(folder: Path) -> int:

@@ -328,7 +328,7 @@ def test_results_are_printed_exported_and_reported(tmp_path):
     text = best_text(record)
     assert "Conditions, validation data" in text
     assert "Conditions, test data" in text
-    assert "The condition wide has the best mean of val_miou over its seeds" in text
+    assert 'The condition "wide" has the best mean of val_miou over its seeds' in text
     export_csv(record, tmp_path / "runs.csv")
     with (tmp_path / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))

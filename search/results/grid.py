@@ -159,20 +159,16 @@ def best_run(
     return max(runs, key=lambda each: goal.sign * each.objectives[goal.name], default=None)
 
 
-def best_condition_text(study: StudyRecord, winner: CandidateRecord) -> str:
-    """Return why a run is recommended, as a sentence.
-
-    Args:
-        study: A grid study.
-        winner: The result of `grid_winner`.
-    """
-    goal, place = parse_objectives(study.objectives)[0], dict(winner.drawn)
-    if best_condition(study.candidates, conditions_of(study), goal) is None:
-        return "No condition has a whole seed yet: this is the best run of all, not one of the best condition."
+def best_condition_text(candidates: Sequence[CandidateRecord], conditions: Sequence[str], goal: Objective) -> str:
+    """Return which run is recommended and why, as a sentence; the arguments are those of `best_condition`."""
+    winner = best_run(candidates, conditions, goal)
+    if winner is None or best_condition(candidates, conditions, goal) is None:
+        return "No condition has a whole seed yet."
+    place = dict(winner.drawn)
     fold = f", fold {place['fold']}" if "fold" in place else ""
     return (
-        f"The condition {place['condition']} has the best mean of {goal.name} over its seeds. Its best run on "
-        f"validation data has seed {place['seed']}{fold}."
+        f'The condition "{place["condition"]}" has the best mean of {goal.name} over its seeds. Its best run on '
+        f"validation data is candidate {winner.index}, seed {place['seed']}{fold}."
     )
 
 
@@ -194,9 +190,9 @@ def grid_sections(
         first = prefix + goal.name.removeprefix("val_")
         names = sorted(found, key=lambda name: name != first)  # stable: the others in their own order
         rows = [row for name in names for row in _rows(name, found[name], conditions)]
-        sections.append(
-            {"title": f"Conditions, {data} data", "text": _text(prefix, candidates, goal), "table": [_HEAD, *rows]}
-        )
+        texts = [best_condition_text(candidates, conditions, goal)] if prefix == "val_" else []
+        text = " ".join([*texts, _text(prefix, candidates, goal)])
+        sections.append({"title": f"Conditions, {data} data", "text": text, "table": [_HEAD, *rows]})
     unfinished = [each for each in candidates if each.status != "completed"]
     if unfinished:
         head = ["condition", "seed", "fold", "candidate", "status", "reason"]
