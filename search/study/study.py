@@ -15,6 +15,7 @@ from search.joining.lease import is_shared
 from search.joining.published import journal_to_read
 from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import RungRecord, StudyRecord, without_penalty
+from search.space.grid_space import GridSpace
 from search.strategies.base import Strategy, StudyContext
 from search.strategies.in_order import InOrder
 from search.strategies.measure import MeasureLatency
@@ -283,7 +284,7 @@ class Study:
             name=str(parts.config["name"]),
             folder=str(self.folder),
             config=dict(parts.config),
-            scheduler=type(parts.scheduler).__name__,
+            scheduler="Grid" if isinstance(parts.space, GridSpace) else type(parts.scheduler).__name__,
             objectives=[str(objective) for objective in parts.objectives],
             constraints=[str(constraint) for constraint in parts.constraints],
             max_epochs=parts.max_epochs,
