@@ -283,7 +283,7 @@ class Study:
             name=str(parts.config["name"]),
             folder=str(self.folder),
             config=dict(parts.config),
-            scheduler=type(parts.scheduler).__name__,
+            scheduler=self.strategy.title,
             objectives=[str(objective) for objective in parts.objectives],
             constraints=[str(constraint) for constraint in parts.constraints],
             max_epochs=parts.max_epochs,
@@ -302,7 +302,7 @@ class Study:
         return study
 
     def rungs(self) -> list[RungRecord]:
-        """Return the scheduler's rungs, with the first objective as it is in the results."""
+        """Return the rungs of the strategy, with the first objective as it is in the results."""
         sign = self.parts.objectives[0].sign
         return [
             RungRecord(
@@ -311,7 +311,7 @@ class Study:
                 {candidate: without_penalty(values[0]) * sign for candidate, values in rung.values.items()},
                 list(rung.promoted),
             )
-            for rung in self.parts.scheduler.rungs()
+            for rung in self.strategy.rungs()
         ]
 
     def _config_of(self, candidate: int) -> dict[str, Any]:
