@@ -1,4 +1,4 @@
-"""Grid studies with real trainings: folds that are pooled, and cells that are searches."""
+"""Grid studies with real trainings: folds that are pooled, and conditions that are searches."""
 
 import copy
 import json
@@ -103,7 +103,7 @@ def test_a_condition_with_markers_is_a_search(config, tmp_path):
     assert (study / "best" / BEST).read_bytes() == (source / BEST).read_bytes()
 
 
-def test_a_killed_search_in_a_cell_is_continued(config, tmp_path, monkeypatch):
+def test_a_killed_search_is_continued(config, tmp_path, monkeypatch):
     expected = search.run(searches({**config, "name": "quiet"})).record
 
     class Killed(BaseException):
