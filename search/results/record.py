@@ -402,7 +402,7 @@ class StudyRecord:
         name: Of the config.
         folder: The study's folder.
         config: The space: the resolved config with its markers.
-        scheduler: Name of its class; "Grid" for a grid study, in which nothing is stopped.
+        scheduler: Name of its class; of a strategy without one that decides, its name: "Grid", "PBT".
         objectives: As in the config: `["max val_miou", "min params"]`.
         max_epochs: Of a full training.
         candidates: In the order of their draw.

@@ -172,6 +172,11 @@ class Grid(MultiFidelity):
         found = best_run(records, self.space.conditions, self.parts.objectives[0])
         return None if found is None else found.index
 
+    @property
+    def title(self) -> str:
+        """The name of the strategy: no scheduler stops anything."""
+        return "Grid"
+
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return the tables of the conditions and of their differences."""
         records = [each.record for each in self.state.candidates.values()]

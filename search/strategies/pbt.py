@@ -221,6 +221,11 @@ class PBT(MultiFidelity):
             with suppress(OSError):
                 shutil.rmtree(task.begins_from)
 
+    @property
+    def title(self) -> str:
+        """The name of the strategy, which has no other scheduler."""
+        return "PBT"
+
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return the schedule of values that led to the winner's weights, and who replaced whom."""
         candidates = self.state.candidates

@@ -15,7 +15,6 @@ from search.joining.lease import is_shared
 from search.joining.published import journal_to_read
 from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import RungRecord, StudyRecord, without_penalty
-from search.space.grid_space import GridSpace
 from search.strategies.base import Strategy, StudyContext
 from search.strategies.in_order import InOrder
 from search.strategies.measure import MeasureLatency
@@ -291,7 +290,7 @@ class Study:
             name=str(parts.config["name"]),
             folder=str(self.folder),
             config=dict(parts.config),
-            scheduler="Grid" if isinstance(parts.space, GridSpace) else type(parts.scheduler).__name__,
+            scheduler=self.strategy.title,
             objectives=[str(objective) for objective in parts.objectives],
             constraints=[str(constraint) for constraint in parts.constraints],
             max_epochs=parts.max_epochs,
@@ -309,7 +308,7 @@ class Study:
         return study
 
     def rungs(self) -> list[RungRecord]:
-        """Return the scheduler's rungs, with the first objective as it is in the results."""
+        """Return the rungs of the strategy, with the first objective as it is in the results."""
         sign = self.parts.objectives[0].sign
         return [
             RungRecord(
@@ -318,7 +317,7 @@ class Study:
                 {candidate: without_penalty(values[0]) * sign for candidate, values in rung.values.items()},
                 list(rung.promoted),
             )
-            for rung in self.parts.scheduler.rungs()
+            for rung in self.strategy.rungs()
         ]
 
     def _config_of(self, candidate: int) -> dict[str, Any]:
