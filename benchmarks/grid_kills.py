@@ -2,7 +2,7 @@
 
     python benchmarks/grid_kills.py [--kills 10] [--folder saved/grid_kills] [path=value ...]
 
-Three conditions and three seeds of config/studies/people_width.json, with few epochs. At each kill the search, one of
+Three conditions and three seeds of config/studies/people_width.json. At each kill the search, one of
 its workers, or all of them get SIGKILL; then `--resume auto` continues. Both tables are printed, and must be equal in
 every digit. Interrupted itself, it continues in its folder.
 """
@@ -10,8 +10,10 @@ every digit. Interrupted itself, it continues in its folder.
 import argparse
 import json
 import random
+import sqlite3
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,27 +21,50 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.search_kill_and_resume import WHO, kill, only_study, plain, start
 from search.cli.listing import best_text
 from search.results.record import StudyRecord
+from search.study.folders import find_studies
+from search.study.journal import JOURNAL
 
 CONFIG = "config/studies/people_width.json"
-OVERRIDES = ["trainer.epochs=12"]
+OVERRIDES = ["trainer.epochs=20"]
 
 
-def kill_again_and_again(overrides: list[str], folder: Path, kills: int, seconds: float) -> int:
-    """Run the study with so many kills, on average `seconds` apart; return how many came before its end."""
+def num_events(folder: Path) -> int:
+    """Return the number of events in the journal of the study below a folder; 0 if there is none yet."""
+    found = find_studies(folder)
+    if not found:
+        return 0
+    with closing(sqlite3.connect(found[0] / JOURNAL, timeout=30)) as connection:
+        return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
+
+
+def kill_again_and_again(overrides: list[str], folder: Path, kills: int, events: int) -> int:
+    """Run the study with so many kills, spread over its events.
+
+    Args:
+        overrides: Of the config.
+        folder: Of the study.
+        kills: Number of kills.
+        events: Events of a study that is left in peace.
+
+    Returns:
+        Number of the kills; fewer if the study ended before the last of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     noted = folder / "kills.json"
     done = json.loads(noted.read_text()) if noted.exists() else 0
-    folder.mkdir(parents=True, exist_ok=True)
     process = start(CONFIG, overrides, folder)
     while done < kills:
-        time.sleep(random.Random(done).uniform(0.5, 1.5) * seconds)
-        if process.poll() is not None and process.returncode == 0:
-            return done
+        moment = events * (done + random.Random(done).uniform(0.2, 1.0)) / (kills + 1)
+        while process.poll() is None and num_events(folder) < moment:
+            time.sleep(0.05)
+        if process.poll() is not None:
+            break
         kill(process, WHO[done % len(WHO)])
-        if WHO[done % len(WHO)] != "worker":
-            process.wait()
-            process = start(CONFIG, overrides, folder)
         done += 1
         noted.write_text(json.dumps(done))
+        if WHO[(done - 1) % len(WHO)] != "worker":
+            process.wait()
+            process = start(CONFIG, overrides, folder)
     if process.wait() != 0:
         raise SystemExit("the study did not end well")
     return done
@@ -66,7 +91,6 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=12.0, help="between two kills, on average")
     parser.add_argument("--folder", type=Path, default=Path("saved/grid_kills"))
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
@@ -74,7 +98,7 @@ def main() -> None:
     quiet, killed = arguments.folder.resolve() / "quiet", arguments.folder.resolve() / "killed"
     if start(CONFIG, overrides, quiet).wait() != 0:
         raise SystemExit("the study that is left in peace did not end well")
-    kills = kill_again_and_again(overrides, killed, arguments.kills, arguments.seconds)
+    kills = kill_again_and_again(overrides, killed, arguments.kills, num_events(quiet))
     studies = [only_study(quiet), only_study(killed)]
     for title, study in zip(("Left in peace", f"Killed {kills} times"), studies, strict=True):
         print(f"== {title}: {len(study.sessions)} sessions\n{best_text(study)}\n")

@@ -102,6 +102,25 @@ def test_what_differs_is_named_key_by_key(copied, capsys):
     assert "search.num_samples asks for 1 candidates, and it has 2 already" in capsys.readouterr().err
 
 
+def test_what_may_change_is_said(copied, caplog):
+    file, study = copied
+    options = ['search.retrain={"top": 1, "seeds": 1}', "search.budget.max_time=50"]
+    assert main(["-c", str(file), *options, "--resume", "auto"]) == 0
+    assert "continues with another search.budget (only here), search.retrain (only here)." in caplog.text
+    assert find_studies(file.parent) == [study]
+    assert len(search.load(study).retrained) == 1
+    caplog.clear()
+    assert main(["-c", str(file), "--resume", "auto"]) == 0
+    assert "another" not in caplog.text
+
+
+def test_a_warm_start_without_a_study_is_refused_before_the_start(tmp_path, capsys):
+    file = space_file(tmp_path, warm_start=str(tmp_path / "nothing"))
+    assert main(["-c", str(file)]) == 2
+    assert "search.warm_start: there is no study in" in capsys.readouterr().err
+    assert find_studies(tmp_path) == []
+
+
 def test_a_new_study_says_why_the_newest_is_not_continued(copied, caplog):
     file, study = copied
     assert main(["-c", str(file), "seed=5", "search.num_samples=1", "--resume", "auto"]) == 0

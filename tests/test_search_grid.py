@@ -1,4 +1,4 @@
-"""Grid studies: which cells there are, how they are run after any kill, and which statistics follow."""
+"""Grid studies: which candidates there are, how they are run after any kill, and which statistics follow."""
 
 import csv
 import json
@@ -62,7 +62,7 @@ def studied(tmp_path, config, **changes):
     return run(begun(tmp_path, config), config, **changes)
 
 
-def cells_of(record):
+def places_of(record):
     return [tuple(dict(each.drawn).values()) for each in record.candidates]
 
 
@@ -71,9 +71,9 @@ def plain(record):
     return list(map(without_times, record.candidates)), record.sections
 
 
-def test_cells_are_numbered_seed_by_seed_and_trained_in_full(tmp_path):
+def test_candidates_are_numbered_seed_by_seed_and_trained_in_full(tmp_path):
     record = studied(tmp_path, config_of())
-    assert cells_of(record) == [("narrow", 5), ("wide", 5), ("narrow", 6), ("wide", 6)]
+    assert places_of(record) == [("narrow", 5), ("wide", 5), ("narrow", 6), ("wide", 6)]
     assert [each.seed for each in record.candidates] == [5, 5, 6, 6]
     assert [each.status for each in record.candidates] == ["completed"] * 4
     assert [each.epochs for each in record.candidates] == [EPOCHS] * 4
@@ -81,7 +81,7 @@ def test_cells_are_numbered_seed_by_seed_and_trained_in_full(tmp_path):
     assert record.is_done
 
 
-def test_each_cell_is_tested_once_with_its_end(tmp_path):
+def test_each_candidate_is_tested_once_with_its_end(tmp_path):
     config = config_of()
     folder = begun(tmp_path, config)
     record = run(folder, config)
@@ -102,9 +102,9 @@ def test_best_holds_the_best_run_of_the_best_condition(tmp_path):
 
 
 def test_a_lucky_run_does_not_make_its_condition_the_best():
-    cells = [cell("a", 0, 0.9), cell("b", 0, 0.7), cell("a", 1, 0.1), cell("b", 1, 0.7)]
-    assert best_condition(cells, ["a", "b"], MIOU) == "b"
-    assert best_condition(cells, ["a", "b"], Objective("val_miou", -1)) == "a"
+    runs = [run_of("a", 0, 0.9), run_of("b", 0, 0.7), run_of("a", 1, 0.1), run_of("b", 1, 0.7)]
+    assert best_condition(runs, ["a", "b"], MIOU) == "b"
+    assert best_condition(runs, ["a", "b"], Objective("val_miou", -1)) == "a"
 
 
 class Killed(BaseException):
@@ -154,7 +154,7 @@ def test_a_study_killed_at_every_few_events_ends_as_one_left_in_peace(tmp_path):
     assert plain(record) == plain(expected)
 
 
-def test_workers_that_die_are_replaced_and_a_cell_that_kills_them_fails(tmp_path):
+def test_workers_that_die_are_replaced_and_a_candidate_that_kills_them_fails(tmp_path):
     config = config_of({"a": {}, "b": {"fate": "dies"}}, seeds=1)
     record = studied(tmp_path, config, executor=Processes(2))
     assert [each.status for each in record.candidates] == ["completed", "failed"]
@@ -174,7 +174,7 @@ def test_workers_that_die_are_replaced_and_a_cell_that_kills_them_fails(tmp_path
 def test_a_failure_is_a_result_and_nothing_takes_its_place(tmp_path, fate, reason):
     config = config_of({"a": {}, "b": {"fate": fate, "quality": 0.9}}, limits={"max_params": 8})
     record = studied(tmp_path, config)
-    assert cells_of(record) == [("a", 5), ("b", 5), ("a", 6), ("b", 6)]
+    assert places_of(record) == [("a", 5), ("b", 5), ("a", 6), ("b", 6)]
     assert [each.status for each in record.candidates] == ["completed", "failed"] * 2
     assert [each.reason for each in record.candidates[1::2]] == [reason] * 2
     assert dict(winner_of(record).drawn)["condition"] == "a"
@@ -191,7 +191,7 @@ def test_more_seeds_continue_the_study(tmp_path):
     assert (num_samples_of(config), num_samples_of(wanted)) == (4, 8)
     assert with_num_samples(wanted, 4) == config
     record = run(folder, config, num_samples=num_samples_of(wanted))
-    assert cells_of(record) == [(name, seed) for seed in (5, 6, 7, 8) for name in ("narrow", "wide")]
+    assert places_of(record) == [(name, seed) for seed in (5, 6, 7, 8) for name in ("narrow", "wide")]
     assert plain(record)[0][:4] == plain(first)[0]
     assert plain(record) == plain(run(begun(tmp_path, wanted, "at once"), wanted))
     assert len(run(folder, config, num_samples=8).sessions) == 2  # nothing left to do
@@ -242,7 +242,7 @@ def test_a_seed_with_a_failed_fold_is_not_pooled(tmp_path):
     assert [row[2] for row in record.sections[0]["table"][1:]] == [2, 0]
 
 
-def cell(condition, seed, value, fold=None, *, test=None, status="completed", loss=None):
+def run_of(condition, seed, value, fold=None, *, test=None, status="completed", loss=None):
     row = {"epoch": 1, "val_miou": value, **({} if loss is None else {"val_loss": loss})}
     drawn = [("condition", condition), ("seed", seed), *([] if fold is None else [("fold", fold)])]
     return CandidateRecord(
@@ -252,8 +252,8 @@ def cell(condition, seed, value, fold=None, *, test=None, status="completed", lo
 
 def test_means_deviations_and_paired_differences_are_those_of_the_hand():
     values = {"a": (0.5, 0.6, 0.7), "b": (0.6, 0.65, 0.85)}
-    cells = [cell(name, seed, value) for name, each in values.items() for seed, value in enumerate(each)]
-    head, first, second = grid_sections(cells, ["a", "b"], MIOU)[0]["table"]
+    runs = [run_of(name, seed, value) for name, each in values.items() for seed, value in enumerate(each)]
+    head, first, second = grid_sections(runs, ["a", "b"], MIOU)[0]["table"]
     assert head[:8] == ["result", "condition", "seeds", "mean", "deviation", "difference", "its deviation", "pairs"]
     assert first[:3] == ["val_miou", "a", 3]
     assert first[3:5] == pytest.approx([0.6, 0.1])
@@ -277,50 +277,50 @@ def test_the_interval_is_that_of_resampled_seeds():
 
 
 def test_with_one_seed_there_is_no_interval_and_it_is_said():
-    (section,) = grid_sections([cell("a", 0, 0.5), cell("b", 0, 0.7)], ["a", "b"], MIOU)
+    (section,) = grid_sections([run_of("a", 0, 0.5), run_of("b", 0, 0.7)], ["a", "b"], MIOU)
     assert section["table"][2][4:] == [None, pytest.approx(0.2), None, 1, None, None]
     assert "One seed: there is no deviation and no interval" in section["text"]
-    several = [cell("a", seed, 0.5) for seed in range(2)]
+    several = [run_of("a", seed, 0.5) for seed in range(2)]
     assert f"{RESAMPLES:,} bootstrap samples" in grid_sections(several, ["a"], MIOU)[0]["text"]
 
 
 def test_only_equal_seeds_are_paired():
-    cells = [cell("a", 0, 0.5), cell("b", 0, 0.6), cell("a", 1, 0.5, status="failed"), cell("b", 1, 0.9)]
-    found = spreads(cells, "val_")["val_miou"]
+    runs = [run_of("a", 0, 0.5), run_of("b", 0, 0.6), run_of("a", 1, 0.5, status="failed"), run_of("b", 1, 0.9)]
+    found = spreads(runs, "val_")["val_miou"]
     assert {name: each.values for name, each in found.items()} == {"a": {0: 0.5}, "b": {0: 0.6, 1: 0.9}}
     assert found["b"].minus(found["a"]).values == pytest.approx({0: 0.1})
-    assert best_condition(cells, ["a", "b"], MIOU) == "b"
+    assert best_condition(runs, ["a", "b"], MIOU) == "b"
 
 
 def test_a_condition_of_which_seeds_failed_does_not_win():
-    cells = [cell("a", 0, 0.5), cell("b", 0, 0.9), cell("a", 1, 0.5), cell("b", 1, 0.9, status="failed")]
-    assert best_condition(cells, ["a", "b"], MIOU) == "a"
+    runs = [run_of("a", 0, 0.5), run_of("b", 0, 0.9), run_of("a", 1, 0.5), run_of("b", 1, 0.9, status="failed")]
+    assert best_condition(runs, ["a", "b"], MIOU) == "a"
 
 
 def test_validation_and_test_results_are_never_mixed():
-    cells = [cell("a", 0, 0.5, test={"test_miou": 0.4, "val_miou": 0.1}), cell("b", 0, 0.6, test={"test_miou": 0.3})]
-    cells[0].reports[0]["test_miou"] = 0.99
-    assert set(spreads(cells, "val_")) == {"val_miou"}
-    assert {name: each.values for name, each in spreads(cells, "test_")["test_miou"].items()} == {
+    runs = [run_of("a", 0, 0.5, test={"test_miou": 0.4, "val_miou": 0.1}), run_of("b", 0, 0.6, test={"test_miou": 0.3})]
+    runs[0].reports[0]["test_miou"] = 0.99
+    assert set(spreads(runs, "val_")) == {"val_miou"}
+    assert {name: each.values for name, each in spreads(runs, "test_")["test_miou"].items()} == {
         "a": {0: 0.4},
         "b": {0: 0.3},
     }
-    assert spreads(cells, "val_")["val_miou"]["a"].values == {0: 0.5}
+    assert spreads(runs, "val_")["val_miou"]["a"].values == {0: 0.5}
 
 
 def test_results_are_those_of_the_best_epoch():
-    each = cell("a", 0, 0.5, loss=0.3)
+    each = run_of("a", 0, 0.5, loss=0.3)
     each.reports.append({"epoch": 2, "val_miou": 0.4, "val_loss": 0.1})
     assert spreads([each], "val_")["val_loss"]["a"].values == {0: 0.3}
 
 
 def test_without_results_of_folds_the_mean_over_them_counts():
-    cells = [cell("a", 0, value, fold, loss=value) for fold, value in enumerate((0.5, 0.7))]
-    cells[1].pooled = {"val_miou": 0.61}
-    found = spreads(cells, "val_")
+    runs = [run_of("a", 0, value, fold, loss=value) for fold, value in enumerate((0.5, 0.7))]
+    runs[1].pooled = {"val_miou": 0.61}
+    found = spreads(runs, "val_")
     assert found["val_miou"]["a"].values == {0: 0.61}
     assert found["val_loss"]["a"].values == {0: pytest.approx(0.6)}
-    assert spreads(cells[1:], "val_") == {}  # a fold is missing
+    assert spreads(runs[1:], "val_") == {}  # a fold is missing
 
 
 def test_results_are_printed_exported_and_reported(tmp_path):
@@ -328,9 +328,9 @@ def test_results_are_printed_exported_and_reported(tmp_path):
     text = best_text(record)
     assert "Conditions, validation data" in text
     assert "Conditions, test data" in text
-    assert "The condition wide has the best mean of val_miou over its seeds" in text
-    export_csv(record, tmp_path / "cells.csv")
-    with (tmp_path / "cells.csv").open() as file:
+    assert 'The condition "wide" has the best mean of val_miou over its seeds' in text
+    export_csv(record, tmp_path / "runs.csv")
+    with (tmp_path / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["condition"], row["seed"], row["fold"]) for row in rows] == [
         (name, str(seed), str(fold)) for seed in (5, 6) for name in ("narrow", "wide") for fold in (0, 1)
@@ -411,8 +411,8 @@ def test_a_shipped_study_is_good_in_every_condition_and_can_be_made_small(path):
     config = load_config(path)
     assert build_study_parts(config).space.find_faults(check_config) == []
     small = build_study_parts(shrunk(config, "2,16,8,1"))
-    assert small.scheduler.num_samples == small.space.cells_per_seed
-    check = small.space.config(small.space.random(small.space.cells_per_seed - 1))
+    assert small.scheduler.num_samples == small.space.candidates_per_seed
+    check = small.space.config(small.space.random(small.space.candidates_per_seed - 1))
     assert (check["trainer"]["epochs"], check["train_loader"]["args"]["samples"]) == (2, 16)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.results.grid import best_condition_text, is_grid
+from search.results.grid import is_grid
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_summaries
@@ -63,7 +63,6 @@ def best_text(study: StudyRecord) -> str:
     state = "done" if study.is_done else "unfinished"
     parts = [f"{study.name}: candidate {winner.index} of {len(counted_candidates(study))}, {state}"]
     if is_grid(study):
-        parts[0] += f"\n{best_condition_text(study, winner)}"
         parts += [_section_text(section) for section in study.sections]
     if study.constraints:
         parts[0] += f"\n{constraints_text(study, winner)}"

@@ -77,11 +77,11 @@ def conditions_of(study: StudyRecord) -> list[str]:
     return list(study.config["search"]["study"]["conditions"])
 
 
-def results_of_cell(candidate: CandidateRecord, prefix: str) -> dict[str, float]:
-    """Return the finite results of a completed cell.
+def results_of_candidate(candidate: CandidateRecord, prefix: str) -> dict[str, float]:
+    """Return the finite results of a completed candidate.
 
     Args:
-        candidate: The cell.
+        candidate: Of a grid study.
         prefix: "val_": at the best epoch by the objective; "test_": of the test at its end.
     """
     if candidate.status != "completed":
@@ -94,12 +94,12 @@ def results_of_cell(candidate: CandidateRecord, prefix: str) -> dict[str, float]
 def spreads(candidates: Iterable[CandidateRecord], prefix: str) -> dict[str, dict[str, Spread]]:
     """Return the results of each condition: name of the result -> condition -> spread.
 
-    The value of a seed is that of its only cell, or with folds the one pooled over all of them. Results that are not
-    pooled, such as a loss or those of a test, are the mean over the folds; a seed of which a fold has no result has no
-    value.
+    The value of a seed is that of its only candidate, or with folds the one pooled over all of them. Results that are
+    not pooled, such as a loss or those of a test, are the mean over the folds; a seed of which a fold has no result has
+    no value.
 
     Args:
-        candidates: The cells of a grid study.
+        candidates: Those of a grid study.
         prefix: "val_" or "test_".
     """
     groups: dict[tuple[str, int], list[CandidateRecord]] = {}
@@ -109,11 +109,11 @@ def spreads(candidates: Iterable[CandidateRecord], prefix: str) -> dict[str, dic
         groups.setdefault((place["condition"], place["seed"]), []).append(each)
         num_folds = max(num_folds, place.get("fold", 0) + 1)
     found: dict[str, dict[str, dict[int, float]]] = {}
-    for (condition, seed), cells in sorted(groups.items(), key=lambda item: item[0][1]):
-        results = [results_of_cell(each, prefix) for each in cells]
-        pooled = cells[-1].pooled if prefix == "val_" else {}
+    for (condition, seed), folds in sorted(groups.items(), key=lambda item: item[0][1]):
+        results = [results_of_candidate(each, prefix) for each in folds]
+        pooled = folds[-1].pooled if prefix == "val_" else {}
         for name in results[0]:
-            if len(cells) == num_folds and all(name in each for each in results):
+            if len(folds) == num_folds and all(name in each for each in results):
                 mean = math.fsum(each[name] for each in results) / num_folds
                 found.setdefault(name, {}).setdefault(condition, {})[seed] = pooled.get(name, mean)
     return {
@@ -128,7 +128,7 @@ def best_condition(candidates: Iterable[CandidateRecord], conditions: Sequence[s
     A condition of which seeds failed that others have is not the best: what is left is not the same seeds.
 
     Args:
-        candidates: The cells of a grid study.
+        candidates: Those of a grid study.
         conditions: Names of the conditions; of equal ones the first is the best.
         goal: The objective, a result of validation data.
     """
@@ -146,7 +146,7 @@ def grid_winner(study: StudyRecord) -> CandidateRecord | None:
 def best_run(
     candidates: Sequence[CandidateRecord], conditions: Sequence[str], goal: Objective
 ) -> CandidateRecord | None:
-    """Return the best run, by validation, of the best condition; None if no cell has a result.
+    """Return the best run, by validation, of the best condition; None if none has a result.
 
     Before a condition has a whole seed, it is the best run of all. The arguments are those of `best_condition`.
     """
@@ -154,35 +154,31 @@ def best_run(
     runs = [
         each
         for each in candidates
-        if goal.name in results_of_cell(each, "val_") and condition in (None, dict(each.drawn)["condition"])
+        if goal.name in results_of_candidate(each, "val_") and condition in (None, dict(each.drawn)["condition"])
     ]
     return max(runs, key=lambda each: goal.sign * each.objectives[goal.name], default=None)
 
 
-def best_condition_text(study: StudyRecord, winner: CandidateRecord) -> str:
-    """Return why a run is recommended, as a sentence.
-
-    Args:
-        study: A grid study.
-        winner: The result of `grid_winner`.
-    """
-    goal, place = parse_objectives(study.objectives)[0], dict(winner.drawn)
-    if best_condition(study.candidates, conditions_of(study), goal) is None:
-        return "No condition has a whole seed yet: this is the best run of all, not one of the best condition."
+def best_condition_text(candidates: Sequence[CandidateRecord], conditions: Sequence[str], goal: Objective) -> str:
+    """Return which run is recommended and why, as a sentence; the arguments are those of `best_condition`."""
+    winner = best_run(candidates, conditions, goal)
+    if winner is None or best_condition(candidates, conditions, goal) is None:
+        return "No condition has a whole seed yet."
+    place = dict(winner.drawn)
     fold = f", fold {place['fold']}" if "fold" in place else ""
     return (
-        f"The condition {place['condition']} has the best mean of {goal.name} over its seeds. Its best run on "
-        f"validation data has seed {place['seed']}{fold}."
+        f'The condition "{place["condition"]}" has the best mean of {goal.name} over its seeds. Its best run on '
+        f"validation data is candidate {winner.index}, seed {place['seed']}{fold}."
     )
 
 
 def grid_sections(
     candidates: Sequence[CandidateRecord], conditions: Sequence[str], goal: Objective
 ) -> list[dict[str, Any]]:
-    """Return the sections of the report: a table for validation data, one for test data, and one of the other cells.
+    """Return the sections of the report: one table of validation data, one of test data, and one of failures.
 
     Args:
-        candidates: The cells.
+        candidates: Those of a grid study.
         conditions: Names of the conditions; differences are those from the first.
         goal: The objective.
     """
@@ -194,9 +190,9 @@ def grid_sections(
         first = prefix + goal.name.removeprefix("val_")
         names = sorted(found, key=lambda name: name != first)  # stable: the others in their own order
         rows = [row for name in names for row in _rows(name, found[name], conditions)]
-        sections.append(
-            {"title": f"Conditions, {data} data", "text": _text(prefix, candidates, goal), "table": [_HEAD, *rows]}
-        )
+        texts = [best_condition_text(candidates, conditions, goal)] if prefix == "val_" else []
+        text = " ".join([*texts, _text(prefix, candidates, goal)])
+        sections.append({"title": f"Conditions, {data} data", "text": text, "table": [_HEAD, *rows]})
     unfinished = [each for each in candidates if each.status != "completed"]
     if unfinished:
         head = ["condition", "seed", "fold", "candidate", "status", "reason"]
@@ -245,7 +241,7 @@ def _text(prefix: str, candidates: Sequence[CandidateRecord], goal: Objective) -
         )
     if folds:
         pooled = {name for each in candidates for name in each.pooled}
-        names = {name for each in candidates for name in results_of_cell(each, prefix)}
+        names = {name for each in candidates for name in results_of_candidate(each, prefix)}
         exact = sorted(names & pooled) if prefix == "val_" else []
         means = sorted(names - set(exact))
         if exact:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search.executors.base import Task
-from search.schedulers.base import Decision
+from search.schedulers.base import Decision, Rung
 from search.study.journal import Event
 from search.study.state import StudyState
 from utils.errors import SearchError
@@ -156,7 +156,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def winner(self) -> int | None:
-        """Return the number of the winning candidate; None if there is none."""
+        """Return the number of the candidate that `best/` gets; None leaves the choice to the leaderboard."""
 
     def may_resume(self, candidate: int) -> bool:
         """Return whether a candidate without a job may still get one, so that its checkpoint is needed."""
@@ -165,6 +165,15 @@ class Strategy(ABC):
     def config_of(self, candidate: int) -> dict[str, Any] | None:
         """Return the config that a candidate's results belong to; None: the one that was drawn."""
         return None
+
+    @property
+    def title(self) -> str:
+        """The name under which studies are listed and compared."""
+        return type(self).__name__
+
+    def rungs(self) -> Sequence[Rung]:
+        """Return the places at which candidates are compared, with their values there."""
+        return ()
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return more sections of the report: each a `title`, and a `text` or a `table` of rows, the first the head."""

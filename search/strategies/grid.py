@@ -9,7 +9,7 @@ from typing import Any
 from search.executors.base import Task
 from search.results.grid import best_run, grid_sections
 from search.schedulers.base import Decision, Job
-from search.space.cells import CellSpace
+from search.space.grid_space import GridSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome
 from search.strategies.multi_fidelity import MultiFidelity, candidate_folder
 from search.study.folders import CONFIG
@@ -25,9 +25,9 @@ logger = logging.getLogger("espalier")
 
 
 class Grid(MultiFidelity):
-    """A grid study: its candidates are the cells of a `CellSpace`, and no result changes what is trained.
+    """A grid study: its candidates are those of a `GridSpace`, and no result changes what is trained.
 
-    A cell that fails, is refused or runs out of memory is a result, and no other takes its place. At its end a cell is
+    A candidate that fails, is refused or runs out of memory is a result, and no other takes its place. At its end it is
     tested once with its best checkpoint by validation; of a condition with markers, which is a search, the winner
     counts. When all folds of a condition and seed are trained, their validation results are computed once more from the
     counts of all folds.
@@ -37,19 +37,19 @@ class Grid(MultiFidelity):
         stage: Name of the stage.
 
     Raises:
-        ConfigError: The study has no cells.
+        ConfigError: The study has no conditions.
     """
 
     retains_all = True
 
     def __init__(self, parts: StudyParts, *, stage: str = "grid") -> None:
-        if not isinstance(parts.space, CellSpace):
+        if not isinstance(parts.space, GridSpace):
             raise ConfigError(
                 "search.strategy: Grid trains the conditions of search.study, which is missing. Add it, and remove "
                 "search.strategy."
             )
         super().__init__(parts, stage=stage)
-        self.cells = parts.space
+        self.space = parts.space
         self._pooled: set[int] = set()  # last folds whose results were pooled
         self._pooling: dict[str, int] = {}  # the same that are in a worker, by task
         self._pool_losses: Counter[int] = Counter()
@@ -64,9 +64,9 @@ class Grid(MultiFidelity):
         """Train with more seeds.
 
         Raises:
-            ConfigError: The cells of a seed would be incomplete.
+            ConfigError: A seed would be incomplete.
         """
-        per_seed = self.cells.cells_per_seed
+        per_seed = self.space.candidates_per_seed
         if num_samples % per_seed:
             raise ConfigError(
                 f"{num_samples} trainings: a seed of this grid study has {per_seed}, and a study has whole seeds. Add "
@@ -79,13 +79,13 @@ class Grid(MultiFidelity):
         return super()._is_over and not self._pooling and (bool(self.spent_budget) or not self._unpooled())
 
     def next(self, idle: int) -> Sequence[Task]:
-        """Return the tasks of the next cells; results of folds are pooled as soon as all are there."""
+        """Return the tasks of the next candidates; results of folds are pooled as soon as all are there."""
         pools = [self._pool_task(last) for last in self._unpooled()[:idle] if not self.is_pausing]
         return [*pools, *super().next(idle - len(pools))]
 
     def _unpooled(self) -> list[int]:
         """Return the last folds whose results can be pooled now."""
-        folds = self.cells.folds
+        folds = self.space.folds
         if folds is None:
             return []
         known, candidates = self._pooled | set(self._pooling.values()), self.state.candidates
@@ -97,7 +97,7 @@ class Grid(MultiFidelity):
         ]
 
     def _fold_group(self, last: int) -> range:
-        return range(last + 1 - (self.cells.folds or 1), last + 1)
+        return range(last + 1 - (self.space.folds or 1), last + 1)
 
     def _pool_task(self, last: int) -> Task:
         self._num_tasks += 1
@@ -111,24 +111,24 @@ class Grid(MultiFidelity):
         task.payload["until"] = None
         assert state.drawn is not None, "set when it was drawn"
         # Trained as a winner is trained again: to its own end, and then tested.
-        return replace(task, kind="search" if self.cells.is_search(state.drawn) else "retrain")
+        return replace(task, kind="search" if self.space.is_search(state.drawn) else "retrain")
 
     def config_of(self, candidate: int) -> dict[str, Any] | None:
-        """Return the config of the winner of a cell that is a search."""
+        """Return the config of the winner of a candidate that is a search."""
         state = self.state.candidates[candidate]
-        if state.drawn is None or not self.cells.is_search(state.drawn):
+        if state.drawn is None or not self.space.is_search(state.drawn):
             return None
         return read_json_object(self.study.folder / candidate_folder(candidate) / CONFIG, _damaged)
 
     def reported(self, task: Task, message: Mapping[str, Any]) -> Decision:
-        """Record a report, and continue: a cell ends by itself."""
+        """Record a report, and continue: a candidate ends by itself."""
         if task.kind == POOL:
             return Decision.CONTINUE
         decision = super().reported(task, message)
         return Decision.CONTINUE if decision is Decision.STOP else decision
 
     def ended(self, task: Task, outcome: Outcome) -> None:
-        """Record the end of a cell, or the results of pooled folds."""
+        """Record the end of a candidate, or the results of pooled folds."""
         if task.kind == POOL:
             last = self._pooling.pop(task.id)
             if outcome.status == "ended":
@@ -137,7 +137,7 @@ class Grid(MultiFidelity):
                 self._record_pooled(last, {}, outcome.reason)
             return
         candidate = task.candidate
-        assert candidate is not None, "each cell is a candidate"
+        assert candidate is not None, "each other task has one"
         if outcome.status in ("refused", "out_of_memory"):
             if outcome.facts:
                 self.study.record(f"{self.stage}.facts", candidate, facts=dict(outcome.facts))
@@ -152,7 +152,7 @@ class Grid(MultiFidelity):
         return data | {"test": dict(outcome.details["test"])} if outcome.details.get("test") else data
 
     def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
-        """Continue from the last checkpoint, unless the cell is the cause."""
+        """Continue from the last checkpoint, unless the candidate is the cause."""
         if task.kind != POOL:
             super().lost(task, cause, reason, had_started=had_started)
             return
@@ -169,13 +169,18 @@ class Grid(MultiFidelity):
     def winner(self) -> int | None:
         """Return the best run of the best condition."""
         records = [each.record for each in self.state.candidates.values()]
-        found = best_run(records, self.cells.conditions, self.parts.objectives[0])
+        found = best_run(records, self.space.conditions, self.parts.objectives[0])
         return None if found is None else found.index
+
+    @property
+    def title(self) -> str:
+        """The name of the strategy: no scheduler stops anything."""
+        return "Grid"
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return the tables of the conditions and of their differences."""
         records = [each.record for each in self.state.candidates.values()]
-        return grid_sections(records, self.cells.conditions, self.parts.objectives[0])
+        return grid_sections(records, self.space.conditions, self.parts.objectives[0])
 
 
 def _damaged(reason: str) -> SearchError:

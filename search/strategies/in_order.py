@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.executors.base import Task
-from search.schedulers.base import Decision
+from search.schedulers.base import Decision, Rung
 from search.strategies.base import Loss, Outcome, Strategy, StudyContext
 from search.study.journal import Event
 
@@ -108,6 +108,15 @@ class InOrder(Strategy):
     def config_of(self, candidate: int) -> dict[str, Any] | None:
         """Return the config of a candidate's results, from the first strategy that says so."""
         return next((found for each in self.strategies if (found := each.config_of(candidate)) is not None), None)
+
+    @property
+    def title(self) -> str:
+        """The title of the first strategy."""
+        return self.strategies[0].title
+
+    def rungs(self) -> Sequence[Rung]:
+        """Return the rungs of all."""
+        return [rung for each in self.strategies for rung in each.rungs()]
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return the sections of all."""

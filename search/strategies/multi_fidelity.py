@@ -8,7 +8,7 @@ from typing import Any
 from search.executors.base import Task
 from search.results.record import require_results
 from search.samplers.base import Observation
-from search.schedulers.base import Decision, Ending, Job, Need
+from search.schedulers.base import Decision, Ending, Job, Need, Rung
 from search.space.drawn import Drawn
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyContext
 from search.study.folders import CANDIDATES, run_folder
@@ -460,6 +460,15 @@ class MultiFidelity(Strategy):
     def may_resume(self, candidate: int) -> bool:
         """Return whether the scheduler may ask for a paused candidate again."""
         return self.scheduler.may_resume(candidate)
+
+    @property
+    def title(self) -> str:
+        """The name of the scheduler."""
+        return type(self.scheduler).__name__
+
+    def rungs(self) -> Sequence[Rung]:
+        """Return the rungs of the scheduler."""
+        return self.scheduler.rungs()
 
     def winner(self) -> int | None:
         """Return the candidate that the study recommends."""

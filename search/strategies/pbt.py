@@ -22,6 +22,7 @@ from search.space.scales import Interval, scale_of
 from search.space.walk import Site
 from search.strategies.base import Outcome
 from search.strategies.multi_fidelity import MultiFidelity, candidate_folder
+from search.study.folders import run_folder
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
 from utils.errors import ConfigError, SearchError
@@ -192,14 +193,14 @@ class PBT(MultiFidelity):
         """Store the checkpoints of a child's parent in the child's folder, once and without taking space."""
         parent = self.state.candidates[child].parent
         assert parent is not None, "only children begin with another's checkpoint"
-        folder = self.study.folder / candidate_folder(child) / PARENT
+        folder = run_folder(self.study.folder, candidate_folder(child)) / PARENT
         if folder.exists():
             return
         new = folder.with_name(f".{PARENT}.new")
         try:
             shutil.rmtree(new, ignore_errors=True)
             new.mkdir(parents=True)
-            for path in (self.study.folder / candidate_folder(parent)).glob("*.pth"):
+            for path in run_folder(self.study.folder, candidate_folder(parent)).glob("*.pth"):
                 # A checkpoint is replaced as a whole, so another name of the file retains the present one.
                 try:
                     os.link(path, new / path.name)
@@ -219,6 +220,11 @@ class PBT(MultiFidelity):
         if task.begins_from is not None and not self._needs_parent(task.candidate):
             with suppress(OSError):
                 shutil.rmtree(task.begins_from)
+
+    @property
+    def title(self) -> str:
+        """The name of the strategy, which has no other scheduler."""
+        return "PBT"
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return the schedule of values that led to the winner's weights, and who replaced whom."""

@@ -139,6 +139,13 @@ def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[st
     return list(_differences(_without_free_keys(stored), _without_free_keys(config), ""))
 
 
+def changes(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return the JSON paths of what may change in a study that is continued, and does, with both values."""
+    keys = [key for key in _FREE if key != "num_samples"]  # which the growth of a study is about
+    ours, theirs = ({key: each["search"][key] for key in keys if key in each["search"]} for each in (stored, config))
+    return list(_differences(ours, theirs, "search"))
+
+
 def _without_free_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config without the keys that may change when its study is resumed."""
     search = {key: value for key, value in config.get("search", {}).items() if key not in _FREE}

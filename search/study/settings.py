@@ -28,7 +28,7 @@ from search.samplers.enqueued import KnownFirst
 from search.schedulers import SECTIONS as SCHEDULERS
 from search.schedulers.base import Scheduler
 from search.schedulers.halving import RandomSearch
-from search.space.cells import CellSpace
+from search.space.grid_space import GridSpace
 from search.space.space import Canonical, Space
 from search.strategies import SECTIONS as STRATEGIES
 from utils.errors import ConfigError, EspalierError, each_error
@@ -209,9 +209,9 @@ def _grid_parts(
                 'validation data, and shows all others, too. Write for example ["max val_miou"].',
             )
     with faults.collecting():
-        space = CellSpace(config, grid)
+        space = GridSpace(config, grid)
         scheduler = RandomSearch(num_samples_of(config), space.max_epochs)
-        _check_cells(config, options, space, canonical, faults)
+        _check_grid(config, options, space, canonical, faults)
     with faults.collecting():
         executor = instantiate({"search": {"executor": options.executor}}, "search.executor", REGISTRY)
     if faults:
@@ -230,10 +230,10 @@ def _grid_parts(
     )
 
 
-def _check_cells(
-    config: Mapping[str, Any], options: SearchOptions, space: CellSpace, canonical: Canonical | None, faults: Faults
+def _check_grid(
+    config: Mapping[str, Any], options: SearchOptions, space: GridSpace, canonical: Canonical | None, faults: Faults
 ) -> None:
-    """Check the keys of the search section that a grid study does not have, and those of cells that are searches."""
+    """Check the keys of the search section that a grid study does not have, and the conditions that are searches."""
     for name, search in space.searches.items():
         try:
             build_study_parts(search, canonical)
@@ -241,7 +241,9 @@ def _check_cells(
             for each in each_error(error):
                 faults.add(f"search.study.conditions.{name}", str(each))
     if space.searches and options.resources:
-        faults.add("search.resources", f"{show(options.resources)}: a search that is a cell has one device. Remove it.")
+        faults.add(
+            "search.resources", f"{show(options.resources)}: a condition that is a search has one device. Remove it."
+        )
     rule = "and search.study trains each of its conditions in full, with the seeds from the file's seed on. Remove it."
     for key in ("seed",) if space.searches else _NOT_OF_A_GRID:
         if key in config["search"]:
@@ -254,7 +256,7 @@ def _check_cells(
 
 
 def num_samples_of(config: Mapping[str, Any]) -> int:
-    """Return the number of candidates that a config asks for: of a grid study, its cells.
+    """Return the number of candidates that a config asks for: of a grid study, of its conditions, seeds and folds.
 
     Raises:
         ConfigError: The search section is faulty.
@@ -285,7 +287,7 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
     Args:
         config: From `load_config`.
         sizes: "EPOCHS,TRAIN,VALID,SAMPLES": epochs of a full training, samples of training and validation data, and
-            candidates; of a grid study its seeds, and the candidates of cells that are searches.
+            candidates; of a grid study its seeds, and the candidates of conditions that are searches.
 
     Raises:
         ConfigError: `sizes` is not four whole numbers from 1, or a loader has no `args`.
@@ -316,7 +318,7 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
     is_grid = isinstance(search.get("study"), Mapping)
     if is_grid:
         search["study"] = _shrunk_grid(search["study"], epochs, num_samples)
-    if not is_grid or "num_samples" in search:  # of the searches that are its cells
+    if not is_grid or "num_samples" in search:  # of the searches that are its conditions
         search["num_samples"] = num_samples
     if search.get("scheduler") is not None:
         search["scheduler"] = _shrunk_scheduler(search["scheduler"], epochs)

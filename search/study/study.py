@@ -239,14 +239,14 @@ class Study:
         Raises:
             SearchError: There is none.
         """
-        ranked = [row.candidate.index for row in leaderboard(self.record())]
+        ranked = [row.candidate.index for row in leaderboard(self._results())]
         if not ranked:
             raise self._nothing_found()
         return ranked
 
     def front(self) -> list[int]:
         """Return the numbers of the Pareto front; with one objective, of the winner."""
-        study = self.record()
+        study = self._results()
         winner = winner_of(study)
         if len(self.parts.objectives) > 1:
             return [row.candidate.index for row in leaderboard(study) if row.is_on_front]
@@ -270,6 +270,13 @@ class Study:
 
     def record(self) -> StudyRecord:
         """Return the present state of the study, as it is shown to the user."""
+        study = self._results()
+        study.winner = self.strategy.winner() if leaderboard(study) else None
+        study.sections = list(self.strategy.sections())
+        return study
+
+    def _results(self) -> StudyRecord:
+        """Return the results alone, by which a strategy may choose the winner."""
         parts, state = self.parts, self.state
         now = state.sessions[-1][1] if state.sessions else time.time()
         for index, each in state.candidates.items():
@@ -283,7 +290,7 @@ class Study:
             name=str(parts.config["name"]),
             folder=str(self.folder),
             config=dict(parts.config),
-            scheduler=type(parts.scheduler).__name__,
+            scheduler=self.strategy.title,
             objectives=[str(objective) for objective in parts.objectives],
             constraints=[str(constraint) for constraint in parts.constraints],
             max_epochs=parts.max_epochs,
@@ -293,7 +300,6 @@ class Study:
             sessions=[(begin, end) for begin, end in state.sessions],
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,
-            sections=list(self.strategy.sections()),
             unknown_events=dict(state.unknown),
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
@@ -302,7 +308,7 @@ class Study:
         return study
 
     def rungs(self) -> list[RungRecord]:
-        """Return the scheduler's rungs, with the first objective as it is in the results."""
+        """Return the rungs of the strategy, with the first objective as it is in the results."""
         sign = self.parts.objectives[0].sign
         return [
             RungRecord(
@@ -311,7 +317,7 @@ class Study:
                 {candidate: without_penalty(values[0]) * sign for candidate, values in rung.values.items()},
                 list(rung.promoted),
             )
-            for rung in self.parts.scheduler.rungs()
+            for rung in self.strategy.rungs()
         ]
 
     def _config_of(self, candidate: int) -> dict[str, Any]:

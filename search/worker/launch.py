@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.study.folders import create_study_folder, differences, find_studies, read_study_config
+from search.study.folders import changes, create_study_folder, differences, find_studies, read_study_config
+from search.study.journal import JOURNAL
 from search.study.settings import StudyParts, build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
 from search.worker.candidate import canonical
@@ -26,10 +27,12 @@ class Beginning:
     Attributes:
         folder: Folder of the study to continue; None: a new one.
         num_samples: Candidates that it was begun with; None for a new one.
+        changed: Where its config differs in what may change.
     """
 
     folder: Path | None = None
     num_samples: int | None = None
+    changed: Sequence[str] = ()
 
 
 def checked_parts(config: Mapping[str, Any]) -> StudyParts:
@@ -65,12 +68,28 @@ def open_study(
     beginning = _beginning_of(config, resume)
     num_samples = beginning.num_samples
     parts = checked_parts(config if num_samples is None else with_num_samples(config, num_samples))
-    folder = beginning.folder or create_study_folder(
-        config["trainer"].get("save_dir", "saved/"), config["name"], config
-    )
+    folder = beginning.folder
+    if folder is None:
+        _check_warm_start(parts.warm_start)
+        folder = create_study_folder(config["trainer"].get("save_dir", "saved/"), config["name"], config)
     logger.info("Study folder:  %s", folder)
+    if beginning.changed:
+        logger.info("The study continues with another %s.", ", ".join(beginning.changed))
     extras = {"plugins": [str(Path(name).resolve()) for name in plugins], "verbose": verbose}
     return Study(folder, parts, worker=WORKER, num_samples=num_samples_of(config), environment=capture(), extras=extras)
+
+
+def _check_warm_start(source: str | None) -> None:
+    """Check that there is a study to begin with.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if source is not None and not (Path(source) / JOURNAL).is_file():
+        raise ConfigError(
+            f'search.warm_start: there is no study in "{source}". A search takes over the results of a study by its '
+            "folder. Write for example saved/people_search/20260101_120000."
+        )
 
 
 def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
@@ -86,7 +105,7 @@ def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
         num_samples = num_samples_of(stored)
         refusal = f"it differs in {', '.join(changed)}" if changed else _refusal_to_grow(folder, config, num_samples)
         if not refusal:
-            return Beginning(folder, num_samples)
+            return Beginning(folder, num_samples, changes(stored, config))
         if not is_auto:
             raise SearchError(
                 f"{resume}: it is not the study of this config: {refusal}. A study is resumed with the space that it "

@@ -28,7 +28,7 @@ from search.worker.fence import Fence
 from search.worker.nested import run_search_task
 from search.worker.pooling import pooled_results
 from search.worker.ranks import RANK, Ranks, num_processes
-from search.worker.training import find_start, remove_checkpoints, train_as_rank, train_here
+from search.worker.training import find_start, remove_checkpoints, remove_start, train_as_rank, train_here
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import BEST, LAST, read_saved
 from utils.environment import available_memory
@@ -168,6 +168,7 @@ def _train(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict
         remove_checkpoints(folder)
         outcome = run(find_start(task))
         outcome.pop("cannot_resume", None)
+    remove_start(folder)
     return outcome
 
 

@@ -44,7 +44,7 @@ def find_start(task: Mapping[str, Any]) -> str | None:
     _wait_for(folder)
     begin = folder / _BEGIN
     if (folder / LAST).exists():
-        shutil.rmtree(begin, ignore_errors=True)
+        remove_start(folder)
         return str(folder)
     if source is None or Path(source) == folder:
         # Killed between the best and the last checkpoint of the first epoch, it has only the best one.
@@ -83,6 +83,12 @@ def _wait_for(folder: Path) -> None:
 
 def _type_of(section: Any) -> Any:
     return section.get("type") if isinstance(section, Mapping) else section
+
+
+def remove_start(folder: Path) -> None:
+    """Remove the copy of another run's checkpoint that a run began with, as soon as it has one of its own."""
+    if (folder / LAST).exists():
+        shutil.rmtree(folder / _BEGIN, ignore_errors=True)
 
 
 def remove_checkpoints(folder: Path) -> None:

@@ -48,6 +48,8 @@ def run(task, report):
         return {"status": "out_of_memory", "reason": "no more to be had", "fresh_worker": True}
     folder.mkdir(parents=True, exist_ok=True)
     history = folder / "history.pth"
+    if not history.exists() and task["begins_from"] is not None:
+        history.write_text((Path(task["begins_from"]) / history.name).read_text())
     rows = json.loads(history.read_text()) if history.exists() else []
     if not task["reported"]:
         report({"names": ["val_miou"]})

@@ -24,6 +24,7 @@ from utils.errors import EspalierError, Interrupted
 CHECKPOINT = "checkpoint-last.pth"
 SAVING = "_saving"
 MOST_SESSIONS = 200
+MOST_EVENTS = 300  # until which the user gives commands; a study may grow for ever
 
 
 class Killed(BaseException):
@@ -261,12 +262,12 @@ class Simulation:
         with patch.object(study_module, "read_events", lambda _: iter(list(self.events))):
             study.restore(recorder)
 
-    def run(self, kills=()):
+    def run(self, kills=(), watchers=()):
         """Work until it is done, killed after each of these numbers of further events."""
         kills = list(kills)
         while True:
             try:
-                return self.session(len(self.events) + kills.pop(0) if kills else None)
+                return self.session(len(self.events) + kills.pop(0) if kills else None, watchers)
             except (Killed, Interrupted):
                 pass
 
@@ -280,7 +281,7 @@ class Simulation:
                     strategy.obey("resume", {"candidate": index})
         if chance.random() < self.stops:
             driver.stop()
-        if chance.random() >= self.commands or not state.candidates:
+        if chance.random() >= self.commands or not state.candidates or len(self.events) > MOST_EVENTS:
             return
         candidate = chance.randrange(len(state.candidates))
         name = chance.choice(["pause", "pause", "resume", "stop", "enqueue", "grow"])

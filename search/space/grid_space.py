@@ -1,4 +1,4 @@
-"""The cells of a grid study as a space: each candidate is a condition with a seed, and in a fold of the data."""
+"""The space of a grid study: each candidate is a condition with a seed, and in a fold of the data."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,11 @@ from utils.errors import ConfigError, SearchError
 
 CONDITION, SEED, FOLD = "condition", "seed", "fold"
 _CONDITIONS = "search.study.conditions"
-_OF_THE_STUDY = ("executor", "resources", "max_epoch_time")  # keys that a cell which is a search does not have
+_OF_THE_STUDY = ("executor", "resources", "max_epoch_time")  # keys that a condition which is a search does not have
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridPlace:
     """A place in a grid.
 
     Attributes:
@@ -33,10 +33,10 @@ class Cell:
     fold: int | None
 
 
-class CellSpace(Space):
+class GridSpace(Space):
     """The space of a grid study.
 
-    The cells are numbered seed by seed, the folds of a condition one after the other, so that more seeds append cells,
+    Candidates are numbered seed by seed, the folds of a condition one after the other, so that more seeds append some,
     and a study that ends early has whole seeds. A condition with markers is a search: its config is a space.
 
     Args:
@@ -44,7 +44,7 @@ class CellSpace(Space):
         grid: Its `search.study`.
 
     Raises:
-        ConfigError: A condition changes what all cells share, or its path leads nowhere; all are listed.
+        ConfigError: A condition changes what all share, or its path leads nowhere; all are listed.
     """
 
     def __init__(self, config: Mapping[str, Any], grid: GridOptions) -> None:
@@ -71,7 +71,7 @@ class CellSpace(Space):
         """Return the config of a condition; that of a search has `search`, with one worker, and its definitions.
 
         Raises:
-            ConfigError: A path leads nowhere, or the config cannot be one of a cell.
+            ConfigError: A path leads nowhere, or it cannot be trained.
         """
         place = f"{_CONDITIONS}.{name}"
         try:
@@ -98,8 +98,8 @@ class CellSpace(Space):
         return changed
 
     def is_search(self, drawn: Drawn) -> bool:
-        """Return whether a cell is a search."""
-        return "search" in self._configs[self.cell(drawn).condition]
+        """Return whether a candidate is a search."""
+        return "search" in self._configs[self.place(drawn).condition]
 
     @property
     def searches(self) -> dict[str, dict[str, Any]]:
@@ -107,8 +107,8 @@ class CellSpace(Space):
         return {name: each for name, each in zip(self.conditions, self._configs, strict=True) if "search" in each}
 
     @property
-    def cells_per_seed(self) -> int:
-        """Number of cells with the same seed."""
+    def candidates_per_seed(self) -> int:
+        """Number of candidates with the same seed."""
         return len(self.conditions) * (self.folds or 1)
 
     @property
@@ -116,8 +116,8 @@ class CellSpace(Space):
         """Epochs of the longest training; a search reports once."""
         return max(1 if "search" in config else int(config["trainer"]["epochs"]) for config in self._configs)
 
-    def cell(self, drawn: Drawn) -> Cell:
-        """Return the cell of a candidate.
+    def place(self, drawn: Drawn) -> GridPlace:
+        """Return the place of a candidate.
 
         Raises:
             SearchError: There is none.
@@ -127,19 +127,19 @@ class CellSpace(Space):
         limits = {CONDITION: len(self.conditions), SEED: math.inf, FOLD: self.folds or 1}
         if [name for name, _ in drawn.choices] != names or not all(0 <= found[name] < limits[name] for name in names):
             raise SearchError(
-                f"{show(drawn.as_json())}: no cell of this study, which has {len(self.conditions)} conditions"
+                f"{show(drawn.as_json())}: no candidate of this study, which has {len(self.conditions)} conditions"
                 f"{f' and {self.folds} folds' if self.folds else ''}. Use the config that the study was begun with."
             )
-        return Cell(int(found[CONDITION]), int(found[SEED]), int(found[FOLD]) if self.folds else None)
+        return GridPlace(int(found[CONDITION]), int(found[SEED]), int(found[FOLD]) if self.folds else None)
 
     def random(self, number: int) -> Drawn:
-        """Return the cell of a number; nothing is random."""
-        repeat, rest = divmod(number, self.cells_per_seed)
+        """Return the candidate of a number; nothing is random."""
+        repeat, rest = divmod(number, self.candidates_per_seed)
         condition, fold = divmod(rest, self.folds or 1)
         return Drawn(((CONDITION, condition), (SEED, repeat), *([(FOLD, fold)] if self.folds else [])))
 
     def read(self, choices: Sequence[Sequence[Any]]) -> Drawn:
-        """Return the cell that a journal holds.
+        """Return the candidate that a journal holds.
 
         Raises:
             SearchError: It is none of this study.
@@ -148,7 +148,7 @@ class CellSpace(Space):
             drawn = Drawn.from_json(choices)
         except (TypeError, ValueError) as error:
             raise SearchError(f"{show(choices)}: {error}. They were written by another program, or altered.") from error
-        self.cell(drawn)
+        self.place(drawn)
         return drawn
 
     def find(self, overrides: Mapping[str, Any], number: int = 0, *, prefix: str = "") -> NoReturn:
@@ -163,25 +163,25 @@ class CellSpace(Space):
         )
 
     def config(self, drawn: Drawn) -> dict[str, Any]:
-        """Return the config of a cell; its seed is that of the space, see `seed`."""
-        cell = self.cell(drawn)
-        config = self._configs[cell.condition]
-        return config if cell.fold is None else with_fold(config, cell.fold, self.folds or 1)
+        """Return the config of a candidate; its seed is that of the space, see `seed`."""
+        place = self.place(drawn)
+        config = self._configs[place.condition]
+        return config if place.fold is None else with_fold(config, place.fold, self.folds or 1)
 
     def seed(self, number: int) -> int:
-        """Return the seed of a cell's training: equal for all conditions and folds."""
-        return self.first_seed + number // self.cells_per_seed
+        """Return the seed of a candidate's training: equal for all conditions and folds."""
+        return self.first_seed + number // self.candidates_per_seed
 
     def key(self, drawn: Drawn) -> str:
-        """Return text that is different for all cells: two conditions may well train the same."""
+        """Return text that is different for all candidates: two conditions may well train the same."""
         return "/".join(str(number) for _, number in drawn.choices)
 
     def label(self, drawn: Drawn) -> list[tuple[str, Any]]:
         """Return the name of the condition, the seed of the training, and the number of the fold."""
-        cell = self.cell(drawn)
-        label: list[tuple[str, Any]] = [(CONDITION, self.conditions[cell.condition])]
-        label.append((SEED, self.first_seed + cell.repeat))
-        return label if cell.fold is None else [*label, (FOLD, cell.fold)]
+        place = self.place(drawn)
+        label: list[tuple[str, Any]] = [(CONDITION, self.conditions[place.condition])]
+        label.append((SEED, self.first_seed + place.repeat))
+        return label if place.fold is None else [*label, (FOLD, place.fold)]
 
     def distinct(self) -> float:
         """Return infinity: there may always be another seed."""
@@ -190,7 +190,7 @@ class CellSpace(Space):
     def describe(self) -> str:
         """Return the size in words."""
         folds = f", {self.folds} folds each" if self.folds else ""
-        return f"{len(self.conditions)} conditions{folds}: {self.cells_per_seed} trainings per seed."
+        return f"{len(self.conditions)} conditions{folds}: {self.candidates_per_seed} trainings per seed."
 
     def find_faults(self, check: Callable[[Mapping[str, Any]], Any]) -> list[str]:
         """Check the config of each condition.
@@ -203,7 +203,7 @@ class CellSpace(Space):
         """
         faults = Faults()
         for name, drawn in zip(
-            self.conditions, map(self.random, range(0, self.cells_per_seed, self.folds or 1)), strict=True
+            self.conditions, map(self.random, range(0, self.candidates_per_seed, self.folds or 1)), strict=True
         ):
             config = {**self.config(drawn), "seed": self.first_seed}
             try:
