@@ -69,9 +69,13 @@ def json_schema(registry: Registry) -> Schema:
     references += [(properties, "search", sections.SearchOptions.__name__)]
     references += [(search, name, name) for name in sections.SEARCH_CLASSES if name in registry]
     for owner, name, key in references:
-        owner[name] = {"$ref": f"#/$defs/{key}", "description": owner[name]["description"]}
+        field: Schema = {"$ref": f"#/$defs/{key}"}
+        if owner[name].get("default", ...) is None:  # the key may be null, e.g. to remove what a file extends
+            field = {"anyOf": [field, {"type": "null"}]}
+        owner[name] = {**field, "description": owner[name]["description"]}
     for name in ("loss", "lr_scheduler"):  # a weighted sum, and a chain of schedules
         properties[name] = _one_or_list({"$ref": f"#/$defs/{name}"}, properties[name]["description"])
+    properties["lr_scheduler"]["anyOf"].append({"type": "null"})
     properties["metrics"]["anyOf"][0]["items"] = {"$ref": "#/$defs/metrics"}
     paths = {"type": ["string", "array"], "items": {"type": "string"}}
     properties["$schema"] = {"type": "string", "description": "Path of this schema, for the editor."}

@@ -65,6 +65,24 @@ def test_pooled_results_are_those_of_the_summed_counts(config):
     assert [each.test for each in record.candidates] == [{}] * 3  # there is no test data
 
 
+def test_more_seeds_on_resume_auto_continue_the_study(config, caplog):
+    config["trainer"]["epochs"] = 1
+    config["search"] = {"study": {"conditions": {"plain": {}}, "seeds": 1}}
+    first = search.run(config)
+    config["search"]["study"]["seeds"] = 2
+    with caplog.at_level("INFO", "espalier"):
+        more = search.run(config, resume="auto")
+    assert more.folder == first.folder
+    assert "The study grows from 1 to 2 candidates." in caplog.messages
+    assert [each["seed"] for each in more.candidates] == [0, 1]
+    config["search"]["study"]["seeds"] = 1
+    with caplog.at_level("WARNING", "espalier"):
+        assert search.run(config, resume="auto").folder == first.folder  # as it was begun: it is done, and remains so
+    config["search"]["study"]["conditions"]["more"] = {}
+    assert search.run(config, resume="auto").folder != first.folder
+    assert "it differs in search.study.conditions.more (only here)" in caplog.text
+
+
 def searches(config):
     config = copy.deepcopy(config)
     config["optimizer"]["args"]["lr"] = {"$loguniform": [0.01, 0.1]}

@@ -10,11 +10,12 @@ from config.checking.sections import Budget, RetrainOptions
 from search.cli.listing import best_text
 from search.executors.processes import Processes
 from search.executors.serial import Serial
-from search.results.leaderboard import leaderboard
+from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import parse_constraints, parse_objectives
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.space.drawn import Drawn
+from search.strategies.multi_fidelity import MultiFidelity
 from search.study.best import read_front
 from search.study.commands import send_command
 from search.study.folders import create_study_folder, find_studies, run_folder
@@ -407,6 +408,17 @@ def test_a_file_that_is_no_command_is_set_aside(tmp_path, content, caplog):
     assert record.candidates == before.candidates
     assert [path.name for path in queue.iterdir()] == ["0001.unreadable"]
     assert "is no command" in caplog.text
+
+
+def test_a_strategy_chooses_the_winner(tmp_path, monkeypatch):
+    parts = parts_of(RandomSearch(4, EPOCHS), retrain=RetrainOptions(top=2))
+    study, record = studied(tmp_path / "first", parts)
+    assert record.winner == winner_of(replace(record, winner=None)).index == 3
+    monkeypatch.setattr(MultiFidelity, "winner", lambda _: 1)
+    study, record = studied(tmp_path / "second", parts_of(RandomSearch(4, EPOCHS)))
+    assert (record.winner, winner_of(record).index) == (1, 1)
+    assert json.loads((study.folder / "best/result.json").read_text())["candidate"] == 1
+    assert "candidate 1 of 4" in best_text(read(study.folder, parts_of(RandomSearch(4, EPOCHS))))
 
 
 def test_a_study_that_has_lost_its_journal_is_found_and_refused(tmp_path):

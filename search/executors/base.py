@@ -19,7 +19,7 @@ class Task:
 
     Attributes:
         id: Name of the task, unique within a session of the study: `search/12/3`.
-        kind: Kind of the work, by which the worker's function knows what to do: "train" or "retrain".
+        kind: What the worker's function does: "train", "retrain", "measure" or "pool".
         payload: The rest of the task as the worker's function reads it.
         candidate: Number of the candidate that it works on; None if it has none.
         begins_from: Run folder whose newest checkpoint the task begins with; None: from the beginning, or from the

@@ -185,8 +185,11 @@ def winner_of(study: StudyRecord) -> CandidateRecord | None:
     With one objective, the winner is the retrained candidate with the best mean over its seeds: the first place among
     many candidates is partly luck, and a new training is independent of it. With constraints, the mean violation comes
     before the mean. The winner is the first of the leaderboard if none was retrained, or if there are several
-    objectives, or one that training does not change. Of a grid study it is the best run of the best condition.
+    objectives, or one that training does not change. Of a grid study it is the best run of the best condition. A
+    strategy may choose another one.
     """
+    if study.winner is not None:
+        return next(each for each in study.candidates if each.index == study.winner)
     if is_grid(study):
         return grid_winner(study)
     rows = leaderboard(study)

@@ -414,6 +414,7 @@ class StudyRecord:
         plugins: Files with the user's classes, as on the command line.
         constraints: As in the config: `["val_miou >= 0.9"]`.
         unknown_events: Number of events of each name that this version does not know.
+        winner: Number of the candidate that the strategy has chosen; None: by the leaderboard, see `winner_of`.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text` or a `table`
             (rows of cells, the first the names of the columns).
     """
@@ -434,3 +435,4 @@ class StudyRecord:
     constraints: list[str] = field(default_factory=list)
     sections: list[Mapping[str, Any]] = field(default_factory=list)
     unknown_events: dict[str, int] = field(default_factory=dict)
+    winner: int | None = None

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +31,7 @@ class Observation:
     drawn: Drawn
     values: tuple[Values, ...] = ()
     has_failed: bool = False
-    is_running: bool = field(default=False)
+    is_running: bool = False
 
 
 class Sampler(ABC):

@@ -156,7 +156,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def winner(self) -> int | None:
-        """Return the number of the winning candidate; None if there is none."""
+        """Return the number of the candidate that `best/` gets; None leaves the choice to the leaderboard."""
 
     def may_resume(self, candidate: int) -> bool:
         """Return whether a candidate without a job may still get one, so that its checkpoint is needed."""

@@ -133,5 +133,5 @@ class Retrain(Strategy):
         self.study.record(name, run.candidate, run=run.name, status=status, reason=reason, **data)
 
     def winner(self) -> int | None:
-        """Return the candidate that the study recommends."""
-        return next(iter(self.study.front()), None)
+        """Return the best of those that were trained again, see `winner_of`; None if none was."""
+        return next(iter(self.study.front()), None) if self.study.state.retrained else None

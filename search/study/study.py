@@ -239,14 +239,14 @@ class Study:
         Raises:
             SearchError: There is none.
         """
-        ranked = [row.candidate.index for row in leaderboard(self.record())]
+        ranked = [row.candidate.index for row in leaderboard(self._results())]
         if not ranked:
             raise self._nothing_found()
         return ranked
 
     def front(self) -> list[int]:
         """Return the numbers of the Pareto front; with one objective, of the winner."""
-        study = self.record()
+        study = self._results()
         winner = winner_of(study)
         if len(self.parts.objectives) > 1:
             return [row.candidate.index for row in leaderboard(study) if row.is_on_front]
@@ -270,6 +270,13 @@ class Study:
 
     def record(self) -> StudyRecord:
         """Return the present state of the study, as it is shown to the user."""
+        study = self._results()
+        study.winner = self.strategy.winner() if leaderboard(study) else None
+        study.sections = list(self.strategy.sections())
+        return study
+
+    def _results(self) -> StudyRecord:
+        """Return the results alone, by which a strategy may choose the winner."""
         parts, state = self.parts, self.state
         now = state.sessions[-1][1] if state.sessions else time.time()
         for index, each in state.candidates.items():
@@ -293,7 +300,6 @@ class Study:
             sessions=[(begin, end) for begin, end in state.sessions],
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,
-            sections=list(self.strategy.sections()),
             unknown_events=dict(state.unknown),
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
