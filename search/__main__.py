@@ -64,6 +64,10 @@ def run_search(arguments: argparse.Namespace) -> None:
         ConfigError: The configuration is faulty, or no candidate of its space can be trained.
         SearchError: The study cannot be continued, or no candidate could be trained.
     """
+    words = [word for word in arguments.overrides if "=" not in word]
+    if words and arguments.config is None:
+        known = ", ".join([*COMMANDS, *CONTROLS, "join"])
+        raise ConfigError(f'"{words[0]}": is no command. Write one of {known}, or -c FILE to search.')
     if arguments.config is None and arguments.resume in (None, "auto"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume FOLDER of a study.")
     # torch is imported here, so that --help is fast.

@@ -15,6 +15,7 @@ from search.study.commands import waiting_commands
 from search.study.folders import differences, find_studies, read_study_config
 from search.study.journal import JOURNAL, read_events
 from tests.test_search_journal import flip
+from utils.errors import SearchError
 
 ROOT = Path(__file__).resolve().parents[1]
 LR = "optimizer.args.lr"
@@ -68,6 +69,20 @@ def test_a_search_runs_and_is_read_in_python(finished, tmp_path):
     again.to_csv(tmp_path / "candidates.csv")
     assert (tmp_path / "candidates.csv").read_text().count("\n") == 3
     assert find_studies(folder) == [result.folder]
+
+
+@pytest.mark.parametrize("name", ["nowhere", "tiny"])
+def test_a_folder_without_a_study_is_named(finished, name, capsys):
+    with pytest.raises(SearchError, match=f"{name}: there is no study in it"):
+        search.load(finished[0] / name)
+    assert main(["--resume", str(finished[0] / name)]) == 5
+    assert "there is no study in it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["ad", "saved", "3"], ["saved"]])
+def test_a_word_that_is_no_command_is_named(words, capsys):
+    assert main(words) == 2
+    assert f'"{words[0]}": is no command. Write one of list, best,' in capsys.readouterr().err
 
 
 def test_a_loaded_config_is_searched_and_left_as_it_was(tmp_path):

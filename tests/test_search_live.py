@@ -29,7 +29,7 @@ SNAPSHOT = Snapshot(
 def test_what_went_wrong_is_said_in_words():
     statuses = ["failed", "out_of_memory", "out_of_memory", "refused", "duplicate", "completed"]
     candidates = {
-        number: SimpleNamespace(record=SimpleNamespace(status=status, reports=[]))
+        number: SimpleNamespace(record=SimpleNamespace(status=status, reports=[], inherited=0))
         for number, status in enumerate(statuses)
     }
     state = SimpleNamespace(
@@ -50,7 +50,7 @@ def test_no_failed_candidate_and_no_nan_is_the_best(sign, best):
     def snapshot(numbers):
         candidates = {
             number: SimpleNamespace(
-                record=SimpleNamespace(status=values[number][0], reports=[{}], epochs=1),
+                record=SimpleNamespace(status=values[number][0], reports=[{}], epochs=1, inherited=0),
                 tally=SimpleNamespace(values=(sign * values[number][1],)),
             )
             for number in numbers
@@ -71,7 +71,7 @@ def test_a_candidate_that_counts_for_nothing_leads_nowhere(sign):
     values = {number: sign * (0.9 - 0.1 * number) for number in range(4)}
     candidates = {
         number: SimpleNamespace(
-            record=SimpleNamespace(status=status, reports=[{}], epochs=3),
+            record=SimpleNamespace(status=status, reports=[{}], epochs=3, inherited=0),
             tally=SimpleNamespace(values=(sign * values[number],)),
         )
         for number, status in enumerate(statuses)

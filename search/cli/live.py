@@ -283,7 +283,9 @@ class Terminal:
         idle = [each for index, each in trained.items() if index not in state.jobs]
         max_epochs, sign = state.max_epochs, state.objectives[0].sign
         saved = sum(max_epochs - each.record.epochs for each in idle if each.record.status in ("stopped", "paused"))
-        done = statuses["completed"] + statuses["stopped"] + statuses["failed"] + statuses["paused"]
+        # Not one that continues another one: it takes its place.
+        begun = Counter(each.record.status for each in state.candidates.values() if not each.record.inherited)
+        done = begun["completed"] + begun["stopped"] + begun["failed"] + begun["paused"]
         # Expected epochs: those to come train as long as the mean of those that are done.
         mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
         to_go = (self.num_samples - done) * mean_epochs

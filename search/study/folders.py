@@ -124,6 +124,8 @@ def read_study_config(folder: Path) -> dict[str, Any]:
     Raises:
         SearchError: It is missing or damaged.
     """
+    if not (folder / CONFIG).exists() and not _is_study(folder):
+        raise SearchError(f"{folder}: there is no study in it. Name a study's folder, <save_dir>/<name>/<time>.")
     config = read_json_object(folder / CONFIG, _damaged_config)
     if not config:
         raise _damaged_config(f"{folder / CONFIG}: cannot be read (it is missing or empty)")
