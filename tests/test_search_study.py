@@ -457,3 +457,25 @@ def test_runs_may_lie_elsewhere_than_the_journal(tmp_path):
     assert not list((share / "candidates" / "00001").glob("*.pth"))
     folder = run_folder(study.folder, "candidates/00003")
     assert folder == (share / "candidates" / "00003").resolve()
+
+
+def test_neither_a_clock_that_is_set_back_nor_a_pause_changes_the_time_that_a_study_took(tmp_path, monkeypatch):
+    clock = [1000.0]
+    jumps = {20: -3600.0}
+
+    def seconds():
+        clock[0] += 1.0 + jumps.pop(len(told), 0.0)
+        told.append(clock[0])
+        return clock[0]
+
+    told = []
+    monkeypatch.setattr("search.study.journal.time.time", seconds)
+    study, record = studied(tmp_path, parts_of(RandomSearch(3, EPOCHS)))
+    assert not jumps
+    assert 30 < study.state.seconds < 60  # about one per event
+    assert all(begin <= end for begin, end in record.sessions)
+    clock[0] += 86400.0
+    again = Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER, num_samples=4)
+    again.run()
+    assert again.state.seconds < 200
+    assert len(again.state.sessions) == 2

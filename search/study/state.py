@@ -73,6 +73,7 @@ class StudyState:
         measured: Candidates whose latency was measured again at the end.
         obeyed: Names of the commands of the user that were carried out.
         timeline: When which candidate was in a worker.
+        seconds: Seconds that processes have worked on the study.
     """
 
     objectives: Sequence[Objective]
@@ -98,11 +99,8 @@ class StudyState:
     measured: set[int] = field(default_factory=set)
     obeyed: set[str] = field(default_factory=set)
     timeline: Timeline = field(default_factory=Timeline)
-
-    @property
-    def seconds(self) -> float:
-        """Seconds that processes have worked on the study."""
-        return sum(end - begin for begin, end in self.sessions)
+    seconds: float = 0.0
+    _last_seconds: float = field(default=0.0, init=False)  # of the last event of a session
 
     @property
     def next_number(self) -> int:
@@ -115,8 +113,13 @@ class StudyState:
         Raises:
             LookupError, TypeError, ValueError: The event does not follow from those before it.
         """
-        if self.sessions and event.name != "study.begin":  # a killed session ends with its last event
-            self.sessions[-1][1] = event.seconds
+        if event.name == "study.begin":
+            self._last_seconds = event.seconds
+        elif self.sessions and event.name != "study.grown":  # it may precede the session that it is for
+            # A killed session ends with its last event. A clock that is set back makes none shorter.
+            self.seconds += max(0.0, event.seconds - self._last_seconds)
+            self.sessions[-1][1] = max(self.sessions[-1][1], event.seconds)
+            self._last_seconds = event.seconds
         if event.stage == "study":
             self._apply_to_study(event)
         elif "run" in event.data:
