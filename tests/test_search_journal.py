@@ -10,11 +10,12 @@ import pytest
 
 from config.checking.sections import Budget, RetrainOptions
 from search.cli.listing import best_text
+from search.schedulers.asha import ASHA
 from search.study.folders import create_study_folder
 from search.study.journal import JOURNAL, Event, Journal, JournalDamage, create_journal, cut_journal, read_events
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER
-from tests.test_search_study import CONFIG, QUALITIES, Space, halving, parts_of
+from tests.test_search_study import CONFIG, EPOCHS, QUALITIES, Space, halving, parts_of
 from utils.errors import SearchError
 
 KINDS = ("created", "begin", "drawn", "duplicate", "job", "facts", "report", "ended", "deleted", "exhausted", "done")
@@ -176,3 +177,26 @@ def test_a_name_is_a_stage_and_a_kind(name, stage, kind):
     event = Event(name, None, {}, 0.0)
     assert (event.stage, event.kind) == (stage, kind)
     assert re.match(r"[a-z.]+$", event.name)
+
+
+@pytest.mark.parametrize("scheduler", ["halving", "promote", "stop"])
+def test_a_study_continues_from_a_journal_that_lags_behind_its_runs(tmp_path, scheduler):
+    """After a cut, and after a power cut that took the last events."""
+
+    def parts():
+        asha = {"grace_period": 1, "reduction_factor": 3}
+        return parts_of(halving() if scheduler == "halving" else ASHA(9, EPOCHS, mode=scheduler, **asha))
+
+    def results(folder):
+        record = read(folder, parts())
+        return [(each.status, [row["val_miou"] for row in each.reports]) for each in record.candidates], record.rungs
+
+    folder = create_study_folder(str(tmp_path), "sample", CONFIG)
+    Study(folder, parts(), worker=WORKER).run()
+    expected = results(folder)
+    ends = [number for number, row in enumerate(rows_of(folder)) if row[2] == "search.ended"]
+    for num_good in (1, *ends[::2]):  # right after a decision
+        copy = shutil.copytree(folder, tmp_path / str(num_good))
+        cut_journal(copy / JOURNAL, num_good)
+        Study(copy, parts(), worker=WORKER).run()
+        assert results(copy) == expected

@@ -76,6 +76,17 @@ def changed(config, **values):
     return new
 
 
+def test_a_run_that_is_ahead_of_its_search_reports_up_to_the_next_decision(config, tmp_path):
+    folder = tmp_path / "run"
+    work(config, folder, Search(epoch3="pause"))
+    search = Search(epoch1="pause")  # its journal was cut
+    assert not work(config, folder, search)["is_finished"]
+    assert [row["epoch"] for row in search.rows] == [1]
+    search = Search(epoch4="stop")
+    work(config, folder, search, reported=1)
+    assert [row["epoch"] for row in search.rows] == [2, 3, 4]
+
+
 # ---- beginning with another's state
 
 

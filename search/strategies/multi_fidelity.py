@@ -130,6 +130,7 @@ class MultiFidelity(Strategy):
             self._paused.discard(candidate)
         elif event.kind == "given_up":
             self._given_up.add(candidate)
+            self._paused.discard(candidate)  # nobody has to resume it before it ends
 
     def _draw_again(self, state: CandidateState) -> None:
         """Find the choices of a candidate of format 1, which follow from its number."""
@@ -336,6 +337,8 @@ class MultiFidelity(Strategy):
         state, epoch, row = self.state.candidates[candidate], message["epoch"], message["row"]
         if epoch <= state.record.epochs:
             return self._reported_again(candidate, state, epoch, row)
+        if state.is_decided(self.state.jobs[candidate]):
+            return state.last_decision  # its run folder is ahead of a journal that was cut, or lost its last events
         if epoch != state.record.epochs + 1:
             raise SearchError(
                 f"Candidate {candidate} reports epoch {epoch} after {state.record.epochs}: its run folder does not "

@@ -66,9 +66,10 @@ def waiting_commands(folder: Path) -> list[Command]:
         try:
             content = read_json_object(path, SearchError)
             key, types = _DATA[content["name"]]
-            if type(content["data"][key]) not in types:
-                raise ValueError(f"{key} is {content['data'][key]!r}")
-            commands.append(Command(path.stem, content["name"], dict(content["data"])))
+            value = content["data"][key]
+            if type(value) not in types:
+                raise ValueError(f"{key} is {value!r}")
+            commands.append(Command(path.stem, content["name"], {key: value}))
         except (SearchError, LookupError, TypeError, ValueError) as error:
             logger.warning("%s: is no command (%s). It is set aside.", path, " ".join(str(error).split()))
             path.replace(path.with_suffix(".unreadable"))

@@ -54,6 +54,8 @@ class Reporter(Callback):
         if not self.reported:
             self._decision_on({"names": trainer.result_names()})
         for row in trainer.history[self.reported :]:
+            if self.was_stopped:  # the run is ahead of a journal that was cut: the rest is reported when it continues
+                break
             self._report_epoch(trainer, row, math.nan)
         if self.until is not None and trainer.epoch >= self.until:
             self.was_stopped = True
