@@ -92,7 +92,10 @@ def test_a_best_one_that_violates_constraints_is_said_to():
         tally.add({"epoch": 1, "val_loss": 0.5, "params": params})
     candidates = {
         number: SimpleNamespace(
-            record=SimpleNamespace(status="stopped", reports=[{}], epochs=3, objectives=tally.as_written()), tally=tally
+            record=SimpleNamespace(
+                status="stopped", reports=[{}], epochs=3, inherited=0, objectives=tally.as_written()
+            ),
+            tally=tally,
         )
         for number, tally in enumerate(tallies)
     }
