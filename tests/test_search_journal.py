@@ -11,7 +11,7 @@ import pytest
 from config.checking.sections import Budget, RetrainOptions
 from search.cli.listing import best_text
 from search.schedulers.asha import ASHA
-from search.study.folders import create_study_folder
+from search.study.folders import create_study_folder, find_studies
 from search.study.journal import JOURNAL, Event, Journal, JournalDamage, create_journal, cut_journal, read_events
 from search.study.study import Study, read
 from tests.support.search_worker import WORKER
@@ -200,3 +200,26 @@ def test_a_study_continues_from_a_journal_that_lags_behind_its_runs(tmp_path, sc
         cut_journal(copy / JOURNAL, num_good)
         Study(copy, parts(), worker=WORKER).run()
         assert results(copy) == expected
+
+
+def test_a_journal_that_cannot_be_created_leaves_no_study(tmp_path, monkeypatch):
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("search.study.journal._insert", full)
+    with pytest.raises(SearchError, match="disk is full"):
+        create_study_folder(str(tmp_path), "sample", CONFIG)
+    assert list((tmp_path / "sample").iterdir()) == []
+    assert find_studies(tmp_path) == []
+
+
+def test_a_journal_in_a_folder_that_cannot_be_written_to_is_read(studied, tmp_path, monkeypatch):
+    folder = copy_of(studied, tmp_path)
+    journal = Journal(folder / JOURNAL)
+    journal.append("study.noted")  # in the write-ahead log
+    expected = list(read_events(folder / JOURNAL))
+    monkeypatch.setattr("search.study.journal.os.access", lambda *_: False)
+    before = {path.name: path.read_bytes() for path in folder.glob("journal*")}
+    assert list(read_events(folder / JOURNAL)) == expected
+    assert {path.name: path.read_bytes() for path in folder.glob("journal*")} == before
+    journal.close()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -30,8 +31,12 @@ def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> 
     try:
         folder = make_stamped_folder(parent)
         if folder is not None:
-            write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-            create_journal(folder / JOURNAL)
+            try:
+                write_text_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+                create_journal(folder / JOURNAL)
+            except BaseException:  # e.g. a full disk: half a study would be continued in the place of a whole one
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
             return folder
     except OSError as error:
         raise SearchError(

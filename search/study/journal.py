@@ -15,7 +15,9 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import sqlite3
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -213,8 +215,14 @@ def create_journal(path: Path) -> None:
         raise SearchError(
             f"{path}: exists. A study is created in a new folder. Resume it: --resume {shlex.quote(str(path.parent))}"
         )
-    with closing(_connect(path)) as connection, _sqlite_errors_explained(path):
-        _upgrade(connection, [Event("study.created", None, {}, time.time())])
+    # Under another name until it is complete: a kill or a full disk leaves no empty journal.
+    new = path.with_name(f".{path.name}.new")
+    try:
+        with closing(_connect(new)) as connection, _sqlite_errors_explained(path):
+            _upgrade(connection, [Event("study.created", None, {}, time.time())])
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def read_events(path: Path) -> Iterator[Event]:
@@ -225,7 +233,7 @@ def read_events(path: Path) -> Iterator[Event]:
         JournalDamage: It is damaged: an event was changed, or events are missing.
     """
     _require_file(path)
-    with closing(_connect(path)) as connection, _sqlite_errors_explained(path):
+    with _readable(path) as file, closing(_connect(file, path)) as connection, _sqlite_errors_explained(path):
         connection.execute("BEGIN")  # all rows as of this moment
         if _version_of(connection, path) == 1:
             yield from _rows_of_format_1(connection, path)
@@ -402,14 +410,34 @@ def _upgrade(connection: sqlite3.Connection, events: list[Event]) -> None:
     connection.execute("COMMIT")
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    with _sqlite_errors_explained(path):
+def _connect(path: Path, shown: Path | None = None) -> sqlite3.Connection:
+    with _sqlite_errors_explained(shown or path):  # the file that the user knows
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
         fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if fault != "ok":
             connection.close()
             raise sqlite3.DatabaseError(fault)
     return connection
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """Yield a file with which a journal can be read: in a folder that cannot be written to, SQLite needs a copy."""
+    if os.access(path.parent, os.W_OK):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-wal"):
+            file = path.with_name(path.name + suffix)
+            try:
+                if not suffix or file.exists():
+                    shutil.copyfile(file, Path(folder) / file.name)
+            except OSError as error:
+                raise SearchError(
+                    f"{file}: cannot be copied to {folder} ({error.strerror}). The journal in a folder that cannot be "
+                    "written to is read from a copy. Free some space, or set TMPDIR to another folder."
+                ) from error
+        yield Path(folder) / path.name
 
 
 @contextmanager
