@@ -181,6 +181,16 @@ def test_equal_draws_are_trained_once_and_a_small_space_ends(tmp_path):
     assert record.candidates[2].reason == "the same as 0"
 
 
+def test_a_space_of_which_hardly_anything_is_left_ends_the_search(tmp_path):
+    space = Space([0.5, 0.6], distinct=3)  # the third one is never met
+    study, record = studied(tmp_path, parts_of(RandomSearch(5, EPOCHS), space))
+    assert [each.status for each in record.candidates] == ["completed"] * 2 + ["duplicate"] * 1000
+    assert record.is_done
+    (event,) = [each for each in read_events(study.folder / JOURNAL) if each.kind == "exhausted"]
+    assert event.data["reason"] == "1000 draws in a row were equal to earlier ones"
+    assert read(study.folder, parts_of(RandomSearch(5, EPOCHS), space)) == record
+
+
 def test_facts_are_objectives_too(tmp_path):
     parts = parts_of(halving(), objectives=("max val_miou", "min params"), limits={})
     _, record = studied(tmp_path, parts)
