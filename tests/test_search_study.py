@@ -489,3 +489,13 @@ def test_neither_a_clock_that_is_set_back_nor_a_pause_changes_the_time_that_a_st
     again.run()
     assert again.state.seconds < 200
     assert len(again.state.sessions) == 2
+
+
+def test_files_in_the_place_of_folders_are_named(tmp_path):
+    study, _ = studied(tmp_path, parts_of(RandomSearch(2, EPOCHS)))
+    (study.folder / ".lock-process").unlink()
+    (study.folder / ".lock-process").mkdir()  # it cannot be written, and is not needed
+    (study.folder / "workers").rmdir()
+    (study.folder / "workers").write_text("")
+    with pytest.raises(SearchError, match=r"workers: cannot be created \(File exists\)"):
+        Study(study.folder, parts_of(RandomSearch(3, EPOCHS)), worker=WORKER, num_samples=3).run()

@@ -9,7 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -190,7 +190,8 @@ def folder_lock(folder: Path | None, error: Callable[[str], EspalierError]) -> I
         yield
         return
     try:
-        holder.write_text(f"{os.getpid()}\n")
+        with suppress(OSError):  # a full disk: it is only a note for messages
+            holder.write_text(f"{os.getpid()}\n")
         yield
     finally:
         lock.release()

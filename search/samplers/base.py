@@ -1,14 +1,17 @@
 """The contract of a sampler: it proposes the next candidate of a search."""
 
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
+from utils.errors import EspalierError, SearchError
 from utils.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -50,9 +53,29 @@ class Sampler(ABC):
     def propose(
         self, number: int, observations: Sequence[Observation] = (), running: Sequence[Drawn] = ()
     ) -> Drawn | None:
-        """Return what `suggest` proposes, called with the generator of the number."""
+        """Return what `suggest` proposes, called with the generator of the number.
+
+        Raises:
+            SearchError: `suggest` raises an error, or returns something else.
+        """
         rng = np.random.default_rng(derive_seed(self.space.study_seed, "sampler", number))
-        return self.suggest(number, observations, running, rng)
+        try:
+            drawn: Any = self.suggest(number, observations, running, rng)
+        except EspalierError:
+            raise
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            raise SearchError(
+                f"search.sampler: {type(self).__name__} fails at number {number}: {type(error).__name__} at "
+                f"{Path(frame.filename).name}:{frame.lineno}: {' '.join(str(error).split())}. It must propose a "
+                "candidate, or None. Correct its `suggest`, and continue with --resume auto."
+            ) from error
+        if drawn is not None and not isinstance(drawn, Drawn):
+            raise SearchError(
+                f"search.sampler: {type(self).__name__} proposes a {type(drawn).__name__} at number {number}. It must "
+                "be a Drawn, e.g. of self.space.random(number), or None. Correct its `suggest`."
+            )
+        return drawn
 
     @abstractmethod
     def suggest(

@@ -88,6 +88,23 @@ def place_runs(folder: Path, run_dir: str | None) -> None:
             ) from error
 
 
+def make_log_folder(folder: Path) -> Path:
+    """Return the folder of the output of a study's workers, which is created.
+
+    Raises:
+        SearchError: It cannot be created.
+    """
+    logs = folder / WORKERS
+    try:
+        logs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise SearchError(
+            f"{logs}: cannot be created ({error.strerror}). The output of the workers is written there. Free some "
+            "space, or correct the permissions, and continue with --resume auto."
+        ) from error
+    return logs
+
+
 def run_folder(folder: Path, name: str) -> Path:
     """Return the folder of a run as its worker sees it: not through a link, which another machine may not have.
 

@@ -24,7 +24,7 @@ from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
 from search.study.commands import Command, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
-from search.study.folders import WORKERS, place_runs, read_study_config
+from search.study.folders import make_log_folder, place_runs, read_study_config
 from search.study.journal import JOURNAL, Event, Journal, read_events
 from search.study.settings import REGISTRY, StudyParts, build_study_parts
 from search.study.state import CandidateState, StudyState
@@ -99,8 +99,7 @@ class Study:
                 recorder.watchers.append(self._clean(recorder))
             # Workers are started only now: a study that is done needs none.
             place_runs(self.folder, self.parts.run_dir)
-            logs = self.folder / WORKERS
-            logs.mkdir(exist_ok=True)
+            logs = make_log_folder(self.folder)
             executor.check_resources(self.parts.resources)
             executor.open(self.worker, logs)
             try:
