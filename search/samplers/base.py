@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search.executors.base import failure
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
+from utils.errors import EspalierError, SearchError
 from utils.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -50,9 +52,25 @@ class Sampler(ABC):
     def propose(
         self, number: int, observations: Sequence[Observation] = (), running: Sequence[Drawn] = ()
     ) -> Drawn | None:
-        """Return what `suggest` proposes, called with the generator of the number."""
+        """Return what `suggest` proposes, called with the generator of the number.
+
+        Raises:
+            SearchError: It has raised an error, or does not return choices.
+        """
         rng = np.random.default_rng(derive_seed(self.space.study_seed, "sampler", number))
-        return self.suggest(number, observations, running, rng)
+        try:
+            drawn = self.suggest(number, observations, running, rng)
+            if drawn is not None and not isinstance(drawn, Drawn):
+                raise TypeError(f"it proposes a {type(drawn).__name__}, not choices of its space")
+        except EspalierError:
+            raise
+        except Exception as error:  # of a class of the user's own
+            raise SearchError(
+                f"search.sampler: {type(self).__name__} cannot propose number {number}: "
+                f"{failure(error)['reason'].rstrip('.')}. Correct it, and continue with --resume auto: everything is "
+                "saved."
+            ) from error
+        return drawn
 
     @abstractmethod
     def suggest(
