@@ -217,3 +217,27 @@ def test_differences_are_paths_with_both_values():
 def test_the_config_of_a_study_is_that_of_its_beginning(copied):
     _, study = copied
     assert read_study_config(study)["search"]["num_samples"] == 2
+
+
+@pytest.mark.parametrize("place", ["best", "candidates/00000", "."])
+@pytest.mark.parametrize("damage", [None, {"name": "x"}, {"name": "x", "search": 5}])
+def test_what_is_no_study_is_not_resumed(copied, capsys, place, damage):
+    file, study = copied
+    folder = study / place
+    if damage is not None:
+        (folder / "config.json").write_text(json.dumps(damage))
+    elif place == ".":
+        (folder / JOURNAL).unlink()
+    for words in (["--resume", str(folder)], ["-c", str(file), "--resume", str(folder)]):
+        assert main(words) in (2, 5)
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_study_without_a_search_section_is_resumed(copied, tmp_path):
+    file, _ = copied
+    config = json.loads(file.read_text())
+    del config["search"]
+    config["name"] = "single"
+    file.write_text(json.dumps(config))
+    first = search.run(file)
+    assert search.run(file, resume="auto").folder == first.folder

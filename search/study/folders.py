@@ -127,9 +127,9 @@ def read_study_config(folder: Path) -> dict[str, Any]:
     """Read the config of a study's space.
 
     Raises:
-        SearchError: It is missing or damaged.
+        SearchError: There is no study in the folder, or its config is missing or damaged.
     """
-    if not (folder / CONFIG).exists() and not _is_study(folder):
+    if not _is_study(folder):
         raise SearchError(f"{folder}: there is no study in it. Name a study's folder, <save_dir>/<name>/<time>.")
     config = read_json_object(folder / CONFIG, _damaged_config)
     if not config:
@@ -149,13 +149,17 @@ def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[st
 def changes(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Return the JSON paths of what may change in a study that is continued, and does, with both values."""
     keys = [key for key in _FREE if key != "num_samples"]  # which the growth of a study is about
-    ours, theirs = ({key: each["search"][key] for key in keys if key in each["search"]} for each in (stored, config))
+    sections = (each.get("search", {}) for each in (stored, config))
+    ours, theirs = ({key: section[key] for key in keys if key in section} for section in sections)
     return list(_differences(ours, theirs, "search"))
 
 
 def _without_free_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config without the keys that may change when its study is resumed."""
-    search = {key: value for key, value in config.get("search", {}).items() if key not in _FREE}
+    search = config.get("search", {})
+    if not isinstance(search, Mapping):  # damaged
+        return dict(config)
+    search = {key: value for key, value in search.items() if key not in _FREE}
     if isinstance(search.get("study"), Mapping):
         search["study"] = {key: value for key, value in search["study"].items() if key != "seeds"}
     return {**config, "search": search}

@@ -97,6 +97,8 @@ def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
     if resume is None:
         return Beginning()
     is_auto = resume == "auto"
+    if not isinstance(config.get("trainer"), Mapping) or not isinstance(config.get("name"), str):
+        build_study_parts(config)  # raises with all faults
     parent = Path(config["trainer"].get("save_dir", "saved/")) / config["name"]
     reason = ""
     for folder in find_studies(parent) if is_auto else [Path(resume)]:
