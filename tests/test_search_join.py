@@ -144,7 +144,7 @@ def test_a_search_of_one_process_leaves_a_shared_study_alone(study, clock):
 
 def test_a_command_says_who_obeys_it(tmp_path, clock, capsys):
     study = create_study_folder(str(tmp_path), "sample", CONFIG | {"search": {"objectives": ["max val_miou"]}})
-    run_control(control_parser("stop").parse_args([str(study)]))
+    run_control(control_parser("add").parse_args([str(study), "1"]))
     assert "continue it:  python -m search --resume" in capsys.readouterr().out
     Lease.claim(study, 1, clock.timing())
     run_control(control_parser("stop").parse_args([str(study)]))

@@ -10,7 +10,7 @@ import pytest
 from config import instantiate
 from config.faults import show
 from search.samplers import SECTIONS, sobol
-from search.samplers.base import Observation, Sampler
+from search.samplers.base import Observation
 from search.samplers.enqueued import KnownFirst
 from search.samplers.grid import GridSampler
 from search.samplers.random import RandomSampler
@@ -19,7 +19,7 @@ from search.space.space import Space
 from tests.support.pages import FILES
 from tests.support.random_spaces import random_space
 from tests.support.sampler_laws import SamplerLaws
-from utils.errors import ConfigError, SearchError
+from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN = [{}, {"name": "s"}]
@@ -177,19 +177,3 @@ def test_scipy_loads_only_where_it_is_used():
         "sys.exit('scipy' in sys.modules or 'torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (lambda: 1 / 0, r"Mine fails at number 3: ZeroDivisionError at test_search_samplers\.py:\d+: division by zero"),
-        (lambda: {"lr": 0.1}, "Mine proposes a dict at number 3"),
-    ],
-)
-def test_a_sampler_that_fails_is_named(answer, message):
-    class Mine(Sampler):
-        def suggest(self, number, observations, running, rng):
-            return answer()
-
-    with pytest.raises(SearchError, match=message):
-        Mine(Space({"name": "x", "lr": {"$uniform": [0, 1]}})).propose(3)

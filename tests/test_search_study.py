@@ -12,6 +12,7 @@ from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import parse_constraints, parse_objectives
+from search.samplers.base import Sampler
 from search.schedulers.asha import ASHA
 from search.schedulers.halving import RandomSearch, SuccessiveHalving
 from search.space.drawn import Drawn
@@ -189,6 +190,31 @@ def test_a_space_of_which_hardly_anything_is_left_ends_the_search(tmp_path):
     (event,) = [each for each in read_events(study.folder / JOURNAL) if each.kind == "exhausted"]
     assert event.data["reason"] == "1000 draws in a row were equal to earlier ones"
     assert read(study.folder, parts_of(RandomSearch(5, EPOCHS), space)) == record
+
+
+class FaultySampler(Sampler):
+    def suggest(self, number, observations, running, rng):
+        if number == 1:
+            return {"number": 1} if self.space.qualities else self.space.qualities[0]
+        return self.space.random(number)
+
+
+@pytest.mark.parametrize(
+    ("qualities", "reason"),
+    [
+        ([], "IndexError at test_search_study.py:.*list index out of range"),
+        (QUALITIES, "TypeError.*it proposes a dict, not choices"),
+    ],
+)
+def test_a_fault_of_a_sampler_is_named_and_nothing_is_lost(tmp_path, qualities, reason):
+    space = Space(QUALITIES)
+    parts = parts_of(RandomSearch(3, EPOCHS), space, sampler=FaultySampler(Space(qualities)))
+    parts.sampler.space.random = space.random
+    with pytest.raises(SearchError, match=f"search.sampler: FaultySampler cannot propose number 1: {reason}"):
+        studied(tmp_path, parts)
+    (folder,) = find_studies(tmp_path)
+    record = Study(folder, parts_of(RandomSearch(3, EPOCHS), space), worker=WORKER).run()
+    assert [each.status for each in record.candidates] == ["completed"] * 3
 
 
 def test_facts_are_objectives_too(tmp_path):

@@ -1,14 +1,13 @@
 """The contract of a sampler: it proposes the next candidate of a search."""
 
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from search.executors.base import failure
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
 from utils.errors import EspalierError, SearchError
@@ -56,25 +55,21 @@ class Sampler(ABC):
         """Return what `suggest` proposes, called with the generator of the number.
 
         Raises:
-            SearchError: `suggest` raises an error, or returns something else.
+            SearchError: It has raised an error, or does not return choices.
         """
         rng = np.random.default_rng(derive_seed(self.space.study_seed, "sampler", number))
         try:
-            drawn: Any = self.suggest(number, observations, running, rng)
+            drawn = self.suggest(number, observations, running, rng)
+            if drawn is not None and not isinstance(drawn, Drawn):
+                raise TypeError(f"it proposes a {type(drawn).__name__}, not choices of its space")
         except EspalierError:
             raise
-        except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
+        except Exception as error:  # of a class of the user's own
             raise SearchError(
-                f"search.sampler: {type(self).__name__} fails at number {number}: {type(error).__name__} at "
-                f"{Path(frame.filename).name}:{frame.lineno}: {' '.join(str(error).split())}. It must propose a "
-                "candidate, or None. Correct its `suggest`, and continue with --resume auto."
+                f"search.sampler: {type(self).__name__} cannot propose number {number}: "
+                f"{failure(error)['reason'].rstrip('.')}. Correct it, and continue with --resume auto: everything is "
+                "saved."
             ) from error
-        if drawn is not None and not isinstance(drawn, Drawn):
-            raise SearchError(
-                f"search.sampler: {type(self).__name__} proposes a {type(drawn).__name__} at number {number}. It must "
-                "be a Drawn, e.g. of self.space.random(number), or None. Correct its `suggest`."
-            )
         return drawn
 
     @abstractmethod

@@ -261,16 +261,8 @@ class MultiFidelity(Strategy):
             if first == number:
                 return number
             self.study.record(f"{self.stage}.duplicate", number, of=first)
-            if not self._has_only_duplicates():
+            if not state.has_only_duplicates(MOST_WITHDRAWN):
                 self._check_withdrawn(number)
-
-    def _has_only_duplicates(self) -> bool:
-        """Return whether the last draws, `MOST_WITHDRAWN` of them, all equal earlier ones."""
-        state = self.state
-        last = range(state.next_number - MOST_WITHDRAWN, state.next_number)
-        return state.withdrawn >= MOST_WITHDRAWN and all(
-            state.candidates[number].record.status == "duplicate" for number in last
-        )
 
     def _draw_next(self) -> bool:
         """Draw a candidate; return whether there was one left."""
@@ -280,7 +272,7 @@ class MultiFidelity(Strategy):
         if is_after_duplicate and not is_enqueued and len(state.keys) >= space.distinct():
             self._exhaust(f"all {len(state.keys)} candidates of the space are drawn")
             return False
-        if is_after_duplicate and not is_enqueued and self._has_only_duplicates():
+        if is_after_duplicate and not is_enqueued and state.has_only_duplicates(MOST_WITHDRAWN):
             # The few that are left of a space would take ever more draws.
             self._exhaust(f"{MOST_WITHDRAWN} draws in a row were equal to earlier ones")
             return False

@@ -107,6 +107,13 @@ class StudyState:
         """Number of the next candidate."""
         return len(self.candidates)
 
+    def has_only_duplicates(self, count: int) -> bool:
+        """Return whether the last draws, `count` of them, all equal earlier ones."""
+        if self.withdrawn < count:
+            return False
+        last = range(self.next_number - count, self.next_number)
+        return all(self.candidates[number].record.status == "duplicate" for number in last)
+
     def apply(self, event: Event) -> None:
         """Update the state by an event that is in the journal.
 
