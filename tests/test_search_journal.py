@@ -223,3 +223,9 @@ def test_a_journal_in_a_folder_that_cannot_be_written_to_is_read(studied, tmp_pa
     assert list(read_events(folder / JOURNAL)) == expected
     assert {path.name: path.read_bytes() for path in folder.glob("journal*")} == before
     journal.close()
+
+
+def test_a_newer_version_of_a_known_event_is_refused(studied):
+    state = Study(studied, all_kinds(), worker=WORKER).state
+    with pytest.raises(SearchError, match=r"search.report has version 2, and only 1 is known here"):
+        state.apply(Event("search.report", 0, {}, 0.0, version=2))

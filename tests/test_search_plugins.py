@@ -100,3 +100,22 @@ def test_their_arguments_are_checked(tmp_path, plugin, capsys, options, message)
     error = capsys.readouterr().err
     assert message.lower() in error.lower()
     assert "Traceback" not in error
+
+
+def test_an_error_of_a_scheduler_is_one_line_and_loses_nothing(tmp_path, capsys):
+    path = tmp_path / "own_faulty_scheduler.py"
+    path.write_text(
+        "from search.schedulers.halving import RandomSearch\n\n\n"
+        "class Faulty(RandomSearch):\n"
+        '    """Divides by zero at the second report."""\n\n'
+        "    def report(self, candidate, epoch, values):\n"
+        "        return super().report(candidate, epoch, values) if candidate == 0 else 1 / 0\n"
+    )
+    file = space_file(tmp_path, scheduler={"type": "own_faulty_scheduler.Faulty"})
+    assert main(["-c", str(file), "--plugin", str(path)]) == 5
+    error = capsys.readouterr().err
+    assert "ZeroDivisionError at own_faulty_scheduler.py:8" in error
+    assert "Traceback" not in error
+    (study,) = (tmp_path / "tiny").iterdir()
+    reports = [event.candidate for event in read_events(study / JOURNAL) if event.kind == "report"]
+    assert reports == [0]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from search.executors.base import EpochReported, Executor, Handler, Task, TaskFinished, WorkerStarted, outcome_of
+from utils.errors import SearchError
 from utils.registry import import_attribute
 
 
@@ -57,7 +58,8 @@ class Serial(Executor):
                 return handle(EpochReported(task.id, message))
             except Exception as error:
                 raised.append(error)
-                raise
+                # The task reports an error of this kind in one line.
+                raise SearchError("the search cannot continue") from error
 
         handle(WorkerStarted(task.id))
         place = {"worker": 0, "device": self._device, "devices": self.devices, "threads": None, "logs": self._logs}

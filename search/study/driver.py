@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.executors.base import EpochReported, Executor, Task, TaskFinished, WorkerMessage, WorkerStarted
+from search.executors.base import EpochReported, Executor, Task, TaskFinished, WorkerMessage, WorkerStarted, failure
 from search.schedulers.base import Decision
 from search.strategies.base import Outcome, Strategy
 from search.study.journal import Event, Journal, JournalDamage
 from search.study.state import StudyState
 from utils.environment import record_signals
-from utils.errors import Interrupted, SearchError
+from utils.errors import EspalierError, Interrupted, SearchError
 
 Watcher = Callable[[Event, StudyState], None]
 _STOP_SIGNALS = ("SIGINT", "SIGTERM")
@@ -105,8 +105,20 @@ class Driver:
 
         Raises:
             Interrupted: A signal asked to stop; every worker has saved its state.
-            SearchError: The study cannot be continued.
+            SearchError: The study cannot be continued, or a strategy or scheduler has raised an error.
         """
+        try:
+            self._run()
+        except EspalierError:
+            raise
+        except Exception as error:  # of a class of the user's own
+            raise SearchError(
+                f"search.strategy: {type(self.strategy).__name__} cannot continue: "
+                f"{failure(error)['reason'].rstrip('.')}. If that is a file of your own, correct it, and continue with "
+                "--resume auto: everything that was reported is saved."
+            ) from error
+
+    def _run(self) -> None:
         with record_signals(_STOP_SIGNALS, lambda: bool(self._signals), self._signals.append):
             while not self._signals:
                 self.look()

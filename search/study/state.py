@@ -8,8 +8,9 @@ from typing import cast
 from search.results.record import CandidateRecord, Constraint, Objective, RetrainedRecord, Status, Tally
 from search.schedulers.base import Decision, Job
 from search.space.drawn import Drawn
-from search.study.journal import Event
+from search.study.journal import KINDS, Event
 from search.study.timeline import Timeline
+from utils.errors import SearchError
 
 
 @dataclass
@@ -120,6 +121,11 @@ class StudyState:
         Raises:
             LookupError, TypeError, ValueError: The event does not follow from those before it.
         """
+        if event.version > 1 and event.kind in {*_APPLY, *KINDS}:
+            raise SearchError(
+                f"An event {event.name} has version {event.version}, and only 1 is known here. Continue the study with "
+                "the version of this project that wrote it."
+            )
         if event.name == "study.begin":
             self._last_seconds = event.seconds
         elif self.sessions and event.name != "study.grown":  # it may precede the session that it is for
