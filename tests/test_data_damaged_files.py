@@ -258,6 +258,7 @@ def test_damaged_records_of_runs_and_studies_are_named(tmp_path, content):
     with pytest.raises(CheckpointError, match=r"environment\.json: .*Put back a copy"):
         asked_config(tmp_path)
     if content != b'{"asked": 3}':
+        create_journal(tmp_path / "journal.sqlite")
         (tmp_path / "config.json").write_bytes(content)
         with pytest.raises(SearchError, match=r"config\.json: .*Put back a copy"):
             read_study_config(tmp_path)

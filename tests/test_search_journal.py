@@ -229,3 +229,30 @@ def test_a_newer_version_of_a_known_event_is_refused(studied):
     state = Study(studied, all_kinds(), worker=WORKER).state
     with pytest.raises(SearchError, match=r"search.report has version 2, and only 1 is known here"):
         state.apply(Event("search.report", 0, {}, 0.0, version=2))
+
+
+def test_damaged_pages_are_cut_off_like_damaged_rows(tmp_path):
+    events = 3000
+    create_journal(tmp_path / JOURNAL)
+    journal = Journal(tmp_path / JOURNAL, wal=False)
+    for number in range(events):
+        journal.append("elsewhere.note", None, text=f"{number:0200d}")
+    journal.close()
+    whole = (tmp_path / JOURNAL).read_bytes()
+    repaired = 0
+    for page in range(3, len(whole) // 4096, 20):
+        damaged = bytearray(whole)
+        damaged[page * 4096 : page * 4096 + 200] = bytes(200)
+        (tmp_path / JOURNAL).write_bytes(damaged)
+        try:
+            assert len(list(read_events(tmp_path / JOURNAL))) == events + 1, "the page holds no event"
+            continue
+        except JournalDamage as damage:
+            num_good = damage.num_good
+        if num_good:
+            stored = cut_journal(tmp_path / JOURNAL, num_good)
+            assert stored.read_bytes() == bytes(damaged)
+            assert [event.name for event in read_events(tmp_path / JOURNAL)][1:] == ["elsewhere.note"] * (num_good - 1)
+            Journal(tmp_path / JOURNAL).close()
+            repaired += 1
+    assert repaired > 5

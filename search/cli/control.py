@@ -12,7 +12,7 @@ from search.cli.listing import plugin_options
 from search.joining.lease import is_shared
 from search.study.commands import send_command
 from search.study.folders import find_studies, read_study_config
-from search.study.journal import JOURNAL, JournalDamage, cut_journal
+from search.study.journal import JOURNAL, Journal, JournalDamage, cut_journal, read_events
 from search.study.settings import build_study_parts
 from search.study.state import StudyState
 from search.study.study import Study
@@ -149,14 +149,18 @@ def repair(folder: Path, plugins: Sequence[str] = ()) -> str:
             f"search join {shlex.quote(str(folder))}; if its journal is damaged, it ends, and can be repaired."
         )
     with folder_lock(folder, in_use):
+        num_good = 0
         try:
             Study(folder, build_study_parts(read_study_config(folder)), worker="").restore()
+            num_good = sum(1 for _ in read_events(folder / JOURNAL))
+            Journal(folder / JOURNAL).close()  # finds damage to the rest of the file
         except JournalDamage as damage:
-            if not damage.num_good:
+            num_good = damage.num_good or num_good
+            if not num_good:
                 raise
-            stored = cut_journal(folder / JOURNAL, damage.num_good)
+            stored = cut_journal(folder / JOURNAL, num_good)
             return (
-                f"The first {damage.num_good} events remain; the journal as it was is in {stored}. Continue:  "
+                f"The first {num_good} events remain; the journal as it was is in {stored}. Continue:  "
                 f"python -m search --resume {shlex.quote(str(folder))}{_options(plugins)}"
             )
     return f"{folder}: the journal is good. Nothing was changed."

@@ -20,7 +20,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -233,12 +233,19 @@ def read_events(path: Path) -> Iterator[Event]:
         JournalDamage: It is damaged: an event was changed, or events are missing.
     """
     _require_file(path)
-    with _readable(path) as file, closing(_connect(file, path)) as connection, _sqlite_errors_explained(path):
-        connection.execute("BEGIN")  # all rows as of this moment
-        if _version_of(connection, path) == 1:
-            yield from _rows_of_format_1(connection, path)
-        else:
-            yield from _checked_rows(connection, path)
+    # Without a check of the file's pages: that of the rows says how far it is good.
+    with _readable(path) as file, closing(_connect(file, path, check=False)) as connection:
+        with _sqlite_errors_explained(path):
+            connection.execute("BEGIN")  # all rows as of this moment
+            is_format_1 = _version_of(connection, path) == 1
+        rows, count = _rows_of_format_1(connection, path) if is_format_1 else _checked_rows(connection, path), 0
+        while True:
+            with _sqlite_errors_explained(path, count):
+                event = next(rows, None)
+            if event is None:
+                return
+            count += 1
+            yield event
 
 
 def cut_journal(path: Path, num_good: int) -> Path:
@@ -270,7 +277,7 @@ def cut_journal(path: Path, num_good: int) -> Path:
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     with _sqlite_errors_explained(path):
-        with closing(sqlite3.connect(path)) as old:
+        with closing(sqlite3.connect(path)) as old, suppress(sqlite3.DatabaseError):  # a damaged file may refuse it
             old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         with closing(_connect(new)) as connection:
             _upgrade(connection, good)
@@ -410,10 +417,10 @@ def _upgrade(connection: sqlite3.Connection, events: list[Event]) -> None:
     connection.execute("COMMIT")
 
 
-def _connect(path: Path, shown: Path | None = None) -> sqlite3.Connection:
+def _connect(path: Path, shown: Path | None = None, *, check: bool = True) -> sqlite3.Connection:
     with _sqlite_errors_explained(shown or path):  # the file that the user knows
         connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-        fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        fault = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if check else "ok"
         if fault != "ok":
             connection.close()
             raise sqlite3.DatabaseError(fault)
@@ -441,8 +448,8 @@ def _readable(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _sqlite_errors_explained(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite into a `SearchError`."""
+def _sqlite_errors_explained(path: Path, num_good: int = 0) -> Iterator[None]:
+    """Turn errors of SQLite into a `SearchError`; that of a file that is damaged after some good events says so."""
     try:
         yield
     except (sqlite3.DatabaseError, ValueError, RecursionError) as error:
@@ -453,4 +460,4 @@ def _sqlite_errors_explained(path: Path) -> Iterator[None]:
                 f"{path}: the journal cannot be used ({reason}). A search writes every event to it. Free some space or "
                 "correct the permissions, and continue with --resume auto; nothing that was written is lost."
             ) from error
-        raise JournalDamage(path, 0, reason.partition(" with text ")[0]) from error
+        raise JournalDamage(path, num_good, reason.partition(" with text ")[0]) from error
