@@ -123,7 +123,8 @@ def many_candidates(folder: Path, candidates: int) -> None:
     record, seconds = timed(run)
     reports = sum(candidate.epochs for candidate in record.candidates)
     print(f"{candidates} candidates, {reports} reports: {1000 * seconds / reports:.2f} ms of search per report")
-    print(f"resume: {timed(run)[1]:.2f} s")
+    replayed = Study(study_folder, replace(build_study_parts(config), executor=Serial()), worker="")
+    print(f"replay with hashes checked: {timed(replayed.restore)[1]:.2f} s; resume: {timed(run)[1]:.2f} s")
     study, seconds = timed(lambda: read_study(study_folder))
     print(f"read, as list does: {seconds:.2f} s")
     from search.report.page import write_report

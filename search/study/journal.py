@@ -310,7 +310,7 @@ def _version_of(connection: sqlite3.Connection, path: Path) -> int:
 
 def _checked_rows(connection: sqlite3.Connection, path: Path) -> Iterator[Event]:
     """Yield the events of the present format, each checked by its hash."""
-    digest, count, loads, sha256 = _FIRST_HASH, 0, json.loads, hashlib.sha256
+    digest, count, loads, sha256 = _FIRST_HASH, 0, json.JSONDecoder().decode, hashlib.sha256
     rows = connection.execute("SELECT id, seconds, name, candidate, version, data, hash FROM events ORDER BY id")
     for number, seconds, name, candidate, version, data, stored in rows:
         text = f"{number}|{seconds!r}|{name}|{candidate}|{version}|{data}"
