@@ -80,7 +80,9 @@ def run_search(arguments: argparse.Namespace) -> None:
         config = _config_of(arguments)
         if arguments.check:
             parts = checked_parts(config)
-            for index in range(_DRAWS_SHOWN if parts.space.has_markers else 1):
+            is_grid = config.get("search", {}).get("study") is not None  # of so many trainings and no more
+            most = min(_DRAWS_SHOWN, parts.scheduler.num_samples) if is_grid else _DRAWS_SHOWN
+            for index in range(most if parts.space.has_markers else 1):
                 drawn = parts.sampler.propose(index) if parts.sampler is not None else parts.space.random(index)
                 if drawn is not None:  # a grid may have fewer
                     values = ", ".join(f"{path}={value}" for path, value in parts.space.label(drawn))
