@@ -12,16 +12,10 @@ from search.results.leaderboard import winner_of
 from search.study.driver import Driver
 from search.study.folders import find_studies
 from test import test as evaluate_checkpoint
+from tests.support.people import people_loader
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import BEST, read_saved
 from utils.errors import ConfigError
-
-PEOPLE = Path(__file__).resolve().parent.parent / "data/people"
-
-
-def loader(split, samples, **more):
-    args = {"pairs_file": str(PEOPLE / f"{split}_pairs.txt"), "samples": samples, **more}
-    return {"type": "SegmentationDataLoader", "args": {"num_classes": 2, "resize": [32, 24], "batch_size": 4, **args}}
 
 
 @pytest.fixture
@@ -30,8 +24,8 @@ def config(tmp_path):
         "name": "small",
         "n_gpu": 0,
         "arch": {"type": "UNet", "args": {"channels": [4, 8], "norm": "group"}},
-        "train_loader": loader("train", 9),
-        "valid_loader": loader("valid", 4, is_training=False),
+        "train_loader": people_loader("train", 9),
+        "valid_loader": people_loader("valid", 4, is_training=False),
         "optimizer": {"type": "SGD", "args": {"lr": 0.05}},
         "loss": "ce_loss",
         "metrics": ["miou", "accuracy"],
@@ -86,7 +80,7 @@ def test_more_seeds_on_resume_auto_continue_the_study(config, caplog):
 def searches(config):
     config = copy.deepcopy(config)
     config["optimizer"]["args"]["lr"] = {"$loguniform": [0.01, 0.1]}
-    config["test_loader"] = loader("test", 4, is_training=False)
+    config["test_loader"] = people_loader("test", 4, is_training=False)
     halving = {"type": "SuccessiveHalving", "args": {"grace_period": 1, "reduction_factor": 2}}
     config["search"] = {
         "study": {"conditions": {"random": {}, "halving": {"search.scheduler": halving}}},

@@ -15,7 +15,7 @@ from search.executors.base import EpochReported, Task, TaskFinished
 from search.worker.ranks import Ranks, outcome_of_all
 from search.worker.runner import run_task
 from tests.test_candidates import assert_same
-from tests.test_search_worker import Search, config, loader  # noqa: F401 (a fixture)
+from tests.test_search_worker import Search, config  # noqa: F401 (a fixture)
 from utils.checkpoint_file import BEST, LAST, read_checkpoint
 from utils.errors import Interrupted
 from utils.registry import import_attribute

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,19 +16,12 @@ from search.worker.callbacks import BestByObjective
 from search.worker.fence import Fence
 from search.worker.latency import shortest_pass
 from search.worker.runner import plain_data, run_task
+from tests.support.people import people_loader
 from tests.support.tiny import tiny_trainer
 from tests.test_candidates import assert_same
 from trainer.checkpoints.saving import Checkpoints
 from utils.checkpoint_file import BEST, LAST, read_checkpoint
 from utils.errors import SearchError
-
-ROOT = Path(__file__).resolve().parent.parent
-PEOPLE = ROOT / "data/people"
-
-
-def loader(split, samples, **more):
-    args = {"pairs_file": str(PEOPLE / f"{split}_pairs.txt"), "samples": samples, **more}
-    return {"type": "SegmentationDataLoader", "args": {"num_classes": 2, "resize": [32, 24], "batch_size": 4, **args}}
 
 
 @pytest.fixture
@@ -38,8 +30,8 @@ def config(tmp_path):
         "name": "small",
         "n_gpu": 0,
         "arch": {"type": "UNet", "args": {"channels": [4, 8], "norm": "group"}},
-        "train_loader": loader("train", 8, flip_hor=0.5),
-        "valid_loader": loader("valid", 4, is_training=False),
+        "train_loader": people_loader("train", 8, flip_hor=0.5),
+        "valid_loader": people_loader("valid", 4, is_training=False),
         "optimizer": {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}},
         "lr_scheduler": {"type": "StepLR", "args": {"step_size": 2, "gamma": 0.5}},
         "loss": "ce_loss",
@@ -222,7 +214,7 @@ def test_a_search_without_test_data_has_no_results_of_a_test(config, tmp_path):
     outcome = work(config, tmp_path / "run", kind="retrain")
     assert outcome["status"] == "ended"
     assert "test" not in outcome
-    with_test = {**config, "test_loader": loader("valid", 4, is_training=False)}
+    with_test = {**config, "test_loader": people_loader("valid", 4, is_training=False)}
     outcome = work(with_test, tmp_path / "tested", kind="retrain")
     assert outcome["test"]["test_loss"] == pytest.approx(
         read_checkpoint(tmp_path / "tested" / LAST)["history"][0]["val_loss"]
@@ -230,7 +222,7 @@ def test_a_search_without_test_data_has_no_results_of_a_test(config, tmp_path):
 
 
 def test_a_test_that_fails_is_an_outcome(config, tmp_path):
-    missing = loader("valid", 4, is_training=False)
+    missing = people_loader("valid", 4, is_training=False)
     missing["args"]["pairs_file"] = str(tmp_path / "missing.txt")
     config["trainer"]["epochs"] = 1
     outcome = work({**config, "test_loader": missing}, tmp_path / "run", kind="retrain")

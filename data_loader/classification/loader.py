@@ -336,6 +336,19 @@ class ClassificationCollate:
         return images.lerp(images[partners], 1 - weight), weights.lerp(weights[partners], 1 - weight)
 
 
+def _require_one_source(
+    folder: object, list_file: object, dataset: object, images_file: object, labels_file: object
+) -> None:
+    """Raise a `ConfigError` unless exactly one source is given; one of the two idx files alone is an error as well."""
+    has_idx = images_file is not None or labels_file is not None
+    given = (folder is not None) + (list_file is not None) + has_idx + (dataset is not None)
+    if given != 1 or (images_file is None) != (labels_file is None):
+        raise ConfigError(
+            f"{given} sources are given: images come from exactly one. Set folder, list_file, dataset, or "
+            "images_file and labels_file together."
+        )
+
+
 class ImageClassificationDataLoader(BaseDataLoader):
     """Batches of images and their classes, from one of four sources: `folder`, `list_file`, idx files, `dataset`.
 
@@ -380,15 +393,8 @@ class ImageClassificationDataLoader(BaseDataLoader):
         loading: ImageLoaderOptions = ImageLoaderOptions(batch_size=64),
     ) -> None:
         preprocessing = self.make_preprocessing(images)
-        # One of the two idx files alone is an error as well.
-        has_idx = images_file is not None or labels_file is not None
-        given = (folder is not None) + (list_file is not None) + has_idx + (dataset is not None)
+        _require_one_source(folder, list_file, dataset, images_file, labels_file)
         source: ImageSource
-        if given != 1 or (images_file is None) != (labels_file is None):
-            raise ConfigError(
-                f"{given} sources are given: images come from exactly one. Set folder, list_file, dataset, or "
-                "images_file and labels_file together."
-            )
         if folder is not None:
             root, name = Path(data_root or "") / folder, split or loading.default_split
             source = list_in_folders(root, name, is_named=split is not None)

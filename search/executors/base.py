@@ -225,6 +225,14 @@ def outcome_of(
         return failure(error)
 
 
+def own_class_error(subject: str, error: BaseException) -> SearchError:
+    """Return the error of a search whose sampler, scheduler or strategy has raised one, probably of the user's own."""
+    return SearchError(
+        f"{subject}: {failure(error)['reason'].rstrip('.')}. If that is a file of your own, correct it, and continue "
+        "with --resume auto: everything that was reported is saved."
+    )
+
+
 def failure(error: BaseException) -> dict[str, Any]:
     """Return the outcome of a task whose function raised an error; its worker is replaced."""
     frames = traceback.extract_tb(error.__traceback__)

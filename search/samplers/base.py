@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.executors.base import failure
+from search.executors.base import own_class_error
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
-from utils.errors import EspalierError, SearchError
+from utils.errors import EspalierError
 from utils.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -65,11 +65,8 @@ class Sampler(ABC):
         except EspalierError:
             raise
         except Exception as error:  # of a class of the user's own
-            raise SearchError(
-                f"search.sampler: {type(self).__name__} cannot propose number {number}: "
-                f"{failure(error)['reason'].rstrip('.')}. Correct it, and continue with --resume auto: everything is "
-                "saved."
-            ) from error
+            subject = f"search.sampler: {type(self).__name__} cannot propose number {number}"
+            raise own_class_error(subject, error) from error
         return drawn
 
     @abstractmethod

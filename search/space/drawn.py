@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from config.faults import show
+from utils.errors import SearchError
+
 Choice = tuple[str, int | float]
 
 
@@ -38,3 +41,15 @@ class Drawn:
             if not isinstance(path, str) or isinstance(number, bool) or not isinstance(number, int | float):
                 raise ValueError(f"{[path, number]} is no choice of a path and a number")
         return cls(tuple((path, number) for path, number in choices))
+
+
+def read_choices(choices: Sequence[Sequence[Any]]) -> Drawn:
+    """Return the choices that a journal or a command holds.
+
+    Raises:
+        SearchError: They are not pairs of a path and a number.
+    """
+    try:
+        return Drawn.from_json(choices)
+    except (TypeError, ValueError) as error:
+        raise SearchError(f"{show(choices)}: {error}. They were written by another program, or altered.") from error

@@ -9,7 +9,7 @@ from config.checking.sections import MAX_SEED, GridOptions
 from config.faults import Faults, show
 from config.loading.load import apply_changes
 from config.markers import find_markers
-from search.space.drawn import Drawn
+from search.space.drawn import Drawn, read_choices
 from search.space.space import Space
 from utils.errors import ConfigError, SearchError
 
@@ -144,10 +144,7 @@ class GridSpace(Space):
         Raises:
             SearchError: It is none of this study.
         """
-        try:
-            drawn = Drawn.from_json(choices)
-        except (TypeError, ValueError) as error:
-            raise SearchError(f"{show(choices)}: {error}. They were written by another program, or altered.") from error
+        drawn = read_choices(choices)
         self.place(drawn)
         return drawn
 

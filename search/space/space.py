@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from config.faults import show
 from config.markers import find_markers
 from search.space.cover import Check, CoveringConfig, covering, find_faults
-from search.space.drawn import Drawn
+from search.space.drawn import Drawn, read_choices
 from search.space.geometry import Dimension, dimensions_of, moves_of, sites_of, vector_of
 from search.space.known import KnownValues
 from search.space.outcomes import Extent, extent_of, plain_json
@@ -108,11 +108,7 @@ class Space:
         Raises:
             SearchError: They are none of this space.
         """
-        try:
-            drawn = Drawn.from_json(choices)
-        except (TypeError, ValueError) as error:
-            raise SearchError(f"{show(choices)}: {error}. They were written by another program, or altered.") from error
-        return self.follow(drawn)[1].drawn
+        return self.follow(read_choices(choices))[1].drawn
 
     def config(self, drawn: Drawn) -> Config:
         """Return the config of some choices; its seed is that of the space, see `seed`.

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.executors.base import EpochReported, Executor, Task, TaskFinished, WorkerMessage, WorkerStarted, failure
+from search.executors.base import (
+    EpochReported,
+    Executor,
+    Task,
+    TaskFinished,
+    WorkerMessage,
+    WorkerStarted,
+    own_class_error,
+)
 from search.schedulers.base import Decision
 from search.strategies.base import Outcome, Strategy
 from search.study.journal import Event, Journal, JournalDamage
@@ -127,11 +135,7 @@ class Driver:
         except EspalierError:
             raise
         except Exception as error:  # of a class of the user's own
-            raise SearchError(
-                f"search.strategy: {type(self.strategy).__name__} cannot continue: "
-                f"{failure(error)['reason'].rstrip('.')}. If that is a file of your own, correct it, and continue with "
-                "--resume auto: everything that was reported is saved."
-            ) from error
+            raise own_class_error(f"search.strategy: {type(self.strategy).__name__} cannot continue", error) from error
 
     def _run(self) -> None:
         with record_signals(_STOP_SIGNALS, lambda: bool(self._signals), self._signals.append):
