@@ -23,6 +23,7 @@ from search.executors.base import Executor
 from search.joining.command import join_parser, run_join
 from search.joining.leading import StoppedByCommand
 from search.results.record import StudyRecord
+from search.samplers.random import RandomSampler
 from search.study.driver import Watcher
 from search.study.folders import CONFIG, read_study_config
 from search.study.journal import Event, Journal
@@ -83,9 +84,10 @@ def run_search(arguments: argparse.Namespace) -> None:
             is_grid = config.get("search", {}).get("study") is not None  # of so many trainings and no more
             most = min(_DRAWS_SHOWN, parts.scheduler.num_samples) if is_grid else _DRAWS_SHOWN
             for index in range(most if parts.space.has_markers else 1):
-                drawn = parts.sampler.propose(index) if parts.sampler is not None else parts.space.random(index)
-                if drawn is not None:  # a grid may have fewer
-                    values = ", ".join(f"{path}={value}" for path, value in parts.space.label(drawn))
+                sampler = parts.sampler or RandomSampler(parts.space)
+                proposed = sampler.propose(index)
+                if proposed is not None:  # a grid may have fewer
+                    values = ", ".join(f"{path}={value}" for path, value in parts.space.label(proposed.drawn))
                     sys.stdout.write(f"{index}: {values}\n")
             sys.stdout.write("The space is good.\n")
             return

@@ -18,7 +18,7 @@ from search.samplers.sobol import SobolSampler
 from search.space.space import Space
 from tests.support.pages import FILES
 from tests.support.random_spaces import random_space
-from tests.support.sampler_laws import SamplerLaws
+from tests.support.sampler_laws import SamplerLaws, drawn_of
 from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,7 +50,7 @@ class TestKnownFirst(SamplerLaws):
 
 
 def values(sampler, count, space):
-    proposals = [sampler.propose(number) for number in range(count)]
+    proposals = [drawn_of(sampler.propose(number)) for number in range(count)]
     return [None if each is None else space.config(each)["x"] for each in proposals]
 
 
@@ -92,7 +92,7 @@ def test_a_grid_of_any_space_has_all_outcomes(seed):
     kinds = ("plain", "choice", "range", "logrange", "repeat", "var", "object", "list")
     space = Space(random_space(seed, kinds), study_seed=seed)
     grid, found = GridSampler(space), []
-    while space.has_markers and len(found) < 300 and (proposal := grid.propose(len(found))) is not None:
+    while space.has_markers and len(found) < 300 and (proposal := drawn_of(grid.propose(len(found)))) is not None:
         found.append(proposal)
     assert len(set(found)) == len(found)
     if space.has_markers and len(found) < 300:
@@ -142,7 +142,7 @@ def test_the_sampler_of_the_documentation_finds_better_candidates():
     def best_of(sampler):
         known = []
         for number in range(150):
-            drawn = sampler.propose(number, known)
+            drawn = drawn_of(sampler.propose(number, known))
             known.append(Observation(number, drawn, ((float(sum(sampler.space.config(drawn)["x"])),),)))
         return max(each.values[-1][0] for each in known)
 
@@ -153,7 +153,7 @@ def test_the_sampler_of_the_documentation_finds_better_candidates():
 def test_known_candidates_come_first():
     space = Space({"name": "s", "x": {"$choice": ["a", "b", "c"]}, "y": {"$uniform": [0, 1]}}, study_seed=2)
     sampler = KnownFirst(space, GridSampler(space, 1), [{"x": "c", "y": 0.123456789}, {"x": "b"}])
-    proposals = [sampler.propose(number) for number in range(6)]
+    proposals = [drawn_of(sampler.propose(number)) for number in range(6)]
     configs = [None if each is None else space.config(each) for each in proposals]
     assert configs[0] == {"name": "s", "x": "c", "y": 0.123456789}
     assert configs[1]["x"] == "b"

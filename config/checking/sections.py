@@ -220,7 +220,11 @@ class SearchOptions(Strict):
 
 
 SEARCH_CLASSES = ("sampler", "scheduler", "strategy", "executor")
-SEARCH_VALUES = {"sampler": ("space",), "scheduler": ("num_samples", "max_epochs"), "strategy": ("parts",)}
+SEARCH_VALUES = {
+    "sampler": ("space", "fidelities", "num_objectives"),
+    "scheduler": ("num_samples", "max_epochs"),
+    "strategy": ("parts",),
+}
 """Arguments of these classes that the search gives, not their `args`."""
 
 

@@ -289,6 +289,7 @@ class CandidateRecord:
         inherited: Epochs at the beginning that another candidate was trained for, with whose weights it began.
         test: Results of its test by their names (`test_miou`); empty if it was not tested.
         pooled: Results of validation data over all folds of a condition and seed, if it is the last of them.
+        origin: Where its choices come from: "random", "model" or "enqueued"; empty if the journal does not say.
     """
 
     index: int
@@ -306,6 +307,7 @@ class CandidateRecord:
     inherited: int = 0
     test: dict[str, float] = field(default_factory=dict)
     pooled: dict[str, float] = field(default_factory=dict)
+    origin: str = ""
 
     @property
     def epochs(self) -> int:

@@ -1,9 +1,9 @@
 """The contract of a sampler: it proposes the next candidate of a search."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from search.space.space import Space
 
 
+Origin = Literal["random", "model", "enqueued"]
+"""Whether a candidate was drawn without looking at results, proposed because of them, or named by the user."""
+
+
 @dataclass(frozen=True)
 class Observation:
     """The results of a candidate so far.
@@ -27,6 +31,8 @@ class Observation:
         values: Its objectives after each epoch, the first epoch first; the larger the better, NaN if unknown.
         has_failed: Whether it failed or ran out of memory: a sampler takes that as a bad result.
         is_running: Whether it is not at its end: more values may follow.
+        is_refused: Whether it was refused before its training, e.g. since it has too many parameters. It has no values
+            then, and says only that it need not be proposed again.
     """
 
     number: int
@@ -34,6 +40,49 @@ class Observation:
     values: tuple[Values, ...] = ()
     has_failed: bool = False
     is_running: bool = False
+    is_refused: bool = False
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A proposal with the reason for it.
+
+    Attributes:
+        drawn: The choices.
+        origin: Where they come from.
+    """
+
+    drawn: Drawn
+    origin: Origin = "random"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model expects of a candidate at the end of a full training.
+
+    Attributes:
+        mean: The first objective, the larger the better.
+        low: Lower end of an interval that holds it with a probability of 80 %.
+        high: Upper end.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """What a sampler has learnt.
+
+    Attributes:
+        predictions: Of the candidates that run, by their numbers.
+        importances: Of each marker, by its JSON path: its share of the variance of the first objective over the space,
+            0 to 1, as the model sees it.
+    """
+
+    predictions: Mapping[int, Prediction] = field(default_factory=dict)
+    importances: Mapping[str, float] = field(default_factory=dict)
 
 
 class Sampler(ABC):
@@ -43,15 +92,21 @@ class Sampler(ABC):
     search is continued after a kill from its journal. A proposal is written to the journal, and never asked for again.
 
     Args:
-        space: The space that candidates are drawn from.
+        space: The space that candidates are drawn from. A class may also ask for `fidelities` (a tuple: the epochs at
+            which the scheduler compares, ascending, those of a full training last), and `num_objectives`.
+
+    Attributes:
+        origin: The origin of proposals that are plain choices.
     """
+
+    origin: Origin = "random"
 
     def __init__(self, space: "Space") -> None:
         self.space = space
 
     def propose(
         self, number: int, observations: Sequence[Observation] = (), running: Sequence[Drawn] = ()
-    ) -> Drawn | None:
+    ) -> Suggestion | None:
         """Return what `suggest` proposes, called with the generator of the number.
 
         Raises:
@@ -59,20 +114,22 @@ class Sampler(ABC):
         """
         rng = np.random.default_rng(derive_seed(self.space.study_seed, "sampler", number))
         try:
-            drawn = self.suggest(number, observations, running, rng)
-            if drawn is not None and not isinstance(drawn, Drawn):
-                raise TypeError(f"it proposes a {type(drawn).__name__}, not choices of its space")
+            proposed = self.suggest(number, observations, running, rng)
+            if isinstance(proposed, Drawn):
+                proposed = Suggestion(proposed, self.origin)
+            if proposed is not None and not isinstance(proposed, Suggestion):
+                raise TypeError(f"it proposes a {type(proposed).__name__}, not choices of its space")
         except EspalierError:
             raise
         except Exception as error:  # of a class of the user's own
             subject = f"search.sampler: {type(self).__name__} cannot propose number {number}"
             raise own_class_error(subject, error) from error
-        return drawn
+        return proposed
 
     @abstractmethod
     def suggest(
         self, number: int, observations: Sequence[Observation], running: Sequence[Drawn], rng: np.random.Generator
-    ) -> Drawn | None:
+    ) -> Drawn | Suggestion | None:
         """Propose the choices of a candidate.
 
         The proposal may equal an earlier one, and is then not trained: `suggest` is called again with the next number.
@@ -80,11 +137,19 @@ class Sampler(ABC):
         Args:
             number: Number of the proposal, one more than that of the last one. It is the number of the candidate, less
                 the candidates before it that another sampler, or the user, has proposed.
-            observations: The results of all candidates that have some or have failed, by number, those that run
-                included.
+            observations: The results of all candidates that have some, have failed or were refused, by number, those
+                that run included. Numbers below 0 are those of another study, see `search.warm_start`.
             running: The choices of the candidates that run or wait without a result.
             rng: A generator whose state follows from the study's seed and the number.
 
         Returns:
             The choices; None if there is none left to propose.
         """
+
+    def beliefs(self, observations: Sequence[Observation]) -> Beliefs:
+        """Return what results have taught the sampler; by default nothing.
+
+        Args:
+            observations: As for `suggest`.
+        """
+        return Beliefs()

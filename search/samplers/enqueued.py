@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from config.faults import Faults
-from search.samplers.base import Observation, Sampler
+from search.samplers.base import Beliefs, Observation, Sampler, Suggestion
 from search.space.drawn import Drawn
 
 if TYPE_CHECKING:
@@ -38,11 +38,16 @@ class KnownFirst(Sampler):
 
     def suggest(
         self, number: int, observations: Sequence[Observation], running: Sequence[Drawn], rng: np.random.Generator
-    ) -> Drawn | None:
+    ) -> Suggestion | None:
         """Propose the known candidate of a number, or what the sampler proposes."""
         if number < len(self.first):
-            return self._known(number)
-        return self.sampler.suggest(number - len(self.first), observations, running, rng)
+            return Suggestion(self._known(number), "enqueued")
+        proposed = self.sampler.suggest(number - len(self.first), observations, running, rng)
+        return Suggestion(proposed, self.sampler.origin) if isinstance(proposed, Drawn) else proposed
+
+    def beliefs(self, observations: Sequence[Observation]) -> Beliefs:
+        """Return what the sampler has learnt."""
+        return self.sampler.beliefs(observations)
 
     def _known(self, number: int) -> Drawn:
         return self.space.find(self.first[number], number, prefix=f"search.first.{number}")

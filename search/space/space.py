@@ -199,6 +199,11 @@ class Space:
             )
         return config, walk
 
+    @property
+    def listed(self) -> Sequence[Drawn] | None:
+        """All candidates, if the space is a list of them that other choices of its markers are not in; else None."""
+        return None
+
     def covering(self) -> Iterator[CoveringConfig]:
         """Yield a few candidates which together have every branch of every choice; none of them is drawn."""
         for each in covering(self._template, self.definitions):

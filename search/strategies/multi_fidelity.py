@@ -7,7 +7,7 @@ from typing import Any
 
 from search.executors.base import Task
 from search.results.record import require_results
-from search.samplers.base import Observation
+from search.samplers.base import Observation, Suggestion
 from search.schedulers.base import Decision, Ending, Job, Need, Rung
 from search.space.drawn import Drawn
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyContext
@@ -276,21 +276,22 @@ class MultiFidelity(Strategy):
             # The few that are left of a space would take ever more draws.
             self._exhaust(f"{MOST_WITHDRAWN} draws in a row were equal to earlier ones")
             return False
-        drawn = self._enqueued[0] if is_enqueued else self._suggest()
-        if drawn is None:
+        proposed = Suggestion(self._enqueued[0], "enqueued") if is_enqueued else self._suggest()
+        if proposed is None:
             self._exhaust("the sampler has no more to propose")
             return False
-        seed = space.seed(number)
+        drawn, seed = proposed.drawn, space.seed(number)
         key = space.key(drawn) if space.has_markers else f"seed {seed}"
         data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
+        data["origin"] = proposed.origin
         data |= {"is_enqueued": True} if is_enqueued else {}
         self.study.record(f"{self.stage}.drawn", number, **data)
         return True
 
-    def _suggest(self) -> Drawn | None:
+    def _suggest(self) -> Suggestion | None:
         """Return the choices that the sampler proposes next."""
         if self.parts.sampler is None:
-            return self.parts.space.random(self._num_proposed)
+            return Suggestion(self.parts.space.random(self._num_proposed))
         for number in self._changed:
             each = self.state.candidates[number]
             assert each.drawn is not None, "set when it was drawn"
@@ -298,9 +299,10 @@ class MultiFidelity(Strategy):
             is_running = each.record.status in ("running", "paused")
             self._observations.pop(number, None)
             self._awaited.pop(number, None)
-            if each.record.status != "duplicate" and (each.values or has_failed):
+            is_refused = each.record.status == "refused"
+            if each.record.status != "duplicate" and (each.values or has_failed or is_refused):
                 values = tuple(each.values)
-                self._observations[number] = Observation(number, each.drawn, values, has_failed, is_running)
+                self._observations[number] = Observation(number, each.drawn, values, has_failed, is_running, is_refused)
             elif is_running:
                 self._awaited[number] = each.drawn
         self._changed.clear()

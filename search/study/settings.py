@@ -139,7 +139,8 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     seed = options.seed if options.seed is not None else config.get("seed", 0)
     space = Space(config, study_seed=seed, canonical=canonical)
     spec = {"search": {"sampler": options.sampler or "random"}}
-    sampler: Sampler = instantiate(spec, "search.sampler", REGISTRY, runtime={"space": space})
+    known = {"space": space, "fidelities": scheduler.fidelities(), "num_objectives": len(objectives)}
+    sampler: Sampler = instantiate(spec, "search.sampler", REGISTRY, runtime=known)
     if options.first:
         sampler = KnownFirst(space, sampler, options.first)
     return StudyParts(

@@ -207,6 +207,7 @@ class StudyState:
         if number != self.next_number:
             raise ValueError(f"number {number} is not the next one")
         record = CandidateRecord(number, data["seed"], [(path, value) for path, value in data["drawn"]], "running")
+        record.origin = data.get("origin", "enqueued" if data.get("is_enqueued") else "")
         drawn = Drawn.from_json(data["choices"]) if "choices" in data else None
         tally = self._tally({})
         self.candidates[number] = CandidateState(record, event.stage, data["key"], drawn, tally)
