@@ -278,7 +278,7 @@ class MultiFidelity(Strategy):
         if proposed is None:
             self._exhaust("the sampler has no more to propose")
             return False
-        drawn, seed = proposed.drawn, space.seed(number)
+        drawn, seed = space.nearest(proposed.drawn), space.seed(number)
         key = space.key(drawn) if space.has_markers else f"seed {seed}"
         data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
         if self.parts.sampler is not None or is_enqueued:  # else they are the conditions of a grid
