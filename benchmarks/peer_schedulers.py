@@ -3,11 +3,15 @@
 A peer is a scheduler and, if it chooses what is trained, also the sampler of the same search. All choose among the same
 rows of a table, which they see as points of the unit cube, as our samplers do (`Space.vector`): each number between the
 first and the last one of its column, on the scale of the column.
+
+A training that diverged is reported as a failure to a peer that only schedules. The models of both packages learn nothing
+from failures, and would draw there again and again; so a peer that samples is told the worst value that it has seen.
 """
 
 import contextlib
 import importlib.util
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from datetime import datetime
@@ -87,6 +91,7 @@ class Peer(Scheduler, Sampler):
         self._has_ended_draws = False
         self._waiting: tuple[Any, int] | None = None
         self._row: int | None = None
+        self._worst = math.nan
 
     def next_trial(self) -> tuple[Any, int] | Job | None:
         """The package's next trial and the epoch at which it pauses or ends, or a job that continues an earlier one."""
@@ -142,6 +147,7 @@ class Peer(Scheduler, Sampler):
     def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
         """Do what the package does, and stop at the end."""
         self._epochs[candidate] = epoch
+        self._worst = values[0] if math.isnan(self._worst) else min(self._worst, values[0])
         decision = self.told(candidate, epoch, values[0])
         if epoch == self.max_epochs:
             decision = Decision.STOP
@@ -149,9 +155,13 @@ class Peer(Scheduler, Sampler):
         return RungDecision(decision)
 
     def end(self, candidate: int, ending: Ending) -> None:
-        """Report a failure to the package."""
+        """Report a failure to the package, or a bad value."""
         self._num_running -= 1
-        if ending is Ending.FAILED:
+        if ending is not Ending.FAILED:
+            return
+        epoch = self._epochs[candidate] = self._epochs.get(candidate, 0) + 1
+        is_told = self.rows is not None and not math.isnan(self._worst)
+        if not is_told or self.told(candidate, epoch, self._worst) is Decision.CONTINUE:
             self.failed(candidate)
 
     def end_draws(self) -> None:
@@ -233,14 +243,16 @@ class OptunaPeer(Peer):
         trial.report(value, epoch)
         if epoch == self.max_epochs:
             self._study.tell(trial, value)
-        elif trial.should_prune():
+            return Decision.STOP
+        if trial.should_prune():
             self._study.tell(trial, state=self._states.PRUNED)
             return Decision.STOP
         return Decision.CONTINUE
 
     def failed(self, candidate: int) -> None:
-        """Report it."""
-        self._study.tell(self.trials[candidate], state=self._states.FAIL)
+        """Report it; what was told of it before is learnt from as of one that was pruned."""
+        is_told = self.rows is not None and bool(self._study.trials[self.trials[candidate].number].intermediate_values)
+        self._study.tell(self.trials[candidate], state=self._states.PRUNED if is_told else self._states.FAIL)
 
 
 def _snapping(inner: Any, rows: Rows, space: dict[str, Any]) -> Any:
