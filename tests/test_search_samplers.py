@@ -18,21 +18,40 @@ from search.samplers.sobol import SobolSampler
 from search.space.space import Space
 from tests.support.pages import FILES
 from tests.support.random_spaces import random_space
-from tests.support.sampler_laws import SamplerLaws, drawn_of
+from tests.support.sampler_laws import LearningSamplerLaws, SamplerLaws, drawn_of
 from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN = [{}, {"name": "s"}]
 
 
-class TestRegistered(SamplerLaws):
-    @pytest.fixture(params=sorted(SECTIONS["sampler"].entries))
-    def build(self, request):
-        def build(space):
-            config = {"search": {"sampler": request.param}}
-            return instantiate(config, "search.sampler", SECTIONS, runtime={"space": space})
+BLIND = ("grid", "random", "sobol")  # they do not look at results
 
-        return build
+
+def registered(name, space, fidelities=(1, 2), num_objectives=1):
+    runtime = {"space": space, "fidelities": fidelities, "num_objectives": num_objectives}
+    return instantiate({"search": {"sampler": name}}, "search.sampler", SECTIONS, runtime=runtime)
+
+
+class TestRegistered(SamplerLaws):
+    @pytest.fixture(params=BLIND)
+    def build(self, request):
+        return lambda space: registered(request.param, space)
+
+
+class TestLearning(LearningSamplerLaws):
+    @pytest.fixture(params=sorted(set(SECTIONS["sampler"].entries) - set(BLIND)))
+    def build(self, request):
+        return lambda space: registered(request.param, space)
+
+    def test_several_objectives_after_different_numbers_of_epochs(self, build, space, request):
+        sampler = registered(request.node.callspec.params["build"], space, (1, 3, 9), 2)
+        known = []
+        for number in range(20):
+            proposal = drawn_of(sampler.propose(number, known))
+            if proposal is not None:
+                rows = tuple((0.1 * number, -epoch / (1 + number)) for epoch in range((1, 3, 9, 2)[number % 4]))
+                known.append(Observation(number, proposal, rows, is_running=number % 3 == 0))
 
 
 class TestDocumented(SamplerLaws):

@@ -64,7 +64,7 @@ class EvolutionSampler(Sampler):
         self, number: int, observations: Sequence[Observation], running: Sequence[Drawn], rng: np.random.Generator
     ) -> Suggestion | None:
         """Propose a random draw, or from a complete population on a neighbour of a parent."""
-        values = comparable_values(observations, self.fidelities, self.num_objectives, enough=self.population_size)
+        values = comparable_values(observations, self.fidelities, self.num_objectives)
         latest = list(values)[-self.population_size :]
         proposals: Iterator[Suggestion] = iter([Suggestion(self.space.random(number))])
         if len(latest) == self.population_size and self.space.has_markers:

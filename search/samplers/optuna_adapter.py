@@ -1,10 +1,13 @@
 """The samplers of Optuna."""
 
 import contextlib
+import copy
+import functools
 import importlib.util
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.trial import Trial
+    from optuna.trial import FrozenTrial, Trial
 
     from search.space.space import Space
 
@@ -40,7 +43,7 @@ _SHORT_NAMES = {
 _NEEDED = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}
 # They keep the state of the search in the attributes of trials, which they write as they propose.
 _REPLAYED = ("CmaEsSampler", "NSGAIISampler", "NSGAIIISampler")
-_BLIND = ("RandomSampler", "QMCSampler")
+_SEQUENCES = ("QMCSampler",)  # what they propose follows from how often they have
 _OTHERWISE = {
     "GridSampler": "the sampler grid",
     "BruteForceSampler": "the sampler grid",
@@ -52,6 +55,8 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "QMCSampler": {"scramble": True},
 }
 _SILENT = ("warn_independent_sampling", "warn_asynchronous_seeding")
+_NAME = "espalier"
+_MOST_SEEDS = 2**31
 _ATTEMPTS = 4  # proposals of Optuna of which the first that is new is taken
 _Params = tuple[dict[str, Any], dict[str, "BaseDistribution"]]
 
@@ -107,19 +112,14 @@ class OptunaSampler(Sampler):
         """Propose what Optuna proposes, unless it is taken each time."""
         if not self.space.has_markers:
             return Suggestion(Drawn())
-        values = comparable_values(observations, self.fidelities, self.num_objectives, enough=len(self.space.sites) + 3)
+        values = comparable_values(observations, self.fidelities, self.num_objectives)
         done = {each.number: each.drawn for each in observations}
         known = dict(zip(values, bounded(list(values.values())), strict=True))
         unjudged = [each.drawn for each in observations if each.is_running and each.number not in values]
         origin: Origin = "model" if len(values) >= self._num_startup else "random"
         with _quiet():
-            seed = derive_seed(self.space.study_seed, "optuna") if self.name == "QMCSampler" else rng.integers(2**31)
-            study = self._study(int(seed) % 2**31)
-            if self.name == "QMCSampler":
-                self._skip(study, number)
-            else:
-                self._add(study, [(done[each], known[each]) for each in known], [*unjudged, *running])
-            proposals = (Suggestion(self._follow(study.ask()), origin) for _ in range(_ATTEMPTS))
+            study = self._study([(done[each], known[each]) for each in known], [*unjudged, *running], number, rng)
+            proposals = (Suggestion(study.ask(self.space), origin) for _ in range(_ATTEMPTS))
             return self._untaken.first(proposals, self._untaken.taken(observations, running), rng)
 
     @property
@@ -127,7 +127,11 @@ class OptunaSampler(Sampler):
         """Results before which the sampler draws at random."""
         defaults = {name: each.default for name, each in inspect.signature(self._class).parameters.items()}
         known = {**defaults, **self.args}
-        return np.inf if self.name in _BLIND else max(known.get("n_startup_trials", 0), known.get("population_size", 0))
+        return (
+            np.inf
+            if self.name in (*_SEQUENCES, "RandomSampler")
+            else max(known.get("n_startup_trials", 0), known.get("population_size", 0))
+        )
 
     def _sampler(self, seed: int) -> "BaseSampler":
         """Return Optuna's sampler.
@@ -158,46 +162,25 @@ class OptunaSampler(Sampler):
                 f"{self.name} refuses {show(self.args)}: {type(error).__name__}: {reason}. Correct args."
             ) from error
 
-    def _study(self, seed: int) -> "Study":
-        import optuna
-
-        directions = ["maximize"] * self.num_objectives
-        return optuna.create_study(sampler=self._sampler(seed), directions=directions, study_name="espalier")
-
-    def _add(self, study: "Study", done: Sequence[tuple[Drawn, Values]], running: Sequence[Drawn]) -> None:
-        """Add what is known to a study."""
-        from optuna.trial import TrialState, create_trial
-
-        if self.name not in _REPLAYED:
-            for drawn, values in done:
-                params, distributions = self._params_of(drawn)
-                study.add_trial(create_trial(params=params, distributions=distributions, values=list(values)))
-            for drawn in running:
-                params, distributions = self._params_of(drawn)
-                study.add_trial(create_trial(params=params, distributions=distributions, state=TrialState.RUNNING))
-            return
+    def _study(
+        self, done: Sequence[tuple[Drawn, Values]], running: Sequence[Drawn], number: int, rng: np.random.Generator
+    ) -> "_StudyInMemory":
+        """Return a study with everything that is known, whose sampler proposes next."""
+        is_replayed = self.name in _REPLAYED
+        # Points of a sequence, and earlier proposals that are made again, are those of the same seed at each call.
+        fixed = self._sampler(derive_seed(self.space.study_seed, "optuna") % _MOST_SEEDS)
+        varied = self._sampler(int(rng.integers(_MOST_SEEDS)))
+        study = _StudyInMemory(fixed if is_replayed or self.name in _SEQUENCES else varied, self.num_objectives)
+        if self.name in _SEQUENCES:
+            study.add(self._params_of(self.space.random(0)), (0.0,) * self.num_objectives)  # says what to choose
+            for _ in range(number):
+                study.propose_again(({}, {}), None)
+            return study
         results: list[tuple[Drawn, Values | None]] = [*done, *((each, None) for each in running)]
-        for drawn, result in results:
-            study.enqueue_trial(self._params_of(drawn)[0])
-            trial = study.ask()
-            trial.relative_params  # noqa: B018 - with this the sampler writes its state
-            self._follow(trial)
-            if result is not None:
-                study.tell(trial, list(result))
-
-    def _skip(self, study: "Study", number: int) -> None:
-        """Let a sampler of points propose as often as before a number; the first trial says which parameters it has."""
-        from optuna.trial import create_trial
-
-        params, distributions = self._params_of(self.space.random(0))
-        values = [0.0] * self.num_objectives
-        study.add_trial(create_trial(params=params, distributions=distributions, values=values))
-        for _ in range(number):
-            study.ask().relative_params  # noqa: B018 - counted by the sampler
-
-    def _follow(self, trial: "Trial") -> Drawn:
-        """Return the choices of a trial."""
-        return self.space.walk(lambda site: _suggest(trial, site))[1].drawn
+        for drawn, values in results:
+            (study.propose_again if is_replayed else study.add)(self._params_of(drawn), values)
+        study.sampler = varied
+        return study
 
     def _params_of(self, drawn: Drawn) -> _Params:
         """Return the parameters of Optuna for some choices, with their distributions."""
@@ -208,6 +191,70 @@ class OptunaSampler(Sampler):
             params = {_name(site): _within(distributions[_name(site)], number) for site, (_, number) in pairs}
             self._params[drawn] = params, distributions
         return self._params[drawn]
+
+
+class _StudyInMemory:
+    """A study of Optuna for one proposal.
+
+    Trials are written to its storage directly: `Study.add_trial` checks and copies them, which would take longer than
+    all else.
+
+    Args:
+        sampler: Of Optuna.
+        num_objectives: Objectives, all maximized.
+    """
+
+    def __init__(self, sampler: "BaseSampler", num_objectives: int) -> None:
+        import optuna
+
+        self.sampler = sampler
+        self._storage = optuna.storages.InMemoryStorage()
+        self._id = self._storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE] * num_objectives, _NAME)
+
+    @property
+    def _study(self) -> "Study":
+        """The study as it is now: an object of Optuna remembers the trials that it has seen."""
+        import optuna
+
+        return optuna.load_study(study_name=_NAME, storage=self._storage, sampler=self.sampler)
+
+    def add(self, params: _Params, values: Values | None) -> int:
+        """Add a trial that is complete, or runs if it has no values; return its identity."""
+        from optuna.trial import TrialState
+
+        state = TrialState.RUNNING if values is None else TrialState.COMPLETE
+        now = datetime.now()  # nothing depends on it
+        end, choices, distributions = None if values is None else now, *params
+        trial = _trial_class()(-1, state, None, now, end, choices, distributions, {}, {}, {}, -1, values=values)
+        return int(self._storage.create_new_trial(self._id, trial))
+
+    def propose_again(self, params: _Params, values: Values | None) -> None:
+        """Let the sampler propose, for what it notes then, and add a trial with other parameters in its place."""
+        from optuna.trial import TrialState
+
+        identity, study = self.add(params, None), self._study
+        trial = self._storage.get_trial(identity)
+        self.sampler.sample_relative(study, trial, self.sampler.infer_relative_search_space(study, trial))
+        if values is not None:
+            self._storage.set_trial_state_values(identity, TrialState.COMPLETE, values)
+
+    def ask(self, space: "Space") -> Drawn:
+        """Return a proposal of the sampler, which becomes a trial that runs."""
+        trial = self._study.ask()
+        return space.walk(lambda site: _suggest(trial, site))[1].drawn
+
+
+@functools.cache
+def _trial_class() -> "type[FrozenTrial]":
+    from optuna.trial import FrozenTrial
+
+    class SharedTrial(FrozenTrial):  # type: ignore[misc]  # Optuna's types are not checked
+        """A trial whose copies share its parameters, which nobody changes."""
+
+        def __deepcopy__(self, memo: dict[int, Any]) -> "SharedTrial":
+            return copy.copy(self)
+
+    return SharedTrial
 
 
 def bounded(rows: Sequence[Values]) -> list[Values]:
