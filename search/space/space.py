@@ -204,6 +204,18 @@ class Space:
         """All candidates, if the space is a list of them that other choices of its markers are not in; else None."""
         return None
 
+    @cached_property
+    def listed_vectors(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The vectors of `listed`, N of them: points (N, D) and whether each dimension is inactive (N, D)."""
+        vectors = [Space.vector(self, drawn) for drawn in self.listed or ()]
+        shape = (len(vectors), len(self.dimensions))
+        points, is_inactive = zip(*vectors, strict=True) if vectors else ((), ())
+        return np.array(points, dtype=float).reshape(shape), np.array(is_inactive, dtype=bool).reshape(shape)
+
+    def nearest(self, drawn: Drawn) -> Drawn:
+        """Return the candidate that is nearest to choices of the markers: these themselves, unless it is `listed`."""
+        return drawn
+
     def covering(self) -> Iterator[CoveringConfig]:
         """Yield a few candidates which together have every branch of every choice; none of them is drawn."""
         for each in covering(self._template, self.definitions):
