@@ -58,8 +58,8 @@ class TestDocumented(SamplerLaws):
     @pytest.fixture
     def build(self):
         shown = {}
-        exec(FILES["evolution.py"], shown)
-        return shown["Evolution"]
+        exec(FILES["nearest.py"], shown)
+        return shown["Nearest"]
 
 
 class TestKnownFirst(SamplerLaws):
@@ -155,7 +155,7 @@ def test_dimensions_beyond_those_of_sobol_are_random(monkeypatch):
 
 def test_the_sampler_of_the_documentation_finds_better_candidates():
     shown = {}
-    exec(FILES["evolution.py"], shown)
+    exec(FILES["nearest.py"], shown)
     spaces = [Space({"name": "s", "x": [{"$range": [0, 10]}] * 6}, study_seed=seed) for seed in range(5)]
 
     def best_of(sampler):
@@ -165,7 +165,7 @@ def test_the_sampler_of_the_documentation_finds_better_candidates():
             known.append(Observation(number, drawn, ((float(sum(sampler.space.config(drawn)["x"])),),)))
         return max(each.values[-1][0] for each in known)
 
-    evolved, random = ([best_of(kind(space)) for space in spaces] for kind in (shown["Evolution"], RandomSampler))
+    evolved, random = ([best_of(kind(space)) for space in spaces] for kind in (shown["Nearest"], RandomSampler))
     assert np.mean(evolved) > np.mean(random) + 2  # of 54 at most
 
 

@@ -6,7 +6,6 @@ Dimensions: N candidates, D dimensions of `Space.vector`.
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -186,15 +185,10 @@ class Untaken:
             self._keys[drawn] = self.space.key(drawn)
         return self._keys[drawn]
 
-    @cached_property
-    def _rows(self) -> tuple[Sequence[Drawn], NDArray[np.float64]]:
-        """All candidates of a list, and their vectors (N, D)."""
-        listed = self.space.listed or ()
-        return listed, np.array([self.space.vector(drawn)[0] for drawn in listed])
-
     def _nearest(self, drawn: Drawn, taken: set[str]) -> Drawn | None:
-        listed, vectors = self._rows
-        distances = np.linalg.norm(vectors - self.space.vector(drawn)[0], axis=1)
+        """Return the nearest candidate of a list that is not taken; None if there is none."""
+        listed = self.space.listed or ()
+        distances = np.linalg.norm(self.space.listed_vectors[0] - self.space.vector(drawn)[0], axis=1)
         for place in map(int, np.argsort(distances, kind="stable")):
             if self._key(listed[place]) not in taken:
                 return listed[place]
