@@ -4,8 +4,8 @@ A peer is a scheduler and, if it chooses what is trained, also the sampler of th
 rows of a table, which they see as points of the unit cube, as our samplers do (`Space.vector`): each number between the
 first and the last one of its column, on the scale of the column.
 
-A training that diverged is reported as a failure to a peer that only schedules. The models of both packages learn nothing
-from failures, and would draw there again and again; so a peer that samples is told the worst value that it has seen.
+A training that diverged is reported as a failure to a peer that only schedules. The models of both packages learn
+nothing from failures, and would draw there again and again; so a peer that samples is told the worst value it has seen.
 """
 
 import contextlib
@@ -30,8 +30,11 @@ _REDUCTION_FACTOR = 3  # the default of both
 
 
 def is_installed(package: str) -> bool:
-    """Whether a package can be imported."""
-    return importlib.util.find_spec(package) is not None
+    """Whether a package, or a module of it, is there."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:  # the package around a module
+        return False
 
 
 class Rows:

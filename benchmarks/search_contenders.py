@@ -35,6 +35,9 @@ _SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _SAMPLERS = ("random",)  # registered samplers that are compared under each of the schedulers below
 _WITH_SAMPLERS = ("default", "promote-1", "promote-3")
+# MOBSTER fits its model at each suggestion: half a minute of computing for one search. At every third is what
+# Syne Tune does for DyHPO.
+_FEWER_FITS = {"opt_skip_init_length": 0, "opt_skip_period": 3}
 
 
 @dataclass(frozen=True)
@@ -162,23 +165,21 @@ def _peers() -> list[Contender]:
     promotes = partial(SyneTunePeer, type="promotion")
     promote, halving, hyperband = "Syne Tune ASHA promote", "Optuna halving", "Optuna Hyperband"
     optuna = partial(row, package="optuna")
-    syne_tune = partial(row, package="syne_tune")
+    syne_tune, legacy = partial(row, package="syne_tune"), partial(row, package="syne_tune.optimizer.legacy_baselines")
     return [
         syne_tune(REFERENCE, make=SyneTuneASHA),
         syne_tune(f"{REFERENCE} grace 3", make=partial(SyneTuneASHA, grace_period=3)),
-        syne_tune(promote, make=partial(promotes, name="ASHA")),
-        syne_tune(
-            "Syne Tune MOBSTER", make=partial(promotes, name="MOBSTER", search_options=_FEWER_FITS), twin=promote
-        ),
-        syne_tune(
+        legacy(promote, make=partial(promotes, name="ASHA")),
+        legacy("Syne Tune MOBSTER", make=partial(promotes, name="MOBSTER", search_options=_FEWER_FITS), twin=promote),
+        legacy(
             "Syne Tune HyperTune",
             make=partial(promotes, name="HyperTune", brackets=4, search_options=_FEWER_FITS),
             twin=promote,
         ),
-        syne_tune("Syne Tune DyHPO", make=partial(SyneTunePeer, name="DyHPO"), twin=promote),
-        syne_tune("Syne Tune BOHB", make=partial(promotes, name="BOHB"), twin=promote),
-        syne_tune("Syne Tune ASHA BORE", make=partial(promotes, name="ASHABORE"), twin=promote),
-        syne_tune("Syne Tune ASHA CQR", make=partial(promotes, name="ASHACQR"), twin=promote),
+        legacy("Syne Tune DyHPO", make=partial(SyneTunePeer, name="DyHPO"), twin=promote),
+        legacy("Syne Tune BOHB", make=partial(promotes, name="BOHB"), twin=promote),
+        legacy("Syne Tune ASHA BORE", make=partial(promotes, name="ASHABORE"), twin=promote),
+        legacy("Syne Tune ASHA CQR", make=partial(promotes, name="ASHACQR"), twin=promote),
         optuna(halving, make=OptunaPeer),
         optuna(hyperband, make=partial(OptunaPeer, hyperband=True)),
         optuna("Optuna random moved halving", make=OptunaPeer, twin=halving, is_model=False),
@@ -186,11 +187,6 @@ def _peers() -> list[Contender]:
         optuna("Optuna TPE Hyperband", make=partial(OptunaPeer, sampler="TPESampler", hyperband=True), twin=hyperband),
         optuna("Optuna GP halving", make=partial(OptunaPeer, sampler="GPSampler"), twin=halving),
     ]
-
-
-# Its Gaussian process is fitted at each suggestion: half a minute of computing for one search. Every third is what Syne
-# Tune does for DyHPO.
-_FEWER_FITS = {"opt_skip_init_length": 0, "opt_skip_period": 3}
 
 
 def installed(chosen: Sequence[Contender]) -> tuple[list[Contender], list[Contender]]:

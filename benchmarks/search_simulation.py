@@ -110,7 +110,7 @@ def compute_curves(file: ResultFile, tasks: Sequence[Task], options: argparse.Na
     """Compute what the file lacks: a seed of all contenders before the next seed, so it is always balanced."""
     chosen, missing = installed(contenders(options.contenders))
     for contender in missing:
-        print(f"{contender.name}: {contender.package} is not installed, left out")
+        print(f"{contender.name}: {contender.package} is not installed, left out. See requirements-benchmarks.txt.")
     for seed in range(max(options.repeats, options.model_repeats)):
         active = [each for each in chosen if seed < (options.model_repeats if each.is_model else options.repeats)]
         for contender, task, workers in itertools.product(active, tasks, options.workers):

@@ -70,6 +70,7 @@ class Result:
 
 
 COLUMNS = [field.name for field in fields(Result)]
+_END = "|"  # of a line that was written to its end
 
 
 class ResultFile:
@@ -91,7 +92,7 @@ class ResultFile:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         self._is_cut = bool(text) and not text.endswith("\n")
         for row in csv.DictReader(text.splitlines()):
-            if set(row) == set(COLUMNS) and None not in row.values() and row["contender"] != "contender":
+            if set(row) == set(COLUMNS) and None not in row.values() and row["steps"].endswith(_END):
                 result = _result_of(row)
                 self.results.setdefault(result.key, result)
 
@@ -102,7 +103,7 @@ class ResultFile:
         if not self.path.exists() or self.path.stat().st_size == 0:
             writer.writerow(COLUMNS)
         steps = ";".join(f"{seconds!r}:{value!r}" for seconds, value in result.steps)
-        writer.writerow([*(getattr(result, name) for name in COLUMNS[:-1]), f"{steps}."])
+        writer.writerow([*(getattr(result, name) for name in COLUMNS[:-1]), f"{steps}{_END}"])
         with self.path.open("a", encoding="utf-8") as file:
             file.write(("\n" if self._is_cut else "") + text.getvalue())
         self._is_cut = False
@@ -110,7 +111,7 @@ class ResultFile:
 
 
 def _result_of(row: Mapping[str, str]) -> Result:
-    pairs = [pair.split(":") for pair in row["steps"].removesuffix(".").split(";") if pair]
+    pairs = [pair.split(":") for pair in row["steps"].removesuffix(_END).split(";") if pair]
     return Result(
         row["contender"],
         row["task"],
