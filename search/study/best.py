@@ -133,6 +133,8 @@ def _result(study: StudyRecord, record: CandidateRecord) -> dict[str, Any]:
     result: dict[str, Any] = {"candidate": record.index, "objectives": record.objectives, "facts": record.facts}
     if study.constraints:
         result |= {"constraints": study.constraints, "violation": record.violation}
+    if record.origin:
+        result["origin"] = record.origin
     return {**result, "drawn": dict(record.drawn)}
 
 

@@ -70,6 +70,23 @@ class SamplerLaws:
         assert global_generators() == before
         assert space.config(space.random(0)) == config
 
+    @pytest.mark.parametrize("results", ["none yet", "several objectives", "mixed"])
+    def test_what_it_believes_follows_from_the_results_alone(self, build, space, results):
+        """Of candidates that it was given, as finite numbers in their order; and asking it changes nothing."""
+        *_, ((number, known, running), _) = search(build(space), space, 20, results)
+        sampler = build(space)
+        before, proposal = global_generators(), sampler.propose(number, known, running)
+        beliefs = sampler.beliefs(known)
+        assert global_generators() == before
+        assert sampler.propose(number, known, running) == proposal
+        assert build(space).beliefs(known) == beliefs
+        assert beliefs.predictions.keys() <= {each.number for each in known if each.is_running}
+        for each in beliefs.predictions.values():
+            assert each.low <= each.mean <= each.high
+            assert math.isfinite(each.high - each.low)
+        assert all(0 <= share <= 1 for share in beliefs.importances.values())
+        assert sum(beliefs.importances.values()) <= 1 + 1e-9
+
     def test_the_end_is_final(self, build, space):
         """After the last proposal there is none."""
         ended = False
