@@ -48,9 +48,6 @@ class Space:
     def read(self, choices):
         return Drawn.from_json(choices)
 
-    def nearest(self, drawn):
-        return drawn
-
     def config(self, drawn):
         ((_, number),) = drawn.choices
         quality = self.qualities[number % len(self.qualities)]
