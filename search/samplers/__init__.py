@@ -9,6 +9,8 @@ SECTIONS: dict[str, Section] = {
             "random": "search.samplers.random:RandomSampler",
             "grid": "search.samplers.grid:GridSampler",
             "sobol": "search.samplers.sobol:SobolSampler",
+            "evolution": "search.samplers.evolution:EvolutionSampler",
+            "optuna": "search.samplers.optuna_adapter:OptunaSampler",
         },
     ),
 }

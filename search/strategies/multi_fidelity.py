@@ -54,7 +54,7 @@ class MultiFidelity(Strategy):
         """Connect the strategy with its study."""
         super().bind(study)
         self.state = study.state
-        self._observed = ObservedCandidates(study.state)
+        self._observed = ObservedCandidates(study.state, self.parts.objectives, self.parts.constraints)
 
     def repeat(self, event: Event) -> None:
         """Repeat the call of the scheduler that preceded an event, and compare the answers."""

@@ -4,7 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from search.results.record import Constraint, Objective, Tally
 from search.samplers.base import Observation
+from search.schedulers.base import Values
 from search.space.drawn import Drawn
 from search.study.state import CandidateState, StudyState
 
@@ -14,10 +16,14 @@ class ObservedCandidates:
 
     Args:
         state: The state of the study.
+        objectives: Of the search.
+        constraints: Of the search. The values of an epoch that violates them are those of `Tally.values`.
     """
 
-    def __init__(self, state: StudyState) -> None:
+    def __init__(self, state: StudyState, objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> None:
         self._state = state
+        self._objectives = objectives
+        self._constraints = constraints
         self._transferred: list[Observation] = []  # of another study
         self._known: dict[int, Observation] = {}  # by candidate
         self._awaited: dict[int, Drawn] = {}  # candidates without a result
@@ -49,10 +55,17 @@ class ObservedCandidates:
         self._known.pop(number, None)
         self._awaited.pop(number, None)
         if status != "duplicate" and (each.values or has_failed or is_refused):
-            values = tuple(each.values)
+            values = self._values_of(each)
             self._known[number] = Observation(number, each.drawn, values, has_failed, is_running, is_refused)
         elif is_running:
             self._awaited[number] = each.drawn
+
+    def _values_of(self, each: CandidateState) -> tuple[Values, ...]:
+        """Return the objectives after each epoch, each by itself."""
+        if not self._constraints:
+            return tuple(each.values)
+        facts = each.record.facts
+        return tuple(Tally(self._objectives, facts, self._constraints).add(row) for row in each.record.reports)
 
 
 def _transferred(number: int, data: Mapping[str, Any]) -> Observation:
