@@ -162,8 +162,8 @@ def _peer_search(make: Callable[..., Peer], chooses: bool, task: Task, seed: int
 
 
 def _peers() -> list[Contender]:
-    def row(name: str, package: str, make: Callable[..., Peer], twin: str = "", *, is_model: bool = True) -> Contender:
-        return Contender(name, partial(_peer_search, make, bool(twin)), bool(twin) and is_model, twin, package)
+    def row(name: str, package: str, make: Callable[..., Peer], twin: str = "") -> Contender:
+        return Contender(name, partial(_peer_search, make, bool(twin)), bool(twin), twin, package)
 
     promotes = partial(SyneTunePeer, type="promotion")
     promote, halving, hyperband = "Syne Tune ASHA promote", "Optuna halving", "Optuna Hyperband"
@@ -182,13 +182,10 @@ def _peers() -> list[Contender]:
         legacy("Syne Tune DyHPO", make=partial(SyneTunePeer, name="DyHPO"), twin=promote),
         legacy("Syne Tune BOHB", make=partial(promotes, name="BOHB"), twin=promote),
         legacy("Syne Tune ASHA BORE", make=partial(promotes, name="ASHABORE"), twin=promote),
-        legacy("Syne Tune ASHA CQR", make=partial(promotes, name="ASHACQR"), twin=promote),
         optuna(halving, make=OptunaPeer),
         optuna(hyperband, make=partial(OptunaPeer, hyperband=True)),
-        optuna("Optuna random moved halving", make=OptunaPeer, twin=halving, is_model=False),
         optuna("Optuna TPE halving", make=partial(OptunaPeer, sampler="TPESampler"), twin=halving),
         optuna("Optuna TPE Hyperband", make=partial(OptunaPeer, sampler="TPESampler", hyperband=True), twin=hyperband),
-        optuna("Optuna GP halving", make=partial(OptunaPeer, sampler="GPSampler"), twin=halving),
     ]
 
 
