@@ -2,6 +2,7 @@
 
 import json
 import math
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from search.study.journal import JOURNAL, read_events
 from search.study.settings import build_study_parts
 from search.study.study import Study
 from search.tables.reading import read_table
-from utils.errors import ConfigError, DataError, EspalierError, SearchError
+from utils.errors import ConfigError, DataError, EspalierError, Interrupted, SearchError
 
 SIX = """\
 optimizer.args.lr,arch.args.width,val_accuracy_1,val_accuracy_2,epoch_seconds
@@ -198,6 +199,8 @@ def test_a_faulty_csv_file_is_explained_in_one_line(tmp_path, text, columns, mes
         (arrays(), None, r"columns.results: missing.*\(its arrays are hp, hp_names, valid\)"),
         (arrays(valid=np.ones((2, 3))), VALID, r"valid: the shape \(2, 3\), and the settings have 3 rows"),
         (arrays(valid=np.array([["a"] * 3] * 3)), VALID, "only numbers are results"),
+        (arrays(valid=np.ones((3, 0))), VALID, r"valid: the shape \(3, 0\)"),
+        ({"a.b": np.array(["2026-01-01"], "M8[D]"), "val_loss": np.ones(1)}, None, "columns.settings: missing"),
         ({"a.b": np.arange(2), "a.c": np.arange(3), "val_loss": np.ones(2)}, None, "settings of different lengths"),
         ({"val_loss": np.ones(2)}, None, "columns.settings: missing"),
         (arrays(cumulative_seconds=np.array([[0, 2, 1]] * 3)), VALID, "row 0: -1 s for epoch 2: must be 0 or more"),
@@ -362,6 +365,37 @@ def test_a_study_that_was_killed_anywhere_continues_to_the_same_journal(tmp_path
             continue
         break
     assert history(read_events(tmp_path / "killed" / JOURNAL)) == wanted
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_study_that_was_interrupted_continues_to_the_same_journal(tmp_path, workers):
+    options = {"scheduler": {"type": "ASHA", "args": {"mode": "promote", "grace_period": 1}}, "num_samples": 14}
+    config = config_of(random_table(tmp_path, 14), 9, workers=workers, **options)
+    whole = study_of(tmp_path, config, "whole")
+    whole.run()
+    stops = [5, 9, 17]  # numbers of reports
+
+    def stop(event, state):
+        if state.epochs in stops and event.kind == "report":
+            stops.remove(state.epochs)
+            signal.raise_signal(signal.SIGINT)
+
+    for _ in list(stops):
+        study = study_of(tmp_path, config, "stopped")
+        study.watchers = [stop]
+        with pytest.raises(Interrupted):
+            study.run()
+    study_of(tmp_path, config, "stopped").run()
+    assert history(read_events(tmp_path / "stopped" / JOURNAL)) == history(read_events(whole.folder / JOURNAL))
+
+
+def test_a_trial_run_of_a_table_is_small(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "six.csv", SIX)
+    Path("six.json").write_text(json.dumps(config_of("six.csv")))
+    assert main(["-c", "six.json", "--test-run", "1,2,3,4"]) == 0
+    (folder,) = Path("saved/t_test_run").iterdir()
+    assert [each.epochs for each in search.load(folder).record.candidates] == [1] * 4
 
 
 def test_budgets_are_simulated_time_and_continue(tmp_path):

@@ -145,7 +145,7 @@ def _setting(text: str, place: str) -> Any:
     if text[0] in '[{"' or text in ("true", "false", "null") or re.fullmatch(r"-?\d+", text):
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return int(text) if re.fullmatch(r"-?\d+", text) else text
     try:
         return float(text) if re.fullmatch(r"[-+]?[\d.]+([eE][-+]?\d+)?", text) else text

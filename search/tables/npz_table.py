@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ from search.tables.table import Floats, ResultTable
 from utils.errors import ConfigError, DataError
 
 Arrays = dict[str, NDArray[Any]]
+# zipfile and NumPy raise them at whichever part is damaged.
+_OF_DAMAGED_FILES: tuple[type[Exception], ...] = (
+    ValueError, TypeError, LookupError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def read_npz_table(path: Path, columns: TableColumns, marked: Sequence[str]) -> ResultTable:
@@ -83,7 +89,7 @@ def _read_arrays(path: Path) -> Arrays:
                     ) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}). Name the file of a table.") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, NotImplementedError) as error:
+    except _OF_DAMAGED_FILES as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{path}: is no .npz file, or a damaged one ({reason}). Save the table again.") from error
     if not arrays:
@@ -97,8 +103,9 @@ def _names_of(name: str, arrays: Mapping[str, NDArray[Any]], columns: TableColum
         return None
     chosen = columns.names.get(name)
     for other in (chosen,) if chosen is not None else (f"{name}_names", f"{name.removesuffix('s')}_names"):
-        if other in arrays and arrays[other].dtype.kind in "US" and len(arrays[other]) == arrays[name].shape[1]:
-            return [str(each) for each in arrays[other].tolist()]
+        found = arrays.get(other)
+        if found is not None and found.dtype.kind in "US" and found.shape == arrays[name].shape[1:]:
+            return [str(each) for each in _plain(found)]
     return None
 
 
@@ -114,7 +121,7 @@ def _selected(arrays: Arrays, columns: TableColumns, file: str) -> Arrays:
         ConfigError: There is no such table.
     """
     for name, value in columns.select.items():
-        keys = [str(each) for each in arrays[name].tolist()]
+        keys = [str(each) for each in _plain(arrays[name].reshape(-1))]
         if str(value) not in keys:
             raise ConfigError(f"{COLUMNS}.select.{name}: {file}: {unknown_name('value', str(value), keys)}")
         place = keys.index(str(value))
@@ -134,6 +141,7 @@ def _settings_of(arrays: Arrays, columns: TableColumns, marked: Sequence[str], f
         DataError: They do not have one length.
     """
     found: dict[str, list[Any]] = {}
+    arrays = {name: array for name, array in arrays.items() if array.dtype.kind in "biufUS"}
     paths = {name: path for path, name in columns.settings.items()}
     for name, array in arrays.items():
         names = _names_of(name, arrays, columns)
@@ -148,7 +156,7 @@ def _settings_of(arrays: Arrays, columns: TableColumns, marked: Sequence[str], f
             continue
         rows = [
             split_setting(path, str(text), columns.split[name], f"{file}: {name}[{row}]")
-            for row, text in enumerate(arrays[name].tolist())
+            for row, text in enumerate(_plain(arrays[name]))
         ]
         for part in dict.fromkeys(part for each in rows for part in each):
             found[part] = [each.get(part) for each in rows]
@@ -173,8 +181,8 @@ def _require_finite(settings: Mapping[str, Sequence[Any]], file: str) -> None:
 
 def _plain(array: NDArray[Any]) -> list[Any]:
     """Return an array as plain data: whole numbers as such, those of single precision with few digits, NaN as None."""
-    if array.dtype.kind not in "fc":
-        return [each.decode() if isinstance(each, bytes) else each for each in array.tolist()]
+    if array.dtype.kind != "f":
+        return [each.decode(errors="replace") if isinstance(each, bytes) else each for each in array.tolist()]
     values = [float(str(each)) for each in array] if array.dtype.itemsize < 8 else array.tolist()
     if all(math.isnan(each) or float(each).is_integer() for each in values):
         return [None if math.isnan(each) else int(each) for each in values]
@@ -203,7 +211,7 @@ def _results_of(arrays: Arrays, columns: TableColumns, num_rows: int, file: str)
             array = _numbers(arrays[name], name, file)
             has_seeds = name in columns.seeds or array.ndim == 3
             wanted = {1: (num_rows, 1, 1), 2: (num_rows, 1, -1) if has_seeds else (num_rows, -1, 1)}
-            if array.ndim not in (1, 2, 3) or len(array) != num_rows:
+            if array.ndim not in (1, 2, 3) or len(array) != num_rows or not array.size:
                 raise DataError(
                     f"{file}: {name}: the shape {array.shape}, and the settings have {num_rows} rows. A result has as "
                     "many, or choose one of several tables: columns.select."
