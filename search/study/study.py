@@ -336,7 +336,7 @@ class Study:
                 self._has_warned = True
                 reason = failure(error)["reason"].rstrip(".")
                 logger.warning(
-                    "search.sampler: %s: so what it believes is not shown. Nothing else depends on that; correct its "
+                    "search.sampler: what it believes is not shown (%s). Nothing else depends on that. Correct its "
                     "method beliefs.",
                     reason,
                 )
