@@ -8,7 +8,6 @@ A training that diverged is reported as a failure to a peer that only schedules.
 nothing from failures, and would draw there again and again; so a peer that samples is told the worst value it has seen.
 """
 
-import contextlib
 import importlib.util
 import logging
 import math
@@ -27,6 +26,7 @@ from search.space.table_space import TableSpace
 ENDLESS = 1_000_000
 _FIRST_RUNG = 1  # the default of Syne Tune and of Optuna's Hyperband
 _REDUCTION_FACTOR = 3  # the default of both
+_STARTUP_TRIALS = 10  # random draws of TPE at the beginning, by default
 
 
 def is_installed(package: str) -> bool:
@@ -63,6 +63,11 @@ class Rows:
             return None
         distances = ((self.points - np.asarray(point)) ** 2).sum(axis=1)
         return int(np.where(self._is_free, distances, np.inf).argmin())
+
+    def next_random(self) -> int | None:
+        """The first free row in the order of random draws; None if none is free."""
+        order = (self.space.row(self.space.random(number)) for number in range(len(self.points)))
+        return next((row for row in order if self._is_free[row]), None)
 
     def take(self, row: int) -> None:
         """Note that a row is trained."""
@@ -190,7 +195,8 @@ class OptunaPeer(Peer):
     """A pruner of Optuna, with a sampler of it or without.
 
     Its samplers propose any point. It is moved to the nearest free row before Optuna knows of it, so that its model
-    learns from what was trained.
+    learns from what was trained. As long as they draw at random, they get the rows in the order of random draws:
+    uniform draws that are moved prefer rows with few neighbours, which are worse.
 
     Args:
         max_epochs: Epochs of a full training.
@@ -262,17 +268,28 @@ def _snapping(inner: Any, rows: Rows, space: dict[str, Any]) -> Any:
     """A sampler of Optuna whose proposals are moved to the nearest free row."""
     import optuna
 
+    finished = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def draws_at_random(study: Any) -> bool:
+        if not isinstance(inner, optuna.samplers.TPESampler):
+            return True
+        return len(study.get_trials(deepcopy=False, states=finished)) < _STARTUP_TRIALS
+
     class Snapping(optuna.samplers.BaseSampler):  # type: ignore[misc, unused-ignore]
         def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
             return space
 
         def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
             joint = inner.sample_relative(study, trial, inner.infer_relative_search_space(study, trial))
-            point = [
-                joint[name] if name in joint else inner.sample_independent(study, trial, name, distribution)
-                for name, distribution in space.items()
-            ]
-            row = rows.nearest(point)
+            if not joint and draws_at_random(study):
+                row = rows.next_random()
+            else:
+                row = rows.nearest(
+                    [
+                        joint[name] if name in joint else inner.sample_independent(study, trial, name, distribution)
+                        for name, distribution in space.items()
+                    ]
+                )
             assert row is not None, "asked for no more than there are"
             return rows.named(row)
 
@@ -291,8 +308,9 @@ def _snapping(inner: Any, rows: Rows, space: dict[str, Any]) -> Any:
 class SyneTunePeer(Peer):
     """A search of Syne Tune 0.14, the last version with all of them.
 
-    Most of its searchers are restricted to the rows by its own `restrict_configurations`. Two cannot be (`MOVED`):
-    their proposals are moved to the nearest free row, and they learn from what was trained.
+    Its searchers are restricted to the rows by its own `restrict_configurations`. BOHB cannot be: its proposals are
+    moved to the nearest free row, and it learns from what was trained. Its random draws are the rows in the order of
+    random draws, see `OptunaPeer`.
 
     Args:
         max_epochs: Epochs of a full training.
@@ -301,8 +319,6 @@ class SyneTunePeer(Peer):
         name: Of its class in `syne_tune.optimizer.legacy_baselines`.
         options: Of this class.
     """
-
-    MOVED = ("BOHB", "ASHACQR")
 
     def __init__(
         self, max_epochs: int, space: TableSpace | None = None, *, seed: int = 0, name: str, **options: Any
@@ -319,10 +335,9 @@ class SyneTunePeer(Peer):
         self._num_trials = 0
         self._candidates: dict[int, int] = {}
         names = ["x0"] if rows is None else rows.names
-        searcher: dict[str, Any] = {} if name == "ASHACQR" else {"debug_log": False}
-        searcher.update(options.pop("search_options", {}))
+        searcher: dict[str, Any] = {"debug_log": False, **options.pop("search_options", {})}
         self._configs: dict[tuple[float, ...], int] = {}
-        if rows is not None and name not in self.MOVED:
+        if rows is not None and name != "BOHB":
             searcher["restrict_configurations"] = [rows.named(row) for row in range(len(rows.points))]
             self._configs = {tuple(map(float, point)): row for row, point in enumerate(rows.points)}
         np.random.seed(seed)  # some of its searchers draw from numpy's global generator
@@ -337,11 +352,18 @@ class SyneTunePeer(Peer):
             points_to_evaluate=[],
             **options,
         )
+        if rows is not None and not self._configs:
+            self._scheduler.searcher._get_random_config = self._random_config
+
+    def _random_config(self, *_: Any) -> dict[str, Any] | None:
+        """The next random draw, as its searcher expects it."""
+        assert self.rows is not None
+        row = self.rows.next_random()
+        return None if row is None else {**self.rows.named(row), "epochs": self.max_epochs}
 
     def next_trial(self) -> tuple[Any, int] | Job | None:
         """Ask the scheduler."""
-        with contextlib.redirect_stdout(None):  # some of its searchers print
-            suggestion = self._scheduler.suggest(trial_id=self._num_trials)
+        suggestion = self._scheduler.suggest(trial_id=self._num_trials)
         if suggestion is None:
             return None
         if not suggestion.spawn_new_trial_id:

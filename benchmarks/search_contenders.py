@@ -33,8 +33,7 @@ _SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "halving": ("SuccessiveHalving", {"grace_period": 2}),
     "halving-steep": ("SuccessiveHalving", {"rungs": _STEEP}),
 }
-_SAMPLERS = ("random",)  # registered samplers that are compared under each of the schedulers below
-_WITH_SAMPLERS = ("default", "promote-1", "promote-3")
+_WITH_SAMPLERS = ("default", "promote-1")  # under which samplers that learn are compared
 # MOBSTER fits its model at each suggestion: half a minute of computing for one search. At every third is what
 # Syne Tune does for DyHPO.
 _FEWER_FITS = {"opt_skip_init_length": 0, "opt_skip_period": 3}
@@ -126,6 +125,11 @@ def our_sampler(spec: dict[str, Any], space: TableSpace, scheduler: Scheduler, n
     return sampler
 
 
+def learning_samplers() -> list[str]:
+    """Return the names of our samplers that learn from results and need no arguments."""
+    return [name for name in ("evolution", "gp", "auto") if name in REGISTRY["sampler"].entries]
+
+
 def _num_samples(scheduler: dict[str, Any], task: Task) -> int:
     """Return as many candidates as the table has; for synchronous halving as many as the budget is enough for."""
     if scheduler["type"] != "SuccessiveHalving":
@@ -146,8 +150,7 @@ def _num_samples(scheduler: dict[str, Any], task: Task) -> int:
 
 def _ours() -> list[Contender]:
     drawn_at_random = [described(f"{scheduler}+random") for scheduler in _SCHEDULERS]
-    learning = [name for name in _SAMPLERS if name != "random"]
-    return drawn_at_random + [described(f"{each}+{name}") for name in learning for each in _WITH_SAMPLERS]
+    return drawn_at_random + [described(f"{each}+{name}") for name in learning_samplers() for each in _WITH_SAMPLERS]
 
 
 def _peer_search(make: Callable[..., Peer], chooses: bool, task: Task, seed: int) -> Search:
@@ -159,8 +162,8 @@ def _peer_search(make: Callable[..., Peer], chooses: bool, task: Task, seed: int
 
 
 def _peers() -> list[Contender]:
-    def row(name: str, package: str, make: Callable[..., Peer], twin: str = "", *, is_model: bool = True) -> Contender:
-        return Contender(name, partial(_peer_search, make, bool(twin)), bool(twin) and is_model, twin, package)
+    def row(name: str, package: str, make: Callable[..., Peer], twin: str = "") -> Contender:
+        return Contender(name, partial(_peer_search, make, bool(twin)), bool(twin), twin, package)
 
     promotes = partial(SyneTunePeer, type="promotion")
     promote, halving, hyperband = "Syne Tune ASHA promote", "Optuna halving", "Optuna Hyperband"
@@ -179,13 +182,10 @@ def _peers() -> list[Contender]:
         legacy("Syne Tune DyHPO", make=partial(SyneTunePeer, name="DyHPO"), twin=promote),
         legacy("Syne Tune BOHB", make=partial(promotes, name="BOHB"), twin=promote),
         legacy("Syne Tune ASHA BORE", make=partial(promotes, name="ASHABORE"), twin=promote),
-        legacy("Syne Tune ASHA CQR", make=partial(promotes, name="ASHACQR"), twin=promote),
         optuna(halving, make=OptunaPeer),
         optuna(hyperband, make=partial(OptunaPeer, hyperband=True)),
-        optuna("Optuna random moved halving", make=OptunaPeer, twin=halving, is_model=False),
         optuna("Optuna TPE halving", make=partial(OptunaPeer, sampler="TPESampler"), twin=halving),
         optuna("Optuna TPE Hyperband", make=partial(OptunaPeer, sampler="TPESampler", hyperband=True), twin=hyperband),
-        optuna("Optuna GP halving", make=partial(OptunaPeer, sampler="GPSampler"), twin=halving),
     ]
 
 

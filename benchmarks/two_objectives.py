@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peer_schedulers import is_installed
-from benchmarks.search_contenders import our_sampler
+from benchmarks.search_contenders import learning_samplers, our_sampler
 from benchmarks.simulation_results import Result
 from benchmarks.simulator import simulate
 from search.results.hypervolume import hypervolume, scaled
@@ -29,7 +29,6 @@ TRAININGS = 100
 _LEAST_ACCURACY = 50.0  # of the reference point, whose time is the largest of all
 _SHOWN = (25, 50, 75, 100)
 _MOST_KNOWN = 1000  # proposals in a row that were trained before
-_OURS = ("random",)  # registered samplers
 _OPTUNA = ("NSGAIISampler", "TPESampler", "GPSampler")
 
 MakeSampler = Callable[[TableSpace, ResultTable], Sampler]
@@ -145,7 +144,7 @@ def front_samplers(patterns: Sequence[str]) -> dict[str, MakeSampler]:
     Args:
         patterns: As in a shell; or a registered sampler of ours as `NAME[:ARGS]`, with arguments as JSON; empty: all.
     """
-    known: dict[str, MakeSampler] = {name: partial(_our_sampler, name) for name in _OURS}
+    known: dict[str, MakeSampler] = {name: partial(_our_sampler, name) for name in ("random", *learning_samplers())}
     if is_installed("optuna"):
         known |= {f"Optuna {name}": partial(_optuna_sampler, name) for name in _OPTUNA}
     chosen: dict[str, MakeSampler] = {}

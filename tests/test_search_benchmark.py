@@ -189,12 +189,14 @@ def test_optuna_trains_rows_and_learns_from_them(task, sampler, hyperband):
     pytest.importorskip("optuna")
 
     def make(task, seed):
-        peer = OptunaPeer(9, task.space, seed=seed, sampler=sampler, hyperband=hyperband)
+        peer = OptunaPeer(9, task.space.reseeded(seed), seed=seed, sampler=sampler, hyperband=hyperband)
         return peer, peer
 
     peer, _ = make(task, 1)
     found = simulate(peer, task.table, sampler=peer, workers=4, budget=task.budget)
     assert len(set(found.settings.values())) == len(found.settings)
+    space = task.space.reseeded(1)
+    assert [found.settings[number] for number in range(9)] == [space.row(space.random(number)) for number in range(9)]
     for number, row in found.settings.items():
         assert peer.trials[number].params == peer.rows.named(row)
     results = [search(Contender("optuna", make), task, 4, seed) for seed in (1, 1, 2)]
