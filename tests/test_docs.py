@@ -33,6 +33,7 @@ from config.checking.sections import (
 )
 from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
+from search.executors.table import is_tabulated
 from search.samplers import SECTIONS as SAMPLERS
 from search.study.settings import REGISTRY, build_study_parts
 from search.worker.candidate import canonical
@@ -74,7 +75,7 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     (workplace / "shown.json").write_text(text)
     load_plugins([f"{name}.py" for name in PLUGINS if f"{name}." in text])
     config = load_config("shown.json")
-    if find_markers(config) or "study" in config.get("search", {}):
+    if find_markers(config) or "study" in config.get("search", {}) or is_tabulated(config):
         space = build_study_parts(config, canonical).space
         assert space.find_faults(train.check_config) == []
     else:

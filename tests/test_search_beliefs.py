@@ -139,7 +139,7 @@ def test_a_sampler_that_cannot_say_what_it_believes_ends_nothing_and_is_named_on
     found = [each for each in caplog.messages if "search.sampler" in each]
     assert len(found) == 1
     assert reason in found[0]
-    assert "correct its method beliefs" in found[0]
+    assert "Nothing else depends on that. Correct its method beliefs." in found[0]
     assert study.record(with_beliefs=True).beliefs == Beliefs()
 
 
@@ -169,7 +169,7 @@ def test_a_sampler_is_asked_if_something_has_changed_and_for_at_most_a_fiftieth_
         paced.is_outdated = True
         paced.present()
         now[0] += 0.1
-    assert len(asked) == 3  # in 25 seconds
+    assert len(asked) == 12  # in 25 seconds, and 2.11 between two
 
 
 def test_origins_are_in_all_that_is_written(tmp_path, caplog):

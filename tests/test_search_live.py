@@ -168,6 +168,9 @@ def test_what_a_model_believes_has_a_column_and_a_line():
     ]
     assert ", candidate 31 predicted 0.7412 ± 0.0105, 8 random 25 modelled 1 enqueued, 1 failed" in one_line(snapshot)
     assert "random" not in one_line(replace(SNAPSHOT, origins={"random": 40}))
+    # The column remains while the model has not seen those that run, until the best are trained again.
+    assert "predicted" in rendered(replace(SNAPSHOT, importances=shares))[-3]
+    assert "predicted" not in rendered(replace(SNAPSHOT, importances=shares, trained_again=0))[-3]
 
 
 def test_a_table_of_beliefs_fits_into_eighty_columns():

@@ -28,7 +28,7 @@ SECONDS_BETWEEN_LINES = 30.0
 _MOST_RUNNING = 8
 _BAR = 24  # characters
 _WIDTH = 80  # characters of a line, if it is not cut
-_SECONDS_BETWEEN_BELIEFS = 10.0
+_SECONDS_BETWEEN_BELIEFS = 2.0
 _MOST_BELIEVING = 0.02  # of the time of the search
 _TROUBLES = {"failed": "failed", "out_of_memory": "out of memory", "refused": "refused", "duplicate": "drawn before"}
 """Status of candidates that count for nothing -> what the table calls it."""
@@ -160,7 +160,9 @@ def render(snapshot: Snapshot) -> "RenderableType":
             table.add_row(label, str(rung.reached), str(rung.promoted), _value_text(rung.best))
         parts += ["", table]
     if snapshot.running:
-        is_predicted = any(each.predicted for each in snapshot.running)
+        # Also if the model was not asked since these began, so that the column does not come and go.
+        has_model = bool(snapshot.importances) and snapshot.trained_again is None
+        is_predicted = has_model or any(each.predicted for each in snapshot.running)
         columns = ["predicted"] if is_predicted else []
         table = new_table("running", "epoch", snapshot.objective, *columns, Column("time", justify="right"))
         for each in snapshot.running[:_MOST_RUNNING]:

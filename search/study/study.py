@@ -92,6 +92,8 @@ class Study:
         ):
             recorder = Recorder(opened, self.state, self.strategy, list(self.watchers))
             self.restore(recorder)
+            executor.continue_after(read_events(self.folder / JOURNAL))
+            opened.now = executor.now
             self._grow(recorder)
             # A study that is done may be resumed with a larger budget, or for more retrainings.
             if self.state.is_done and not waiting_commands(self.folder) and self.strategy.is_done:
@@ -334,7 +336,7 @@ class Study:
                 self._has_warned = True
                 reason = failure(error)["reason"].rstrip(".")
                 logger.warning(
-                    "search.sampler: %s: so what it believes is not shown. Nothing else depends on that; correct its "
+                    "search.sampler: what it believes is not shown (%s). Nothing else depends on that. Correct its "
                     "method beliefs.",
                     reason,
                 )
