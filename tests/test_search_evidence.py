@@ -131,6 +131,7 @@ def test_candidates_of_another_study_may_be_proposed_unless_they_were_refused():
     [
         ({"population_size": 0}, "population_size 0: must be at least 1"),
         ({"sample_size": 0}, "sample_size 0: must be at least 1"),
+        ({"random_share": -0.1}, "random_share -0.1: must be from 0 to 1"),
         ({"population_size": 4}, "sample_size 5: must be at most the population_size of 4"),
     ],
 )
@@ -155,7 +156,7 @@ def test_parents_are_of_the_latest_population():
     """The best of all is too old to be one."""
     space = Space({"name": "s", "x": [{"$uniform": [0, 1]}] * 8}, study_seed=1)
     known = [Observation(n, space.random(n), ((float(n == 0),),)) for n in range(7)]
-    sampler = EvolutionSampler(space, population_size=6, sample_size=6)
+    sampler = EvolutionSampler(space, population_size=6, sample_size=6, random_share=0)
 
     def parents(known):
         proposals = [sampler.propose(number, known) for number in range(20, 40)]
@@ -172,12 +173,21 @@ def test_parents_are_of_the_latest_population():
     assert {sampler.propose(number, known[:5]).origin for number in range(5, 9)} == {"random"}
 
 
+def test_a_share_of_proposals_is_random():
+    space = Space({"name": "s", "x": [{"$uniform": [0, 1]}] * 3})
+    known = [Observation(n, space.random(n), ((0.5,),)) for n in range(30)]
+    for make in (EvolutionSampler, OptunaSampler):
+        sampler = make(space, random_share=0.5)
+        origins = [sampler.propose(number, known).origin for number in range(30, 90)]
+        assert 20 < origins.count("random") < 40
+
+
 def test_those_that_run_are_no_parents():
     space = Space({"name": "s", "x": {"$uniform": [0, 1]}})
     known = [Observation(n, space.random(n), ((0.5,),), is_running=True) for n in range(9)]
     sampler = EvolutionSampler(space, population_size=5, fidelities=(3, 9))
     assert sampler.propose(9, known).origin == "random"
-    assert EvolutionSampler(space, population_size=5, fidelities=(1, 9)).propose(9, known).origin == "model"
+    assert EvolutionSampler(space, 5, random_share=0, fidelities=(1, 9)).propose(9, known).origin == "model"
 
 
 def learning_class(kind):

@@ -431,6 +431,18 @@ def test_predictions_have_a_chapter_the_best_first(tmp_path):
     ]
 
 
+def test_predictions_of_candidates_without_a_rank_are_shown(tmp_path):
+    study = StudyRecord("begun", "saved/begun", {}, "ASHA", ["max val_miou", "min params"], 9)
+    study.candidates = [CandidateRecord(number, 1, [("lr", 0.1)], "running", origin="model") for number in range(60)]
+    study.beliefs = Beliefs({number: PredictedValue(number, number, number) for number in range(60)}, {"lr": 1.0})
+    text, reader = written(study, tmp_path)
+    figure = figures_of(text)["predictions"]
+    assert (figure["x"]["labels"][0], len(figure["x"]["labels"])) == ("59", 40)
+    assert [layer["name"] for layer in figure["layers"]] == ["interval of 80 %", "predicted"]
+    assert "The 40 best of 60 are drawn." in "".join(reader.text)
+    assert "100.0%" in text
+
+
 def test_the_origin_of_each_candidate_is_said(tmp_path):
     study = sample_study(40)
     with_beliefs(study, {})

@@ -12,6 +12,7 @@ import search
 from benchmarks.simulator import simulate
 from config.loading.load import load_config
 from search.__main__ import main
+from search.samplers.evolution import EvolutionSampler
 from search.samplers.random import RandomSampler
 from search.samplers.sobol import SobolSampler
 from search.schedulers.asha import ASHA
@@ -301,7 +302,18 @@ def reports(events):
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-@pytest.mark.parametrize(("sampler", "made"), [("random", RandomSampler), ("sobol", SobolSampler)])
+@pytest.mark.parametrize(
+    ("sampler", "made"),
+    [
+        ("random", lambda space, epochs: RandomSampler(space)),
+        ("sobol", lambda space, epochs: SobolSampler(space)),
+        (
+            {"type": "evolution", "args": {"population_size": 6, "sample_size": 3}},
+            lambda space, epochs: EvolutionSampler(space, 6, 3, fidelities=epochs),
+        ),
+    ],
+    ids=["random", "sobol", "evolution"],
+)
 @pytest.mark.parametrize(
     ("scheduler", "of"),
     [
@@ -324,7 +336,9 @@ def test_a_study_of_a_table_is_what_the_simulator_says(tmp_path, *, scheduler, o
     study = study_of(tmp_path, config_of(file, 9, workers=workers, **options))
     study.run()
     table = read_table(file)
-    found = simulate(of(), table, sampler=made(study.parts.space), workers=workers, is_best_so_far=True)
+    found = simulate(
+        of(), table, sampler=made(study.parts.space, of().fidelities()), workers=workers, is_best_so_far=True
+    )
     wanted = [
         (each.candidate, each.epoch, each.seconds, each.decision.value, each.value)
         for each in found.trace

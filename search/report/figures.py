@@ -119,7 +119,8 @@ def predictions(data: ReportData) -> Figure | None:
     for name, (color, places, column) in columns.items():
         layer: Figure = {"kind": "points", "name": name, "color": color, "size": 7, "x": places}
         layer |= {"y": [significant(value) for value in column], "n": [numbers[place] for place in places]}
-        layers.append(layer)
+        if places:
+            layers.append(layer)
     axes = {"x": categories_axis("candidate", list(map(str, numbers))), "y": results_axis(goal, values)}
     return {"height": 300, **axes, "layers": layers}
 

@@ -16,6 +16,7 @@ from search.samplers.base import Observation, Suggestion
 from search.samplers.grid import GridSampler
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
+from utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from search.space.space import Space
@@ -27,7 +28,7 @@ _FEWEST_PAIRS = 3  # results at two rungs from which a relation follows
 
 
 def comparable_values(
-    observations: Sequence[Observation], fidelities: Sequence[int] = (), num_objectives: int = 1, enough: int = 10
+    observations: Sequence[Observation], fidelities: Sequence[int] = (), num_objectives: int = 1, enough: int = 5
 ) -> dict[int, Values]:
     """Return values of candidates as if all had been trained for the same number of epochs.
 
@@ -65,6 +66,16 @@ def comparable_values(
     worst = tuple(np.array(list(found.values())).min(axis=0).tolist()) if found else (0.0,) * num_objectives
     judged = [each.number for each in known if each.has_failed or reached.get(each.number)]
     return {number: found.get(number, worst) for number in judged}
+
+
+def check_random_share(share: float) -> None:
+    """Raise if a share of random draws is none.
+
+    Raises:
+        ConfigError: It is below 0 or above 1.
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"random_share {share}: must be from 0 to 1. Set random_share to 0.25, or to 0 for none.")
 
 
 def _rung_reached(each: Observation, rungs: Sequence[int]) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search.samplers.base import Observation, Sampler, Suggestion
-from search.samplers.evidence import Untaken, comparable_values
+from search.samplers.evidence import Untaken, check_random_share, comparable_values
 from search.schedulers.base import check_at_least
 from search.schedulers.ranking import best_first
 from search.space.drawn import Drawn
@@ -31,11 +31,13 @@ class EvolutionSampler(Sampler):
         space: The space.
         population_size: Latest candidates of which parents are taken; as many random ones come first.
         sample_size: Candidates, taken at random from these, of which the best is the parent.
+        random_share: Share of proposals that are random draws all the same: a population whose early results mislead
+            would remain where it is.
         fidelities: Epochs at which the scheduler compares.
         num_objectives: Objectives of the search.
 
     Raises:
-        ConfigError: A number is below 1, or a sample is larger than the population.
+        ConfigError: A number is below 1, a sample is larger than the population, or the share is none.
     """
 
     def __init__(
@@ -43,12 +45,15 @@ class EvolutionSampler(Sampler):
         space: "Space",
         population_size: int = 20,
         sample_size: int = 5,
+        random_share: float = 0.25,
+        *,
         fidelities: tuple[int, ...] = (),
         num_objectives: int = 1,
     ) -> None:
         super().__init__(space)
         check_at_least("population_size", population_size, 1)
         check_at_least("sample_size", sample_size, 1)
+        check_random_share(random_share)
         if sample_size > population_size:
             raise ConfigError(
                 f"sample_size {sample_size}: must be at most the population_size of {population_size}, from which the "
@@ -56,6 +61,7 @@ class EvolutionSampler(Sampler):
             )
         self.population_size = population_size
         self.sample_size = sample_size
+        self.random_share = random_share
         self.fidelities = fidelities
         self.num_objectives = num_objectives
         self._untaken = Untaken(space)
@@ -67,7 +73,8 @@ class EvolutionSampler(Sampler):
         values = comparable_values(observations, self.fidelities, self.num_objectives)
         latest = list(values)[-self.population_size :]
         proposals: Iterator[Suggestion] = iter([Suggestion(self.space.random(number))])
-        if len(latest) == self.population_size and self.space.has_markers:
+        is_random = rng.random() < self.random_share or len(latest) < self.population_size
+        if self.space.has_markers and not is_random:
             sample = rng.choice(latest, self.sample_size, replace=False).tolist()
             parent = best_first({each: values[each] for each in sample})[0]
             drawn = next(each.drawn for each in observations if each.number == parent)

@@ -15,7 +15,7 @@ import numpy as np
 from config.faults import closest, show
 from search.results.record import without_penalty
 from search.samplers.base import Observation, Origin, Sampler, Suggestion
-from search.samplers.evidence import Untaken, comparable_values
+from search.samplers.evidence import Untaken, check_random_share, comparable_values
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
 from search.space.scales import Interval, LogWholeNumbers, scale_of
@@ -74,12 +74,13 @@ class OptunaSampler(Sampler):
         space: The space.
         sampler: Name of the class in `optuna.samplers`, or tpe, gp, cmaes, nsga2, nsga3, qmc, random.
         args: Its arguments; the seed follows from that of the study.
+        random_share: Share of proposals that are random draws all the same, as in BOHB; 0: all are Optuna's.
         fidelities: Epochs at which the scheduler compares.
         num_objectives: Objectives of the search.
 
     Raises:
         ConfigError: Optuna, or a package that the sampler needs, is not installed; there is no such sampler, or it
-            does not take the arguments or several objectives.
+            does not take the arguments or several objectives; or the share is none.
     """
 
     def __init__(
@@ -87,12 +88,16 @@ class OptunaSampler(Sampler):
         space: "Space",
         sampler: str = "tpe",
         args: dict[str, Any] | None = None,
+        random_share: float = 0.25,
+        *,
         fidelities: tuple[int, ...] = (),
         num_objectives: int = 1,
     ) -> None:
         super().__init__(space)
         self.name = _SHORT_NAMES.get(sampler, sampler)
+        check_random_share(random_share)
         self.args = args or {}
+        self.random_share = random_share
         self.fidelities = fidelities
         self.num_objectives = num_objectives
         self._class = _find_class(sampler, self.name)
@@ -112,6 +117,9 @@ class OptunaSampler(Sampler):
         """Propose what Optuna proposes, unless it is taken each time."""
         if not self.space.has_markers:
             return Suggestion(Drawn())
+        taken = self._untaken.taken(observations, running)
+        if self.name not in _SEQUENCES and rng.random() < self.random_share:
+            return self._untaken.first([Suggestion(self.space.random(number))], taken, rng)
         values = comparable_values(observations, self.fidelities, self.num_objectives)
         done = {each.number: each.drawn for each in observations}
         known = dict(zip(values, bounded(list(values.values())), strict=True))
@@ -120,7 +128,7 @@ class OptunaSampler(Sampler):
         with _quiet():
             study = self._study([(done[each], known[each]) for each in known], [*unjudged, *running], number, rng)
             proposals = (Suggestion(study.ask(self.space), origin) for _ in range(_ATTEMPTS))
-            return self._untaken.first(proposals, self._untaken.taken(observations, running), rng)
+            return self._untaken.first(proposals, taken, rng)
 
     @property
     def _num_startup(self) -> float:
