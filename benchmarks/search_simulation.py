@@ -45,9 +45,9 @@ def search(contender: Contender, task: Task, workers: int, seed: int) -> Result:
     began = time.process_time()
     scheduler, sampler = contender.make(task, seed)
     found = simulate(scheduler, task.table, sampler=sampler, seed=seed, workers=workers, budget=task.budget)
-    steps = tuple(improvements(found))
-    best = max((epoch for epoch in found.trace if epoch.value == steps[-1][1]), key=lambda epoch: -epoch.seconds)
-    last = best.setting if found.setting is None else found.setting
+    steps = tuple(improvements(found)) or ((math.inf, -math.inf),)
+    best = next((epoch for epoch in found.trace if epoch.value == steps[-1][1]), found.trace[0])
+    last = best.setting if found.setting is None else found.setting  # None: all have diverged
     return Result(
         contender.name,
         task.name,

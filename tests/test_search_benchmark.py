@@ -1,5 +1,6 @@
 """The benchmark of simulated searches: its file, its figures, and the peers behind our contracts."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from benchmarks.search_simulation import search
 from benchmarks.search_tasks import REAL, Task
 from benchmarks.simulation_results import Result, ResultFile, figures_of, leave_one_out, median_ranks
 from benchmarks.simulator import simulate
+from benchmarks.two_objectives import FrontTask, front_samplers
 from search.schedulers.base import Decision, Job
 from search.space.table_space import TableSpace
 from search.tables.table import ResultTable
@@ -203,3 +205,46 @@ def test_optuna_trains_rows_and_learns_from_them(task, sampler, hyperband):
     assert replace(results[0], compute=0) == replace(results[1], compute=0)
     assert results[0].epochs == task.budget
     assert results[0].steps != results[2].steps
+
+
+@pytest.fixture
+def front(tmp_path) -> FrontTask:
+    """Sixty-four cells: a convolution gives accuracy, on each edge half that of the last one, and takes 10 seconds."""
+    cells = list(itertools.product(["none", "conv"], repeat=6))
+    edges = [
+        [f"{operation}~{place}" for operation, place in zip(cell, (0, 0, 1, 0, 1, 2), strict=True)] for cell in cells
+    ]
+    chosen = np.array(cells) == "conv"
+    accuracy = 40.0 + (chosen * [16.0, 8.0, 4.0, 2.0, 1.0, 0.5]).sum(axis=1)
+    path = tmp_path / "cells.npz"
+    np.savez(
+        path,
+        arch=[f"|{a}|+|{b}|{c}|+|{d}|{e}|{f}|" for a, b, c, d, e, f in edges],
+        val_acc_200ep=np.stack([accuracy - 1, accuracy + 1, np.full(64, np.nan)], axis=1),
+        train_time_s_200ep=10.0 + 10.0 * chosen.sum(axis=1),
+    )
+    return FrontTask(path)
+
+
+def test_the_share_of_the_hypervolume(front):
+    assert front.share(range(64)) == 1
+    # The front above 50 %: n convolutions on the first edges, at 10 + 10 n of at most 70 seconds; 71.5 % is the best.
+    heights = [6, 14, 18, 20, 21]  # above 50 %, with 1 to 5 convolutions; 6 are at the reference's time
+    full = sum(height * 10 for height in heights)
+    two = [number for number, row in enumerate(front.table.settings["edge0"]) if row == "conv"]
+    cell = next(
+        n for n in two if [front.table.settings[f"edge{e}"][n] for e in range(6)] == ["conv"] * 2 + ["none"] * 4
+    )
+    assert front.share([cell]) == pytest.approx(14 * 40 / full)
+
+
+@pytest.mark.parametrize("name", ["random", "evolution", "Optuna NSGAIISampler"])
+def test_a_hundred_trainings_of_different_cells(front, name):
+    if name.startswith("Optuna"):
+        pytest.importorskip("optuna")
+    make = front_samplers([name])[name]
+    first, again = front.search(name, make, 1), front.search(name, make, 1)
+    assert replace(first, compute=0, regret=0, best_regret=0) == replace(again, compute=0, regret=0, best_regret=0)
+    assert first.draws == first.epochs == 64  # there are no more
+    assert first.value == 1
+    assert [count for count, _ in first.steps] == [25, 50, 75, 100]
