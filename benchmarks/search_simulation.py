@@ -1,175 +1,174 @@
-"""How good a setting each scheduler finds for the price of nine full trainings, on tabulated learning curves.
+"""How good a setting each search finds for the price of nine full trainings, on tabulated learning curves.
 
     pip install -r requirements-benchmarks.txt
-    python benchmarks/search_simulation.py data/learning_curves
+    python benchmarks/search_simulation.py data/learning_curves --nasbench data/nasbench201/cifar10.npz
 
-Each table has the validation loss of 1,000 optimizer settings before training and after each of 50 epochs. An epoch
-costs 1, whoever trains it; what stands before training is free and not shown. So nine full trainings are 450 epochs,
-and a search is broken off there. Each repeat draws the settings in another order, the same for all contenders. All have
-rungs from 2 epochs on and four simulated workers; random search has one. The chosen setting is the one whose last
-validation loss that the search saw is the least, however long it was trained. Quoted is its rank among the 1,000 by
-their loss after 50 epochs (1 is the best; those that diverged are last): the median over the repeats, by validation and
-test loss for each table, then by validation loss over all tables. Peers that are not installed are left out.
+Every search chooses among the same 1,000 settings of a table and may train nine times as many epochs as a full training
+has. An epoch counts when it begins; those that run when the last one has begun are trained to their end. On real curves
+an epoch takes 1, on LCBench the seconds of the table. A repeat is a seed: all that draw at random draw the settings in
+the same order. The choice is the setting whose last value that the search saw is the best, however long it was trained;
+it is judged by its value after a full training: its rank among the 1,000 (1 is the best; those that diverged are last)
+and its regret. The time is that until a search has seen a value as good as the best one that Syne Tune's ASHA saw in
+its whole run with the same seed, as a share of the time of that run.
+
+Each search is a line of the output file, and is not computed again: stop it whenever you like. The tables are made of
+all lines there. After a change of the code, delete the lines of the searches that it concerns.
+
+A search of ours is a scheduler and a sampler with their arguments: --contenders 'ASHA:{"mode": "promote"}+random'.
+--leave-one-out 'promote-*+gp*' chooses among those that match, for each table by all the others.
 """
 
 import argparse
+import itertools
 import math
-import statistics
+import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small; before numpy is imported
 
-import numpy as np
-from numpy.typing import NDArray
+from benchmarks.search_contenders import REFERENCE, Contender, contenders, installed
+from benchmarks.search_tasks import LCBENCH, REAL, Task, read_tasks
+from benchmarks.simulation_results import Key, Result, ResultFile, figures_of, grouped, leave_one_out, median_ranks
+from benchmarks.simulator import Simulation, simulate
+from benchmarks.two_objectives import FrontTask, front_samplers
 
-from benchmarks.peer_schedulers import OptunaHalving, SyneTuneASHA, is_installed
-from benchmarks.simulator import simulate
-from search.schedulers.asha import ASHA
-from search.schedulers.base import Scheduler
-from search.schedulers.halving import Hyperband, RandomSearch, SuccessiveHalving
-from search.schedulers.rungs import rung_epochs
-
-EPOCHS, FULL_RUNS, GRACE = 50, 9, 2
-BUDGET = EPOCHS * FULL_RUNS
-STEEP = [(2, 6), (6, 4), (18, 2)]
-ENDLESS = 1000
+WORKERS = (1, 4)
+REPEATS, MODEL_REPEATS = 100, 20
 
 
-@dataclass(frozen=True)
-class Contender:
-    """A row of the table.
-
-    Attributes:
-        name: As printed.
-        make: A scheduler in its first state.
-        workers: Simulated.
-        budget: Epochs.
-    """
-
-    name: str
-    make: Callable[[], Scheduler]
-    workers: int = 4
-    budget: int = BUDGET
-
-
-@dataclass(frozen=True)
-class Table:
-    """A task.
-
-    Attributes:
-        curves: Negative validation loss (S, 50) after each epoch, NaN where it diverged.
-        ranks: Of each setting (S,) by its last validation loss, and by its last test loss.
-    """
-
-    curves: NDArray[np.float64]
-    ranks: tuple[NDArray[np.int64], NDArray[np.int64]]
+def search(contender: Contender, task: Task, workers: int, seed: int) -> Result:
+    """Simulate a search."""
+    began = time.process_time()
+    scheduler, sampler = contender.make(task, seed)
+    found = simulate(scheduler, task.table, sampler=sampler, seed=seed, workers=workers, budget=task.budget)
+    steps = tuple(improvements(found)) or ((math.inf, -math.inf),)
+    best = next((epoch for epoch in found.trace if epoch.value == steps[-1][1]), found.trace[0])
+    last = best.setting if found.setting is None else found.setting  # None: all have diverged
+    return Result(
+        contender.name,
+        task.name,
+        workers,
+        seed,
+        int(task.ranks[last]),
+        float(task.regrets[last]),
+        int(task.ranks[best.setting]),
+        float(task.regrets[best.setting]),
+        steps[-1][1],
+        found.epochs,
+        found.seconds,
+        len(found.settings),
+        round(time.process_time() - began, 3),
+        steps,
+    )
 
 
-def read(path: Path) -> Table:
-    """Read a table."""
-    data = np.load(path)
-    valid, test = data["valid"].astype(float), data["test"].astype(float)
-    return Table(-valid[:, 1:], (ranks_of(valid[:, -1]), ranks_of(test[:, -1])))
-
-
-def ranks_of(losses: NDArray[np.float64]) -> NDArray[np.int64]:
-    """1 for the least; NaN last."""
-    ranks = np.empty(len(losses), dtype=np.int64)
-    ranks[np.argsort(losses, kind="stable")] = np.arange(1, len(losses) + 1)
-    return ranks
-
-
-def halving_cost(size: int, factor: int) -> int:
-    """Epochs of a bracket of synchronous halving by one factor."""
-    return plan_cost(size, [(epochs, factor) for epochs in rung_epochs(EPOCHS, GRACE, factor)[:-1]])
-
-
-def plan_cost(size: int, rungs: list[tuple[int, int]]) -> int:
-    """Epochs of a bracket of synchronous halving whose rungs have their own epochs and factors."""
-    levels = [0, *(epochs for epochs, _ in rungs), EPOCHS]
-    counts = [max(1, size // math.prod(factor for _, factor in rungs[:index])) for index in range(len(levels) - 1)]
-    return sum(count * (end - start) for count, start, end in zip(counts, levels, levels[1:], strict=False))
-
-
-def largest(cost: Callable[[int], int]) -> int:
-    """How many settings can be begun with within the budget."""
-    return max(size for size in range(1, ENDLESS) if cost(size) <= BUDGET)
-
-
-def contenders() -> list[Contender]:
-    """Everything that is compared."""
-    floor = partial(SuccessiveHalving, 81, EPOCHS, grace_period=GRACE)
-    steep = largest(partial(plan_cost, rungs=STEEP))
-    rows = [
-        Contender("random search", partial(RandomSearch, ENDLESS, EPOCHS), workers=1),
-        Contender("SuccessiveHalving, factor 3, 81 settings for 474 epochs", floor, budget=halving_cost(81, 3)),
-        Contender(
-            f"SuccessiveHalving, one in 6, 4 and 2, {steep} settings",
-            partial(SuccessiveHalving, steep, EPOCHS, rungs=STEEP),
-        ),
-    ]
-    for factor in (3, 5):
-        rungs: dict[str, Any] = {"grace_period": GRACE, "reduction_factor": factor}
-        size = largest(partial(halving_cost, factor=factor))
-        made: dict[str, Callable[[], Scheduler]] = {
-            f"SuccessiveHalving, factor {factor}, {size} settings": partial(SuccessiveHalving, size, EPOCHS, **rungs),
-            f"Hyperband, factor {factor}": partial(Hyperband, ENDLESS, EPOCHS, **rungs),
-            f"ASHA promote, factor {factor}": partial(ASHA, ENDLESS, EPOCHS, mode="promote", **rungs),
-            f"ASHA stop, factor {factor}": partial(ASHA, ENDLESS, EPOCHS, mode="stop", **rungs),
-        }
-        if is_installed("optuna"):
-            made[f"Optuna SuccessiveHalvingPruner, factor {factor}"] = partial(OptunaHalving, ENDLESS, EPOCHS, **rungs)
-        if is_installed("syne_tune"):
-            made[f"Syne Tune ASHA, factor {factor}"] = partial(SyneTuneASHA, ENDLESS, EPOCHS, **rungs)
-        rows += [Contender(name, make) for name, make in made.items()]
-    return rows
+def improvements(found: Simulation) -> Iterator[tuple[float, float]]:
+    """Yield time and value of each epoch that is better than all before it."""
+    best = -math.inf
+    for epoch in found.trace:
+        if epoch.value > best:
+            best = epoch.value
+            yield epoch.seconds, best
 
 
 def main() -> None:
-    """Print a row per contender."""
+    """Compute what the file lacks, then print its tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder of the tables (.npz)")
-    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("folder", type=Path, help="of the tables of learning curves (.npz)")
+    parser.add_argument("--nasbench", type=Path, help="table of NAS-Bench-201: two objectives, 100 trainings")
+    parser.add_argument("--contenders", nargs="*", default=[], metavar="NAME", help="patterns; default: all")
+    parser.add_argument("--samplers", nargs="*", default=[], metavar="NAME", help="for --nasbench; default: all")
+    parser.add_argument("--workers", nargs="*", type=int, default=list(WORKERS))
+    parser.add_argument("--tasks", default="", help="only tables whose names contain this")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="of those that draw at random")
+    parser.add_argument("--model-repeats", type=int, default=MODEL_REPEATS, help="of the others")
+    parser.add_argument("--output", type=Path, default=Path("search_simulation.csv"))
+    parser.add_argument("--reference", default=REFERENCE, help="whose accuracy is to be reached")
+    parser.add_argument("--leave-one-out", default="", metavar="PATTERN")
+    parser.add_argument("--only-print", action="store_true", help="compute nothing")
     options = parser.parse_args()
-    paths = sorted(options.folder.glob("*.npz"))
-    if not paths:
-        sys.exit(f"{options.folder}: holds no .npz. Give the folder of the tables.")
-    tables = [read(path) for path in paths]
-    for number, path in enumerate(paths, 1):
-        print(f"table {number}: {path.stem}")
-    for package in ("optuna", "syne_tune"):
-        if not is_installed(package):
-            print(f"{package} is not installed: left out")
-    columns = [f"{split} {number}" for number in range(1, len(paths) + 1) for split in ("valid", "test")]
-    print(
-        f"{'median rank by the final loss':58}" + "".join(f"{column:>9}" for column in columns) + "    valid   epochs"
-    )
-    for contender in contenders():
-        print_row(contender, tables, options.repeats)
+    tasks = [task for task in read_tasks(options.folder) if options.tasks in task.name]
+    file = ResultFile(options.output)
+    front = None if options.nasbench is None else FrontTask(options.nasbench)
+    if not options.only_print:
+        compute_curves(file, tasks, options)
+        if front is not None:
+            compute_fronts(file, front, options)
+    results = list(file.results.values())
+    print_tables(results, tasks, options.reference)
+    if options.leave_one_out:
+        print_chosen(results, options.leave_one_out, [task.name for task in tasks])
+    if front is not None:
+        front.print_table(results)
 
 
-def print_row(contender: Contender, tables: list[Table], repeats: int) -> None:
-    """Run a contender and print its ranks: of each table, then over all of them, the epochs and the seconds."""
-    begun, medians, everything, epochs = time.perf_counter(), [], [], []
-    for table in tables:
-        chosen = []
-        for seed in range(repeats):
-            found = simulate(
-                contender.make(), table.curves, seed=seed, workers=contender.workers, budget=contender.budget
+def compute_curves(file: ResultFile, tasks: Sequence[Task], options: argparse.Namespace) -> None:
+    """Compute what the file lacks: a seed of all contenders before the next seed, so it is always balanced."""
+    chosen, missing = installed(contenders(options.contenders))
+    for contender in missing:
+        print(f"{contender.name}: {contender.package} is not installed, left out. See requirements-benchmarks.txt.")
+    for seed in range(max(options.repeats, options.model_repeats)):
+        active = [each for each in chosen if seed < (options.model_repeats if each.is_model else options.repeats)]
+        for contender, task, workers in itertools.product(active, tasks, options.workers):
+            if Key(contender.name, task.name, workers, seed) not in file.results:
+                file.add(search(contender, task, workers, seed))
+
+
+def compute_fronts(file: ResultFile, front: FrontTask, options: argparse.Namespace) -> None:
+    """Compute what the file lacks of the searches with two objectives."""
+    for name, make in front_samplers(options.samplers).items():
+        for seed in range(options.repeats if name == "random" else options.model_repeats):
+            if Key(name, front.name, 1, seed) not in file.results:
+                file.add(front.search(name, make, seed))
+
+
+def print_tables(results: Sequence[Result], tasks: Sequence[Task], reference: str) -> None:
+    """Print a table for each kind of task and each number of workers, then the median rank on each table."""
+    known = {each.name: each for each in contenders([])}
+    for kind in (REAL, LCBENCH):
+        names = [task.name for task in tasks if task.kind == kind]
+        worst = {task.name: float(task.regrets[task.regrets < math.inf].max()) for task in tasks}
+        for workers in sorted({result.workers for result in results if result.task in names}):
+            groups = grouped(results, names, workers)
+            print(f"\n{kind}, {workers} worker{'s' if workers > 1 else ''}; {len(names)} tables")
+            print(
+                f"{'':42}{'repeats':>8}{'rank':>7}{'(best)':>7}{'worst':>7}{'regret':>9}{'time':>7}{'never':>11}"
+                f"{'s/draw':>8}  worse than random drawing"
             )
-            assert found.setting is not None
-            chosen.append(found.setting)
-            epochs.append(found.epochs)
-        medians += [float(np.median(ranks[chosen])) for ranks in table.ranks]
-        everything += table.ranks[0][chosen].tolist()
-    figures = "".join(f"{median:9.1f}" for median in [*medians, statistics.median(everything)])
-    print(f"{contender.name:58}{figures}{max(epochs):9d}  {time.perf_counter() - begun:6.1f} s", flush=True)
+            for name in sorted(groups, key=lambda each: each not in known):
+                contender = known.get(name) or (contenders([name])[0] if "+" in name else None)
+                twin = groups.get(contender.twin, {}) if contender else {}
+                each = figures_of(groups[name], groups.get(reference, {}), twin, worst)
+                missing = (
+                    "" if len(groups[name]) == len(names) else f", {len(names) - len(groups[name])} tables missing"
+                )
+                worse = ", ".join(f"{task}{'!' if task in each.surely_worse else ''}" for task in each.worse)
+                compared = f"{len(each.worse)}: {worse}" if worse else "0" if twin else "-"
+                print(
+                    f"{name:42}{each.repeats:8d}{each.rank:7.1f}{each.best_rank:7.1f}{each.worst:7.1f}"
+                    f"{each.regret:9.4f}{each.share:7.2f}{f'{each.never}/{each.compared}':>11}{each.compute:8.3f}"
+                    f"  {compared}{missing}"
+                )
+            print(f"\n{'median rank':42}" + "".join(f"{_short(name):>10}" for name in names))
+            for name, by_task in median_ranks([r for r in results if r.workers == workers], "*").items():
+                if name in groups:
+                    print(f"{name:42}" + "".join(f"{by_task.get(task, math.nan):10.1f}" for task in names))
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("imdb_").removeprefix("lcbench ").split("_bs")[0][-9:]
+
+
+def print_chosen(results: Sequence[Result], pattern: str, tasks: Sequence[str]) -> None:
+    """Print the setting that is chosen for each table by all the others."""
+    ranks = median_ranks([result for result in results if result.task in tasks], pattern)
+    print(f"\n{pattern}: chosen by all other tables{'':8}{'rank':>7}{'least':>8}")
+    for task, chosen in leave_one_out(ranks).items():
+        print(f"{task:42}{chosen.figure:7.1f}{chosen.best:8.1f}  {chosen.setting}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def run(
             apply_override(content, override)
     else:
         content = load_config(config, overrides)
-    return StudyResult(open_study(content, resume, plugins=plugins).run())
+    study = open_study(content, resume, plugins=plugins)
+    study.run()
+    return StudyResult(study.record(with_beliefs=True))
 
 
 def load(folder: str | Path, *, plugins: Sequence[str] = ()) -> "StudyResult":
@@ -64,4 +66,4 @@ def load(folder: str | Path, *, plugins: Sequence[str] = ()) -> "StudyResult":
     from search.results.result import StudyResult
 
     load_plugins(plugins)
-    return StudyResult(read_study(Path(folder)))
+    return StudyResult(read_study(Path(folder), with_beliefs=True))

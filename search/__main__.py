@@ -16,7 +16,7 @@ import config as configuration
 from config import cli
 from search.cli.control import CONTROLS, control_parser, run_control
 from search.cli.listing import best_text, plugin_options
-from search.cli.live import Terminal, log_draws
+from search.cli.live import PacedBeliefs, Terminal, log_draws
 from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
 from search.executors.base import Executor
@@ -117,7 +117,8 @@ def run_with_table(
         executor: See `Study.run`.
         journal: See `Study.run`.
     """
-    terminal = Terminal(config["name"], study.num_samples or study.strategy.num_samples, study.rungs)
+    num_samples = study.num_samples or study.strategy.num_samples
+    terminal = Terminal(config["name"], num_samples, study.rungs, beliefs=PacedBeliefs(study.beliefs))
     watchers: list[Watcher] = [*study.watchers, *([log_draws] if verbose else [])]
     watchers.append(terminal.watch)
     if config["trainer"].get("tensorboard", True):

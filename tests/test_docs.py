@@ -20,6 +20,7 @@ import train
 from build import registry
 from config import cli, find_markers, load_config, load_plugins, validate
 from config.checking.sections import (
+    SEARCH_VALUES,
     Budget,
     CandidateLimits,
     GridOptions,
@@ -32,6 +33,7 @@ from config.checking.sections import (
 )
 from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
+from search.executors.table import is_tabulated
 from search.samplers import SECTIONS as SAMPLERS
 from search.study.settings import REGISTRY, build_study_parts
 from search.worker.candidate import canonical
@@ -61,6 +63,7 @@ def test_everything_shown_was_found():
         "resume.md",
         "search.md",
         "search_space.md",
+        "search_samplers.md",
         "search_studies.md",
     }
     assert len(blocks("json")) >= 8
@@ -72,7 +75,7 @@ def test_json_is_a_good_configuration(text, workplace):  # noqa: F811
     (workplace / "shown.json").write_text(text)
     load_plugins([f"{name}.py" for name in PLUGINS if f"{name}." in text])
     config = load_config("shown.json")
-    if find_markers(config) or "study" in config.get("search", {}):
+    if find_markers(config) or "study" in config.get("search", {}) or is_tabulated(config):
         space = build_study_parts(config, canonical).space
         assert space.find_faults(train.check_config) == []
     else:
@@ -176,11 +179,11 @@ def test_every_scheduler_and_executor_is_listed_with_its_arguments(section):
 
 
 def test_every_sampler_is_listed_with_its_arguments():
-    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGES["search_space.md"].split("## Samplers")[1], re.M)
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGES["search_samplers.md"].split("\n## ")[0], re.M)
     listed = {name: set(re.findall(r"`(\w+)`", arguments)) for name, arguments in rows}
     entries = SAMPLERS["sampler"].entries
     parameters = {name: set(inspect.signature(import_attribute(entries[name])).parameters) for name in entries}
-    assert listed == {name: found - {"space"} for name, found in parameters.items()}
+    assert listed == {name: found - set(SEARCH_VALUES["sampler"]) for name, found in parameters.items()}
 
 
 def test_every_loss_and_metric_is_listed_with_its_arguments():

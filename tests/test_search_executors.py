@@ -14,7 +14,7 @@ from search.executors.serial import Serial
 from utils.errors import SearchError
 from utils.registry import import_attribute
 
-NAMES = sorted(EXECUTORS.entries)
+NAMES = sorted(EXECUTORS.entries.keys() - {"table"})  # which has no workers: see test_search_tables.py
 pytestmark = pytest.mark.xdist_group("ray")  # with test_search_ray.py: one cluster at a time
 
 

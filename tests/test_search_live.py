@@ -1,6 +1,7 @@
 """The live table as text, in a terminal and in a log."""
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
 from search.cli.live import Terminal as SearchTerminal
 from search.results.record import Tally, parse_constraints, parse_objectives
+from search.samplers.base import PredictedValue
 
 SNAPSHOT = Snapshot(
     name="people_search",
@@ -29,7 +31,7 @@ SNAPSHOT = Snapshot(
 def test_what_went_wrong_is_said_in_words():
     statuses = ["failed", "out_of_memory", "out_of_memory", "refused", "duplicate", "completed"]
     candidates = {
-        number: SimpleNamespace(record=SimpleNamespace(status=status, reports=[], inherited=0))
+        number: SimpleNamespace(record=SimpleNamespace(status=status, reports=[], inherited=0, origin=""))
         for number, status in enumerate(statuses)
     }
     state = SimpleNamespace(
@@ -50,7 +52,7 @@ def test_no_failed_candidate_and_no_nan_is_the_best(sign, best):
     def snapshot(numbers):
         candidates = {
             number: SimpleNamespace(
-                record=SimpleNamespace(status=values[number][0], reports=[{}], epochs=1, inherited=0),
+                record=SimpleNamespace(status=values[number][0], reports=[{}], epochs=1, inherited=0, origin=""),
                 tally=SimpleNamespace(values=(sign * values[number][1],)),
             )
             for number in numbers
@@ -71,7 +73,7 @@ def test_a_candidate_that_counts_for_nothing_leads_nowhere(sign):
     values = {number: sign * (0.9 - 0.1 * number) for number in range(4)}
     candidates = {
         number: SimpleNamespace(
-            record=SimpleNamespace(status=status, reports=[{}], epochs=3, inherited=0),
+            record=SimpleNamespace(status=status, reports=[{}], epochs=3, inherited=0, origin=""),
             tally=SimpleNamespace(values=(sign * values[number],)),
         )
         for number, status in enumerate(statuses)
@@ -93,7 +95,7 @@ def test_a_best_one_that_violates_constraints_is_said_to():
     candidates = {
         number: SimpleNamespace(
             record=SimpleNamespace(
-                status="stopped", reports=[{}], epochs=3, inherited=0, objectives=tally.as_written()
+                status="stopped", reports=[{}], epochs=3, inherited=0, origin="", objectives=tally.as_written()
             ),
             tally=tally,
         )
@@ -144,6 +146,43 @@ def test_table_says_it_all():
         "  12       4/9    0.7123    1:01",
         "  13       0/3    -         0:02",
     ]
+
+
+def test_what_a_model_believes_has_a_column_and_a_line():
+    running = [
+        RunningCandidate(31, 4, 9, 0.71234, 61.0, PredictedValue(0.7412, 0.731, 0.752)),
+        RunningCandidate(34, 0, 3, None, 2.0),
+    ]
+    shares = {"lr": 0.62, "base_channels": 0.204, "optimizer": 0.004}
+    origins = {"random": 8, "modelled": 25, "enqueued": 1}
+    snapshot = replace(SNAPSHOT, running=running, importances=shares, origins=origins, promising=running[0])
+    lines = rendered(snapshot)
+    assert lines[3:5] == [
+        "  of 34 candidates 8 random, 25 modelled, 1 enqueued",
+        "  importance lr 62%, base_channels 20%, optimizer 0%",
+    ]
+    assert lines[-3:] == [
+        "  running  epoch  val_miou  predicted        time",
+        "  31       4/9    0.7123    0.7412 ± 0.0105  1:01",
+        "  34       0/3    -         -                0:02",
+    ]
+    assert ", candidate 31 predicted 0.7412 ± 0.0105, 8 random 25 modelled 1 enqueued, 1 failed" in one_line(snapshot)
+    assert "random" not in one_line(replace(SNAPSHOT, origins={"random": 40}))
+    # The column remains while the model has not seen those that run, until the best are trained again.
+    assert "predicted" in rendered(replace(SNAPSHOT, importances=shares))[-3]
+    assert "predicted" not in rendered(replace(SNAPSHOT, importances=shares, trained_again=0))[-3]
+
+
+def test_a_table_of_beliefs_fits_into_eighty_columns():
+    prediction = PredictedValue(-123456.7, -200000.0, -20000.0)
+    running = [RunningCandidate(1234, 1000, 1000, -123456.7, 36000.0, prediction)]
+    names = {f"depthwise_convolution_{place}": 1 / 64 for place in range(64)}
+    origins = {"random": 9999, "modelled": 9999, "enqueued": 9999, "unknown": 9999}
+    snapshot = replace(SNAPSHOT, objective="val_iou_person", running=running, importances=names, origins=origins)
+    whole, narrow = rendered(snapshot, 200), rendered(snapshot, 80)
+    assert whole == narrow
+    assert "2%, 62 more" in narrow[4]
+    assert len(rendered(replace(snapshot, importances={"x" * 90: 1.0}))[4]) == 80
 
 
 def test_no_line_is_wider_than_the_terminal():

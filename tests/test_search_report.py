@@ -22,14 +22,16 @@ from search.report.contents import (
     compact_json,
     drawn_rows,
     hours,
+    importance_rows,
     number,
-    short_names,
     table_paths,
     value_text,
 )
 from search.report.effects import contour, parallel_axis, slices
 from search.report.figures import timeline
+from search.results.importance import short_names
 from search.results.record import CandidateRecord, Objective, Span, StudyRecord
+from search.samplers.base import Beliefs, PredictedValue
 from tests.support.study_samples import fixed_study, sample_study
 
 VOID = {"meta", "link", "img", "br"}
@@ -392,6 +394,105 @@ def test_the_contour_is_the_mean_of_the_candidates_nearby():
     for candidate in study.candidates:
         candidate.drawn = candidate.drawn[:1]
     assert contour(collect(study)) is None
+
+
+def with_beliefs(study, importances):
+    """Two candidates of which more is expected, and all origins."""
+    for place, candidate in enumerate(study.candidates):
+        candidate.origin = "enqueued" if place == 0 else "random" if place < 9 else "model"
+    first, second = [each for each in study.candidates if each.status == "stopped"][:2]
+    first.status, second.status = "paused", "running"
+    study.beliefs = Beliefs(
+        {first.index: PredictedValue(0.5, 0.25, 0.625), second.index: PredictedValue(0.75, 0.7, 0.875)}, importances
+    )
+    return first, second
+
+
+def test_predictions_have_a_chapter_the_best_first(tmp_path):
+    study = sample_study(40)
+    first, second = with_beliefs(study, {})
+    text, reader = written(study, tmp_path)
+    assert "predictions" in reader.sections
+    figure = figures_of(text)["predictions"]
+    assert figure["x"]["labels"] == [str(second.index), str(first.index)]
+    layers = {layer["name"]: layer for layer in figure["layers"]}
+    assert layers["interval of 80 %"]["items"] == [
+        [second.index, [0, 0], [0.7, 0.875]],
+        [first.index, [1, 1], [0.25, 0.625]],
+    ]
+    assert (layers["predicted"]["y"], layers["predicted"]["n"]) == ([0.75, 0.5], [second.index, first.index])
+    assert layers["so far"]["y"] == pytest.approx([each.objectives["val_miou"] for each in (second, first)], abs=1e-4)
+    best = max(each.objectives["val_miou"] for each in study.candidates if each.objectives and each.status != "failed")
+    assert layers["best so far"]["items"][0][2] == pytest.approx([best, best], abs=1e-4)
+    study.objectives = ["min val_miou"]
+    assert figures_of(written(study, tmp_path)[0])["predictions"]["x"]["labels"] == [
+        str(first.index),
+        str(second.index),
+    ]
+
+
+def test_predictions_of_candidates_without_a_rank_are_shown(tmp_path):
+    study = StudyRecord("begun", "saved/begun", {}, "ASHA", ["max val_miou", "min params"], 9)
+    study.candidates = [CandidateRecord(number, 1, [("lr", 0.1)], "running", origin="model") for number in range(60)]
+    study.beliefs = Beliefs({number: PredictedValue(number, number, number) for number in range(60)}, {"lr": 1.0})
+    text, reader = written(study, tmp_path)
+    figure = figures_of(text)["predictions"]
+    assert (figure["x"]["labels"][0], len(figure["x"]["labels"])) == ("59", 40)
+    assert [layer["name"] for layer in figure["layers"]] == ["interval of 80 %", "predicted"]
+    assert "The 40 best of 60 are drawn." in "".join(reader.text)
+    assert "100.0%" in text
+
+
+def test_the_origin_of_each_candidate_is_said(tmp_path):
+    study = sample_study(40)
+    with_beliefs(study, {})
+    text, _ = written(study, tmp_path)
+    origins = [each.origin for each in study.candidates if each.status not in ("refused", "duplicate", "out_of_memory")]
+    counts = [origins.count(each) for each in ("random", "model", "enqueued")]
+    random, modelled, enqueued = counts
+    assert f"The {sum(counts)} candidates by their origin: {random} random (drawn without a look at results)" in text
+    assert f"{modelled} modelled (proposed because of results), {enqueued} enqueued (named by the user)." in text
+    ranked = [each for each in collect(study).rows if each.candidate.origin == "model"]
+    assert text.count("<td>modelled</td>") == len(ranked) + (collect(study).winner.origin == "model")
+    layers = figures_of(text)["progress-epochs"]["layers"]
+    assert layers[0]["name"] == "best so far"
+    assert {layer["name"] for layer in layers[1:]} <= {"random", "modelled", "enqueued"}
+    by_number = {each.index: each.origin for each in study.candidates}
+    words = {"random": "random", "model": "modelled", "enqueued": "enqueued"}
+    points = [(words[by_number[n]], layer["name"]) for layer in layers[1:] for n in layer["n"]]
+    assert points
+    assert all(expected == name for expected, name in points)
+
+
+def test_a_study_of_an_earlier_version_says_nothing_of_origins(tmp_path):
+    text, reader = written(sample_study(40), tmp_path)
+    assert "predictions" not in reader.sections
+    assert not re.search(r"origin|modelled|by the model|biased", "".join(reader.text))
+    figure = figures_of(text)["progress-epochs"]
+    assert ([layer["name"] for layer in figure["layers"]], figure["legend"]) == (["best so far", "improvements"], False)
+
+
+def test_the_importance_of_the_model_is_next_to_that_of_the_candidates(tmp_path):
+    study = sample_study(40)
+    with_beliefs(study, {"optimizer.args.lr": 0.5, "trainer.unseen": 0.125})
+    data = collect(study)
+    rows = importance_rows(data)
+    assert [row[0] for row in rows[:2]] == [("optimizer.args.lr",), ("trainer.unseen",)]
+    assert [row[2] for row in rows[:3]] == [0.5, 0.125, None]
+    assert rows[0][1] == next(each for each in data.importances if each.paths == ("optimizer.args.lr",))
+    assert rows[1][1] is None
+    assert [row[1] for row in rows[2:]] == [each for each in data.importances if each.paths != ("optimizer.args.lr",)]
+    text, reader = written(study, tmp_path)
+    assert "trainer.unseen" in reader.text
+    said = "".join(reader.text)
+    assert "together 62%" in said
+    assert "so the shares among the candidates are biased" in said
+    small = sample_study(12)
+    with_beliefs(small, {"optimizer.args.lr": 0.5})
+    text, _ = written(small, tmp_path)
+    assert "Importance needs 20 candidates with results" in text
+    assert "50.0%" in text
+    assert "mean rank of the best" not in text
 
 
 def test_sections_of_a_strategy_are_text(tmp_path):

@@ -18,29 +18,48 @@ from search.samplers.sobol import SobolSampler
 from search.space.space import Space
 from tests.support.pages import FILES
 from tests.support.random_spaces import random_space
-from tests.support.sampler_laws import SamplerLaws, drawn_of
+from tests.support.sampler_laws import LearningSamplerLaws, SamplerLaws, drawn_of
 from utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN = [{}, {"name": "s"}]
 
 
-class TestRegistered(SamplerLaws):
-    @pytest.fixture(params=sorted(SECTIONS["sampler"].entries))
-    def build(self, request):
-        def build(space):
-            config = {"search": {"sampler": request.param}}
-            return instantiate(config, "search.sampler", SECTIONS, runtime={"space": space})
+BLIND = ("grid", "random", "sobol")  # they do not look at results
 
-        return build
+
+def registered(name, space, fidelities=(1, 2), num_objectives=1):
+    runtime = {"space": space, "fidelities": fidelities, "num_objectives": num_objectives}
+    return instantiate({"search": {"sampler": name}}, "search.sampler", SECTIONS, runtime=runtime)
+
+
+class TestRegistered(SamplerLaws):
+    @pytest.fixture(params=BLIND)
+    def build(self, request):
+        return lambda space: registered(request.param, space)
+
+
+class TestLearning(LearningSamplerLaws):
+    @pytest.fixture(params=sorted(set(SECTIONS["sampler"].entries) - set(BLIND)))
+    def build(self, request):
+        return lambda space: registered(request.param, space)
+
+    def test_several_objectives_after_different_numbers_of_epochs(self, build, space, request):
+        sampler = registered(request.node.callspec.params["build"], space, (1, 3, 9), 2)
+        known = []
+        for number in range(20):
+            proposal = drawn_of(sampler.propose(number, known))
+            if proposal is not None:
+                rows = tuple((0.1 * number, -epoch / (1 + number)) for epoch in range((1, 3, 9, 2)[number % 4]))
+                known.append(Observation(number, proposal, rows, is_running=number % 3 == 0))
 
 
 class TestDocumented(SamplerLaws):
     @pytest.fixture
     def build(self):
         shown = {}
-        exec(FILES["evolution.py"], shown)
-        return shown["Evolution"]
+        exec(FILES["nearest.py"], shown)
+        return shown["Nearest"]
 
 
 class TestKnownFirst(SamplerLaws):
@@ -136,7 +155,7 @@ def test_dimensions_beyond_those_of_sobol_are_random(monkeypatch):
 
 def test_the_sampler_of_the_documentation_finds_better_candidates():
     shown = {}
-    exec(FILES["evolution.py"], shown)
+    exec(FILES["nearest.py"], shown)
     spaces = [Space({"name": "s", "x": [{"$range": [0, 10]}] * 6}, study_seed=seed) for seed in range(5)]
 
     def best_of(sampler):
@@ -146,7 +165,7 @@ def test_the_sampler_of_the_documentation_finds_better_candidates():
             known.append(Observation(number, drawn, ((float(sum(sampler.space.config(drawn)["x"])),),)))
         return max(each.values[-1][0] for each in known)
 
-    evolved, random = ([best_of(kind(space)) for space in spaces] for kind in (shown["Evolution"], RandomSampler))
+    evolved, random = ([best_of(kind(space)) for space in spaces] for kind in (shown["Nearest"], RandomSampler))
     assert np.mean(evolved) > np.mean(random) + 2  # of 54 at most
 
 

@@ -42,6 +42,9 @@ class Space:
     def random(self, number):
         return Drawn((("number", number),))
 
+    def nearest(self, drawn):
+        return drawn
+
     def read(self, choices):
         return Drawn.from_json(choices)
 
@@ -248,6 +251,27 @@ def test_constraints_decide_what_is_promoted_and_what_wins(tmp_path):
     assert winner["candidate"] == 2  # quality 0.55, the best of those with 60 parameters at most
     assert (winner["constraints"], winner["violation"]) == (["params <= 60", "val_miou >= 0.1"], 0)
     assert 2 in record.rungs[0].promoted
+
+
+def test_a_sampler_gets_values_of_violated_constraints_below_all_others(tmp_path):
+    seen = {}
+
+    class Watching(Sampler):
+        def suggest(self, number, observations, running, rng):
+            seen.update({each.number: each for each in observations})
+            return self.space.random(number)
+
+    constraints, space = parse_constraints(["params <= 60"]), Space(QUALITIES)
+    parts = parts_of(RandomSearch(9, EPOCHS), space, limits={}, constraints=constraints, sampler=Watching(space))
+    _, record = studied(tmp_path, parts)
+    for number, each in seen.items():
+        candidate = record.candidates[number]
+        raw = [(row["val_miou"],) for row in candidate.reports[: len(each.values)]]
+        violation = max(0, candidate.facts["params"] - 60)
+        penalised = [value < -1e90 for (value,) in each.values]
+        assert penalised == [violation > 0] * len(each.values)
+        assert violation or list(each.values) == raw
+    assert len({each.values[0] for each in seen.values() if each.values[0][0] < -1e90}) > 1  # by how much
 
 
 def test_a_study_in_which_nothing_keeps_the_constraints_says_so(tmp_path):

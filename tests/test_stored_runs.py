@@ -100,4 +100,6 @@ def test_a_stored_study_is_listed_and_reported(tmp_path):
     assert "0.4" in listing
     assert "arch.args.base_channels" in run("-m", "search", "best", folder)
     run("-m", "search", "report", folder)
-    assert "stored_study" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "stored_study" in page
+    assert not any(text in page for text in (">origin<", ">random<", "by their origin"))  # it does not say

@@ -214,7 +214,7 @@ class SearchOptions(Strict):
     run_dir: str | None = Field(
         None, description="Folder for the runs of candidates, e.g. on a share; null: the folder of the study."
     )
-    executor: Any = Field("serial", description="The executor of the tasks: serial, processes or ray.")
+    executor: Any = Field("serial", description="The executor of the tasks: serial, processes, ray or table.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
     retrain: RetrainOptions | None = Field(None, description="Retraining of the best: top, epochs, seeds; null: none.")
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from search.executors.table import is_tabulated
 from search.results.grid import is_grid
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
@@ -70,12 +71,15 @@ def best_text(study: StudyRecord) -> str:
         if lines:
             parts.append("\n".join([f"{title}:", *(f"  {line}" for line in _aligned(lines))]))
     best = Path(study.folder) / BEST_FOLDER
-    missing = [str(best / name) for name in (CONFIG, CHECKPOINT) if not (best / name).is_file()]
+    needed = (CONFIG,) if is_tabulated(study.config) else (CONFIG, CHECKPOINT)
+    missing = [str(best / name) for name in needed if not (best / name).is_file()]
     if missing:
         parts.append(f"Not written yet: {', '.join(missing)}. They are when the search is done.")
+    elif is_tabulated(study.config):
+        parts.append(f"Its config is {best / CONFIG}. Its results are those of a table: nothing was trained.")
     else:
         parts.append("\n".join(winner_commands(study)))
-    parts += front_texts(study)
+    parts += [] if is_tabulated(study.config) else front_texts(study)
     if study.unknown_events:
         counted = ", ".join(f"{count} {name}" for name, count in study.unknown_events.items())
         parts.append(f"Events that this version does not know: {counted}.")
@@ -100,8 +104,8 @@ def constraints_text(study: StudyRecord, winner: CandidateRecord) -> str:
 
 
 def winner_commands(study: StudyRecord) -> list[str]:
-    """Return the command lines that train, test and use the winner in the folder `best`."""
-    return _commands(study, Path(study.folder) / BEST_FOLDER)
+    """Return the command lines that train, test and use the winner in the folder `best`; none for that of a table."""
+    return [] if is_tabulated(study.config) else _commands(study, Path(study.folder) / BEST_FOLDER)
 
 
 def front_texts(study: StudyRecord) -> list[str]:

@@ -5,12 +5,15 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
+from search.results.beliefs import ORIGIN_WORDS, origin_counts
+from search.results.importance import short_names
 from search.results.record import RungRecord, without_penalty
+from search.samplers.base import Beliefs, PredictedValue
 from search.study.journal import Event
 from search.study.state import StudyState
 from utils.durations import duration
@@ -24,6 +27,9 @@ SECONDS_BETWEEN_TABLES = 0.5
 SECONDS_BETWEEN_LINES = 30.0
 _MOST_RUNNING = 8
 _BAR = 24  # characters
+_WIDTH = 80  # characters of a line, if it is not cut
+_SECONDS_BETWEEN_BELIEFS = 2.0
+_MOST_BELIEVING = 0.02  # of the time of the search
 _TROUBLES = {"failed": "failed", "out_of_memory": "out of memory", "refused": "refused", "duplicate": "drawn before"}
 """Status of candidates that count for nothing -> what the table calls it."""
 
@@ -59,6 +65,7 @@ class RunningCandidate:
         until: Epoch after which it is compared next.
         value: First objective so far; None before its first report.
         seconds: Since it was given to the worker.
+        predicted: Its first objective at the end of a full training; None if no model says so.
     """
 
     candidate: int | str
@@ -66,6 +73,7 @@ class RunningCandidate:
     until: int
     value: float | None
     seconds: float
+    predicted: PredictedValue | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,9 @@ class Snapshot:
         rungs: Bracket by bracket, the fewest epochs first.
         best: Number and first objective of the best candidate; None before the first report.
         is_feasible: Whether the best candidate keeps the constraints.
+        origins: Number of candidates of each origin in words; empty if it is unknown.
+        importances: Share of each marker by its short name, as a model sees it, the largest first.
+        promising: The running candidate with the best prediction; None if there is none.
         epochs: Trained.
         epochs_saved: Compared with training the finished candidates in full.
         troubles: Numbers of failed, refused, ... candidates in words; empty if there are none.
@@ -103,6 +114,9 @@ class Snapshot:
     seconds_left: float | None = None
     trained_again: int | None = None
     is_feasible: bool = True
+    origins: Mapping[str, int] = field(default_factory=dict)
+    importances: Mapping[str, float] = field(default_factory=dict)
+    promising: RunningCandidate | None = None
 
 
 def render(snapshot: Snapshot) -> "RenderableType":
@@ -130,6 +144,10 @@ def render(snapshot: Snapshot) -> "RenderableType":
         f"  [{bar:.<{_BAR}}] {progress}, {len(snapshot.running)} running",
         f"  {snapshot.epochs:,} epochs{costs}",
     ]
+    if snapshot.origins:
+        lines.append(f"  of {sum(snapshot.origins.values())} candidates {_origins_text(snapshot.origins)}")
+    if snapshot.importances:
+        lines.append(_importances_text(snapshot.importances))
     if snapshot.troubles:
         lines.append(f"  {snapshot.troubles}")
     parts: list[RenderableType] = [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
@@ -142,10 +160,15 @@ def render(snapshot: Snapshot) -> "RenderableType":
             table.add_row(label, str(rung.reached), str(rung.promoted), _value_text(rung.best))
         parts += ["", table]
     if snapshot.running:
-        table = new_table("running", "epoch", snapshot.objective, Column("time", justify="right"))
+        # Also if the model was not asked since these began, so that the column does not come and go.
+        has_model = bool(snapshot.importances) and snapshot.trained_again is None
+        is_predicted = has_model or any(each.predicted for each in snapshot.running)
+        columns = ["predicted"] if is_predicted else []
+        table = new_table("running", "epoch", snapshot.objective, *columns, Column("time", justify="right"))
         for each in snapshot.running[:_MOST_RUNNING]:
-            epochs = f"{each.epoch}/{each.until}"
-            table.add_row(str(each.candidate), epochs, _value_text(each.value), duration(each.seconds))
+            cells = [str(each.candidate), f"{each.epoch}/{each.until}", _value_text(each.value)]
+            cells += [_predicted_text(each.predicted)] if is_predicted else []
+            table.add_row(*cells, duration(each.seconds))
         parts += ["", table]
         if len(snapshot.running) > _MOST_RUNNING:
             parts.append(f"  and {len(snapshot.running) - _MOST_RUNNING} more")
@@ -164,6 +187,11 @@ def one_line(snapshot: Snapshot) -> str:
     if snapshot.best:
         note = "" if snapshot.is_feasible else ", violates constraints"
         parts.append(f"best {_value_text(snapshot.best[1])} (candidate {snapshot.best[0]}{note})")
+    if snapshot.promising is not None:
+        each = snapshot.promising
+        parts.append(f"candidate {each.candidate} predicted {_predicted_text(each.predicted)}")
+    if snapshot.origins.keys() - {ORIGIN_WORDS["random"]}:
+        parts.append(_origins_text(snapshot.origins, " "))
     if snapshot.troubles:
         parts.append(snapshot.troubles)
     if snapshot.seconds_left is not None:
@@ -182,6 +210,34 @@ def seconds_left(seconds: float, epochs: int, epochs_to_go: float) -> float | No
     if not epochs or math.isnan(epochs_to_go):
         return None
     return max(0.0, epochs_to_go) * seconds / epochs
+
+
+@dataclass
+class PacedBeliefs:
+    """Asks what a sampler has learnt: when something has changed, and seldom enough to delay nothing.
+
+    Attributes:
+        ask: Returns it.
+        clock: Monotonic time in seconds.
+        last: The last answer.
+        is_outdated: Whether something has changed since then.
+    """
+
+    ask: Callable[[], Beliefs] = Beliefs
+    clock: Callable[[], float] = time.monotonic
+    last: Beliefs = field(default_factory=Beliefs)
+    is_outdated: bool = False
+    _next: float = field(default=-math.inf, init=False)
+
+    def present(self) -> Beliefs:
+        """Return the last answer, after another question if it is time for that."""
+        begin = self.clock()
+        if self.is_outdated and begin >= self._next:
+            self.is_outdated = False
+            self.last = self.ask()
+            end = self.clock()
+            self._next = end + max(_SECONDS_BETWEEN_BELIEFS, (end - begin) / _MOST_BELIEVING)
+        return self.last
 
 
 @dataclass(eq=False)
@@ -255,6 +311,7 @@ class Terminal:
         rungs: Returns the rungs of the study.
         table: The table.
         started: Monotonic time at which each candidate or run started, in seconds.
+        beliefs: Returns what the sampler has learnt, the first objective in its original sign.
     """
 
     name: str
@@ -262,6 +319,7 @@ class Terminal:
     rungs: Callable[[], Sequence[RungRecord]] = tuple
     table: LiveTable = field(default_factory=LiveTable)
     started: dict[str, float] = field(default_factory=dict)
+    beliefs: PacedBeliefs = field(default_factory=PacedBeliefs)
 
     def watch(self, event: Event, state: StudyState) -> None:
         """Show the state if the table is due, and every failure."""
@@ -272,6 +330,8 @@ class Terminal:
             run = event.data.get("run")
             name = f"Candidate {event.candidate}" if run is None else f"The retraining {run}"
             self.table.say(f"{name} failed: {event.data.get('reason')}")
+        if event.kind in ("report", "ended") and "run" not in event.data:
+            self.beliefs.is_outdated = True
         is_last = event.kind == "done"
         if is_last or self.table.is_due:
             self.table.update(self.snapshot(state), force=is_last)
@@ -299,12 +359,16 @@ class Terminal:
             values = [value for index, value in rung.values.items() if index in ranked and math.isfinite(value)]
             leading = max(values, key=lambda value: value * sign, default=None)
             rungs.append(RungCount(rung.bracket, rung.epochs, len(rung.values), len(rung.promoted), leading))
+        beliefs = self.beliefs.last if is_retraining else self.beliefs.present()
+        running = self._running(state, beliefs)
+        predicted = [(each.predicted.mean * sign, each) for each in running if each.predicted is not None]
+        names = short_names(list(beliefs.importances))
         return Snapshot(
             name=self.name,
             objective=state.objectives[0].name,
             done=done,
             num_samples=self.num_samples,
-            running=self._running(state),
+            running=running,
             rungs=rungs,
             best=None if best is None else (best, _first_objective(state, best)),
             is_feasible=best is None or math.isfinite(without_penalty(ranks[best])),
@@ -313,10 +377,13 @@ class Terminal:
             troubles=", ".join(f"{statuses[status]} {text}" for status, text in _TROUBLES.items() if statuses[status]),
             seconds=state.seconds,
             seconds_left=None if is_retraining else seconds_left(state.seconds, state.epochs, to_go),
+            origins=origin_counts(each.record for each in state.candidates.values()),
+            importances={names[path]: share for path, share in beliefs.importances.items()},
+            promising=max(predicted, key=lambda item: item[0])[1] if predicted else None,
             trained_again=sum(each.status != "running" for each in state.retrained.values()) if is_retraining else None,
         )
 
-    def _running(self, state: StudyState) -> list[RunningCandidate]:
+    def _running(self, state: StudyState, beliefs: Beliefs) -> list[RunningCandidate]:
         """Return the retrainings that run; before there are any, the candidates."""
         goal, now = state.objectives[0], time.monotonic()
         running = []
@@ -333,7 +400,8 @@ class Terminal:
                 candidate = state.candidates[number]
                 value = _first_objective(state, number) if candidate.record.reports else None
                 seconds = now - self.started.setdefault(str(number), now)
-                running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds))
+                predicted = beliefs.predictions.get(number)
+                running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds, predicted))
         return running
 
 
@@ -351,7 +419,9 @@ def log_draws(event: Event, state: StudyState) -> None:
         return
     if event.kind == "drawn":
         values = ", ".join(f"{path}={value}" for path, value in event.data["drawn"])
-        logger.info("Candidate %s: %s", event.candidate, values or f"seed {event.data['seed']}")
+        origin = ORIGIN_WORDS.get(event.data.get("origin", ""))
+        name = f"{event.candidate} ({origin})" if origin else event.candidate
+        logger.info("Candidate %s: %s", name, values or f"seed {event.data['seed']}")
     elif event.kind == "duplicate" or (event.kind == "ended" and event.data["status"] != "ended"):
         record = state.candidates[event.candidate].record
         logger.info("Candidate %s: %s (%s)", event.candidate, record.status, record.reason)
@@ -364,3 +434,26 @@ def _value_text(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _predicted_text(predicted: PredictedValue | None) -> str:
+    """Format a prediction with half the width of its interval."""
+    if predicted is None:
+        return "-"
+    half = (predicted.high - predicted.low) / 2
+    return f"{_value_text(predicted.mean)} ± {half:{'.4f' if abs(predicted.mean) < 1000 else ',.0f'}}"
+
+
+def _origins_text(origins: Mapping[str, int], separator: str = ", ") -> str:
+    return separator.join(f"{count} {word}" for word, count in origins.items())
+
+
+def _importances_text(importances: Mapping[str, float]) -> str:
+    """Return a line of as many shares as there is room for, the largest first."""
+    items = [f"{name} {share:.0%}" for name, share in importances.items()]
+    for count in range(len(items), 0, -1):
+        left_out = f", {len(items) - count} more" if count < len(items) else ""
+        line = f"  importance {', '.join(items[:count])}{left_out}"
+        if len(line) <= _WIDTH:
+            break
+    return line

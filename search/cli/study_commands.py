@@ -60,7 +60,8 @@ def run_study_command(arguments: argparse.Namespace) -> None:
         sys.stdout.write(f"{_list_text(arguments.folder, arguments.plugin)}\n")
         return
     folders = arguments.folder if arguments.command == "report" else [arguments.folder]
-    studies = [read_study(_studies_in(folder)[0], arguments.plugin) for folder in folders]
+    with_beliefs = arguments.command == "report" and len(folders) == 1
+    studies = [read_study(_studies_in(each)[0], arguments.plugin, with_beliefs=with_beliefs) for each in folders]
     if arguments.command == "best":
         sys.stdout.write(f"{best_text(studies[0])}\n")
     elif arguments.command == "report":
@@ -133,20 +134,21 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
         sys.stdout.write(f"Written:  {url}. See it:  optuna-dashboard {shlex.quote(url)}\n")
 
 
-def read_study(folder: Path, plugins: Sequence[str] = ()) -> StudyRecord:
+def read_study(folder: Path, plugins: Sequence[str] = (), *, with_beliefs: bool = False) -> StudyRecord:
     """Read the present state of a study.
 
     Args:
         folder: Its folder.
         plugins: Files with the user's classes, loaded already. Those that the journal names are not loaded: a study
             may come from somebody else.
+        with_beliefs: See `Study.record`.
 
     Raises:
         ConfigError: Its config names a class that is not known.
         SearchError: There is no study in the folder, or a damaged one.
     """
     try:
-        study = read(folder, build_study_parts(read_study_config(folder)))
+        study = read(folder, build_study_parts(read_study_config(folder)), with_beliefs=with_beliefs)
     except ConfigError as error:
         missing = [
             name for name in _plugins_at_start(folder) if Path(name).stem not in {Path(each).stem for each in plugins}

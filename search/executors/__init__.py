@@ -7,6 +7,7 @@ EXECUTORS = Section(
     entries={
         "serial": "search.executors.serial:Serial",
         "processes": "search.executors.processes:Processes",
+        "table": "search.executors.table:TableExecutor",
         "ray": "search.executors.ray_cluster:RayCluster",
     },
 )

@@ -1,14 +1,18 @@
 """Executors start and feed workers: in this process, in worker processes, or on a cluster. A study runs on each."""
 
 import logging
+import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from utils.errors import SearchError
+
+if TYPE_CHECKING:
+    from search.study.journal import Event
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +156,17 @@ class Executor(ABC):
     def devices(self) -> list[str] | None:
         """Devices that the executor was given, from which a task takes its own; None: those that the machine has."""
         return None
+
+    def now(self) -> float:
+        """Return the time of an event in seconds: Unix time, or a simulated one."""
+        return time.time()
+
+    def continue_after(self, events: "Iterable[Event]") -> None:  # noqa: B027
+        """Take note of the events so far, before `open`; only an executor with a clock of its own reads them.
+
+        Args:
+            events: Those of the journal.
+        """
 
     @abstractmethod
     def open(self, worker: str, folder: Path) -> None:

@@ -26,6 +26,7 @@ from search.executors.base import Executor
 from search.executors.processes import Processes
 from search.executors.ray_cluster import RayCluster
 from search.executors.serial import Serial
+from search.executors.table import TableExecutor
 from search.joining.leading import StoppedByCommand, lead
 from search.joining.lease import Lease, LeaseLost, LeaseView, LeaseWatcher
 from search.joining.member import LeftStudy, Member
@@ -119,6 +120,11 @@ def local_executor(config: Mapping[str, Any]) -> Executor:
     """
     section = config.get("search", {}).get("executor", "serial")
     executor: Executor = instantiate({"search": {"executor": section}}, "search.executor", REGISTRY)
+    if isinstance(executor, TableExecutor):
+        raise SearchError(
+            "search.executor: table, and simulated workers need no other processes. Search it alone: python -m search "
+            "-c FILE; more workers are args.workers."
+        )
     if isinstance(executor, RayCluster):
         raise SearchError(
             "search.executor: ray distributes the candidates itself, and join does, too. Write "
@@ -180,7 +186,9 @@ def _study_of(arguments: argparse.Namespace) -> Path:
     study = Path(folders[0]).absolute()
     overrides = [text for text in cli.overrides_of(arguments) if "=" in text]
     if arguments.config is not None:
-        create_shared_study(study, configuration.load_config(arguments.config, overrides))
+        content = configuration.load_config(arguments.config, overrides)
+        local_executor(content)  # refuses one that nobody can join, before there is a study
+        create_shared_study(study, content)
         return study
     for override in overrides:
         if not override.startswith("search.executor"):

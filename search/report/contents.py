@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.results.importance import Importance, importances, ordered_paths
+from search.results.importance import Importance, importances, ordered_paths, short_names
 from search.results.leaderboard import LeaderboardRow, best_results, leaderboard, winner_of
 from search.results.record import (
     CandidateRecord,
@@ -19,6 +19,7 @@ from search.results.record import (
     parse_constraints,
     parse_objectives,
 )
+from search.samplers.base import PredictedValue
 from utils.errors import SearchError
 from utils.files import read_json_object
 
@@ -31,6 +32,11 @@ MOST_REASONS = 60
 MOST_CHARACTERS = 2_000  # of a reason
 MOST_JSON = 100_000  # characters of the winner's whole file
 MOST_COLUMNS = 24  # searched values in the leaderboard
+ORIGINS = {
+    "random": "drawn without a look at results",
+    "modelled": "proposed because of results",
+    "enqueued": "named by the user",
+}
 _LINE = 96  # characters of a line of JSON
 
 
@@ -68,23 +74,28 @@ def collect(study: StudyRecord) -> ReportData:
     return ReportData(study, goals, rows, found, reason, names, winner_of(study), curve)
 
 
+def predictions_of(data: ReportData) -> list[tuple[CandidateRecord, PredictedValue]]:
+    """Return the candidates with a prediction, the best prediction first."""
+    candidates = {each.index: each for each in data.study.candidates}
+    found = [(candidates[number], each) for number, each in data.study.beliefs.predictions.items()]
+    return sorted(found, key=lambda item: -item[1].mean * data.goals[0].sign)
+
+
+def importance_rows(data: ReportData) -> list[tuple[tuple[str, ...], Importance | None, float | None]]:
+    """Return the paths, the importance among the candidates that were drawn, and the share as a model sees it.
+
+    The most important by the model come first, then those that it does not know, pairs among them.
+    """
+    drawn = {each.paths: each for each in data.importances}
+    by_model: dict[tuple[str, ...], float] = {(path,): share for path, share in data.study.beliefs.importances.items()}
+    order = [*by_model, *(paths for paths in drawn if paths not in by_model)]
+    return [(paths, drawn.get(paths), by_model.get(paths)) for paths in order]
+
+
 def retrained_results(study: StudyRecord, run: RetrainedRecord) -> dict[str, float]:
     """Return the objectives of a retraining at its best epoch, by the constraints of the study, too."""
     facts = next((each.facts for each in study.candidates if each.index == run.candidate), {})
     return best_results(run, parse_objectives(study.objectives), parse_constraints(study.constraints), facts)
-
-
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Return the shortest unique end of each path that begins with a name: `lr`, `D_blocks.0.1`."""
-    ends: dict[str, list[str]] = {}  # of each path, the shortest first
-    counts: dict[str, int] = {}
-    for path in paths:
-        parts = path.split(".")
-        starts = [place for place in range(len(parts) - 1, -1, -1) if place == 0 or not parts[place].isdecimal()]
-        ends[path] = [".".join(parts[place:]) for place in starts]
-        for end in ends[path]:
-            counts[end] = counts.get(end, 0) + 1
-    return {path: next(end for end in ends[path] if counts[end] == 1 or end == path) for path in paths}
 
 
 def drawn_rows(rows: Sequence[LeaderboardRow]) -> list[LeaderboardRow]:

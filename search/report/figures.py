@@ -13,13 +13,14 @@ of cells.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from search.report.axes import categories_axis, numbers_axis, results_axis, seconds_axis, significant
-from search.report.contents import ReportData, drawn_rows
+from search.report.contents import ReportData, drawn_rows, predictions_of
+from search.results.beliefs import ORIGIN_WORDS
 from search.results.progress import Improvement, best_so_far, hypervolumes, working_time
 from search.results.record import CandidateRecord, Objective, RetrainedRecord, StudyRecord
 
@@ -32,7 +33,10 @@ _POINTS_DOMINATED = 800
 _FAILED_CURVES = 40
 _MOST_WORKERS = 64
 _MOST_SPANS = 4000
+_MOST_PREDICTIONS = 40
 _ROW_HEIGHT = 22  # pixels of a worker
+# Colour of a point by the origin of its candidate; that of the line if it is unknown.
+_ORIGIN_COLORS = {"": "--accent", "random": "--muted", "model": "--pending", "enqueued": "--warn"}
 # Colour of a job by the status of its candidate.
 _SPAN_COLORS = {"trained to its end": "--step-5", "stopped or running": "--step-2", "failed": "--bad"}
 
@@ -88,6 +92,39 @@ def _curves(name: str, members: Sequence[CandidateRecord], goal: Objective, colo
     return {"kind": "lines", "name": f"{name} ({len(members):,})", "color": color, "items": items}
 
 
+def predictions(data: ReportData) -> Figure | None:
+    """Return the predictions of the candidates that run or may be continued, the best first; None without any."""
+    found = predictions_of(data)[:_MOST_PREDICTIONS]
+    if not found:
+        return None
+    goal = data.goals[0]
+    numbers = [candidate.index for candidate, _ in found]
+    intervals = [[each.low, each.high] for _, each in found]
+    so_far = [candidate.objectives.get(goal.name, math.nan) for candidate, _ in found]
+    known = [place for place, value in enumerate(so_far) if math.isfinite(value)]
+    best = data.rows[0].candidate.objectives[goal.name] if data.rows else math.nan
+    values = [value for ends in intervals for value in ends] + so_far + [best]
+    items = [
+        [number, [place, place], _finite(ends)]
+        for place, (number, ends) in enumerate(zip(numbers, intervals, strict=True))
+    ]
+    layers: list[Figure] = [{"kind": "lines", "name": "interval of 80 %", "color": "--pending", "items": items}]
+    if math.isfinite(best):
+        line = [None, [-0.5, len(found) - 0.5], _finite([best, best])]
+        layers.insert(0, {"kind": "lines", "name": "best so far", "color": "--accent", "items": [line]})
+    columns = {
+        "so far": ("--muted", known, [so_far[place] for place in known]),
+        "predicted": ("--pending", list(range(len(found))), [each.mean for _, each in found]),
+    }
+    for name, (color, places, column) in columns.items():
+        layer: Figure = {"kind": "points", "name": name, "color": color, "size": 7, "x": places}
+        layer |= {"y": [significant(value) for value in column], "n": [numbers[place] for place in places]}
+        if places:
+            layers.append(layer)
+    axes = {"x": categories_axis("candidate", list(map(str, numbers))), "y": results_axis(goal, values)}
+    return {"height": 300, **axes, "layers": layers}
+
+
 def progress_curves(data: ReportData, goal: Objective) -> dict[str, Figure]:
     """Return the best result so far by the epochs of all candidates, and by time if that is known."""
     course = best_so_far(data.study, goal)
@@ -97,30 +134,38 @@ def progress_curves(data: ReportData, goal: Objective) -> dict[str, Figure]:
     places = np.linspace(course[0].epochs, course[-1].epochs, 100)
     at_places = np.searchsorted([each.epochs for each in course[:-1]], places, side="right") - 1
     y = results_axis(goal, [course[place].value for place in at_places])
-    figures = {"progress-epochs": _stairs(course, [each.epochs for each in course], y)}
+    origins = {each.index: each.origin for each in data.study.candidates}
+    figures = {"progress-epochs": _stairs(course, [each.epochs for each in course], y, origins)}
     figures["progress-epochs"]["x"] = numbers_axis(
         "epochs of all candidates", [0, course[-1].epochs], is_log=False, margin=0.01
     )
     times = [each.seconds for each in course if each.seconds is not None]
     if len(times) == len(course):
         axis, unit = seconds_axis("time of the search", times)
-        figures["progress-time"] = _stairs(course, [seconds / unit for seconds in times], y) | {"x": axis}
+        figures["progress-time"] = _stairs(course, [seconds / unit for seconds in times], y, origins) | {"x": axis}
     return figures
 
 
-def _stairs(course: Sequence[Improvement], x: Sequence[float], y_axis: Figure) -> Figure:
+def _stairs(course: Sequence[Improvement], x: Sequence[float], y_axis: Figure, origins: Mapping[int, str]) -> Figure:
+    """Return a line of stairs with a point for each improvement, in a layer for each origin of its candidate."""
     places, values = [significant(each) for each in x], [significant(each.value) for each in course]
-    line = {
-        "kind": "lines",
-        "name": "best so far",
-        "color": "--accent",
-        "step": "hv",
-        "items": [[None, places, values]],
-    }
-    numbers = [each.candidate for each in course][:-1]  # the last repeats the best at the end
-    dots: Figure = {"kind": "points", "name": "improvements", "color": "--accent", "size": 6}
-    dots |= {"x": places[:-1], "y": values[:-1], "n": numbers}
-    return {"height": 300, "y": y_axis, "layers": [line, dots], "legend": False}
+    line: Figure = {"kind": "lines", "name": "best so far", "color": "--accent", "step": "hv"}
+    layers = [line | {"items": [[None, places, values]]}]
+    groups: dict[str, list[int]] = {}
+    for place, each in enumerate(course[:-1]):  # the last repeats the best at the end
+        groups.setdefault(origins.get(each.candidate, "") if each.candidate is not None else "", []).append(place)
+    for origin, color in _ORIGIN_COLORS.items():
+        members = groups.get(origin, ())
+        if members:
+            dots: Figure = {
+                "kind": "points",
+                "name": ORIGIN_WORDS.get(origin, "improvements"),
+                "color": color,
+                "size": 6,
+            }
+            dots |= {"x": [places[each] for each in members], "y": [values[each] for each in members]}
+            layers.append(dots | {"n": [course[each].candidate for each in members]})
+    return {"height": 300, "y": y_axis, "layers": layers, "legend": bool(groups.keys() - {""})}
 
 
 def volume_curve(study: StudyRecord) -> Figure | None:

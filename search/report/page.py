@@ -15,12 +15,14 @@ from search.report.figures import (
     Figure,
     learning_curves,
     pareto,
+    predictions,
     progress_curves,
     rung_strips,
     timeline,
     volume_curve,
 )
 from search.report.images import winner_images
+from search.results.beliefs import ORIGIN_WORDS, origin_counts
 from search.results.leaderboard import ledger
 from search.results.progress import rank_correlations, reference_point
 from search.results.record import StudyRecord
@@ -54,6 +56,8 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
         images_left_out=left_out,
         correlations=rank_correlations(study, data.curve) if data.curve else [],
         reference=reference_point(study),
+        origins=origin_counts(study.candidates),
+        origin_words=ORIGIN_WORDS,
         most_repeats=_MOST_REPEATS,
     )
 
@@ -72,6 +76,7 @@ def figures_of(data: ReportData) -> dict[str, Figure]:
             figures["parallel"] = parallel_axes(data)
             figures |= slices(data)
     others = {"volume": volume_curve(data.study), "contour": contour(data), "timeline": timeline(data.study)}
+    others["predictions"] = predictions(data)
     return figures | {name: figure for name, figure in others.items() if figure is not None}
 
 

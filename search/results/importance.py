@@ -124,6 +124,19 @@ def ordered_paths(draws: Sequence[Sequence[tuple[str, Any]]]) -> list[str]:
     return paths
 
 
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Return the shortest unique end of each path that begins with a name: `lr`, `D_blocks.0.1`."""
+    ends: dict[str, list[str]] = {}  # of each path, the shortest first
+    counts: dict[str, int] = {}
+    for path in paths:
+        parts = path.split(".")
+        starts = [place for place in range(len(parts) - 1, -1, -1) if place == 0 or not parts[place].isdecimal()]
+        ends[path] = [".".join(parts[place:]) for place in starts]
+        for end in ends[path]:
+            counts[end] = counts.get(end, 0) + 1
+    return {path: next(end for end in ends[path] if counts[end] == 1 or end == path) for path in paths}
+
+
 def group_by_value(column: Sequence[Any]) -> Groups:
     """Group candidates by their value; numbers with many outcomes into bins of about equal size."""
     present = [value for value in column if value is not None]

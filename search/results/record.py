@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from search.samplers.base import Beliefs
 from utils.errors import SearchError
 
 FACTS = ("params", "flops", "memory_mb", "latency_ms")
@@ -419,6 +420,7 @@ class StudyRecord:
         winner: Number of the candidate that the strategy has chosen; None: by the leaderboard, see `winner_of`.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text` or a `table`
             (rows of cells, the first the names of the columns).
+        beliefs: What the sampler has learnt, the first objective in its original sign; empty unless it was asked.
     """
 
     name: str
@@ -438,3 +440,4 @@ class StudyRecord:
     sections: list[Mapping[str, Any]] = field(default_factory=list)
     unknown_events: dict[str, int] = field(default_factory=dict)
     winner: int | None = None
+    beliefs: Beliefs = field(default_factory=Beliefs)

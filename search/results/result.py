@@ -52,6 +52,20 @@ class StudyResult:
             for each in self.record.retrained
         ]
 
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """A record per candidate that runs: the first objective that the sampler expects, and an interval of 80 %."""
+        found = self.record.beliefs.predictions
+        return [
+            {"candidate": number, "mean": each.mean, "low": each.low, "high": each.high}
+            for number, each in found.items()
+        ]
+
+    @property
+    def importances(self) -> dict[str, float]:
+        """The share of the variance of the first objective that the sampler ascribes to each marker, by JSON path."""
+        return dict(self.record.beliefs.importances)
+
     def to_csv(self, path: str | Path) -> None:
         """Write a row per candidate, and a row per epoch to a second file next to it.
 
@@ -68,6 +82,7 @@ class StudyResult:
             "candidate": candidate.index,
             "status": candidate.status,
             "reason": candidate.reason,
+            "origin": candidate.origin,
             "seed": candidate.seed,
             "epochs": candidate.epochs,
             "best_epoch": candidate.best_epoch,

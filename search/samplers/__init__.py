@@ -8,7 +8,10 @@ SECTIONS: dict[str, Section] = {
         entries={
             "random": "search.samplers.random:RandomSampler",
             "grid": "search.samplers.grid:GridSampler",
+            "gp": "search.samplers.gp:GPSampler",
             "sobol": "search.samplers.sobol:SobolSampler",
+            "evolution": "search.samplers.evolution:EvolutionSampler",
+            "optuna": "search.samplers.optuna_adapter:OptunaSampler",
         },
     ),
 }

@@ -57,7 +57,7 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictedValue:
     """What a model expects of a candidate at the end of a full training.
 
     Attributes:
@@ -81,7 +81,7 @@ class Beliefs:
             0 to 1, as the model sees it.
     """
 
-    predictions: Mapping[int, Prediction] = field(default_factory=dict)
+    predictions: Mapping[int, PredictedValue] = field(default_factory=dict)
     importances: Mapping[str, float] = field(default_factory=dict)
 
 

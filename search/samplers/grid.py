@@ -21,7 +21,8 @@ class GridSampler(Sampler):
     """Proposes every outcome of the space once, in a fixed order.
 
     The order is that of a number whose digits are the choices, the last marker of the file being the last digit. A
-    choice can change which digits follow, and how many. A space without markers has one outcome for each number.
+    choice can change which digits follow, and how many. A space without markers has one outcome for each number. The
+    rows of a table are proposed in its order.
 
     Args:
         space: The space.
@@ -46,6 +47,8 @@ class GridSampler(Sampler):
         """Propose the outcome of a number; None after the last one."""
         if not self.space.has_markers:
             return Drawn()
+        if self.space.listed is not None:
+            return self.space.listed[number] if number < len(self.space.listed) else None
         at, digits = self._last if self._last[0] <= number else (0, ())
         while at < number and digits is not None:
             at, digits = at + 1, self._digits_after(digits)

@@ -11,7 +11,7 @@ from config.faults import join_path
 from config.markers import is_marker
 from search.space.outcomes import Definitions, outcomes_of
 from search.space.scales import Scale, WholeNumbers, scale_of
-from search.space.walk import Site, Walk
+from search.space.walk import Identity, Site, Walk
 
 _STEP = 0.2  # standard deviation of a step in the unit interval: Hutter et al., 2011 (SMAC), section 4.3
 _STEPS = 4  # as many neighbours has a number there
@@ -71,16 +71,46 @@ def dimensions_of(sites: list[Site]) -> tuple[Dimension, ...]:
     return tuple(found)
 
 
-def vector_of(walk: Walk, dimensions: tuple[Dimension, ...]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+@dataclass(frozen=True)
+class Column:
+    """The place of a marker in a vector.
+
+    Attributes:
+        first: Its first dimension.
+        is_choice: Whether it has a dimension per branch.
+        count: Number of its dimensions.
+        scale: The scale of its numbers.
+    """
+
+    first: int
+    is_choice: bool
+    count: int
+    scale: Scale
+
+
+def columns_of(dimensions: tuple[Dimension, ...]) -> dict[Identity, Column]:
+    """Return the place of each marker, by its identity."""
+    columns: dict[Identity, Column] = {}
+    for first, dimension in enumerate(dimensions):
+        if not dimension.branch:  # also the first of a choice
+            is_choice, marker = dimension.branch is not None, dimension.site.marker
+            count = len(marker["$choice"]) if is_choice else 1
+            columns[dimension.site.identity] = Column(first, is_choice, count, scale_of(marker))
+    return columns
+
+
+def vector_of(
+    walk: Walk, columns: Mapping[Identity, Column], num_dimensions: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return a point of the unit cube and the mask of its inactive dimensions, see `Space.vector`."""
-    chosen = {site.identity: number for site, (_, number) in zip(walk.sites, walk.choices, strict=True)}
-    values, mask = np.zeros(len(dimensions)), np.ones(len(dimensions), dtype=bool)
-    for place, dimension in enumerate(dimensions):
-        number = chosen.get(dimension.site.identity)
-        if number is not None:
-            is_branch = dimension.branch is not None
-            values[place] = number == dimension.branch if is_branch else scale_of(dimension.site.marker).unit(number)
-            mask[place] = False
+    values, mask = np.zeros(num_dimensions), np.ones(num_dimensions, dtype=bool)
+    for site, (_, number) in zip(walk.sites, walk.choices, strict=True):
+        column = columns[site.identity]
+        mask[column.first : column.first + column.count] = False
+        if column.is_choice:
+            values[column.first + int(number)] = 1
+        else:
+            values[column.first] = column.scale.unit(number)
     return values, mask
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,17 @@ from config.faults import show
 from config.markers import find_markers
 from search.space.cover import Check, CoveringConfig, covering, find_faults
 from search.space.drawn import Drawn, read_choices
-from search.space.geometry import Dimension, dimensions_of, moves_of, sites_of, vector_of
+from search.space.geometry import Column, Dimension, columns_of, dimensions_of, moves_of, sites_of, vector_of
 from search.space.known import KnownValues
 from search.space.outcomes import Extent, extent_of, plain_json
 from search.space.rules import check_markers
 from search.space.scales import scale_of
-from search.space.walk import Fraction, Identity, Site, Walk
+from search.space.walk import Fraction, Identity, Site, Walk, without_constants
 from utils.errors import SearchError
 from utils.seeding import derive_seed
 
 Config = dict[str, Any]
+_Walked = TypeVar("_Walked")
 Canonical = Callable[[Config], Config]
 CANDIDATE_SEEDS = "candidate"
 _NOT_TRAINED = ("search", "$defs")  # parts of the space that no candidate has
@@ -67,8 +68,9 @@ class Space:
         """Return the choices that fractions lead to.
 
         Args:
-            fraction: Called with the path, branch (see `Site`) and marker of each choice in the order of the file;
-                returns a number in [0, 1), which is a share of the probability of all outcomes of the marker.
+            fraction: Called with the path, branch (see `Site`) and marker of each choice in the order of the file, the
+                marker without the constants in its branches; returns a number in [0, 1), which is a share of the
+                probability of all outcomes of the marker.
         """
         return self._completed({}, fraction)
 
@@ -100,7 +102,7 @@ class Space:
                 return scale_of(site.marker).at(fraction(site.path, site.branch, site.marker))
             return number
 
-        return self.walk(choose)[1].drawn
+        return self.walk_choices(choose).drawn
 
     def read(self, choices: Sequence[Sequence[Any]]) -> Drawn:
         """Return the choices that a journal holds, see `Drawn.as_json`.
@@ -143,6 +145,10 @@ class Space:
         """The dimensions of `vector`."""
         return dimensions_of(self.sites)
 
+    @cached_property
+    def _columns(self) -> dict[Identity, Column]:
+        return columns_of(self.dimensions)
+
     def vector(self, drawn: Drawn) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return choices as a point of the unit cube.
 
@@ -154,7 +160,11 @@ class Space:
             The point, (D,) float64, 0 in inactive dimensions, and whether each dimension is inactive, (D,) bool; D is
             the number of `dimensions`.
         """
-        return vector_of(self.follow(drawn)[1], self.dimensions)
+        return self.vector_of(self.follow_choices(drawn))
+
+    def vector_of(self, walk: Walk) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the choices of a walk as a point, see `vector`."""
+        return vector_of(walk, self._columns, len(self.dimensions))
 
     def neighbours(self, drawn: Drawn, rng: np.random.Generator) -> Iterator[Drawn]:
         """Yield choices of which one is another, in random order.
@@ -162,7 +172,7 @@ class Space:
         These are all other branches of each choice, and a few other numbers near each number. What a new branch or a
         longer list adds is drawn at random; all else remains. None is yielded twice, nor the choices themselves.
         """
-        walk = self.follow(drawn)[1]
+        walk = self.follow_choices(drawn)
         chosen = {site.identity: number for site, (_, number) in zip(walk.sites, walk.choices, strict=True)}
         for site, number in moves_of(walk, rng):
             yield self._completed({**chosen, site.identity: number}, lambda *_: rng.random())
@@ -172,12 +182,36 @@ class Space:
         walk = Walk(self.definitions, choose)
         return walk.fill(self._template, ""), walk
 
+    def walk_choices(self, choose: Callable[[Site], int | float]) -> Walk:
+        """Return the walk that a way to choose leads to, without its config and labels: a few times faster."""
+        template, definitions = self._choices
+        walk = Walk(definitions, choose)
+        walk.fill(template, "")
+        return walk
+
+    @cached_property
+    def _choices(self) -> tuple[Any, dict[str, Any]]:
+        """The template and the definitions without what is not drawn."""
+        return without_constants(self._template), {k: without_constants(v) for k, v in self.definitions.items()}
+
     def follow(self, drawn: Drawn) -> tuple[Config, Walk]:
         """Return the config of some choices, with the walk there.
 
         Raises:
             SearchError: They are none of this space.
         """
+        return self._follow(drawn, self.walk)
+
+    def follow_choices(self, drawn: Drawn) -> Walk:
+        """Return the walk of some choices without its config, see `walk_choices`.
+
+        Raises:
+            SearchError: They are none of this space.
+        """
+        return self._follow(drawn, self.walk_choices)
+
+    def _follow(self, drawn: Drawn, walk: Callable[[Callable[[Site], int | float]], _Walked]) -> _Walked:
+        """Return what a way to walk returns for some choices."""
         rest = list(reversed(drawn.choices))
 
         def choose(site: Site) -> int | float:
@@ -191,18 +225,30 @@ class Space:
                 )
             return read
 
-        config, walk = self.walk(choose)
+        walked = walk(choose)
         if rest:
             raise SearchError(
                 f"{rest[-1][0]}: the choices have {show(list(rest[-1]))} where the space has no marker. They are those "
                 "of another space: use the config that they were drawn with."
             )
-        return config, walk
+        return walked
 
     @property
     def listed(self) -> Sequence[Drawn] | None:
         """All candidates, if the space is a list of them that other choices of its markers are not in; else None."""
         return None
+
+    @cached_property
+    def listed_vectors(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """The vectors of `listed`, N of them: points (N, D) and whether each dimension is inactive (N, D)."""
+        vectors = [Space.vector(self, drawn) for drawn in self.listed or ()]
+        shape = (len(vectors), len(self.dimensions))
+        points, is_inactive = zip(*vectors, strict=True) if vectors else ((), ())
+        return np.array(points, dtype=float).reshape(shape), np.array(is_inactive, dtype=bool).reshape(shape)
+
+    def nearest(self, drawn: Drawn) -> Drawn:
+        """Return the candidate that is nearest to choices of the markers: these themselves, unless it is `listed`."""
+        return drawn
 
     def covering(self) -> Iterator[CoveringConfig]:
         """Yield a few candidates which together have every branch of every choice; none of them is drawn."""

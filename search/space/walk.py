@@ -75,11 +75,15 @@ class Walk:
             conditions: See `Site`.
         """
         if isinstance(value, list):
-            return [self.fill(item, join_path(path, k), "", conditions) for k, item in enumerate(value)]
-        if not isinstance(value, Mapping):
+            before = f"{path}." if path else ""
+            return [self.fill(item, f"{before}{k}", "", conditions) for k, item in enumerate(value)]
+        if not isinstance(value, dict | Mapping):  # a dict is found at once
             return value
         if not is_marker(value):
-            return {k: self.fill(item, join_path(path, k), "", conditions) for k, item in value.items()}
+            before = f"{path}." if path else ""
+            return {
+                k: self.fill(item, f"{before}{k}" if k != "" else path, "", conditions) for k, item in value.items()
+            }
         ((kind, content),) = value.items()
         if kind == "$var":
             if content not in self.variables:  # chosen once, whatever led here
@@ -106,3 +110,20 @@ class Walk:
             name = chosen.get("type") if isinstance(chosen, Mapping) else None
             self.label.append((site.path, name if isinstance(name, str) else f"branch {number}"))
         return self.fill(chosen, site.path, f"{site.branch}/{number}", (*site.conditions, (site.path, number)))
+
+
+def without_constants(value: Any) -> Any:
+    """Return a part of a space without what is not drawn, None if nothing is: its walks have the same choices."""
+    if isinstance(value, list):
+        items = [without_constants(item) for item in value]
+        return items if any(item is not None for item in items) else None
+    if not isinstance(value, Mapping):
+        return None
+    if not is_marker(value):
+        return {key: kept for key, item in value.items() if (kept := without_constants(item)) is not None} or None
+    ((kind, content),) = value.items()
+    if kind == "$choice":  # numbers remain, since they may be how often something is repeated
+        return {kind: [each if isinstance(each, int) else without_constants(each) for each in content]}
+    if kind == "$repeat":
+        return {kind: {**content, "of": without_constants(content["of"])}}
+    return value

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from search.executors.base import Task
+from search.samplers.base import Beliefs
 from search.schedulers.base import Decision, Rung
 from search.study.journal import Event
 from search.study.state import StudyState
@@ -174,6 +175,13 @@ class Strategy(ABC):
     def rungs(self) -> Sequence[Rung]:
         """Return the places at which candidates are compared, with their values there."""
         return ()
+
+    def beliefs(self) -> Beliefs:
+        """Return what a model of the results expects, if there is one; by default nothing.
+
+        It changes nothing: it is asked for by the live table, at any time between two events, and by the report.
+        """
+        return Beliefs()
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return more sections of the report: each a `title`, and a `text` or a `table` of rows, the first the head."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.executors.base import Task
+from search.samplers.base import Beliefs
 from search.schedulers.base import Decision, Rung
 from search.strategies.base import Loss, Outcome, Strategy, StudyContext
 from search.study.journal import Event
@@ -117,6 +118,10 @@ class InOrder(Strategy):
     def rungs(self) -> Sequence[Rung]:
         """Return the rungs of all."""
         return [rung for each in self.strategies for rung in each.rungs()]
+
+    def beliefs(self) -> Beliefs:
+        """Return the beliefs of the first, which searches."""
+        return self.strategies[0].beliefs()
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
         """Return the sections of all."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from search.executors.base import Task
 from search.results.record import require_results
-from search.samplers.base import Observation, Suggestion
+from search.samplers.base import Beliefs, Suggestion
 from search.schedulers.base import Decision, Ending, Job, Need, Rung
 from search.space.drawn import Drawn
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyContext
+from search.strategies.observed import ObservedCandidates
 from search.study.folders import CANDIDATES, run_folder
 from search.study.journal import Event
 from search.study.settings import StudyParts
@@ -44,10 +45,6 @@ class MultiFidelity(Strategy):
         self._enqueued: list[Drawn] = []  # by the user: they are drawn next
         self._paused: set[int] = set()  # candidates, by the user
         self._given_up: set[int] = set()  # candidates, by the user
-        self._transferred: list[Observation] = []  # of another study
-        self._observations: dict[int, Observation] = {}  # by candidate
-        self._awaited: dict[int, Drawn] = {}  # candidates without a result
-        self._changed: set[int] = set()  # candidates whose observation is not up to date
         self._unadmitted: int | None = None  # a candidate that was drawn for a scheduler that has yet to admit it
         self._has_to_say_done = True
         self._num_proposed = 0  # candidates of the sampler
@@ -57,6 +54,7 @@ class MultiFidelity(Strategy):
         """Connect the strategy with its study."""
         super().bind(study)
         self.state = study.state
+        self._observed = ObservedCandidates(study.state, self.parts.objectives, self.parts.constraints)
 
     def repeat(self, event: Event) -> None:
         """Repeat the call of the scheduler that preceded an event, and compare the answers."""
@@ -102,7 +100,7 @@ class MultiFidelity(Strategy):
         if event.name == "study.grown":
             self._has_to_say_done = True
         elif event.name == "study.warm_started":
-            self._transferred = [_observation(number, each) for number, each in enumerate(event.data["observations"])]
+            self._observed.transfer(event.data["observations"])
         elif event.stage != self.stage:
             return
         elif event.kind == "enqueued":
@@ -112,7 +110,7 @@ class MultiFidelity(Strategy):
         elif event.kind == "done":
             self._has_to_say_done = False
         elif event.candidate is not None:
-            self._changed.add(event.candidate)
+            self._observed.note_change(event.candidate)
             self._apply_to_candidate(event, event.candidate)
 
     def _apply_to_candidate(self, event: Event, candidate: int) -> None:
@@ -282,10 +280,11 @@ class MultiFidelity(Strategy):
         if proposed is None:
             self._exhaust("the sampler has no more to propose")
             return False
-        drawn, seed = proposed.drawn, space.seed(number)
+        drawn, seed = space.nearest(proposed.drawn), space.seed(number)
         key = space.key(drawn) if space.has_markers else f"seed {seed}"
         data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
-        data["origin"] = proposed.origin
+        if self.parts.sampler is not None or is_enqueued:  # else they are the conditions of a grid
+            data["origin"] = proposed.origin
         data |= {"is_enqueued": True} if is_enqueued else {}
         self.study.record(f"{self.stage}.drawn", number, **data)
         return True
@@ -294,23 +293,14 @@ class MultiFidelity(Strategy):
         """Return the choices that the sampler proposes next."""
         if self.parts.sampler is None:
             return Suggestion(self.parts.space.random(self._num_proposed))
-        for number in self._changed:
-            each = self.state.candidates[number]
-            assert each.drawn is not None, "set when it was drawn"
-            has_failed = each.record.status in ("failed", "out_of_memory")
-            is_running = each.record.status in ("running", "paused")
-            self._observations.pop(number, None)
-            self._awaited.pop(number, None)
-            is_refused = each.record.status == "refused"
-            if each.record.status != "duplicate" and (each.values or has_failed or is_refused):
-                values = tuple(each.values)
-                self._observations[number] = Observation(number, each.drawn, values, has_failed, is_running, is_refused)
-            elif is_running:
-                self._awaited[number] = each.drawn
-        self._changed.clear()
-        observations = self._transferred + [self._observations[number] for number in sorted(self._observations)]
-        running = [self._awaited[number] for number in sorted(self._awaited)]
+        observations, running = self._observed.present()
         return self.parts.sampler.propose(self._num_proposed, observations, running)
+
+    def beliefs(self) -> Beliefs:
+        """Return what the sampler has learnt from the results that it would be given for its next proposal."""
+        if self.parts.sampler is None:
+            return Beliefs()
+        return self.parts.sampler.beliefs(self._observed.present()[0])
 
     def _exhaust(self, reason: str) -> None:
         self.scheduler.end_draws()
@@ -487,12 +477,6 @@ class MultiFidelity(Strategy):
 def candidate_folder(candidate: int) -> str:
     """Return the run folder of a candidate, relative to that of the study."""
     return f"{CANDIDATES}/{candidate:05d}"
-
-
-def _observation(place: int, data: Mapping[str, Any]) -> Observation:
-    """Return an observation of another study; its numbers are below 0, so that they are none of this one."""
-    rows = [tuple(math.nan if value is None else value for value in row) for row in data["values"]]
-    return Observation(-1 - place, Drawn.from_json(data["choices"]), tuple(rows), data["has_failed"])
 
 
 def _candidate_of(task: Task) -> int:

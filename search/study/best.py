@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.executors.table import is_tabulated
 from search.results.leaderboard import best_results, leaderboard, winner_of
 from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_constraints, parse_objectives
 from search.schedulers.ranking import best_first
@@ -43,10 +44,10 @@ class FrontFolder:
 def write_best(study: StudyRecord, config_of: Callable[[int], Mapping[str, Any]], *, retrain_epochs: int) -> int | None:
     """Write the winner to `best/`, and with several objectives the Pareto front to `best/0`, `best/1`, ....
 
-    Each folder gets a config for `train.py`, the weights, and the results. The winner has the weights of its best
-    retraining, if there is one; a candidate of the front those of the epoch whose values are reported. The front is in
-    the order of the leaderboard. Everything is written next to `best/`, which is then replaced as a whole, so that a
-    kill leaves the old or the new one. Files of the user in `best/` remain.
+    Each folder gets a config for `train.py`, the weights (unless a table was searched), and the results. The winner has
+    the weights of its best retraining, if there is one; a candidate of the front those of the epoch whose values are
+    reported. The front is in the order of the leaderboard. Everything is written next to `best/`, which is then
+    replaced as a whole, so that a kill leaves the old or the new one. Files of the user in `best/` remain.
 
     Args:
         study: The study.
@@ -72,7 +73,8 @@ def write_best(study: StudyRecord, config_of: Callable[[int], Mapping[str, Any]]
         if run is not None:
             config = {**config, "seed": run.seed, "trainer": {**config["trainer"], "epochs": retrain_epochs}}
         source = folder / (run.folder if run and run.folder else winner.folder or candidate_folder(winner.index))
-        _write_candidate(new, best, source, config, _winner_result(study, winner))
+        has_weights = not is_tabulated(study.config)
+        _write_candidate(new, best, source if has_weights else None, config, _winner_result(study, winner))
         if (source / _IMAGES).is_dir():
             shutil.copytree(source / _IMAGES, new / _IMAGES)
         front = [row.candidate for row in leaderboard(study) if row.is_on_front and len(study.objectives) > 1]
@@ -80,7 +82,8 @@ def write_best(study: StudyRecord, config_of: Callable[[int], Mapping[str, Any]]
             (new / str(place)).mkdir()
             result = {**_result(study, each), "epoch": each.best_epoch}
             source = folder / (each.folder or candidate_folder(each.index))
-            _write_candidate(new / str(place), best / str(place), source, config_of(each.index), result)
+            place_of_weights = source if has_weights else None
+            _write_candidate(new / str(place), best / str(place), place_of_weights, config_of(each.index), result)
         _replace(best, new)
         _recover(folder)
     except OSError as error:
@@ -130,6 +133,8 @@ def _result(study: StudyRecord, record: CandidateRecord) -> dict[str, Any]:
     result: dict[str, Any] = {"candidate": record.index, "objectives": record.objectives, "facts": record.facts}
     if study.constraints:
         result |= {"constraints": study.constraints, "violation": record.violation}
+    if record.origin:
+        result["origin"] = record.origin
     return {**result, "drawn": dict(record.drawn)}
 
 
@@ -144,19 +149,21 @@ def _winner_result(study: StudyRecord, winner: CandidateRecord) -> dict[str, Any
 
 
 def _write_candidate(
-    target: Path, final: Path, source: Path, config: Mapping[str, Any], result: Mapping[str, Any]
+    target: Path, final: Path, source: Path | None, config: Mapping[str, Any], result: Mapping[str, Any]
 ) -> None:
     """Write config, result and weights of a candidate.
 
     Args:
         target: An existing folder.
         final: Where it will be, for messages.
-        source: The run folder with the weights.
+        source: The run folder with the weights; None if the candidate was not trained.
         config: The config.
         result: The content of result.json.
     """
     write_json(target / CONFIG, config)
     write_json(target / RESULT, result)
+    if source is None:
+        return
     checkpoint = next((path for name in (CHECKPOINT, _LAST) if (path := source / name).exists()), None)
     if checkpoint is None:
         logger.warning(

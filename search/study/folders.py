@@ -176,10 +176,20 @@ def _without_free_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     search = config.get("search", {})
     if not isinstance(search, Mapping):  # damaged
         return dict(config)
-    search = {key: value for key, value in search.items() if key not in _FREE}
+    table = _table_of(search.get("executor"))
+    search = {key: value for key, value in search.items() if key not in _FREE} | table
     if isinstance(search.get("study"), Mapping):
         search["study"] = {key: value for key, value in search["study"].items() if key != "seeds"}
     return {**config, "search": search}
+
+
+def _table_of(executor: Any) -> dict[str, Any]:
+    """Return the part of an executor's section that may not change: the table, as its rows are the space."""
+    if not isinstance(executor, Mapping) or executor.get("type") != "table":
+        return {}
+    args = executor.get("args")
+    fixed = {key: value for key, value in args.items() if key != "workers"} if isinstance(args, Mapping) else args
+    return {"executor": {"type": "table", "args": fixed}}
 
 
 def _differences(ours: Any, theirs: Any, path: str) -> Iterator[str]:

@@ -150,12 +150,16 @@ class Journal:
         wal: Whether it has a write-ahead log. A file on a shared folder must not have one.
         guard: Called in the transaction of each event before it is written; raises if this process may write no more.
 
+    Attributes:
+        now: Returns the time of an event in seconds.
+
     Raises:
         SearchError: It is missing or damaged, has an unknown format, or cannot be written.
     """
 
     def __init__(self, path: Path, *, wal: bool = True, guard: Callable[[], None] | None = None) -> None:
         self.path = path
+        self.now: Callable[[], float] = time.time
         self._guard = guard
         _require_file(path)
         self._connection = _connect(path)
@@ -173,7 +177,7 @@ class Journal:
         Raises:
             SearchError: It cannot be written, e.g. because the disk is full.
         """
-        event = Event(name, candidate, data, time.time())
+        event = Event(name, candidate, data, self.now())
         with _sqlite_errors_explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:

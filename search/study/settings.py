@@ -21,6 +21,7 @@ from config.objects import instantiate
 from search.executors import EXECUTORS
 from search.executors.base import Executor
 from search.executors.serial import Serial
+from search.executors.table import TableExecutor
 from search.results.record import Constraint, Objective, parse_constraints, parse_objectives
 from search.samplers import SECTIONS as SAMPLERS
 from search.samplers.base import Sampler
@@ -31,6 +32,7 @@ from search.schedulers.halving import RandomSearch
 from search.space.grid_space import GridSpace
 from search.space.space import Canonical, Space
 from search.strategies import SECTIONS as STRATEGIES
+from search.study.tabulated import require_no_table, tabulated_space
 from utils.errors import ConfigError, EspalierError, each_error
 from utils.registry import Section
 
@@ -137,7 +139,11 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     if faults or options is None:
         raise faults.error()
     seed = options.seed if options.seed is not None else config.get("seed", 0)
-    space = Space(config, study_seed=seed, canonical=canonical)
+    space = (
+        tabulated_space(config, options, executor, (objectives, constraints), seed)
+        if isinstance(executor, TableExecutor)
+        else Space(config, study_seed=seed, canonical=canonical)
+    )
     spec = {"search": {"sampler": options.sampler or "random"}}
     known = {"space": space, "fidelities": scheduler.fidelities(), "num_objectives": len(objectives)}
     sampler: Sampler = instantiate(spec, "search.sampler", REGISTRY, runtime=known)
@@ -215,6 +221,7 @@ def _grid_parts(
         _check_grid(config, options, space, canonical, faults)
     with faults.collecting():
         executor = instantiate({"search": {"executor": options.executor}}, "search.executor", REGISTRY)
+        require_no_table(executor)
     if faults:
         raise faults.error()
     return StudyParts(

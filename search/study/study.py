@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from config.objects import instantiate
-from search.executors.base import Executor
+from search.executors.base import Executor, failure
 from search.joining.lease import is_shared
 from search.joining.published import journal_to_read
+from search.results.beliefs import beliefs_shown
 from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import RungRecord, StudyRecord, without_penalty
+from search.samplers.base import Beliefs
 from search.strategies.base import Strategy, StudyContext
 from search.strategies.in_order import InOrder
 from search.strategies.measure import MeasureLatency
@@ -62,6 +64,7 @@ class Study:
         self.state = StudyState(self.parts.objectives, self.parts.max_epochs, self.parts.constraints)
         self.strategy = build_strategy(self.parts)
         self._obeyed: set[str] = set()  # commands
+        self._has_warned = False  # of a sampler that cannot say what it believes
 
     def run(self, *, executor: Executor | None = None, journal: Journal | None = None) -> StudyRecord:
         """Search, train the best again, and write the winner to `best/`.
@@ -89,6 +92,8 @@ class Study:
         ):
             recorder = Recorder(opened, self.state, self.strategy, list(self.watchers))
             self.restore(recorder)
+            executor.continue_after(read_events(self.folder / JOURNAL))
+            opened.now = executor.now
             self._grow(recorder)
             # A study that is done may be resumed with a larger budget, or for more retrainings.
             if self.state.is_done and not waiting_commands(self.folder) and self.strategy.is_done:
@@ -267,9 +272,16 @@ class Study:
             "with train.py, or look into its folder."
         )
 
-    def record(self) -> StudyRecord:
-        """Return the present state of the study, as it is shown to the user."""
+    def record(self, *, with_beliefs: bool = False) -> StudyRecord:
+        """Return the present state of the study, as it is shown to the user.
+
+        Args:
+            with_beliefs: Whether the sampler is asked what it has learnt, which can take a second in a large study.
+        """
+        # First the sampler is asked: the results say of some paused candidates that they are stopped.
+        beliefs = self.beliefs() if with_beliefs else Beliefs()
         study = self._results()
+        study.beliefs = beliefs
         study.winner = self.strategy.winner() if leaderboard(study) else None
         study.sections = list(self.strategy.sections())
         return study
@@ -306,6 +318,30 @@ class Study:
             run.rank = ranks.get(run.candidate, run.rank)
         return study
 
+    def beliefs(self) -> Beliefs:
+        """Return what the sampler expects of the candidates that run or may be continued, and of the markers.
+
+        The first objective is in its original sign. An error of the sampler, perhaps a class of the user's own, ends
+        nothing: it is logged once, and the beliefs are empty.
+        """
+        running = {
+            index
+            for index, each in self.state.candidates.items()
+            if each.record.status == "running" or (each.record.status == "paused" and self.strategy.may_resume(index))
+        }
+        try:
+            return beliefs_shown(self.strategy.beliefs(), self.parts.objectives[0].sign, running)
+        except Exception as error:
+            if not self._has_warned:
+                self._has_warned = True
+                reason = failure(error)["reason"].rstrip(".")
+                logger.warning(
+                    "search.sampler: what it believes is not shown (%s). Nothing else depends on that. Correct its "
+                    "method beliefs.",
+                    reason,
+                )
+            return Beliefs()
+
     def rungs(self) -> list[RungRecord]:
         """Return the rungs of the strategy, with the first objective as it is in the results."""
         sign = self.parts.objectives[0].sign
@@ -336,12 +372,17 @@ def build_strategy(parts: StudyParts) -> Strategy:
     return InOrder([first, Retrain(parts), MeasureLatency(parts)])
 
 
-def read(folder: Path, parts: StudyParts) -> StudyRecord:
+def read(folder: Path, parts: StudyParts, *, with_beliefs: bool = False) -> StudyRecord:
     """Read a study from its journal, which a search may be writing to.
+
+    Args:
+        folder: Its folder.
+        parts: Its parts.
+        with_beliefs: See `Study.record`.
 
     Raises:
         SearchError: It is missing, damaged, or does not fit the parts.
     """
     study = Study(folder, parts, worker="")
     study.restore()
-    return study.record()
+    return study.record(with_beliefs=with_beliefs)

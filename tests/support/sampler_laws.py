@@ -3,11 +3,13 @@
 import json
 import math
 import random
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from search.samplers.base import Observation
+from search.samplers.base import Observation, Origin
 from search.space.drawn import Drawn
 from search.space.space import Space
 
@@ -70,6 +72,23 @@ class SamplerLaws:
         assert global_generators() == before
         assert space.config(space.random(0)) == config
 
+    @pytest.mark.parametrize("results", ["none yet", "several objectives", "mixed"])
+    def test_what_it_believes_follows_from_the_results_alone(self, build, space, results):
+        """Of candidates that it was given, as finite numbers in their order; and asking it changes nothing."""
+        *_, ((number, known, running), _) = search(build(space), space, 20, results)
+        sampler = build(space)
+        before, proposal = global_generators(), sampler.propose(number, known, running)
+        beliefs = sampler.beliefs(known)
+        assert global_generators() == before
+        assert sampler.propose(number, known, running) == proposal
+        assert build(space).beliefs(known) == beliefs
+        assert beliefs.predictions.keys() <= {each.number for each in known if each.is_running}
+        for each in beliefs.predictions.values():
+            assert each.low <= each.mean <= each.high
+            assert math.isfinite(each.high - each.low)
+        assert all(0 <= share <= 1 for share in beliefs.importances.values())
+        assert sum(beliefs.importances.values()) <= 1 + 1e-9
+
     def test_the_end_is_final(self, build, space):
         """After the last proposal there is none."""
         ended = False
@@ -77,12 +96,58 @@ class SamplerLaws:
             assert proposal is None or not ended
             ended = proposal is None
 
+    def test_a_proposal_says_where_it_comes_from(self, build, space):
+        sampler = build(space)
+        for arguments, _ in search(sampler, space, 25, "numbers"):
+            suggestion = sampler.propose(*arguments)
+            assert suggestion is None or suggestion.origin in get_args(Origin)
+
+    def test_candidates_without_training_and_of_another_study_are_known(self, build, space):
+        """What was refused has no values; numbers below 0 are those of another study, also of all candidates."""
+        others = [observed(-1 - place, space.random(40 + place), "mixed") for place in range(12)]
+        others = [replace(each, is_running=False) for each in others]
+        refused = [Observation(place, space.random(place), is_refused=True) for place in range(3)]
+        for known in (others[::-1], refused, [*others[::-1], *refused]):
+            proposal = drawn_of(build(space).propose(len(refused), known))
+            assert proposal is None or space.read(proposal.as_json()) == proposal
+
     def test_numbers_may_have_gaps(self, build, space):
         """Candidates that others propose take numbers, too."""
         known = [Observation(4, space.random(4), ((0.5,),))]
         for number in (5, 9, 70):
             proposal = drawn_of(build(space).propose(number, known))
             assert proposal is None or space.read(proposal.as_json()) == proposal
+
+
+class LearningSamplerLaws(SamplerLaws):
+    """Laws of a sampler that learns from results, in addition to those of all samplers."""
+
+    @pytest.mark.parametrize("results", ["mixed", "none yet"])
+    def test_a_proposal_is_new(self, build, space, results):
+        """As long as there are other candidates than those that are known, run, or were refused."""
+        count = space.distinct() if space.has_markers else 0
+        for (_, known, running), proposal in search(build(space), space, 30, results):
+            keys = {space.key(each) for each in (*(each.drawn for each in known), *running)}
+            if len(keys) < count:
+                assert proposal is not None
+                assert space.key(proposal) not in keys
+
+    def test_what_was_refused_is_not_proposed(self, build, space):
+        known = [Observation(place, space.random(place), is_refused=True) for place in range(25)]
+        keys = {space.key(each.drawn) for each in known}
+        for number in range(25, 30):
+            proposal = drawn_of(build(space).propose(number, known))
+            if len(keys) < space.distinct() and space.has_markers:
+                assert space.key(proposal) not in keys
+
+    def test_a_candidate_is_taken_as_soon_as_it_runs(self, build, space):
+        """And when it has results."""
+        sampler = build(space)
+        first = drawn_of(sampler.propose(0))
+        if space.distinct() > 1 and space.has_markers:
+            waiting = drawn_of(sampler.propose(1, (), [first]))
+            finished = drawn_of(sampler.propose(1, [Observation(0, first, ((0.5,),))]))
+            assert space.key(first) not in {space.key(waiting), space.key(finished)}
 
 
 def drawn_of(suggestion):

@@ -1,0 +1,46 @@
+"""What the sampler of a study has learnt, and where its candidates come from, as both are shown to the user."""
+
+import math
+from collections import Counter
+from collections.abc import Container, Iterable
+
+from search.results.leaderboard import COUNTED
+from search.results.record import CandidateRecord, without_penalty
+from search.samplers.base import Beliefs, PredictedValue
+
+ORIGIN_WORDS = {"random": "random", "model": "modelled", "enqueued": "enqueued"}
+
+
+def beliefs_shown(beliefs: Beliefs, sign: int, running: Container[int]) -> Beliefs:
+    """Return beliefs with the first objective in its original sign, the most important marker first.
+
+    Predictions that are not finite, or that only say how much constraints are violated, are left out.
+
+    Args:
+        beliefs: Of a sampler.
+        sign: Of the first objective.
+        running: Candidates whose predictions are shown.
+
+    Raises:
+        AttributeError, TypeError, ValueError: They are malformed.
+    """
+    predictions = {}
+    for number, each in beliefs.predictions.items():
+        values = [float(value) for value in (each.mean, each.low, each.high)]
+        if number in running and all(math.isfinite(without_penalty(value)) for value in values):
+            mean, low, high = (value * sign + 0.0 for value in values)  # no -0.0
+            predictions[number] = PredictedValue(mean, min(low, high), max(low, high))
+    shares = {path: float(share) for path, share in beliefs.importances.items() if math.isfinite(share)}
+    return Beliefs(predictions, dict(sorted(shares.items(), key=lambda item: -item[1])))
+
+
+def origin_counts(candidates: Iterable[CandidateRecord]) -> dict[str, int]:
+    """Return the number of candidates of each origin in words, of those that count; empty if the journal says none.
+
+    Children of population based training are left out: they come from no sampler.
+    """
+    origins = Counter(each.origin for each in candidates if each.status in COUNTED and not each.inherited)
+    if not any(origins):  # the study was begun by an earlier version
+        return {}
+    words = {**ORIGIN_WORDS, "": "unknown"}
+    return {word: origins[origin] for origin, word in words.items() if origins[origin]}

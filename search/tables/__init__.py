@@ -1,0 +1,1 @@
+"""Tables of configurations and the results of their trainings, which a search can use instead of training."""
