@@ -206,7 +206,8 @@ class ASHA(Scheduler):
                 f"brackets {brackets}: each begins a rung later, and there are {len(levels)} rungs ({list(levels)}). "
                 f"Set brackets to {len(levels)} or less."
             )
-        self._args = {"grace_period": grace_period, "mode": mode}
+        self._grace_period = grace_period
+        self._mode = mode
         self._reduction_factor = reduction_factor
         self._promotes = mode != "stop"
         self._num_brackets = brackets
@@ -226,9 +227,9 @@ class ASHA(Scheduler):
         """
         if version > 2:
             return
-        args = earlier_defaults(**self._args)
-        self._promotes = args["mode"] == "promote"
-        grace_period = min(args["grace_period"], self.max_epochs)
+        earlier_grace, mode = earlier_defaults(self._grace_period, self._mode)
+        self._promotes = mode == "promote"
+        grace_period = min(earlier_grace, self.max_epochs)
         self._first_rung = FirstRung(1, is_chosen=True)
         if version == 2:
             self._set_rungs(rung_epochs(self.max_epochs, grace_period, self._reduction_factor))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from search.schedulers.base import Values
 from search.schedulers.ranking import as_table, spearman
@@ -64,7 +64,7 @@ class FirstRung:
         """Note the values of a candidate that passed rung 0 without a decision, there and at rung 1."""
         self.pairs.append((before, after))
         correlation = self.correlation()
-        is_significant = correlation * math.sqrt(len(self.pairs) - 1) >= _LEAST_DEVIATIONS
+        is_significant = round(correlation * math.sqrt(len(self.pairs) - 1), 9) >= _LEAST_DEVIATIONS
         self._compares = self._compares or (correlation >= _LEAST_CORRELATION and is_significant)
 
     def correlation(self) -> float:
@@ -77,9 +77,10 @@ class FirstRung:
         width = max(len(values) for pair in self.pairs for values in pair)
         before, after = (as_table([pair[side] for pair in self.pairs], width) for side in (0, 1))
         found = [spearman(*columns) for columns in zip(before.T, after.T, strict=True)]
-        return min((each for each in found if not math.isnan(each)), default=math.nan)
+        # Rounded, so that the last bits, which differ between machines, decide nothing.
+        return round(min((each for each in found if not math.isnan(each)), default=math.nan), 9)
 
 
-def earlier_defaults(grace_period: int | Literal["auto"], mode: str | None) -> dict[str, Any]:
-    """Return the arguments of ASHA as they were without a value in studies of earlier versions: 3 epochs and "stop"."""
-    return {"grace_period": 3 if grace_period == "auto" else grace_period, "mode": mode or "stop"}
+def earlier_defaults(grace_period: int | Literal["auto"], mode: str | None) -> tuple[int, str]:
+    """Return both arguments of ASHA, as they were in studies of earlier versions: without a value, 3 and "stop"."""
+    return 3 if grace_period == "auto" else grace_period, mode or "stop"
