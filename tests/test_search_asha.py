@@ -57,7 +57,7 @@ def test_rungs_are_those_of_successive_halving(mode, max_epochs, grace, factor):
 
 def test_published_rungs():
     """Those of the paper for at most 500 epochs, and a full training."""
-    assert ASHA(10, 500).fidelities() == (3, 9, 27, 81, 243, 500)
+    assert ASHA(10, 500, grace_period=3).fidelities() == (3, 9, 27, 81, 243, 500)
 
 
 DISTINCT = [
@@ -89,7 +89,7 @@ AT_ONE_RUNG = {
 @pytest.mark.parametrize("version", [1, 2])
 def test_stop_decisions_at_a_rung(version):
     """Rungs at 1, 3, 10; the cut-off is the 2/3 quantile of the values before. Format 1 as its journals have it."""
-    scheduler = ASHA(8, 10, grace_period=1)
+    scheduler = ASHA(8, 10, grace_period=1, mode="stop")
     scheduler.follow_format(version)
     for value, cutoff, decision in AT_ONE_RUNG[version]:
         verdict = scheduler.report(next_job(scheduler).candidate, 1, (value,))
@@ -130,7 +130,7 @@ def test_equal_candidates_that_arrive_in_any_order(mode, num_objectives):
     [((0.4,), 27 * 27), ((NAN,), 27 * 27), ((0.4, 0.7), 18 * 27 + 3 * 1 + 3 * 3 + 3 * 9)],
 )
 def test_in_format_1_equal_candidates_all_continue(values, expected):
-    scheduler = ASHA(27, 27, grace_period=1)
+    scheduler = ASHA(27, 27, grace_period=1, mode="stop")
     scheduler.follow_format(1)
     epochs = train_all(scheduler, lambda _: values)
     assert sum(epochs.values()) == expected
@@ -143,7 +143,7 @@ def test_most_equal_and_some_better(num_objectives):
     for _ in range(20):
         better = set(rng.choice(90, size=9, replace=False).tolist())
         values = {each: (0.5 + each / 1000 if each in better else 0.4,) * num_objectives for each in range(90)}
-        scheduler = ASHA(90, 3, grace_period=1)
+        scheduler = ASHA(90, 3, grace_period=1, mode="stop")
         train_all(scheduler, values.__getitem__)
         promoted = scheduler.rungs()[0].promoted
         assert len(promoted) <= 90 / 3 + 9  # of those that came before the better ones, too many of the others did
@@ -161,7 +161,7 @@ def test_distinct_values_decide_as_in_format_1():
 
 
 def test_stop_mode_goes_on_through_its_rungs_to_the_end():
-    scheduler = ASHA(2, 6, grace_period=1)
+    scheduler = ASHA(2, 6, grace_period=1, mode="stop")
     assert next_job(scheduler) == Job(0, 0, 6)
     verdicts = [scheduler.report(0, epoch, (epoch / 10,)) for epoch in (1, 2, 3, 4, 5, 6)]
     assert [verdict.decision for verdict in verdicts] == [CONTINUE] * 5 + [STOP]
@@ -191,7 +191,7 @@ def test_a_value_that_is_no_number_stops_unless_there_is_none():
 
 
 def test_failed_ones_are_equal_to_those_without_a_number():
-    scheduler = ASHA(12, 3, grace_period=1)
+    scheduler = ASHA(12, 3, grace_period=1, mode="stop")
     for _ in range(6):
         scheduler.end(next_job(scheduler).candidate, Ending.FAILED)
     decisions = [scheduler.report(next_job(scheduler).candidate, 1, (NAN,)).decision for _ in range(6)]
@@ -225,7 +225,7 @@ def test_cutoffs_between_infinite_values():
 
 
 def test_failures_count_at_the_rung_that_they_ran_for():
-    scheduler = ASHA(4, 10, grace_period=2)
+    scheduler = ASHA(4, 10, grace_period=2, mode="stop")
     for _ in range(3):
         scheduler.end(next_job(scheduler).candidate, Ending.FAILED)
     verdict = train(scheduler, Job(next_job(scheduler).candidate, 0, 2), -INF)
@@ -234,7 +234,7 @@ def test_failures_count_at_the_rung_that_they_ran_for():
 
 
 def test_finished_candidates_are_judged_at_the_later_rungs():
-    scheduler = ASHA(2, 10, grace_period=1)
+    scheduler = ASHA(2, 10, grace_period=1, mode="stop")
     next_job(scheduler)
     for epoch in (1, 2):
         scheduler.report(0, epoch, (0.5,))
@@ -243,7 +243,7 @@ def test_finished_candidates_are_judged_at_the_later_rungs():
 
 
 def test_several_objectives_stop_by_place_in_the_ranking():
-    scheduler = ASHA(6, 10, grace_period=1, reduction_factor=2)
+    scheduler = ASHA(6, 10, grace_period=1, reduction_factor=2, mode="stop")
     table = [
         # values, decision
         ((1.0, 1.0), CONTINUE),  # nothing recorded
@@ -351,7 +351,7 @@ def test_brackets_share_candidates_as_hyperbands_do():
 
 
 def test_format_1_has_a_rung_at_every_power():
-    assert ASHA(10, 500).fidelities() == (3, 9, 27, 81, 243, 500)
+    assert ASHA(10, 500, grace_period=3).fidelities() == (3, 9, 27, 81, 243, 500)
     for max_epochs, levels in [(500, [3, 9, 27, 81, 243]), (28, [3, 9, 27]), (27, [3, 9, 27])]:
         old = ASHA(10, max_epochs, mode="promote")
         old.follow_format(1)
@@ -388,7 +388,7 @@ def test_those_that_may_continue_may_still_after_it_grew():
 
 
 def test_stop_mode_grows_at_any_time():
-    scheduler = ASHA(1, 3, grace_period=1)
+    scheduler = ASHA(1, 3, grace_period=1, mode="stop")
     train(scheduler, next_job(scheduler), 0.5)
     assert scheduler.is_done
     scheduler.grow(3)

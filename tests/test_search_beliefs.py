@@ -95,6 +95,9 @@ def test_predictions_are_shown_in_the_original_sign_and_shares_in_their_order():
     assert "-0.0" not in str(shown.predictions[5].mean)
     assert list(shown.importances.items()) == [("b", 0.5), ("a", 0.25)]
     assert beliefs_shown(beliefs, 1, running).predictions[0] == predictions[0]
+    assert beliefs_shown(Beliefs({}, {"a": 0.5, "b": 1.0}), 1, ()).importances == pytest.approx(
+        {"a": 1 / 3, "b": 2 / 3}
+    )
 
 
 def test_origins_are_counted_of_the_candidates_that_count():

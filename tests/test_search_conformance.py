@@ -24,11 +24,15 @@ CASES = {
         {"rungs": [[2, 4], [5, 2]]},
     ],
     "ASHA": [
-        {"grace_period": 1},
+        {"grace_period": 1, "mode": "stop"},
         {"grace_period": 1, "mode": "promote"},
         {"grace_period": 2, "mode": "promote", "reduction_factor": 2},
-        {"grace_period": 1, "brackets": 2},
+        {"grace_period": 1, "mode": "stop", "brackets": 2},
         {"grace_period": 1, "mode": "promote", "brackets": 3},
+        {},
+        {"mode": "stop"},
+        {"reduction_factor": 2},
+        {"mode": "stop", "reduction_factor": 2},
     ],
     "Hyperband": [{}, {"reduction_factor": 2}],
 }

@@ -121,7 +121,7 @@ def test_faults_of_the_section_are_told_at_once():
 @pytest.mark.parametrize(
     ("scheduler", "rungs"),
     [
-        ("ASHA", [2]),
+        ("ASHA", [1, 2]),
         ({"type": "ASHA", "args": {"grace_period": 1}}, [1, 2]),
         ({"type": "ASHA", "args": {"grace_period": 9}}, [2]),
         ({"type": "SuccessiveHalving", "args": {"rungs": [[1, 3], [2, 3], [9, 3]]}}, [1, 2]),

@@ -31,6 +31,8 @@ def beliefs_shown(beliefs: Beliefs, sign: int, running: Container[int]) -> Belie
             mean, low, high = (value * sign + 0.0 for value in values)  # no -0.0
             predictions[number] = PredictedValue(mean, min(low, high), max(low, high))
     shares = {path: float(share) for path, share in beliefs.importances.items() if math.isfinite(share)}
+    total = max(1.0, sum(shares.values()))  # estimates of shares can be more than all
+    shares = {path: share / total for path, share in shares.items()}
     return Beliefs(predictions, dict(sorted(shares.items(), key=lambda item: -item[1])))
 
 

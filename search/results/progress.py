@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.results.hypervolume import hypervolume, scaled
 from search.results.leaderboard import COUNTED, first_front, leaderboard
 from search.results.record import CandidateRecord, Objective, StudyRecord, Tally, parse_constraints, parse_objectives
+from search.schedulers.ranking import spearman
 
 _MOST_VOLUMES = 60  # places of a course at which the hypervolume is computed
-_FEWEST_PAIRS = 3  # candidates for a correlation
 
 
 @dataclass(frozen=True)
@@ -175,19 +174,3 @@ def rank_correlations(study: StudyRecord, goal: Objective) -> list[RankCorrelati
         pairs = np.array([(bests[low][index], bests[high][index]) for index in sorted(common)]).reshape(-1, 2)
         found.append(RankCorrelation((low, high), spearman(pairs[:, 0], pairs[:, 1]), len(pairs)))
     return found
-
-
-def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Return Spearman's rank correlation of two (N,) columns, equal values with their mean rank; NaN if undefined."""
-    if len(first) < _FEWEST_PAIRS:
-        return math.nan
-    if first.min() == first.max() or second.min() == second.max():
-        return math.nan
-    return float(np.corrcoef(_mean_ranks(first), _mean_ranks(second))[0, 1])
-
-
-def _mean_ranks(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, codes, counts = np.unique(column, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[codes]
-    return ranks

@@ -20,6 +20,7 @@ from search.schedulers.base import (
     check_at_least,
     check_grows,
 )
+from search.schedulers.grace import FirstRung, earlier_defaults, starting_epochs
 from search.schedulers.ranking import LEAST, ParetoOrder, RungOrder, SingleObjectiveOrder, comparable
 from search.schedulers.rungs import bracket_sizes, check_halving, interleave, rung_epochs
 from utils.errors import ConfigError
@@ -38,6 +39,7 @@ class AsyncRung:
         ascending: Comparable values of the first objective of all candidates, sorted.
         splits_ties: Whether of equal candidates only one in `reduction_factor` continues; all do if not.
         promoted: Candidates that continued past it.
+        passed: Those of them that continued without a decision.
     """
 
     bracket: int
@@ -48,6 +50,7 @@ class AsyncRung:
     order: RungOrder = field(default_factory=SingleObjectiveOrder)
     ascending: list[float] = field(default_factory=list)
     promoted: list[int] = field(default_factory=list)
+    passed: set[int] = field(default_factory=set)
 
     def record(self, candidate: int, values: Values) -> None:
         """Note the values of a candidate that reached the rung and waits to be promoted.
@@ -132,6 +135,12 @@ class AsyncRung:
         self.order.take(candidate)
         self.promoted.append(candidate)
 
+    def let_pass(self, candidate: int, values: Values) -> None:
+        """Record a candidate that continues without a decision."""
+        self.record(candidate, values)
+        self.promote(candidate)
+        self.passed.add(candidate)
+
 
 class ASHA(Scheduler):
     """Asynchronous successive halving: each candidate is compared with those that reached a rung before it.
@@ -152,15 +161,19 @@ class ASHA(Scheduler):
     A candidate that failed counts as the worst of the rung that it ran for. One that is withdrawn is replaced by a new
     one; its values at the rungs that it had passed remain, as others were compared with them.
 
+    With `grace_period` "auto", the first rung lets all candidates pass until its results are known to predict later
+    ones, see `FirstRung`; then about one in `reduction_factor` of those that passed counts at the next rung.
+
     With several brackets, bracket b begins at rung b of `rung_epochs`, from 0. The candidates are dealt to them by
     their numbers, in the proportions of Hyperband's brackets.
 
     Args:
         num_samples: Candidates to try.
         max_epochs: Epochs of a full training.
-        grace_period: Epochs of the first rung; see `rung_epochs` for the others.
+        grace_period: Epochs of the first rung; see `rung_epochs` for the others. "auto": 1, or a hundredth of long
+            trainings, and the rung compares only once that is known to be useful.
         reduction_factor: One in `reduction_factor` continues to the next rung.
-        mode: "stop" or "promote".
+        mode: "stop" or "promote"; null is "promote", in studies of earlier versions "stop".
         brackets: Number of brackets.
 
     Raises:
@@ -172,28 +185,35 @@ class ASHA(Scheduler):
         num_samples: int,
         max_epochs: int,
         *,
-        grace_period: int = 3,
+        grace_period: int | Literal["auto"] = "auto",
         reduction_factor: int = 3,
-        mode: Literal["stop", "promote"] = "stop",
+        mode: Literal["stop", "promote"] | None = None,
         brackets: int = 1,
     ) -> None:
         super().__init__(num_samples, max_epochs)
-        check_halving(max_epochs, grace_period, reduction_factor)
+        if isinstance(grace_period, str) and grace_period != "auto":
+            raise ConfigError(
+                f'grace_period "{grace_period}": must be a number of epochs, or "auto". Write one of both.'
+            )
+        start = starting_epochs(grace_period, max_epochs, brackets)
+        check_halving(max_epochs, start, reduction_factor)
         check_at_least("brackets", brackets, 1)
-        if mode not in {"stop", "promote"}:
+        if mode not in {"stop", "promote", None}:
             raise ConfigError(f'mode "{mode}": must be "stop" or "promote". Choose one of them.')
-        levels = rung_epochs(max_epochs, grace_period, reduction_factor)
+        levels = rung_epochs(max_epochs, start, reduction_factor)
         if brackets > len(levels):
             raise ConfigError(
                 f"brackets {brackets}: each begins a rung later, and there are {len(levels)} rungs ({list(levels)}). "
                 f"Set brackets to {len(levels)} or less."
             )
         self._grace_period = grace_period
+        self._mode = mode
         self._reduction_factor = reduction_factor
-        self._promotes = mode == "promote"
+        self._promotes = mode != "stop"
         self._num_brackets = brackets
         self._follows_format_1 = False
         self._set_rungs(levels)
+        self._first_rung = FirstRung(len(levels), is_chosen=grace_period != "auto" or brackets > 1)
         self._cached_limits: list[list[int]] | None = None
         self._book = JobBook(num_samples)
         self._paused: dict[int, int] = {}
@@ -201,13 +221,20 @@ class ASHA(Scheduler):
         self._next: Job | None = None
 
     def follow_format(self, version: int) -> None:
-        """For format 1: rungs at every power up to max_epochs; all equal candidates continue; a late promotion.
+        """Up to 2: other defaults, see `earlier_defaults`. For 1: rungs at every power up to max_epochs; ties continue.
 
-        A candidate that finished by itself was promoted at the next `ask` instead of at once.
+        There, a candidate that finished by itself was promoted at the next `ask` instead of at once.
         """
-        if version > 1:
+        if version > 2:
             return
-        levels = [self._grace_period]
+        earlier_grace, mode = earlier_defaults(self._grace_period, self._mode)
+        self._promotes = mode == "promote"
+        grace_period = min(earlier_grace, self.max_epochs)
+        self._first_rung = FirstRung(1, is_chosen=True)
+        if version == 2:
+            self._set_rungs(rung_epochs(self.max_epochs, grace_period, self._reduction_factor))
+            return
+        levels = [grace_period]
         while levels[-1] * self._reduction_factor <= self.max_epochs:
             levels.append(levels[-1] * self._reduction_factor)
         self._follows_format_1 = True
@@ -245,18 +272,26 @@ class ASHA(Scheduler):
         """Train it up to the first rung of its bracket, or in full if none is paused."""
         self._book.admit(number)
         self._cached_limits = None
-        return self._book.begin(Job(number, 0, self._rungs_of(number)[0].epochs if self._promotes else self.max_epochs))
+        stop = self._rungs_of(number)[self._first_rung.next_stop] if self._promotes else None
+        return self._book.begin(Job(number, 0, self.max_epochs if stop is None else stop.epochs))
 
     def report(self, candidate: int, epoch: int, values: Values) -> RungDecision:
         """At a rung: stop or continue, or pause. At max_epochs: stop."""
-        self._book.advance(candidate, epoch, values)
-        rung = next((each for each in self._rungs_of(candidate) if each.epochs == epoch), None)
+        job = self._book.advance(candidate, epoch, values)
+        place, rung = next(
+            (each for each in enumerate(self._rungs_of(candidate)) if each[1].epochs == epoch), (0, None)
+        )
         result = RungDecision(Decision.CONTINUE)
-        if rung is not None and (self._promotes or epoch == self.max_epochs):
-            rung.record(candidate, values)
-            result = RungDecision(Decision.PAUSE, rung=epoch)
-        elif rung is not None:
-            result = rung.decide(candidate, values)
+        if rung is not None:
+            self._test_first_rung(candidate, place, values)
+            if epoch == self.max_epochs or (self._promotes and epoch == job.end):
+                rung.record(candidate, values)
+                result = RungDecision(Decision.PAUSE, rung=epoch)
+            elif self._promotes or self._first_rung.passes(place):
+                rung.let_pass(candidate, values)
+                result = RungDecision(Decision.CONTINUE, rung=epoch)
+            else:
+                result = rung.decide(candidate, values)
         if epoch == self.max_epochs:
             result = result._replace(decision=Decision.STOP)
         if result.decision is not Decision.CONTINUE:
@@ -287,16 +322,20 @@ class ASHA(Scheduler):
             pass
         elif ending is Ending.FINISHED and values is not None:
             self._finished[candidate] = values
-            for rung in later_rungs:
-                if self._promotes:  # at the rungs above it is recorded when it is promoted
+            for place, rung in enumerate(later_rungs, num_passed):
+                self._test_first_rung(candidate, place, values)
+                if self._first_rung.passes(place):
+                    rung.let_pass(candidate, values)
+                elif self._promotes:  # at the rungs above it is recorded when it is promoted
                     rung.record(candidate, values)
                     break
-                if rung.epochs == self.max_epochs:
+                elif rung.epochs == self.max_epochs:
                     rung.record(candidate, values)
                 elif rung.decide(candidate, values).decision is Decision.STOP:
                     break
         elif later_rungs and ending is not Ending.WITHDRAWN:
             # also if it finished before its first report: there is nothing to compare it by
+            self._test_first_rung(candidate, num_passed, FAILED)
             later_rungs[0].record(candidate, FAILED)
         self._settle()
 
@@ -346,6 +385,12 @@ class ASHA(Scheduler):
             for rung in rungs
         ]
 
+    def _test_first_rung(self, candidate: int, place: int, values: Values) -> None:
+        """Before a candidate is recorded at a rung: let the first rung learn from it if it passed that one."""
+        first = self._rungs_of(candidate)[0]
+        if place == 1 and candidate in first.passed:
+            self._first_rung.add(first.values[candidate], values)
+
     def _bracket_of(self, candidate: int) -> int:
         return self._dealt[candidate % len(self._dealt)]
 
@@ -382,16 +427,24 @@ class ASHA(Scheduler):
         leading = [  # each rung before a full training, with the one above
             entry
             for rungs, ceilings in zip(self._rungs, self._ceilings, strict=True)
-            for entry in zip(rungs, [*rungs[1:], None], ceilings, strict=True)
+            for entry in zip(rungs, [*rungs[1:], None], ceilings, range(len(rungs)), strict=True)
             if self._promotes and entry[0].epochs < self.max_epochs
         ]
         leading.sort(key=lambda entry: -entry[0].epochs)
-        for rung, above, ceiling in leading:
-            places = min(max(len(rung.values) // self._reduction_factor, at_least), ceiling)
+        for rung, above, ceiling, place in leading:
+            if self._first_rung.holds(place) and self._book.remaining:
+                continue
+            counted = len(rung.values) - (self._num_surplus() if place == 1 else 0)
+            places = min(max(counted // self._reduction_factor, at_least), ceiling)
             candidate = rung.promotable(places)
             if candidate is not None:
                 return rung, above, candidate
         return None
+
+    def _num_surplus(self) -> int:
+        """Count the candidates of the second rung that the first one, had it compared, would not have promoted."""
+        passed = 0 if self._first_rung.passes(0) else len(self._rungs[0][0].passed)
+        return passed - passed // self._reduction_factor
 
     def _promote(self, rung: AsyncRung, above: AsyncRung | None, candidate: int) -> Job | None:
         """Let a candidate continue past a rung; return its job, None if it needs no training."""

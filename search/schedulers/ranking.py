@@ -21,6 +21,7 @@ from search.schedulers.base import Values
 
 Table = NDArray[np.float64]
 LEAST = -sys.float_info.max
+_FEWEST_PAIRS = 3  # candidates for a correlation
 
 
 def comparable(value: float) -> float:
@@ -85,6 +86,22 @@ def crowding_distances(front: Table) -> Table:
                 gaps = (ascending[2:] - ascending[:-2]) / span
             distances[order[1:-1]] += np.nan_to_num(gaps, nan=0.0, posinf=np.inf)
     return distances
+
+
+def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return Spearman's rank correlation of two (N,) columns, equal values with their mean rank; NaN if undefined."""
+    if len(first) < _FEWEST_PAIRS:
+        return math.nan
+    if first.min() == first.max() or second.min() == second.max():
+        return math.nan
+    return float(np.corrcoef(_mean_ranks(first), _mean_ranks(second))[0, 1])
+
+
+def _mean_ranks(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, codes, counts = np.unique(column, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[codes]
+    return ranks
 
 
 @dataclass

@@ -60,6 +60,8 @@ class MultiFidelity(Strategy):
         """Repeat the call of the scheduler that preceded an event, and compare the answers."""
         if event.name == "study.begin" and event.version == 0:
             self.scheduler.follow_format(1)
+        elif event.name == "study.created":
+            self.scheduler.follow_format(event.data.get("rules", 2))
         elif event.name == "study.grown":
             self.scheduler.grow(event.data["num_samples"])
         elif event.stage == self.stage and event.kind == "exhausted":

@@ -30,6 +30,8 @@ from utils.errors import SearchError
 
 JOURNAL = "journal.sqlite"
 FORMAT_VERSION = 2
+RULES = 3
+"""Version of the rules by which a new study decides, written to its first event; without one, they are its format's."""
 _FIRST_HASH = hashlib.sha256(b"journal of a study, format 2").digest()[:16]
 
 Types = type | tuple[type, ...]
@@ -223,7 +225,7 @@ def create_journal(path: Path) -> None:
     new = path.with_name(f".{path.name}.new")
     try:
         with closing(_connect(new)) as connection, _sqlite_errors_explained(path):
-            _upgrade(connection, [Event("study.created", None, {}, time.time())])
+            _upgrade(connection, [Event("study.created", None, {"rules": RULES}, time.time())])
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

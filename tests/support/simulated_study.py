@@ -17,7 +17,7 @@ from search.executors.base import EpochReported, Executor, TaskFinished, WorkerL
 from search.strategies.multi_fidelity import candidate_folder
 from search.study import study as study_module
 from search.study.driver import Driver, Recorder
-from search.study.journal import Event
+from search.study.journal import RULES, Event
 from search.study.study import Study
 from utils.errors import EspalierError, Interrupted
 
@@ -234,7 +234,7 @@ class Simulation:
     seed: int = 0
     commands: float = 0.0
     stops: float = 0.0
-    events: list = field(default_factory=lambda: [Event("study.created", None, {}, 0.0)])
+    events: list = field(default_factory=lambda: [Event("study.created", None, {"rules": RULES}, 0.0)])
     num_sessions: int = 0
 
     def session(self, kill_at=None, watchers=()):
