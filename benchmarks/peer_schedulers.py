@@ -26,6 +26,7 @@ from search.space.table_space import TableSpace
 ENDLESS = 1_000_000
 _FIRST_RUNG = 1  # the default of Syne Tune and of Optuna's Hyperband
 _REDUCTION_FACTOR = 3  # the default of both
+_FIRST_CONFIGS = 4
 _STARTUP_TRIALS = 10  # random draws of TPE at the beginning, by default
 
 
@@ -349,11 +350,18 @@ class SyneTunePeer(Peer):
             max_resource_attr="epochs",
             search_options=searcher,
             random_seed=seed,
-            points_to_evaluate=[],
+            points_to_evaluate=self._first_configs(),
             **options,
         )
         if rows is not None and not self._configs:
             self._scheduler.searcher._get_random_config = self._random_config
+
+    def _first_configs(self) -> list[dict[str, float]]:
+        """As many as workers are simulated at most, so that it begins like all others."""
+        if self.rows is None:
+            return []
+        space = self.rows.space
+        return [self.rows.named(space.row(space.random(number))) for number in range(_FIRST_CONFIGS)]
 
     def _random_config(self, *_: Any) -> dict[str, Any] | None:
         """The next random draw, as its searcher expects it."""

@@ -30,9 +30,18 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small; before numpy is imported
 
-from benchmarks.search_contenders import REFERENCE, Contender, contenders, installed
+from benchmarks.search_contenders import REFERENCE, Contender, contenders, described, installed
 from benchmarks.search_tasks import LCBENCH, REAL, Task, read_tasks
-from benchmarks.simulation_results import Key, Result, ResultFile, figures_of, grouped, leave_one_out, median_ranks
+from benchmarks.simulation_results import (
+    Figures,
+    Key,
+    Result,
+    ResultFile,
+    figures_of,
+    grouped,
+    leave_one_out,
+    median_ranks,
+)
 from benchmarks.simulator import Simulation, simulate
 from benchmarks.two_objectives import FrontTask, front_samplers
 
@@ -90,6 +99,7 @@ def main() -> None:
     parser.add_argument("--reference", default=REFERENCE, help="whose accuracy is to be reached")
     parser.add_argument("--leave-one-out", default="", metavar="PATTERN")
     parser.add_argument("--only-print", action="store_true", help="compute nothing")
+    parser.add_argument("--markdown", action="store_true", help="print the table of README.md, too")
     options = parser.parse_args()
     tasks = [task for task in read_tasks(options.folder) if options.tasks in task.name]
     file = ResultFile(options.output)
@@ -100,6 +110,8 @@ def main() -> None:
             compute_fronts(file, front, options)
     results = list(file.results.values())
     print_tables(results, tasks, options.reference)
+    if options.markdown:
+        print_markdown(results, tasks, options.reference)
     if options.leave_one_out:
         print_chosen(results, options.leave_one_out, [task.name for task in tasks])
     if front is not None:
@@ -126,37 +138,72 @@ def compute_fronts(file: ResultFile, front: FrontTask, options: argparse.Namespa
                 file.add(front.search(name, make, seed))
 
 
+def all_figures(
+    results: Sequence[Result], tasks: Sequence[Task], kind: str, workers: int, reference: str
+) -> dict[str, tuple[Figures, int, bool]]:
+    """Return by contender its figures, the number of tables that it lacks, and whether it has a random twin."""
+    names = [task.name for task in tasks if task.kind == kind]
+    worst = {task.name: float(task.regrets[task.regrets < math.inf].max()) for task in tasks}
+    groups = grouped(results, names, workers)
+    known = {each.name: each for each in contenders([])}
+    known |= {name: described(name) for name in groups if name not in known and "+" in name}
+    found = {}
+    for name in sorted(groups, key=list(known).index):
+        twin = groups.get(known[name].twin, {})
+        figures = figures_of(groups[name], groups.get(reference, {}), twin, worst)
+        found[name] = (figures, len(names) - len(groups[name]), bool(twin))
+    return found
+
+
 def print_tables(results: Sequence[Result], tasks: Sequence[Task], reference: str) -> None:
     """Print a table for each kind of task and each number of workers, then the median rank on each table."""
-    known = {each.name: each for each in contenders([])}
-    for kind in (REAL, LCBENCH):
+    for kind, workers in itertools.product((REAL, LCBENCH), sorted({result.workers for result in results})):
         names = [task.name for task in tasks if task.kind == kind]
-        worst = {task.name: float(task.regrets[task.regrets < math.inf].max()) for task in tasks}
-        for workers in sorted({result.workers for result in results if result.task in names}):
-            groups = grouped(results, names, workers)
-            print(f"\n{kind}, {workers} worker{'s' if workers > 1 else ''}; {len(names)} tables")
+        found = all_figures(results, tasks, kind, workers, reference)
+        if not found:
+            continue
+        print(f"\n{kind}, {workers} worker{'s' if workers > 1 else ''}; {len(names)} tables")
+        print(
+            f"{'':42}{'repeats':>8}{'rank':>7}{'(best)':>7}{'worst':>7}{'regret':>9}{'time':>7}{'never':>11}"
+            f"{'s/draw':>8}  worse than random drawing"
+        )
+        for name, (each, num_missing, has_twin) in found.items():
+            worse = ", ".join(f"{task}{'!' if task in each.surely_worse else ''}" for task in each.worse)
+            compared = f"{len(each.worse)}: {worse}" if worse else "0" if has_twin else "-"
             print(
-                f"{'':42}{'repeats':>8}{'rank':>7}{'(best)':>7}{'worst':>7}{'regret':>9}{'time':>7}{'never':>11}"
-                f"{'s/draw':>8}  worse than random drawing"
+                f"{name:42}{each.repeats:8d}{each.rank:7.1f}{each.best_rank:7.1f}{each.worst:7.1f}"
+                f"{each.regret:9.4f}{each.share:7.2f}{f'{each.never}/{each.compared}':>11}{each.compute:8.3f}"
+                f"  {compared}{f', {num_missing} tables missing' if num_missing else ''}"
             )
-            for name in sorted(groups, key=lambda each: each not in known):
-                contender = known.get(name) or (contenders([name])[0] if "+" in name else None)
-                twin = groups.get(contender.twin, {}) if contender else {}
-                each = figures_of(groups[name], groups.get(reference, {}), twin, worst)
-                missing = (
-                    "" if len(groups[name]) == len(names) else f", {len(names) - len(groups[name])} tables missing"
-                )
-                worse = ", ".join(f"{task}{'!' if task in each.surely_worse else ''}" for task in each.worse)
-                compared = f"{len(each.worse)}: {worse}" if worse else "0" if twin else "-"
-                print(
-                    f"{name:42}{each.repeats:8d}{each.rank:7.1f}{each.best_rank:7.1f}{each.worst:7.1f}"
-                    f"{each.regret:9.4f}{each.share:7.2f}{f'{each.never}/{each.compared}':>11}{each.compute:8.3f}"
-                    f"  {compared}{missing}"
-                )
-            print(f"\n{'median rank':42}" + "".join(f"{_short(name):>10}" for name in names))
-            for name, by_task in median_ranks([r for r in results if r.workers == workers], "*").items():
-                if name in groups:
-                    print(f"{name:42}" + "".join(f"{by_task.get(task, math.nan):10.1f}" for task in names))
+        print(f"\n{'median rank':42}" + "".join(f"{_short(name):>10}" for name in names))
+        ranks = median_ranks([result for result in results if result.workers == workers], "*")
+        for name in found:
+            print(f"{name:42}" + "".join(f"{ranks[name].get(task, math.nan):10.1f}" for task in names))
+
+
+def print_markdown(results: Sequence[Result], tasks: Sequence[Task], reference: str) -> None:
+    """Print the table of README.md: of each cell first the figure for one worker, then that for four."""
+    columns = [
+        [all_figures(results, tasks, kind, workers, reference) for workers in WORKERS] for kind in (REAL, LCBENCH)
+    ]
+    for name in dict.fromkeys(name for column in columns for found in column for name in found):
+        repeats, cells = [], []
+        for kind, column in zip((REAL, LCBENCH), columns, strict=True):
+            figures = [found[name][0] for found in column if name in found and not found[name][1]]
+            repeats += [each.repeats for each in figures]
+            cells.append(", ".join(f"{each.rank:.3g} ({each.worst:.3g})" for each in figures))
+            if kind == LCBENCH:
+                cells.append(", ".join(f"{each.regret:.2f}" for each in figures))
+            cells.append(", ".join(_share(each) for each in figures))
+        if repeats:
+            print(f"| {name} | {min(repeats)} | {' | '.join(cells)} |")
+
+
+def _share(figures: Figures) -> str:
+    if not figures.compared:
+        return "-"
+    share = "never" if math.isinf(figures.share) else f"{figures.share:.2f}"
+    return f"{share} ({100 * figures.never / figures.compared:.0f} %)"
 
 
 def _short(name: str) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
 from search.cli.live import Terminal as SearchTerminal
-from search.results.record import Tally, parse_constraints, parse_objectives
+from search.results.record import RungRecord, Tally, parse_constraints, parse_objectives
 from search.samplers.base import PredictedValue
 
 SNAPSHOT = Snapshot(
@@ -78,7 +78,7 @@ def test_a_candidate_that_counts_for_nothing_leads_nowhere(sign):
         )
         for number, status in enumerate(statuses)
     }
-    rungs = [SimpleNamespace(bracket=0, epochs=3, values={**values, 4: float("nan")}, promoted=[])]
+    rungs = [RungRecord(0, 3, {**values, 4: float("nan")}, [])]
     state = SimpleNamespace(
         candidates=candidates, jobs={}, retrained={}, reason_done="", epochs=12, seconds=1.0,
         objectives=[SimpleNamespace(name="val_miou", sign=sign)], max_epochs=9,
@@ -258,3 +258,18 @@ def test_time_left_is_at_the_speed_so_far():
     assert seconds_left(100.0, 50, 25) == pytest.approx(50.0)
     assert seconds_left(100.0, 0, 25) is None
     assert seconds_left(100.0, 50, float("nan")) is None
+
+
+def test_the_table_says_how_rungs_agree_and_what_they_decide():
+    rungs = [
+        RungCount(0, 1, 6, 6, 0.5, 0.25, True, "passes all"),
+        RungCount(0, 3, 6, 2, 0.7, -1.0),
+        RungCount(0, 9, 2, 0),
+    ]
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(render(Snapshot("people", "val_miou", 0, 9, rungs=rungs)))
+    lines = [line.split() for line in stream.getvalue().splitlines()]
+    assert ["rung", "reached", "promoted", "best", "agrees", "decides"] in lines
+    assert next(line for line in lines if line[:1] == ["1"])[-3:] == ["0.25*", "passes", "all"]
+    assert next(line for line in lines if line[:1] == ["3"])[-2:] == ["-1.00", "compares"]
+    assert next(line for line in lines if line[:1] == ["9"])[-1] == "compares"

@@ -11,6 +11,7 @@ from search.results.progress import (
     hypervolumes,
     rank_correlations,
     reports_in_order,
+    rung_correlation,
     spearman,
     working_time,
 )
@@ -157,3 +158,13 @@ def test_rungs_are_compared_by_the_best_so_far_of_those_that_reached_both():
     assert found == {(1, 3): (0.5, 3), (1, 4): (0.5, 3), (3, 4): (-0.5, 3)}
     study.rungs = []
     assert rank_correlations(study, MIOU) == []
+
+
+def test_candidates_that_passed_without_a_decision_are_taken_for_the_agreement_of_rungs():
+    values = {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.9, 4: math.nan}
+    above = RungRecord(0, 3, {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.0, 4: 0.5}, [])
+    assert rung_correlation(RungRecord(0, 1, values, [], frozenset({0, 1, 2, 4})), above) == (1.0, True)
+    value, is_unbiased = rung_correlation(RungRecord(0, 1, values, [], frozenset({0, 1, 4})), above)
+    assert value == pytest.approx(-0.2)
+    assert not is_unbiased
+    assert math.isnan(rung_correlation(above, RungRecord(0, 9, {}, []))[0])

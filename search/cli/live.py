@@ -6,12 +6,13 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from search.results.beliefs import ORIGIN_WORDS, origin_counts
 from search.results.importance import short_names
+from search.results.progress import rung_correlation
 from search.results.record import RungRecord, without_penalty
 from search.samplers.base import Beliefs, PredictedValue
 from search.study.journal import Event
@@ -46,6 +47,9 @@ class RungCount:
         reached: Number of candidates that reached it.
         promoted: Number of these that were promoted.
         best: First objective of the best of them; None before the first.
+        correlation: Rank correlation with the next rung; NaN if unknown.
+        is_unbiased: Whether it is of candidates that continued without a decision.
+        decides: As in `RungRecord`.
     """
 
     bracket: int
@@ -53,6 +57,9 @@ class RungCount:
     reached: int
     promoted: int
     best: float | None = None
+    correlation: float = math.nan
+    is_unbiased: bool = False
+    decides: str = "compares"
 
 
 @dataclass(frozen=True)
@@ -154,10 +161,16 @@ def render(snapshot: Snapshot) -> "RenderableType":
 
     new_table = partial(Table, box=None, padding=(0, 0, 0, 2), header_style="")
     if snapshot.rungs:
-        table = new_table("rung", Column("reached", justify="right"), Column("promoted", justify="right"), "best")
+        # How well a rung predicts the next one, once that is known of one.
+        is_known = any(math.isfinite(rung.correlation) or rung.decides != "compares" for rung in snapshot.rungs)
+        columns = ["agrees", "decides"] if is_known else []
+        table = new_table(
+            "rung", Column("reached", justify="right"), Column("promoted", justify="right"), "best", *columns
+        )
         for rung in snapshot.rungs:
             label = f"{rung.epochs}" + (f" ({rung.bracket})" if rung.bracket else "")
-            table.add_row(label, str(rung.reached), str(rung.promoted), _value_text(rung.best))
+            cells = [_agreement_text(rung), rung.decides] if is_known else []
+            table.add_row(label, str(rung.reached), str(rung.promoted), _value_text(rung.best), *cells)
         parts += ["", table]
     if snapshot.running:
         # Also if the model was not asked since these began, so that the column does not come and go.
@@ -173,6 +186,11 @@ def render(snapshot: Snapshot) -> "RenderableType":
         if len(snapshot.running) > _MOST_RUNNING:
             parts.append(f"  and {len(snapshot.running) - _MOST_RUNNING} more")
     return Group(*parts, "")  # so that a line of the log does not continue the last one
+
+
+def _agreement_text(rung: RungCount) -> str:
+    """Return the rank correlation of a rung with the next one; a star says that no selection lowers it."""
+    return "" if math.isnan(rung.correlation) else f"{rung.correlation:.2f}" + ("*" if rung.is_unbiased else "")
 
 
 def one_line(snapshot: Snapshot) -> str:
@@ -353,12 +371,16 @@ class Terminal:
         ranks = {index: value for index, each in ranked.items() if math.isfinite(value := each.tally.values[0])}
         best = max(ranks, key=ranks.__getitem__, default=None)
         is_retraining = bool(state.reason_done)
-        rungs = []
-        for rung in self.rungs():
+        rungs, all_rungs = [], self.rungs()
+        for place, rung in enumerate(all_rungs):
             # Also at a rung that it had reached before it failed.
             values = [value for index, value in rung.values.items() if index in ranked and math.isfinite(value)]
             leading = max(values, key=lambda value: value * sign, default=None)
-            rungs.append(RungCount(rung.bracket, rung.epochs, len(rung.values), len(rung.promoted), leading))
+            count = RungCount(rung.bracket, rung.epochs, len(rung.values), len(rung.promoted), leading)
+            if place + 1 < len(all_rungs) and all_rungs[place + 1].bracket == rung.bracket:
+                correlation, is_unbiased = rung_correlation(rung, all_rungs[place + 1])
+                count = replace(count, correlation=correlation, is_unbiased=is_unbiased, decides=rung.decides)
+            rungs.append(count)
         beliefs = self.beliefs.last if is_retraining else self.beliefs.present()
         running = self._running(state, beliefs)
         predicted = [(each.predicted.mean * sign, each) for each in running if each.predicted is not None]

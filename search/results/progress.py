@@ -10,8 +10,16 @@ import numpy as np
 
 from search.results.hypervolume import hypervolume, scaled
 from search.results.leaderboard import COUNTED, first_front, leaderboard
-from search.results.record import CandidateRecord, Objective, StudyRecord, Tally, parse_constraints, parse_objectives
-from search.schedulers.ranking import spearman
+from search.results.record import (
+    CandidateRecord,
+    Objective,
+    RungRecord,
+    StudyRecord,
+    Tally,
+    parse_constraints,
+    parse_objectives,
+)
+from search.schedulers.ranking import FEWEST_PAIRS, spearman
 
 _MOST_VOLUMES = 60  # places of a course at which the hypervolume is computed
 
@@ -57,11 +65,13 @@ class RankCorrelation:
         epochs: The lower and the higher number of epochs.
         value: Spearman's rank correlation, -1 to 1; NaN for fewer than 3 candidates, or if all results are equal.
         count: Number of candidates that have both.
+        is_unbiased: Whether all of these continued without a decision, so that no selection lowers the correlation.
     """
 
     epochs: tuple[int, int]
     value: float
     count: int
+    is_unbiased: bool = False
 
 
 def working_time(study: StudyRecord) -> Callable[[float], float]:
@@ -154,11 +164,29 @@ def hypervolumes(study: StudyRecord) -> list[tuple[int, float]]:
     return found
 
 
+def rung_correlation(rung: RungRecord, above: RungRecord) -> tuple[float, bool]:
+    """Return the rank correlation of a rung with the next one, and whether no selection lowers it.
+
+    It is that of the candidates that continued without a decision, or of all that reached both if these are too few.
+    """
+    both = {
+        index
+        for index in rung.values.keys() & above.values.keys()
+        if math.isfinite(rung.values[index]) and math.isfinite(above.values[index])
+    }
+    passed = rung.passed & both
+    is_unbiased = len(passed) >= FEWEST_PAIRS
+    chosen = sorted(passed if is_unbiased else both)
+    columns = (np.array([each.values[index] for index in chosen]) for each in (rung, above))
+    return spearman(*columns), is_unbiased
+
+
 def rank_correlations(study: StudyRecord, goal: Objective) -> list[RankCorrelation]:
     """Return the rank correlation of a result between each two numbers of epochs at which the study compares.
 
     The result is the best so far, as a scheduler compares it. The candidates that have both are those that were
-    promoted, of similar results, and so correlate less than all would.
+    promoted, of similar results, and so correlate less than all would. If enough of them continued past the lower rung
+    without a decision, only they are taken, up to the rung that comes next.
     """
     levels = sorted({rung.epochs for rung in study.rungs} | {study.max_epochs}) if study.rungs else []
     bests: dict[int, dict[int, float]] = {level: {} for level in levels}  # by candidate
@@ -168,9 +196,13 @@ def rank_correlations(study: StudyRecord, goal: Objective) -> list[RankCorrelati
             best = max(best, goal.sign * row.get(goal.name, math.nan))  # a NaN is never the larger one
             if epoch in bests and math.isfinite(best):
                 bests[epoch][candidate.index] = best
+    passed_of = {rung.epochs: rung.passed for rung in study.rungs if rung.bracket == 0}
     found = []
     for low, high in combinations(levels, 2):
         common = bests[low].keys() & bests[high].keys()
-        pairs = np.array([(bests[low][index], bests[high][index]) for index in sorted(common)]).reshape(-1, 2)
-        found.append(RankCorrelation((low, high), spearman(pairs[:, 0], pairs[:, 1]), len(pairs)))
+        passed = passed_of.get(low, frozenset()) & common
+        is_unbiased = len(passed) >= FEWEST_PAIRS and levels.index(high) == levels.index(low) + 1
+        chosen = passed if is_unbiased else common
+        pairs = np.array([(bests[low][index], bests[high][index]) for index in sorted(chosen)]).reshape(-1, 2)
+        found.append(RankCorrelation((low, high), spearman(pairs[:, 0], pairs[:, 1]), len(pairs), is_unbiased))
     return found

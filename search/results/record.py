@@ -350,12 +350,16 @@ class RungRecord:
         epochs: At which it compares.
         values: First objective of each candidate there, in its original sign.
         promoted: Numbers of the candidates that were promoted.
+        passed: Those of them that continued without a decision.
+        decides: "compares", "passes all" or "waits", at present.
     """
 
     bracket: int
     epochs: int
     values: dict[int, float]
     promoted: list[int]
+    passed: frozenset[int] = frozenset()
+    decides: str = "compares"
 
     @property
     def promoted_values(self) -> list[float]:

@@ -380,9 +380,16 @@ class ASHA(Scheduler):
     def rungs(self) -> list[Rung]:
         """Return every rung; a full training is one only if max_epochs is grace_period * reduction_factor ** k."""
         return [
-            Rung(rung.bracket, rung.epochs, dict(rung.values), tuple(rung.promoted))
+            Rung(
+                rung.bracket,
+                rung.epochs,
+                dict(rung.values),
+                tuple(rung.promoted),
+                frozenset(rung.passed),
+                self._first_rung.decides(place),
+            )
             for rungs in self._rungs
-            for rung in rungs
+            for place, rung in enumerate(rungs)
         ]
 
     def _test_first_rung(self, candidate: int, place: int, values: Values) -> None:

@@ -83,12 +83,16 @@ class Rung:
         epochs: Epochs at which it compares.
         values: Values of each candidate that reached it.
         promoted: Candidates that continued past it, in the order in which they did.
+        passed: Those of them that continued without a decision, drawn without regard to their results.
+        decides: "compares" at present; "passes all"; or "waits" for the test of the rung below.
     """
 
     bracket: int
     epochs: int
     values: dict[int, Values]
     promoted: tuple[int, ...]
+    passed: frozenset[int] = frozenset()
+    decides: str = "compares"
 
 
 class Scheduler(ABC):

@@ -55,6 +55,10 @@ class FirstRung:
         """Return whether a rung waits with its decisions for the test of the one below."""
         return rung > 0 and not self._compares and len(self.pairs) < _PAIRS_OF_TEST
 
+    def decides(self, rung: int) -> str:
+        """Return what a rung does at present, in words."""
+        return "passes all" if self.passes(rung) else "waits" if self.holds(rung) else "compares"
+
     @property
     def next_stop(self) -> int:
         """The rung that a new candidate is trained up to."""

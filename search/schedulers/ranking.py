@@ -21,7 +21,7 @@ from search.schedulers.base import Values
 
 Table = NDArray[np.float64]
 LEAST = -sys.float_info.max
-_FEWEST_PAIRS = 3  # candidates for a correlation
+FEWEST_PAIRS = 3  # candidates for a correlation
 
 
 def comparable(value: float) -> float:
@@ -90,7 +90,7 @@ def crowding_distances(front: Table) -> Table:
 
 def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Return Spearman's rank correlation of two (N,) columns, equal values with their mean rank; NaN if undefined."""
-    if len(first) < _FEWEST_PAIRS:
+    if len(first) < FEWEST_PAIRS:
         return math.nan
     if first.min() == first.max() or second.min() == second.max():
         return math.nan

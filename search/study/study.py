@@ -351,6 +351,8 @@ class Study:
                 rung.epochs,
                 {candidate: without_penalty(values[0]) * sign for candidate, values in rung.values.items()},
                 list(rung.promoted),
+                rung.passed,
+                rung.decides,
             )
             for rung in self.strategy.rungs()
         ]
