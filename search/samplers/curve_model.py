@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from search.samplers.base import Observation, PredictedValue
 from search.samplers.gaussian_process import Array, CurveProcess, Points
 from search.samplers.warping import Warping
+from search.schedulers.ranking import spearman
 from search.space.drawn import Drawn
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_FITTED = 150  # points by which the parameters of a process are chosen
 _MOST_POINTS = 1500  # points that predictions follow from
+_FEWEST_PAIRS, _LEAST_CORRELATION = 5, 0.6  # of two rungs, see `thinned`
 _LAST_EPOCH = 2.0  # place of the last epoch on the scale of time; the first is at 0
 _INTERVAL = 1.2816  # standard deviations on each side that hold 80 %
 _SAMPLES = 16  # of several objectives, for the expected improvement
@@ -80,25 +83,26 @@ class Curves:
 def thinned(observations: Sequence[Observation], fidelities: Sequence[int], num_objectives: int) -> Curves:
     """Return the epochs of learning curves that a model needs: those of the rungs, and the last one.
 
-    A failed candidate has one more point, the epoch after its last one. Above 1,500 points, those that are not the last
-    of their candidate are left out, the worst first; then the worst last ones.
+    A rung below the last epoch is left out if it says nothing: if the rank correlation with the next rung, of at least
+    five candidates that reached both, is below 0.6. So first epochs that are mere chance do not disturb. A failed
+    candidate has one more point, the epoch after its last one. Above 1,500 points, those that are not the last of their
+    candidate are left out, the worst first; then the worst last ones.
 
     Args:
         observations: Those of candidates that were not refused.
         fidelities: Epochs of the rungs, ascending.
         num_objectives: K.
     """
+    worst = (-math.inf,) * num_objectives
+    curves = [_best_so_far(each, num_objectives) for each in observations]
+    rungs = _telling(curves, fidelities)
     rows: list[tuple[int, int, bool, tuple[float, ...]]] = []
-    for place, each in enumerate(observations):
-        best, count = (-math.inf,) * num_objectives, len(each.values)
-        rungs = {epoch for epoch in fidelities if epoch < count}
-        for epoch, row in enumerate(each.values, 1):
-            if row[0] > best[0] and all(map(math.isfinite, row)):  # false for NaN
-                best = row[:num_objectives]
-            if epoch in rungs or epoch == count:
-                rows.append((place, epoch, epoch == count and not each.has_failed, best))
+    for place, (each, curve) in enumerate(zip(observations, curves, strict=True)):
+        rows += [(place, epoch, False, curve[epoch - 1]) for epoch in rungs if epoch < len(curve)]
+        if curve:
+            rows.append((place, len(curve), not each.has_failed, curve[-1]))
         if each.has_failed:
-            rows.append((place, count + 1, True, (-math.inf,) * num_objectives))
+            rows.append((place, len(curve) + 1, True, worst))
     if len(rows) > _MOST_POINTS:
         rows.sort(key=lambda row: (row[2], row[3][0]), reverse=True)
         rows = sorted(rows[:_MOST_POINTS])
@@ -108,6 +112,27 @@ def thinned(observations: Sequence[Observation], fidelities: Sequence[int], num_
         np.array([row[1] for row in rows], dtype=np.intp),
         np.array([row[3] for row in rows], dtype=float).reshape(len(rows), num_objectives),
     )
+
+
+def _best_so_far(each: Observation, num_objectives: int) -> list[tuple[float, ...]]:
+    """Return the objectives after each epoch at the best epoch until then; minus infinity before the first one."""
+    best, curve = (-math.inf,) * num_objectives, []
+    for row in each.values:
+        if row[0] > best[0] and all(map(math.isfinite, row)):  # false for NaN
+            best = row[:num_objectives]
+        curve.append(best)
+    return curve
+
+
+def _telling(curves: Sequence[Sequence[tuple[float, ...]]], fidelities: Sequence[int]) -> list[int]:
+    """Return the rungs whose results say something of the next one."""
+    telling = []
+    for rung, following in pairwise(fidelities):
+        both = np.array([(curve[rung - 1][0], curve[following - 1][0]) for curve in curves if len(curve) >= following])
+        is_known = len(both) >= _FEWEST_PAIRS
+        if not is_known or not spearman(both[:, 0], both[:, 1]) < _LEAST_CORRELATION:
+            telling.append(rung)
+    return [*telling, *fidelities[-1:]]
 
 
 class CurveModel:
