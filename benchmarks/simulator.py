@@ -165,6 +165,7 @@ class _Draws:
         self.num_drawn = 0  # duplicates included
         self._rows: set[int] = set()
         self._drawn: dict[int, Drawn] = {}
+        self._origins: dict[int, Origin] = {}
         self._numbers: list[int] = []  # of the observations, ascending
         self._observations: list[Observation] = []
         self._changed: set[int] = set()
@@ -193,6 +194,7 @@ class _Draws:
             if row not in self._rows:
                 self._rows.add(row)
                 self._drawn[number] = drawn
+                self._origins[number] = proposed.origin
                 self._running.add(number)
                 return number, row, proposed.origin
         return None
@@ -221,7 +223,8 @@ class _Draws:
         for number in self._changed:
             values = tuple(self._values.get(number, ()))
             has_failed, is_running = number in self._failed, number in self._running
-            observation = Observation(number, self._drawn[number], values, has_failed, is_running)
+            origin = self._origins[number]
+            observation = Observation(number, self._drawn[number], values, has_failed, is_running, origin=origin)
             place = bisect.bisect_left(self._numbers, number)
             if place < len(self._numbers) and self._numbers[place] == number:
                 self._observations[place] = observation

@@ -198,7 +198,7 @@ class SearchOptions(Strict):
 
     num_samples: int = Field(1, ge=1, description="Candidates to train.")
     seed: int | None = Field(None, ge=0, le=MAX_SEED, description="Seed of the draws; null: the seed of the config.")
-    sampler: Any = Field(None, description="The sampler: which candidate is next; null: random draws.")
+    sampler: Any = Field(None, description='The sampler: which candidate is next; null: "auto".')
     first: list[dict[str, Any]] = Field([], description="Known candidates, drawn first: values by their JSON paths.")
     scheduler: Any = Field(None, description="The scheduler: how long each candidate trains; null: RandomSearch.")
     objectives: list[str] | None = Field(None, min_length=1, description='["max val_miou"]; null: trainer.monitor.')

@@ -6,6 +6,7 @@ SECTIONS: dict[str, Section] = {
     "sampler": Section(
         expects="search.samplers.base:Sampler",
         entries={
+            "auto": "search.samplers.auto:AutoSampler",
             "random": "search.samplers.random:RandomSampler",
             "grid": "search.samplers.grid:GridSampler",
             "gp": "search.samplers.gp:GPSampler",

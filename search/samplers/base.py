@@ -33,6 +33,7 @@ class Observation:
         is_running: Whether it is not at its end: more values may follow.
         is_refused: Whether it was refused before its training, e.g. since it has too many parameters. It has no values
             then, and says only that it need not be proposed again.
+        origin: Where its choices come from, see `Origin`; empty if that is unknown.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Observation:
     has_failed: bool = False
     is_running: bool = False
     is_refused: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True)

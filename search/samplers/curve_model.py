@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from search.samplers.base import Observation, PredictedValue
 from search.samplers.gaussian_process import Array, CurveProcess, Points
@@ -175,6 +174,8 @@ class CurveModel:
             promises: Array = values.mean(axis=0)
             # Where no sample is an improvement, the mean decides.
             return promises if is_sampled else np.maximum(values - incumbent, 0).mean(axis=0) + 1e-9 * promises
+        from scipy.special import ndtr
+
         excess = (means[0] - incumbent) / deviations[0]
         density = np.exp(-0.5 * excess**2) / math.sqrt(2 * math.pi)
         improvement: Array = deviations[0] * (excess * ndtr(excess) + density)

@@ -6,8 +6,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, lapack, solve_triangular
-from scipy.optimize import minimize
 
 Array = NDArray[np.float64]
 _ROOT_5 = math.sqrt(5.0)
@@ -81,6 +79,8 @@ class CurveProcess:
             values: (N,) values.
             steps: Iterations of L-BFGS.
         """
+        from scipy.optimize import minimize  # scipy is imported when there is something to learn
+
         pairs = _Pairs(points, self._groups, self._num_markers)
         found = minimize(
             lambda parameters: self._loss(parameters, pairs, values),
@@ -94,6 +94,8 @@ class CurveProcess:
 
     def _loss(self, parameters: Array, pairs: "_Pairs", values: Array) -> tuple[float, Array]:
         """Return the negative logarithm of likelihood times prior, and its gradient (Rasmussen, 2006, eq. 5.9)."""
+        from scipy.linalg import lapack
+
         count = self._num_markers
         lengths = np.exp(parameters[:count])
         settings, interaction, trend, candidate, noise, time_scale = np.exp(parameters[count:])
@@ -126,6 +128,8 @@ class CurveProcess:
 
     def condition(self, points: Points, values: Array) -> None:
         """Note the values of places, by which `predict` predicts."""
+        from scipy.linalg import cho_solve
+
         covariance = self._covariance(points, points)
         covariance[np.diag_indices(len(values))] += self.noise + _JITTER
         self._points, self._values = points, values
@@ -149,6 +153,8 @@ class CurveProcess:
 
     def predict(self, points: Points) -> tuple[Array, Array]:
         """Return the expected value at places and its standard deviation without noise, both (N,)."""
+        from scipy.linalg import solve_triangular
+
         covariance = self._covariance(points, self._points)
         explained = solve_triangular(self._lower, covariance.T, lower=True)
         prior = np.exp(self._parameters[self._num_markers : self._num_markers + 4]).sum()

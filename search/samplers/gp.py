@@ -99,7 +99,7 @@ class GPSampler(Sampler):
         taken = self._untaken.taken(observations, running)
         tried = [each for each in observations if not each.is_refused]
         is_early = len(tried) + len(running) < self.num_random or not self._can_learn(tried)
-        if is_early or rng.random() < self.random_share:
+        if is_early or rng.random() < self.share_of_random(tried):
             return self._untaken.first([Suggestion(self.space.random(number))], taken, rng)
         model = self._model(tried, rng)
         model.imagine(running)
@@ -116,6 +116,14 @@ class GPSampler(Sampler):
         listed = self.space.listed
         pool = self._random_pool(0).settings if listed is None else self._listed_features
         return Beliefs(model.predictions(tried), model.importances(pool[:_MOST_COMPARED]))
+
+    def share_of_random(self, observations: Sequence[Observation]) -> float:
+        """Return the share of proposals that are random from now on.
+
+        Args:
+            observations: Those of candidates that were not refused.
+        """
+        return self.random_share
 
     def _can_learn(self, tried: Sequence[Observation]) -> bool:
         """Return whether there are markers, and enough results."""

@@ -2,8 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-from scipy.stats import rankdata
+
+from search.schedulers.ranking import mean_ranks
 
 Array = NDArray[np.float64]
 _LEAST_REAL = -1e49  # below are values that say how much constraints are violated, see `Tally.values`
@@ -21,8 +21,9 @@ class Warping:
 
     def __init__(self, values: Array) -> None:
         known = np.where(np.isfinite(values), values, -np.inf)
-        ranks = rankdata(known)
-        self.normal: Array = ndtri((ranks - 0.5) / len(known)) if len(known) else known
+        from scipy.special import ndtri  # scipy is imported when there is something to learn
+
+        self.normal: Array = ndtri((mean_ranks(known) - 0.5) / len(known)) if len(known) else known
         scale = self.normal.std() if len(known) else 0.0
         self.normal /= scale if scale > 0 else 1.0
         is_real = known > _LEAST_REAL

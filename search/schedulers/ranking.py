@@ -94,10 +94,11 @@ def spearman(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
         return math.nan
     if first.min() == first.max() or second.min() == second.max():
         return math.nan
-    return float(np.corrcoef(_mean_ranks(first), _mean_ranks(second))[0, 1])
+    return float(np.corrcoef(mean_ranks(first), mean_ranks(second))[0, 1])
 
 
-def _mean_ranks(column: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_ranks(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rank of each value (N,), from 1 for the least; equal ones have their mean rank."""
     _, codes, counts = np.unique(column, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[codes]

@@ -88,7 +88,7 @@ class Column:
     scale: Scale
 
 
-def columns_of(dimensions: tuple[Dimension, ...]) -> dict[Identity, Column]:
+def columns_by_site(dimensions: tuple[Dimension, ...]) -> dict[Identity, Column]:
     """Return the place of each marker, by its identity."""
     columns: dict[Identity, Column] = {}
     for first, dimension in enumerate(dimensions):

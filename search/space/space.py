@@ -18,7 +18,7 @@ from config.faults import show
 from config.markers import find_markers
 from search.space.cover import Check, CoveringConfig, covering, find_faults
 from search.space.drawn import Drawn, read_choices
-from search.space.geometry import Column, Dimension, columns_of, dimensions_of, moves_of, sites_of, vector_of
+from search.space.geometry import Column, Dimension, columns_by_site, dimensions_of, moves_of, sites_of, vector_of
 from search.space.known import KnownValues
 from search.space.outcomes import Extent, extent_of, plain_json
 from search.space.rules import check_markers
@@ -147,7 +147,7 @@ class Space:
 
     @cached_property
     def _columns(self) -> dict[Identity, Column]:
-        return columns_of(self.dimensions)
+        return columns_by_site(self.dimensions)
 
     def vector(self, drawn: Drawn) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return choices as a point of the unit cube.

@@ -8,12 +8,14 @@ from typing import Any
 from search.executors.base import Task
 from search.results.record import require_results
 from search.samplers.base import Beliefs, Suggestion
+from search.samplers.enqueued import KnownFirst
+from search.samplers.random import RandomSampler
 from search.schedulers.base import Decision, Ending, Job, Need, Rung
 from search.space.drawn import Drawn
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyContext
 from search.strategies.observed import ObservedCandidates
 from search.study.folders import CANDIDATES, run_folder
-from search.study.journal import Event
+from search.study.journal import RULES, Event
 from search.study.settings import StudyParts
 from search.study.state import CandidateState
 from utils.errors import ConfigError, SearchError
@@ -38,6 +40,7 @@ class MultiFidelity(Strategy):
     def __init__(self, parts: StudyParts, *, stage: str = "search") -> None:
         self.parts = parts
         self.scheduler = parts.scheduler
+        self.sampler = parts.sampler
         self.stage = stage
         self.stages = (stage,)
         self._running: set[int] = set()  # candidates
@@ -59,9 +62,9 @@ class MultiFidelity(Strategy):
     def repeat(self, event: Event) -> None:
         """Repeat the call of the scheduler that preceded an event, and compare the answers."""
         if event.name == "study.begin" and event.version == 0:
-            self.scheduler.follow_format(1)
+            self._follow_rules(1)
         elif event.name == "study.created":
-            self.scheduler.follow_format(event.data.get("rules", 2))
+            self._follow_rules(event.data.get("rules", 2))
         elif event.name == "study.grown":
             self.scheduler.grow(event.data["num_samples"])
         elif event.stage == self.stage and event.kind == "exhausted":
@@ -74,6 +77,19 @@ class MultiFidelity(Strategy):
                     "scheduler is another one or has other arguments. A study is continued as it was begun: undo the "
                     "change, or start a new search."
                 )
+
+    def _follow_rules(self, version: int) -> None:
+        """Decide by the rules that a study was begun with."""
+        self.scheduler.follow_format(version)
+        if version < RULES:
+            self._draw_at_random_by_default()
+
+    def _draw_at_random_by_default(self) -> None:
+        """Draw at random if the config names no sampler."""
+        sampler, space = self.parts.sampler, self.parts.space
+        if sampler is not None and self.parts.config.get("search", {}).get("sampler") is None:
+            at_random = RandomSampler(space)
+            self.sampler = KnownFirst(space, at_random, sampler.first) if isinstance(sampler, KnownFirst) else at_random
 
     def _repeat_for_candidate(self, event: Event, candidate: int) -> str:
         """Repeat a call for a candidate, and return a difference in words; empty if there is none."""
@@ -283,7 +299,7 @@ class MultiFidelity(Strategy):
         drawn, seed = space.nearest(proposed.drawn), space.seed(number)
         key = space.key(drawn) if space.has_markers else f"seed {seed}"
         data = {"choices": drawn.as_json(), "drawn": space.label(drawn), "seed": seed, "key": key}
-        if self.parts.sampler is not None or is_enqueued:  # else they are the conditions of a grid
+        if self.sampler is not None or is_enqueued:  # else they are the conditions of a grid
             data["origin"] = proposed.origin
         data |= {"is_enqueued": True} if is_enqueued else {}
         self.study.record(f"{self.stage}.drawn", number, **data)
@@ -291,16 +307,16 @@ class MultiFidelity(Strategy):
 
     def _suggest(self) -> Suggestion | None:
         """Return the choices that the sampler proposes next."""
-        if self.parts.sampler is None:
+        if self.sampler is None:
             return Suggestion(self.parts.space.random(self._num_proposed))
         observations, running = self._observed.present()
-        return self.parts.sampler.propose(self._num_proposed, observations, running)
+        return self.sampler.propose(self._num_proposed, observations, running)
 
     def beliefs(self) -> Beliefs:
         """Return what the sampler has learnt from the results that it would be given for its next proposal."""
-        if self.parts.sampler is None:
+        if self.sampler is None:
             return Beliefs()
-        return self.parts.sampler.beliefs(self._observed.present()[0])
+        return self.sampler.beliefs(self._observed.present()[0])
 
     def _exhaust(self, reason: str) -> None:
         self.scheduler.end_draws()

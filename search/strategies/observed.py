@@ -56,7 +56,8 @@ class ObservedCandidates:
         self._awaited.pop(number, None)
         if status != "duplicate" and (each.values or has_failed or is_refused):
             values = self._values_of(each)
-            self._known[number] = Observation(number, each.drawn, values, has_failed, is_running, is_refused)
+            origin = each.record.origin
+            self._known[number] = Observation(number, each.drawn, values, has_failed, is_running, is_refused, origin)
         elif is_running:
             self._awaited[number] = each.drawn
 

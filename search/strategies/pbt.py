@@ -85,6 +85,7 @@ class PBT(MultiFidelity):
             raise ConfigError(f"resample {resample}: must be a probability. Set resample to 0.25.")
         if factor <= 1:
             raise ConfigError(f"factor {factor}: must be above 1. Set factor to 1.2.")
+        self._draw_at_random_by_default()  # a population is as diverse as random draws are
         self._resample = resample
         self._factor = factor
         self._changeable = CHANGEABLE if perturb is None else tuple(perturb)

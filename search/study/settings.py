@@ -58,7 +58,7 @@ class StudyParts:
         limits: Limits of a candidate and the facts that must be known of it, for the worker; None: nothing.
         retrain: Settings for retraining the best candidates; None: the winner remains as the search trained it.
         max_epoch_time: Seconds without a message after which a worker hangs; None: never.
-        sampler: Proposes candidates; None: they are drawn at random.
+        sampler: Proposes candidates; None: they are the conditions of a grid.
         constraints: Bounds that a candidate has to keep.
         strategy: The section of the strategy; None: `MultiFidelity`.
         warm_start: Folder of another study whose results the sampler uses, too.
@@ -144,7 +144,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         if isinstance(executor, TableExecutor)
         else Space(config, study_seed=seed, canonical=canonical)
     )
-    spec = {"search": {"sampler": options.sampler or "random"}}
+    spec = {"search": {"sampler": options.sampler or "auto"}}
     known = {"space": space, "fidelities": scheduler.fidelities(), "num_objectives": len(objectives)}
     sampler: Sampler = instantiate(spec, "search.sampler", REGISTRY, runtime=known)
     if options.first:
