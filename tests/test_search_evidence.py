@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from search.samplers.base import Observation, Suggestion
-from search.samplers.evidence import Untaken, comparable_values
 from search.samplers.evolution import EvolutionSampler
+from search.samplers.learning.evidence import Untaken, comparable_values
 from search.samplers.optuna_adapter import OptunaSampler
 from search.samplers.random import RandomSampler
 from search.space.drawn import Drawn

@@ -9,11 +9,11 @@ from scipy.optimize import check_grad
 from search.results.hypervolume import hypervolume
 from search.samplers.auto import AutoSampler
 from search.samplers.base import Observation, Suggestion
-from search.samplers.curve_model import CurveModel, Features, thinned
-from search.samplers.gaussian_process import CurveProcess, Points, _Pairs
 from search.samplers.gp import GPSampler
+from search.samplers.learning.curve_model import CurveModel, Features, thinned
+from search.samplers.learning.gaussian_process import CurveProcess, Points, _Pairs
+from search.samplers.learning.warping import Warping
 from search.samplers.random import RandomSampler
-from search.samplers.warping import Warping
 from search.space.space import Space
 from utils.errors import ConfigError
 

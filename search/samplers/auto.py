@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search.samplers.base import Observation
-from search.samplers.evidence import comparable_values
 from search.samplers.gp import GPSampler
+from search.samplers.learning.evidence import comparable_values
 
 if TYPE_CHECKING:
     from search.space.space import Space

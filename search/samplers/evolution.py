@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search.samplers.base import Observation, Sampler, Suggestion
-from search.samplers.evidence import Untaken, check_random_share, comparable_values
+from search.samplers.learning.evidence import Untaken, check_random_share, comparable_values
 from search.schedulers.base import check_at_least
 from search.schedulers.ranking import best_first
 from search.space.drawn import Drawn

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from search.samplers.base import Beliefs, Observation, Sampler, Suggestion
-from search.samplers.curve_model import CurveModel, Features, thinned
-from search.samplers.evidence import Untaken
-from search.samplers.gaussian_process import Array
+from search.samplers.learning.curve_model import CurveModel, Features, thinned
+from search.samplers.learning.evidence import Untaken
+from search.samplers.learning.gaussian_process import Array
 from search.space.drawn import Drawn
 from utils.errors import ConfigError
 from utils.seeding import derive_seed

@@ -15,7 +15,7 @@ import numpy as np
 from config.faults import closest, show
 from search.results.record import without_penalty
 from search.samplers.base import Observation, Origin, Sampler, Suggestion
-from search.samplers.evidence import Untaken, check_random_share, comparable_values
+from search.samplers.learning.evidence import Untaken, check_random_share, comparable_values
 from search.schedulers.base import Values
 from search.space.drawn import Drawn
 from search.space.scales import Interval, LogWholeNumbers, scale_of

@@ -9,8 +9,7 @@ from search.schedulers.ranking import as_table, spearman
 
 _MOST_RUNGS_BEFORE = 100  # the first rung of a long training is at a hundredth of it
 _PAIRS_OF_TEST = 8
-_LEAST_CORRELATION = 0.6
-_LEAST_DEVIATIONS = 2.0
+_LEAST_CORRELATION = 0.8
 
 
 def starting_epochs(grace_period: int | Literal["auto"], max_epochs: int, brackets: int) -> int:
@@ -25,11 +24,11 @@ class FirstRung:
     """The first rung that compares: chosen in advance, or by the results of candidates that passed without a decision.
 
     At first every candidate passes rung 0. It compares from the moment on at which its rank correlation with rung 1 is
-    known to be useful: at least 0.6 and two standard deviations, 1 / sqrt(n - 1), above 0, by all n candidates that
-    passed it without a decision. Those are drawn without regard to their results, so no selection biases the
-    correlation; promoted ones are not used. The rungs above are not tested, as a test at a rung costs eight times its
-    next epochs, and later epochs predict more: they hold back their decisions until rung 0 compares, or eight
-    candidates have shown no use of it. After that, rung 0 may still begin to compare; it never ceases to.
+    known to be useful: at least 0.8 by all n candidates that passed it without a decision, which are eight or more.
+    No decision has selected those, which would bias the correlation; promoted ones are not used. The rungs above are
+    not tested, as a test at a rung costs eight times its next epochs, and later epochs predict more: they hold back
+    their decisions until eight candidates have shown whether rung 0 is of use. After that, rung 0 may still begin to
+    compare; it never ceases to.
 
     Dimensions: n candidates.
 
@@ -67,9 +66,8 @@ class FirstRung:
     def add(self, before: Values, after: Values) -> None:
         """Note the values of a candidate that passed rung 0 without a decision, there and at rung 1."""
         self.pairs.append((before, after))
-        correlation = self.correlation()
-        is_significant = round(correlation * math.sqrt(len(self.pairs) - 1), 9) >= _LEAST_DEVIATIONS
-        self._compares = self._compares or (correlation >= _LEAST_CORRELATION and is_significant)
+        if not self._compares and len(self.pairs) >= _PAIRS_OF_TEST:
+            self._compares = self.correlation() >= _LEAST_CORRELATION
 
     def correlation(self) -> float:
         """Return the rank correlation of the pairs; of several objectives the least one, NaN if all are undefined.

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.samplers.base import Observation, PredictedValue
-from search.samplers.gaussian_process import Array, CurveProcess, Points
-from search.samplers.warping import Warping
+from search.samplers.learning.gaussian_process import Array, CurveProcess, Points
+from search.samplers.learning.warping import Warping
 from search.schedulers.ranking import spearman
 from search.space.drawn import Drawn
 
