@@ -16,7 +16,7 @@ class Warping:
     ranks, and the model needs no assumption on the distribution of the others.
 
     Args:
-        values: (N,) the larger the better; NaN and minus infinity are the worst.
+        values: (N,) the larger the better; those that are not finite are the worst.
     """
 
     def __init__(self, values: Array) -> None:
