@@ -76,7 +76,7 @@ class GPSampler(Sampler):
         fidelities: Sequence[int] = (),
         num_objectives: int = 1,
         *,
-        num_random: int = 8,
+        num_random: int = 5,
         random_share: float = 0.1,
     ) -> None:
         super().__init__(space)
