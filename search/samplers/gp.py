@@ -46,8 +46,9 @@ class GPSampler(Sampler):
 
     Every result says something of all others: a candidate that was stopped early is a point at its last epoch. Values
     are the best of a candidate so far. Of each candidate there are the epochs of the rungs, and its last one: what lies
-    between says little more. Above 1,500 points those of lower rungs are left out, those of the worst first. Values
-    enter by their ranks (`Warping`); a candidate that failed is among the worst at the epoch after its last one.
+    between says little more, and a rung that says nothing of the next one is left out (`thinned`). Above 1,500 points
+    those of lower rungs are left out, those of the worst first. Values enter by their ranks (`Warping`); a candidate
+    that failed is among the worst at the epoch after its last one.
 
     The first proposals, and a share of all later ones, are random. Every other one maximises, either with probability
     1/2, the expected improvement at the last epoch (Jones et al., 1998), or a value that the process holds possible,
