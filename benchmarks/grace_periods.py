@@ -55,7 +55,7 @@ def searches(repeats: int, curves: Curves, workers: int, args: dict[str, Any]) -
     for seed in range(repeats):
         scheduler = ASHA(len(curves), curves.shape[1], **args)
         chosen = simulate(scheduler, curves, seed=seed, workers=workers, budget=FULL_RUNS * curves.shape[1]).setting
-        found.append(len(final) if chosen is None else chosen)
+        found.append(int(final.argmin()) if chosen is None else chosen)  # None: all have diverged
     regrets = final.max() - final[found]
     return float(np.median(ranks[found])), float(regrets[np.isfinite(regrets)].mean()), np.log(ranks[found]).mean()
 

@@ -25,8 +25,12 @@ from search.study.folders import find_studies
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = {
     "PBT": [],
-    "random": ["search.strategy=null"],
-    "random, cosine": ["search.strategy=null", 'lr_scheduler={"type": "CosineAnnealingLR", "interval": "step"}'],
+    "random": ["search.strategy=null", "search.sampler=random"],
+    "random, cosine": [
+        "search.strategy=null",
+        "search.sampler=random",
+        'lr_scheduler={"type": "CosineAnnealingLR", "interval": "step"}',
+    ],
 }
 
 

@@ -49,6 +49,7 @@ def space(arguments: argparse.Namespace, save_dir: str) -> dict[str, Any]:
         "trainer": {"epochs": 2, "save_dir": save_dir, "tensorboard": False},
         "search": {
             "num_samples": arguments.samples,
+            "sampler": "random",
             "limits": {"max_params": 3_000_000},
             "executor": {
                 "type": "processes",

@@ -34,7 +34,10 @@ CONFIG: dict[str, Any] = {
     "trainer": {"epochs": 27, "monitor": "max val_miou"},
     "optimizer": {"type": "AdamW", "args": {"lr": {"$uniform": [0, 1]}}},
     "arch": {"type": "Net", "args": {"width": {"$range": [8, 64]}}},
-    "search": {"scheduler": {"type": "ASHA", "args": {"grace_period": 1, "reduction_factor": 3, "mode": "promote"}}},
+    "search": {
+        "sampler": "random",
+        "scheduler": {"type": "ASHA", "args": {"grace_period": 1, "reduction_factor": 3, "mode": "promote"}},
+    },
 }
 ROUNDS = 200
 CHECKPOINT_MB = 50

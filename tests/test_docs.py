@@ -184,6 +184,10 @@ def test_every_sampler_is_listed_with_its_arguments():
     entries = SAMPLERS["sampler"].entries
     parameters = {name: set(inspect.signature(import_attribute(entries[name])).parameters) for name in entries}
     assert listed == {name: found - set(SEARCH_VALUES["sampler"]) for name, found in parameters.items()}
+    defaults = [(name, *pair) for name, arguments in rows for pair in re.findall(r"`(\w+)` \(`?(.*?)`?\)", arguments)]
+    assert len(defaults) >= 8
+    for name, argument, default in defaults:
+        assert json.loads(default) == inspect.signature(import_attribute(entries[name])).parameters[argument].default
 
 
 def test_every_loss_and_metric_is_listed_with_its_arguments():

@@ -1,6 +1,7 @@
 """The Gaussian process of `gp` and `auto`: its parts by hand, and what it finds on functions that are known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,10 +110,11 @@ class TestCurveProcess:
 
 class TestWarping:
     def test_values_become_a_normal_distribution_in_their_order(self):
-        warping = Warping(np.array([3.0, 1.0, 2.0, 1e9, 2.0]))
-        assert (np.argsort(warping.normal, kind="stable") == [1, 2, 4, 0, 3]).all()
+        warping = Warping(np.array([3.0, 1.0, 2.0, 1e9, 2.0, -7.0]))
+        assert (np.argsort(warping.normal, kind="stable") == [5, 1, 2, 4, 0, 3]).all()
         assert warping.normal.std() == pytest.approx(1)
-        assert warping.normal[2] == warping.normal[4] == pytest.approx(0)
+        assert warping.normal.mean() == pytest.approx(0)
+        assert warping.normal[2] == warping.normal[4]
 
     def test_what_is_not_finite_is_the_worst(self):
         warping = Warping(np.array([np.nan, 0.5, -np.inf, 0.7]))
@@ -154,6 +156,22 @@ def test_curves_are_thinned_to_the_rungs_and_the_last_epoch():
     assert curves.candidate.tolist() == [0, 0, 0, 1, 1, 1, 2]
     assert curves.epoch.tolist() == [1, 3, 5, 1, 2, 3, 1]
     assert curves.values[:, 0].tolist() == [0.1, 0.3, 0.5, 0.4, 0.4, -math.inf, -math.inf], "the best so far"
+
+
+@pytest.mark.parametrize(
+    ("late", "rungs"),
+    [
+        ([0, 1, 2, 3, 4], [1, 3]),
+        ([4, 1, 2, 3, 0], [3]),  # a correlation of -0.6
+        ([3, 1, 2, 4, 0], [3]),  # of -0.3
+        ([4, 3, 2, 1], [1, 3]),  # of -1, by too few
+    ],
+)
+def test_a_rung_that_says_nothing_of_the_next_one_is_left_out(late, rungs):
+    drawn = space_of(RATE).random(0)
+    known = [Observation(n, drawn, ((n,), (n,), (n + 10 * value,), (99,))) for n, value in enumerate(late)]
+    curves = thinned(known, (1, 3, 9), 1)
+    assert curves.epoch[curves.candidate == 0].tolist() == [*rungs, 4]
 
 
 def test_of_very_many_curves_the_last_points_of_the_best_remain():
@@ -246,19 +264,23 @@ def test_several_objectives_fill_the_front():
         assert modelled > volume(run(RandomSampler(space), value, 24))
 
 
-def test_what_runs_is_not_proposed_again_or_beside():
+def test_what_runs_lowers_the_promise_of_its_neighbourhood():
     space = space_of(RATE)
-    known = run(GPSampler(space, (1,)), lambda config, epoch: -abs(math.log10(config["lr"]) + 2), 12)
-    sampler, running = GPSampler(space, (1,), random_share=0.0), []
-    for number in range(12, 18):
-        running.append(sampler.propose(number, known, running).drawn)
-    assert len(set(running)) == 6
+    known = run(RandomSampler(space), lambda config, epoch: -abs(math.log10(config["lr"]) + 2), 6)
+    features, drawn = Features(space), [space.at(lambda *_, share=place / 80: share) for place in range(80)]
+    settings = features.of(drawn)
+    model = CurveModel(features, thinned(known, (1,), 1), 1, np.random.default_rng(0))
+    improving = SimpleNamespace(random=lambda: 0.9)  # no possible value is drawn, so the expected improvement decides
+    before = model.merit(settings, improving)
+    best = int(before.argmax())
+    model.imagine([drawn[best]])
+    assert model.merit(settings, improving)[best] < before[best] / 2
 
 
 def test_a_share_of_the_proposals_is_random_and_says_so():
     space = space_of(PLANE)
     known = run(GPSampler(space, (1,)), lambda config, epoch: config["x"], 10)
-    assert [each.origin for each in known[:8]] == ["random"] * 8
+    assert [each.origin for each in known[:5]] == ["random"] * 5
     sampler = GPSampler(space, (1,), random_share=0.25)
     origins = [sampler.propose(number, known).origin for number in range(10, 210)]
     assert 30 <= origins.count("random") <= 70
@@ -312,7 +334,8 @@ def test_beliefs_are_predictions_in_the_unit_of_the_objective_and_shares_of_mark
     errors = [abs(beliefs.predictions[number].mean - end) for number, end in ends.items()]
     assert np.median(errors) < 0.5
     inside = [each.low <= ends[number] <= each.high for number, each in beliefs.predictions.items()]
-    assert np.mean(inside) >= 0.7  # of 0.8
+    assert np.mean(inside) >= 0.5  # the model says 0.8
+    assert all(each.low < each.mean < each.high for each in beliefs.predictions.values())
     assert beliefs.importances["x"] > 0.8
     assert beliefs.importances["y"] < 0.1
     assert sampler.beliefs(known[:3]).predictions == {}
@@ -329,4 +352,5 @@ def test_the_model_is_that_of_the_results_however_they_came():
     assert old.propose(60, known) == GPSampler(space, (1,)).propose(60, known)
     rng = np.random.default_rng(0)
     curves = thinned(known, (1,), 1)
-    assert CurveModel(Features(space), curves, 1, rng).best(1) == [max(known, key=lambda each: each.values[0]).drawn]
+    found = space.config(CurveModel(Features(space), curves, 1, rng).best(1)[0])
+    assert found["x"] == max(space.config(each.drawn)["x"] for each in known)

@@ -1,4 +1,4 @@
-"""A table in the place of trainings: files, columns, and whole studies in simulated time."""
+"""A table instead of trainings: files, columns, and whole studies in simulated time."""
 
 import json
 import math

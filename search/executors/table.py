@@ -1,4 +1,4 @@
-"""A table in the place of trainings: simulated workers, whose epochs are rows of a file, in simulated time."""
+"""A table instead of trainings: simulated workers, whose epochs are rows of a file, in simulated time."""
 
 import heapq
 import math

@@ -37,10 +37,10 @@ class AutoSampler(GPSampler):
         usual = super().share_of_random(observations)
         if self.num_objectives > 1:  # candidates of a front are not in one order
             return usual
-        own = [each for each in observations if each.number >= 0]
-        values = comparable_values(own, self.fidelities)
+        tried = [each for each in observations if each.number >= 0]  # without those of another study
+        values = comparable_values(tried, self.fidelities)
         by_model, at_random = (
-            np.array([values[each.number][0] for each in own if each.origin == origin and each.number in values])
+            np.array([values[each.number][0] for each in tried if each.origin == origin and each.number in values])
             for origin in ("model", "random")
         )
         if len(by_model) < _FEWEST or not len(at_random):

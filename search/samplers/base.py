@@ -64,7 +64,7 @@ class PredictedValue:
 
     Attributes:
         mean: The first objective, the larger the better.
-        low: Lower end of an interval that holds it with a probability of 80 %.
+        low: Lower end of an interval that holds it with a probability of 80 %, as far as the model is right.
         high: Upper end.
     """
 

@@ -37,7 +37,7 @@ class EvolutionSampler(Sampler):
         num_objectives: Objectives of the search.
 
     Raises:
-        ConfigError: A number is below 1, a sample is larger than the population, or the share is none.
+        ConfigError: A number is below 1, a sample is larger than the population, or the share is not from 0 to 1.
     """
 
     def __init__(

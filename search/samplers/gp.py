@@ -11,7 +11,7 @@ import numpy as np
 
 from search.samplers.base import Beliefs, Observation, Sampler, Suggestion
 from search.samplers.learning.curve_model import CurveModel, Features, thinned
-from search.samplers.learning.evidence import Untaken
+from search.samplers.learning.evidence import Untaken, check_random_share
 from search.samplers.learning.gaussian_process import Array
 from search.space.drawn import Drawn
 from utils.errors import ConfigError
@@ -46,14 +46,15 @@ class GPSampler(Sampler):
 
     Every result says something of all others: a candidate that was stopped early is a point at its last epoch. Values
     are the best of a candidate so far. Of each candidate there are the epochs of the rungs, and its last one: what lies
-    between says little more. Above 1,500 points those of lower rungs are left out, those of the worst first. Values
-    enter by their ranks (`Warping`); a candidate that failed is among the worst at the epoch after its last one.
+    between says little more, and a rung that says nothing of the next one is left out (`thinned`). Above 1,500 points
+    those of lower rungs are left out, those of the worst first. Values enter by their ranks (`Warping`); a candidate
+    that failed is among the worst at the epoch after its last one.
 
-    The first proposals, and a share of all later ones, are random. Every other one maximises, in turn by chance, the
-    expected improvement at the last epoch (Jones et al., 1998), or a random function that the process holds possible at
-    each candidate (Thompson, 1933), which explores more. The improvement is over the largest expected value of a
-    candidate with results. What runs counts with its expected value. All candidates of a list are rated; otherwise
-    random ones and the neighbours of the best.
+    The first proposals, and a share of all later ones, are random. Every other one maximises, either with probability
+    1/2, the expected improvement at the last epoch (Jones et al., 1998), or a value that the process holds possible,
+    drawn for each candidate by itself (after Thompson, 1933), which explores more. The improvement is over the largest
+    expected value of a candidate with results. What runs counts with its expected value. All candidates of a list are
+    rated; otherwise random ones and the neighbours of the best.
 
     With several objectives, each has a process, and a proposal improves one random scalarisation of them, such that
     over all proposals the hypervolume is improved (Zhang and Golovin, 2020, https://arxiv.org/abs/2006.04655).
@@ -75,7 +76,7 @@ class GPSampler(Sampler):
         fidelities: Sequence[int] = (),
         num_objectives: int = 1,
         *,
-        num_random: int = 8,
+        num_random: int = 5,
         random_share: float = 0.1,
     ) -> None:
         super().__init__(space)
@@ -83,8 +84,7 @@ class GPSampler(Sampler):
             raise ConfigError(
                 f"num_random {num_random}: must be at least 2, to compare them. Set num_random to 2 or more."
             )
-        if not 0 <= random_share <= 1:
-            raise ConfigError(f"random_share {random_share}: must be from 0 to 1. Set it to 0.1, for example.")
+        check_random_share(random_share)
         self.fidelities = tuple(fidelities)
         self.num_objectives = num_objectives
         self.num_random = num_random
@@ -157,9 +157,10 @@ class GPSampler(Sampler):
         return pool
 
     def _random_pool(self, block: int) -> "Pool":
-        """Return the random candidates of the last blocks up to one."""
+        """Return the random candidates of the last blocks up to one; of the first blocks, if it is one of these."""
         pools = []
-        for place in range(max(0, block - _BLOCKS + 1), block + 1) if block >= _BLOCKS else range(_BLOCKS):
+        first = max(0, block - _BLOCKS + 1)
+        for place in range(first, first + _BLOCKS):
             if place not in self._blocks:
                 generator = np.random.default_rng(derive_seed(self.space.study_seed, "pool", place))
                 drawn = [self.space.at(lambda *_: generator.random()) for _ in range(_BLOCK)]  # noqa: B023

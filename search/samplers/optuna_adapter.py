@@ -47,7 +47,7 @@ _SEQUENCES = ("QMCSampler",)  # what they propose follows from how often they ha
 _OTHERWISE = {
     "GridSampler": "the sampler grid",
     "BruteForceSampler": "the sampler grid",
-    "PartialFixedSampler": "fixed values in the place of markers",
+    "PartialFixedSampler": "fixed values instead of markers",
 }
 # Where they differ from those of Optuna: a space may be conditional, and its markers may depend on each other.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -80,7 +80,7 @@ class OptunaSampler(Sampler):
 
     Raises:
         ConfigError: Optuna, or a package that the sampler needs, is not installed; there is no such sampler, or it
-            does not take the arguments or several objectives; or the share is none.
+            does not take the arguments or several objectives; or the share is not from 0 to 1.
     """
 
     def __init__(

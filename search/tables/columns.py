@@ -93,7 +93,7 @@ def require_columns(columns: TableColumns, known: Iterable[str], file: str) -> N
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """Return the names that a pattern such as "acc_*" fits, in the order of the numbers in the place of the star."""
+    """Return the names that a pattern such as "acc_*" fits, in the order of the numbers at the star."""
     before, _, after = pattern.partition("*")
     numbered = [
         (int(name[len(before) : len(name) - len(after)]), name)

@@ -29,9 +29,10 @@ _SAMPLES = 16  # of several objectives, for the expected improvement
 class Features:
     """The vectors of a space as features whose squared distances tell how different candidates are.
 
-    In each marker, two numbers are as far from each other as they are on its scale, two branches at distance 1. A
-    marker that one of them has and the other has not counts as 0.25 to 0.5 of a number, and 0.5 of a choice. It is a
-    distance in Euclidean space, as that of Hutter and Osborne (2013, https://arxiv.org/abs/1310.5738) is.
+    In each marker, two numbers are as far from each other as they are on its scale, two branches at distance 1. The
+    squared distance of candidates of which one has the marker and the other has not is 0.25 to 0.5 for a number, and
+    0.5 for a choice. So they are points of a Euclidean space, as those of Hutter and Osborne (2013,
+    https://arxiv.org/abs/1310.5738) are.
 
     Args:
         space: The space.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from search.samplers.base import Observation, Suggestion
 from search.samplers.grid import GridSampler
 from search.schedulers.base import Values
+from search.schedulers.ranking import FEWEST_PAIRS
 from search.space.drawn import Drawn
 from utils.errors import ConfigError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _MOST_NEIGHBOURS = 200
 _MOST_RANDOM = 100
 _MOST_ENUMERATED = 4096  # outcomes, as the most that a space compares one by one
-_FEWEST_PAIRS = 3  # results at two rungs from which a relation follows
 _LARGEST = 1e300  # values beyond it count as this one, so that the difference of two is a number, too
 
 
@@ -70,7 +70,7 @@ def comparable_values(
 
 
 def check_random_share(share: float) -> None:
-    """Raise if a share of random draws is none.
+    """Raise if a number is no share of random draws.
 
     Raises:
         ConfigError: It is below 0 or above 1.
@@ -108,7 +108,7 @@ def _results_at(epochs: int, candidates: Sequence[Observation], num_objectives: 
 def _estimates(at_rung: dict[int, Values], at_level: dict[int, Values], stopped: Sequence[int]) -> dict[int, Values]:
     """Return what candidates that stopped at a rung would have at a higher one, each objective by itself."""
     both = [number for number in at_level if number in at_rung]
-    if len(both) < _FEWEST_PAIRS:
+    if len(both) < FEWEST_PAIRS:
         return {}
     everyone, later = np.array(list(at_rung.values())), np.array([at_level[number] for number in both])
     early, ended = np.array([at_rung[number] for number in both]), np.array([at_rung[number] for number in stopped])

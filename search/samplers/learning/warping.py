@@ -17,7 +17,7 @@ class Warping:
     ranks, and the model needs no assumption on the distribution of the others.
 
     Args:
-        values: (N,) the larger the better; NaN and minus infinity are the worst.
+        values: (N,) the larger the better; those that are not finite are the worst.
     """
 
     def __init__(self, values: Array) -> None:
@@ -25,8 +25,9 @@ class Warping:
         from scipy.special import ndtri  # scipy is imported when there is something to learn
 
         self.normal: Array = ndtri((mean_ranks(known) - 0.5) / len(known)) if len(known) else known
-        scale = self.normal.std() if len(known) else 0.0
-        self.normal /= scale if scale > 0 else 1.0
+        if len(known):
+            self.normal -= self.normal.mean()  # equal values may have moved it
+            self.normal /= self.normal.std() or 1.0
         is_real = known > _LEAST_REAL
         self._normals, places = np.unique(self.normal[is_real], return_index=True)
         self._values = np.minimum(known[is_real][places], _MOST_REAL)
