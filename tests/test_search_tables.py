@@ -178,6 +178,11 @@ def test_architectures_in_a_text_with_several_seeds(tmp_path):
         ("a.b,val_loss\n1,1\n", {"split": {"a.b": "("}}, "is no regular expression"),
         ("a.b,epoch,val_loss\n1,2,1\n", None, "val_loss: has no value before epoch 2"),
         ("a.b,epoch,val_loss\n1,1,1\n1,1,1\n", None, "epoch 1 of the training of line 2 is there already"),
+        (
+            "a.b,epoch,val_loss\n1,1,1\n1,1000000000,1\n",
+            None,
+            'line 3: epoch: "1000000000": a table has at most 100000 epochs. Number them',
+        ),
         ("a.b,epoch,val_loss\n1,x,1\n", None, '"x" is no'),
         ("id,a.b,epoch,val_loss\n7,1,1,1\n7,2,2,1\n", None, "line 3: id 7 has other settings than in line 2"),
         ("a.b,val_loss,epoch_seconds\n1,1,-1\n", None, "epoch_seconds: -1 seconds: must be 0 or more"),

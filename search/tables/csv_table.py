@@ -34,6 +34,7 @@ _DIVERGED = {"nan", "inf", "-inf", "+inf", "infinity", "-infinity"}
 _NEVER_TRAINED = ("refused", "duplicate")  # statuses in an export
 _FAILED = ("failed", "out_of_memory")
 _MOST_NAMED = 12
+_MOST_EPOCHS = 100_000
 
 
 @dataclass(frozen=True)
@@ -300,6 +301,8 @@ def _epoch(text: str, place: str) -> int:
     number = _number(text, place)
     if number is None or not number.is_integer() or number < 0:
         raise DataError(f"{place}: {show(text)} is no epoch. Write a whole number, the first being 1.")
+    if number > _MOST_EPOCHS:  # each of them takes memory, also those that are missing
+        raise DataError(f"{place}: {show(text)}: a table has at most {_MOST_EPOCHS} epochs. Number them 1, 2, 3.")
     return int(number)
 
 
