@@ -85,6 +85,16 @@ def test_values_of_violated_constraints_retain_their_order():
     assert firsts(comparable_values(known)) == {0: 0.5, 1: -3e100, 2: -1e100, 3: -3e100}
 
 
+def test_the_largest_numbers_compare_without_an_overflow(recwarn):
+    late = (1.7e308, -1.7e308, 1e306, -1e306, 0.0)
+    known = [seen(n, value, value, value) for n, value in enumerate(late)]
+    found = firsts(comparable_values([*known, seen(5, 1.6e308), seen(6, -1.6e308)], RUNGS))
+    assert found[0] == found[2] == max(found.values())
+    assert all(map(math.isfinite, found.values()))
+    assert found[5] > found[6]
+    assert not recwarn.list
+
+
 class Listed(Space):
     """Three points of an interval."""
 

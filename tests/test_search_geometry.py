@@ -66,6 +66,12 @@ def test_different_choices_have_different_vectors(seed):
         assert (values[mask] == 0).all()
 
 
+def test_positions_on_a_scale_of_which_the_quotient_of_both_ends_is_no_float():
+    space = Space({"name": "s", "x": {"$loguniform": [1e-300, 1e300]}})
+    positions = [space.vector(space.find({"x": value}))[0].item() for value in (1e-300, 1.0, 1e100, 1e300)]
+    assert positions == pytest.approx([0, 0.5, 2 / 3, 1])
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_every_marker_that_is_met_is_known_before(seed):
     space = Space(random_space(seed), study_seed=seed)

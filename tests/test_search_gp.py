@@ -137,6 +137,12 @@ class TestWarping:
         low, middle, high = warping.inverse(np.array([-9.0, 0.0, 9.0]))
         assert low < 0 < middle < 1 < high
 
+    def test_very_large_values_are_beyond_no_float(self, recwarn):
+        warping = Warping(np.array([1.7e308, 1e308, 0.5, -1e40, -1e48]))
+        assert (np.argsort(warping.normal) == [4, 3, 2, 1, 0]).all()
+        assert np.isfinite(warping.inverse(np.array([-9.0, 9.0]))).all()
+        assert not recwarn.list
+
     def test_without_a_value_nothing_is_known(self):
         assert np.isnan(Warping(np.array([np.nan, np.nan])).inverse(np.zeros(2))).all()
 

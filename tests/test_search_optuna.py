@@ -101,9 +101,17 @@ def test_markers_of_different_branches_at_a_path_are_different_parameters():
 
 
 @pytest.mark.parametrize(
-    "marker", [{"$range": [9, 1, -2]}, {"$range": [4]}, {"$logrange": [3, 3]}, {"$uniform": [2, 2]}]
+    "marker",
+    [
+        {"$range": [9, 1, -2]},
+        {"$range": [4]},
+        {"$logrange": [3, 3]},
+        {"$uniform": [2, 2]},
+        {"$range": [-(2**53), 2**53]},  # not to be counted
+        {"$logrange": [1, 2**53]},
+    ],
 )
-def test_numbers_downwards_and_single_ones(marker):
+def test_numbers_downwards_single_ones_and_very_many(marker):
     try:
         space = Space({"name": "s", "x": marker, "y": {"$uniform": [0, 1]}})
     except ConfigError:

@@ -221,7 +221,8 @@ def _marker_distribution(marker: Mapping[str, Any]) -> "BaseDistribution | None"
     if "$range" in marker and all(isinstance(number, int) for number in marker["$range"]):
         outcomes = range(*marker["$range"])
         if outcomes:
-            return IntDistribution(min(outcomes), max(outcomes), step=abs(outcomes.step) if len(outcomes) > 1 else 1)
+            low, high = sorted((outcomes[0], outcomes[-1]))
+            return IntDistribution(low, high, step=abs(outcomes.step) if len(outcomes) > 1 else 1)
     return None
 
 

@@ -331,7 +331,7 @@ def _name(site: Site) -> str:
     return " | ".join([site.path, *(f"{path}={number}" for path, number in site.conditions)])
 
 
-def _distribution(site: Site) -> "BaseDistribution":
+def _distribution(site: Site) -> Any:  # with attributes of its kind
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     scale = scale_of(site.marker)
@@ -340,7 +340,7 @@ def _distribution(site: Site) -> "BaseDistribution":
     numbers = scale.outcomes
     if "$choice" in site.marker:
         return CategoricalDistribution(tuple(numbers))
-    low, high = min(numbers), max(numbers)
+    low, high = sorted((numbers[0], numbers[-1]))  # not the least of all: a range may have any number of them
     if isinstance(scale, LogWholeNumbers):
         return IntDistribution(int(low), int(high), log=True)
     step = abs(int(numbers[1]) - int(numbers[0])) if len(numbers) > 1 else 1
@@ -361,5 +361,6 @@ def _suggest(trial: "Trial", site: Site) -> int | float:
         return scale.nearest(scale.unit(number))
     if "$choice" in site.marker:
         return int(trial.suggest_categorical(name, tuple(scale.outcomes)))
-    log, step = isinstance(scale, LogWholeNumbers), getattr(distribution, "step", 1)
-    return int(trial.suggest_int(name, int(min(scale.outcomes)), int(max(scale.outcomes)), step=step, log=log))
+    return int(
+        trial.suggest_int(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+    )

@@ -115,7 +115,7 @@ class Interval(Scale):
     def unit(self, number: float) -> float:
         """Return the position of a number."""
         if self.is_log:
-            position = math.log(number / self.low) / math.log(self.high / self.low)
+            position = _log_quotient(self.low, number) / _log_quotient(self.low, self.high)
         else:
             position = (number - self.low) / (self.high - self.low)
         return min(max(position, 0.0), 1.0)  # a rounded end may be outside
@@ -123,6 +123,12 @@ class Interval(Scale):
     def nearest(self, position: float) -> float:
         """Return the number at a position."""
         return self.at(position)
+
+
+def _log_quotient(low: float, number: float) -> float:
+    """Return the logarithm of number / low, also if the quotient is too large for a float."""
+    quotient = number / low
+    return math.log(quotient) if math.isfinite(quotient) else math.log(number) - math.log(low)
 
 
 def _rounded(number: float) -> float:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MOST_NEIGHBOURS = 200
 _MOST_RANDOM = 100
 _MOST_ENUMERATED = 4096  # outcomes, as the most that a space compares one by one
+_LARGEST = 1e300  # values beyond it count as this one, so that the difference of two is a number, too
 
 
 def comparable_values(
@@ -99,7 +100,8 @@ def _results_at(epochs: int, candidates: Sequence[Observation], num_objectives: 
         rows = (row[:num_objectives] for row in each.values[:epochs])
         finite = [row for row in rows if all(map(math.isfinite, row))]
         if finite:
-            found[each.number] = max(finite, key=lambda row: row[0])
+            best = max(finite, key=lambda row: row[0])
+            found[each.number] = tuple(max(-_LARGEST, min(value, _LARGEST)) for value in best)
     return found
 
 

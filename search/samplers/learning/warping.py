@@ -7,6 +7,7 @@ from search.schedulers.ranking import mean_ranks
 
 Array = NDArray[np.float64]
 _LEAST_REAL = -1e49  # below are values that say how much constraints are violated, see `Tally.values`
+_MOST_REAL = 1e49  # larger values count as this one: beyond the ends there would be no number
 
 
 class Warping:
@@ -29,7 +30,7 @@ class Warping:
             self.normal /= self.normal.std() or 1.0
         is_real = known > _LEAST_REAL
         self._normals, places = np.unique(self.normal[is_real], return_index=True)
-        self._values = known[is_real][places]
+        self._values = np.minimum(known[is_real][places], _MOST_REAL)
 
     @property
     def ends(self) -> tuple[float, float]:
