@@ -112,9 +112,10 @@ class GPSampler(Sampler):
         tried = [each for each in observations if not each.is_refused]
         if not self._can_learn(tried):
             return Beliefs()
-        model = self._model(tried, np.random.default_rng(derive_seed(self.space.study_seed, "beliefs")))
-        listed = self.space.listed
-        pool = self._random_pool(0).settings if listed is None else self._listed_features
+        rng = np.random.default_rng(derive_seed(self.space.study_seed, "beliefs"))
+        model = self._model(tried, rng)
+        # The rows of a table may be in the order of a marker.
+        pool = self._random_pool(0).settings if self.space.listed is None else rng.permutation(self._listed_features)
         return Beliefs(model.predictions(tried), model.importances(pool[:_MOST_COMPARED]))
 
     def share_of_random(self, observations: Sequence[Observation]) -> float:
