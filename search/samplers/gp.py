@@ -128,7 +128,7 @@ class GPSampler(Sampler):
 
     def _can_learn(self, tried: Sequence[Observation]) -> bool:
         """Return whether there are markers, and enough results."""
-        finite = sum(any(math.isfinite(row[0]) for row in each.values) for each in tried)
+        finite = sum(any(all(map(math.isfinite, row)) for row in each.values) for each in tried)
         return finite >= max(2, self.num_random // 2) and bool(self.space.dimensions)
 
     def _model(self, tried: Sequence[Observation], rng: np.random.Generator) -> CurveModel:
@@ -167,6 +167,8 @@ class GPSampler(Sampler):
                 drawn = [self.space.at(lambda *_: generator.random()) for _ in range(_BLOCK)]  # noqa: B023
                 self._blocks[place] = Pool(drawn, self.features.of(drawn))
             pools.append(self._blocks[place])
+        # The first ones are those by which importances are estimated.
+        self._blocks = {place: pool for place, pool in self._blocks.items() if place < _BLOCKS or place >= first}
         return Pool([each for pool in pools for each in pool.drawn], np.concatenate([pool.settings for pool in pools]))
 
     @cached_property
