@@ -115,6 +115,18 @@ def test_a_space_that_is_a_list_gives_the_nearest_candidate_that_is_not_taken():
     assert order == [0.1, 0.5, 0.9]
 
 
+def test_of_proposals_in_a_list_the_first_that_is_not_taken_is_chosen():
+    space = Listed({"name": "s", "x": {"$uniform": [0, 1]}})
+    untaken, rng = Untaken(space), np.random.default_rng(0)
+    first, second, third = space.listed
+    proposals = [Suggestion(first, "model"), Suggestion(third, "model"), Suggestion(second, "model")]
+    assert untaken.first(proposals, untaken.taken((), ()), rng) == Suggestion(first, "model")
+    assert untaken.first(proposals, untaken.taken((), [first]), rng) == Suggestion(third, "model"), "not the nearest"
+    assert untaken.first(proposals, untaken.taken((), [first, third]), rng) == Suggestion(second, "model")
+    assert untaken.first(proposals[:2], untaken.taken((), [first, third]), rng) == Suggestion(second, "model")
+    assert untaken.first(proposals, untaken.taken((), space.listed), rng) is None
+
+
 def test_the_last_candidates_of_a_space_are_found():
     space = Space({"name": "s", "x": [{"$range": [0, 10]}, {"$range": [0, 10]}]})
     everything = [Drawn((("x.0", a), ("x.1", b))) for a in range(10) for b in range(10)]

@@ -16,6 +16,7 @@ from search.samplers.learning.gaussian_process import CurveProcess, Points, _Pai
 from search.samplers.learning.warping import Warping
 from search.samplers.random import RandomSampler
 from search.space.space import Space
+from search.space.table_space import TableSpace
 from utils.errors import ConfigError
 
 PLANE = {"x": {"$uniform": [0, 1]}, "y": {"$uniform": [0, 1]}}
@@ -339,6 +340,18 @@ def test_beliefs_are_predictions_in_the_unit_of_the_objective_and_shares_of_mark
     assert beliefs.importances["x"] > 0.8
     assert beliefs.importances["y"] < 0.1
     assert sampler.beliefs(known[:3]).predictions == {}
+
+
+def test_the_order_of_a_table_does_not_change_what_is_important():
+    """In its first half x has one value, so that these rows alone would say that it is of no importance."""
+    x = np.repeat([0.0, 1.0], 1100)
+    space = TableSpace({}, {"x": x.tolist(), "y": np.random.default_rng(0).random(2200).tolist()})
+    known = [
+        Observation(n, space.listed[row], ((float(x[row]) + 0.1 * n / 30,),))
+        for n, row in enumerate(np.random.default_rng(1).permutation(2200)[:30].tolist())
+    ]
+    importances = GPSampler(space, (1,)).beliefs(known).importances
+    assert importances["x"] > 0.5 > importances["y"]
 
 
 def test_the_model_is_that_of_the_results_however_they_came():

@@ -112,9 +112,10 @@ class GPSampler(Sampler):
         tried = [each for each in observations if not each.is_refused]
         if not self._can_learn(tried):
             return Beliefs()
-        model = self._model(tried, np.random.default_rng(derive_seed(self.space.study_seed, "beliefs")))
-        listed = self.space.listed
-        pool = self._random_pool(0).settings if listed is None else self._listed_features
+        rng = np.random.default_rng(derive_seed(self.space.study_seed, "beliefs"))
+        model = self._model(tried, rng)
+        # The rows of a table may be in the order of a marker.
+        pool = self._random_pool(0).settings if self.space.listed is None else rng.permutation(self._listed_features)
         return Beliefs(model.predictions(tried), model.importances(pool[:_MOST_COMPARED]))
 
     def share_of_random(self, observations: Sequence[Observation]) -> float:
@@ -127,7 +128,7 @@ class GPSampler(Sampler):
 
     def _can_learn(self, tried: Sequence[Observation]) -> bool:
         """Return whether there are markers, and enough results."""
-        finite = sum(any(math.isfinite(row[0]) for row in each.values) for each in tried)
+        finite = sum(any(all(map(math.isfinite, row)) for row in each.values) for each in tried)
         return finite >= max(2, self.num_random // 2) and bool(self.space.dimensions)
 
     def _model(self, tried: Sequence[Observation], rng: np.random.Generator) -> CurveModel:
@@ -166,6 +167,8 @@ class GPSampler(Sampler):
                 drawn = [self.space.at(lambda *_: generator.random()) for _ in range(_BLOCK)]  # noqa: B023
                 self._blocks[place] = Pool(drawn, self.features.of(drawn))
             pools.append(self._blocks[place])
+        # The first ones are those by which importances are estimated.
+        self._blocks = {place: pool for place, pool in self._blocks.items() if place < _BLOCKS or place >= first}
         return Pool([each for pool in pools for each in pool.drawn], np.concatenate([pool.settings for pool in pools]))
 
     @cached_property

@@ -84,7 +84,7 @@ class Curves:
 def thinned(observations: Sequence[Observation], fidelities: Sequence[int], num_objectives: int) -> Curves:
     """Return the epochs of learning curves that a model needs: those of the rungs, and the last one.
 
-    A rung below the last epoch is left out if it says nothing: if the rank correlation with the next rung, of at least
+    A rung that a candidate has passed is left out if it says nothing: if the rank correlation with the next rung, of at least
     five candidates that reached both, is below 0.6. So first epochs that are mere chance do not disturb. A failed
     candidate has one more point, the epoch after its last one. Above 1,500 points, those that are not the last of their
     candidate are left out, the worst first; then the worst last ones.
@@ -251,6 +251,8 @@ class CurveModel:
         shares = {}
         for number, path in enumerate(self.features.paths):
             mixed = np.where(self.features.groups == number, second, first)
-            share = float((at_second * (self.processes[0].mean(self._at_end(mixed)) - at_first)).mean())
+            share = float(
+                ((at_second - at_second.mean()) * (self.processes[0].mean(self._at_end(mixed)) - at_first)).mean()
+            )
             shares[path] = min(1.0, max(0.0, share / variance)) if variance > 1e-12 else 0.0
         return shares

@@ -6,6 +6,7 @@ Dimensions: N candidates, D dimensions of `Space.vector`.
 import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -153,8 +154,9 @@ class Untaken:
     def first(self, proposals: Iterable[Suggestion], taken: set[str], rng: np.random.Generator) -> Suggestion | None:
         """Return the first proposal that is not taken, else another candidate that is not.
 
-        In a space that is a list, a proposal stands for the nearest candidate of the list that is not taken. Otherwise
-        neighbours of the first proposal follow, then random draws, then all outcomes of a small space.
+        In a space that is a list, a proposal that is not in the list stands for the nearest candidate that is not
+        taken, as does the first one if all are taken. Otherwise neighbours of the first proposal follow, then random
+        draws, then all outcomes of a small space.
 
         Args:
             proposals: In the order of preference; at least one.
@@ -167,20 +169,26 @@ class Untaken:
         """
         if not self.space.has_markers:  # candidates are repeats
             return next(iter(proposals))
-        if self.space.listed is not None:
-            each = next(iter(proposals))
-            nearest = self._nearest(each.drawn, taken)
-            return None if nearest is None else Suggestion(nearest, each.origin)
         first: Suggestion | None = None
         for each in proposals:
+            if self._listed and each.drawn not in self._listed:
+                first = each
+                break
             first = first or each
             if self._key(each.drawn) not in taken:
                 return each
         assert first is not None, "there is a proposal"
+        if self.space.listed is not None:
+            nearest = self._nearest(first.drawn, taken)
+            return None if nearest is None else Suggestion(nearest, first.origin)
         for each in self._others(first, rng):
             if self._key(each.drawn) not in taken:
                 return each
         return None if self.space.distinct() <= _MOST_ENUMERATED else first
+
+    @cached_property
+    def _listed(self) -> frozenset[Drawn]:
+        return frozenset(self.space.listed or ())
 
     def _others(self, first: Suggestion, rng: np.random.Generator) -> Iterator[Suggestion]:
         for drawn in islice(self.space.neighbours(first.drawn, rng), _MOST_NEIGHBOURS):
