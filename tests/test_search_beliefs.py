@@ -98,6 +98,8 @@ def test_predictions_are_shown_in_the_original_sign_and_shares_in_their_order():
     assert beliefs_shown(Beliefs({}, {"a": 0.5, "b": 1.0}), 1, ()).importances == pytest.approx(
         {"a": 1 / 3, "b": 2 / 3}
     )
+    nonsense = beliefs_shown(Beliefs({}, {"a": -3.0, "b": 7, 3: math.inf}), 1, ())
+    assert list(nonsense.importances.items()) == [("b", 1.0), ("a", 0.0)]
 
 
 def test_origins_are_counted_of_the_candidates_that_count():

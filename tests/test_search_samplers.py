@@ -10,16 +10,17 @@ import pytest
 from config import instantiate
 from config.faults import show
 from search.samplers import SECTIONS, sobol
-from search.samplers.base import Observation
+from search.samplers.base import Observation, Suggestion
 from search.samplers.enqueued import KnownFirst
 from search.samplers.grid import GridSampler
 from search.samplers.random import RandomSampler
 from search.samplers.sobol import SobolSampler
+from search.space.drawn import Drawn
 from search.space.space import Space
 from tests.support.pages import FILES
 from tests.support.random_spaces import random_space
 from tests.support.sampler_laws import LearningSamplerLaws, SamplerLaws, drawn_of
-from utils.errors import ConfigError
+from utils.errors import ConfigError, SearchError
 
 ROOT = Path(__file__).resolve().parents[1]
 KNOWN = [{}, {"name": "s"}]
@@ -31,6 +32,23 @@ BLIND = ("grid", "random", "sobol")  # they do not look at results
 def registered(name, space, fidelities=(1, 2), num_objectives=1):
     runtime = {"space": space, "fidelities": fidelities, "num_objectives": num_objectives}
     return instantiate({"search": {"sampler": name}}, "search.sampler", SECTIONS, runtime=runtime)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (3, "TypeError.*it proposes a int, not choices of its space"),
+        (Suggestion(None), "TypeError.*it proposes a NoneType, not choices"),
+        (Suggestion(Drawn(), "luck"), "ValueError.*the origin 'luck', not one of random, model, enqueued"),
+    ],
+)
+def test_a_proposal_that_is_none_is_named(answer, reason):
+    class Faulty(RandomSampler):
+        def suggest(self, *_):
+            return answer
+
+    with pytest.raises(SearchError, match=f"search.sampler: Faulty cannot propose number 4: {reason}"):
+        Faulty(Space({"name": "s", "x": {"$choice": [1, 2]}})).propose(4)
 
 
 class TestRegistered(SamplerLaws):

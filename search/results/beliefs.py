@@ -30,7 +30,8 @@ def beliefs_shown(beliefs: Beliefs, sign: int, running: Container[int]) -> Belie
         if number in running and all(math.isfinite(without_penalty(value)) for value in values):
             mean, low, high = (value * sign + 0.0 for value in values)  # no -0.0
             predictions[number] = PredictedValue(mean, min(low, high), max(low, high))
-    shares = {path: float(share) for path, share in beliefs.importances.items() if math.isfinite(share)}
+    known = {str(path): float(share) for path, share in beliefs.importances.items()}
+    shares = {path: max(0.0, share) for path, share in known.items() if math.isfinite(share)}
     total = max(1.0, sum(shares.values()))  # estimates of shares can be more than all
     shares = {path: share / total for path, share in shares.items()}
     return Beliefs(predictions, dict(sorted(shares.items(), key=lambda item: -item[1])))

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -87,6 +87,20 @@ class Beliefs:
     importances: Mapping[str, float] = field(default_factory=dict)
 
 
+def _check_proposal(proposed: object) -> None:
+    """Raise if a proposal of a sampler, perhaps a class of the user's own, is none.
+
+    Raises:
+        TypeError: It holds no choices.
+        ValueError: Its origin is unknown.
+    """
+    drawn = proposed.drawn if isinstance(proposed, Suggestion) else proposed
+    if not isinstance(proposed, Suggestion) or not isinstance(drawn, Drawn):
+        raise TypeError(f"it proposes a {type(drawn).__name__}, not choices of its space")
+    if proposed.origin not in get_args(Origin):
+        raise ValueError(f"its proposal has the origin {proposed.origin!r}, not one of {', '.join(get_args(Origin))}")
+
+
 class Sampler(ABC):
     """Proposes candidates.
 
@@ -119,8 +133,8 @@ class Sampler(ABC):
             proposed = self.suggest(number, observations, running, rng)
             if isinstance(proposed, Drawn):
                 proposed = Suggestion(proposed, self.origin)
-            if proposed is not None and not isinstance(proposed, Suggestion):
-                raise TypeError(f"it proposes a {type(proposed).__name__}, not choices of its space")
+            if proposed is not None:
+                _check_proposal(proposed)
         except EspalierError:
             raise
         except Exception as error:  # of a class of the user's own
