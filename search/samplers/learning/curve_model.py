@@ -84,8 +84,8 @@ class Curves:
 def thinned(observations: Sequence[Observation], fidelities: Sequence[int], num_objectives: int) -> Curves:
     """Return the epochs of learning curves that a model needs: those of the rungs, and the last one.
 
-    A rung that a candidate has passed is left out if it says nothing: if the rank correlation with the next rung, of at least
-    five candidates that reached both, is below 0.6. So first epochs that are mere chance do not disturb. A failed
+    A rung that a candidate has passed is left out if it says nothing: if the rank correlation with the next rung, of at
+    least five candidates that reached both, is below 0.6. So first epochs that are mere chance disturb less. A failed
     candidate has one more point, the epoch after its last one. Above 1,500 points, those that are not the last of their
     candidate are left out, the worst first; then the worst last ones.
 
