@@ -255,4 +255,5 @@ class CurveModel:
                 ((at_second - at_second.mean()) * (self.processes[0].mean(self._at_end(mixed)) - at_first)).mean()
             )
             shares[path] = min(1.0, max(0.0, share / variance)) if variance > 1e-12 else 0.0
-        return shares
+        total = max(1.0, sum(shares.values()))  # estimates of shares can be more than all
+        return {path: share / total for path, share in shares.items()}
