@@ -210,8 +210,12 @@ class CurveModel:
     def _scalarised(self, normal: Array) -> Array:
         """Return one number for several objectives (K, N), whose expected largest one is the hypervolume.
 
-        The reference point is the worst value of each objective, the unit its range.
+        The reference point is the worst value of each objective, the unit its range. As long as no candidate keeps the
+        constraints, it is the mean on the scale of the ranks: how little they are violated.
         """
+        if any(math.isnan(end) for warping in self.warpings for end in warping.ends):
+            mean: Array = normal.mean(axis=0)
+            return mean
         shares = []
         for row, warping in zip(normal, self.warpings, strict=True):
             low, high = warping.ends
