@@ -115,8 +115,8 @@ def test_a_sampler_is_asked_as_in_a_study():
     assert sampler.asked[2][1:] == ([], [rows[0]])
     assert sampler.asked[3][1:] == (
         [
-            Observation(0, rows[0], ((0.9,),), has_failed=True),
-            Observation(2, rows[1], ((0.1,),), is_running=True),
+            Observation(0, rows[0], ((0.9,),), has_failed=True, origin="model"),
+            Observation(2, rows[1], ((0.1,),), is_running=True, origin="model"),
         ],
         [],
     )
