@@ -207,6 +207,18 @@ def test_a_warm_start_takes_over_what_holds_here(copied, tmp_path):
     assert event.data["observations"] == []
 
 
+def test_a_warm_start_knows_which_results_violate_the_constraints(copied, tmp_path):
+    _, study = copied
+    (objective,) = search.load(study).record.objectives
+    name = objective.split()[1]
+    file = space_file(tmp_path, warm_start=str(study), num_samples=1, constraints=[f"{name} >= 1e9"])
+    result = search.run(file)
+    (event,) = [event for event in read_events(result.folder / JOURNAL) if event.name == "study.warm_started"]
+    values = [value for each in event.data["observations"] for row in each["values"] for value in row]
+    assert values
+    assert all(value < -1e90 for value in values)
+
+
 def test_differences_are_paths_with_both_values():
     stored = {"a": {"b": 1, "c": [1, 2]}, "search": {"num_samples": 3, "seed": 1}}
     config = {"a": {"b": 2, "c": [1, 2], "d": None}, "search": {"num_samples": 5, "seed": 1, "budget": {}}}

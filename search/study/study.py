@@ -168,7 +168,8 @@ class Study:
         parts = build_study_parts(read_study_config(Path(source)))
         other = Study(Path(source), parts, worker="")
         other.restore()
-        taken = transferred(other.state, parts.space, self.parts.space, self.parts.objectives)
+        ours = self.parts
+        taken = transferred(other.state, parts.space, ours.space, ours.objectives, ours.constraints)
         logger.info("Warm start: %d of %d candidates of %s hold here.", len(taken), len(other.state.candidates), source)
         recorder.record("study.warm_started", folder=str(source), observations=taken)
 
