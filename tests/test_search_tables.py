@@ -12,6 +12,7 @@ import search
 from benchmarks.simulator import simulate
 from config.loading.load import load_config
 from search.__main__ import main
+from search.samplers.auto import AutoSampler
 from search.samplers.evolution import EvolutionSampler
 from search.samplers.random import RandomSampler
 from search.samplers.sobol import SobolSampler
@@ -316,8 +317,9 @@ def reports(events):
             {"type": "evolution", "args": {"population_size": 6, "sample_size": 3}},
             lambda space, epochs: EvolutionSampler(space, 6, 3, fidelities=epochs),
         ),
+        (None, AutoSampler),
     ],
-    ids=["random", "sobol", "evolution"],
+    ids=["random", "sobol", "evolution", "default"],
 )
 @pytest.mark.parametrize(
     ("scheduler", "of"),
@@ -330,10 +332,11 @@ def reports(events):
             {"type": "ASHA", "args": {"mode": "stop", "grace_period": 1}},
             lambda: ASHA(20, 9, mode="stop", grace_period=1),
         ),
+        ("ASHA", lambda: ASHA(20, 9)),
         ("Hyperband", lambda: Hyperband(20, 9)),
         ("RandomSearch", lambda: RandomSearch(20, 9)),
     ],
-    ids=["promote", "stop", "Hyperband", "full"],
+    ids=["promote", "stop", "default", "Hyperband", "full"],
 )
 def test_a_study_of_a_table_is_what_the_simulator_says(tmp_path, *, scheduler, of, sampler, made, workers):
     file = random_table(tmp_path)
