@@ -232,7 +232,7 @@ def seconds_left(seconds: float, epochs: int, epochs_to_go: float) -> float | No
 
 @dataclass
 class PacedBeliefs:
-    """Asks what a sampler has learnt: when something has changed, and seldom enough to delay nothing.
+    """Asks a sampler for its beliefs when something has changed, and seldom enough to delay nothing.
 
     Attributes:
         ask: Returns it.
@@ -329,7 +329,7 @@ class Terminal:
         rungs: Returns the rungs of the study.
         table: The table.
         started: Monotonic time at which each candidate or run started, in seconds.
-        beliefs: Returns what the sampler has learnt, the first objective in its original sign.
+        beliefs: Returns the beliefs of the sampler, the first objective in its original sign.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What the sampler of a study has learnt, and where its candidates come from, as both are shown to the user."""
+"""The beliefs of a sampler and the origins of candidates, as they are shown to the user."""
 
 import math
 from collections import Counter

@@ -424,7 +424,7 @@ class StudyRecord:
         winner: Number of the candidate that the strategy has chosen; None: by the leaderboard, see `winner_of`.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text` or a `table`
             (rows of cells, the first the names of the columns).
-        beliefs: What the sampler has learnt, the first objective in its original sign; empty unless it was asked.
+        beliefs: Those of the sampler, the first objective in its original sign; empty unless it was asked.
     """
 
     name: str

@@ -60,7 +60,7 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class PredictedValue:
-    """What a model expects of a candidate at the end of a full training.
+    """The value of a candidate after a full training, as a model predicts it.
 
     Attributes:
         mean: The first objective, the larger the better.
@@ -75,7 +75,7 @@ class PredictedValue:
 
 @dataclass(frozen=True)
 class Beliefs:
-    """What a sampler has learnt.
+    """The predictions and importances of a sampler that learns.
 
     Attributes:
         predictions: Of the candidates that run, by their numbers.
@@ -104,7 +104,7 @@ def _check_proposal(proposed: object) -> None:
 class Sampler(ABC):
     """Proposes candidates.
 
-    A sampler has no memory of its own: what it proposes follows from the arguments of `suggest` alone, so that a
+    A sampler has no memory: its proposal follows from the arguments of `suggest` alone, so that a
     search is continued after a kill from its journal. A proposal is written to the journal, and never asked for again.
 
     Args:
@@ -123,7 +123,7 @@ class Sampler(ABC):
     def propose(
         self, number: int, observations: Sequence[Observation] = (), running: Sequence[Drawn] = ()
     ) -> Suggestion | None:
-        """Return what `suggest` proposes, called with the generator of the number.
+        """Return the proposal of `suggest`, called with the generator of the number.
 
         Raises:
             SearchError: It has raised an error, or does not return choices.
@@ -163,7 +163,7 @@ class Sampler(ABC):
         """
 
     def beliefs(self, observations: Sequence[Observation]) -> Beliefs:
-        """Return what results have taught the sampler; by default nothing.
+        """Return predictions and importances that follow from the results; by default none.
 
         Args:
             observations: As for `suggest`.

@@ -39,14 +39,14 @@ class KnownFirst(Sampler):
     def suggest(
         self, number: int, observations: Sequence[Observation], running: Sequence[Drawn], rng: np.random.Generator
     ) -> Suggestion | None:
-        """Propose the known candidate of a number, or what the sampler proposes."""
+        """Return the known candidate of a number, or the proposal of the sampler."""
         if number < len(self.first):
             return Suggestion(self._known(number), "enqueued")
         proposed = self.sampler.suggest(number - len(self.first), observations, running, rng)
         return Suggestion(proposed, self.sampler.origin) if isinstance(proposed, Drawn) else proposed
 
     def beliefs(self, observations: Sequence[Observation]) -> Beliefs:
-        """Return what the sampler has learnt."""
+        """Return the predictions and importances of the sampler."""
         return self.sampler.beliefs(observations)
 
     def _known(self, number: int) -> Drawn:

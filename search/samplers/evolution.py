@@ -23,9 +23,9 @@ class EvolutionSampler(Sampler):
     latest candidates with results, so that one that was lucky is forgotten, however good it seemed. The paper has a
     population of 100 and samples of 25 for 20,000 networks; the defaults here are for some hundreds.
 
-    What differs: candidates that stopped early compete, see `comparable_values`. Several objectives are ranked as in
-    NSGA-II, see `best_first`. A number changes to a near one, a branch to any other, see `Space.neighbours`. No
-    candidate is proposed twice.
+    Differences to the paper: candidates that stopped early compete, see `comparable_values`. Several objectives are
+    ranked as in NSGA-II, see `best_first`. A number changes to a near one, a branch to any other, see
+    `Space.neighbours`. No candidate is proposed twice.
 
     Args:
         space: The space.

@@ -53,8 +53,8 @@ class GPSampler(Sampler):
     The first proposals, and a share of all later ones, are random. Every other one maximises, either with probability
     1/2, the expected improvement at the last epoch (Jones et al., 1998), or a value that the process holds possible,
     drawn for each candidate by itself (after Thompson, 1933), which explores more. The improvement is over the largest
-    expected value of a candidate with results. What runs counts with its expected value. All candidates of a list are
-    rated; otherwise random ones and the neighbours of the best.
+    expected value of a candidate with results. A running candidate without results counts with its expected value. All
+    candidates of a list are rated; otherwise random ones and the neighbours of the best.
 
     With several objectives, each has a process, and a proposal improves one random scalarisation of them, such that
     over all proposals the hypervolume is improved (Zhang and Golovin, 2020, https://arxiv.org/abs/2006.04655).
@@ -108,7 +108,7 @@ class GPSampler(Sampler):
         return self._untaken.first((Suggestion(pool.drawn[place], "model") for place in order.tolist()), taken, rng)
 
     def beliefs(self, observations: Sequence[Observation]) -> Beliefs:
-        """Return what the process predicts of those that run, and the importance of each marker."""
+        """Return predictions for the candidates that run, and the importance of each marker."""
         tried = [each for each in observations if not each.is_refused]
         if not self._can_learn(tried):
             return Beliefs()

@@ -62,7 +62,7 @@ _Params = tuple[dict[str, Any], dict[str, "BaseDistribution"]]
 
 
 class OptunaSampler(Sampler):
-    """Proposes what a sampler of Optuna proposes (https://optuna.org, Akiba et al., 2019).
+    """Passes on the proposals of a sampler of Optuna (https://optuna.org, Akiba et al., 2019).
 
     At each call a study in memory is made from the observations. A marker is a parameter of its own in each branch.
     Candidates with results are complete trials, with values that compare, see `comparable_values`; failed ones have the
@@ -114,7 +114,7 @@ class OptunaSampler(Sampler):
     def suggest(
         self, number: int, observations: Sequence[Observation], running: Sequence[Drawn], rng: np.random.Generator
     ) -> Suggestion | None:
-        """Propose what Optuna proposes, unless it is taken each time."""
+        """Return the proposal of Optuna, unless it is taken each time."""
         if not self.space.has_markers:
             return Suggestion(Drawn())
         taken = self._untaken.taken(observations, running)
@@ -314,7 +314,7 @@ def _find_class(written: str, name: str) -> "type[BaseSampler]":
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what Optuna says of its studies, and of arguments that may change."""
+    """Hide Optuna's messages about its studies, and its warnings of arguments that may change."""
     import optuna
 
     level = optuna.logging.get_verbosity()

@@ -55,7 +55,7 @@ class FirstRung:
         return rung > 0 and not self._compares and len(self.pairs) < _PAIRS_OF_TEST
 
     def decides(self, rung: int) -> str:
-        """Return what a rung does at present, in words."""
+        """Return the present rule of a rung, in words."""
         return "passes all" if self.passes(rung) else "waits" if self.holds(rung) else "compares"
 
     @property

@@ -191,7 +191,7 @@ class Space:
 
     @cached_property
     def _choices(self) -> tuple[Any, dict[str, Any]]:
-        """The template and the definitions without what is not drawn."""
+        """The template and the definitions without their constants."""
         return without_constants(self._template), {k: without_constants(v) for k, v in self.definitions.items()}
 
     def follow(self, drawn: Drawn) -> tuple[Config, Walk]:
@@ -211,7 +211,7 @@ class Space:
         return self._follow(drawn, self.walk_choices)
 
     def _follow(self, drawn: Drawn, walk: Callable[[Callable[[Site], int | float]], _Walked]) -> _Walked:
-        """Return what a way to walk returns for some choices."""
+        """Return the result of a way to walk for some choices."""
         rest = list(reversed(drawn.choices))
 
         def choose(site: Site) -> int | float:

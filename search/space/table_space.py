@@ -265,7 +265,7 @@ class TableSpace(Space):
 
 
 def _is_given(path: str, values: Mapping[str, Any]) -> bool:
-    """Whether values by path say what is at a path."""
+    """Whether values by path determine the value at a path."""
     return any(f"{path}.".startswith(f"{each}.") or f"{each}.".startswith(f"{path}.") for each in values)
 
 

@@ -113,7 +113,7 @@ class Walk:
 
 
 def without_constants(value: Any) -> Any:
-    """Return a part of a space without what is not drawn, None if nothing is: its walks have the same choices."""
+    """Return a part of a space without its constants, None if it has nothing else: its walks have the same choices."""
     if isinstance(value, list):
         items = [without_constants(item) for item in value]
         return items if any(item is not None for item in items) else None

@@ -177,7 +177,7 @@ class Strategy(ABC):
         return ()
 
     def beliefs(self) -> Beliefs:
-        """Return what a model of the results expects, if there is one; by default nothing.
+        """Return the beliefs of a sampler that learns, if there is one; by default none.
 
         It changes nothing: it is asked for by the live table, at any time between two events, and by the report.
         """

@@ -313,7 +313,7 @@ class MultiFidelity(Strategy):
         return self.sampler.propose(self._num_proposed, observations, running)
 
     def beliefs(self) -> Beliefs:
-        """Return what the sampler has learnt from the results that it would be given for its next proposal."""
+        """Return the beliefs of the sampler, by the results that it would be given for its next proposal."""
         if self.sampler is None:
             return Beliefs()
         return self.sampler.beliefs(self._observed.present()[0])

@@ -64,7 +64,7 @@ class Study:
         self.state = StudyState(self.parts.objectives, self.parts.max_epochs, self.parts.constraints)
         self.strategy = build_strategy(self.parts)
         self._obeyed: set[str] = set()  # commands
-        self._has_warned = False  # of a sampler that cannot say what it believes
+        self._has_warned = False  # of a sampler that fails to give its beliefs
 
     def run(self, *, executor: Executor | None = None, journal: Journal | None = None) -> StudyRecord:
         """Search, train the best again, and write the winner to `best/`.
@@ -277,7 +277,7 @@ class Study:
         """Return the present state of the study, as it is shown to the user.
 
         Args:
-            with_beliefs: Whether the sampler is asked what it has learnt, which can take a second in a large study.
+            with_beliefs: Whether the sampler is asked for its beliefs, which can take a second in a large study.
         """
         # First the sampler is asked: the results say of some paused candidates that they are stopped.
         beliefs = self.beliefs() if with_beliefs else Beliefs()
@@ -320,7 +320,7 @@ class Study:
         return study
 
     def beliefs(self) -> Beliefs:
-        """Return what the sampler expects of the candidates that run or may be continued, and of the markers.
+        """Return the sampler's predictions for candidates that run or may be continued, and its importances.
 
         The first objective is in its original sign. An error of the sampler, perhaps a class of the user's own, ends
         nothing: it is logged once, and the beliefs are empty.

@@ -1,4 +1,4 @@
-"""The space of a study whose candidates are the rows of a table, and what such a study cannot have."""
+"""The space of a study whose candidates are the rows of a table, and the options that it refuses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def tabulated_space(
         seed: Of the draws.
 
     Raises:
-        ConfigError: Lists what does not fit the table, or what needs a training.
+        ConfigError: Lists the options that do not fit the table, or that need a training.
         DataError: The file of the table is missing or damaged.
         SearchError: The table has not the results that are compared.
     """

@@ -130,5 +130,5 @@ def merged(table: ResultTable) -> ResultTable:
 
 
 def _same(value: Any) -> Any:
-    """Return what is equal for equal settings: 1 and 1.0 are, 1 and true are not."""
+    """Return a key that is equal for equal settings: 1 and 1.0 are, 1 and true are not."""
     return value if type(value) in (int, float) else plain_json(value)

@@ -24,7 +24,7 @@ _SECTIONS = TopLevel.model_fields.keys() - {"name", "seed", "n_gpu", "trainer", 
 
 
 class TableColumns(Strict):
-    """Names of the columns of a CSV file, or of the arrays of a .npz file, by what they are."""
+    """Names of the columns of a CSV file, or of the arrays of a .npz file, by their role."""
 
     settings: dict[str, str] = Field({}, description="Column of each setting by its JSON path.")
     results: dict[str, str | list[str]] = Field(

@@ -194,7 +194,7 @@ def _settings_of(sheet: _Sheet, columns: TableColumns, marked: Sequence[str], ot
 
 
 def split_setting(path: str, text: str, pattern: str, place: str) -> dict[str, str]:
-    """Return what a pattern finds in a text, each find at `PATH.number`.
+    """Return the finds of a pattern in a text, each at `PATH.number`.
 
     Raises:
         DataError: It finds nothing.

@@ -1,4 +1,4 @@
-"""`ResultTable`: the results of many trainings, and what one of them is like for a search."""
+"""`ResultTable`: the results of many trainings, and `TableRun`: those of one."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ class ResultTable:
             results: By name, (S, E) or (S, E, R).
             settings: By JSON path.
             facts: By name, (S,).
-            seconds: Of each epoch, (S, E) or what can be broadcast to it; None: 1.
+            seconds: Of each epoch, (S, E), or an array that can be broadcast to it; None: 1.
             lengths: Epochs of each training, (S,) or (S, R); None: E.
             places: Of each row; by default its number, from 0.
 

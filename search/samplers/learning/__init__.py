@@ -1,1 +1,1 @@
-"""What samplers learn from results: values that compare, and models of learning curves."""
+"""Parts of samplers that learn: values that compare, and a model of learning curves."""

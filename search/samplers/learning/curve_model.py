@@ -1,4 +1,4 @@
-"""What a Gaussian process knows of the learning curves of a study, in the terms of its space."""
+"""A model of the learning curves of a study: features, thinned curves, and a Gaussian process per objective."""
 
 import math
 from collections.abc import Sequence
@@ -164,7 +164,7 @@ class CurveModel:
         self.weights /= np.linalg.norm(self.weights)
 
     def imagine(self, running: Sequence[Drawn]) -> None:
-        """Count candidates without results by what is expected of them."""
+        """Add the expected values of candidates without results."""
         if running:
             for process in self.processes:
                 process.imagine(self._at_end(self.features.of(running)))
@@ -176,7 +176,7 @@ class CurveModel:
         return Points(settings, np.full(count, _LAST_EPOCH), known)
 
     def expected(self, settings: Array, candidate: NDArray[np.intp] | None = None) -> Array:
-        """Return what is expected of settings (N, F) at the end of a full training, (N,): several objectives in one."""
+        """Return the expected value (N,) of settings (N, F) after a full training, several objectives in one."""
         means: list[Array] = [process.mean(self._at_end(settings, candidate)) for process in self.processes]
         return means[0] if len(means) == 1 else self._scalarised(np.array(means))
 
@@ -225,7 +225,7 @@ class CurveModel:
         return np.where(lowest > 0, np.abs(lowest) ** len(shares), lowest)
 
     def predictions(self, observations: Sequence[Observation]) -> dict[int, PredictedValue]:
-        """Return what is expected of the candidates that run, by their numbers.
+        """Return predictions for the candidates that run, by their numbers.
 
         Args:
             observations: Those that the curves are of.

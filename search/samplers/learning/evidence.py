@@ -1,4 +1,4 @@
-"""What observations teach any sampler: results that compare after different epochs, and which candidates are taken.
+"""Observations for any sampler: values that compare after different epochs, and which candidates are taken.
 
 Dimensions: N candidates, D dimensions of `Space.vector`.
 """
@@ -107,7 +107,7 @@ def _results_at(epochs: int, candidates: Sequence[Observation], num_objectives: 
 
 
 def _estimates(at_rung: dict[int, Values], at_level: dict[int, Values], stopped: Sequence[int]) -> dict[int, Values]:
-    """Return what candidates that stopped at a rung would have at a higher one, each objective by itself."""
+    """Return estimates for candidates that stopped at a rung, of their values at a higher one, per objective."""
     both = [number for number in at_level if number in at_rung]
     if len(both) < FEWEST_PAIRS:
         return {}
@@ -154,7 +154,7 @@ class Untaken:
     def first(self, proposals: Iterable[Suggestion], taken: set[str], rng: np.random.Generator) -> Suggestion | None:
         """Return the first proposal that is not taken, else another candidate that is not.
 
-        In a space that is a list, a proposal that is not in the list stands for the nearest candidate that is not
+        In a space that is a list, a proposal that is not in the list is replaced by the nearest candidate that is not
         taken, as does the first one if all are taken. Otherwise neighbours of the first proposal follow, then random
         draws, then all outcomes of a small space.
 

@@ -1,4 +1,4 @@
-"""A Gaussian process over settings and epochs: what all learning curves so far say of all others."""
+"""A Gaussian process over settings and epochs, which predicts learning curves from all others."""
 
 import math
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class CurveProcess:
     cov = settings * k(x, x') + interaction * k(x, x') * k(t, t') + trend * k(t, t') + candidate * [same] * k(t, t')
     + noise, as in Swersky et al., 2014 (https://arxiv.org/abs/1406.3896), section 3, with a Matern 5/2 kernel with a
     length scale per marker for settings, and a squared exponential for time. If early epochs say nothing of late ones,
-    the time scale becomes short and `settings` small. `candidate` is what distinguishes a curve from those of similar
+    the time scale becomes short and `settings` small. `candidate` is the difference of a curve from those of similar
     settings.
 
     The length scales, variances, noise and time scale maximise the marginal likelihood times a prior that grows with
@@ -173,7 +173,7 @@ class CurveProcess:
 
 
 class _Pairs:
-    """What the covariance of points needs of each two of them.
+    """Distances between each two points, from which their covariance is computed.
 
     Attributes:
         settings: (M, N * N) squared distance in each marker.
