@@ -1,0 +1,155 @@
+"""The default search against random search at equal time: the best validation score by then, and the winners' test.
+
+    python benchmarks/search_against_random.py --save-dir saved/search_against_random
+    python benchmarks/search_against_random.py --save-dir saved/search_against_random --only-table
+
+For each study seed two studies of `config/search/encdec_people.json` are run, each for as many minutes: random search,
+which trains each candidate to its end, and the default search, which is plain ASHA with the sampler `auto`. The winner
+by validation is trained again with three seeds, and these networks are tested. Time is the processor time of two
+workers and of the search itself (`benchmarks/processor_time.py`), so that nothing else on the machine decides. A study
+that was interrupted is continued by the same command. The test data has chosen nothing. It needs human_ccp in
+`data/human_ccp`.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from search.cli.study_commands import read_study
+from search.results.leaderboard import ledger
+from search.results.progress import Improvement, best_so_far
+from search.results.record import parse_objectives
+from search.study.folders import find_studies
+from utils.plugins import load_plugins
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGIN = "benchmarks/processor_time.py"
+METHODS = {
+    "random": ["search.scheduler=RandomSearch", "search.sampler=random"],
+    "default": ["search.scheduler=ASHA"],
+}
+
+
+def run(command: list[str]) -> None:
+    """Run a command on one thread per process."""
+    threads = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=threads, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+
+
+def search(place: Path, method: str, seed: int, minutes: float, overrides: list[str]) -> None:
+    """Complete a study."""
+    chosen = [
+        *METHODS[method],
+        "search.num_samples=10000",
+        f'search.budget={{"max_time": {minutes}}}',
+        'search.executor={"type": "processor_time.ProcessorTime", "args": {"workers": 2}}',
+        'search.retrain={"top": 1, "seeds": 3}',
+        f"search.seed={seed}",
+        f"trainer.save_dir={place}",
+        *overrides,
+    ]
+    config = "config/search/encdec_people.json"
+    run(["-m", "search", "-c", config, "--plugin", PLUGIN, *chosen, "--resume", "auto"])
+
+
+class Found:
+    """What a completed study found.
+
+    Attributes:
+        course: Each improvement of the best validation score.
+        tested: Test score of the winner's networks, one per seed.
+        candidates: Number of candidates drawn.
+        epochs: Epochs of all of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        study = read_study(folder)
+        self.course: list[Improvement] = best_so_far(study, parse_objectives(study.objectives)[0])
+        self.candidates, self.epochs = len(study.candidates), ledger(study).epochs
+        self.tested = [_test_score(run) for run in sorted((folder / "retrained").glob("candidate*_seed*"))]
+
+    @property
+    def best(self) -> float:
+        """The best validation score."""
+        return self.course[-1].value
+
+    def minutes_to(self, value: float) -> float:
+        """Return the minutes until a validation score was reached; infinite if it never was."""
+        reached = [each.seconds for each in self.course if each.value >= value and each.seconds is not None]
+        return min(reached) / 60 if reached else math.inf
+
+
+def _test_score(run_folder: Path) -> float:
+    tested = run_folder / "tested.json"
+    if not tested.exists():
+        best = str(run_folder / "model_best.pth")
+        run(["test.py", "--resume", best, "--split", "test", "--json", str(tested), "-d", "cpu"])
+    return float(json.loads(tested.read_text())["metrics"]["miou"])
+
+
+def table(pairs: dict[int, tuple[Found, Found]], minutes: float) -> str:
+    """Return a row per study seed, the median share of time, and the mean difference with its 95 % interval."""
+    lines = [
+        "| study seed | random: best val mIoU (candidates, epochs) | default | its time to random's best | share | "
+        "test mIoU of the winners: random | default | difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    shares, differences = [], []
+    for seed, (random, default) in pairs.items():
+        reached = default.minutes_to(random.best)
+        shares.append(reached / minutes)
+        means = [statistics.fmean(each.tested) for each in (random, default)]
+        differences.append(means[1] - means[0])
+        cells = [f"{each.best:.4f} ({each.candidates}, {each.epochs})" for each in (random, default)]
+        cells += [f"{reached:.1f} min", f"{shares[-1]:.2f}", f"{means[0]:.4f}", f"{means[1]:.4f}"]
+        lines.append(f"| {seed} | {' | '.join(cells)} | {differences[-1]:+.4f} |")
+    lines.append(f"\nmedian share of time {statistics.median(shares):.2f}")
+    count = len(differences)
+    if count > 1:
+        half = stats.t.ppf(0.975, count - 1) * statistics.stdev(differences) / math.sqrt(count)
+        lines.append(f"mean difference on test data {statistics.fmean(differences):+.4f} ± {half:.4f} (95 %)")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run what is missing, and print the table of the seeds that are complete."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--save-dir", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="to run; by default both")
+    parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument("--only-table", action="store_true", help="of the seeds that are complete; train nothing")
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args()
+    load_plugins([str(ROOT / PLUGIN)])
+    pairs: dict[int, tuple[Found, Found]] = {}
+    for seed in arguments.seeds:
+        found = []
+        for method in METHODS:
+            place = arguments.save_dir.resolve() / f"{method}_{seed}"
+            if method in arguments.methods and not arguments.only_table:
+                search(place, method, seed, arguments.minutes, arguments.overrides)
+            folders = find_studies(place) if place.exists() else []
+            if folders and (folders[0] / "best" / "model_best.pth").exists():
+                found.append(Found(folders[0]))
+        if len(found) == len(METHODS):
+            pairs[seed] = (found[0], found[1])
+            sys.stdout.write(f"{table(pairs, arguments.minutes)}\n\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
