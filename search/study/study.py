@@ -111,7 +111,12 @@ class Study:
                 driver = Driver(executor, self.strategy, dict(self.extras), self.parts.max_epoch_time)
                 driver.look = lambda: self._obey(recorder, driver)
                 driver.run()
-                winner = write_best(self.record(), self._config_of, retrain_epochs=self.parts.retrain_epochs)
+                winner = write_best(
+                    self.record(),
+                    self._config_of,
+                    retrain_epochs=self.parts.retrain_epochs,
+                    result_is_retrained=self.strategy.result_is_retrained,
+                )
                 if winner is None:
                     raise self._nothing_found()
                 recorder.record("study.done", winner)
@@ -372,7 +377,7 @@ def build_strategy(parts: StudyParts) -> Strategy:
     """Return the strategy of a study: that of its config, then the retraining of the best and their latency."""
     spec = {"search": {"strategy": parts.strategy or "MultiFidelity"}}
     first = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
-    return InOrder([first, Retrain(parts), MeasureLatency(parts)])
+    return InOrder([first, Retrain(parts, searching=first), MeasureLatency(parts)])
 
 
 def read(folder: Path, parts: StudyParts, *, with_beliefs: bool = False) -> StudyRecord:

@@ -42,9 +42,9 @@ def checked_parts(config: Mapping[str, Any]) -> StudyParts:
         ConfigError: The config is faulty, or no candidate of its space can be trained.
     """
     parts = build_study_parts(config, canonical)
-    build_strategy(parts)  # only to check its class and arguments
+    strategy = build_strategy(parts)  # only to check it
     logger.info("%s", parts.space.describe())
-    faults = parts.space.find_faults(check_config)
+    faults = strategy.find_faults(parts.space, check_config)
     if faults:
         logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
     return parts
