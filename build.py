@@ -277,12 +277,17 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
 
     Network and preprocessing can be rebuilt from the completed config without any data.
     """
+    from base.base_model import BaseModel
+
     names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     arch, values = _as_object(complete["arch"]), {**spec.arguments(), **single_output(config)}
     sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels") if name in values}
     network = find_class(arch["type"], "arch", "arch", names["arch"])
-    complete["arch"] = {**arch, "args": {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}}
+    arguments = {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}
+    if isinstance(network.target, type) and issubclass(network.target, BaseModel):
+        arguments = network.target.complete_arguments(arguments)
+    complete["arch"] = {**arch, "args": arguments}
     if spec.class_counts is not None:
         for arguments in variants.rules_without_counts(complete, names):
             arguments["class_counts"] = list(spec.class_counts)
