@@ -1,6 +1,5 @@
 """The architecture of a supernet after each epoch, as its trainer has written it, and the sections that show it."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.architecture.decoding import alpha_weights, beta_weights, decode, entropy_shares, possible_moves
-from utils.architecture.genotype import OPERATIONS, STRIDES, Genotype, cell_edges, input_names
-from utils.architecture.pictures import cell_picture, path_picture
+from utils.architecture.decoding import decode, entropy_shares
+from utils.architecture.genotype import Genotype
+from utils.architecture.pictures import alpha_svg, beta_svg, cell_svg, path_svg
 from utils.errors import EspalierError, SearchError
 from utils.files import read_json_object
 
 ARCHITECTURES = "architecture.json"
-_MOST_COLUMNS = 120  # epochs of a heat map
+_MOST_COLUMNS = 160  # epochs of a heat map
 
 
 @dataclass(frozen=True)
@@ -85,47 +84,34 @@ def course_sections(
         genotype: The decoded one; None if it is not decoded.
     """
     sections: list[dict[str, Any]] = []
-    shown = Genotype.from_json(genotype) if genotype is not None else None
-    if shown is None and course:
-        shown = course[-1].decode()
+    shown = Genotype.from_json(genotype) if genotype is not None else course[-1].decode() if course else None
     if shown is not None:
         state = "as it is trained again" if genotype is not None else "so far"
+        beta = course[-1].beta if course and course[-1].beta.shape[0] == shown.num_layers else None
         sections.append(
             {
                 "title": f"Network of candidate {candidate}",
                 "text": f"The path through the strides and the cell of each layer, {state}.",
-                "pictures": [("path", path_picture(shown)), ("cell", cell_picture(shown))],
+                "pictures": [path_svg(shown, beta=beta), cell_svg(shown)],
             }
         )
     if not course:
         return sections
+    epochs, picked = [each.epoch for each in course], _picked(course)
     shares = [entropy_shares(each.alpha, each.beta) for each in course]
     entropies = {"operations (alpha)": [share for share, _ in shares], "moves (beta)": [share for _, share in shares]}
-    epochs = [each.epoch for each in course]
-    sections.append(
+    shown_epochs = [each.epoch for each in picked]
+    sections += [
         {
-            "title": "Decided so far",
-            "text": "Entropy of the operations and of the moves as a share of the largest possible: 1 is undecided, 0 "
-            "decided. Of the epochs that decode alike, the table has the first and the last.",
+            "title": "Course of the architecture",
+            "text": "Entropy of operations and moves as a share of the largest possible, from 1 (undecided) to 0, and "
+            "the genotype by epoch.",
             "lines": {"epochs": epochs, "title": "entropy, share of the largest", "values": entropies},
             "table": _genotypes_by_epoch(course),
-        }
-    )
-    picked = _picked(course)
-    sections.append(
-        {
-            "title": "Operations over the epochs",
-            "text": "Weight of each operation on each edge of the cell, by alpha.",
-            "heat_maps": _operation_maps(picked),
-        }
-    )
-    sections.append(
-        {
-            "title": "Moves over the epochs",
-            "text": "Weight of each move out of a node into a layer, by beta; strides 4 to 32.",
-            "heat_maps": [_move_map(picked)],
-        }
-    )
+        },
+        {"title": "Operations by epoch", "pictures": [alpha_svg([each.alpha for each in picked], shown_epochs)]},
+        {"title": "Moves by epoch", "pictures": [beta_svg([each.beta for each in picked], shown_epochs)]},
+    ]
     return sections
 
 
@@ -156,39 +142,3 @@ def _picked(course: Sequence[ArchitectureEpoch]) -> list[ArchitectureEpoch]:
     """Return the epochs that a heat map shows: all, or an even selection with the first and the last."""
     count = min(len(course), _MOST_COLUMNS)
     return [course[round(place)] for place in np.linspace(0, len(course) - 1, count)]
-
-
-def _operation_maps(course: Sequence[ArchitectureEpoch]) -> list[dict[str, Any]]:
-    """Return a heat map for each block of the cell: a row per edge and operation, a column per epoch."""
-    weights = np.stack([alpha_weights(each.alpha) for each in course], axis=-1)  # (E, 8, epochs)
-    num_blocks = (math.isqrt(8 * len(weights) + 9) - 3) // 2
-    names, edges = input_names(num_blocks), cell_edges(num_blocks)
-    maps = []
-    for block in range(num_blocks):
-        numbers = [number for number, (of_block, _) in enumerate(edges) if of_block == block]
-        labels = [f"{names[edges[number][1]]}: {operation}" for number in numbers for operation in OPERATIONS]
-        values = weights[numbers].reshape(len(labels), -1)
-        maps.append(_heat_map(f"block {block + 1}", course, labels, values))
-    return maps
-
-
-def _move_map(course: Sequence[ArchitectureEpoch]) -> dict[str, Any]:
-    """Return a heat map with a row per move between two nodes, a column per epoch."""
-    weights = np.stack([beta_weights(each.beta) for each in course], axis=-1)  # (L, 4, 3, epochs)
-    places = np.argwhere(possible_moves(len(weights)))
-    labels = [
-        f"layer {layer + 1}: {STRIDES[level]} to {STRIDES[level + move - 1]}" for layer, level, move in places.tolist()
-    ]
-    values = np.array([weights[layer, level, move] for layer, level, move in places])
-    return _heat_map("moves", course, labels, values)
-
-
-def _heat_map(
-    title: str, course: Sequence[ArchitectureEpoch], rows: list[str], values: NDArray[np.float64]
-) -> dict[str, Any]:
-    return {
-        "title": title,
-        "epochs": [each.epoch for each in course],
-        "rows": rows,
-        "values": [[round(float(value), 4) for value in row] for row in values],
-    }

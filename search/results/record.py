@@ -423,8 +423,8 @@ class StudyRecord:
         unknown_events: Number of events of each name that this version does not know.
         winner: Number of the candidate that the strategy has chosen; None: by the leaderboard, see `winner_of`.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text`, a `table`
-            (rows of cells, the first the names of the columns), `heat_maps` or `lines` over epochs (see
-            `search.report.courses`), or `pictures` (title and SVG text of each).
+            (rows of cells, the first the names of the columns), `pictures` (SVG texts that only draw), or `lines` over
+            epochs (see `search.report.sections`).
         beliefs: Those of the sampler, the first objective in its original sign; empty unless it was asked.
     """
 

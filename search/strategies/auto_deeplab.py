@@ -1,7 +1,6 @@
 """Auto-DeepLab: supernets are trained, their architecture is decoded, and the decoded network is trained and tested."""
 
 import copy
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,20 +19,20 @@ from search.strategies.multi_fidelity import MultiFidelity, candidate_folder
 from search.strategies.supernet import (
     ANY_GENOTYPE,
     contradictions,
+    faults_of,
     laid_over,
     overlay_faults,
     place_in_study,
     unreachable_markers,
+    without_search,
 )
 from search.study.folders import run_folder
 from search.study.journal import Event
 from search.study.settings import StudyParts
 from utils.architecture.genotype import Genotype
-from utils.errors import ConfigError, SearchError, each_error
+from utils.errors import SearchError
 
 DECODE = "decode"
-
-logger = logging.getLogger("espalier")
 
 
 class AutoDeepLab(MultiFidelity):
@@ -43,7 +42,7 @@ class AutoDeepLab(MultiFidelity):
     differ in their seeds. When the search is over, the architecture of each is decoded (stage "decode") and recorded in
     the journal. Candidates with equal results of that are one. The best are trained again by the config of the study
     with the genotype as `arch.args.genotype`: the result is one of these networks, never a supernet. A candidate is
-    decoded once, also if a larger budget continues its training later.
+    decoded once, at its end, also if a scheduler of a grown study continues its training later.
 
     Args:
         parts: The parts of the study.
@@ -62,7 +61,7 @@ class AutoDeepLab(MultiFidelity):
         self.supernet = supernet
         self.decode_epoch = decode_epoch
         self.stages = (stage, DECODE)
-        self.final = Space(parts.config)
+        self.final = Space(without_search(parts.config))
         self._genotypes: dict[int, dict[str, Any]] = {}
         self._epochs: dict[int, int] = {}  # at which they were decoded
 
@@ -99,41 +98,29 @@ class AutoDeepLab(MultiFidelity):
         return changed
 
     def find_faults(self, space: Space, check: Check) -> list[str]:
-        """Return the faults of some supernets and of some final networks, each once.
+        """Return the faults of some supernets, each once.
 
         Raises:
-            ConfigError: Lists all faults: neither can be trained, or the settings contradict each other.
+            ConfigError: Lists all faults: no supernet or not every final network can be trained, or the settings
+                contradict each other.
         """
-        faults = Faults(contradictions(self.parts, space, self.supernet, self.decode_epoch))
-        warnings: list[str] = []
+        faults, warnings = Faults(contradictions(self.parts, space, self.supernet, self.decode_epoch)), list[str]()
         for place in unreachable_markers(self.final, space):
             faults.add(place, "the supernet replaces this marker, so that no candidate draws it. Write a value.")
-        for config in self._final_covering():
-            try:
-                check(config)
-            except ConfigError as error:
-                for each in each_error(error):
-                    faults.append(_about_genotype(str(each), config)) if str(each) not in faults else None
+        for each in self.final.covering():
+            config = with_genotype(each.config, ANY_GENOTYPE)
+            for message in faults_of(config, check):
+                faults.add("", _about_genotype(message, config))
         if space.has_markers:
-            try:
+            with faults.collecting():
                 warnings = space.find_faults(check)
-            except ConfigError as error:
-                faults.append(str(error))
         else:
-            try:
-                check(next(space.covering()).config)
-            except ConfigError as error:
-                for each in each_error(error):
-                    place = place_of(str(each))
-                    named = place_in_study(place, self.supernet, self.parts.config)
-                    faults.add("", named + str(each).removeprefix(place))
+            for message in faults_of(next(space.covering()).config, check):
+                place = place_of(message)
+                faults.add("", place_in_study(place, self.supernet, self.parts.config) + message.removeprefix(place))
         if faults:
             raise faults.error()
         return warnings
-
-    def _final_covering(self) -> list[dict[str, Any]]:
-        """Return a few final configs that together have every branch of every choice, with some genotype."""
-        return [with_genotype(each.config, ANY_GENOTYPE) for each in self.final.covering()]
 
     def apply(self, event: Event) -> None:
         """Note the genotypes, too."""
@@ -156,9 +143,12 @@ class AutoDeepLab(MultiFidelity):
         return super().is_done and not self._undecoded()
 
     def _undecoded(self) -> list[int]:
+        """Return the supernets with results that are at their end and not decoded."""
         candidates = self.state.candidates.items()
         ranked = (index for index, each in candidates if is_ranked(each.record, self.parts.objectives))
-        return [index for index in ranked if index not in self._genotypes]
+        # With a spent budget the training of some is not at its end, and continues with a larger one.
+        ended = (index for index in ranked if index not in self.state.jobs and not self.may_resume(index))
+        return [index for index in ended if index not in self._genotypes]
 
     def _decode(self, candidate: int) -> None:
         """Record the genotype of a supernet."""
@@ -173,7 +163,6 @@ class AutoDeepLab(MultiFidelity):
             )
         genotype = course[last].decode()
         results = {goal.name: record.reports[last - 1][goal.name] for goal in self.parts.objectives if not goal.is_fact}
-        logger.info("Candidate %d: strides %s after epoch %d.", candidate, path_text(genotype), last)
         self.study.record(f"{DECODE}.decoded", candidate, epoch=last, genotype=genotype.to_json(), results=results)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
@@ -181,18 +170,27 @@ class AutoDeepLab(MultiFidelity):
         super().ended(task, outcome)
         if outcome.status in ("refused", "out_of_memory") and not self.parts.space.has_markers:
             raise SearchError(
-                f"{self.study.folder}: the supernet cannot be trained: {outcome.reason.rstrip('.')}. Its size is set in "
-                "search.strategy.args.supernet: fewer layers, blocks or a lower filter_multiplier in arch.args, a "
+                f"{self.study.folder}: the supernet cannot be trained: {outcome.reason.rstrip('.')}. Its size is set "
+                "in search.strategy.args.supernet: fewer layers, blocks or a lower filter_multiplier in arch.args, a "
                 "smaller crop or batch_size in train_loader.args."
             )
 
     def finalists(self) -> list[int]:
-        """Return the candidates whose final networks differ, the best supernet first."""
+        """Return the candidates whose final networks differ, the best supernet first.
+
+        Raises:
+            SearchError: None is decoded.
+        """
         found: dict[str, int] = {}
         for candidate in self.study.ranked():
             config = self.config_of(candidate)
             if config is not None:
                 found.setdefault(plain_json(config), candidate)
+        if not found:
+            raise SearchError(
+                f"{self.study.folder}: no supernet was trained to its end ({self.spent_budget or 'none runs'}), and "
+                "only then its architecture is decoded. Raise search.budget, and continue with --resume auto."
+            )
         return list(found.values())
 
     def config_of(self, candidate: int) -> dict[str, Any] | None:
@@ -225,7 +223,9 @@ class AutoDeepLab(MultiFidelity):
                 genotype = Genotype.from_json(self._genotypes[index])
                 twin = next((each for each in order if self._genotypes.get(each) == self._genotypes[index]), index)
                 cell = f"{genotype.num_blocks} blocks" if twin == index else f"the same as candidate {twin}"
-                values = [self.state.candidates[index].record.objectives.get(goal.name) for goal in self.parts.objectives]
+                values = [
+                    self.state.candidates[index].record.objectives.get(goal.name) for goal in self.parts.objectives
+                ]
                 rows.append([index, self._epochs[index], *values, path_text(genotype), cell])
         found: list[Mapping[str, Any]] = []
         if len(rows) > 1:
@@ -258,6 +258,6 @@ def _about_genotype(message: str, config: Mapping[str, Any]) -> str:
     if place_of(message) != "arch.args.genotype":
         return message
     return (
-        f"arch.type: {show(config['arch'].get('type'))} takes no genotype, and search.strategy writes one into its args. "
-        'Name "AutoDeepLab", or a network that takes one.'
+        f"arch.type: {show(config['arch'].get('type'))} takes no genotype, and search.strategy writes one into its "
+        'args. Name "AutoDeepLab", or a network that takes one.'
     )

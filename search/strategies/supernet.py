@@ -5,8 +5,10 @@ from typing import Any
 
 from config.faults import join_path, show
 from config.loading.load import deep_merge
+from search.space.cover import Check
 from search.space.space import Space
 from search.study.settings import StudyParts
+from utils.errors import ConfigError, each_error
 
 OVERLAY = "search.strategy.args.supernet"
 ANY_GENOTYPE: Mapping[str, Any] = {"strides": [4, 8], "blocks": [{"two_back": "skip", "one_back": "sep_conv_3x3"}]}
@@ -20,21 +22,28 @@ _EXAMPLE = (
 
 def laid_over(config: Mapping[str, Any], supernet: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of the supernets: `supernet` laid over that of a study, as a file is over one it extends."""
-    merged = deep_merge(config, supernet)
+    merged = deep_merge(without_search(config), supernet)
     return {key: section for key, section in merged.items() if section is not None}
+
+
+def without_search(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a study without its search section, which may have markers for the supernet."""
+    return {key: section for key, section in config.items() if key != "search"}
 
 
 def overlay_faults(config: Mapping[str, Any], supernet: Any) -> list[str]:
     """Return the faults of an overlay that leave no config of a supernet."""
     if not isinstance(supernet, Mapping) or not supernet:
-        return [f"{OVERLAY}: {show(supernet)} must be what is laid over the config to train supernets. Write {_EXAMPLE}."]
+        return [
+            f"{OVERLAY}: {show(supernet)} must be what is laid over the config to train supernets. Write {_EXAMPLE}."
+        ]
     faults = [
         f"{OVERLAY}.{key}: {show(supernet[key])}, and it is that of the study. Remove it."
         for key in _OF_THE_STUDY
         if key in supernet
     ]
     if _type_of(supernet.get("arch")) is None:
-        faults.append(f'{OVERLAY}.arch: {show(supernet.get("arch"))} names no supernet. Write {_EXAMPLE}.')
+        faults.append(f"{OVERLAY}.arch: {show(supernet.get('arch'))} names no supernet. Write {_EXAMPLE}.")
     trainer = laid_over(config, {"trainer": supernet.get("trainer", {})}).get("trainer")
     kind = _type_of(trainer) if isinstance(trainer, Mapping) else None
     if kind in (None, "Trainer"):
@@ -64,13 +73,16 @@ def contradictions(
         )
     if len(parts.objectives) > 1 or parts.objectives[0].is_fact:
         yield (
-            f"search.objectives: {show([str(each) for each in parts.objectives])}: supernets are compared by one result "
-            'of validation data, as their costs are not those of the decoded networks. Write for example '
+            f"search.objectives: {show([str(each) for each in parts.objectives])}: supernets are compared by one "
+            "result of validation data, as their costs are not those of the decoded networks. Write for example "
             '["max val_miou"].'
         )
     facts = [str(each) for each in parts.constraints if each.is_fact]
     if facts:
-        yield f"search.constraints: {show(facts)}: these are costs of the supernet, not of the decoded network. Remove them."
+        yield (
+            f"search.constraints: {show(facts)}: these are costs of the supernet, not of the decoded network. Remove "
+            "them."
+        )
     for name in _LIMITS_OF_RESULTS:
         value = (parts.limits or {}).get(name)
         if value is not None:
@@ -97,6 +109,15 @@ def contradictions(
     args = parts.config.get("arch", {}).get("args") if isinstance(parts.config.get("arch"), Mapping) else None
     if isinstance(args, Mapping) and args.get("genotype") is not None:
         yield f"arch.args.genotype: {show(args['genotype'])}, and the genotype is what the search finds. Remove it."
+
+
+def faults_of(config: Mapping[str, Any], check: Check) -> list[str]:
+    """Return the faults of a config, by a function that raises them."""
+    try:
+        check(config)
+    except ConfigError as error:
+        return [str(each) for each in each_error(error)]
+    return []
 
 
 def unreachable_markers(final: Space, space: Space) -> list[str]:

@@ -1,0 +1,266 @@
+"""Auto-DeepLab as a search: supernets, their genotypes, and the networks that are trained from them."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from search.results.architecture import ARCHITECTURES, course_sections, read_course
+from search.study.settings import build_study_parts, shrunk
+from search.study.study import Study, build_strategy
+from tests.support.simulated_study import Simulation, World, results
+from utils.architecture.decoding import encode
+from utils.architecture.genotype import Genotype
+from utils.errors import ConfigError, SearchError
+
+GENOTYPES = [
+    Genotype((4, 8, 16), ((("two_back", "skip"), ("one_back", "sep_conv_3x3")),)),
+    Genotype((8, 8, 4), ((("two_back", "max_pool_3x3"), ("one_back", "sep_conv_5x5")),)),
+]
+SUPERNET = {"arch": "Supernet", "trainer": {"type": "BilevelTrainer", "epochs": 4}}
+SHIPPED = ("auto_deeplab_camvid", "auto_deeplab_people", "auto_deeplab_cityscapes_gpu")
+
+
+def study_config(**search):
+    strategy = {"type": "AutoDeepLab", "args": {"supernet": copy.deepcopy(SUPERNET)}}
+    given = {"objectives": ["max val_miou"], "strategy": strategy, "retrain": {"top": 2, "epochs": 3}}
+    return {
+        "name": "s",
+        "arch": {"type": "AutoDeepLab", "args": {}},
+        "trainer": {"epochs": 6},
+        "search": given | search,
+    }
+
+
+def architectures(genotypes):
+    """A course that decodes to a genotype after each epoch."""
+    epochs = []
+    for number, genotype in enumerate(genotypes, 1):
+        alpha, beta = encode(genotype)
+        epochs.append({"epoch": number, "alpha": alpha.tolist(), "beta": beta.tolist()})
+    return json.dumps({"epochs": epochs})
+
+
+class Decided(Simulation):
+    """A simulation whose supernets have these genotypes by epoch."""
+
+    courses: list
+
+    def session(self, kill_at=None, watchers=()):
+        def write(event, _state):
+            if event.name == "search.ended":
+                (self.folder / "candidates" / f"{event.candidate:05d}" / ARCHITECTURES).write_text(
+                    architectures(self.courses[event.candidate])
+                )
+
+        return super().session(kill_at, [*watchers, write])
+
+
+def decided(folder, courses, **search):
+    config = study_config(num_samples=len(courses), **search)
+    simulation = Decided(folder, lambda: build_study_parts(config), World())
+    simulation.courses = courses
+    return simulation
+
+
+def decoded(simulation):
+    return [(each.candidate, each.data["epoch"]) for each in simulation.events if each.name == "decode.decoded"]
+
+
+ONE, OTHER = GENOTYPES
+
+
+def test_equal_genotypes_are_trained_once(tmp_path):
+    simulation = decided(tmp_path, [[ONE] * 4, [ONE] * 4, [OTHER] * 4])
+    study = simulation.run()
+    best = study.ranked()
+    first = next(each for each in best if each != 2)  # of the two that are alike
+    assert {run.candidate for run in study.state.retrained.values()} == {first, 2}
+    assert decoded(simulation) == [(0, 4), (1, 4), (2, 4)]
+    configs = {each: study.strategy.config_of(each) for each in (0, 1, 2)}
+    assert configs[0] == configs[1] != configs[2]
+    assert configs[2]["arch"] == {"type": "AutoDeepLab", "args": {"genotype": OTHER.to_json()}}
+    assert configs[2]["trainer"] == {"epochs": 6}, "it is the study's own"
+    epochs = {run.max_epochs for run in study.state.retrained.values()}
+    assert epochs == {3}, "those of search.retrain"
+
+
+def test_a_supernet_is_decoded_at_the_epoch_that_is_asked_for(tmp_path):
+    course = [ONE, OTHER, ONE, ONE]
+    strategy = {"type": "AutoDeepLab", "args": {"supernet": SUPERNET, "decode_epoch": 2}}
+    simulation = decided(tmp_path, [course], strategy=strategy)
+    study = simulation.run()
+    assert decoded(simulation) == [(0, 2)]
+    assert study.strategy.config_of(0)["arch"]["args"]["genotype"] == OTHER.to_json()
+
+
+def test_the_genotype_survives_the_file_it_was_read_from(tmp_path):
+    simulation = decided(tmp_path, [[ONE] * 4])
+    study = simulation.run()
+    (tmp_path / "candidates" / "00000" / ARCHITECTURES).unlink()
+    again = Study(tmp_path, simulation.build_parts(), worker="")
+    simulation.restore(again)
+    assert again.strategy.config_of(0) == study.strategy.config_of(0)
+    titles = [section["title"] for section in again.record().sections]
+    assert titles == ["Genotypes", "Network of candidate 0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "missing or empty"),
+        ("{", "cannot be read"),
+        ('{"epochs": [{"epoch": 1}]}', "no course of an architecture"),
+    ],
+)
+def test_a_course_that_is_missing_or_damaged_is_named(tmp_path, content, reason):
+    path = tmp_path / ARCHITECTURES
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SearchError, match=rf"{ARCHITECTURES}.*{reason}.*Put back a copy"):
+        read_course(path)
+
+
+def test_a_budget_that_ends_before_a_supernet_says_so(tmp_path):
+    simulation = decided(tmp_path, [[ONE] * 4, [ONE] * 4], budget={"epochs": 2})
+    with pytest.raises(SearchError, match=r"no supernet was trained to its end \(2 epochs are spent\).*Raise search"):
+        simulation.run()
+    larger = study_config(num_samples=2)
+    simulation.build_parts = lambda: build_study_parts(larger)
+    assert results(simulation.run()) == results(decided(tmp_path / "whole", [[ONE] * 4, [ONE] * 4]).run())
+
+
+def test_a_supernet_that_does_not_fit_is_drawn_once(tmp_path):
+    config = study_config(num_samples=3, limits={"max_memory_mb": 10})
+    simulation = Simulation(tmp_path, lambda: build_study_parts(config), World({"refused": 1.0}))
+    with pytest.raises(SearchError, match=r"the supernet cannot be trained: params 9 is more than.*batch_size"):
+        simulation.run()
+    assert sum(each.name == "search.drawn" for each in simulation.events) == 1
+
+
+def test_a_marker_of_the_config_is_drawn_for_both_networks(tmp_path):
+    config = study_config(num_samples=4, sampler="random")
+    config["optimizer"] = {"type": "SGD", "args": {"lr": {"$uniform": [0.1, 0.9]}}}
+    config["search"]["strategy"]["args"]["supernet"]["loss"] = {"$choice": ["a", "b"]}
+    simulation = Decided(tmp_path, lambda: build_study_parts(config), World())
+    simulation.courses = [[ONE] * 4] * 4
+    study = simulation.run()
+    for index, each in study.state.candidates.items():
+        drawn = study.parts.space.config(each.drawn)
+        final = study.strategy.config_of(index)
+        assert final["optimizer"] == drawn["optimizer"]
+        assert drawn["loss"] in ("a", "b")
+        assert "loss" not in final
+    assert len(study.strategy.strategies[0].finalists()) == 4, "equal genotypes with other values are other networks"
+
+
+def faults_of(config, check=lambda _config: None):
+    parts = build_study_parts(config)
+    with pytest.raises(ConfigError) as caught:
+        build_strategy(parts).find_faults(parts.space, check)
+    return [str(each) for each in caught.value.parts or [caught.value]]
+
+
+def test_an_overlay_that_makes_no_supernet_is_refused():
+    for args, fault in [
+        ({"supernet": {}}, "search.strategy.args.supernet: {} must be what is laid over"),
+        ({"supernet": {"trainer": {"type": "BilevelTrainer"}}}, "supernet.arch: null names no supernet"),
+        ({"supernet": {"arch": "Supernet"}}, "supernet.trainer.type: null trains no architecture"),
+        ({"supernet": {**SUPERNET, "search": {}}}, "supernet.search: {}, and it is that of the study"),
+    ]:
+        with pytest.raises(ConfigError, match=fault.replace("{", r"\{").replace("}", r"\}")):
+            build_study_parts(study_config(strategy={"type": "AutoDeepLab", "args": args}))
+
+
+def test_all_contradictions_are_listed_at_once():
+    supernet = copy.deepcopy(SUPERNET)
+    supernet["trainer"]["args"] = {"architecture_from_epoch": 3}
+    config = study_config(
+        strategy={"type": "AutoDeepLab", "args": {"supernet": supernet, "decode_epoch": 5}},
+        retrain=None,
+        objectives=["max val_miou", "min params"],
+        constraints=["params <= 100"],
+        limits={"max_params": 9, "max_memory_mb": 100},
+        sampler="sobol",
+        scheduler={"type": "ASHA", "args": {"grace_period": 2}},
+        num_samples=4,
+    )
+    config["arch"]["args"]["genotype"] = ONE.to_json()
+    places = [fault.split(": ")[0] for fault in faults_of(config)]
+    assert places == [
+        "search.retrain",
+        "search.objectives",
+        "search.constraints",
+        "search.limits.max_params",
+        "search.sampler",
+        "search.scheduler",
+        "search.strategy.args.decode_epoch",
+        "arch.args.genotype",
+    ]
+
+
+def test_a_marker_that_the_supernet_replaces_is_refused():
+    config = study_config()
+    config["arch"]["args"] = {"filter_multiplier": {"$choice": [8, 20]}}
+    assert faults_of(config) == [
+        "arch.args.filter_multiplier: the supernet replaces this marker, so that no candidate draws it. Write a value."
+    ]
+
+
+def test_faults_of_both_networks_are_listed_with_their_places_in_the_file():
+    def check(config):
+        is_final = "genotype" in (config["arch"]["args"] if isinstance(config["arch"], dict) else {})
+        paths = ["arch.args.genotype", "optimizer.args.lr"] if is_final else ["trainer.epochs", "optimizer.args.lr"]
+        raise ConfigError("two", [ConfigError(f"{path}: wrong. Correct it.") for path in paths])
+
+    config = study_config()
+    config["optimizer"] = {"type": "SGD", "args": {"lr": "x"}}
+    faults = faults_of(config, check)
+    assert [fault.split(":")[0] for fault in faults] == [
+        "arch.type",
+        "optimizer.args.lr",
+        "search.strategy.args.supernet.trainer.epochs",
+    ]
+    assert faults[0] == (
+        'arch.type: "AutoDeepLab" takes no genotype, and search.strategy writes one into its args. Name "AutoDeepLab", '
+        "or a network that takes one."
+    )
+
+
+def test_a_test_run_shortens_the_supernet():
+    config = study_config()
+    supernet = config["search"]["strategy"]["args"]["supernet"]
+    supernet |= {"train_loader": {"args": {"samples": 99, "batch_size": 2}}}
+    supernet["trainer"]["args"] = {"architecture_from_epoch": 3}
+    small = shrunk(config | {"train_loader": {"args": {}}}, "2,8,4,1")
+    args = small["search"]["strategy"]["args"]
+    assert args["supernet"]["trainer"] == {
+        "type": "BilevelTrainer",
+        "epochs": 2,
+        "args": {"architecture_from_epoch": 2},
+    }
+    assert args["supernet"]["train_loader"] == {"args": {"batch_size": 2}}
+    assert build_study_parts(small).space.config(build_study_parts(small).space.random(0))["train_loader"] == {
+        "args": {"samples": 8, "batch_size": 2}
+    }
+
+
+def test_the_report_shows_the_course(tmp_path):
+    rng = np.random.default_rng(0)
+    course = [
+        {"epoch": each, "alpha": (rng.normal(size=(5, 8)) * each).tolist(), "beta": rng.normal(size=(4, 4, 3)).tolist()}
+        for each in (1, 2, 3)
+    ]
+    (tmp_path / ARCHITECTURES).write_text(json.dumps({"epochs": course}))
+    read = read_course(tmp_path / ARCHITECTURES)
+    sections = course_sections(7, read, None)
+    assert [each["title"] for each in sections] == [
+        "Network of candidate 7",
+        "Course of the architecture",
+        "Operations by epoch",
+        "Moves by epoch",
+    ]
+    table = sections[1]["table"]
+    assert [row[0] for row in table[1:]] == ["1", "2", "3"]
+    assert table[-1][1] == " ".join(map(str, read[-1].decode().strides))
