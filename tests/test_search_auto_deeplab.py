@@ -212,7 +212,7 @@ def test_faults_of_both_networks_are_listed_with_their_places_in_the_file():
     def check(config):
         is_final = "genotype" in (config["arch"]["args"] if isinstance(config["arch"], dict) else {})
         paths = ["arch.args.genotype", "optimizer.args.lr"] if is_final else ["trainer.epochs", "optimizer.args.lr"]
-        raise ConfigError("two", [ConfigError(f"{path}: wrong. Correct it.") for path in paths])
+        raise ConfigError("two", [ConfigError(f"{path}: unknown argument. Correct it.") for path in paths])
 
     config = study_config()
     config["optimizer"] = {"type": "SGD", "args": {"lr": "x"}}

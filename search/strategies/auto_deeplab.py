@@ -255,7 +255,7 @@ def with_genotype(config: Mapping[str, Any], genotype: Mapping[str, Any]) -> dic
 
 def _about_genotype(message: str, config: Mapping[str, Any]) -> str:
     """Return a fault of a final config; one of the genotype is a fault of the network, which takes none."""
-    if place_of(message) != "arch.args.genotype":
+    if not message.startswith("arch.args.genotype: unknown argument"):
         return message
     return (
         f"arch.type: {show(config['arch'].get('type'))} takes no genotype, and search.strategy writes one into its "
