@@ -56,7 +56,46 @@ def decode(alpha: ArrayLike, beta: ArrayLike) -> Genotype:
         TrainingError: They are not finite, or exclude every path or every operation of a block.
         ValueError: They have other shapes.
     """
-    return Genotype(_decode_path(_read_beta(beta)), _decode_cell(_read_alpha(alpha)))
+    return Genotype(decode_path(beta), decode_cell(alpha))
+
+
+def decode_path(beta: ArrayLike) -> tuple[int, ...]:
+    """Return the strides of the most probable path, by the algorithm of Viterbi; see `decode`."""
+    log_weights = _log_softmax(_read_beta(beta))
+    scores = np.array([0.0, -np.inf, -np.inf, -np.inf])  # of the best path to each level: the stem is at level 0
+    origins = []
+    for layer in log_weights:
+        into = np.full((len(STRIDES), len(STRIDES)), -np.inf)  # [target, source]
+        for source in range(len(STRIDES)):
+            for target in range(max(source - 1, 0), min(source + 2, len(STRIDES))):
+                into[target, source] = scores[source] + layer[source, target - source + 1]
+        origins.append([_first_best(row) for row in into])
+        scores = into.max(axis=1)
+    if np.isneginf(scores).all():
+        raise TrainingError("beta excludes every path: leave at least one move out of each layer.")
+    levels = [_first_best(scores)]
+    for origin in origins[:0:-1]:
+        levels.append(origin[levels[-1]])
+    return tuple(STRIDES[level] for level in levels[::-1])
+
+
+def decode_cell(alpha: ArrayLike) -> tuple[Block, ...]:
+    """Return for each block its two strongest edges, each with its best operation that is not "none"; see `decode`."""
+    log_weights = _log_softmax(_read_alpha(alpha))[:, 1:]
+    num_blocks = _num_blocks(len(log_weights))
+    names, blocks, start = input_names(num_blocks), [], 0
+    for block in range(num_blocks):
+        edges = log_weights[start : start + block + 2]
+        strongest = edges.max(axis=1)
+        first = _first_best(strongest)
+        others = np.where(np.arange(len(edges)) == first, -np.inf, strongest)
+        second = _first_best(others)
+        if np.isneginf(others[second]):
+            raise TrainingError(f"alpha excludes the operations of block {block + 1}: leave one on two of its edges.")
+        pair = [(names[edge], OPERATIONS[1 + _first_best(edges[edge])]) for edge in sorted((first, second))]
+        blocks.append((pair[0], pair[1]))
+        start += block + 2
+    return tuple(blocks)
 
 
 def encode(genotype: Genotype) -> tuple[Floats, Floats]:
@@ -135,42 +174,3 @@ def _log_softmax(logits: Floats) -> Floats:
 def _first_best(scores: Floats) -> int:
     """Return the place of the largest score; of those that are equal but for rounding, the first."""
     return int(np.argmax(scores >= scores.max() - _TIE))
-
-
-def _decode_path(logits: Floats) -> tuple[int, ...]:
-    """Return the strides of the most probable path, by the algorithm of Viterbi."""
-    log_weights = _log_softmax(logits)
-    scores = np.array([0.0, -np.inf, -np.inf, -np.inf])  # of the best path to each level: the stem is at level 0
-    origins = []
-    for layer in log_weights:
-        into = np.full((len(STRIDES), len(STRIDES)), -np.inf)  # [target, source]
-        for source in range(len(STRIDES)):
-            for target in range(max(source - 1, 0), min(source + 2, len(STRIDES))):
-                into[target, source] = scores[source] + layer[source, target - source + 1]
-        origins.append([_first_best(row) for row in into])
-        scores = into.max(axis=1)
-    if np.isneginf(scores).all():
-        raise TrainingError("beta excludes every path: leave at least one move out of each layer.")
-    levels = [_first_best(scores)]
-    for origin in origins[:0:-1]:
-        levels.append(origin[levels[-1]])
-    return tuple(STRIDES[level] for level in levels[::-1])
-
-
-def _decode_cell(logits: Floats) -> tuple[Block, ...]:
-    """Return for each block its two strongest edges, each with its best operation that is not "none"."""
-    log_weights = _log_softmax(logits)[:, 1:]
-    num_blocks = _num_blocks(len(logits))
-    names, blocks, start = input_names(num_blocks), [], 0
-    for block in range(num_blocks):
-        edges = log_weights[start : start + block + 2]
-        strongest = edges.max(axis=1)
-        first = _first_best(strongest)
-        others = np.where(np.arange(len(edges)) == first, -np.inf, strongest)
-        second = _first_best(others)
-        if np.isneginf(others[second]):
-            raise TrainingError(f"alpha excludes the operations of block {block + 1}: leave one on two of its edges.")
-        pair = [(names[edge], OPERATIONS[1 + _first_best(edges[edge])]) for edge in sorted((first, second))]
-        blocks.append((pair[0], pair[1]))
-        start += block + 2
-    return tuple(blocks)
