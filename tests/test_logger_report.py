@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from base.samples import NamedMask, NamedSample
-from logger.test_report.confusion_image import compact, draw_confusion, ramp_color
+from logger.test_report.confusion_image import compact, draw_confusion
 from logger.test_report.report import class_table, report_text, write_images
 from logger.test_report.worst_cases import (
     INVENTED,
@@ -23,6 +23,7 @@ from logger.test_report.worst_cases import (
 from utils.errors import ConfigError
 from utils.files import without_nan
 from utils.geometry import letterbox_geometry
+from utils.heat_map import ramp_color
 
 
 def make_source(index, size=(40, 30), name="folder/photo.jpg"):
