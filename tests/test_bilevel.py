@@ -4,9 +4,11 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -170,6 +172,17 @@ def test_options_reach_the_trainer_and_the_second_half_learns_by_default():
     learned = {id(each) for each in trainer.network.architecture_parameters()}
     assert weights | learned == {id(each) for each in trainer.model.parameters()}
     assert not weights & learned
+
+
+def test_every_option_is_listed_with_default_and_meaning():
+    section = (ROOT / "docs/bilevel.md").read_text().split("## BilevelTrainer")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^|]+)` \| (.+) \|$", section, re.M)
+    defaults = json.loads(json.dumps(vars(ArchitectureOptions())))
+    assert {name: json.loads(default) for name, default, _ in rows} == defaults
+    hints = get_type_hints(ArchitectureOptions, include_extras=True)
+    assert {name: meaning for name, _, meaning in rows} == {
+        name: get_args(hint)[1].description for name, hint in hints.items()
+    }
 
 
 def test_a_dev_run_tries_a_step_of_the_architecture(tmp_path):

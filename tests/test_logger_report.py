@@ -20,10 +20,10 @@ from logger.test_report.worst_cases import (
     draw_errors,
     image_of,
 )
+from utils.drawing import ramp_color
 from utils.errors import ConfigError
 from utils.files import without_nan
 from utils.geometry import letterbox_geometry
-from utils.heat_map import ramp_color
 
 
 def make_source(index, size=(40, 30), name="folder/photo.jpg"):

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.drawing import Image, draw_text, text_size
-from utils.heat_map import EMPTY_CELL, INK, LINE_GREY, PALE_INK, add_names, ramp_color
+from utils.drawing import EMPTY_CELL, INK, LINE_GREY, PALE_INK, Image, add_names, draw_text, ramp_color, text_size
 
 PAPER = (255, 255, 255)
 MAX_CLASSES_WITH_NUMBERS = 24

@@ -19,10 +19,9 @@ from base.base_trainer import BaseTrainer, Row
 from base.callback import Callback
 from utils.architecture.decoding import alpha_weights, beta_weights, possible_moves
 from utils.architecture.genotype import OPERATIONS, STRIDES, Genotype, cell_edges, input_names
-from utils.drawing import Image
+from utils.drawing import Image, draw_heat_map
 from utils.errors import ConfigError
 from utils.files import write_json
-from utils.heat_map import draw_heat_map
 from utils.registry import OptionGroup
 
 ARCHITECTURE_FILE = "architecture.json"
