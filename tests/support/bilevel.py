@@ -123,8 +123,7 @@ KILLS: dict[str, list[dict[str, int]]] = {
 def killed_and_resumed(config: dict[str, Any], kills: list[dict[str, int]], folder: Path) -> str:
     """Return what differs between a run and one that is killed many times; empty if nothing does."""
     whole, broken = folder / "whole", folder / "broken"
-    if in_child(lambda: run(config, whole)):
-        return "it does not run"
+    run(config, whole)  # here, so that the children find everything loaded
     for options in kills:
         if in_child(lambda options=options: run(config, broken, **options)) != -signal.SIGKILL:
             return f"it was not killed by {options}"
@@ -150,7 +149,6 @@ def same_content(one: Any, other: Any) -> bool:
 
 def differs_in_two_processes() -> list[str]:
     """Return what differs between one process and two, for several settings; a collective call after the fork."""
-    torch.set_num_threads(1)
     found: list[str] = []
     options = {"architecture_lr": 0.05, "entropy_weight": 0.1, "architecture_from_epoch": 1}
     settings = {
@@ -166,7 +164,7 @@ def differs_in_two_processes() -> list[str]:
         dist.init_process_group("gloo", f"file://{folder}/store", rank=int(child == 0), world_size=2, timeout=limit)
         with joined_world() as world:
             for name, config in settings.items():
-                    two = outcome_of(trainer_of(config, world))
+                two = outcome_of(trainer_of(config, world))
                 if world.is_main:
                     one = outcome_of(trainer_of(config, ALONE))
                     found += [f"{name}: {text}"] if (text := differences(two, one)) else []
@@ -183,6 +181,7 @@ def loader_of(samples: Any, **options: Any) -> BaseDataLoader:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # children of a process with several would wait for them
     results: dict[str, Any] = {}
     for setting, content in SETTINGS.items():
         path = Path(sys.argv[1]) / setting
