@@ -345,6 +345,13 @@ def build_schedule(
     return combine_schedulers(config["lr_scheduler"], optimizer, build_scheduler, **length, monitor=plan.monitor)
 
 
+def count_steps(config: Config, plan: "TrainingPlan", train_loader: "BaseDataLoader") -> int:
+    """Return the steps of an epoch of the config's trainer, before it is built."""
+    kind = class_and_arguments({"trainer": trainer_options(config)}, "trainer", registry())[0]
+    # A function of a plug-in may build the trainer.
+    return plan.steps_per_epoch(len(kind.step_loader(train_loader) if hasattr(kind, "step_loader") else train_loader))
+
+
 def build_trainer(config: Config, model: "nn.Module", optimizer: "Optimizer", **parts: Any) -> "BaseTrainer":
     """Build the trainer of the `trainer` section from the other parts of a training.
 
@@ -352,7 +359,7 @@ def build_trainer(config: Config, model: "nn.Module", optimizer: "Optimizer", **
         ConfigError: It monitors a result that no epoch will have.
     """
     trainer_class, arguments = class_and_arguments({"trainer": trainer_options(config)}, "trainer", registry())
-    trainer: BaseTrainer = trainer_class(model, optimizer, **parts, **arguments)
+    trainer: BaseTrainer = trainer_class(model, optimizer, **parts, **group_arguments(trainer_class, arguments))
     trainer.monitor.check(trainer.result_names())  # before a run folder exists
     return trainer
 
@@ -417,7 +424,7 @@ def build_training(
     completed = complete_config(config, spec)
     # Before a wrapper adds prefixes to the names of the parameters.
     optimizer = build_optimizer(config, model)
-    schedule = build_schedule(config, optimizer, plan, plan.steps_per_epoch(len(train_loader)))
+    schedule = build_schedule(config, optimizer, plan, count_steps(config, plan, train_loader))
     loss = build_loss(config, spec, model).to(precision.device)
     model = prepare_for_training(model, options, precision, world, used_devices)
     metrics = build_metrics(config, spec)
@@ -427,8 +434,9 @@ def build_training(
     require_room_for_step(trainer, *(loader_section(config, split) or split for split in ("train", "valid")))
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
-    loaders_of = (train_loader, valid_loader)
-    return TrainingParts(completed, spec, *loaders_of, model, optimizer, schedule, loss, metrics, trainer)
+    return TrainingParts(
+        completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
+    )
 
 
 def build_predictor(
