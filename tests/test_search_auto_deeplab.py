@@ -2,17 +2,28 @@
 
 import copy
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from config import load_config
+from search.cli.listing import best_text
+from search.report import write_report
 from search.results.architecture import ARCHITECTURES, course_sections, read_course
+from search.study.journal import JOURNAL, read_events
 from search.study.settings import build_study_parts, shrunk
 from search.study.study import Study, build_strategy
+from search.worker.launch import checked_parts, open_study
+from test import test as evaluate_checkpoint
+from tests.support.people import people_loader
 from tests.support.simulated_study import Simulation, World, results
+from train import check_config
+from trainer.checkpoints.resume import weights_of
 from utils.architecture.decoding import encode
 from utils.architecture.genotype import Genotype
-from utils.errors import ConfigError, SearchError
+from utils.checkpoint_file import read_saved
+from utils.errors import ConfigError, Interrupted, SearchError
 
 GENOTYPES = [
     Genotype((4, 8, 16), ((("two_back", "skip"), ("one_back", "sep_conv_3x3")),)),
@@ -264,3 +275,112 @@ def test_the_report_shows_the_course(tmp_path):
     table = sections[1]["table"]
     assert [row[0] for row in table[1:]] == ["1", "2", "3"]
     assert table[-1][1] == " ".join(map(str, read[-1].decode().strides))
+
+
+def small_config(folder, **search):
+    """All three stages on a few photos of this repository."""
+    supernet = {
+        "arch": {"type": "AutoDeepLabSupernet", "args": {"layers": 2, "blocks": 1, "filter_multiplier": 2}},
+        "trainer": {"type": "BilevelTrainer", "args": {"architecture_from_epoch": 1}, "epochs": 2},
+        "optimizer": {"type": "SGD", "args": {"lr": 0.01}},
+    }
+    arguments = {"filter_multiplier": 2, "stem_channels": [4, 4, 4], "aspp_channels": 4}
+    return {
+        "name": "small",
+        "arch": {"type": "AutoDeepLab", "args": arguments},
+        "train_loader": people_loader("train", 4, batch_size=2),
+        "valid_loader": people_loader("valid", 2, is_training=False, shuffle=False),
+        "test_loader": people_loader("test", 2, is_training=False, shuffle=False),
+        "optimizer": {"type": "AdamW", "args": {"lr": 0.01}},
+        "loss": {"type": "ce_loss"},
+        "metrics": ["miou"],
+        "trainer": {"epochs": 3, "save_dir": str(folder), "monitor": "max val_miou", "tensorboard": False},
+        "search": {
+            "strategy": {"type": "AutoDeepLab", "args": {"supernet": supernet}},
+            "retrain": {"top": 1, "epochs": 1},
+            **search,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A search of three stages that was interrupted after its first supernet epoch, and continued."""
+    folder = tmp_path_factory.mktemp("saved")
+    config = small_config(folder)
+
+    def stop(event, _state):
+        if event.name == "search.report":
+            raise Interrupted(15)
+
+    study = open_study(config)
+    study.watchers = [stop]
+    with pytest.raises(Interrupted):
+        study.run()
+    return open_study(config, "auto").run()
+
+
+def test_three_stages_end_with_a_tested_network(finished):
+    folder = Path(finished.folder)
+    events = list(read_events(folder / JOURNAL))
+    (genotype,) = [each.data["genotype"] for each in events if each.name == "decode.decoded"]
+    assert [each.data["epoch"] for each in events if each.name == "search.report"] == [1, 2]
+    (run,) = finished.retrained
+    assert (run.status, run.max_epochs, list(run.test)) == ("completed", 1, ["test_loss", "test_miou"])
+    config = load_config(folder / "best" / "config.json")
+    expected = small_config(folder.parents[1])
+    assert config["arch"]["args"] == {**expected["arch"]["args"], "genotype": genotype}
+    assert config["optimizer"] == expected["optimizer"]
+    assert "type" not in config["trainer"]
+    assert read_course(folder / "candidates" / "00000" / ARCHITECTURES)[-1].decode().to_json() == genotype
+    check_config(config)
+
+
+def test_the_winner_is_tested_by_the_command_that_is_printed(finished):
+    content = read_saved(Path(finished.folder) / "best" / "model_best.pth")[1]
+    tested = evaluate_checkpoint(content["config"], weights_of(content))
+    assert tested["metrics"]["miou"] == pytest.approx(finished.retrained[0].test["test_miou"])
+
+
+def test_the_winner_is_shown_with_its_genotype(finished):
+    text = best_text(finished)
+    assert "Results of the supernet:" in text
+    assert "Genotypes:" in text
+    assert "python train.py -c" in text
+
+
+def test_the_report_of_a_finished_search_is_small_and_shows_its_network(finished, tmp_path):
+    write_report(finished, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert len(text) < 500_000
+    assert text.count("<svg") == 4
+    assert "Network of candidate 0" in text
+
+
+def test_a_supernet_that_exceeds_its_memory_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match=r"supernet: memory_mb [\d.]+ is more than max_memory_mb 0.01. Take fewer"):
+        checked_parts(small_config(tmp_path, limits={"max_memory_mb": 0.01}))
+
+
+def test_a_network_without_an_architecture_is_refused_at_the_start(tmp_path):
+    config = small_config(tmp_path)
+    config["search"]["strategy"]["args"]["supernet"]["arch"] = {"type": "UNet", "args": {"channels": [4, 8]}}
+    with pytest.raises(ConfigError, match=r'supernet.arch.type: "UNet" has no architecture.*AutoDeepLabSupernet'):
+        checked_parts(config)
+
+
+def test_a_final_network_without_a_genotype_is_refused_at_the_start(tmp_path):
+    config = small_config(tmp_path)
+    config["arch"] = {"type": "UNet", "args": {"channels": [4, 8]}}
+    with pytest.raises(ConfigError, match=r"takes no genotype"):
+        checked_parts(config)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_both_networks_of_a_shipped_search_are_good(name):
+    for config in (
+        load_config(f"config/search/{name}.json"),
+        shrunk(load_config(f"config/search/{name}.json"), "2,8,4,1"),
+    ):
+        parts = build_study_parts(config)
+        assert build_strategy(parts).find_faults(parts.space, check_config) == []

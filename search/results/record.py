@@ -426,6 +426,8 @@ class StudyRecord:
             (rows of cells, the first the names of the columns), `pictures` (SVG texts that only draw), or `lines` over
             epochs (see `search.report.sections`).
         beliefs: Those of the sampler, the first objective in its original sign; empty unless it was asked.
+        result_is_retrained: Whether candidates are other networks than the result, e.g. supernets, so that only the
+            retrainings have its results.
     """
 
     name: str
@@ -446,3 +448,4 @@ class StudyRecord:
     unknown_events: dict[str, int] = field(default_factory=dict)
     winner: int | None = None
     beliefs: Beliefs = field(default_factory=Beliefs)
+    result_is_retrained: bool = False

@@ -227,9 +227,8 @@ class AutoDeepLab(MultiFidelity):
                     self.state.candidates[index].record.objectives.get(goal.name) for goal in self.parts.objectives
                 ]
                 rows.append([index, self._epochs[index], *values, path_text(genotype), cell])
-        found: list[Mapping[str, Any]] = []
-        if len(rows) > 1:
-            found.append({"title": "Genotypes", "table": rows})
+        text = "" if len(rows) > 1 else "No supernet is decoded yet."
+        found: list[Mapping[str, Any]] = [{"title": "Genotypes", "text": text, "table": rows if not text else []}]
         shown = self.study.front() or order
         best = next((each for each in shown if each in self._genotypes), order[0])
         file = run_folder(self.study.folder, candidate_folder(best)) / ARCHITECTURES

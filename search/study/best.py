@@ -46,7 +46,6 @@ def write_best(
     config_of: Callable[[int], Mapping[str, Any]],
     *,
     retrain_epochs: int,
-    result_is_retrained: bool = False,
 ) -> int | None:
     """Write the winner to `best/`, and with several objectives the Pareto front to `best/0`, `best/1`, ....
 
@@ -59,7 +58,6 @@ def write_best(
         study: The study.
         config_of: Returns the drawn config of a candidate.
         retrain_epochs: Epochs of a retraining.
-        result_is_retrained: Whether the winner must have been trained again, as its candidate is another network.
 
     Returns:
         Number of the winner; None if no candidate has results, and nothing is written.
@@ -70,7 +68,7 @@ def write_best(
     winner = winner_of(study)
     if winner is None:
         return None
-    if result_is_retrained and _best_retraining(study, winner) is None:
+    if study.result_is_retrained and _best_retraining(study, winner) is None:
         raise _nothing_retrained(study)
     folder = Path(study.folder)
     best, new = folder / BEST_FOLDER, folder / _NEW

@@ -115,7 +115,6 @@ class Study:
                     self.record(),
                     self._config_of,
                     retrain_epochs=self.parts.retrain_epochs,
-                    result_is_retrained=self.strategy.result_is_retrained,
                 )
                 if winner is None:
                     raise self._nothing_found()
@@ -318,6 +317,7 @@ class Study:
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,
             unknown_events=dict(state.unknown),
+            result_is_retrained=self.strategy.result_is_retrained,
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
         for run in study.retrained:  # a resumed study may have found better ones since

@@ -1,5 +1,8 @@
 """The check of a supernet that needs torch: whether it can be trained in the memory that there is."""
 
+from build import registry
+from config import class_and_arguments
+from config.faults import show
 from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.strategies.supernet import OVERLAY
@@ -24,6 +27,12 @@ def require_memory(parts: StudyParts) -> None:
     if parts.space.has_markers or not isinstance(executor, Serial | Processes):
         return
     config = next(parts.space.covering()).config
+    network = class_and_arguments(config, "arch", registry())[0]
+    if isinstance(network, type) and not hasattr(network, "architecture_parameters"):
+        raise ConfigError(
+            f"{OVERLAY}.arch.type: {show(network.__name__)} has no architecture_parameters, which are searched. Name "
+            '"AutoDeepLabSupernet", or a supernet of your own.'
+        )
     device = executor.devices[0] if executor.devices else None
     facts, refusal = check_limits(config, Limits(**(parts.limits or {})), devices=device)
     repair = 'Take fewer layers, blocks or a lower filter_multiplier, a smaller input, batch or mixing "inputs".'
