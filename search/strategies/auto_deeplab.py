@@ -35,7 +35,7 @@ from utils.errors import SearchError
 DECODE = "decode"
 
 
-class AutoDeepLab(MultiFidelity):
+class SupernetSearch(MultiFidelity):
     """A search by differentiable supernets (Liu et al. 2019, https://arxiv.org/abs/1901.02985).
 
     The candidates are supernets, trained by the config of the study with `supernet` laid over it; without markers they

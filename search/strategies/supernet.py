@@ -63,7 +63,7 @@ def contradictions(
         parts: Of the study.
         space: Of the supernets.
         supernet: The overlay.
-        decode_epoch: See `AutoDeepLab`.
+        decode_epoch: See `SupernetSearch`.
     """
     retrain, epochs = parts.retrain, parts.max_epochs
     if retrain is None or retrain.top == 0:
