@@ -277,12 +277,17 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
 
     Network and preprocessing can be rebuilt from the completed config without any data.
     """
+    from base.base_model import BaseModel
+
     names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     arch, values = _as_object(complete["arch"]), {**spec.arguments(), **single_output(config)}
     sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels") if name in values}
     network = find_class(arch["type"], "arch", "arch", names["arch"])
-    complete["arch"] = {**arch, "args": {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}}
+    arguments = {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}
+    if isinstance(network.target, type) and issubclass(network.target, BaseModel):
+        arguments = network.target.complete_arguments(arguments)
+    complete["arch"] = {**arch, "args": arguments}
     if spec.class_counts is not None:
         for arguments in variants.rules_without_counts(complete, names):
             arguments["class_counts"] = list(spec.class_counts)
@@ -340,6 +345,13 @@ def build_schedule(
     return combine_schedulers(config["lr_scheduler"], optimizer, build_scheduler, **length, monitor=plan.monitor)
 
 
+def count_steps(config: Config, plan: "TrainingPlan", train_loader: "BaseDataLoader") -> int:
+    """Return the steps of an epoch of the config's trainer, before it is built."""
+    kind = class_and_arguments({"trainer": trainer_options(config)}, "trainer", registry())[0]
+    # A function of a plug-in may build the trainer.
+    return plan.steps_per_epoch(len(kind.step_loader(train_loader) if hasattr(kind, "step_loader") else train_loader))
+
+
 def build_trainer(config: Config, model: "nn.Module", optimizer: "Optimizer", **parts: Any) -> "BaseTrainer":
     """Build the trainer of the `trainer` section from the other parts of a training.
 
@@ -347,7 +359,7 @@ def build_trainer(config: Config, model: "nn.Module", optimizer: "Optimizer", **
         ConfigError: It monitors a result that no epoch will have.
     """
     trainer_class, arguments = class_and_arguments({"trainer": trainer_options(config)}, "trainer", registry())
-    trainer: BaseTrainer = trainer_class(model, optimizer, **parts, **arguments)
+    trainer: BaseTrainer = trainer_class(model, optimizer, **parts, **group_arguments(trainer_class, arguments))
     trainer.monitor.check(trainer.result_names())  # before a run folder exists
     return trainer
 
@@ -412,7 +424,7 @@ def build_training(
     completed = complete_config(config, spec)
     # Before a wrapper adds prefixes to the names of the parameters.
     optimizer = build_optimizer(config, model)
-    schedule = build_schedule(config, optimizer, plan, plan.steps_per_epoch(len(train_loader)))
+    schedule = build_schedule(config, optimizer, plan, count_steps(config, plan, train_loader))
     loss = build_loss(config, spec, model).to(precision.device)
     model = prepare_for_training(model, options, precision, world, used_devices)
     metrics = build_metrics(config, spec)
@@ -422,8 +434,9 @@ def build_training(
     require_room_for_step(trainer, *(loader_section(config, split) or split for split in ("train", "valid")))
     # The loop draws other random numbers (dropout) than the construction, different ones in each process.
     seed_everything(derive_seed(seed, "loop", world.rank))
-    loaders_of = (train_loader, valid_loader)
-    return TrainingParts(completed, spec, *loaders_of, model, optimizer, schedule, loss, metrics, trainer)
+    return TrainingParts(
+        completed, spec, train_loader, valid_loader, model, optimizer, schedule, loss, metrics, trainer
+    )
 
 
 def build_predictor(

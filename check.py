@@ -22,6 +22,7 @@ from build import (
     build_optimizer,
     build_schedule,
     build_trainer,
+    count_steps,
     loader_section,
     read_data_spec,
     registry,
@@ -242,7 +243,7 @@ class _Check:
         )
         schedule = None
         if optimizer is not None and train_loader is not None:
-            steps = plan.steps_per_epoch(len(train_loader))
+            steps = self.attempt(lambda config: count_steps(config, plan, train_loader), "trainer") or 1
             schedule = self.attempt(lambda config: build_schedule(config, optimizer, plan, steps), "lr_scheduler")
         if is_guessed:
             self.report.notes.append("loss, metrics and a step of the training: only the data says the classes.")

@@ -107,7 +107,7 @@ def train(
         saving = {key: options[key] for key in ("save_period", "save_every_steps", "save_every_minutes")}
         checkpoints = Checkpoints(folder, parts.config, **saving, world=world, data=data)
         # The checkpoints come last: they hold the state of the other callbacks after the same event.
-        trainer.callbacks = [records, *callbacks_of(parts, options), *callbacks, checkpoints]
+        trainer.callbacks = [records, *trainer.callbacks, *callbacks_of(parts, options), *callbacks, checkpoints]
         try:  # the state goes into the callbacks, too, so they are there first
             restore(trainer, start)
             lock = lock_run_folder(folder if world.is_main else None)
@@ -215,6 +215,9 @@ def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
     if isinstance(changed.get("trainer"), dict):  # otherwise left as it is, for the validation to report
         steps = max(DEV_RUN_STEPS, moves + 1)
         changed["trainer"] |= {"epochs": 1, "len_epoch": steps, "save_dir": save_dir, "early_stop": None}
+        arguments = changed["trainer"].get("args")
+        if isinstance(arguments, dict) and "architecture_from_epoch" in arguments:
+            arguments["architecture_from_epoch"] = 1
     services = changed.get("visualization")
     if isinstance(services, dict):
         for name, quiet in (("wandb", {"mode": "disabled"}), ("mlflow", {"tracking_uri": None})):

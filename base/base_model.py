@@ -36,6 +36,18 @@ class BaseModel(nn.Module, ABC):
         """Return arguments in one form for all that make the same network, so that a search tries it once."""
         return dict(arguments)
 
+    @classmethod
+    def complete_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return arguments that make the same network without any other file, as a checkpoint's config holds them."""
+        return dict(arguments)
+
+    def set_progress(self, share: float) -> None:
+        """Note how much of the training is done; called before each training epoch, also after a resume.
+
+        Args:
+            share: Completed epochs by all epochs, from 0 to below 1.
+        """
+
     def parameter_count(self, trainable_only: bool = False) -> int:
         """Return the number of weights, or of those that are trained."""
         return num_weights(self, trainable_only=trainable_only)

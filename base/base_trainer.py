@@ -8,14 +8,17 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
 
+from base.base_data_loader import BaseDataLoader
 from base.callback import Callback, StepReport
 from base.schedule import LearningRateSchedule
 from utils.errors import ConfigError, Interrupted, TrainingError
@@ -201,6 +204,15 @@ class BaseTrainer(ABC):
 
     def load_loop_state(self, state: dict[str, Any]) -> None:  # noqa: B027 - a trainer without running sums has none
         """Restore the result of `loop_state`."""
+
+    @classmethod
+    def step_loader(cls, loader: BaseDataLoader) -> BaseDataLoader:
+        """Return the loader whose batches are the steps of an epoch, of that of all training data: it, or a part."""
+        return loader
+
+    def epoch_notes(self) -> Mapping[str, str | NDArray[np.uint8]]:
+        """Return what the logs show of the last epoch next to its results: Markdown, or images (h, w, 3) RGB."""
+        return {}
 
     @property
     def best(self) -> Row | None:

@@ -266,6 +266,11 @@ class TensorBoardLogger(Callback):
         train.add_scalar("run/data_share", self._speed.data_seconds / seconds, step)
         for number, image in enumerate(self._drawn):
             valid.add_image(f"validation/{number}", image, step, dataformats="HWC")
+        for name, note in trainer.epoch_notes().items():
+            if isinstance(note, str):
+                train.add_text(name, note, step)
+            else:
+                train.add_image(name, note, step, dataformats="HWC")
         for name, parameter in trainer.model.named_parameters() if self.histograms else ():
             # The prefixes of DataParallel and torch.compile: the tags are the same with and without them.
             plain_name = name.replace("module.", "").replace("_orig_mod.", "")

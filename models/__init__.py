@@ -13,6 +13,7 @@ SECTIONS: dict[str, Section] = {
             "BiSeNet": "models.bisenet:BiSeNet",
             "ICNet": "models.icnet:ICNet",
             "EncDec": "models.encdec:EncDec",
+            "AutoDeepLab": "models.auto_deeplab:AutoDeepLab",
             "ConvNet": "models.convnet:ConvNet",
             "FCN": "models.fcn:FCN",
             "ResNet1d": "models.resnet1d:ResNet1d",

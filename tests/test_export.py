@@ -41,6 +41,20 @@ SMALL = {
     "BiSeNet": [{"spatial_channels": [8, 8, 16], "context_channels": 8, "fusion_channels": 8}],
     "ICNet": [{"backbone": "resnet18", "fusion_channels": 8}],
     "EncDec": [{"D_blocks": [[["C", 1]]], "B_blocks": [[["H", 2]]], "U_blocks": [[["V", 1]]], "base_channels": 4}],
+    "AutoDeepLab": [
+        {
+            "genotype": {
+                "strides": [4, 8, 16, 8],
+                "blocks": [
+                    {"two_back": "sep_conv_3x3", "one_back": "atrous_conv_3x3"},
+                    {"one_back": "max_pool_3x3", "block_1": "avg_pool_3x3"},
+                ],
+            },
+            "filter_multiplier": 2,
+            "stem_channels": [4, 4, 8],
+            "aspp_channels": 8,
+        }
+    ],
 }
 ONE_SIZE = {"ICNet", "UNetPlus"}  # torch cannot follow how they round sizes
 NO_IMAGES = CLASSIFIERS  # see test_export_classifiers.py

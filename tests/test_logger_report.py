@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from base.samples import NamedMask, NamedSample
-from logger.test_report.confusion_image import compact, draw_confusion, ramp_color
+from logger.test_report.confusion_image import compact, draw_confusion
 from logger.test_report.report import class_table, report_text, write_images
 from logger.test_report.worst_cases import (
     INVENTED,
@@ -20,6 +20,7 @@ from logger.test_report.worst_cases import (
     draw_errors,
     image_of,
 )
+from utils.drawing import ramp_color
 from utils.errors import ConfigError
 from utils.files import without_nan
 from utils.geometry import letterbox_geometry

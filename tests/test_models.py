@@ -29,6 +29,12 @@ OVER_BACKBONES: dict[str, dict[str, Any]] = {
     "ICNet": {"fusion_channels": 16},
 }
 C, H, V, POINT = ["C", 1], ["H", 2], {"op": "V", "dilation": 3}, {"op": "O"}
+BLOCKS = [
+    {"two_back": "skip", "one_back": "sep_conv_5x5"},
+    {"one_back": "atrous_conv_3x3", "block_1": "avg_pool_3x3"},
+    {"two_back": "max_pool_3x3", "block_2": "sep_conv_3x3"},
+]
+SMALL_CELLS = {"filter_multiplier": 4, "stem_channels": [8, 8, 16], "aspp_channels": 16}
 
 Case = tuple[str, dict[str, Any]]
 VARIANTS: dict[str, Case] = {
@@ -58,6 +64,15 @@ VARIANTS: dict[str, Case] = {
             "activation": "elu",
             "padding_mode": "zeros",
         },
+    ),
+    "auto_deeplab_to_32": (
+        "AutoDeepLab",
+        {**SMALL_CELLS, "genotype": {"strides": [4, 8, 16, 32, 16], "blocks": BLOCKS}},
+    ),
+    "auto_deeplab_skips_4": ("AutoDeepLab", {**SMALL_CELLS, "genotype": {"strides": [8, 16], "blocks": BLOCKS}}),
+    "auto_deeplab_at_4": (
+        "AutoDeepLab",
+        {**SMALL_CELLS, "genotype": {"strides": [4, 8, 4], "blocks": BLOCKS}, "norm": "group", "atrous": "dense"},
     ),
     "smp_unet": ("segmentation_models_pytorch.Unet", {"encoder_name": "mobilenet_v2"}),
 }
@@ -116,10 +131,10 @@ def model(request: pytest.FixtureRequest) -> BaseModel:
 def test_the_suite_covers_the_registry_and_every_trunk(record_property: Callable[[str, object], None]) -> None:
     ours = {name for name, _ in CASES.values() if "." not in name}
     assert ours == set(SECTIONS["arch"].entries) - CLASSIFIERS
-    assert len(ours) == 7
+    assert len(ours) == 8
     assert set(get_args(TorchvisionName)) == set(TORCHVISION_BACKBONES)
     assert len(OVER_BACKBONES) * (len(TORCHVISION_BACKBONES) + 1) == 42
-    assert (len(CASES), len(TRAINED)) == (16 + 42 + 3, 16 + 6 + 6 + 2)
+    assert (len(CASES), len(TRAINED)) == (19 + 42 + 3, 19 + 6 + 6 + 2)
     cases = f"{len(CASES)} cases, {len(TRAINED)} of them trained"
     record_property(
         "covered", f"models: {len(ours)} architectures over {len(TORCHVISION_BACKBONES)} backbones and timm, {cases}"

@@ -23,6 +23,7 @@ NUMBERS: list[tuple[str, dict[str, Any], int, float, float]] = [
     ("BiSeNet", {}, 13_254_921, 0.0233175, 8.7332),
     ("ICNet", {}, 11_592_745, 0.0211914, 0.36614),
     ("EncDec", ENCDEC, 20_947, 0.104679, 0.043604),
+    ("AutoDeepLab", {}, 5_554_639, 0.0634339, 0.037682),
     ("ConvNet", {}, 307_363, 0.0417896, 0.11712),
     ("FCN", {}, 264_579, 0.0464401, 0.14957),
     ("ResNet1d", {}, 502_979, 0.0511523, 0.36066),
@@ -32,6 +33,13 @@ NUMBERS: list[tuple[str, dict[str, Any], int, float, float]] = [
     ("UNetPlus", {"squeeze": "interpolate"}, 13_726_259, 0.0221889, 1.8381),
     ("DeepLabV3Plus", {"backbone": "mobilenet_v2", "output_stride": 8}, 5_811_171, 0.044334, 0.045751),
     ("UNet", {"backbone": "mobilenet_v3_large", "norm": "group"}, 3_165_347, 0.0652745, 0.1717),
+    (
+        "AutoDeepLab",
+        {"genotype": "random:17", "atrous": "dense", "filter_multiplier": 8, "norm": "group"},
+        2_504_227,
+        0.0390651,
+        0.24564,
+    ),
 ]
 DEFAULTS: dict[str, dict[str, Any]] = {
     "UNet": {"in_channels": 3, "backbone": "plain", "norm": "batch", "decoder_convs": 1, "dropout": 0.0},
@@ -68,6 +76,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "momentum_bn": 0.1,
         "padding_mode": "replicate",
         "activation": "relu",
+    },
+    "AutoDeepLab": {
+        "in_channels": 3,
+        "filter_multiplier": 20,
+        "atrous": "separable",
+        "aspp_channels": 256,
+        "norm": "batch",
+        "dropout": 0.5,
+        "drop_path": 0.0,
     },
     "ConvNet": {"in_channels": 3, "blocks": 1, "dropout": 0.0, "stem_stride": 1},
     "FCN": {"in_channels": 1, "dropout": 0.0},

@@ -135,7 +135,7 @@ def test_a_rounded_end_of_an_interval_is_within_it():
             {"args": {"n_startup": 3}},
             'args.n_startup: TPESampler has no such argument. Did you mean "n_startup_trials"',
         ),
-        ({"random_share": 1.5}, "random_share 1.5: must be from 0 to 1. Set random_share to 0.25"),
+        ({"random_share": 1.5}, "random_share 1.5: must be from 0 to 1. Leave it out"),
         ({"args": {"seed": 3}}, "args.seed: it follows from the seed of the study. Remove it"),
         (
             {"sampler": "nsga2", "args": {"population_size": 1}},

@@ -3,7 +3,13 @@
 from utils.registry import Section
 
 SECTIONS: dict[str, Section] = {
-    "trainer": Section(expects="base.base_trainer:BaseTrainer", entries={"Trainer": "trainer.trainer:Trainer"}),
+    "trainer": Section(
+        expects="base.base_trainer:BaseTrainer",
+        entries={
+            "Trainer": "trainer.trainer:Trainer",
+            "BilevelTrainer": "trainer.bilevel.bilevel_trainer:BilevelTrainer",
+        },
+    ),
     "optimizer": Section(expects="torch.optim:Optimizer", roots=("torch.optim",), shortcuts=("torch.optim",)),
     "lr_scheduler": Section(
         expects="torch.optim.lr_scheduler:LRScheduler",

@@ -2,11 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -24,11 +23,10 @@ from base.callback import Callback, StepReport
 from base.schedule import LearningRateSchedule
 from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid, evaluate, term_weights
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
-from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, unwrap
+from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, registered_anew, unwrap
+from trainer.steps import Batch, endless_steps
 from utils.errors import ConfigError, DataError, Diverged
 from utils.files import write_atomically
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,10 @@ class Trainer(BaseTrainer):
             step, if it accumulates several batches; None if a step is one batch.
         batch_targets: The targets of these batches, on the device; empty if a step is one batch.
         weights_in_step: (T,) float64, the weights of the T terms of the loss in all these batches; None until known.
+        most_memory: A step needs surely less than so many times the memory of its batch.
     """
+
+    most_memory = 500  # in all networks that are shipped, but for supernets
 
     def __init__(
         self,
@@ -192,23 +193,18 @@ class Trainer(BaseTrainer):
     def train_epoch(self) -> Row:
         """Train to the end of the epoch; return loss and metrics over its batches."""
         self.model.train()
+        if callable(set_progress := getattr(unwrap(self.model), "set_progress", None)):
+            set_progress(self.epoch / self.epochs)
         freezing = self.plan.freezing
-        is_changed = bool(freezing.patterns) and freezing.apply(unwrap(self.model), self.epoch + 1)
-        # DistributedDataParallel registers the trainable weights when it is made.
-        if is_changed and isinstance(self.model, DistributedDataParallel):
-            self.model = DistributedDataParallel(self.model.module, device_ids=self.model.device_ids)
+        if freezing.patterns and freezing.apply(unwrap(self.model), self.epoch + 1):
+            self.model = registered_anew(self.model)
         if self.batch == 0:  # else the sums come from the checkpoint that the epoch is resumed from
             self.metrics.reset()
             self.running_loss = RunningLoss(self.plan.precision.device)
         started = perf_counter()
         while self.batch < self.steps_per_epoch:
             asked = perf_counter()
-            try:
-                batches = next(self._steps)
-            except (DataError, RuntimeError):
-                # A signal to the whole process group also ends the loader's workers: stop as for the signal alone.
-                self.check_interrupt()
-                raise
+            batches = self.next_batches(self._steps)
             waited = perf_counter() - asked
             loss = self.run_step(batches)
             ended = perf_counter()
@@ -219,6 +215,15 @@ class Trainer(BaseTrainer):
         results = {"loss": self.running_loss.mean(world), **self.metrics.compute()}
         self.metrics.set_counts(process_counts)  # a checkpoint during the validation sums them again
         return {"step": self.global_step, "lr": float(self.optimizer.param_groups[0]["lr"]), **results}
+
+    def next_batches(self, steps: Iterator[list[Batch]]) -> list[Batch]:
+        """Return the batches of the next step; call it before anything of the step is changed."""
+        try:
+            return next(steps)
+        except (DataError, RuntimeError):
+            # A signal to the whole process group also ends the loader's workers: stop as for the signal alone.
+            self.check_interrupt()
+            raise
 
     def run_step(self, batches: Sequence[Batch]) -> Tensor:
         """Make one step of the optimizer from one batch, or from the gradients of several.
@@ -232,20 +237,8 @@ class Trainer(BaseTrainer):
         Raises:
             Diverged: A loss is not finite; no weight was changed and the batches are saved.
         """
-        place = self.plan.precision.place
         self.optimizer.zero_grad(set_to_none=True)
-        targets = [place(target) for _, target in batches]
-        counts = None
-        if self.plan.accumulate > 1:
-            counts = torch.stack([count_valid(target, self.ignore_index) for target in targets])
-            self.targets_in_step = self.plan.world.sum(counts.sum())
-            self.batch_targets, self.weights_in_step = targets, None
-        model, losses = self.model, []
-        for number, ((inputs, _), target) in enumerate(zip(batches, targets, strict=True), start=1):
-            # The processes average their gradients in the last backward pass of a step only.
-            is_last = number == len(batches)
-            with nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync():
-                losses.append(self.train_step(place(inputs), target))
+        loss = self.add_gradients(batches, self.train_step)
         if not self.finite_check.all_finite():  # read here: the check ran while the device computed the gradients
             raise self.not_finite(batches)
         clip_norm, clip_value = self.plan.clip_norm, self.plan.clip_value
@@ -260,6 +253,34 @@ class Trainer(BaseTrainer):
         self.scaler.update()
         if self.average is not None:
             self.average.update(unwrap(self.model))
+        return loss
+
+    def add_gradients(
+        self, batches: Sequence[Batch], train: Callable[[Tensor, Tensor], Tensor], *, is_shared: bool = True
+    ) -> Tensor:
+        """Run the forward and backward passes of the batches of a step, whose gradients add up.
+
+        Args:
+            batches: (inputs, target) each, as the loader yields them.
+            train: Runs those of one batch on the device, and returns its loss: `train_step`, or one like it.
+            is_shared: Whether DistributedDataParallel averages the gradients over the processes.
+
+        Returns:
+            () float, the mean loss over all targets of the batches in this process, on the device.
+        """
+        place = self.plan.precision.place
+        targets = [place(target) for _, target in batches]
+        counts = None
+        if self.plan.accumulate > 1:
+            counts = torch.stack([count_valid(target, self.ignore_index) for target in targets])
+            self.targets_in_step = self.plan.world.sum(counts.sum())
+            self.batch_targets, self.weights_in_step = targets, None
+        model, losses = self.model, []
+        for number, ((inputs, _), target) in enumerate(zip(batches, targets, strict=True), start=1):
+            # The processes average their gradients in the last backward pass of a step only.
+            is_last = is_shared and number == len(batches)
+            with nullcontext() if is_last or not isinstance(model, DistributedDataParallel) else model.no_sync():
+                losses.append(train(place(inputs), target))
         if counts is None or len(losses) == 1:
             return losses[0]
         return (torch.stack(losses) * (counts / counts.sum().clamp(min=1)).to(losses[0].dtype)).sum()
@@ -277,6 +298,23 @@ class Trainer(BaseTrainer):
         Raises:
             ConfigError: The loss is no tensor of one number, or depends on no weight.
         """
+        weight = count_valid(target, self.ignore_index)
+        output, loss = self.backpropagate(inputs, target, weight)
+        self.running_loss.add(loss, weight)
+        self.metrics.update(main_output(output).detach(), class_ids(target, self.ignore_index))
+        return loss.detach()
+
+    def backpropagate(self, inputs: Tensor, target: Tensor, weight: Tensor) -> tuple[Output, Tensor]:
+        """Run the forward and backward pass of one batch, and nothing else; return the model's output and the loss.
+
+        Args:
+            inputs: (B, C, H, W) float on the device.
+            target: (B, H, W) int64 on the device.
+            weight: () float64, the targets that count.
+
+        Raises:
+            ConfigError: The loss is no tensor of one number, or depends on no weight.
+        """
         with self.plan.precision.autocast():
             output, result = self.forward(inputs, target)
         loss = checked_loss(result, f"{type(self).__name__}.forward")
@@ -285,7 +323,7 @@ class Trainer(BaseTrainer):
                 f"loss: {type(self.criterion).__name__} returned a number that depends on no weight: nothing can be "
                 "learned from it. Compute it from the output, without detach() and no_grad()."
             )
-        weight, world, total = count_valid(target, self.ignore_index), self.plan.world, self.targets_in_step
+        world, total = self.plan.world, self.targets_in_step
         if total is None and world.size > 1:
             total = world.sum(weight)
         # The gradient of a step is that of the mean over all its targets, so each batch counts by its share of them.
@@ -293,9 +331,16 @@ class Trainer(BaseTrainer):
         share = loss if total is None else loss * (weight * world.size / total.clamp(min=1)).to(loss.dtype)
         self.finite_check.add(share)
         self.scaler.scale(share).backward()  # type: ignore[no-untyped-call]
-        self.running_loss.add(loss, weight)
-        self.metrics.update(main_output(output).detach(), class_ids(target, self.ignore_index))
-        return loss.detach()
+        return output, loss
+
+    @property
+    def optimizers(self) -> list[Optimizer]:
+        """Every optimizer that a step uses."""
+        return [self.optimizer]
+
+    def passes_of_step(self) -> Sequence[Callable[[], AbstractContextManager[None]]]:
+        """Return what makes the context of each kind of forward and backward pass in a step, to predict its memory."""
+        return [nullcontext]
 
     def forward(self, inputs: Tensor, target: Tensor) -> tuple[Output, Tensor]:
         """Return the model's output and the loss of a batch, under autocast; override it for another loss."""
@@ -408,13 +453,7 @@ class Trainer(BaseTrainer):
 
     def not_finite(self, batches: Sequence[Batch]) -> Diverged:
         """Return the error for a loss that is NaN or infinite, and save its batches for `torch.load`."""
-        saved = ""
-        if self.run_folder is not None:
-            rank, step = self.plan.world.rank, self.global_step + 1
-            file = self.run_folder / f"not-finite-step{step}{f'-process{rank}' if rank else ''}.pt"
-            content = {"step": step, "batches": [(inputs.cpu(), target.cpu()) for inputs, target in batches]}
-            write_atomically(file, lambda open_file: torch.save(content, open_file))
-            saved = f" The batch is in {file} (torch.load)."
+        saved = self.save_batches(batches, "not-finite")
         rate = float(self.optimizer.param_groups[0]["lr"])
         return Diverged(
             f"The loss is not finite at epoch {self.epoch + 1}, step {self.batch + 1}: training cannot continue from "
@@ -422,16 +461,21 @@ class Trainer(BaseTrainer):
             "trainer.clip_norm, or look at the data; earlier checkpoints are good."
         )
 
-    def _endless_steps(self) -> Iterator[list[Batch]]:
-        """Yield the batches of one step after another from the current position on, in pass after pass.
+    def save_batches(self, batches: Sequence[Batch], name: str) -> str:
+        """Save the batches of the current step in the run folder; return a sentence that says where, if there is one.
 
-        The iterator outlives an epoch, which may be shorter or longer than a pass through the loader.
+        Args:
+            batches: (inputs, target) each.
+            name: Beginning of the file's name.
         """
-        accumulate = self.plan.accumulate
-        steps_per_pass = math.ceil(len(self.train_loader) / accumulate)
-        while True:
-            epoch, step = divmod(self.global_step, steps_per_pass)
-            self.train_loader.set_position(epoch, step * accumulate)
-            batches = iter(self.train_loader)
-            while group := [(inputs, target) for inputs, target, *_ in islice(batches, accumulate)]:
-                yield group
+        if self.run_folder is None:
+            return ""
+        rank, step = self.plan.world.rank, self.global_step + 1
+        file = self.run_folder / f"{name}-step{step}{f'-process{rank}' if rank else ''}.pt"
+        content = {"step": step, "batches": [(inputs.cpu(), target.cpu()) for inputs, target in batches]}
+        write_atomically(file, lambda open_file: torch.save(content, open_file))
+        return f" The batch is in {file} (torch.load)."
+
+    def _endless_steps(self) -> Iterator[list[Batch]]:
+        """Yield the batches of one step after another, from the current position on."""
+        yield from endless_steps(self.train_loader, self.plan.accumulate, self.global_step)

@@ -33,7 +33,7 @@ class TrainerOptions(Strict):
     """Length of the training, its checkpoints, and the result that it watches."""
 
     type: str = Field("Trainer", description="Class of the loop; a subclass of BaseTrainer.")
-    args: dict[str, Any] = Field({}, description="Arguments of a trainer class from a plug-in.")
+    args: dict[str, Any] = Field({}, description="Arguments of the class, such as those of BilevelTrainer.")
     epochs: int = Field(..., ge=1, description="Passes over the training data.")
     len_epoch: int | None = Field(None, ge=1, description="Steps per epoch; null: one pass over the loader.")
     save_dir: str = Field("saved/", min_length=1, description="Folder that the run's folder is made in.")

@@ -5,20 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.drawing import Image, draw_text, text_size
+from utils.drawing import EMPTY_CELL, INK, LINE_GREY, PALE_INK, Image, add_names, draw_text, ramp_color, text_size
 
-INK = (30, 34, 46)
-PALE_INK = (130, 136, 150)
 PAPER = (255, 255, 255)
-EMPTY_CELL = (238, 239, 243)
-# From none to all of a class: white, through light blue, to dark blue.
-RAMP = np.array([[255, 255, 255], [198, 219, 239], [107, 174, 214], [33, 113, 181], [8, 48, 107]], dtype=np.float64)
 MAX_CLASSES_WITH_NUMBERS = 24
 MAX_NAME = 24
 MARGIN = 18
 TITLE_HEIGHT = 78
 LEGEND = "row: truth   column: prediction   "
-LINE_GREY = 234
 MIN_CELL_WITH_NAME = 14  # pixels
 
 
@@ -63,7 +57,8 @@ def draw_confusion(
                 start = left + (cell - text_size(text, text_scale)[0]) // 2
                 draw_text(grid, text, (start, top + int(cell * baseline)), scale=text_scale, color=color)
     if cell >= MIN_CELL_WITH_NAME:
-        grid = _add_names(grid, [names[row] for row in rows], [names[column] for column in columns], cell, scale)
+        shown_rows, shown_columns = ([names[index] for index in chosen] for chosen in (rows, columns))
+        grid = add_names(grid, shown_rows, shown_columns, (cell, cell), scale)
     image = np.pad(grid, ((0, MARGIN), (MARGIN, MARGIN), (0, 0)), constant_values=255)
     title = f"Where the {counted} of each true class went"
     legend = LEGEND + (f"share of the row, and {counted}" if with_numbers else "the darker, the more of the row")
@@ -80,27 +75,3 @@ def compact(count: int) -> str:
         if count >= limit:
             return f"{count / limit:.3g}{unit}" if count / limit < 999.5 else f"{count / limit:.0f}{unit}"
     return str(count)
-
-
-def ramp_color(fraction: float) -> tuple[int, int, int]:
-    """Return the colour of a fraction between 0 and 1."""
-    position = min(max(fraction, 0.0), 1.0) * (len(RAMP) - 1)
-    low = min(int(position), len(RAMP) - 2)
-    red, green, blue = RAMP[low] + (position - low) * (RAMP[low + 1] - RAMP[low])
-    return round(red), round(green), round(blue)
-
-
-def _add_names(grid: Image, rows: Sequence[str], columns: Sequence[str], cell: int, scale: float) -> Image:
-    """Put the names of the classes to the left of the rows and, rotated, above the columns."""
-    room = max(text_size(name, scale)[0] for name in (*rows, *columns)) + 16
-    line = text_size("Ag", scale)[1]
-    left = np.full((len(rows) * cell, room, 3), 255, dtype=np.uint8)
-    above = np.full((len(columns) * cell, room, 3), 255, dtype=np.uint8)  # rotated by a quarter turn afterwards
-    for index, name in enumerate(rows):
-        start = room - text_size(name, scale)[0] - 8
-        draw_text(left, name, (start, index * cell + (cell + line) // 2), scale=scale, color=INK)
-    for index, name in enumerate(columns):
-        draw_text(above, name, (8, index * cell + (cell + line) // 2), scale=scale, color=INK)
-    rotated = np.rot90(above)
-    corner = np.full((len(rotated), room, 3), 255, dtype=np.uint8)
-    return np.vstack([np.hstack([corner, rotated]), np.hstack([left, grid])])

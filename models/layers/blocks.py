@@ -16,15 +16,20 @@ CHANNELS_PER_GROUP = 8
 VECTOR_WIDTH = 8  # with fewer channels, enlarging channels-last maps on a CPU takes three times as long
 
 
-def make_norm(norm: Norm, channels: int) -> nn.Module:
+def make_norm(norm: Norm, channels: int, *, affine: bool = True) -> nn.Module:
     """Build a batch norm, or a group norm (arXiv:1803.08494), whose result for a sample does not depend on the others.
 
     The paper's 32 groups would leave single channels in networks as narrow as these; here a group has about eight.
+
+    Args:
+        norm: The kind; "none" for the identity.
+        channels: C.
+        affine: Scale and shift each channel by weights.
     """
     if norm == "batch":
-        return nn.BatchNorm2d(channels)
+        return nn.BatchNorm2d(channels, affine=affine)
     if norm == "group":
-        return nn.GroupNorm(math.gcd(channels, max(1, channels // CHANNELS_PER_GROUP)), channels)
+        return nn.GroupNorm(math.gcd(channels, max(1, channels // CHANNELS_PER_GROUP)), channels, affine=affine)
     return nn.Identity()
 
 

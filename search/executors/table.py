@@ -226,4 +226,4 @@ def is_tabulated(config: Mapping[str, Any]) -> bool:
     search = config.get("search", {})
     section = search.get("executor") if isinstance(search, Mapping) else None
     name = section.get("type") if isinstance(section, Mapping) else section
-    return name in ("table", "search.executors.table.TableExecutor")
+    return name == "table"

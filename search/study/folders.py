@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from config.faults import join_path, show
+from search.executors.table import is_tabulated
 from search.joining.published import journal_to_read
 from search.study.journal import JOURNAL, create_journal
 from utils.errors import SearchError
@@ -176,7 +177,7 @@ def _without_free_keys(config: Mapping[str, Any]) -> dict[str, Any]:
     search = config.get("search", {})
     if not isinstance(search, Mapping):  # damaged
         return dict(config)
-    table = _table_of(search.get("executor"))
+    table = _table_of(search["executor"]) if is_tabulated(config) else {}
     search = {key: value for key, value in search.items() if key not in _FREE} | table
     if isinstance(search.get("study"), Mapping):
         search["study"] = {key: value for key, value in search["study"].items() if key != "seeds"}
@@ -184,10 +185,8 @@ def _without_free_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _table_of(executor: Any) -> dict[str, Any]:
-    """Return the part of an executor's section that may not change: the table, as its rows are the space."""
-    if not isinstance(executor, Mapping) or executor.get("type") != "table":
-        return {}
-    args = executor.get("args")
+    """Return the part of a table executor's section that may not change: the table, as its rows are the space."""
+    args = executor.get("args") if isinstance(executor, Mapping) else None
     fixed = {key: value for key, value in args.items() if key != "workers"} if isinstance(args, Mapping) else args
     return {"executor": {"type": "table", "args": fixed}}
 

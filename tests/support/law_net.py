@@ -73,7 +73,9 @@ class LawLoader(BaseDataLoader):
         is_training: bool = False,
         shuffle: bool = False,
         seed: int = 0,
+        n_workers: int = 0,
     ) -> None:
         samples = Masks(NUM_SAMPLES[role], classes, is_noisy=is_training)
-        super().__init__(samples, batch_size, shuffle=shuffle, is_training=is_training, seed=seed)
+        options = {"is_training": is_training, "seed": seed, "n_workers": n_workers}
+        super().__init__(samples, batch_size, shuffle=shuffle, **options)
         self.num_classes, self.class_names = classes, [f"c{number}" for number in range(classes)]

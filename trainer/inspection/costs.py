@@ -52,6 +52,7 @@ class TrainingStep:
         optimizer_copies: Numbers that the optimizer stores per trainable weight.
         has_average: Whether there is a moving average of all weights.
         accumulate: Batches per optimizer step.
+        held_bytes: Of gradients and optimizer's state of weights that this step does not train, but another one does.
     """
 
     build_model: Callable[[], nn.Module] | nn.Module
@@ -63,6 +64,7 @@ class TrainingStep:
     optimizer_copies: float = 0.0
     has_average: bool = False
     accumulate: int = 1
+    held_bytes: float = 0.0
 
     def placed_model(self) -> nn.Module:
         """Build the network on its device."""
@@ -186,7 +188,7 @@ def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
     batches = memory.peak * (1 + (WORKING_SHARE if is_cpu else 0))
     # On a GPU the optimizer updates all weights at once, with a temporary copy of them.
     update = weights + trainable * (1 if is_cpu else 2)
-    state = trainable * step.optimizer_copies + (weights if step.has_average else 0)
+    state = trainable * step.optimizer_copies + step.held_bytes + (weights if step.has_average else 0)
     # The batches of a step are loaded together; on a GPU they wait in the memory of the processor.
     batch = math.prod(step.input_shape) * torch.float32.itemsize
     batch += math.prod(step.target_shape) * step.target_dtype.itemsize

@@ -5,6 +5,7 @@ import inspect
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -22,8 +23,6 @@ from utils.errors import Finding, OutOfMemory
 CROWDED = 0.8  # share of the free disk or memory above which a warning says so
 HOPELESS = 1.5  # a forecast so many times the memory that there is: no error of the forecast explains it
 _UNKNOWN = 2**62  # bytes: nothing is refused for want of memory that nobody knows
-# A step needs less than so many times the memory of its batch, in all networks that are shipped.
-_SURELY = 500
 logger = logging.getLogger(__name__)
 
 
@@ -109,12 +108,38 @@ def step_memory_findings(
     loaders += [] if trainer.valid_loader is None else [(trainer.valid_loader, valid_section, 1)]
     findings = [found for each in loaders for found in _batch_findings(*each)]
     shapes, room = batch_shapes(trainer.train_loader, num_devices), free_memory(plan.precision.device)
-    if findings or shapes is None or (only_if_large and _num_bytes(*shapes) * plan.accumulate * _SURELY < room):
+    if findings or shapes is None:
         return findings
-    needed = predict_memory(training_step(trainer, *shapes))
+    if only_if_large and _num_bytes(*shapes) * plan.accumulate * trainer.most_memory < room:
+        return findings
+    needed = predict_largest_pass(trainer, *shapes)
     there = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
     place = f"{section}.args.batch_size"
     return [] if needed is None else memory_findings(needed, room + there, shapes[0], place=place)
+
+
+def predict_largest_pass(trainer: Trainer, input_shape: Sequence[int], target_shape: Sequence[int]) -> int | None:
+    """Return the bytes of a training step at the worst moment, in that of its passes that needs most.
+
+    Args:
+        trainer: Of `build_training`; it is not changed.
+        input_shape: (B, C, ...) of a batch.
+        target_shape: Of its target.
+
+    Returns:
+        None if the network cannot be followed through shapes.
+    """
+    passes, trained, predicted = trainer.passes_of_step(), [], []
+    for enter in passes:
+        with enter():  # it decides which weights have gradients
+            weights = unwrap(trainer.model).parameters()
+            trained.append(sum(weight.nbytes for weight in weights if weight.requires_grad))
+    for enter, own in zip(passes, trained, strict=True):
+        with enter():
+            step = training_step(trainer, input_shape, target_shape)
+            held = (sum(trained) - own) * (1 + step.optimizer_copies)
+            predicted.append(predict_memory(replace(step, held_bytes=held)))
+    return max((each for each in predicted if each is not None), default=None)
 
 
 def _batch_findings(loader: BaseDataLoader, section: str, accumulate: int) -> list[Finding]:

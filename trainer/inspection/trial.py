@@ -154,7 +154,7 @@ def batch_norm_findings(model: nn.Module, loader: BaseDataLoader, section: str) 
 @contextmanager
 def unchanged(trainer: Trainer) -> Iterator[None]:
     """Restore everything of a trainer after a block that trains: nothing of it can be observed."""
-    model, optimizer, average = unwrap(trainer.model), trainer.optimizer, trainer.average
+    model, optimizers, average = unwrap(trainer.model), trainer.optimizers, trainer.average
     networks = [each for each in (model, trainer.criterion, average and average.model) if isinstance(each, nn.Module)]
     modules = [module for network in networks for module in network.modules()]
     # Modes, and what a forward pass may count in plain attributes.
@@ -165,8 +165,8 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
     # On the processor: the memory of a GPU is measured meanwhile.
     tensors = [*weights, *(buffer for network in networks for buffer in network.buffers())]
     contents = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in tensors]
-    saved, scaler = copy.deepcopy(optimizer.state_dict()), trainer.scaler.state_dict()
-    attributes, of_optimizer, generators = dict(vars(trainer)), dict(vars(optimizer)), generator_state()
+    saved = [(each, copy.deepcopy(each.state_dict()), dict(vars(each))) for each in optimizers]
+    attributes, scaler, generators = dict(vars(trainer)), trainer.scaler.state_dict(), generator_state()
     updates = 0 if average is None else average.updates
     trainer.metrics, trainer.validation_metrics = _copied(trainer.metrics), _copied(trainer.validation_metrics)
     trainer.running_loss, trainer.finite_check = RunningLoss(trainer.plan.precision.device), FiniteCheck()
@@ -175,9 +175,10 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
     finally:
         vars(trainer).clear()
         vars(trainer).update(attributes)
-        optimizer.load_state_dict(saved)
-        for name in vars(optimizer).keys() - of_optimizer.keys():  # a schedule counts the calls there
-            delattr(optimizer, name)
+        for optimizer, state, own in saved:
+            optimizer.load_state_dict(state)
+            for name in vars(optimizer).keys() - own.keys():  # a schedule counts the calls there
+                delattr(optimizer, name)
         if scaler:
             trainer.scaler.load_state_dict(scaler)
         if average is not None:

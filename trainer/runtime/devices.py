@@ -227,6 +227,19 @@ def prepare_for_training(
     return model
 
 
+def registered_anew(model: nn.Module, *, finds_unused: bool | None = None) -> nn.Module:
+    """Return a model whose wrapper knows which weights are trained now; DistributedDataParallel registers them once.
+
+    Args:
+        model: Wrapped or not; only one of DistributedDataParallel is wrapped again.
+        finds_unused: Whether some weights get no gradient in some steps; None: as before.
+    """
+    if not isinstance(model, nn.parallel.DistributedDataParallel):
+        return model
+    unused = model.find_unused_parameters if finds_unused is None else finds_unused
+    return nn.parallel.DistributedDataParallel(model.module, device_ids=model.device_ids, find_unused_parameters=unused)
+
+
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the model without its wrappers, so that the names of weights carry no prefixes."""
     while True:

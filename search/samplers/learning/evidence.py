@@ -77,7 +77,7 @@ def check_random_share(share: float) -> None:
         ConfigError: It is below 0 or above 1.
     """
     if not 0 <= share <= 1:
-        raise ConfigError(f"random_share {share}: must be from 0 to 1. Set random_share to 0.25, or to 0 for none.")
+        raise ConfigError(f"random_share {share}: must be from 0 to 1. Leave it out, or write 0 for none.")
 
 
 def _rung_reached(each: Observation, rungs: Sequence[int]) -> int:

@@ -1,0 +1,3 @@
+"""Auto-DeepLab (arXiv:1901.02985)."""
+
+from models.auto_deeplab.model import AutoDeepLab as AutoDeepLab
