@@ -278,17 +278,6 @@ def test_what_runs_lowers_the_promise_of_its_neighbourhood():
     assert model.merit(settings, improving)[best] < before[best] / 2
 
 
-def test_one_proposal_in_five_is_by_a_possible_value():
-    space = space_of(PLANE)
-    known = run(RandomSampler(space), lambda config, epoch: config["x"], 6)
-    features = Features(space)
-    model = CurveModel(features, thinned(known, (1,), 1), 1, np.random.default_rng(0))
-    settings = features.of([space.random(number) for number in range(10, 20)])
-    improvement = model.merit(settings, SimpleNamespace(random=lambda: 0.21))
-    merits = [model.merit(settings, np.random.default_rng(seed)) for seed in range(300)]
-    assert 40 <= sum(not np.array_equal(merit, improvement) for merit in merits) <= 80
-
-
 def test_a_share_of_the_proposals_is_random_and_says_so():
     space = space_of(PLANE)
     known = run(GPSampler(space, (1,)), lambda config, epoch: config["x"], 10)

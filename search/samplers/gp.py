@@ -50,12 +50,11 @@ class GPSampler(Sampler):
     those of lower rungs are left out, those of the worst first. Values enter by their ranks (`Warping`); a candidate
     that failed is among the worst at the epoch after its last one.
 
-    The first proposals, and a share of all later ones, are random. Every other one maximises the expected improvement
-    at the last epoch (Jones et al., 1998) or, with a probability of 0.2, of several objectives 0.5, a value that the
-    process holds possible, drawn for each candidate by itself (after Thompson, 1933), which explores more. The
-    improvement is over the largest expected value of a candidate with results. A running candidate without results
-    counts with its expected value. All candidates of a list are rated; otherwise random ones and the neighbours of the
-    best.
+    The first proposals, and a share of all later ones, are random. Every other one maximises, either with probability
+    1/2, the expected improvement at the last epoch (Jones et al., 1998), or a value that the process holds possible,
+    drawn for each candidate by itself (after Thompson, 1933), which explores more. The improvement is over the largest
+    expected value of a candidate with results. A running candidate without results counts with its expected value. All
+    candidates of a list are rated; otherwise random ones and the neighbours of the best.
 
     With several objectives, each has a process, and a proposal improves one random scalarisation of them, such that
     over all proposals the hypervolume is improved (Zhang and Golovin, 2020, https://arxiv.org/abs/2006.04655).

@@ -23,7 +23,6 @@ _MOST_POINTS = 1500  # points that predictions follow from
 _FEWEST_PAIRS, _LEAST_CORRELATION = 5, 0.6  # of two rungs, see `thinned`
 _LAST_EPOCH = 2.0  # place of the last epoch on the scale of time; the first is at 0
 _INTERVAL = 1.2816  # standard deviations on each side that hold 80 %
-_SAMPLED, _SAMPLED_OF_SEVERAL = 0.2, 0.5  # share of proposals by a possible value: one objective, several
 _SAMPLES = 16  # of several objectives, for the expected improvement
 
 
@@ -190,7 +189,7 @@ class CurveModel:
         """Return how much each of some settings (N, F) promises, (N,): an improvement, or a possible value."""
         predicted = [process.predict(self._at_end(settings)) for process in self.processes]
         means, deviations = np.array([mean for mean, _ in predicted]), np.array([each for _, each in predicted])
-        is_sampled = rng.random() < (_SAMPLED if len(predicted) == 1 else _SAMPLED_OF_SEVERAL)  # Thompson
+        is_sampled = rng.random() < 0.5  # Thompson
         if is_sampled and len(predicted) == 1:
             sample: Array = means[0] + deviations[0] * rng.standard_normal(len(settings))
             return sample
