@@ -1,7 +1,9 @@
 """Auto-DeepLab as a search: supernets, their genotypes, and the networks that are trained from them."""
 
 import copy
+import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,15 @@ import pytest
 
 from config import load_config
 from search.cli.listing import best_text
+from search.cli.live import LiveTable, Terminal
 from search.report import write_report
+from search.report.sections import inline_picture
 from search.results.architecture import ARCHITECTURES, course_sections, read_course
-from search.study.journal import JOURNAL, read_events
+from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_objectives
+from search.study.best import write_best
+from search.study.journal import JOURNAL, Event, read_events
 from search.study.settings import build_study_parts, shrunk
+from search.study.state import StudyState
 from search.study.study import Study, build_strategy
 from search.worker.launch import checked_parts, open_study
 from test import test as evaluate_checkpoint
@@ -275,6 +282,40 @@ def test_the_report_shows_the_course(tmp_path):
     table = sections[1]["table"]
     assert [row[0] for row in table[1:]] == ["1", "2", "3"]
     assert table[-1][1] == " ".join(map(str, read[-1].decode().strides))
+
+
+def test_a_supernet_is_never_the_result(tmp_path):
+    study = StudyRecord("s", str(tmp_path), {}, "AutoDeepLab", ["max val_miou"], 1, result_is_retrained=True)
+    row = {"epoch": 1, "val_miou": 0.5, "epoch_seconds": 1.0}
+    done = CandidateRecord(0, 1, [], "completed", reports=[row], objectives={"val_miou": 0.5}, best_epoch=1)
+    study.candidates.append(done)
+    study.retrained.append(RetrainedRecord(0, 1, 2, "failed", reason="the loss is not finite."))
+    with pytest.raises(SearchError, match=r"none of 1 retrainings has a result; the last reason: the loss is not"):
+        write_best(study, lambda _: {"trainer": {}}, retrain_epochs=1)
+    assert not (tmp_path / "best").exists()
+
+
+def test_the_live_table_says_what_was_decoded():
+    stream = io.StringIO()
+    event = Event("decode.decoded", 3, {"epoch": 7, "genotype": ONE.to_json()}, 0.0)
+    terminal = Terminal("s", 1, table=LiveTable(stream=stream, clock=lambda: -math.inf))
+    terminal.watch(event, StudyState(parse_objectives(["max val_miou"]), 9))
+    assert "Candidate 3 decoded after epoch 7: strides 4 8 16\n" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "<script>alert(1)</script>",
+        '<path onload="x"/>',
+        '<image href="http://x"/>',
+        '<rect style="fill:url(http://x)"/>',
+    ],
+)
+def test_a_picture_of_a_report_may_only_draw(inside):
+    assert inline_picture('<svg xmlns="http://www.w3.org/2000/svg"><path d="M0 0h1"/></svg>')
+    with pytest.raises(ValueError, match="may only draw"):
+        inline_picture(f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>')
 
 
 def small_config(folder, **search):
