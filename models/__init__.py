@@ -14,6 +14,7 @@ SECTIONS: dict[str, Section] = {
             "ICNet": "models.icnet:ICNet",
             "EncDec": "models.encdec:EncDec",
             "AutoDeepLab": "models.auto_deeplab:AutoDeepLab",
+            "AutoDeepLabSupernet": "models.auto_deeplab:AutoDeepLabSupernet",
             "ConvNet": "models.convnet:ConvNet",
             "FCN": "models.fcn:FCN",
             "ResNet1d": "models.resnet1d:ResNet1d",

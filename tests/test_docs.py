@@ -114,7 +114,10 @@ def shown(default):
     ("page", "heading"),
     [
         *(("configuration.md", name) for name in ("UNet", "DeepLabV3Plus", "SegmentationDataLoader")),
-        *(("models.md", name) for name in ("UNetPlus", "PSPNet", "BiSeNet", "ICNet", "EncDec", "AutoDeepLab")),
+        *(
+            ("models.md", name)
+            for name in ("UNetPlus", "PSPNet", "BiSeNet", "ICNet", "EncDec", "AutoDeepLab", "AutoDeepLabSupernet")
+        ),
         *(("classification.md", name) for name in ("ConvNet", "ImageClassificationDataLoader")),
         *(("series.md", name) for name in ("FCN", "ResNet1d", "InceptionTime", "LSTMFCN", "TimeSeriesDataLoader")),
     ],

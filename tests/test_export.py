@@ -58,7 +58,10 @@ SMALL = {
 }
 ONE_SIZE = {"ICNet", "UNetPlus"}  # torch cannot follow how they round sizes
 NO_IMAGES = CLASSIFIERS  # see test_export_classifiers.py
-CASES = [(name, args) for name in SECTIONS["arch"].entries if name not in NO_IMAGES for args in SMALL.get(name, [{}])]
+NOT_EXPORTED = NO_IMAGES | {"AutoDeepLabSupernet"}  # what a supernet is for is the decoded network
+CASES = [
+    (name, args) for name in SECTIONS["arch"].entries if name not in NOT_EXPORTED for args in SMALL.get(name, [{}])
+]
 DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
 
 
@@ -76,7 +79,7 @@ def images(*shape):
 
 
 def test_every_network_of_the_registry_is_exported():
-    assert {name for name, _ in CASES} | NO_IMAGES == set(SECTIONS["arch"].entries)
+    assert {name for name, _ in CASES} | NOT_EXPORTED == set(SECTIONS["arch"].entries)
     assert len(CASES) >= 3
 
 

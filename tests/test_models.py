@@ -74,6 +74,11 @@ VARIANTS: dict[str, Case] = {
         "AutoDeepLab",
         {**SMALL_CELLS, "genotype": {"strides": [4, 8, 4], "blocks": BLOCKS}, "norm": "group", "atrous": "dense"},
     ),
+    "supernet": ("AutoDeepLabSupernet", {"layers": 4, "blocks": 2, "filter_multiplier": 6}),
+    "supernet_of_averages": (
+        "AutoDeepLabSupernet",
+        {"layers": 3, "blocks": 1, "filter_multiplier": 3, "mixing": "inputs", "atrous": "dense", "norm": "group"},
+    ),
     "smp_unet": ("segmentation_models_pytorch.Unet", {"encoder_name": "mobilenet_v2"}),
 }
 OTHERS: dict[str, Case] = {  # for images in colour alone
@@ -131,10 +136,10 @@ def model(request: pytest.FixtureRequest) -> BaseModel:
 def test_the_suite_covers_the_registry_and_every_trunk(record_property: Callable[[str, object], None]) -> None:
     ours = {name for name, _ in CASES.values() if "." not in name}
     assert ours == set(SECTIONS["arch"].entries) - CLASSIFIERS
-    assert len(ours) == 8
+    assert len(ours) == 9
     assert set(get_args(TorchvisionName)) == set(TORCHVISION_BACKBONES)
     assert len(OVER_BACKBONES) * (len(TORCHVISION_BACKBONES) + 1) == 42
-    assert (len(CASES), len(TRAINED)) == (19 + 42 + 3, 19 + 6 + 6 + 2)
+    assert (len(CASES), len(TRAINED)) == (21 + 42 + 3, 21 + 6 + 6 + 2)
     cases = f"{len(CASES)} cases, {len(TRAINED)} of them trained"
     record_property(
         "covered", f"models: {len(ours)} architectures over {len(TORCHVISION_BACKBONES)} backbones and timm, {cases}"

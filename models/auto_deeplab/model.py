@@ -109,7 +109,8 @@ class AutoDeepLabEncoder(nn.Module):
         low_level = one_back
         height, width = inputs.shape[2:]
         for place, (cell, stride) in enumerate(zip(self.layers, self.strides, strict=True), start=2):
-            size = (-(-height // stride), -(-width // stride))
+            # Not -(-height // stride): the division of an exported network rounds towards zero.
+            size = ((height + stride - 1) // stride, (width + stride - 1) // stride)
             two_back, one_back = one_back, cell(two_back, one_back, size)
             if place == self.low_level:
                 low_level = one_back
