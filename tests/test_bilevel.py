@@ -23,6 +23,7 @@ from tests.support.laws import Remember, differences, outcome_of, packed, unpack
 from tests.support.tiny import Blobs
 from train import check_config, for_dev_run, train
 from trainer.bilevel.architecture import (
+    ArchitectureFile,
     ArchitectureOptions,
     architecture_notes,
     entropy_share,
@@ -34,7 +35,7 @@ from trainer.inspection.memory import predict_largest_pass, training_step
 from trainer.inspection.trial import try_step
 from utils.architecture.decoding import decode, encode, entropy_shares
 from utils.architecture.genotype import Genotype
-from utils.errors import CheckpointError, ConfigError, DataError, Diverged, Interrupted
+from utils.errors import CheckpointError, ConfigError, DataError, Diverged, Interrupted, TrainingError
 
 ROOT = Path(__file__).resolve().parent.parent
 LEARNING = {"architecture_from_epoch": 1, "architecture_lr": 0.05}
@@ -449,6 +450,14 @@ def test_the_file_of_the_architecture_has_every_epoch_and_decodes(tmp_path):
     (folder / "architecture.json").unlink()
     train(None, resume=str(folder))
     assert json.loads((folder / "architecture.json").read_text())["epochs"] == epochs
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    trainer = bilevel_trainer(bilevel_config())
+    trainer.run_folder = tmp_path / "gone"
+    trainer.callbacks = [ArchitectureFile()]
+    with pytest.raises(TrainingError, match=r"gone/architecture.json: not written \(No such file"):
+        trainer.fit()
 
 
 def test_heat_maps_frame_the_genotype():
