@@ -486,11 +486,13 @@ def test_the_memory_of_both_passes_is_predicted():
     assert not trainer.network.alpha.requires_grad
 
 
-def test_a_tried_step_leaves_nothing_behind():
-    config = bilevel_config(trainer__args=LEARNING)
+def test_a_tried_step_is_one_of_both_and_leaves_nothing_behind():
+    config = bilevel_config()
     trainer = bilevel_trainer(config)
-    before = packed(trainer)
+    before, passes = packed(trainer), []
+    trainer.model.norm.register_forward_hook(lambda *_: passes.append(trainer.network.alpha.requires_grad))
     trial = try_step(trainer, trainer.train_loader.example())
+    assert passes[:3] == [False, True, False]
     assert trial.facts is not None
     assert not any(finding.is_fault for finding in trial.findings)
     assert same_content(unpacked(packed(trainer)), unpacked(before))

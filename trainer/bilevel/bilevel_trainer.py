@@ -261,6 +261,11 @@ class BilevelTrainer(Trainer):
             for weight in weights:
                 weight.requires_grad_(True)
 
+    @property
+    def epochs_before_trial(self) -> int:
+        """Epochs after which the steps update the architecture, too."""
+        return max(self.epoch, self.first_epoch - 1)
+
     def passes_of_step(self) -> Sequence[Callable[[], AbstractContextManager[None]]]:
         """Return what makes the contexts of a pass for the weights and of one for the architecture."""
         return [nullcontext, self.only_architecture]
