@@ -76,7 +76,7 @@ def train(
     """
     from logger.console import setup_logging
     from trainer.checkpoints.resume import create_run_folder, lock_run_folder, restore
-    from trainer.checkpoints.same_data import identify_data, require_same_data
+    from trainer.checkpoints.same_data import identify_data, require_same_data, require_same_network
     from trainer.checkpoints.saving import Checkpoints, RunRecords, stop_at_next_step
     from trainer.inspection.step_faults import explained_steps
     from trainer.runtime.devices import joined_world
@@ -95,6 +95,7 @@ def train(
         trainer, folder = parts.trainer, start.folder
         data = identify_data(parts.train_loader, parts.valid_loader)
         require_same_data(start.state, parts.config, data)
+        require_same_network(start.state, parts.config)
         if folder is None and world.is_main:
             folder = create_run_folder(options["save_dir"], parts.config["name"], start.new_folder)
         trainer.run_folder = folder = Path(world.gather(str(folder))[0])  # the main process's: the clocks differ

@@ -69,6 +69,32 @@ def require_same_data(state: Mapping[str, Any] | None, config: Mapping[str, Any]
         )
 
 
+def require_same_network(state: Mapping[str, Any] | None, config: Mapping[str, Any]) -> None:
+    """Raise an error if a run would continue with another network, since a file that its config names has changed.
+
+    Args:
+        state: The checkpoint that the run continues from; None in a new run.
+        config: The config, completed from the present files.
+
+    Raises:
+        CheckpointError: An argument of the network is another one.
+    """
+    before, now = (_network_arguments(each) for each in ((state or {}).get("config"), config))
+    for name, value in before.items():
+        if name in now and now[name] != value:
+            raise CheckpointError(
+                f"arch.args.{name} is not that of the checkpoint: a file that it names has changed since. A run "
+                "continues with the network that it began with. Put back the file, or fine-tune: -c FILE --resume "
+                "CHECKPOINT."
+            )
+
+
+def _network_arguments(config: Any) -> Mapping[str, Any]:
+    arch = config.get("arch") if isinstance(config, Mapping) else None
+    arguments = arch.get("args") if isinstance(arch, Mapping) else None
+    return arguments if isinstance(arguments, Mapping) else {}
+
+
 def _other_learned(before: Any, now: Any, path: str = "") -> list[str]:
     """Return a line for each value that a run learned from its data and that is another one in the second config."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
