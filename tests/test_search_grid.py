@@ -342,6 +342,19 @@ def test_results_are_printed_exported_and_reported(tmp_path):
     assert "bootstrap samples of the seeds" in page
 
 
+def test_a_condition_with_a_strategy_of_its_own_is_a_search():
+    config = config_of()
+    supernet = {"arch": "Supernet", "trainer": {"type": "BilevelTrainer"}}
+    strategy = {"type": "AutoDeepLab", "args": {"supernet": supernet}}
+    config["search"]["study"] = {"conditions": {"a": {}, "b": {"search": {"strategy": strategy}}}, "seeds": 2}
+    space = build_study_parts(config).space
+    assert list(space.searches) == ["b"]
+    assert space.config(space.random(1))["search"]["strategy"] == strategy
+    config["search"]["study"]["folds"] = 2
+    with pytest.raises(ConfigError, match=r"conditions.b: a search, as it has search.strategy, and folds are"):
+        build_study_parts(config)
+
+
 @pytest.mark.parametrize(
     ("search", "message"),
     [

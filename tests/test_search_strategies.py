@@ -13,6 +13,7 @@ from tests.support.simulated_study import Simulation, World, copied, put_back, r
 from tests.test_search_conformance import ALL as ALL_SCHEDULERS
 
 EPOCHS = 9
+SUPERNET = {"arch": "Supernet", "trainer": {"type": "BilevelTrainer"}}
 CASES = {
     "MultiFidelity": [
         {"scheduler": {"type": name, "args": args}, "retrain": {"top": 2, "epochs": 3}, "num_samples": 9}
@@ -27,6 +28,10 @@ CASES = {
     "Grid": [
         {"study": {"conditions": {"a": {}, "b": {"x": 2}}, "seeds": 2}},
         {"study": {"conditions": {"a": {}}, "seeds": 2, "folds": 2}},
+    ],
+    "AutoDeepLab": [
+        {"args": {"supernet": SUPERNET}, "retrain": {"top": 2, "epochs": 3, "seeds": 2}, "num_samples": 4},
+        {"args": {"supernet": SUPERNET, "decode_epoch": 2}, "retrain": {"top": 1, "epochs": 3}, "num_samples": 3},
     ],
 }
 ALL = [(name, case) for name in SECTIONS["strategy"].entries for case in CASES.get(name, [{}])]

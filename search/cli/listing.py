@@ -43,8 +43,9 @@ def best_text(study: StudyRecord) -> str:
     if winner is None:
         return f"{study.name}: no candidate has results yet."
     blocks: dict[str, list[list[str]]] = {}
-    blocks["Results"] = [[name, _value_text(value)] for name, value in {**winner.objectives, **winner.facts}.items()]
-    blocks["Results"].append(["epoch", f"{_value_text(winner.best_epoch)} of {winner.epochs} trained"])
+    results = "Results of the supernet" if study.result_is_retrained else "Results"
+    blocks[results] = [[name, _value_text(value)] for name, value in {**winner.objectives, **winner.facts}.items()]
+    blocks[results].append(["epoch", f"{_value_text(winner.best_epoch)} of {winner.epochs} trained"])
     blocks["Drawn"] = [[path, _value_text(value)] for path, value in winner.drawn]
     blocks["Retrained, mean and deviation over seeds"] = [
         [name, str(result)]
@@ -65,6 +66,8 @@ def best_text(study: StudyRecord) -> str:
     parts = [f"{study.name}: candidate {winner.index} of {len(counted_candidates(study))}, {state}"]
     if is_grid(study):
         parts += [_section_text(section) for section in study.sections]
+    elif study.result_is_retrained:
+        parts += [_section_text(section) for section in study.sections[:1]]  # the genotypes
     if study.constraints:
         parts[0] += f"\n{constraints_text(study, winner)}"
     for title, lines in blocks.items():

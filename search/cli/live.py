@@ -348,6 +348,9 @@ class Terminal:
             run = event.data.get("run")
             name = f"Candidate {event.candidate}" if run is None else f"The retraining {run}"
             self.table.say(f"{name} failed: {event.data.get('reason')}")
+        if event.kind == "decoded":
+            strides = " ".join(map(str, event.data["genotype"]["strides"]))
+            self.table.say(f"Candidate {event.candidate} decoded after epoch {event.data['epoch']}: strides {strides}")
         if event.kind in ("report", "ended") and "run" not in event.data:
             self.beliefs.is_outdated = True
         is_last = event.kind == "done"

@@ -22,6 +22,7 @@ from search.report.figures import (
     volume_curve,
 )
 from search.report.images import winner_images
+from search.report.sections import inline_picture, section_figures
 from search.results.beliefs import ORIGIN_WORDS, origin_counts
 from search.results.leaderboard import ledger
 from search.results.progress import rank_correlations, reference_point
@@ -50,7 +51,7 @@ def write_report(study: StudyRecord, path: Path, *, images: int = 12) -> None:
     write_page(
         path,
         "page.html",
-        figures_of(data),
+        figures_of(data) | section_figures(study.sections),
         data=data,
         images=shown,
         images_left_out=left_out,
@@ -104,7 +105,7 @@ def write_page(path: Path, template: str, figures: Mapping[str, Figure], **value
         summarize,
         retrained_summaries,
     ]
-    functions += [repeated_candidates, winner_commands, distinct]
+    functions += [repeated_candidates, winner_commands, distinct, inline_picture]
     environment.globals |= {each.__name__: each for each in functions} | {"contents": contents}
     scripts = [(_HERE / name).read_text(encoding="utf-8") for name in ("charts.js", "page.js", "parallel.js")]
     text = environment.get_template(template).render(

@@ -37,7 +37,8 @@ class GridSpace(Space):
     """The space of a grid study.
 
     Candidates are numbered seed by seed, the folds of a condition one after the other, so that more seeds append some,
-    and a study that ends early has whole seeds. A condition with markers is a search: its config is a space.
+    and a study that ends early has whole seeds. A condition with markers, or a strategy of its own, is a search: its
+    config is a space.
 
     Args:
         config: From `load_config`.
@@ -86,9 +87,11 @@ class GridSpace(Space):
             raise ConfigError(
                 f"{place}: trainer.epochs: {show(epochs)} must be an integer >= 1. Write a number of epochs."
             )
-        if find_markers(changed):
+        has_strategy = search.get("strategy") != config["search"].get("strategy")  # such as one that needs no markers
+        if find_markers(changed) or has_strategy:
             if self.folds:
-                raise ConfigError(f"{place}: a search, as it has markers, and folds are for trainings. Remove folds.")
+                reason = "search.strategy" if has_strategy else "markers"
+                raise ConfigError(f"{place}: a search, as it has {reason}, and folds are for trainings. Remove folds.")
             search = {key: value for key, value in search.items() if key not in _OF_THE_STUDY}
             return {**changed, **({} if definitions is None else {"$defs": definitions}), "search": search}
         if search != config["search"]:

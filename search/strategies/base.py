@@ -9,6 +9,8 @@ from typing import Any, Literal
 from search.executors.base import Task
 from search.samplers.base import Beliefs
 from search.schedulers.base import Decision, Rung
+from search.space.cover import Check
+from search.space.space import Space
 from search.study.journal import Event
 from search.study.state import StudyState
 from utils.errors import SearchError
@@ -79,6 +81,7 @@ class Strategy(ABC):
         is_waiting: Whether it gives no task, though it is not done, until the user resumes something.
         num_samples: Candidates to try.
         retains_all: Whether the checkpoints of all candidates are needed, not only those of the best.
+        result_is_retrained: Whether the result of the study is a retraining, and never a candidate as it was searched.
     """
 
     stages: tuple[str, ...] = ()
@@ -87,6 +90,37 @@ class Strategy(ABC):
     is_waiting: bool = False
     num_samples: int = 0
     retains_all: bool = False
+    result_is_retrained: bool = False
+
+    @classmethod
+    def searched_config(cls, config: Mapping[str, Any], args: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the config from which candidates are drawn; by default that of the study.
+
+        Args:
+            config: Of the study.
+            args: Of the strategy, as the JSON has them.
+
+        Raises:
+            ConfigError: They make none.
+        """
+        return config
+
+    @classmethod
+    def shrunk_arguments(cls, args: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+        """Return arguments for a study whose candidates have fewer epochs, for `--test-run`."""
+        return dict(args)
+
+    def find_faults(self, space: Space, check: Check) -> list[str]:
+        """Return the faults that some candidates have, each once.
+
+        Args:
+            space: From which they are drawn.
+            check: Raises a `ConfigError` for a config that cannot be trained.
+
+        Raises:
+            ConfigError: The study cannot be run: no candidate can be trained, or its settings contradict each other.
+        """
+        return space.find_faults(check)
 
     def bind(self, study: StudyContext) -> None:
         """Connect the strategy with its study, before anything else is called."""
@@ -163,8 +197,16 @@ class Strategy(ABC):
         """Return whether a candidate without a job may still get one, so that its checkpoint is needed."""
         return False
 
+    def finalists(self) -> Sequence[int]:
+        """Return the candidates for a retraining, the best first.
+
+        Raises:
+            SearchError: There is none.
+        """
+        return self.study.ranked()
+
     def config_of(self, candidate: int) -> dict[str, Any] | None:
-        """Return the config that a candidate's results belong to; None: the one that was drawn."""
+        """Return the config of a candidate for its retraining and for `best/`; None: the one that was drawn."""
         return None
 
     @property
@@ -184,5 +226,5 @@ class Strategy(ABC):
         return Beliefs()
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
-        """Return more sections of the report: each a `title`, and a `text` or a `table` of rows, the first the head."""
+        """Return more sections of the report as plain data, see `StudyRecord.sections`."""
         return ()

@@ -6,6 +6,8 @@ from typing import Any
 from search.executors.base import Task
 from search.samplers.base import Beliefs
 from search.schedulers.base import Decision, Rung
+from search.space.cover import Check
+from search.space.space import Space
 from search.strategies.base import Loss, Outcome, Strategy, StudyContext
 from search.study.journal import Event
 
@@ -57,6 +59,15 @@ class InOrder(Strategy):
     def retains_all(self) -> bool:  # type: ignore[override]
         """Whether one of them needs all checkpoints."""
         return any(each.retains_all for each in self.strategies)
+
+    @property
+    def result_is_retrained(self) -> bool:  # type: ignore[override]
+        """Whether the result of the first one, which searches, is a retraining."""
+        return self.strategies[0].result_is_retrained
+
+    def find_faults(self, space: Space, check: Check) -> list[str]:
+        """Return the faults of the candidates of the first, which searches."""
+        return self.strategies[0].find_faults(space, check)
 
     def grow(self, num_samples: int) -> None:
         """Let the first strategy try more candidates."""

@@ -37,10 +37,13 @@ class Retrain(Strategy):
     Args:
         parts: The parts of the study.
         stage: Name of the stage.
+        searching: The strategy that says which candidates are trained again, and with which config; None: the best by
+            the leaderboard, as they were drawn.
     """
 
-    def __init__(self, parts: StudyParts, *, stage: str = "retrain") -> None:
+    def __init__(self, parts: StudyParts, *, stage: str = "retrain", searching: Strategy | None = None) -> None:
         self.parts = parts
+        self.searching = searching
         self.stage = stage
         self.stages = (stage,)
         self._running: dict[str, RetrainRun] = {}  # by task
@@ -53,10 +56,12 @@ class Retrain(Strategy):
         options = self.parts.retrain
         if options is None:
             return runs
-        for rank, candidate in enumerate(self.study.ranked()[: options.top], start=1):
+        finalists = self.study.ranked() if self.searching is None else self.searching.finalists()
+        for rank, candidate in enumerate(finalists[: options.top], start=1):
             state = self.study.state.candidates[candidate]
             assert state.drawn is not None, "set when it was drawn"
-            config, seed = self.parts.space.config(state.drawn), state.record.seed
+            chosen = None if self.searching is None else self.searching.config_of(candidate)
+            config, seed = chosen or self.parts.space.config(state.drawn), state.record.seed
             for number in range(options.seeds):
                 changed = {
                     "name": f"{config['name']}_candidate{candidate}",

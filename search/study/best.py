@@ -41,7 +41,12 @@ class FrontFolder:
     candidate: int
 
 
-def write_best(study: StudyRecord, config_of: Callable[[int], Mapping[str, Any]], *, retrain_epochs: int) -> int | None:
+def write_best(
+    study: StudyRecord,
+    config_of: Callable[[int], Mapping[str, Any]],
+    *,
+    retrain_epochs: int,
+) -> int | None:
     """Write the winner to `best/`, and with several objectives the Pareto front to `best/0`, `best/1`, ....
 
     Each folder gets a config for `train.py`, the weights (unless a table was searched), and the results. The winner has
@@ -58,11 +63,13 @@ def write_best(study: StudyRecord, config_of: Callable[[int], Mapping[str, Any]]
         Number of the winner; None if no candidate has results, and nothing is written.
 
     Raises:
-        SearchError: A file cannot be written, e.g. because the disk is full.
+        SearchError: A file cannot be written, e.g. because the disk is full, or the winner has no retraining.
     """
     winner = winner_of(study)
     if winner is None:
         return None
+    if study.result_is_retrained and _best_retraining(study, winner) is None:
+        raise _nothing_retrained(study)
     folder = Path(study.folder)
     best, new = folder / BEST_FOLDER, folder / _NEW
     try:
@@ -114,6 +121,17 @@ def read_front(folder: Path) -> list[FrontFolder]:
             raise damaged(f'{path / RESULT}: its "candidate" is {candidate!r}, not a number')
         found.append(FrontFolder(path, candidate))
     return found
+
+
+def _nothing_retrained(study: StudyRecord) -> SearchError:
+    """Return the error of a study whose result is a retraining, and that has none."""
+    reasons = [run.reason for run in study.retrained if run.reason]
+    last = f"; the last reason: {reasons[-1].rstrip('.')}" if reasons else ""
+    return SearchError(
+        f"{study.folder}: none of {len(study.retrained)} retrainings has a result{last}. A candidate of this search is "
+        "another network than the result. Try its config with train.py, and continue with search.retrain.seeds or top "
+        "raised and --resume auto."
+    )
 
 
 def _best_retraining(study: StudyRecord, winner: CandidateRecord) -> RetrainedRecord | None:

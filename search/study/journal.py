@@ -51,6 +51,7 @@ KINDS: dict[str, dict[str, Types]] = {
     "lost": {"had_begun": bool},  # reason: the worker died, and the job starts again
     "measured": {"latency_ms": _NUMBER},  # again, at the end of the study
     "deleted": {"bytes": int},  # its checkpoints were deleted
+    "decoded": {"epoch": int, "genotype": dict},  # results: the architecture that its supernet has found
     "pooled": {"results": dict},  # reason: results over all folds, of which this candidate is the last
     "exhausted": {},  # reason: nothing more is drawn
     "done": {"reason": str},  # the stage is over

@@ -64,6 +64,7 @@ class StudyParts:
         warm_start: Folder of another study whose results the sampler uses, too.
         run_dir: Folder for the runs of candidates; None: the folder of the study.
         resources: Resources of each training, e.g. `{"gpus": 2}`.
+        final_epochs: Epochs of a training by the config, which may not be those of a candidate; None: they are.
     """
 
     config: Mapping[str, Any]
@@ -81,6 +82,7 @@ class StudyParts:
     warm_start: str | None = None
     run_dir: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    final_epochs: int | None = None
 
     @property
     def max_epochs(self) -> int:
@@ -98,7 +100,8 @@ class StudyParts:
     @property
     def retrain_epochs(self) -> int:
         """Epochs of a retraining."""
-        return (self.retrain.epochs if self.retrain is not None else None) or self.scheduler.max_epochs
+        asked = self.retrain.epochs if self.retrain is not None else None
+        return asked or self.final_epochs or self.scheduler.max_epochs
 
 
 def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = None) -> StudyParts:
@@ -113,7 +116,8 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     """
     faults = Faults()
     options = check_section(SearchOptions, config.get("search", {}), "search", faults)
-    trainer = config.get("trainer")
+    searched = config if options is None else _searched_config(config, options, faults)
+    trainer = searched.get("trainer")
     epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
     if not isinstance(epochs, int) or epochs < 1:
         faults.add(
@@ -142,7 +146,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     space = (
         tabulated_space(config, options, executor, (objectives, constraints), seed)
         if isinstance(executor, TableExecutor)
-        else Space(config, study_seed=seed, canonical=canonical)
+        else Space(searched, study_seed=seed, canonical=canonical)
     )
     spec = {"search": {"sampler": options.sampler or "auto"}}
     known = {"space": space, "fidelities": scheduler.fidelities(), "num_objectives": len(objectives)}
@@ -165,7 +169,21 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         warm_start=options.warm_start,
         run_dir=options.run_dir,
         resources=options.resources,
+        final_epochs=config["trainer"].get("epochs"),
     )
+
+
+def _searched_config(config: Mapping[str, Any], options: SearchOptions, faults: Faults) -> Mapping[str, Any]:
+    """Return the config that candidates are drawn from: that of the study, unless its strategy makes another of it."""
+    spec = None if options.strategy is None else read_spec(options.strategy, "search.strategy", Faults())
+    if spec is None or options.study is not None:  # a fault is reported when the strategy is built
+        return config
+    with faults.collecting():
+        strategy = find_class(spec.type, spec.path, "strategy", STRATEGIES["strategy"]).target
+        if isinstance(strategy, type) and hasattr(strategy, "searched_config"):  # a plug-in may be a function
+            searched: Mapping[str, Any] = strategy.searched_config(config, spec.args)
+            return searched
+    return config
 
 
 def _objectives_of(config: Mapping[str, Any], options: SearchOptions) -> tuple[Objective, ...]:
@@ -330,6 +348,8 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
         search["num_samples"] = num_samples
     if search.get("scheduler") is not None:
         search["scheduler"] = _shrunk_scheduler(search["scheduler"], epochs)
+    if search.get("strategy") is not None:
+        search["strategy"] = _shrunk_strategy(search["strategy"], epochs)
     if isinstance(search.get("retrain"), Mapping):
         search["retrain"] = {**search["retrain"], "epochs": epochs}
     return changed
@@ -342,6 +362,17 @@ def _shrunk_grid(grid: Mapping[str, Any], epochs: int, seeds: int) -> dict[str, 
         return dict(grid)  # for the validation to report
     changed = {name: {**changes, "trainer.epochs": epochs} for name, changes in conditions.items()}
     return {**grid, "conditions": changed, "seeds": seeds}
+
+
+def _shrunk_strategy(strategy: Any, epochs: int) -> Any:
+    """Return a strategy whose candidates have no more epochs."""
+    spec = read_spec(strategy, "search.strategy", Faults())
+    if spec is None:  # for the validation to report
+        return strategy
+    target = find_class(spec.type, spec.path, "strategy", STRATEGIES["strategy"]).target
+    if not (spec.args and hasattr(target, "shrunk_arguments")):
+        return strategy
+    return {"type": spec.type, "args": target.shrunk_arguments(spec.args, epochs)}
 
 
 def _shrunk_scheduler(scheduler: Any, epochs: int) -> Any:

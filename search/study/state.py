@@ -317,6 +317,7 @@ _OF_STRATEGIES = (
     "given_up",
     "dropped",
     "warm_started",
+    "decoded",
 )  # kinds that a strategy itself applies
 _APPLY = {
     "job": StudyState._apply_job,

@@ -111,7 +111,11 @@ class Study:
                 driver = Driver(executor, self.strategy, dict(self.extras), self.parts.max_epoch_time)
                 driver.look = lambda: self._obey(recorder, driver)
                 driver.run()
-                winner = write_best(self.record(), self._config_of, retrain_epochs=self.parts.retrain_epochs)
+                winner = write_best(
+                    self.record(),
+                    self._config_of,
+                    retrain_epochs=self.parts.retrain_epochs,
+                )
                 if winner is None:
                     raise self._nothing_found()
                 recorder.record("study.done", winner)
@@ -313,6 +317,7 @@ class Study:
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,
             unknown_events=dict(state.unknown),
+            result_is_retrained=self.strategy.result_is_retrained,
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
         for run in study.retrained:  # a resumed study may have found better ones since
@@ -372,7 +377,7 @@ def build_strategy(parts: StudyParts) -> Strategy:
     """Return the strategy of a study: that of its config, then the retraining of the best and their latency."""
     spec = {"search": {"strategy": parts.strategy or "MultiFidelity"}}
     first = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
-    return InOrder([first, Retrain(parts), MeasureLatency(parts)])
+    return InOrder([first, Retrain(parts, searching=first), MeasureLatency(parts)])
 
 
 def read(folder: Path, parts: StudyParts, *, with_beliefs: bool = False) -> StudyRecord:

@@ -11,6 +11,7 @@ from search.study.journal import JOURNAL
 from search.study.settings import StudyParts, build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
 from search.worker.candidate import canonical
+from search.worker.supernet import require_memory
 from train import check_config
 from utils.environment import capture
 from utils.errors import ConfigError, EspalierError, SearchError
@@ -35,18 +36,24 @@ class Beginning:
     changed: Sequence[str] = ()
 
 
-def checked_parts(config: Mapping[str, Any]) -> StudyParts:
+def checked_parts(config: Mapping[str, Any], *, is_new: bool = True) -> StudyParts:
     """Build the parts of a study, and check candidates that together contain every branch of every choice.
+
+    Args:
+        config: From `load_config`.
+        is_new: Whether the study begins; then the memory of a supernet is predicted, too.
 
     Raises:
         ConfigError: The config is faulty, or no candidate of its space can be trained.
     """
     parts = build_study_parts(config, canonical)
-    build_strategy(parts)  # only to check its class and arguments
+    strategy = build_strategy(parts)  # only to check it
     logger.info("%s", parts.space.describe())
-    faults = parts.space.find_faults(check_config)
+    faults = strategy.find_faults(parts.space, check_config)
     if faults:
         logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
+    if is_new and strategy.result_is_retrained:
+        require_memory(parts)
     return parts
 
 
@@ -67,8 +74,9 @@ def open_study(
     """
     beginning = _beginning_of(config, resume)
     num_samples = beginning.num_samples
-    parts = checked_parts(config if num_samples is None else with_num_samples(config, num_samples))
     folder = beginning.folder
+    wanted = config if num_samples is None else with_num_samples(config, num_samples)
+    parts = checked_parts(wanted, is_new=folder is None)
     if folder is None:
         _check_warm_start(parts.warm_start)
         folder = create_study_folder(config["trainer"].get("save_dir", "saved/"), config["name"], config)

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
+
 from search.executors.base import EpochReported, Executor, TaskFinished, WorkerLost, WorkerStarted
+from search.results.architecture import ARCHITECTURES
 from search.strategies.multi_fidelity import candidate_folder
 from search.study import study as study_module
 from search.study.driver import Driver, Recorder
@@ -166,6 +169,8 @@ class SimulatedWorkers(Executor):
             if fate in ("out_of_memory", "fails", "hangs") and epoch == when:
                 return self.suffer(fate)
             rows.append(self.world.row(run, epoch, epochs))
+            if payload["config"].get("arch") == "Supernet":
+                write_architectures(folder, run, epoch)
             decision = yield EpochReported(task.id, {"epoch": epoch, "row": rows[-1], "seconds": 1.0})
             yield None
             if fate is not None and fate.endswith(SAVING) and epoch == when:
@@ -188,6 +193,16 @@ class SimulatedWorkers(Executor):
     def outcome(folder, *, is_finished=False):
         size = sum(path.stat().st_size for path in folder.glob("*.pth"))
         return {"status": "ended", "is_finished": is_finished, "bytes": size, "test": {"test_miou": 0.5}}
+
+
+def write_architectures(folder, run, epoch):
+    """Write what a supernet writes of its architecture until an epoch: one of three, that follows from the run."""
+    chance = np.random.default_rng(sum(map(ord, run)) % 3)
+    epochs = [
+        {"epoch": each, "alpha": chance.normal(size=(5, 8)).tolist(), "beta": chance.normal(size=(3, 4, 3)).tolist()}
+        for each in range(1, epoch + 1)
+    ]
+    (folder / ARCHITECTURES).write_text(json.dumps({"epochs": epochs}))
 
 
 def run_of(task):

@@ -1,0 +1,144 @@
+"""The architecture of a supernet after each epoch, as its trainer has written it, and the sections that show it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.architecture.decoding import decode, entropy_shares
+from utils.architecture.genotype import Genotype
+from utils.architecture.pictures import alpha_svg, beta_svg, cell_svg, path_svg
+from utils.errors import EspalierError, SearchError
+from utils.files import read_json_object
+
+ARCHITECTURES = "architecture.json"
+_MOST_COLUMNS = 160  # epochs of a heat map
+
+
+@dataclass(frozen=True)
+class ArchitectureEpoch:
+    """The architecture parameters after an epoch.
+
+    Attributes:
+        epoch: From 1.
+        alpha: (E, 8) logits of the operations on the edges of a cell.
+        beta: (L, 4, 3) logits of the moves between levels.
+    """
+
+    epoch: int
+    alpha: NDArray[np.float64]
+    beta: NDArray[np.float64]
+
+    def decode(self) -> Genotype:
+        """Return the genotype that they prefer."""
+        return decode(self.alpha, self.beta)
+
+
+def read_course(path: Path) -> list[ArchitectureEpoch]:
+    """Read the architecture of a supernet after each epoch.
+
+    Args:
+        path: The file `architecture.json` of a run folder.
+
+    Raises:
+        SearchError: It is missing or damaged.
+    """
+
+    def damaged(reason: str) -> SearchError:
+        return SearchError(
+            f"{reason}. A supernet is decoded by it. Put back a copy, and continue with --resume auto, or start anew."
+        )
+
+    content = read_json_object(path, damaged)
+    if not content:
+        raise damaged(f"{path}: cannot be read (it is missing or empty)")
+    try:
+        course = [
+            ArchitectureEpoch(int(each["epoch"]), np.array(each["alpha"], float), np.array(each["beta"], float))
+            for each in content["epochs"]
+        ]
+        for each in course[-1:]:  # the shapes are those of an architecture
+            each.decode()
+    except (LookupError, TypeError, ValueError, EspalierError) as error:
+        raise damaged(f"{path}: it is no course of an architecture ({type(error).__name__}: {error})") from error
+    return course
+
+
+def path_text(genotype: Genotype) -> str:
+    """Return the strides of the layers as text."""
+    return " ".join(map(str, genotype.strides))
+
+
+def course_sections(
+    candidate: int, course: Sequence[ArchitectureEpoch], genotype: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return the sections of the report about one supernet.
+
+    Args:
+        candidate: Its number.
+        course: Its architecture after each epoch; empty if it is not known any more.
+        genotype: The decoded one; None if it is not decoded.
+    """
+    sections: list[dict[str, Any]] = []
+    shown = Genotype.from_json(genotype) if genotype is not None else course[-1].decode() if course else None
+    if shown is not None:
+        state = "as it is trained again" if genotype is not None else "so far"
+        beta = course[-1].beta if course and course[-1].beta.shape[0] == shown.num_layers else None
+        sections.append(
+            {
+                "title": f"Network of candidate {candidate}",
+                "text": f"The path through the strides and the cell of each layer, {state}.",
+                "pictures": [path_svg(shown, beta=beta), cell_svg(shown)],
+            }
+        )
+    if not course:
+        return sections
+    epochs, picked = [each.epoch for each in course], _picked(course)
+    shares = [entropy_shares(each.alpha, each.beta) for each in course]
+    entropies = {"operations (alpha)": [share for share, _ in shares], "moves (beta)": [share for _, share in shares]}
+    shown_epochs = [each.epoch for each in picked]
+    sections += [
+        {
+            "title": "Course of the architecture",
+            "text": "Entropy of operations and moves as a share of the largest possible, from 1 (undecided) to 0, and "
+            "the genotype by epoch.",
+            "lines": {"epochs": epochs, "title": "entropy, share of the largest", "values": entropies},
+            "table": _genotypes_by_epoch(course),
+        },
+        {"title": "Operations by epoch", "pictures": [alpha_svg([each.alpha for each in picked], shown_epochs)]},
+        {"title": "Moves by epoch", "pictures": [beta_svg([each.beta for each in picked], shown_epochs)]},
+    ]
+    return sections
+
+
+def _genotypes_by_epoch(course: Sequence[ArchitectureEpoch]) -> list[list[Any]]:
+    """Return a row for each run of epochs with equal genotypes, the first row the head."""
+    rows: list[list[Any]] = [["epochs", "strides", "changed since the run before"]]
+    before: Genotype | None = None
+    for genotype, group in groupby(course, key=ArchitectureEpoch.decode):
+        epochs = [each.epoch for each in group]
+        changed = "" if before is None else _difference(before, genotype)
+        span = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+        rows.append([span, path_text(genotype), changed or None])
+        before = genotype
+    return rows
+
+
+def _difference(before: Genotype, after: Genotype) -> str:
+    """Return in words what differs between two genotypes of the same size."""
+    layers = sum(old != new for old, new in zip(before.strides, after.strides, strict=True))
+    pairs = [(set(old), set(new)) for old, new in zip(before.blocks, after.blocks, strict=True)]
+    edges = sum(len(new - old) for old, new in pairs)
+    return ", ".join(
+        f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in ((layers, "layer"), (edges, "edge")) if count
+    )
+
+
+def _picked(course: Sequence[ArchitectureEpoch]) -> list[ArchitectureEpoch]:
+    """Return the epochs that a heat map shows: all, or an even selection with the first and the last."""
+    count = min(len(course), _MOST_COLUMNS)
+    return [course[round(place)] for place in np.linspace(0, len(course) - 1, count)]

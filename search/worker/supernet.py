@@ -1,0 +1,47 @@
+"""The check of a supernet that needs torch: whether it can be trained in the memory that there is."""
+
+from build import registry
+from config import class_and_arguments
+from config.faults import show
+from search.executors.processes import Processes
+from search.executors.serial import Serial
+from search.strategies.supernet import OVERLAY
+from search.study.settings import StudyParts
+from search.worker.candidate import Limits, check_limits
+from trainer.inspection.memory import HOPELESS, free_memory, size_in_words
+from trainer.runtime.devices import choose_devices
+from utils.errors import ConfigError
+
+
+def require_memory(parts: StudyParts) -> None:
+    """Refuse a supernet that does not fit into its limits, or not nearly into the memory of this machine.
+
+    The memory of a training step is predicted from shapes alone. A space with markers, and workers on other machines,
+    are left to the limits of the candidates.
+
+    Raises:
+        ConfigError: It does not fit.
+        DataError: The data cannot be read.
+    """
+    executor = parts.executor
+    if parts.space.has_markers or not isinstance(executor, Serial | Processes):
+        return
+    config = next(parts.space.covering()).config
+    network = class_and_arguments(config, "arch", registry())[0]
+    if isinstance(network, type) and not hasattr(network, "architecture_parameters"):
+        raise ConfigError(
+            f"{OVERLAY}.arch.type: {show(network.__name__)} has no architecture_parameters, which are searched. Name "
+            '"AutoDeepLabSupernet", or a supernet of your own.'
+        )
+    device = executor.devices[0] if executor.devices else None
+    facts, refusal = check_limits(config, Limits(**(parts.limits or {})), devices=device)
+    repair = 'Take fewer layers, blocks or a lower filter_multiplier, a smaller input, batch or mixing "inputs".'
+    if refusal:
+        raise ConfigError(f"{OVERLAY}: {refusal.rstrip('.')}. {repair}")
+    if facts.memory_mb is None:
+        return
+    needed, free = facts.memory_mb * 2**20, free_memory(choose_devices(config.get("n_gpu"), device)[0])
+    if needed > HOPELESS * free:
+        raise ConfigError(
+            f"{OVERLAY}: a training step needs {size_in_words(needed)}, and {size_in_words(free)} are free. {repair}"
+        )

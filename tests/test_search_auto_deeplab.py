@@ -1,0 +1,386 @@
+"""Auto-DeepLab as a search: supernets, their genotypes, and the networks that are trained from them."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config import load_config
+from search.cli.listing import best_text
+from search.report import write_report
+from search.results.architecture import ARCHITECTURES, course_sections, read_course
+from search.study.journal import JOURNAL, read_events
+from search.study.settings import build_study_parts, shrunk
+from search.study.study import Study, build_strategy
+from search.worker.launch import checked_parts, open_study
+from test import test as evaluate_checkpoint
+from tests.support.people import people_loader
+from tests.support.simulated_study import Simulation, World, results
+from train import check_config
+from trainer.checkpoints.resume import weights_of
+from utils.architecture.decoding import encode
+from utils.architecture.genotype import Genotype
+from utils.checkpoint_file import read_saved
+from utils.errors import ConfigError, Interrupted, SearchError
+
+GENOTYPES = [
+    Genotype((4, 8, 16), ((("two_back", "skip"), ("one_back", "sep_conv_3x3")),)),
+    Genotype((8, 8, 4), ((("two_back", "max_pool_3x3"), ("one_back", "sep_conv_5x5")),)),
+]
+SUPERNET = {"arch": "Supernet", "trainer": {"type": "BilevelTrainer", "epochs": 4}}
+SHIPPED = ("auto_deeplab_camvid", "auto_deeplab_people", "auto_deeplab_cityscapes_gpu")
+
+
+def study_config(**search):
+    strategy = {"type": "AutoDeepLab", "args": {"supernet": copy.deepcopy(SUPERNET)}}
+    given = {"objectives": ["max val_miou"], "strategy": strategy, "retrain": {"top": 2, "epochs": 3}}
+    return {
+        "name": "s",
+        "arch": {"type": "AutoDeepLab", "args": {}},
+        "trainer": {"epochs": 6},
+        "search": given | search,
+    }
+
+
+def architectures(genotypes):
+    """A course that decodes to a genotype after each epoch."""
+    epochs = []
+    for number, genotype in enumerate(genotypes, 1):
+        alpha, beta = encode(genotype)
+        epochs.append({"epoch": number, "alpha": alpha.tolist(), "beta": beta.tolist()})
+    return json.dumps({"epochs": epochs})
+
+
+class Decided(Simulation):
+    """A simulation whose supernets have these genotypes by epoch."""
+
+    courses: list
+
+    def session(self, kill_at=None, watchers=()):
+        def write(event, _state):
+            if event.name == "search.ended":
+                (self.folder / "candidates" / f"{event.candidate:05d}" / ARCHITECTURES).write_text(
+                    architectures(self.courses[event.candidate])
+                )
+
+        return super().session(kill_at, [*watchers, write])
+
+
+def decided(folder, courses, **search):
+    config = study_config(num_samples=len(courses), **search)
+    simulation = Decided(folder, lambda: build_study_parts(config), World())
+    simulation.courses = courses
+    return simulation
+
+
+def decoded(simulation):
+    return [(each.candidate, each.data["epoch"]) for each in simulation.events if each.name == "decode.decoded"]
+
+
+ONE, OTHER = GENOTYPES
+
+
+def test_equal_genotypes_are_trained_once(tmp_path):
+    simulation = decided(tmp_path, [[ONE] * 4, [ONE] * 4, [OTHER] * 4])
+    study = simulation.run()
+    best = study.ranked()
+    first = next(each for each in best if each != 2)  # of the two that are alike
+    assert {run.candidate for run in study.state.retrained.values()} == {first, 2}
+    assert decoded(simulation) == [(0, 4), (1, 4), (2, 4)]
+    configs = {each: study.strategy.config_of(each) for each in (0, 1, 2)}
+    assert configs[0] == configs[1] != configs[2]
+    assert configs[2]["arch"] == {"type": "AutoDeepLab", "args": {"genotype": OTHER.to_json()}}
+    assert configs[2]["trainer"] == {"epochs": 6}, "it is the study's own"
+    epochs = {run.max_epochs for run in study.state.retrained.values()}
+    assert epochs == {3}, "those of search.retrain"
+
+
+def test_a_supernet_is_decoded_at_the_epoch_that_is_asked_for(tmp_path):
+    course = [ONE, OTHER, ONE, ONE]
+    strategy = {"type": "AutoDeepLab", "args": {"supernet": SUPERNET, "decode_epoch": 2}}
+    simulation = decided(tmp_path, [course], strategy=strategy)
+    study = simulation.run()
+    assert decoded(simulation) == [(0, 2)]
+    assert study.strategy.config_of(0)["arch"]["args"]["genotype"] == OTHER.to_json()
+
+
+def test_the_genotype_survives_the_file_it_was_read_from(tmp_path):
+    simulation = decided(tmp_path, [[ONE] * 4])
+    study = simulation.run()
+    (tmp_path / "candidates" / "00000" / ARCHITECTURES).unlink()
+    again = Study(tmp_path, simulation.build_parts(), worker="")
+    simulation.restore(again)
+    assert again.strategy.config_of(0) == study.strategy.config_of(0)
+    titles = [section["title"] for section in again.record().sections]
+    assert titles == ["Genotypes", "Network of candidate 0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "missing or empty"),
+        ("{", "cannot be read"),
+        ('{"epochs": [{"epoch": 1}]}', "no course of an architecture"),
+    ],
+)
+def test_a_course_that_is_missing_or_damaged_is_named(tmp_path, content, reason):
+    path = tmp_path / ARCHITECTURES
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SearchError, match=rf"{ARCHITECTURES}.*{reason}.*Put back a copy"):
+        read_course(path)
+
+
+def test_a_budget_that_ends_before_a_supernet_says_so(tmp_path):
+    simulation = decided(tmp_path, [[ONE] * 4, [ONE] * 4], budget={"epochs": 2})
+    with pytest.raises(SearchError, match=r"no supernet was trained to its end \(2 epochs are spent\).*Raise search"):
+        simulation.run()
+    larger = study_config(num_samples=2)
+    simulation.build_parts = lambda: build_study_parts(larger)
+    assert results(simulation.run()) == results(decided(tmp_path / "whole", [[ONE] * 4, [ONE] * 4]).run())
+
+
+def test_a_supernet_that_does_not_fit_is_drawn_once(tmp_path):
+    config = study_config(num_samples=3, limits={"max_memory_mb": 10})
+    simulation = Simulation(tmp_path, lambda: build_study_parts(config), World({"refused": 1.0}))
+    with pytest.raises(SearchError, match=r"the supernet cannot be trained: params 9 is more than.*batch_size"):
+        simulation.run()
+    assert sum(each.name == "search.drawn" for each in simulation.events) == 1
+
+
+def test_a_marker_of_the_config_is_drawn_for_both_networks(tmp_path):
+    config = study_config(num_samples=4, sampler="random")
+    config["optimizer"] = {"type": "SGD", "args": {"lr": {"$uniform": [0.1, 0.9]}}}
+    config["search"]["strategy"]["args"]["supernet"]["loss"] = {"$choice": ["a", "b"]}
+    simulation = Decided(tmp_path, lambda: build_study_parts(config), World())
+    simulation.courses = [[ONE] * 4] * 4
+    study = simulation.run()
+    for index, each in study.state.candidates.items():
+        drawn = study.parts.space.config(each.drawn)
+        final = study.strategy.config_of(index)
+        assert final["optimizer"] == drawn["optimizer"]
+        assert drawn["loss"] in ("a", "b")
+        assert "loss" not in final
+    assert len(study.strategy.strategies[0].finalists()) == 4, "equal genotypes with other values are other networks"
+
+
+def faults_of(config, check=lambda _config: None):
+    parts = build_study_parts(config)
+    with pytest.raises(ConfigError) as caught:
+        build_strategy(parts).find_faults(parts.space, check)
+    return [str(each) for each in caught.value.parts or [caught.value]]
+
+
+def test_an_overlay_that_makes_no_supernet_is_refused():
+    for args, fault in [
+        ({"supernet": {}}, "search.strategy.args.supernet: {} must be what is laid over"),
+        ({"supernet": {"trainer": {"type": "BilevelTrainer"}}}, "supernet.arch: null names no supernet"),
+        ({"supernet": {"arch": "Supernet"}}, "supernet.trainer.type: null trains no architecture"),
+        ({"supernet": {**SUPERNET, "search": {}}}, "supernet.search: {}, and it is that of the study"),
+    ]:
+        with pytest.raises(ConfigError, match=fault.replace("{", r"\{").replace("}", r"\}")):
+            build_study_parts(study_config(strategy={"type": "AutoDeepLab", "args": args}))
+
+
+def test_all_contradictions_are_listed_at_once():
+    supernet = copy.deepcopy(SUPERNET)
+    supernet["trainer"]["args"] = {"architecture_from_epoch": 3}
+    config = study_config(
+        strategy={"type": "AutoDeepLab", "args": {"supernet": supernet, "decode_epoch": 5}},
+        retrain=None,
+        objectives=["max val_miou", "min params"],
+        constraints=["params <= 100"],
+        limits={"max_params": 9, "max_memory_mb": 100},
+        sampler="sobol",
+        scheduler={"type": "ASHA", "args": {"grace_period": 2}},
+        num_samples=4,
+    )
+    config["arch"]["args"]["genotype"] = ONE.to_json()
+    places = [fault.split(": ")[0] for fault in faults_of(config)]
+    assert places == [
+        "search.retrain",
+        "search.objectives",
+        "search.constraints",
+        "search.limits.max_params",
+        "search.sampler",
+        "search.scheduler",
+        "search.strategy.args.decode_epoch",
+        "arch.args.genotype",
+    ]
+
+
+def test_a_marker_that_the_supernet_replaces_is_refused():
+    config = study_config()
+    config["arch"]["args"] = {"filter_multiplier": {"$choice": [8, 20]}}
+    assert faults_of(config) == [
+        "arch.args.filter_multiplier: the supernet replaces this marker, so that no candidate draws it. Write a value."
+    ]
+
+
+def test_faults_of_both_networks_are_listed_with_their_places_in_the_file():
+    def check(config):
+        is_final = "genotype" in (config["arch"]["args"] if isinstance(config["arch"], dict) else {})
+        paths = ["arch.args.genotype", "optimizer.args.lr"] if is_final else ["trainer.epochs", "optimizer.args.lr"]
+        raise ConfigError("two", [ConfigError(f"{path}: unknown argument. Correct it.") for path in paths])
+
+    config = study_config()
+    config["optimizer"] = {"type": "SGD", "args": {"lr": "x"}}
+    faults = faults_of(config, check)
+    assert [fault.split(":")[0] for fault in faults] == [
+        "arch.type",
+        "optimizer.args.lr",
+        "search.strategy.args.supernet.trainer.epochs",
+    ]
+    assert faults[0] == (
+        'arch.type: "AutoDeepLab" takes no genotype, and search.strategy writes one into its args. Name "AutoDeepLab", '
+        "or a network that takes one."
+    )
+
+
+def test_a_test_run_shortens_the_supernet():
+    config = study_config()
+    supernet = config["search"]["strategy"]["args"]["supernet"]
+    supernet |= {"train_loader": {"args": {"samples": 99, "batch_size": 2}}}
+    supernet["trainer"]["args"] = {"architecture_from_epoch": 3}
+    small = shrunk(config | {"train_loader": {"args": {}}}, "2,8,4,1")
+    args = small["search"]["strategy"]["args"]
+    assert args["supernet"]["trainer"] == {
+        "type": "BilevelTrainer",
+        "epochs": 2,
+        "args": {"architecture_from_epoch": 2},
+    }
+    assert args["supernet"]["train_loader"] == {"args": {"batch_size": 2}}
+    assert build_study_parts(small).space.config(build_study_parts(small).space.random(0))["train_loader"] == {
+        "args": {"samples": 8, "batch_size": 2}
+    }
+
+
+def test_the_report_shows_the_course(tmp_path):
+    rng = np.random.default_rng(0)
+    course = [
+        {"epoch": each, "alpha": (rng.normal(size=(5, 8)) * each).tolist(), "beta": rng.normal(size=(4, 4, 3)).tolist()}
+        for each in (1, 2, 3)
+    ]
+    (tmp_path / ARCHITECTURES).write_text(json.dumps({"epochs": course}))
+    read = read_course(tmp_path / ARCHITECTURES)
+    sections = course_sections(7, read, None)
+    assert [each["title"] for each in sections] == [
+        "Network of candidate 7",
+        "Course of the architecture",
+        "Operations by epoch",
+        "Moves by epoch",
+    ]
+    table = sections[1]["table"]
+    assert [row[0] for row in table[1:]] == ["1", "2", "3"]
+    assert table[-1][1] == " ".join(map(str, read[-1].decode().strides))
+
+
+def small_config(folder, **search):
+    """All three stages on a few photos of this repository."""
+    supernet = {
+        "arch": {"type": "AutoDeepLabSupernet", "args": {"layers": 2, "blocks": 1, "filter_multiplier": 2}},
+        "trainer": {"type": "BilevelTrainer", "args": {"architecture_from_epoch": 1}, "epochs": 2},
+        "optimizer": {"type": "SGD", "args": {"lr": 0.01}},
+    }
+    arguments = {"filter_multiplier": 2, "stem_channels": [4, 4, 4], "aspp_channels": 4}
+    return {
+        "name": "small",
+        "arch": {"type": "AutoDeepLab", "args": arguments},
+        "train_loader": people_loader("train", 4, batch_size=2),
+        "valid_loader": people_loader("valid", 2, is_training=False, shuffle=False),
+        "test_loader": people_loader("test", 2, is_training=False, shuffle=False),
+        "optimizer": {"type": "AdamW", "args": {"lr": 0.01}},
+        "loss": {"type": "ce_loss"},
+        "metrics": ["miou"],
+        "trainer": {"epochs": 3, "save_dir": str(folder), "monitor": "max val_miou", "tensorboard": False},
+        "search": {
+            "strategy": {"type": "AutoDeepLab", "args": {"supernet": supernet}},
+            "retrain": {"top": 1, "epochs": 1},
+            **search,
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A search of three stages that was interrupted after its first supernet epoch, and continued."""
+    folder = tmp_path_factory.mktemp("saved")
+    config = small_config(folder)
+
+    def stop(event, _state):
+        if event.name == "search.report":
+            raise Interrupted(15)
+
+    study = open_study(config)
+    study.watchers = [stop]
+    with pytest.raises(Interrupted):
+        study.run()
+    return open_study(config, "auto").run()
+
+
+def test_three_stages_end_with_a_tested_network(finished):
+    folder = Path(finished.folder)
+    events = list(read_events(folder / JOURNAL))
+    (genotype,) = [each.data["genotype"] for each in events if each.name == "decode.decoded"]
+    assert [each.data["epoch"] for each in events if each.name == "search.report"] == [1, 2]
+    (run,) = finished.retrained
+    assert (run.status, run.max_epochs, list(run.test)) == ("completed", 1, ["test_loss", "test_miou"])
+    config = load_config(folder / "best" / "config.json")
+    expected = small_config(folder.parents[1])
+    assert config["arch"]["args"] == {**expected["arch"]["args"], "genotype": genotype}
+    assert config["optimizer"] == expected["optimizer"]
+    assert "type" not in config["trainer"]
+    assert read_course(folder / "candidates" / "00000" / ARCHITECTURES)[-1].decode().to_json() == genotype
+    check_config(config)
+
+
+def test_the_winner_is_tested_by_the_command_that_is_printed(finished):
+    content = read_saved(Path(finished.folder) / "best" / "model_best.pth")[1]
+    tested = evaluate_checkpoint(content["config"], weights_of(content))
+    assert tested["metrics"]["miou"] == pytest.approx(finished.retrained[0].test["test_miou"])
+
+
+def test_the_winner_is_shown_with_its_genotype(finished):
+    text = best_text(finished)
+    assert "Results of the supernet:" in text
+    assert "Genotypes:" in text
+    assert "python train.py -c" in text
+
+
+def test_the_report_of_a_finished_search_is_small_and_shows_its_network(finished, tmp_path):
+    write_report(finished, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert len(text) < 500_000
+    assert text.count("<svg") == 4
+    assert "Network of candidate 0" in text
+
+
+def test_a_supernet_that_exceeds_its_memory_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match=r"supernet: memory_mb [\d.]+ is more than max_memory_mb 0.01. Take fewer"):
+        checked_parts(small_config(tmp_path, limits={"max_memory_mb": 0.01}))
+
+
+def test_a_network_without_an_architecture_is_refused_at_the_start(tmp_path):
+    config = small_config(tmp_path)
+    config["search"]["strategy"]["args"]["supernet"]["arch"] = {"type": "UNet", "args": {"channels": [4, 8]}}
+    with pytest.raises(ConfigError, match=r'supernet.arch.type: "UNet" has no architecture.*AutoDeepLabSupernet'):
+        checked_parts(config)
+
+
+def test_a_final_network_without_a_genotype_is_refused_at_the_start(tmp_path):
+    config = small_config(tmp_path)
+    config["arch"] = {"type": "UNet", "args": {"channels": [4, 8]}}
+    with pytest.raises(ConfigError, match=r"takes no genotype"):
+        checked_parts(config)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_both_networks_of_a_shipped_search_are_good(name):
+    for config in (
+        load_config(f"config/search/{name}.json"),
+        shrunk(load_config(f"config/search/{name}.json"), "2,8,4,1"),
+    ):
+        parts = build_study_parts(config)
+        assert build_strategy(parts).find_faults(parts.space, check_config) == []
