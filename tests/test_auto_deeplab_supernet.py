@@ -169,7 +169,7 @@ def test_at_one_hot_parameters_the_encoder_is_that_of_the_decoded_network(mixing
     with torch.no_grad():
         network(image)  # for statistics of some size
     operations = set()
-    for seed, path in itertools.product(range(4), paths):
+    for seed, path in itertools.product(range(5), paths):
         blocks = random_genotype(seed, layers=4, blocks=2).blocks
         operations |= {operation for block in blocks for _, operation in block}
         genotype = Genotype(tuple(STRIDES[level] for level in path), blocks)
