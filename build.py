@@ -109,19 +109,9 @@ def build_loader(
     # The section `data_loader` describes training data, of which `validation_split` holds out a part for validation.
     is_training = split == "train" or section == "data_loader"
     role = "train" if is_training else split
-    loader = instantiate(
-        config,
-        section,
-        registry(),
-        runtime={**shared_values(config), "seed": config.get("seed", 0)},
-        defaults={
-            "role": role,
-            "split": SPLIT_FOLDERS[role],
-            "is_training": is_training,
-            "shuffle": is_training,
-            **(learned or {}),
-        },
-    )
+    known = {"role": role, "split": SPLIT_FOLDERS[role], "is_training": is_training, "shuffle": is_training}
+    runtime, defaults = {**shared_values(config), "seed": config.get("seed", 0)}, {**known, **(learned or {})}
+    loader = instantiate(config, section, registry(), runtime=runtime, defaults=defaults)
     return loader.split_validation() if section == "data_loader" and split == "valid" else loader  # type: ignore[no-any-return]
 
 

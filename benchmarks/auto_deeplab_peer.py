@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,8 @@ import torch
 from torch import Tensor, nn
 
 PEER = "public code"
-STEPS = ("weights", "architecture")
+FORWARD = "forward"
+KINDS = (FORWARD, "weights", "architecture")
 Result = dict[str, float]
 
 
@@ -87,10 +89,11 @@ def memory_of_process(line: str) -> float:
     return float(found.split()[1]) / 1024
 
 
-def measure_steps(step: Callable[[], object], steps: int) -> Result:
+def measure_steps(step: Callable[[], object], steps: int, warm_up: int) -> Result:
     """Seconds by the clock and of the processor for the median step, and the largest memory in MB of all of them."""
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-    step()  # not counted: the first one reserves memory
+    for _ in range(warm_up):
+        step()
     seconds, processor = [], []
     for _ in range(steps):
         before, used = time.perf_counter(), time.process_time()
@@ -143,9 +146,11 @@ def run_one(options: argparse.Namespace, name: str) -> Result:
             loss()
 
     result = {"empty": empty, "parameters": float(sum(each.numel() for each in weights))}
-    for kind, step in (("forward", look), *((kind, lambda kind=kind: take(kind)) for kind in STEPS)):
-        for measure, value in measure_steps(step, options.steps).items():
+    for kind in options.kinds:
+        step = look if kind == FORWARD else partial(take, kind)
+        for measure, value in measure_steps(step, options.steps, options.warm_up).items():
             result[f"{kind} {measure}"] = value
+        print(name, kind, f"{result[f'{kind} seconds']:.2f} s", file=sys.stderr, flush=True)  # minutes in between
     return result
 
 
@@ -161,7 +166,8 @@ def run_in_process(name: str) -> Result:
 
 def print_table(rounds: list[dict[str, Result]]) -> None:
     """The medians, and in brackets the ratios to the public code."""
-    measures = [f"{kind} {part}" for kind in ("forward", *STEPS) for part in ("seconds", "processor", "memory")]
+    parts = ("seconds", "processor", "memory")
+    measures = [each for each in next(iter(rounds[0].values())) if each.rpartition(" ")[2] in parts]
     print("| | " + " | ".join(measures) + " |")
     print("|---" * (len(measures) + 1) + "|")
     for name in rounds[0]:
@@ -201,6 +207,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3, help="counted steps of each kind in a run")
+    parser.add_argument("--warm-up", type=int, default=1, help="steps before them, the first of which reserves memory")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--output", type=Path, help="JSON file for all runs")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -39,7 +39,8 @@ def network(*strides: int, blocks: list[dict[str, str]] | None = None, **changes
 
 # --- the published networks ---
 
-PUBLISHED = [(20, 10.15, 333.25, 317.5), (32, 21.62, 460.93, 435.0), (48, 44.42, 695.03, 653.6)]
+# F; as published: million parameters, billion multiply-adds; the convolutions alone as released, and in our order.
+PUBLISHED = [(20, 10.15, 333.25, 317.5, 309.5), (32, 21.62, 460.93, 435.0, 417.7), (48, 44.42, 695.03, 653.6, 617.5)]
 
 
 def as_released(model: AutoDeepLab, height: int, width: int) -> float:
@@ -60,18 +61,17 @@ def as_released(model: AutoDeepLab, height: int, width: int) -> float:
     return total / 1e9
 
 
-@pytest.mark.parametrize(("multiplier", "parameters", "multiply_adds", "convolutions"), PUBLISHED)
+@pytest.mark.parametrize(("multiplier", "parameters", "multiply_adds", "released", "ours"), PUBLISHED)
 def test_the_published_networks_have_their_size(
-    multiplier: int, parameters: float, multiply_adds: float, convolutions: float
+    multiplier: int, parameters: float, multiply_adds: float, released: float, ours: float
 ) -> None:
     with torch.device("meta"):
         model = AutoDeepLab(19, filter_multiplier=multiplier, atrous="dense")
     assert model.parameter_count() / 1e6 == pytest.approx(parameters, rel=0.005)
     counted = as_released(model, 1024, 2048)
-    assert counted == pytest.approx(convolutions, abs=0.1)
+    assert counted == pytest.approx(released, abs=0.1)
     assert counted == pytest.approx(multiply_adds, rel=0.07)
-    # With the 1x1 convolutions at the smaller size it is the same network for less.
-    assert 0.88 * multiply_adds < model.flops((1024, 2048)) / 2e9 < counted
+    assert model.flops((1024, 2048)) / 2e9 == pytest.approx(ours, abs=0.1)
 
 
 def test_separable_atrous_convolutions_make_the_small_one_half_as_large() -> None:

@@ -15,13 +15,15 @@ import pytest
 import torch
 
 from base import BaseDataLoader, Callback
+from base.base_trainer import StopRequest
 from base.halves import split_halves
 from build import build_loader, build_training
 from tests.support.bilevel import EPOCHS, SETTINGS, STEPS, bilevel_config, bilevel_trainer, loader_of, same_content
-from tests.support.laws import differences, outcome_of, packed, unpacked
+from tests.support.laws import Remember, differences, outcome_of, packed, unpacked
 from tests.support.tiny import Blobs
 from train import check_config, for_dev_run, train
 from trainer.bilevel.architecture import (
+    ArchitectureFile,
     ArchitectureOptions,
     architecture_notes,
     entropy_share,
@@ -33,7 +35,7 @@ from trainer.inspection.memory import predict_largest_pass, training_step
 from trainer.inspection.trial import try_step
 from utils.architecture.decoding import decode, encode, entropy_shares
 from utils.architecture.genotype import Genotype
-from utils.errors import CheckpointError, ConfigError, DataError, Diverged
+from utils.errors import CheckpointError, ConfigError, DataError, Diverged, Interrupted, TrainingError
 
 ROOT = Path(__file__).resolve().parent.parent
 LEARNING = {"architecture_from_epoch": 1, "architecture_lr": 0.05}
@@ -317,6 +319,31 @@ def test_resumed_after_any_step_a_run_ends_in_the_same_bytes(setting):
         assert same_content(unpacked(packed(resumed)), expected), step
 
 
+def test_stopped_in_a_validation_every_epoch_is_recorded_once():
+    config, stop = SETTINGS["plain"], Remember(stops=True)
+    straight = outcome_of(bilevel_trainer(config))
+    with pytest.raises(Interrupted):
+        outcome_of(bilevel_trainer(config), stop)
+    assert len(unpacked(stop.content)["architecture"]["epochs"]) == 1
+    resumed = outcome_of(bilevel_trainer(config, stop.content))
+    assert same_content(unpacked(resumed.content), unpacked(straight.content))
+    assert [entry["epoch"] for entry in unpacked(resumed.content)["architecture"]["epochs"]] == [1, 2, 3, 4]
+
+
+def test_stopped_while_a_loader_dies_nothing_of_the_step_is_saved():
+    class Broken:
+        def __next__(self):
+            raise DataError("A worker process of the loader died.")
+
+    trainer, stop = bilevel_trainer(bilevel_config(trainer__args=LEARNING)), Remember()
+    trainer.callbacks, trainer._architecture_batches = [stop], Broken()
+    before = unpacked(packed(trainer))
+    trainer.stop_request = StopRequest.from_signal(15)
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    assert same_content(unpacked(stop.content)["state_dict"], before["state_dict"])
+
+
 def test_workers_change_nothing(monkeypatch):
     monkeypatch.setattr("base.base_data_loader.available_processors", lambda: 2)
     found = []
@@ -425,6 +452,14 @@ def test_the_file_of_the_architecture_has_every_epoch_and_decodes(tmp_path):
     assert json.loads((folder / "architecture.json").read_text())["epochs"] == epochs
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    trainer = bilevel_trainer(bilevel_config())
+    trainer.run_folder = tmp_path / "gone"
+    trainer.callbacks = [ArchitectureFile()]
+    with pytest.raises(TrainingError, match=r"gone/architecture.json: not written \(No such file"):
+        trainer.fit()
+
+
 def test_heat_maps_frame_the_genotype():
     model = bilevel_trainer(bilevel_config()).network
     notes = architecture_notes(entry_of(model, 7))
@@ -451,11 +486,13 @@ def test_the_memory_of_both_passes_is_predicted():
     assert not trainer.network.alpha.requires_grad
 
 
-def test_a_tried_step_leaves_nothing_behind():
-    config = bilevel_config(trainer__args=LEARNING)
+def test_a_tried_step_is_one_of_both_and_leaves_nothing_behind():
+    config = bilevel_config()
     trainer = bilevel_trainer(config)
-    before = packed(trainer)
+    before, passes = packed(trainer), []
+    trainer.model.norm.register_forward_hook(lambda *_: passes.append(trainer.network.alpha.requires_grad))
     trial = try_step(trainer, trainer.train_loader.example())
+    assert passes[:3] == [False, True, False]
     assert trial.facts is not None
     assert not any(finding.is_fault for finding in trial.findings)
     assert same_content(unpacked(packed(trainer)), unpacked(before))

@@ -338,6 +338,11 @@ class Trainer(BaseTrainer):
         """Every optimizer that a step uses."""
         return [self.optimizer]
 
+    @property
+    def epochs_before_trial(self) -> int:
+        """Epochs after which a step does all that any step does, to try one before the training."""
+        return self.epoch
+
     def passes_of_step(self) -> Sequence[Callable[[], AbstractContextManager[None]]]:
         """Return what makes the context of each kind of forward and backward pass in a step, to predict its memory."""
         return [nullcontext]

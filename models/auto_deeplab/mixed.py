@@ -26,14 +26,17 @@ WIDEST_COMPOSED = 16
 KERNEL_SIZES = (3, 5)
 SEPARABLE = ("sep_conv_3x3", "sep_conv_5x5")
 ATROUS = ("atrous_conv_3x3", "atrous_conv_5x5")
-WITHOUT_WEIGHTS = slice(OPERATIONS.index("max_pool_3x3"), OPERATIONS.index("skip") + 1)
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
+WITHOUT_WEIGHTS = slice(OPERATIONS.index(POOLS[0]), OPERATIONS.index("skip") + 1)
+WITH_WEIGHTS = slice(OPERATIONS.index(SEPARABLE[0]), OPERATIONS.index(ATROUS[-1]) + 1)
 
 
 class MixedEdges(nn.Module):
     """The edges of a cell that read the same maps: on each, every operation, weighted.
 
-    Weights are stacked by role, so that a cell has few tensors. Their first axis is the role: for kernels of both sizes
-    the first and the second separable convolution, then the atrous one.
+    Weights are stacked, so that a cell has few tensors. Their first axis is the role: the first and the second part of
+    a separable convolution, then the atrous one. A kernel of 3x3 is computed as one of 5x5 with a border of zeros,
+    together with those of 5x5: for such narrow maps, half the calls are worth more than the multiplications.
 
     Args:
         channels: C.
@@ -46,16 +49,16 @@ class MixedEdges(nn.Module):
     def __init__(self, channels: int, num_edges: int, num_sources: int, *, atrous: Atrous, norm: CellNorm) -> None:
         super().__init__()
         self.channels, self.num_edges, self.num_sources = channels, num_edges, num_sources
-        is_separable = atrous == "separable"
-        roles = 3 if is_separable else 2
+        self.is_dense = atrous == "dense"
+        roles = 2 if self.is_dense else 3
         for size in KERNEL_SIZES:
             self.register_parameter(f"depthwise_{size}", _kaiming(roles, num_edges, channels, 1, size, size))
-            if not is_separable:
+            if self.is_dense:
                 self.register_parameter(f"dense_{size}", _kaiming(num_edges, channels, channels, size, size))
-        self.pointwise = _kaiming(len(KERNEL_SIZES), roles, num_edges, channels, channels, 1, 1)
-        names = (*(f"{name}_{part}" for name in SEPARABLE for part in ("first", "second")), *ATROUS)
-        self.norms = nn.ModuleDict({name: _norm(norm, num_sources * num_edges, channels) for name in names})
-        for name in ("max_pool_3x3", "avg_pool_3x3"):
+        self.pointwise = _kaiming(roles, len(KERNEL_SIZES), num_edges, channels, channels, 1, 1)
+        units = num_sources * len(KERNEL_SIZES) * num_edges
+        self.norms = nn.ModuleDict({name: _norm(norm, units, channels) for name in ("first", "second", "atrous")})
+        for name in POOLS:
             self.norms[name] = _norm(norm, num_sources, channels)
 
     def forward(self, maps: Tensor, alpha: Tensor) -> Tensor:
@@ -68,32 +71,33 @@ class MixedEdges(nn.Module):
         Returns:
             (E, N, H, W, S, C) in a narrow node, (E, N, S, C, H, W) in a wide one: as the maps lie in memory.
         """
-        total = self._convolved(maps, alpha)
-        return split_channels(total, (self.num_sources, self.num_edges, self.channels), self.channels).movedim(
-            4 if is_narrow(self.channels) else 2, 0
-        ) + self._pooled(maps, alpha)
+        parts = (self.num_sources, len(KERNEL_SIZES), self.num_edges, self.channels)
+        split = split_channels(self._convolved(maps, alpha), parts, self.channels)
+        # The sources come first of the parts; the sizes of the kernels, then the edges follow.
+        place = 4 if is_narrow(self.channels) else 2
+        return split.sum(place).movedim(place, 0) + self._pooled(maps, alpha)
 
     def state(self, operation: str, edge: int, source: int) -> dict[str, Tensor]:
         """Return the weights and statistics of an operation on one edge, by the names of `build_operation`'s."""
         if operation == "skip":
             return {}
-        norms = {name: norm_state(norm, self._channels_of(name, edge, source)) for name, norm in self.norms.items()}
-        if operation not in SEPARABLE + ATROUS:
-            return {f"1.{name}": each for name, each in norms[operation].items() if name not in ("weight", "bias")}
+        if operation in POOLS:
+            state = norm_state(self.norms[operation], self._unit(source))
+            return {f"1.{name}": each for name, each in state.items() if name not in ("weight", "bias")}
         position = (SEPARABLE if operation in SEPARABLE else ATROUS).index(operation)
+        channels = self._unit((source * len(KERNEL_SIZES) + position) * self.num_edges + edge)
+        first, second, atrous = (norm_state(self.norms[name], channels) for name in ("first", "second", "atrous"))
         depthwise = self.get_parameter(f"depthwise_{KERNEL_SIZES[position]}")[:, edge]
-        pointwise = self.pointwise[position, :, edge]
+        pointwise = self.pointwise[:, position, edge]
         if operation in SEPARABLE:
-            first, second = (norms[f"{operation}_{part}"] for part in ("first", "second"))
             return named_parts([depthwise[0], pointwise[0], first, None, depthwise[1], pointwise[1], second])
-        if len(depthwise) > 2:
-            return named_parts([depthwise[2], pointwise[2], norms[operation]])
-        return named_parts([self.get_parameter(f"dense_{KERNEL_SIZES[position]}")[edge], norms[operation]])
+        if self.is_dense:
+            return named_parts([self.get_parameter(f"dense_{KERNEL_SIZES[position]}")[edge], atrous])
+        return named_parts([depthwise[2], pointwise[2], atrous])
 
-    def _channels_of(self, norm: str, edge: int, source: int) -> slice:
-        """Return the channels of one edge and source in a norm."""
-        unit = source if norm in OPERATIONS[WITHOUT_WEIGHTS] else source * self.num_edges + edge
-        return slice(unit * self.channels, (unit + 1) * self.channels)
+    def _unit(self, position: int) -> slice:
+        """Return the channels of a norm that belong to one of its units."""
+        return slice(position * self.channels, (position + 1) * self.channels)
 
     def _pooled(self, maps: Tensor, alpha: Tensor) -> Tensor:
         """Return the part of the operations without weights: poolings with a norm, and skip."""
@@ -106,32 +110,32 @@ class MixedEdges(nn.Module):
         return mixed.view(-1, *stacked.shape[1:])
 
     def _convolved(self, maps: Tensor, alpha: Tensor) -> Tensor:
-        """Return the part of the convolutions: (N, S x E x C, H, W)."""
+        """Return the weighted convolutions, those of equal kernel size added: (N, S x 2 x E x C, H, W)."""
         sources = self.num_sources
-        positive = maps.relu()
+        depthwise = self._widest_kernels("depthwise").unbind()
+        pointwise = self.pointwise.flatten(1, 2).unbind()
         # A single edge and source would remain an expanded view, of which a batch norm's backward pass on a CPU reads
         # the memory after the first value (seen with torch 2.14).
-        scales = alpha.t()[:, None, :, None].expand(-1, sources, -1, self.channels).flatten(1).contiguous().unbind()
-        total: Tensor | None = None
-        for position, (size, separable, atrous) in enumerate(zip(KERNEL_SIZES, SEPARABLE, ATROUS, strict=True)):
-            depthwise = self.get_parameter(f"depthwise_{size}").unbind()
-            pointwise = self.pointwise[position].unbind()
-            first = convolve(positive, depthwise[0], pointwise[0], sources=sources, is_shared=True)
-            # Nothing else reads the result of a norm.
-            first = normalise(self.norms[f"{separable}_first"], first).relu_()
-            second = convolve(first, depthwise[1], pointwise[1], sources=sources, is_shared=False)
-            second = normalise(self.norms[f"{separable}_second"], second, scales[OPERATIONS.index(separable)])
-            if len(depthwise) > 2:
-                wide = convolve(
-                    positive, depthwise[2], pointwise[2], sources=sources, is_shared=True, dilation=ATROUS_RATE
-                )
-            else:
-                dense = self.get_parameter(f"dense_{size}")
-                wide = grouped_convolution(positive, dense, groups=sources, sources=sources, dilation=ATROUS_RATE)
-            wide = normalise(self.norms[atrous], wide, scales[OPERATIONS.index(atrous)])
-            total = second.add_(wide) if total is None else total.add_(second).add_(wide)
-        assert total is not None
-        return total
+        weights = alpha[:, WITH_WEIGHTS].t().reshape(2, 1, -1, 1).expand(-1, sources, -1, self.channels)
+        scales = weights.flatten(1).contiguous().unbind()
+        positive = maps.relu()
+        first = convolve(positive, depthwise[0], pointwise[0], sources=sources, is_shared=True)
+        # Nothing else reads the result of a norm.
+        first = normalise(self.norms["first"], first).relu_()
+        second = convolve(first, depthwise[1], pointwise[1], sources=sources, is_shared=False)
+        second = normalise(self.norms["second"], second, scales[0])
+        if self.is_dense:
+            dense = self._widest_kernels("dense", axis=0)
+            wide = grouped_convolution(positive, dense, groups=sources, sources=sources, dilation=ATROUS_RATE)
+        else:
+            wide = convolve(positive, depthwise[2], pointwise[2], sources=sources, is_shared=True, dilation=ATROUS_RATE)
+        return second.add_(normalise(self.norms["atrous"], wide, scales[1]))
+
+    def _widest_kernels(self, name: str, axis: int = 1) -> Tensor:
+        """Return kernels of both sizes as kernels of the larger one, joined along the axis of the edges."""
+        narrow, widest = (self.get_parameter(f"{name}_{size}") for size in KERNEL_SIZES)
+        border = (KERNEL_SIZES[1] - KERNEL_SIZES[0]) // 2
+        return torch.cat([F.pad(narrow, (border,) * 4), widest], dim=axis)
 
 
 def is_narrow(channels: int) -> bool:
@@ -228,7 +232,12 @@ def convolve(
         )
     padding = dilation * (depthwise.shape[-1] // 2)
     # A channel that has several outputs has them next to each other.
-    kernels = (depthwise.transpose(0, 1) if is_shared else depthwise).flatten(0, 1).repeat(sources, 1, 1, 1)
+    kernels = (
+        (depthwise.transpose(0, 1) if is_shared else depthwise)
+        .flatten(0, 1)
+        .expand(sources, -1, -1, -1, -1)
+        .flatten(0, 1)
+    )
     spread = F.conv2d(maps, kernels, padding=padding, dilation=dilation, groups=maps.shape[1])
     shape = (sources, channels, edges) if is_shared else (sources, edges, channels)
     spread = spread.reshape(maps.shape[0], *shape, -1)
@@ -241,8 +250,13 @@ def convolve(
 def grouped_convolution(maps: Tensor, kernels: Tensor, *, groups: int, sources: int, dilation: int) -> Tensor:
     """Convolve each group of channels with kernels (E, C, C, k, k), the same ones for each source, see `convolve`."""
     padding = dilation * (kernels.shape[-1] // 2)
-    kernels = kernels.flatten(0, 1).repeat(sources, 1, 1, 1)
-    return F.conv2d(maps, kernels, padding=padding, dilation=dilation, groups=groups)
+    return F.conv2d(maps, repeated(kernels, sources), padding=padding, dilation=dilation, groups=groups)
+
+
+def repeated(kernels: Tensor, sources: int) -> Tensor:
+    """Return kernels (A, B, ...) as (S x A x B, ...): for each source the same."""
+    joined = kernels.flatten(0, 1)
+    return joined if sources == 1 else joined.repeat(sources, 1, 1, 1)
 
 
 def _kaiming(*shape: int) -> nn.Parameter:

@@ -24,12 +24,19 @@ class SmallSupernet(BaseModel):
         num_classes: K.
         norm: Kind of the norm.
         dropout: Share of the features that are dropped, so that random numbers are drawn.
+        samples_paths: Leave out one operation by chance in each pass of the training.
     """
 
     def __init__(
-        self, num_classes: int, *, norm: Literal["batch", "group", "none"] = "none", dropout: float = 0.0
+        self,
+        num_classes: int,
+        *,
+        norm: Literal["batch", "group", "none"] = "none",
+        dropout: float = 0.0,
+        samples_paths: bool = False,
     ) -> None:
         super().__init__()
+        self.samples_paths = samples_paths
         self.alpha = nn.Parameter(1e-3 * torch.randn(EDGES, len(OPERATIONS)))
         self.beta = nn.Parameter(1e-3 * torch.randn(LAYERS, 4, 3))
         self.operations = nn.ModuleList(nn.Conv2d(3, WIDTH, 3, padding=1) for _ in OPERATIONS[1:])
@@ -61,5 +68,8 @@ class SmallSupernet(BaseModel):
         scale = (torch.arange(1.0, 4.0) * moving).sum(dim=(1, 2)).prod() / LAYERS
         edges = torch.arange(1.0, EDGES + 1) / EDGES
         outputs = [operation(inputs) for operation in self.operations]
-        mixed = sum((edges * weights[:, place]).sum() * each for place, each in enumerate(outputs, start=1))
+        left_out = int(torch.randint(1, len(OPERATIONS), ())) if self.samples_paths and self.training else 0
+        mixed = sum(
+            (edges * weights[:, place]).sum() * each for place, each in enumerate(outputs, start=1) if place != left_out
+        )
         return self.head(self.dropout(F.silu(self.norm(mixed * scale))))

@@ -3,6 +3,7 @@
 alpha: (E, 8) logits of the operations on the edges of a cell. beta: (L, 4, 3) logits of the moves between the levels.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from base.callback import Callback
 from utils.architecture.decoding import alpha_weights, beta_weights, possible_moves
 from utils.architecture.genotype import OPERATIONS, STRIDES, Genotype, cell_edges, input_names
 from utils.drawing import Image, draw_heat_map
-from utils.errors import ConfigError
-from utils.files import write_json
+from utils.errors import ConfigError, TrainingError
+from utils.files import write_text_atomically
 from utils.registry import OptionGroup
 
 ARCHITECTURE_FILE = "architecture.json"
@@ -143,10 +144,23 @@ class ArchitectureFile(Callback):
             self.on_epoch_end(trainer, {})
 
     def on_epoch_end(self, trainer: BaseTrainer, metrics: Row) -> None:
-        """Write the file anew; a reader sees the old one or the new one."""
-        if trainer.is_main_process and trainer.run_folder is not None:
-            epochs = [entry for entry in getattr(trainer, "architectures", ()) if entry["epoch"] <= trainer.epoch]
-            write_json(trainer.run_folder / ARCHITECTURE_FILE, {"epochs": epochs})
+        """Write the file anew, a line per epoch; a reader sees the old one or the new one.
+
+        Raises:
+            TrainingError: The file cannot be written.
+        """
+        if not trainer.is_main_process or trainer.run_folder is None:
+            return
+        entries = [entry for entry in getattr(trainer, "architectures", ()) if entry["epoch"] <= trainer.epoch]
+        lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
+        path = trainer.run_folder / ARCHITECTURE_FILE
+        try:
+            write_text_atomically(path, f'{{"epochs": [\n{lines}\n]}}\n')
+        except OSError as error:
+            raise TrainingError(
+                f"{path}: not written ({error.strerror}). The run folder must be writable during the run. Free some "
+                "space or correct the permissions, then run the same command with --resume auto."
+            ) from error
 
 
 def architecture_notes(entry: Entry) -> Mapping[str, str | Image]:

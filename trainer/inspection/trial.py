@@ -95,6 +95,7 @@ def try_step(
         return Trial(None, [])
     inputs, target, *_ = batch
     with unchanged(trainer), _uncompiled():
+        trainer.epoch = trainer.epochs_before_trial
         trainer.model.train()
         trainer.plan.freezing.apply(unwrap(trainer.model), trainer.epoch + 1)
         findings = batch_norm_findings(unwrap(trainer.model), trainer.train_loader, section)
