@@ -21,6 +21,7 @@ from search.study.journal import JOURNAL, Event, read_events
 from search.study.settings import build_study_parts, shrunk
 from search.study.state import StudyState
 from search.study.study import Study, build_strategy
+from search.worker import supernet as supernet_check
 from search.worker.launch import checked_parts, open_study
 from test import test as evaluate_checkpoint
 from tests.support.people import people_loader
@@ -401,6 +402,13 @@ def test_the_report_of_a_finished_search_is_small_and_shows_its_network(finished
 def test_a_supernet_that_exceeds_its_memory_is_refused_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"supernet: memory_mb [\d.]+ is more than max_memory_mb 0.01. Take fewer"):
         checked_parts(small_config(tmp_path, limits={"max_memory_mb": 0.01}))
+
+
+def test_a_supernet_that_exceeds_the_memory_of_the_machine_is_refused_at_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(supernet_check, "free_memory", lambda _device: 1000)
+    with pytest.raises(ConfigError, match=r"supernet: a training step needs .* kB, and .* are free. Take fewer layers"):
+        checked_parts(small_config(tmp_path))
+    checked_parts(small_config(tmp_path), is_new=False)  # it has begun, perhaps on another machine
 
 
 def test_a_network_without_an_architecture_is_refused_at_the_start(tmp_path):
