@@ -244,6 +244,10 @@ def test_a_missing_file_is_named(tmp_path, name):
     [
         ({"retrain": {"top": 1}}, r"search.retrain: .*a table trains nothing"),
         ({"strategy": "PBT"}, r"search.strategy: PBT trains on from weights"),
+        (
+            {"strategy": {"type": "AutoDeepLab", "args": {"supernet": {"arch": "A", "trainer": {"type": "B"}}}}},
+            r"search.strategy: AutoDeepLab trains supernets, and a table trains nothing",
+        ),
         ({"objectives": ["max val_miou"]}, r'"max val_miou" is not among the results \(val_accuracy\)'),
         ({"objectives": ["max val_accuracy", "min params"]}, r"params is compared, and .*does not have it"),
         ({"limits": {"max_params": 5}}, r"params is compared"),

@@ -42,8 +42,9 @@ def tabulated_space(
         if value:
             faults.add(f"search.{key}", f"{show(value)}, {_NOTHING_IS_TRAINED}")
     spec = None if options.strategy is None else read_spec(options.strategy, "search.strategy", faults)
-    if spec is not None and spec.type in ("PBT", "Grid"):
-        faults.add("search.strategy", f"{spec.type} trains on from weights, {_NOTHING_IS_TRAINED}")
+    if spec is not None and spec.type in ("PBT", "Grid", "AutoDeepLab"):
+        work = "trains supernets" if spec.type == "AutoDeepLab" else "trains on from weights"
+        faults.add("search.strategy", f"{spec.type} {work}, {_NOTHING_IS_TRAINED}")
     trainer = check_section(TrainerOptions, config.get("trainer", {}), "trainer", faults)
     table: ResultTable | None = None
     with faults.collecting():
