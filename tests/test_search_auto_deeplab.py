@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from config import load_config
+from search.__main__ import main as search_command
 from search.cli.listing import best_text
 from search.cli.live import LiveTable, Terminal
 from search.report import write_report
@@ -382,6 +383,24 @@ def test_the_winner_is_tested_by_the_command_that_is_printed(finished):
     content = read_saved(Path(finished.folder) / "best" / "model_best.pth")[1]
     tested = evaluate_checkpoint(content["config"], weights_of(content))
     assert tested["metrics"]["miou"] == pytest.approx(finished.retrained[0].test["test_miou"])
+
+
+def test_a_genotype_is_exported_after_any_epoch(finished, tmp_path, capsys):
+    folder, file = finished.folder, tmp_path / "genotype.json"
+    assert search_command(["export", folder, "--genotype", str(file), "--epoch", "1"]) == 0
+    course = read_course(Path(folder) / "candidates" / "00000" / ARCHITECTURES)
+    assert json.loads(file.read_text()) == course[0].decode().to_json()
+    assert "candidate 0 after epoch 1, strides" in capsys.readouterr().out
+    for words, fault in [
+        (["--genotype", str(file), "--epoch", "9"], "--epoch 9: candidate 0 has the epochs 1 to 2. Name one of them."),
+        (["--genotype", str(file), "--candidate", "7"], "candidate 7 has no results"),
+        (["--genotype", f"{folder}/config.json"], "config.json: a study and each of its runs have a file of this name"),
+        (["--genotype", f"{folder}/best/x.json"], "it is among the files of the study"),
+        (["--epoch", "1"], "Add --genotype FILE.json"),
+        (["--genotype", str(file), "--csv", "x.csv"], "Leave --csv and --optuna out"),
+    ]:
+        assert search_command(["export", folder, *words]) > 0
+        assert fault in capsys.readouterr().err
 
 
 def test_the_winner_is_shown_with_its_genotype(finished):

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.markers import is_marker
+from search.results.architecture import ARCHITECTURES, path_text, read_course
 from search.results.importance import is_number
+from search.results.leaderboard import winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from utils.errors import SearchError
-from utils.files import write_text_atomically
+from utils.files import write_json, write_text_atomically
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -279,3 +281,38 @@ def _trial(
         system_attrs={},
         intermediate_values=dict(reports) if len(objectives) == 1 else {},
     )
+
+
+def export_genotype(study: StudyRecord, path: Path, *, candidate: int | None = None, epoch: int | None = None) -> str:
+    """Write the genotype of a supernet as a JSON file for `arch.args.genotype`.
+
+    Args:
+        study: The study.
+        path: The file to create or replace.
+        candidate: Number of the supernet; None: the winner.
+        epoch: After which it is decoded; None: its last one.
+
+    Returns:
+        In words what was written.
+
+    Raises:
+        SearchError: There is no such candidate or epoch, or it has no architecture.
+        OSError: The file cannot be written.
+    """
+    winner = winner_of(study)
+    number = (winner.index if winner is not None else 0) if candidate is None else candidate
+    chosen = next((each for each in study.candidates if each.index == number), None)
+    if chosen is None or chosen.folder is None:
+        raise SearchError(
+            f"{study.folder}: candidate {number} has no results. Name one that was trained: --candidate N."
+        )
+    course = read_course(Path(study.folder) / chosen.folder / ARCHITECTURES)
+    found = course[-1] if epoch is None else next((each for each in course if each.epoch == epoch), None)
+    if found is None:
+        raise SearchError(
+            f"--epoch {epoch}: candidate {number} has the epochs {course[0].epoch} to {course[-1].epoch}. Name one of "
+            "them."
+        )
+    genotype = found.decode()
+    write_json(path, genotype.to_json())
+    return f"candidate {number} after epoch {found.epoch}, strides {path_text(genotype)}"

@@ -11,7 +11,7 @@ from search.cli.listing import best_text, list_text
 from search.cli.outputs import require_free_database, require_free_output, writing
 from search.joining.published import journal_to_read
 from search.results.record import StudyRecord
-from search.study.folders import find_studies, read_study_config
+from search.study.folders import CONFIG, find_studies, read_study_config
 from search.study.journal import read_events
 from search.study.settings import build_study_parts
 from search.study.study import read
@@ -36,6 +36,9 @@ def command_parser(command: str) -> argparse.ArgumentParser:
     if command == "export":
         made.add_argument("--csv", type=Path, metavar="FILE.csv", help="a row per candidate; a second file of curves")
         made.add_argument("--optuna", metavar="sqlite:///FILE.db", help="a study for optuna-dashboard")
+        made.add_argument("--genotype", type=Path, metavar="FILE.json", help="the genotype of a supernet")
+        made.add_argument("--candidate", type=int, metavar="N", help="number of the supernet; by default the winner")
+        made.add_argument("--epoch", type=int, metavar="N", help="decode it after this epoch; by default its last one")
     made.add_argument(
         "--plugin",
         action="append",
@@ -66,6 +69,10 @@ def run_study_command(arguments: argparse.Namespace) -> None:
         sys.stdout.write(f"{best_text(studies[0])}\n")
     elif arguments.command == "report":
         _write_report(studies, arguments.output)
+    elif arguments.genotype is not None:
+        _export_genotype(studies[0], arguments)
+    elif arguments.epoch is not None or arguments.candidate is not None:
+        raise ConfigError("export: --candidate and --epoch say which genotype is written. Add --genotype FILE.json.")
     else:
         _export(studies[0], arguments.csv, arguments.optuna)
 
@@ -108,6 +115,23 @@ def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
         else:
             write_report(studies[0], path)
     sys.stdout.write(f"Report:  {path}\n")
+
+
+def _export_genotype(study: StudyRecord, arguments: argparse.Namespace) -> None:
+    """Write the genotype of a supernet as JSON."""
+    from search.cli.export import export_genotype
+
+    path = arguments.genotype
+    if arguments.csv is not None or arguments.optuna is not None:
+        raise ConfigError("export: --genotype is written by itself. Leave --csv and --optuna out.")
+    require_free_output(path, "--genotype", (".json",))
+    if path.name == CONFIG:
+        raise ConfigError(
+            f"--genotype {path}: a study and each of its runs have a file of this name. Name another one."
+        )
+    with writing(path, "--genotype"):
+        text = export_genotype(study, path, candidate=arguments.candidate, epoch=arguments.epoch)
+    sys.stdout.write(f"Written:  {path}, {text}. Use it:  arch.args.genotype={shlex.quote(str(path))}\n")
 
 
 def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
