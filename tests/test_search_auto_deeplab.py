@@ -286,6 +286,14 @@ def test_the_report_shows_the_course(tmp_path):
     assert table[-1][1] == " ".join(map(str, read[-1].decode().strides))
 
 
+def test_a_course_with_weights_of_edges_decodes_by_them(tmp_path):
+    entry = {"epoch": 1, "alpha": np.zeros((5, 8)).tolist(), "beta": np.zeros((1, 4, 3)).tolist()}
+    (tmp_path / ARCHITECTURES).write_text(json.dumps({"epochs": [entry, entry | {"edges": [0, 0, 0, 1, 1]}]}))
+    without, weighted = (each.decode().blocks[1] for each in read_course(tmp_path / ARCHITECTURES))
+    assert [name for name, _ in without] == ["two_back", "one_back"]
+    assert [name for name, _ in weighted] == ["one_back", "block_1"]
+
+
 def test_a_supernet_is_never_the_result(tmp_path):
     study = StudyRecord("s", str(tmp_path), {}, "AutoDeepLab", ["max val_miou"], 1, result_is_retrained=True)
     row = {"epoch": 1, "val_miou": 0.5, "epoch_seconds": 1.0}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.auto_deeplab.heads import LevelHead
+from models.auto_deeplab.mixed import EdgeWeights
 from models.auto_deeplab.model import Stem
 from models.auto_deeplab.operations import Atrous, CellNorm
 from models.auto_deeplab.supernet_cell import Mixing, SupernetCell
@@ -43,8 +44,10 @@ class AutoDeepLabSupernet(BaseModel):
         blocks: Blocks B of the cell.
         filter_multiplier: Channels of a block at stride 4; at stride s it has s / 4 times as many.
         atrous: "separable": atrous operations are depthwise and pointwise; "dense": as in the published network.
-        mixing: "outputs": a cell runs once per source, as in the paper; "inputs": once, see `SupernetCell`.
-        partial_channels: K: operations compute 1 / K of a node's channels, the others pass; 1: all, as in the paper.
+        mixing: "inputs": a cell runs once, see `SupernetCell`; "outputs": once per source, as in the paper. The default
+            takes half the time and five eighths of the memory.
+        partial_channels: K: operations compute 1 / K of a node's channels, the others pass; 1: all, as in the paper. It
+            divides `filter_multiplier`. With its default of 8, 4 takes two thirds of the time and half the memory of 1.
         norm: "batch" or "group".
 
     Attributes:
@@ -66,7 +69,7 @@ class AutoDeepLabSupernet(BaseModel):
         blocks: Count = 5,
         filter_multiplier: Count = 8,
         atrous: Atrous = "separable",
-        mixing: Mixing = "outputs",
+        mixing: Mixing = "inputs",
         partial_channels: Count = 1,
         norm: CellNorm = "batch",
     ) -> None:
@@ -135,7 +138,8 @@ class AutoDeepLabSupernet(BaseModel):
         alpha, beta = self.architecture_probabilities()
         strengths = self.edge_weights()
         alpha = alpha if self.edges is None else alpha * strengths[:, None]
-        by_input = [(alpha[edges], strengths[edges]) for edges in self.edge_groups]
+        by_input = [[each[edges] for edges in self.edge_groups] for each in (alpha, strengths)]
+        spread: dict[tuple[int, int], list[EdgeWeights]] = {}
         # Rounded up; the exporter to ONNX gets the division of a negative number wrong.
         sizes = [[(side + stride - 1) // stride for side in inputs.shape[2:]] for stride in STRIDES]
         two_back, one_back = ([maps] for maps in self.stem(inputs))
@@ -144,13 +148,16 @@ class AutoDeepLabSupernet(BaseModel):
             for level in reachable_levels(layer):
                 sources = source_levels(layer, level)
                 weights = torch.stack([beta[layer, source, level - source + 1] for source in sources])
-                found = two_back_level(layer, level)
+                found, cell = two_back_level(layer, level), self.cells[f"{layer}_{level}"]
+                assert isinstance(cell, SupernetCell)
+                if cell.weights_key not in spread:
+                    spread[cell.weights_key] = cell.spread(*by_input)
                 maps.append(
-                    self.cells[f"{layer}_{level}"](
+                    cell(
                         [one_back[source] for source in sources],
                         None if found is None else two_back[found],
                         sizes[level],
-                        by_input,
+                        spread[cell.weights_key],
                         weights,
                     )
                 )
@@ -172,7 +179,7 @@ class AutoDeepLabSupernet(BaseModel):
         """Return (E,): the softmax of `edges` over those of each block; 1 without them."""
         if self.edges is None:
             return torch.ones_like(self.alpha[:, 0])
-        return torch.cat([block.softmax(0) for block in self.edges.split([*range(2, self.blocks + 2)])])
+        return torch.cat([block.softmax(0) for block in torch.split(self.edges, [*range(2, self.blocks + 2)])])
 
     def architecture(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the logits alpha (E, 8) and beta (L, 4, 3)."""

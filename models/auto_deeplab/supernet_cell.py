@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from models.auto_deeplab.cell import shrink
-from models.auto_deeplab.mixed import MixedEdges, is_narrow, join_channels, norm_state, normalise, split_channels
+from models.auto_deeplab.mixed import (
+    EdgeWeights,
+    MixedEdges,
+    is_narrow,
+    join_channels,
+    norm_state,
+    normalise,
+    split_channels,
+)
 from models.auto_deeplab.operations import Atrous, CellNorm
 from models.layers.blocks import enlarge, make_norm
 from utils.architecture.genotype import Genotype, input_names
@@ -106,7 +114,7 @@ class SupernetCell(nn.Module):
         sources: Sequence[Tensor],
         two_back: Tensor | None,
         size: Sequence[int],
-        weights: Sequence[tuple[Tensor, Tensor]],
+        weights: Sequence[EdgeWeights],
         beta: Tensor,
     ) -> Tensor:
         """Return the maps of the node, (N, B x C, *size) float.
@@ -115,8 +123,7 @@ class SupernetCell(nn.Module):
             sources: Maps of the layer before, in the order of the constructor's.
             two_back: Maps two layers back.
             size: (H, W) of the node.
-            weights: Of each of the maps that a cell reads: those of the operations on its edges, (E, 8), and those of
-                the channels that pass, (E,).
+            weights: Of the edges from each of the maps that a cell reads.
             beta: (S,), the weight of each source.
         """
         # oneDNN computes many such narrow convolutions wrongly or slowly in bf16 (trainer/runtime/cpu_convolutions.py).
@@ -132,47 +139,64 @@ class SupernetCell(nn.Module):
             blocks = self._blocks(finer, one_back, weights)
             return self._weighted(blocks, beta if self.mixing == "outputs" else total[None])
 
-    def _blocks(
-        self, two_back: Tensor | None, one_back: Tensor, weights: Sequence[tuple[Tensor, Tensor]]
-    ) -> list[Tensor]:
+    def spread(self, alpha: Sequence[Tensor], passing: Sequence[Tensor]) -> list[EdgeWeights]:
+        """Return the weights of edges as the cell needs them; equal cells, by `weights_key`, may share them.
+
+        Args:
+            alpha: Of each of the maps that a cell reads, the weights of the operations on its edges, (E, 8).
+            passing: The same for channels that pass, (E,).
+        """
+        parallel = [1] + [self.num_parallel] * (len(alpha) - 1)
+        return [
+            EdgeWeights.of(*each, sources=count, channels=self.computed)
+            for *each, count in zip(alpha, passing, parallel, strict=True)
+        ]
+
+    @property
+    def weights_key(self) -> tuple[int, int]:
+        """What `spread` depends on."""
+        return self.num_parallel, self.computed
+
+    def _blocks(self, two_back: Tensor | None, one_back: Tensor, weights: Sequence[EdgeWeights]) -> list[Tensor]:
         """Return the blocks, split as by `split_channels` into S and C."""
         # Sums over the edges that lead to each block; those of the maps two layers back are the same for all sources.
-        waiting = self._read(1, one_back, *weights[1])
+        waiting = self._read(1, one_back, weights[1])
         if two_back is not None:
-            waiting = [maps + more for maps, more in zip(waiting, self._read(0, two_back, *weights[0]), strict=True)]
+            waiting = [maps + more for maps, more in zip(waiting, self._read(0, two_back, weights[0]), strict=True)]
         blocks: list[Tensor] = []
         for position in range(2, len(self.edges) + 1):
-            parts = [maps.split((1, len(maps) - 1)) for maps in waiting]
+            parts = [torch.split(maps, [1, len(maps) - 1]) for maps in waiting]
             blocks.append(self._shuffled([first[0] for first, _ in parts]))
             if position < len(self.edges):
-                edges = self._read(position, join_channels(blocks[-1], self.computed), *weights[position])
+                edges = self._read(position, join_channels(blocks[-1], self.computed), weights[position])
                 waiting = [rest + more for (_, rest), more in zip(parts, edges, strict=True)]
         return blocks
 
-    def _read(self, position: int, maps: Tensor, alpha: Tensor, passing: Tensor) -> list[Tensor]:
+    def _read(self, position: int, maps: Tensor, weights: EdgeWeights) -> list[Tensor]:
         """Return what each edge gives of maps (N, S x C, H, W): computed channels and, if K > 1, those that pass.
 
-        Both are (E, ...), split as by `split_channels` into S and P or C - P.
+        Both are (E, ...), split as by `split_channels` into S and P or C, of which the first P are of no use.
         """
         layout = torch.channels_last if is_narrow(self.computed) else torch.contiguous_format
         maps = maps.contiguous(memory_format=layout)
         if self.partial_channels == 1:
-            return [self.edges[position](maps, alpha)]
+            return [self.edges[position](maps, weights)]
         width = self.computed * self.partial_channels
         parts = split_channels(maps, (maps.shape[1] // width, width), self.computed)
-        computed, others = parts.split((self.computed, width - self.computed), dim=self._channel_axis)
+        computed = parts.narrow(self._channel_axis, 0, self.computed)
         computed = join_channels(computed, self.computed).contiguous(memory_format=layout)
-        passed = (passing[:, None] @ others.reshape(1, -1)).view(-1, *others.shape)
-        return [self.edges[position](computed, alpha), passed]
+        passed = (weights.passing.to(maps.dtype)[:, None] @ parts.reshape(1, -1)).view(-1, *parts.shape)
+        return [self.edges[position](computed, weights), passed]
 
     def _shuffled(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return a block of computed channels and those that pass, in an order where the next P are some of both."""
+        """Return a block of what `_read` gives, in an order where the first P channels are some of both kinds."""
         if len(parts) == 1:
             return parts[0]
-        joined = torch.cat(list(parts), dim=self._channel_axis)
-        grouped = joined.unflatten(self._channel_axis, (self.partial_channels, self.computed))
-        axis = self._channel_axis % joined.dim()
-        return grouped.transpose(axis, axis + 1).flatten(axis, axis + 1)
+        computed, passed = parts
+        axis = computed.dim() + self._channel_axis
+        grouped = torch.unflatten(passed, axis, (self.partial_channels, self.computed))
+        others = grouped.narrow(axis, 1, self.partial_channels - 1).transpose(axis, axis + 1)
+        return torch.cat((computed.unsqueeze(axis + 1), others), axis + 1).flatten(axis, axis + 1)
 
     @property
     def _channel_axis(self) -> int:
