@@ -67,8 +67,9 @@ def contradictions(
     """
     retrain, epochs = parts.retrain, parts.max_epochs
     if retrain is None or retrain.top == 0:
+        place = "search.retrain: null" if retrain is None else f"search.retrain.top: {retrain.top}"
         yield (
-            f"search.retrain: {show(None if retrain is None else retrain.top)}, and a supernet is no network to use: "
+            f"{place}, and a supernet is no network to use: "
             'the one that is decoded from it has to be trained. Write for example {"top": 1, "seeds": 1}.'
         )
     if len(parts.objectives) > 1 or parts.objectives[0].is_fact:
