@@ -19,6 +19,7 @@ from utils.architecture.space import random_genotype
 from utils.errors import ConfigError
 
 MIXINGS = ("outputs", "inputs")
+ALL_AND_HALF = ({}, {"partial_channels": 1}, {"partial_channels": 2})
 
 
 def supernet(seed=0, num_classes=3, spread=1.0, **options):
@@ -65,16 +66,22 @@ def operated(name, maps, edges, edge):
     return norm(F.conv2d(maps.relu(), dense, padding=size // 2 * 2, dilation=2))
 
 
-def cell_of_one_source(cell, alpha, num_blocks, two_back, one_back):
+def cell_of_one_source(cell, alpha, strengths, two_back, one_back):
     """A cell edge by edge and operation by operation."""
     states = [two_back, one_back]
-    for (block, place), weights in zip(cell_edges(num_blocks), alpha, strict=True):
+    for (block, place), weights, strength in zip(cell_edges(len(cell.edges) - 1), alpha, strengths, strict=True):
         if place == 0:
             states.append(0)
         if states[place] is not None:
             edge = block - max(0, place - 1)
-            for operation, weight in zip(OPERATIONS, weights, strict=True):
-                states[-1] = states[-1] + weight * operated(operation, states[place], cell.edges[place], edge)
+            computed, passed = states[place].tensor_split([one_back.shape[1] // cell.partial_channels], dim=1)
+            mixed = sum(
+                weight * operated(operation, computed, cell.edges[place], edge)
+                for operation, weight in zip(OPERATIONS, weights, strict=True)
+            )
+            states[-1] = states[-1] + strength * torch.cat([mixed, passed], dim=1)
+        if place == block + 1:
+            states[-1] = F.channel_shuffle(states[-1], cell.partial_channels)
     return torch.cat(states[2:], dim=1)
 
 
@@ -86,6 +93,10 @@ def brought(module, maps, size):
 def plain_encode(network, inputs, mixing):
     """The maps of the last layer, node by node and source by source."""
     alpha, beta = network.architecture_probabilities()
+    strengths = torch.ones(len(alpha)).double()
+    if network.edges is not None:
+        ends = itertools.accumulate(range(2, network.blocks + 1))
+        strengths = torch.cat([logits.softmax(0) for logits in network.edges.tensor_split(list(ends))])
     half, quarter = network.stem(inputs)
     outputs = [[half], [quarter]]
     for layer in range(network.layers):
@@ -103,7 +114,7 @@ def plain_encode(network, inputs, mixing):
                 total = sum(weights)
                 read = [sum(weight / total * each for weight, each in zip(weights, read, strict=True))]
                 weights = [total]
-            results = [cell_of_one_source(cell, alpha, network.blocks, two_back, each) for each in read]
+            results = [cell_of_one_source(cell, alpha, strengths, two_back, each) for each in read]
             maps.append(sum(weight * each for weight, each in zip(weights, results, strict=True)).relu())
         outputs.append(maps)
     return outputs[-1]
@@ -111,11 +122,22 @@ def plain_encode(network, inputs, mixing):
 
 @pytest.mark.parametrize("mixing", MIXINGS)
 @pytest.mark.parametrize(
-    ("filters", "layers", "atrous"), [(8, 2, "separable"), (8, 2, "dense"), (1, 3, "separable"), (5, 1, "separable")]
+    ("filters", "layers", "atrous", "partial"),
+    [
+        (8, 2, "separable", 1),
+        (8, 2, "dense", 1),
+        (1, 3, "separable", 1),
+        (8, 2, "separable", 4),
+        (18, 1, "separable", 2),  # at stride 8 a wide node
+        (6, 1, "dense", 3),
+        (2, 3, "separable", 2),
+    ],
 )
-def test_grouped_calls_compute_what_each_operation_on_each_edge_would(filters, layers, atrous, mixing):
-    network = supernet(filter_multiplier=filters, layers=layers, blocks=3, atrous=atrous, mixing=mixing).double()
-    image = images(2, 3, 40, 36).double()
+def test_grouped_calls_compute_what_each_operation_on_each_edge_would(filters, layers, atrous, partial, mixing):
+    network = supernet(
+        filter_multiplier=filters, layers=layers, blocks=3, atrous=atrous, mixing=mixing, partial_channels=partial
+    ).double()
+    image = images(2, 3, 28, 20).double()
     weights = [weight for name, weight in network.named_parameters() if not name.startswith("heads")]
     results = []
     for maps in (network.encode(image), plain_encode(network, image, mixing)):
@@ -129,9 +151,9 @@ def test_grouped_calls_compute_what_each_operation_on_each_edge_would(filters, l
         torch.testing.assert_close(gradient / scale, plain / scale, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("mixing", MIXINGS)
-def test_gradients_of_the_architecture_are_finite_differences(mixing):
-    network = supernet(layers=2, blocks=1, filter_multiplier=2, mixing=mixing).double()
+@pytest.mark.parametrize(("mixing", "partial"), [("outputs", 1), ("inputs", 1), ("inputs", 2)])
+def test_gradients_of_the_architecture_are_finite_differences(mixing, partial):
+    network = supernet(layers=2, blocks=1, filter_multiplier=2, mixing=mixing, partial_channels=partial).double()
     image, step = images(2, 3, 16, 16).double(), 1e-6
 
     def value():
@@ -149,7 +171,7 @@ def test_gradients_of_the_architecture_are_finite_differences(mixing):
                 flat[place] += step
             expected[place] = (ends[0] - ends[1]) / (2 * step)
         torch.testing.assert_close(gradient.flatten(), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()))
-        assert expected.count_nonzero() == (16 if logits is network.alpha else 7)
+        assert expected.count_nonzero() == (7 if logits is network.beta else len(flat))
 
 
 def paths_of_one_definition(layers):
@@ -164,12 +186,12 @@ def paths_of_one_definition(layers):
 def test_at_one_hot_parameters_the_encoder_is_that_of_the_decoded_network(mixing, atrous):
     paths = paths_of_one_definition(layers=4)
     assert paths == [(0, 0, 0, 0), (1, 0, 1, 0)]
-    network = supernet(layers=4, mixing=mixing, atrous=atrous, filter_multiplier=10)
-    image = images(2, 3, 64, 48)
+    network = supernet(layers=4, mixing=mixing, atrous=atrous, filter_multiplier=9)
+    image = images(2, 3, 48, 32)
     with torch.no_grad():
         network(image)  # for statistics of some size
     operations = set()
-    for seed, path in itertools.product(range(5), paths):
+    for seed, path in itertools.product((4, 5), paths):  # with all operations
         blocks = random_genotype(seed, layers=4, blocks=2).blocks
         operations |= {operation for block in blocks for _, operation in block}
         genotype = Genotype(tuple(STRIDES[level] for level in path), blocks)
@@ -177,7 +199,7 @@ def test_at_one_hot_parameters_the_encoder_is_that_of_the_decoded_network(mixing
             logits.data.copy_(torch.from_numpy(values))
         assert network.decode() == genotype
         decoded = AutoDeepLab(
-            3, genotype=genotype.to_json(), filter_multiplier=10, stem_channels=[10, 10, 20], atrous=atrous
+            3, genotype=genotype.to_json(), filter_multiplier=9, stem_channels=[9, 9, 18], atrous=atrous
         )
         decoded.encoder.load_state_dict(network.encoder_state(genotype))
         for is_training in (True, False):
@@ -269,9 +291,9 @@ def test_norms_that_do_not_track_leave_their_statistics():
     assert len(changed) >= 2 * len(norms)
 
 
-@pytest.mark.parametrize("mixing", MIXINGS)
-def test_recomputed_cells_have_the_same_gradients_and_statistics(mixing):
-    plain = supernet(layers=3, mixing=mixing)
+@pytest.mark.parametrize(("mixing", "partial"), [("outputs", 1), ("inputs", 2)])
+def test_recomputed_cells_have_the_same_gradients_and_statistics(mixing, partial):
+    plain = supernet(layers=2, mixing=mixing, partial_channels=partial)
     frugal = copy.deepcopy(plain)
     recompute_activations(frugal, ["cells.*"])
     for network in (plain, frugal):
@@ -292,11 +314,11 @@ def test_the_same_seed_gives_the_same_bytes():
         assert torch.equal(one.grad, other.grad), name
 
 
-@pytest.mark.parametrize("mixing", MIXINGS)
-def test_a_saved_supernet_continues_as_it_was(mixing):
-    network = supernet(layers=3, mixing=mixing)
+@pytest.mark.parametrize(("mixing", "partial"), [("outputs", 1), ("inputs", 2)])
+def test_a_saved_supernet_continues_as_it_was(mixing, partial):
+    network = supernet(layers=3, mixing=mixing, partial_channels=partial)
     network(images(2, 3, 40, 40))
-    other = supernet(seed=9, layers=3, mixing=mixing)
+    other = supernet(seed=9, layers=3, mixing=mixing, partial_channels=partial)
     other.load_state_dict(network.state_dict())
     image = images(1, 3, 50, 31)
     assert torch.equal(network.eval()(image), other.eval()(image))
@@ -324,8 +346,8 @@ def test_the_memory_of_both_steps_is_predicted_without_running_them():
             TrainingStep(
                 build_model=lambda: supernet(blocks=1, filter_multiplier=8, mixing=mixing),
                 build_criterion=lambda _: torch.nn.CrossEntropyLoss(),
-                input_shape=(2, 3, 64, 64),
-                target_shape=(2, 64, 64),
+                input_shape=(2, 3, 32, 32),
+                target_shape=(2, 32, 32),
             )
         )
 
@@ -333,7 +355,39 @@ def test_the_memory_of_both_steps_is_predicted_without_running_them():
     assert 1.1 * inputs < outputs < 3 * inputs
 
 
-@pytest.mark.parametrize("name", ["layers", "blocks", "filter_multiplier"])
+def test_all_channels_have_no_weights_of_edges():
+    plain, same, partial = (supernet(filter_multiplier=4, mixing="inputs", **each) for each in ALL_AND_HALF)
+    assert plain.edges is None
+    assert len(plain.architecture_parameters()) == 2
+    image = images(2, 3, 32, 32)
+    assert torch.equal(plain(image), same(image))
+    assert plain.state_dict().keys() == partial.state_dict().keys() - {"edges"}
+    # Half the channels: a quarter of the weights of 1x1 convolutions.
+    sizes = [network.cells["0_0"].edges[1].pointwise.numel() for network in (plain, partial)]
+    assert sizes[0] == 4 * sizes[1]
+
+
+def test_weights_of_edges_are_shares_of_a_block_and_decide_the_genotype():
+    network = supernet(blocks=2, partial_channels=2)
+    assert network.edges.shape == (5,)
+    assert [id(each) for each in network.architecture_parameters()] == list(
+        map(id, (network.alpha, network.beta, network.edges))
+    )
+    torch.testing.assert_close(network.edge_weights().split([2, 3])[1], network.edges[2:].softmax(0))
+    torch.nn.init.zeros_(network.alpha)
+    for weak, others in ((2, ("one_back", "block_1")), (3, ("two_back", "block_1")), (4, ("two_back", "one_back"))):
+        network.edges.data.zero_()[weak] = -1
+        assert tuple(name for name, _ in network.decode().blocks[1]) == others
+
+
+def test_what_partial_channels_cannot_do_is_explained():
+    with pytest.raises(ConfigError, match=r"Wrong partial_channels 4: .* filter_multiplier, 6, .* Set it to 2\."):
+        AutoDeepLabSupernet(2, filter_multiplier=6, partial_channels=4)
+    with pytest.raises(ConfigError, match=r"partial_channels above 1: .* set partial_channels to 1"):
+        supernet(partial_channels=2).encoder_state(random_genotype(0, layers=2, blocks=2))
+
+
+@pytest.mark.parametrize("name", ["layers", "blocks", "filter_multiplier", "partial_channels"])
 def test_counts_below_one_are_explained(name):
     with pytest.raises(ConfigError, match=f"Wrong {name} 0: .* Set it to 1 or more"):
         AutoDeepLabSupernet(2, **{name: 0})

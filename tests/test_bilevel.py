@@ -452,6 +452,24 @@ def test_the_file_of_the_architecture_has_every_epoch_and_decodes(tmp_path):
     assert json.loads((folder / "architecture.json").read_text())["epochs"] == epochs
 
 
+def test_the_weights_of_edges_learn_and_are_recorded_and_resumed():
+    arguments = {"layers": 1, "blocks": 1, "filter_multiplier": 2, "mixing": "inputs", "partial_channels": 2}
+    config = bilevel_config(arch={"type": "AutoDeepLabSupernet", "args": arguments}, trainer__args=LEARNING)
+    stop = Remember(stops=True)
+    straight = outcome_of(bilevel_trainer(config))
+    with pytest.raises(Interrupted):
+        outcome_of(bilevel_trainer(config), stop)
+    resumed = outcome_of(bilevel_trainer(config, stop.content))
+    state = unpacked(resumed.content)
+    assert same_content(state, unpacked(straight.content))
+    assert len(state["architecture"]["optimizer"]["state"]) == 3
+    entries = state["architecture"]["epochs"]
+    assert entries[0]["edges"] != entries[-1]["edges"]
+    for entry in entries:
+        decoded = decode(entry["alpha"], entry["beta"], entry["edges"])
+        assert decoded == Genotype.from_json(entry["genotype"])
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     trainer = bilevel_trainer(bilevel_config())
     trainer.run_folder = tmp_path / "gone"

@@ -270,6 +270,24 @@ def test_the_two_strongest_edges_are_kept():
     )
 
 
+def test_the_weight_of_an_edge_counts_in_its_block_alone():
+    alpha = alpha_with(e2_skip=1, e3_skip=3, e4_skip=2)
+    beta = np.zeros((1, 4, 3))
+    assert decode(alpha, beta, np.zeros(5)) == decode(alpha, beta)
+    assert decode(alpha, beta, [7, -7, 4, 4, 4]) == decode(alpha, beta)
+    weighted = decode(alpha, beta, [0, 0, 2, 0, -2])
+    assert weighted.blocks[1] == (("two_back", "skip"), ("one_back", "skip"))
+    # By hand: skip has e^3 / (e^3 + 7) = .742 of edge 3, .513 of edge 4, and .280 of edge 2.
+    at_the_limit = math.log(0.5133 / 0.2797)
+    for difference, name in ((-1e-2, "block_1"), (1e-2, "two_back")):
+        chosen = decode(alpha, beta, [0, 0, at_the_limit + difference, 0, 0]).blocks[1]
+        assert name in dict(chosen)
+    with pytest.raises(TrainingError, match="edges is not finite"):
+        decode(alpha, beta, [0, 0, 0, 0, math.nan])
+    with pytest.raises(ValueError, match=r"edges has shape \(2,\): it must be \(5,\)"):
+        decode(alpha, beta, [0, 0])
+
+
 def test_equals_are_decided_the_same_way_always():
     # Two paths of one half each, 4, 8 and 8, 8; and operations that are all equal, but for errors of rounding.
     beta = np.full((2, 4, 3), -np.inf)

@@ -174,6 +174,7 @@ def test_the_genotype_survives_the_file_it_was_read_from(tmp_path):
         ("{", "cannot be read"),
         ('{"epochs": [{"epoch": 1}]}', "no course of an architecture"),
         ('{"epochs": []}', "it has no epoch"),
+        ('{"epochs": [3]}', "no course of an architecture"),
         ('{"epochs": [{"epoch": Infinity, "alpha": [], "beta": []}]}', "no course of an architecture"),
         (changed_epoch(0, beta=[[[0.0]]]), r"no course of an architecture \(ValueError: beta has shape"),
         (changed_epoch(0, beta=[[[0.0] * 3] * 4] * 2), r"\(ValueError: alpha and beta have 2 different shapes"),
@@ -331,6 +332,14 @@ def test_the_report_shows_the_course(tmp_path):
     assert table[-1][1] == " ".join(map(str, read[-1].decode().strides))
 
 
+def test_a_course_with_weights_of_edges_decodes_by_them(tmp_path):
+    entry = {"epoch": 1, "alpha": np.zeros((5, 8)).tolist(), "beta": np.zeros((1, 4, 3)).tolist()}
+    (tmp_path / ARCHITECTURES).write_text(json.dumps({"epochs": [entry, entry | {"edges": [0, 0, 0, 1, 1]}]}))
+    without, weighted = (each.decode().blocks[1] for each in read_course(tmp_path / ARCHITECTURES))
+    assert [name for name, _ in without] == ["two_back", "one_back"]
+    assert [name for name, _ in weighted] == ["one_back", "block_1"]
+
+
 def test_a_supernet_is_never_the_result(tmp_path):
     study = StudyRecord("s", str(tmp_path), {}, "AutoDeepLab", ["max val_miou"], 1, result_is_retrained=True)
     row = {"epoch": 1, "val_miou": 0.5, "epoch_seconds": 1.0}
@@ -485,6 +494,14 @@ def test_the_report_of_a_finished_search_is_small_and_shows_its_network(finished
 def test_a_supernet_that_exceeds_its_memory_is_refused_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"supernet: memory_mb [\d.]+ is more than max_memory_mb 0.01. Take fewer"):
         checked_parts(small_config(tmp_path, limits={"max_memory_mb": 0.01}))
+
+
+def test_a_supernet_that_cannot_be_built_is_not_said_to_be_too_large(tmp_path):
+    config = small_config(tmp_path)
+    config["train_loader"]["args"]["classes"] = ["person", "person"]
+    with pytest.raises(ConfigError, match=r"classes") as caught:
+        checked_parts(config)
+    assert "Take fewer" not in str(caught.value)
 
 
 def test_a_supernet_that_exceeds_the_memory_of_the_machine_is_refused_at_the_start(tmp_path, monkeypatch):

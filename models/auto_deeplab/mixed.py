@@ -12,6 +12,7 @@ makes tens of thousands of calls on tiny tensors; the results here are the same 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,31 @@ ATROUS = ("atrous_conv_3x3", "atrous_conv_5x5")
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 WITHOUT_WEIGHTS = slice(OPERATIONS.index(POOLS[0]), OPERATIONS.index("skip") + 1)
 WITH_WEIGHTS = slice(OPERATIONS.index(SEPARABLE[0]), OPERATIONS.index(ATROUS[-1]) + 1)
+
+
+class EdgeWeights(NamedTuple):
+    """What the edges that read the same maps weigh, as nodes of one width need it.
+
+    Attributes:
+        pooled: (E, 3), the weights of the operations without weights of their own.
+        second: (S x 2 x E x C,), those of the separable convolutions, for each channel of their results.
+        atrous: (S x 2 x E x C,), those of the atrous ones.
+        passing: (E,), those of the channels that no operation computes.
+    """
+
+    pooled: Tensor
+    second: Tensor
+    atrous: Tensor
+    passing: Tensor
+
+    @classmethod
+    def of(cls, alpha: Tensor, passing: Tensor, *, sources: int, channels: int) -> "EdgeWeights":
+        """Spread the weights of operations (E, 8) over sources S and channels C."""
+        weights = alpha[:, WITH_WEIGHTS].t().reshape(2, 1, -1, 1).expand(-1, sources, -1, channels)
+        # A single edge and source would remain an expanded view, of which a batch norm's backward pass on a CPU reads
+        # the memory after the first value (seen with torch 2.14).
+        second, atrous = weights.flatten(1).contiguous().unbind()
+        return cls(alpha[:, WITHOUT_WEIGHTS], second, atrous, passing)
 
 
 class MixedEdges(nn.Module):
@@ -61,21 +87,21 @@ class MixedEdges(nn.Module):
         for name in POOLS:
             self.norms[name] = _norm(norm, num_sources, channels)
 
-    def forward(self, maps: Tensor, alpha: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, weights: EdgeWeights) -> Tensor:
         """Return the weighted sum of the operations on each edge.
 
         Args:
             maps: (N, S x C, H, W) float.
-            alpha: (E, 8), the weight of each operation on each edge.
+            weights: Of these edges.
 
         Returns:
             (E, N, H, W, S, C) in a narrow node, (E, N, S, C, H, W) in a wide one: as the maps lie in memory.
         """
         parts = (self.num_sources, len(KERNEL_SIZES), self.num_edges, self.channels)
-        split = split_channels(self._convolved(maps, alpha), parts, self.channels)
+        split = split_channels(self._convolved(maps, weights), parts, self.channels)
         # The sources come first of the parts; the sizes of the kernels, then the edges follow.
         place = 4 if is_narrow(self.channels) else 2
-        return split.sum(place).movedim(place, 0) + self._pooled(maps, alpha)
+        return split.sum(place).movedim(place, 0) + self._pooled(maps, weights.pooled)
 
     def state(self, operation: str, edge: int, source: int) -> dict[str, Tensor]:
         """Return the weights and statistics of an operation on one edge, by the names of `build_operation`'s."""
@@ -99,37 +125,39 @@ class MixedEdges(nn.Module):
         """Return the channels of a norm that belong to one of its units."""
         return slice(position * self.channels, (position + 1) * self.channels)
 
-    def _pooled(self, maps: Tensor, alpha: Tensor) -> Tensor:
+    def _pooled(self, maps: Tensor, weights: Tensor) -> Tensor:
         """Return the part of the operations without weights: poolings with a norm, and skip."""
         most = normalise(self.norms["max_pool_3x3"], F.max_pool2d(maps, 3, stride=1, padding=1))
         mean = F.avg_pool2d(maps, 3, stride=1, padding=1, count_include_pad=False)
         mean = normalise(self.norms["avg_pool_3x3"], mean)
         shape = (self.num_sources, self.channels)
         stacked = torch.stack([split_channels(each, shape, self.channels) for each in (most, mean, maps)])
-        mixed = alpha[:, WITHOUT_WEIGHTS].to(stacked.dtype) @ stacked.flatten(1)
+        mixed = weights.to(stacked.dtype) @ stacked.flatten(1)
         return mixed.view(-1, *stacked.shape[1:])
 
-    def _convolved(self, maps: Tensor, alpha: Tensor) -> Tensor:
+    def _convolved(self, maps: Tensor, weights: EdgeWeights) -> Tensor:
         """Return the weighted convolutions, those of equal kernel size added: (N, S x 2 x E x C, H, W)."""
         sources = self.num_sources
-        depthwise = self._widest_kernels("depthwise").unbind()
-        pointwise = self.pointwise.flatten(1, 2).unbind()
-        # A single edge and source would remain an expanded view, of which a batch norm's backward pass on a CPU reads
-        # the memory after the first value (seen with torch 2.14).
-        weights = alpha[:, WITH_WEIGHTS].t().reshape(2, 1, -1, 1).expand(-1, sources, -1, self.channels)
-        scales = weights.flatten(1).contiguous().unbind()
+        parts = self._separable_parts()
         positive = maps.relu()
-        first = convolve(positive, depthwise[0], pointwise[0], sources=sources, is_shared=True)
+        first = convolve(positive, parts[0], sources=sources, is_shared=True)
         # Nothing else reads the result of a norm.
         first = normalise(self.norms["first"], first).relu_()
-        second = convolve(first, depthwise[1], pointwise[1], sources=sources, is_shared=False)
-        second = normalise(self.norms["second"], second, scales[0])
+        second = convolve(first, parts[1], sources=sources, is_shared=False)
+        second = normalise(self.norms["second"], second, weights.second)
         if self.is_dense:
             dense = self._widest_kernels("dense", axis=0)
             wide = grouped_convolution(positive, dense, groups=sources, sources=sources, dilation=ATROUS_RATE)
         else:
-            wide = convolve(positive, depthwise[2], pointwise[2], sources=sources, is_shared=True, dilation=ATROUS_RATE)
-        return second.add_(normalise(self.norms["atrous"], wide, scales[1]))
+            wide = convolve(positive, parts[2], sources=sources, is_shared=True, dilation=ATROUS_RATE)
+        return second.add_(normalise(self.norms["atrous"], wide, weights.atrous))
+
+    def _separable_parts(self) -> list[tuple[Tensor, ...]]:
+        """Return the kernels of each role: in a narrow node (composed,), in a wide one (depthwise, pointwise)."""
+        depthwise, pointwise = self._widest_kernels("depthwise"), self.pointwise.flatten(1, 2)
+        if is_narrow(self.channels):
+            return [(kernels,) for kernels in (pointwise * depthwise.transpose(2, 3)).unbind()]
+        return list(zip(depthwise.unbind(), pointwise.unbind(), strict=True))
 
     def _widest_kernels(self, name: str, axis: int = 1) -> Tensor:
         """Return kernels of both sizes as kernels of the larger one, joined along the axis of the edges."""
@@ -208,15 +236,12 @@ def named_parts(parts: Sequence[Tensor | dict[str, Tensor] | None]) -> dict[str,
     return state
 
 
-def convolve(
-    maps: Tensor, depthwise: Tensor, pointwise: Tensor, *, sources: int, is_shared: bool, dilation: int = 1
-) -> Tensor:
+def convolve(maps: Tensor, kernels: tuple[Tensor, ...], *, sources: int, is_shared: bool, dilation: int = 1) -> Tensor:
     """Convolve separably, on several edges at once, each source with the same weights.
 
     Args:
         maps: (N, S x C, H, W) if all edges read the same maps, else (N, S x E x C, H, W).
-        depthwise: (E, C, 1, k, k).
-        pointwise: (E, C, C, 1, 1).
+        kernels: Depthwise (E, C, 1, k, k) and pointwise (E, C, C, 1, 1), or their product.
         sources: S.
         is_shared: Whether all edges read the same maps.
         dilation: Of the depthwise part.
@@ -224,26 +249,24 @@ def convolve(
     Returns:
         (N, S x E x C, H, W).
     """
-    edges, channels = depthwise.shape[:2]
-    if is_narrow(channels):
-        kernels = pointwise * depthwise.transpose(1, 2)
-        return grouped_convolution(
-            maps, kernels, groups=sources if is_shared else sources * edges, sources=sources, dilation=dilation
-        )
-    padding = dilation * (depthwise.shape[-1] // 2)
+    depthwise, edges = kernels[0], len(kernels[0])
+    if len(kernels) == 1:
+        groups = sources if is_shared else sources * edges
+        return grouped_convolution(maps, depthwise, groups=groups, sources=sources, dilation=dilation)
+    padding, channels = dilation * (depthwise.shape[-1] // 2), depthwise.shape[1]
     # A channel that has several outputs has them next to each other.
-    kernels = (
+    spread = (
         (depthwise.transpose(0, 1) if is_shared else depthwise)
         .flatten(0, 1)
         .expand(sources, -1, -1, -1, -1)
         .flatten(0, 1)
     )
-    spread = F.conv2d(maps, kernels, padding=padding, dilation=dilation, groups=maps.shape[1])
+    spread = F.conv2d(maps, spread, padding=padding, dilation=dilation, groups=maps.shape[1])
     shape = (sources, channels, edges) if is_shared else (sources, edges, channels)
     spread = spread.reshape(maps.shape[0], *shape, -1)
     if is_shared:
         spread = spread.transpose(2, 3)
-    joined = pointwise.flatten(2) @ spread
+    joined = kernels[1].flatten(2) @ spread
     return joined.view(maps.shape[0], -1, *maps.shape[2:])
 
 

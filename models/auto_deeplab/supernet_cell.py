@@ -1,6 +1,6 @@
 """A node of the supernet: the cell at one layer and stride, with all its sources and operations.
 
-Legend: N batch, S sources, C channels of the node, B blocks.
+Legend: N batch, S sources, C channels of the node, B blocks, P = C / K channels that operations compute.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from models.auto_deeplab.cell import shrink
-from models.auto_deeplab.mixed import MixedEdges, is_narrow, join_channels, norm_state, normalise
+from models.auto_deeplab.mixed import (
+    EdgeWeights,
+    MixedEdges,
+    is_narrow,
+    join_channels,
+    norm_state,
+    normalise,
+    split_channels,
+)
 from models.auto_deeplab.operations import Atrous, CellNorm
 from models.layers.blocks import enlarge, make_norm
 from utils.architecture.genotype import Genotype, input_names
@@ -58,12 +66,17 @@ class SupernetCell(nn.Module):
     "inputs" the sources are averaged by beta before one run, and the result is multiplied by the sum of their beta: the
     same for a single source, and for a linear cell. So a node that little leads to still gives little.
 
+    With `partial_channels` K > 1, an edge computes its operations on the first 1 / K of the channels and passes the
+    others on (PC-DARTS, arXiv:1907.05737, section 3.2). Each block then shuffles its channels as in ShuffleNet, so that
+    the next edges compute on some of both kinds.
+
     Args:
         channels: C.
         num_blocks: B.
         sources: Channels and doublings of the stride (see `SupernetInput`) of each source.
         two_back: Those of the maps two layers back; None if there are none, whose edges then give nothing.
         mixing: See above.
+        partial_channels: K, a divisor of C.
         atrous: See `MixedEdges`.
         norm: See `MixedEdges`.
     """
@@ -76,11 +89,13 @@ class SupernetCell(nn.Module):
         two_back: tuple[int, int] | None,
         *,
         mixing: Mixing,
+        partial_channels: int,
         atrous: Atrous,
         norm: CellNorm,
     ) -> None:
         super().__init__()
-        self.channels, self.mixing = channels, mixing
+        self.mixing, self.partial_channels = mixing, partial_channels
+        self.computed = channels // partial_channels
         self.num_parallel = len(sources) if mixing == "outputs" else 1
         self.one_back = nn.ModuleList(
             SupernetInput(width, channels, doublings, norm=norm) for width, doublings in sources
@@ -90,7 +105,7 @@ class SupernetCell(nn.Module):
         edges = [num_blocks, num_blocks, *range(num_blocks - 1, 0, -1)]
         parallel = [1] + [self.num_parallel] * num_blocks
         self.edges = nn.ModuleList(
-            MixedEdges(channels, count, each, atrous=atrous, norm=norm) if two_back or position else nn.Identity()
+            MixedEdges(self.computed, count, each, atrous=atrous, norm=norm) if two_back or position else nn.Identity()
             for position, (count, each) in enumerate(zip(edges, parallel, strict=True))
         )
 
@@ -99,7 +114,7 @@ class SupernetCell(nn.Module):
         sources: Sequence[Tensor],
         two_back: Tensor | None,
         size: Sequence[int],
-        alpha: Sequence[Tensor],
+        weights: Sequence[EdgeWeights],
         beta: Tensor,
     ) -> Tensor:
         """Return the maps of the node, (N, B x C, *size) float.
@@ -108,49 +123,93 @@ class SupernetCell(nn.Module):
             sources: Maps of the layer before, in the order of the constructor's.
             two_back: Maps two layers back.
             size: (H, W) of the node.
-            alpha: Of each of the maps that a cell reads, the weights on its edges, (E, 8).
+            weights: Of the edges from each of the maps that a cell reads.
             beta: (S,), the weight of each source.
         """
         # oneDNN computes many such narrow convolutions wrongly or slowly in bf16 (trainer/runtime/cpu_convolutions.py).
         with torch.autocast("cpu", enabled=False):
-            return self._mixed(sources, two_back, size, alpha, beta)
+            brought = [module(maps, size) for module, maps in zip(self.one_back, sources, strict=True)]
+            total = beta.sum()
+            if self.mixing == "outputs":
+                one_back = torch.cat(brought, dim=1)
+            else:
+                shares = (beta / total.clamp(min=SMALLEST_TOTAL)).unbind()
+                one_back = torch.stack([maps * share for maps, share in zip(brought, shares, strict=True)]).sum(0)
+            finer = None if self.two_back is None or two_back is None else self.two_back(two_back, size)
+            blocks = self._blocks(finer, one_back, weights)
+            return self._weighted(blocks, beta if self.mixing == "outputs" else total[None])
 
-    def _mixed(
-        self,
-        sources: Sequence[Tensor],
-        two_back: Tensor | None,
-        size: Sequence[int],
-        alpha: Sequence[Tensor],
-        beta: Tensor,
-    ) -> Tensor:
-        layout = torch.channels_last if is_narrow(self.channels) else torch.contiguous_format
-        brought = [module(maps, size) for module, maps in zip(self.one_back, sources, strict=True)]
-        total = beta.sum()
-        if self.mixing == "outputs":
-            one_back = torch.cat(brought, dim=1)
-        else:
-            shares = (beta / total.clamp(min=SMALLEST_TOTAL)).unbind()
-            one_back = torch.stack([maps * share for maps, share in zip(brought, shares, strict=True)]).sum(0)
+    def spread(self, alpha: Sequence[Tensor], passing: Sequence[Tensor]) -> list[EdgeWeights]:
+        """Return the weights of edges as the cell needs them; equal cells, by `weights_key`, may share them.
+
+        Args:
+            alpha: Of each of the maps that a cell reads, the weights of the operations on its edges, (E, 8).
+            passing: The same for channels that pass, (E,).
+        """
+        parallel = [1] + [self.num_parallel] * (len(alpha) - 1)
+        return [
+            EdgeWeights.of(*each, sources=count, channels=self.computed)
+            for *each, count in zip(alpha, passing, parallel, strict=True)
+        ]
+
+    @property
+    def weights_key(self) -> tuple[int, int]:
+        """What `spread` depends on."""
+        return self.num_parallel, self.computed
+
+    def _blocks(self, two_back: Tensor | None, one_back: Tensor, weights: Sequence[EdgeWeights]) -> list[Tensor]:
+        """Return the blocks, split as by `split_channels` into S and C."""
         # Sums over the edges that lead to each block; those of the maps two layers back are the same for all sources.
-        waiting = list(self.edges[1](one_back.contiguous(memory_format=layout), alpha[1]).unbind())
-        if self.two_back is not None and two_back is not None:
-            maps = self.two_back(two_back, size).contiguous(memory_format=layout)
-            edges = self.edges[0](maps, alpha[0])
-            waiting = [maps + more for maps, more in zip(waiting, edges.unbind(), strict=True)]
-        blocks = [waiting.pop(0)]
-        for position in range(2, len(self.edges)):
-            edges = self.edges[position](join_channels(blocks[-1], self.channels), alpha[position])
-            waiting = [maps + more for maps, more in zip(waiting, edges.unbind(), strict=True)]
-            blocks.append(waiting.pop(0))
-        return self._weighted(blocks, beta if self.mixing == "outputs" else total[None])
+        waiting = self._read(1, one_back, weights[1])
+        if two_back is not None:
+            waiting = [maps + more for maps, more in zip(waiting, self._read(0, two_back, weights[0]), strict=True)]
+        blocks: list[Tensor] = []
+        for position in range(2, len(self.edges) + 1):
+            parts = [torch.split(maps, [1, len(maps) - 1]) for maps in waiting]
+            blocks.append(self._shuffled([first[0] for first, _ in parts]))
+            if position < len(self.edges):
+                edges = self._read(position, join_channels(blocks[-1], self.computed), weights[position])
+                waiting = [rest + more for (_, rest), more in zip(parts, edges, strict=True)]
+        return blocks
+
+    def _read(self, position: int, maps: Tensor, weights: EdgeWeights) -> list[Tensor]:
+        """Return what each edge gives of maps (N, S x C, H, W): computed channels and, if K > 1, those that pass.
+
+        Both are (E, ...), split as by `split_channels` into S and P or C, of which the first P are of no use.
+        """
+        layout = torch.channels_last if is_narrow(self.computed) else torch.contiguous_format
+        maps = maps.contiguous(memory_format=layout)
+        if self.partial_channels == 1:
+            return [self.edges[position](maps, weights)]
+        width = self.computed * self.partial_channels
+        parts = split_channels(maps, (maps.shape[1] // width, width), self.computed)
+        computed = parts.narrow(self._channel_axis, 0, self.computed)
+        computed = join_channels(computed, self.computed).contiguous(memory_format=layout)
+        passed = (weights.passing.to(maps.dtype)[:, None] @ parts.reshape(1, -1)).view(-1, *parts.shape)
+        return [self.edges[position](computed, weights), passed]
+
+    def _shuffled(self, parts: Sequence[Tensor]) -> Tensor:
+        """Return a block of what `_read` gives, in an order where the first P channels are some of both kinds."""
+        if len(parts) == 1:
+            return parts[0]
+        computed, passed = parts
+        axis = computed.dim() + self._channel_axis
+        grouped = torch.unflatten(passed, axis, (self.partial_channels, self.computed))
+        others = grouped.narrow(axis, 1, self.partial_channels - 1).transpose(axis, axis + 1)
+        return torch.cat((computed.unsqueeze(axis + 1), others), axis + 1).flatten(axis, axis + 1)
+
+    @property
+    def _channel_axis(self) -> int:
+        """Axis of the channels in maps that are split by `split_channels`, from the end."""
+        return -1 if is_narrow(self.computed) else -3
 
     def _weighted(self, blocks: Sequence[Tensor], weights: Tensor) -> Tensor:
         """Return the blocks of all sources, split as by `split_channels` into S and C, as weighted sum over S."""
-        if is_narrow(self.channels):
+        if is_narrow(self.computed):
             total = (torch.stack(list(blocks), dim=4) * weights[:, None, None]).sum(3)
         else:
             total = (torch.stack(list(blocks), dim=2) * weights[:, None, None, None, None]).sum(1)
-        return join_channels(total, self.channels).relu_()
+        return join_channels(total, self.computed).relu_()
 
     def state(self, genotype: Genotype, source: int, *, has_two_back: bool) -> dict[str, Tensor]:
         """Return the weights and statistics of a decoded cell, by the names of `Cell`'s.

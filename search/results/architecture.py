@@ -27,15 +27,23 @@ class ArchitectureEpoch:
         epoch: From 1.
         alpha: (E, 8) logits of the operations on the edges of a cell.
         beta: (L, 4, 3) logits of the moves between levels.
+        edges: (E,) logits of the edges, of a supernet that weighs them.
     """
 
     epoch: int
     alpha: NDArray[np.float64]
     beta: NDArray[np.float64]
+    edges: NDArray[np.float64] | None = None
 
     def decode(self) -> Genotype:
         """Return the genotype that they prefer."""
-        return decode(self.alpha, self.beta)
+        return decode(self.alpha, self.beta, self.edges)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "ArchitectureEpoch":
+        """Return the architecture that an entry of the file describes."""
+        edges = None if entry.get("edges") is None else np.array(entry["edges"], float)
+        return cls(int(entry["epoch"]), np.array(entry["alpha"], float), np.array(entry["beta"], float), edges)
 
 
 def read_course(path: Path) -> list[ArchitectureEpoch]:
@@ -57,16 +65,13 @@ def read_course(path: Path) -> list[ArchitectureEpoch]:
     if not content:
         raise damaged(f"{path}: cannot be read (it is missing or empty)")
     try:
-        course = [
-            ArchitectureEpoch(int(each["epoch"]), np.array(each["alpha"], float), np.array(each["beta"], float))
-            for each in content["epochs"]
-        ]
+        course = [ArchitectureEpoch.from_json(each) for each in content["epochs"]]
         for each in course:
             each.decode()
         shapes = {(each.alpha.shape, each.beta.shape) for each in course}
         if len(shapes) > 1:
             raise ValueError(f"alpha and beta have {len(shapes)} different shapes")
-    except (LookupError, TypeError, ValueError, OverflowError, EspalierError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError, EspalierError) as error:
         raise damaged(f"{path}: it is no course of an architecture ({type(error).__name__}: {error})") from error
     if not course:
         raise damaged(f"{path}: it has no epoch")

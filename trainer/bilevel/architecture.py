@@ -27,7 +27,10 @@ from utils.registry import OptionGroup
 
 ARCHITECTURE_FILE = "architecture.json"
 Entry = dict[str, Any]
-"""The architecture after an epoch: `{"epoch": 1, "alpha": [[...]], "beta": [[[...]]], "genotype": {...}}`, logits."""
+"""The architecture after an epoch: `{"epoch": 1, "alpha": [[...]], "beta": [[[...]]], "genotype": {...}}`, logits.
+
+A supernet that weighs its edges has `"edges": [...]`, too.
+"""
 _MOVES = ("finer", "same", "coarser")
 _IMPOSSIBLE = -1e9  # a logit whose weight is 0, and whose gradient is a number
 
@@ -45,7 +48,7 @@ class Supernet(Protocol):
     beta: nn.Parameter
 
     def architecture_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that are no weights: alpha and beta."""
+        """Return the parameters that are no weights: alpha, beta and, if it weighs its edges, `edges` (E,)."""
 
     def architecture(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return alpha and beta as arrays."""
@@ -123,7 +126,9 @@ def entropy_share(alpha: Tensor, beta: Tensor) -> Tensor:
 def entry_of(network: Supernet, epoch: int) -> Entry:
     """Return the record of the present architecture after an epoch, counted from 1, as plain data."""
     alpha, beta = (np.asarray(each).tolist() for each in network.architecture())
-    return {"epoch": epoch, "alpha": alpha, "beta": beta, "genotype": network.decode().to_json()}
+    entry = {"epoch": epoch, "alpha": alpha, "beta": beta, "genotype": network.decode().to_json()}
+    edges = getattr(network, "edges", None)
+    return entry if edges is None else entry | {"edges": edges.tolist()}
 
 
 def epochs_unchanged(entries: Sequence[Entry], first_epoch: int) -> int:

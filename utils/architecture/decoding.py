@@ -3,6 +3,7 @@
 alpha: (E, 8) logits of the operations on the E edges of a cell, in the order of `cell_edges` and `OPERATIONS`.
 beta: (L, 4, 3) logits of the moves: `beta[l, i, m]` from level i (stride 4 * 2**i) into layer l, with m = 0 to the
 finer level i - 1, 1 to the same level, 2 to the coarser level i + 1. Layer 0 is entered from the stem, at level 0.
+edges: (E,) logits of the edges of each block, of supernets with edge normalisation (arXiv:1907.05737, section 3.3).
 """
 
 import math
@@ -41,7 +42,7 @@ def beta_weights(beta: ArrayLike) -> Floats:
     return np.exp(_log_softmax(_read_beta(beta)))
 
 
-def decode(alpha: ArrayLike, beta: ArrayLike) -> Genotype:
+def decode(alpha: ArrayLike, beta: ArrayLike, edges: ArrayLike | None = None) -> Genotype:
     """Return the genotype that the parameters prefer.
 
     The path is the one of the largest probability (section 3.3 of the paper); each block has its two strongest edges
@@ -51,12 +52,13 @@ def decode(alpha: ArrayLike, beta: ArrayLike) -> Genotype:
     Args:
         alpha: (E, 8) logits; -inf excludes an operation.
         beta: (L, 4, 3) logits; -inf excludes a move.
+        edges: (E,) logits; the strength of an edge is then its weight in its block times that of its best operation.
 
     Raises:
         TrainingError: They are not finite, or exclude every path or every operation of a block.
         ValueError: They have other shapes.
     """
-    return Genotype(decode_path(beta), decode_cell(alpha))
+    return Genotype(decode_path(beta), decode_cell(alpha, edges))
 
 
 def decode_path(beta: ArrayLike) -> tuple[int, ...]:
@@ -79,20 +81,22 @@ def decode_path(beta: ArrayLike) -> tuple[int, ...]:
     return tuple(STRIDES[level] for level in levels[::-1])
 
 
-def decode_cell(alpha: ArrayLike) -> tuple[Block, ...]:
+def decode_cell(alpha: ArrayLike, edges: ArrayLike | None = None) -> tuple[Block, ...]:
     """Return for each block its two strongest edges, each with its best operation that is not "none"; see `decode`."""
     log_weights = _log_softmax(_read_alpha(alpha))[:, 1:]
+    edge_logits = _read_edges(edges, len(log_weights))
     num_blocks = _num_blocks(len(log_weights))
     names, blocks, start = input_names(num_blocks), [], 0
     for block in range(num_blocks):
-        edges = log_weights[start : start + block + 2]
-        strongest = edges.max(axis=1)
+        places = slice(start, start + block + 2)
+        operations = log_weights[places]
+        strongest = operations.max(axis=1) + _log_softmax(edge_logits[places])
         first = _first_best(strongest)
-        others = np.where(np.arange(len(edges)) == first, -np.inf, strongest)
+        others = np.where(np.arange(len(operations)) == first, -np.inf, strongest)
         second = _first_best(others)
         if np.isneginf(others[second]):
             raise TrainingError(f"alpha excludes the operations of block {block + 1}: leave one on two of its edges.")
-        pair = [(names[edge], OPERATIONS[1 + _first_best(edges[edge])]) for edge in sorted((first, second))]
+        pair = [(names[edge], OPERATIONS[1 + _first_best(operations[edge])]) for edge in sorted((first, second))]
         blocks.append((pair[0], pair[1]))
         start += block + 2
     return tuple(blocks)
@@ -142,6 +146,14 @@ def _read_alpha(alpha: ArrayLike) -> Floats:
     if edges == 0 or logits.shape[1] != len(OPERATIONS) or edges != len(cell_edges(_num_blocks(edges))):
         raise ValueError(f"alpha has shape {logits.shape}: it must be (2 + 3 + ... + (B + 1), {len(OPERATIONS)}).")
     return _without_nan(logits, "alpha")
+
+
+def _read_edges(edges: ArrayLike | None, count: int) -> Floats:
+    """Return the logits of the edges as float64; without any they are equal."""
+    logits = np.zeros(count) if edges is None else np.asarray(edges, dtype=np.float64)
+    if logits.shape != (count,):
+        raise ValueError(f"edges has shape {logits.shape}: it must be ({count},), a logit for each row of alpha.")
+    return _without_nan(logits, "edges")
 
 
 def _read_beta(beta: ArrayLike) -> Floats:
