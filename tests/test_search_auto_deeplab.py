@@ -249,6 +249,7 @@ def test_all_contradictions_are_listed_at_once():
         constraints=["params <= 100"],
         limits={"max_params": 9, "max_memory_mb": 100},
         sampler="sobol",
+        warm_start="saved/other",
         scheduler={"type": "ASHA", "args": {"grace_period": 2}},
         num_samples=4,
     )
@@ -260,6 +261,7 @@ def test_all_contradictions_are_listed_at_once():
         "search.constraints",
         "search.limits.max_params",
         "search.sampler",
+        "search.warm_start",
         "search.scheduler",
         "search.strategy.args.decode_epoch",
         "arch.args.genotype",
@@ -502,6 +504,17 @@ def test_a_supernet_that_cannot_be_built_is_not_said_to_be_too_large(tmp_path):
     with pytest.raises(ConfigError, match=r"classes") as caught:
         checked_parts(config)
     assert "Take fewer" not in str(caught.value)
+
+
+def test_data_without_masks_is_refused_at_the_start(tmp_path):
+    config = small_config(tmp_path)
+    fake = {"type": "torchvision.datasets.FakeData", "args": {"size": 4, "image_size": [3, 16, 16], "num_classes": 2}}
+    for split in ("train", "valid", "test"):
+        arguments = {"dataset": fake, "classes": ["a", "b"], "batch_size": 2}
+        config[f"{split}_loader"] = {"type": "ImageClassificationDataLoader", "args": arguments}
+    place = "search.strategy.args.supernet.arch.type"
+    with pytest.raises(ConfigError, match=rf"^{place}: AutoDeepLabSupernet gives logits of .*one class per sample"):
+        checked_parts(config)
 
 
 def test_a_supernet_that_exceeds_the_memory_of_the_machine_is_refused_at_the_start(tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def contradictions(
                 "max_memory_mb limits its training, and arch.args the size of the result."
             )
     search = parts.config.get("search", {})
-    for key in ("sampler", "first"):
+    for key in ("sampler", "first", "warm_start"):
         if search.get(key) and not space.has_markers:
             yield f"search.{key}: {show(search[key])}, and nothing is marked to be searched. Mark values, or remove it."
     argument = _architecture_from_epoch(supernet)
