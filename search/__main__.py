@@ -83,7 +83,7 @@ def run_search(arguments: argparse.Namespace) -> None:
             parts = checked_parts(config)
             is_grid = config.get("search", {}).get("study") is not None  # of so many trainings and no more
             most = min(_DRAWS_SHOWN, parts.scheduler.num_samples) if is_grid else _DRAWS_SHOWN
-            for index in range(most if parts.space.has_markers else 1):
+            for index in range(most if parts.space.has_markers else 0):
                 sampler = parts.sampler or RandomSampler(parts.space)
                 proposed = sampler.propose(index)
                 if proposed is not None:  # a grid may have fewer

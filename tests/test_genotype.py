@@ -432,6 +432,8 @@ def test_a_genotype_is_read_from_whatever_names_it(tmp_path):
     file.write_text(json.dumps(genotype.to_json()))
     for value in (genotype, genotype.to_json(), str(file), file):
         assert read_genotype(value) == genotype
+    file.write_text(file.read_text(), encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+    assert read_genotype(file) == genotype
     assert read_genotype("random:5", layers=4, blocks=3) == genotype
 
 

@@ -214,6 +214,13 @@ def test_a_network_that_cannot_take_the_input_is_refused():
         predict_costs(step)
 
 
+def test_targets_of_another_kind_are_not_a_fault_of_the_input(caplog):
+    step = TrainingStep(lambda: nn.Conv2d(3, 2, 1), lambda model: nn.CrossEntropyLoss(), (2, 3, 8, 8), (2,))
+    with pytest.raises(ConfigError, match=r"^arch.type: Conv2d gives logits of 2x2x8x8, but the targets are one class"):
+        predict_costs(step)
+    assert not [each for each in caplog.records if each.levelname == "ERROR"], "torch logs tracebacks of its own"
+
+
 def test_a_candidate_within_its_limits_may_be_trained(small):
     facts, refusal = check_limits(small, Limits(max_params=10_000, max_latency_ms=60_000.0))
     assert refusal == ""

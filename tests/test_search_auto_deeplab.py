@@ -1,9 +1,11 @@
 """Auto-DeepLab as a search: supernets, their genotypes, and the networks that are trained from them."""
 
 import copy
+import dataclasses
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from config import load_config
 from search.__main__ import main as search_command
+from search.cli.export import export_genotype
 from search.cli.listing import best_text
 from search.cli.live import LiveTable, Terminal
 from search.report import write_report
@@ -60,6 +63,13 @@ def architectures(genotypes):
         alpha, beta = encode(genotype)
         epochs.append({"epoch": number, "alpha": alpha.tolist(), "beta": beta.tolist()})
     return json.dumps({"epochs": epochs})
+
+
+def changed_epoch(place, **values):
+    """A course of two epochs, of which one has other values."""
+    content = json.loads(architectures([GENOTYPES[0]] * 2))
+    content["epochs"][place] |= values
+    return json.dumps(content)
 
 
 class Decided(Simulation):
@@ -115,6 +125,37 @@ def test_a_supernet_is_decoded_at_the_epoch_that_is_asked_for(tmp_path):
     assert study.strategy.config_of(0)["arch"]["args"]["genotype"] == OTHER.to_json()
 
 
+class Declining(World):
+    """The first supernet has its best result after the first epoch, and the worst after its last one."""
+
+    def row(self, run, epoch, epochs):
+        values = {"00000": [0.9, 0.2, 0.2, 0.1], "00001": [0.5, 0.5, 0.5, 0.5]}.get(Path(run).name)
+        return super().row(run, epoch, epochs) | ({} if values is None else {"val_miou": values[epoch - 1]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "constraints", "first"),
+    [({}, [], 1), ({"decode_epoch": 1}, [], 0), ({"decode_epoch": 1}, ["val_miou <= 0.6"], 1)],
+)
+def test_supernets_are_ranked_by_their_results_after_the_epoch_of_which_they_are_decoded(
+    tmp_path, arguments, constraints, first
+):
+    strategy = {"type": "AutoDeepLab", "args": {"supernet": SUPERNET, **arguments}}
+    simulation = decided(
+        tmp_path,
+        [[ONE] * 4, [OTHER] * 4],
+        strategy=strategy,
+        constraints=constraints,
+        retrain={"top": 1, "epochs": 3},
+    )
+    simulation.world = Declining()
+    study = simulation.run()
+    assert [run.candidate for run in study.state.retrained.values()] == [first]
+    epoch = arguments.get("decode_epoch", 4)
+    shown = {row[0]: row[1:3] for row in study.record().sections[0]["table"][1:]}
+    assert shown == {0: [epoch, 0.9 if epoch == 1 else 0.1], 1: [epoch, 0.5]}
+
+
 def test_the_genotype_survives_the_file_it_was_read_from(tmp_path):
     simulation = decided(tmp_path, [[ONE] * 4])
     study = simulation.run()
@@ -132,6 +173,11 @@ def test_the_genotype_survives_the_file_it_was_read_from(tmp_path):
         (None, "missing or empty"),
         ("{", "cannot be read"),
         ('{"epochs": [{"epoch": 1}]}', "no course of an architecture"),
+        ('{"epochs": []}', "it has no epoch"),
+        ('{"epochs": [3]}', "no course of an architecture"),
+        ('{"epochs": [{"epoch": Infinity, "alpha": [], "beta": []}]}', "no course of an architecture"),
+        (changed_epoch(0, beta=[[[0.0]]]), r"no course of an architecture \(ValueError: beta has shape"),
+        (changed_epoch(0, beta=[[[0.0] * 3] * 4] * 2), r"\(ValueError: alpha and beta have 2 different shapes"),
     ],
 )
 def test_a_course_that_is_missing_or_damaged_is_named(tmp_path, content, reason):
@@ -203,6 +249,7 @@ def test_all_contradictions_are_listed_at_once():
         constraints=["params <= 100"],
         limits={"max_params": 9, "max_memory_mb": 100},
         sampler="sobol",
+        warm_start="saved/other",
         scheduler={"type": "ASHA", "args": {"grace_period": 2}},
         num_samples=4,
     )
@@ -214,6 +261,7 @@ def test_all_contradictions_are_listed_at_once():
         "search.constraints",
         "search.limits.max_params",
         "search.sampler",
+        "search.warm_start",
         "search.scheduler",
         "search.strategy.args.decode_epoch",
         "arch.args.genotype",
@@ -411,6 +459,25 @@ def test_a_genotype_is_exported_after_any_epoch(finished, tmp_path, capsys):
         assert fault in capsys.readouterr().err
 
 
+def test_the_genotype_of_a_study_is_exported_from_its_journal(finished, tmp_path):
+    folder, file = tmp_path / "study", tmp_path / "genotype.json"
+    shutil.copytree(finished.folder, folder)
+    (decoded_event,) = [each for each in read_events(folder / JOURNAL) if each.name == "decode.decoded"]
+    course = folder / "candidates" / "00000" / ARCHITECTURES
+    course.write_text(architectures([ONE, OTHER]))
+    study = dataclasses.replace(finished, folder=str(folder))
+    for epoch, expected in [(None, decoded_event.data["genotype"]), (2, decoded_event.data["genotype"]), (1, ONE)]:
+        export_genotype(study, file, epoch=epoch)
+        assert json.loads(file.read_text()) == (expected if isinstance(expected, dict) else expected.to_json())
+    course.unlink()
+    export_genotype(study, file)
+    assert json.loads(file.read_text()) == decoded_event.data["genotype"]
+    with pytest.raises(SearchError, match=r"missing or empty"):
+        export_genotype(study, file, epoch=1)
+    with pytest.raises(SearchError, match=r"trains no supernets, and has no genotype\. Name a study"):
+        export_genotype(dataclasses.replace(study, result_is_retrained=False), file)
+
+
 def test_the_winner_is_shown_with_its_genotype(finished):
     text = best_text(finished)
     assert "Results of the supernet:" in text
@@ -429,6 +496,25 @@ def test_the_report_of_a_finished_search_is_small_and_shows_its_network(finished
 def test_a_supernet_that_exceeds_its_memory_is_refused_at_the_start(tmp_path):
     with pytest.raises(ConfigError, match=r"supernet: memory_mb [\d.]+ is more than max_memory_mb 0.01. Take fewer"):
         checked_parts(small_config(tmp_path, limits={"max_memory_mb": 0.01}))
+
+
+def test_a_supernet_that_cannot_be_built_is_not_said_to_be_too_large(tmp_path):
+    config = small_config(tmp_path)
+    config["train_loader"]["args"]["classes"] = ["person", "person"]
+    with pytest.raises(ConfigError, match=r"classes") as caught:
+        checked_parts(config)
+    assert "Take fewer" not in str(caught.value)
+
+
+def test_data_without_masks_is_refused_at_the_start(tmp_path):
+    config = small_config(tmp_path)
+    fake = {"type": "torchvision.datasets.FakeData", "args": {"size": 4, "image_size": [3, 16, 16], "num_classes": 2}}
+    for split in ("train", "valid", "test"):
+        arguments = {"dataset": fake, "classes": ["a", "b"], "batch_size": 2}
+        config[f"{split}_loader"] = {"type": "ImageClassificationDataLoader", "args": arguments}
+    place = "search.strategy.args.supernet.arch.type"
+    with pytest.raises(ConfigError, match=rf"^{place}: AutoDeepLabSupernet gives logits of .*one class per sample"):
+        checked_parts(config)
 
 
 def test_a_supernet_that_exceeds_the_memory_of_the_machine_is_refused_at_the_start(tmp_path, monkeypatch):

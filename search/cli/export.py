@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.markers import is_marker
+from search.joining.published import journal_to_read
 from search.results.architecture import ARCHITECTURES, path_text, read_course
 from search.results.importance import is_number
 from search.results.leaderboard import winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
+from search.study.journal import read_events
+from utils.architecture.genotype import Genotype
 from utils.errors import SearchError
 from utils.files import write_json, write_text_atomically
 
@@ -290,15 +293,20 @@ def export_genotype(study: StudyRecord, path: Path, *, candidate: int | None = N
         study: The study.
         path: The file to create or replace.
         candidate: Number of the supernet; None: the winner.
-        epoch: After which it is decoded; None: its last one.
+        epoch: After which it is decoded; None: that of the study, and its last one so far if it is not decoded.
 
     Returns:
         In words what was written.
 
     Raises:
-        SearchError: There is no such candidate or epoch, or it has no architecture.
+        SearchError: There is no such candidate or epoch, or the study trains no supernets.
         OSError: The file cannot be written.
     """
+    if not study.result_is_retrained:
+        raise SearchError(
+            f"{study.folder}: it trains no supernets, and has no genotype. Name a study whose search.strategy is "
+            "AutoDeepLab."
+        )
     winner = winner_of(study)
     number = (winner.index if winner is not None else 0) if candidate is None else candidate
     chosen = next((each for each in study.candidates if each.index == number), None)
@@ -306,13 +314,18 @@ def export_genotype(study: StudyRecord, path: Path, *, candidate: int | None = N
         raise SearchError(
             f"{study.folder}: candidate {number} has no results. Name one that was trained: --candidate N."
         )
-    course = read_course(Path(study.folder) / chosen.folder / ARCHITECTURES)
-    found = course[-1] if epoch is None else next((each for each in course if each.epoch == epoch), None)
-    if found is None:
-        raise SearchError(
-            f"--epoch {epoch}: candidate {number} has the epochs {course[0].epoch} to {course[-1].epoch}. Name one of "
-            "them."
-        )
-    genotype = found.decode()
+    decoded = [each for each in read_events(journal_to_read(Path(study.folder))) if each.kind == "decoded"]
+    recorded = next((each.data for each in decoded if each.candidate == number), None)
+    if recorded is not None and epoch in (None, recorded["epoch"]):  # also if the run folder was deleted
+        genotype, after = Genotype.from_json(recorded["genotype"]), recorded["epoch"]
+    else:
+        course = read_course(Path(study.folder) / chosen.folder / ARCHITECTURES)
+        found = course[-1] if epoch is None else next((each for each in course if each.epoch == epoch), None)
+        if found is None:
+            raise SearchError(
+                f"--epoch {epoch}: candidate {number} has the epochs {course[0].epoch} to {course[-1].epoch}. Name one "
+                "of them."
+            )
+        genotype, after = found.decode(), found.epoch
     write_json(path, genotype.to_json())
-    return f"candidate {number} after epoch {found.epoch}, strides {path_text(genotype)}"
+    return f"candidate {number} after epoch {after}, strides {path_text(genotype)}"

@@ -38,7 +38,9 @@ def command_parser(command: str) -> argparse.ArgumentParser:
         made.add_argument("--optuna", metavar="sqlite:///FILE.db", help="a study for optuna-dashboard")
         made.add_argument("--genotype", type=Path, metavar="FILE.json", help="the genotype of a supernet")
         made.add_argument("--candidate", type=int, metavar="N", help="number of the supernet; by default the winner")
-        made.add_argument("--epoch", type=int, metavar="N", help="decode it after this epoch; by default its last one")
+        made.add_argument(
+            "--epoch", type=int, metavar="N", help="decode it after this epoch; by default that of the study"
+        )
     made.add_argument(
         "--plugin",
         action="append",

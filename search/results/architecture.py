@@ -66,10 +66,15 @@ def read_course(path: Path) -> list[ArchitectureEpoch]:
         raise damaged(f"{path}: cannot be read (it is missing or empty)")
     try:
         course = [ArchitectureEpoch.from_json(each) for each in content["epochs"]]
-        for each in course[-1:]:  # the shapes are those of an architecture
+        for each in course:
             each.decode()
-    except (LookupError, TypeError, ValueError, EspalierError) as error:
+        shapes = {(each.alpha.shape, each.beta.shape) for each in course}
+        if len(shapes) > 1:
+            raise ValueError(f"alpha and beta have {len(shapes)} different shapes")
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError, EspalierError) as error:
         raise damaged(f"{path}: it is no course of an architecture ({type(error).__name__}: {error})") from error
+    if not course:
+        raise damaged(f"{path}: it has no epoch")
     return course
 
 

@@ -1,6 +1,7 @@
 """Auto-DeepLab: supernets are trained, their architecture is decoded, and the decoded network is trained and tested."""
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from config.faults import Faults, show
 from config.loading.load import deep_merge
 from search.executors.base import Task
 from search.results.architecture import ARCHITECTURES, course_sections, path_text, read_course
+from search.results.importance import is_number
 from search.results.leaderboard import is_ranked
 from search.space.cover import Check
 from search.space.outcomes import plain_json
@@ -40,9 +42,10 @@ class SupernetSearch(MultiFidelity):
 
     The candidates are supernets, trained by the config of the study with `supernet` laid over it; without markers they
     differ in their seeds. When the search is over, the architecture of each is decoded (stage "decode") and recorded in
-    the journal. Candidates with equal results of that are one. The best are trained again by the config of the study
-    with the genotype as `arch.args.genotype`: the result is one of these networks, never a supernet. A candidate is
-    decoded once, at its end, also if a scheduler of a grown study continues its training later.
+    the journal. Supernets with equal genotypes are one. The best, by their results after the epoch of which they are
+    decoded, are trained again by the config of the study with the genotype as `arch.args.genotype`: the result is one
+    of these networks, never a supernet. A candidate is decoded once, at its end, also if a scheduler of a grown study
+    continues its training later.
 
     Args:
         parts: The parts of the study.
@@ -64,6 +67,7 @@ class SupernetSearch(MultiFidelity):
         self.final = Space(without_search(parts.config))
         self._genotypes: dict[int, dict[str, Any]] = {}
         self._epochs: dict[int, int] = {}  # at which they were decoded
+        self._results: dict[int, dict[str, Any]] = {}  # of that epoch: an earlier best one had another genotype
 
     @classmethod
     def searched_config(cls, config: Mapping[str, Any], args: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -128,6 +132,7 @@ class SupernetSearch(MultiFidelity):
         if event.stage == DECODE and event.kind == "decoded" and event.candidate is not None:
             self._genotypes[event.candidate] = event.data["genotype"]
             self._epochs[event.candidate] = event.data["epoch"]
+            self._results[event.candidate] = event.data.get("results", {})
 
     def next(self, idle: int) -> Sequence[Task]:
         """Return the tasks of the next supernets; when all are done, decode them."""
@@ -162,7 +167,9 @@ class SupernetSearch(MultiFidelity):
                 "back a copy of the file, and continue with --resume auto."
             )
         genotype = course[last].decode()
-        results = {goal.name: record.reports[last - 1][goal.name] for goal in self.parts.objectives if not goal.is_fact}
+        row, parts = record.reports[last - 1], self.parts
+        names = [*(goal.name for goal in parts.objectives), *(each.name for each in parts.constraints)]
+        results = {name: row[name] for name in names if is_number(row.get(name))}
         self.study.record(f"{DECODE}.decoded", candidate, epoch=last, genotype=genotype.to_json(), results=results)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
@@ -182,7 +189,7 @@ class SupernetSearch(MultiFidelity):
             SearchError: None is decoded.
         """
         found: dict[str, int] = {}
-        for candidate in self.study.ranked():
+        for candidate in sorted(self.study.ranked(), key=self._score, reverse=True):
             config = self.config_of(candidate)
             if config is not None:
                 found.setdefault(plain_json(config), candidate)
@@ -192,6 +199,14 @@ class SupernetSearch(MultiFidelity):
                 "only then its architecture is decoded. Raise search.budget, and continue with --resume auto."
             )
         return list(found.values())
+
+    def _score(self, candidate: int) -> tuple[float, float]:
+        """Return how well a supernet keeps the constraints and its objective after its last epoch or `decode_epoch`."""
+        results = {name: value for name, value in self._results.get(candidate, {}).items() if is_number(value)}
+        goal = self.parts.objectives[0]
+        value = goal.sign * results.get(goal.name, math.nan)
+        violation = sum(each.violation(results) for each in self.parts.constraints)
+        return -violation, value if math.isfinite(value) else -math.inf
 
     def config_of(self, candidate: int) -> dict[str, Any] | None:
         """Return the config of the decoded network; None if the candidate is not decoded."""
@@ -223,9 +238,7 @@ class SupernetSearch(MultiFidelity):
                 genotype = Genotype.from_json(self._genotypes[index])
                 twin = next((each for each in order if self._genotypes.get(each) == self._genotypes[index]), index)
                 cell = f"{genotype.num_blocks} blocks" if twin == index else f"the same as candidate {twin}"
-                values = [
-                    self.state.candidates[index].record.objectives.get(goal.name) for goal in self.parts.objectives
-                ]
+                values = [self._results[index].get(goal.name) for goal in self.parts.objectives]
                 rows.append([index, self._epochs[index], *values, path_text(genotype), cell])
         text = "" if len(rows) > 1 else "No supernet is decoded yet."
         found: list[Mapping[str, Any]] = [{"title": "Genotypes", "text": text, "table": rows if not text else []}]

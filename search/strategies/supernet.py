@@ -67,8 +67,9 @@ def contradictions(
     """
     retrain, epochs = parts.retrain, parts.max_epochs
     if retrain is None or retrain.top == 0:
+        place = "search.retrain: null" if retrain is None else f"search.retrain.top: {retrain.top}"
         yield (
-            f"search.retrain: {show(None if retrain is None else retrain.top)}, and a supernet is no network to use: "
+            f"{place}, and a supernet is no network to use: "
             'the one that is decoded from it has to be trained. Write for example {"top": 1, "seeds": 1}.'
         )
     if len(parts.objectives) > 1 or parts.objectives[0].is_fact:
@@ -91,7 +92,7 @@ def contradictions(
                 "max_memory_mb limits its training, and arch.args the size of the result."
             )
     search = parts.config.get("search", {})
-    for key in ("sampler", "first"):
+    for key in ("sampler", "first", "warm_start"):
         if search.get(key) and not space.has_markers:
             yield f"search.{key}: {show(search[key])}, and nothing is marked to be searched. Mark values, or remove it."
     argument = _architecture_from_epoch(supernet)

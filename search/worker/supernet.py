@@ -2,12 +2,15 @@
 
 from build import registry
 from config import class_and_arguments
-from config.faults import show
+from config.checking.classes import read_spec
+from config.checking.sound import place_of
+from config.faults import Faults, show
 from search.executors.processes import Processes
 from search.executors.serial import Serial
-from search.strategies.supernet import OVERLAY
+from search.strategies.supernet import OVERLAY, place_in_study
 from search.study.settings import StudyParts
 from search.worker.candidate import Limits, check_limits
+from trainer.inspection.costs import Facts
 from trainer.inspection.memory import HOPELESS, free_memory, size_in_words
 from trainer.runtime.devices import choose_devices
 from utils.errors import ConfigError
@@ -36,6 +39,10 @@ def require_memory(parts: StudyParts) -> None:
     device = executor.devices[0] if executor.devices else None
     facts, refusal = check_limits(config, Limits(**(parts.limits or {})), devices=device)
     repair = 'Take fewer layers, blocks or a lower filter_multiplier, a smaller input, batch or mixing "inputs".'
+    if refusal and facts == Facts():  # it cannot be built, so that nothing is known of its size
+        place, search = place_of(refusal), read_spec(parts.strategy, "search.strategy", Faults())
+        overlay = search.args.get("supernet", {}) if search is not None else {}
+        raise ConfigError(place_in_study(place, overlay, parts.config) + refusal.removeprefix(place))
     if refusal:
         raise ConfigError(f"{OVERLAY}: {refusal.rstrip('.')}. {repair}")
     if facts.memory_mb is None:

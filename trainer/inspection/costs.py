@@ -6,7 +6,8 @@ Legend: B batch, C channels of the input, K classes.
 import copy
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from weakref import finalize
@@ -25,6 +26,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from base.base_loss import compute_loss
 from base.base_model import Output
+from base.inspection.failures import first_line, size_text
+from trainer.inspection.loss_faults import explain_loss_failure
 from trainer.runtime.devices import ON_CPU, RunPrecision
 from utils.environment import is_out_of_memory
 from utils.errors import ConfigError
@@ -71,12 +74,16 @@ class TrainingStep:
         built = copy.deepcopy(self.build_model) if isinstance(self.build_model, nn.Module) else self.build_model()
         return built.to(self.precision.device).to(memory_format=self.precision.memory_format)
 
-    def loss_of(self, model: nn.Module, criterion: nn.Module) -> Tensor:
-        """Return the loss of a batch of zeros."""
+    def zeros(self) -> tuple[Tensor, Tensor]:
+        """Return inputs and target of a batch of zeros, on the device."""
         device = self.precision.device
         # Costs follow from the shapes; a network whose operations depend on values is not predicted in full.
         inputs = self.precision.place(torch.zeros(*self.input_shape, device=device))
-        target = torch.zeros(*self.target_shape, dtype=self.target_dtype, device=device)
+        return inputs, torch.zeros(*self.target_shape, dtype=self.target_dtype, device=device)
+
+    def loss_of(self, model: nn.Module, criterion: nn.Module) -> Tensor:
+        """Return the loss of a batch of zeros."""
+        inputs, target = self.zeros()
         with self.precision.autocast():
             return compute_loss(criterion, model(inputs), target)
 
@@ -125,18 +132,21 @@ def predict_costs(step: TrainingStep, input_size: Sequence[int] | None = None) -
     small = replace(step, input_shape=(few, *step.input_shape[1:]), target_shape=(few, *step.target_shape[1:]))
     model = small.placed_model()
     criterion = small.build_criterion(model).to(small.precision.device)
-    shape: Sequence[int] = small.input_shape
+    has_loss = False
     try:
         with torch.no_grad():
             small.loss_of(model, criterion)
-        shape = sample
+        has_loss = True
         flops = _count_flops(model, sample)
     except Exception as error:
         if is_out_of_memory(error) or isinstance(error, ConfigError):
             raise
+        fault = None if has_loss else _fault_of_loss(small, model, criterion, error)
+        shape = sample if has_loss else small.input_shape
         raise ConfigError(
-            f"arch: the network cannot take an input of {'x'.join(map(str, shape))}: {type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else ''}. Change its arguments or the size of the input."
+            fault
+            or f"arch: the network cannot take an input of {size_text(shape)}: {first_line(error)}. Change its "
+            "arguments or the size of the input."
         ) from error
     facts = Facts(sum(weight.numel() for weight in model.parameters()), flops)
     del model, criterion  # before others are built
@@ -145,6 +155,18 @@ def predict_costs(step: TrainingStep, input_size: Sequence[int] | None = None) -
     except Exception as error:
         logger.debug("The network depends on values: %s", error)
         return facts
+
+
+def _fault_of_loss(step: TrainingStep, model: nn.Module, criterion: nn.Module, error: Exception) -> str | None:
+    """Return with its JSON path why the loss of a batch of zeros fails; None if the network fails before."""
+    inputs, target = step.zeros()
+    try:
+        with torch.no_grad(), step.precision.autocast():
+            output = model(inputs)
+    except Exception:
+        return None
+    fault = explain_loss_failure(error, model, criterion, output, target)
+    return f"{fault.place}: {fault.message}"
 
 
 def predict_memory(step: TrainingStep) -> int | None:
@@ -173,7 +195,7 @@ def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     model = build_fake(step.build_model, mode, step.precision.device)
-    with mode, AnswersZero(), step.precision.device:  # type: ignore[no-untyped-call]
+    with _no_tracebacks_of_torch(), mode, AnswersZero(), step.precision.device:  # type: ignore[no-untyped-call]
         flops = _count_flops(model, sample)
         criterion = step.build_criterion(model)
         with LiveMemory() as memory:
@@ -195,6 +217,17 @@ def _costs_from_shapes(step: TrainingStep, sample: Sequence[int]) -> Facts:
     waiting = (step.accumulate - 1) * batch if is_cpu else 0
     peak: float = max(batches, update) + state + waiting
     return Facts(sum(weight.numel() for weight in model.parameters()), flops, peak / MEGABYTE)
+
+
+@contextmanager
+def _no_tracebacks_of_torch() -> Iterator[None]:
+    """Within, torch does not log the traceback of an operation that shapes do not suffice for; it is raised, too."""
+    noisy = logging.getLogger(FakeTensorMode.__module__)
+    was_disabled, noisy.disabled = noisy.disabled, True
+    try:
+        yield
+    finally:
+        noisy.disabled = was_disabled
 
 
 def _count_flops(model: nn.Module, shape: Sequence[int]) -> int:

@@ -158,7 +158,7 @@ def _read_json_file(path: Path, where: str) -> Genotype:
         return dict(pairs)
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=without_repeats)
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
     except FileNotFoundError:
         ways = 'name a JSON file, a folder with .npy files, or "random:17"'
         raise ConfigError(f'{where}: there is no file "{path}": {ways}, or write the genotype out.') from None
