@@ -1,7 +1,7 @@
 """A weights step and an architecture step of our supernet against the public PyTorch code of Auto-DeepLab.
 
     git clone https://github.com/NoamRosenberg/autodeeplab peer
-    python benchmarks/auto_deeplab_peer.py peer --setting 'exact={"mixing": "outputs"}' --setting 'fast={}'
+    python benchmarks/auto_deeplab_peer.py peer --setting 'exact={"mixing": "outputs"}' --setting 'mixed={}'
 
 Same sizes, random images, the same loss and the same optimizers: SGD for the weights, Adam for alpha and beta. Each
 contender takes the gradients that its own training takes: the public code all of them in both steps, ours only those

@@ -202,13 +202,12 @@ def test_at_one_hot_parameters_the_encoder_is_that_of_the_decoded_network(mixing
             3, genotype=genotype.to_json(), filter_multiplier=9, stem_channels=[9, 9, 18], atrous=atrous
         )
         decoded.encoder.load_state_dict(network.encoder_state(genotype))
-        for is_training in (True, False):
+        for is_training in (False, True):  # training changes the statistics of both
             with torch.no_grad():
-                ours = copy.deepcopy(network).train(is_training).encode(image)[path[-1]]
+                ours = network.train(is_training).encode(image)[path[-1]]
                 theirs = decoded.train(is_training).encoder(image)[1]
             assert float(theirs.std()) > 0.01
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
-            decoded.encoder.load_state_dict(network.encoder_state(genotype))
     assert operations == set(OPERATIONS) - {"none"}
 
 

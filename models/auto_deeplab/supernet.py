@@ -45,9 +45,9 @@ class AutoDeepLabSupernet(BaseModel):
         filter_multiplier: Channels of a block at stride 4; at stride s it has s / 4 times as many.
         atrous: "separable": atrous operations are depthwise and pointwise; "dense": as in the published network.
         mixing: "inputs": a cell runs once, see `SupernetCell`; "outputs": once per source, as in the paper. The default
-            takes half the time and five eighths of the memory.
+            takes two thirds of the time and of the memory.
         partial_channels: K: operations compute 1 / K of a node's channels, the others pass; 1: all, as in the paper. It
-            divides `filter_multiplier`. With its default of 8, 4 takes two thirds of the time and half the memory of 1.
+            divides `filter_multiplier`. At 8, K = 4 takes three fifths of the time and half the memory of K = 1.
         norm: "batch" or "group".
 
     Attributes:
