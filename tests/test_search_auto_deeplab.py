@@ -34,6 +34,7 @@ from train import check_config
 from trainer.checkpoints.resume import weights_of
 from utils.architecture.decoding import encode
 from utils.architecture.genotype import Genotype
+from utils.architecture.pictures import path_svg
 from utils.checkpoint_file import read_saved
 from utils.errors import ConfigError, Interrupted, SearchError
 
@@ -332,6 +333,9 @@ def test_the_report_shows_the_course(tmp_path):
     table = sections[1]["table"]
     assert [row[0] for row in table[1:]] == ["1", "2", "3"]
     assert table[-1][1] == " ".join(map(str, read[-1].decode().strides))
+    first = read[0].decode()
+    (network, *_) = course_sections(7, read, first.to_json(), 1)
+    assert network["pictures"][0] == path_svg(first, beta=read[0].beta), "the weights are those of the same epoch"
 
 
 def test_a_course_with_weights_of_edges_decodes_by_them(tmp_path):

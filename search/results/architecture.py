@@ -84,7 +84,7 @@ def path_text(genotype: Genotype) -> str:
 
 
 def course_sections(
-    candidate: int, course: Sequence[ArchitectureEpoch], genotype: Mapping[str, Any] | None
+    candidate: int, course: Sequence[ArchitectureEpoch], genotype: Mapping[str, Any] | None, epoch: int | None = None
 ) -> list[dict[str, Any]]:
     """Return the sections of the report about one supernet.
 
@@ -92,12 +92,14 @@ def course_sections(
         candidate: Its number.
         course: Its architecture after each epoch; empty if it is not known any more.
         genotype: The decoded one; None if it is not decoded.
+        epoch: After which it was decoded; None: the last one.
     """
     sections: list[dict[str, Any]] = []
     shown = Genotype.from_json(genotype) if genotype is not None else course[-1].decode() if course else None
     if shown is not None:
         state = "as it is trained again" if genotype is not None else "so far"
-        beta = course[-1].beta if course and course[-1].beta.shape[0] == shown.num_layers else None
+        of_epoch = next((each for each in course if each.epoch == epoch), course[-1] if course else None)
+        beta = of_epoch.beta if of_epoch is not None and of_epoch.beta.shape[0] == shown.num_layers else None
         sections.append(
             {
                 "title": f"Network of candidate {candidate}",

@@ -249,7 +249,7 @@ class SupernetSearch(MultiFidelity):
             course = read_course(file)
         except SearchError:  # it may have been removed: what was decoded is in the journal
             course = []
-        return [*found, *course_sections(best, course, self._genotypes.get(best))]
+        return [*found, *course_sections(best, course, self._genotypes.get(best), self._epochs.get(best))]
 
     def _ranked_or_none(self) -> list[int]:
         try:
