@@ -14,9 +14,7 @@ that was interrupted is continued by the same command. The test data has chosen 
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.pbt_against_random import ROOT, run
 from search.cli.study_commands import read_study
 from search.results.leaderboard import ledger
 from search.results.progress import Improvement, best_so_far
@@ -31,22 +30,11 @@ from search.results.record import parse_objectives
 from search.study.folders import find_studies
 from utils.plugins import load_plugins
 
-ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = "benchmarks/processor_time.py"
 METHODS = {
     "random": ["search.scheduler=RandomSearch", "search.sampler=random"],
     "default": ["search.scheduler=ASHA"],
 }
-
-
-def run(command: list[str]) -> None:
-    """Run a command on one thread per process."""
-    threads = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=threads, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 def search(place: Path, method: str, seed: int, minutes: float, overrides: list[str]) -> None:

@@ -484,7 +484,8 @@ def test_the_genotype_of_a_study_is_exported_from_its_journal(finished, tmp_path
 
 def test_the_winner_is_shown_with_its_genotype(finished):
     text = best_text(finished)
-    assert "Results of the supernet:" in text
+    assert "Results:" not in text
+    assert "decoded after epoch" in text
     assert "Genotypes:" in text
     assert "python train.py -c" in text
 

@@ -83,12 +83,6 @@ class AutoDeepLabSupernet(BaseModel):
         self.in_channels, self.layers, self.blocks = in_channels, layers, blocks
         widths = [filter_multiplier * 2**level for level in range(NUM_LEVELS)]
 
-        def two_back_width(layer: int, level: int) -> tuple[int, int] | None:
-            found = two_back_level(layer, level)
-            if layer == 0:
-                return self.stem.outputs[0][0], level + 1
-            return None if found is None else (blocks * widths[found], 0)
-
         half = max(1, filter_multiplier * blocks // 2)
         self.stem = Stem(in_channels, (half, half, filter_multiplier * blocks), norm=norm)
         initialise(self.stem)
@@ -98,7 +92,7 @@ class AutoDeepLabSupernet(BaseModel):
                     widths[level],
                     blocks,
                     [(blocks * widths[source], level - source) for source in source_levels(layer, level)],
-                    two_back_width(layer, level),
+                    self._two_back_width(layer, level, widths),
                     mixing=mixing,
                     partial_channels=partial_channels,
                     atrous=atrous,
@@ -124,6 +118,13 @@ class AutoDeepLabSupernet(BaseModel):
         ]
         self.register_buffer("possible_moves", torch.from_numpy(possible_moves(layers)), persistent=False)
         self.possible_moves: Tensor
+
+    def _two_back_width(self, layer: int, level: int, widths: Sequence[int]) -> tuple[int, int] | None:
+        """Return the channels of the maps two layers back, and by how many levels they are finer; None without one."""
+        if layer == 0:
+            return self.stem.outputs[0][0], level + 1
+        found = two_back_level(layer, level)
+        return None if found is None else (self.blocks * widths[found], 0)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Image (B, C, H, W) float -> logits (B, K, H, W) float."""
@@ -226,12 +227,6 @@ class AutoDeepLabSupernet(BaseModel):
         """Within, only the architecture parameters need gradients."""
         architecture = {id(each) for each in self.architecture_parameters()}
         with without_gradients([weight for weight in self.parameters() if id(weight) not in architecture]):
-            yield
-
-    @contextmanager
-    def only_weights(self) -> Iterator[None]:
-        """Within, the architecture parameters need no gradients."""
-        with without_gradients(self.architecture_parameters()):
             yield
 
 

@@ -43,9 +43,7 @@ def best_text(study: StudyRecord) -> str:
     if winner is None:
         return f"{study.name}: no candidate has results yet."
     blocks: dict[str, list[list[str]]] = {}
-    results = "Results of the supernet" if study.result_is_retrained else "Results"
-    blocks[results] = [[name, _value_text(value)] for name, value in {**winner.objectives, **winner.facts}.items()]
-    blocks[results].append(["epoch", f"{_value_text(winner.best_epoch)} of {winner.epochs} trained"])
+    blocks["Results"] = _results_of(study, winner)
     blocks["Drawn"] = [[path, _value_text(value)] for path, value in winner.drawn]
     blocks["Retrained, mean and deviation over seeds"] = [
         [name, str(result)]
@@ -87,6 +85,14 @@ def best_text(study: StudyRecord) -> str:
         counted = ", ".join(f"{count} {name}" for name, count in study.unknown_events.items())
         parts.append(f"Events that this version does not know: {counted}.")
     return "\n\n".join(parts)
+
+
+def _results_of(study: StudyRecord, winner: CandidateRecord) -> list[list[str]]:
+    """Return rows of name and value; none of a supernet, whose best epoch is rarely the one that is decoded."""
+    if study.result_is_retrained:
+        return []
+    rows = [[name, _value_text(value)] for name, value in {**winner.objectives, **winner.facts}.items()]
+    return [*rows, ["epoch", f"{_value_text(winner.best_epoch)} of {winner.epochs} trained"]]
 
 
 def _section_text(section: Mapping[str, Any]) -> str:
