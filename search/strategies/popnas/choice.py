@@ -1,0 +1,95 @@
+"""The choice of the cells of a generation: the predicted Pareto front, and a few that use what is rare in it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.results.record import Constraint, Objective
+from search.strategies.popnas.estimates import Answer, Request
+from search.strategies.popnas.generation import ChosenCell, Reason
+from search.strategies.popnas.options import GrowthOptions
+from search.study.settings import StudyParts
+from utils.architecture.cells.front import best_of, exploration_front, pareto_front
+
+if TYPE_CHECKING:
+    from search.strategies.popnas.candidates import Cells
+
+Floats = NDArray[np.float64]
+_LIMITS = {"max_params": "params", "max_flops": "flops"}
+
+
+def choose(
+    request: Request, answer: Answer, growth: GrowthOptions, cells: "Cells", parts: StudyParts
+) -> list[ChosenCell]:
+    """Return the cells of a generation, the front first, by the predicted score.
+
+    Costs that are known exactly take the place of predictions. Cells whose costs break a limit or a constraint are left
+    out.
+
+    Args:
+        request: With the cells among which to choose.
+        answer: The predictions.
+        growth: How many to choose.
+        cells: Their costs.
+        parts: Objectives, constraints and limits of the study.
+    """
+    expansion, goals = request.expansion, request.objectives
+    if not len(expansion):
+        return []
+    costs = cells.costs(expansion)
+    known = {**answer.means, **costs}
+    allowed = np.flatnonzero(_is_allowed(len(expansion), costs, parts))
+    values = np.stack([_comparable(goal, answer, costs) for goal in goals], axis=1)[allowed]
+    if growth.pnas_mode:
+        front = best_of(values[:, 0], growth.max_children)
+    else:
+        front = pareto_front(values, growth.max_children)
+    chosen = [_chosen(expansion.text(int(allowed[place])), "front", place, allowed, known, answer, goals) for place in front]
+    is_last = request.blocks == cells.blocks
+    if growth.max_exploration and not is_last and len(front) < len(allowed):
+        rare = exploration_front(expansion.part(allowed), values, front, growth.max_exploration)
+        chosen += [
+            _chosen(expansion.text(int(allowed[place])), "exploration", place, allowed, known, answer, goals)
+            for place in rare
+        ]
+    return chosen
+
+
+def _comparable(goal: Objective, answer: Answer, costs: dict[str, Floats]) -> Floats:
+    """Return the values by which cells are compared in an objective, the larger the better."""
+    if goal.name in costs:
+        return goal.sign * costs[goal.name]
+    if goal.name in answer.acquired:
+        return answer.acquired[goal.name]
+    return goal.sign * answer.means[goal.name]
+
+
+def _is_allowed(count: int, costs: dict[str, Floats], parts: StudyParts) -> NDArray[np.bool_]:
+    """Return which cells keep the limits and constraints on costs that are known exactly."""
+    allowed = np.ones(count, dtype=bool)
+    for key, name in _LIMITS.items():
+        bound = (parts.limits or {}).get(key)
+        if bound is not None and name in costs:
+            allowed &= costs[name] <= bound
+    bounds: Sequence[Constraint] = parts.constraints
+    for each in bounds:
+        if each.name in costs:
+            allowed &= (costs[each.name] - each.bound) * each.sign >= 0
+    return allowed
+
+
+def _chosen(
+    text: str,
+    reason: Reason,
+    place: int,
+    allowed: NDArray[np.int64],
+    known: dict[str, Floats],
+    answer: Answer,
+    goals: Sequence[Objective],
+) -> ChosenCell:
+    index = int(allowed[place])
+    estimates = {goal.name: float(known[goal.name][index]) for goal in goals}
+    deviations = {name: float(values[index]) for name, values in answer.deviations.items()}
+    return ChosenCell(text, reason, estimates, deviations)
