@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 Codes = NDArray[np.int16]
 Keys = NDArray[np.uint64]
 Rows = NDArray[np.int64]
+Elements = NDArray[np.int64]
 Floats = NDArray[np.float64]
 BATCH_SIZE = 16_384
 _CHILDREN_AT_ONCE = 1 << 18
@@ -30,6 +31,10 @@ class CellGrammar(Protocol):
         """After how many steps of growth a cell is complete."""
 
     @property
+    def operators(self) -> tuple[str, ...]:
+        """The operators, of which codes hold the numbers."""
+
+    @property
     def empty(self) -> str:
         """The cell from which all others grow."""
 
@@ -41,6 +46,15 @@ class CellGrammar(Protocol):
 
     def keys(self, codes: Codes) -> Keys:
         """Return (N,): a number that is the same for equivalent cells only."""
+
+    def elements(self, codes: Codes) -> tuple[Elements, Elements]:
+        """Return the number of each operator (N, E) and of each input (N, F) that cells use, -1 for absent ones."""
+
+    def time_features(self, codes: Codes, values: ArrayLike, *, motifs: int = 3, normal_cells: int = 2) -> Floats:
+        """Return the numbers from which the time of each cell is predicted, see `features.time_features`."""
+
+    def score_features(self, codes: Codes) -> Floats:
+        """Return numbers from which the score of each cell is predicted, see `features.score_features`."""
 
     def growths(self, parents: Codes) -> int:
         """Return G: the number of ways in which the parent with the most can grow."""
