@@ -1,25 +1,22 @@
 """The cells of a study as candidates: what grows from which, the config of each, and its costs without a training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from config.faults import Faults, show
+from config.faults import Faults
 from config.loading.load import deep_merge
 from search.space.drawn import Drawn
-from search.space.table_space import TableSpace
 from search.strategies.popnas.options import ARGUMENTS, CELL, OPERATORS, SERIES_OPERATORS, GrowthOptions
 from search.study.settings import StudyParts
-from utils.architecture.cells.cell import Cell
+from utils.architecture.cells.cell import Block, Cell
+from utils.architecture.cells.expansion import CellGrammar
+from utils.architecture.cells.grammar import Grammar
 from utils.architecture.cells.operators import read_operator
-from utils.errors import ConfigError
-
-Floats = NDArray[np.float64]
+from utils.seeding import derive_seed
 
 
 @dataclass(frozen=True)
@@ -37,52 +34,18 @@ class CandidateForm:
     key: str
 
 
-class Expanded(ABC):
-    """Cells that grow from others, N of them; no two are equivalent.
-
-    Attributes:
-        parents: The cells that they grow from.
-        parent: (N,) int, the place of the parent of each; of several, the first.
-    """
-
-    parents: Sequence[str]
-    parent: NDArray[np.int64]
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Return their number."""
-
-    @abstractmethod
-    def text(self, place: int) -> str:
-        """Return the canonical text of one."""
-
-    @abstractmethod
-    def save(self, path: Path) -> None:
-        """Write them as arrays for a worker."""
-
-
 class Cells(ABC):
     """The cells of a study.
 
     Attributes:
-        blocks: Blocks of the largest ones.
-        empty: Text of the cell without blocks.
+        grammar: Which cells there are, and which grows from which.
     """
 
-    blocks: int
-    empty: str
+    grammar: CellGrammar
 
     @abstractmethod
     def first(self, most: int | None, seed: int) -> list[str]:
-        """Return the cells of one block to train: all, or those with one operation twice first, then random ones."""
-
-    @abstractmethod
-    def num_first(self, most: int | None) -> int:
-        """Return the number of `first`."""
-
-    @abstractmethod
-    def expand(self, parents: Sequence[str], known: Collection[str]) -> Expanded:
-        """Return the cells of one block more than their parents, without those that are known."""
+        """Return the cells of one step to train: all, or those with one operation alone first, then random ones."""
 
     @abstractmethod
     def candidate(self, cell: str) -> CandidateForm:
@@ -93,10 +56,6 @@ class Cells(ABC):
         """Return the config of a cell, without its seed."""
 
     @abstractmethod
-    def costs(self, expanded: Expanded) -> Mapping[str, Floats]:
-        """Return the facts of cells that are known exactly, by name, (N,) each."""
-
-    @abstractmethod
     def covering(self) -> Iterator[dict[str, Any]]:
         """Yield configs in which together each operation occurs."""
 
@@ -104,6 +63,84 @@ class Cells(ABC):
     def describe(self) -> str:
         """Return in words which cells there are."""
 
-    @abstractmethod
-    def grammar_json(self) -> dict[str, Any]:
-        """Return the grammar as plain data, for a worker."""
+
+class NetworkCells(Cells):
+    """The cells of a network with the argument `cell`.
+
+    Args:
+        config: Of the study.
+        growth: Which cells there are.
+
+    Raises:
+        ConfigError: An operation is not known, or some are for images and others for series.
+    """
+
+    def __init__(self, config: Mapping[str, Any], growth: GrowthOptions) -> None:
+        self._config = {key: value for key, value in config.items() if key not in ("search", "$defs")}
+        operators, dims = _operators_of(growth.operators, config)
+        self.grammar: Grammar = Grammar(tuple(operators), growth.lookbacks, growth.blocks, dims)
+
+    def first(self, most: int | None, seed: int) -> list[str]:
+        """Return the cells of one block to train."""
+        found = self.grammar.expand([self.grammar.empty]).texts()
+        if most is None or most >= len(found):
+            return found
+        order = np.random.default_rng(derive_seed(seed, "first cells")).permutation(len(found)).tolist()
+        return [found[place] for place in sorted(order, key=lambda place: not _is_single(found[place]))[:most]]
+
+    def candidate(self, cell: str) -> CandidateForm:
+        """Return a cell as the journal holds it."""
+        return CandidateForm(Drawn(), [(CELL, cell)], cell)
+
+    def config(self, cell: str) -> dict[str, Any]:
+        """Return the config of a cell."""
+        return deep_merge(self._config, {"arch": {"args": {"cell": cell}}})
+
+    def covering(self) -> Iterator[dict[str, Any]]:
+        """Yield the config of the empty cell, and one for each operation, on the furthest input that a cell has."""
+        yield self.config(self.grammar.empty)
+        for operator in self.grammar.operators:
+            yield self.config(str(Cell((Block(-self.grammar.lookbacks, operator, -1, operator),))))
+
+    def describe(self) -> str:
+        """Return the operations and the size of the cells."""
+        grammar = self.grammar
+        return (
+            f"Cells of up to {grammar.blocks} blocks with {len(grammar.operators)} operations on {grammar.lookbacks} "
+            "earlier cells"
+        )
+
+
+def _is_single(text: str) -> bool:
+    """Return whether a cell of one block has one operation on both sides, and reads the cell before it alone."""
+    block = Cell.parse(text).blocks[0]
+    return block.inputs == (-1, -1) and block.first == block.second
+
+
+def _operators_of(operators: Sequence[str] | None, config: Mapping[str, Any]) -> tuple[list[str], int]:
+    """Return the operations, and whether they are for series (1) or images (2).
+
+    Raises:
+        ConfigError: One is not known, or they do not belong together.
+    """
+    if operators is None:
+        text = str(config.get("train_loader") or config.get("data_loader"))
+        return (list(SERIES_OPERATORS), 1) if "Series" in text or "Ucr" in text else (list(OPERATORS), 2)
+    faults_by_dims: dict[int, Faults] = {}
+    for dims in (2, 1):
+        faults = faults_by_dims[dims] = Faults()
+        for place, each in enumerate(operators):
+            with faults.collecting():
+                read_operator(each, dims, f"{ARGUMENTS}.operators.{place}")
+        if not faults:
+            return list(operators), dims
+    raise min(faults_by_dims.values(), key=len).error()
+
+
+def cells_of(parts: StudyParts, growth: GrowthOptions) -> Cells:
+    """Return the cells of a study.
+
+    Raises:
+        ConfigError: The grammar and the table do not belong together, or an operation is not known.
+    """
+    return NetworkCells(parts.config, growth)

@@ -1,7 +1,6 @@
 """The choice of the cells of a generation: the predicted Pareto front, and a few that use what is rare in it."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +10,14 @@ from search.strategies.popnas.estimates import Answer, Request
 from search.strategies.popnas.generation import ChosenCell, Reason
 from search.strategies.popnas.options import GrowthOptions
 from search.study.settings import StudyParts
-from utils.architecture.cells.front import best_of, exploration_front, pareto_front
-
-if TYPE_CHECKING:
-    from search.strategies.popnas.candidates import Cells
+from search.strategies.popnas.stub import best_of, exploration_front, pareto_front
 
 Floats = NDArray[np.float64]
 _LIMITS = {"max_params": "params", "max_flops": "flops"}
 
 
 def choose(
-    request: Request, answer: Answer, growth: GrowthOptions, cells: "Cells", parts: StudyParts
+    request: Request, answer: Answer, growth: GrowthOptions, parts: StudyParts, *, is_last: bool
 ) -> list[ChosenCell]:
     """Return the cells of a generation, the front first, by the predicted score.
 
@@ -32,13 +28,13 @@ def choose(
         request: With the cells among which to choose.
         answer: The predictions.
         growth: How many to choose.
-        cells: Their costs.
         parts: Objectives, constraints and limits of the study.
+        is_last: Whether the cells are complete, so that none is explored.
     """
     expansion, goals = request.expansion, request.objectives
     if not len(expansion):
         return []
-    costs = cells.costs(expansion)
+    costs = answer.costs
     known = {**answer.means, **costs}
     allowed = np.flatnonzero(_is_allowed(len(expansion), costs, parts))
     values = np.stack([_comparable(goal, answer, costs) for goal in goals], axis=1)[allowed]
@@ -46,10 +42,11 @@ def choose(
         front = best_of(values[:, 0], growth.max_children)
     else:
         front = pareto_front(values, growth.max_children)
-    chosen = [_chosen(expansion.text(int(allowed[place])), "front", place, allowed, known, answer, goals) for place in front]
-    is_last = request.blocks == cells.blocks
+    chosen = [
+        _chosen(expansion.text(int(allowed[place])), "front", place, allowed, known, answer, goals) for place in front
+    ]
     if growth.max_exploration and not is_last and len(front) < len(allowed):
-        rare = exploration_front(expansion.part(allowed), values, front, growth.max_exploration)
+        rare = exploration_front(expansion, values, front, growth.max_exploration)
         chosen += [
             _chosen(expansion.text(int(allowed[place])), "exploration", place, allowed, known, answer, goals)
             for place in rare
@@ -57,7 +54,7 @@ def choose(
     return chosen
 
 
-def _comparable(goal: Objective, answer: Answer, costs: dict[str, Floats]) -> Floats:
+def _comparable(goal: Objective, answer: Answer, costs: Mapping[str, Floats]) -> Floats:
     """Return the values by which cells are compared in an objective, the larger the better."""
     if goal.name in costs:
         return goal.sign * costs[goal.name]
@@ -66,7 +63,7 @@ def _comparable(goal: Objective, answer: Answer, costs: dict[str, Floats]) -> Fl
     return goal.sign * answer.means[goal.name]
 
 
-def _is_allowed(count: int, costs: dict[str, Floats], parts: StudyParts) -> NDArray[np.bool_]:
+def _is_allowed(count: int, costs: Mapping[str, Floats], parts: StudyParts) -> NDArray[np.bool_]:
     """Return which cells keep the limits and constraints on costs that are known exactly."""
     allowed = np.ones(count, dtype=bool)
     for key, name in _LIMITS.items():

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from search.results.record import Objective
 from search.strategies.popnas.generation import ChosenCell
 from search.strategies.popnas.options import PredictionOptions
+from utils.architecture.cells.expansion import Expansion
 from utils.errors import SearchError
 from utils.files import write_json
-
-if TYPE_CHECKING:
-    from search.strategies.popnas.candidates import Cells, Expanded
 
 Floats = NDArray[np.float64]
 HISTORY, EXPANSION, ESTIMATES = "history.json", "expansion.npz", "estimates.npz"
@@ -56,7 +54,7 @@ class Request:
 
     blocks: int
     round: int
-    expansion: "Expanded"
+    expansion: Expansion
     trained: Sequence[Trained]
     before: Sequence[ChosenCell]
     objectives: Sequence[Objective]
@@ -64,16 +62,15 @@ class Request:
     seed: int
 
     def trivial_answer(self, reason: str = "") -> "Answer":
-        """Return the results of the parent of each cell as its predictions; those of all cells if it has none."""
+        """Return the mean result of the parents of each cell as its prediction."""
         known = {each.cell: each.results for each in self.trained}
         means, predictors = {}, {}
         for goal in self.objectives:
-            values = np.array([known.get(cell, {}).get(goal.name, math.nan) for cell in self.expansion.parents])
-            of_all = [each.results[goal.name] for each in self.trained if goal.name in each.results]
-            values = np.where(np.isnan(values), np.mean(of_all) if of_all else 0.0, values)
-            means[goal.name] = values[self.expansion.parent] if len(values) else np.zeros(0)
+            values = [known.get(cell, {}).get(goal.name, math.nan) for cell in self.expansion.parents]
+            found = self.expansion.parent_means(values)
+            means[goal.name] = np.where(np.isnan(found), np.nanmean([*values, 0.0][: len(values) or 1]), found)
             predictors[goal.name] = {"name": "parents", "reason": reason}
-        return Answer(means, {}, {}, predictors)
+        return Answer(means, {}, {}, predictors=predictors)
 
 
 @dataclass(frozen=True)
@@ -85,6 +82,7 @@ class Answer:
         deviations: By objective, (N,) standard deviations; only of those that have one.
         acquired: By objective, (N,) values that take the place of the mean in the choice, e.g. an expected improvement;
             the larger the better.
+        costs: Facts that are known exactly, by name, (N,) each.
         predictors: By objective, the predictor and the reason for it.
         audit: By objective, how the predictions before compare with what was trained.
         seconds: That it took.
@@ -93,12 +91,13 @@ class Answer:
     means: Mapping[str, Floats]
     deviations: Mapping[str, Floats]
     acquired: Mapping[str, Floats]
+    costs: Mapping[str, Floats] = field(default_factory=dict)
     predictors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     audit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
-def write_request(folder: Path, request: Request, options: PredictionOptions, cells: "Cells") -> dict[str, Any]:
+def write_request(folder: Path, request: Request, options: PredictionOptions) -> dict[str, Any]:
     """Write a request into a folder, and return the payload of its task.
 
     Raises:
@@ -131,7 +130,6 @@ def write_request(folder: Path, request: Request, options: PredictionOptions, ce
         "seed": request.seed,
         "predictor": options.predictor,
         "acquisition": options.acquisition,
-        "grammar": cells.grammar_json(),
     }
 
 
@@ -147,18 +145,20 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
             arrays = {name: np.asarray(file[name], dtype=float) for name in file.files}
     except (OSError, ValueError) as error:
         raise SearchError(f"{path}: the predictions cannot be read ({error}).") from error
-    groups: dict[str, dict[str, Floats]] = {"mean": {}, "deviation": {}, "acquired": {}}
+    groups: dict[str, dict[str, Floats]] = {"mean": {}, "deviation": {}, "acquired": {}, "exact": {}}
     for name, values in arrays.items():
         kind, _, objective = name.partition(".")
         if kind in groups and values.shape == (len(request.expansion),):
             groups[kind][objective] = values
-    missing = [goal.name for goal in request.objectives if goal.name not in groups["mean"] and not goal.is_fact]
+    known = groups["mean"].keys() | groups["exact"].keys()
+    missing = [goal.name for goal in request.objectives if goal.name not in known]
     if missing or any(not np.isfinite(values).all() for values in groups["mean"].values()):
         raise SearchError(f"{path}: it has no finite prediction of each cell for {', '.join(missing) or 'all'}.")
     return Answer(
         groups["mean"],
         groups["deviation"],
         groups["acquired"],
+        groups["exact"],
         details.get("predictors", {}),
         details.get("audit", {}),
         float(details.get("seconds", 0.0)),

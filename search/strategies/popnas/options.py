@@ -31,9 +31,9 @@ class GrowthOptions(OptionGroup):
     grammar: Annotated[
         TableGrammar | None, Field(description="The cells of a table, instead of blocks, lookbacks and operators.")
     ] = None
-    max_first: Annotated[
-        int | None, Field(ge=1, description="Cells of one block to train; `null`: all there are.")
-    ] = None
+    max_first: Annotated[int | None, Field(ge=1, description="Cells of one block to train; `null`: all there are.")] = (
+        None
+    )
     max_children: Annotated[int, Field(ge=1, description="Cells of each later generation to train.")] = 128
     max_exploration: Annotated[
         int, Field(ge=0, description="Further ones, with operations and inputs that are used too little.")

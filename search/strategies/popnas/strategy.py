@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ class ProgressiveSearch(MultiFidelity):
         """Return the arguments for a search of two generations with a cell each, or more of the second one."""
         small = {"max_first": 1, "max_children": 1, "max_exploration": 0}
         if args.get("grammar") is None:
-            small["blocks"] = min(2, args.get("blocks", 2)) if isinstance(args.get("blocks", 2), int) else args["blocks"]
+            small["blocks"] = (
+                min(2, args.get("blocks", 2)) if isinstance(args.get("blocks", 2), int) else args["blocks"]
+            )
         return {**args, **small}
 
     def describe(self, space: Space) -> str:
@@ -148,11 +151,15 @@ class ProgressiveSearch(MultiFidelity):
         done = (self.generations[-1].blocks, self.generations[-1].round) if self.generations else (-1, 1)
         each_time = self.growth.max_children + self.growth.max_exploration
         rest = 0
-        for blocks in range(self.cells.blocks + 1):
-            for number in range(1, (self.growth.rounds if blocks == self.cells.blocks else 1) + 1):
+        for blocks in range(self.cells.grammar.steps + 1):
+            for number in range(1, (self.growth.rounds if blocks == self.cells.grammar.steps else 1) + 1):
                 if (blocks, number) > done:
-                    rest += 1 if blocks == 0 else self.cells.num_first(self.growth.max_first) if blocks == 1 else each_time
+                    rest += {0: 1, 1: len(self._first_cells)}.get(blocks, each_time)
         return known + rest
+
+    @cached_property
+    def _first_cells(self) -> list[str]:
+        return self.cells.first(self.growth.max_first, self.parts.space.study_seed)
 
     def grow(self, num_samples: int) -> None:
         """Choose further cells of the last generation, until so many are trained.
@@ -208,7 +215,7 @@ class ProgressiveSearch(MultiFidelity):
             return None
         if last.blocks == 0:
             return 1, 1
-        if last.blocks < self.cells.blocks:
+        if last.blocks < self.cells.grammar.steps:
             return (last.blocks + 1, 1) if last.cells and self._parents(last.blocks + 1) else None
         # Nothing was left to choose, so that nothing will be.
         is_more = most is not None or last.round < self.growth.rounds
@@ -240,12 +247,11 @@ class ProgressiveSearch(MultiFidelity):
         assert self._next_place is not None, "it may begin"
         blocks, number = self._next_place
         if blocks <= 1:
-            cells = self.cells.first(self.growth.max_first, self.parts.space.study_seed) if blocks else [self.cells.empty]
+            cells = self._first_cells if blocks else [self.cells.grammar.empty]
             chosen = [ChosenCell(each, "first" if blocks else "empty") for each in cells]
             self._record_generation(Generation(blocks, number, chosen, len(cells)))
             return None
-        known = set(self._cell_of.values())
-        expansion = self.cells.expand(self._parents(blocks), known)
+        expansion = self.cells.grammar.expand(self._parents(blocks), list(self._cell_of.values()))
         request = Request(
             blocks=blocks,
             round=number,
@@ -260,7 +266,8 @@ class ProgressiveSearch(MultiFidelity):
             self._end_request(request, request.trivial_answer())
             return None
         folder = Path(self.study.folder).resolve() / GENERATIONS / f"{blocks}_{number}"
-        payload = write_request(folder, request, self.prediction, self.cells)
+        payload = write_request(folder, request, self.prediction)
+        payload["config"] = self.cells.config(self.cells.grammar.empty)
         self._request = request
         self._num_estimates += 1
         return Task(f"{self.stage}/{ESTIMATE}/{self._num_estimates}", ESTIMATE, payload)
@@ -274,7 +281,7 @@ class ProgressiveSearch(MultiFidelity):
 
     def _end_request(self, request: Request, answer: Answer) -> None:
         """Choose the cells of a generation by what was predicted."""
-        chosen = choose(request, answer, self.growth, self.cells, self.parts)
+        chosen = choose(request, answer, self.growth, self.parts, is_last=request.blocks == self.cells.grammar.steps)
         generation = Generation(
             request.blocks,
             request.round,
