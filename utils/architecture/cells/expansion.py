@@ -17,6 +17,8 @@ Rows = NDArray[np.int64]
 Elements = NDArray[np.int64]
 Floats = NDArray[np.float64]
 BATCH_SIZE = 16_384
+ABSENT = -1
+"""The operators of what a cell does not have."""
 _CHILDREN_AT_ONCE = 1 << 18
 
 
@@ -37,6 +39,9 @@ class CellGrammar(Protocol):
     @property
     def empty(self) -> str:
         """The cell from which all others grow."""
+
+    def one_operator_cell(self, operator: str) -> str:
+        """Return the cell with a single operator: it measures the operator's time, see `features.dynamic_reindex`."""
 
     def encode(self, texts: Sequence[str]) -> Codes:
         """Return the codes of cells, (N, ...). Equivalent cells have the same codes up to the order of their parts."""

@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from utils.architecture.cells.cell import Block, Cell
-from utils.architecture.cells.expansion import Codes, Elements, Expansion, Floats, Keys, Rows, mixed
+from utils.architecture.cells.expansion import ABSENT, Codes, Elements, Expansion, Floats, Keys, Rows, mixed
 from utils.architecture.cells.features import score_features, time_features
 from utils.architecture.cells.operators import read_operator
 from utils.errors import ConfigError
 
-ABSENT = -1
-"""The operators of a block that a cell does not have."""
 _MOST_BLOCKS, _MOST_LOOKBACKS = 99, 99
 
 
@@ -87,9 +85,9 @@ class Grammar:
         for text in self.expand([self.empty]).texts():
             yield Cell.parse(text)
 
-    def one_operator_cell(self, operator: str) -> Cell:
+    def one_operator_cell(self, operator: str) -> str:
         """Return the cell that has one operator twice on the previous cell: it measures the operator's time."""
-        return Cell((Block(-1, operator, -1, operator),))
+        return str(Cell((Block(-1, operator, -1, operator),)))
 
     def expand(self, parents: Sequence[str], known: Sequence[str] = ()) -> Expansion:
         """Return the cells that have one block more than a parent, each class of equivalent ones once.
