@@ -52,6 +52,9 @@ class CellGrammar(Protocol):
     def keys(self, codes: Codes) -> Keys:
         """Return (N,): a number that is the same for equivalent cells only."""
 
+    def known_keys(self, texts: Sequence[str]) -> Keys:
+        """Return the keys of what is left out of an expansion if these cells are known."""
+
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:
         """Return the number of each operator (N, E) and of each input (N, F) that cells use, -1 for absent ones."""
 
@@ -108,7 +111,7 @@ class Expansion:
         _, first = np.unique(keys, return_index=True)
         first.sort()
         if len(known):
-            first = first[~np.isin(keys[first], grammar.keys(grammar.encode(tuple(known))))]
+            first = first[~np.isin(keys[first], grammar.known_keys(tuple(known)))]
         return cls(grammar, parents, places[first])
 
     def __len__(self) -> int:

@@ -148,6 +148,10 @@ class Grammar:
         keys, _ = self._hashes(codes)
         return keys
 
+    def known_keys(self, texts: Sequence[str]) -> Keys:
+        """Return the keys of what is left out of an expansion if these cells are known: of the cells themselves."""
+        return self.keys(self.encode(texts))
+
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:
         """Return the operators (N, 2 B) and the inputs (N, 2 B) of all sides, the farthest lookback being input 0."""
         operators = codes[:, :, (1, 3)].astype(np.int64)

@@ -214,9 +214,22 @@ class Nasbench201Nodes:
         return [write_architecture([NODE_OPERATORS[each] for each in code]) for code in _complete(codes).tolist()]
 
     def keys(self, codes: Codes) -> Keys:
-        """Return (N,): a number for each cell of the table, or for each class of cells that compute the same."""
+        """Return (N,): a number for each cell of the table, or for each class of cells that compute the same.
+
+        Partial cells are of one class if each of their nodes computes the same: the next node can read all of them.
+        """
         numbers = _numbers(_complete(codes))
-        return mixed(_network_classes()[numbers] if self.once_per_network else numbers.astype(np.uint64))
+        if not self.once_per_network:
+            return mixed(numbers.astype(np.uint64))
+        first, second, last = _node_classes()[numbers].T
+        grown = _nodes_grown(codes)
+        partial = [np.zeros_like(first), mixed(first), mixed(mixed(first) + second)]
+        return mixed(np.where(grown == self.steps, last, np.select([grown == node for node in range(3)], partial)))
+
+    def known_keys(self, texts: Sequence[str]) -> Keys:
+        """Return the keys of cells, and those of partial ones as if they were complete."""
+        codes = self.encode(texts)
+        return np.concatenate([self.keys(codes), self.keys(_complete(codes))])
 
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:
         """Return the operators (N, 6), -1 on nodes that have not grown, and no inputs: there is no choice of them."""
@@ -327,8 +340,8 @@ def _longest_path(values: Floats) -> Floats:
 
 
 @lru_cache(maxsize=1)
-def _network_classes() -> Keys:
-    """Return (15,625,): of each cell of the table, the number of what it computes.
+def _node_classes() -> Keys:
+    """Return (15,625, 3): of each cell of the table, the number of what its nodes 1 to 3 compute.
 
     What a node computes is a sum of terms, each an operator on another sum: a skip passes the terms on, "none" and
     operators on nothing have no term.
@@ -346,5 +359,5 @@ def _network_classes() -> Keys:
         nodes: list[tuple[int, ...]] = [(0,), (), (), ()]
         for operator, (begin, end) in zip(code, EDGES, strict=True):
             nodes[end] = tuple(sorted((*nodes[end], *applied(operator, nodes[begin]))))
-        classes.append(known.setdefault(nodes[-1], len(known)))
+        classes.append([known.setdefault(node, len(known)) for node in nodes[1:]])
     return np.array(classes, dtype=np.uint64)
