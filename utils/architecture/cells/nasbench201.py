@@ -223,7 +223,7 @@ class Nasbench201Nodes:
             return mixed(numbers.astype(np.uint64))
         first, second, last = _node_classes()[numbers].T
         grown = _nodes_grown(codes)
-        partial = [np.zeros_like(first), mixed(first), mixed(mixed(first) + second)]
+        partial = [np.full_like(first, 1 << 32), mixed(first), mixed(mixed(first) + second)]
         return mixed(np.where(grown == self.steps, last, np.select([grown == node for node in range(3)], partial)))
 
     def known_keys(self, texts: Sequence[str]) -> Keys:
