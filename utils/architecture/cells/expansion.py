@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 Codes = NDArray[np.int16]
 Keys = NDArray[np.uint64]
 Rows = NDArray[np.int64]
-Elements = NDArray[np.int64]
+Elements = NDArray[np.int16]
 Floats = NDArray[np.float64]
 BATCH_SIZE = 16_384
 ABSENT = -1
