@@ -88,6 +88,8 @@ def test_the_numbers_of_an_operator_are_read() -> None:
         ("3x3  avgpool", 2, "3x3 avgpool"),
         ("7x7 maxpol", 2, "7x7 maxpool"),
         ("ltsm", 1, "lstm"),
+        ("3x3:2dr conv", 2, "3x3 conv:2dr"),
+        ("5:4 zconv", 1, "5 zconv:4"),
     ],
 )
 def test_an_unknown_operator_names_a_near_miss(text: str, dims: int, near: str) -> None:

@@ -21,8 +21,8 @@ _GRAMMARS: Mapping[str, type[Any]] = {
 }
 # zipfile and NumPy raise them at whichever part is damaged.
 _OF_DAMAGED_FILES: tuple[type[Exception], ...] = (
-    OSError, ConfigError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError,
-    zipfile.BadZipFile, zlib.error,
+    OSError, ConfigError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError, OverflowError,
+    RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

@@ -147,6 +147,7 @@ def _near_miss(text: str, dims: int) -> str | None:
     repaired += [re.sub(r"(\d+)x\1", r"\1", each) for each in repaired] if dims == 1 else []
     repaired += [re.sub(r"^(\d+) ", r"\1x\1 ", each) for each in repaired] if dims == 2 else []
     repaired += [re.sub(r"^(\S*[a-z]\S*) (\d\S*)$", r"\2 \1", each) for each in repaired]
+    repaired += [re.sub(r"^(\S+?)(:\d+(?:dr)?) (z?conv)$", r"\1 \3\2", each) for each in repaired]
     for each in repaired:
         if _read(each, dims):
             return each
