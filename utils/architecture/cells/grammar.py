@@ -154,8 +154,8 @@ class Grammar:
 
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:
         """Return the operators (N, 2 B) and the inputs (N, 2 B) of all sides, the farthest lookback being input 0."""
-        operators = codes[:, :, (1, 3)].astype(np.int64)
-        inputs = np.where(operators == ABSENT, ABSENT, codes[:, :, (0, 2)] + self.lookbacks)
+        operators = codes[:, :, (1, 3)]
+        inputs = np.where(operators == ABSENT, ABSENT, codes[:, :, (0, 2)] + self.lookbacks).astype(np.int16)
         return operators.reshape(-1, 2 * self.blocks), inputs.reshape(-1, 2 * self.blocks)
 
     def time_features(self, codes: Codes, values: ArrayLike, *, motifs: int = 3, normal_cells: int = 2) -> Floats:

@@ -233,7 +233,7 @@ class Nasbench201Nodes:
 
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:
         """Return the operators (N, 6), -1 on nodes that have not grown, and no inputs: there is no choice of them."""
-        return codes.astype(np.int64), np.empty((len(codes), 0), dtype=np.int64)
+        return codes, np.empty((len(codes), 0), dtype=np.int16)
 
     def time_features(self, codes: Codes, values: ArrayLike, *, motifs: int = 3, normal_cells: int = 2) -> Floats:
         """Return numbers from which the time of each cell is predicted, (N, 9); the network is always the same.
