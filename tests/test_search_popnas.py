@@ -247,6 +247,13 @@ def test_settings_that_contradict_each_other_are_refused(args, search, message):
         build_strategy(build_study_parts(study_config(args, **search)))
 
 
+def test_no_other_value_is_searched():
+    config = study_config()
+    config["arch"]["args"]["filters"] = {"$choice": [8, 16]}
+    with pytest.raises(ConfigError, match=r"arch.args.filters: .*, and POPNAS searches the cell alone. Write a value."):
+        build_strategy(build_study_parts(config))
+
+
 def test_a_config_that_names_its_cell_is_refused():
     config = study_config()
     config["arch"]["args"]["cell"] = "[]"
@@ -267,7 +274,7 @@ def test_every_operation_is_checked_before_the_first_training():
     def refuse(config):
         raise ConfigError("arch.args.cell: no such thing")
 
-    with pytest.raises(ConfigError, match="arch.args.cell: no such thing"):
+    with pytest.raises(ConfigError, match=r"arch.args.cell: no such thing"):
         build_strategy(parts).find_faults(parts.space, refuse)
 
 

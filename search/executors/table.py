@@ -137,7 +137,7 @@ class TableExecutor(Executor):
         if task.begins_from is not None or task.kind not in ("train", "measure"):
             raise SearchError(
                 f'search.executor: a table has no weights, and "{task.kind}" of candidate {task.candidate} trains '
-                "other than from the beginning. Search it with the strategy MultiFidelity or POPNAS, and without retrain."
+                "other than from the beginning. Search it with MultiFidelity or POPNAS, and without retrain."
             )
         row = self._rows.get(_key(payload["config"]))
         if row is None or self._table is None:

@@ -151,11 +151,9 @@ def train_here(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         Interrupted: A signal asked to stop; the state is saved.
     """
     config, folder, resume, devices = task["config"], Path(task["folder"]), task["resume"], task.get("device")
-    goals, bounds = (
-        parse_objectives(task.get("objectives") or ["max loss"]),
-        parse_constraints(task.get("constraints", ())),
-    )
-    timer = TrainingTime() if any(each.name in MEASURED for each in (*goals, *bounds)) else None
+    names = [each.name for each in parse_objectives(task.get("objectives") or ["max loss"])]
+    names += [each.name for each in parse_constraints(task.get("constraints", ()))]
+    timer = TrainingTime() if any(name in MEASURED for name in names) else None
     reporter = Reporter(report, task["reported"], task.get("until"), timer)
     callbacks: list[Callback] = [reporter] if timer is None else [timer, reporter]
     if task.get("objectives"):

@@ -7,15 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from config.faults import Faults
+from config.faults import Faults, show
 from config.loading.load import deep_merge
 from search.space.drawn import Drawn
+from search.space.table_space import TableSpace
 from search.strategies.popnas.options import ARGUMENTS, CELL, OPERATORS, SERIES_OPERATORS, GrowthOptions
 from search.study.settings import StudyParts
 from utils.architecture.cells.cell import Block, Cell
 from utils.architecture.cells.expansion import CellGrammar
 from utils.architecture.cells.grammar import Grammar
+from utils.architecture.cells.nasbench201 import (
+    EDGES,
+    NODE_OPERATORS,
+    Nasbench201Blocks,
+    Nasbench201Nodes,
+    read_architecture,
+)
 from utils.architecture.cells.operators import read_operator
+from utils.errors import ConfigError
 from utils.seeding import derive_seed
 
 
@@ -41,7 +50,7 @@ class Cells(ABC):
         grammar: Which cells there are, and which grows from which.
     """
 
-    grammar: CellGrammar
+    grammar: CellGrammar | Nasbench201Nodes
 
     @abstractmethod
     def first(self, most: int | None, seed: int) -> list[str]:
@@ -94,7 +103,8 @@ class NetworkCells(Cells):
 
     def config(self, cell: str) -> dict[str, Any]:
         """Return the config of a cell."""
-        return deep_merge(self._config, {"arch": {"args": {"cell": cell}}})
+        merged: dict[str, Any] = deep_merge(self._config, {"arch": {"args": {"cell": cell}}})
+        return merged
 
     def covering(self) -> Iterator[dict[str, Any]]:
         """Yield the config of the empty cell, and one for each operation, on the furthest input that a cell has."""
@@ -137,10 +147,77 @@ def _operators_of(operators: Sequence[str] | None, config: Mapping[str, Any]) ->
     raise min(faults_by_dims.values(), key=len).error()
 
 
+class TableCells(Cells):
+    """The cells of the table NAS-Bench-201, whose candidates are its rows.
+
+    Args:
+        space: Of the table: six choices of an operator, in the order of the edges.
+        grammar: How they grow.
+
+    Raises:
+        ConfigError: It is another table.
+    """
+
+    def __init__(self, space: TableSpace, grammar: Nasbench201Nodes | Nasbench201Blocks) -> None:
+        self.space, self.grammar, self._architecture = space, grammar, grammar.architecture
+        sites = space.sites
+        operators = [site.marker.get("$choice") for site in sites]
+        if len(sites) != len(EDGES) or any(set(map(str, each or ())) != set(NODE_OPERATORS) for each in operators):
+            found = ", ".join(site.path for site in sites) or "none"
+            raise ConfigError(
+                f"{ARGUMENTS}.grammar: its table has six settings, the operators on the edges of a cell, and this one "
+                f'has {found}. Name in search.executor.args.columns how they are read: "settings": '
+                '{"arch.args.edges": "arch"}, "split": {"arch": "([a-z0-9_]+)~"}.'
+            )
+        self._places = [(site.path, [str(each) for each in site.marker["$choice"]]) for site in sites]
+
+    def first(self, most: int | None, seed: int) -> list[str]:
+        """Return the cells of one step to train."""
+        found = self.grammar.expand([self.grammar.empty]).texts()
+        order = np.random.default_rng(derive_seed(seed, "first cells")).permutation(len(found)).tolist()
+        return found if most is None else [found[place] for place in order[:most]]
+
+    def drawn(self, cell: str) -> Drawn:
+        """Return the row of a cell."""
+        operators = read_architecture(self._architecture(cell))
+        return Drawn(
+            tuple((path, names.index(each)) for (path, names), each in zip(self._places, operators, strict=True))
+        )
+
+    def candidate(self, cell: str) -> CandidateForm:
+        """Return a cell as the journal holds it."""
+        drawn = self.drawn(cell)
+        return CandidateForm(drawn, self.space.label(drawn), self.space.key(drawn))
+
+    def config(self, cell: str) -> dict[str, Any]:
+        """Return the config of the row of a cell."""
+        return self.space.config(self.drawn(cell))
+
+    def covering(self) -> Iterator[dict[str, Any]]:
+        """Yield nothing: no candidate of a table is trained."""
+        return iter(())
+
+    def describe(self) -> str:
+        """Return how many rows there are."""
+        return f"Cells of NAS-Bench-201 in {self.grammar.steps} steps, each a row of the table"
+
+
 def cells_of(parts: StudyParts, growth: GrowthOptions) -> Cells:
     """Return the cells of a study.
 
     Raises:
         ConfigError: The grammar and the table do not belong together, or an operation is not known.
     """
-    return NetworkCells(parts.config, growth)
+    if growth.grammar is None and isinstance(parts.space, TableSpace):
+        raise ConfigError(
+            f"{ARGUMENTS}.grammar: null, and the cells of a table grow by a grammar of its own. Write "
+            '"nasbench201", or search the table with the strategy MultiFidelity.'
+        )
+    if growth.grammar is None:
+        return NetworkCells(parts.config, growth)
+    if not isinstance(parts.space, TableSpace):
+        raise ConfigError(
+            f"{ARGUMENTS}.grammar: {show(growth.grammar)} is that of a table, and search.executor names none. Remove "
+            "it, or name the table."
+        )
+    return TableCells(parts.space, Nasbench201Nodes() if growth.grammar == "nasbench201" else Nasbench201Blocks())

@@ -10,10 +10,10 @@ from search.strategies.popnas.estimates import Answer, Request
 from search.strategies.popnas.generation import ChosenCell, Reason
 from search.strategies.popnas.options import GrowthOptions
 from search.study.settings import StudyParts
-from search.strategies.popnas.stub import best_of, exploration_front, pareto_front
+from utils.architecture.cells.expansion import Floats, Rows
+from utils.architecture.cells.front import best_of, exploration_front, pareto_front
 
-Floats = NDArray[np.float64]
-_LIMITS = {"max_params": "params", "max_flops": "flops"}
+LIMITED_COSTS = {"max_params": "params", "max_flops": "flops"}
 
 
 def choose(
@@ -34,24 +34,27 @@ def choose(
     expansion, goals = request.expansion, request.objectives
     if not len(expansion):
         return []
-    costs = answer.costs
-    known = {**answer.means, **costs}
+    costs, keys = answer.costs, expansion.keys()
     allowed = np.flatnonzero(_is_allowed(len(expansion), costs, parts))
     values = np.stack([_comparable(goal, answer, costs) for goal in goals], axis=1)[allowed]
     if growth.pnas_mode:
-        front = best_of(values[:, 0], growth.max_children)
+        front = best_of(values[:, 0], growth.max_children, keys[allowed])
     else:
-        front = pareto_front(values, growth.max_children)
-    chosen = [
-        _chosen(expansion.text(int(allowed[place])), "front", place, allowed, known, answer, goals) for place in front
-    ]
+        front = pareto_front(values, growth.max_children, keys[allowed])
+    reasons: list[tuple[Reason, Rows]] = [("front", front)]
     if growth.max_exploration and not is_last and len(front) < len(allowed):
-        rare = exploration_front(expansion, values, front, growth.max_exploration)
-        chosen += [
-            _chosen(expansion.text(int(allowed[place])), "exploration", place, allowed, known, answer, goals)
-            for place in rare
-        ]
-    return chosen
+        reasons.append(("exploration", exploration_front(expansion, values, front, growth.max_exploration, allowed)))
+    known = {**answer.means, **costs}
+    return [
+        ChosenCell(
+            text,
+            reason,
+            {goal.name: float(known[goal.name][row]) for goal in goals},
+            {name: float(deviations[row]) for name, deviations in answer.deviations.items()},
+        )
+        for reason, places in reasons
+        for row, text in zip(allowed[places].tolist(), expansion.texts(allowed[places]), strict=True)
+    ]
 
 
 def _comparable(goal: Objective, answer: Answer, costs: Mapping[str, Floats]) -> Floats:
@@ -66,7 +69,7 @@ def _comparable(goal: Objective, answer: Answer, costs: Mapping[str, Floats]) ->
 def _is_allowed(count: int, costs: Mapping[str, Floats], parts: StudyParts) -> NDArray[np.bool_]:
     """Return which cells keep the limits and constraints on costs that are known exactly."""
     allowed = np.ones(count, dtype=bool)
-    for key, name in _LIMITS.items():
+    for key, name in LIMITED_COSTS.items():
         bound = (parts.limits or {}).get(key)
         if bound is not None and name in costs:
             allowed &= costs[name] <= bound
@@ -75,18 +78,3 @@ def _is_allowed(count: int, costs: Mapping[str, Floats], parts: StudyParts) -> N
         if each.name in costs:
             allowed &= (costs[each.name] - each.bound) * each.sign >= 0
     return allowed
-
-
-def _chosen(
-    text: str,
-    reason: Reason,
-    place: int,
-    allowed: NDArray[np.int64],
-    known: dict[str, Floats],
-    answer: Answer,
-    goals: Sequence[Objective],
-) -> ChosenCell:
-    index = int(allowed[place])
-    estimates = {goal.name: float(known[goal.name][index]) for goal in goals}
-    deviations = {name: float(values[index]) for name, values in answer.deviations.items()}
-    return ChosenCell(text, reason, estimates, deviations)

@@ -5,18 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
 from search.results.record import Objective
 from search.strategies.popnas.generation import ChosenCell
 from search.strategies.popnas.options import PredictionOptions
-from utils.architecture.cells.expansion import Expansion
+from utils.architecture.cells.expansion import Expansion, Floats
 from utils.errors import SearchError
 from utils.files import write_json
 
-Floats = NDArray[np.float64]
 HISTORY, EXPANSION, ESTIMATES = "history.json", "expansion.npz", "estimates.npz"
 
 
@@ -46,6 +45,7 @@ class Request:
         round: Number of the choice among cells of so many blocks.
         expansion: The cells to be predicted.
         trained: The cells with results, by candidate.
+        failed: Cells whose training failed.
         before: The cells of the generation before that were predicted, for the audit.
         objectives: Of the study.
         max_epochs: Of a full training.
@@ -56,6 +56,7 @@ class Request:
     round: int
     expansion: Expansion
     trained: Sequence[Trained]
+    failed: Sequence[str]
     before: Sequence[ChosenCell]
     objectives: Sequence[Objective]
     max_epochs: int
@@ -103,13 +104,11 @@ def write_request(folder: Path, request: Request, options: PredictionOptions) ->
     Raises:
         SearchError: A file cannot be written.
     """
+    rows = [*request.trained, *(Trained(-1, cell, {}, 0) for cell in request.failed)]
     history = {
-        "cells": [each.cell for each in request.trained],
-        "epochs": [each.epochs for each in request.trained],
-        "results": {
-            goal.name: [each.results.get(goal.name, math.nan) for each in request.trained]
-            for goal in request.objectives
-        },
+        "cells": [each.cell for each in rows],
+        "epochs": [each.epochs for each in rows],
+        "results": {goal.name: [each.results.get(goal.name, math.nan) for each in rows] for goal in request.objectives},
         "before": [each.to_json() for each in request.before],
     }
     try:
@@ -140,17 +139,15 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
         SearchError: It is not there, or not of this request.
     """
     path = Path(str(details.get("file", "")))
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name], dtype=float) for name in file.files}
-    except (OSError, ValueError) as error:
-        raise SearchError(f"{path}: the predictions cannot be read ({error}).") from error
-    groups: dict[str, dict[str, Floats]] = {"mean": {}, "deviation": {}, "acquired": {}, "exact": {}}
+    arrays, costs = _arrays_of(path), _arrays_of(Path(details["costs"])) if "costs" in details else {}
+    shape = (len(request.expansion),)
+    groups: dict[str, dict[str, Floats]] = {"mean": {}, "deviation": {}, "acquired": {}}
     for name, values in arrays.items():
         kind, _, objective = name.partition(".")
-        if kind in groups and values.shape == (len(request.expansion),):
+        if kind in groups and values.shape == shape:
             groups[kind][objective] = values
-    known = groups["mean"].keys() | groups["exact"].keys()
+    costs = {name: values for name, values in costs.items() if values.shape == shape}
+    known = groups["mean"].keys() | costs.keys()
     missing = [goal.name for goal in request.objectives if goal.name not in known]
     if missing or any(not np.isfinite(values).all() for values in groups["mean"].values()):
         raise SearchError(f"{path}: it has no finite prediction of each cell for {', '.join(missing) or 'all'}.")
@@ -158,8 +155,21 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
         groups["mean"],
         groups["deviation"],
         groups["acquired"],
-        groups["exact"],
+        costs,
         details.get("predictors", {}),
         details.get("audit", {}),
         float(details.get("seconds", 0.0)),
     )
+
+
+def _arrays_of(path: Path) -> dict[str, Floats]:
+    """Return the arrays of a file by name.
+
+    Raises:
+        SearchError: It cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: np.asarray(file[name], dtype=float) for name in file.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise SearchError(f"{path}: the predictions cannot be read ({error}).") from error

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Reason = Literal["empty", "first", "front", "exploration"]
-"""Why a cell is trained: the cell without blocks, one of one block, predicted to be on the front, or too little seen."""
+"""Why a cell is trained: it has no block, has one, is predicted to be on the front, or uses what is rare there."""
 
 
 @dataclass(frozen=True)

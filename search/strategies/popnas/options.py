@@ -56,12 +56,14 @@ class PredictionOptions(OptionGroup):
     ] = "mean"
 
 
-def contradictions(parts: StudyParts, growth: GrowthOptions) -> Iterator[str]:
+def growth_faults(parts: StudyParts, growth: GrowthOptions) -> Iterator[str]:
     """Yield the settings of a study that contradict a progressive search."""
     search = parts.config.get("search", {})
     for key in ("sampler", "first", "warm_start"):
         if search.get(key):
             yield f"search.{key}: {show(search[key])}, and POPNAS chooses the cells itself. Remove it."
+    for site in () if growth.grammar is not None else parts.space.sites:
+        yield f"{site.path}: {show(site.marker)}, and POPNAS searches the cell alone. Write a value."
     score = parts.objectives[0]
     if score.is_fact:
         yield (

@@ -61,7 +61,8 @@ def _numbers(
         row: list[Any] = [each.name, each.num_expanded, sum(bool(record.reports) for record in known)]
         row += [reasons["front"], reasons["exploration"], failed, sum(record.epochs for record in known)]
         for goal in goals:
-            values = [value for record in known if is_number(value := results_of(record).get(goal.name))]
+            found = (results_of(record).get(goal.name) for record in known)
+            values = [value for value in found if value is not None and is_number(value)]
             row += [max(values) if goal.sign > 0 else min(values), float(np.mean(values))] if values else [None, None]
         rows.append(row)
     text = "Cells of each generation: grown from those trained before (expanded), and those of them that were trained."
@@ -75,13 +76,13 @@ def pairs_of(
     predicted, trained = [], []
     for number, cell in zip(generation.numbers, generation.cells, strict=False):
         value = results_of(records[number]).get(name)
-        if name in cell.estimates and is_number(value):
+        if name in cell.estimates and value is not None and is_number(value):
             predicted.append(cell.estimates[name])
             trained.append(float(value))
     return predicted, trained
 
 
-def rank_correlation(predicted: Sequence[float], trained: Sequence[float]) -> float | None:
+def _rank_correlation(predicted: Sequence[float], trained: Sequence[float]) -> float | None:
     """Return Spearman's rank correlation; None of fewer than three pairs, or if one side is constant."""
     if len(predicted) < _FEWEST or len(set(predicted)) == 1 or len(set(trained)) == 1:
         return None
@@ -102,7 +103,7 @@ def _predictors(
                 continue
             errors = np.array(predicted) - np.array(trained)
             used = each.predictors.get(goal.name, {})
-            row = [each.name, goal.name, used.get("name"), len(predicted), rank_correlation(predicted, trained)]
+            row = [each.name, goal.name, used.get("name"), len(predicted), _rank_correlation(predicted, trained)]
             rows.append([*row, float(errors.mean()), float(np.abs(errors).mean()), used.get("reason") or ""])
     text = (
         "What was predicted of the cells that were then trained, against their results. A predictor that is worse than "

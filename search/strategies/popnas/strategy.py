@@ -11,18 +11,19 @@ from config.faults import Faults
 from config.objects import instantiate
 from search.executors.base import Task
 from search.results.leaderboard import is_ranked
-from search.results.record import Objective
+from search.results.record import FACTS, Objective
 from search.schedulers.base import Decision, Job, Scheduler
 from search.schedulers.generations import Generations
 from search.space.cover import Check
 from search.space.space import Space
+from search.space.table_space import TableSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome
 from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells, cells_of
-from search.strategies.popnas.choice import choose
+from search.strategies.popnas.choice import LIMITED_COSTS, choose
 from search.strategies.popnas.estimates import Answer, Request, Trained, read_answer, write_request
 from search.strategies.popnas.generation import ChosenCell, Generation
-from search.strategies.popnas.options import GrowthOptions, PredictionOptions, contradictions, network_faults
+from search.strategies.popnas.options import GrowthOptions, PredictionOptions, growth_faults, network_faults
 from search.strategies.popnas.sections import generation_sections
 from search.study.journal import Event
 from search.study.settings import REGISTRY, StudyParts
@@ -31,6 +32,7 @@ from utils.errors import EspalierError, SearchError
 from utils.seeding import derive_seed
 
 ESTIMATE = "estimate"  # kind of the tasks that predict
+_GROWTH, _PREDICTION = GrowthOptions(), PredictionOptions()
 GENERATIONS = "generations"  # folder of the predictions of a study
 
 logger = logging.getLogger("espalier")
@@ -62,11 +64,11 @@ class ProgressiveSearch(MultiFidelity):
         self,
         parts: StudyParts,
         *,
-        growth: GrowthOptions = GrowthOptions(),
-        prediction: PredictionOptions = PredictionOptions(),
+        growth: GrowthOptions = _GROWTH,
+        prediction: PredictionOptions = _PREDICTION,
     ) -> None:
         super().__init__(parts)
-        faults = Faults(contradictions(parts, growth))
+        faults = Faults(growth_faults(parts, growth))
         with faults.collecting():
             self.cells: Cells = cells_of(parts, growth)
         if faults:
@@ -169,7 +171,7 @@ class ProgressiveSearch(MultiFidelity):
         """
         if self._generations_of_scheduler.most is None:
             raise SearchError(
-                f"search.num_samples {num_samples}: the study trains what its generations choose, and was begun without "
+                f"search.num_samples {num_samples}: it trains what its generations choose, and was begun without "
                 "a number of cells. Start a new search with it, or with other arguments of POPNAS."
             )
         super().grow(num_samples)
@@ -257,6 +259,11 @@ class ProgressiveSearch(MultiFidelity):
             round=number,
             expansion=expansion,
             trained=self._trained(),
+            failed=[
+                self._cell_of[number]
+                for number, each in self.state.candidates.items()
+                if each.record.status == "failed"
+            ],
             before=[each for each in self.generations[-1].cells if each.estimates],
             objectives=self.parts.objectives,
             max_epochs=self.parts.max_epochs,
@@ -267,10 +274,22 @@ class ProgressiveSearch(MultiFidelity):
             return None
         folder = Path(self.study.folder).resolve() / GENERATIONS / f"{blocks}_{number}"
         payload = write_request(folder, request, self.prediction)
-        payload["config"] = self.cells.config(self.cells.grammar.empty)
+        payload |= self._network_of_request()
         self._request = request
         self._num_estimates += 1
         return Task(f"{self.stage}/{ESTIMATE}/{self._num_estimates}", ESTIMATE, payload)
+
+    def _network_of_request(self) -> dict[str, Any]:
+        """Return what a worker needs to know of the network, whose costs follow from its cell."""
+        config, limits = self.cells.config(self.cells.grammar.empty), self.parts.limits or {}
+        names = [each.name for each in (*self.parts.objectives, *self.parts.constraints)]
+        names += [name for key, name in LIMITED_COSTS.items() if limits.get(key) is not None]
+        is_table = isinstance(self.parts.space, TableSpace)
+        arch = config.get("arch")
+        args = arch.get("args") if isinstance(arch, Mapping) else None
+        sizes = {key: args[key] for key in ("motifs", "normal_cells") if isinstance(args, Mapping) and key in args}
+        facts = [] if is_table else [name for name in FACTS if name in names]
+        return {"config": config, "facts": facts, "input_size": limits.get("input_size"), **sizes}
 
     def _record_generation(self, generation: Generation) -> None:
         """Record a generation, with no more cells than may be trained."""
