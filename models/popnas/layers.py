@@ -47,8 +47,8 @@ class SeriesExtent:
         """Return the extent of a map with a stride in terms of this one."""
         if stride == 1:
             return self
-        # A pool of one step, whose size torch writes as that of a convolution.
-        return self._other("every", stride, lambda valid: F.max_pool1d(valid, 1, stride))
+        # A pool of one step: its size is written as that of a convolution, so that a traced network knows it.
+        return self._other("every", stride, lambda valid: F.avg_pool1d(valid, 1, stride))
 
     def repeated(self, factor: int) -> "SeriesExtent":
         """Return the extent of a map with a whole number of steps for each one of this."""
@@ -216,15 +216,15 @@ class MapPool(nn.Module):
         """(B, C, *S) float -> (B, C, *ceil(S / stride)) float."""
         if extent is None:
             return self._pool_image(maps)
-        pool = F.max_pool1d if self.is_max else F.avg_pool1d
         valid, kept = extent.steps.valid.to(maps.dtype), extent.every(self.stride).steps.valid.to(maps.dtype)
         if self.is_max:
             lowest = torch.finfo(maps.dtype).min  # zeros would win over negative values
             padded = F.pad(maps.masked_fill(valid == 0, lowest), self.padding, value=lowest)
-            return pool(padded, self.kernel, self.stride) * kept
+            # With indices, since torch cannot trace the function without them for any length.
+            return F.max_pool1d(padded, self.kernel, self.stride, return_indices=True)[0] * kept
         padded, counted = F.pad(maps, self.padding), F.pad(valid, self.padding)
-        share = pool(counted, self.kernel, self.stride).clamp(min=0.5 / self.kernel[0])
-        return pool(padded, self.kernel, self.stride) / share * kept
+        share = F.avg_pool1d(counted, self.kernel, self.stride).clamp(min=0.5 / self.kernel[0])
+        return F.avg_pool1d(padded, self.kernel, self.stride) / share * kept
 
     def _pool_image(self, maps: Tensor) -> Tensor:
         if self.both_sides is not None:

@@ -33,7 +33,7 @@ def block_cell_svg(cell: Cell, *, concat_only_unused: bool = True, title: str = 
     left = 24 + _LANE * len(columns)  # of the boxes
     right, output = left + 216, left + 244
     middles = [_TOP + _ROW * place + 30 for place in blocks]
-    begins = {**{read: 24 + 2 for read in lookbacks}, **dict(enumerate(middles))}
+    begins = {**dict.fromkeys(lookbacks, 24 + 2), **dict(enumerate(middles))}
     joined = cell.unused_blocks if concat_only_unused else tuple(blocks)
     ends: dict[int, int] = {}
     wires, boxes = [], [svg_text(columns[read], 16, str(read), "strong", "middle") for read in lookbacks]
