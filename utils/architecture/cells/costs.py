@@ -51,11 +51,7 @@ class CostModel:
         Raises:
             ConfigError: The cell has an operator for inputs of other dimensions.
         """
-        lookbacks = cell.lookbacks
-        known = self._plans.get(lookbacks)
-        if known is None:
-            plan = plan_network(lookbacks, self.options)
-            known = self._plans[lookbacks] = _PlanCosts(plan, plan.input_size(self.input_size))
+        known = self._of_plan(cell.lookbacks)
         joined = len(cell.unused_blocks) if self.options.cells.concat_only_unused else len(cell)
         parts = [known.output(joined), *(known.side(side) for block in cell.blocks for side in block.sides)]
         return NetworkCosts(
@@ -63,10 +59,46 @@ class CostModel:
             known.fixed.flops + sum(part.flops for part in parts),
         )
 
-    def table(self, cells: Iterable[Cell]) -> NDArray[np.int64]:
-        """Return parameters and FLOPs of many cells, (n, 2) int64."""
-        found = [(costs.params, costs.flops) for costs in map(self.costs, cells)]
-        return np.array(found, dtype=np.int64).reshape(-1, 2)
+    def of_codes(self, codes: NDArray[np.int16], operators: Sequence[str]) -> NDArray[np.int64]:
+        """Return parameters and FLOPs of many cells, (N, 2) int64.
+
+        Args:
+            codes: (N, B, 4) cells as `Grammar` codes them: first input, number of the first operator, second input,
+                number of the second one; operators below 0 for blocks that are not there.
+            operators: Texts by their numbers.
+        """
+        reads, numbers = codes[:, :, [0, 2]].astype(np.int64), codes[:, :, [1, 3]].astype(np.int64)
+        exists = numbers >= 0
+        reach = max(1, -int(reads[exists].min(initial=-1)))
+        is_lookback = exists & (reads < 0)
+        # Bit k of a number says that the cell reads -1 - k: all cells with the same number share a plan.
+        bits = np.where(is_lookback, 1 << np.where(is_lookback, -1 - reads, 0), 0)
+        shared = np.bitwise_or.reduce(bits, axis=(1, 2))
+        blocks = exists.any(axis=2).sum(axis=1)
+        joined = blocks.copy()
+        if self.options.cells.concat_only_unused:
+            for place in range(codes.shape[1]):
+                joined -= (exists & (reads == place)).any(axis=(1, 2))
+        result = np.zeros((len(codes), 2), dtype=np.int64)
+        for number in np.unique(shared).tolist():
+            rows = np.flatnonzero(shared == number)
+            lookbacks = tuple(-1 - place for place in range(reach) if number >> place & 1)
+            known = self._of_plan(lookbacks)
+            places = np.where(exists[rows], np.minimum(reads[rows], 0) + reach, reach + 1)
+            used = np.unique(np.stack([places, numbers[rows]])[:, exists[rows]], axis=1).T.tolist()
+            sides = np.zeros((reach + 2, len(operators), 2), dtype=np.int64)  # the last row: of absent blocks
+            for place, operator in used:
+                sides[place, operator] = _pair(known.side((place - reach, operators[operator])))
+            outputs = np.array([_pair(known.output(count)) for count in range(codes.shape[1] + 1)], dtype=np.int64)
+            result[rows] = sides[places, numbers[rows]].sum(axis=(1, 2)) + outputs[joined[rows]] + _pair(known.fixed)
+        return result
+
+    def _of_plan(self, lookbacks: tuple[int, ...]) -> "_PlanCosts":
+        known = self._plans.get(lookbacks)
+        if known is None:
+            plan = plan_network(lookbacks, self.options)
+            known = self._plans[lookbacks] = _PlanCosts(plan, plan.input_size(self.input_size))
+        return known
 
 
 class _PlanCosts:
@@ -244,6 +276,10 @@ def _norm_costs(filters: int) -> NetworkCosts:
 def _excitation_costs(filters: int, ratio: int) -> NetworkCosts:
     weights = 2 * filters * -(-filters // ratio)
     return NetworkCosts(weights, 2 * weights)
+
+
+def _pair(costs: NetworkCosts) -> tuple[int, int]:
+    return costs.params, costs.flops
 
 
 def _total(parts: Iterable[NetworkCosts]) -> NetworkCosts:
