@@ -121,7 +121,7 @@ def kill_over_all_stages(config: str, folder: Path, wanted: list[tuple[int, floa
             process.wait()
             process = start(config, [], folder)
     if process.wait() != 0:
-        raise SystemExit("the search did not end well")
+        raise SystemExit(f"the search did not end well, see {folder / 'search.log'}")
     return stages
 
 

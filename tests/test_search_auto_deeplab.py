@@ -49,7 +49,7 @@ GENOTYPES = [
     Genotype((8, 8, 4), ((("two_back", "max_pool_3x3"), ("one_back", "sep_conv_5x5")),)),
 ]
 SUPERNET = {"arch": "Supernet", "trainer": {"type": "BilevelTrainer", "epochs": 4}}
-SHIPPED = ("auto_deeplab_camvid", "auto_deeplab_people", "auto_deeplab_cityscapes_gpu")
+SHIPPED = ("auto_deeplab_camvid", "auto_deeplab_people", "auto_deeplab_quickstart", "auto_deeplab_cityscapes_gpu")
 
 
 def study_config(**search):
