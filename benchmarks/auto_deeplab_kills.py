@@ -186,12 +186,12 @@ def main() -> None:
     for one, other in zip(studies[0].retrained, studies[1].retrained, strict=True):
         if (one.candidate, one.test) != (other.candidate, other.test) or not one.test:
             found.append(f"the test of candidate {one.candidate}")
-    pairs = [(facts_of(in_peace), facts_of(resumed)), (tensors_of(in_peace), tensors_of(resumed))]
-    for one, other in pairs:
-        found += sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
-    genotypes = sum(name.startswith("decode.decoded") for name in pairs[0][0])
+    facts, tensors = facts_of(in_peace), tensors_of(in_peace)
+    for before, after in ((facts, facts_of(resumed)), (tensors, tensors_of(resumed))):
+        found += sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    genotypes = sum(name.startswith("decode.decoded") for name in facts)
     print(f"{len(stages)} kills, by stage {dict(Counter(stages))}; {len(studies[1].sessions)} sessions")
-    print(f"{genotypes} genotypes, {len(studies[0].retrained)} tests, {len(pairs[1][0]):,} tensors of checkpoints")
+    print(f"{genotypes} genotypes, {len(studies[0].retrained)} tests, {len(tensors):,} tensors of checkpoints")
     print(f"{'identical' if not found else 'differs in ' + ', '.join(found)}; {time.monotonic() - began:.0f} s")
     raise SystemExit(bool(found))
 

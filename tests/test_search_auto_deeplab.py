@@ -579,6 +579,11 @@ def test_the_genotype_of_a_study_is_exported_from_its_journal(finished, tmp_path
     course.unlink()
     export_genotype(study, file)
     assert json.loads(file.read_text()) == decoded_event.data["genotype"]
+    export_genotype(study, file, epoch=1)
+    course_of_checkpoint = read_course(Path(finished.folder) / "candidates" / "00000" / ARCHITECTURES)
+    assert json.loads(file.read_text()) == course_of_checkpoint[0].decode().to_json()
+    for checkpoint in course.parent.glob("*.pth"):
+        checkpoint.unlink()
     with pytest.raises(SearchError, match=r"missing or empty"):
         export_genotype(study, file, epoch=1)
     with pytest.raises(SearchError, match=r"trains no supernets, and has no genotype\. Name a study"):
