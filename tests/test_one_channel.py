@@ -72,17 +72,21 @@ def test_a_supernet_of_one_channel_is_decoded_retrained_exported_and_used(tmp_pa
 
     image = cv2.imread(str(PEOPLE / "images/test/0005.jpg"))[..., ::-1]
     export(best / "model_best.pth", tmp_path / "net.onnx", source=str(PEOPLE / "images/test/0005.jpg"))
-    for segmenter in (inference.load(best / "model_best.pth"), inference.load_exported(tmp_path / "net.onnx")):
+    for segmenter in (inference.load(best / "model_best.pth"), inference.load(tmp_path / "net.onnx")):
         (probabilities,) = segmenter.probabilities([image])
         assert probabilities.shape == (2, *image.shape[:2])
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
 
 
-def test_a_supernet_of_two_channels_is_no_network_for_a_loss_of_one(tmp_path) -> None:
-    config = small_config(tmp_path / "saved") | {"loss": {"type": "bce_loss"}}
-    config["arch"]["args"]["num_classes"] = 1
-    with pytest.raises(ConfigError, match=r"(?s)supernet.*num_classes|num_classes.*supernet"):
-        checked_parts(config)
+def test_one_channel_that_only_one_of_the_two_networks_has_is_found_at_the_start(tmp_path) -> None:
+    for is_final, place in ((True, "search.strategy.args.supernet"), (False, "arch")):
+        config = small_config(tmp_path / "saved") | {"loss": {"type": "bce_loss"}}
+        network = config["arch"] if is_final else config["search"]["strategy"]["args"]["supernet"]["arch"]
+        network["args"]["num_classes"] = 1
+        with pytest.raises(
+            ConfigError, match=rf"^{place}: bce_loss got 2 logits per pixel: .* Set num_classes of arch"
+        ):
+            checked_parts(config)
 
 
 def test_both_say_two_classes(small) -> None:  # noqa: F811
