@@ -1,12 +1,11 @@
 """Kill a search by supernets over all of its stages, its workers too, and compare it with one that was left in peace.
 
-    OMP_NUM_THREADS=1 python benchmarks/auto_deeplab_kills.py [--kills 30] [--folder saved/auto_deeplab_kills]
+    OMP_NUM_THREADS=1 python benchmarks/auto_deeplab_kills.py [--kills 12 5 8 5] [--folder saved/auto_deeplab_kills]
 
 Two supernets of a few photos of this repository are trained, decoded, and their networks trained and tested. The
-search, its worker and both get SIGKILL in turn, at moments that chance spreads over the events of the journal; every
-fifth kill is aimed at the decoding or the final test, which are short. Then `--resume auto` continues. Genotypes,
-results, tests and every tensor of every checkpoint must be those of the other search. Interrupted itself, it continues
-in its folder.
+search, its worker and both get SIGKILL in turn, at random moments of each stage: the training of supernets, the
+decoding, the retraining and the test. Then `--resume auto` continues. Genotypes, results, tests and every tensor of
+every checkpoint must be those of the other search. Interrupted itself, it continues in its folder.
 """
 
 import argparse
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.grid_kills import differing, num_events
+from benchmarks.grid_kills import differing
 from benchmarks.search_kill_and_resume import ROOT, WHO, kill, only_study, start
 from search.study.folders import find_studies
 from search.study.journal import JOURNAL, Event, read_events
 from utils.checkpoint_file import read_checkpoint
 
-_AIMED_SECONDS = 0.3  # after an event, at most, that an aimed kill comes
+STAGES = ("supernet", "decoding", "retraining", "test")
+NUM_SUPERNETS, RETRAIN_EPOCHS = 2, 6
+_SHORT_SECONDS = 0.3  # that a decoding or a test takes, about
 
 
 def config_of(folder: Path) -> Path:
@@ -56,10 +57,10 @@ def config_of(folder: Path) -> Path:
         **loaders,
         "trainer": training,
         "search": {
-            "num_samples": 2,
+            "num_samples": NUM_SUPERNETS,
             "strategy": {"args": {"supernet": supernet}},
             "executor": {"type": "processes", "args": {"workers": 1, "threads": 1}},
-            "retrain": {"top": 2, "epochs": 6, "seeds": 1},
+            "retrain": {"top": NUM_SUPERNETS, "epochs": RETRAIN_EPOCHS, "seeds": 1},
         },
     }
     file = folder / "kills.json"
@@ -67,40 +68,39 @@ def config_of(folder: Path) -> Path:
     return file
 
 
-def moments(quiet: list[Event], kills: int) -> list[tuple[int, float]]:
-    """Return for each kill the number of events in the journal before it, and the seconds that it comes later."""
-    chance = random.Random(0)
-    aims = [number for number, event in enumerate(quiet, 1) if event.name in ("search.ended", "decode.decoded")]
-    last_reports = {
-        event.data["run"]: number for number, event in enumerate(quiet, 1) if event.name == "retrain.report"
-    }
-    aims += list(last_reports.values())
+def moments(quiet: list[Event], kills: Sequence[int]) -> list[tuple[int, float]]:
+    """Return for each kill the number of events before it that are work, and the seconds that it comes later.
+
+    Args:
+        quiet: The work of the study that is left in peace.
+        kills: Numbers of kills while supernets are trained, decoded, and their networks retrained and tested.
+    """
     epochs = [event.data["seconds"] for event in quiet if event.kind == "report"]
-    most_seconds = 1.5 * sum(epochs) / len(epochs)
-    found = []
-    for number in range(kills):
-        is_aimed = number % 5 == 0
-        event = aims[number // 5 % len(aims)] if is_aimed else chance.randrange(1, len(quiet))
-        found.append((event, chance.uniform(0, _AIMED_SECONDS if is_aimed else most_seconds)))
+    places: dict[str, list[int]] = {stage: [] for stage in STAGES}
+    for number in range(1, len(quiet)):
+        places[stage_after(quiet[:number])].append(number)
+    found, chance = [], random.Random(0)
+    for (stage, events), count in zip(places.items(), kills, strict=True):
+        most_seconds = _SHORT_SECONDS if stage in ("decoding", "test") else 1.5 * sum(epochs) / len(epochs)
+        found += [(chance.choice(events), chance.uniform(0, most_seconds)) for _ in range(count)]
     return sorted(found)
 
 
-def stage_of(folder: Path) -> str:
-    """Return the stage that is killed, by the last event that is no sign of a loss or a session."""
-    events = [event for event in read_events(folder / JOURNAL) if event.stage != "study" and event.kind != "lost"]
-    if not events:
-        return "beginning"
-    last = events[-1]
-    if last.stage == "retrain" and last.kind == "report" and last.data["epoch"] == last_epoch(events):
-        return "test"
-    if last.name in ("search.done", "decode.decoded") or (last.name == "search.ended" and last.candidate == 1):
+def work_of(study: Path) -> list[Event]:
+    """Return the events of a journal that are no sign of a session or a loss."""
+    return [event for event in read_events(study / JOURNAL) if event.stage != "study" and event.kind != "lost"]
+
+
+def stage_after(work: list[Event]) -> str:
+    """Return the stage of a study after its first events."""
+    last = work[-1] if work else None
+    if last is None or (last.stage == "search" and last.kind not in ("done", "ended")):
+        return "supernet"
+    if last.kind == "ended" and last.stage == "search":
+        return "decoding" if last.candidate == NUM_SUPERNETS - 1 else "supernet"
+    if last.stage in ("search", "decode"):
         return "decoding"
-    return {"search": "supernet", "retrain": "retraining"}[last.stage]
-
-
-def last_epoch(events: list[Event]) -> int:
-    """Return the epochs of a retraining."""
-    return int(next(event.data["epochs"] for event in events if event.name == "retrain.job"))
+    return "test" if last.kind == "report" and last.data["epoch"] == RETRAIN_EPOCHS else "retraining"
 
 
 def kill_over_all_stages(config: str, folder: Path, wanted: list[tuple[int, float]]) -> list[str]:
@@ -114,7 +114,7 @@ def kill_over_all_stages(config: str, folder: Path, wanted: list[tuple[int, floa
         if not wait_for(process, folder, events, seconds):
             break
         who = WHO[len(stages) % len(WHO)]
-        stages.append(stage_of(find_studies(folder)[0]) if find_studies(folder) else "beginning")
+        stages.append(stage_after(work_of(find_studies(folder)[0])))
         kill(process, who)
         noted.write_text(json.dumps(stages))
         if who != "worker":
@@ -127,8 +127,8 @@ def kill_over_all_stages(config: str, folder: Path, wanted: list[tuple[int, floa
 
 def wait_for(process: "subprocess.Popen[bytes]", folder: Path, events: int, seconds: float) -> bool:
     """Wait until a journal has so many events, and some seconds more; return whether the process still runs."""
-    while process.poll() is None and num_events(folder) < events:
-        time.sleep(0.02)
+    while process.poll() is None and not (find_studies(folder) and len(work_of(find_studies(folder)[0])) >= events):
+        time.sleep(0.05)
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -167,18 +167,19 @@ def facts_of(folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--kills", type=int, nargs=4, default=[12, 5, 8, 5], help=f"in the stages {', '.join(STAGES)}")
     parser.add_argument("--folder", type=Path, default=Path("saved/auto_deeplab_kills"))
     arguments = parser.parse_args()
     began = time.monotonic()
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     config, quiet, killed = str(config_of(folder)), folder / "quiet", folder / "killed"
-    if start(config, [], quiet).wait() != 0:
+    is_done = bool(find_studies(quiet)) and only_study(quiet).is_done
+    if not is_done and start(config, [], quiet).wait() != 0:
         raise SystemExit("the search that is left in peace did not end well")
     studies = [only_study(quiet)]
     in_peace = Path(studies[0].folder)
-    wanted = moments(list(read_events(in_peace / JOURNAL)), arguments.kills)
+    wanted = moments(work_of(in_peace), arguments.kills)
     stages = kill_over_all_stages(config, killed, wanted)
     studies.append(only_study(killed))
     resumed = Path(studies[1].folder)
