@@ -1,12 +1,20 @@
 """Cells of POPNAS: notation, operators, equivalence."""
 
+import itertools
+import math
+import random
 import re
+import tracemalloc
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from utils.architecture.cells.cell import Block, Cell
+from utils.architecture.cells.grammar import Grammar
+from utils.architecture.cells.loading import load_expansion
 from utils.architecture.cells.operators import OPERATOR_KINDS, Operator, operator_forms, read_operator
-from utils.errors import ConfigError
+from utils.errors import ConfigError, SearchError
 
 TEXT = "[(-2, '3x3 conv', -1, '2x2 maxpool');(0, 'identity', -1, '3x3 conv')]"
 
@@ -116,3 +124,190 @@ def test_of_two_equal_blocks_the_first_is_read() -> None:
 
     assert one.equivalent(two)
     assert str(one.canonical()) == str(two.canonical()) == "[(-1, 'a', -1, 'a');(-1, 'a', -1, 'a');(0, 'b', 0, 'b')]"
+
+
+OPERATORS = (
+    "identity", "3x3 dconv", "5x5 dconv", "7x7 dconv", "1x3-3x1 conv", "1x5-5x1 conv", "1x7-7x1 conv", "1x1 conv",
+    "3x3 conv", "5x5 conv", "2x2 maxpool", "2x2 avgpool",
+)  # fmt: skip
+SMALL = Grammar(("identity", "3x3 conv"), lookbacks=1, blocks=3)
+
+
+def all_cells(grammar: Grammar, blocks: int) -> list[Cell]:
+    """Return every way to write a cell of so many blocks."""
+    cells = [Cell()]
+    for place in range(blocks):
+        sides = list(itertools.product(range(-grammar.lookbacks, place), grammar.operators))
+        added = [Block(*first, *second) for first in sides for second in sides]
+        cells = [Cell((*cell.blocks, block)) for cell in cells for block in added]
+    return cells
+
+
+def test_there_are_as_many_blocks_as_the_formula_says() -> None:
+    twelve, thirteen = Grammar(OPERATORS), Grammar((*OPERATORS, "8 SE"))
+
+    assert [twelve.block_count(place) for place in range(5)] == [300, 666, 1176, 1830, 2628]
+    assert len({str(cell) for cell in twelve.one_block_cells()}) == 300
+    assert len(list(thirteen.one_block_cells())) == thirteen.block_count() == 351
+    nats = Grammar(("identity", "1x1 conv", "3x3 conv", "3x3 avgpool"), lookbacks=1, blocks=2)
+    assert len(list(nats.one_block_cells())) == nats.block_count() == 10
+    assert twelve.most_trained(128, 16) == 861
+    assert Grammar(OPERATORS, blocks=1).most_trained(128, 16) == 301
+
+
+@pytest.mark.parametrize(
+    "grammar",
+    [
+        SMALL,
+        Grammar(("identity",), lookbacks=2, blocks=3),
+        Grammar(("identity",), lookbacks=3, blocks=3),
+        Grammar(("identity", "1x1 conv", "3x3 conv"), lookbacks=2, blocks=2),
+        Grammar(("identity",), lookbacks=1, blocks=4),
+    ],
+    ids=lambda grammar: f"{len(grammar.operators)} operators, {grammar.lookbacks} lookbacks, {grammar.blocks} blocks",
+)
+def test_growing_all_cells_gives_each_class_of_equivalent_ones_once(grammar: Grammar) -> None:
+    texts = [grammar.empty]
+    for blocks in range(1, grammar.blocks + 1):
+        texts = grammar.expand(texts).texts()
+        assert len(set(texts)) == len(texts)
+        assert set(texts) == {str(cell.canonical()) for cell in all_cells(grammar, blocks)}
+    assert len(grammar.expand(texts)) == 0  # complete cells do not grow
+
+
+def test_canonical_cells_are_canonical_and_equivalent_and_keys_follow_them() -> None:
+    cells = all_cells(SMALL, 3)
+    canonical = [cell.canonical() for cell in cells]
+    keys = SMALL.keys(SMALL.encode([str(cell) for cell in cells]))
+
+    assert all(each.canonical() == each and Cell.parse(str(each)) == each for each in canonical)
+    assert all(each.equivalent(cell) for each, cell in zip(canonical, cells, strict=True))
+    # One to one: as many keys as texts, and as pairs of both.
+    pairs = set(zip(keys.tolist(), map(str, canonical), strict=True))
+    assert len(pairs) == len(set(keys.tolist())) == len(set(canonical))
+
+
+def test_random_cells_keep_their_class_however_they_are_written() -> None:
+    draw = random.Random(0)
+    grammar = Grammar(OPERATORS, lookbacks=3, blocks=6)
+    for _ in range(200):
+        cell = random_cell(draw, grammar)
+        other = rewritten(cell, draw)
+        assert other.equivalent(cell)
+        assert str(other.canonical()) == str(cell.canonical())
+        first, second = grammar.encode([str(cell), str(other)])
+        assert (first == second).all()
+        assert grammar.decode([first]) == [str(cell.canonical())]
+
+
+def random_cell(draw: random.Random, grammar: Grammar) -> Cell:
+    blocks: list[Block] = []
+    for place in range(draw.randint(0, grammar.blocks)):
+        if blocks and draw.random() < 0.2:
+            blocks.append(draw.choice(blocks))  # equal blocks are rare otherwise
+            continue
+        sides = [(draw.randrange(-grammar.lookbacks, place), draw.choice(grammar.operators)) for _ in range(2)]
+        blocks.append(Block(*sides[0], *sides[1]))
+    return Cell(tuple(blocks))
+
+
+def rewritten(cell: Cell, draw: random.Random) -> Cell:
+    """Return the same cell with sides swapped and blocks in another order."""
+    order: list[int] = []
+    while len(order) < len(cell):
+        ready = [
+            place
+            for place, block in enumerate(cell.blocks)
+            if place not in order and all(read < 0 or read in order for read in block.inputs)
+        ]
+        order.append(draw.choice(ready))
+    blocks = []
+    for old in order:
+        sides = [(order.index(read) if read >= 0 else read, name) for read, name in cell.blocks[old].sides]
+        draw.shuffle(sides)
+        blocks.append(Block(*sides[0], *sides[1]))
+    return Cell(tuple(blocks))
+
+
+def test_cells_of_different_length_grow_together_and_known_ones_are_left_out() -> None:
+    parents = ["[]", "[(-1, 'identity', -1, 'identity')]"]
+    expansion = SMALL.expand(parents)
+    one, two = SMALL.expand(parents[:1]).texts(), SMALL.expand(parents[1:]).texts()
+
+    assert sorted(expansion.texts()) == sorted(one + two)
+    known = ["[(-1, '3x3 conv', -1, 'identity')]", parents[1]]
+    rest = SMALL.expand(parents, known)
+    assert set(expansion.texts()) - set(rest.texts()) == {str(Cell.parse(each).canonical()) for each in known}
+
+
+def test_the_mean_over_the_parents_counts_each_parent_of_a_cell_once() -> None:
+    one, two = "[(-1, 'identity', -1, 'identity')]", "[(-1, '3x3 conv', -1, '3x3 conv')]"
+    expansion = SMALL.expand([one, two])
+    means = dict(zip(expansion.texts(), expansion.parent_means([2.0, 5.0]).tolist(), strict=True))
+
+    both = "[(-1, '3x3 conv', -1, '3x3 conv');(-1, 'identity', -1, 'identity')]"
+    assert means[both] == 3.5
+    assert means["[(-1, 'identity', -1, 'identity');(-1, 'identity', -1, 'identity')]"] == 2.0
+    assert means["[(-1, '3x3 conv', -1, '3x3 conv');(0, 'identity', 0, 'identity')]"] == 5.0
+    unknown = dict(zip(expansion.texts(), expansion.parent_means([math.nan, 5.0]).tolist(), strict=True))
+    assert unknown[both] == 5.0
+    assert math.isnan(unknown["[(-1, 'identity', -1, 'identity');(-1, 'identity', -1, 'identity')]"])
+
+
+def test_an_expansion_is_the_same_from_its_file(tmp_path: Path) -> None:
+    expansion = SMALL.expand(SMALL.expand(["[]"]).texts(), ["[(-1, 'identity', -1, 'identity')]"])
+    expansion.save(tmp_path / "expansion.npz")
+    again = load_expansion(tmp_path / "expansion.npz")
+
+    assert again.grammar == SMALL
+    assert again.texts() == expansion.texts()
+    assert [len(batch) for batch in again.batches(10)][:2] == [10, 10]
+    assert (np.concatenate(list(again.batches(7))) == expansion.codes()).all()
+    first = (tmp_path / "expansion.npz").read_bytes()
+    again.save(tmp_path / "expansion.npz")
+    assert (tmp_path / "expansion.npz").read_bytes() == first
+    (tmp_path / "expansion.npz").write_bytes(first[:100])
+    with pytest.raises(SearchError, match="holds no expansion of cells"):
+        load_expansion(tmp_path / "expansion.npz")
+
+
+def test_a_hundred_thousand_cells_grow_within_bounded_memory() -> None:
+    grammar = Grammar(OPERATORS)
+    parents = grammar.expand(["[]"]).texts()
+    tracemalloc.start()
+    expansion = grammar.expand(parents)
+    rows = sum(len(batch) for batch in expansion.batches())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    # 300 pairs of blocks that read no block, and 45,150 - 300 without regard to their order; 366 that read the first.
+    assert rows == len(expansion) == 300 * 301 // 2 + 300 * 366
+    assert peak < 50e6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"operators": ()}, "operators is empty"),
+        ({"operators": ("identity", "identity")}, 'operators.1: "identity" is named twice'),
+        ({"operators": ("3 conv",)}, 'operators.0: "3 conv" is no operator for images. Did you mean "3x3 conv"?'),
+        ({"operators": ("identity",), "blocks": 0}, "blocks is 0: it must be a whole number from 1"),
+        ({"operators": ("identity",), "lookbacks": 1.5}, "lookbacks is 1.5"),
+    ],
+)
+def test_a_grammar_that_is_none_is_refused(arguments: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        Grammar(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[(-1, '5x5 conv', -1, 'identity')]", '"5x5 conv" is not among the operators: identity, 3x3 conv'),
+        ("[(-2, 'identity', -1, 'identity')]", "reads -2, and 1 earlier cells are read"),
+        (f"[{';'.join(['(-1, ' + repr('identity') + ', -1, ' + repr('identity') + ')'] * 4)}]", "4 blocks, and cells"),
+    ],
+)
+def test_a_cell_of_another_grammar_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        SMALL.expand([text])
