@@ -1,6 +1,6 @@
 """Cells of any grammar as predictors read them.
 
-Dimensions: N cells, H cells of the history.
+Dimensions: N cells, H cells of the history, O operators.
 """
 
 from collections.abc import Sequence
@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 
 from search.worker.predictors.graphs import CellGraphs, graphs_of_blocks
 from utils.architecture.cells.expansion import CellGrammar, Codes
+from utils.architecture.cells.features import dynamic_reindex, time_features
 from utils.architecture.cells.grammar import Grammar
 from utils.errors import SearchError
 
 Array = NDArray[np.float64]
+Pairs = NDArray[np.intp]
 _PARENTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class EncodedCells:
-    """Cells for predictors.
+    """Cells as the predictor of one objective reads them.
 
     Attributes:
         graphs: N graphs.
-        features: (N, F) of the predictor of times.
+        features: (N, F) numbers for support vectors.
     """
 
     graphs: CellGraphs
@@ -37,45 +39,88 @@ class EncodedCells:
         return EncodedCells(self.graphs[rows], self.features[rows])
 
 
-def graphs_of(grammar: CellGrammar, codes: Codes) -> CellGraphs:
-    """Return the graphs of cells.
+@dataclass(frozen=True)
+class CellEncoder:
+    """Reads cells of a grammar.
 
-    Raises:
-        SearchError: The grammar is of a kind whose cells have no graphs yet.
-    """
-    if isinstance(grammar, Grammar):
-        return graphs_of_blocks(codes, grammar.lookbacks, len(grammar.operators))
-    raise SearchError(f"{type(grammar).__name__}: no predictor reads the cells of this grammar. Add it to graphs_of.")
-
-
-def family(grammar: CellGrammar, codes: Codes) -> NDArray[np.intp]:
-    """Return (2, pairs): which of some cells grow from which other ones, as places of parent and child.
-
-    Args:
+    Attributes:
         grammar: Of the cells.
-        codes: (H, ...) of the cells, none equivalent to another.
+        motifs: Of the network that is made of them.
+        normal_cells: Of each motif.
     """
-    keys = grammar.keys(codes)
-    order = np.argsort(keys)
-    pairs = []
-    for start in range(0, len(codes), _PARENTS_AT_ONCE):
-        found, exists = grammar.child_keys(codes[start : start + _PARENTS_AT_ONCE])
-        places = np.searchsorted(keys, found, sorter=order).clip(max=len(keys) - 1)
-        is_known = exists & (keys[order[places]] == found)
-        parents, growths = np.nonzero(is_known)
-        pairs.append(np.stack([parents + start, order[places[parents, growths]]]))
-    return np.unique(np.concatenate(pairs, axis=1), axis=1) if pairs else np.zeros((2, 0), dtype=np.intp)
+
+    grammar: CellGrammar
+    motifs: int = 3
+    normal_cells: int = 2
+
+    def canonical(self, cells: Sequence[str]) -> list[str]:
+        """Return the canonical text of each cell."""
+        return self.grammar.decode(self.grammar.encode(list(cells))) if len(cells) else []
+
+    def for_scores(self, codes: Codes) -> EncodedCells:
+        """Return cells by what influences their output."""
+        graphs = self._graphs(codes)
+        return EncodedCells(graphs, graphs.label_counts)
+
+    def for_costs(self, codes: Codes, operator_values: Array) -> EncodedCells:
+        """Return cells by everything that is computed, whether or not it influences their output.
+
+        Args:
+            codes: N cells.
+            operator_values: (O,) from `operator_values`.
+        """
+        if isinstance(self.grammar, Grammar):
+            features = time_features(
+                codes,
+                operator_values,
+                self.grammar.lookbacks,
+                motifs=self.motifs,
+                normal_cells=self.normal_cells,
+            )
+            return EncodedCells(self._graphs(codes), features)
+        graphs = self._graphs(codes)
+        return EncodedCells(graphs, graphs.label_counts)
+
+    def operator_values(self, cells: dict[str, float]) -> Array:
+        """Return the value (O,) of each operator by the costs of known cells, see `dynamic_reindex`."""
+        if not isinstance(self.grammar, Grammar):
+            return np.ones(0)
+        single = [str(self.grammar.one_operator_cell(each).canonical()) for each in self.grammar.operators]
+        empty = cells.get(self.grammar.empty, np.nan)
+        known = [cost for cost in cells.values() if np.isfinite(cost)]
+        empty = empty if np.isfinite(empty) else min(known, default=0.0)
+        return dynamic_reindex([cells.get(each, np.nan) for each in single], empty)
+
+    def _graphs(self, codes: Codes) -> CellGraphs:
+        if isinstance(self.grammar, Grammar):
+            return graphs_of_blocks(codes, self.grammar.lookbacks, len(self.grammar.operators))
+        raise SearchError(f"{type(self.grammar).__name__}: no predictor reads the cells of this grammar.")
+
+    def family(self, codes: Codes) -> Pairs:
+        """Return (2, pairs): which of some cells grow from which other ones, as places of parent and child.
+
+        Args:
+            codes: H cells, none equivalent to another.
+        """
+        keys = self.grammar.keys(codes)
+        order = np.argsort(keys)
+        pairs = [np.zeros((2, 0), dtype=np.intp)]
+        for start in range(0, len(codes), _PARENTS_AT_ONCE):
+            found, exists = self.grammar.child_keys(codes[start : start + _PARENTS_AT_ONCE])
+            places = np.searchsorted(keys, found, sorter=order).clip(max=len(keys) - 1)
+            parents, growths = np.nonzero(exists & (keys[order[places]] == found))
+            pairs.append(np.stack([parents + start, order[places[parents, growths]]]))
+        return np.unique(np.concatenate(pairs, axis=1), axis=1)
 
 
-def means_of_parents(pairs: NDArray[np.intp], values: Sequence[float] | Array) -> Array:
+def means_of_parents(pairs: Pairs, values: Array) -> Array:
     """Return (H,) the mean value of the known parents of each cell, NaN if there is none.
 
     Args:
-        pairs: From `family`.
+        pairs: From `CellEncoder.family`.
         values: (H,) of each cell, NaN if unknown.
     """
-    numbers = np.asarray(values, dtype=float)
-    parents, children = pairs[:, np.isfinite(numbers[pairs[0]])]
-    counts = np.bincount(children, minlength=len(numbers))
-    sums = np.bincount(children, weights=numbers[parents], minlength=len(numbers))
+    parents, children = pairs[:, np.isfinite(values[pairs[0]])]
+    counts = np.bincount(children, minlength=len(values))
+    sums = np.bincount(children, weights=values[parents], minlength=len(values))
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

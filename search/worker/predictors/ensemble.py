@@ -4,7 +4,7 @@ Dimensions: N known cells, M cells to predict.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,6 @@ GRAPH, FEATURES, SUPPORT = "graph", "features", "svr"
 PARENTS, OPERATIONS = "parents", "operations"
 _FEWEST = {GRAPH: 15, FEATURES: 5, SUPPORT: 8}
 _FEWEST_COMPARED = 5  # cells for a rank correlation that decides
-_CALIBRATION = (0.5, 3.0)  # bounds of the factor of deviations
 
 
 @dataclass(frozen=True)
@@ -70,40 +69,21 @@ class ObjectivePredictor:
         seed: int,
     ) -> None:
         count = len(known.values)
-        self._known = known
-        self._folds = np.random.default_rng(seed).permutation(count) % max(1, min(network.members, count))
-        self._parents = ParentMeans(known.values, known.parents)
-        self._operations = OperationCounts(known.cells.graphs, known.values, self._folds)
+        self._values = known.values
+        folds = np.random.default_rng(seed).permutation(count) % max(1, min(network.members, count))
         learned = [each for each in names if count >= _FEWEST[each] and np.ptp(known.values) > 0]
-        self._graph = self._features = self._support = None
-        if GRAPH in learned:
-            self._graph = GraphEnsemble(
-                known.cells.graphs, known.values, self._folds, network, derive_seed(seed, GRAPH)
-            )
-        if FEATURES in learned:
-            rng = np.random.default_rng(derive_seed(seed, FEATURES))
-            self._features = SubtreeProcess(known.cells.graphs, known.values, rng)
-        if SUPPORT in learned:
-            self._support = SupportVectors(known.cells.features, known.values, self._folds)
-        self._held_out = {PARENTS: self._parents.held_out, OPERATIONS: self._operations.held_out}
-        if self._graph is not None:
-            self._held_out[GRAPH] = self._graph.held_out
-        if self._features is not None:
-            self._held_out[FEATURES] = self._features.held_out(self._folds)[0]
-        if self._support is not None:
-            self._held_out[SUPPORT] = self._support.held_out
-        self.correlations = {name: self._correlation(each) for name, each in self._held_out.items()}
+        self._fitted = _fit(known, learned, folds, network, seed)
+        self.correlations = {name: self._correlation(each.held_out) for name, each in self._fitted.items()}
         self.used, self.reason = self._choose(learned, switched_off)
-        self._calibration = self._calibrate()
 
     def _correlation(self, predicted: Array) -> float:
         if len(predicted) < _FEWEST_COMPARED:
             return 0.0
-        return rank_correlation(predicted, self._known.values)
+        return rank_correlation(predicted, self._values)
 
     def _choose(self, learned: Sequence[str], switched_off: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
         trivial = max((PARENTS, OPERATIONS), key=lambda name: self.correlations[name])
-        count = len(self._known.values)
+        count = len(self._values)
         if not learned:
             what = "values that differ" if count >= min(_FEWEST.values()) else "trained cells"
             return (trivial,), f"too few {what} to learn from ({count} cells)"
@@ -114,7 +94,7 @@ class ObjectivePredictor:
         reached = self.correlations[best[0]]
         if len(active) > 1:
             pair = tuple(active[:2])
-            joint = self._correlation(np.mean([self._held_out[name] for name in pair], axis=0))
+            joint = self._correlation(np.mean([self._fitted[name].held_out for name in pair], axis=0))
             if joint > reached:
                 best, reached = pair, joint
         chance = 1 / math.sqrt(max(1, count - 1))
@@ -126,13 +106,6 @@ class ObjectivePredictor:
             return (trivial,), f"{' and '.join(best)}: {said}, which chance may reach ({chance:.2f})"
         return (trivial,), f"{' and '.join(best)}: {said}, {trivial} {self.correlations[trivial]:.2f}"
 
-    def _calibrate(self) -> float:
-        """Return by how much deviations are too small, from the errors on cells left out."""
-        if self.used != (FEATURES,) or self._features is None:
-            return 1.0  # the others have these errors as their deviation
-        mean, deviation = self._features.held_out(self._folds)
-        return float(np.clip(np.sqrt(np.mean(((self._known.values - mean) / deviation) ** 2)), *_CALIBRATION))
-
     def predict(self, cells: EncodedCells, parents: Array) -> tuple[Array, Array]:
         """Return mean and deviation (M,) of cells, on the scale of the known values.
 
@@ -142,17 +115,42 @@ class ObjectivePredictor:
         """
         found = [self.predict_by(name, cells, parents) for name in self.used]
         means, deviations = np.array([mean for mean, _ in found]), np.array([deviation for _, deviation in found])
-        return means.mean(axis=0), self._calibration * np.sqrt((deviations**2).mean(axis=0))
+        return means.mean(axis=0), np.sqrt((deviations**2).mean(axis=0))
 
     def predict_by(self, name: str, cells: EncodedCells, parents: Array) -> tuple[Array, Array]:
         """Return mean and deviation (M,) by one predictor, in use or not, see `predict`."""
-        if name == GRAPH and self._graph is not None:
-            return self._graph.predict(cells.graphs)
-        if name == FEATURES and self._features is not None:
-            return self._features.predict(cells.graphs)
-        if name == SUPPORT and self._support is not None:
-            return self._support.predict(cells.features)
-        return self._operations.predict(cells.graphs) if name == OPERATIONS else self._parents.predict(parents)
+        return self._fitted[name].predict(cells, parents)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A fitted predictor: what it predicts of each known cell without its fold, (N,), and of others."""
+
+    held_out: Array
+    predict: Callable[[EncodedCells, Array], tuple[Array, Array]]
+
+
+def _fit(
+    known: Known, names: Collection[str], folds: NDArray[np.intp], network: NetworkOptions, seed: int
+) -> dict[str, _Fitted]:
+    """Return the trivial predictors, and those with the given names."""
+    graphs, values = known.cells.graphs, known.values
+    of_parents, of_operations = ParentMeans(values, known.parents), OperationCounts(graphs, values, folds)
+    fitted = {
+        PARENTS: _Fitted(of_parents.held_out, lambda _, parents: of_parents.predict(parents)),
+        OPERATIONS: _Fitted(of_operations.held_out, lambda cells, _: of_operations.predict(cells.graphs)),
+    }
+    if GRAPH in names:
+        ensemble = GraphEnsemble(graphs, values, folds, network, derive_seed(seed, GRAPH))
+        fitted[GRAPH] = _Fitted(ensemble.held_out, lambda cells, _: ensemble.predict(cells.graphs))
+    if FEATURES in names:
+        process = SubtreeProcess(graphs, values, folds, np.random.default_rng(derive_seed(seed, FEATURES)))
+        fitted[FEATURES] = _Fitted(process.held_out, lambda cells, _: process.predict(cells.graphs))
+    if SUPPORT in names:
+        rng = np.random.default_rng(derive_seed(seed, SUPPORT))
+        machine = SupportVectors(known.cells.features, values, folds, rng)
+        fitted[SUPPORT] = _Fitted(machine.held_out, lambda cells, _: machine.predict(cells.features))
+    return fitted
 
 
 def rank_correlation(first: Array, second: Array) -> float:

@@ -66,7 +66,7 @@ class GraphEnsemble:
         targets = torch.from_numpy(values).float()
         training = [torch.from_numpy(np.flatnonzero(folds != member)) for member in range(self._members)]
         is_held_out = torch.from_numpy(folds[None] == np.arange(self._members)[:, None]).float()
-        self._train(labels, edges, targets, training, is_held_out, options.epochs)
+        self._train((labels, edges, targets), training, is_held_out, options.epochs)
         with torch.no_grad():
             fitted = self._outputs(labels.expand(self._members, -1, -1), edges.expand(self._members, -1, -1, -1))
         self.held_out: Array = (fitted * is_held_out).sum(dim=0).double().numpy()
@@ -110,16 +110,10 @@ class GraphEnsemble:
         return torch.baddbmm(last_bias, F.silu(hidden), last)[..., 0]
 
     def _train(
-        self,
-        labels: Tensor,
-        edges: Tensor,
-        targets: Tensor,
-        training: Sequence[Tensor],
-        is_held_out: Tensor,
-        epochs: int,
+        self, data: tuple[Tensor, Tensor, Tensor], training: Sequence[Tensor], is_held_out: Tensor, epochs: int
     ) -> None:
         """Train all members, and restore the parameters of the epoch with the least error on the held-out folds."""
-        length = min(map(len, training))
+        (labels, edges, targets), length = data, min(map(len, training))
         batch = max(_LEAST_BATCH, math.ceil(length / _MOST_STEPS))
         steps = math.ceil(length / batch)
         optimizer = torch.optim.AdamW(self._parameters, lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)

@@ -18,6 +18,7 @@ _MOST_FITTED = 200  # cells by which the parameters are chosen: the time is cubi
 _STEPS = 40  # of L-BFGS
 _JITTER = 1e-5
 _VARIANCE, _TREND, _NOISE = math.log(1.0), math.log(0.3), math.log(0.05)
+_WIDENING = (1.0, 3.0)  # bounds of the factor of deviations
 _DEVIATION = 1.5  # of the prior of each logarithm
 
 
@@ -32,10 +33,14 @@ class SubtreeProcess:
     Args:
         graphs: N cells.
         values: (N,) of mean 0 and variance about 1.
+        folds: (N,) number of the fold of each cell.
         rng: Chooses cells by which the parameters are fitted, if there are many.
+
+    Attributes:
+        held_out: (N,) what is predicted of each cell without the values of its fold.
     """
 
-    def __init__(self, graphs: CellGraphs, values: Array, rng: np.random.Generator) -> None:
+    def __init__(self, graphs: CellGraphs, values: Array, folds: NDArray[np.intp], rng: np.random.Generator) -> None:
         self._vocabulary = SubtreeVocabulary(graphs)
         self._known = self._vocabulary.count(graphs)
         labels = graphs.label_counts
@@ -52,6 +57,9 @@ class SubtreeProcess:
         chosen = np.sort(rng.permutation(len(values))[:_MOST_FITTED])
         self._fit(chosen, torch.from_numpy(values[chosen]))
         self._condition(torch.from_numpy(values))
+        self.held_out, deviations = self._without_folds(folds)
+        # The parameters are those of few cells: errors that are larger than expected widen all deviations.
+        self._widening = float(np.clip(np.sqrt(np.mean(((values - self.held_out) / deviations) ** 2)), *_WIDENING))
 
     def _trend_features(self, graphs: CellGraphs) -> Tensor:
         return torch.from_numpy((graphs.label_counts - self._centre) * self._scale)
@@ -100,13 +108,10 @@ class SubtreeProcess:
         self._answer = torch.cholesky_solve(values[:, None], self._lower)[:, 0]
         self._values = values
 
-    def held_out(self, folds: NDArray[np.intp]) -> tuple[Array, Array]:
+    def _without_folds(self, folds: NDArray[np.intp]) -> tuple[Array, Array]:
         """Return mean and deviation (N,) of each known cell, predicted without the values of its fold.
 
         Follows from the inverse of the covariance (Rasmussen and Williams, 2006, section 5.4.2, for several at once).
-
-        Args:
-            folds: (N,) number of the fold of each cell.
         """
         inverse = torch.cholesky_inverse(self._lower)
         means, variances = torch.empty(len(folds), dtype=torch.float64), torch.empty(len(folds), dtype=torch.float64)
@@ -126,7 +131,8 @@ class SubtreeProcess:
         explained = torch.linalg.solve_triangular(self._lower, covariance.T, upper=False)
         prior = torch.exp(self._parameters[count]) + torch.exp(self._parameters[count + 1]) * (trend**2).sum(dim=1)
         variance = prior + _noise(self._parameters) - (explained**2).sum(dim=0)
-        return (covariance @ self._answer).numpy(), variance.clamp_min(1e-12).sqrt().numpy()
+        deviation: Array = variance.clamp_min(1e-12).sqrt().numpy()
+        return (covariance @ self._answer).numpy(), self._widening * deviation
 
     def _squared_distances(self, counts: Counts) -> Array:
         """Return the weighted squared distances (M, N) of cells from the known ones."""

@@ -4,6 +4,7 @@ Dimensions: N known cells, M cells to predict, F features.
 """
 
 import warnings
+from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
@@ -13,30 +14,33 @@ from numpy.typing import NDArray
 from utils.errors import SearchError
 
 Array = NDArray[np.float64]
-_KERNELS: tuple[dict[str, Any], ...] = ({"kernel": "linear"}, {"kernel": "poly", "degree": 2, "coef0": 1.0}, {"kernel": "rbf"})
-_PENALTIES, _TOLERANCES = (0.3, 3.0, 30.0), (0.01, 0.1)
-_MOST_FITTED = 300  # cells by which the kernel is chosen
+_KERNELS: tuple[dict[str, Any], ...] = (
+    {"kernel": "linear"}, {"kernel": "poly", "degree": 2, "coef0": 1.0}, {"kernel": "rbf"}
+)  # fmt: skip
+_PENALTIES, _TOLERANCE = (1.0, 10.0), 0.05
+_MOST_FITTED = 150  # cells by which the kernel is chosen
 _ITERATIONS = 20_000
 
 
 class SupportVectors:
-    """A support vector machine whose kernel, penalty and tolerance have the least error on cells left out.
+    """A support vector machine whose kernel and penalty have the least error on cells left out.
 
     Args:
         features: (N, F).
         values: (N,) of mean 0 and variance about 1.
         folds: (N,) number of the fold of each cell; at least two.
+        rng: Chooses the cells by which the kernel is chosen, if there are many.
 
     Raises:
         SearchError: scikit-learn is not installed.
     """
 
-    def __init__(self, features: Array, values: Array, folds: NDArray[np.intp]) -> None:
+    def __init__(self, features: Array, values: Array, folds: NDArray[np.intp], rng: np.random.Generator) -> None:
         require_scikit_learn()
         spread = features.std(axis=0)
         self._centre, self._scale = features.mean(axis=0), np.where(spread > 0, 1 / np.maximum(spread, 1e-12), 0.0)
-        scaled, few = self._scaled(features), np.arange(len(values)) < _MOST_FITTED
-        settings = [dict(kernel, C=c, epsilon=e) for kernel, c, e in product(_KERNELS, _PENALTIES, _TOLERANCES)]
+        scaled, few = self._scaled(features), np.sort(rng.permutation(len(values))[:_MOST_FITTED])
+        settings = [dict(kernel, C=penalty, epsilon=_TOLERANCE) for kernel, penalty in product(_KERNELS, _PENALTIES)]
         errors = [_error(scaled[few], values[few], folds[few], each) for each in settings]
         chosen = settings[int(np.argmin(errors))]
         self.held_out: Array = _left_out(scaled, values, folds, chosen)
@@ -59,12 +63,13 @@ def require_scikit_learn() -> None:
     Raises:
         SearchError: It is not.
     """
-    try:
-        import sklearn.svm  # noqa: F401
-    except ImportError as error:
-        raise SearchError(
-            f"svr: the package scikit-learn cannot be imported ({error}). Run: pip install scikit-learn"
-        ) from error
+    if not is_installed():
+        raise SearchError("svr: the package scikit-learn is not installed. Run: pip install scikit-learn")
+
+
+def is_installed() -> bool:
+    """Return whether scikit-learn can be imported."""
+    return find_spec("sklearn") is not None
 
 
 def _fitted(features: Array, values: Array, settings: dict[str, Any]) -> Any:
@@ -72,7 +77,7 @@ def _fitted(features: Array, values: Array, settings: dict[str, Any]) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the iterations did not converge: the error on cells left out judges it
-        return SVR(max_iter=_ITERATIONS, **settings).fit(features, values)
+        return SVR(max_iter=_ITERATIONS, tol=0.01, **settings).fit(features, values)
 
 
 def _left_out(features: Array, values: Array, folds: NDArray[np.intp], settings: dict[str, Any]) -> Array:
