@@ -14,9 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 Codes = NDArray[np.int16]
 Keys = NDArray[np.uint64]
 Rows = NDArray[np.int64]
-Elements = NDArray[np.int64]
+Elements = NDArray[np.int16]
 Floats = NDArray[np.float64]
 BATCH_SIZE = 16_384
+ABSENT = -1
+"""The operators of what a cell does not have."""
 _CHILDREN_AT_ONCE = 1 << 18
 
 
@@ -38,6 +40,9 @@ class CellGrammar(Protocol):
     def empty(self) -> str:
         """The cell from which all others grow."""
 
+    def one_operator_cell(self, operator: str) -> str:
+        """Return the cell with a single operator: it measures the operator's time, see `features.dynamic_reindex`."""
+
     def encode(self, texts: Sequence[str]) -> Codes:
         """Return the codes of cells, (N, ...). Equivalent cells have the same codes up to the order of their parts."""
 
@@ -46,6 +51,9 @@ class CellGrammar(Protocol):
 
     def keys(self, codes: Codes) -> Keys:
         """Return (N,): a number that is the same for equivalent cells only."""
+
+    def known_keys(self, texts: Sequence[str]) -> Keys:
+        """Return the keys of what is left out of an expansion if these cells are known."""
 
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:
         """Return the number of each operator (N, E) and of each input (N, F) that cells use, -1 for absent ones."""
@@ -103,7 +111,7 @@ class Expansion:
         _, first = np.unique(keys, return_index=True)
         first.sort()
         if len(known):
-            first = first[~np.isin(keys[first], grammar.keys(grammar.encode(tuple(known))))]
+            first = first[~np.isin(keys[first], grammar.known_keys(tuple(known)))]
         return cls(grammar, parents, places[first])
 
     def __len__(self) -> int:

@@ -12,13 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from utils.architecture.cells.cell import Block, Cell
-from utils.architecture.cells.expansion import Codes, Elements, Expansion, Floats, Keys, Rows, mixed
+from utils.architecture.cells.expansion import ABSENT, Codes, Elements, Expansion, Floats, Keys, Rows, mixed
 from utils.architecture.cells.features import score_features, time_features
 from utils.architecture.cells.operators import read_operator
 from utils.errors import ConfigError
 
-ABSENT = -1
-"""The operators of a block that a cell does not have."""
 _MOST_BLOCKS, _MOST_LOOKBACKS = 99, 99
 
 
@@ -87,9 +85,9 @@ class Grammar:
         for text in self.expand([self.empty]).texts():
             yield Cell.parse(text)
 
-    def one_operator_cell(self, operator: str) -> Cell:
+    def one_operator_cell(self, operator: str) -> str:
         """Return the cell that has one operator twice on the previous cell: it measures the operator's time."""
-        return Cell((Block(-1, operator, -1, operator),))
+        return str(Cell((Block(-1, operator, -1, operator),)))
 
     def expand(self, parents: Sequence[str], known: Sequence[str] = ()) -> Expansion:
         """Return the cells that have one block more than a parent, each class of equivalent ones once.
@@ -150,10 +148,14 @@ class Grammar:
         keys, _ = self._hashes(codes)
         return keys
 
+    def known_keys(self, texts: Sequence[str]) -> Keys:
+        """Return the keys of what is left out of an expansion if these cells are known: of the cells themselves."""
+        return self.keys(self.encode(texts))
+
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:
         """Return the operators (N, 2 B) and the inputs (N, 2 B) of all sides, the farthest lookback being input 0."""
-        operators = codes[:, :, (1, 3)].astype(np.int64)
-        inputs = np.where(operators == ABSENT, ABSENT, codes[:, :, (0, 2)] + self.lookbacks)
+        operators = codes[:, :, (1, 3)]
+        inputs = np.where(operators == ABSENT, ABSENT, codes[:, :, (0, 2)] + self.lookbacks).astype(np.int16)
         return operators.reshape(-1, 2 * self.blocks), inputs.reshape(-1, 2 * self.blocks)
 
     def time_features(self, codes: Codes, values: ArrayLike, *, motifs: int = 3, normal_cells: int = 2) -> Floats:

@@ -10,9 +10,14 @@ import numpy as np
 
 from utils.architecture.cells.expansion import CellGrammar, Expansion
 from utils.architecture.cells.grammar import Grammar
+from utils.architecture.cells.nasbench201 import Nasbench201Blocks, Nasbench201Nodes
 from utils.errors import SearchError
 
-_GRAMMARS: Mapping[str, type[Any]] = {"blocks": Grammar}
+_GRAMMARS: Mapping[str, type[Any]] = {
+    "blocks": Grammar,
+    "nasbench201": Nasbench201Nodes,
+    "nasbench201_blocks": Nasbench201Blocks,
+}
 
 
 def read_grammar(value: Mapping[str, Any]) -> CellGrammar:
