@@ -3,16 +3,17 @@
 Dimensions: N cells, H cells of the history, O operators.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from search.worker.predictors.graphs import CellGraphs, graphs_of_blocks
+from search.worker.predictors.graphs import CellGraphs, graphs_of_blocks, graphs_of_edges
 from utils.architecture.cells.expansion import CellGrammar, Codes
-from utils.architecture.cells.features import dynamic_reindex, time_features
+from utils.architecture.cells.features import dynamic_reindex
 from utils.architecture.cells.grammar import Grammar
+from utils.architecture.cells.nasbench201 import EDGES, NODE_OPERATORS, Nasbench201Nodes, read_architecture
 from utils.errors import SearchError
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ class EncodedCells:
 
     Attributes:
         graphs: N graphs.
-        features: (N, F) numbers for support vectors.
+        features: (N, F) numbers for support vectors; none for scores.
     """
 
     graphs: CellGraphs
@@ -59,8 +60,8 @@ class CellEncoder:
 
     def for_scores(self, codes: Codes) -> EncodedCells:
         """Return cells by what influences their output."""
-        graphs = self._graphs(codes)
-        return EncodedCells(graphs, graphs.label_counts)
+        graphs = self._graphs(codes, NODE_OPERATORS.index("none"))
+        return EncodedCells(graphs, np.zeros((len(codes), 0)))
 
     def for_costs(self, codes: Codes, operator_values: Array) -> EncodedCells:
         """Return cells by everything that is computed, whether or not it influences their output.
@@ -69,31 +70,31 @@ class CellEncoder:
             codes: N cells.
             operator_values: (O,) from `operator_values`.
         """
-        if isinstance(self.grammar, Grammar):
-            features = time_features(
-                codes,
-                operator_values,
-                self.grammar.lookbacks,
-                motifs=self.motifs,
-                normal_cells=self.normal_cells,
-            )
-            return EncodedCells(self._graphs(codes), features)
-        graphs = self._graphs(codes)
-        return EncodedCells(graphs, graphs.label_counts)
+        sizes = {"motifs": self.motifs, "normal_cells": self.normal_cells}
+        return EncodedCells(self._graphs(codes, None), self.grammar.time_features(codes, operator_values, **sizes))
 
-    def operator_values(self, cells: dict[str, float]) -> Array:
-        """Return the value (O,) of each operator by the costs of known cells, see `dynamic_reindex`."""
-        if not isinstance(self.grammar, Grammar):
-            return np.ones(0)
-        single = [str(self.grammar.one_operator_cell(each).canonical()) for each in self.grammar.operators]
-        empty = cells.get(self.grammar.empty, np.nan)
-        known = [cost for cost in cells.values() if np.isfinite(cost)]
-        empty = empty if np.isfinite(empty) else min(known, default=0.0)
-        return dynamic_reindex([cells.get(each, np.nan) for each in single], empty)
+    def operator_values(self, costs: Mapping[str, float]) -> Array:
+        """Return the value (O,) of each operator, see `dynamic_reindex`.
 
-    def _graphs(self, codes: Codes) -> CellGraphs:
+        Args:
+            costs: Of known cells, by their canonical texts.
+        """
+        single = self.canonical([str(self.grammar.one_operator_cell(each)) for each in self.grammar.operators])
+        known = [cost for cost in costs.values() if np.isfinite(cost)]
+        empty = costs.get(self.canonical([self.grammar.empty])[0], np.nan)
+        return dynamic_reindex(
+            [costs.get(each, np.nan) for each in single], empty if np.isfinite(empty) else min(known, default=0.0)
+        )
+
+    def _graphs(self, codes: Codes, zero: int | None) -> CellGraphs:
+        """Return the graphs of cells; without the operator `zero` of NAS-Bench-201, and what it makes useless."""
         if isinstance(self.grammar, Grammar):
             return graphs_of_blocks(codes, self.grammar.lookbacks, len(self.grammar.operators))
+        if isinstance(self.grammar, Nasbench201Nodes):
+            texts = self.grammar.decode(codes)  # of a partial cell, that of the complete one that is trained
+            numbers = [[NODE_OPERATORS.index(each) for each in read_architecture(text)] for text in texts]
+            operators = np.array(numbers, dtype=np.int64).reshape(-1, len(EDGES))
+            return graphs_of_edges(operators, EDGES, len(NODE_OPERATORS), zero)
         raise SearchError(f"{type(self.grammar).__name__}: no predictor reads the cells of this grammar.")
 
     def family(self, codes: Codes) -> Pairs:

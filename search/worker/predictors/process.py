@@ -93,7 +93,7 @@ class SubtreeProcess:
             total.backward()  # type: ignore[no-untyped-call]
             return total
 
-        optimizer.step(loss)
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
         if torch.isfinite(parameters).all():
             self._parameters = parameters.detach()
 
