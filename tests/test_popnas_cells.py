@@ -1,10 +1,12 @@
 """Cells of POPNAS: notation, operators, equivalence."""
 
 import itertools
+import json
 import math
 import random
 import re
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +88,8 @@ def test_the_numbers_of_an_operator_are_read() -> None:
         ("3x3  avgpool", 2, "3x3 avgpool"),
         ("7x7 maxpol", 2, "7x7 maxpool"),
         ("ltsm", 1, "lstm"),
+        ("3x3:2dr conv", 2, "3x3 conv:2dr"),
+        ("5:4 zconv", 1, "5 zconv:4"),
     ],
 )
 def test_an_unknown_operator_names_a_near_miss(text: str, dims: int, near: str) -> None:
@@ -95,10 +99,20 @@ def test_an_unknown_operator_names_a_near_miss(text: str, dims: int, near: str) 
 
 @pytest.mark.parametrize(
     ("text", "dims"),
-    [("lstm", 2), ("3-2-1 cvt", 1), ("0x3 conv", 2), ("3x3 conv:1dr", 2), ("3x3 zconv:1", 2), ("", 2), (None, 2)],
+    [
+        ("lstm", 2),
+        ("3-2-1 cvt", 1),
+        ("0x3 conv", 2),
+        ("3x3 conv:1dr", 2),
+        ("3x3 zconv:1", 2),
+        ("", 2),
+        (None, 2),
+        (["3x3 conv"], 2),
+        ("1000x3 conv", 2),
+    ],
 )
 def test_an_operator_for_other_inputs_or_without_effect_is_refused(text: str, dims: int) -> None:
-    with pytest.raises(ConfigError, match="Known, with any numbers: identity, "):
+    with pytest.raises(ConfigError, match="Known, with any numbers up to 999: identity, "):
         read_operator(text, dims, "search.strategy.args.operators.3")
 
 
@@ -175,13 +189,25 @@ def test_growing_all_cells_gives_each_class_of_equivalent_ones_once(grammar: Gra
     assert len(grammar.expand(texts)) == 0  # complete cells do not grow
 
 
+def blocks_written_out(cell: Cell) -> Counter[str]:
+    """Return the blocks with every block that they read written out: the definition of equivalent cells."""
+    written: list[str] = []
+    for block in cell.blocks:
+        sides = sorted(f"{written[read] if read >= 0 else read} {operator}" for read, operator in block.sides)
+        written.append(f"({' + '.join(sides)})")
+    return Counter(written)
+
+
 def test_canonical_cells_are_canonical_and_equivalent_and_keys_follow_them() -> None:
     cells = all_cells(SMALL, 3)
     canonical = [cell.canonical() for cell in cells]
     keys = SMALL.keys(SMALL.encode([str(cell) for cell in cells]))
 
     assert all(each.canonical() == each and Cell.parse(str(each)) == each for each in canonical)
-    assert all(each.equivalent(cell) for each, cell in zip(canonical, cells, strict=True))
+    assert all(
+        blocks_written_out(each) == blocks_written_out(cell) for each, cell in zip(canonical, cells, strict=True)
+    )
+    assert len({frozenset(blocks_written_out(cell).items()) for cell in cells}) == len(set(canonical))
     # One to one: as many keys as texts, and as pairs of both.
     pairs = set(zip(keys.tolist(), map(str, canonical), strict=True))
     assert len(pairs) == len(set(keys.tolist())) == len(set(canonical))
@@ -194,6 +220,7 @@ def test_random_cells_keep_their_class_however_they_are_written() -> None:
         cell = random_cell(draw, grammar)
         other = rewritten(cell, draw)
         assert other.equivalent(cell)
+        assert blocks_written_out(other) == blocks_written_out(cell) == blocks_written_out(cell.canonical())
         assert str(other.canonical()) == str(cell.canonical())
         first, second = grammar.encode([str(cell), str(other)])
         assert (first == second).all()
@@ -266,9 +293,58 @@ def test_an_expansion_is_the_same_from_its_file(tmp_path: Path) -> None:
     first = (tmp_path / "expansion.npz").read_bytes()
     again.save(tmp_path / "expansion.npz")
     assert (tmp_path / "expansion.npz").read_bytes() == first
-    (tmp_path / "expansion.npz").write_bytes(first[:100])
-    with pytest.raises(SearchError, match="holds no expansion of cells"):
-        load_expansion(tmp_path / "expansion.npz")
+
+
+def test_a_damaged_expansion_is_refused_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "expansion.npz"
+    SMALL.expand(SMALL.expand(["[]"]).texts()).save(path)
+    whole = path.read_bytes()
+    with pytest.raises(SearchError, match=r"expansion.npz: holds no expansion of cells \(.*\). Delete it: it is made"):
+        load_expansion(tmp_path / "none" / "expansion.npz")
+    refused = 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            load_expansion(path)
+        except SearchError:
+            refused += 1
+    assert refused > 50
+    path.write_bytes(whole[:100])
+    with pytest.raises(SearchError, match="holds no expansion"):
+        load_expansion(path)
+    np.savez(path, grammar=json.dumps(SMALL.to_json()), parents=["[]"], places=np.array([0, 10**9]))
+    with pytest.raises(SearchError, match="holds no expansion"):
+        load_expansion(path)
+
+
+def test_a_deep_cell_is_compared_without_writing_it_out() -> None:
+    chain = [Block(-1, "a", -1, "b"), *(Block(place, "a", place, "b") for place in range(200))]
+
+    assert Cell(tuple(chain)).canonical() == Cell(tuple(chain))
+    assert Cell(tuple(chain)).depth == 201
+
+
+def test_no_parents_grow_into_nothing() -> None:
+    nothing = SMALL.expand([])
+
+    assert (len(nothing), nothing.texts(), list(nothing.batches()), nothing.keys().tolist()) == (0, [], [], [])
+    assert nothing.parent_means([]).tolist() == []
+
+
+def test_texts_that_are_damaged_at_random_are_refused_in_one_line() -> None:
+    draw, messages = random.Random(1), []
+    for _ in range(500):
+        letters = list(TEXT)
+        for _ in range(draw.randint(1, 4)):
+            letters[draw.randrange(len(letters))] = draw.choice("[]();,'\"-01 x\n\\é")
+        try:
+            cell = Cell.parse("".join(letters))
+        except ConfigError as error:
+            messages.append(str(error))
+        else:
+            assert Cell.parse(str(cell)) == cell
+    assert len(messages) > 300
+    assert not any("\n" in each for each in messages)
 
 
 def test_a_hundred_thousand_cells_grow_within_bounded_memory() -> None:

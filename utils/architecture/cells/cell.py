@@ -1,7 +1,6 @@
 """A cell: blocks of two operators each, in the notation of POPNAS, and which cells are the same."""
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -125,36 +124,32 @@ class Cell:
         """The number of blocks on the longest path; 0 for the empty cell."""
         return max(self.depths, default=0)
 
-    @cached_property
-    def terms(self) -> tuple[str, ...]:
-        """Of each block, what it computes: its sides in order, with the term of a block in the place of its number."""
-        terms: list[str] = []
-        for block in self.blocks:
-            sides = sorted(f"{terms[read] if read >= 0 else read} {operator}" for read, operator in block.sides)
-            terms.append(f"({' + '.join(sides)})")
-        return tuple(terms)
-
     def equivalent(self, other: "Cell") -> bool:
-        """Return whether both hold the same blocks, in any order and with sides in any order."""
-        return Counter(self.terms) == Counter(other.terms)
+        """Return whether both hold the same blocks, in any order and with sides in any order.
+
+        Blocks are the same if they have the same operators on the same earlier cells and on blocks that are the same.
+        """
+        return self.canonical() == other.canonical()
 
     def canonical(self) -> "Cell":
         """Return the one cell that stands for all that are equivalent to it.
 
-        Blocks are in the order of their depth and terms, sides in that of their inputs and operators. Of several blocks
-        with the same term the first is read.
+        Blocks are in the order of their depth and sides, sides in that of their inputs and operators. Of several blocks
+        that are the same the first is read.
         """
-        order = sorted(range(len(self.blocks)), key=lambda place: (self.depths[place], self.terms[place]))
-        number: dict[str, int] = {}
-        for new, old in enumerate(order):
-            number.setdefault(self.terms[old], new)
-        blocks = []
-        for old in order:
-            sides = [
-                (number[self.terms[read]] if read >= 0 else read, operator) for read, operator in self.blocks[old].sides
-            ]
-            first, second = sorted(sides)
-            blocks.append(Block(*first, *second))
+        blocks: list[Block] = []
+        new_numbers: dict[int, int] = {}
+        for depth in range(1, self.depth + 1):
+            level = []
+            for place, block in enumerate(self.blocks):
+                if self.depths[place] == depth:
+                    sides = sorted((new_numbers.get(read, read), operator) for read, operator in block.sides)
+                    level.append((sides, place))
+            first_of: dict[Block, int] = {}
+            for (first, second), place in sorted(level):
+                block = Block(*first, *second)
+                new_numbers[place] = first_of.setdefault(block, len(blocks))
+                blocks.append(block)
         return Cell(tuple(blocks))
 
 

@@ -6,10 +6,12 @@ Dimensions: P parents, G growths of a parent, N cells of an expansion.
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from utils.files import write_atomically
 
 Codes = NDArray[np.int16]
 Keys = NDArray[np.uint64]
@@ -169,8 +171,11 @@ class Expansion:
     def save(self, path: Path) -> None:
         """Write the grammar, the parents and which growths; `loading.load_expansion` reads them."""
         grammar, parents = json.dumps(self.grammar.to_json()), np.array(self.parents, dtype=np.str_)
-        with path.open("wb") as stream:
+
+        def write(stream: BinaryIO) -> None:
             np.savez_compressed(stream, grammar=np.array(grammar), parents=parents, places=self._places)
+
+        write_atomically(path, write)
 
 
 def _all_children(grammar: CellGrammar, parents: Codes) -> tuple[Keys, Rows]:

@@ -1,6 +1,7 @@
 """The operators of a block: what their names mean. The one place in which their spelling is written down."""
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,8 +9,8 @@ from functools import lru_cache
 
 from utils.errors import ConfigError
 
-_NUMBER = r"[1-9]\d*"
-_TWO_OR_MORE = r"(?:[2-9]|[1-9]\d+)"
+_NUMBER = r"[1-9]\d{0,2}"
+_TWO_OR_MORE = r"(?:[2-9]|[1-9]\d{1,2})"
 _KERNELS = {1: f"(?P<kernel>{_NUMBER})", 2: f"(?P<kernel>{_NUMBER}x{_NUMBER})"}
 _SECOND = {dims: each.replace("kernel", "second_kernel") for dims, each in _KERNELS.items()}
 
@@ -86,7 +87,6 @@ class Operator:
     layers: int = 1
 
 
-@lru_cache(maxsize=4096)
 def read_operator(text: str, dims: int, where: str = "operator") -> Operator:
     """Return the operator that a text names.
 
@@ -98,17 +98,27 @@ def read_operator(text: str, dims: int, where: str = "operator") -> Operator:
     Raises:
         ConfigError: It names none, or one for inputs of other dimensions.
     """
-    if isinstance(text, str):
-        for kind, form in _FORMS.items():
-            match = re.fullmatch(form.pattern(dims), text, re.ASCII) if dims in form.dims else None
-            if match:
-                return _operator(text, kind, dims, match.groupdict())
+    found = _read(text, dims) if isinstance(text, str) else None
+    if found is not None:
+        return found
     inputs = "series" if dims == 1 else "images"
-    known = ", ".join(operator_forms(dims))
     near = _near_miss(text, dims) if isinstance(text, str) else None
     suggestion = f' Did you mean "{near}"?' if near else ""
-    shown = f'"{text}"' if isinstance(text, str) else repr(text)
-    raise ConfigError(f"{where}: {shown} is no operator for {inputs}.{suggestion} Known, with any numbers: {known}.")
+    shown = json.dumps(text, ensure_ascii=False, default=str)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    known = ", ".join(operator_forms(dims))
+    raise ConfigError(
+        f"{where}: {shown} is no operator for {inputs}.{suggestion} Known, with any numbers up to 999: {known}."
+    )
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str, dims: int) -> Operator | None:
+    for kind, form in _FORMS.items():
+        match = re.fullmatch(form.pattern(dims), text, re.ASCII) if dims in form.dims else None
+        if match:
+            return _operator(text, kind, dims, match.groupdict())
+    return None
 
 
 def operator_forms(dims: int) -> tuple[str, ...]:
@@ -137,12 +147,13 @@ def _near_miss(text: str, dims: int) -> str | None:
     repaired += [re.sub(r"(\d+)x\1", r"\1", each) for each in repaired] if dims == 1 else []
     repaired += [re.sub(r"^(\d+) ", r"\1x\1 ", each) for each in repaired] if dims == 2 else []
     repaired += [re.sub(r"^(\S*[a-z]\S*) (\d\S*)$", r"\2 \1", each) for each in repaired]
+    repaired += [re.sub(r"^(\S+?)(:\d+(?:dr)?) (z?conv)$", r"\1 \3\2", each) for each in repaired]
     for each in repaired:
-        if any(dims in form.dims and re.fullmatch(form.pattern(dims), each, re.ASCII) for form in _FORMS.values()):
+        if _read(each, dims):
             return each
     size = re.match(r"\d+(?:x\d+)?", words)
     examples = operator_forms(dims)
     kernels = [re.sub(r"^\d+(?:x\d+)?(?= )", size.group(), each) for each in examples] if size else []
-    valid = [each for each in kernels if any(re.fullmatch(f.pattern(dims), each) for f in _FORMS.values())]
-    near = difflib.get_close_matches(words, [*valid, *examples], n=1)
+    valid = [each for each in kernels if _read(each, dims)]
+    near = difflib.get_close_matches(words[:60], [*valid, *examples], n=1)
     return near[0] if near else None
