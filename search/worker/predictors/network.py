@@ -20,7 +20,7 @@ _LAYERS, _HEAD = 2, 64
 _LEARNING_RATE, _WEIGHT_DECAY = 0.005, 5e-4
 _LEAST_BATCH, _MOST_STEPS = 16, 16  # of an epoch
 _PATIENCE = 20  # epochs
-_PREDICTED = 2000  # cells at once
+_PREDICTED = 1024  # cells at once
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class NetworkOptions:
 
     members: int = 5
     epochs: int = 80
-    features: int = 32
+    features: int = 24
 
 
 class GraphEnsemble:

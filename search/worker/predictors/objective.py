@@ -25,7 +25,7 @@ from utils.architecture.cells.expansion import Codes, Expansion
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
 _COSTS = {*FACTS, "training_time"}
-_BATCH = 8192  # cells at once
+_BATCH = 4096  # cells at once
 _OF_SCORES = {"auto": (GRAPH, FEATURES), "graph": (GRAPH,), "features": (FEATURES,), "trivial": ()}
 
 

@@ -106,7 +106,13 @@ class SubtreeProcess:
         covariance += _noise(self._parameters) * torch.eye(len(values))
         self._lower = torch.linalg.cholesky(covariance)
         self._answer = torch.cholesky_solve(values[:, None], self._lower)[:, 0]
+        self._unlower = torch.linalg.solve_triangular(
+            self._lower, torch.eye(len(values)).double(), upper=False
+        ).T.float()
         self._values = values
+        weights = self._weights[self._vocabulary.levels]
+        self._scaled_known = (-2 * weights[:, None] * self._known.known.T.toarray()).astype(np.float32)
+        self._of_known = (self._known.known.power(2) @ weights).astype(np.float32)
 
     def _without_folds(self, folds: NDArray[np.intp]) -> tuple[Array, Array]:
         """Return mean and deviation (N,) of each known cell, predicted without the values of its fold.
@@ -124,25 +130,28 @@ class SubtreeProcess:
 
     def predict(self, graphs: CellGraphs) -> tuple[Array, Array]:
         """Return mean and deviation (M,) of the values that trainings of cells would have."""
-        counts, count = self._vocabulary.count(graphs), len(self._unit)
-        squared = torch.from_numpy(self._squared_distances(counts))
-        trend = self._trend_features(graphs)
-        covariance = _covariance(self._parameters[count:], squared, trend @ self._trend.T)
-        explained = torch.linalg.solve_triangular(self._lower, covariance.T, upper=False)
+        count = len(self._unit)
+        squared = torch.from_numpy(self._squared_distances(self._vocabulary.count(graphs)))
+        trend = self._trend_features(graphs).float()
+        covariance = _covariance(self._parameters[count:].float(), squared, trend @ self._trend.T.float())
+        explained = covariance @ self._unlower
         prior = torch.exp(self._parameters[count]) + torch.exp(self._parameters[count + 1]) * (trend**2).sum(dim=1)
-        variance = prior + _noise(self._parameters) - (explained**2).sum(dim=0)
-        deviation: Array = variance.clamp_min(1e-12).sqrt().numpy()
-        return (covariance @ self._answer).numpy(), self._widening * deviation
+        variance = prior + _noise(self._parameters) - (explained**2).sum(dim=1)
+        deviation: Array = variance.double().clamp_min(1e-12).sqrt().numpy()
+        mean: Array = (covariance @ self._answer.float()).double().numpy()
+        return mean, self._widening * deviation
 
-    def _squared_distances(self, counts: Counts) -> Array:
-        """Return the weighted squared distances (M, N) of cells from the known ones."""
-        from scipy.sparse import diags_array
+    def _squared_distances(self, counts: Counts) -> NDArray[np.float32]:
+        """Return the weighted squared distances (M, N) of cells from the known ones.
 
+        Single precision is enough for distances of whole numbers, and halves the time of a large expansion.
+        """
         weights = self._weights[self._vocabulary.levels]
-        near = (counts.known @ diags_array(weights)) @ self._known.known.T.toarray()
         of_cells = counts.known.power(2) @ weights + counts.unknown @ self._weights
-        distances: Array = of_cells[:, None] + self._known.known.power(2) @ weights - 2 * near
-        return np.maximum(distances, 0.0)
+        distances = counts.known.astype(np.float32) @ self._scaled_known
+        distances += of_cells.astype(np.float32)[:, None]
+        distances += self._of_known
+        return np.maximum(distances, 0.0, out=distances)
 
 
 def _typical(distances: Array) -> float:

@@ -37,7 +37,7 @@ def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
             the cells of the last generation with their `estimates` and `deviations`) and `expansion.npz` (from
             `Expansion.save`); `objectives` (the score first), `seed`, optionally `predictor` ("auto", "graph",
             "features", "trivial"), `acquisition` ("mean", "ei", "ucb"), `members` and `epochs` of the graph networks,
-            `motifs` and `normal_cells` of the network.
+            `config`, of whose network `motifs` and `normal_cells` are read.
 
     Returns:
         `file`: a .npz with the arrays (N,) "mean.<objective>", "deviation.<objective>" and "acquired.<objective>", by
@@ -53,8 +53,7 @@ def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
     options = PredictorOptions(request.get("predictor", "auto"), network)
     with _one_thread():
         expansion = load_expansion(folder / EXPANSION)
-        sizes = (int(request.get("motifs") or 3), int(request.get("normal_cells") or 2))
-        encoder = CellEncoder(expansion.grammar, *sizes)
+        encoder = CellEncoder(expansion.grammar, **_sizes(request.get("config") or {}))
         history = read_history(folder / HISTORY, expansion.grammar)
         for place, goal in enumerate(parse_objectives(request["objectives"])):
             seed = derive_seed(int(request["seed"]), goal.name)
@@ -70,6 +69,14 @@ def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
             f"{file}: cannot be written ({error.strerror or error}). Free some space or correct the permissions."
         ) from error
     return {"file": str(file), "predictors": predictors, "audit": audit, "seconds": time.monotonic() - began}
+
+
+def _sizes(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return `motifs` and `normal_cells` of the network of a config, if it says so."""
+    arch = config.get("arch")
+    args = arch.get("args") if isinstance(arch, Mapping) else None
+    known = args if isinstance(args, Mapping) else {}
+    return {key: known[key] for key in ("motifs", "normal_cells") if type(known.get(key)) is int}
 
 
 @contextmanager
