@@ -161,7 +161,7 @@ def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: b
         DataError: A target cannot be read.
     """
     values = shared_values(config)
-    for name in ("num_classes", "in_channels", "ignore_index", "class_names", "learned"):
+    for name in ("num_classes", "in_channels", "dims", "ignore_index", "class_names", "learned"):
         value = getattr(loader, name, None)
         if name in ("num_classes", "in_channels") and value is not None and values.get(name, value) != value:
             raise ConfigError(
@@ -272,7 +272,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
     names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     arch, values = _as_object(complete["arch"]), {**spec.arguments(), **single_output(config)}
-    sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels") if name in values}
+    sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels", "dims") if name in values}
     network = find_class(arch["type"], "arch", "arch", names["arch"])
     arguments = {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}
     if isinstance(network.target, type) and issubclass(network.target, BaseModel):
