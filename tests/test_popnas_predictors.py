@@ -10,12 +10,12 @@ import torch
 from search.schedulers.ranking import spearman
 from search.worker.predictors import objective
 from search.worker.predictors.acquisition import acquired_values, log_improvement
-from search.worker.predictors.audit import compare
+from search.worker.predictors.audit import compare_with_trainings
 from search.worker.predictors.encoding import CellEncoder, EncodedCells, means_of_parents
 from search.worker.predictors.ensemble import Known, ObjectivePredictor
-from search.worker.predictors.network import NetworkOptions
+from search.worker.predictors.learners.network import EnsembleOptions
+from search.worker.predictors.learners.support import require_scikit_learn
 from search.worker.predictors.scales import CostScale, ScoreScale
-from search.worker.predictors.support import require_scikit_learn
 from search.worker.predictors.task import fit_and_estimate
 from utils.architecture.cells.cell import Cell
 from utils.architecture.cells.grammar import Grammar
@@ -93,7 +93,7 @@ def test_times_are_learned_with_and_without_scikit_learn(tmp_path, cells, monkey
 
 
 def test_without_scikit_learn_support_vectors_say_what_to_install(monkeypatch):
-    monkeypatch.setattr("search.worker.predictors.support.find_spec", lambda _: None)
+    monkeypatch.setattr("search.worker.predictors.learners.support.find_spec", lambda _: None)
     with pytest.raises(SearchError, match=r"svr: .*scikit-learn is not installed. Run: pip install scikit-learn"):
         require_scikit_learn()
 
@@ -134,7 +134,7 @@ def test_one_that_was_worse_than_trivial_is_switched_off():
     trained = np.linspace(0.5, 0.9, 12)
     disordered = np.random.default_rng(0).permutation(trained)
     by_each = {"parents": trained + 0.01, "operations": disordered, "graph": -trained, "features": trained * 2}
-    audit = compare(trained, trained + 0.02, np.full(12, 0.01), by_each)
+    audit = compare_with_trainings(trained, trained + 0.02, np.full(12, 0.01), by_each)
     assert list(audit.switched_off) == ["graph"]
     assert audit.switched_off["graph"] == (
         "worse than parents in the last generation (rank correlation -1.00 and 1.00)"
@@ -149,12 +149,12 @@ def test_one_that_was_worse_than_trivial_is_switched_off():
 
 def test_too_few_cells_switch_nothing_off():
     trained = np.array([0.1, 0.2, 0.3, 0.4])
-    audit = compare(
+    audit = compare_with_trainings(
         trained, trained, np.full(4, np.nan), {"parents": trained, "operations": trained, "graph": -trained}
     )
     assert audit.switched_off == {}
     assert audit.details["rank_correlation"] is None
-    assert compare(trained[:0], trained[:0], trained[:0], {}).details == {}
+    assert compare_with_trainings(trained[:0], trained[:0], trained[:0], {}).details == {}
 
 
 def test_switched_off_predictors_are_not_used(cells):
@@ -164,7 +164,7 @@ def test_switched_off_predictors_are_not_used(cells):
     scale = ScoreScale(np.array([planted_score(each) for each in history]), 1)
     parents = means_of_parents(encoder.family(codes), scale.normal)
     known = Known(encoder.for_scores(codes), scale.normal, parents)
-    network = NetworkOptions(3, 20)
+    network = EnsembleOptions(3, 20)
     both = ObjectivePredictor(known, ("graph", "features"), {"graph": "worse"}, network, 0)
     assert both.used == ("features",)
     none = ObjectivePredictor(known, ("graph", "features"), {"graph": "worse", "features": "bad"}, network, 0)

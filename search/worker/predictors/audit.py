@@ -34,7 +34,7 @@ class Audit:
     widening: float = 1.0
 
 
-def compare(trained: Array, predicted: Array, deviations: Array, by_each: Mapping[str, Array]) -> Audit:
+def compare_with_trainings(trained: Array, predicted: Array, deviations: Array, by_each: Mapping[str, Array]) -> Audit:
     """Return the comparison.
 
     A predictor is worse than the trivial ones if its rank correlation is less than that of the better of them by more

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.worker.predictors.graphs import CellGraphs, graphs_of_blocks, graphs_of_edges
+from search.worker.predictors.learners.graphs import CellGraphs, graphs_of_blocks, graphs_of_edges
 from utils.architecture.cells.expansion import CellGrammar, Codes
 from utils.architecture.cells.features import dynamic_reindex
 from utils.architecture.cells.grammar import Grammar

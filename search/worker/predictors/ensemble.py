@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from search.schedulers.ranking import spearman
 from search.worker.predictors.encoding import EncodedCells
-from search.worker.predictors.network import GraphEnsemble, NetworkOptions
-from search.worker.predictors.process import SubtreeProcess
-from search.worker.predictors.support import SupportVectors
-from search.worker.predictors.trivial import OperationCounts, ParentMeans
+from search.worker.predictors.learners.network import EnsembleOptions, GraphEnsemble
+from search.worker.predictors.learners.process import SubtreeProcess
+from search.worker.predictors.learners.support import SupportVectors
+from search.worker.predictors.learners.trivial import OperationCounts, ParentMeans
 from utils.seeding import derive_seed
 
 Array = NDArray[np.float64]
@@ -65,7 +65,7 @@ class ObjectivePredictor:
         known: Known,
         names: Collection[str],
         switched_off: Mapping[str, str],
-        network: NetworkOptions,
+        network: EnsembleOptions,
         seed: int,
     ) -> None:
         count = len(known.values)
@@ -131,7 +131,7 @@ class _Fitted:
 
 
 def _fit(
-    known: Known, names: Collection[str], folds: NDArray[np.intp], network: NetworkOptions, seed: int
+    known: Known, names: Collection[str], folds: NDArray[np.intp], network: EnsembleOptions, seed: int
 ) -> dict[str, _Fitted]:
     """Return the trivial predictors, and those with the given names."""
     graphs, values = known.cells.graphs, known.values

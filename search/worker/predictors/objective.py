@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from search.results.record import FACTS, Objective
 from search.worker.predictors.acquisition import Acquisition, acquired_values
-from search.worker.predictors.audit import FEWEST_AUDITED, Audit, compare
+from search.worker.predictors.audit import FEWEST_AUDITED, Audit, compare_with_trainings
 from search.worker.predictors.encoding import CellEncoder, EncodedCells, means_of_parents
 from search.worker.predictors.ensemble import FEATURES, GRAPH, SUPPORT, Known, ObjectivePredictor
 from search.worker.predictors.history import TrainingHistory
-from search.worker.predictors.network import NetworkOptions
+from search.worker.predictors.learners.network import EnsembleOptions
+from search.worker.predictors.learners.support import is_installed
 from search.worker.predictors.scales import CostScale, ScoreScale
-from search.worker.predictors.support import is_installed
 from utils.architecture.cells.expansion import Codes, Expansion
 
 Array = NDArray[np.float64]
@@ -39,7 +39,7 @@ class PredictorOptions:
     """
 
     predictor: str = "auto"
-    network: NetworkOptions = field(default_factory=NetworkOptions)
+    network: EnsembleOptions = field(default_factory=EnsembleOptions)
 
 
 class ObjectiveTask:
@@ -107,7 +107,7 @@ class ObjectiveTask:
             for name in predictor.correlations:
                 mean, deviation = predictor.predict_by(name, self._cells[np.flatnonzero(rows)], parents)
                 by_each[name] = scale.original(mean, deviation)[0]
-        return compare(trained, estimates[rows], deviations, by_each)
+        return compare_with_trainings(trained, estimates[rows], deviations, by_each)
 
     def predict(self, expansion: Expansion, acquisition: Acquisition) -> tuple[dict[str, Array], dict[str, Any]]:
         """Return the arrays (N,) "mean", "deviation" and "acquired" of an expansion, and the predictor as plain data.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from search.results.record import parse_objectives
 from search.worker.predictors.encoding import CellEncoder
 from search.worker.predictors.history import read_history
-from search.worker.predictors.network import NetworkOptions
+from search.worker.predictors.learners.network import EnsembleOptions
 from search.worker.predictors.objective import ObjectiveTask, PredictorOptions
 from utils.architecture.cells.loading import load_expansion
 from utils.errors import SearchError
@@ -49,7 +49,7 @@ def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     began = time.monotonic()
     folder, arrays, predictors, audit = Path(request["folder"]), dict[str, Array](), {}, {}
-    network = NetworkOptions(**{key: request[key] for key in ("members", "epochs") if request.get(key)})
+    network = EnsembleOptions(**{key: request[key] for key in ("members", "epochs") if request.get(key)})
     options = PredictorOptions(request.get("predictor", "auto"), network)
     with _one_thread():
         expansion = load_expansion(folder / EXPANSION)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from search.worker.predictors.graphs import ABSENT, CellGraphs
+from search.worker.predictors.learners.graphs import ABSENT, CellGraphs
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

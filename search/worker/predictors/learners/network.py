@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from search.worker.predictors.graphs import ABSENT, CellGraphs
+from search.worker.predictors.learners.graphs import ABSENT, CellGraphs
 
 Array = NDArray[np.float64]
 _LAYERS, _HEAD = 2, 64
@@ -24,7 +24,7 @@ _PREDICTED = 1024  # cells at once
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
+class EnsembleOptions:
     """How the graph networks are trained.
 
     Attributes:
@@ -55,7 +55,7 @@ class GraphEnsemble:
     """
 
     def __init__(
-        self, graphs: CellGraphs, values: Array, folds: NDArray[np.intp], options: NetworkOptions, seed: int
+        self, graphs: CellGraphs, values: Array, folds: NDArray[np.intp], options: EnsembleOptions, seed: int
     ) -> None:
         self._members = int(folds.max()) + 1
         self._generator = torch.Generator().manual_seed(seed)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.worker.predictors.graphs import CellGraphs
-from search.worker.predictors.subtrees import Counts, SubtreeVocabulary
+from search.worker.predictors.learners.graphs import CellGraphs
+from search.worker.predictors.learners.subtrees import Counts, SubtreeVocabulary
 
 Array = NDArray[np.float64]
 _MOST_FITTED = 200  # cells by which the parameters are chosen: the time is cubic in their number
@@ -151,7 +151,8 @@ class SubtreeProcess:
         distances = counts.known.astype(np.float32) @ self._scaled_known
         distances += of_cells.astype(np.float32)[:, None]
         distances += self._of_known
-        return np.maximum(distances, 0.0, out=distances)
+        nearest: NDArray[np.float32] = np.maximum(distances, 0.0, out=distances)
+        return nearest
 
 
 def _typical(distances: Array) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from search.worker.predictors.graphs import CellGraphs
+from search.worker.predictors.learners.graphs import CellGraphs
 
 Array = NDArray[np.float64]
 _PENALTY = 1.0  # of the squared coefficients of standardized counts
