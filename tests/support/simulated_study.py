@@ -17,6 +17,7 @@ import numpy as np
 
 from search.executors.base import EpochReported, Executor, TaskFinished, WorkerLost, WorkerStarted
 from search.results.architecture import ARCHITECTURES
+from search.results.record import parse_objectives
 from search.strategies.multi_fidelity import candidate_folder
 from search.study import study as study_module
 from search.study.driver import Driver, Recorder
@@ -59,6 +60,13 @@ class World:
                 return ("fails", 1) if fate == "fails_first" else (fate, epoch)
             share -= of_all
         return None, epoch
+
+    def estimate(self, payload):
+        """What a worker predicts of the cells of a generation: chance, by its seed."""
+        file, chance = Path(payload["folder"]) / "estimates.npz", np.random.default_rng(payload["seed"])
+        names = [each.name for each in parse_objectives(payload["objectives"])]
+        np.savez(file, **{f"mean.{name}": chance.random(payload["count"]) for name in names})
+        return {"status": "ended", "file": str(file), "predictors": {name: {"name": "chance"} for name in names}}
 
     def row(self, run, epoch, epochs):
         fate, when = self.fate(run, epochs)
@@ -134,6 +142,10 @@ class SimulatedWorkers(Executor):
         if task.kind == "pool":
             yield WorkerStarted(task.id)
             return {"status": "ended", "values": {"val_miou": 0.5}}
+        if task.kind == "estimate":
+            yield WorkerStarted(task.id)
+            yield None
+            return {"status": "interrupted"} if self.is_interrupted else self.world.estimate(task.payload)
         payload, folder = task.payload, Path(task.payload["folder"])
         run, epochs = folder.relative_to(self.root).as_posix(), payload["config"]["trainer"]["epochs"]
         fate, when = self.world.fate(run, epochs)
