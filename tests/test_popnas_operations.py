@@ -102,6 +102,16 @@ def test_padding_changes_nothing_in_training(text, adaptation):
         torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
 
 
+def test_fused_layers_are_counted_as_their_products():
+    with flop_counter() as counter, torch.no_grad():
+        torch.nn.LSTM(8, 16, batch_first=True)(torch.zeros(1, 10, 8))
+    assert counter.get_total_flops() == 10 * 2 * 4 * 16 * (8 + 16)
+    queries = torch.zeros(1, 3, 50, 8)
+    with flop_counter() as counter, torch.no_grad():
+        torch.nn.functional.scaled_dot_product_attention(queries, queries, queries)
+    assert counter.get_total_flops() == 3 * 2 * (2 * 50 * 50 * 8)
+
+
 def test_pools_by_hand():
     maps = torch.tensor([[[1.0, 4.0, -2.0, 7.0, 5.0]]])
     extent = extent_of(maps)

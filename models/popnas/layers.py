@@ -71,7 +71,7 @@ def every(extent: Extent, stride: int) -> Extent:
     return None if extent is None else extent.every(stride)
 
 
-def repeated(extent: Extent, factor: int) -> Extent:
+def repeat_extent(extent: Extent, factor: int) -> Extent:
     """Return the extent of a map with a whole number of steps for each one of this; None for images."""
     return None if extent is None else extent.repeated(factor)
 

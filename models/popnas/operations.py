@@ -21,7 +21,7 @@ from models.popnas.layers import (
     Subsampling,
     every,
     make_activation,
-    repeated,
+    repeat_extent,
     same_map_convolution,
 )
 from utils.architecture.cells.network import CellActivation
@@ -80,7 +80,7 @@ class TransposedUnit(nn.Module):
 
     def forward(self, maps: Tensor, extent: Extent) -> Tensor:
         """(B, in_channels, *S) float -> (B, out_channels, *ceil(S / stride)) float."""
-        doubled = repeated(extent, 2)
+        doubled = repeat_extent(extent, 2)
         enlarged = self.activation(self.norm(self.enlarge(maps), doubled))
         result: Tensor = self.reduce(enlarged, doubled)
         return result
