@@ -4,8 +4,8 @@
     python benchmarks/popnas_nasbench.py data/nasbench201/cifar10.npz --repeats 50
 
 Every search trains 100 of the 15,625 cells, each once: its result is the mean validation accuracy of three seeds after
-200 epochs. Shown are the accuracy of the best cell, and the hypervolume of accuracy and training
-time as a share of that of all cells (reference: 50 % and the largest time). A repeat is a seed.
+200 epochs. Shown are the accuracy of the best cell, and the hypervolume of accuracy and training time as a share of
+that of all cells (reference: 50 % and the largest time). A repeat is a seed.
 
 Each search is a line of the output file, and is not computed again: stop it whenever you like. After a change of the
 code, delete the lines of the searches that it concerns. A contender is a sampler with its arguments,

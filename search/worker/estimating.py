@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from utils.architecture.cells.costs import CostModel
 
 from search.worker.candidate import build_training_step
 from search.worker.predictors.task import fit_and_estimate
+from utils.architecture.cells.costs import CostModel
 from utils.architecture.cells.expansion import Expansion
 from utils.architecture.cells.loading import load_expansion
 from utils.errors import SearchError
