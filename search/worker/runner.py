@@ -31,7 +31,7 @@ from search.worker.ranks import RANK, Ranks, num_processes
 from search.worker.training import find_start, remove_checkpoints, remove_start, train_as_rank, train_here
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import BEST, LAST, read_saved
-from utils.environment import available_memory
+from utils.environment import available_memory, is_disk_full
 from utils.errors import EspalierError, Interrupted, OutOfMemory
 from utils.plugins import load_plugins
 
@@ -67,7 +67,7 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
     Returns:
         `status`: "ended" (with `is_finished`, `bytes`, `artefacts`, for a retraining with test data `test`, for a
         measurement `facts`; of pooled runs only `values`), "refused" (`reason`, `facts`), "interrupted" (`signal`),
-        "out_of_memory" or "failed" (`reason`).
+        "out_of_memory" or "failed" (`reason`; with `is_disk_full` the task is not the cause).
     """
     outcome: dict[str, Any]
     try:
@@ -76,13 +76,8 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
         outcome = {"status": "interrupted", "signal": stop.signal_number}
     except (OutOfMemory, MemoryError, torch.OutOfMemoryError) as error:
         outcome = {"status": "out_of_memory", "reason": _first_line(error), "fresh_worker": True}
-    except EspalierError as error:
-        outcome = {"status": "failed", "reason": _first_line(error)}
     except (Exception, SystemExit) as error:  # also of a plug-in that ends the process
-        logger.exception("A candidate failed.")
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}:{last.lineno}"
-        outcome = {"status": "failed", "reason": f"{type(error).__name__} at {place}: {_first_line(error)}"}
+        outcome = _failure(error)
     if task["kind"] == RANK:
         outcome["at"] = time.time()
     try:
@@ -91,6 +86,16 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
         logger.warning("The memory of a candidate is not released (%s): its worker is replaced.", _first_line(error))
         outcome["fresh_worker"] = True
     return outcome
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Return the outcome of a task that ended with an error."""
+    reason = _first_line(error)
+    if not isinstance(error, EspalierError) and not is_disk_full(error):
+        logger.exception("A candidate failed.")
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {reason}"
+    return {"status": "failed", "reason": reason} | ({"is_disk_full": True} if is_disk_full(error) else {})
 
 
 def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[str, Any]:
