@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.results.record import FACTS, Objective
+from search.results.record import FACTS, MEASURED, Objective
 from search.worker.predictors.acquisition import Acquisition, acquired_values
 from search.worker.predictors.audit import FEWEST_AUDITED, Audit, compare_with_trainings
 from search.worker.predictors.encoding import CellEncoder, EncodedCells, means_of_parents
@@ -24,7 +24,7 @@ from utils.architecture.cells.expansion import Codes, Expansion
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
-_COSTS = {*FACTS, "training_time"}
+_COSTS = {*FACTS, *MEASURED}
 _BATCH = 4096  # cells at once
 _OF_SCORES = {"auto": (GRAPH, FEATURES), "graph": (GRAPH,), "features": (FEATURES,), "trivial": ()}
 
@@ -123,17 +123,20 @@ class ObjectiveTask:
         place_of = {cell: place for place, cell in enumerate(self._history.cells)}
         places = [place_of.get(cell) for cell in self._encoder.canonical(expansion.parents)]
         parents = expansion.parent_means([np.nan if place is None else normal[place] for place in places])
-        means, deviations = [np.zeros(0)], [np.zeros(0)]
+        found, best = [(np.zeros(0), np.zeros(0))], float(np.nanmax(normal))
+        acquired, sign = [np.zeros(0)], self._goal.sign if self._is_cost else 1
         for number, codes in enumerate(expansion.batches(_BATCH)):
             start = number * _BATCH
-            found = predictor.predict(self._encoded(codes), parents[start : start + len(codes)])
-            mean, deviation = scale.original(*found)
-            means.append(mean)
-            deviations.append(self.audit.widening * deviation)
-        arrays = {"mean": np.concatenate(means), "deviation": np.concatenate(deviations)}
-        sign = self._goal.sign
-        best = sign * float(np.nanmax(sign * self._values))
-        arrays["acquired"] = acquired_values(acquisition, arrays["mean"], arrays["deviation"], best, sign)
+            mean, deviation = predictor.predict(self._encoded(codes), parents[start : start + len(codes)])
+            deviation = self.audit.widening * deviation
+            found.append(scale.original(mean, deviation))
+            # On the scale of ranks: in the unit of a score, the deviation of a bad cell is far larger.
+            acquired.append(acquired_values(acquisition, mean, deviation, best, sign))
+        arrays = {
+            "mean": np.concatenate([mean for mean, _ in found]),
+            "deviation": np.concatenate([deviation for _, deviation in found]),
+            "acquired": np.concatenate(acquired),
+        }
         return arrays, self._described(predictor)
 
     def _described(self, predictor: ObjectivePredictor) -> dict[str, Any]:
