@@ -312,7 +312,12 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
         )
     else:
         groups = [{"params": list(model.parameters())}]
-    return instantiate(config, "optimizer", registry(), runtime={"params": groups})  # type: ignore[no-any-return]
+    optimizer: Optimizer = instantiate(config, "optimizer", registry(), runtime={"params": groups})
+    if spec.get("lookahead") is not None:
+        from trainer.optim.optimizers import Lookahead
+
+        Lookahead(**spec["lookahead"]).follow(optimizer)
+    return optimizer
 
 
 def build_schedule(

@@ -128,6 +128,7 @@ def write_request(folder: Path, request: Request, options: PredictionOptions) ->
         "max_epochs": request.max_epochs,
         "seed": request.seed,
         "predictor": options.predictor,
+        "members": options.members,
         "acquisition": options.acquisition,
     }
 

@@ -51,6 +51,9 @@ class PredictionOptions(OptionGroup):
     predictor: Annotated[
         Predictor, Field(description="Of the score: the better one of two, a graph network, features, or the parents.")
     ] = "auto"
+    members: Annotated[
+        int, Field(ge=2, le=20, description="Graph networks that predict together, and folds of the predictors.")
+    ] = 5
     acquisition: Annotated[
         Acquisition, Field(description="What of a predicted score counts: its mean, or its chances to be a better one.")
     ] = "mean"
