@@ -119,6 +119,21 @@ def test_synchronous_decisions_do_not_depend_on_workers_and_time(tmp_path, name,
 
 
 @every_strategy
+def test_a_full_disk_stops_a_study_and_is_no_result_of_any_run(tmp_path, name, case):
+    if case.get("scheduler", {}).get("type") in ASYNCHRONOUS:
+        return
+    sampler = {} if "study" in case else {"sampler": "random"}
+    build, full = builder(name, case, limits={}, **sampler), World({"fills_disk": 0.5, "fills_disk_saving": 0.5})
+    expected = results(Simulation(tmp_path / "space", build, World()).run())
+    for workers in (1, 2):
+        simulation = Simulation(tmp_path / str(workers), build, full, workers)
+        study = simulation.run()
+        assert simulation.num_sessions > 1
+        assert results(study) == expected
+        assert not any(event.data.get("status") == "failed" for event in simulation.events)
+
+
+@every_strategy
 def test_a_study_continues_from_any_prefix_of_its_journal(tmp_path, name, case):
     """Killed after each event before it took effect, with the files as they were then."""
     case = {**case, "num_samples": min(case.get("num_samples", 4), 4)}

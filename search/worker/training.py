@@ -22,6 +22,7 @@ from search.worker.fence import Fence
 from trainer.checkpoints.resume import lock_run_folder
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import BEST, LAST, commit_checkpoint, newest_good, stage_checkpoint
+from utils.environment import is_disk_full
 from utils.errors import CheckpointError, ConfigError
 
 _BEGIN, _START = "begin", "start.pth"  # where a training begins that continues another one
@@ -172,7 +173,7 @@ def train_here(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         else:
             train.train(None, callbacks, resume=resume, run_folder=folder, devices=devices)
     except CheckpointError as error:
-        if resume is None or reporter.has_started:
+        if resume is None or reporter.has_started or is_disk_full(error):
             raise
         return {"status": "failed", "reason": str(error), "cannot_resume": True}
     return {"status": "ended", "is_finished": not reporter.was_stopped}
