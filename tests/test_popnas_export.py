@@ -81,7 +81,7 @@ def test_the_checkpoint_says_all_that_its_network_needs(finished):
     args = read_checkpoint(result.checkpoint)["config"]["arch"]["args"]
     assert args["num_classes"] == 2
     assert args["cell"] == CELLS[kind]
-    assert args.get("dims", 2) == (2 if kind == "pictures" else 1)
+    assert args["dims"] == (2 if kind == "pictures" else 1)
 
 
 def test_testing_inference_and_export_use_it(finished):
