@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,6 +55,8 @@ def remove_temporary_files(folder: Path) -> None:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write to a temporary file next to `path`, flush it to the disk, then replace `path`.
 
+    The target of a link is replaced, not the link. A device or a pipe, as /dev/stdout, is written into.
+
     Args:
         path: The file to create or replace; its folder exists.
         write: Receives the open file and writes the content; may seek and read.
@@ -61,6 +64,12 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         OSError: The disk is full or the folder cannot be written; `path` is unchanged and no temporary file remains.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        content = BytesIO()
+        write(content)
+        path.write_bytes(content.getvalue())
+        return
     temporary = temporary_path(path)
     try:
         with open(temporary, "w+b") as file:

@@ -24,6 +24,7 @@ from base.inspection.summary import network_summary
 from data_loader.common.image_cache import share_decoded
 from search.worker.callbacks import Report
 from search.worker.candidate import Limits, build_training_step, check_limits
+from search.worker.estimating import estimated_cells
 from search.worker.fence import Fence
 from search.worker.nested import run_search_task
 from search.worker.pooling import pooled_results
@@ -53,8 +54,9 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
     """Run a task of a search.
 
     Args:
-        task: `kind` ("train", "retrain", "search", "measure" for its costs alone, or "pool" for the results of the
-            runs in `folders` together, which takes nothing else of the following), `config`, `folder` (of the run,
+        task: `kind` ("train", "retrain", "search", "measure" for its costs alone, "pool" for the results of the runs
+            in `folders` together, or "estimate" for what `estimated_cells` predicts; both take nothing else of the
+            following), `config`, `folder` (of the run,
             which is resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to
             train in all; None: until a decision says so), `limits` (checked before training; None: unchecked),
             optionally `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and
@@ -106,6 +108,8 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
         return train_as_rank(task, report)
     if task["kind"] == "pool":
         return {"status": "ended", "values": pooled_results(task["folders"], task.get("device"))}
+    if task["kind"] == "estimate":
+        return {"status": "ended", **estimated_cells(task)}
     # The run writes its metrics and checkpoints, but neither prints nor draws.
     trainer_section = {**task["config"]["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}
     config = {**task["config"], "trainer": trainer_section}

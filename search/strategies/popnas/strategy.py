@@ -282,7 +282,7 @@ class ProgressiveSearch(MultiFidelity):
     def _network_of_request(self) -> dict[str, Any]:
         """Return what a worker needs to know of the network, whose costs follow from its cell."""
         config, limits = self.cells.config(self.cells.grammar.empty), self.parts.limits or {}
-        names = [each.name for each in (*self.parts.objectives, *self.parts.constraints)]
+        names = [each.name for each in self.parts.objectives] + [each.name for each in self.parts.constraints]
         names += [name for key, name in LIMITED_COSTS.items() if limits.get(key) is not None]
         is_table = isinstance(self.parts.space, TableSpace)
         arch = config.get("arch")
