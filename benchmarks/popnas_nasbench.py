@@ -48,6 +48,7 @@ WHOLE = {"grammar": "nasbench201", "max_children": 15}
 POPNAS: dict[str, dict[str, Any]] = {
     "POPNAS, original grammar": ORIGINAL,
     "POPNAS": WHOLE,
+    "POPNAS, best scores next to the front": {**WHOLE, "max_children": 12, "max_best": 6},
     "POPNAS, one objective": {**WHOLE, "pnas_mode": True},
     "POPNAS, trivial predictors": {**WHOLE, "predictor": "trivial"},
 }

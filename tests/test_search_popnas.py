@@ -1,20 +1,31 @@
 """A progressive search: its generations, schedulers within them, kills, failures, commands, and what it writes."""
 
+import csv
 import json
 from collections import Counter
 from dataclasses import astuple
+from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from models.popnas.model import CellNet
+from search.cli.export import export_csv
 from search.schedulers.base import Decision, Ending, Job, Need
 from search.schedulers.generations import Generations
 from search.schedulers.halving import RandomSearch
 from search.strategies.popnas.generation import Generation
+from search.study.folders import create_study_folder
 from search.study.settings import build_study_parts, shrunk
 from search.study.study import Study, build_strategy
+from search.worker import callbacks, estimating
 from tests.support.simulated_study import Simulation, World, results
 from utils.architecture.cells.cell import Block, Cell
+from utils.architecture.cells.grammar import Grammar
+from utils.architecture.cells.nasbench201 import write_architecture
+from utils.architecture.cells.network import MacroOptions
 from utils.errors import ConfigError, SearchError
 
 OPERATORS = ["identity", "3x3 conv", "3x3 maxpool"]
@@ -169,6 +180,16 @@ def test_the_trivial_predictor_needs_no_worker(tmp_path):
     simulated.run()
     known = {each.data["cell"]: each.candidate for each in simulated.events if each.kind == "drawn"}
     assert len(known) > 7
+
+
+def test_the_best_scores_next_to_the_front_may_be_trained_too(tmp_path):
+    simulated = simulation(tmp_path, args={"max_best": 3, "max_exploration": 0})
+    simulated.run()
+    for each in generations(simulated)[2:]:
+        best = [cell.estimates["val_miou"] for cell in each.cells if cell.reason == "score"]
+        assert len(best) == 3
+        assert best == sorted(best, reverse=True)
+        assert len({cell.cell for cell in each.cells}) == len(each.cells)
 
 
 def test_pnas_mode_takes_the_best_predicted_scores(tmp_path):
@@ -339,3 +360,129 @@ def test_before_the_first_generation_nothing_is_asked_for():
         found.admit(0)
     with pytest.raises(ValueError, match="does not run"):
         found.report(0, 1, (0.0,))
+
+
+def small_table(tmp_path):
+    """A table of all 15,625 cells whose accuracy counts the convolutions, and whose time counts operations."""
+    names = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+    codes = np.array(list(product(range(5), repeat=6)))
+    accuracy = 50 + 5 * np.isin(codes, (2, 3)).sum(axis=1) + (codes == 3).sum(axis=1)
+    seconds = 10.0 + 3 * (codes > 1).sum(axis=1) + (codes == 3).sum(axis=1)
+    path = tmp_path / "cells.npz"
+    np.savez(
+        path,
+        arch=np.array([write_architecture([names[each] for each in code]) for code in codes]),
+        val_accuracy=accuracy.astype(float)[:, None],
+        training_time=seconds[:, None],
+    )
+    return path
+
+
+@pytest.mark.parametrize(("grammar", "best"), [("nasbench201", 86.0), ("nasbench201_blocks", 74.0)])
+def test_a_table_grows_by_a_grammar_of_its_own(tmp_path, grammar, best):
+    columns = {
+        "settings": {"arch.args.edges": "arch"},
+        "split": {"arch": "([a-z0-9_]+)~"},
+        "results": {"val_accuracy": "val_accuracy", "training_time": "training_time"},
+    }
+    args = {"grammar": grammar, "max_children": 6, "predictor": "trivial"}
+    search = {
+        "objectives": ["max val_accuracy", "min training_time"],
+        "executor": {"type": "table", "args": {"file": str(small_table(tmp_path)), "columns": columns}},
+        "num_samples": 40,
+        "strategy": {"type": "POPNAS", "args": args},
+    }
+    config = {"name": "t", "trainer": {"epochs": 1}, "search": search}
+    study = Study(create_study_folder(str(tmp_path), "t", config), build_study_parts(config), worker="")
+    record = study.run()
+    assert len([each for each in record.candidates if each.reports]) == 40
+    rows = [each.drawn for each in record.candidates]
+    assert [path for path, _ in rows[0]] == [f"arch.args.edges.{place}" for place in range(6)]
+    assert 60 < max(each.objectives["val_accuracy"] for each in record.candidates if each.objectives) <= best
+
+
+def test_a_grammar_of_a_table_needs_one():
+    config = study_config()
+    config["search"]["strategy"]["args"] = {"grammar": "nasbench201"}
+    with pytest.raises(ConfigError, match=r"grammar: \"nasbench201\" is that of a table, and search.executor names"):
+        build_strategy(build_study_parts(config))
+
+
+class Clock:
+    """A trainer as far as the time of its training needs one."""
+
+    def __init__(self):
+        self.model, self.epoch, self.history = torch.nn.Linear(1, 1), 0, []
+
+    def train(self, timer, monkeypatch, seconds):
+        """An epoch whose steps take these seconds of the processor."""
+        now = [100.0]
+        monkeypatch.setattr(callbacks, "process_time", lambda: now[0])
+        timer.on_epoch_start(self)
+        now[0] += seconds
+        timer.on_validation_start(self)
+        now[0] += 50.0  # of validation
+        self.epoch += 1
+        timer.on_epoch_end(self, {})
+
+
+def test_the_training_time_is_the_median_of_the_training_steps(monkeypatch):
+    timer, trainer = callbacks.TrainingTime(), Clock()
+    for seconds in (9.0, 2.0, 3.0):
+        trainer.train(timer, monkeypatch, seconds)
+    assert [timer.typical(epochs) for epochs in (1, 2, 3)] == [9.0, 5.5, 3.0]
+    resumed = callbacks.TrainingTime()
+    resumed.load_state_dict(timer.state_dict())
+    trainer.train(resumed, monkeypatch, 4.0)
+    assert resumed.seconds == [9.0, 2.0, 3.0, 4.0]
+
+
+def test_an_interrupted_epoch_has_the_time_of_both_parts(monkeypatch):
+    timer, trainer, now = callbacks.TrainingTime(), Clock(), [0.0]
+    monkeypatch.setattr(callbacks, "process_time", lambda: now[0])
+    timer.on_epoch_start(trainer)
+    now[0] = 5.0
+    resumed = callbacks.TrainingTime()
+    resumed.load_state_dict(timer.state_dict())
+    trainer.train(resumed, monkeypatch, 2.0)
+    assert resumed.seconds == [7.0]
+
+
+def test_the_training_time_is_reported_and_never_decides_the_best_epoch(monkeypatch):
+    messages, timer, trainer = [], callbacks.TrainingTime(), Clock()
+    trainer.train(timer, monkeypatch, 3.0)
+    reporter = callbacks.Reporter(lambda message: messages.append(message) or "continue", 0, None, timer)
+    trainer.result_names = lambda: ["loss"]
+    reporter.on_fit_start(trainer)
+    reporter.on_epoch_end(trainer, {"epoch": 1, "loss": 0.5})
+    assert messages[0] == {"names": ["loss", "training_time"]}
+    assert messages[1]["row"] == {"epoch": 1, "loss": 0.5, "training_time": 3.0}
+    best = callbacks.BestByObjective(["min loss", "min training_time"])
+    best.on_epoch_end(trainer, {"epoch": 1, "loss": 0.5})
+    assert trainer.improved
+
+
+def test_costs_of_cells_are_those_of_their_networks(tmp_path):
+    step = SimpleNamespace(
+        placed_model=lambda: CellNet(num_classes=10, in_channels=1, cell="[]", macro=MacroOptions(2, 1, 8)),
+        input_shape=(4, 1, 16, 16),
+    )
+    grammar = Grammar(tuple(OPERATORS), 2, 2)
+    expansion = grammar.expand(grammar.expand([grammar.empty]).texts()[:3])
+    found = estimating.costs_of_networks(step, expansion, None)
+    for place in (0, 7, len(expansion) - 1):
+        model = CellNet(num_classes=10, in_channels=1, cell=expansion.text(place), macro=MacroOptions(2, 1, 8))
+        assert found["params"][place] == sum(weight.numel() for weight in model.parameters())
+    assert set(found) == {"params", "flops"}
+
+
+def test_predictions_are_exported(tmp_path):
+    simulated = simulation(tmp_path)
+    record = simulated.run().record()
+    export_csv(record, tmp_path / "x.csv")
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    predicted = [row for row in rows if row["predicted val_miou"]]
+    assert len(predicted) == sum(each["origin"] == "model" for each in rows) > 0
+    assert {row["blocks"] for row in rows} == {"0", "1", "2", "3"}
+    assert {row["chosen for"] for row in rows} == {"empty", "first", "front"}

@@ -63,7 +63,9 @@ class BaseCellNet(BaseModel):
     def __init__(self, cell: str | None, options: NetworkOptions, *, drop_path: float) -> None:
         super().__init__()
         self.in_channels = options.in_channels
-        self.cell = Cell.parse(DEFAULT_CELLS[options.dims] if cell is None else cell, dims=options.dims)
+        self.cell = Cell.parse(
+            DEFAULT_CELLS[options.dims] if cell is None else cell, dims=options.dims, where="args.cell"
+        )
         self.plan = plan_network(self.cell.lookbacks, options)
         self.stack = CellStack(self.cell, self.plan, drop_path=drop_path)
         self.auxiliary_weights = tuple(each.weight for each in self.plan.exits)

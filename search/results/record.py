@@ -298,6 +298,7 @@ class CandidateRecord:
         test: Results of its test by their names (`test_miou`); empty if it was not tested.
         pooled: Results of validation data over all folds of a condition and seed, if it is the last of them.
         origin: Where its choices come from: "random", "model" or "enqueued"; empty if the journal does not say.
+        notes: What else its strategy says of it, by the name of a column for other programs.
     """
 
     index: int
@@ -316,6 +317,7 @@ class CandidateRecord:
     test: dict[str, float] = field(default_factory=dict)
     pooled: dict[str, float] = field(default_factory=dict)
     origin: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:

@@ -1,6 +1,6 @@
 """The predictions of a generation of cells: exact costs of their networks, and what trainings are expected to give."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ import numpy as np
 
 from search.worker.candidate import build_training_step
 from search.worker.predictors.task import fit_and_estimate
+from trainer.inspection.costs import TrainingStep
 from utils.architecture.cells.costs import CostModel
-from utils.architecture.cells.expansion import Expansion
+from utils.architecture.cells.expansion import Expansion, Floats
 from utils.architecture.cells.loading import load_expansion
 from utils.errors import SearchError
 from utils.files import write_atomically
@@ -33,7 +34,10 @@ def estimated_cells(task: Mapping[str, Any]) -> dict[str, Any]:
         SearchError: A file is missing or damaged, or cannot be written.
     """
     folder, wanted = Path(task["folder"]), [name for name in task.get("facts", ()) if name in _EXACT]
-    costs = exact_costs(task, load_expansion(folder / EXPANSION)) if wanted else {}
+    costs: dict[str, Floats] = {}
+    if wanted:
+        step = build_training_step(task["config"], task.get("device"))
+        costs = costs_of_networks(step, load_expansion(folder / EXPANSION), task.get("input_size"))
     known = {name: costs[name] for name in wanted if name in costs}
     # A cost that is known needs no predictor.
     objectives = [text for text in task["objectives"] if text.split()[1] not in known]
@@ -50,19 +54,18 @@ def estimated_cells(task: Mapping[str, Any]) -> dict[str, Any]:
     return {**answer, "costs": str(file)}
 
 
-def exact_costs(task: Mapping[str, Any], expansion: Expansion) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return parameters and FLOPs of the networks of cells, (N,) each; nothing for a network that has no plan.
+def costs_of_networks(step: TrainingStep, expansion: Expansion, input_size: Sequence[int] | None) -> dict[str, Floats]:
+    """Return parameters and FLOPs of the networks of cells, (N,) each; nothing if the network has no plan.
 
     Args:
-        task: `config` of the cell without blocks, `input_size`, `device`.
+        step: Of the cell without blocks.
         expansion: The cells.
+        input_size: For FLOPs; None: that of the training.
     """
-    step = build_training_step(task["config"], task.get("device"))
     options = getattr(getattr(step.placed_model(), "plan", None), "options", None)
     if options is None:
         return {}
-    model = CostModel(options, task.get("input_size") or step.input_shape[2:])
-    operators = expansion.grammar.operators
+    model, operators = CostModel(options, input_size or step.input_shape[2:]), expansion.grammar.operators
     found = [model.of_codes(codes, operators) for codes in expansion.batches()]
     table = np.concatenate(found).astype(float) if found else np.zeros((0, len(_EXACT)))
     return {name: table[:, place] for place, name in enumerate(_EXACT)}

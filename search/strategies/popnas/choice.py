@@ -42,6 +42,11 @@ def choose(
     else:
         front = pareto_front(values, growth.max_children, keys[allowed])
     reasons: list[tuple[Reason, Rows]] = [("front", front)]
+    if growth.max_best:
+        best = best_of(values[:, 0], growth.max_best + len(front), keys[allowed])
+        best = best[~np.isin(best, front)][: growth.max_best]
+        reasons.append(("score", best))
+        front = np.concatenate([front, best])
     if growth.max_exploration and not is_last and len(front) < len(allowed):
         reasons.append(("exploration", exploration_front(expansion, values, front, growth.max_exploration, allowed)))
     known = {**answer.means, **costs}

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Reason = Literal["empty", "first", "front", "exploration"]
-"""Why a cell is trained: it has no block, has one, is predicted to be on the front, or uses what is rare there."""
+Reason = Literal["empty", "first", "front", "score", "exploration"]
+"""Why a cell is trained: it has no block, or one; it is predicted to be on the front, or to have one of the best
+scores; or it uses what is rare there."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class Generation:
     def next_cell(self) -> ChosenCell | None:
         """The cell that is drawn next; None if all are."""
         return self.cells[len(self.numbers)] if len(self.numbers) < len(self.cells) else None
+
+    def notes_of_next(self) -> dict[str, Any]:
+        """Return what a file for other programs says of the cell that is drawn next."""
+        cell = self.next_cell
+        if cell is None:
+            raise ValueError("all cells of the generation are drawn")
+        predicted = {f"predicted {name}": value for name, value in cell.estimates.items()}
+        return {"blocks": self.blocks, "round": self.round, "cell": cell.cell, "chosen for": cell.reason, **predicted}
 
     @property
     def name(self) -> str:

@@ -35,6 +35,9 @@ class GrowthOptions(OptionGroup):
         None
     )
     max_children: Annotated[int, Field(ge=1, description="Cells of each later generation to train.")] = 128
+    max_best: Annotated[
+        int, Field(ge=0, description="Further ones with the best predicted scores, whatever else they cost.")
+    ] = 0
     max_exploration: Annotated[
         int, Field(ge=0, description="Further ones, with operations and inputs that are used too little.")
     ] = 16

@@ -50,7 +50,7 @@ def _numbers(
     generations: Sequence[Generation], records: Mapping[int, CandidateRecord], goals: Sequence[Objective]
 ) -> Section:
     """Return a row for each generation: how many cells, why, and the range of each objective."""
-    head = ["blocks", "expanded", "trained", "front", "exploration", "failed", "epochs"]
+    head = ["blocks", "expanded", "trained", "front", "best scores", "exploration", "failed", "epochs"]
     for goal in goals:
         head += [f"{'best' if goal.sign > 0 else 'least'} {goal.name}", f"mean {goal.name}"]
     rows: list[list[Any]] = [head]
@@ -59,7 +59,8 @@ def _numbers(
         reasons = Counter(cell.reason for cell in each.cells)
         failed = sum(record.status in ("failed", "refused", "out_of_memory") for record in known)
         row: list[Any] = [each.name, each.num_expanded, sum(bool(record.reports) for record in known)]
-        row += [reasons["front"], reasons["exploration"], failed, sum(record.epochs for record in known)]
+        row += [reasons[reason] for reason in ("front", "score", "exploration")]
+        row += [failed, sum(record.epochs for record in known)]
         for goal in goals:
             found = (results_of(record).get(goal.name) for record in known)
             values = [value for value in found if value is not None and is_number(value)]
@@ -143,7 +144,7 @@ def _uses(generations: Sequence[Generation]) -> Section:
             for block in blocks:
                 uses.update(f"operation {name}" for name in block.operators)
                 uses.update(f"input {number}" for number in block.inputs)
-    reasons = [reason for reason in ("first", "front", "exploration") if reason in counts]
+    reasons = [reason for reason in ("first", "front", "score", "exploration") if reason in counts]
     names = sorted({name for reason in reasons for name in counts[reason]})
     rows: list[list[Any]] = [["", *reasons]]
     for name in names:

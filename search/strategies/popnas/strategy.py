@@ -101,7 +101,7 @@ class ProgressiveSearch(MultiFidelity):
     @classmethod
     def shrunk_arguments(cls, args: Mapping[str, Any], epochs: int) -> dict[str, Any]:
         """Return the arguments for a search of two generations with a cell each, or more of the second one."""
-        small = {"max_first": 1, "max_children": 1, "max_exploration": 0}
+        small = {"max_first": 1, "max_children": 1, "max_best": 0, "max_exploration": 0}
         if args.get("grammar") is None:
             small["blocks"] = (
                 min(2, args.get("blocks", 2)) if isinstance(args.get("blocks", 2), int) else args["blocks"]
@@ -141,6 +141,7 @@ class ProgressiveSearch(MultiFidelity):
                 self._generations_of_scheduler.open(len(generation.cells))
         elif event.kind == "drawn" and event.candidate is not None:
             self._cell_of[event.candidate] = event.data["cell"]
+            self.state.candidates[event.candidate].record.notes = self.generations[-1].notes_of_next()
             self.generations[-1].numbers.append(event.candidate)
 
     @property
@@ -151,7 +152,7 @@ class ProgressiveSearch(MultiFidelity):
             return most
         known = sum(len(each.cells) for each in self.generations)
         done = (self.generations[-1].blocks, self.generations[-1].round) if self.generations else (-1, 1)
-        each_time = self.growth.max_children + self.growth.max_exploration
+        each_time = self.growth.max_children + self.growth.max_best + self.growth.max_exploration
         rest = 0
         for blocks in range(self.cells.grammar.steps + 1):
             for number in range(1, (self.growth.rounds if blocks == self.cells.grammar.steps else 1) + 1):
