@@ -11,7 +11,9 @@ import pytest
 import train
 from config import cli, load_config
 from search.__main__ import main
+from tests.support.simulated_study import World
 from tests.test_classification_commands import write_images, write_series
+from tests.test_search_popnas import simulation
 from utils.errors import ConfigError
 
 IMAGES = {
@@ -338,6 +340,18 @@ def test_train_names_the_command_of_a_search(tmp_path, monkeypatch, capsys, flag
     (tmp_path / "a run.json").write_text(json.dumps(IMAGES))
     assert cli.run_command(train.main, train.parser(), ["-c", "a run.json", *flags]) == 2
     assert "Run: python -m search -c 'a run.json', or python -m search" in capsys.readouterr().err
+
+
+def test_the_number_of_predicting_networks_reaches_the_worker(tmp_path):
+    seen = []
+
+    class Watched(World):
+        def estimate(self, payload):
+            seen.append(payload["members"])
+            return super().estimate(payload)
+
+    simulation(tmp_path, Watched(), args={"members": 3}).run()
+    assert set(seen) == {3}
 
 
 def write_data(folder):
