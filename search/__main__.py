@@ -118,7 +118,7 @@ def run_with_table(
         executor: See `Study.run`.
         journal: See `Study.run`.
     """
-    num_samples = study.num_samples or study.strategy.num_samples
+    num_samples = max(study.num_samples or 0, study.strategy.num_samples)
     terminal = Terminal(config["name"], num_samples, study.rungs, beliefs=PacedBeliefs(study.beliefs))
     watchers: list[Watcher] = [*study.watchers, *([log_draws] if verbose else [])]
     watchers.append(terminal.watch)

@@ -18,7 +18,7 @@ from search.schedulers.generations import Generations
 from search.schedulers.halving import RandomSearch
 from search.strategies.popnas.generation import Generation
 from search.study.folders import create_study_folder
-from search.study.settings import build_study_parts, shrunk
+from search.study.settings import build_study_parts, num_samples_of, shrunk, with_num_samples
 from search.study.study import Study, build_strategy
 from search.worker import callbacks, estimating
 from tests.support.simulated_study import Simulation, World, results
@@ -229,6 +229,12 @@ def test_a_study_with_a_number_of_cells_grows(tmp_path):
     other.restore(study)
     with pytest.raises(SearchError, match=r"num_samples 99: .* was begun without a number of cells. Start a new"):
         study.strategy.grow(99)
+
+
+def test_a_study_without_a_number_of_cells_is_resumed_without_one():
+    config = study_config()
+    assert "num_samples" not in with_num_samples(config, num_samples_of(config))["search"]
+    assert with_num_samples(config, 7)["search"]["num_samples"] == 7
 
 
 def test_rounds_choose_from_the_same_parents_what_was_not_trained(tmp_path):

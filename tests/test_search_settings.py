@@ -27,7 +27,7 @@ def parts_of(config):
 
 
 def test_shipped_searches_are_found():
-    assert len(SHIPPED) == 12
+    assert len(SHIPPED) == 13
     assert sum(bool(find_markers(load_config(path))) for path in SHIPPED) == 6
 
 
@@ -48,6 +48,10 @@ def test_a_shipped_search_can_be_made_small(path):
     parts = parts_of(small)
     assert (parts.scheduler.num_samples, parts.scheduler.max_epochs, parts.retrain_epochs) == (3, 2, 2)
     check_config(parts.space.config(parts.space.random(0)))
+    if "data_loader" in small:
+        assert small["data_loader"]["args"]["samples"] == 24
+        assert small["data_loader"]["args"]["validation_split"] == 8
+        return
     assert small["train_loader"]["args"]["samples"] == 16
     assert small["valid_loader"]["args"]["samples"] == 8
 
