@@ -299,9 +299,11 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
     Raises:
         ConfigError: A rule of a group matches no part of the network.
     """
+    from trainer.optim.optimizers import with_lookahead
     from trainer.optim.weights import GroupRule, parameter_groups
 
     spec = _as_object(config["optimizer"])
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if any(name in spec for name in ("decay_norm_and_bias", "groups", "layer_decay")):
         groups = parameter_groups(
             model,
@@ -310,14 +312,7 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
             rules=[GroupRule(**group) for group in spec.get("groups", [])],
             layer_decay=spec.get("layer_decay"),
         )
-    else:
-        groups = [{"params": list(model.parameters())}]
-    optimizer: Optimizer = instantiate(config, "optimizer", registry(), runtime={"params": groups})
-    if spec.get("lookahead") is not None:
-        from trainer.optim.optimizers import Lookahead
-
-        Lookahead(**spec["lookahead"]).follow(optimizer)
-    return optimizer
+    return with_lookahead(instantiate(config, "optimizer", registry(), runtime={"params": groups}), spec)
 
 
 def build_schedule(

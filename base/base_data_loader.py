@@ -232,9 +232,7 @@ class BaseDataLoader(DataLoader[Any]):
         self._is_prepared = False
         workers = min(n_workers, available_processors())
         if workers < n_workers:
-            logger.warning(
-                "n_workers is %d but this process may use %d processor(s): starting %d.", n_workers, workers, workers
-            )
+            logger.warning("n_workers %d: this process may use %d processor(s), as many start.", n_workers, workers)
         super().__init__(
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
@@ -315,17 +313,8 @@ class BaseDataLoader(DataLoader[Any]):
             pin_memory=self.pin_memory,
             indices=list(self.keys.indices if indices is None else indices),
         )
-        names = (
-            "task",
-            "num_classes",
-            "in_channels",
-            "dims",
-            "ignore_index",
-            "class_names",
-            "preprocessing",
-            "learned",
-        )
-        for name in (*names, "listing_faults"):
+        names = ("task", "num_classes", "in_channels", "dims", "ignore_index", "class_names", "learned")
+        for name in (*names, "preprocessing", "listing_faults"):
             setattr(loader, name, getattr(self, name))
         return loader
 

@@ -1,6 +1,6 @@
 """What the optimizers of torch lack: SGD with decoupled decay, and lookahead for any of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import torch
@@ -106,3 +106,10 @@ class Lookahead:
                 if slow is not None:
                     slow.lerp_(weight, self.slow_step_size)
                     weight.copy_(slow)
+
+
+def with_lookahead(optimizer: Optimizer, section: Mapping[str, Any]) -> Optimizer:
+    """Return an optimizer, followed by slow weights if its section of the config has the arguments of `Lookahead`."""
+    if section.get("lookahead") is not None:
+        Lookahead(**section["lookahead"]).follow(optimizer)
+    return optimizer
