@@ -161,7 +161,7 @@ def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: b
         DataError: A target cannot be read.
     """
     values = shared_values(config)
-    for name in ("num_classes", "in_channels", "ignore_index", "class_names", "learned"):
+    for name in ("num_classes", "in_channels", "dims", "ignore_index", "class_names", "learned"):
         value = getattr(loader, name, None)
         if name in ("num_classes", "in_channels") and value is not None and values.get(name, value) != value:
             raise ConfigError(
@@ -272,7 +272,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
     names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
     arch, values = _as_object(complete["arch"]), {**spec.arguments(), **single_output(config)}
-    sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels") if name in values}
+    sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels", "dims") if name in values}
     network = find_class(arch["type"], "arch", "arch", names["arch"])
     arguments = {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}
     if isinstance(network.target, type) and issubclass(network.target, BaseModel):
@@ -299,9 +299,11 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
     Raises:
         ConfigError: A rule of a group matches no part of the network.
     """
+    from trainer.optim.optimizers import with_lookahead
     from trainer.optim.weights import GroupRule, parameter_groups
 
     spec = _as_object(config["optimizer"])
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if any(name in spec for name in ("decay_norm_and_bias", "groups", "layer_decay")):
         groups = parameter_groups(
             model,
@@ -310,9 +312,7 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
             rules=[GroupRule(**group) for group in spec.get("groups", [])],
             layer_decay=spec.get("layer_decay"),
         )
-    else:
-        groups = [{"params": list(model.parameters())}]
-    return instantiate(config, "optimizer", registry(), runtime={"params": groups})  # type: ignore[no-any-return]
+    return with_lookahead(instantiate(config, "optimizer", registry(), runtime={"params": groups}), spec)
 
 
 def build_schedule(

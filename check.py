@@ -155,7 +155,7 @@ class _Check:
         with self.surviving("visualization"):
             require_packages(config)
         save_dir = Path(trainer_options(config)["save_dir"])
-        if problem := writing_problem(save_dir / "run"):
+        if problem := writing_problem(save_dir / config.get("name", "") / "run"):
             message = f"{save_dir} cannot be written, {problem}. Runs are saved below it. Name another folder."
             self.report.findings.append(Finding("config", "trainer.save_dir", message))
 

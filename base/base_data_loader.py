@@ -166,6 +166,7 @@ class BaseDataLoader(DataLoader[Any]):
         task: Kind of a target: a class per pixel, or one per sample.
         num_classes: Classes in the targets, if known.
         in_channels: Channels of the inputs, if known.
+        dims: Dimensions of an input without its channels, 2 for images and 1 for series, if known.
         ignore_index: Target value that no loss or metric counts; None if there is none.
         class_names: Names of the classes, if known.
         preprocessing: Converts an image to an input, if known.
@@ -182,6 +183,7 @@ class BaseDataLoader(DataLoader[Any]):
     task: Task = "segmentation"
     num_classes: int | None = None
     in_channels: int | None = None
+    dims: int | None = None
     ignore_index: int | None = None
     class_names: Sequence[str] = ()
     preprocessing: Any = None
@@ -230,9 +232,7 @@ class BaseDataLoader(DataLoader[Any]):
         self._is_prepared = False
         workers = min(n_workers, available_processors())
         if workers < n_workers:
-            logger.warning(
-                "n_workers is %d but this process may use %d processor(s): starting %d.", n_workers, workers, workers
-            )
+            logger.warning("n_workers %d: this process may use %d processor(s), as many start.", n_workers, workers)
         super().__init__(
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
@@ -313,8 +313,8 @@ class BaseDataLoader(DataLoader[Any]):
             pin_memory=self.pin_memory,
             indices=list(self.keys.indices if indices is None else indices),
         )
-        names = ("task", "num_classes", "in_channels", "ignore_index", "class_names", "preprocessing", "learned")
-        for name in (*names, "listing_faults"):
+        names = ("task", "num_classes", "in_channels", "dims", "ignore_index", "class_names", "learned")
+        for name in (*names, "preprocessing", "listing_faults"):
             setattr(loader, name, getattr(self, name))
         return loader
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from base.inspection.flops import flop_counter
 from base.inspection.summary import network_summary, num_weights, untouched
 
 Output = Tensor | Sequence[Tensor]
@@ -60,7 +60,7 @@ class BaseModel(nn.Module, ABC):
         Args:
             input_size: (H, W) of the input, or (T,) of a series; the channels are `in_channels`.
         """
-        counter = FlopCounterMode(display=False)
+        counter = flop_counter()
         with counter:
             self._run_zeros(input_size)
         return int(counter.get_total_flops())

@@ -27,11 +27,13 @@ WHO = ("search", "worker", "both")
 
 
 def start(config: str, overrides: list[str], save_dir: Path) -> "subprocess.Popen[bytes]":
-    """Begin the search, or go on with it."""
+    """Begin the search, or go on with it; its output is added to `search.log` next to the studies."""
     command = [sys.executable, "-m", "search", "-c", config, "--resume", "auto", *overrides]
-    return subprocess.Popen(
-        [*command, f"trainer.save_dir={save_dir}"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    save_dir.mkdir(parents=True, exist_ok=True)
+    with open(save_dir / "search.log", "ab") as log:
+        return subprocess.Popen(
+            [*command, f"trainer.save_dir={save_dir}"], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
+        )
 
 
 def workers_of(process: int) -> list[int]:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from config.loading.load import SHORT_FLAGS, load_config
+from config.loading.load import SHORT_FLAGS, load_config, refuse_run
 from utils.errors import ConfigError, EspalierError
 
 INTERRUPTED = 130  # 128 and the number of SIGINT
@@ -58,10 +58,11 @@ def requested_config(
         may_override: JSON path -> whether it may be overridden in the configuration of a checkpoint; None: no path may.
 
     Raises:
-        ConfigError: Neither a file nor a checkpoint, or overrides without a file.
+        ConfigError: Neither a file nor a checkpoint, overrides without a file, or a run that is a search.
     """
     overrides = overrides_of(arguments)
     if arguments.config is not None:
+        refuse_run(arguments.config)
         return load_config(arguments.config, overrides)
     if getattr(arguments, "resume", None) in (None, "auto", "last", "best"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume CHECKPOINT.")

@@ -14,6 +14,7 @@ class DataSpec:
     Attributes:
         num_classes: Classes K in the targets.
         in_channels: Channels C of the inputs.
+        dims: Dimensions of an input without its channels: 2 for images, 1 for series.
         ignore_index: Label that no loss or metric counts; None if every label counts.
         class_names: Names of the classes in the order of their ids; empty if they are not known.
         class_counts: Number of targets of each class in the training data, if the loss weighs classes by it.
@@ -22,6 +23,7 @@ class DataSpec:
 
     num_classes: int | None = None
     in_channels: int | None = None
+    dims: int | None = None
     ignore_index: int | None = None
     class_names: Sequence[str] = ()
     class_counts: Sequence[int] | None = None

@@ -2,11 +2,11 @@
 
 import dataclasses
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from config.checking.classes import WEIGHTED_LOSS, FoundClass, Spec, find_class, read_losses, read_spec, section_key
-from config.checking.sections import CLASS_SECTIONS, ClassSection
+from config.checking.sections import CLASS_SECTIONS, SEARCH_VALUES, ClassSection
 from config.checking.signatures import FETCHED_ARGUMENTS, signature_of
 from config.faults import Faults, show
 from utils.environment import is_out_of_memory
@@ -124,7 +124,7 @@ def _required_spec(value: Any, path: str, model: type[ClassSection] = ClassSecti
 def _build(spec: Spec, key: str, registry: Registry, runtime: Values, defaults: Values) -> Any:
     """Build the object of a spec of the section `key`, the specs that it holds first."""
     found = find_class(spec.type, spec.path, key, registry[key])
-    args = _arguments(spec, found, registry[key].nested, runtime, defaults)
+    args = _arguments(spec, found, registry[key].nested, runtime, defaults, unlisted=SEARCH_VALUES.get(key, ()))
     for name, nested_key, items in spec.nested(registry[key]):
         built = [_build(_required_spec(*item), nested_key, registry, runtime, defaults) for item in items]
         args[name] = built if isinstance(spec.args[name], list) else built[0]
@@ -138,7 +138,9 @@ def _build(spec: Spec, key: str, registry: Registry, runtime: Values, defaults: 
     return made
 
 
-def _arguments(spec: Spec, found: FoundClass, nested: Values, runtime: Values, defaults: Values) -> dict[str, Any]:
+def _arguments(
+    spec: Spec, found: FoundClass, nested: Values, runtime: Values, defaults: Values, *, unlisted: Collection[str] = ()
+) -> dict[str, Any]:
     """Return the arguments of the JSON, as their annotations want them, with those of the run that the class takes."""
     signature, faults = signature_of(found.target), Faults()
     # A value that the run does not know, None, gives way to one of the JSON.
@@ -147,7 +149,7 @@ def _arguments(spec: Spec, found: FoundClass, nested: Values, runtime: Values, d
     for name in signature.parameters:
         if name in defaults and name not in given and spec.args.get(name) is None:
             given[name] = defaults[name]
-    args = signature.check(spec.args, f"{spec.path}.args", faults, supplied=given, skip=nested)
+    args = signature.check(spec.args, f"{spec.path}.args", faults, supplied=given, unlisted=unlisted, skip=nested)
     for name, value in {**known, **given}.items():
         said, known_value = args.get(name), value.tolist() if hasattr(value, "tolist") else value  # a tensor or array
         if isinstance(said, list | tuple) and isinstance(known_value, list | tuple):

@@ -20,6 +20,8 @@ SECTIONS: dict[str, Section] = {
             "ResNet1d": "models.resnet1d:ResNet1d",
             "InceptionTime": "models.inceptiontime:InceptionTime",
             "LSTMFCN": "models.lstmfcn:LSTMFCN",
+            "CellNet": "models.popnas:CellNet",
+            "CellNetSegmenter": "models.popnas:CellNetSegmenter",
         },
         roots=("torchvision", "timm", "segmentation_models_pytorch"),
         run_values={

@@ -25,7 +25,7 @@ from search.joining.leading import StoppedByCommand
 from search.results.record import StudyRecord
 from search.samplers.random import RandomSampler
 from search.study.driver import Watcher
-from search.study.folders import CONFIG, read_study_config
+from search.study.folders import CONFIG, read_study_config, require_place
 from search.study.journal import Event, Journal
 from search.study.settings import shrunk
 from search.study.state import StudyState
@@ -81,6 +81,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         config = _config_of(arguments)
         if arguments.check:
             parts = checked_parts(config)
+            require_place(config)
             is_grid = config.get("search", {}).get("study") is not None  # of so many trainings and no more
             most = min(_DRAWS_SHOWN, parts.scheduler.num_samples) if is_grid else _DRAWS_SHOWN
             for index in range(most if parts.space.has_markers else 0):
@@ -117,7 +118,7 @@ def run_with_table(
         executor: See `Study.run`.
         journal: See `Study.run`.
     """
-    num_samples = study.num_samples or study.strategy.num_samples
+    num_samples = max(study.num_samples or 0, study.strategy.num_samples)
     terminal = Terminal(config["name"], num_samples, study.rungs, beliefs=PacedBeliefs(study.beliefs))
     watchers: list[Watcher] = [*study.watchers, *([log_draws] if verbose else [])]
     watchers.append(terminal.watch)

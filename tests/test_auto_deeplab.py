@@ -14,7 +14,7 @@ from base.base_trainer import StopRequest
 from build import build_model, build_predictor
 from config import DataSpec
 from models.auto_deeplab import AutoDeepLab
-from models.auto_deeplab.cell import Cell, CellInput, shrink
+from models.auto_deeplab.cell import CellInput, DeepLabCell, shrink
 from models.auto_deeplab.heads import LevelHead
 from models.auto_deeplab.operations import DropPath, build_operation
 from search.worker.candidate import canonical
@@ -126,7 +126,7 @@ def test_atrous_convolutions_reach_two_pixels() -> None:
 
 def test_a_cell_adds_concatenates_and_rectifies() -> None:
     genotype = Genotype.from_json({"strides": [4], "blocks": [{"two_back": "skip", "one_back": "skip"}, BLOCKS[1]]})
-    cell = Cell(genotype, 2, 4, two_back=(3, 4), one_back=(5, 4), atrous="dense", norm="batch").eval()
+    cell = DeepLabCell(genotype, 2, 4, two_back=(3, 4), one_back=(5, 4), atrous="dense", norm="batch").eval()
     two_back, one_back = torch.randn(1, 3, 6, 7), torch.randn(1, 5, 6, 7)
     with torch.no_grad():
         first = cell.inputs["two_back"].norm(cell.inputs["two_back"].convolution(two_back))

@@ -339,7 +339,7 @@ def test_more_workers_than_processors_are_not_started(monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         loader = BaseDataLoader(Keyed(), 4, n_workers=24)
     assert loader.num_workers == 1
-    assert "n_workers is 24 but this process may use 1 processor(s): starting 1." in caplog.text
+    assert "n_workers 24: this process may use 1 processor(s), as many start." in caplog.text
 
 
 def test_pinned_memory_without_a_gpu_does_nothing_and_warns_of_nothing():

@@ -1,5 +1,7 @@
 """Bilevel training: halves of the data, steps of weights and architecture, and exact resume of both."""
 
+import dataclasses
+import errno
 import json
 import logging
 import math
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import get_args, get_type_hints
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -31,10 +34,12 @@ from trainer.bilevel.architecture import (
     epochs_unchanged,
 )
 from trainer.inspection.costs import predict_memory
+from trainer.inspection.forecast import forecast_run, forecast_text
 from trainer.inspection.memory import predict_largest_pass, training_step
 from trainer.inspection.trial import try_step
 from utils.architecture.decoding import decode, encode, entropy_shares
 from utils.architecture.genotype import Genotype
+from utils.environment import is_disk_full
 from utils.errors import CheckpointError, ConfigError, DataError, Diverged, Interrupted, TrainingError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -504,6 +509,16 @@ def test_the_memory_of_both_passes_is_predicted():
     assert not trainer.network.alpha.requires_grad
 
 
+def test_a_full_disk_at_the_file_of_the_architecture_is_known_as_such(tmp_path, monkeypatch):
+    trainer = bilevel_trainer(bilevel_config())
+    trainer.run_folder = tmp_path
+    for code, is_full in ((errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EACCES, False)):
+        monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(code, "refused")))
+        with pytest.raises(TrainingError, match=r"architecture.json: not written \(refused\)") as caught:
+            ArchitectureFile().on_epoch_end(trainer, {})
+        assert is_disk_full(caught.value) == is_full
+
+
 def test_a_tried_step_is_one_of_both_and_leaves_nothing_behind():
     config = bilevel_config()
     trainer = bilevel_trainer(config)
@@ -521,6 +536,16 @@ def test_a_tried_step_is_one_of_both_and_leaves_nothing_behind():
     straight.fit()
     state, expected = unpacked(packed(trainer)), unpacked(packed(straight))
     assert same_content(state["state_dict"], expected["state_dict"])
+
+
+@pytest.mark.parametrize(("first", "early", "total"), [(1, None, 4 * 3 * 5.0), (3, 2.0, 2 * 3 * 2.0 + 2 * 3 * 5.0)])
+def test_the_forecast_counts_the_architecture_from_its_first_epoch_on(first, early, total):
+    trainer = bilevel_trainer(bilevel_config(trainer__args={"architecture_from_epoch": first}))
+    facts = try_step(trainer, trainer.train_loader.example()).facts
+    assert (facts.early_seconds is None) == (early is None)
+    found = forecast_run(trainer, dataclasses.replace(facts, seconds=5.0, early_seconds=early), save_dir=Path("x"))
+    assert (found.epoch_seconds, found.total_seconds, found.early_epochs) == (STEPS * 5.0, total, first - 1)
+    assert ("per epoch of 3 steps (6.0 s until epoch 2), 0:42" in forecast_text(found)) == (early is not None)
 
 
 def test_killed_between_the_steps_or_while_saving_and_in_two_processes(tmp_path):

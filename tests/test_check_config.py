@@ -338,6 +338,17 @@ def run(config, tmp_path, *flags):
     train.main(train.parser().parse_args(["-c", str(file), "--check", *flags]))
 
 
+@pytest.mark.parametrize("place", ["saved", "saved/{name}"])
+def test_a_place_that_cannot_be_written_is_a_fault(config, tmp_path, place):
+    blocked = tmp_path / place.format(name=config["name"])
+    blocked.parent.mkdir(exist_ok=True)
+    blocked.write_text("a file")
+    config["trainer"]["save_dir"] = str(tmp_path / "saved")
+    (found,) = [each for each in check.check_run(config).findings if each.place == "trainer.save_dir"]
+    assert found.is_fault
+    assert f"{blocked} is not a folder" in found.message
+
+
 def test_the_command_prints_a_table_and_writes_json(config, tmp_path, capsys):
     before = {*tmp_path.rglob("*")}
     found = tmp_path / "new/found.json"

@@ -198,7 +198,8 @@ def test_a_network_without_end_is_refused(monkeypatch):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_the_network_of_every_shipped_configuration_is_summed_up_on_a_screen(path):
     config = load_config(path)
-    spec = DataSpec(num_classes=11, in_channels=1 if path.parent.name in ("images", "series") else 3)
+    dims = 1 if path.parent.name == "series" else None
+    spec = DataSpec(num_classes=11, in_channels=1 if path.parent.name in ("images", "series") else 3, dims=dims)
     size = (128,) if path.parent.name == "series" else (28, 28) if path.parent.name == "images" else (128, 160)
     with torch.device("meta"):  # shapes suffice
         model = build_model(without_pretrained_weights(config), spec)

@@ -11,6 +11,7 @@ from config import DataSpec
 from models import SECTIONS
 from models.fcn import FCN
 from models.layers.masked import MaskedNorm, masked_max_pool, masked_mean, split_padding
+from tests.support.groups import from_flat
 from tests.support.tiny import CLASSIFIERS
 from utils.errors import ConfigError
 from utils.registry import import_attribute
@@ -25,10 +26,12 @@ SERIES = {
     "inceptiontime_of_four": ("InceptionTime", {"depth": 4, "width": 4, "kernel_sizes": [3, 8], "bottleneck": 2}),
     "lstmfcn": ("LSTMFCN", {}),
     "lstmfcn_small": ("LSTMFCN", {"cells": 5, "dropout": 0.0, "channels": [8, 8, 8, 8]}),
+    "cellnet_of_series": ("CellNet", {"dims": 1, "filters": 6, "motifs": 2}),
 }
 IMAGES = {
     "convnet": ("ConvNet", {}),
     "convnet_deep": ("ConvNet", {"channels": [8, 16], "blocks": 2, "dropout": 0.2, "stem_stride": 2}),
+    "cellnet": ("CellNet", {"filters": 6, "motifs": 2, "normal_cells": 1}),
 }
 CASES = {**SERIES, **IMAGES}
 
@@ -36,7 +39,7 @@ CASES = {**SERIES, **IMAGES}
 def build(case, in_channels=2):
     name, args = CASES[case]
     torch.manual_seed(0)
-    model = import_attribute(SECTIONS["arch"].entries[name])(CLASSES, in_channels, **args)
+    model = from_flat(import_attribute(SECTIONS["arch"].entries[name]), CLASSES, in_channels, **args)
     assert isinstance(model, BaseModel)
     return model
 
@@ -56,7 +59,7 @@ def case(request):
 
 def test_the_suite_covers_the_registry():
     assert {name for name, _ in CASES.values()} == set(CLASSIFIERS) <= set(SECTIONS["arch"].entries)
-    assert len(CASES) == 10
+    assert len(CASES) == 12
 
 
 @pytest.mark.parametrize("in_channels", [1, 3, 12])
@@ -128,7 +131,9 @@ def test_padding_changes_nothing_in_evaluation(name):
             torch.testing.assert_close(model(padded(series, more)), alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["fcn", "resnet1d_of_one_block", "inceptiontime", "lstmfcn_small"])
+@pytest.mark.parametrize(
+    "name", ["fcn", "resnet1d_of_one_block", "inceptiontime", "lstmfcn_small", "cellnet_of_series"]
+)
 def test_padding_changes_nothing_in_training(name):
     model = build(name).train()
     twin = copy.deepcopy(model)

@@ -120,6 +120,7 @@ def shown(default):
         ),
         *(("classification.md", name) for name in ("ConvNet", "ImageClassificationDataLoader")),
         *(("series.md", name) for name in ("FCN", "ResNet1d", "InceptionTime", "LSTMFCN", "TimeSeriesDataLoader")),
+        *(("popnas_networks.md", name) for name in ("CellNet", "CellNetSegmenter")),
     ],
 )
 def test_every_argument_is_listed_with_its_default(page, heading):

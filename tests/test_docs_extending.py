@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,8 @@ from trainer.trainer import Trainer
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import Interrupted
 
+SCRIPTS = [(page, text) for page, text in blocks("python") if page not in ("extending.md", "loops.md")]
+
 
 def run(command):
     return cli.run_command(train.main, train.parser(), shlex.split(command))
@@ -27,7 +30,28 @@ def run(command):
 
 def test_every_block_of_code_is_one_of_these():
     assert PLUGINS == ["my_loader", "my_loop", "my_measures", "my_net", "my_trainer"]
-    assert len(blocks("python")) == len(PLUGINS) + 1
+    assert [page for page, _ in blocks("python")].count("extending.md") == 4
+    assert [page for page, _ in blocks("python")].count("loops.md") == 2
+    assert [page for page, _ in SCRIPTS] == ["popnas_networks.md", "popnas_runs.md"]
+
+
+@pytest.mark.parametrize(("page", "text"), SCRIPTS, ids=[page for page, _ in SCRIPTS])
+def test_a_script_runs_as_it_stands(page, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images, masks = np.empty(2, dtype=object), np.empty(2, dtype=object)
+    for number, size in enumerate([(4, 6), (5, 3)]):
+        images[number] = np.full((*size, 3), [250, 0, 3], np.uint8)
+        masks[number] = np.full((*size, 1), number)
+    for name in ("training", "validation", "test"):
+        np.savez(tmp_path / f"{name}.npz", x=images, y=masks)
+    exec(compile(text, page, "exec"), {})
+    if page == "popnas_runs.md":
+        written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
+        assert len(written) == 2 * 3 * 2
+        image, mask = (cv2.imread(f"masks/{kind}/val/1.png", cv2.IMREAD_UNCHANGED) for kind in ("data", "labels"))
+        assert image.shape == (5, 3, 3)
+        assert image[0, 0].tolist() == [3, 0, 250]
+        assert (mask == 1).all()
 
 
 @pytest.mark.parametrize("name", PLUGINS)

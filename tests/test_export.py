@@ -24,6 +24,7 @@ from models.export.comparison import Comparison
 from models.export.files import KEY, from_bytes, open_exported, to_bytes
 from models.export.tracing import Side, trace
 from tests.support.tiny import CLASSIFIERS
+from utils.architecture.cells.network import MacroOptions
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
 from utils.registry import import_attribute
 
@@ -54,6 +55,10 @@ SMALL = {
             "stem_channels": [4, 4, 8],
             "aspp_channels": 8,
         }
+    ],
+    "CellNetSegmenter": [
+        {"macro": MacroOptions(filters=4, motifs=2, normal_cells=1)},
+        {"macro": MacroOptions(filters=4, motifs=2, normal_cells=1, stem="strided"), "decoder": "unet"},
     ],
 }
 ONE_SIZE = {"ICNet", "UNetPlus"}  # torch cannot follow how they round sizes

@@ -19,13 +19,18 @@ from models.export.files import from_bytes, to_bytes
 from models.export.tracing import Side, trace
 from tests.support.tiny import CLASSIFIERS
 from train import train
+from utils.architecture.cells.network import MacroOptions
 from utils.errors import DataError
 from utils.registry import import_attribute
 
 CPU = torch.device("cpu")
-IMAGES = {"ConvNet"}
+IMAGES = {"ConvNet", "CellNet"}  # CellNet for series: see test_popnas_export.py
 ONE_LENGTH = {"InceptionTime", "LSTMFCN"}  # torch cannot follow how they pool, or what an LSTM does with lengths
-SMALL = {"LSTMFCN": {"cells": 4, "channels": [6, 6]}, "ConvNet": {"channels": [6, 8]}}
+SMALL = {
+    "LSTMFCN": {"cells": 4, "channels": [6, 6]},
+    "ConvNet": {"channels": [6, 8]},
+    "CellNet": {"macro": MacroOptions(filters=4)},
+}
 DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
 
 

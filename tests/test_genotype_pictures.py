@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from utils.architecture.cells.cell import Cell
+from utils.architecture.cells.pictures import block_cell_svg
 from utils.architecture.decoding import encode
 from utils.architecture.genotype import Genotype
 from utils.architecture.pictures import alpha_svg, beta_svg, cell_svg, path_svg
@@ -149,3 +151,32 @@ def test_a_long_search_stays_small():
     generator = np.random.default_rng(0)
     drifting = np.cumsum(generator.normal(size=(100, 20, 8)) * 0.02, axis=0)
     assert len(alpha_svg(drifting)) < 100_000
+
+
+@pytest.mark.parametrize("concat_only_unused", [True, False])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "[(-2, 'identity', -2, '1x7-7x1 conv')]",
+        "[(-1, '3x3 conv:2dr', -4, '2x2 maxpool');(0, '3-2-1 cvt', 0, '8 SE');(-1, 'identity', 1, '3x3 dconv');"
+        "(-2, '5x5 zconv:2', 0, '3-2 scvt');(-2, 'identity', -1, '2x2 avgpool')]",
+    ],
+)
+def test_a_cell_of_blocks_shows_every_operator_and_what_is_joined(text, concat_only_unused):
+    cell = Cell.parse(text)
+    picture = block_cell_svg(cell, concat_only_unused=concat_only_unused)
+    root = ElementTree.fromstring(picture)
+    boxes = list(text_boxes(picture))
+    for one, other in itertools.combinations(boxes, 2):
+        assert one[1] <= other[0] or other[1] <= one[0] or one[3] <= other[2] or other[3] <= one[2], (one, other)
+    assert all(left >= 0 and right <= float(root.get("width")) + 1 for left, right, _, _ in boxes)
+    shown = [each.text for each in elements(picture, "text")]
+    for block in cell.blocks:
+        assert all(operator in shown for operator in block.operators)
+    dots = elements(picture, "circle", "good")
+    assert len(dots) == 2 * len(cell)
+    # Lines: two for each block's sides, one for what is read, one for each block that is joined.
+    reads = {read for block in cell.blocks for read in block.inputs}
+    joined = len(cell.unused_blocks) if concat_only_unused else len(cell)
+    assert len(elements(picture, "path", "line")) == 2 * len(cell) + len(reads) + joined

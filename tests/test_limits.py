@@ -50,6 +50,7 @@ def classes(config):
 
 def network(config):
     told = {"num_classes": classes(config), "in_channels": 1 if "mnist" in config["name"] else 3}
+    told |= {"dims": 1} if "Series" in str(config) or "Ucr" in str(config) else {}
     return build_model(without_pretrained_weights(config), DataSpec(**told))
 
 

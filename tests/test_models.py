@@ -79,6 +79,11 @@ VARIANTS: dict[str, Case] = {
         "AutoDeepLabSupernet",
         {"layers": 3, "blocks": 1, "filter_multiplier": 3, "mixing": "inputs", "atrous": "dense", "norm": "group"},
     ),
+    "cells_with_pyramid": ("CellNetSegmenter", {"filters": 4, "dropout": 0.1}),
+    "cells_in_u": (
+        "CellNetSegmenter",
+        {"decoder": "unet", "filters": 4, "motifs": 2, "normal_cells": 1, "stem": "strided", "multi_output": True},
+    ),
     "smp_unet": ("segmentation_models_pytorch.Unet", {"encoder_name": "mobilenet_v2"}),
 }
 OTHERS: dict[str, Case] = {  # for images in colour alone
@@ -136,10 +141,10 @@ def model(request: pytest.FixtureRequest) -> BaseModel:
 def test_the_suite_covers_the_registry_and_every_trunk(record_property: Callable[[str, object], None]) -> None:
     ours = {name for name, _ in CASES.values() if "." not in name}
     assert ours == set(SECTIONS["arch"].entries) - CLASSIFIERS
-    assert len(ours) == 9
+    assert len(ours) == 10
     assert set(get_args(TorchvisionName)) == set(TORCHVISION_BACKBONES)
     assert len(OVER_BACKBONES) * (len(TORCHVISION_BACKBONES) + 1) == 42
-    assert (len(CASES), len(TRAINED)) == (21 + 42 + 3, 21 + 6 + 6 + 2)
+    assert (len(CASES), len(TRAINED)) == (23 + 42 + 3, 23 + 6 + 6 + 2)
     cases = f"{len(CASES)} cases, {len(TRAINED)} of them trained"
     record_property(
         "covered", f"models: {len(ours)} architectures over {len(TORCHVISION_BACKBONES)} backbones and timm, {cases}"
@@ -159,7 +164,7 @@ def test_logits_have_the_size_of_the_image_and_auxiliary_ones_their_own(case: st
         assert main.shape == (2, NUM_CLASSES, height, width)
         assert len(auxiliary) == len(network.auxiliary_weights)
         for each in auxiliary:
-            fitting = ((-(-height // stride), -(-width // stride)) for stride in (1, 8, 16, 32))
+            fitting = ((-(-height // stride), -(-width // stride)) for stride in (1, 2, 4, 8, 16, 32))
             assert each.shape[:2] == (2, NUM_CLASSES)
             assert each.shape[2:] in fitting
         assert logits.shape == main.shape

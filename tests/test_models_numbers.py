@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from models import SECTIONS
+from utils.architecture.cells.network import CellOptions, MacroOptions
 from utils.registry import import_attribute
 
 SERIES = ("FCN", "ResNet1d", "InceptionTime", "LSTMFCN")
@@ -30,6 +31,8 @@ NUMBERS: list[tuple[str, dict[str, Any], int, float, float]] = [
     ("ResNet1d", {}, 502_979, 0.0511523, 0.36066),
     ("InceptionTime", {}, 420_579, 0.0515744, 1.5003),
     ("LSTMFCN", {}, 281_923, 0.0474353, 0.15679),
+    ("CellNet", {}, 315_027, 0.0958158, 8143.14),
+    ("CellNetSegmenter", {}, 473_811, 0.0879446, 2614.58),
     ("UNet", {"downsample": "pool", "stem_stride": 1}, 1_767_811, 0.0314086, 0.10275),
     ("UNetPlus", {"squeeze": "interpolate"}, 13_726_259, 0.0221889, 1.8381),
     ("DeepLabV3Plus", {"backbone": "mobilenet_v2", "output_stride": 8}, 5_811_171, 0.044334, 0.045751),
@@ -42,6 +45,14 @@ NUMBERS: list[tuple[str, dict[str, Any], int, float, float]] = [
         0.24564,
     ),
 ]
+OF_CELLS = {
+    "in_channels": 3,
+    "macro": MacroOptions(motifs=3, normal_cells=2, filters=24, stem="conv"),
+    "cells": CellOptions("add", False, True, True, False, "swish"),
+    "multi_output": False,
+    "drop_path": 0.0,
+    "dropout": 0.0,
+}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "UNet": {"in_channels": 3, "backbone": "plain", "norm": "batch", "decoder_convs": 1, "dropout": 0.0},
     "UNetPlus": {
@@ -102,6 +113,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "ResNet1d": {"in_channels": 1, "dropout": 0.0},
     "InceptionTime": {"in_channels": 1, "depth": 6, "width": 32, "bottleneck": 32, "dropout": 0.0},
     "LSTMFCN": {"in_channels": 1, "cells": 64, "dropout": 0.8},
+    "CellNet": {**OF_CELLS, "dims": 2},
+    "CellNetSegmenter": {**OF_CELLS, "decoder": "deeplab"},
     "ce_loss": {"max_weight_ratio": 10.0, "label_smoothing": 0.0},
     "ohem_loss": {"threshold": 0.7, "min_kept": 10000, "max_weight_ratio": 10.0},
     "focal_loss": {"gamma": 2.0, "max_weight_ratio": 10.0, "sigmoid": False},

@@ -1,16 +1,21 @@
 """A binary network with one channel, from the JSON through training, testing and inference."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from test_search_auto_deeplab import small_config
 from test_train import PEOPLE, changed, small  # noqa: F401 (a fixture)
 
 import inference
 import test as test_command
 from base.base_model import class_logits
 from build import build_model
-from config import DataSpec, shared_values
+from config import DataSpec, load_config, shared_values
+from export import export
+from search.worker.launch import checked_parts, open_study
 from train import train
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import ConfigError
@@ -47,6 +52,41 @@ def test_it_trains_tests_and_infers(small, tmp_path) -> None:  # noqa: F811
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
     (mask,) = segmenter.masks([image])
     assert np.array_equal(mask, probabilities[1] > probabilities[0])
+
+
+def test_a_supernet_of_one_channel_is_decoded_retrained_exported_and_used(tmp_path) -> None:
+    config = small_config(tmp_path / "saved")
+    supernet = config["search"]["strategy"]["args"]["supernet"]
+    supernet["trainer"]["epochs"] = 1
+    for network in (config["arch"], supernet["arch"]):
+        network["args"]["num_classes"] = 1
+    config |= {"loss": [{"type": "bce_loss"}, {"type": "dice_loss_with_sigmoid"}], "metrics": ["miou", "class_iou"]}
+    record = open_study(config).run()
+    best = Path(record.folder) / "best"
+    assert load_config(best / "config.json")["arch"]["args"]["num_classes"] == 1
+    content = read_checkpoint(best / "model_best.pth")
+    (run,) = record.retrained
+    tested = test_command.test(content["config"], content["state_dict"], split="test")["metrics"]
+    assert {f"test_{name}": value for name, value in tested.items()} == pytest.approx(run.test)
+    assert np.isfinite(tested["miou"])
+
+    image = cv2.imread(str(PEOPLE / "images/test/0005.jpg"))[..., ::-1]
+    export(best / "model_best.pth", tmp_path / "net.onnx", source=str(PEOPLE / "images/test/0005.jpg"))
+    for segmenter in (inference.load(best / "model_best.pth"), inference.load(tmp_path / "net.onnx")):
+        (probabilities,) = segmenter.probabilities([image])
+        assert probabilities.shape == (2, *image.shape[:2])
+        np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+
+
+def test_one_channel_that_only_one_of_the_two_networks_has_is_found_at_the_start(tmp_path) -> None:
+    for is_final, place in ((True, "search.strategy.args.supernet"), (False, "arch")):
+        config = small_config(tmp_path / "saved") | {"loss": {"type": "bce_loss"}}
+        network = config["arch"] if is_final else config["search"]["strategy"]["args"]["supernet"]["arch"]
+        network["args"]["num_classes"] = 1
+        with pytest.raises(
+            ConfigError, match=rf"^{place}: bce_loss got 2 logits per pixel: .* Set num_classes of arch"
+        ):
+            checked_parts(config)
 
 
 def test_both_say_two_classes(small) -> None:  # noqa: F811

@@ -2,25 +2,30 @@
 
 import copy
 import dataclasses
+import errno
 import io
 import json
 import math
+import re
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from config import load_config
 from search.__main__ import main as search_command
 from search.cli.export import export_genotype
-from search.cli.listing import best_text
+from search.cli.listing import best_text, list_text
 from search.cli.live import LiveTable, Terminal
 from search.report import write_report
 from search.report.sections import inline_picture
 from search.results.architecture import ARCHITECTURES, course_sections, read_course
 from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_objectives
 from search.study.best import write_best
+from search.study.folders import require_place
 from search.study.journal import JOURNAL, Event, read_events
 from search.study.settings import build_study_parts, shrunk
 from search.study.state import StudyState
@@ -31,19 +36,20 @@ from test import test as evaluate_checkpoint
 from tests.support.people import people_loader
 from tests.support.simulated_study import Simulation, World, results
 from train import check_config
+from trainer.checkpoints import saving as saving_module
 from trainer.checkpoints.resume import weights_of
 from utils.architecture.decoding import encode
 from utils.architecture.genotype import Genotype
 from utils.architecture.pictures import path_svg
-from utils.checkpoint_file import read_saved
-from utils.errors import ConfigError, Interrupted, SearchError
+from utils.checkpoint_file import commit_checkpoint, read_saved, stage_checkpoint
+from utils.errors import ConfigError, DiskFull, Interrupted, SearchError
 
 GENOTYPES = [
     Genotype((4, 8, 16), ((("two_back", "skip"), ("one_back", "sep_conv_3x3")),)),
     Genotype((8, 8, 4), ((("two_back", "max_pool_3x3"), ("one_back", "sep_conv_5x5")),)),
 ]
 SUPERNET = {"arch": "Supernet", "trainer": {"type": "BilevelTrainer", "epochs": 4}}
-SHIPPED = ("auto_deeplab_camvid", "auto_deeplab_people", "auto_deeplab_cityscapes_gpu")
+SHIPPED = ("auto_deeplab_camvid", "auto_deeplab_people", "auto_deeplab_quickstart", "auto_deeplab_cityscapes_gpu")
 
 
 def study_config(**search):
@@ -187,6 +193,40 @@ def test_a_course_that_is_missing_or_damaged_is_named(tmp_path, content, reason)
         path.write_text(content)
     with pytest.raises(SearchError, match=rf"{ARCHITECTURES}.*{reason}.*Put back a copy"):
         read_course(path)
+
+
+@pytest.mark.parametrize("content", [None, "", "{", '{"epochs": []}'])
+def test_a_lost_course_is_read_from_the_checkpoint_with_most_of_it(tmp_path, content):
+    path, entries = tmp_path / ARCHITECTURES, json.loads(architectures([ONE, OTHER]))["epochs"]
+    write_checkpoint(tmp_path / "checkpoint-last.pth", entries)
+    write_checkpoint(tmp_path / "model_best.pth", entries[:1])
+    if content is not None:
+        path.write_text(content)
+    assert [each.decode() for each in read_course(path)] == [ONE, OTHER]
+    assert content is None or path.read_text() == content
+    read_course(path, restores=True)
+    assert json.loads(path.read_text()) == {"epochs": entries}
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "other"])
+def test_a_damaged_checkpoint_restores_nothing(tmp_path, damage):
+    path = tmp_path / "checkpoint-last.pth"
+    write_checkpoint(path, json.loads(architectures([ONE, OTHER]))["epochs"])
+    content = bytearray(path.read_bytes())
+    if damage == "changed":
+        content[content.index(b"epochs") + 400] ^= 1
+    path.write_bytes(b"text" if damage == "other" else content[:-600] if damage == "cut" else content)
+    with pytest.raises(
+        SearchError, match=r"missing or empty.*no checkpoint next to it holds it\. Put back a copy of one"
+    ):
+        read_course(tmp_path / ARCHITECTURES)
+
+
+def write_checkpoint(path, entries):
+    weights = {"a": torch.zeros(3), "b": torch.ones(2, dtype=torch.bfloat16)}
+    state = {"optimizer": {"state": weights}, "steps": 4, "epochs": entries}
+    content = {"state_dict": OrderedDict(weights), "architecture": state, "config": {}}
+    commit_checkpoint(stage_checkpoint(path, content), [path])
 
 
 def test_a_budget_that_ends_before_a_supernet_says_so(tmp_path):
@@ -357,6 +397,45 @@ def test_a_supernet_is_never_the_result(tmp_path):
     assert not (tmp_path / "best").exists()
 
 
+def record_of_supernet(folder, *retrained):
+    """A study of one supernet with val_miou 0.5, and retrainings with a value and a test each."""
+    study = StudyRecord("s", str(folder), {}, "AutoDeepLab", ["max val_miou"], 1, result_is_retrained=True)
+    row = {"epoch": 1, "val_miou": 0.5, "epoch_seconds": 1.0}
+    done = CandidateRecord(0, 1, [], "completed", reports=[row], objectives={"val_miou": 0.5}, best_epoch=1)
+    study.candidates.append(done)
+    for seed, (value, test) in enumerate(retrained):
+        run = RetrainedRecord(0, 1, seed, "completed", reports=[row | {"val_miou": value}], test=test)
+        study.retrained.append(run)
+    return study
+
+
+@pytest.mark.parametrize(
+    ("retrained", "tiles", "best"),
+    [
+        ([], ["val_miou of the supernet 0.5000 candidate 0 at"], "val_miou 0.5 (supernet)"),
+        (
+            [(0.75, {"test_miou": 0.625})],
+            ["val_miou 0.7500 network of candidate 0, retrained; test_miou 0.6250", "val_miou of the supernet 0.5000 "],
+            "val_miou 0.75",
+        ),
+        (
+            [(0.75, {}), (0.25, {})],
+            ["val_miou 0.5000 network of candidate 0, retrained, mean of 2", "val_miou of the supernet 0.5000 "],
+            "val_miou 0.5",
+        ),
+    ],
+)
+def test_the_first_result_that_is_shown_is_that_of_the_retrained_network(tmp_path, retrained, tiles, best):
+    study = record_of_supernet(tmp_path, *retrained)
+    write_report(study, tmp_path / "report.html")
+    text = " ".join(re.sub("<[^>]+>", " ", (tmp_path / "report.html").read_text().partition("<dl")[2]).split())
+    assert text.partition(" candidates 1 ")[0].startswith('class="tiles"> ' + tiles[0])
+    assert all(tile in text for tile in tiles)
+    assert "result of the supernet value val_miou 0.5000" in text
+    columns = re.split("  +", list_text([study]).splitlines()[1])
+    assert best in columns
+
+
 def test_the_live_table_says_what_was_decoded():
     stream = io.StringIO()
     event = Event("decode.decoded", 3, {"epoch": 7, "genotype": ONE.to_json()}, 0.0)
@@ -406,9 +485,22 @@ def small_config(folder, **search):
     }
 
 
+def fill_disk(monkeypatch, module, name, times):
+    """Let a function that writes find the disk full the first times."""
+    write, left = getattr(module, name), [times]
+
+    def full(*arguments):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(*arguments)
+
+    monkeypatch.setattr(module, name, full)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A search of three stages that was interrupted after its first supernet epoch, and continued."""
+    """A search of three stages that was interrupted, found the disk full, lost a file, and was continued each time."""
     folder = tmp_path_factory.mktemp("saved")
     config = small_config(folder)
 
@@ -420,7 +512,18 @@ def finished(tmp_path_factory):
     study.watchers = [stop]
     with pytest.raises(Interrupted):
         study.run()
-    return open_study(config, "auto").run()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        fill_disk(monkeypatch, saving_module, "write_json", 1)  # result.json of the supernet
+        with pytest.raises(DiskFull, match=r"candidate 0: The disk is full"):
+            open_study(config, "auto").run()
+        (course,) = folder.glob(f"small/*/candidates/00000/{ARCHITECTURES}")
+        before = read_course(course)
+        course.unlink()
+        study = open_study(config, "auto").run()
+    after = read_course(course)
+    assert [each.decode() for each in after[: len(before)]] == [each.decode() for each in before]
+    assert [each.epoch for each in after] == [1, 2], "it is restored from the checkpoint"
+    return study
 
 
 def test_three_stages_end_with_a_tested_network(finished):
@@ -476,6 +579,11 @@ def test_the_genotype_of_a_study_is_exported_from_its_journal(finished, tmp_path
     course.unlink()
     export_genotype(study, file)
     assert json.loads(file.read_text()) == decoded_event.data["genotype"]
+    export_genotype(study, file, epoch=1)
+    course_of_checkpoint = read_course(Path(finished.folder) / "candidates" / "00000" / ARCHITECTURES)
+    assert json.loads(file.read_text()) == course_of_checkpoint[0].decode().to_json()
+    for checkpoint in course.parent.glob("*.pth"):
+        checkpoint.unlink()
     with pytest.raises(SearchError, match=r"missing or empty"):
         export_genotype(study, file, epoch=1)
     with pytest.raises(SearchError, match=r"trains no supernets, and has no genotype\. Name a study"):
@@ -496,6 +604,27 @@ def test_the_report_of_a_finished_search_is_small_and_shows_its_network(finished
     assert len(text) < 500_000
     assert text.count("<svg") == 4
     assert "Network of candidate 0" in text
+    assert "network of candidate 0, retrained; test_miou" in text
+
+
+@pytest.mark.parametrize(
+    ("blocked", "key"), [("saved", "trainer.save_dir"), ("saved/small", "trainer.save_dir"), ("runs", "search.run_dir")]
+)
+def test_a_place_that_cannot_be_written_is_named(tmp_path, blocked, key):
+    config = small_config(tmp_path / "saved", run_dir=str(tmp_path / "runs"))
+    require_place(config)
+    assert not any(tmp_path.iterdir()), "a check writes nothing"
+    (tmp_path / blocked).parent.mkdir(exist_ok=True)
+    (tmp_path / blocked).write_text("a file")
+    with pytest.raises(ConfigError, match=rf"^{key}: .*{blocked} is not a folder\).*to: {key}=FOLDER\.$"):
+        require_place(config)
+
+
+def test_the_check_names_a_place_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "saved").write_text("a file")
+    (tmp_path / "config.json").write_text(json.dumps(small_config(tmp_path / "saved")))
+    assert search_command(["-c", str(tmp_path / "config.json"), "--check"]) == 2
+    assert "saved is not a folder). A study is stored below it" in capsys.readouterr().err
 
 
 def test_a_supernet_that_exceeds_its_memory_is_refused_at_the_start(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from config import find_markers, load_config
 from search.schedulers.halving import RandomSearch
 from search.study.settings import build_study_parts, shrunk
+from search.study.study import build_strategy
 from search.worker.candidate import canonical
 from train import check_config
 from utils.errors import ConfigError, EspalierError
@@ -26,7 +27,7 @@ def parts_of(config):
 
 
 def test_shipped_searches_are_found():
-    assert len(SHIPPED) == 11
+    assert len(SHIPPED) == 13
     assert sum(bool(find_markers(load_config(path))) for path in SHIPPED) == 6
 
 
@@ -47,6 +48,10 @@ def test_a_shipped_search_can_be_made_small(path):
     parts = parts_of(small)
     assert (parts.scheduler.num_samples, parts.scheduler.max_epochs, parts.retrain_epochs) == (3, 2, 2)
     check_config(parts.space.config(parts.space.random(0)))
+    if "data_loader" in small:
+        assert small["data_loader"]["args"]["samples"] == 24
+        assert small["data_loader"]["args"]["validation_split"] == 8
+        return
     assert small["train_loader"]["args"]["samples"] == 16
     assert small["valid_loader"]["args"]["samples"] == 8
 
@@ -88,6 +93,9 @@ def test_the_draws_follow_the_seed_of_the_search_or_of_the_file():
     assert seeds(seed=4) == seeds(search={"seed": 4}) == seeds(seed=7, search={"seed": 4})
 
 
+BILEVEL = {"type": "BilevelTrainer"}
+
+
 @pytest.mark.parametrize(
     ("search", "message"),
     [
@@ -108,6 +116,27 @@ def test_faults_of_the_section(search, message):
     with pytest.raises(EspalierError) as error:
         parts_of(space_file(**search))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("search", "known"),
+    [
+        ({"scheduler": {"type": "ASHA", "args": {"x": 1}}}, "brackets, grace_period, mode, reduction_factor"),
+        ({"sampler": {"type": "auto", "args": {"x": 1}}}, "none"),
+        ({"sampler": {"type": "gp", "args": {"x": 1}}}, "num_random, random_share"),
+        (
+            {"strategy": {"type": "PBT", "args": {"x": 1, "interval": 1}}},
+            "factor, interval, perturb, quantile, resample, stage",
+        ),
+        (
+            {"strategy": {"type": "AutoDeepLab", "args": {"x": 1, "supernet": {"arch": "S", "trainer": BILEVEL}}}},
+            "decode_epoch, stage, supernet",
+        ),
+    ],
+)
+def test_only_what_a_file_can_set_is_named_as_a_known_argument(search, known):
+    with pytest.raises(ConfigError, match=rf'args\.x: unknown argument "x"\. Known: {known}\.'):
+        build_strategy(parts_of(space_file(**search)))
 
 
 def test_faults_of_the_section_are_told_at_once():

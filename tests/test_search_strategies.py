@@ -14,6 +14,9 @@ from tests.test_search_conformance import ALL as ALL_SCHEDULERS
 
 EPOCHS = 9
 SUPERNET = {"arch": "Supernet", "trainer": {"type": "BilevelTrainer"}}
+CELLS = {
+    "blocks": 3, "lookbacks": 1, "operators": ["identity", "3x3 conv"], "max_children": 2, "pnas_mode": True
+}  # fmt: skip
 CASES = {
     "MultiFidelity": [
         {"scheduler": {"type": name, "args": args}, "retrain": {"top": 2, "epochs": 3}, "num_samples": 9}
@@ -32,6 +35,11 @@ CASES = {
     "AutoDeepLab": [
         {"args": {"supernet": SUPERNET}, "retrain": {"top": 2, "epochs": 3, "seeds": 2}, "num_samples": 4},
         {"args": {"supernet": SUPERNET, "decode_epoch": 2}, "retrain": {"top": 1, "epochs": 3}, "num_samples": 3},
+    ],
+    "POPNAS": [
+        {"args": CELLS, "retrain": {"top": 1, "epochs": 3}},
+        {"args": {**CELLS, "max_exploration": 1}, "scheduler": {"type": "Hyperband", "args": {}}, "num_samples": 8},
+        {"args": CELLS, "scheduler": {"type": "ASHA", "args": {"grace_period": 1}}},
     ],
 }
 ALL = [(name, case) for name in SECTIONS["strategy"].entries for case in CASES.get(name, [{}])]
@@ -69,9 +77,15 @@ def builder(name, case, space="conditional", *, objectives=("max val_miou",), **
             config["search"].pop(key, None)
         config["search"]["objectives"] = ["max val_miou"]
     else:
-        config |= MARKED[space]
+        if name == "POPNAS":  # it draws no values, and chooses the cells itself
+            config |= {"arch": {"type": "Network", "args": {}}}
+            config["search"].pop("sampler", None)
+        else:
+            config |= MARKED[space]
         strategy = {"type": name, "args": config["search"].pop("args", {})}
         config["search"] = {"num_samples": 5, "seed": 3, "strategy": strategy, **config["search"]}
+        if name == "POPNAS" and "num_samples" not in case:
+            del config["search"]["num_samples"]
     return lambda: build_study_parts(config)
 
 
@@ -102,6 +116,21 @@ def test_synchronous_decisions_do_not_depend_on_workers_and_time(tmp_path, name,
         build = builder(name, case, limits={}, **sampler)
         found.add(results(Simulation(tmp_path / str(seed), build, WORLDS["troubled"], workers, seed).run()))
     assert len(found) == 1
+
+
+@every_strategy
+def test_a_full_disk_stops_a_study_and_is_no_result_of_any_run(tmp_path, name, case):
+    if case.get("scheduler", {}).get("type") in ASYNCHRONOUS:
+        return
+    sampler = {} if "study" in case else {"sampler": "random"}
+    build, full = builder(name, case, limits={}, **sampler), World({"fills_disk": 0.5, "fills_disk_saving": 0.5})
+    expected = results(Simulation(tmp_path / "space", build, World()).run())
+    for workers in (1, 2):
+        simulation = Simulation(tmp_path / str(workers), build, full, workers)
+        study = simulation.run()
+        assert simulation.num_sessions > 1
+        assert results(study) == expected
+        assert not any(event.data.get("status") == "failed" for event in simulation.events)
 
 
 @every_strategy

@@ -246,6 +246,7 @@ def test_a_full_disk_at_any_checkpoint_is_an_outcome_and_destroys_nothing(config
     outcome = work(config, tmp_path / "run", reported=2)
     assert outcome["status"] == "failed"
     assert "the disk is full" in outcome["reason"]
+    assert outcome["is_disk_full"], "which is no fault of the candidate"
     assert epoch_of(tmp_path / "run", LAST) == max(2, at - 1)
 
 

@@ -10,7 +10,12 @@ SECTIONS: dict[str, Section] = {
             "BilevelTrainer": "trainer.bilevel.bilevel_trainer:BilevelTrainer",
         },
     ),
-    "optimizer": Section(expects="torch.optim:Optimizer", roots=("torch.optim",), shortcuts=("torch.optim",)),
+    "optimizer": Section(
+        expects="torch.optim:Optimizer",
+        entries={"SGDW": "trainer.optim.optimizers:SGDW"},
+        roots=("torch.optim",),
+        shortcuts=("torch.optim",),
+    ),
     "lr_scheduler": Section(
         expects="torch.optim.lr_scheduler:LRScheduler",
         entries={"poly": "trainer.optim.schedules:PolyLR"},

@@ -4,6 +4,7 @@ A checkpoint is a file of `torch.save` with the SHA-256 of everything before it 
 that any reader of zip archives (and `torch.load(weights_only=True)`) still opens it and no second file can get lost.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -97,11 +98,14 @@ def _disk_errors(path: Path) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if cause is None and not any(word in str(error) for word in _WRITER_WORDS):
             raise
-        what = "the disk is full" if cause is None or cause.errno in DISK_FULL else str(cause)
+        if cause is None:  # it does not say so itself
+            cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            cause.__cause__ = error
+        what = "the disk is full" if cause.errno in DISK_FULL else str(cause)
         raise CheckpointError(
             f"{path}: not written ({what}). A checkpoint needs its whole size free in addition to the old one; every "
             "earlier checkpoint is unchanged. Free some space and run the same command with --resume auto."
-        ) from error
+        ) from cause
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.errors import ConfigError, EspalierError, OutOfMemory, TrainingError
+from utils.errors import ConfigError, DiskFull, EspalierError, OutOfMemory, TrainingError
 
 if TYPE_CHECKING:  # torch loads only in the functions that need it
     import torch
@@ -125,6 +125,21 @@ def is_out_of_memory(error: BaseException) -> bool:
         return "Insufficient memory" in text
     is_said = isinstance(error, RuntimeError) and any(words in text for words in _WORDS)
     return is_said and not any(words in text for words in _OTHERWISE)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error, or one that it was raised from, says that the disk takes no more."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, DiskFull) or (isinstance(each, OSError) and each.errno in DISK_FULL):
+            return True
+        waiting += [each.__cause__, None if each.__suppress_context__ else each.__context__]
+    return False
 
 
 @contextmanager

@@ -42,6 +42,10 @@ class SearchError(EspalierError):
     exit_code = 5
 
 
+class DiskFull(SearchError):
+    """A search has stopped because a worker found the disk full; nothing is lost, and it can be continued."""
+
+
 class DataError(EspalierError):
     """An image, a mask or a list of them is missing, unreadable or does not fit.
 

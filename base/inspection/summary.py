@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
-from torch.utils.flop_counter import FlopCounterMode
 
 from base.inspection.failures import run_network, size_text
+from base.inspection.flops import flop_counter
 
 TABLE_HEADER = ("Part", "Type", "Output", "Parameters", "FLOPs")
 TABLE_ROWS = 32  # of a table whose depth is not asked for: with head and sums it fits on a screen
@@ -109,7 +109,7 @@ def network_summary(model: nn.Module, example: Tensor, depth: int | None = None)
 
 def _run_parts(model: nn.Module, inputs: Tensor) -> tuple[list[_Part], int, Any]:
     """Return the parts that an input runs through in the order of the network, all FLOPs, and the output."""
-    counter = FlopCounterMode(display=False)
+    counter = flop_counter()
     parts = {name: _Part(name, module) for name, module in model.named_modules() if name}
     begun: dict[str, list[int]] = {name: [] for name in parts}
 

@@ -161,7 +161,8 @@ def _check_spec(spec: Spec, key: str, registry: Registry, faults: Faults) -> Non
     """Check a class and its arguments, and those of the specs that it holds."""
     section = registry[key]
     # Whether the run really has a value for these names is known when the object is built.
-    supplied: Collection[str] = RUNTIME_NAMES.union(SEARCH_VALUES.get(key, ()))
+    of_search = SEARCH_VALUES.get(key, ())
+    supplied: Collection[str] = RUNTIME_NAMES.union(of_search)
     reserved: Collection[str] = OBJECTS
     with faults.collecting():
         signature = signature_of(find_class(spec.type, spec.path, key, section).target)
@@ -169,7 +170,7 @@ def _check_spec(spec: Spec, key: str, registry: Registry, faults: Faults) -> Non
             reserved = signature_of(find_class(DEFAULT_TRAINER, key, key, section).target).parameters
             supplied = signature.parameters
         path, skip = f"{spec.path}.args", section.nested
-        signature.check(spec.args, path, faults, supplied=supplied, reserved=reserved, skip=skip)
+        signature.check(spec.args, path, faults, supplied=supplied, reserved=reserved, unlisted=of_search, skip=skip)
     for _, nested_key, items in spec.nested(section):
         for value, path in items:
             nested = read_spec(value, path, faults)

@@ -97,12 +97,20 @@ class ParameterGroup(Strict):
     weight_decay: float | None = Field(None, ge=0, description="Their weight decay; null: that of the optimizer.")
 
 
+class LookaheadOptions(Strict):
+    """Slow weights that follow those of the optimizer."""
+
+    sync_period: int = Field(6, ge=1, description="Steps after which the slow weights move and are taken over.")
+    slow_step_size: float = Field(0.5, gt=0, le=1, description="Part of the way that they move.")
+
+
 class OptimizerSection(ClassSection):
     """The optimizer, with learning rates and decay of single weights."""
 
     decay_norm_and_bias: bool = Field(True, description="Whether norm weights and biases decay as others do.")
     groups: list[ParameterGroup] = Field([], description="Weights that differ; the first that applies counts.")
     layer_decay: float | None = Field(None, gt=0, le=1, description="Factor of the learning rate per layer of depth.")
+    lookahead: LookaheadOptions | None = Field(None, description="Slow weights: sync_period, slow_step_size.")
 
 
 class SchedulerSection(ClassSection):

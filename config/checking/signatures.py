@@ -77,6 +77,7 @@ class Signature:
         *,
         supplied: Collection[str],
         reserved: Collection[str] = OBJECTS,
+        unlisted: Collection[str] = (),
         skip: Collection[str] = (),
     ) -> dict[str, Any]:
         """Check arguments by name and type.
@@ -87,6 +88,7 @@ class Signature:
             faults: Collects all faults.
             supplied: Names that the caller gives at run time: not missing.
             reserved: Names that only the caller may give.
+            unlisted: Names that the caller gives, which are no repair of a name that is unknown.
             skip: Names whose values are specs, checked elsewhere.
 
         Returns:
@@ -97,7 +99,8 @@ class Signature:
             parameter = self.parameters.get(name)
             if parameter is None:
                 if not self.takes_more:
-                    faults.add(f"{path}.{name}", unknown_name("argument", name, self.parameters.keys() - set(reserved)))
+                    known = self.parameters.keys() - {*reserved, *unlisted}
+                    faults.add(f"{path}.{name}", unknown_name("argument", name, known))
             elif name in reserved:
                 faults.add(f"{path}.{name}", f"{show(value)}: {name} is given at run time. Remove it.")
             elif name not in skip and parameter.adapter and (value is not None or parameter.default is not None):

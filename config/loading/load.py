@@ -3,7 +3,7 @@
 The files are strict JSON: values that Python's parser lets pass (duplicate keys, NaN, overflowing numbers) are refused.
 `optimizer.args.lr=0.01` overrides any path; short flags such as `--lr` override the common ones.
 Older ways to write a configuration are read as today's, those of two public templates: victoresque/pytorch-template and
-AntiAegis/Human-Segmentation-PyTorch. Every old key is noted, for one warning.
+AntiAegis/Human-Segmentation-PyTorch. Every old key is noted, for one warning. A run of POPNASv3 becomes a search.
 """
 
 import copy
@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Any
 
 from config.checking.sections import CLASS_SECTIONS, LOADER_SECTIONS
 from config.faults import MAX_SHOWN_CHARACTERS, Faults, closest, show, unknown_name
+from config.loading.popnas import is_run, refuse_run_keys, translate_run
+from config.loading.popnas_texts import Tree
 from config.markers import is_marker
 from utils.errors import ConfigError
 
@@ -52,7 +55,6 @@ HUMAN_SEGMENTATION = frozenset(
 )
 """Notes that identify the dialect whose masks are binary."""
 
-Tree = dict[str, Any]
 Notes = dict[str, str]
 """Old key -> how it was read."""
 
@@ -81,6 +83,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     translate(config, notes)  # again, since a definition may hold old keys
     for override in overrides:
         apply_override(config, override)
+        refuse_run_keys(config, override)
         translate(config, notes)
     if is_human_segmentation and _object_at(config, "arch.args").get("num_classes") in (1, 2):
         for loader in LOADER_SECTIONS:  # a file of this dialect means class 1 by a label above 0
@@ -101,12 +104,47 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     return loaded
 
 
+def refuse_run(path: str | Path) -> None:
+    """Raise, with the command to use, if a command that trains one network is given a run of POPNASv3.
+
+    Raises:
+        ConfigError: The file is one, or cannot be read.
+    """
+    if is_run(_read_object(Path(path))):
+        command = f"python -m search -c {shlex.quote(str(path))}"
+        raise ConfigError(
+            f"{path}: a run of POPNASv3, which searches for a network, and this command takes one network. "
+            f"Run: {command}, or {command} --check"
+        )
+
+
 def _read_merged(file: Path, chain: tuple[Path, ...], notes: dict[str, str]) -> dict[str, Any]:
     """Return a file laid over those that it extends; `chain` are the files that lead to it."""
     place = file.resolve()
     if place in chain:
         circle = " -> ".join(str(link) for link in (*chain[chain.index(place) :], place))
         raise ConfigError(f"{file}: $extends goes in a circle ({circle}). Remove one of them.")
+    content = _read_object(file)
+    parents = content.pop("$extends", [])
+    if isinstance(parents, str):
+        parents = [parents]
+    if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
+        raise ConfigError(f"{file}: $extends: {show(parents)} must be a file name or a list of file names.")
+    if is_run(content):
+        content = deep_merge(*translate_run(content, str(file)))
+    translate(content, notes, str(file))  # before merging, so that a new key of one file replaces an old one of another
+    merged: dict[str, Any] = {}
+    for parent in parents:
+        merged = deep_merge(merged, _read_merged(file.parent / parent, (*chain, place), notes))
+    return dict(deep_merge(merged, content))
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    """Return the object that a file holds, as it is written.
+
+    Raises:
+        ConfigError: There is no such file, or it holds something else.
+    """
     try:
         text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     except FileNotFoundError:
@@ -122,16 +160,7 @@ def _read_merged(file: Path, chain: tuple[Path, ...], notes: dict[str, str]) -> 
     content = parse_json(text, str(file))
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: line 1 column 1: {show(content)} is not an object. Wrap the sections in {{ }}.")
-    parents = content.pop("$extends", [])
-    if isinstance(parents, str):
-        parents = [parents]
-    if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
-        raise ConfigError(f"{file}: $extends: {show(parents)} must be a file name or a list of file names.")
-    translate(content, notes, str(file))  # before merging, so that a new key of one file replaces an old one of another
-    merged: dict[str, Any] = {}
-    for parent in parents:
-        merged = deep_merge(merged, _read_merged(file.parent / parent, (*chain, place), notes))
-    return dict(deep_merge(merged, content))
+    return content
 
 
 def deep_merge(parent: Any, child: Any) -> Any:

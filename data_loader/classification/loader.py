@@ -430,7 +430,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
         if divided is not None:
             self._held_out = divided[1]
         self.num_classes, self.class_names, self.learned = len(names), names, {"classes": names}
-        self.in_channels = preprocessing.in_channels
+        self.in_channels, self.dims = preprocessing.in_channels, 2
         self.ignore_index = NO_CLASS
         self.preprocessing = preprocessing
         self.listing_faults = (*faults, *known.faults)

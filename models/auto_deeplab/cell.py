@@ -47,7 +47,7 @@ class CellInput(nn.Module):
         return enlarge(narrow, self.enlarge_factor, size)
 
 
-class Cell(nn.Module):
+class DeepLabCell(nn.Module):
     """A layer: blocks that each add up operations on two earlier maps, concatenated and rectified.
 
     Args:

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from base.base_model import BaseModel
-from models.auto_deeplab.cell import Cell
+from models.auto_deeplab.cell import DeepLabCell
 from models.auto_deeplab.operations import Atrous, CellNorm, DropPath
 from models.layers.blocks import Count, Probability, conv_block, enlarge, initialise, widen_tiny
 from models.layers.pyramid import ASPP, LOW_LEVEL_STRIDE, DeepLabDecoder, atrous_rates_at
@@ -86,7 +86,7 @@ class AutoDeepLabEncoder(nn.Module):
         outputs = list(self.stem.outputs)
         for depth, stride in enumerate(self.strides, start=1):
             channels = filter_multiplier * stride // STRIDES[0]
-            cell = Cell(
+            cell = DeepLabCell(
                 genotype,
                 channels,
                 stride,

@@ -212,7 +212,7 @@ class SupernetCell(nn.Module):
         return join_channels(total, self.computed).relu_()
 
     def state(self, genotype: Genotype, source: int, *, has_two_back: bool) -> dict[str, Tensor]:
-        """Return the weights and statistics of a decoded cell, by the names of `Cell`'s.
+        """Return the weights and statistics of a decoded cell, by the names of `DeepLabCell`'s.
 
         Args:
             genotype: Its blocks are those of the cell.

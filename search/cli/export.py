@@ -62,6 +62,7 @@ def export_csv(study: StudyRecord, path: Path) -> Path:
             **candidate.objectives,
             **candidate.test,
             **dict(candidate.drawn),
+            **candidate.notes,
         }
         for candidate in study.candidates
     ]

@@ -12,7 +12,7 @@ from search.executors.table import is_tabulated
 from search.results.grid import is_grid
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
-from search.results.summaries import retrained_summaries
+from search.results.summaries import retrained_result, retrained_summaries
 from search.study.best import BEST_FOLDER, CHECKPOINT, read_front
 from search.study.folders import CONFIG
 
@@ -27,13 +27,23 @@ def list_text(studies: Sequence[StudyRecord]) -> str:
     rows = [["STUDY", "STATE", "CANDIDATES", "EPOCHS", "BEST", "FOLDER"]]
     for study in studies:
         winner, costs = winner_of(study), ledger(study)
-        goal = parse_objectives(study.objectives)[0].name
-        best = f"{goal} {_value_text(winner.objectives[goal])}" if winner and goal in winner.objectives else "-"
+        best = _best_of(study, winner)
         best += " (violates constraints)" if winner and winner.violation else ""
         epochs = f"{costs.epochs:,}" + (f" (saved {costs.share_saved:.0%})" if costs.epochs_saved > 0 else "")
         state = "done" if study.is_done else "unfinished"
         rows.append([study.name, state, f"{costs.counted:,}", epochs, best, study.folder])
     return "\n".join(_aligned(rows))
+
+
+def _best_of(study: StudyRecord, winner: CandidateRecord | None) -> str:
+    """Return the best result of a study; of supernets that of the retrained network if there is one."""
+    goal = parse_objectives(study.objectives)[0].name
+    if winner is None or goal not in winner.objectives:
+        return "-"
+    retrained = retrained_result(study, winner)
+    if retrained is not None and goal in retrained.results:
+        return f"{goal} {_value_text(retrained.results[goal].mean)}"
+    return f"{goal} {_value_text(winner.objectives[goal])}" + (" (supernet)" if study.result_is_retrained else "")
 
 
 def best_text(study: StudyRecord) -> str:

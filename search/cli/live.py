@@ -351,6 +351,9 @@ class Terminal:
         if event.kind == "decoded":
             strides = " ".join(map(str, event.data["genotype"]["strides"]))
             self.table.say(f"Candidate {event.candidate} decoded after epoch {event.data['epoch']}: strides {strides}")
+        if event.kind == "generation":
+            count, expanded = len(event.data["cells"]), event.data.get("num_expanded", 0)
+            self.table.say(f"Generation of {event.data['blocks']} blocks: {count} of {expanded:,} cells are trained")
         if event.kind in ("report", "ended") and "run" not in event.data:
             self.beliefs.is_outdated = True
         is_last = event.kind == "done"

@@ -3,12 +3,13 @@
 import heapq
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.markers import find_markers
-from search.executors.base import EpochReported, Executor, Handler, Task, TaskFinished, WorkerStarted
+from search.executors.base import EpochReported, Executor, Handler, Task, TaskFinished, WorkerStarted, outcome_of
 from search.results.record import parse_objectives
 from search.schedulers.base import Decision
 from search.space.outcomes import plain_json
@@ -16,10 +17,12 @@ from search.space.table_space import TableSpace
 from search.tables.reading import Repeats, read_table
 from search.tables.table import ResultTable, TableRun
 from utils.errors import ConfigError, SearchError
+from utils.registry import import_attribute
 
 if TYPE_CHECKING:
     from search.study.journal import Event
 
+_ESTIMATE = "estimate"  # kind of a task that trains nothing, and that no table has: it runs in this process
 _LIMITS = {"max_params": "params", "max_flops": "flops", "max_memory_mb": "memory_mb", "max_latency_ms": "latency_ms"}
 
 
@@ -71,6 +74,10 @@ class TableExecutor(Executor):
         self._rows: dict[str, int] = {}
         self._table: ResultTable | None = None
         self._space: TableSpace | None = None
+        self._worker = ""
+        self._worker_context = ExitStack()
+        self._function: Any = None  # of the worker, for estimates; loaded when there is the first one
+        self._estimates: list[Task] = []
 
     def read(self, config: Mapping[str, Any]) -> ResultTable:
         """Read the table for the space of a config.
@@ -113,20 +120,24 @@ class TableExecutor(Executor):
     def open(self, worker: str, folder: Path) -> None:
         """Prepare to find the row of each config; there is no worker to start."""
         assert self._space is not None, "bound when the parts of the study were built"
+        self._worker = worker
         self._rows = {_key(self._space.config(drawn)): row for row, drawn in enumerate(self._space.listed)}
 
     @property
     def idle(self) -> int:
         """Number of simulated workers without a task."""
-        return len(self._idle)
+        return len(self._idle) - len(self._estimates)
 
     def start(self, task: Task) -> None:
         """Begin with the next epoch of a task."""
         payload = task.payload
+        if task.kind == _ESTIMATE:
+            self._estimates.append(task)
+            return
         if task.begins_from is not None or task.kind not in ("train", "measure"):
             raise SearchError(
                 f'search.executor: a table has no weights, and "{task.kind}" of candidate {task.candidate} trains '
-                "other than from the beginning. Search it with the strategy MultiFidelity, and without retrain."
+                "other than from the beginning. Search it with MultiFidelity or POPNAS, and without retrain."
             )
         row = self._rows.get(_key(payload["config"]))
         if row is None or self._table is None:
@@ -158,6 +169,9 @@ class TableExecutor(Executor):
 
     def wait(self, handle: Handler, timeout: float) -> None:
         """Pass on the messages of the epoch that ends next, without waiting."""
+        if self._estimates:
+            self._estimate(self._estimates.pop(), handle)
+            return
         if not self._steps:
             return
         step = heapq.heappop(self._steps)
@@ -169,6 +183,14 @@ class TableExecutor(Executor):
         step.epoch, step.is_new = step.epoch + 1, False
         step.seconds = self._seconds + step.run.seconds[step.epoch - 1]
         heapq.heappush(self._steps, step)
+
+    def _estimate(self, task: Task, handle: Handler) -> None:
+        """Run a task that predicts results, which takes no simulated time."""
+        if self._function is None:
+            self._function = self._worker_context.enter_context(import_attribute(self._worker)())
+        handle(WorkerStarted(task.id))
+        outcome = outcome_of(self._function, task.as_message(), lambda message: handle(EpochReported(task.id, message)))
+        handle(TaskFinished(task.id, outcome))
 
     def _train(self, step: _Step, handle: Handler) -> dict[str, Any] | None:
         """Report an epoch; return the outcome of the task, None if it continues."""
@@ -210,6 +232,8 @@ class TableExecutor(Executor):
     def close(self) -> None:
         """Forget the tasks."""
         self._steps.clear()
+        self._worker_context.close()
+        self._function = None
 
 
 def _key(config: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from search.results.record import (
     parse_constraints,
     parse_objectives,
 )
+from search.results.summaries import retrained_result
 from search.samplers.base import PredictedValue
 from utils.errors import SearchError
 from utils.files import read_json_object
@@ -72,6 +73,25 @@ def collect(study: StudyRecord) -> ReportData:
     names = short_names(ordered_paths([each.drawn for each in study.candidates]))
     curve = next((goal for goal in goals if not goal.is_fact), None)
     return ReportData(study, goals, rows, found, reason, names, winner_of(study), curve)
+
+
+def headlines(data: ReportData) -> list[tuple[str, float | None, str]]:
+    """Return name and value of the best result, and whose it is; of supernets after that of the retrained network."""
+    goal, winner = data.goals[0].name, data.winner
+    if winner is None:
+        return [(goal, None, "no results yet")]
+    if not data.study.result_is_retrained:
+        return [(goal, winner.objectives.get(goal), f"candidate {winner.index}")]
+    whose = f"candidate {winner.index} at its best epoch, another network than the result"
+    tiles: list[tuple[str, float | None, str]] = [(f"{goal} of the supernet", winner.objectives.get(goal), whose)]
+    found = retrained_result(data.study, winner)
+    if found is not None and goal in found.results:
+        test, result = f"test_{goal.removeprefix('val_')}", found.results[goal]
+        whose = f"network of candidate {winner.index}, retrained"
+        whose += f", mean of {result.count}" if result.count > 1 else ""
+        whose += f"; {test} {value_text(found.results[test].mean)}" if test in found.results else ""
+        tiles.insert(0, (goal, result.mean, whose))
+    return tiles
 
 
 def predictions_of(data: ReportData) -> list[tuple[CandidateRecord, PredictedValue]]:

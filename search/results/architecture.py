@@ -1,6 +1,8 @@
 """The architecture of a supernet after each epoch, as its trainer has written it, and the sections that show it."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -9,11 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.architecture.course import course_text, entries_of_checkpoint
 from utils.architecture.decoding import decode, entropy_shares
 from utils.architecture.genotype import Genotype
 from utils.architecture.pictures import alpha_svg, beta_svg, cell_svg, path_svg
 from utils.errors import EspalierError, SearchError
-from utils.files import read_json_object
+from utils.files import read_json_object, write_text_atomically
+
+logger = logging.getLogger("espalier")
 
 ARCHITECTURES = "architecture.json"
 _MOST_COLUMNS = 160  # epochs of a heat map
@@ -46,35 +51,60 @@ class ArchitectureEpoch:
         return cls(int(entry["epoch"]), np.array(entry["alpha"], float), np.array(entry["beta"], float), edges)
 
 
-def read_course(path: Path) -> list[ArchitectureEpoch]:
-    """Read the architecture of a supernet after each epoch.
+def read_course(path: Path, *, restores: bool = False) -> list[ArchitectureEpoch]:
+    """Read the architecture of a supernet after each epoch, from a checkpoint next to the file if that is lost.
 
     Args:
         path: The file `architecture.json` of a run folder.
+        restores: Write the file anew then; only while no training writes it.
 
     Raises:
-        SearchError: It is missing or damaged.
+        SearchError: It is missing or damaged, and no checkpoint holds its content.
     """
+    try:
+        return _read_file(path)
+    except SearchError as error:
+        lost = error
+    entries = max(map(entries_of_checkpoint, sorted(path.parent.glob("*.pth"))), key=len, default=[])
+    if not entries:
+        raise lost
+    course = _course_of(entries, lambda reason: SearchError(f"{lost} Of its checkpoint: {reason}."))
+    logger.warning("%s The content is taken from a checkpoint.", str(lost).partition(". ")[0] + ".")
+    if restores:
+        with suppress(OSError):  # the checkpoint still has it
+            write_text_atomically(path, course_text(entries))
+    return course
+
+
+def _read_file(path: Path) -> list[ArchitectureEpoch]:
+    """Read the file alone."""
 
     def damaged(reason: str) -> SearchError:
         return SearchError(
-            f"{reason}. A supernet is decoded by it. Put back a copy, and continue with --resume auto, or start anew."
+            f"{reason}. A supernet is decoded by it, and no checkpoint next to it holds it. Put back a copy of one of "
+            "these files, and continue with --resume auto, or start anew."
         )
 
     content = read_json_object(path, damaged)
     if not content:
         raise damaged(f"{path}: cannot be read (it is missing or empty)")
+    course = _course_of(content.get("epochs"), lambda reason: damaged(f"{path}: {reason}"))
+    if not course:
+        raise damaged(f"{path}: it has no epoch")
+    return course
+
+
+def _course_of(entries: Any, damaged: Callable[[str], SearchError]) -> list[ArchitectureEpoch]:
+    """Return the architecture that entries describe; each can be decoded, and all have the same shapes."""
     try:
-        course = [ArchitectureEpoch.from_json(each) for each in content["epochs"]]
+        course = [ArchitectureEpoch.from_json(each) for each in entries]
         for each in course:
             each.decode()
         shapes = {(each.alpha.shape, each.beta.shape) for each in course}
         if len(shapes) > 1:
             raise ValueError(f"alpha and beta have {len(shapes)} different shapes")
     except (LookupError, AttributeError, TypeError, ValueError, OverflowError, EspalierError) as error:
-        raise damaged(f"{path}: it is no course of an architecture ({type(error).__name__}: {error})") from error
-    if not course:
-        raise damaged(f"{path}: it has no epoch")
+        raise damaged(f"it is no course of an architecture ({type(error).__name__}: {error})") from error
     return course
 
 

@@ -10,6 +10,8 @@ from search.samplers.base import Beliefs
 from utils.errors import SearchError
 
 FACTS = ("params", "flops", "memory_mb", "latency_ms")
+MEASURED = ("training_time",)
+"""Results that a worker measures and that are in no checkpoint's history: they differ from one training to the next."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,11 @@ def require_results(
                     f'search.{key}: "{each}" is not among the results ({", ".join(known)}). Name one of these, or one '
                     f"of {', '.join(FACTS)}."
                 )
+
+
+def without_measured(row: Mapping[str, float]) -> dict[str, float]:
+    """Return the results of an epoch that a second training of it repeats."""
+    return {name: value for name, value in row.items() if name not in MEASURED}
 
 
 # The values of an infeasible point are -PENALTY times its violation. Feasible values are far larger, as are FLOPs.
@@ -291,6 +298,7 @@ class CandidateRecord:
         test: Results of its test by their names (`test_miou`); empty if it was not tested.
         pooled: Results of validation data over all folds of a condition and seed, if it is the last of them.
         origin: Where its choices come from: "random", "model" or "enqueued"; empty if the journal does not say.
+        notes: What else its strategy says of it, by the name of a column for other programs.
     """
 
     index: int
@@ -309,6 +317,7 @@ class CandidateRecord:
     test: dict[str, float] = field(default_factory=dict)
     pooled: dict[str, float] = field(default_factory=dict)
     origin: str = ""
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def epochs(self) -> int:

@@ -135,6 +135,13 @@ def retrained_summaries(study: StudyRecord) -> list[SeedSummary]:
     ]
 
 
+def retrained_result(study: StudyRecord, winner: CandidateRecord) -> SeedSummary | None:
+    """Return the statistics of the winner's retrainings; None unless these, and not the candidate, are the result."""
+    if not study.result_is_retrained:
+        return None
+    return next((each for each in retrained_summaries(study) if each.candidate == winner.index), None)
+
+
 def _summarize_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, ValueSummary]:
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: summarize(row.get(name, math.nan) for row in rows) for name in names}

@@ -9,6 +9,7 @@ SECTIONS: dict[str, Section] = {
             "MultiFidelity": "search.strategies.multi_fidelity:MultiFidelity",
             "PBT": "search.strategies.pbt:PBT",
             "Grid": "search.strategies.grid:Grid",
+            "POPNAS": "search.strategies.popnas.strategy:ProgressiveSearch",
             "AutoDeepLab": "search.strategies.auto_deeplab:SupernetSearch",
         },
     ),

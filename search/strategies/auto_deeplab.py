@@ -160,7 +160,7 @@ class SupernetSearch(MultiFidelity):
         record = self.state.candidates[candidate].record
         last = min(self.decode_epoch or record.epochs, record.epochs)
         folder = run_folder(self.study.folder, candidate_folder(candidate))
-        course = {each.epoch: each for each in read_course(folder / ARCHITECTURES)}
+        course = {each.epoch: each for each in read_course(folder / ARCHITECTURES, restores=True)}
         if last not in course:
             raise SearchError(
                 f"{folder / ARCHITECTURES}: it has no epoch {last}, after which candidate {candidate} is decoded. Put "

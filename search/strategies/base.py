@@ -110,6 +110,10 @@ class Strategy(ABC):
         """Return arguments for a study whose candidates have fewer epochs, for `--test-run`."""
         return dict(args)
 
+    def describe(self, space: Space) -> str:
+        """Return in words what is searched; by default the size of the space."""
+        return space.describe()
+
     def find_faults(self, space: Space, check: Check) -> list[str]:
         """Return the faults that some candidates have, each once.
 

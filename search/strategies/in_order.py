@@ -65,6 +65,10 @@ class InOrder(Strategy):
         """Whether the result of the first one, which searches, is a retraining."""
         return self.strategies[0].result_is_retrained
 
+    def describe(self, space: Space) -> str:
+        """Return what the first searches."""
+        return self.strategies[0].describe(space)
+
     def find_faults(self, space: Space, check: Check) -> list[str]:
         """Return the faults of the candidates of the first, which searches."""
         return self.strategies[0].find_faults(space, check)

@@ -19,12 +19,14 @@ class MeasureLatency(Strategy):
 
     Args:
         parts: The parts of the study.
+        searching: The strategy that says which config a candidate has; None: as it was drawn.
     """
 
     stages = (STAGE,)
 
-    def __init__(self, parts: StudyParts) -> None:
+    def __init__(self, parts: StudyParts, *, searching: Strategy | None = None) -> None:
         self.parts = parts
+        self.searching = searching
         self._is_running = False
         self._failed: set[int] = set()  # in this session
 
@@ -48,8 +50,9 @@ class MeasureLatency(Strategy):
         state = self.study.state.candidates[candidate]
         assert state.drawn is not None, "set when it was drawn"
         self._is_running = True
+        chosen = None if self.searching is None else self.searching.config_of(candidate)
         payload = {
-            "config": {**self.parts.space.config(state.drawn), "seed": state.record.seed},
+            "config": {**(chosen or self.parts.space.config(state.drawn)), "seed": state.record.seed},
             "folder": str(run_folder(self.study.folder, state.record.folder or "candidates")),
             "limits": {**(self.parts.limits or {}), "wants_latency": True},
             "reported": state.record.epochs,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.executors.base import Task
-from search.results.record import require_results
+from search.results.record import require_results, without_measured
 from search.samplers.base import Beliefs, Suggestion
 from search.samplers.enqueued import KnownFirst
 from search.samplers.random import RandomSampler
@@ -387,7 +387,7 @@ class MultiFidelity(Strategy):
         before = state.record.reports[epoch - 1]
         differing = [
             name
-            for name, value in row.items()
+            for name, value in without_measured(row).items()
             if before.get(name) != value and not (math.isnan(value) and math.isnan(before.get(name, 0.0)))
         ]
         if differing:

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from search.strategies.base import Outcome, Strategy
 from search.study.journal import Event, Journal, JournalDamage
 from search.study.state import StudyState
 from utils.environment import record_signals
-from utils.errors import EspalierError, Interrupted, SearchError
+from utils.errors import DiskFull, EspalierError, Interrupted, SearchError
 
 Watcher = Callable[[Event, StudyState], None]
 _STOP_SIGNALS = ("SIGINT", "SIGTERM")
@@ -120,6 +120,7 @@ class Driver:
     is_paused: bool = False
     running: dict[str, Task] = field(default_factory=dict, init=False)
     _is_stopping: bool = field(default=False, init=False)
+    _disk_full: str = field(default="", init=False)  # the reason of a task that ended with it
     _last_message: dict[str, float] = field(default_factory=dict, init=False)  # seconds, by task
     _signals: list[int] = field(default_factory=list, init=False)  # received ones
 
@@ -128,6 +129,7 @@ class Driver:
 
         Raises:
             Interrupted: A signal asked to stop; every worker has saved its state.
+            DiskFull: A worker could not write; the others have saved their state if they could.
             SearchError: The study cannot be continued, or a strategy or scheduler has raised an error.
         """
         try:
@@ -139,7 +141,7 @@ class Driver:
 
     def _run(self) -> None:
         with record_signals(_STOP_SIGNALS, lambda: bool(self._signals), self._signals.append):
-            while not self._signals:
+            while not self._signals and not self._disk_full:
                 self.look()
                 if self._is_stopping:
                     break
@@ -157,7 +159,7 @@ class Driver:
                         f"search.strategy: {type(self.strategy).__name__} gives no task, though none runs and it is "
                         "not done. A strategy gives a task, waits for one, or is done: correct its `next`."
                     )
-            if not self._signals:
+            if not self._signals and not self._disk_full:
                 return
             # Workers that take too long to save are ended, and their epoch is trained again.
             self._is_stopping = True
@@ -165,6 +167,11 @@ class Driver:
             deadline = time.monotonic() + _SECONDS_TO_SAVE
             while self.running and time.monotonic() < deadline:
                 self.executor.wait(self._handle, _TICK)
+            if self._disk_full:
+                raise DiskFull(
+                    f"{self._disk_full.rstrip('.')}. That is no fault of a candidate: the study has stopped, and "
+                    "nothing that was reported is lost. Free some space, and continue with --resume auto."
+                )
             raise Interrupted(self._signals[-1])
 
     def stop(self) -> None:
@@ -199,7 +206,12 @@ class Driver:
         if isinstance(message, TaskFinished):
             if self.executor.in_this_process and "signal" in message.outcome:  # the training has caught it
                 self._signals.append(message.outcome["signal"])
-            self.strategy.ended(task, Outcome.from_message(message.outcome))
+            outcome = Outcome.from_message(message.outcome)
+            if outcome.details.get("is_disk_full"):  # the task is to be done when there is space again
+                who = task.id if task.candidate is None else f"candidate {task.candidate}"
+                self._disk_full = self._disk_full or f"{who}: {outcome.reason}"
+                outcome = replace(outcome, status="interrupted")
+            self.strategy.ended(task, outcome)
         else:
             self.strategy.lost(task, message.cause, message.reason, had_started=message.had_started)
         return ""

@@ -9,12 +9,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from config.faults import join_path, show
+from config.faults import Faults, join_path, show
 from search.executors.table import is_tabulated
 from search.joining.published import journal_to_read
 from search.study.journal import JOURNAL, create_journal
 from utils.errors import SearchError
-from utils.files import make_stamped_folder, read_json_object, write_text_atomically
+from utils.files import make_stamped_folder, read_json_object, write_text_atomically, writing_problem
 
 CONFIG = "config.json"
 WORKERS = "workers"  # the folder of their output
@@ -45,6 +45,30 @@ def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> 
             "folder that you may write to: trainer.save_dir=FOLDER."
         ) from error
     raise SearchError(f"{parent} holds a thousand studies of this second. Try again.")
+
+
+def require_place(config: Mapping[str, Any]) -> None:
+    """Refuse a config whose study could not be stored; nothing is written.
+
+    Args:
+        config: Of the study, checked.
+
+    Raises:
+        ConfigError: `trainer.save_dir` or `search.run_dir` cannot be written.
+    """
+    save_dir, run_dir = config["trainer"].get("save_dir", "saved/"), config.get("search", {}).get("run_dir")
+    places = {"trainer.save_dir": save_dir} | ({} if run_dir is None else {"search.run_dir": run_dir})
+    faults = Faults()
+    for path, folder in places.items():
+        parent = Path(folder) / config["name"]
+        if problem := writing_problem(parent / "study"):
+            faults.add(
+                path,
+                f"{parent} cannot be written ({problem}). A study is stored below it. Name a folder that you may write "
+                f"to: {path}=FOLDER.",
+            )
+    if faults:
+        raise faults.error()
 
 
 def find_studies(parent: Path) -> list[Path]:

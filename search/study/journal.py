@@ -52,6 +52,7 @@ KINDS: dict[str, dict[str, Types]] = {
     "measured": {"latency_ms": _NUMBER},  # again, at the end of the study
     "deleted": {"bytes": int},  # its checkpoints were deleted
     "decoded": {"epoch": int, "genotype": dict},  # results: the architecture that its supernet has found
+    "generation": {"blocks": int, "round": int, "cells": list},  # estimates, predictors, audit: they are trained next
     "pooled": {"results": dict},  # reason: results over all folds, of which this candidate is the last
     "exhausted": {},  # reason: nothing more is drawn
     "done": {"reason": str},  # the stage is over
@@ -86,7 +87,7 @@ _NAMES_OF_FORMAT_1: dict[str, tuple[str, str | None]] = {
     "tested": ("retrain.tested", None),
     "done": ("study.done", None),
 }
-_WITHOUT_CANDIDATE = ("begin", "created", "grown", "exhausted", "done")
+_WITHOUT_CANDIDATE = ("begin", "created", "grown", "exhausted", "generation", "done")
 
 
 @cache

@@ -298,6 +298,8 @@ def num_samples_of(config: Mapping[str, Any]) -> int:
 def with_num_samples(config: Mapping[str, Any], num_samples: int) -> dict[str, Any]:
     """Return a config that asks for another number of candidates: of a grid study, for other seeds."""
     search = dict(config.get("search", {}))
+    if num_samples == num_samples_of(config):  # a strategy may try another number if none is named
+        return copy.deepcopy(dict(config))
     if search.get("study") is None:
         search["num_samples"] = num_samples
     else:

@@ -318,6 +318,7 @@ _OF_STRATEGIES = (
     "dropped",
     "warm_started",
     "decoded",
+    "generation",
 )  # kinds that a strategy itself applies
 _APPLY = {
     "job": StudyState._apply_job,

@@ -377,7 +377,7 @@ def build_strategy(parts: StudyParts) -> Strategy:
     """Return the strategy of a study: that of its config, then the retraining of the best and their latency."""
     spec = {"search": {"strategy": parts.strategy or "MultiFidelity"}}
     first = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
-    return InOrder([first, Retrain(parts, searching=first), MeasureLatency(parts)])
+    return InOrder([first, Retrain(parts, searching=first), MeasureLatency(parts, searching=first)])
 
 
 def read(folder: Path, parts: StudyParts, *, with_beliefs: bool = False) -> StudyRecord:

@@ -1,16 +1,18 @@
 """Callbacks of a training that a search has started: it reports, and its best weights are those by the objective."""
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
+import torch
 import torch.distributed as dist
 
 from base.base_trainer import BaseTrainer
-from base.callback import Callback
-from search.results.record import Tally, parse_constraints, parse_objectives
+from base.callback import Callback, StepReport
+from search.results.record import MEASURED, Tally, parse_constraints, parse_objectives
 from trainer.runtime.devices import ALONE, World
 
 Report = Callable[[dict[str, Any]], str]
@@ -25,6 +27,66 @@ def present_world() -> World:
 
 
 @dataclass(eq=False)
+class TrainingTime(Callback):
+    """Measures the training steps of each epoch, without validation and checkpoints after it.
+
+    On the processor it is the time of this process on all its threads, so that other programs, which make it wait, do
+    not count. On a GPU it is the time until the last step is done, less that in which the loop waited for data. Put it
+    before the callback that writes checkpoints, with which its times are saved.
+
+    Attributes:
+        seconds: Of each epoch so far.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    _before: float = field(default=0.0, init=False)  # of this epoch, in an earlier session
+    _began: float | None = field(default=None, init=False)
+    _waited: float = field(default=0.0, init=False)
+    _device: torch.device | None = field(default=None, init=False)
+
+    def typical(self, epochs: int) -> float:
+        """Return the median over the first epochs, in seconds per epoch; NaN if they were not measured."""
+        return statistics.median(self.seconds[:epochs]) if self.seconds[:epochs] else math.nan
+
+    def on_epoch_start(self, trainer: BaseTrainer) -> None:
+        """Begin to measure."""
+        weight = next(iter(trainer.model.parameters()), None)
+        self._device = weight.device if weight is not None and weight.device.type == "cuda" else None
+        self._waited, self._began = 0.0, self._now()
+
+    def on_step_end(self, trainer: BaseTrainer, report: StepReport) -> None:
+        """Note how long the step has waited for its data."""
+        self._waited += report.data_seconds if self._device is not None else 0.0
+
+    def on_validation_start(self, trainer: BaseTrainer) -> None:
+        """Note the time of the epoch."""
+        if self._device is not None:
+            torch.cuda.synchronize(self._device)
+        self._before, self._began = self._spent(), None
+
+    def on_epoch_end(self, trainer: BaseTrainer, metrics: dict[str, float]) -> None:
+        """Count the epoch."""
+        del self.seconds[trainer.epoch - 1 :]  # a resumed run may train an epoch again
+        self.seconds += [self._before] * (trainer.epoch - len(self.seconds))
+        self._before = 0.0
+
+    def _now(self) -> float:
+        return process_time() if self._device is None else perf_counter()
+
+    def _spent(self) -> float:
+        running = 0.0 if self._began is None else self._now() - self._began - self._waited
+        return self._before + max(0.0, running)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the times of the epochs, and of the steps so far in the present one."""
+        return {"seconds": list(self.seconds), "before": self._spent()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with the times of an earlier session."""
+        self.seconds, self._before = list(state["seconds"]), float(state["before"])
+
+
+@dataclass(eq=False)
 class Reporter(Callback):
     """Reports each epoch to the search, and stops the training if the decision says so.
 
@@ -35,6 +97,7 @@ class Reporter(Callback):
         report: Reports to the search and returns its decision.
         reported: Epochs that the search knows.
         until: Epochs after which the training is complete; None: until a decision says so.
+        timer: Measures the training time, if that is compared; it precedes this callback.
 
     Attributes:
         has_started: Whether the training could be built and, if it was resumed, restored.
@@ -44,6 +107,7 @@ class Reporter(Callback):
     report: Report
     reported: int
     until: int | None = None
+    timer: TrainingTime | None = None
     has_started: bool = field(default=False, init=False)
     was_stopped: bool = field(default=False, init=False)
     _epoch_started: float = field(default=math.nan, init=False)
@@ -52,7 +116,7 @@ class Reporter(Callback):
         """Report the names of the results, and epochs that the search does not know."""
         self.has_started = True
         if not self.reported:
-            self._decision_on({"names": trainer.result_names()})
+            self._decision_on({"names": [*trainer.result_names(), *(MEASURED if self.timer is not None else ())]})
         for row in trainer.history[self.reported :]:
             if self.was_stopped:  # the run is ahead of a journal that was cut: the rest is reported when it continues
                 break
@@ -69,7 +133,10 @@ class Reporter(Callback):
         self._report_epoch(trainer, metrics, seconds)
 
     def _report_epoch(self, trainer: BaseTrainer, row: Mapping[str, float], seconds: float) -> None:
-        decision = self._decision_on({"epoch": int(row["epoch"]), "row": dict(row), "seconds": seconds})
+        epoch, results = int(row["epoch"]), dict(row)
+        if self.timer is not None:
+            results["training_time"] = self.timer.typical(epoch)
+        decision = self._decision_on({"epoch": epoch, "row": results, "seconds": seconds})
         if decision != CONTINUE:
             self.was_stopped = True
             trainer.request_stop(f"the search: {decision}")
@@ -88,8 +155,8 @@ class BestByObjective(Callback):
     Put it before the callback that writes checkpoints. Its state follows from the history of the run.
 
     Args:
-        objectives: Of the search, as in its config; facts are ignored.
-        constraints: Of the search; those on facts are ignored.
+        objectives: Of the search, as in its config; facts and measured results are ignored.
+        constraints: Of the search; those on facts and measured results are ignored.
     """
 
     objectives: Sequence[str]
@@ -97,8 +164,9 @@ class BestByObjective(Callback):
     _tally: Tally = field(init=False)
 
     def __post_init__(self) -> None:
-        self._results = [each for each in parse_objectives(self.objectives) if not each.is_fact]
-        self._bounds = [each for each in parse_constraints(self.constraints) if not each.is_fact]
+        goals, bounds = parse_objectives(self.objectives), parse_constraints(self.constraints)
+        self._results = [each for each in goals if not each.is_fact and each.name not in MEASURED]
+        self._bounds = [each for each in bounds if not each.is_fact and each.name not in MEASURED]
         self._tally = Tally(self._results, {}, self._bounds)
 
     @property

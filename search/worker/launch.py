@@ -48,7 +48,7 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True) -> StudyPar
     """
     parts = build_study_parts(config, canonical)
     strategy = build_strategy(parts)  # only to check it
-    logger.info("%s", parts.space.describe())
+    logger.info("%s", strategy.describe(parts.space))
     faults = strategy.find_faults(parts.space, check_config)
     if faults:
         logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))

@@ -24,6 +24,7 @@ from base.inspection.summary import network_summary
 from data_loader.common.image_cache import share_decoded
 from search.worker.callbacks import Report
 from search.worker.candidate import Limits, build_training_step, check_limits
+from search.worker.estimating import estimated_cells
 from search.worker.fence import Fence
 from search.worker.nested import run_search_task
 from search.worker.pooling import pooled_results
@@ -31,7 +32,7 @@ from search.worker.ranks import RANK, Ranks, num_processes
 from search.worker.training import find_start, remove_checkpoints, remove_start, train_as_rank, train_here
 from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import BEST, LAST, read_saved
-from utils.environment import available_memory
+from utils.environment import available_memory, is_disk_full
 from utils.errors import EspalierError, Interrupted, OutOfMemory
 from utils.plugins import load_plugins
 
@@ -53,8 +54,9 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
     """Run a task of a search.
 
     Args:
-        task: `kind` ("train", "retrain", "search", "measure" for its costs alone, or "pool" for the results of the
-            runs in `folders` together, which takes nothing else of the following), `config`, `folder` (of the run,
+        task: `kind` ("train", "retrain", "search", "measure" for its costs alone, "pool" for the results of the runs
+            in `folders` together, or "estimate" for what `estimated_cells` predicts; both take nothing else of the
+            following), `config`, `folder` (of the run,
             which is resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to
             train in all; None: until a decision says so), `limits` (checked before training; None: unchecked),
             optionally `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and
@@ -67,7 +69,7 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
     Returns:
         `status`: "ended" (with `is_finished`, `bytes`, `artefacts`, for a retraining with test data `test`, for a
         measurement `facts`; of pooled runs only `values`), "refused" (`reason`, `facts`), "interrupted" (`signal`),
-        "out_of_memory" or "failed" (`reason`).
+        "out_of_memory" or "failed" (`reason`; with `is_disk_full` the task is not the cause).
     """
     outcome: dict[str, Any]
     try:
@@ -76,13 +78,8 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
         outcome = {"status": "interrupted", "signal": stop.signal_number}
     except (OutOfMemory, MemoryError, torch.OutOfMemoryError) as error:
         outcome = {"status": "out_of_memory", "reason": _first_line(error), "fresh_worker": True}
-    except EspalierError as error:
-        outcome = {"status": "failed", "reason": _first_line(error)}
     except (Exception, SystemExit) as error:  # also of a plug-in that ends the process
-        logger.exception("A candidate failed.")
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}:{last.lineno}"
-        outcome = {"status": "failed", "reason": f"{type(error).__name__} at {place}: {_first_line(error)}"}
+        outcome = _failure(error)
     if task["kind"] == RANK:
         outcome["at"] = time.time()
     try:
@@ -93,6 +90,16 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
     return outcome
 
 
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Return the outcome of a task that ended with an error."""
+    reason = _first_line(error)
+    if not isinstance(error, EspalierError) and not is_disk_full(error):
+        logger.exception("A candidate failed.")
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: {reason}"
+    return {"status": "failed", "reason": reason} | ({"is_disk_full": True} if is_disk_full(error) else {})
+
+
 def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[str, Any]:
     if task.get("threads"):
         torch.set_num_threads(task["threads"])
@@ -101,6 +108,8 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
         return train_as_rank(task, report)
     if task["kind"] == "pool":
         return {"status": "ended", "values": pooled_results(task["folders"], task.get("device"))}
+    if task["kind"] == "estimate":
+        return {"status": "ended", **estimated_cells(task)}
     # The run writes its metrics and checkpoints, but neither prints nor draws.
     trainer_section = {**task["config"]["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}
     config = {**task["config"], "trainer": trainer_section}

@@ -16,11 +16,13 @@ from base.base_trainer import BaseTrainer
 from base.callback import Callback
 from build import build_optimizer, build_schedule
 from config import trainer_options
-from search.worker.callbacks import BestByObjective, Report, Reporter, present_world
+from search.results.record import MEASURED, parse_constraints, parse_objectives
+from search.worker.callbacks import BestByObjective, Report, Reporter, TrainingTime, present_world
 from search.worker.fence import Fence
 from trainer.checkpoints.resume import lock_run_folder
 from trainer.runtime.devices import unwrap
 from utils.checkpoint_file import BEST, LAST, commit_checkpoint, newest_good, stage_checkpoint
+from utils.environment import is_disk_full
 from utils.errors import CheckpointError, ConfigError
 
 _BEGIN, _START = "begin", "start.pth"  # where a training begins that continues another one
@@ -150,8 +152,11 @@ def train_here(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         Interrupted: A signal asked to stop; the state is saved.
     """
     config, folder, resume, devices = task["config"], Path(task["folder"]), task["resume"], task.get("device")
-    reporter = Reporter(report, task["reported"], task.get("until"))
-    callbacks: list[Callback] = [reporter]
+    names = [each.name for each in parse_objectives(task.get("objectives") or ["max loss"])]
+    names += [each.name for each in parse_constraints(task.get("constraints", ()))]
+    timer = TrainingTime() if any(name in MEASURED for name in names) else None
+    reporter = Reporter(report, task["reported"], task.get("until"), timer)
+    callbacks: list[Callback] = [reporter] if timer is None else [timer, reporter]
     if task.get("objectives"):
         best = BestByObjective(task["objectives"], task.get("constraints", ()))
         callbacks += [best] if best.compares_epochs else []
@@ -168,7 +173,7 @@ def train_here(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         else:
             train.train(None, callbacks, resume=resume, run_folder=folder, devices=devices)
     except CheckpointError as error:
-        if resume is None or reporter.has_started:
+        if resume is None or reporter.has_started or is_disk_full(error):
             raise
         return {"status": "failed", "reason": str(error), "cannot_resume": True}
     return {"status": "ended", "is_finished": not reporter.was_stopped}

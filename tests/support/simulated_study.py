@@ -17,15 +17,17 @@ import numpy as np
 
 from search.executors.base import EpochReported, Executor, TaskFinished, WorkerLost, WorkerStarted
 from search.results.architecture import ARCHITECTURES
+from search.results.record import parse_objectives
 from search.strategies.multi_fidelity import candidate_folder
 from search.study import study as study_module
 from search.study.driver import Driver, Recorder
 from search.study.journal import RULES, Event
 from search.study.study import Study
-from utils.errors import EspalierError, Interrupted
+from utils.errors import DiskFull, EspalierError, Interrupted
 
 CHECKPOINT = "checkpoint-last.pth"
 SAVING = "_saving"
+DISK_FULL = {"status": "failed", "reason": "checkpoint.pth: not written", "is_disk_full": True}
 MOST_SESSIONS = 200
 MOST_EVENTS = 300  # until which the user gives commands; a study may grow for ever
 
@@ -41,7 +43,8 @@ class World:
     Attributes:
         fates: Share of the runs that each fate befalls, at an epoch that follows from the folder, too: "refused"
             (before training), "out_of_memory", "fails" and "hangs" (before the epoch, or with "_saving" after its
-            report), "finishes" (after the epoch, by itself), and "diverges" (from the epoch on).
+            report), "fills_disk" (once, the same two ways), "finishes" (after the epoch, by itself), and "diverges"
+            (from the epoch on).
         deaths: Probability of each step of a worker that it dies instead; not often enough to be taken for a fault of
             its candidate.
         is_constant: Whether all results are equal.
@@ -59,6 +62,13 @@ class World:
                 return ("fails", 1) if fate == "fails_first" else (fate, epoch)
             share -= of_all
         return None, epoch
+
+    def estimate(self, payload):
+        """What a worker predicts of the cells of a generation: chance, by its seed."""
+        file, chance = Path(payload["folder"]) / "estimates.npz", np.random.default_rng(payload["seed"])
+        names = [each.name for each in parse_objectives(payload["objectives"])]
+        np.savez(file, **{f"mean.{name}": chance.random(payload["count"]) for name in names})
+        return {"status": "ended", "file": str(file), "predictors": {name: {"name": "chance"} for name in names}}
 
     def row(self, run, epoch, epochs):
         fate, when = self.fate(run, epochs)
@@ -134,6 +144,10 @@ class SimulatedWorkers(Executor):
         if task.kind == "pool":
             yield WorkerStarted(task.id)
             return {"status": "ended", "values": {"val_miou": 0.5}}
+        if task.kind == "estimate":
+            yield WorkerStarted(task.id)
+            yield None
+            return {"status": "interrupted"} if self.is_interrupted else self.world.estimate(task.payload)
         payload, folder = task.payload, Path(task.payload["folder"])
         run, epochs = folder.relative_to(self.root).as_posix(), payload["config"]["trainer"]["epochs"]
         fate, when = self.world.fate(run, epochs)
@@ -168,12 +182,17 @@ class SimulatedWorkers(Executor):
                 return {"status": "interrupted"}
             if fate in ("out_of_memory", "fails", "hangs") and epoch == when:
                 return self.suffer(fate)
+            if fate == "fills_disk" and epoch == when and fills_now(folder):
+                return DISK_FULL
             rows.append(self.world.row(run, epoch, epochs))
             if payload["config"].get("arch") == "Supernet":
                 write_architectures(folder, run, epoch)
             decision = yield EpochReported(task.id, {"epoch": epoch, "row": rows[-1], "seconds": 1.0})
             yield None
-            if fate is not None and fate.endswith(SAVING) and epoch == when:
+            if fate == "fills_disk_saving" and epoch == when:
+                if fills_now(folder):
+                    return DISK_FULL
+            elif fate is not None and fate.endswith(SAVING) and epoch == when:
                 return self.suffer(fate.removesuffix(SAVING))
             history.unlink(missing_ok=True)  # as a replacement does: a link retains the present content
             history.write_text(json.dumps(rows))
@@ -193,6 +212,14 @@ class SimulatedWorkers(Executor):
     def outcome(folder, *, is_finished=False):
         size = sum(path.stat().st_size for path in folder.glob("*.pth"))
         return {"status": "ended", "is_finished": is_finished, "bytes": size, "test": {"test_miou": 0.5}}
+
+
+def fills_now(folder):
+    """Return whether a run finds the disk full, which happens once."""
+    mark = folder / "has_filled_the_disk"
+    is_first = not mark.exists()
+    mark.touch()
+    return is_first
 
 
 def write_architectures(folder, run, epoch):
@@ -283,7 +310,7 @@ class Simulation:
         while True:
             try:
                 return self.session(len(self.events) + kills.pop(0) if kills else None, watchers)
-            except (Killed, Interrupted):
+            except (Killed, Interrupted, DiskFull):
                 pass
 
     def look(self, study, recorder, driver, chance):

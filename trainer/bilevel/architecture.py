@@ -3,7 +3,6 @@
 alpha: (E, 8) logits of the operations on the edges of a cell. beta: (L, 4, 3) logits of the moves between the levels.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from base.base_trainer import BaseTrainer, Row
 from base.callback import Callback
+from utils.architecture.course import course_text
 from utils.architecture.decoding import alpha_weights, beta_weights, possible_moves
 from utils.architecture.genotype import OPERATIONS, STRIDES, Genotype, cell_edges, input_names
 from utils.drawing import Image, draw_heat_map
@@ -157,10 +157,9 @@ class ArchitectureFile(Callback):
         if not trainer.is_main_process or trainer.run_folder is None:
             return
         entries = [entry for entry in getattr(trainer, "architectures", ()) if entry["epoch"] <= trainer.epoch]
-        lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in entries)
         path = trainer.run_folder / ARCHITECTURE_FILE
         try:
-            write_text_atomically(path, f'{{"epochs": [\n{lines}\n]}}\n')
+            write_text_atomically(path, course_text(entries))
         except OSError as error:
             raise TrainingError(
                 f"{path}: not written ({error.strerror}). The run folder must be writable during the run. Free some "

@@ -1,7 +1,9 @@
 """The files that a run saves: checkpoints to resume from at any step, its records, its state when asked to stop."""
 
+import errno
 import logging
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -122,7 +124,7 @@ class Checkpoints(Callback):
             raise CheckpointError(
                 f"{self.folder}: {free / 1e6:.0f} MB are free. The checkpoints of this run need about "
                 f"{needed / 1e6:.0f} MB. Free some space, or name another trainer.save_dir."
-            )
+            ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         is_best_epoch = trainer.best is not None and (trainer.best["epoch"], 0) == (trainer.epoch, trainer.batch)
         if is_best_epoch and not (self.folder / BEST).exists():  # a new folder, resumed from the best of another one
             self._save(trainer, [BEST])

@@ -21,12 +21,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from base.base_loss import compute_loss
 from base.base_model import Output
 from base.inspection.failures import first_line, size_text
+from base.inspection.flops import flop_counter
 from trainer.inspection.loss_faults import explain_loss_failure
 from trainer.runtime.devices import ON_CPU, RunPrecision
 from utils.environment import is_out_of_memory
@@ -235,7 +235,7 @@ def _count_flops(model: nn.Module, shape: Sequence[int]) -> int:
     like = next(model.parameters(), torch.zeros(()))
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    counter = FlopCounterMode(display=False)
+    counter = flop_counter()
     with counter, torch.no_grad():
         model(torch.zeros(*shape, device=like.device, dtype=like.dtype))
     for module, was_training in modes:

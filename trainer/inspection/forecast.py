@@ -37,6 +37,8 @@ class RunForecast:
         memory_bytes: Of the device at the worst moment.
         available_bytes: Memory of the device that this run may take.
         findings: Warnings, and a fault if the memory is far too small.
+        early_epochs: Epochs at the beginning whose steps do less.
+        early_epoch_seconds: As `epoch_seconds`, of one of these; None if there are none.
     """
 
     epoch_seconds: float
@@ -49,6 +51,8 @@ class RunForecast:
     memory_bytes: int
     available_bytes: int
     findings: Sequence[Finding] = field(default_factory=tuple)
+    early_epochs: int = 0
+    early_epoch_seconds: float | None = None
 
 
 def forecast_run(
@@ -74,11 +78,17 @@ def forecast_run(
     """
     plan, steps = trainer.plan, trainer.steps_per_epoch
     workers = trainer.train_loader.num_workers
-    epoch = steps * _with_loading(facts.seconds, plan.accumulate * load_seconds, workers)
-    valid = trainer.valid_loader
+    valid, validation = trainer.valid_loader, 0.0
     if valid is not None and facts.validation_seconds is not None:
         batches = min(len(valid), plan.max_validation_batches or len(valid))
-        epoch += batches * _with_loading(facts.validation_seconds, valid_load_seconds, valid.num_workers)
+        validation = batches * _with_loading(facts.validation_seconds, valid_load_seconds, valid.num_workers)
+
+    def of_epoch(seconds: float) -> float:
+        return steps * _with_loading(seconds, plan.accumulate * load_seconds, workers) + validation
+
+    epoch = of_epoch(facts.seconds)
+    early_epochs = 0 if facts.early_seconds is None else trainer.epochs_before_trial
+    early_epoch = None if facts.early_seconds is None else of_epoch(facts.early_seconds)
     copies = 1 if trainer.average is None else 2  # of the weights
     checkpoint = copies * facts.weight_bytes + facts.optimizer_bytes + _PLAIN_BYTES
     checkpoint += (copies * facts.weight_tensors + facts.optimizer_tensors) * _ENTRY_BYTES
@@ -92,18 +102,34 @@ def forecast_run(
         *memory_findings(memory, available, facts.input_shape, place=f"{section}.args.batch_size"),
         *disk_findings(files * checkpoint, free_disk, save_dir, files),
     ]
-    total = trainer.epochs * epoch
-    disk = files * checkpoint
-    return RunForecast(epoch, total, steps, checkpoint, files, disk, free_disk, memory, available, tuple(findings))
+    return RunForecast(
+        epoch_seconds=epoch,
+        total_seconds=early_epochs * (early_epoch or 0.0) + (trainer.epochs - early_epochs) * epoch,
+        steps=steps,
+        checkpoint_bytes=checkpoint,
+        checkpoint_files=files,
+        disk_bytes=files * checkpoint,
+        free_disk_bytes=free_disk,
+        memory_bytes=memory,
+        available_bytes=available,
+        findings=tuple(findings),
+        early_epochs=early_epochs,
+        early_epoch_seconds=early_epoch,
+    )
 
 
 def forecast_text(forecast: RunForecast) -> str:
     """Return a forecast as lines for a reader."""
-    epoch = forecast.epoch_seconds
-    shown = f"{epoch:.1f} s" if epoch < _SHORT else duration(epoch)
+
+    def shown(seconds: float) -> str:
+        return f"{seconds:.1f} s" if seconds < _SHORT else duration(seconds)
+
+    epoch, early, total = shown(forecast.epoch_seconds), "", duration(forecast.total_seconds)
+    if forecast.early_epoch_seconds is not None:
+        early = f" ({shown(forecast.early_epoch_seconds)} until epoch {forecast.early_epochs})"
     return "\n".join(
         [
-            f"Time:    {shown} per epoch of {forecast.steps} steps, {duration(forecast.total_seconds)} for all epochs",
+            f"Time:    {epoch} per epoch of {forecast.steps} steps{early}, {total} for all epochs",
             f"Memory:  {size_in_words(forecast.memory_bytes)} of {size_in_words(forecast.available_bytes)}",
             f"Disk:    {size_in_words(forecast.disk_bytes)} of {size_in_words(forecast.free_disk_bytes)} "
             f"({forecast.checkpoint_files} checkpoints of {size_in_words(forecast.checkpoint_bytes)})",

@@ -46,6 +46,8 @@ class StepFacts:
         batch_bytes: Of one batch and its target.
         input_shape: (B, C, ...) of the batch.
         loss: Of the first step.
+        early_seconds: As `seconds`, of a step in the epochs before `Trainer.epochs_before_trial`, which does less; None
+            if there are none.
     """
 
     seconds: float
@@ -58,6 +60,7 @@ class StepFacts:
     batch_bytes: int
     input_shape: Sequence[int]
     loss: float
+    early_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,12 +98,14 @@ def try_step(
         return Trial(None, [])
     inputs, target, *_ = batch
     with unchanged(trainer), _uncompiled():
-        trainer.epoch = trainer.epochs_before_trial
+        epochs_done, trainer.epoch = trainer.epoch, trainer.epochs_before_trial
         trainer.model.train()
         trainer.plan.freezing.apply(unwrap(trainer.model), trainer.epoch + 1)
         findings = batch_norm_findings(unwrap(trainer.model), trainer.train_loader, section)
         try:
             facts, warnings = _measured(trainer, inputs, target)
+            if epochs_done < trainer.epoch:
+                facts = replace(facts, early_seconds=_time_early_step(trainer, inputs, target, epochs_done))
         except Exception as error:
             return Trial(None, [*findings, step_fault(trainer, (inputs, target), error, section)])
         findings += warnings
@@ -276,6 +281,17 @@ def _timed(run: Callable[[], Any], device: torch.device) -> float:
             torch.cuda.synchronize(device)
         times.append(perf_counter() - started)
     return statistics.median(times) if times else 0.0
+
+
+def _time_early_step(trainer: Trainer, inputs: Tensor, target: Tensor, epochs_done: int) -> float | None:
+    """Return the median seconds of a step after fewer epochs; None if none of them ends."""
+    epoch, trainer.epoch = trainer.epoch, epochs_done
+    trainer.plan.freezing.apply(unwrap(trainer.model), epochs_done + 1)
+    seconds = _timed(
+        lambda: trainer.run_step([(inputs, target)] * trainer.plan.accumulate), trainer.plan.precision.device
+    )
+    trainer.epoch = epoch
+    return seconds or None
 
 
 def _time_validation(trainer: Trainer, batch: Sequence[Any]) -> float:

@@ -1,1 +1,1 @@
-"""Parameter groups, learning-rate schedules and weight averaging."""
+"""Optimizers, parameter groups, learning-rate schedules and weight averaging."""

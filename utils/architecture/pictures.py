@@ -2,31 +2,18 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from utils.architecture.decoding import Floats, alpha_weights, beta_weights, decode_cell, decode_path, possible_moves
 from utils.architecture.genotype import OPERATIONS, STRIDES, Genotype, cell_edges, input_names
+from utils.architecture.svg import svg_document, svg_text
 from utils.errors import TrainingError
 
 _SHADES = 12
 _ARROWS = ("↗", "→", "↘")  # to the finer, the same, the coarser stride, as the strides are drawn: finest above
 
-# (class, property, value on light, value on dark). light-dark() follows the page; other programs take the light value.
-_COLORS = (
-    ("text", "fill", "#1d2327", "#dfe3e6"),
-    (".quiet", "fill", "#5d6770", "#98a2ab"),
-    (".good", "fill", "#0b6e4f", "#3fc796"),
-    (".line", "stroke", "#87929b", "#77838d"),
-    (".box", "fill", "#f1f3f5", "#20262b"),
-    (".box", "stroke", "#87929b", "#77838d"),
-    (".sep", "stroke", "#0b6e4f", "#3fc796"),
-    (".atrous", "stroke", "#3568b8", "#7ba6ea"),
-    (".pool", "stroke", "#b45309", "#f0a04b"),
-    (".skip", "stroke", "#5d6770", "#98a2ab"),
-)
 _FAMILIES = {"max": "pool", "avg": "pool", "skip": "skip", "sep": "sep", "atrous": "atrous"}
 
 
@@ -41,9 +28,11 @@ def path_svg(genotype: Genotype, *, beta: ArrayLike | None = None, title: str = 
     layers, column, row, left, top = genotype.num_layers, 46, 44, 96, 38
     weights = np.full((layers, len(STRIDES), 3), 0.4) if beta is None else beta_weights(beta)
     path = (0, *genotype.levels)
-    parts = [_text(left - 22, top + row * level + 4, f"stride {s}", "quiet", "end") for level, s in enumerate(STRIDES)]
+    parts = [
+        svg_text(left - 22, top + row * level + 4, f"stride {s}", "quiet", "end") for level, s in enumerate(STRIDES)
+    ]
     names = ["stem", *map(str, range(1, layers + 1))]
-    parts += [_text(left + column * number, 16, name, "quiet", "middle") for number, name in enumerate(names)]
+    parts += [svg_text(left + column * number, 16, name, "quiet", "middle") for number, name in enumerate(names)]
     lines = []
     for layer, level, move in np.argwhere(possible_moves(layers)).tolist():
         target = level + move - 1
@@ -57,7 +46,7 @@ def path_svg(genotype: Genotype, *, beta: ArrayLike | None = None, title: str = 
         for level in range(min(layer + 1, len(STRIDES))):
             style = 'class="good" r="8"' if path[layer] == level else 'class="box" r="6"'
             parts.append(f'<circle {style} cx="{left + column * layer}" cy="{top + row * level}"/>')
-    return _document(parts, left + column * layers + 20, top + row * 3 + 20, title)
+    return svg_document(parts, left + column * layers + 20, top + row * 3 + 20, title)
 
 
 def cell_svg(genotype: Genotype, *, title: str = "Cell of the network") -> str:
@@ -75,10 +64,10 @@ def cell_svg(genotype: Genotype, *, title: str = "Cell of the network") -> str:
     middles = [top + row * place + 30 for place in range(blocks)]
     begins = dict(zip(names, (24, 42, *middles), strict=False))
     ends: dict[str, int] = {}
-    wires, boxes = [], [_text(12, 16, "two_back"), _text(columns["one_back"] - 8, 35, "one_back")]
+    wires, boxes = [], [svg_text(12, 16, "two_back"), svg_text(columns["one_back"] - 8, 35, "one_back")]
     for place, (block, middle) in enumerate(zip(genotype.blocks, middles, strict=True)):
         boxes.append(f'<rect class="box" x="{left}" y="{middle - 30}" width="216" height="60" rx="8"/>')
-        boxes.append(_text(left + 158, middle + 4, f"block_{place + 1}", "strong"))
+        boxes.append(svg_text(left + 158, middle + 4, f"block_{place + 1}", "strong"))
         for (name, operation), y in zip(block, (middle - 14, middle + 14), strict=True):
             ends[name] = y
             wires.append(f'<path class="line" d="M{columns[name]} {y}H{left + 8}"/>')
@@ -86,7 +75,7 @@ def cell_svg(genotype: Genotype, *, title: str = "Cell of the network") -> str:
             family = _FAMILIES[operation.split("_")[0]]
             pill = f'x="{left + 8}" y="{y - 12}" width="140" height="24" rx="12"'
             boxes.append(f'<rect class="{family}" {pill} fill="none" stroke-width="1.8"/>')
-            boxes.append(_text(left + 78, y + 4, operation, "", "middle"))
+            boxes.append(svg_text(left + 78, y + 4, operation, "", "middle"))
         wires.append(f'<path class="line" d="M{right} {middle}H{output}"/>')
     for name, end in ends.items():
         start = (
@@ -94,8 +83,8 @@ def cell_svg(genotype: Genotype, *, title: str = "Cell of the network") -> str:
         )
         wires.append(f'<path class="line" fill="none" d="M{start}V{end}"/>')
     wires.append(f'<path class="sep" stroke-width="4" d="M{output} {middles[0] - 30}V{middles[-1] + 30}"/>')
-    boxes.append(_text(output + 8, 35, "all blocks: output", "", "end"))
-    return _document([*wires, *boxes], output + 16, middles[-1] + 40, title)
+    boxes.append(svg_text(output + 8, 35, "all blocks: output", "", "end"))
+    return svg_document([*wires, *boxes], output + 16, middles[-1] + 40, title)
 
 
 def alpha_svg(alphas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "Weights of the operations") -> str:
@@ -108,7 +97,7 @@ def alpha_svg(alphas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "We
     """
     weights = _weights_by_epoch(alphas, alpha_weights)
     if not len(weights):
-        return _document([_text(8, 24, "No epoch yet", "quiet")], 160, 40, title)
+        return svg_document([svg_text(8, 24, "No epoch yet", "quiet")], 160, 40, title)
     num_edges = weights.shape[1]
     num_blocks = next(number for number in range(1, num_edges + 1) if len(cell_edges(number)) == num_edges)
     try:
@@ -120,17 +109,19 @@ def alpha_svg(alphas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "We
     for edge, (block, place) in enumerate(cell_edges(num_blocks)):
         y, name = top + pitch * edge, input_names(num_blocks)[place]
         label = f"{name} → block_{block + 1}"
-        parts.append(_text(left - 8, y + 20, label, "strong" if name in kept[block] else "quiet", "end"))
+        parts.append(svg_text(left - 8, y + 20, label, "strong" if name in kept[block] else "quiet", "end"))
         parts.append(_heat(weights[:, edge].T, (left, y), (width, row * len(OPERATIONS)), weights.max()))
         best = kept[block].get(name) or OPERATIONS[int(weights[-1, edge].argmax())]
         words = f"{best} {weights[-1, edge, OPERATIONS.index(best)]:.2f}"
-        parts.append(_text(left + width + 8, y + 20, words, "strong" if name in kept[block] else "quiet"))
+        parts.append(svg_text(left + width + 8, y + 20, words, "strong" if name in kept[block] else "quiet"))
     y = top + pitch * num_edges + 12
     parts.append(
-        _text(8, y, f"Strongest shade: weight {weights.max():.2f}. Bold: kept by decoding. Rows, from above:", "quiet")
+        svg_text(
+            8, y, f"Strongest shade: weight {weights.max():.2f}. Bold: kept by decoding. Rows, from above:", "quiet"
+        )
     )
-    parts.append(_text(8, y + 17, ", ".join(OPERATIONS), "quiet"))
-    return _document(parts, left + width + 162, y + 28, title)
+    parts.append(svg_text(8, y + 17, ", ".join(OPERATIONS), "quiet"))
+    return svg_document(parts, left + width + 162, y + 28, title)
 
 
 def beta_svg(betas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "Weights of the moves") -> str:
@@ -143,30 +134,30 @@ def beta_svg(betas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "Weig
     """
     weights = _weights_by_epoch(betas, beta_weights)
     if not len(weights):
-        return _document([_text(8, 24, "No epoch yet", "quiet")], 160, 40, title)
+        return svg_document([svg_text(8, 24, "No epoch yet", "quiet")], 160, 40, title)
     layers = weights.shape[1]
     try:
         path = (0, *(STRIDES.index(stride) for stride in decode_path(np.asarray(betas)[-1])))
     except TrainingError:
         path = ()
     left, top, column, pitch, row = 128, 44, max(24, min(64, 760 // layers)), 52, 13
-    parts = [_text(left - 8, 16, "into layer", "quiet", "end")]
+    parts = [svg_text(left - 8, 16, "into layer", "quiet", "end")]
     for level, stride in enumerate(STRIDES):
-        parts.append(_text(left - 28, top + pitch * level + 22, f"from stride {stride}", "quiet", "end"))
+        parts.append(svg_text(left - 28, top + pitch * level + 22, f"from stride {stride}", "quiet", "end"))
         for move, arrow in enumerate(_ARROWS):
             if 0 <= level + move - 1 < len(STRIDES):
-                parts.append(_text(left - 8, top + pitch * level + row * move + 10, arrow, "quiet", "end"))
+                parts.append(svg_text(left - 8, top + pitch * level + row * move + 10, arrow, "quiet", "end"))
     for layer, level in np.argwhere(possible_moves(layers).any(axis=2)).tolist():
         corner, size = (left + column * layer, top + pitch * level), (column - 4, row * 3)
         is_on_path = bool(path) and path[layer] == level
         parts.append(_heat(weights[:, layer, level].T, corner, size, weights.max(), is_marked=is_on_path))
     parts += [
-        _text(left + column * (layer + 0.5) - 2, 16, str(layer + 1), "quiet", "middle") for layer in range(layers)
+        svg_text(left + column * (layer + 0.5) - 2, 16, str(layer + 1), "quiet", "middle") for layer in range(layers)
     ]
     parts += _axis(left, top - 10, column - 4, len(weights), epochs)
     words = f"Strongest shade: weight {weights.max():.2f}. Framed: the decoded path."
-    parts.append(_text(left, top + pitch * 4 + 6, words, "quiet"))
-    return _document(parts, max(left + column * layers + 12, left + 366), top + pitch * 4 + 18, title)
+    parts.append(svg_text(left, top + pitch * 4 + 6, words, "quiet"))
+    return svg_document(parts, max(left + column * layers + 12, left + 366), top + pitch * 4 + 18, title)
 
 
 def _weights_by_epoch(logits: ArrayLike, normalize: Callable[[ArrayLike], Floats]) -> Floats:
@@ -206,26 +197,6 @@ def _axis(left: int, y: int, width: int, columns: int, epochs: Sequence[int]) ->
     """Return the numbers of the first and the last epoch above a heat map."""
     numbers = list(epochs) or list(range(1, columns + 1))
     if width < 200:
-        return [_text(left, y, f"epochs {numbers[0]} to {numbers[-1]}", "quiet small")]
-    ends = [_text(left, y, f"epoch {numbers[0]}", "quiet")]
-    return [*ends, _text(left + width, y, f"epoch {numbers[-1]}", "quiet", "end")] if columns > 1 else ends
-
-
-def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
-    return f'<text class="{style}" text-anchor="{anchor}" x="{x:g}" y="{y:g}">{escape(text)}</text>'
-
-
-def _document(parts: Iterable[str], width: float, height: float, title: str) -> str:
-    """Return the picture at its natural size; it shrinks with a page that is narrower."""
-    colors = "".join(
-        f".arch {name}{{{what}:{light};{what}:light-dark({light},{dark})}}" for name, what, light, dark in _COLORS
-    )
-    fonts = 'font:12px system-ui,"Segoe UI",Roboto,"DejaVu Sans",Arial,sans-serif'
-    style = f"svg:root{{color-scheme:light dark}}.arch text{{{fonts}}}.arch .small{{font-size:10px}}"
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="arch" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
-        f'height="{height:g}" role="img" aria-label="{escape(title)}" style="max-width:100%;height:auto">'
-    )
-    bold = ".arch .strong{font-weight:650}"
-    name = f"<title>{escape(title)}</title>"
-    return "\n".join([head, name, f"<style>{style}{bold}{colors}</style>", *parts, "</svg>"]) + "\n"
+        return [svg_text(left, y, f"epochs {numbers[0]} to {numbers[-1]}", "quiet small")]
+    ends = [svg_text(left, y, f"epoch {numbers[0]}", "quiet")]
+    return [*ends, svg_text(left + width, y, f"epoch {numbers[-1]}", "quiet", "end")] if columns > 1 else ends

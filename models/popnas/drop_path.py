@@ -1,0 +1,45 @@
+"""Scheduled drop path over the paths that are joined, of which at least one survives."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class SurvivingPaths(nn.Module):
+    """In training, drop some of several paths for whole samples, the more often the further training and network are.
+
+    Each path is dropped with the probability `drop_path` times the depth of its cell times the share of the training
+    that is done. If all would be, one of them survives. The survivors are enlarged by the number of paths over that of
+    survivors, so that the expected sum is that of all paths (after arXiv:2212.06735 and arXiv:1707.07012, A.4).
+
+    Args:
+        probability: Of dropping a path at the end of the training: `drop_path` times the depth of the cell.
+    """
+
+    current: Tensor
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+        # A tensor, which a compiled network reads anew; a number would be compiled in again each epoch.
+        self.register_buffer("current", torch.zeros(()), persistent=False)
+
+    def set_progress(self, share: float) -> None:
+        """Set the probability for a share of the training that is done, from 0 to 1."""
+        self.current.fill_(self.probability * share)
+
+    def forward(self, paths: Sequence[Tensor]) -> list[Tensor]:
+        """Return the paths, each (B, C, *S) float, in training zero for some samples and enlarged for others."""
+        if not self.training or len(paths) == 1:
+            return list(paths)
+        factors = self.factors(len(paths[0]), len(paths), paths[0].device)
+        shape = (-1, *[1] * (paths[0].dim() - 1))
+        return [path * factor.view(shape).to(path.dtype) for path, factor in zip(paths, factors, strict=True)]
+
+    def factors(self, batch: int, count: int, device: torch.device) -> Tensor:
+        """Draw the factor of each path for each sample, (count, B) float32."""
+        drawn = torch.rand(count, batch, device=device)
+        # The one with the largest number survives in any case: each path is as likely to be that one.
+        survives = (drawn >= self.current) | (drawn == drawn.amax(dim=0))
+        return survives * (count / survives.sum(dim=0))

@@ -1,0 +1,85 @@
+"""The choice of the cells of a generation: the predicted Pareto front, and a few that use what is rare in it."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.results.record import Constraint, Objective
+from search.strategies.popnas.estimates import Answer, Request
+from search.strategies.popnas.generation import ChosenCell, Reason
+from search.strategies.popnas.options import GrowthOptions
+from search.study.settings import StudyParts
+from utils.architecture.cells.expansion import Floats, Rows
+from utils.architecture.cells.front import best_of, exploration_front, pareto_front
+
+LIMITED_COSTS = {"max_params": "params", "max_flops": "flops"}
+
+
+def choose(
+    request: Request, answer: Answer, growth: GrowthOptions, parts: StudyParts, *, is_last: bool
+) -> list[ChosenCell]:
+    """Return the cells of a generation, the front first, by the predicted score.
+
+    Costs that are known exactly take the place of predictions. Cells whose costs break a limit or a constraint are left
+    out.
+
+    Args:
+        request: With the cells among which to choose.
+        answer: The predictions.
+        growth: How many to choose.
+        parts: Objectives, constraints and limits of the study.
+        is_last: Whether the cells are complete, so that none is explored.
+    """
+    expansion, goals = request.expansion, request.objectives
+    if not len(expansion):
+        return []
+    costs, keys = answer.costs, expansion.keys()
+    allowed = np.flatnonzero(_is_allowed(len(expansion), costs, parts))
+    values = np.stack([_comparable(goal, answer, costs) for goal in goals], axis=1)[allowed]
+    if growth.pnas_mode:
+        front = best_of(values[:, 0], growth.max_children, keys[allowed])
+    else:
+        front = pareto_front(values, growth.max_children, keys[allowed])
+    reasons: list[tuple[Reason, Rows]] = [("front", front)]
+    if growth.max_best:
+        best = best_of(values[:, 0], growth.max_best + len(front), keys[allowed])
+        best = best[~np.isin(best, front)][: growth.max_best]
+        reasons.append(("score", best))
+        front = np.concatenate([front, best])
+    if growth.max_exploration and not is_last and len(front) < len(allowed):
+        reasons.append(("exploration", exploration_front(expansion, values, front, growth.max_exploration, allowed)))
+    known = {**answer.means, **costs}
+    return [
+        ChosenCell(
+            text,
+            reason,
+            {goal.name: float(known[goal.name][row]) for goal in goals},
+            {name: float(deviations[row]) for name, deviations in answer.deviations.items()},
+        )
+        for reason, places in reasons
+        for row, text in zip(allowed[places].tolist(), expansion.texts(allowed[places]), strict=True)
+    ]
+
+
+def _comparable(goal: Objective, answer: Answer, costs: Mapping[str, Floats]) -> Floats:
+    """Return the values by which cells are compared in an objective, the larger the better."""
+    if goal.name in costs:
+        return goal.sign * costs[goal.name]
+    if goal.name in answer.acquired:
+        return answer.acquired[goal.name]
+    return goal.sign * answer.means[goal.name]
+
+
+def _is_allowed(count: int, costs: Mapping[str, Floats], parts: StudyParts) -> NDArray[np.bool_]:
+    """Return which cells keep the limits and constraints on costs that are known exactly."""
+    allowed = np.ones(count, dtype=bool)
+    for key, name in LIMITED_COSTS.items():
+        bound = (parts.limits or {}).get(key)
+        if bound is not None and name in costs:
+            allowed &= costs[name] <= bound
+    bounds: Sequence[Constraint] = parts.constraints
+    for each in bounds:
+        if each.name in costs:
+            allowed &= (costs[each.name] - each.bound) * each.sign >= 0
+    return allowed

@@ -1,0 +1,116 @@
+"""A generation: the cells that are trained next, and why, as the journal holds it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Reason = Literal["empty", "first", "front", "score", "exploration"]
+"""Why a cell is trained: it has no block, or one; it is predicted to be on the front, or to have one of the best
+scores; or it uses what is rare there."""
+
+
+@dataclass(frozen=True)
+class ChosenCell:
+    """A cell that is to be trained.
+
+    Attributes:
+        cell: Its canonical text.
+        reason: See `Reason`.
+        estimates: What was predicted, by objective, in the original sign; empty if nothing was.
+        deviations: Standard deviation of a prediction, by objective; only of those that have one.
+    """
+
+    cell: str
+    reason: Reason
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    deviations: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the journal holds it."""
+        data: dict[str, Any] = {"cell": self.cell, "reason": self.reason}
+        if self.estimates:
+            data["estimates"] = dict(self.estimates)
+        if self.deviations:
+            data["deviations"] = dict(self.deviations)
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ChosenCell":
+        """Return what `to_json` wrote.
+
+        Raises:
+            LookupError: It has no cell or reason.
+        """
+        return cls(data["cell"], data["reason"], data.get("estimates", {}), data.get("deviations", {}))
+
+
+@dataclass
+class Generation:
+    """Cells that are trained and compared together.
+
+    Attributes:
+        blocks: Their blocks.
+        round: Number of the choice among cells of so many blocks, from 1.
+        cells: Which are trained.
+        num_expanded: Cells among which they were chosen.
+        predictors: By objective, the predictor of the estimates, and why it is that one.
+        audit: By objective, how the estimates of the generation before compare with what was trained then.
+        seconds: That the prediction took.
+        numbers: Candidates drawn of it so far, in the order of `cells`.
+    """
+
+    blocks: int
+    round: int
+    cells: Sequence[ChosenCell]
+    num_expanded: int = 0
+    predictors: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    audit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: float = 0.0
+    numbers: list[int] = field(default_factory=list)
+
+    @property
+    def next_cell(self) -> ChosenCell | None:
+        """The cell that is drawn next; None if all are."""
+        return self.cells[len(self.numbers)] if len(self.numbers) < len(self.cells) else None
+
+    def notes_of_next(self) -> dict[str, Any]:
+        """Return what a file for other programs says of the cell that is drawn next."""
+        cell = self.next_cell
+        if cell is None:
+            raise ValueError("all cells of the generation are drawn")
+        predicted = {f"predicted {name}": value for name, value in cell.estimates.items()}
+        return {"blocks": self.blocks, "round": self.round, "cell": cell.cell, "chosen for": cell.reason, **predicted}
+
+    @property
+    def name(self) -> str:
+        """Its name: the number of blocks, and that of the round from the second on."""
+        return f"{self.blocks}" if self.round == 1 else f"{self.blocks}, round {self.round}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as the journal holds it."""
+        return {
+            "blocks": self.blocks,
+            "round": self.round,
+            "cells": [each.to_json() for each in self.cells],
+            "num_expanded": self.num_expanded,
+            "predictors": {name: dict(each) for name, each in self.predictors.items()},
+            "audit": {name: dict(each) for name, each in self.audit.items()},
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Generation":
+        """Return what `to_json` wrote.
+
+        Raises:
+            LookupError: It lacks a part.
+        """
+        return cls(
+            data["blocks"],
+            data["round"],
+            [ChosenCell.from_json(each) for each in data["cells"]],
+            data.get("num_expanded", 0),
+            data.get("predictors", {}),
+            data.get("audit", {}),
+            data.get("seconds", 0.0),
+        )

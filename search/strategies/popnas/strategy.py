@@ -1,0 +1,390 @@
+"""POPNAS: cells grow block by block, and of each generation the predicted Pareto front is trained."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from config.faults import Faults
+from config.objects import instantiate
+from search.executors.base import Task
+from search.results.leaderboard import is_ranked
+from search.results.record import FACTS, Objective
+from search.schedulers.base import Decision, Job, Scheduler
+from search.schedulers.generations import Generations
+from search.space.cover import Check
+from search.space.space import Space
+from search.space.table_space import TableSpace
+from search.strategies.base import MOST_LOSSES, Loss, Outcome
+from search.strategies.multi_fidelity import MultiFidelity
+from search.strategies.popnas.candidates import Cells, cells_of
+from search.strategies.popnas.choice import LIMITED_COSTS, choose
+from search.strategies.popnas.estimates import Answer, Request, Trained, read_answer, write_request
+from search.strategies.popnas.generation import ChosenCell, Generation
+from search.strategies.popnas.options import GrowthOptions, PredictionOptions, growth_faults, network_faults
+from search.strategies.popnas.sections import generation_sections
+from search.study.journal import Event
+from search.study.settings import REGISTRY, StudyParts
+from search.study.state import CandidateState
+from utils.errors import EspalierError, SearchError
+from utils.seeding import derive_seed
+
+ESTIMATE = "estimate"  # kind of the tasks that predict
+_GROWTH, _PREDICTION = GrowthOptions(), PredictionOptions()
+GENERATIONS = "generations"  # folder of the predictions of a study
+
+logger = logging.getLogger("espalier")
+
+
+class ProgressiveSearch(MultiFidelity):
+    """A progressive search for a cell (Falanti et al. 2022, https://arxiv.org/abs/2212.06735).
+
+    The empty cell is trained, then cells of one block, then, block by block, the cells that grow from those trained
+    before: all of them are predicted, and the Pareto front of the predictions is trained, with a few in which rare
+    operations and inputs occur. Within each generation the scheduler decides how long a cell trains.
+
+    What differs from the paper: dominance is strict, so that equal predictions do not remove each other; the
+    exploration counts both operations of a block; predictors are compared with trivial ones on what was trained.
+
+    A generation is written to the journal as data before it takes effect, so that a study continues without its
+    predictors. With `search.num_samples`, further cells of the last generation are chosen until so many are trained.
+
+    Args:
+        parts: The parts of the study.
+        growth: Which cells there are, and how many of them are trained.
+        prediction: How cells that were not trained are compared.
+
+    Raises:
+        ConfigError: The settings contradict each other, or those of the study.
+    """
+
+    def __init__(
+        self,
+        parts: StudyParts,
+        *,
+        growth: GrowthOptions = _GROWTH,
+        prediction: PredictionOptions = _PREDICTION,
+    ) -> None:
+        super().__init__(parts)
+        faults = Faults(growth_faults(parts, growth))
+        with faults.collecting():
+            self.cells: Cells = cells_of(parts, growth)
+        if faults:
+            raise faults.error()
+        self.growth = growth
+        self.prediction = prediction
+        self.sampler = None
+        self.scheduler: Scheduler = Generations(self._new_scheduler, parts.max_epochs)
+        asked = parts.config.get("search", {}).get("num_samples")
+        if asked is not None:
+            self._generations_of_scheduler.most = asked
+        self.generations: list[Generation] = []
+        self._cell_of: dict[int, str] = {}  # by candidate
+        self._request: Request | None = None  # which a worker has
+        self._num_estimates = 0
+        self._losses: Counter[str] = Counter()  # of workers that predicted, by generation
+
+    @property
+    def _generations_of_scheduler(self) -> Generations:
+        assert isinstance(self.scheduler, Generations), "set in the constructor"
+        return self.scheduler
+
+    def _new_scheduler(self, num_samples: int) -> Scheduler:
+        """Return the scheduler of a generation."""
+        spec = {"search": {"scheduler": self.parts.config["search"].get("scheduler") or "RandomSearch"}}
+        runtime = {"num_samples": num_samples, "max_epochs": self.parts.max_epochs}
+        made: Scheduler = instantiate(spec, "search.scheduler", REGISTRY, runtime=runtime)
+        return made
+
+    @classmethod
+    def shrunk_arguments(cls, args: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+        """Return the arguments for a search of two generations with a cell each, or more of the second one."""
+        small = {"max_first": 1, "max_children": 1, "max_best": 0, "max_exploration": 0}
+        if args.get("grammar") is None:
+            small["blocks"] = (
+                min(2, args.get("blocks", 2)) if isinstance(args.get("blocks", 2), int) else args["blocks"]
+            )
+        return {**args, **small}
+
+    def describe(self, space: Space) -> str:
+        """Return in words which cells there are and how many are trained."""
+        most = self._generations_of_scheduler.most
+        end = f", {most:,} trainings in all" if most is not None else f", at most {self.num_samples:,} trainings"
+        return f"{self.cells.describe()}{end}."
+
+    def find_faults(self, space: Space, check: Check) -> list[str]:
+        """Return no faults of single cells: each operation is checked, and all must be possible.
+
+        Raises:
+            ConfigError: A network with some operation cannot be trained.
+        """
+        faults = Faults(network_faults(self.parts.config))
+        if not faults:
+            for config in self.cells.covering():
+                with faults.collecting():
+                    check(config)
+        if faults:
+            raise faults.error()
+        return []
+
+    def apply(self, event: Event) -> None:
+        """Note the generations and their cells, too."""
+        super().apply(event)
+        if event.stage != self.stage:
+            return
+        if event.kind == "generation":
+            generation = Generation.from_json(event.data)
+            self.generations.append(generation)
+            if generation.cells:
+                self._generations_of_scheduler.open(len(generation.cells))
+        elif event.kind == "drawn" and event.candidate is not None:
+            self._cell_of[event.candidate] = event.data["cell"]
+            self.state.candidates[event.candidate].record.notes = self.generations[-1].notes_of_next()
+            self.generations[-1].numbers.append(event.candidate)
+
+    @property
+    def num_samples(self) -> int:  # type: ignore[override]
+        """Candidates to try: those that were asked for, or as many as the generations have at most."""
+        most = self._generations_of_scheduler.most
+        if most is not None:
+            return most
+        known = sum(len(each.cells) for each in self.generations)
+        done = (self.generations[-1].blocks, self.generations[-1].round) if self.generations else (-1, 1)
+        each_time = self.growth.max_children + self.growth.max_best + self.growth.max_exploration
+        rest = 0
+        for blocks in range(self.cells.grammar.steps + 1):
+            for number in range(1, (self.growth.rounds if blocks == self.cells.grammar.steps else 1) + 1):
+                if (blocks, number) > done:
+                    rest += {0: 1, 1: len(self._first_cells)}.get(blocks, each_time)
+        return known + rest
+
+    @cached_property
+    def _first_cells(self) -> list[str]:
+        return self.cells.first(self.growth.max_first, self.parts.space.study_seed)
+
+    def grow(self, num_samples: int) -> None:
+        """Choose further cells of the last generation, until so many are trained.
+
+        Raises:
+            SearchError: The study was begun without a number of candidates.
+        """
+        if self._generations_of_scheduler.most is None:
+            raise SearchError(
+                f"search.num_samples {num_samples}: it trains what its generations choose, and was begun without "
+                "a number of cells. Start a new search with it, or with other arguments of POPNAS."
+            )
+        super().grow(num_samples)
+
+    def obey(self, name: str, data: Mapping[str, Any]) -> None:
+        """Pause, resume or give up a candidate.
+
+        Raises:
+            SearchError: A candidate is enqueued, or cannot change any more.
+        """
+        if name == "enqueue":
+            raise SearchError("enqueue: POPNAS grows its cells itself. Train a cell of your own with train.py.")
+        super().obey(name, data)
+
+    def next(self, idle: int) -> Sequence[Task]:
+        """Return the tasks of the present generation; if it is over, begin the next one."""
+        while True:
+            tasks = super().next(idle)
+            if tasks or self._request is not None or not self._may_begin_generation:
+                return tasks
+            if task := self._begin_generation():
+                return [task]
+
+    @property
+    def _may_begin_generation(self) -> bool:
+        is_over = not self._running and not self._ready and self.scheduler.is_done
+        return is_over and not self.spent_budget and not self.is_pausing and self._next_place is not None
+
+    @property
+    def _is_over(self) -> bool:
+        if self._request is not None:
+            return False
+        return super()._is_over and (bool(self.spent_budget) or self._next_place is None)
+
+    @property
+    def _next_place(self) -> tuple[int, int] | None:
+        """Blocks and round of the next generation; None if the present one is the last."""
+        most, generations = self._generations_of_scheduler.most, self.generations
+        if not generations:
+            return 0, 1
+        last = generations[-1]
+        if most is not None and self._num_counted >= most:
+            return None
+        if last.blocks == 0:
+            return 1, 1
+        if last.blocks < self.cells.grammar.steps:
+            return (last.blocks + 1, 1) if last.cells and self._parents(last.blocks + 1) else None
+        # Nothing was left to choose, so that nothing will be.
+        is_more = most is not None or last.round < self.growth.rounds
+        return (last.blocks, last.round + 1) if is_more and last.cells and last.blocks > 1 else None
+
+    @property
+    def _num_counted(self) -> int:
+        """Candidates that were drawn and not replaced."""
+        replaced = ("refused", "out_of_memory", "duplicate")
+        return sum(each.record.status not in replaced for each in self.state.candidates.values())
+
+    def _trained(self, blocks: int | None = None) -> list[Trained]:
+        """Return the cells with results, those of a number of blocks only or all, by candidate."""
+        found = []
+        of_blocks = {number for each in self.generations if each.blocks == blocks for number in each.numbers}
+        for number, each in self.state.candidates.items():
+            if (blocks is None or number in of_blocks) and is_ranked(each.record, self.parts.objectives):
+                record = each.record
+                results = {**record.facts, **record.objectives}
+                found.append(Trained(number, self._cell_of[number], results, record.epochs))
+        return found
+
+    def _parents(self, blocks: int) -> list[str]:
+        """Return the cells from which those of a number of blocks grow."""
+        return [each.cell for each in self._trained(blocks - 1)]
+
+    def _begin_generation(self) -> Task | None:
+        """Record the next generation, or return the task that predicts it."""
+        assert self._next_place is not None, "it may begin"
+        blocks, number = self._next_place
+        if blocks <= 1:
+            cells = self._first_cells if blocks else [self.cells.grammar.empty]
+            chosen = [ChosenCell(each, "first" if blocks else "empty") for each in cells]
+            self._record_generation(Generation(blocks, number, chosen, len(cells)))
+            return None
+        expansion = self.cells.grammar.expand(self._parents(blocks), list(self._cell_of.values()))
+        request = Request(
+            blocks=blocks,
+            round=number,
+            expansion=expansion,
+            trained=self._trained(),
+            failed=[
+                self._cell_of[number]
+                for number, each in self.state.candidates.items()
+                if each.record.status == "failed"
+            ],
+            before=[each for each in self.generations[-1].cells if each.estimates],
+            objectives=self.parts.objectives,
+            max_epochs=self.parts.max_epochs,
+            seed=derive_seed(self.parts.space.study_seed, "predictors", blocks, number) >> 31,
+        )
+        if not len(expansion) or self.prediction.predictor == "trivial":
+            self._end_request(request, request.trivial_answer())
+            return None
+        folder = Path(self.study.folder).resolve() / GENERATIONS / f"{blocks}_{number}"
+        payload = write_request(folder, request, self.prediction)
+        payload |= self._network_of_request()
+        self._request = request
+        self._num_estimates += 1
+        return Task(f"{self.stage}/{ESTIMATE}/{self._num_estimates}", ESTIMATE, payload)
+
+    def _network_of_request(self) -> dict[str, Any]:
+        """Return what a worker needs to know of the network, whose costs follow from its cell."""
+        config, limits = self.cells.config(self.cells.grammar.empty), self.parts.limits or {}
+        names = [each.name for each in self.parts.objectives] + [each.name for each in self.parts.constraints]
+        names += [name for key, name in LIMITED_COSTS.items() if limits.get(key) is not None]
+        is_table = isinstance(self.parts.space, TableSpace)
+        arch = config.get("arch")
+        args = arch.get("args") if isinstance(arch, Mapping) else None
+        sizes = {key: args[key] for key in ("motifs", "normal_cells") if isinstance(args, Mapping) and key in args}
+        facts = [] if is_table else [name for name in FACTS if name in names]
+        return {"config": config, "facts": facts, "input_size": limits.get("input_size"), **sizes}
+
+    def _record_generation(self, generation: Generation) -> None:
+        """Record a generation, with no more cells than may be trained."""
+        most = self._generations_of_scheduler.most
+        if most is not None:
+            generation.cells = generation.cells[: max(0, most - self._num_counted)]
+        self.study.record(f"{self.stage}.generation", **generation.to_json())
+
+    def _end_request(self, request: Request, answer: Answer) -> None:
+        """Choose the cells of a generation by what was predicted."""
+        chosen = choose(request, answer, self.growth, self.parts, is_last=request.blocks == self.cells.grammar.steps)
+        generation = Generation(
+            request.blocks,
+            request.round,
+            chosen,
+            len(request.expansion),
+            predictors=answer.predictors,
+            audit=answer.audit,
+            seconds=answer.seconds,
+        )
+        self._record_generation(generation)
+
+    def _draw_next(self) -> bool:
+        """Draw the next cell of the generation; return whether there was one left."""
+        cell = self.generations[-1].next_cell
+        if cell is None:
+            self._exhaust("all cells of the generation are drawn")
+            return False
+        number, form = self.state.next_number, self.cells.candidate(cell.cell)
+        data = {"choices": form.drawn.as_json(), "drawn": form.label, "seed": self.parts.space.seed(number)}
+        origin = "model" if cell.estimates else "random"
+        self.study.record(f"{self.stage}.drawn", number, **data, key=form.key, origin=origin, cell=cell.cell)
+        return True
+
+    def config_of(self, candidate: int) -> dict[str, Any] | None:
+        """Return the config with the cell of a candidate."""
+        cell = self._cell_of.get(candidate)
+        if cell is None:
+            return None
+        return {**self.cells.config(cell), "seed": self.state.candidates[candidate].record.seed}
+
+    def _task_of(self, job: Job, state: CandidateState) -> Task:
+        task = super()._task_of(job, state)
+        task.payload["config"] = self.config_of(job.candidate)
+        return task
+
+    def reported(self, task: Task, message: Mapping[str, Any]) -> Decision:
+        """Take a report of a training; that of a prediction only says that it goes on."""
+        return Decision.CONTINUE if task.kind == ESTIMATE else super().reported(task, message)
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Record the end of a training, or choose by what was predicted; without predictions, by the parents."""
+        if task.kind != ESTIMATE:
+            super().ended(task, outcome)
+            return
+        request, self._request = self._request, None
+        assert request is not None, "its task was given"
+        if outcome.status == "interrupted":
+            return  # it is predicted again, with the same result
+        reason = outcome.reason
+        if outcome.status == "ended":
+            try:
+                self._end_request(request, read_answer(outcome.details, request))
+                return
+            except EspalierError as error:
+                reason = str(error)
+        self._end_without_predictors(request, reason)
+
+    def _end_without_predictors(self, request: Request, reason: str) -> None:
+        logger.warning("Generation %d: predicted by the parents alone: %s", request.blocks, reason)
+        self._end_request(request, request.trivial_answer(reason))
+
+    def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
+        """Continue from the last checkpoint, or predict again, unless workers are lost again and again."""
+        if task.kind != ESTIMATE:
+            super().lost(task, cause, reason, had_started=had_started)
+            return
+        request, self._request = self._request, None
+        assert request is not None, "its task was given"
+        place = f"{request.blocks}.{request.round}"
+        self._losses[place] += had_started
+        if cause == "hung" or self._losses[place] >= MOST_LOSSES:
+            self._end_without_predictors(request, reason)
+
+    @property
+    def title(self) -> str:
+        """The name of the strategy."""
+        return "POPNAS"
+
+    def sections(self) -> Sequence[Mapping[str, Any]]:
+        """Return the generations, their predictions against results, and the use of operations and inputs."""
+        return list(self._sections())
+
+    def _sections(self) -> Iterator[Mapping[str, Any]]:
+        records = {number: each.record for number, each in self.state.candidates.items()}
+        goals: tuple[Objective, ...] = self.parts.objectives
+        yield from generation_sections(self.generations, records, self._cell_of, goals)

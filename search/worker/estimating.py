@@ -1,0 +1,71 @@
+"""The predictions of a generation of cells: exact costs of their networks, and what trainings are expected to give."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search.worker.candidate import build_training_step
+from search.worker.predictors.task import fit_and_estimate
+from trainer.inspection.costs import TrainingStep
+from utils.architecture.cells.costs import CostModel
+from utils.architecture.cells.expansion import Expansion, Floats
+from utils.architecture.cells.loading import load_expansion
+from utils.errors import SearchError
+from utils.files import write_atomically
+
+EXPANSION, COSTS = "expansion.npz", "costs.npz"
+_EXACT = ("params", "flops")
+
+
+def estimated_cells(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the predictions of the cells of a generation.
+
+    Args:
+        task: As the strategy writes it: `folder` with history and expansion, `config` of the cell without blocks,
+            `facts` (costs to be computed), `input_size` (for FLOPs; None: that of the training), `device`, and what
+            `fit_and_estimate` reads.
+
+    Returns:
+        What `fit_and_estimate` does, and `costs`: a .npz with the arrays (N,) of the costs that are known exactly.
+
+    Raises:
+        SearchError: A file is missing or damaged, or cannot be written.
+    """
+    folder, wanted = Path(task["folder"]), [name for name in task.get("facts", ()) if name in _EXACT]
+    costs: dict[str, Floats] = {}
+    if wanted:
+        step = build_training_step(task["config"], task.get("device"))
+        costs = costs_of_networks(step, load_expansion(folder / EXPANSION), task.get("input_size"))
+    known = {name: costs[name] for name in wanted if name in costs}
+    # A cost that is known needs no predictor.
+    objectives = [text for text in task["objectives"] if text.split()[1] not in known]
+    answer = fit_and_estimate({**task, "objectives": objectives})
+    if not known:
+        return answer
+    file = folder / COSTS
+    try:
+        write_atomically(file, lambda stream: np.savez(stream, **known))  # type: ignore[arg-type]
+    except OSError as error:
+        raise SearchError(
+            f"{file}: cannot be written ({error.strerror or error}). Free some space or correct the permissions."
+        ) from error
+    return {**answer, "costs": str(file)}
+
+
+def costs_of_networks(step: TrainingStep, expansion: Expansion, input_size: Sequence[int] | None) -> dict[str, Floats]:
+    """Return parameters and FLOPs of the networks of cells, (N,) each; nothing if the network has no plan.
+
+    Args:
+        step: Of the cell without blocks.
+        expansion: The cells.
+        input_size: For FLOPs; None: that of the training.
+    """
+    options = getattr(getattr(step.placed_model(), "plan", None), "options", None)
+    if options is None:
+        return {}
+    model, operators = CostModel(options, input_size or step.input_shape[2:]), expansion.grammar.operators
+    found = [model.of_codes(codes, operators) for codes in expansion.batches()]
+    table = np.concatenate(found).astype(float) if found else np.zeros((0, len(_EXACT)))
+    return {name: table[:, place] for place, name in enumerate(_EXACT)}
