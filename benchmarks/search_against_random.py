@@ -102,7 +102,8 @@ def table(pairs: dict[int, tuple[Found, Found]], minutes: float) -> str:
         means = [statistics.fmean(each.tested) for each in (random, default)]
         differences.append(means[1] - means[0])
         cells = [f"{each.best:.4f} ({each.candidates}, {each.epochs})" for each in (random, default)]
-        cells += [f"{reached:.1f} min", f"{shares[-1]:.2f}", f"{means[0]:.4f}", f"{means[1]:.4f}"]
+        time = ["never", "never"] if math.isinf(reached) else [f"{reached:.1f} min", f"{shares[-1]:.2f}"]
+        cells += [*time, f"{means[0]:.4f}", f"{means[1]:.4f}"]
         lines.append(f"| {seed} | {' | '.join(cells)} | {differences[-1]:+.4f} |")
     lines.append(f"\nmedian share of time {statistics.median(shares):.2f}")
     count = len(differences)
