@@ -161,8 +161,9 @@ def test_what_is_ignored_may_be_any_number(case: Case, ignored: int) -> None:
     assert criterion(ignored, **args).batch_weight(renamed) == expected.batch_weight(target)
 
 
-@pytest.mark.parametrize("num_classes", [200, 40_000])
-@pytest.mark.parametrize("loss", [DiceLoss, JaccardLoss, TverskyLoss])
+@pytest.mark.parametrize(
+    ("loss", "num_classes"), [(DiceLoss, 200), (JaccardLoss, 200), (TverskyLoss, 200), (DiceLoss, 40_000)]
+)
 def test_regions_of_many_classes_are_found(loss: Any, num_classes: int) -> None:
     target = torch.tensor([[0, num_classes - 1, IGNORED, 150, 150]])
     logits = 40.0 * nn.functional.one_hot(target.where(target != IGNORED, 0), num_classes).movedim(-1, 1)
