@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.schedulers.ranking import spearman
-from search.worker.predictors.task import EXPANSION, HISTORY, fit_and_estimate
+from search.strategies.popnas.estimates import EXPANSION, HISTORY
+from search.worker.predictors.task import fit_and_estimate
 from utils.architecture.cells.cell import Cell
 from utils.architecture.cells.expansion import Expansion
 from utils.architecture.cells.grammar import Grammar

@@ -16,7 +16,8 @@ from config import DataSpec
 from models.auto_deeplab import AutoDeepLab
 from models.auto_deeplab.cell import CellInput, DeepLabCell, shrink
 from models.auto_deeplab.heads import LevelHead
-from models.auto_deeplab.operations import DropPath, build_operation
+from models.auto_deeplab.operations import build_operation
+from models.layers.drop_path import DropPath
 from search.worker.candidate import canonical
 from tests.support.people import people_loader
 from train import train

@@ -9,8 +9,8 @@ from torch import nn
 
 from build import DataSpec, build_model
 from config import signature_of
+from models.layers.drop_path import SurvivingPaths
 from models.popnas import CellNet, CellNetSegmenter
-from models.popnas.drop_path import SurvivingPaths
 from models.popnas.model import DEFAULT_CELLS
 from tests.support.groups import from_flat
 from utils.architecture.cells.cell import Cell

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.auto_deeplab.operations import READS_RECTIFIED, Atrous, CellNorm, DropPath, build_operation
+from models.auto_deeplab.operations import READS_RECTIFIED, Atrous, CellNorm, build_operation
 from models.layers.blocks import enlarge, make_norm
+from models.layers.drop_path import DropPath
 from utils.architecture.genotype import Genotype
 
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.auto_deeplab.cell import DeepLabCell
-from models.auto_deeplab.operations import Atrous, CellNorm, DropPath
+from models.auto_deeplab.operations import Atrous, CellNorm
 from models.layers.blocks import Count, Probability, conv_block, enlarge, initialise, widen_tiny
+from models.layers.drop_path import set_drop_progress
 from models.layers.pyramid import ASPP, LOW_LEVEL_STRIDE, DeepLabDecoder, atrous_rates_at
 from utils.architecture.genotype import STRIDES, Genotype
 from utils.architecture.reading import read_genotype
@@ -196,9 +197,7 @@ class AutoDeepLab(BaseModel):
 
     def set_progress(self, share: float) -> None:
         """Set the probabilities of dropping paths for a share of the training that is done, from 0 to 1."""
-        for part in self.modules():
-            if isinstance(part, DropPath):
-                part.set_progress(share)
+        set_drop_progress(self, share)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Image (B, C, H, W) float -> logits (B, K, H, W) float."""

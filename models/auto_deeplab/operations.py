@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.layers.blocks import make_norm
 
@@ -51,33 +50,3 @@ def build_operation(name: str, channels: int, *, atrous: Atrous, norm: CellNorm)
     is_max = kind == "max_pool"
     pool = nn.MaxPool2d(size, 1, size // 2) if is_max else nn.AvgPool2d(size, 1, size // 2, count_include_pad=False)
     return nn.Sequential(pool, make_norm(norm, channels, affine=False))
-
-
-class DropPath(nn.Module):
-    """Scheduled drop path: in training, drop a path for whole samples, the more often the further the training is.
-
-    As in NASNet (arXiv:1707.07012, appendix A.4).
-
-    Args:
-        probability: Of dropping, at the end of the training; it grows linearly from 0.
-    """
-
-    current: Tensor
-
-    def __init__(self, probability: float) -> None:
-        super().__init__()
-        self.probability = probability
-        # A tensor, which a compiled network reads anew; a number would be compiled in again each epoch.
-        self.register_buffer("current", torch.zeros(()), persistent=False)
-
-    def set_progress(self, share: float) -> None:
-        """Set the probability for a share of the training that is done, from 0 to 1."""
-        self.current.fill_(self.probability * share)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) float -> the same, in training zero for some samples and enlarged for the others."""
-        if not self.training:
-            return maps
-        kept = 1 - self.current
-        drawn = torch.rand(len(maps), 1, 1, 1, device=maps.device) < kept
-        return maps * (drawn / kept).to(maps.dtype)

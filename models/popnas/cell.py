@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from models.popnas.drop_path import SurvivingPaths
+from models.layers.drop_path import SurvivingPaths
 from models.popnas.layers import ConvUnit, Excitation, Extent, Subsampling, every
 from models.popnas.operations import MapSequence, NoOperation, build_block_operation
 from utils.architecture.cells.cell import Block, Cell

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from base.base_model import BaseModel
 from models.layers.blocks import Count, Probability
+from models.layers.drop_path import set_drop_progress
 from models.layers.masked import split_padding
-from models.popnas.drop_path import SurvivingPaths
 from models.popnas.encoder import CellStack
 from models.popnas.layers import Extent, SeriesExtent, mean_over_map
 from utils.architecture.cells.cell import Cell
@@ -80,9 +80,7 @@ class BaseCellNet(BaseModel):
 
     def set_progress(self, share: float) -> None:
         """Set the probabilities of dropping paths for a share of the training that is done, from 0 to 1."""
-        for part in self.modules():
-            if isinstance(part, SurvivingPaths):
-                part.set_progress(share)
+        set_drop_progress(self, share)
 
     def initialise(self) -> None:
         """Initialise every convolution of stem and cells for the activation after it (arXiv:1502.01852)."""

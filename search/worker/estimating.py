@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from search.strategies.popnas.estimates import EXPANSION
 from search.worker.candidate import build_training_step
+from search.worker.predictors.history import write_arrays
 from search.worker.predictors.task import fit_and_estimate
 from trainer.inspection.costs import TrainingStep
 from utils.architecture.cells.costs import CostModel
 from utils.architecture.cells.expansion import Expansion, Floats
 from utils.architecture.cells.loading import load_expansion
-from utils.errors import SearchError
-from utils.files import write_atomically
 
-EXPANSION, COSTS = "expansion.npz", "costs.npz"
+COSTS = "costs.npz"
 _EXACT = ("params", "flops")
 
 
@@ -45,12 +45,7 @@ def estimated_cells(task: Mapping[str, Any]) -> dict[str, Any]:
     if not known:
         return answer
     file = folder / COSTS
-    try:
-        write_atomically(file, lambda stream: np.savez(stream, **known))  # type: ignore[arg-type]
-    except OSError as error:
-        raise SearchError(
-            f"{file}: cannot be written ({error.strerror or error}). Free some space or correct the permissions."
-        ) from error
+    write_arrays(file, known)
     return {**answer, "costs": str(file)}
 
 

@@ -1,4 +1,4 @@
-"""The trainings so far, as a file holds them.
+"""The files of a prediction: the trainings so far, and its results.
 
 Dimensions: H cells.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from utils.architecture.cells.expansion import CellGrammar
 from utils.errors import SearchError
-from utils.files import read_json_object
+from utils.files import read_json_object, write_atomically
 
 Array = NDArray[np.float64]
 
@@ -34,6 +34,20 @@ class TrainingHistory:
     results: Mapping[str, Array]
     estimates: Mapping[str, Array]
     deviations: Mapping[str, Array]
+
+
+def write_arrays(file: Path, arrays: Mapping[str, Array]) -> None:
+    """Write the results of a prediction as a .npz, atomically.
+
+    Raises:
+        SearchError: It cannot be written.
+    """
+    try:
+        write_atomically(file, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
+    except OSError as error:
+        raise SearchError(
+            f"{file}: cannot be written ({error.strerror or error}). Free some space or correct the permissions."
+        ) from error
 
 
 def read_history(path: Path, grammar: CellGrammar) -> TrainingHistory:

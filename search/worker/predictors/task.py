@@ -14,17 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from search.results.record import parse_objectives
+from search.strategies.popnas.estimates import ESTIMATES, EXPANSION, HISTORY
 from search.worker.predictors.encoding import CellEncoder
-from search.worker.predictors.history import read_history
+from search.worker.predictors.history import read_history, write_arrays
 from search.worker.predictors.learners.network import EnsembleOptions
 from search.worker.predictors.objective import ObjectiveTask, PredictorOptions
 from utils.architecture.cells.loading import load_expansion
-from utils.errors import SearchError
-from utils.files import write_atomically
 from utils.seeding import derive_seed
 
 Array = NDArray[np.float64]
-HISTORY, EXPANSION, ESTIMATES = "history.json", "expansion.npz", "estimates.npz"
 
 
 def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,12 +60,7 @@ def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
             arrays |= {f"{kind}.{goal.name}": values for kind, values in found.items()}
             predictors[goal.name], audit[goal.name] = described, dict(task.audit.details)
     file = folder / ESTIMATES
-    try:
-        write_atomically(file, lambda stream: np.savez(stream, **arrays))  # type: ignore[arg-type]
-    except OSError as error:
-        raise SearchError(
-            f"{file}: cannot be written ({error.strerror or error}). Free some space or correct the permissions."
-        ) from error
+    write_arrays(file, arrays)
     return {"file": str(file), "predictors": predictors, "audit": audit, "seconds": time.monotonic() - began}
 
 

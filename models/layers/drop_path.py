@@ -1,4 +1,4 @@
-"""Scheduled drop path over the paths that are joined, of which at least one survives."""
+"""Scheduled drop path: in training, paths of a network are dropped for single samples, the more often the later."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
-class SurvivingPaths(nn.Module):
-    """In training, drop some of several paths for whole samples, the more often the further training and network are.
-
-    Each path is dropped with the probability `drop_path` times the depth of its cell times the share of the training
-    that is done. If all would be, one of them survives. The survivors are enlarged by the number of paths over that of
-    survivors, so that the expected sum is that of all paths (after arXiv:2212.06735 and arXiv:1707.07012, A.4).
+class ScheduledDrop(nn.Module):
+    """A probability that grows linearly from 0 during the training (NASNet, arXiv:1707.07012, appendix A.4).
 
     Args:
-        probability: Of dropping a path at the end of the training: `drop_path` times the depth of the cell.
+        probability: Of dropping, at the end of the training.
     """
 
     current: Tensor
@@ -28,6 +24,33 @@ class SurvivingPaths(nn.Module):
     def set_progress(self, share: float) -> None:
         """Set the probability for a share of the training that is done, from 0 to 1."""
         self.current.fill_(self.probability * share)
+
+
+def set_drop_progress(network: nn.Module, share: float) -> None:
+    """Set the probabilities of all scheduled drops of a network, see `ScheduledDrop.set_progress`."""
+    for part in network.modules():
+        if isinstance(part, ScheduledDrop):
+            part.set_progress(share)
+
+
+class DropPath(ScheduledDrop):
+    """Drops a path for whole samples, and enlarges it for the others."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) float -> the same, in training zero for some samples and enlarged for the others."""
+        if not self.training:
+            return maps
+        kept = 1 - self.current
+        drawn = torch.rand(len(maps), 1, 1, 1, device=maps.device) < kept
+        return maps * (drawn / kept).to(maps.dtype)
+
+
+class SurvivingPaths(ScheduledDrop):
+    """Drops some of several paths for whole samples; at least one survives.
+
+    Each path is dropped with the present probability. If all would be, one of them survives. The survivors are enlarged
+    by the number of paths over that of survivors, so that the expected sum is that of all paths (arXiv:2212.06735).
+    """
 
     def forward(self, paths: Sequence[Tensor]) -> list[Tensor]:
         """Return the paths, each (B, C, *S) float, in training zero for some samples and enlarged for others."""
