@@ -1,7 +1,7 @@
 # Everything a fresh machine needs: Python 3.11 or newer, and one of these targets.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
+WORKERS ?= 3
 export NO_ALBUMENTATIONS_UPDATE := 1
 
 .PHONY: train test lint types unit schema clean
@@ -20,7 +20,7 @@ lint: .venv/development
 types: .venv/development
 	$(BIN)/mypy .
 
-# Two processes with one thread each: tests are many small networks.
+# Processes with one thread each: tests are many small networks. One more than two cores, since some tests wait.
 unit: .venv/development
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
