@@ -167,7 +167,7 @@ def _tensors(value: Any, key: str) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """Return what a journal says of genotypes and results, without times."""
+    """Return the events of a journal on genotypes and results, without times."""
     found = {}
     for event in read_events(folder / JOURNAL):
         if event.kind in ("drawn", "decoded", "report", "ended", "done") and event.stage != "study":

@@ -1,11 +1,12 @@
-"""What a generation of POPNAS costs apart from trainings and predictors: `python benchmarks/popnas_expansion.py`.
+"""The costs of a generation of POPNAS apart from trainings and predictors: `python benchmarks/popnas_expansion.py`.
 
 The default search space, 12 operators, two lookbacks and five blocks: all cells of one block grow, then 144 cells drawn
 by chance, as many as there are of a front of 128 and 16 that are explored. The estimated score of a cell is the higher,
 the later its operators are in the list, and the costs are random numbers, one or two. Seconds are those of the
 processor, with one thread; memory is the growth of the process's largest, of all steps so far.
 
-With `--nasbench data/nasbench201/cifar10.npz` also what both grammars of that table reach.
+With `--nasbench data/nasbench201/cifar10.npz` also the number of cells that each grammar of the table reaches,
+and the best of them.
 """
 
 import argparse

@@ -112,7 +112,7 @@ class TabulatedStudy:
 
 
 def _carry_out(task: Task, strategy: Strategy, state: StudyState, space: TableSpace, table: ResultTable) -> None:
-    """Do what a worker does."""
+    """Carry out a task as a worker does."""
     if task.kind == ESTIMATE:
         strategy.ended(task, Outcome("ended", details=estimated_cells(task.payload)))
         return
@@ -177,7 +177,7 @@ def print_table(lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Compute what the file lacks, then print its table."""
+    """Compute the runs that the file lacks, then print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="cifar10.npz")
     parser.add_argument("--contenders", nargs="*", default=[*POPNAS, *SAMPLERS], metavar="NAME[:ARGS]")

@@ -1,7 +1,7 @@
-"""What predictors of cells are worth over NAS-Bench-201: `python benchmarks/popnas_predictors.py cifar10.npz`.
+"""The quality of predictors of cells over NAS-Bench-201: `python benchmarks/popnas_predictors.py cifar10.npz`.
 
-Held-out generations: cells grow node by node, and of each generation some are drawn by chance and trained; how does
-what is predicted of all cells of the next one agree with the table? Rank correlation of the score for the graph
+Held-out generations: cells grow node by node, and of each generation some are drawn by chance and trained; how do
+the predictions of all cells of the next one agree with the table? Rank correlation of the score for the graph
 network, the Gaussian process over subtrees ("features"), the choice between both, and a trivial predictor; of the time
 for the one in use.
 
@@ -70,7 +70,7 @@ def ask(
 
 
 def held_out_generations(results: Results, repeats: int) -> None:
-    """Print rank correlations of what is predicted of the next generation."""
+    """Print rank correlations of the predictions of the next generation."""
     grammar = Nasbench201Nodes()
     for drawn in ((5, 14), (5, 44), (5, 125)):
         found: dict[str, list[float]] = {}
@@ -130,7 +130,7 @@ def seconds_of_a_generation() -> None:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Run the measurements of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path, help="cifar10.npz of NAS-Bench-201")
     parser.add_argument("--repeats", type=int, default=5, help="of held-out generations; 0: none")

@@ -176,7 +176,7 @@ def test_a_cell_of_blocks_shows_every_operator_and_what_is_joined(text, concat_o
         assert all(operator in shown for operator in block.operators)
     dots = elements(picture, "circle", "good")
     assert len(dots) == 2 * len(cell)
-    # Lines: two for each block's sides, one for what is read, one for each block that is joined.
+    # Lines: two for each block's sides, one for each input that is read, one for each block that is joined.
     reads = {read for block in cell.blocks for read in block.inputs}
     joined = len(cell.unused_blocks) if concat_only_unused else len(cell)
     assert len(elements(picture, "path", "line")) == 2 * len(cell) + len(reads) + joined

@@ -151,7 +151,7 @@ def test_cells_that_compute_the_same_can_count_once() -> None:
     assert len(steps[3]) == len(np.unique(once.keys(once.encode(steps[3])))) == 4930
     last = once.expand(steps[2], [*steps[1], *steps[2]])
     assert len(last) == 4930 - len(np.unique(once.known_keys(steps[2])[len(steps[2]) :]))
-    # A skip to the first node computes what the empty cell does.
+    # A skip to the first node computes the same as the empty cell.
     assert len(once.expand([once.empty])) == 5
 
 

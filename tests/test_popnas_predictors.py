@@ -250,7 +250,7 @@ def test_a_loss_is_better_the_smaller(tmp_path, cells):
 
 def test_an_improvement_is_not_hoped_for_from_the_worst_cells(tmp_path, cells):
     history, expansion = cells
-    # A few cells do not learn at all: in the unit of the score, what is predicted near them is far less certain.
+    # A few cells do not learn at all: in the unit of the score, predictions near them are far less certain.
     scores = [planted_score(each) if planted_score(each) > 0.45 else 0.1 for each in history]
     for acquisition in ("ei", "ucb"):
         arrays, _ = answer(tmp_path, history, expansion, scores=scores, predictor="features", acquisition=acquisition)

@@ -1,4 +1,4 @@
-"""A progressive search: its generations, schedulers within them, kills, failures, commands, and what it writes."""
+"""A progressive search: its generations, schedulers within them, kills, failures, commands, and files."""
 
 import csv
 import json

@@ -1,7 +1,7 @@
 """A run of POPNASv3 (https://arxiv.org/abs/2212.06735) as a search of this project.
 
 Every key acts, or one warning names it with the reason. Sections of this project may stand next to those of the run and
-are laid over what they become.
+are laid over the sections that these become.
 """
 
 import logging

@@ -21,12 +21,12 @@ class SearchSpace(Strict):
 
 
 class SearchStrategy(Strict):
-    """How many cells are trained, and by what they are compared."""
+    """The number of cells to train, and the objectives by which they are compared."""
 
     max_children: int = Field(128, ge=1, description="Cells of each generation.")
     max_exploration_children: int = Field(16, ge=0, description="Further ones with rare operations and inputs.")
     score_metric: ScoreMetric = Field("accuracy", description="Score of a cell.")
-    additional_pareto_objectives: list[FurtherObjective] = Field([], description="What is to be small.")
+    additional_pareto_objectives: list[FurtherObjective] = Field([], description="Costs to minimize, too.")
 
 
 class OptimizerTexts(Strict):

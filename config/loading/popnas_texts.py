@@ -49,7 +49,7 @@ def read_operators(texts: list[str], dims: int, faults: Faults) -> list[str]:
         try:
             found.append(read_operator(spelled, dims).text)
         except ConfigError:
-            with faults.collecting():  # the message shows what the file says
+            with faults.collecting():  # the message shows the text of the file
                 read_operator(text, dims, f"search_space.operators.{number}")
     return found
 
@@ -102,7 +102,7 @@ def schedule_of(training: TrainingHyperparameters, faults: Faults, inert: Inert)
 def _terms(
     text: str, key: str, known: Mapping[str, Mapping[str, float]], faults: Faults
 ) -> tuple[str, dict[str, float]]:
-    """Read `name: 0.9 momentum, 0 alpha`; whatever is wrong in it is added to the faults.
+    """Read `name: 0.9 momentum, 0 alpha`; everything wrong in it is added to the faults.
 
     Returns:
         The name, in small letters, and all its terms, those that are not in the text by default.

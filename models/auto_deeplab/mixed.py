@@ -33,7 +33,7 @@ WITH_WEIGHTS = slice(OPERATIONS.index(SEPARABLE[0]), OPERATIONS.index(ATROUS[-1]
 
 
 class EdgeWeights(NamedTuple):
-    """What the edges that read the same maps weigh, as nodes of one width need it.
+    """The weights of the edges that read the same maps, as nodes of one width need them.
 
     Attributes:
         pooled: (E, 3), the weights of the operations without weights of their own.

@@ -154,7 +154,7 @@ class SupernetCell(nn.Module):
 
     @property
     def weights_key(self) -> tuple[int, int]:
-        """What `spread` depends on."""
+        """The sizes of a cell on which `spread` depends."""
         return self.num_parallel, self.computed
 
     def _blocks(self, two_back: Tensor | None, one_back: Tensor, weights: Sequence[EdgeWeights]) -> list[Tensor]:
@@ -173,7 +173,7 @@ class SupernetCell(nn.Module):
         return blocks
 
     def _read(self, position: int, maps: Tensor, weights: EdgeWeights) -> list[Tensor]:
-        """Return what each edge gives of maps (N, S x C, H, W): computed channels and, if K > 1, those that pass.
+        """Return the results of each edge for maps (N, S x C, H, W): computed channels and, if K > 1, those that pass.
 
         Both are (E, ...), split as by `split_channels` into S and P or C, of which the first P are of no use.
         """
@@ -189,7 +189,7 @@ class SupernetCell(nn.Module):
         return [self.edges[position](computed, weights), passed]
 
     def _shuffled(self, parts: Sequence[Tensor]) -> Tensor:
-        """Return a block of what `_read` gives, in an order where the first P channels are some of both kinds."""
+        """Return a block from the results of `_read`, in an order where the first P channels are some of both kinds."""
         if len(parts) == 1:
             return parts[0]
         computed, passed = parts

@@ -18,7 +18,7 @@ class JoinedBlock(nn.Module):
     """Two operations, each on an input, and the sum or mean of their results.
 
     Args:
-        block: What it reads, and the operators.
+        block: The inputs and operators of both sides.
         inputs: Width and stride of each side's input in terms of the result.
         channels: C, the width of the result.
         dims: 1 for series, 2 for images.
@@ -107,7 +107,7 @@ class PlacedCell(nn.Module):
 
 
 def _bring_into_reach(each: LookbackPlan, dims: int, style: CellOptions) -> nn.Module:
-    """Build what an input passes before the operators: nothing, a pooling, or a 1x1 convolution to another shape."""
+    """Build the layer between an input and the operators: none, a pooling, or a 1x1 convolution to another shape."""
     if each.is_reshaped:
         stride = each.shape.stride // each.given.stride
         widths = each.given.filters, each.shape.filters
@@ -116,7 +116,7 @@ def _bring_into_reach(each: LookbackPlan, dims: int, style: CellOptions) -> nn.M
 
 
 def _build_shortcut(plan: CellPlan, dims: int) -> nn.Module:
-    """Build what brings the nearest input to the shape of the cell: pooling, and a 1x1 convolution with norm."""
+    """Build the layers that give the nearest input the shape of the cell: pooling, and a 1x1 convolution with norm."""
     shape = plan.lookbacks[0].shape
     stride = plan.shape.stride // shape.stride
     layers: list[tuple[nn.Module, int]] = []

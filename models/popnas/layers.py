@@ -265,7 +265,7 @@ def mean_over_map(maps: Tensor, extent: Extent) -> Tensor:
 
 
 class Excitation(nn.Module):
-    """Squeeze and excitation (arXiv:1709.01507): channels are weighted by what the whole map holds.
+    """Squeeze and excitation (arXiv:1709.01507): the weights of channels follow from the means over the whole map.
 
     Args:
         channels: C.

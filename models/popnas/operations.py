@@ -121,12 +121,12 @@ class ZoomedUnit(nn.Module):
             enlarged = F.interpolate(self.unit(small, None), scale_factor=float(self.zoom), mode="bilinear")
             return enlarged[:, :, : size[0], : size[1]]
         valid = extent.steps.valid.to(maps.dtype)
-        # A window at the end of a series is the mean of what there is of it.
+        # A window at the end of a series is the mean of the valid steps in it.
         shares = self._mean(valid).clamp(min=0.5 / self.zoom)
         zoomed = extent.every(self.zoom)
         small = self._mean(maps) / shares * zoomed.steps.valid.to(maps.dtype)
         unit, kept = self.unit(small, zoomed), zoomed.every(self.stride).steps.valid.to(maps.dtype)
-        # Interpolated from what is of the series: at its end the last value, as at the end of the whole map.
+        # Interpolated from valid steps only: at the end of a series the last value, as at the end of the whole map.
         weights = self._enlarge(kept, size).clamp(min=torch.finfo(torch.float16).tiny)
         return self._enlarge(unit, size) / weights * extent.every(self.stride).steps.valid.to(maps.dtype)
 
@@ -174,7 +174,7 @@ def build_block_operation(
     """Build an operation of a block: (B, in_channels, *S) -> (B, out_channels, *ceil(S / stride)).
 
     Args:
-        operator: What it does; its `dims` say whether to images or to series.
+        operator: The operator; its `dims` say whether it is for images or for series.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         stride: 2 in a block of a reduction cell that reads an earlier cell.

@@ -298,7 +298,7 @@ class CandidateRecord:
         test: Results of its test by their names (`test_miou`); empty if it was not tested.
         pooled: Results of validation data over all folds of a condition and seed, if it is the last of them.
         origin: Where its choices come from: "random", "model" or "enqueued"; empty if the journal does not say.
-        notes: What else its strategy says of it, by the name of a column for other programs.
+        notes: Further data that its strategy has on it, by the name of a column for other programs.
     """
 
     index: int

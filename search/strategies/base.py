@@ -111,7 +111,7 @@ class Strategy(ABC):
         return dict(args)
 
     def describe(self, space: Space) -> str:
-        """Return in words what is searched; by default the size of the space."""
+        """Return in words the candidates that are searched; by default the size of the space."""
         return space.describe()
 
     def find_faults(self, space: Space, check: Check) -> list[str]:

@@ -66,7 +66,7 @@ class InOrder(Strategy):
         return self.strategies[0].result_is_retrained
 
     def describe(self, space: Space) -> str:
-        """Return what the first searches."""
+        """Return the description of the first strategy, which searches."""
         return self.strategies[0].describe(space)
 
     def find_faults(self, space: Space, check: Check) -> list[str]:

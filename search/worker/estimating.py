@@ -1,4 +1,4 @@
-"""The predictions of a generation of cells: exact costs of their networks, and what trainings are expected to give."""
+"""The predictions of a generation of cells: exact costs of their networks, and the expected results of trainings."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,11 +24,11 @@ def estimated_cells(task: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         task: As the strategy writes it: `folder` with history and expansion, `config` of the cell without blocks,
-            `facts` (costs to be computed), `input_size` (for FLOPs; None: that of the training), `device`, and what
-            `fit_and_estimate` reads.
+            `facts` (costs to be computed), `input_size` (for FLOPs; None: that of the training), `device`, and the
+            keys that `fit_and_estimate` reads.
 
     Returns:
-        What `fit_and_estimate` does, and `costs`: a .npz with the arrays (N,) of the costs that are known exactly.
+        The result of `fit_and_estimate`, and `costs`: a .npz with the arrays (N,) of the costs that are known exactly.
 
     Raises:
         SearchError: A file is missing or damaged, or cannot be written.

@@ -55,7 +55,7 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
 
     Args:
         task: `kind` ("train", "retrain", "search", "measure" for its costs alone, "pool" for the results of the runs
-            in `folders` together, or "estimate" for what `estimated_cells` predicts; both take nothing else of the
+            in `folders` together, or "estimate" for the predictions of `estimated_cells`; both take nothing else of the
             following), `config`, `folder` (of the run,
             which is resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to
             train in all; None: until a decision says so), `limits` (checked before training; None: unchecked),

@@ -64,7 +64,7 @@ class World:
         return None, epoch
 
     def estimate(self, payload):
-        """What a worker predicts of the cells of a generation: chance, by its seed."""
+        """The predictions of a worker for the cells of a generation: random numbers, by its seed."""
         file, chance = Path(payload["folder"]) / "estimates.npz", np.random.default_rng(payload["seed"])
         names = [each.name for each in parse_objectives(payload["objectives"])]
         np.savez(file, **{f"mean.{name}": chance.random(payload["count"]) for name in names})

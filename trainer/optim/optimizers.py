@@ -1,4 +1,4 @@
-"""What the optimizers of torch lack: SGD with decoupled decay, and lookahead for any of them."""
+"""Additions to the optimizers of torch: SGD with decoupled decay, and lookahead for any of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any

@@ -44,7 +44,7 @@ def entries_of_checkpoint(path: Path) -> list[dict[str, Any]]:
 
 
 class _LeftOut(dict[Any, Any]):
-    """What takes the place of an object that is no plain data."""
+    """A placeholder for an object that is no plain data."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()

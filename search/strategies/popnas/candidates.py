@@ -1,4 +1,4 @@
-"""The cells of a study as candidates: what grows from which, the config of each, and its costs without a training."""
+"""The cells of a study as candidates: their grammar, the config of each, and its costs without a training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The choice of the cells of a generation: the predicted Pareto front, and a few that use what is rare in it."""
+"""The choice of the cells of a generation: the predicted Pareto front, and a few with elements that are rare in it."""
 
 from collections.abc import Mapping, Sequence
 

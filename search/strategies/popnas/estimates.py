@@ -85,7 +85,7 @@ class Answer:
             the larger the better.
         costs: Facts that are known exactly, by name, (N,) each.
         predictors: By objective, the predictor and the reason for it.
-        audit: By objective, how the predictions before compare with what was trained.
+        audit: By objective, how the previous predictions compare with the results of the trainings.
         seconds: That it took.
     """
 
@@ -134,7 +134,7 @@ def write_request(folder: Path, request: Request, options: PredictionOptions) ->
 
 
 def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
-    """Return what a worker has predicted.
+    """Return the predictions of a worker.
 
     Raises:
         SearchError: It is not there, or not of this request.

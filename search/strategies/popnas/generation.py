@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 Reason = Literal["empty", "first", "front", "score", "exploration"]
 """Why a cell is trained: it has no block, or one; it is predicted to be on the front, or to have one of the best
-scores; or it uses what is rare there."""
+scores; or it uses operations or inputs that are rare there."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class ChosenCell:
     Attributes:
         cell: Its canonical text.
         reason: See `Reason`.
-        estimates: What was predicted, by objective, in the original sign; empty if nothing was.
+        estimates: Predictions by objective, in the original sign; empty if there are none.
         deviations: Standard deviation of a prediction, by objective; only of those that have one.
     """
 
@@ -36,7 +36,7 @@ class ChosenCell:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "ChosenCell":
-        """Return what `to_json` wrote.
+        """Return the cell from the data of `to_json`.
 
         Raises:
             LookupError: It has no cell or reason.
@@ -54,7 +54,7 @@ class Generation:
         cells: Which are trained.
         num_expanded: Cells among which they were chosen.
         predictors: By objective, the predictor of the estimates, and why it is that one.
-        audit: By objective, how the estimates of the generation before compare with what was trained then.
+        audit: By objective, how the estimates of the generation before compare with the results of its trainings.
         seconds: That the prediction took.
         numbers: Candidates drawn of it so far, in the order of `cells`.
     """
@@ -74,7 +74,7 @@ class Generation:
         return self.cells[len(self.numbers)] if len(self.numbers) < len(self.cells) else None
 
     def notes_of_next(self) -> dict[str, Any]:
-        """Return what a file for other programs says of the cell that is drawn next."""
+        """Return the notes on the cell that is drawn next, by column of a file for other programs."""
         cell = self.next_cell
         if cell is None:
             raise ValueError("all cells of the generation are drawn")
@@ -100,7 +100,7 @@ class Generation:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Generation":
-        """Return what `to_json` wrote.
+        """Return the generation from the data of `to_json`.
 
         Raises:
             LookupError: It lacks a part.

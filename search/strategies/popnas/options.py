@@ -1,4 +1,4 @@
-"""The settings of a progressive search, and what in a study contradicts them."""
+"""The settings of a progressive search, and the settings of a study that contradict them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class GrowthOptions(OptionGroup):
     )
     max_children: Annotated[int, Field(ge=1, description="Cells of each later generation to train.")] = 128
     max_best: Annotated[
-        int, Field(ge=0, description="Further ones with the best predicted scores, whatever else they cost.")
+        int, Field(ge=0, description="Further ones with the best predicted scores, regardless of their costs.")
     ] = 0
     max_exploration: Annotated[
         int, Field(ge=0, description="Further ones, with operations and inputs that are used too little.")
@@ -58,7 +58,7 @@ class PredictionOptions(OptionGroup):
         int, Field(ge=2, le=20, description="Graph networks that predict together, and folds of the predictors.")
     ] = 5
     acquisition: Annotated[
-        Acquisition, Field(description="What of a predicted score counts: its mean, or its chances to be a better one.")
+        Acquisition, Field(description="Merit by a predicted score: mean, expected improvement, or confidence bound.")
     ] = "mean"
 
 
@@ -100,7 +100,7 @@ def _arguments(search: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def network_faults(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what in the network of a config leaves no place for a cell, or names one."""
+    """Yield the settings of the network that name a cell, and so leave no place for the searched one."""
     arch = config.get("arch")
     args = arch.get("args") if isinstance(arch, Mapping) else None
     if isinstance(args, Mapping) and args.get("cell") is not None:

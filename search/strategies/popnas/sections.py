@@ -73,7 +73,7 @@ def _numbers(
 def pairs_of(
     generation: Generation, records: Mapping[int, CandidateRecord], name: str
 ) -> tuple[list[float], list[float]]:
-    """Return what was predicted of an objective, and the results, of the cells of a generation that have both."""
+    """Return the predictions and the results of an objective, of the cells of a generation that have both."""
     predicted, trained = [], []
     for number, cell in zip(generation.numbers, generation.cells, strict=False):
         value = results_of(records[number]).get(name)

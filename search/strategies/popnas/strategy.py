@@ -45,8 +45,8 @@ class ProgressiveSearch(MultiFidelity):
     before: all of them are predicted, and the Pareto front of the predictions is trained, with a few in which rare
     operations and inputs occur. Within each generation the scheduler decides how long a cell trains.
 
-    What differs from the paper: dominance is strict, so that equal predictions do not remove each other; the
-    exploration counts both operations of a block; predictors are compared with trivial ones on what was trained.
+    Differences from the paper: dominance is strict, so that equal predictions do not remove each other; the
+    exploration counts both operations of a block; predictors are compared with trivial ones on the trained cells.
 
     A generation is written to the journal as data before it takes effect, so that a study continues without its
     predictors. With `search.num_samples`, further cells of the last generation are chosen until so many are trained.
@@ -281,7 +281,7 @@ class ProgressiveSearch(MultiFidelity):
         return Task(f"{self.stage}/{ESTIMATE}/{self._num_estimates}", ESTIMATE, payload)
 
     def _network_of_request(self) -> dict[str, Any]:
-        """Return what a worker needs to know of the network, whose costs follow from its cell."""
+        """Return the data that a worker needs on the network, whose costs follow from its cell."""
         config, limits = self.cells.config(self.cells.grammar.empty), self.parts.limits or {}
         names = [each.name for each in self.parts.objectives] + [each.name for each in self.parts.constraints]
         names += [name for key, name in LIMITED_COSTS.items() if limits.get(key) is not None]
@@ -300,7 +300,7 @@ class ProgressiveSearch(MultiFidelity):
         self.study.record(f"{self.stage}.generation", **generation.to_json())
 
     def _end_request(self, request: Request, answer: Answer) -> None:
-        """Choose the cells of a generation by what was predicted."""
+        """Choose the cells of a generation by their predictions."""
         chosen = choose(request, answer, self.growth, self.parts, is_last=request.blocks == self.cells.grammar.steps)
         generation = Generation(
             request.blocks,
@@ -342,7 +342,7 @@ class ProgressiveSearch(MultiFidelity):
         return Decision.CONTINUE if task.kind == ESTIMATE else super().reported(task, message)
 
     def ended(self, task: Task, outcome: Outcome) -> None:
-        """Record the end of a training, or choose by what was predicted; without predictions, by the parents."""
+        """Record the end of a training, or choose by the predictions; without these, by the parents."""
         if task.kind != ESTIMATE:
             super().ended(task, outcome)
             return

@@ -1,4 +1,4 @@
-"""What counts of a predicted score: its mean, or the chance that it is a new best one."""
+"""The merit of a cell by its predicted score: the mean, a confidence bound, or the expected improvement."""
 
 import math
 from typing import Literal
@@ -13,7 +13,7 @@ _FAR = -5.0  # deviations below the best from which on the improvement follows f
 
 
 def acquired_values(acquisition: Acquisition, mean: Array, deviation: Array, best: float, sign: int) -> Array:
-    """Return what each of N cells promises, the larger the better.
+    """Return the merit of each of N cells, the larger the better.
 
     Args:
         acquisition: "mean"; "ucb", the mean plus a deviation; "ei", the logarithm of the expected improvement on the

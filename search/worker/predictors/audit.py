@@ -21,7 +21,7 @@ _WIDENING = (1.0, 3.0)  # bounds of the factor of the next deviations
 
 @dataclass(frozen=True)
 class Audit:
-    """What was predicted of a generation, compared with its trainings.
+    """The predictions of a generation, compared with the results of its trainings.
 
     Attributes:
         details: Plain data for the report; empty if there is nothing to compare.

@@ -59,7 +59,7 @@ class CellEncoder:
         return self.grammar.decode(self.grammar.encode(list(cells))) if len(cells) else []
 
     def for_scores(self, codes: Codes) -> EncodedCells:
-        """Return cells by what influences their output."""
+        """Return cells by the operators and inputs that influence their output."""
         graphs = self._graphs(codes, NODE_OPERATORS.index("none"))
         return EncodedCells(graphs, np.zeros((len(codes), 0)))
 
@@ -87,7 +87,7 @@ class CellEncoder:
         )
 
     def _graphs(self, codes: Codes, zero: int | None) -> CellGraphs:
-        """Return the graphs of cells; without the operator `zero` of NAS-Bench-201, and what it makes useless."""
+        """Return the graphs of cells; without the operator `zero` of NAS-Bench-201, and the nodes that it cuts off."""
         if isinstance(self.grammar, Grammar):
             return graphs_of_blocks(codes, self.grammar.lookbacks, len(self.grammar.operators))
         if isinstance(self.grammar, Nasbench201Nodes):

@@ -27,7 +27,7 @@ _FEWEST_COMPARED = 5  # cells for a rank correlation that decides
 
 @dataclass(frozen=True)
 class Known:
-    """What the predictor of one objective learns from.
+    """The data from which the predictor of one objective learns.
 
     Attributes:
         cells: N cells.
@@ -48,7 +48,7 @@ class ObjectivePredictor:
     than the standard error of chance; otherwise the better trivial one is in use.
 
     Args:
-        known: What it learns from.
+        known: The data from which it learns.
         names: Of the predictors that may be used: "graph", "features", "svr".
         switched_off: Of these, those that are not used, with the reason.
         network: How graph networks are trained.
@@ -124,7 +124,7 @@ class ObjectivePredictor:
 
 @dataclass(frozen=True)
 class _Fitted:
-    """A fitted predictor: what it predicts of each known cell without its fold, (N,), and of others."""
+    """A fitted predictor: its predictions of each known cell without the cell's fold, (N,), and of others."""
 
     held_out: Array
     predict: Callable[[EncodedCells, Array], tuple[Array, Array]]

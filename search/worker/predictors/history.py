@@ -26,7 +26,7 @@ class TrainingHistory:
     Attributes:
         cells: H canonical texts.
         results: By objective, (H,) the mean of all trainings of a cell; NaN if all failed.
-        estimates: By objective, (H,) what was predicted of the cells of the last generation; else NaN.
+        estimates: By objective, (H,) the predictions of the cells of the last generation; else NaN.
         deviations: As `estimates`, their deviations.
     """
 

@@ -95,13 +95,13 @@ class ObjectiveTask:
 
     @cached_property
     def audit(self) -> Audit:
-        """The predictions of the last generation, compared with what was trained since."""
+        """The predictions of the last generation, compared with the results of its trainings."""
         estimates = self._history.estimates[self._goal.name]
         rows = np.isfinite(estimates) & np.isfinite(self._values)
         trained, deviations = self._values[rows], self._history.deviations[self._goal.name][rows]
         by_each: dict[str, Array] = {}
         if len(trained) >= FEWEST_AUDITED:
-            # What the others would have predicted: they learn again without this generation.
+            # The predictions that the others would have made: they learn again without this generation.
             scale, normal, predictor = self._fit(~np.isfinite(estimates), {})
             parents = means_of_parents(self._pairs, normal)[rows]
             for name in predictor.correlations:
@@ -114,7 +114,7 @@ class ObjectiveTask:
 
         Args:
             expansion: The cells.
-            acquisition: What counts of a mean and its deviation.
+            acquisition: How the merit of a cell follows from its mean and deviation.
         """
         if not np.isfinite(self._values).any():
             nothing = {kind: np.zeros(len(expansion)) for kind in ("mean", "deviation", "acquired")}

@@ -139,7 +139,7 @@ class _PlanCosts:
         return operator_costs(operator, shape.filters, cell.shape.filters, stride, shape.size(self.size))
 
     def _fixed(self) -> NetworkCosts:
-        """Return the costs of what does not depend on the blocks of the cell: stem, cells around them, and heads."""
+        """Return the costs of the parts independent of the blocks of the cell: stem, cells around them, and heads."""
         plan, point = self.plan, (1,) * self.dims
         options, style = plan.options, plan.options.cells
         parts = []

@@ -20,14 +20,14 @@ Elements = NDArray[np.int16]
 Floats = NDArray[np.float64]
 BATCH_SIZE = 16_384
 ABSENT = -1
-"""The operators of what a cell does not have."""
+"""The code of an operator on a block or node that a cell does not have."""
 _CHILDREN_AT_ONCE = 1 << 18
 
 
 class CellGrammar(Protocol):
     """The cells of a search: which there are, and which grows from which.
 
-    Codes are cells as whole numbers, a row each, whatever their shape; keys are equal for equivalent cells.
+    Codes are cells as whole numbers, a row each, of any shape; keys are equal for equivalent cells.
     """
 
     @property
@@ -55,7 +55,7 @@ class CellGrammar(Protocol):
         """Return (N,): a number that is the same for equivalent cells only."""
 
     def known_keys(self, texts: Sequence[str]) -> Keys:
-        """Return the keys of what is left out of an expansion if these cells are known."""
+        """Return the keys of the cells that are left out of an expansion if these cells are known."""
 
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:
         """Return the number of each operator (N, E) and of each input (N, F) that cells use, -1 for absent ones."""
@@ -70,10 +70,10 @@ class CellGrammar(Protocol):
         """Return G: the number of ways in which the parent with the most can grow."""
 
     def child_keys(self, parents: Codes) -> tuple[Keys, NDArray[np.bool_]]:
-        """Return the keys (P, G) of what grows from cells, and which of them exist."""
+        """Return the keys (P, G) of the cells that grow from parents, and which of them exist."""
 
     def children(self, parents: Codes, growths: Rows) -> Codes:
-        """Return the codes of what each parent becomes by its growth, (N, ...)."""
+        """Return the codes of the child of each parent by its growth, (N, ...)."""
 
     def expand(self, parents: Sequence[str], known: Sequence[str] = ()) -> "Expansion":
         """Return the cells that grow from parents, without equivalents of known ones."""

@@ -24,7 +24,7 @@ TIME_FEATURES = (
     "blocks joined to the output",
     "share of the value on the heaviest path",
 )
-"""What the columns of `time_features` are."""
+"""The names of the columns of `time_features`."""
 
 
 def dynamic_reindex(times: ArrayLike, empty_time: float) -> Floats:
@@ -97,7 +97,7 @@ def time_features(codes: Codes, values: ArrayLike, lookbacks: int, *, motifs: in
 
 
 def score_feature_names(operators: Sequence[str], lookbacks: int) -> tuple[str, ...]:
-    """Return what the columns of `score_features` are."""
+    """Return the names of the columns of `score_features`."""
     groups = ("", " on an earlier cell", " in a block joined to the output")
     counts = [f"{operator}{group}" for group in groups for operator in operators]
     reads = [f"reads of {-place}" for place in range(lookbacks, 0, -1)]

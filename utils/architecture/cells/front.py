@@ -104,7 +104,7 @@ class RareUse:
         return RareUse(self.operators + other.operators, self.inputs + other.inputs)
 
     def rare(self) -> RareElements:
-        """Return the elements that are used less than a fifth of what each would be if all were used alike."""
+        """Return the elements that are used less than a fifth as often as if all were used alike."""
         kinds = [counts < counts.sum() / (_RARE * max(len(counts), 1)) for counts in (self.operators, self.inputs)]
         return RareElements(*kinds)
 
@@ -112,7 +112,7 @@ class RareUse:
 def exploration_front(
     expansion: Expansion, values: ArrayLike, chosen: ArrayLike, at_most: int, rows: ArrayLike | None = None
 ) -> Rows:
-    """Return cells that use what the chosen ones use least, none dominated by another of them.
+    """Return cells with the elements that the chosen ones use least, none dominated by another of them.
 
     Cells are visited from the best to the worst in the first objective. One is taken if it has enough points (see
     `RareElements`) and none that was taken before dominates it.

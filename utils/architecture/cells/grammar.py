@@ -149,7 +149,7 @@ class Grammar:
         return keys
 
     def known_keys(self, texts: Sequence[str]) -> Keys:
-        """Return the keys of what is left out of an expansion if these cells are known: of the cells themselves."""
+        """Return the keys of the cells left out of an expansion if these are known: of these cells themselves."""
         return self.keys(self.encode(texts))
 
     def elements(self, codes: Codes) -> tuple[Elements, Elements]:

@@ -28,7 +28,7 @@ BLOCK_OPERATORS = {
     "3x3 conv": "nor_conv_3x3",
     "3x3 avgpool": "avg_pool_3x3",
 }
-"""The operators of blocks, and what the benchmark calls them."""
+"""The operators of blocks, and their names in the benchmark."""
 _TEXT = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|")
 _EXAMPLE = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|nor_conv_1x1~2|"
 # The edges that grow with each node, and the edge on which a node that is not the last is carried to the output.
@@ -129,14 +129,14 @@ class Nasbench201Blocks(Grammar):
     blocks: int = 2
 
     def child_keys(self, parents: Codes) -> tuple[Keys, NDArray[np.bool_]]:
-        """Return what `Grammar.child_keys` does, without the cells that the benchmark does not hold."""
+        """Return the result of `Grammar.child_keys`, without the cells that the benchmark does not hold."""
         keys, exists = super().child_keys(parents)
         first, second = self._pairs(self.growths(parents))
         on_block = len(self.operators)  # sides from this one on read the first block
         return keys, exists & ~((first >= on_block) & (second >= on_block))
 
     def architecture(self, text: str) -> str:
-        """Return what the table calls a cell, see `architecture_of_blocks`."""
+        """Return the name of a cell in the table, see `architecture_of_blocks`."""
         return architecture_of_blocks(Cell.parse(text))
 
     def to_json(self) -> dict[str, Any]:
@@ -181,7 +181,7 @@ class Nasbench201Nodes:
         return self.decode(codes)[0]
 
     def architecture(self, text: str) -> str:
-        """Return what the table calls a cell: the cell's text itself."""
+        """Return the name of a cell in the table: the cell's text itself."""
         return write_architecture(read_architecture(text))
 
     def expand(self, parents: Sequence[str], known: Sequence[str] = ()) -> Expansion:
@@ -341,9 +341,9 @@ def _longest_path(values: Floats) -> Floats:
 
 @lru_cache(maxsize=1)
 def _node_classes() -> Keys:
-    """Return (15,625, 3): of each cell of the table, the number of what its nodes 1 to 3 compute.
+    """Return (15,625, 3): for each cell of the table, the numbers of the sums that its nodes 1 to 3 compute.
 
-    What a node computes is a sum of terms, each an operator on another sum: a skip passes the terms on, "none" and
+    A node computes a sum of terms, each an operator on another sum: a skip passes the terms on, "none" and
     operators on nothing have no term.
     """
     known: dict[tuple[int, ...], int] = {}

@@ -1,4 +1,4 @@
-"""A network of equal cells as data: which of them are built, at which size, and what each reads.
+"""A network of equal cells as data: which of them are built, at which size, and the inputs of each.
 
 The networks of models/popnas/ and their exact costs (`costs.py`) both follow this plan, after Andrea Falanti et al.,
 "POPNASv3", https://arxiv.org/abs/2212.06735, section 3.
@@ -326,7 +326,7 @@ class _Planner:
             state = len(self.nodes) + 1
             self.nodes.append(EnlargePlan(state, shape, (state - 1, levels[motif])))
             self.shapes.append(shape)
-            self.first_state = state  # what lies before has another stride
+            self.first_state = state  # earlier states have another stride
             for _ in range(self.options.macro.normal_cells + 1):
                 self._add_cell(shape)
 

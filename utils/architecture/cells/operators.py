@@ -1,4 +1,4 @@
-"""The operators of a block: what their names mean. The one place in which their spelling is written down."""
+"""The operators of a block: the meanings of their names. The one place in which their spelling is written down."""
 
 import difflib
 import json
@@ -20,7 +20,7 @@ class _Form:
     """One kind of operator.
 
     Attributes:
-        suffix: Regular expression of what follows the kernel (or of the whole, if there is no kernel).
+        suffix: Regular expression of the text after the kernel (or of the whole, if there is no kernel).
         kernels: How many kernels it has.
         dims: For which inputs: 1 for series, 2 for images.
         examples: A text that it reads, by the number of dimensions.
@@ -59,7 +59,7 @@ _MORE_FORMS = {1: ("3 conv:2dr",), 2: ("3x3 conv:2dr",)}
 
 @dataclass(frozen=True)
 class Operator:
-    """What is done to one input of a block. A number that its kind does not have is 1, a kernel is empty.
+    """An operator on one input of a block. A number that its kind does not have is 1, a kernel is empty.
 
     Attributes:
         text: As cells and configs spell it. Different texts are different operators.

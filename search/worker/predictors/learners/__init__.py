@@ -1,1 +1,1 @@
-"""Graphs of cells, and what learns from them: networks, a Gaussian process, support vectors, trivial predictors."""
+"""Graphs of cells, and models that learn from them: networks, a Gaussian process, support vectors, trivial ones."""

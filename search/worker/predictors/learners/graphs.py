@@ -21,7 +21,7 @@ class CellGraphs:
     Both sides of a block are alike, so that equivalent cells have the same graph up to the order of its nodes.
 
     Attributes:
-        labels: (N, V) what each node is, `ABSENT` if there is none; 0 is the output, 1 a join, others are inputs and
+        labels: (N, V) kind of each node, `ABSENT` if there is none; 0 is the output, 1 a join, others are inputs and
             operators.
         edges: (N, V, V) bool, whether the first node feeds the second.
         num_labels: Labels are smaller than this number.

@@ -37,7 +37,7 @@ class SubtreeProcess:
         rng: Chooses cells by which the parameters are fitted, if there are many.
 
     Attributes:
-        held_out: (N,) what is predicted of each cell without the values of its fold.
+        held_out: (N,) the prediction of each cell without the values of its fold.
     """
 
     def __init__(self, graphs: CellGraphs, values: Array, folds: NDArray[np.intp], rng: np.random.Generator) -> None:
