@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from models.popnas.model import CellNet
+from search.cli.control import control_parser, run_control
 from search.cli.export import export_csv
 from search.schedulers.base import Decision, Ending, Job, Need
 from search.schedulers.generations import Generations
 from search.schedulers.halving import RandomSearch
+from search.strategies.multi_fidelity import candidate_folder
 from search.strategies.popnas.generation import Generation
 from search.study.folders import create_study_folder
 from search.study.settings import build_study_parts, num_samples_of, shrunk, with_num_samples
@@ -47,6 +49,14 @@ def study_config(args=None, **search):
 def simulation(folder, world=None, *, workers=1, args=None, seed=0, **search):
     config = study_config(args, **search)
     return Simulation(folder, lambda: build_study_parts(config), world or World(), workers, seed)
+
+
+class TrainsTheEmptyCell(World):
+    """A world in which nothing happens to the first candidate."""
+
+    def fate(self, run, epochs):
+        fate, epoch = super().fate(run, epochs)
+        return None if run == candidate_folder(0) else fate, epoch
 
 
 def generations(simulated):
@@ -126,7 +136,7 @@ def test_whatever_happens_to_cells_the_study_comes_to_its_end(tmp_path, seed):
     fates = {"refused": 0.1, "out_of_memory": 0.1, "fails": 0.15, "hangs": 0.05, "diverges": 0.1, "finishes": 0.1}
     simulated = simulation(
         tmp_path,
-        World(fates, deaths=0.03),
+        TrainsTheEmptyCell(fates, deaths=0.03),
         workers=2,
         seed=seed,
         scheduler={"type": "ASHA", "args": {"grace_period": 1}},
@@ -139,9 +149,21 @@ def test_whatever_happens_to_cells_the_study_comes_to_its_end(tmp_path, seed):
 
 
 def test_if_all_cells_of_one_block_fail_nothing_grows(tmp_path):
-    simulated = simulation(tmp_path, World({"fails_first": 1.0}))
+    simulated = simulation(tmp_path, TrainsTheEmptyCell({"fails_first": 1.0}))
     simulated.run()
     assert [each.blocks for each in generations(simulated)] == [0, 1]
+
+
+@pytest.mark.parametrize(("fate", "expected"), [("fails", [0]), ("diverges", [0, 1, 2, 3])])
+def test_if_the_empty_cell_does_not_train_an_epoch_no_cell_follows(tmp_path, fate, expected):
+    class Spoiled(World):
+        def fate(self, run, epochs):
+            return (fate, 1) if run == candidate_folder(0) else (None, 1)
+
+    simulated = simulation(tmp_path, Spoiled())
+    study = simulated.run()
+    assert [each.blocks for each in generations(simulated)] == expected
+    assert study.strategy.is_done
 
 
 def test_a_prediction_that_fails_again_and_again_is_that_of_the_parents(tmp_path):
@@ -263,7 +285,7 @@ def test_a_spent_budget_ends_it_and_a_larger_one_continues_it(tmp_path):
         ({}, {"objectives": ["min params", "max val_miou"]}, r"the first one is the score"),
         ({}, {"sampler": "random"}, r"search.sampler: \"random\", and POPNAS chooses the cells itself. Remove it."),
         ({"operators": ["3x3 conf"]}, {}, r"search.strategy.args.operators.*3x3 conf.*3x3 conv"),
-        ({"operators": ["identity", "identity"]}, {}, r"operators: \"identity\" is named twice. Name each once."),
+        ({"operators": ["identity", "identity"]}, {}, r"operators.1: \"identity\" is named twice"),
         ({"blocks": 0}, {}, r"search.strategy.args.blocks: 0 must be"),
         ({"max_childs": 3}, {}, r"search.strategy.args.max_childs: unknown argument .*Did you mean \"max_children\""),
         ({"grammar": "nasbench201"}, {}, r"search.strategy.args.blocks: 3, and the grammar"),
@@ -328,9 +350,41 @@ def test_the_report_has_numbers_predictions_and_uses(tmp_path):
 
 def test_no_own_cell_is_enqueued(tmp_path):
     simulated = simulation(tmp_path)
-    study = simulated.run()
-    with pytest.raises(SearchError, match=r"enqueue: POPNAS grows its cells itself. Train .* with train.py"):
-        study.strategy.obey("enqueue", {"choices": []})
+    study, stored = simulated.run(), create_study_folder(str(tmp_path / "stored"), "s", study_config())
+    for refused in (
+        lambda: study.strategy.obey("enqueue", {"choices": []}),
+        lambda: study.strategy.require_command("enqueue"),
+        lambda: run_control(control_parser("enqueue").parse_args([str(stored), 'arch.args.cell="[]"'])),
+    ):
+        with pytest.raises(SearchError, match=r"enqueue: POPNAS grows its cells itself. Train .* with train.py"):
+            refused()
+    study.strategy.require_command("stop")
+
+
+@pytest.mark.parametrize(
+    ("args", "most"),
+    [
+        ({"blocks": 5, "lookbacks": 2, "operators": [f"{k}x{k} conv" for k in range(1, 13)], "max_children": 128,
+          "max_exploration": 16}, 861),
+        ({"blocks": 1, "max_children": 4, "max_exploration": 2}, 1 + 6),
+        ({"rounds": 2, "max_best": 1}, 1 + 6 + (4 + 1 + 2) + 2 * (4 + 1)),
+    ],
+)  # fmt: skip
+def test_the_most_trainings_are_those_of_its_generations(args, most):
+    assert build_strategy(build_study_parts(study_config(args))).num_samples == most
+
+
+def test_exact_costs_are_used_with_trivial_predictors(tmp_path):
+    asked = []
+
+    class Exact(World):
+        def estimate(self, payload):
+            asked.append((payload["predictor"], *payload["facts"]))
+            return {"status": "failed", "reason": "not here"}
+
+    args = {"predictor": "trivial"}
+    simulation(tmp_path / "with", Exact(), args=args, objectives=["max val_miou", "min params"]).run()
+    assert set(asked) == {("trivial", "params")}
 
 
 def grown(count=3, epochs=2):

@@ -1,5 +1,6 @@
 """The small languages in a run of POPNASv3: operators, optimizers and schedules as texts."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ _SCHEDULES: Mapping[str, Mapping[str, float]] = {
     "cdr": {"period": 3.0, "t_mul": 2.0, "m_mul": 1.0, "alpha": 0.0},
     "cd": {"alpha": 0.0},
 }
+_RANGES = {"momentum": (0, 0.9999), "alpha": (0, 1), "period": (1, 10_000), "t_mul": (1, 100), "m_mul": (0, 100)}
 _DECOUPLED = ("AdamW", "SGDW")
 _SPELLINGS = (
     (r"(\S+?):(\d+)(?:dr)? conv", r"\1 conv:\2dr"),
@@ -84,7 +86,7 @@ def schedule_of(training: TrainingHyperparameters, faults: Faults, inert: Inert)
     lowest = {"eta_min": float(f"{terms['alpha'] * training.learning_rate:.6g}")}
     if name == "cd":
         return {"type": "CosineAnnealingLR", "args": lowest, "interval": "epoch" if warmup else "step"} | warmup
-    period, growth = max(1, round(terms["period"])), max(1, round(terms["t_mul"]))
+    period, growth = round(terms["period"]), round(terms["t_mul"])
     path = f"{OPTIMIZER}.scheduler"
     reasons = [
         f"the {key} {value:g} is read as {whole}, for cycles are whole epochs"
@@ -120,12 +122,15 @@ def _terms(
             number = float(match.group(1)) if match else None
         except ValueError:
             number = None
-        if match is None or number is None or number < 0:
+        if match is None or number is None or not 0 <= number < math.inf:
             example = ", ".join(f"{value:g} {term}" for term, value in known[name].items())
             repair = f'Write "{name}: {example}".' if example else f'Write "{name}".'
             faults.add(path, f"{show(part)} must be a number from 0 and the name of a term. {repair}")
         elif match.group(2) not in terms:
             faults.add(path, unknown_name("term", match.group(2), terms))
+        elif not _RANGES[match.group(2)][0] <= number <= _RANGES[match.group(2)][1]:
+            least, most = _RANGES[match.group(2)]
+            faults.add(path, f"{show(part)}: {match.group(2)} must be from {least:g} to {most:g}. Set it so.")
         else:
             terms[match.group(2)] = number
     return name, terms

@@ -65,6 +65,7 @@ def run_control(arguments: argparse.Namespace) -> None:
         return
     study = Study(folder, build_study_parts(read_study_config(folder)), worker="")
     study.restore()
+    study.strategy.require_command(command)
     if command == "add":
         if arguments.num_samples < 1:
             raise SearchError(f"add {arguments.num_samples}: must be 1 or more. Write how many more to try.")

@@ -165,6 +165,13 @@ class Strategy(ABC):
         """
         raise SearchError(f"{name}: {type(self).__name__} does not know this command. Stop the study instead.")
 
+    def require_command(self, name: str) -> None:  # noqa: B027
+        """Refuse a command that it carries out with no data, before it is sent.
+
+        Raises:
+            SearchError: It never does.
+        """
+
     @abstractmethod
     def next(self, idle: int) -> Sequence[Task]:
         """Return tasks for idle workers, at most `idle`; none if there are none now."""

@@ -81,6 +81,10 @@ class InOrder(Strategy):
         """Let the first strategy carry out a command."""
         self.strategies[0].obey(name, data)
 
+    def require_command(self, name: str) -> None:
+        """Let the first strategy refuse a command."""
+        self.strategies[0].require_command(name)
+
     def next(self, idle: int) -> Sequence[Task]:
         """Return tasks of the first strategy that is not done."""
         for each in self.strategies:

@@ -88,9 +88,6 @@ def growth_faults(parts: StudyParts, growth: GrowthOptions) -> Iterator[str]:
                 f"{ARGUMENTS}.{key}: {show(args[key])}, and the grammar {show(growth.grammar)} says which cells there "
                 "are. Remove one of both."
             )
-    repeated = [each for each in growth.operators or () if (growth.operators or []).count(each) > 1]
-    if repeated:
-        yield f"{ARGUMENTS}.operators: {show(repeated[0])} is named twice. Name each once."
 
 
 def _arguments(search: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -152,12 +152,14 @@ class ProgressiveSearch(MultiFidelity):
             return most
         known = sum(len(each.cells) for each in self.generations)
         done = (self.generations[-1].blocks, self.generations[-1].round) if self.generations else (-1, 1)
-        each_time = self.growth.max_children + self.growth.max_best + self.growth.max_exploration
+        last = self.cells.grammar.steps
         rest = 0
-        for blocks in range(self.cells.grammar.steps + 1):
-            for number in range(1, (self.growth.rounds if blocks == self.cells.grammar.steps else 1) + 1):
+        for blocks in range(last + 1):
+            at_most = self.growth.max_children + self.growth.max_best
+            at_most += self.growth.max_exploration if blocks < last else 0
+            for number in range(1, (self.growth.rounds if blocks == last else 1) + 1):
                 if (blocks, number) > done:
-                    rest += {0: 1, 1: len(self._first_cells)}.get(blocks, each_time)
+                    rest += {0: 1, 1: len(self._first_cells)}.get(blocks, at_most)
         return known + rest
 
     @cached_property
@@ -183,9 +185,17 @@ class ProgressiveSearch(MultiFidelity):
         Raises:
             SearchError: A candidate is enqueued, or cannot change any more.
         """
+        self.require_command(name)
+        super().obey(name, data)
+
+    def require_command(self, name: str) -> None:
+        """Refuse to enqueue a candidate.
+
+        Raises:
+            SearchError: It is to be enqueued.
+        """
         if name == "enqueue":
             raise SearchError("enqueue: POPNAS grows its cells itself. Train a cell of your own with train.py.")
-        super().obey(name, data)
 
     def next(self, idle: int) -> Sequence[Task]:
         """Return the tasks of the present generation; if it is over, begin the next one."""
@@ -217,7 +227,9 @@ class ProgressiveSearch(MultiFidelity):
         if most is not None and self._num_counted >= most:
             return None
         if last.blocks == 0:
-            return 1, 1
+            # If not even the empty cell trains an epoch, data or training are at fault, and so it would be with all.
+            empty = self.state.candidates[last.numbers[0]].record if last.numbers else None
+            return None if empty is not None and empty.status == "failed" and not empty.reports else (1, 1)
         if last.blocks < self.cells.grammar.steps:
             return (last.blocks + 1, 1) if last.cells and self._parents(last.blocks + 1) else None
         # Nothing was left to choose, so that nothing will be.
@@ -270,12 +282,14 @@ class ProgressiveSearch(MultiFidelity):
             max_epochs=self.parts.max_epochs,
             seed=derive_seed(self.parts.space.study_seed, "predictors", blocks, number) >> 31,
         )
-        if not len(expansion) or self.prediction.predictor == "trivial":
+        network = self._network_of_request()
+        needs_worker = self.prediction.predictor != "trivial" or network["facts"]
+        if not len(expansion) or not needs_worker:
             self._end_request(request, request.trivial_answer())
             return None
         folder = Path(self.study.folder).resolve() / GENERATIONS / f"{blocks}_{number}"
         payload = write_request(folder, request, self.prediction)
-        payload |= self._network_of_request()
+        payload |= network
         self._request = request
         self._num_estimates += 1
         return Task(f"{self.stage}/{ESTIMATE}/{self._num_estimates}", ESTIMATE, payload)
