@@ -1,5 +1,6 @@
 """Arrays of any number of channels, from files to predictions."""
 
+import ast
 import json
 
 import numpy as np
@@ -156,6 +157,25 @@ def test_damaged_files_are_named(tmp_path):
             read_channels(tmp_path / name)
     with pytest.raises(DataError, match=r"gone\.npz does not exist"):
         read_channels(tmp_path / "gone.npz")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("failures", [1, 3])
+def test_threads_that_disturb_the_parser_of_headers_do_no_harm(tmp_path, monkeypatch, suffix, failures):
+    values = np.arange(6.0).reshape(2, 3)
+    path = tmp_path / f"a{suffix}"
+    save(path, values) if suffix == ".npy" else np.savez(path, values=values)
+    calls = []
+
+    def disturbed(text, parse=ast.literal_eval):
+        calls.append(text)
+        if len(calls) <= failures:
+            raise SystemError("AST constructor recursion depth mismatch (before=42, after=39)")
+        return parse(text)
+
+    monkeypatch.setattr(ast, "literal_eval", disturbed)
+    assert np.array_equal(read_array(path), values)
+    assert len(calls) == failures + 2
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Arrays in `.npy` and `.npz` files: headers first, so that nothing is read that is damaged or too large."""
 
 import math
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,7 +14,10 @@ from utils.errors import DataError
 from utils.files import require_decoded_size
 
 ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
+T = TypeVar("T")
+
 _KINDS = "biufcSUmM"  # all but objects, which would be unpickled, and records
+_READINGS = 100
 
 
 class ArrayHeader(NamedTuple):
@@ -53,9 +57,7 @@ def read_array(path: str | Path, key: str | None = None, *, max_decoded_mb: int 
         header = _read_header(file, num_bytes)
         found = f"an array {header.shape} of {header.dtype}"
         require_decoded_size(path, found, header.num_bytes, max_decoded_mb, of_many=False)
-        file.seek(0)
-        # An array of Python objects would be unpickled, which can run any code.
-        return np.lib.format.read_array(file, allow_pickle=False)
+        return _read_values(file)
 
 
 def array_header(path: str | Path, key: str | None = None) -> ArrayHeader:
@@ -84,7 +86,7 @@ def read_arrays(path: str | Path, *, max_decoded_mb: int | None = None) -> dict[
     arrays = {}
     for key in headers:
         with _open_array(path, key) as (file, _):
-            arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
+            arrays[key] = _read_values(file)
     return arrays
 
 
@@ -122,9 +124,13 @@ def _read_header(file: BinaryIO, num_bytes: int) -> ArrayHeader:
     Raises:
         ValueError: It is damaged, or states another size than the file has.
     """
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+
+    def read() -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+        version = np.lib.format.read_magic(file)
+        first = version == (1, 0)
+        return np.lib.format.read_array_header_1_0(file) if first else np.lib.format.read_array_header_2_0(file)
+
+    shape, _, dtype = _read_beside_threads(file, read)
     header = ArrayHeader(tuple(shape), dtype)
     if any(isinstance(side, bool) or side < 0 for side in shape):
         raise ValueError(f"its header states the shape {header.shape}")
@@ -135,6 +141,27 @@ def _read_header(file: BinaryIO, num_bytes: int) -> ArrayHeader:
             f"it is cut off: its header states {header.num_bytes} bytes of values, and {num_bytes - file.tell()} follow"
         )
     return header
+
+
+def _read_values(file: BinaryIO) -> np.ndarray:
+    # An array of Python objects would be unpickled, which can run any code.
+    return _read_beside_threads(file, lambda: np.lib.format.read_array(file, allow_pickle=False))
+
+
+def _read_beside_threads(file: BinaryIO, read: Callable[[], T]) -> T:
+    """Read a file from its beginning, again while another thread disturbs the parser of headers.
+
+    NumPy parses headers with `ast`. Until Python 3.11.8 all threads share the counter of its depth: of two threads
+    that parse at the same time, one is told "AST constructor recursion depth mismatch" (Python's issue 106905).
+    """
+    for _ in range(_READINGS - 1):
+        file.seek(0)
+        try:
+            return read()
+        except SystemError:
+            time.sleep(0)  # the other thread may finish
+    file.seek(0)
+    return read()
 
 
 @contextmanager
