@@ -36,6 +36,9 @@ class TrainerOptions(Strict):
     args: dict[str, Any] = Field({}, description="Arguments of the class, such as those of BilevelTrainer.")
     epochs: int = Field(..., ge=1, description="Passes over the training data.")
     len_epoch: int | None = Field(None, ge=1, description="Steps per epoch; null: one pass over the loader.")
+    train_on: Literal["train", "train+valid"] = Field(
+        "train", description="train+valid: learn from the validation data, too, and validate on nothing."
+    )
     save_dir: str = Field("saved/", min_length=1, description="Folder that the run's folder is made in.")
     save_period: int | None = Field(None, ge=1, description="Keep a checkpoint of every N-th epoch.")
     save_every_steps: int | None = Field(None, ge=1, description="Renew checkpoint-last.pth every N steps.")
