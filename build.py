@@ -124,7 +124,7 @@ def build_merged_loader(config: Config) -> "BaseDataLoader":
     Raises:
         ConfigError: They do not fit together, or are the same.
     """
-    from base.joined import joined_loader
+    from data_loader.common.joined import joined_loader
 
     first, *others = variants.merged_configs(config, registry())
     train_loader = build_loader(first, "train")
