@@ -112,7 +112,7 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
     if task["kind"] == "pool":
         return {"status": "ended", "values": pooled_results(task["folders"], task.get("device"))}
     if task["kind"] == "estimate":
-        return {"status": "ended", **estimated_cells(task)}
+        return estimated_cells(task, report)
     # The run writes its metrics and checkpoints, but neither prints nor draws.
     trainer_section = {**task["config"]["trainer"], "verbosity": 0, "tensorboard": False, "pictures": 0}
     config = {**task["config"], "trainer": trainer_section}
