@@ -114,7 +114,7 @@ class TabulatedStudy:
 def _carry_out(task: Task, strategy: Strategy, state: StudyState, space: TableSpace, table: ResultTable) -> None:
     """Carry out a task as a worker does."""
     if task.kind == ESTIMATE:
-        strategy.ended(task, Outcome("ended", details=estimated_cells(task.payload)))
+        strategy.ended(task, Outcome("ended", details=estimated_cells(task.payload, lambda _: "continue")))
         return
     assert task.candidate is not None, "it is a training"
     drawn = state.candidates[task.candidate].drawn

@@ -3,12 +3,14 @@
 import copy
 import json
 import logging
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 import train
+from build import read_data_spec
 from config import cli, load_config
 from search.__main__ import main
 from tests.support.simulated_study import World
@@ -313,6 +315,13 @@ def test_a_schedule_that_cannot_be_ours_is_rounded_and_named(load, caplog):
 def test_what_is_wrong_in_a_run_is_named_as_it_is_there(load, path, value, message):
     with pytest.raises(ConfigError, match=message):
         load(changed(IMAGES, path, value))
+
+
+def test_a_wrong_number_of_classes_names_the_data(load):
+    config = load(changed(IMAGES, "dataset.classes_count", 7))
+    message = r"^data_loader: its data has num_classes 5, and arch.args.num_classes is 7.*dataset\.classes_count"
+    with pytest.raises(ConfigError, match=message):
+        read_data_spec(config, SimpleNamespace(num_classes=5))
 
 
 def test_all_faults_are_found_at_once(load):

@@ -82,6 +82,7 @@ class Strategy(ABC):
         num_samples: Candidates to try.
         retains_all: Whether the checkpoints of all candidates are needed, not only those of the best.
         result_is_retrained: Whether the result of the study is a retraining, and never a candidate as it was searched.
+        wants_onnx: Whether retrainings leave their network as ONNX, too, if the config does not say.
     """
 
     stages: tuple[str, ...] = ()
@@ -91,6 +92,7 @@ class Strategy(ABC):
     num_samples: int = 0
     retains_all: bool = False
     result_is_retrained: bool = False
+    wants_onnx: bool = False
 
     @classmethod
     def searched_config(cls, config: Mapping[str, Any], args: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -215,6 +217,10 @@ class Strategy(ABC):
             SearchError: There is none.
         """
         return self.study.ranked()
+
+    def example_of_finalist(self) -> Mapping[str, Any] | None:
+        """Return the config of a candidate like those that are retrained, to check one; None: as the space draws it."""
+        return None
 
     def config_of(self, candidate: int) -> dict[str, Any] | None:
         """Return the config of a candidate for its retraining and for `best/`; None: the one that was drawn."""

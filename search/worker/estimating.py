@@ -1,12 +1,14 @@
 """The predictions of a generation of cells: exact costs of their networks, and the expected results of trainings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
 
 from search.strategies.popnas.estimates import EXPANSION
+from search.worker.callbacks import CONTINUE, Report
 from search.worker.candidate import build_training_step
 from search.worker.predictors.history import write_arrays
 from search.worker.predictors.task import fit_and_estimate
@@ -17,31 +19,62 @@ from utils.architecture.cells.loading import load_expansion
 
 COSTS = "costs.npz"
 _EXACT = ("params", "flops")
+_SECONDS_BETWEEN_REPORTS = 1.0
 
 
-def estimated_cells(task: Mapping[str, Any]) -> dict[str, Any]:
+class _GivenUp(Exception):
+    """The search wants its worker back."""
+
+
+def estimated_cells(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Return the predictions of the cells of a generation.
+
+    It reports every second that it is at work, and ends if the search answers that it shall pause.
 
     Args:
         task: As the strategy writes it: `folder` with history and expansion, `config` of the cell without blocks,
             `facts` (costs to be computed), `input_size` (for FLOPs; None: that of the training), `device`, and the
             keys that `fit_and_estimate` reads.
+        report: Reports to the search and returns its decision.
 
     Returns:
-        The result of `fit_and_estimate`, and `costs`: a .npz with the arrays (N,) of the costs that are known exactly.
+        `status`: "interrupted", or "ended" with the result of `fit_and_estimate`, and `costs`: a .npz with the arrays
+        (N,) of the costs that are known exactly.
 
     Raises:
         SearchError: A file is missing or damaged, or cannot be written.
     """
+    try:
+        return {"status": "ended", **_estimated(task, _heartbeat(report))}
+    except _GivenUp:
+        return {"status": "interrupted"}
+
+
+def _heartbeat(report: Report) -> Callable[[], None]:
+    """Return a function that reports at most once a second that the task goes on."""
+    last = monotonic()
+
+    def beat() -> None:
+        nonlocal last
+        now = monotonic()
+        if now - last >= _SECONDS_BETWEEN_REPORTS:
+            last = now
+            if report({"is_at_work": True}) != CONTINUE:
+                raise _GivenUp
+
+    return beat
+
+
+def _estimated(task: Mapping[str, Any], beat: Callable[[], None]) -> dict[str, Any]:
     folder, wanted = Path(task["folder"]), [name for name in task.get("facts", ()) if name in _EXACT]
     costs: dict[str, Floats] = {}
     if wanted:
         step = build_training_step(task["config"], task.get("device"))
-        costs = costs_of_networks(step, load_expansion(folder / EXPANSION), task.get("input_size"))
+        costs = costs_of_networks(step, load_expansion(folder / EXPANSION), task.get("input_size"), beat)
     known = {name: costs[name] for name in wanted if name in costs}
     # A cost that is known needs no predictor.
     objectives = [text for text in task["objectives"] if text.split()[1] not in known]
-    answer = fit_and_estimate({**task, "objectives": objectives})
+    answer = fit_and_estimate({**task, "objectives": objectives}, beat)
     if not known:
         return answer
     file = folder / COSTS
@@ -49,18 +82,27 @@ def estimated_cells(task: Mapping[str, Any]) -> dict[str, Any]:
     return {**answer, "costs": str(file)}
 
 
-def costs_of_networks(step: TrainingStep, expansion: Expansion, input_size: Sequence[int] | None) -> dict[str, Floats]:
+def costs_of_networks(
+    step: TrainingStep,
+    expansion: Expansion,
+    input_size: Sequence[int] | None,
+    on_batch: Callable[[], None] = lambda: None,
+) -> dict[str, Floats]:
     """Return parameters and FLOPs of the networks of cells, (N,) each; nothing if the network has no plan.
 
     Args:
         step: Of the cell without blocks.
         expansion: The cells.
         input_size: For FLOPs; None: that of the training.
+        on_batch: Called before each batch of cells.
     """
     options = getattr(getattr(step.placed_model(), "plan", None), "options", None)
     if options is None:
         return {}
     model, operators = CostModel(options, input_size or step.input_shape[2:]), expansion.grammar.operators
-    found = [model.of_codes(codes, operators) for codes in expansion.batches()]
+    found = []
+    for codes in expansion.batches():
+        on_batch()
+        found.append(model.of_codes(codes, operators))
     table = np.concatenate(found).astype(float) if found else np.zeros((0, len(_EXACT)))
     return {name: table[:, place] for place, name in enumerate(_EXACT)}

@@ -146,7 +146,8 @@ class SimulatedWorkers(Executor):
             return {"status": "ended", "values": {"val_miou": 0.5}}
         if task.kind == "estimate":
             yield WorkerStarted(task.id)
-            yield None
+            if (yield EpochReported(task.id, {"is_at_work": True})) != "continue":
+                return {"status": "interrupted"}
             return {"status": "interrupted"} if self.is_interrupted else self.world.estimate(task.payload)
         payload, folder = task.payload, Path(task.payload["folder"])
         run, epochs = folder.relative_to(self.root).as_posix(), payload["config"]["trainer"]["epochs"]

@@ -1,7 +1,7 @@
 """The cells of a study as candidates: their grammar, the config of each, and its costs without a training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,14 @@ class Cells(ABC):
     grammar: CellGrammar | Nasbench201Nodes
 
     @abstractmethod
-    def first(self, most: int | None, seed: int) -> list[str]:
-        """Return the cells of one step to train: all, or those with one operation alone first, then random ones."""
+    def first(self, most: int | None, seed: int, allowed: Collection[str] | None = None) -> list[str]:
+        """Return the cells of one step to train: all, or those with one operation alone first, then random ones.
+
+        Args:
+            most: Number of cells at most; None: all.
+            seed: Of the random ones.
+            allowed: Those that may be trained; None: all.
+        """
 
     @abstractmethod
     def candidate(self, cell: str) -> CandidateForm:
@@ -89,9 +95,10 @@ class NetworkCells(Cells):
         operators, dims = _operators_of(growth.operators, config)
         self.grammar: Grammar = Grammar(tuple(operators), growth.lookbacks, growth.blocks, dims)
 
-    def first(self, most: int | None, seed: int) -> list[str]:
+    def first(self, most: int | None, seed: int, allowed: Collection[str] | None = None) -> list[str]:
         """Return the cells of one block to train."""
-        found = self.grammar.expand([self.grammar.empty]).texts()
+        texts = self.grammar.expand([self.grammar.empty]).texts()
+        found = texts if allowed is None else [each for each in texts if each in allowed]
         if most is None or most >= len(found):
             return found
         order = np.random.default_rng(derive_seed(seed, "first cells")).permutation(len(found)).tolist()
@@ -171,9 +178,10 @@ class TableCells(Cells):
             )
         self._places = [(site.path, [str(each) for each in site.marker["$choice"]]) for site in sites]
 
-    def first(self, most: int | None, seed: int) -> list[str]:
+    def first(self, most: int | None, seed: int, allowed: Collection[str] | None = None) -> list[str]:
         """Return the cells of one step to train."""
-        found = self.grammar.expand([self.grammar.empty]).texts()
+        texts = self.grammar.expand([self.grammar.empty]).texts()
+        found = texts if allowed is None else [each for each in texts if each in allowed]
         order = np.random.default_rng(derive_seed(seed, "first cells")).permutation(len(found)).tolist()
         return found if most is None else [found[place] for place in order[:most]]
 

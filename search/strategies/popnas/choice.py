@@ -17,6 +17,18 @@ from utils.architecture.cells.front import best_of, exploration_front, pareto_fr
 LIMITED_COSTS = {"max_params": "params", "max_flops": "flops"}
 
 
+def bounded_costs(parts: StudyParts) -> list[str]:
+    """Return the costs, known before a training, on which a study has a limit or a constraint."""
+    names = [each.name for each in parts.constraints if each.name in LIMITED_COSTS.values()]
+    return names + [name for key, name in LIMITED_COSTS.items() if (parts.limits or {}).get(key) is not None]
+
+
+def allowed_cells(request: Request, answer: Answer, parts: StudyParts) -> set[str]:
+    """Return the cells of a request that keep the limits and constraints on costs that are known exactly."""
+    rows = np.flatnonzero(_is_allowed(len(request.expansion), answer.costs, parts))
+    return set(request.expansion.texts(rows))
+
+
 def choose(
     request: Request, answer: Answer, growth: GrowthOptions, parts: StudyParts, *, is_last: bool
 ) -> list[ChosenCell]:

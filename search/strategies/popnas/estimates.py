@@ -63,7 +63,9 @@ class Request:
     seed: int
 
     def trivial_answer(self, reason: str = "") -> "Answer":
-        """Return the mean result of the parents of each cell as its prediction."""
+        """Return the mean result of the parents of each cell as its prediction; of the first cells none."""
+        if self.blocks <= 1:
+            return Answer({}, {}, {})
         known = {each.cell: each.results for each in self.trained}
         means, predictors = {}, {}
         for goal in self.objectives:

@@ -20,7 +20,7 @@ from search.space.table_space import TableSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome
 from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells, cells_of
-from search.strategies.popnas.choice import LIMITED_COSTS, choose
+from search.strategies.popnas.choice import allowed_cells, bounded_costs, choose
 from search.strategies.popnas.estimates import Answer, Request, Trained, read_answer, write_request
 from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.options import GrowthOptions, PredictionOptions, growth_faults, network_faults
@@ -59,6 +59,8 @@ class ProgressiveSearch(MultiFidelity):
     Raises:
         ConfigError: The settings contradict each other, or those of the study.
     """
+
+    wants_onnx = True
 
     def __init__(
         self,
@@ -111,8 +113,9 @@ class ProgressiveSearch(MultiFidelity):
     def describe(self, space: Space) -> str:
         """Return in words which cells there are and how many are trained."""
         most = self._generations_of_scheduler.most
-        end = f", {most:,} trainings in all" if most is not None else f", at most {self.num_samples:,} trainings"
-        return f"{self.cells.describe()}{end}."
+        if most is None:
+            return f"{self.cells.describe()}, at most {self.num_samples:,} trainings."
+        return f"{self.cells.describe()}, until {most:,} are trained, with those of earlier sessions."
 
     def find_faults(self, space: Space, check: Check) -> list[str]:
         """Return no faults of single cells: each operation is checked, and all must be possible.
@@ -261,12 +264,15 @@ class ProgressiveSearch(MultiFidelity):
         """Record the next generation, or return the task that predicts it."""
         assert self._next_place is not None, "it may begin"
         blocks, number = self._next_place
-        if blocks <= 1:
+        network = self._network_of_request()
+        is_limited = network["facts"] and bounded_costs(self.parts)  # then the first cells are those that keep it
+        if blocks == 0 or (blocks == 1 and not is_limited):
             cells = self._first_cells if blocks else [self.cells.grammar.empty]
             chosen = [ChosenCell(each, "first" if blocks else "empty") for each in cells]
             self._record_generation(Generation(blocks, number, chosen, len(cells)))
             return None
-        expansion = self.cells.grammar.expand(self._parents(blocks), list(self._cell_of.values()))
+        parents = self._parents(blocks) if blocks > 1 else [self.cells.grammar.empty]
+        expansion = self.cells.grammar.expand(parents, list(self._cell_of.values()))
         request = Request(
             blocks=blocks,
             round=number,
@@ -282,7 +288,6 @@ class ProgressiveSearch(MultiFidelity):
             max_epochs=self.parts.max_epochs,
             seed=derive_seed(self.parts.space.study_seed, "predictors", blocks, number) >> 31,
         )
-        network = self._network_of_request()
         needs_worker = self.prediction.predictor != "trivial" or network["facts"]
         if not len(expansion) or not needs_worker:
             self._end_request(request, request.trivial_answer())
@@ -298,7 +303,7 @@ class ProgressiveSearch(MultiFidelity):
         """Return the data that a worker needs on the network, whose costs follow from its cell."""
         config, limits = self.cells.config(self.cells.grammar.empty), self.parts.limits or {}
         names = [each.name for each in self.parts.objectives] + [each.name for each in self.parts.constraints]
-        names += [name for key, name in LIMITED_COSTS.items() if limits.get(key) is not None]
+        names += bounded_costs(self.parts)
         is_table = isinstance(self.parts.space, TableSpace)
         arch = config.get("arch")
         args = arch.get("args") if isinstance(arch, Mapping) else None
@@ -315,6 +320,9 @@ class ProgressiveSearch(MultiFidelity):
 
     def _end_request(self, request: Request, answer: Answer) -> None:
         """Choose the cells of a generation by their predictions."""
+        if request.blocks <= 1:
+            self._record_first(request, answer)
+            return
         chosen = choose(request, answer, self.growth, self.parts, is_last=request.blocks == self.cells.grammar.steps)
         generation = Generation(
             request.blocks,
@@ -327,6 +335,15 @@ class ProgressiveSearch(MultiFidelity):
         )
         self._record_generation(generation)
 
+    def _record_first(self, request: Request, answer: Answer) -> None:
+        """Record the first cells of those that keep the limits, which follow from their costs alone."""
+        allowed = allowed_cells(request, answer, self.parts)
+        cells = self.cells.first(self.growth.max_first, self.parts.space.study_seed, allowed)
+        if not cells:
+            logger.warning("No cell of one block keeps search.limits and search.constraints: nothing grows.")
+        chosen = [ChosenCell(each, "first") for each in cells]
+        self._record_generation(Generation(1, request.round, chosen, len(request.expansion), seconds=answer.seconds))
+
     def _draw_next(self) -> bool:
         """Draw the next cell of the generation; return whether there was one left."""
         cell = self.generations[-1].next_cell
@@ -338,6 +355,10 @@ class ProgressiveSearch(MultiFidelity):
         origin = "model" if cell.estimates else "random"
         self.study.record(f"{self.stage}.drawn", number, **data, key=form.key, origin=origin, cell=cell.cell)
         return True
+
+    def example_of_finalist(self) -> Mapping[str, Any] | None:
+        """Return the config of the first network that is checked."""
+        return next(self.cells.covering(), None)
 
     def config_of(self, candidate: int) -> dict[str, Any] | None:
         """Return the config with the cell of a candidate."""

@@ -135,6 +135,7 @@ def _fit(
 ) -> dict[str, _Fitted]:
     """Return the trivial predictors, and those with the given names."""
     graphs, values = known.cells.graphs, known.values
+    network.on_progress()
     of_parents, of_operations = ParentMeans(values, known.parents), OperationCounts(graphs, values, folds)
     fitted = {
         PARENTS: _Fitted(of_parents.held_out, lambda _, parents: of_parents.predict(parents)),
@@ -144,9 +145,11 @@ def _fit(
         ensemble = GraphEnsemble(graphs, values, folds, network, derive_seed(seed, GRAPH))
         fitted[GRAPH] = _Fitted(ensemble.held_out, lambda cells, _: ensemble.predict(cells.graphs))
     if FEATURES in names:
+        network.on_progress()
         process = SubtreeProcess(graphs, values, folds, np.random.default_rng(derive_seed(seed, FEATURES)))
         fitted[FEATURES] = _Fitted(process.held_out, lambda cells, _: process.predict(cells.graphs))
     if SUPPORT in names:
+        network.on_progress()
         rng = np.random.default_rng(derive_seed(seed, SUPPORT))
         machine = SupportVectors(known.cells.features, values, folds, rng)
         fitted[SUPPORT] = _Fitted(machine.held_out, lambda cells, _: machine.predict(cells.features))

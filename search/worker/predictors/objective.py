@@ -126,6 +126,7 @@ class ObjectiveTask:
         found, best = [(np.zeros(0), np.zeros(0))], float(np.nanmax(normal))
         acquired, sign = [np.zeros(0)], self._goal.sign if self._is_cost else 1
         for number, codes in enumerate(expansion.batches(_BATCH)):
+            self._network.on_progress()
             start = number * _BATCH
             mean, deviation = predictor.predict(self._encoded(codes), parents[start : start + len(codes)])
             deviation = self.audit.widening * deviation

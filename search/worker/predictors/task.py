@@ -4,7 +4,7 @@ Dimensions: H cells of the history, N cells of the expansion.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from utils.seeding import derive_seed
 Array = NDArray[np.float64]
 
 
-def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
+def fit_and_estimate(request: Mapping[str, Any], on_progress: Callable[[], None] = lambda: None) -> dict[str, Any]:
     """Predict the objectives of all cells of an expansion from the trainings so far.
 
     The answer follows from the request alone: neither the order of the history nor the number of threads matters.
@@ -36,6 +36,7 @@ def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
             `Expansion.save`); `objectives` (the score first), `seed`, optionally `predictor` ("auto", "graph",
             "features", "trivial"), `acquisition` ("mean", "ei", "ucb"), `members` and `epochs` of the graph networks,
             `config`, of whose network `motifs` and `normal_cells` are read.
+        on_progress: Called again and again while it computes; it may raise an error to end the task.
 
     Returns:
         `file`: a .npz with the arrays (N,) "mean.<objective>", "deviation.<objective>" and "acquired.<objective>", by
@@ -47,7 +48,8 @@ def fit_and_estimate(request: Mapping[str, Any]) -> dict[str, Any]:
     """
     began = time.monotonic()
     folder, arrays, predictors, audit = Path(request["folder"]), dict[str, Array](), {}, {}
-    network = EnsembleOptions(**{key: request[key] for key in ("members", "epochs") if request.get(key)})
+    given = {key: request[key] for key in ("members", "epochs") if request.get(key)}
+    network = EnsembleOptions(**given, on_progress=on_progress)
     options = PredictorOptions(request.get("predictor", "auto"), network)
     with _one_thread():
         expansion = load_expansion(folder / EXPANSION)

@@ -4,7 +4,7 @@ Dimensions: M members, N cells, V nodes, H features, C labels.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +31,13 @@ class EnsembleOptions:
         members: Networks of the ensemble, which is also the number of folds.
         epochs: At most.
         features: Of a node.
+        on_progress: Called at each epoch, and between the other parts of a prediction.
     """
 
     members: int = 5
     epochs: int = 80
     features: int = 24
+    on_progress: Callable[[], None] = lambda: None
 
 
 class GraphEnsemble:
@@ -66,7 +68,7 @@ class GraphEnsemble:
         targets = torch.from_numpy(values).float()
         training = [torch.from_numpy(np.flatnonzero(folds != member)) for member in range(self._members)]
         is_held_out = torch.from_numpy(folds[None] == np.arange(self._members)[:, None]).float()
-        self._train((labels, edges, targets), training, is_held_out, options.epochs)
+        self._train((labels, edges, targets), training, is_held_out, options)
         with torch.no_grad():
             fitted = self._outputs(labels.expand(self._members, -1, -1), edges.expand(self._members, -1, -1, -1))
         self.held_out: Array = (fitted * is_held_out).sum(dim=0).double().numpy()
@@ -110,16 +112,21 @@ class GraphEnsemble:
         return torch.baddbmm(last_bias, F.silu(hidden), last)[..., 0]
 
     def _train(
-        self, data: tuple[Tensor, Tensor, Tensor], training: Sequence[Tensor], is_held_out: Tensor, epochs: int
+        self,
+        data: tuple[Tensor, Tensor, Tensor],
+        training: Sequence[Tensor],
+        is_held_out: Tensor,
+        options: EnsembleOptions,
     ) -> None:
         """Train all members, and restore the parameters of the epoch with the least error on the held-out folds."""
         (labels, edges, targets), length = data, min(map(len, training))
         batch = max(_LEAST_BATCH, math.ceil(length / _MOST_STEPS))
         steps = math.ceil(length / batch)
         optimizer = torch.optim.AdamW(self._parameters, lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * steps)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * steps)
         least, best_epoch, best = math.inf, 0, [each.detach().clone() for each in self._parameters]
-        for epoch in range(epochs):
+        for epoch in range(options.epochs):
+            options.on_progress()
             orders = [rows[torch.randperm(len(rows), generator=self._generator)] for rows in training]
             for start in range(0, length, batch):
                 rows = torch.stack([order[start : min(start + batch, length)] for order in orders])
