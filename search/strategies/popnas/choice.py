@@ -55,7 +55,9 @@ def choose(
     if growth.pnas_mode:
         front = best_of(values[:, 0], growth.max_children, keys[allowed])
     else:
-        possible = np.flatnonzero(~_is_dominated(request, answer, costs)[allowed]) if is_last else np.arange(len(allowed))
+        possible = (
+            np.flatnonzero(~_is_dominated(request, answer, costs)[allowed]) if is_last else np.arange(len(allowed))
+        )
         front = possible[pareto_front(values[possible], growth.max_children, keys[allowed][possible])]
     reasons: list[tuple[Reason, Rows]] = [("front", front)]
     most = growth.max_children - len(front) if growth.max_best is None else growth.max_best

@@ -39,7 +39,7 @@ class GrowthOptions(OptionGroup):
         int | None,
         Field(
             ge=0,
-            description="Further ones with the best predicted scores, regardless of their costs; `null`: as many as the "
+            description="Further ones with the best predicted scores, whatever their costs; `null`: as many as the "
             "front leaves of `max_children`.",
         ),
     ] = None
