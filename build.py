@@ -27,7 +27,7 @@ from config import (
     values_by_parameter,
     variants,
 )
-from config.variants import without_pretrained_weights
+from config.checking.splits import SPLIT_FOLDERS, evaluation_section, is_merged, loader_section
 from utils.errors import CheckpointError, ConfigError
 from utils.registry import Section, import_attribute
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from trainer.trainer import TrainingPlan
 
 Config = Mapping[str, Any]
-SPLIT_SECTIONS = {"train": "train_loader", "valid": "valid_loader", "test": "test_loader"}
-SPLIT_FOLDERS = {"train": "train", "valid": "val", "test": "test"}  # names of the folders data/{train,val,test}
 
 
 def registry() -> dict[str, Section]:
@@ -56,19 +54,6 @@ def registry() -> dict[str, Section]:
     from search.study import settings
 
     return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS, **settings.REGISTRY}
-
-
-def loader_section(config: Config, split: str) -> str | None:
-    """Return the name of the section that describes the loader of a split, None if the config has none."""
-    section = SPLIT_SECTIONS[split]
-    if section in config:
-        return section
-    return "data_loader" if split != "test" and "data_loader" in config else None
-
-
-def evaluation_section(config: Config) -> str:
-    """Return the name of the section whose loader preprocesses images in the way that inference does."""
-    return loader_section(config, "valid") or loader_section(config, "train") or "train_loader"
 
 
 def build_loader(
@@ -116,11 +101,13 @@ def build_loader(
 
 
 def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | None]":
-    """Build the loaders of training and validation; the latter is None if the config has none.
+    """Build the loaders of training and validation; the latter is None if the config has none, or trains on both.
 
     Raises:
         ConfigError: They do not fit together, or validation data would be augmented.
     """
+    if is_merged(config):
+        return build_merged_loader(config), None
     train_loader = build_loader(config, "train")
     assert train_loader is not None  # a validated config has training data
     if loader_section(config, "valid") in (loader_section(config, "train"), None):  # both are parts of one data set
@@ -129,6 +116,25 @@ def build_loaders(config: Config) -> "tuple[BaseDataLoader, BaseDataLoader | Non
     assert valid_loader is not None
     require_agreement(config, train_loader, valid_loader)
     return train_loader, valid_loader
+
+
+def build_merged_loader(config: Config) -> "BaseDataLoader":
+    """Build the loader of a training on training and validation data together.
+
+    Raises:
+        ConfigError: They do not fit together, or are the same.
+    """
+    from data_loader.common.joined import joined_loader
+
+    first, *others = variants.merged_configs(config, registry())
+    train_loader = build_loader(first, "train")
+    assert train_loader is not None  # a validated config has training data
+    for other in others:
+        valid_loader = build_loader(other, "train", learned=train_loader.learned)
+        assert valid_loader is not None
+        require_agreement(config, train_loader, valid_loader)
+        train_loader = joined_loader(train_loader, valid_loader)
+    return train_loader
 
 
 def require_agreement(config: Config, train_loader: "BaseDataLoader", valid_loader: "BaseDataLoader") -> None:
@@ -194,12 +200,6 @@ def build_preprocessing(config: Config) -> Any:
     return make(**group_arguments(make, {name: known[name] for name in accepted if name in known}))
 
 
-def single_output(config: Config) -> dict[str, int]:
-    """Return `num_classes` 1 if `arch` of a checked config says so: one output channel for two classes."""
-    arguments = _as_object(config["arch"]).get("args") or {}
-    return {"num_classes": 1} if arguments.get("num_classes") == 1 else {}
-
-
 def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     """Build the network of `arch`.
 
@@ -210,7 +210,7 @@ def build_model(config: Config, spec: DataSpec) -> "nn.Module":
     """
     from base.subsampled_convolution import without_idle_dilation
 
-    names, values = registry(), {**spec.arguments(), **single_output(config)}
+    names, values = registry(), {**spec.arguments(), **variants.single_output(config)}
     model_class = class_and_arguments(config, "arch", names)[0]
     takes_three = model_class.__module__.startswith("torchvision.") and (
         "in_channels" not in signature_of(model_class).parameters
@@ -272,7 +272,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
 
     names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
-    arch, values = _as_object(complete["arch"]), {**spec.arguments(), **single_output(config)}
+    arch, values = _as_object(complete["arch"]), {**spec.arguments(), **variants.single_output(config)}
     sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels", "dims") if name in values}
     network = find_class(arch["type"], "arch", "arch", names["arch"])
     arguments = {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}
@@ -284,7 +284,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
             arguments["class_counts"] = list(spec.class_counts)
     # Values that the config states win over learned ones; null counts as not stated.
     learned = {"classes": list(spec.class_names), **spec.learned}
-    for section in filter(None, (loader_section(complete, split) for split in SPLIT_SECTIONS)):
+    for section in filter(None, (loader_section(complete, split) for split in SPLIT_FOLDERS)):
         accepted = signature_of(class_and_arguments(complete, section, names)[0]).parameters
         filled = {name: value for name, value in learned.items() if value and name in accepted}
         if filled:
@@ -411,7 +411,7 @@ def build_training(
         loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
 
-    model = build_network(without_pretrained_weights(config) if has_weights else config, spec, plan)
+    model = build_network(variants.without_pretrained_weights(config) if has_weights else config, spec, plan)
     completed = complete_config(config, spec)
     # Before a wrapper adds prefixes to the names of the parameters.
     optimizer = build_optimizer(config, model)
@@ -468,7 +468,7 @@ def build_predictor(
     else:
         content, file = read_trained(Path(checkpoint))
         config = content["config"]
-        model = build_model(without_pretrained_weights(config), DataSpec.from_config(config))
+        model = build_model(variants.without_pretrained_weights(config), DataSpec.from_config(config))
         try:
             model.load_state_dict(evaluated_weights(content))
         except RuntimeError as error:

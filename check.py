@@ -14,7 +14,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from build import (
-    SPLIT_SECTIONS,
     build_loader,
     build_loss,
     build_metrics,
@@ -23,13 +22,13 @@ from build import (
     build_schedule,
     build_trainer,
     count_steps,
-    loader_section,
     read_data_spec,
     registry,
     require_agreement,
 )
 from config import DataSpec, class_and_arguments, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
+from config.checking.splits import SPLIT_SECTIONS, loader_section
 from logger.check_report import CheckReport, Table
 from utils.environment import resource_errors
 from utils.errors import EspalierError, Finding, NotLearned, each_error, fault_of

@@ -12,9 +12,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import build_loader, build_predictor, build_preprocessing, evaluation_section, registry
+from build import build_loader, build_predictor, build_preprocessing, registry
 from config import class_and_arguments, cli, shared_values
 from config.checking.signatures import signature_of
+from config.checking.splits import evaluation_section
 from config.variants import input_size, with_input_size
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError

@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from build import build_predictor, evaluation_section, registry
+from build import build_predictor, registry
 from config import class_and_arguments, cli, group_arguments, signature_of
+from config.checking.splits import evaluation_section
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 

@@ -13,18 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config as configuration
-from build import (
-    SPLIT_SECTIONS,
-    build_loader,
-    build_loss,
-    build_metrics,
-    build_model,
-    loader_section,
-    read_data_spec,
-    registry,
-)
+from build import build_loader, build_loss, build_metrics, build_model, read_data_spec, registry
 from config import cli
 from config.checking.sections import LOADER_SECTIONS
+from config.checking.splits import MERGED, SPLIT_SECTIONS, is_merged, loader_section
 from config.loading.load import apply_override
 from config.variants import nested_objects, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
@@ -239,6 +231,11 @@ def check_split(config: Mapping[str, Any], split: str) -> None:
         raise ConfigError(
             f"--split {split}: the config has no data for it, only for {' and '.join(others) or 'none'}. A test needs "
             f"a loader. Add {SPLIT_SECTIONS[split]}, or choose another --split."
+        )
+    if split == "valid" and is_merged(config):
+        raise ConfigError(
+            f"--split valid: the run was trained on it (trainer.train_on {MERGED}). Its results would be those of "
+            "training data. Write --split test, or train for a part of that."
         )
     # The rules of a config ask for training data, which a test does not need: its data is checked twice instead.
     has_training_data = loader_section(config, "train") is not None

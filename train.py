@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import config as configuration
-from build import build_loaders, build_training, loader_section, registry
+from build import build_loaders, build_training, registry
 from config import cli
+from config.checking.splits import loader_section
 from config.loading.load import apply_override
 from logger.check_report import CheckReport
 from utils.errors import ConfigError, each_error, fault_of

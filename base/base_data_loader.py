@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from torch.utils.data.dataloader import default_collate
 
 from base.samples import (
+    DESCRIBED,
     Failure,
     KeyedSource,
     PreparedSource,
@@ -228,7 +229,7 @@ class BaseDataLoader(DataLoader[Any]):
         )
         self._validation_dataset = validation_dataset
         self._held_out = chosen[held_out]
-        self._collate = collate_fn or default_collate
+        self.collate = collate_fn or default_collate
         self._is_prepared = False
         workers = min(n_workers, available_processors())
         if workers < n_workers:
@@ -237,7 +238,7 @@ class BaseDataLoader(DataLoader[Any]):
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
             num_workers=workers,
-            collate_fn=partial(guarded_collate, self._collate),
+            collate_fn=partial(guarded_collate, self.collate),
             pin_memory=pin_memory and torch.cuda.is_available(),
             worker_init_fn=start_worker,
             # DataLoader draws a seed for its workers from here; without it, from the global generator.
@@ -308,13 +309,12 @@ class BaseDataLoader(DataLoader[Any]):
             self.keys.batch_size,
             shuffle=False,
             n_workers=self.num_workers,
-            collate_fn=self._collate,
+            collate_fn=self.collate,
             seed=self.seed,
             pin_memory=self.pin_memory,
             indices=list(self.keys.indices if indices is None else indices),
         )
-        names = ("task", "num_classes", "in_channels", "dims", "ignore_index", "class_names", "learned")
-        for name in (*names, "preprocessing", "listing_faults"):
+        for name in DESCRIBED:
             setattr(loader, name, getattr(self, name))
         return loader
 
@@ -397,7 +397,7 @@ class BaseDataLoader(DataLoader[Any]):
         if leaves_out_faulty and any(isinstance(sample, Failure) for sample in samples):
             loaded = (load(key) for batch in self.keys for key in batch)
             samples = list(islice((each for each in loaded if not isinstance(each, Failure)), len(samples))) or samples
-        return _received(guarded_collate(self._collate, samples))
+        return _received(guarded_collate(self.collate, samples))
 
     def close(self) -> None:
         """Stop the loader workers; another iteration starts new ones."""

@@ -16,6 +16,11 @@ from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Geometry, Size
 from utils.seeding import derive_seed
 
+DESCRIBED = (
+    "task", "num_classes", "in_channels", "dims", "ignore_index", "class_names", "learned", "preprocessing",
+    "listing_faults",
+)  # fmt: skip
+"""Attributes of a loader that say what its samples are."""
 _NAMES_SHOWN = 12
 
 

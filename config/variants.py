@@ -9,7 +9,8 @@ from typing import Any
 
 from config.checking.classes import find_class
 from config.checking.sections import LOADER_SECTIONS
-from config.checking.signatures import signature_of
+from config.checking.signatures import Signature, signature_of
+from config.checking.splits import HOLD_OUT, SPLIT_FOLDERS, loader_section, section_of
 from config.objects import class_and_arguments
 from utils.errors import ConfigError
 from utils.registry import Registry
@@ -18,6 +19,10 @@ Config = Mapping[str, Any]
 Size = tuple[int, int]
 # Arguments that ask for weights from elsewhere: ours, torchvision's, segmentation_models_pytorch's and timm's.
 PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
+# Arguments that say which samples a loader has, though they may lie in a group of options.
+_SAMPLES = ("pairs_file", "folder", "split", "data_root", "samples")
+# Arguments of a loader that say how a training goes, also of loaders that are none of ours.
+_OF_TRAINING = ("batch_size", "shuffle", "drop_last", "n_workers", "num_workers", "is_training", "training")
 
 
 def input_size(config: Config, section: str, registry: Registry) -> Size | None:
@@ -107,9 +112,55 @@ def rules_without_counts(config: Config, registry: Registry) -> Iterator[dict[st
                     yield arguments
 
 
+def single_output(config: Config) -> dict[str, int]:
+    """Return `num_classes` 1 if `arch` of a checked config says so: one output channel for two classes."""
+    arch = config["arch"]
+    arguments = (arch.get("args") if isinstance(arch, Mapping) else None) or {}
+    return {"num_classes": 1} if arguments.get("num_classes") == 1 else {}
+
+
 def nested_objects(value: Any) -> Iterator[Any]:
     """Yield every object of a section, down to the innermost."""
     if isinstance(value, dict):
         yield value
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
         yield from nested_objects(item)
+
+
+def merged_configs(config: Config, registry: Registry) -> list[dict[str, Any]]:
+    """Return configs whose training data together is the training and validation data of a checked config.
+
+    The first one holds nothing out. If the validation data has a section of its own, its samples are those of a second
+    config, whose other arguments are those of the training data, augmentation included.
+
+    Raises:
+        ConfigError: The second one would have the samples of the first.
+    """
+    section, spec = loader_section(config, "train") or "train_loader", section_of(config, "train")
+    args = {name: value for name, value in spec["args"].items() if name not in HOLD_OUT}
+    if "validation_split" in spec["args"]:
+        args["validation_split"] = 0  # the class may have another default
+    others = {name: value for name, value in config.items() if name != "valid_loader"}
+    first = {**others, section: {**spec, "args": args}}
+    if "valid_loader" not in config or spec["args"].get("folds"):
+        return [first]
+    signature = signature_of(class_and_arguments(config, "valid_loader", registry)[0])
+    names = {*args, *section_of(config, "valid")["args"]}
+    of_training = {name for name in names if _is_of_training(name, signature)}
+    joined = {name: value for name, value in args.items() if name in of_training}
+    joined |= {name: value for name, value in section_of(config, "valid")["args"].items() if name not in of_training}
+    if "split" in signature.parameters:
+        joined.setdefault("split", SPLIT_FOLDERS["valid"])
+    if joined == args:
+        raise ConfigError(
+            f"valid_loader: names no other samples than {section}, and trainer.train_on would learn each twice. Name "
+            'other data, or write "train".'
+        )
+    return [first, {**others, section: {**spec, "args": joined}}]
+
+
+def _is_of_training(name: str, signature: Signature) -> bool:
+    """Return whether an argument says how samples are loaded in training, and not which ones."""
+    parameter = signature.parameters.get(name)
+    is_option = parameter is not None and parameter.group is not None
+    return name not in _SAMPLES and (is_option or name in _OF_TRAINING)

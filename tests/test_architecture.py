@@ -20,7 +20,7 @@ ALLOWED = {
     "search": {"config", "utils"},
 }
 # A worker of the search runs what the commands run; the search itself is only given its name.
-COMMANDS = {"build", "train", "test", "base", "config", "data_loader", "logger", "models", "trainer", "utils"}
+COMMANDS = {"build", "train", "test", "export", "base", "config", "data_loader", "logger", "models", "trainer", "utils"}
 MORE = {"search/worker/": COMMANDS, "search/__main__.py": COMMANDS}
 OURS = {*ALLOWED, "build", "train", "test", "inference", "export"}
 

@@ -349,6 +349,7 @@ def test_trainer_options_fills_in_every_default():
         "sync_batch_norm": False,
         "compile": False,
         "checkpoint_activations": [],
+        "train_on": "train",
         "max_time": None,
     }
     with pytest.raises(ConfigError, match=r"trainer\.epochs: 0 must be an integer >= 1"):

@@ -393,7 +393,7 @@ def test_a_supernet_is_never_the_result(tmp_path):
     study.candidates.append(done)
     study.retrained.append(RetrainedRecord(0, 1, 2, "failed", reason="the loss is not finite."))
     with pytest.raises(SearchError, match=r"none of 1 retrainings has a result; the last reason: the loss is not"):
-        write_best(study, lambda _: {"trainer": {}}, retrain_epochs=1)
+        write_best(study, lambda _: {"trainer": {}}, retrained_config=lambda config, seed: config)
     assert not (tmp_path / "best").exists()
 
 

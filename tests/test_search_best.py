@@ -37,8 +37,12 @@ def study_of(folder, points=POINTS, objectives=("max val_miou", "min params"), *
     return study
 
 
+def retrained(epochs):
+    return lambda config, seed: {**config, "seed": seed, "trainer": {**config["trainer"], "epochs": epochs}}
+
+
 def write(study):
-    return write_best(study, config_of, retrain_epochs=9)
+    return write_best(study, config_of, retrained_config=retrained(9))
 
 
 def stored(folder):
@@ -82,7 +86,7 @@ def test_a_retrained_winner_has_its_weights_and_the_front_those_of_the_search(tm
     (tmp_path / "retrained/a/pictures").mkdir(parents=True)
     (tmp_path / "retrained/a/pictures/one.png").touch()
     (tmp_path / "retrained/a/model_best.pth").write_text("retrained")
-    write_best(study, config_of, retrain_epochs=20)
+    write_best(study, config_of, retrained_config=retrained(20))
     config = json.loads((tmp_path / "best/config.json").read_text())
     assert (config["seed"], config["trainer"]["epochs"]) == (7, 20)
     assert (tmp_path / "best/model_best.pth").read_text() == "retrained"

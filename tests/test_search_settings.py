@@ -46,7 +46,7 @@ def test_a_shipped_search_is_good_in_every_branch_and_drawn_from(path):
 def test_a_shipped_search_can_be_made_small(path):
     small = shrunk(load_config(path), "2,16,8,3")
     parts = parts_of(small)
-    assert (parts.scheduler.num_samples, parts.scheduler.max_epochs, parts.retrain_epochs) == (3, 2, 2)
+    assert (parts.scheduler.num_samples, parts.scheduler.max_epochs) == (3, 2)
     check_config(parts.space.config(parts.space.random(0)))
     if "data_loader" in small:
         assert small["data_loader"]["args"]["samples"] == 24

@@ -28,6 +28,7 @@ from config.checking.sections import (
     shared_values,
 )
 from config.checking.signatures import OBJECTS, RUNTIME_NAMES, evaluated, signature_of
+from config.checking.splits import merging_faults
 from config.faults import Faults, closest, show, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
 from utils import plugins
@@ -113,6 +114,8 @@ def validate(config: Mapping[str, Any], registry: Registry) -> None:
         faults.add("train_loader", 'missing. Add a section "train_loader", or "data_loader" with a validation_split.')
     if "data_loader" in sections and "train_loader" in sections:
         faults.add("data_loader", "there is a train_loader, too. Keep one of the two.")
+    for path, message in merging_faults(sections):
+        faults.add(path, message)
     with faults.collecting():  # two places may disagree
         shared_values(config)
     for spec in _read_specs(sections, registry, faults):

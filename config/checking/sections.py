@@ -36,6 +36,9 @@ class TrainerOptions(Strict):
     args: dict[str, Any] = Field({}, description="Arguments of the class, such as those of BilevelTrainer.")
     epochs: int = Field(..., ge=1, description="Passes over the training data.")
     len_epoch: int | None = Field(None, ge=1, description="Steps per epoch; null: one pass over the loader.")
+    train_on: Literal["train", "train+valid"] = Field(
+        "train", description="train+valid: learn from the validation data, too, and validate on nothing."
+    )
     save_dir: str = Field("saved/", min_length=1, description="Folder that the run's folder is made in.")
     save_period: int | None = Field(None, ge=1, description="Keep a checkpoint of every N-th epoch.")
     save_every_steps: int | None = Field(None, ge=1, description="Renew checkpoint-last.pth every N steps.")
@@ -181,6 +184,11 @@ class RetrainOptions(Strict):
     top: int = Field(1, ge=0, description="Candidates that are trained again from the beginning.")
     epochs: int | None = Field(None, ge=1, description="Epochs of each; null: trainer.epochs.")
     seeds: int = Field(1, ge=1, description="Trainings of each.")
+    train_on: Literal["train", "train+valid"] = Field(
+        "train", description="train+valid: with the validation data, all epochs; the result has the last weights."
+    )
+    changes: dict[str, Any] = Field({}, description="Values that only these trainings have, by JSON path.")
+    onnx: bool | None = Field(None, description="Leave the network as ONNX, too; null: if the strategy is POPNAS.")
 
 
 class GridOptions(Strict):
@@ -227,7 +235,7 @@ class SearchOptions(Strict):
     )
     executor: Any = Field("serial", description="The executor of the tasks: serial, processes, ray or table.")
     max_epoch_time: float | None = Field(None, gt=0, description="Seconds after which a silent worker is given up.")
-    retrain: RetrainOptions | None = Field(None, description="Retraining of the best: top, epochs, seeds; null: none.")
+    retrain: RetrainOptions | None = Field(None, description="Training the best again: top, epochs, seeds; null: not.")
 
 
 SEARCH_CLASSES = ("sampler", "scheduler", "strategy", "executor")

@@ -391,6 +391,8 @@ class RetrainedRecord:
         reason: Why it failed.
         max_epochs: Of this training; 0 if unknown.
         spans: Its jobs in the order in which they were given; empty if they are unknown.
+        onnx: Comparison of the exported network with it (`largest_difference`, `agreement`), or the `reason` why there
+            is none; empty if it was not exported.
     """
 
     candidate: int
@@ -403,6 +405,7 @@ class RetrainedRecord:
     reason: str = ""
     max_epochs: int = 0
     spans: list[Span] = field(default_factory=list)
+    onnx: dict[str, Any] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:

@@ -119,7 +119,7 @@ def find_faults(candidates: Iterable[CoveringConfig], check: Check) -> list[str]
     faults: dict[str, None] = {}
     has_good, refused, accepted = False, dict[str, int](), set[str]()
     for candidate in candidates:
-        found = _faults_of(candidate.config, check)
+        found = faults_of(candidate.config, check)
         has_good = has_good or not found
         faults |= dict.fromkeys(found)
         places = {place_of(fault) for fault in found if _WHOLE_NUMBER in fault} - {""}
@@ -140,7 +140,8 @@ def find_faults(candidates: Iterable[CoveringConfig], check: Check) -> list[str]
     return list(faults)
 
 
-def _faults_of(config: Any, check: Check) -> list[str]:
+def faults_of(config: Any, check: Check) -> list[str]:
+    """Return the faults of a config, by a function that raises them."""
     try:
         check(config)
     except ConfigError as error:
@@ -159,7 +160,7 @@ def _misplaced_reals(candidate: CoveringConfig, place: str, check: Check) -> lis
         config = copy.deepcopy(candidate.config)
         for path, value in values.items():
             _replace(config, path, value)
-        return any(place_of(fault) == place for fault in _faults_of(config, check))
+        return any(place_of(fault) == place for fault in faults_of(config, check))
 
     for rounded in (math.floor, math.ceil):
         whole = {path: rounded(_number_within(candidate.reals[path], rounded)) for path in below}

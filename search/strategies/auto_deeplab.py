@@ -12,7 +12,7 @@ from search.executors.base import Task
 from search.results.architecture import ARCHITECTURES, course_sections, path_text, read_course
 from search.results.importance import is_number
 from search.results.leaderboard import is_ranked
-from search.space.cover import Check
+from search.space.cover import Check, faults_of
 from search.space.outcomes import plain_json
 from search.space.space import Space
 from search.space.walk import Site
@@ -21,7 +21,6 @@ from search.strategies.multi_fidelity import MultiFidelity, candidate_folder
 from search.strategies.supernet import (
     ANY_GENOTYPE,
     contradictions,
-    faults_of,
     laid_over,
     overlay_faults,
     place_in_study,
@@ -208,6 +207,10 @@ class SupernetSearch(MultiFidelity):
         value = goal.sign * results.get(goal.name, math.nan)
         violation = sum(each.violation(results) for each in self.parts.constraints)
         return -violation, value if math.isfinite(value) else -math.inf
+
+    def example_of_finalist(self) -> Mapping[str, Any] | None:
+        """Return the config of some network with a genotype."""
+        return with_genotype(next(self.final.covering()).config, ANY_GENOTYPE)
 
     def config_of(self, candidate: int) -> dict[str, Any] | None:
         """Return the config of the decoded network; None if the candidate is not decoded."""

@@ -83,6 +83,7 @@ class Strategy(ABC):
         retains_all: Whether the checkpoints of all candidates are needed, not only those of the best.
         result_is_retrained: Whether the result of the study is a retraining, and never a candidate as it was searched.
         trains_in_folds: Whether `search.folds` can be used with it.
+        wants_onnx: Whether retrainings leave their network as ONNX, too, if the config does not say.
     """
 
     stages: tuple[str, ...] = ()
@@ -93,6 +94,7 @@ class Strategy(ABC):
     retains_all: bool = False
     result_is_retrained: bool = False
     trains_in_folds: bool = False
+    wants_onnx: bool = False
 
     @classmethod
     def searched_config(cls, config: Mapping[str, Any], args: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -217,6 +219,10 @@ class Strategy(ABC):
             SearchError: There is none.
         """
         return self.study.ranked()
+
+    def example_of_finalist(self) -> Mapping[str, Any] | None:
+        """Return the config of a candidate like those that are retrained, to check one; None: as the space draws it."""
+        return None
 
     def config_of(self, candidate: int) -> dict[str, Any] | None:
         """Return the config of a candidate for its retraining and for `best/`; None: the one that was drawn."""

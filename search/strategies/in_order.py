@@ -70,8 +70,8 @@ class InOrder(Strategy):
         return self.strategies[0].describe(space)
 
     def find_faults(self, space: Space, check: Check) -> list[str]:
-        """Return the faults of the candidates of the first, which searches."""
-        return self.strategies[0].find_faults(space, check)
+        """Return the faults of the candidates of the first, which searches, and those of the work that follows."""
+        return [fault for each in self.strategies for fault in each.find_faults(space, check)]
 
     def grow(self, num_samples: int) -> None:
         """Let the first strategy try more candidates."""

@@ -1,15 +1,22 @@
 """Retraining of the best candidates from the beginning, and their test."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from config.checking.splits import is_merged
+from config.faults import Faults
 from search.executors.base import Task
 from search.schedulers.base import Decision
+from search.space.cover import Check, faults_of
+from search.space.space import Space
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
 from search.study.folders import RETRAINED, run_folder
 from search.study.settings import StudyParts
+
+logger = logging.getLogger("espalier")
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,37 @@ class Retrain(Strategy):
             chosen = None if self.searching is None else self.searching.config_of(candidate)
             config, seed = chosen or self.parts.space.config(state.drawn), state.record.seed
             for number in range(options.seeds):
-                changed = {
-                    "name": f"{config['name']}_candidate{candidate}",
-                    "seed": seed + 1 + number,
-                    "trainer": {**config["trainer"], "epochs": self.parts.retrain_epochs},
-                }
-                runs.append(RetrainRun(f"candidate{candidate}_seed{number}", candidate, rank, config | changed))
+                changed = self.parts.retrained_config(config, seed + 1 + number)
+                changed["name"] = f"{config['name']}_candidate{candidate}"
+                runs.append(RetrainRun(f"candidate{candidate}_seed{number}", candidate, rank, changed))
         return runs
+
+    @property
+    def _wants_onnx(self) -> bool:
+        """Whether each leaves its network as ONNX, too."""
+        asked = None if self.parts.retrain is None else self.parts.retrain.onnx
+        return self.searching is not None and self.searching.wants_onnx if asked is None else asked
+
+    def find_faults(self, space: Space, check: Check) -> list[str]:
+        """Return no faults of single candidates: what the config of a retraining changes must suit all.
+
+        Raises:
+            ConfigError: With it, none can be trained.
+        """
+        if self.parts.retrain is None or self.parts.retrain.top == 0:
+            return []
+        example = None if self.searching is None else self.searching.example_of_finalist()
+        config = next(space.covering()).config if example is None else example
+        before = set(faults_of(config, check))
+        faults = Faults()
+        with faults.collecting():
+            changed = self.parts.retrained_config(config, config.get("seed", 0))
+            for message in faults_of(changed, check):
+                if message not in before:
+                    faults.add("search.retrain", message)
+        if faults:
+            raise faults.error()
+        return []
 
     @property
     def is_done(self) -> bool:
@@ -100,7 +131,9 @@ class Retrain(Strategy):
                 "config": run.config,
                 "folder": str(run_folder(self.study.folder, folder)),
                 "reported": len(self.study.state.retrained[run.name].reports),
-                **self.parts.rules,
+                "onnx": self._wants_onnx,
+                # Without validation no epoch is better than the last one.
+                **({} if is_merged(run.config) else self.parts.rules),
             }
             name = f"{self.stage}/{run.name}/{self._num_tasks}"
             task = Task(name, "retrain", payload, candidate=run.candidate, resources=self.parts.resources)
@@ -122,7 +155,12 @@ class Retrain(Strategy):
         """Record the outcome; an interrupted run remains to be done."""
         run = self._running.pop(task.id)
         if outcome.status == "ended" and outcome.details.get("is_finished"):
-            self._end(run, "completed", test=dict(outcome.details.get("test", {})))
+            onnx = dict(outcome.details.get("onnx", {}))
+            if "reason" in onnx:
+                logger.warning("%s: its network is not exported: %s", run.name, onnx["reason"])
+            test = dict(outcome.details.get("test", {}))
+            more: dict[str, Any] = {"onnx": onnx} if onnx else {}
+            self._end(run, "completed", test=test, **more)
         elif outcome.status not in ("ended", "interrupted"):
             self._end(run, "failed", outcome.reason)
 
@@ -138,5 +176,12 @@ class Retrain(Strategy):
         self.study.record(name, run.candidate, run=run.name, status=status, reason=reason, **data)
 
     def winner(self) -> int | None:
-        """Return the best of those that were trained again, see `winner_of`; None if none was."""
-        return next(iter(self.study.front()), None) if self.study.state.retrained else None
+        """Return the best of those that are trained again, see `winner_of`; None if none was.
+
+        The leaderboard may rank others higher, for a strategy has its own order of those that are trained again.
+        """
+        if not self.study.state.retrained:
+            return None
+        best, known = next(iter(self.study.front()), None), self.study.state.retrained
+        candidates = [run.candidate for run in self.runs() if run.name in known]
+        return candidates[0] if candidates and best not in candidates else best

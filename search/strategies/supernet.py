@@ -5,10 +5,8 @@ from typing import Any
 
 from config.faults import join_path, show
 from config.loading.load import deep_merge
-from search.space.cover import Check
 from search.space.space import Space
 from search.study.settings import StudyParts
-from utils.errors import ConfigError, each_error
 
 OVERLAY = "search.strategy.args.supernet"
 ANY_GENOTYPE: Mapping[str, Any] = {"strides": [4, 8], "blocks": [{"two_back": "skip", "one_back": "sep_conv_3x3"}]}
@@ -110,15 +108,6 @@ def contradictions(
     args = parts.config.get("arch", {}).get("args") if isinstance(parts.config.get("arch"), Mapping) else None
     if isinstance(args, Mapping) and args.get("genotype") is not None:
         yield f"arch.args.genotype: {show(args['genotype'])}, and the genotype is what the search finds. Remove it."
-
-
-def faults_of(config: Mapping[str, Any], check: Check) -> list[str]:
-    """Return the faults of a config, by a function that raises them."""
-    try:
-        check(config)
-    except ConfigError as error:
-        return [str(each) for each in each_error(error)]
-    return []
 
 
 def unreachable_markers(final: Space, space: Space) -> list[str]:

@@ -16,7 +16,7 @@ from search.results.leaderboard import best_results, leaderboard, winner_of
 from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord, parse_constraints, parse_objectives
 from search.schedulers.ranking import best_first
 from search.strategies.multi_fidelity import candidate_folder
-from search.study.folders import CONFIG
+from search.study.folders import CONFIG, ONNX
 from utils.errors import SearchError
 from utils.files import read_json_object, write_json
 
@@ -45,7 +45,7 @@ def write_best(
     study: StudyRecord,
     config_of: Callable[[int], Mapping[str, Any]],
     *,
-    retrain_epochs: int,
+    retrained_config: Callable[[Mapping[str, Any], int], Mapping[str, Any]],
 ) -> int | None:
     """Write the winner to `best/`, and with several objectives the Pareto front to `best/0`, `best/1`, ....
 
@@ -57,7 +57,7 @@ def write_best(
     Args:
         study: The study.
         config_of: Returns the drawn config of a candidate.
-        retrain_epochs: Epochs of a retraining.
+        retrained_config: Returns the config of a retraining for that of its candidate and a seed.
 
     Returns:
         Number of the winner; None if no candidate has results, and nothing is written.
@@ -78,10 +78,12 @@ def write_best(
         run = _best_retraining(study, winner)
         config = config_of(winner.index)
         if run is not None:
-            config = {**config, "seed": run.seed, "trainer": {**config["trainer"], "epochs": retrain_epochs}}
+            config = retrained_config(config, run.seed)
         source = folder / (run.folder if run and run.folder else winner.folder or candidate_folder(winner.index))
         has_weights = not is_tabulated(study.config)
         _write_candidate(new, best, source if has_weights else None, config, _winner_result(study, winner))
+        if run is not None and (source / ONNX).exists():
+            shutil.copyfile(source / ONNX, new / ONNX)
         if (source / _IMAGES).is_dir():
             shutil.copytree(source / _IMAGES, new / _IMAGES)
         front = [row.candidate for row in leaderboard(study) if row.is_on_front and len(study.objectives) > 1]
@@ -161,6 +163,7 @@ def _winner_result(study: StudyRecord, winner: CandidateRecord) -> dict[str, Any
     objectives, constraints = parse_objectives(study.objectives), parse_constraints(study.constraints)
     retrained = [
         {"seed": run.seed, "best": best_results(run, objectives, constraints, winner.facts), "test": run.test}
+        | ({"onnx": run.onnx} if run.onnx else {})
         for run in study.retrained
         if run.candidate == winner.index
     ]
@@ -235,7 +238,7 @@ def _recover(folder: Path) -> None:
         if not left.exists():
             continue
         for path in left.iterdir():
-            is_ours = path.name in (CONFIG, CHECKPOINT, RESULT, _IMAGES) or path.name.isdecimal()
+            is_ours = path.name in (CONFIG, CHECKPOINT, RESULT, ONNX, _IMAGES) or path.name.isdecimal()
             if not is_ours and best.exists() and not (best / path.name).exists():
                 path.rename(best / path.name)
         shutil.rmtree(left)

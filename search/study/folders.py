@@ -100,6 +100,7 @@ def find_studies(parent: Path) -> list[Path]:
 
 
 CANDIDATES, RETRAINED = "candidates", "retrained"
+ONNX = "model.onnx"  # in the folder of a retraining, and in that of the winner
 
 
 def place_runs(folder: Path, run_dir: str | None) -> None:

@@ -16,7 +16,9 @@ from config.checking.sections import (
     check_section,
 )
 from config.checking.signatures import signature_of
+from config.checking.splits import MERGED
 from config.faults import Faults, show
+from config.loading.load import apply_changes
 from config.objects import instantiate
 from search.executors import EXECUTORS
 from search.executors.base import Executor
@@ -64,7 +66,6 @@ class StudyParts:
         warm_start: Folder of another study whose results the sampler uses, too.
         run_dir: Folder for the runs of candidates; None: the folder of the study.
         resources: Resources of each training, e.g. `{"gpus": 2}`.
-        final_epochs: Epochs of a training by the config, which may not be those of a candidate; None: they are.
         folds: Folds of the training data, each of which a candidate holds out once; None: it is trained once.
     """
 
@@ -83,7 +84,6 @@ class StudyParts:
     warm_start: str | None = None
     run_dir: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
-    final_epochs: int | None = None
     folds: int | None = None
 
     @property
@@ -112,11 +112,27 @@ class StudyParts:
         ends = sorted({each for each in self.scheduler.fidelities() if start < each < end} | {end})
         return {"folds": {"of": self.folds, "seed": self.space.study_seed, "ends": ends}}
 
-    @property
-    def retrain_epochs(self) -> int:
-        """Epochs of a retraining."""
-        asked = self.retrain.epochs if self.retrain is not None else None
-        return asked or self.final_epochs or self.scheduler.max_epochs
+    def retrained_config(self, config: Mapping[str, Any], seed: int) -> dict[str, Any]:
+        """Return the config of a retraining.
+
+        A training on the validation data, too, has no validation: it is neither monitored by that nor stopped early.
+
+        Args:
+            config: Of a candidate.
+            seed: Of the training.
+
+        Raises:
+            ConfigError: A path of `search.retrain.changes` leads nowhere.
+        """
+        options = self.retrain or RetrainOptions()
+        changed = apply_changes(config, options.changes)
+        trainer = dict(changed["trainer"])
+        if options.epochs is not None:
+            trainer["epochs"] = options.epochs
+        if options.train_on == MERGED:
+            is_validated = " val_" in trainer.get("monitor", "off")
+            trainer |= {"train_on": MERGED, "early_stop": None} | ({"monitor": "off"} if is_validated else {})
+        return {**changed, "seed": seed, "trainer": trainer}
 
 
 def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = None) -> StudyParts:
@@ -190,7 +206,6 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         warm_start=options.warm_start,
         run_dir=options.run_dir,
         resources=options.resources,
-        final_epochs=config["trainer"].get("epochs"),
         folds=options.folds,
     )
 

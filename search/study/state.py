@@ -198,7 +198,7 @@ class StudyState:
             run.reports.append({**data["row"], "epoch_seconds": data["seconds"], "seconds_at": event.seconds})
         elif event.kind == "ended":
             run.status, run.reason = data["status"], data["reason"]
-            run.test = data.get("test", run.test)
+            run.test, run.onnx = data.get("test", run.test), data.get("onnx", run.onnx)
         elif event.kind == "tested":  # format 1
             run.test = data["metrics"]
 

@@ -114,7 +114,7 @@ class Study:
                 winner = write_best(
                     self.record(),
                     self._config_of,
-                    retrain_epochs=self.parts.retrain_epochs,
+                    retrained_config=self.parts.retrained_config,
                 )
                 if winner is None:
                     raise self._nothing_found()

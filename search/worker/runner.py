@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 
+import export
 import test
 from base.inspection.summary import network_summary
 from data_loader.common.image_cache import share_decoded
-from search.study.folders import checkpoints_of, fold_folder
+from search.study.folders import ONNX, checkpoints_of, fold_folder
 from search.worker.callbacks import Report
 from search.worker.candidate import Limits, build_training_step, check_limits
 from search.worker.estimating import estimated_cells
@@ -62,16 +63,16 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
             train in all; None: until a decision says so), `limits` (checked before training; None: unchecked),
             optionally `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and
             `constraints` (of the search: `model_best.pth` is of the epoch that is best by them), `folds` (see
-            `train_in_folds`), `token` (see
-            `Fence`), `resources` (`gpus`: processes to train with), `plugins` and `verbose`, and of the worker
-            `worker`, `device`, `devices`, `threads` and `logs`.
+            `train_in_folds`), `token` (see `Fence`), `resources` (`gpus`: processes to train with), `onnx` (whether a
+            retraining exports its network), `plugins` and `verbose`, and of the worker `worker`, `device`, `devices`,
+            `threads` and `logs`.
         report: Reports to the search and returns its decision.
         ranks: The processes of this worker for tasks of several; None: started for this task.
 
     Returns:
-        `status`: "ended" (with `is_finished`, `bytes`, `artefacts`, for a retraining with test data `test`, for a
-        measurement `facts`; of pooled runs only `values`), "refused" (`reason`, `facts`), "interrupted" (`signal`),
-        "out_of_memory" or "failed" (`reason`; with `is_disk_full` the task is not the cause).
+        `status`: "ended" (with `is_finished`, `bytes`, `artefacts`, for a retraining with test data `test` and with
+        `onnx` the comparison, for a measurement `facts`; of pooled runs only `values`), "refused" (`reason`, `facts`),
+        "interrupted" (`signal`), "out_of_memory" or "failed" (`reason`; with `is_disk_full` the task is not the cause).
     """
     outcome: dict[str, Any]
     try:
@@ -161,7 +162,20 @@ def _train_and_test(task: Mapping[str, Any], report: Report, ranks: Ranks | None
             images = folder / "pictures"
             tested = test.test(content["config"], weights_of(content), split="test", devices=device, images=images)
             outcome["test"] = {f"test_{name}": float(value) for name, value in tested["metrics"].items()}
+        if task.get("onnx"):
+            outcome["onnx"] = _export(folder, task.get("plugins", ()))
     return outcome
+
+
+def _export(folder: Path, plugins: Sequence[str]) -> dict[str, Any]:
+    """Write the network of a run as ONNX, and return how it compares, or the reason why it cannot be written."""
+    try:
+        compared = export.export(folder, folder / ONNX, plugins=plugins)
+    except EspalierError as error:
+        if is_disk_full(error):
+            raise
+        return {"reason": _first_line(error)}
+    return {"largest_difference": compared.largest_difference, "agreement": compared.agreement}
 
 
 def _train(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[str, Any]:

@@ -60,6 +60,8 @@ class ProgressiveSearch(MultiFidelity):
         ConfigError: The settings contradict each other, or those of the study.
     """
 
+    wants_onnx = True
+
     def __init__(
         self,
         parts: StudyParts,
@@ -353,6 +355,10 @@ class ProgressiveSearch(MultiFidelity):
         origin = "model" if cell.estimates else "random"
         self.study.record(f"{self.stage}.drawn", number, **data, key=form.key, origin=origin, cell=cell.cell)
         return True
+
+    def example_of_finalist(self) -> Mapping[str, Any] | None:
+        """Return the config of the first network that is checked."""
+        return next(self.cells.covering(), None)
 
     def config_of(self, candidate: int) -> dict[str, Any] | None:
         """Return the config with the cell of a candidate."""
