@@ -178,6 +178,7 @@ def test_every_key_of_an_image_run_has_its_place(load):
         "strategy": {
             "type": "POPNAS",
             "args": {
+                "max_best": 0,
                 "blocks": 3,
                 "lookbacks": 1,
                 "operators": ["identity", "3x3 conv:2dr", "3x3 zconv:4", "1x7-7x1 conv", "4 SE", "3-2-1 cvt"],

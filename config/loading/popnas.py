@@ -139,7 +139,7 @@ def _translated(run: PopnasRun, faults: Faults, inert: Inert) -> Tree:
 
 def _search(run: PopnasRun, dims: int, score: str, faults: Faults) -> Tree:
     """Return the `search` section."""
-    args: Tree = {}
+    args: Tree = {} if run.others.pnas_mode else {"max_best": 0}  # there, the front alone is trained
     for path, name in STRATEGY.items():
         section, _, key = path.partition(".")
         args |= options_of(getattr(run, section), {key: name})
