@@ -157,7 +157,8 @@ class MultiFidelity(Strategy):
 
     def start(self) -> None:
         """Take up the jobs that an earlier session left."""
-        self._ready = list(self.state.jobs.values())
+        state = self.state
+        self._ready = [job for job in state.jobs.values() if state.candidates[job.candidate].stage == self.stage]
         self._has_to_say_done = self._has_to_say_done or not self.state.reason_done
 
     @property

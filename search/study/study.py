@@ -377,7 +377,9 @@ def build_strategy(parts: StudyParts) -> Strategy:
     """Return the strategy of a study: that of its config, then the retraining of the best and their latency."""
     spec = {"search": {"strategy": parts.strategy or "MultiFidelity"}}
     first = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
-    return InOrder([first, Retrain(parts, searching=first), MeasureLatency(parts, searching=first)])
+    searching = [first, *first.followers()]
+    last = searching[-1]
+    return InOrder([*searching, Retrain(parts, searching=last), MeasureLatency(parts, searching=last)])
 
 
 def read(folder: Path, parts: StudyParts, *, with_beliefs: bool = False) -> StudyRecord:
