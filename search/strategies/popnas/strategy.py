@@ -117,7 +117,9 @@ class ProgressiveSearch(MultiFidelity):
             small["blocks"] = (
                 min(2, args.get("blocks", 2)) if isinstance(args.get("blocks", 2), int) else args["blocks"]
             )
-        return {**args, **small}
+        chosen = args.get("selection")
+        shrunk = {"selection": {**chosen, "top": 1, "epochs": epochs}} if isinstance(chosen, Mapping) else {}
+        return {**args, **small, **shrunk}
 
     def describe(self, space: Space) -> str:
         """Return in words which cells there are and how many are trained."""
