@@ -13,9 +13,13 @@ import train
 from base.callback import Callback
 from build import build_loaders
 from data_loader import SECTIONS
+from search.cli.listing import best_text
+from search.report import write_report
 from search.study.folders import ONNX
+from search.study.settings import build_study_parts
 from search.worker.launch import open_study
 from tests.support.loader_cases import CASES, COUNT, class_folders, pairs_list, random_image, random_mask, save, voc
+from tests.support.simulated_study import Simulation, World
 from utils.checkpoint_file import read_saved
 from utils.errors import ConfigError
 from utils.files import read_json_object
@@ -225,6 +229,7 @@ def test_a_search_tests_once_and_leaves_a_network_for_other_programs(tmp_path, m
     assert content["epoch"] == 2
     assert read_json_object(best / "result.json", ValueError)["retrained"][0]["onnx"] == run.onnx
 
+    assert f"python inference.py --model {best / ONNX} " in best_text(record)
     monkeypatch.chdir(record.folder)
     test_command.main(test_command.parser().parse_args(["--resume", "./best"]))
     assert f"accuracy {run.test['test_accuracy']:.4f}" in capsys.readouterr().out.replace("  ", " ")
@@ -247,8 +252,12 @@ def test_every_strategy_may_train_its_winner_on_all_data(tmp_path, sampler):
     config["search"] |= {"sampler": sampler, "num_samples": 2}
     study = open_study(config)
     study.watchers = [TestData(tmp_path / "data/test", 2).watch]
-    (run,) = study.run().retrained
+    record = study.run()
+    (run,) = record.retrained
     assert run.reason == ""
+    assert "test.py --resume" in best_text(record)
+    record.config.pop("test_loader")
+    assert "test.py --resume" not in best_text(record), "of its validation data it was trained on"
     assert (run.status, list(run.test)) == ("completed", ["test_loss", "test_accuracy"])
     assert run.candidate == study.ranked()[0]
     assert not (Path(study.folder) / "best" / ONNX).exists()
@@ -266,3 +275,38 @@ def test_what_a_retraining_cannot_do_is_found_before_the_search(tmp_path):
     config["search"]["objectives"], config["trainer"]["monitor"] = ["min loss"], "off"
     with pytest.raises(ConfigError, match=r"search.retrain: trainer.train_on: .* there is no validation data"):
         open_study(config)
+
+
+@pytest.mark.parametrize("kills", [(), range(2, 40, 3)])
+def test_of_supernets_the_first_network_wins_if_all_learn_from_all_data(tmp_path, kills):
+    class Unvalidated(World):
+        def row(self, run, epoch, epochs):
+            row = super().row(run, epoch, epochs)
+            return {"epoch": epoch, "loss": row["val_loss"]} if run.startswith("retrained") else row
+
+    strategy = {
+        "type": "AutoDeepLab",
+        "args": {"supernet": {"arch": "Supernet", "trainer": {"type": "BilevelTrainer"}}},
+    }
+    config = {
+        "name": "s",
+        "arch": {"type": "AutoDeepLab", "args": {}},
+        "trainer": {"epochs": 3, "monitor": "max val_miou", "early_stop": 2},
+        "search": {
+            "objectives": ["max val_miou"],
+            "strategy": strategy,
+            "num_samples": 3,
+            "retrain": {"top": 2, "epochs": 3, "train_on": MERGED},
+        },
+    }
+    simulated = Simulation(tmp_path, lambda: build_study_parts(config), Unvalidated())
+    study = simulated.run(kills=list(kills))
+    runs = list(study.state.retrained.values())
+    assert {run.status for run in runs} == {"completed"}
+    assert study.strategy.winner() == next(iter(study.strategy.strategies[0].finalists())) == runs[0].candidate
+    retraining = study.parts.retrained_config(study.strategy.config_of(runs[0].candidate), 5)
+    assert retraining["trainer"] == {"epochs": 3, "train_on": MERGED, "monitor": "off", "early_stop": None}
+    record = study.record()
+    assert "Retrained" in best_text(record)
+    write_report(record, tmp_path / "report.html")
+    assert "retrained on all data but this" in (tmp_path / "report.html").read_text()
