@@ -1,17 +1,20 @@
 """Model selection after a progressive search: shapes in a range of weights, longer trainings, kills, and reports."""
 
 import csv
+import json
+import re
 from collections import defaultdict
 
 import pytest
 
 from models.popnas.segmenter import CellNetSegmenter
 from search.cli.export import export_csv
-from search.strategies.popnas.selection import SHAPE, ModelSelection
+from search.strategies.popnas.selection import SHAPE, ModelSelection, SelectionOptions
 from search.study.journal import Event
-from search.study.settings import build_study_parts
+from search.study.settings import build_study_parts, shrunk
 from search.study.study import build_strategy
 from search.worker.estimating import costs_of_shapes
+from tests.support.pages import PAGES
 from tests.support.people import people_loader
 from tests.support.simulated_study import Killed, Simulation, World, results, weights_of
 from utils.architecture.cells.network import MacroOptions
@@ -217,6 +220,11 @@ def by_number(rows):
     return sorted(rows, key=lambda row: row[0])
 
 
+def test_a_trial_run_selects_one_cell():
+    strategy = shrunk(study_config(), "2,8,8,3")["search"]["strategy"]
+    assert strategy["args"]["selection"] == {**SELECTION, "top": 1, "epochs": 2}
+
+
 def test_a_check_says_how_many_networks_are_trained():
     parts = build_study_parts(study_config())
     assert "Then at most 14 networks of the best 2 cells, 6 epochs each." in build_strategy(parts).describe(parts.space)
@@ -243,6 +251,12 @@ def test_a_range_may_be_written_with_an_exponent():
     assert isinstance(found, ModelSelection)
     assert found.options.params == (2_500_000, 3_500_000)
     assert found.grid == {"motifs": [2, 3], "normal_cells": [1, 2, 3], "filters": [7, 8, 12, 14, 16]}
+
+
+def test_every_key_is_documented_with_its_default():
+    rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| `([^|]+)` \|", PAGES["popnas_selection.md"], re.M)
+    fields = SelectionOptions.model_fields.items()
+    assert dict(rows) == {name: json.dumps(field.default) for name, field in fields}
 
 
 def test_changes_that_suit_no_network_are_found_before_the_search():
