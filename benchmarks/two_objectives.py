@@ -27,7 +27,6 @@ from search.tables.table import ResultTable
 from utils.errors import ConfigError
 
 TRAININGS = 100
-_LEAST_ACCURACY = 50.0  # of the reference point, whose time is the largest of all
 _SHOWN = (25, 50, 75, 100)
 _MOST_KNOWN = 100  # proposals in a row that were trained before; then a random one that was not
 _OPTUNA = ("NSGAIISampler", "TPESampler", "GPSampler")
@@ -41,12 +40,13 @@ class FrontTask:
     A candidate is six choices of one of five operations, and costs one training.
 
     Args:
-        path: cifar10.npz.
+        path: cifar10.npz, or another data set of the benchmark in the same form.
+        least_accuracy: In percent, of the reference point, whose time is the largest of all.
     """
 
     name = "nasbench201"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, least_accuracy: float = 50.0) -> None:
         data = np.load(path)
         cells = [str(cell).strip("|").replace("|+|", "|").split("|") for cell in data["arch"]]
         settings: dict[str, list[Any]] = {
@@ -59,7 +59,7 @@ class FrontTask:
         )
         self.space = TableSpace({}, self.table.settings)
         points = np.stack([accuracy, -seconds], axis=1)
-        reference = np.array([_LEAST_ACCURACY, -seconds.max()])
+        reference = np.array([least_accuracy, -seconds.max()])
         self._points = scaled(points, reference, points.max(axis=0))
         self._full = hypervolume(self._points)
 
@@ -106,9 +106,10 @@ class OptunaFront(Sampler):
         space: Of the table.
         table: The results that are told.
         name: Of the sampler.
+        num_objectives: 2, or 1: the accuracy alone.
     """
 
-    def __init__(self, space: TableSpace, table: ResultTable, name: str) -> None:
+    def __init__(self, space: TableSpace, table: ResultTable, name: str, num_objectives: int = 2) -> None:
         super().__init__(space)
         import optuna
 
@@ -116,13 +117,15 @@ class OptunaFront(Sampler):
         self._rows = {row: number for number, row in enumerate(zip(*table.settings.values(), strict=True))}
         self._listed = space.listed
         self._settings = table.settings
-        self._values = np.stack([table.results[result][:, 0, 0] for result in ("accuracy", "seconds")], axis=1)
+        results = ("accuracy", "seconds")[:num_objectives]
+        self._values = np.stack([table.results[result][:, 0, 0] for result in results], axis=1)
         self._space = {
             path: optuna.distributions.CategoricalDistribution(sorted(set(column)))
             for path, column in table.settings.items()
         }
         self._study = optuna.create_study(
-            directions=["maximize", "minimize"], sampler=getattr(optuna.samplers, name)(seed=space.study_seed)
+            directions=["maximize", "minimize"][:num_objectives],
+            sampler=getattr(optuna.samplers, name)(seed=space.study_seed),
         )
         self._trained: set[int] = set()
 
@@ -143,30 +146,32 @@ class OptunaFront(Sampler):
         return Suggestion(self._listed[row], "model")
 
 
-def front_samplers(patterns: Sequence[str]) -> dict[str, MakeSampler]:
+def front_samplers(patterns: Sequence[str], num_objectives: int = 2) -> dict[str, MakeSampler]:
     """Return what makes samplers, by name.
 
     Args:
         patterns: As in a shell; or a registered sampler of ours as `NAME[:ARGS]`, with arguments as JSON; empty: all.
+        num_objectives: 2, or 1: the accuracy alone.
     """
-    known: dict[str, MakeSampler] = {name: partial(_our_sampler, name) for name in ("random", *learning_samplers())}
+    ours = partial(_our_sampler, num_objectives)
+    known: dict[str, MakeSampler] = {name: partial(ours, name) for name in ("random", *learning_samplers())}
     if is_installed("optuna"):
-        known |= {f"Optuna {name}": partial(_optuna_sampler, name) for name in _OPTUNA}
+        known |= {f"Optuna {name}": partial(_optuna_sampler, num_objectives, name) for name in _OPTUNA}
     chosen: dict[str, MakeSampler] = {}
     for pattern in patterns or ["*"]:
         found = {name: make for name, make in known.items() if fnmatch.fnmatchcase(name, pattern)}
-        chosen |= found or {pattern: partial(_our_sampler, pattern)}
+        chosen |= found or {pattern: partial(ours, pattern)}
     return chosen
 
 
-def _our_sampler(name: str, space: TableSpace, table: ResultTable) -> Sampler:
+def _our_sampler(num_objectives: int, name: str, space: TableSpace, table: ResultTable) -> Sampler:
     kind, _, args = name.partition(":")
     spec = {"type": kind, "args": json.loads(args) if args else {}}
     try:
-        return our_sampler(spec, space, RandomSearch(TRAININGS, 1), num_objectives=2)
+        return our_sampler(spec, space, RandomSearch(TRAININGS, 1), num_objectives)
     except ConfigError as error:
         raise SystemExit(str(error)) from None
 
 
-def _optuna_sampler(name: str, space: TableSpace, table: ResultTable) -> Sampler:
-    return OptunaFront(space, table, name)
+def _optuna_sampler(num_objectives: int, name: str, space: TableSpace, table: ResultTable) -> Sampler:
+    return OptunaFront(space, table, name, num_objectives)

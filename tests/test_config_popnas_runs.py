@@ -178,6 +178,7 @@ def test_every_key_of_an_image_run_has_its_place(load):
         "strategy": {
             "type": "POPNAS",
             "args": {
+                "max_best": 0,
                 "blocks": 3,
                 "lookbacks": 1,
                 "operators": ["identity", "3x3 conv:2dr", "3x3 zconv:4", "1x7-7x1 conv", "4 SE", "3-2-1 cvt"],
@@ -188,6 +189,7 @@ def test_every_key_of_an_image_run_has_its_place(load):
             },
         },
         "objectives": ["max val_f1", "min training_time", "min params", "min latency_ms"],
+        "folds": 2,
         "retrain": {"top": 1, "epochs": 200, "seeds": 1},
     }
     assert loaded["loss"] == {"type": "ce_loss", "args": {"label_smoothing": 0.05, "weight": "balanced"}}
@@ -218,7 +220,6 @@ def test_one_warning_names_what_does_not_act(load, caplog):
         "others.save_children_weights",
         "others.save_children_models",
         "dataset.inference_batch_size",
-        "dataset.folds",
         "dataset.normalize",
         "dataset.rescale",
     ):

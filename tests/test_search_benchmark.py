@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.peer_schedulers import OptunaPeer, Peer, Rows
+from benchmarks.popnas_nasbench import interval
 from benchmarks.search_contenders import Contender, contenders, described
 from benchmarks.search_simulation import search
 from benchmarks.search_tasks import REAL, Task
@@ -15,6 +16,7 @@ from benchmarks.simulation_results import Result, ResultFile, figures_of, leave_
 from benchmarks.simulator import simulate
 from benchmarks.two_objectives import FrontTask, front_samplers
 from search.schedulers.base import Decision, Job
+from search.schedulers.halving import RandomSearch
 from search.space.table_space import TableSpace
 from search.tables.table import ResultTable
 
@@ -248,3 +250,18 @@ def test_a_hundred_trainings_of_different_cells(front, name):
     assert first.draws == first.epochs == 64  # there are no more
     assert first.value == 1
     assert [count for count, _ in first.steps] == [25, 50, 75, 100]
+
+
+@pytest.mark.parametrize("name", ["evolution", "Optuna TPESampler"])
+def test_a_sampler_that_is_told_the_accuracy_alone(front, name):
+    if name.startswith("Optuna"):
+        pytest.importorskip("optuna")
+    sampler = front_samplers([name], 1)[name](front.space.reseeded(1), front.table)
+    found = simulate(RandomSearch(8, 1), front.table, sampler=sampler, objectives=["max accuracy"])
+    assert len({epoch.setting for epoch in found.trace}) == 8
+
+
+def test_the_interval_of_a_mean():
+    low, high = interval([0.0, 1.0] * 50)
+    assert (low, high) == (pytest.approx(0.4, abs=0.01), pytest.approx(0.6, abs=0.01))
+    assert interval([2.0, 2.0]) == (2.0, 2.0)

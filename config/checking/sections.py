@@ -227,6 +227,9 @@ class SearchOptions(Strict):
     )
     warm_start: str | None = Field(None, description="Folder of another study, whose results the sampler uses, too.")
     study: GridOptions | None = Field(None, description="A grid instead of draws: conditions, seeds, folds.")
+    folds: int | None = Field(
+        None, ge=2, description="Folds of the training data, each of which a candidate holds out once; null: none."
+    )
     run_dir: str | None = Field(
         None, description="Folder for the runs of candidates, e.g. on a share; null: the folder of the study."
     )

@@ -139,7 +139,7 @@ def _translated(run: PopnasRun, faults: Faults, inert: Inert) -> Tree:
 
 def _search(run: PopnasRun, dims: int, score: str, faults: Faults) -> Tree:
     """Return the `search` section."""
-    args: Tree = {}
+    args: Tree = {} if run.others.pnas_mode else {"max_best": 0}  # there, the front alone is trained
     for path, name in STRATEGY.items():
         section, _, key = path.partition(".")
         args |= options_of(getattr(run, section), {key: name})
@@ -151,9 +151,11 @@ def _search(run: PopnasRun, dims: int, score: str, faults: Faults) -> Tree:
             "search_strategy.additional_pareto_objectives",
             f"[], and a front needs a second objective. Name one of {', '.join(OBJECTIVES)}, or set others.pnas_mode.",
         )
+    folds: Tree = {"folds": run.dataset.folds} if run.dataset.folds > 1 else {}
     return {
         "strategy": {"type": "POPNAS", "args": args},
         "objectives": [f"max val_{score}", *dict.fromkeys(OBJECTIVES[each] for each in further)],
+        **folds,
         "retrain": {"top": 1, "epochs": FINAL_EPOCHS, "seeds": 1},
     }
 
@@ -177,5 +179,3 @@ def _note_machine(others: Others, data: Dataset, inert: Inert) -> None:
         inert["others.save_children_models"] = "export.py writes the ONNX file of any checkpoint"
     if data.inference_batch_size not in (None, 1):
         inert["dataset.inference_batch_size"] = "the latency is that of a single input"
-    if data.folds > 1:
-        inert["dataset.folds"] = "a cell is compared on one held-out part; a grid study has folds"

@@ -219,19 +219,20 @@ class GridSpace(Space):
         return []
 
 
-def with_fold(config: Mapping[str, Any], fold: int, num_folds: int) -> dict[str, Any]:
+def with_fold(config: Mapping[str, Any], fold: int, num_folds: int, seed: int | None = None) -> dict[str, Any]:
     """Return a config whose training data is divided into folds, one of which is the validation data.
-
-    The partition follows from the seed of the training, so that it is the same for all conditions.
 
     Args:
         config: With a `train_loader` or a `data_loader`, which is then the `data_loader`; a `valid_loader` is left out.
         fold: Number of the fold that is held out, from 0.
         num_folds: Number of folds.
+        seed: Of the partition; None: it follows from the seed of the training, so that it is the same for all
+            conditions of a grid.
     """
     loader = config.get("train_loader") or config.get("data_loader")
     loader = dict(loader) if isinstance(loader, Mapping) else {"type": loader}
     args = {key: value for key, value in (loader.get("args") or {}).items() if key != "validation_split"}
-    loader["args"] = {**args, "folds": {"fold": fold, "of": num_folds}}
+    chosen = {"fold": fold, "of": num_folds} | ({} if seed is None else {"seed": seed})
+    loader["args"] = {**args, "folds": chosen}
     others = {key: value for key, value in config.items() if key not in ("train_loader", "valid_loader")}
     return {**others, "data_loader": loader}

@@ -55,6 +55,7 @@ class SupernetSearch(MultiFidelity):
     """
 
     result_is_retrained = True
+    trains_in_folds = False
 
     def __init__(
         self, parts: StudyParts, *, supernet: dict[str, Any], decode_epoch: int | None = None, stage: str = "search"

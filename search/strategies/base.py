@@ -82,6 +82,7 @@ class Strategy(ABC):
         num_samples: Candidates to try.
         retains_all: Whether the checkpoints of all candidates are needed, not only those of the best.
         result_is_retrained: Whether the result of the study is a retraining, and never a candidate as it was searched.
+        trains_in_folds: Whether `search.folds` can be used with it.
         wants_onnx: Whether retrainings leave their network as ONNX, too, if the config does not say.
     """
 
@@ -92,6 +93,7 @@ class Strategy(ABC):
     num_samples: int = 0
     retains_all: bool = False
     result_is_retrained: bool = False
+    trains_in_folds: bool = False
     wants_onnx: bool = False
 
     @classmethod

@@ -41,6 +41,7 @@ class Grid(MultiFidelity):
     """
 
     retains_all = True
+    trains_in_folds = False
 
     def __init__(self, parts: StudyParts, *, stage: str = "grid") -> None:
         if not isinstance(parts.space, GridSpace):

@@ -37,6 +37,8 @@ class MultiFidelity(Strategy):
         stage: Name of the stage.
     """
 
+    trains_in_folds = True
+
     def __init__(self, parts: StudyParts, *, stage: str = "search") -> None:
         self.parts = parts
         self.scheduler = parts.scheduler
@@ -105,10 +107,8 @@ class MultiFidelity(Strategy):
             return "" if decision == data["decision"] else f"decides to {decision}"
         if event.kind == "ended" and (event.version > 0 or data["status"] != "ended"):
             self._end_in_scheduler(candidate, data["status"])
-        elif event.kind == "finished":  # format 1
-            scheduler.end(candidate, Ending.FINISHED)
-        elif event.kind == "duplicate" and candidate in self.state.jobs:  # format 1
-            scheduler.end(candidate, Ending.WITHDRAWN)
+        elif event.kind == "finished" or (event.kind == "duplicate" and candidate in self.state.jobs):  # format 1
+            scheduler.end(candidate, Ending.FINISHED if event.kind == "finished" else Ending.WITHDRAWN)
         return ""
 
     def apply(self, event: Event) -> None:
@@ -157,8 +157,7 @@ class MultiFidelity(Strategy):
 
     def start(self) -> None:
         """Take up the jobs that an earlier session left."""
-        state = self.state
-        self._ready = [job for job in state.jobs.values() if state.candidates[job.candidate].stage == self.stage]
+        self._ready = [job for each, job in self.state.jobs.items() if self.state.candidates[each].stage == self.stage]
         self._has_to_say_done = self._has_to_say_done or not self.state.reason_done
 
     @property
@@ -197,9 +196,8 @@ class MultiFidelity(Strategy):
 
     @property
     def _is_over(self) -> bool:
-        if self._running:
-            return False
-        return bool(self.spent_budget) or (not self._ready and not self._enqueued and self.scheduler.is_done)
+        has_ended = not self._ready and not self._enqueued and self.scheduler.is_done
+        return not self._running and (bool(self.spent_budget) or has_ended)
 
     @property
     def spent_budget(self) -> str:
@@ -218,13 +216,12 @@ class MultiFidelity(Strategy):
             job = self._next_job()
             if job is None:
                 break
-            state = self.state.candidates[job.candidate]
             if job.candidate in self._given_up:
                 self._end(job.candidate, "ended", is_given_up=True)
             else:
                 self._has_to_say_done = True
                 self._running.add(job.candidate)
-                tasks.append(self._task_of(job, state))
+                tasks.append(self._task_of(job, self.state.candidates[job.candidate]))
         # With a spent budget the tasks that run are paused at their next report, too.
         self.is_pausing = self.is_pausing or bool(self.spent_budget)
         if not tasks and self._is_over and self._has_to_say_done:
@@ -334,22 +331,24 @@ class MultiFidelity(Strategy):
             # Killed between a decision and the end of its job: only the missing epochs are trained again.
             "until": record.epochs if state.is_decided(job) else None,
             "limits": None if record.facts else self.parts.limits,  # checked once
+            **self.parts.folds_of(record.epochs, job.end),
             **self.parts.rules,
         }
         name = f"{self.stage}/{job.candidate}/{self._num_tasks}"
         return Task(name, "train", payload, candidate=job.candidate, resources=self.parts.resources)
 
     def reported(self, task: Task, message: Mapping[str, Any]) -> Decision:
-        """Take the names of the results, a text for the log, the facts, or the results of an epoch."""
+        """Take the names of the results, a text for the log, a sign of life, the facts, or the results of an epoch."""
         candidate = _candidate_of(task)
         if "epoch" not in message:
             if "names" in message:
                 require_results(self.parts.objectives, message["names"], self.parts.constraints)
             elif "text" in message:
                 logger.info("Candidate %d:\n%s", candidate, message["text"])
-            else:
+            elif "facts" in message:
                 self.study.record(f"{self.stage}.facts", candidate, facts=message["facts"])
-            return Decision.CONTINUE
+            is_halted = "is_at_work" in message and candidate in self._paused | self._given_up
+            return Decision.PAUSE if is_halted else Decision.CONTINUE
         state, epoch, row = self.state.candidates[candidate], message["epoch"], message["row"]
         if epoch <= state.record.epochs:
             return self._reported_again(candidate, state, epoch, row)

@@ -59,6 +59,8 @@ class PBT(MultiFidelity):
         ConfigError: An argument is out of its range, or the study has a scheduler or a retraining.
     """
 
+    trains_in_folds = False
+
     def __init__(
         self,
         parts: StudyParts,

@@ -91,7 +91,8 @@ def write_best(
             (new / str(place)).mkdir()
             result = {**_result(study, each), "epoch": each.best_epoch}
             source = folder / (each.folder or candidate_folder(each.index))
-            place_of_weights = source if has_weights else None
+            # Of several folds none has the weights whose values are reported.
+            place_of_weights = source if has_weights and not study.config.get("search", {}).get("folds") else None
             _write_candidate(new / str(place), best / str(place), place_of_weights, config_of(each.index), result)
         _replace(best, new)
         _recover(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from search.results.leaderboard import COUNTED, ParetoFront
 from search.results.record import Status
 from search.schedulers.base import Values
+from search.study.folders import checkpoints_of
 from utils.errors import SearchError
 
 _ASKED = 16  # paused candidates of which the scheduler is asked again at each call
@@ -134,7 +135,7 @@ class CheckpointCleaner:
             if candidate in self._resumed:
                 continue
             try:
-                for path in self._folder_of(candidate).glob("*.pth"):
+                for path in list(checkpoints_of(self._folder_of(candidate))):
                     num_bytes += path.stat().st_size
                     path.unlink(missing_ok=True)
             except OSError as error:

@@ -18,8 +18,20 @@ from utils.files import make_stamped_folder, read_json_object, write_text_atomic
 
 CONFIG = "config.json"
 WORKERS = "workers"  # the folder of their output
+FOLD = "fold"  # and the number of the fold: its folder in that of its candidate
 # These keys of the search section may change when a study is resumed: they do not change its draws and decisions.
 _FREE = ("executor", "budget", "max_epoch_time", "retrain", "num_samples")
+
+
+def checkpoints_of(run: Path) -> Iterator[Path]:
+    """Yield the checkpoints in a run folder, with those of its further folds."""
+    yield from run.glob("*.pth")
+    yield from run.glob(f"{FOLD}*/*.pth")
+
+
+def fold_folder(run: Path, fold: int) -> Path:
+    """Return the run folder of a fold: that of the candidate for the first, else one in it."""
+    return run / f"{FOLD}{fold}" if fold else run
 
 
 def create_study_folder(save_dir: str, name: str, config: Mapping[str, Any]) -> Path:

@@ -41,7 +41,7 @@ from utils.registry import Section
 REGISTRY: dict[str, Section] = {**SAMPLERS, **SCHEDULERS, **STRATEGIES, "executor": EXECUTORS}
 # Keys of the search section that say how candidates are drawn, stopped or trained again: a grid does nothing of that.
 _NOT_OF_A_GRID = (
-    "num_samples", "seed", "sampler", "first", "scheduler", "constraints", "strategy", "retrain", "warm_start"
+    "num_samples", "seed", "sampler", "first", "scheduler", "constraints", "strategy", "retrain", "warm_start", "folds"
 )  # fmt: skip
 _ANY_EPOCHS = 10**6  # to check a scheduler if the number of epochs is itself faulty
 
@@ -66,6 +66,7 @@ class StudyParts:
         warm_start: Folder of another study whose results the sampler uses, too.
         run_dir: Folder for the runs of candidates; None: the folder of the study.
         resources: Resources of each training, e.g. `{"gpus": 2}`.
+        folds: Folds of the training data, each of which a candidate holds out once; None: it is trained once.
     """
 
     config: Mapping[str, Any]
@@ -83,6 +84,7 @@ class StudyParts:
     warm_start: str | None = None
     run_dir: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
+    folds: int | None = None
 
     @property
     def max_epochs(self) -> int:
@@ -96,6 +98,19 @@ class StudyParts:
             "objectives": [str(each) for each in self.objectives],
             "constraints": [str(each) for each in self.constraints],
         }
+
+    def folds_of(self, start: int, end: int) -> dict[str, Any]:
+        """Return how a worker trains a candidate in folds, a part of the payload of its task; nothing without folds.
+
+        Args:
+            start: Epochs that the search knows.
+            end: Epoch at which the job ends.
+        """
+        if self.folds is None:
+            return {}
+        # Folds are trained one after the other up to each comparison, at which a candidate may end.
+        ends = sorted({each for each in self.scheduler.fidelities() if start < each < end} | {end})
+        return {"folds": {"of": self.folds, "seed": self.space.study_seed, "ends": ends}}
 
     def retrained_config(self, config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return the config of a retraining.
@@ -156,6 +171,12 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
             scheduler = instantiate(spec, "search.scheduler", REGISTRY, runtime=runtime)
         with faults.collecting():
             executor = instantiate(spec, "search.executor", REGISTRY)
+        if options.folds is not None and (options.retrain is None or options.retrain.top == 0):
+            faults.add(
+                "search.folds",
+                f"{options.folds}, and a candidate is then so many networks, of which none has seen all training data. "
+                'Let the best be trained with it: "retrain": {"top": 1}.',
+            )
     if faults or options is None:
         raise faults.error()
     seed = options.seed if options.seed is not None else config.get("seed", 0)
@@ -185,6 +206,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         warm_start=options.warm_start,
         run_dir=options.run_dir,
         resources=options.resources,
+        folds=options.folds,
     )
 
 

@@ -31,7 +31,7 @@ from search.study.journal import JOURNAL, Event, Journal, read_events
 from search.study.settings import REGISTRY, StudyParts, build_study_parts
 from search.study.state import CandidateState, StudyState
 from search.study.warm_start import transferred
-from utils.errors import EspalierError, SearchError
+from utils.errors import ConfigError, EspalierError, SearchError
 from utils.files import folder_lock
 
 logger = logging.getLogger("espalier")
@@ -374,9 +374,18 @@ class Study:
 
 
 def build_strategy(parts: StudyParts) -> Strategy:
-    """Return the strategy of a study: that of its config, then the retraining of the best and their latency."""
+    """Return the strategy of a study: that of its config, then the retraining of the best and their latency.
+
+    Raises:
+        ConfigError: Its arguments are faulty, or it cannot train in folds and the study asks for that.
+    """
     spec = {"search": {"strategy": parts.strategy or "MultiFidelity"}}
     first = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
+    if parts.folds is not None and not first.trains_in_folds:
+        raise ConfigError(
+            f"search.folds: {parts.folds}, and {first.title} cannot train a candidate in folds. Remove it, or choose "
+            "another search.strategy."
+        )
     searching = [first, *first.followers()]
     last = searching[-1]
     return InOrder([*searching, Retrain(parts, searching=last), MeasureLatency(parts, searching=last)])

@@ -37,7 +37,7 @@ def tabulated_space(
         SearchError: The table has not the results that are compared.
     """
     faults = Faults()
-    for key in ("retrain", "resources", "max_epoch_time", "study"):
+    for key in ("retrain", "resources", "max_epoch_time", "study", "folds"):
         value = config.get("search", {}).get(key)
         if value:
             faults.add(f"search.{key}", f"{show(value)}, {_NOTHING_IS_TRAINED}")

@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from config.faults import Faults
+from search.space.grid_space import with_fold
 from search.study.folders import changes, create_study_folder, differences, find_studies, read_study_config
 from search.study.journal import JOURNAL
 from search.study.settings import StudyParts, build_study_parts, num_samples_of, with_num_samples
@@ -49,12 +52,29 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True) -> StudyPar
     parts = build_study_parts(config, canonical)
     strategy = build_strategy(parts)  # only to check it
     logger.info("%s", strategy.describe(parts.space))
-    faults = strategy.find_faults(parts.space, check_config)
+    if parts.folds is not None:
+        logger.info("Each candidate is trained %d times, in folds of the training data.", parts.folds)
+    faults = strategy.find_faults(parts.space, partial(_check_candidate, num_folds=parts.folds))
     if faults:
         logger.warning("Some candidates cannot be trained and are refused when drawn:\n  %s", "\n  ".join(faults))
     if is_new and strategy.result_is_retrained:
         require_memory(parts)
     return parts
+
+
+def _check_candidate(config: Mapping[str, Any], *, num_folds: int | None) -> None:
+    """Check a candidate as it is trained again in the end, and as it is trained in a fold.
+
+    Raises:
+        ConfigError: It cannot be trained.
+    """
+    check_config(config)
+    if num_folds is None:
+        return
+    try:
+        check_config(with_fold(config, 0, num_folds))
+    except ConfigError as error:
+        raise Faults(f"search.folds: {num_folds}: {each}" for each in error.parts or [error]).error() from error
 
 
 def open_study(

@@ -23,13 +23,13 @@ import export
 import test
 from base.inspection.summary import network_summary
 from data_loader.common.image_cache import share_decoded
-from search.study.folders import ONNX
+from search.study.folders import ONNX, checkpoints_of, fold_folder
 from search.worker.callbacks import Report
 from search.worker.candidate import Limits, build_training_step, check_limits
 from search.worker.estimating import costs_of_shapes, estimated_cells
 from search.worker.fence import Fence
+from search.worker.folds import pooled_results, train_in_folds
 from search.worker.nested import run_search_task
-from search.worker.pooling import pooled_results
 from search.worker.ranks import RANK, Ranks, num_processes
 from search.worker.training import find_start, remove_checkpoints, remove_start, train_as_rank, train_here
 from trainer.checkpoints.resume import weights_of
@@ -62,8 +62,8 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
             which is resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to
             train in all; None: until a decision says so), `limits` (checked before training; None: unchecked),
             optionally `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and
-            `constraints` (of the search: `model_best.pth` is of the epoch that is best by them), `token` (see
-            `Fence`), `resources` (`gpus`: processes to train with), `onnx` (whether a
+            `constraints` (of the search: `model_best.pth` is of the epoch that is best by them), `folds` (see
+            `train_in_folds`), `token` (see `Fence`), `resources` (`gpus`: processes to train with), `onnx` (whether a
             retraining exports its network), `plugins` and `verbose`, and of the worker `worker`, `device`, `devices`,
             `threads` and `logs`.
         report: Reports to the search and returns its decision.
@@ -147,8 +147,12 @@ def _train_and_test(task: Mapping[str, Any], report: Report, ranks: Ranks | None
         report({"text": network_summary(step.placed_model(), torch.zeros(*step.input_shape))})
 
     if task.get("token") is not None:
-        Fence(folder, task["token"]).claim()
-    outcome = _train(task, report, ranks)
+        for number in range(task["folds"]["of"] if task.get("folds") else 1):
+            Fence(fold_folder(folder, number), task["token"]).claim()
+    if task.get("folds"):
+        outcome = train_in_folds(task, report, partial(_train, ranks=ranks))
+    else:
+        outcome = _train(task, report, ranks)
     if outcome["status"] != "ended":
         return outcome
     artefacts = {name: file for name, file in (("best", BEST), ("last", LAST)) if (folder / file).exists()}
@@ -202,7 +206,7 @@ def _train(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict
 def _size_of_checkpoints(folder: Path) -> int:
     """Return the bytes of all checkpoints of a run."""
     total = 0
-    for path in folder.glob("*.pth"):
+    for path in checkpoints_of(folder):
         with contextlib.suppress(OSError):  # removed meanwhile
             total += path.stat().st_size
     return total

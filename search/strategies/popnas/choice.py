@@ -1,5 +1,6 @@
 """The choice of the cells of a generation: the predicted Pareto front, and a few with elements that are rare in it."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -34,14 +35,16 @@ def choose(
     """Return the cells of a generation, the front first, by the predicted score.
 
     Costs that are known exactly take the place of predictions. Cells whose costs break a limit or a constraint are left
-    out.
+    out. Complete cells are compared with all trained ones, too: no cell grows from them, so that one that is predicted
+    to be dominated adds nothing to the front. Places that the front leaves empty go to the best predicted scores: a
+    front of few cells would leave the next generation few to grow from.
 
     Args:
         request: With the cells among which to choose.
         answer: The predictions.
         growth: How many to choose.
         parts: Objectives, constraints and limits of the study.
-        is_last: Whether the cells are complete, so that none is explored.
+        is_last: Whether the cells are complete: none is explored, and trained ones take part in the dominance.
     """
     expansion, goals = request.expansion, request.objectives
     if not len(expansion):
@@ -52,11 +55,15 @@ def choose(
     if growth.pnas_mode:
         front = best_of(values[:, 0], growth.max_children, keys[allowed])
     else:
-        front = pareto_front(values, growth.max_children, keys[allowed])
+        possible = (
+            np.flatnonzero(~_is_dominated(request, answer, costs)[allowed]) if is_last else np.arange(len(allowed))
+        )
+        front = possible[pareto_front(values[possible], growth.max_children, keys[allowed][possible])]
     reasons: list[tuple[Reason, Rows]] = [("front", front)]
-    if growth.max_best:
-        best = best_of(values[:, 0], growth.max_best + len(front), keys[allowed])
-        best = best[~np.isin(best, front)][: growth.max_best]
+    most = growth.max_children - len(front) if growth.max_best is None else growth.max_best
+    if most:
+        best = best_of(values[:, 0], most + len(front), keys[allowed])
+        best = best[~np.isin(keys[allowed][best], keys[allowed][front])][:most]
         reasons.append(("score", best))
         front = np.concatenate([front, best])
     if growth.max_exploration and not is_last and len(front) < len(allowed):
@@ -81,6 +88,18 @@ def _comparable(goal: Objective, answer: Answer, costs: Mapping[str, Floats]) ->
     if goal.name in answer.acquired:
         return answer.acquired[goal.name]
     return goal.sign * answer.means[goal.name]
+
+
+def _is_dominated(request: Request, answer: Answer, costs: Mapping[str, Floats]) -> NDArray[np.bool_]:
+    """Return which cells (N,) a trained cell dominates, if they become what is predicted."""
+    goals = request.objectives
+    results = [[goal.sign * each.results.get(goal.name, math.nan) for goal in goals] for each in request.trained]
+    trained = np.array(results, dtype=float).reshape(-1, len(goals))
+    predicted = np.stack([goal.sign * {**answer.means, **costs}[goal.name] for goal in goals], axis=1)
+    dominated = np.zeros(len(predicted), dtype=bool)
+    for result in trained[pareto_front(trained)]:
+        dominated |= (result >= predicted).all(axis=1) & (result > predicted).any(axis=1)
+    return dominated
 
 
 def _is_allowed(count: int, costs: Mapping[str, Floats], parts: StudyParts) -> NDArray[np.bool_]:

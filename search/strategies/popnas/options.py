@@ -36,8 +36,13 @@ class GrowthOptions(OptionGroup):
     )
     max_children: Annotated[int, Field(ge=1, description="Cells of each later generation to train.")] = 128
     max_best: Annotated[
-        int, Field(ge=0, description="Further ones with the best predicted scores, regardless of their costs.")
-    ] = 0
+        int | None,
+        Field(
+            ge=0,
+            description="Further ones with the best predicted scores, whatever their costs; `null`: as many as the "
+            "front leaves of `max_children`.",
+        ),
+    ] = None
     max_exploration: Annotated[
         int, Field(ge=0, description="Further ones, with operations and inputs that are used too little.")
     ] = 16

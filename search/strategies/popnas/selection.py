@@ -350,6 +350,9 @@ class ModelSelection(MultiFidelity):
     def _task_of(self, job: Job, state: CandidateState) -> Task:
         task = super()._task_of(job, state)
         task.payload["config"] = self.config_of(job.candidate)
+        if "folds" in task.payload:  # its epochs are others than those of the search
+            compared = {each for each in self.scheduler.fidelities() if state.record.epochs < each < job.end}
+            task.payload["folds"] = {**task.payload["folds"], "ends": sorted({*compared, job.end})}
         if task.payload["limits"] is not None and self.options.params is not None:  # which takes the place of the limit
             task.payload["limits"] = {**task.payload["limits"], "max_params": None}
         return task

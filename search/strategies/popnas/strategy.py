@@ -169,7 +169,7 @@ class ProgressiveSearch(MultiFidelity):
         last = self.cells.grammar.steps
         rest = 0
         for blocks in range(last + 1):
-            at_most = self.growth.max_children + self.growth.max_best
+            at_most = self.growth.max_children + (self.growth.max_best or 0)
             at_most += self.growth.max_exploration if blocks < last else 0
             for number in range(1, (self.growth.rounds if blocks == last else 1) + 1):
                 if (blocks, number) > done:

@@ -122,7 +122,7 @@ class GraphEnsemble:
         (labels, edges, targets), length = data, min(map(len, training))
         batch = max(_LEAST_BATCH, math.ceil(length / _MOST_STEPS))
         steps = math.ceil(length / batch)
-        optimizer = torch.optim.AdamW(self._parameters, lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
+        optimizer = torch.optim.AdamW(self._parameters, lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.epochs * steps)
         least, best_epoch, best = math.inf, 0, [each.detach().clone() for each in self._parameters]
         for epoch in range(options.epochs):
