@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from utils.errors import ConfigError, DataError
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
     from predictor.classifier import Classifier
+    from predictor.loop import StageTimer
     from predictor.segmenter import Segmenter
 
 logger = logging.getLogger("espalier")
@@ -89,13 +90,11 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
         ConfigError: An option does not fit the network.
         DataError: Some images could not be used; the others are done.
     """
-    import torch
-
     from data_loader.images.files import read_image
     from predictor.compositing import parse_background
     from predictor.io.sinks import open_sinks
     from predictor.io.sources import PHOTO_SUFFIXES, open_source
-    from predictor.loop import StageTimer, predict_all, report_predictions
+    from predictor.loop import predict_all, report_predictions
     from predictor.rendering import make_renderer
     from predictor.segmenter import TemporalSmoothing
 
@@ -125,9 +124,7 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
         may_be_empty=arguments.benchmark,
         originals=[Path(path) for path in (arguments.resume, arguments.background) if path],
     )
-    # A GPU computes while the program goes ahead: a benchmark waits for it at the end of each stage.
-    is_synchronised = arguments.benchmark and segmenter.device.type == "cuda"
-    timer = StageTimer(partial(torch.cuda.synchronize, segmenter.device) if is_synchronised else None)
+    timer = stage_timer(arguments, segmenter)
     with ExitStack() as open_files:
         for sink in sinks:
             open_files.callback(sink.close)
@@ -145,15 +142,25 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
     report_predictions(stats, source, sinks)
 
 
+def stage_timer(arguments: argparse.Namespace, network: "Segmenter | Classifier") -> "StageTimer":
+    """Return a timer of the stages; a GPU computes while the program goes ahead, so that a benchmark waits for it."""
+    import torch
+
+    from predictor.loop import StageTimer
+
+    is_synchronised = arguments.benchmark and network.device.type == "cuda"
+    return StageTimer(partial(torch.cuda.synchronize, network.device) if is_synchronised else None)
+
+
 def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
-    """Write the predictions of images, or of a file of series, into a table.
+    """Write the predictions of images, or of a file of series, into a table; a benchmark writes one if it is named.
 
     Raises:
         DataError: Some images could not be read; the others are in the table.
     """
     from data_loader.images.files import read_image
     from data_loader.time_series.files import SUFFIXES, read_series
-    from predictor.classifier import TABLE, write_table
+    from predictor.classifier import TABLE, require_predictions, write_table
     from predictor.io.sources import open_source
 
     output = arguments.output or Path()
@@ -171,9 +178,20 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         first_column, frames = "file", open_source(arguments.source, read, excluded=arguments.output)
         samples, failures = ((frame.name, frame.image) for frame in frames), frames.failures
         remarks = frames.remarks
-    predictions = classifier.classify(islice(samples, arguments.limit), arguments.batch_size)
+    timer, samples = stage_timer(arguments, classifier), islice(samples, arguments.limit)
     try:
-        count = write_table(predictions, classifier.class_names, file, first_column=first_column)
+        if arguments.benchmark and arguments.output is None:
+            known = list(islice(samples, BENCHMARK_IMAGES))
+            count = sum(
+                1 for _ in classifier.classify(islice(cycle(known), BENCHMARK_IMAGES), arguments.batch_size, timer)
+            )
+            require_predictions(count)
+        else:
+            predictions = classifier.classify(samples, arguments.batch_size, timer)
+            count = write_table(predictions, classifier.class_names, file, first_column=first_column)
+            logger.info("%d predictions: %s", count, file)
+        if arguments.benchmark:
+            sys.stdout.write(f"{timer.table()}\n")
     except DataError as error:
         if not failures:
             raise
@@ -182,7 +200,6 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         ) from error
     for remark in remarks:
         logger.warning("%s", remark)
-    logger.info("%d predictions: %s", count, file)
     if failures:
         for failure in failures:
             logger.error("%s", failure)

@@ -86,6 +86,7 @@ class TabulatedStudy:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._parts: dict[bool, StudyParts] = {}
+        self._tables: dict[bool, ResultTable] = {}
 
     def rows(self, args: Mapping[str, Any], seed: int) -> list[int]:
         """Return the rows of the table that a search trains, in order."""
@@ -97,6 +98,8 @@ class TabulatedStudy:
             self._parts[is_single] = build_study_parts(
                 {"name": "nasbench201", "trainer": {"epochs": 1}, "search": given}
             )
+            executor_of_table = self._parts[is_single].executor
+            self._tables[is_single] = executor_of_table.read(self._parts[is_single].config)  # type: ignore[attr-defined]
         parts = self._parts[is_single]
         space = parts.space
         assert isinstance(space, TableSpace), "its executor is a table"
@@ -105,13 +108,12 @@ class TabulatedStudy:
         strategy: Strategy = instantiate(spec, "search.strategy", REGISTRY, runtime={"parts": parts})
         state = StudyState(parts.objectives, 1)
         recorder = Recorder(_NoJournal(), state, strategy, [])
-        table = parts.executor.read(parts.config)  # type: ignore[attr-defined]
         with tempfile.TemporaryDirectory() as folder:
             strategy.bind(StudyContext(recorder.record, state, list, list, Path(folder)))
             strategy.start()
             while not strategy.is_done:
                 for task in strategy.next(1):
-                    _carry_out(task, strategy, state, space, table)
+                    _carry_out(task, strategy, state, space, self._tables[is_single])
         drawn = (each.drawn for each in state.candidates.values() if each.record.reports)
         return [space.row(each) for each in drawn if each is not None]
 

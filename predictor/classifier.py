@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from base.base_inference import BaseInference, Prepared
+from base.base_inference import BaseInference, Prepared, batches_of_one_size
+from predictor.loop import StageTimer
 from utils.errors import ConfigError, DataError
 from utils.geometry import Geometry
 
@@ -62,13 +63,34 @@ class Classifier(BaseInference):
         numbers = range(int(self.config["arch"]["args"].get("num_classes", 0)))
         return super().class_names or [str(number) for number in numbers]
 
-    def classify(self, samples: Iterable[tuple[str, NDArray[Any]]], batch_size: int) -> Iterator[Prediction]:
-        """Yield the predictions of (name, image or series) in order; one batch is read at a time."""
+    def classify(
+        self, samples: Iterable[tuple[str, NDArray[Any]]], batch_size: int, timer: StageTimer | None = None
+    ) -> Iterator[Prediction]:
+        """Yield the predictions of (name, image or series) in order; one batch is read at a time.
+
+        Args:
+            samples: Name and values of each.
+            batch_size: Samples that the network sees at once.
+            timer: Measures the stages, if they are of interest.
+        """
+        timer = timer or StageTimer()
         iterator = iter(samples)
         while batch := list(islice(iterator, batch_size)):
-            found = self.probabilities([values for _, values in batch], batch_size)
-            for (name, _), probabilities in zip(batch, found, strict=True):
-                yield Prediction(name, probabilities)
+            prepared: list[Prepared] = []
+            for _, values in batch:
+                with timer.measure("preprocess"):
+                    prepared.append(self.prepare(values))
+            found: dict[int, NDArray[np.float32]] = {}
+            for places in batches_of_one_size([item.inputs.shape for item in prepared], batch_size):
+                with timer.measure("model", len(places)):
+                    logits = self.logits([prepared[place].inputs for place in places])
+                with timer.measure("restore", len(places)):
+                    restored = [
+                        self.restore(each, prepared[place].geometry) for place, each in zip(places, logits, strict=True)
+                    ]
+                found |= zip(places, restored, strict=True)
+            for place, (name, _) in enumerate(batch):
+                yield Prediction(name, found[place])
 
 
 def write_table(
@@ -103,5 +125,15 @@ def write_table(
         # A table of a header alone would look like a result.
         with suppress(OSError):
             file.unlink()
-        raise DataError("Nothing could be classified: no image or series could be read. Name another --source.")
+    require_predictions(count)
     return count
+
+
+def require_predictions(count: int) -> None:
+    """Raise an error if nothing was classified.
+
+    Raises:
+        DataError: There is no prediction.
+    """
+    if not count:
+        raise DataError("Nothing could be classified: no image or series could be read. Name another --source.")

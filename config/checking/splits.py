@@ -36,7 +36,7 @@ def merging_faults(config: Config) -> Iterator[tuple[str, str]]:
     if not is_merged(config):
         return
     train, valid = (section_of(config, split) for split in ("train", "valid"))
-    if not _holds_out(train["args"]) and valid == train:
+    if not _holds_out(train["args"]) and "valid_loader" not in config:
         yield (
             "trainer.train_on",
             f'{show(MERGED)}: there is no validation data. Add a valid_loader or a validation_split, or write "train".',

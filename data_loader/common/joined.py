@@ -64,8 +64,8 @@ def joined_loader(first: BaseDataLoader, second: BaseDataLoader) -> BaseDataLoad
     Raises:
         ConfigError: They have the same samples.
     """
-    identity = first.identity()
-    if identity["digest"] is not None and identity == second.identity():
+    names = _names_of(first)
+    if names and names == _names_of(second):
         raise ConfigError(
             'trainer.train_on: "train+valid", and training and validation data are the same samples. Each would be '
             'learned twice. Name other data in one of them, or write "train".'
@@ -87,3 +87,9 @@ def joined_loader(first: BaseDataLoader, second: BaseDataLoader) -> BaseDataLoad
         setattr(loader, name, getattr(first, name))
     loader.listing_faults = (*first.listing_faults, *second.listing_faults)
     return loader
+
+
+def _names_of(loader: BaseDataLoader) -> set[tuple[str, ...]]:
+    """Return the files of all samples, with their folders; none if the data set does not know them."""
+    names = getattr(loader.dataset.dataset, "sample_names", None)
+    return set() if names is None else {tuple(names(index)) for index in loader.keys.indices.tolist()}

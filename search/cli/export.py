@@ -99,7 +99,7 @@ def export_predictions(study: StudyRecord, path: Path) -> Path | None:
     found = list(stored_predictions(Path(study.folder)))
     if not found:
         return None
-    numbers = {each.notes["cell"]: each.index for each in study.candidates if "cell" in each.notes}
+    numbers = {each.notes["cell"]: each.index for each in study.candidates if "blocks" in each.notes}
     names = list(dict.fromkeys(name for _, _, each in found for name in each.columns))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

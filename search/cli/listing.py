@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from config.checking.splits import MERGED
 from search.executors.table import is_tabulated
 from search.results.grid import is_grid
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_result, retrained_summaries
 from search.study.best import BEST_FOLDER, CHECKPOINT, read_front
-from search.study.folders import CONFIG
+from search.study.folders import CONFIG, ONNX
 
 _MOST_FRONT = 20
 _WIDTH = 110  # columns of a paragraph
@@ -150,11 +151,24 @@ def _commands(study: StudyRecord, folder: Path) -> list[str]:
     config, checkpoint = shlex.quote(str(folder / CONFIG)), shlex.quote(str(folder / CHECKPOINT))
     plugins = "".join(f" {shlex.quote(word)}" for word in plugin_options(study.plugins))
     split = "" if study.config.get("test_loader") is not None else " --split valid"  # there is no test data
-    return [
+    commands = [
         f"python train.py -c {config}{plugins}",
         f"python test.py --resume {checkpoint}{split}{plugins}",
         f"python inference.py --resume {checkpoint} --source photo.jpg --output out{plugins}",
     ]
+    if split and folder.name == BEST_FOLDER and study.retrained and trains_on_all(study):
+        del commands[1]  # the validation data was trained on
+    if (folder / ONNX).is_file():
+        commands.append(
+            f"python inference.py --model {shlex.quote(str(folder / ONNX))} --source photo.jpg --output out"
+        )
+    return commands
+
+
+def trains_on_all(study: StudyRecord) -> bool:
+    """Return whether retrainings learn from the validation data, too."""
+    options = study.config.get("search", {}).get("retrain")
+    return isinstance(options, Mapping) and options.get("train_on") == MERGED
 
 
 def plugin_options(plugins: Sequence[str]) -> list[str]:

@@ -354,6 +354,9 @@ class Terminal:
         if event.kind == "generation":
             count, expanded = len(event.data["cells"]), event.data.get("num_expanded", 0)
             self.table.say(f"Generation of {event.data['blocks']} blocks: {count} of {expanded:,} cells are trained")
+        if event.kind == "selected":
+            self.num_samples += len(event.data["networks"])
+            self.table.say(f"Model selection: {len(event.data['networks'])} networks of the best cells are trained")
         if event.kind in ("report", "ended") and "run" not in event.data:
             self.beliefs.is_outdated = True
         is_last = event.kind == "done"
@@ -376,7 +379,7 @@ class Terminal:
         ranked = {index: each for index, each in trained.items() if each.record.status not in _TROUBLES}
         ranks = {index: value for index, each in ranked.items() if math.isfinite(value := each.tally.values[0])}
         best = max(ranks, key=ranks.__getitem__, default=None)
-        is_retraining = bool(state.reason_done)
+        is_retraining = _is_retraining(state)
         rungs, all_rungs = [], self.rungs()
         for place, rung in enumerate(all_rungs):
             # Also at a rung that it had reached before it failed.
@@ -395,7 +398,7 @@ class Terminal:
             name=self.name,
             objective=state.objectives[0].name,
             done=done,
-            num_samples=self.num_samples,
+            num_samples=max(self.num_samples, done),
             running=running,
             rungs=rungs,
             best=None if best is None else (best, _first_objective(state, best)),
@@ -415,7 +418,7 @@ class Terminal:
         """Return the retrainings that run; before there are any, the candidates."""
         goal, now = state.objectives[0], time.monotonic()
         running = []
-        if state.reason_done:
+        if _is_retraining(state):
             for run, record in state.retrained.items():
                 if record.status == "running":
                     value = record.reports[-1].get(goal.name) if record.reports else None
@@ -431,6 +434,11 @@ class Terminal:
                 predicted = beliefs.predictions.get(number)
                 running.append(RunningCandidate(number, candidate.record.epochs, job.end, value, seconds, predicted))
         return running
+
+
+def _is_retraining(state: StudyState) -> bool:
+    """Return whether the search is over, that of another strategy which follows included."""
+    return bool(state.reason_done) and (bool(state.retrained) or not state.jobs)
 
 
 def _first_objective(state: StudyState, candidate: int) -> float:

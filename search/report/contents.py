@@ -104,6 +104,10 @@ def headlines(data: ReportData) -> list[tuple[str, float | None, str]]:
         whose += f", mean of {result.count}" if result.count > 1 else ""
         whose += f"; {test} {value_text(found.results[test].mean)}" if test in found.results else ""
         tiles.insert(0, (goal, result.mean, whose))
+    elif found is not None:  # trained on the validation data, too
+        whose = f"network of candidate {winner.index}, retrained on all data but this"
+        tests = [(name, result.mean) for name, result in found.results.items() if goal.removeprefix("val_") in name]
+        tiles[:0] = [(name, mean, whose) for name, mean in tests]
     return tiles
 
 

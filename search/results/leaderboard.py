@@ -253,7 +253,7 @@ def ledger(study: StudyRecord) -> Ledger:
     for candidate in counted:
         # A candidate that failed would have failed in a full training, too: nothing is saved.
         is_saved = candidate.status in ("paused", "stopped", "completed")
-        saved = max(0, study.max_epochs - candidate.epochs) if is_saved else 0
+        saved = max(0, (candidate.max_epochs or study.max_epochs) - candidate.epochs) if is_saved else 0
         num_own = len(candidate.own_reports)
         epochs_in_full += num_own + saved
         if saved and num_own:

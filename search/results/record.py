@@ -299,6 +299,7 @@ class CandidateRecord:
         pooled: Results of validation data over all folds of a condition and seed, if it is the last of them.
         origin: Where its choices come from: "random", "model" or "enqueued"; empty if the journal does not say.
         notes: Further data that its strategy has on it, by the name of a column for other programs.
+        max_epochs: Of its full training, if it has another one than the other candidates.
     """
 
     index: int
@@ -318,6 +319,7 @@ class CandidateRecord:
     pooled: dict[str, float] = field(default_factory=dict)
     origin: str = ""
     notes: dict[str, Any] = field(default_factory=dict)
+    max_epochs: int | None = None
 
     @property
     def epochs(self) -> int:

@@ -149,6 +149,12 @@ def faults_of(config: Any, check: Check) -> list[str]:
     return []
 
 
+def changed_faults(config: Any, changed: Any, check: Check) -> list[str]:
+    """Return the faults of a changed config that it did not have before."""
+    before = set(faults_of(config, check))
+    return [each for each in faults_of(changed, check) if each not in before]
+
+
 def _misplaced_reals(candidate: CoveringConfig, place: str, check: Check) -> list[Path]:
     """Return the path of each real number at or below a place that must be a whole one.
 

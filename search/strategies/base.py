@@ -212,6 +212,10 @@ class Strategy(ABC):
         """Return whether a candidate without a job may still get one, so that its checkpoint is needed."""
         return False
 
+    def followers(self) -> Sequence["Strategy"]:
+        """Return strategies that continue its search, each when the one before it is done; the last has finalists."""
+        return ()
+
     def finalists(self) -> Sequence[int]:
         """Return the candidates for a retraining, the best first.
 

@@ -66,8 +66,8 @@ class InOrder(Strategy):
         return self.strategies[0].result_is_retrained
 
     def describe(self, space: Space) -> str:
-        """Return the description of the first strategy, which searches."""
-        return self.strategies[0].describe(space)
+        """Return the descriptions of the strategies that search."""
+        return " ".join(each.describe(space) for each in (self.strategies[0], *self.strategies[0].followers()))
 
     def find_faults(self, space: Space, check: Check) -> list[str]:
         """Return the faults of the candidates of the first, which searches, and those of the work that follows."""
@@ -78,8 +78,10 @@ class InOrder(Strategy):
         self.strategies[0].grow(num_samples)
 
     def obey(self, name: str, data: Mapping[str, Any]) -> None:
-        """Let the first strategy carry out a command."""
-        self.strategies[0].obey(name, data)
+        """Let the strategy of a candidate carry out a command, or the first."""
+        known = self.study.state.candidates.get(data.get("candidate", -1))
+        owner = self.strategies[0] if known is None else self._by_stage.get(known.stage, self.strategies)[0]
+        owner.obey(name, data)
 
     def require_command(self, name: str) -> None:
         """Let the first strategy refuse a command."""

@@ -157,7 +157,7 @@ class MultiFidelity(Strategy):
 
     def start(self) -> None:
         """Take up the jobs that an earlier session left."""
-        self._ready = list(self.state.jobs.values())
+        self._ready = [job for each, job in self.state.jobs.items() if self.state.candidates[each].stage == self.stage]
         self._has_to_say_done = self._has_to_say_done or not self.state.reason_done
 
     @property

@@ -10,7 +10,7 @@ from config.checking.splits import is_merged
 from config.faults import Faults
 from search.executors.base import Task
 from search.schedulers.base import Decision
-from search.space.cover import Check, faults_of
+from search.space.cover import Check, changed_faults
 from search.space.space import Space
 from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
 from search.study.folders import RETRAINED, run_folder
@@ -91,13 +91,11 @@ class Retrain(Strategy):
             return []
         example = None if self.searching is None else self.searching.example_of_finalist()
         config = next(space.covering()).config if example is None else example
-        before = set(faults_of(config, check))
         faults = Faults()
         with faults.collecting():
             changed = self.parts.retrained_config(config, config.get("seed", 0))
-            for message in faults_of(changed, check):
-                if message not in before:
-                    faults.add("search.retrain", message)
+            for message in changed_faults(config, changed, check):
+                faults.add("search.retrain", message)
         if faults:
             raise faults.error()
         return []

@@ -53,6 +53,7 @@ KINDS: dict[str, dict[str, Types]] = {
     "deleted": {"bytes": int},  # its checkpoints were deleted
     "decoded": {"epoch": int, "genotype": dict},  # results: the architecture that its supernet has found
     "generation": {"blocks": int, "round": int, "cells": list},  # estimates, predictors, audit: they are trained next
+    "selected": {"candidates": list, "networks": list},  # networks of the best cells, which are trained longer
     "pooled": {"results": dict},  # reason: results over all folds, of which this candidate is the last
     "exhausted": {},  # reason: nothing more is drawn
     "done": {"reason": str},  # the stage is over
@@ -87,7 +88,7 @@ _NAMES_OF_FORMAT_1: dict[str, tuple[str, str | None]] = {
     "tested": ("retrain.tested", None),
     "done": ("study.done", None),
 }
-_WITHOUT_CANDIDATE = ("begin", "created", "grown", "exhausted", "generation", "done")
+_WITHOUT_CANDIDATE = ("begin", "created", "grown", "exhausted", "generation", "selected", "done")
 
 
 @cache

@@ -207,6 +207,7 @@ class StudyState:
         if number != self.next_number:
             raise ValueError(f"number {number} is not the next one")
         record = CandidateRecord(number, data["seed"], [(path, value) for path, value in data["drawn"]], "running")
+        record.max_epochs = data.get("epochs")
         record.origin = data.get("origin", "enqueued" if data.get("is_enqueued") else "")
         drawn = Drawn.from_json(data["choices"]) if "choices" in data else None
         tally = self._tally({})
@@ -254,7 +255,8 @@ class StudyState:
         state.bytes = data.get("bytes", state.bytes)
         record.reason = data.get("reason", "")
         if data["status"] == "ended":
-            is_complete = record.epochs >= self.max_epochs or state.last_decision is Decision.CONTINUE
+            max_epochs = record.max_epochs or self.max_epochs
+            is_complete = record.epochs >= max_epochs or state.last_decision is Decision.CONTINUE
             decided = "paused" if state.last_decision is Decision.PAUSE else "stopped"
             record.status = cast(Status, "completed" if is_complete else decided)
             if data.get("is_given_up"):  # by the user
@@ -319,6 +321,7 @@ _OF_STRATEGIES = (
     "warm_started",
     "decoded",
     "generation",
+    "selected",
 )  # kinds that a strategy itself applies
 _APPLY = {
     "job": StudyState._apply_job,

@@ -386,7 +386,9 @@ def build_strategy(parts: StudyParts) -> Strategy:
             f"search.folds: {parts.folds}, and {first.title} cannot train a candidate in folds. Remove it, or choose "
             "another search.strategy."
         )
-    return InOrder([first, Retrain(parts, searching=first), MeasureLatency(parts, searching=first)])
+    searching = [first, *first.followers()]
+    last = searching[-1]
+    return InOrder([*searching, Retrain(parts, searching=last), MeasureLatency(parts, searching=last)])
 
 
 def read(folder: Path, parts: StudyParts, *, with_beliefs: bool = False) -> StudyRecord:

@@ -1,6 +1,9 @@
 """The predictions of a generation of cells: exact costs of their networks, and the expected results of trainings."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,9 +16,12 @@ from search.worker.candidate import build_training_step
 from search.worker.predictors.history import write_arrays
 from search.worker.predictors.task import fit_and_estimate
 from trainer.inspection.costs import TrainingStep
+from utils.architecture.cells.cell import Cell
 from utils.architecture.cells.costs import CostModel
 from utils.architecture.cells.expansion import Expansion, Floats
 from utils.architecture.cells.loading import load_expansion
+from utils.architecture.cells.network import NetworkPlan, plan_network
+from utils.errors import ConfigError
 
 _EXACT = ("params", "flops")
 _SECONDS_BETWEEN_REPORTS = 1.0
@@ -79,6 +85,47 @@ def _estimated(task: Mapping[str, Any], beat: Callable[[], None]) -> dict[str, A
     file = folder / COSTS
     write_arrays(file, known)
     return {**answer, "costs": str(file)}
+
+
+def costs_of_shapes(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights of networks of some cells in several shapes.
+
+    Args:
+        task: `config` of the cell without blocks, `cells` (texts), `grid` (values of motifs, normal_cells, filters),
+            `searched` (the shape of the search) and `device`.
+
+    Returns:
+        `costs`: of each network its `cell` (a place in `cells`), motifs, normal_cells, filters, `params`, and
+        `network`, equal for equal networks of a cell; empty if the network has no plan.
+    """
+    step = build_training_step(task["config"], task.get("device"))
+    options = getattr(getattr(step.placed_model(), "plan", None), "options", None)
+    if options is None:
+        return {"costs": []}
+    cells, names = [Cell.parse(each) for each in task["cells"]], list(task["grid"])
+    shapes = [dict(zip(names, values, strict=True)) for values in product(*task["grid"].values())]
+    rows = []
+    for shape in [task["searched"], *(each for each in shapes if each != task["searched"])]:
+        try:
+            changed = replace(options, macro=replace(options.macro, **shape))
+        except ConfigError:  # without any cell
+            continue
+        model = CostModel(changed, step.input_shape[2:])
+        for place, cell in enumerate(cells):
+            network = _built_network(plan_network(cell.lookbacks, changed))
+            rows.append({"cell": place, **shape, "params": model.costs(cell).params, "network": network})
+    return {"costs": rows}
+
+
+def _built_network(plan: NetworkPlan) -> str:
+    """Return text that is equal for plans of which the same network is built, as cells without a path are not."""
+    numbers = {0: 0} | {node.state: place for place, node in enumerate(plan.built, start=1)}
+    parts: list[Any] = [plan.shapes[0], numbers[plan.output], [numbers[state] for state in plan.skips]]
+    for node in plan.built:
+        reads = [(each.lookback, each.given, each.pool, each.shape) for each in getattr(node, "lookbacks", ())]
+        parts.append((type(node).__name__, node.shape, [numbers[state] for state in node.sources], reads))
+    parts += [(numbers[each.state], each.weight) for each in plan.exits]
+    return sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def costs_of_networks(

@@ -26,7 +26,7 @@ from data_loader.common.image_cache import share_decoded
 from search.study.folders import ONNX, checkpoints_of, fold_folder
 from search.worker.callbacks import Report
 from search.worker.candidate import Limits, build_training_step, check_limits
-from search.worker.estimating import estimated_cells
+from search.worker.estimating import costs_of_shapes, estimated_cells
 from search.worker.fence import Fence
 from search.worker.folds import pooled_results, train_in_folds
 from search.worker.nested import run_search_task
@@ -57,8 +57,8 @@ def run_task(task: Mapping[str, Any], report: Report, *, ranks: Ranks | None = N
 
     Args:
         task: `kind` ("train", "retrain", "search", "measure" for its costs alone, "pool" for the results of the runs
-            in `folders` together, or "estimate" for the predictions of `estimated_cells`; both take nothing else of the
-            following), `config`, `folder` (of the run,
+            in `folders` together, "estimate" for the predictions of `estimated_cells`, "shapes" for `costs_of_shapes`;
+            these three take nothing else of the following), `config`, `folder` (of the run,
             which is resumed if it has a checkpoint), `reported` (epochs that the search knows), `until` (epochs to
             train in all; None: until a decision says so), `limits` (checked before training; None: unchecked),
             optionally `begins_from` (run folder whose newest checkpoint it begins with), `objectives` and
@@ -109,8 +109,10 @@ def _run(task: Mapping[str, Any], report: Report, ranks: Ranks | None) -> dict[s
     load_plugins(task.get("plugins", []))
     if task["kind"] == RANK:
         return train_as_rank(task, report)
-    if task["kind"] == "pool":
-        return {"status": "ended", "values": pooled_results(task["folders"], task.get("device"))}
+    if task["kind"] in ("pool", "shapes"):
+        is_pool, device = task["kind"] == "pool", task.get("device")
+        found = {"values": pooled_results(task["folders"], device)} if is_pool else costs_of_shapes(task)
+        return {"status": "ended", **found}
     if task["kind"] == "estimate":
         return estimated_cells(task, report)
     # The run writes its metrics and checkpoints, but neither prints nor draws.

@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from unittest.mock import patch
 
@@ -70,6 +71,17 @@ class World:
         np.savez(file, **{f"mean.{name}": chance.random(payload["count"]) for name in names})
         return {"status": "ended", "file": str(file), "predictors": {name: {"name": "chance"} for name in names}}
 
+    def shapes(self, payload):
+        """The weights of all networks: a thousand for each cell, times their width."""
+        names, grid = list(payload["grid"]), [payload["searched"], *payload["grid"].values()]
+        shapes = [grid[0], *(dict(zip(names, values, strict=True)) for values in product(*grid[1:]))]
+        costs = [
+            {"cell": place, **shape, "params": weights_of(shape), "network": repr(list(shape.values()))}
+            for shape in shapes
+            for place in range(len(payload["cells"]))
+        ]
+        return {"status": "ended", "costs": costs}
+
     def row(self, run, epoch, epochs):
         fate, when = self.fate(run, epochs)
         chance = random.Random(f"value {run} {epoch}")
@@ -77,6 +89,11 @@ class World:
         if fate == "diverges" and epoch >= when:
             values = (math.nan, math.nan)
         return {"epoch": epoch, "val_miou": values[0], "val_loss": values[1]}
+
+
+def weights_of(shape):
+    """Weights of a network in the simulation."""
+    return 1000 * (shape["motifs"] * (shape["normal_cells"] + 1) - 1) * shape["filters"]
 
 
 class SimulatedWorkers(Executor):
@@ -144,6 +161,10 @@ class SimulatedWorkers(Executor):
         if task.kind == "pool":
             yield WorkerStarted(task.id)
             return {"status": "ended", "values": {"val_miou": 0.5}}
+        if task.kind == "shapes":
+            yield WorkerStarted(task.id)
+            yield None
+            return {"status": "interrupted"} if self.is_interrupted else self.world.shapes(task.payload)
         if task.kind == "estimate":
             yield WorkerStarted(task.id)
             if (yield EpochReported(task.id, {"is_at_work": True})) != "continue":

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from config.faults import Faults
 from config.objects import instantiate
@@ -18,7 +20,7 @@ from search.schedulers.generations import Generations
 from search.space.cover import Check
 from search.space.space import Space
 from search.space.table_space import TableSpace
-from search.strategies.base import MOST_LOSSES, Loss, Outcome
+from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
 from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells, cells_of
 from search.strategies.popnas.choice import allowed_cells, bounded_costs, choose
@@ -27,6 +29,7 @@ from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.options import GrowthOptions, PredictionOptions, growth_faults, network_faults
 from search.strategies.popnas.predicted import generation_folder, stored_predictions
 from search.strategies.popnas.sections import best_cell, cost_sections, generation_sections
+from search.strategies.popnas.selection import ModelSelection, read_selection
 from search.study.journal import Event
 from search.study.settings import REGISTRY, StudyParts
 from search.study.state import CandidateState
@@ -56,6 +59,7 @@ class ProgressiveSearch(MultiFidelity):
         parts: The parts of the study.
         growth: Which cells there are, and how many of them are trained.
         prediction: How cells that were not trained are compared.
+        selection: Arguments of the model selection that follows; see `SelectionOptions`.
 
     Raises:
         ConfigError: The settings contradict each other, or those of the study.
@@ -69,13 +73,18 @@ class ProgressiveSearch(MultiFidelity):
         *,
         growth: GrowthOptions = _GROWTH,
         prediction: PredictionOptions = _PREDICTION,
+        selection: Annotated[
+            dict[str, Any] | None, Field(description="The best cells in several shapes, trained longer; `null`: not.")
+        ] = None,
     ) -> None:
         super().__init__(parts)
         faults = Faults(growth_faults(parts, growth))
+        options = None if selection is None else read_selection(selection, parts, faults)
         with faults.collecting():
             self.cells: Cells = cells_of(parts, growth)
         if faults:
             raise faults.error()
+        self.selection = options
         self.growth = growth
         self.prediction = prediction
         self.sampler = None
@@ -109,7 +118,9 @@ class ProgressiveSearch(MultiFidelity):
             small["blocks"] = (
                 min(2, args.get("blocks", 2)) if isinstance(args.get("blocks", 2), int) else args["blocks"]
             )
-        return {**args, **small}
+        chosen = args.get("selection")
+        shrunk = {"selection": {**chosen, "top": 1, "epochs": epochs}} if isinstance(chosen, Mapping) else {}
+        return {**args, **small, **shrunk}
 
     def describe(self, space: Space) -> str:
         """Return in words which cells there are and how many are trained."""
@@ -244,17 +255,16 @@ class ProgressiveSearch(MultiFidelity):
     def _num_counted(self) -> int:
         """Candidates that were drawn and not replaced."""
         replaced = ("refused", "out_of_memory", "duplicate")
-        return sum(each.record.status not in replaced for each in self.state.candidates.values())
+        return sum(self.state.candidates[number].record.status not in replaced for number in self._cell_of)
 
     def _trained(self, blocks: int | None = None) -> list[Trained]:
         """Return the cells with results, those of a number of blocks only or all, by candidate."""
         found = []
         of_blocks = {number for each in self.generations if each.blocks == blocks for number in each.numbers}
-        for number, each in self.state.candidates.items():
-            if (blocks is None or number in of_blocks) and is_ranked(each.record, self.parts.objectives):
-                record = each.record
-                results = {**record.facts, **record.objectives}
-                found.append(Trained(number, self._cell_of[number], results, record.epochs))
+        for number, cell in self._cell_of.items():
+            record = self.state.candidates[number].record
+            if (blocks is None or number in of_blocks) and is_ranked(record, self.parts.objectives):
+                found.append(Trained(number, cell, {**record.facts, **record.objectives}, record.epochs))
         return found
 
     def _parents(self, blocks: int) -> list[str]:
@@ -280,9 +290,9 @@ class ProgressiveSearch(MultiFidelity):
             expansion=expansion,
             trained=self._trained(),
             failed=[
-                self._cell_of[number]
-                for number, each in self.state.candidates.items()
-                if each.record.status == "failed"
+                cell
+                for number, cell in self._cell_of.items()
+                if self.state.candidates[number].record.status == "failed"
             ],
             before=[each for each in self.generations[-1].cells if each.estimates],
             objectives=self.parts.objectives,
@@ -358,6 +368,16 @@ class ProgressiveSearch(MultiFidelity):
         self.study.record(f"{self.stage}.drawn", number, **data, key=form.key, origin=origin, cell=cell.cell)
         return True
 
+    def followers(self) -> Sequence[Strategy]:
+        """Return the model selection, if there is one."""
+        if self.selection is None:
+            return ()
+
+        def trained() -> dict[int, str]:
+            return {each.candidate: each.cell for each in self._trained()}
+
+        return [ModelSelection(self.parts, self, self.cells, trained, self.selection)]
+
     def example_of_finalist(self) -> Mapping[str, Any] | None:
         """Return the config of the first network that is checked."""
         return next(self.cells.covering(), None)
@@ -430,6 +450,9 @@ class ProgressiveSearch(MultiFidelity):
         ranked: list[int] = []
         with suppress(SearchError):  # nothing has a result yet
             ranked = self.study.ranked()
-        yield from best_cell(ranked, self._cell_of, self.parts.config)
+        yield from best_cell(
+            ranked, {number: str(each.notes.get("cell")) for number, each in records.items()}, self.parts.config
+        )
         yield from generation_sections(self.generations, records, goals, predictions)
-        yield from cost_sections(ranked, records, self._cell_of, goals)
+        searched = [each for each in ranked if each in self._cell_of]  # not those of a model selection
+        yield from cost_sections(searched, records, self._cell_of, goals)
