@@ -340,10 +340,19 @@ def test_the_report_has_numbers_predictions_and_uses(tmp_path):
     simulated = simulation(tmp_path)
     study = simulated.run()
     sections = {each["title"]: each for each in study.record().sections}
-    assert list(sections) == ["Generations", "Predictors", "Predictions and results", "Use of operations and inputs"]
+    assert list(sections) == [
+        "The best cell",
+        "Generations",
+        "Predictors",
+        "Fronts of the generations",
+        "Predictions and results",
+        "Use of operations and inputs",
+        "Correlations",
+    ]
     table = sections["Generations"]["table"]
     assert [row[0] for row in table[1:]] == ["0", "1", "2", "3"]
-    assert sum(row[2] for row in table[1:]) == len(study.state.candidates)
+    assert sum(row[3] for row in table[1:]) == len(study.state.candidates)
+    assert table[3][1] > table[3][2] > 0, "equivalent cells are merged"
     uses = {row[0]: row[1:] for row in sections["Use of operations and inputs"]["table"][1:]}
     assert uses["operation identity"][0] == 4, "with itself, twice, and with each of the others"
 

@@ -88,7 +88,7 @@ def test_each_network_is_trained_longer_by_a_config_of_its_own(tmp_path):
         assert config["trainer"] == {"epochs": 6, "ema": 0.9}
         assert config["seed"] == record.seed
         assert dict(record.drawn)["arch.args.filters"] == each["shape"]["filters"]
-        assert record.notes == {"cell": each["cell"], "chosen for": "selection", **each["shape"]}
+        assert record.notes == {"cell": each["cell"], "chosen for": "selection", "weights": each["params"]}
     assert {each.record.epochs for each in study.state.candidates.values() if each.stage == "search"} == {3}
 
 
@@ -211,8 +211,8 @@ def test_report_and_table_name_the_networks(tmp_path):
     export_csv(record, tmp_path / "study.csv")
     with (tmp_path / "study.csv").open() as file:
         lines = [line for line in csv.DictReader(file) if line.get("chosen for") == "selection"]
-    assert [(line["motifs"], line["filters"]) for line in lines] == [
-        (str(row[2]), str(row[4])) for row in by_number(rows)
+    assert [(line["arch.args.motifs"], line["weights"]) for line in lines] == [
+        (str(row[2]), str(row[5])) for row in by_number(rows)
     ]
 
 

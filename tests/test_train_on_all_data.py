@@ -211,7 +211,11 @@ def test_a_search_tests_once_and_leaves_a_network_for_other_programs(tmp_path, m
     study = open_study(config)
     study.watchers = [TestData(tmp_path / "data/test", 2).watch]
     record = study.run()
-    shapes = {(notes["motifs"], notes["filters"]) for each in record.candidates if "motifs" in (notes := each.notes)}
+    shapes = {
+        (drawn["arch.args.motifs"], drawn["arch.args.filters"])
+        for each in record.candidates
+        if "arch.args.motifs" in (drawn := dict(each.drawn))
+    }
     assert shapes == {(2, 2), (1, 4), (2, 4)}
     (run,) = record.retrained
     assert run.reason == ""
@@ -310,3 +314,21 @@ def test_of_supernets_the_first_network_wins_if_all_learn_from_all_data(tmp_path
     assert "Retrained" in best_text(record)
     write_report(record, tmp_path / "report.html")
     assert "retrained on all data but this" in (tmp_path / "report.html").read_text()
+
+
+def test_a_study_that_continues_with_other_data_trains_its_winner_anew(tmp_path):
+    def parts_with(**retrain):
+        search = {"objectives": ["max val_miou"], "num_samples": 2, "retrain": {"top": 1, **retrain}}
+        return lambda: build_study_parts({"name": "s", "arch": "Net", "trainer": {"epochs": 2}, "search": search})
+
+    simulated = Simulation(tmp_path, parts_with(), World())
+    assert len(simulated.run().record().retrained) == 1
+    for retrain in ({"train_on": MERGED}, {"changes": {"arch": "Other"}}, {"changes": {"arch": "Third"}}):
+        simulated.build_parts = parts_with(**retrain)
+        (run,) = simulated.run().record().retrained
+        assert run.status == "completed"
+        assert run.folder.startswith("retrained/candidate")
+    assert len(simulated.run().state.retrained) == 4
+    simulated.build_parts = parts_with()
+    (run,) = simulated.run().record().retrained
+    assert run.folder.endswith("_seed0")

@@ -18,6 +18,7 @@ from search.results.architecture import ARCHITECTURES, path_text, read_course
 from search.results.importance import is_number
 from search.results.leaderboard import winner_of
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
+from search.strategies.popnas.predicted import stored_predictions
 from search.study.journal import read_events
 from utils.architecture.genotype import Genotype
 from utils.errors import SearchError
@@ -76,6 +77,46 @@ def export_csv(study: StudyRecord, path: Path) -> Path:
             epochs.append({"index": each.index, **results, "begin": _utc(begin), "end": _utc(at)})
     write_text_atomically(reports, _csv_text(epochs))
     return reports
+
+
+def export_predictions(study: StudyRecord, path: Path) -> Path | None:
+    """Write a file with a row per cell that a progressive search has predicted, whether it was trained or not.
+
+    A row has the number of blocks, the round, the cell, its candidate if it was trained, and each prediction with its
+    deviation.
+
+    Args:
+        study: The record.
+        path: The file of the candidates.
+
+    Returns:
+        The file: `x_predictions.csv` for `x.csv`; None if the study has no predictions any more.
+
+    Raises:
+        SearchError: The predictions are not those of their cells.
+        OSError: A file cannot be written.
+    """
+    found = list(stored_predictions(Path(study.folder)))
+    if not found:
+        return None
+    numbers = {each.notes["cell"]: each.index for each in study.candidates if "blocks" in each.notes}
+    names = list(dict.fromkeys(name for _, _, each in found for name in each.columns))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["blocks", "round", "cell", "index", *(f"predicted {name}" for name in names)])
+    for blocks, number, each in found:
+        cells = each.texts()
+        columns = [each.columns[name].tolist() if name in each.columns else [""] * len(cells) for name in names]
+        for cell, *values in zip(cells, *columns, strict=True):
+            writer.writerow([blocks, number, cell, numbers.get(cell, ""), *values])
+    target = predictions_path(path)
+    write_text_atomically(target, text.getvalue())
+    return target
+
+
+def predictions_path(path: Path) -> Path:
+    """Return the file of the predictions that belongs to a file of candidates."""
+    return path.with_name(f"{path.stem}_predictions{path.suffix or '.csv'}")
 
 
 def _utc(seconds: float | None) -> str | None:

@@ -138,13 +138,20 @@ def _export_genotype(study: StudyRecord, arguments: argparse.Namespace) -> None:
 
 def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
     """Write a study as CSV, as a study of Optuna, or both."""
-    from search.cli.export import export_csv, export_optuna, reports_path, sqlite_path
+    from search.cli.export import (
+        export_csv,
+        export_optuna,
+        export_predictions,
+        predictions_path,
+        reports_path,
+        sqlite_path,
+    )
 
     if csv is None and url is None:
         raise ConfigError("export: neither --csv nor --optuna is given. Say which, e.g. --csv candidates.csv.")
     # All outputs are checked before the first is written.
     if csv is not None:
-        for path in (csv, reports_path(csv)):
+        for path in (csv, reports_path(csv), predictions_path(csv)):
             require_free_output(path, "--csv", (".csv", ".tsv", ".txt"))
     database = sqlite_path(url) if url is not None else None
     if url is not None and url.startswith("sqlite") and database is None:
@@ -153,8 +160,10 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
         require_free_database(database, "--optuna")
     if csv is not None:
         with writing(csv, "--csv"):
-            reports = export_csv(study, csv)
+            reports, predictions = export_csv(study, csv), export_predictions(study, csv)
         sys.stdout.write(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
+        if predictions is not None:
+            sys.stdout.write(f"Written:  {predictions}, a row per predicted cell\n")
     if url is not None:
         export_optuna(study, url)
         sys.stdout.write(f"Written:  {url}. See it:  optuna-dashboard {shlex.quote(url)}\n")

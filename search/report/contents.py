@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.results.importance import Importance, importances, ordered_paths, short_names
+from search.results.importance import Importance, columns_of, importances, ordered_paths, short_names
 from search.results.leaderboard import LeaderboardRow, best_results, leaderboard, winner_of
 from search.results.record import (
     CandidateRecord,
@@ -38,6 +38,7 @@ ORIGINS = {
     "modelled": "proposed because of results",
     "enqueued": "named by the user",
 }
+_FEWEST_TEXTS = 10  # candidates that may all differ by chance
 _LINE = 96  # characters of a line of JSON
 
 
@@ -64,6 +65,18 @@ class ReportData:
     names: dict[str, str]
     winner: CandidateRecord | None
     curve: Objective | None
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether a searched value may have an effect: not the text of a whole network, another for each candidate."""
+        columns = columns_of([row.candidate.drawn for row in self.rows])
+        is_few = len(self.rows) < _FEWEST_TEXTS
+        return bool(self.names) and (is_few or not all(map(_is_name, columns.values())))
+
+
+def _is_name(column: Sequence[Any]) -> bool:
+    """Return whether the values are texts of which none occurs twice."""
+    return all(isinstance(value, str) for value in column) and len(set(column)) == len(column)
 
 
 def collect(study: StudyRecord) -> ReportData:

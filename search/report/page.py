@@ -73,7 +73,7 @@ def figures_of(data: ReportData) -> dict[str, Figure]:
         figures["rungs"] = rung_strips(data)
     if data.rows:
         figures |= {f"front{place}": pareto(data, goal) for place, goal in enumerate(data.goals[1:])}
-        if data.names:
+        if data.has_effects:
             figures["parallel"] = parallel_axes(data)
             figures |= slices(data)
     others = {"volume": volume_curve(data.study), "contour": contour(data), "timeline": timeline(data.study)}

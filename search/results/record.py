@@ -437,8 +437,8 @@ class StudyRecord:
         unknown_events: Number of events of each name that this version does not know.
         winner: Number of the candidate that the strategy has chosen; None: by the leaderboard, see `winner_of`.
         sections: Additional sections of the report, from the strategy: each has a `title`, and a `text`, a `table`
-            (rows of cells, the first the names of the columns), `pictures` (SVG texts that only draw), or `lines` over
-            epochs (see `search.report.sections`).
+            (rows of cells, the first the names of the columns), `pictures` (SVG texts that only draw), `plots`, or
+            `lines` over epochs (see `search.report.sections`).
         beliefs: Those of the sampler, the first objective in its original sign; empty unless it was asked.
         result_is_retrained: Whether candidates are other networks than the result, e.g. supernets, so that only the
             retrainings have its results.

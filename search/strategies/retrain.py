@@ -1,6 +1,7 @@
 """Retraining of the best candidates from the beginning, and their test."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ class RetrainRun:
     candidate: int
     rank: int
     config: dict[str, Any]
+
+
+def kind_of_run(name: str) -> str:
+    """Return the end of the name of a retraining that says how it is trained; see `StudyParts.retrain_kind`."""
+    found = re.fullmatch(r"candidate\d+_seed\d+(.*)", name)
+    return found.group(1) if found is not None else ""
 
 
 class Retrain(Strategy):
@@ -72,7 +79,8 @@ class Retrain(Strategy):
             for number in range(options.seeds):
                 changed = self.parts.retrained_config(config, seed + 1 + number)
                 changed["name"] = f"{config['name']}_candidate{candidate}"
-                runs.append(RetrainRun(f"candidate{candidate}_seed{number}", candidate, rank, changed))
+                name = f"candidate{candidate}_seed{number}{self.parts.retrain_kind}"
+                runs.append(RetrainRun(name, candidate, rank, changed))
         return runs
 
     @property

@@ -1,6 +1,8 @@
 """The `search` section of a configuration, and the parts of a study that follow from it."""
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,6 +113,14 @@ class StudyParts:
         # Folds are trained one after the other up to each comparison, at which a candidate may end.
         ends = sorted({each for each in self.scheduler.fidelities() if start < each < end} | {end})
         return {"folds": {"of": self.folds, "seed": self.space.study_seed, "ends": ends}}
+
+    @property
+    def retrain_kind(self) -> str:
+        """The end of the names of retrainings: different for those that learn from other data or have other values."""
+        options = self.retrain or RetrainOptions()
+        changes = json.dumps(options.changes, sort_keys=True) if options.changes else ""
+        digest = f"_{hashlib.sha256(changes.encode()).hexdigest()[:6]}" if changes else ""
+        return ("_all_data" if options.train_on == MERGED else "") + digest
 
     def retrained_config(self, config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """Return the config of a retraining.

@@ -21,7 +21,7 @@ from search.strategies.base import Strategy, StudyContext
 from search.strategies.in_order import InOrder
 from search.strategies.measure import MeasureLatency
 from search.strategies.multi_fidelity import candidate_folder
-from search.strategies.retrain import Retrain
+from search.strategies.retrain import Retrain, kind_of_run
 from search.study.best import write_best
 from search.study.cleaner import CheckpointCleaner
 from search.study.commands import Command, remove_command, waiting_commands
@@ -312,7 +312,8 @@ class Study:
             max_epochs=parts.max_epochs,
             candidates=[each.record for each in state.candidates.values()],
             rungs=self.rungs(),
-            retrained=list(state.retrained.values()),
+            # Of a study that was continued with other options of the retraining, only those that follow them.
+            retrained=[run for name, run in state.retrained.items() if kind_of_run(name) == parts.retrain_kind],
             sessions=[(begin, end) for begin, end in state.sessions],
             is_done=state.is_done,
             bytes_deleted=state.bytes_deleted,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from search.strategies.popnas.estimates import EXPANSION
+from search.strategies.popnas.estimates import COSTS, EXPANSION
 from search.worker.callbacks import CONTINUE, Report
 from search.worker.candidate import build_training_step
 from search.worker.predictors.history import write_arrays
@@ -23,7 +23,6 @@ from utils.architecture.cells.loading import load_expansion
 from utils.architecture.cells.network import NetworkPlan, plan_network
 from utils.errors import ConfigError
 
-COSTS = "costs.npz"
 _EXACT = ("params", "flops")
 _SECONDS_BETWEEN_REPORTS = 1.0
 

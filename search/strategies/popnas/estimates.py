@@ -16,7 +16,7 @@ from utils.architecture.cells.expansion import Expansion, Floats
 from utils.errors import SearchError
 from utils.files import write_json
 
-HISTORY, EXPANSION, ESTIMATES = "history.json", "expansion.npz", "estimates.npz"
+HISTORY, EXPANSION, ESTIMATES, COSTS = "history.json", "expansion.npz", "estimates.npz", "costs.npz"
 
 
 @dataclass(frozen=True)

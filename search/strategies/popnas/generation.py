@@ -52,7 +52,8 @@ class Generation:
         blocks: Their blocks.
         round: Number of the choice among cells of so many blocks, from 1.
         cells: Which are trained.
-        num_expanded: Cells among which they were chosen.
+        num_expanded: Cells among which they were chosen, each different from the others and those trained before.
+        num_grown: Ways in which these grow; 0 if unknown.
         predictors: By objective, the predictor of the estimates, and why it is that one.
         audit: By objective, how the estimates of the generation before compare with the results of its trainings.
         seconds: That the prediction took.
@@ -67,6 +68,7 @@ class Generation:
     audit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seconds: float = 0.0
     numbers: list[int] = field(default_factory=list)
+    num_grown: int = 0
 
     @property
     def next_cell(self) -> ChosenCell | None:
@@ -93,6 +95,7 @@ class Generation:
             "round": self.round,
             "cells": [each.to_json() for each in self.cells],
             "num_expanded": self.num_expanded,
+            "num_grown": self.num_grown,
             "predictors": {name: dict(each) for name, each in self.predictors.items()},
             "audit": {name: dict(each) for name, each in self.audit.items()},
             "seconds": self.seconds,
@@ -113,4 +116,5 @@ class Generation:
             data.get("predictors", {}),
             data.get("audit", {}),
             data.get("seconds", 0.0),
+            num_grown=data.get("num_grown", 0),
         )

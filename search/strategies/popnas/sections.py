@@ -1,56 +1,147 @@
 """The sections of the report that a progressive search adds."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from search.results.importance import is_number
-from search.results.record import CandidateRecord, Objective
+from search.results.record import FACTS, MEASURED, CandidateRecord, Objective
 from search.strategies.popnas.generation import Generation
-from utils.architecture.cells.cell import Cell
-from utils.errors import ConfigError
+from search.strategies.popnas.plots import (
+    blocks_of,
+    front_plots,
+    predicted_and_trained,
+    prediction_plots,
+    results_of,
+    results_plots,
+    use_plots,
+)
+from search.strategies.popnas.predicted import Predictions
+from utils.architecture.cells.cell import Block
+from utils.architecture.cells.pictures import block_cell_svg
 
 Section = Mapping[str, Any]
 _FEWEST = 3  # cells for a correlation
 _MOST_ROWS = 300
+_FEWEST_CORRELATED = 5
 
 
 def generation_sections(
     generations: Sequence[Generation],
     records: Mapping[int, CandidateRecord],
-    cells: Mapping[int, str],
     goals: Sequence[Objective],
+    predictions: Mapping[str, Predictions],
 ) -> Iterator[Section]:
-    """Yield the sections: generations, predictions against results, and the use of operations and inputs.
+    """Yield the sections: generations, predictions against results, fronts, and the use of operations and inputs.
 
     Args:
         generations: Of the study.
         records: By candidate.
-        cells: Text of the cell of each candidate.
         goals: Objectives of the study.
+        predictions: Of all cells of a generation, by its name; those whose files are there.
     """
     if not generations:
         return
-    yield _numbers(generations, records, goals)
+    yield {**_numbers(generations, records, goals), "plots": results_plots(generations, records, goals)}
     if any(each.estimates for generation in generations for each in generation.cells):
-        yield _predictors(generations, records, goals)
+        yield {**_predictors(generations, records, goals), "plots": prediction_plots(generations, records, goals)}
+        if plots := front_plots(generations, records, goals, predictions):
+            text = (
+                "Of each generation the predictions of all cells (some of them, if there are many), those of the cells "
+                "that were chosen, and their results, to which a line leads."
+            )
+            yield {"title": "Fronts of the generations", "text": text, "plots": plots}
         yield _predictions(generations, records, goals)
-    yield _uses(generations)
+    yield {**_uses(generations), "plots": use_plots(generations)}
 
 
-def results_of(record: CandidateRecord) -> dict[str, float]:
-    """Return the objectives and facts of a candidate by name."""
-    return {**record.facts, **record.objectives}
+def best_cell(ranked: Sequence[int], cells: Mapping[int, str], config: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield the picture of the best cell, if it is one of blocks.
+
+    Args:
+        ranked: Candidates with results, the best first.
+        cells: Text of the cell of each candidate.
+        config: Of the study.
+    """
+    arch = config.get("arch")
+    args = arch.get("args") if isinstance(arch, Mapping) else None
+    only_unused = args.get("concat_only_unused", True) if isinstance(args, Mapping) else True
+    for cell in blocks_of(cells[number] for number in ranked[:1]):
+        text = f"Candidate {ranked[0]}, the first of the leaderboard: {cell}"
+        yield {
+            "title": "The best cell",
+            "text": text,
+            "pictures": [block_cell_svg(cell, concat_only_unused=only_unused)],
+        }
+
+
+def cost_sections(
+    ranked: Sequence[int],
+    records: Mapping[int, CandidateRecord],
+    cells: Mapping[int, str],
+    goals: Sequence[Objective],
+) -> Iterator[Section]:
+    """Yield the costs of single operations, and the correlations of results and costs.
+
+    Args:
+        ranked: Candidates with results, the best first.
+        records: By candidate.
+        cells: Text of the cell of each candidate.
+        goals: Objectives of the study.
+    """
+    known = {cell: results_of(records[number]) for number, cell in cells.items()}
+    costs = [each.name for each in goals if each.name in (*FACTS, *MEASURED)]
+    yield from _operation_costs(known, costs)
+    yield from _correlations([results_of(records[number]) for number in ranked])
+
+
+def _operation_costs(known: Mapping[str, Mapping[str, float]], costs: Sequence[str]) -> Iterator[Section]:
+    """Yield a row for each operation that was trained alone: what it costs more than the empty cell."""
+    empty = known.get("[]", {})
+    alone = {}
+    for cell in blocks_of(known):
+        if len(cell) == 1 and cell.blocks[0] == Block(-1, cell.blocks[0].first, -1, cell.blocks[0].first):
+            alone[cell.blocks[0].first] = known[str(cell)]
+    names = [name for name in costs if name in empty and all(name in results for results in alone.values())]
+    if not alone or not names:
+        return
+    head = ["operation"]
+    for name in names:
+        head += [f"{name} above the empty cell", "of the largest"]
+    rows: list[list[Any]] = []
+    more = {each: {name: results[name] - empty[name] for name in names} for each, results in alone.items()}
+    largest = {name: max(abs(each[name]) for each in more.values()) or 1.0 for name in names}
+    for each in sorted(alone, key=lambda each: -more[each][names[0]]):
+        rows.append(
+            [each, *(value for name in names for value in (more[each][name], more[each][name] / largest[name]))]
+        )
+    text = "Cells with one operation on both sides of a single block: what the operation costs."
+    yield {"title": "Costs of the operations", "text": text, "table": [head, *rows]}
+
+
+def _correlations(results: Sequence[Mapping[str, float]]) -> Iterator[Section]:
+    """Yield the rank correlations of all results and costs that the trained cells have."""
+    names = [name for name in (results[0] if results else {}) if all(name in each for each in results)]
+    columns = {name: [each[name] for each in results] for name in names}
+    columns = {name: values for name, values in columns.items() if len(set(values)) > 1}
+    if len(results) < _FEWEST_CORRELATED or len(columns) < 2:
+        return
+    rows: list[list[Any]] = [["", *columns]]
+    rows += [
+        [name, *(_rank_correlation(values, other) for other in columns.values())] for name, values in columns.items()
+    ]
+    text = "Spearman's rank correlation of results and costs, over all trained cells."
+    yield {"title": "Correlations", "text": text, "table": rows}
 
 
 def _numbers(
     generations: Sequence[Generation], records: Mapping[int, CandidateRecord], goals: Sequence[Objective]
 ) -> Section:
     """Return a row for each generation: how many cells, why, and the range of each objective."""
-    head = ["blocks", "expanded", "trained", "front", "best scores", "exploration", "failed", "epochs"]
+    head = ["blocks", "grown", "different", "trained", "front", "best scores", "exploration", "failed", "epochs"]
+    head += ["seconds of training", "of prediction"]
     for goal in goals:
         head += [f"{'best' if goal.sign > 0 else 'least'} {goal.name}", f"mean {goal.name}"]
     rows: list[list[Any]] = [head]
@@ -58,33 +149,26 @@ def _numbers(
         known = [records[number] for number in each.numbers]
         reasons = Counter(cell.reason for cell in each.cells)
         failed = sum(record.status in ("failed", "refused", "out_of_memory") for record in known)
-        row: list[Any] = [each.name, each.num_expanded, sum(bool(record.reports) for record in known)]
+        row: list[Any] = [each.name, each.num_grown or None, each.num_expanded]
+        row.append(sum(bool(record.reports) for record in known))
         row += [reasons[reason] for reason in ("front", "score", "exploration")]
         row += [failed, sum(record.epochs for record in known)]
+        row += [round(sum(record.seconds for record in known), 1), round(each.seconds, 1) or None]
         for goal in goals:
             found = (results_of(record).get(goal.name) for record in known)
-            values = [value for value in found if value is not None and is_number(value)]
+            values = [value for value in found if value is not None]
             row += [max(values) if goal.sign > 0 else min(values), float(np.mean(values))] if values else [None, None]
         rows.append(row)
-    text = "Cells of each generation: grown from those trained before (expanded), and those of them that were trained."
+    text = (
+        "Cells of each generation: ways in which those trained before grow, the different cells among these, as "
+        "equivalent ones are merged, and those that were trained."
+    )
     return {"title": "Generations", "text": text, "table": rows}
 
 
-def pairs_of(
-    generation: Generation, records: Mapping[int, CandidateRecord], name: str
-) -> tuple[list[float], list[float]]:
-    """Return the predictions and the results of an objective, of the cells of a generation that have both."""
-    predicted, trained = [], []
-    for number, cell in zip(generation.numbers, generation.cells, strict=False):
-        value = results_of(records[number]).get(name)
-        if name in cell.estimates and value is not None and is_number(value):
-            predicted.append(cell.estimates[name])
-            trained.append(float(value))
-    return predicted, trained
-
-
-def _rank_correlation(predicted: Sequence[float], trained: Sequence[float]) -> float | None:
+def _rank_correlation(predicted: Iterable[float], trained: Iterable[float]) -> float | None:
     """Return Spearman's rank correlation; None of fewer than three pairs, or if one side is constant."""
+    predicted, trained = list(predicted), list(trained)
     if len(predicted) < _FEWEST or len(set(predicted)) == 1 or len(set(trained)) == 1:
         return None
     return float(spearmanr(predicted, trained).statistic)
@@ -95,17 +179,22 @@ def _predictors(
 ) -> Section:
     """Return a row for each generation and objective: its predictor, and how right it was."""
     rows: list[list[Any]] = [
-        ["blocks", "objective", "predictor", "cells", "rank correlation", "mean error", "mean absolute error", "reason"]
+        ["blocks", "objective", "predictor", "cells", "rank correlation", "R²", "mean error", "mean absolute error"]
     ]
+    rows[0] += ["as a part of the result", "reason"]
     for each in generations:
         for goal in goals:
-            predicted, trained = pairs_of(each, records, goal.name)
-            if not predicted:
+            pairs = predicted_and_trained(each, records, goal.name)
+            if not pairs:
                 continue
-            errors = np.array(predicted) - np.array(trained)
+            predicted, trained = np.array([pair[1:] for pair in pairs]).T
+            errors, spread = predicted - trained, float(((trained - trained.mean()) ** 2).sum())
+            relative = float(np.mean(np.abs(errors / trained))) if trained.all() else None
+            fit = 1 - float((errors**2).sum()) / spread if spread and len(pairs) >= _FEWEST else None
             used = each.predictors.get(goal.name, {})
-            row = [each.name, goal.name, used.get("name"), len(predicted), _rank_correlation(predicted, trained)]
-            rows.append([*row, float(errors.mean()), float(np.abs(errors).mean()), used.get("reason") or ""])
+            row = [each.name, goal.name, used.get("name"), len(pairs), _rank_correlation(predicted, trained), fit]
+            row += [float(errors.mean()), float(np.abs(errors).mean()), relative]
+            rows.append([*row, used.get("reason") or ""])
     text = (
         "What was predicted of the cells that were then trained, against their results. A predictor that is worse than "
         "a trivial one in a generation is replaced by it in the next; the reason is given."
@@ -137,13 +226,10 @@ def _uses(generations: Sequence[Generation]) -> Section:
     for each in generations:
         for chosen in each.cells:
             uses = counts.setdefault(chosen.reason, Counter())
-            try:
-                blocks = Cell.parse(chosen.cell).blocks
-            except ConfigError:  # of a table, which has a notation of its own
-                continue
-            for block in blocks:
-                uses.update(f"operation {name}" for name in block.operators)
-                uses.update(f"input {number}" for number in block.inputs)
+            for cell in blocks_of([chosen.cell]):
+                for block in cell.blocks:
+                    uses.update(f"operation {name}" for name in block.operators)
+                    uses.update(f"input {number}" for number in block.inputs)
     reasons = [reason for reason in ("first", "front", "score", "exploration") if reason in counts]
     names = sorted({name for reason in reasons for name in counts[reason]})
     rows: list[list[Any]] = [["", *reasons]]

@@ -226,7 +226,8 @@ class ModelSelection(MultiFidelity):
         elif event.kind == "drawn" and event.candidate is not None:
             each = self._chosen[len(self._numbers)]
             record = self.state.candidates[event.candidate].record
-            record.notes = {"cell": each.cell, "chosen for": STAGE, **each.shape}
+            weights = {} if each.params is None else {"weights": each.params}
+            record.notes = {"cell": each.cell, "chosen for": STAGE, **weights}
             self._numbers.append(event.candidate)
 
     @property

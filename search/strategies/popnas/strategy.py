@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,8 @@ from search.strategies.popnas.choice import allowed_cells, bounded_costs, choose
 from search.strategies.popnas.estimates import Answer, Request, Trained, read_answer, write_request
 from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.options import GrowthOptions, PredictionOptions, growth_faults, network_faults
-from search.strategies.popnas.sections import generation_sections
+from search.strategies.popnas.predicted import generation_folder, stored_predictions
+from search.strategies.popnas.sections import best_cell, cost_sections, generation_sections
 from search.strategies.popnas.selection import ModelSelection, read_selection
 from search.study.journal import Event
 from search.study.settings import REGISTRY, StudyParts
@@ -36,7 +38,6 @@ from utils.seeding import derive_seed
 
 ESTIMATE = "estimate"  # kind of the tasks that predict
 _GROWTH, _PREDICTION = GrowthOptions(), PredictionOptions()
-GENERATIONS = "generations"  # folder of the predictions of a study
 
 logger = logging.getLogger("espalier")
 
@@ -302,7 +303,7 @@ class ProgressiveSearch(MultiFidelity):
         if not len(expansion) or not needs_worker:
             self._end_request(request, request.trivial_answer())
             return None
-        folder = Path(self.study.folder).resolve() / GENERATIONS / f"{blocks}_{number}"
+        folder = generation_folder(Path(self.study.folder).resolve(), blocks, number)
         payload = write_request(folder, request, self.prediction)
         payload |= network
         self._request = request
@@ -339,6 +340,7 @@ class ProgressiveSearch(MultiFidelity):
             request.round,
             chosen,
             len(request.expansion),
+            num_grown=request.expansion.num_grown,
             predictors=answer.predictors,
             audit=answer.audit,
             seconds=answer.seconds,
@@ -436,10 +438,21 @@ class ProgressiveSearch(MultiFidelity):
         return "POPNAS"
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
-        """Return the generations, their predictions against results, and the use of operations and inputs."""
+        """Return the best cell, the generations, their predictions against results, and the use of operations."""
         return list(self._sections())
 
     def _sections(self) -> Iterator[Mapping[str, Any]]:
         records = {number: each.record for number, each in self.state.candidates.items()}
         goals: tuple[Objective, ...] = self.parts.objectives
-        yield from generation_sections(self.generations, records, self._cell_of, goals)
+        of_places = {(blocks, number): each for blocks, number, each in stored_predictions(Path(self.study.folder))}
+        places = {each.name: (each.blocks, each.round) for each in self.generations}
+        predictions = {name: of_places[place] for name, place in places.items() if place in of_places}
+        ranked: list[int] = []
+        with suppress(SearchError):  # nothing has a result yet
+            ranked = self.study.ranked()
+        yield from best_cell(
+            ranked, {number: str(each.notes.get("cell")) for number, each in records.items()}, self.parts.config
+        )
+        yield from generation_sections(self.generations, records, goals, predictions)
+        searched = [each for each in ranked if each in self._cell_of]  # not those of a model selection
+        yield from cost_sections(searched, records, self._cell_of, goals)

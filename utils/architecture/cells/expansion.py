@@ -92,9 +92,16 @@ class Expansion:
         grammar: Which cells there are.
         parents: Texts of the cells that grow.
         places: (N,) parent times G plus growth, in ascending order.
+        num_grown: Ways in which parents grow, into equivalent and known cells, too; None: as many as there are cells.
+
+    Attributes:
+        num_grown: The same.
     """
 
-    def __init__(self, grammar: CellGrammar, parents: Sequence[str], places: Rows) -> None:
+    def __init__(
+        self, grammar: CellGrammar, parents: Sequence[str], places: Rows, num_grown: int | None = None
+    ) -> None:
+        self.num_grown = len(places) if num_grown is None else num_grown
         self.grammar = grammar
         self.parents = tuple(parents)
         self._places = places
@@ -114,7 +121,7 @@ class Expansion:
         first.sort()
         if len(known):
             first = first[~np.isin(keys[first], grammar.known_keys(tuple(known)))]
-        return cls(grammar, parents, places[first])
+        return cls(grammar, parents, places[first], len(places))
 
     def __len__(self) -> int:
         return len(self._places)
