@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from build import (
     build_loader,
     build_loss,
+    build_merged_loader,
     build_metrics,
     build_network,
     build_optimizer,
@@ -28,7 +29,7 @@ from build import (
 )
 from config import DataSpec, class_and_arguments, trainer_options, variants
 from config.checking.sound import SoundPart, build_stepwise, place_of, sound_part
-from config.checking.splits import SPLIT_SECTIONS, loader_section
+from config.checking.splits import SPLIT_SECTIONS, is_merged, loader_section
 from logger.check_report import CheckReport, Table
 from utils.environment import resource_errors
 from utils.errors import EspalierError, Finding, NotLearned, each_error, fault_of
@@ -219,6 +220,9 @@ class _Check:
         from trainer.runtime.devices import ALONE, RunPrecision, choose_devices, prepare_for_training, seed_run
         from trainer.trainer import TrainingPlan
 
+        if is_merged(self.config) and {"train", "valid"} <= loaders.keys():
+            merged = self.attempt(build_merged_loader, "trainer")
+            loaders = {"train": loaders["train"] if merged is None else merged}
         train_loader, options = loaders.get("train"), trainer_options(self.config)
         if "valid" not in loaders and self.is_faulty("valid_loader", "data_loader"):  # train results stand in
             options["monitor"] = options["monitor"].replace("val_", "")

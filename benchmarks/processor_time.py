@@ -19,8 +19,8 @@ class ProcessorTime(Processes):
     processors are busy throughout. Only on systems with /proc.
     """
 
-    def __init__(self, workers: int = 2) -> None:
-        super().__init__(workers)
+    def __init__(self, workers: int = 2, threads: int | None = None) -> None:
+        super().__init__(workers, threads=threads)
         self._began_at = math.nan
         self._latest = 0.0
 

@@ -45,7 +45,7 @@ SMALL = {
     "AutoDeepLab": [
         {
             "genotype": {
-                "strides": [4, 8, 16, 8],
+                "strides": [8, 4],
                 "blocks": [
                     {"two_back": "sep_conv_3x3", "one_back": "atrous_conv_3x3"},
                     {"one_back": "max_pool_3x3", "block_1": "avg_pool_3x3"},

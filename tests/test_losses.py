@@ -171,6 +171,25 @@ def test_regions_of_many_classes_are_found(loss: Any, num_classes: int) -> None:
     assert loss(IGNORED)(logits.flip(-1), target).item() > 0.2
 
 
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("loss", [DiceLoss, JaccardLoss, TverskyLoss])
+def test_fewer_pixels_than_classes_are_judged_as_with_ignored_ones_beside_them(loss: Any, soft: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits, more = torch.randn(2, 7, 5, generator=generator), torch.randn(2, 7, 9, generator=generator)
+    target: Tensor = torch.tensor([[0, 1, 6, IGNORED, 6], [3, 3, 2, 5, 0]])
+    rest: Tensor = torch.full((2, 9), IGNORED)
+    if soft:
+        target, rest = torch.rand(2, 7, 5, generator=generator).softmax(1), torch.zeros(2, 7, 9)
+    values = []
+    for output, truth in ((logits, target), (torch.cat([logits, more], -1), torch.cat([target, rest], -1))):
+        output.requires_grad_()
+        value = loss(IGNORED)(output, truth)
+        value.backward()
+        assert output.grad is not None
+        values.append((value.detach(), output.grad[..., :5]))
+    torch.testing.assert_close(values[0], values[1])
+
+
 def test_it_judges_classification_or_says_why_not(case: Case, loss: nn.Module) -> None:
     channels = 1 if case[0] in ONE_CHANNEL else 3
     target = torch.tensor([0, 1, IGNORED, 1, 0])

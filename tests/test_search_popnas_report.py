@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import numpy as np
 import pytest
 
 from search.cli.export import export_predictions
@@ -13,6 +14,7 @@ from search.report.sections import section_figures
 from search.results.record import CandidateRecord, parse_objectives
 from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.plots import front_plots, prediction_plots, results_plots, use_plots
+from search.strategies.popnas.predicted import Predictions
 from search.strategies.popnas.sections import best_cell, cost_sections
 from tests.support.study_samples import sample_study
 from tests.test_search_popnas import simulation
@@ -149,3 +151,16 @@ def test_damaged_predictions_are_left_out(tmp_path):
     (tmp_path / "generations/3_1/expansion.npz").unlink()
     fronts = next(each for each in study.record().sections if each["title"] == "Fronts of the generations")
     assert all(plot["series"][0]["name"] != "predicted" for plot in fronts["plots"])
+
+
+def test_predictions_that_are_damaged_at_random_are_read_or_left_out(tmp_path):
+    simulation(tmp_path).run()
+    folder, chance = tmp_path / "generations/2_1", np.random.default_rng(0)
+    content = (folder / "estimates.npz").read_bytes()
+    for _ in range(300):
+        damaged = bytearray(content[: chance.integers(1, len(content) + 1)])
+        for place in chance.integers(0, len(damaged), 3):
+            damaged[place] = chance.integers(0, 256)
+        (folder / "estimates.npz").write_bytes(damaged)
+        found = Predictions.read(folder)
+        assert found is None or len({len(values) for values in found.columns.values()}) == 1

@@ -238,12 +238,38 @@ def test_a_check_says_how_many_networks_are_trained():
         ({"params": [5, 4]}, r"selection.params: \[5, 4\]: must be \[least, most\]"),
         ({"params": [0.5, 4]}, r"selection.params"),
         ({"motifs": [2]}, r"selection.motifs: \[2\], and no params says which shapes"),
+        ({"changes": {"trainer.epochs": 4}}, r"selection.changes: trainer.epochs: 4. Write epochs"),
+        ({"changes": {"trainer": {"epochs": 4}}}, r"selection.changes: trainer.epochs: 4. Write epochs"),
+        ({"changes": {"arch.args.filters": 4}}, r"selection.changes: arch.args.filters: 4. The selection sets it"),
+        ({"changes": {"a..b": 4}}, r'"a..b": must be a JSON path'),
         ({"params": [1, 2], "normal_cells": [-1]}, r"selection.normal_cells: \[-1\]: each must be 0 or more"),
     ],
 )
 def test_faults_of_a_selection_have_their_place(selection, message):
     with pytest.raises(ConfigError, match=message):
         build_strategy(build_study_parts(study_config(selection)))
+
+
+def test_folds_are_compared_at_the_rungs_of_the_longer_training(tmp_path, monkeypatch):
+    ends = defaultdict(set)
+    make = ModelSelection._task_of
+
+    def noted(self, job, state):
+        task = make(self, job, state)
+        ends[task.payload["config"]["trainer"]["epochs"]].update(task.payload["folds"]["ends"])
+        return task
+
+    monkeypatch.setattr(ModelSelection, "_task_of", noted)
+    scheduler = {"type": "ASHA", "args": {"grace_period": 1, "mode": "stop"}}
+    simulation(tmp_path, {"top": 2, "epochs": 9}, folds=2, scheduler=scheduler, retrain={"top": 1}).run()
+    assert ends == {9: {1, 3, 9}}
+
+
+def test_a_section_may_be_replaced_as_a_whole():
+    changes = {"loss": "focal_loss", "lr_scheduler": None, "optimizer": {"args": {"lr": 1}}}
+    strategy = build_strategy(build_study_parts(study_config({"changes": changes})))
+    assert strategy.strategies[1].options.changes == changes
+    build_strategy(build_study_parts(study_config({"changes": {"arch": "ConvNet"}})))  # its faults are found by a check
 
 
 def test_a_range_may_be_written_with_an_exponent():

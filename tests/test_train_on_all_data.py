@@ -12,6 +12,7 @@ import test as test_command
 import train
 from base.callback import Callback
 from build import build_loaders
+from check import check_run
 from data_loader import SECTIONS
 from search.cli.listing import best_text
 from search.report import write_report
@@ -332,3 +333,16 @@ def test_a_study_that_continues_with_other_data_trains_its_winner_anew(tmp_path)
     simulated.build_parts = parts_with()
     (run,) = simulated.run().record().retrained
     assert run.folder.endswith("_seed0")
+
+
+def test_a_check_counts_the_steps_of_both_and_finds_that_they_are_the_same(tmp_path):
+    args = class_folders(tmp_path / "data") | {"batch_size": 4, "resize": [8, 8]}
+    config = config_of("ImageClassificationDataLoader", args, {"folder": args["folder"], "resize": [8, 8]})
+    config["trainer"]["save_dir"] = str(tmp_path)
+    report = check_run(config)
+    assert not any(finding.is_fault for finding in report.findings)
+    assert " of 4 steps" in report.text(120), "sixteen images in batches of four"
+    config["valid_loader"]["args"]["split"] = "train"
+    faults = [finding.message for finding in check_run(config).findings if finding.is_fault]
+    assert len(faults) == 1
+    assert "training and validation data are the same samples" in faults[0]

@@ -72,19 +72,15 @@ class RegionLoss(LogitLoss):
             labels = target.clamp(-1, num_classes).reshape(batch, 1, -1).to(dtype)
             classes = torch.arange(num_classes, dtype=dtype, device=target.device)[:, None]
             truth = (labels == classes).to(logits.dtype)
-        # (B, K, K): the probability that each class (row) got on the pixels of each true class (column). One matrix
-        # product gives every sum that the coefficients need, with a deterministic gradient, in half the time of
-        # products with one-hot masks. Ignored pixels are in no column.
-        confusion = logits.softmax(dim=1).reshape(batch, num_classes, -1) @ truth.transpose(1, 2)
-        overlap, true = confusion.diagonal(dim1=1, dim2=2), confusion.sum(dim=1)
-        losses = (1 - self.coefficients(overlap, true, confusion.sum(dim=2)))[:, self.first_class :]
+        overlap, true, predicted = _sums(logits.softmax(dim=1).reshape(batch, num_classes, -1), truth)
+        losses = (1 - self.coefficients(overlap, true, predicted))[:, self.first_class :]
         # The probabilities of a pixel sum to 1, so only a class that is absent has the sum 0.
         if self.skips_absent:
             is_present = true.detach()[:, self.first_class :] > 0
             counts = is_present.any(dim=1)
             means = (losses * is_present).sum(dim=1) / is_present.sum(dim=1).clamp(min=1)
         else:
-            counts = confusion.detach().sum(dim=(1, 2)) > 0
+            counts = predicted.detach().sum(dim=1) > 0
             means = losses.mean(dim=1)
         return weighted_mean(means * counts, counts)
 
@@ -96,6 +92,17 @@ class RegionLoss(LogitLoss):
         else:
             counts = (target >= first_class) & (target != self.ignore_index)
         return counts.reshape(len(target), -1).any(dim=1).sum(dtype=torch.float64)
+
+
+def _sums(probabilities: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sums that the coefficients need, (B, K) each, of (B, K, N) shares; ignored pixels have no truth."""
+    if truth.shape[1] > truth.shape[2]:  # more classes than pixels: their square would be large
+        known = truth.sum(dim=1, keepdim=True)
+        return (probabilities * truth).sum(dim=2), truth.sum(dim=2), (probabilities * known).sum(dim=2)
+    # (B, K, K): the probability that each class (row) got on the pixels of each true class (column). One matrix
+    # product gives all sums, with a deterministic gradient, in half the time of products with one-hot masks.
+    confusion = probabilities @ truth.transpose(1, 2)
+    return confusion.diagonal(dim1=1, dim2=2), confusion.sum(dim=1), confusion.sum(dim=2)
 
 
 class DiceLoss(RegionLoss):

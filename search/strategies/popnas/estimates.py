@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from search.results.record import Objective
 from search.strategies.popnas.generation import ChosenCell
 from search.strategies.popnas.options import PredictionOptions
 from utils.architecture.cells.expansion import Expansion, Floats
+from utils.architecture.cells.loading import load_predictions
 from utils.errors import SearchError
 from utils.files import write_json
 
@@ -142,7 +142,7 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
         SearchError: It is not there, or not of this request.
     """
     path = Path(str(details.get("file", "")))
-    arrays, costs = _arrays_of(path), _arrays_of(Path(details["costs"])) if "costs" in details else {}
+    arrays, costs = load_predictions(path), load_predictions(Path(details["costs"])) if "costs" in details else {}
     shape = (len(request.expansion),)
     groups: dict[str, dict[str, Floats]] = {"mean": {}, "deviation": {}, "acquired": {}}
     for name, values in arrays.items():
@@ -163,16 +163,3 @@ def read_answer(details: Mapping[str, Any], request: Request) -> Answer:
         details.get("audit", {}),
         float(details.get("seconds", 0.0)),
     )
-
-
-def _arrays_of(path: Path) -> dict[str, Floats]:
-    """Return the arrays of a file by name.
-
-    Raises:
-        SearchError: It cannot be read.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: np.asarray(file[name], dtype=float) for name in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise SearchError(f"{path}: the predictions cannot be read ({error}).") from error

@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from search.strategies.popnas.estimates import COSTS, ESTIMATES, EXPANSION
 from utils.architecture.cells.expansion import Floats
-from utils.architecture.cells.loading import load_expansion
+from utils.architecture.cells.loading import load_expansion, load_predictions
 from utils.errors import SearchError
 
 GENERATIONS = "generations"  # folder of the predictions of a study
@@ -46,16 +45,14 @@ class Predictions:
         if not (folder / EXPANSION).exists():
             return None
         try:
-            with np.load(folder / ESTIMATES, allow_pickle=False) as file:
-                groups = {name.partition("."): file[name] for name in file.files}
+            groups = {name.partition("."): values for name, values in load_predictions(folder / ESTIMATES).items()}
             columns = {name: values for (kind, _, name), values in groups.items() if kind == "mean"}
             columns |= {f"deviation of {name}": each for (kind, _, name), each in groups.items() if kind == "deviation"}
-            if (folder / COSTS).exists():
-                with np.load(folder / COSTS, allow_pickle=False) as file:
-                    columns |= {name: file[name] for name in file.files}
-        except (OSError, ValueError, EOFError, BadZipFile):
+            columns |= load_predictions(folder / COSTS) if (folder / COSTS).exists() else {}
+        except SearchError:
             return None
-        return cls(folder, columns)
+        shapes = {values.shape for values in columns.values()}
+        return cls(folder, columns) if len(shapes) == 1 and len(shapes.pop()) == 1 else None
 
     def sample(self, first: str, second: str) -> list[tuple[float, float]]:
         """Return two columns of cells that are spread evenly over all; nothing if one is not there."""

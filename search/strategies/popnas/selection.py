@@ -106,6 +106,18 @@ def read_selection(given: Mapping[str, Any], parts: StudyParts, faults: Faults) 
         return None
     if isinstance(parts.space, TableSpace):
         faults.add(place, "a table is searched, and nothing is trained. Remove it.")
+    nothing: dict[str, Any] = {"arch": {"args": {}}, "trainer": {}}
+    with faults.collecting():
+        changed = apply_changes(nothing, options.changes)
+        sections = {"trainer": ("epochs",), "arch.args": (CELL.rpartition(".")[2], *SHAPE)}
+        for section, names in sections.items():
+            values: Any = changed
+            for key in section.split("."):
+                values = values.get(key) if isinstance(values, Mapping) else None
+            for name in names:
+                if isinstance(values, Mapping) and name in values:
+                    repair = "Write epochs" if name == "epochs" else "The selection sets it: remove it"
+                    faults.add(f"{place}.changes", f"{section}.{name}: {show(values[name])}. {repair}.")
     least = {"motifs": 1, "normal_cells": 0, "filters": 1}
     for name in SHAPE:
         values = getattr(options, name)

@@ -1,4 +1,4 @@
-"""Grammars and expansions from files."""
+"""Grammars, expansions and predictions from files."""
 
 import json
 import zipfile
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.architecture.cells.expansion import CellGrammar, Expansion
+from utils.architecture.cells.expansion import CellGrammar, Expansion, Floats
 from utils.architecture.cells.grammar import Grammar
 from utils.architecture.cells.nasbench201 import Nasbench201Blocks, Nasbench201Nodes
 from utils.errors import ConfigError, SearchError
@@ -48,3 +48,17 @@ def load_expansion(path: Path) -> Expansion:
     except _OF_DAMAGED_FILES as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SearchError(f"{path}: holds no expansion of cells ({reason}). Delete it: it is made again.") from None
+
+
+def load_predictions(path: Path) -> dict[str, Floats]:
+    """Return the arrays of a file of predictions by name.
+
+    Raises:
+        SearchError: It is missing or damaged.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: np.asarray(file[name], dtype=float) for name in file.files}
+    except _OF_DAMAGED_FILES as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SearchError(f"{path}: the predictions cannot be read ({reason}).") from None
