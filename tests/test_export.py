@@ -37,10 +37,10 @@ SIZE = (64, 96)
 SMALL = {
     "UNet": [{"channels": [4, 8]}, {"backbone": "resnet18", "decoder_channels": [4, 4, 4, 4]}],
     "DeepLabV3Plus": [{"backbone": "resnet18", "aspp_channels": 8}],
-    "UNetPlus": [{"backbone": "timm:mobilenetv3_small_100", "decoder_channels": [4, 4, 4, 4]}],
+    "UNetPlus": [{"backbone": "timm:test_resnet", "decoder_channels": [4, 4, 4, 4]}],
     "PSPNet": [{"backbone": "resnet18", "decoder_channels": 8}],
     "BiSeNet": [{"spatial_channels": [8, 8, 16], "context_channels": 8, "fusion_channels": 8}],
-    "ICNet": [{"backbone": "resnet18", "fusion_channels": 8}],
+    "ICNet": [{"backbone": "timm:test_resnet", "fusion_channels": 8}],
     "EncDec": [{"D_blocks": [[["C", 1]]], "B_blocks": [[["H", 2]]], "U_blocks": [[["V", 1]]], "base_channels": 4}],
     "AutoDeepLab": [
         {
