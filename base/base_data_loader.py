@@ -87,11 +87,9 @@ class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
         shuffle: New order in every epoch.
         drop_last: Leave out an incomplete last batch.
         is_training: In evaluation every sample comes exactly once and every pass has the random values of epoch 0. In
-            training a last batch of one sample is left out (batch norm has no variance there), unless it is the only
-            one.
+            training a last batch of one sample, if not the only one, is left out: batch norm has no variance there.
         seed: Seed of the run.
-        has_stand_ins: The data set offers `without_target`, so that a process without a share of the last batch gets a
-            stand-in.
+        has_stand_ins: The data set offers `without_target`, for a process without a share of the last batch.
         rank: Number of this process; it gets a contiguous share of the samples of each batch.
         world_size: Number of processes.
         position: Epoch and batch at which the next iteration begins.
@@ -159,8 +157,7 @@ class BaseDataLoader(DataLoader[Any]):
         pin_memory: Page-locked batches for faster copies; without CUDA it does nothing.
         drop_last: Leave out an incomplete last batch.
         validation_dataset: The same samples without augmentation, for `split_validation`.
-        is_training: Whether batches are to train on; evaluation sees each sample once and the same way in each pass.
-            If not given, a shuffled loader trains.
+        is_training: Whether batches are to train on, or evaluate each sample once and the same way; None: `shuffle`.
         indices: Restrict to these samples.
 
     Attributes:
@@ -171,6 +168,7 @@ class BaseDataLoader(DataLoader[Any]):
         ignore_index: Target value that no loss or metric counts; None if there is none.
         class_names: Names of the classes, if known.
         preprocessing: Converts an image to an input, if known.
+        split_seed: Seed of what `validation_split` holds out, set before `__init__`; None: the seed of the run.
         learned: Arguments that were left open and follow from the training data (class names, statistics); the loaders
             of other data get them, and they are written into the checkpoint's config.
         listing_faults: Entries of its list or folder that cannot be used, such as missing files. The loader has the
@@ -188,6 +186,7 @@ class BaseDataLoader(DataLoader[Any]):
     ignore_index: int | None = None
     class_names: Sequence[str] = ()
     preprocessing: Any = None
+    split_seed: int | None = None
     learned: Mapping[str, Any] = MappingProxyType({})
     listing_faults: Sequence[DataError] = ()
     dataset: KeyedDataset
@@ -216,7 +215,8 @@ class BaseDataLoader(DataLoader[Any]):
         trains = shuffle if is_training is None else is_training
         chosen = np.arange(len(dataset)) if indices is None else np.asarray(indices, dtype=np.int64)
         check_loader_arguments(len(chosen), batch_size, n_workers, drop_last=drop_last, is_training=trains)
-        training, held_out = split_indices(len(chosen), validation_split, seed)
+        split_seed = seed if self.split_seed is None else self.split_seed
+        training, held_out = split_indices(len(chosen), validation_split, split_seed)
         self.seed = seed
         self.keys = KeyedBatchSampler(
             chosen[training],

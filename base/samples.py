@@ -215,7 +215,7 @@ def split_indices(count: int, validation_split: float, seed: int) -> tuple[np.nd
     Args:
         count: Number of samples.
         validation_split: Fraction to hold out, a float in (0, 1), or a number of samples, an int; 0 holds out none.
-        seed: Seed of the run.
+        seed: Seed of the choice.
 
     Returns:
         (training, held out), two int64 arrays.

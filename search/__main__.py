@@ -163,10 +163,16 @@ def run_shared(arguments: argparse.Namespace) -> None:
         record.plugins = arguments.plugin
         sys.stdout.write(f"\n{best_text(record)}\n")
 
+    def complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Complete the config of a new study; only a process that names its file loads the classes for that."""
+        from search.worker.launch import config_of_new_study
+
+        return config_of_new_study(config)
+
     configuration.load_plugins(arguments.plugin)
     close_logging = setup_logging(None)
     try:
-        run_join(arguments, lead_study)
+        run_join(arguments, lead_study, complete=complete)
     finally:
         close_logging()
 

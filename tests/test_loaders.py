@@ -93,6 +93,19 @@ def test_evaluation_sees_each_sample_once_and_every_pass_the_same(make):
         assert len({source.name for source in sources}) == loader.num_samples
 
 
+def test_held_out_samples_follow_from_the_seed_of_the_split_if_there_is_one(make):
+    def held_out(**seeds):
+        loader = make(validation_split=3, **seeds)
+        samples = loader.split_validation().keys.indices.tolist()
+        assert not set(samples) & set(loader.keys.indices.tolist())
+        return samples, loader.learned
+
+    of_runs = [held_out(seed=seed) for seed in range(5)]
+    assert len({tuple(samples) for samples, _ in of_runs}) > 1
+    assert of_runs == [held_out(seed=seed, split_seed=None) for seed in range(5)]
+    assert all(held_out(seed=seed, split_seed=3) == of_runs[3] for seed in range(5))
+
+
 def test_held_out_samples_are_not_trained_on(make):
     loader = make(validation_split=2)
     held_out = loader.split_validation()

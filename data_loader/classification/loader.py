@@ -420,6 +420,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
         changes = ImageAugmentation(augmentation, preprocessing)
         augmented = LabelledImageDataset(source, ids, preprocessing, augmentation=changes, loading=loading)
         divided = divide_samples(loading, len(ids))
+        self.split_seed = loading.split_seed
         super().__init__(
             augmented if loading.is_training else plain,
             collate_fn=ClassificationCollate(preprocessing, len(names), augmentation.mixup),

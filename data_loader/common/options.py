@@ -203,6 +203,9 @@ class LoaderOptions(Options):
     shuffle: Annotated[bool | None, Field(description="New order in each epoch; `null`: in training.")] = None
     drop_last: Annotated[bool, Field(description="Leave out an incomplete last batch.")] = False
     validation_split: Annotated[int | float, Field(description="Held out: a fraction below 1, or a number.")] = 0.0
+    split_seed: Annotated[
+        int | None, Field(description="Seed of what `validation_split` holds out; `null`: the seed of the run.")
+    ] = None
     folds: Annotated[
         Mapping[str, Any] | None,
         Field(description='`{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.'),

@@ -289,6 +289,7 @@ class MaskDataLoader(BaseDataLoader):
         )
         augmented = SegmentationDataset(decoder, loading, changes)
         divided = divide_samples(loading, len(source))
+        self.split_seed = loading.split_seed
         super().__init__(
             augmented if loading.is_training else plain,
             collate_fn=partial(collate_pairs, preprocessing),

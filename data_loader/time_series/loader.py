@@ -191,10 +191,10 @@ class TimeSeriesDataLoader(BaseDataLoader):
         known = list_label_ids(file.labels or (), names, file.place)
         file, ids = file.select([index for index, _ in known.usable()]), [number for _, number in known.entries]
         divided = divide_samples(loading, len(ids))
+        self.split_seed = loading.split_seed
         if split == "train":  # other data gets the statistics of the training by its config
-            training = (
-                split_indices(len(ids), loading.validation_split, loading.seed)[0] if divided is None else divided[0]
-            )
+            seed = loading.seed if loading.split_seed is None else loading.split_seed
+            training = split_indices(len(ids), loading.validation_split, seed)[0] if divided is None else divided[0]
             learned = learned_statistics([file.series[index] for index in training], series)
             missing: dict[str, Any] = {name: value for name, value in learned.items() if not getattr(series, name)}
             series = replace(series, **missing)

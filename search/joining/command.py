@@ -31,7 +31,7 @@ from search.joining.leading import StoppedByCommand, lead
 from search.joining.lease import Lease, LeaseLost, LeaseView, LeaseWatcher
 from search.joining.member import LeftStudy, Member
 from search.joining.timing import Timing
-from search.study.folders import CONFIG, differences, read_study_config
+from search.study.folders import CONFIG, CompleteConfig, as_in_study, differences, read_study_config
 from search.study.journal import JOURNAL, Journal, create_journal
 from search.study.settings import REGISTRY
 from utils.errors import ConfigError, Interrupted, SearchError
@@ -71,7 +71,12 @@ def join_parser() -> argparse.ArgumentParser:
 
 
 def run_join(
-    arguments: argparse.Namespace, lead_study: LeadStudy, *, worker: str = WORKER, program: Sequence[str] = PROGRAM
+    arguments: argparse.Namespace,
+    lead_study: LeadStudy,
+    *,
+    worker: str = WORKER,
+    program: Sequence[str] = PROGRAM,
+    complete: CompleteConfig = dict,
 ) -> None:
     """Take part in a study until it is done.
 
@@ -80,13 +85,14 @@ def run_join(
         lead_study: Runs the study in a folder on an executor, with an open journal.
         worker: The worker's context manager; see `Executor`.
         program: The words by which a process is started that runs this function.
+        complete: Completes the config of a new study.
 
     Raises:
         ConfigError: The config or the command line is faulty.
         SearchError: The study cannot be continued, or is another one than that of the config.
         LeftStudy: A signal asked to stop; all is saved, and the others continue.
     """
-    study = _study_of(arguments)
+    study = _study_of(arguments, complete)
     if not 1 <= arguments.patience <= 3600:
         raise ConfigError(
             f"--patience {arguments.patience:g}: must be between 1 and 3600 seconds. Leave it out for 30."
@@ -133,12 +139,13 @@ def local_executor(config: Mapping[str, Any]) -> Executor:
     return Processes(1, devices=executor.devices) if isinstance(executor, Serial) else executor
 
 
-def create_shared_study(folder: Path, config: Mapping[str, Any]) -> None:
+def create_shared_study(folder: Path, config: Mapping[str, Any], complete: CompleteConfig = dict) -> None:
     """Create a study, unless another process is doing so at the same time: it appears at once, or not at all.
 
     Args:
         folder: Folder of the study.
         config: The space.
+        complete: Completes the config of a new study.
 
     Raises:
         SearchError: The folder cannot be written, or holds something else than a study of this space.
@@ -148,7 +155,7 @@ def create_shared_study(folder: Path, config: Mapping[str, Any]) -> None:
         if not (folder / CONFIG).is_file():
             new.mkdir(parents=True)
             try:
-                (new / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+                (new / CONFIG).write_text(json.dumps(complete(config), indent=2) + "\n", encoding="utf-8")
                 create_journal(new / JOURNAL)
                 new.rename(folder)  # fails if the folder is there and not empty
             except OSError:
@@ -161,7 +168,8 @@ def create_shared_study(folder: Path, config: Mapping[str, Any]) -> None:
             f"--study {folder}: a study cannot be created there ({error.strerror}). Name a folder that does not exist, "
             "in one that you may write to."
         ) from error
-    changed = differences(read_study_config(folder), config)
+    stored = read_study_config(folder)
+    changed = differences(stored, as_in_study(stored, config, complete))
     if changed:
         raise SearchError(
             f"--study {folder}: it holds the study of another config: it differs in {', '.join(changed)}. Name another "
@@ -169,7 +177,7 @@ def create_shared_study(folder: Path, config: Mapping[str, Any]) -> None:
         )
 
 
-def _study_of(arguments: argparse.Namespace) -> Path:
+def _study_of(arguments: argparse.Namespace, complete: CompleteConfig) -> Path:
     """Return the folder of the study, created if the command line has its config.
 
     Raises:
@@ -188,7 +196,7 @@ def _study_of(arguments: argparse.Namespace) -> Path:
     if arguments.config is not None:
         content = configuration.load_config(arguments.config, overrides)
         local_executor(content)  # refuses one that nobody can join, before there is a study
-        create_shared_study(study, content)
+        create_shared_study(study, content, complete)
         return study
     for override in overrides:
         if not override.startswith("search.executor"):

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from search.study.journal import JOURNAL, create_journal
 from utils.errors import SearchError
 from utils.files import make_stamped_folder, read_json_object, write_text_atomically, writing_problem
 
+CompleteConfig = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""From the config of a user to that of a new study, which says what follows from the study's seed."""
 CONFIG = "config.json"
 WORKERS = "workers"  # the folder of their output
 FOLD = "fold"  # and the number of the fold: its folder in that of its candidate
@@ -194,6 +196,17 @@ def read_study_config(folder: Path) -> dict[str, Any]:
 
 def _damaged_config(reason: str) -> SearchError:
     return SearchError(f"{reason}. It defines the space of the study. Put back a copy.")
+
+
+def as_in_study(stored: Mapping[str, Any], config: Mapping[str, Any], complete: CompleteConfig) -> Mapping[str, Any]:
+    """Return a config to compare with that of a study: completed, unless the study began without this.
+
+    Args:
+        stored: The config of the study, perhaps of an earlier version, which continues as it began.
+        config: From `load_config`.
+        complete: Completes the config of a new study.
+    """
+    return complete(config) if complete(stored) == stored else config
 
 
 def differences(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:

@@ -7,9 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from build import registry
 from config.faults import Faults
+from config.held_out import with_split_seed
+from search.executors.table import is_tabulated
 from search.space.grid_space import with_fold
-from search.study.folders import changes, create_study_folder, differences, find_studies, read_study_config
+from search.study.folders import as_in_study, changes, create_study_folder, differences, find_studies, read_study_config
 from search.study.journal import JOURNAL
 from search.study.settings import StudyParts, build_study_parts, num_samples_of, with_num_samples
 from search.study.study import Study, build_strategy
@@ -29,11 +32,13 @@ class Beginning:
     """Where a study begins.
 
     Attributes:
+        config: The config of the study.
         folder: Folder of the study to continue; None: a new one.
         num_samples: Candidates that it was begun with; None for a new one.
         changed: Where its config differs in what may change.
     """
 
+    config: Mapping[str, Any]
     folder: Path | None = None
     num_samples: int | None = None
     changed: Sequence[str] = ()
@@ -77,8 +82,18 @@ def _check_candidate(config: Mapping[str, Any], *, num_folds: int | None) -> Non
         raise Faults(f"search.folds: {num_folds}: {each}" for each in error.parts or [error]).error() from error
 
 
+def config_of_new_study(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config that a new study has: all candidates hold out the same samples, see `with_split_seed`."""
+    return config if is_tabulated(config) else with_split_seed(config, registry())
+
+
 def open_study(
-    config: Mapping[str, Any], resume: str | None = None, *, plugins: Sequence[str] = (), verbose: bool = False
+    config: Mapping[str, Any],
+    resume: str | None = None,
+    *,
+    plugins: Sequence[str] = (),
+    verbose: bool = False,
+    fixes_split: bool = True,
 ) -> Study:
     """Return a new study, or an earlier one that continues.
 
@@ -87,14 +102,14 @@ def open_study(
         resume: "auto": the newest study of the same space, a new one if there is none; or the folder of a study.
         plugins: Files with the user's classes, loaded already.
         verbose: Whether workers print the shapes of each network.
+        fixes_split: Whether all candidates of a new study hold out the same samples.
 
     Raises:
         ConfigError: The config is faulty.
         SearchError: The study is of another space, or the folder cannot be created.
     """
-    beginning = _beginning_of(config, resume)
-    num_samples = beginning.num_samples
-    folder = beginning.folder
+    beginning = _beginning_of(config, resume, fixes_split=fixes_split)
+    config, folder, num_samples = beginning.config, beginning.folder, beginning.num_samples
     wanted = config if num_samples is None else with_num_samples(config, num_samples)
     parts = checked_parts(wanted, is_new=folder is None)
     if folder is None:
@@ -120,10 +135,11 @@ def _check_warm_start(source: str | None) -> None:
         )
 
 
-def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
+def _beginning_of(config: Mapping[str, Any], resume: str | None, *, fixes_split: bool) -> Beginning:
     """Find the study to continue."""
+    new = Beginning(config_of_new_study(config) if fixes_split else config)
     if resume is None:
-        return Beginning()
+        return new
     is_auto = resume == "auto"
     if not isinstance(config.get("trainer"), Mapping) or not isinstance(config.get("name"), str):
         build_study_parts(config)  # raises with all faults
@@ -131,11 +147,12 @@ def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
     reason = ""
     for folder in find_studies(parent) if is_auto else [Path(resume)]:
         stored = read_study_config(folder)
-        changed = differences(stored, config)
+        ours = as_in_study(stored, config, config_of_new_study) if fixes_split else config
+        changed = differences(stored, ours)
         num_samples = num_samples_of(stored)
-        refusal = f"it differs in {', '.join(changed)}" if changed else _refusal_to_grow(folder, config, num_samples)
+        refusal = f"it differs in {', '.join(changed)}" if changed else _refusal_to_grow(folder, ours, num_samples)
         if not refusal:
-            return Beginning(folder, num_samples, changes(stored, config))
+            return Beginning(ours, folder, num_samples, changes(stored, ours))
         if not is_auto:
             raise SearchError(
                 f"{resume}: it is not the study of this config: {refusal}. A study is resumed with the space that it "
@@ -144,7 +161,7 @@ def _beginning_of(config: Mapping[str, Any], resume: str | None) -> Beginning:
         reason = reason or f"{folder} is not continued: {refusal}"
     if reason:
         logger.warning("%s. A new study begins.", reason)
-    return Beginning()
+    return new
 
 
 def _refusal_to_grow(folder: Path, config: Mapping[str, Any], num_samples: int) -> str:
