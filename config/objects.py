@@ -173,6 +173,8 @@ def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:
     try:
         return found.target(**group_arguments(found.target, args))
     except ConfigError as error:
+        if error.parts or str(error).startswith(f"{spec.path}."):  # it names the places itself
+            raise
         raise ConfigError(f"{spec.path}: {error}") from error
     except CONSTRUCTOR_ERRORS as error:
         if is_out_of_memory(error):  # no fault of the file: a search draws another candidate then

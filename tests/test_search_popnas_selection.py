@@ -246,8 +246,17 @@ def test_a_check_says_how_many_networks_are_trained():
     ],
 )
 def test_faults_of_a_selection_have_their_place(selection, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         build_strategy(build_study_parts(study_config(selection)))
+    assert str(caught.value).count("search.strategy") == 1  # not once more for the class that found it
+
+
+def test_several_faults_of_one_argument_are_told_one_by_one():
+    with pytest.raises(ConfigError, match="2 faults") as caught:
+        build_strategy(build_study_parts(study_config({"top": 0, "epochs": 0})))
+    assert [str(part).partition(":")[0] for part in caught.value.parts] == [
+        f"search.strategy.args.selection.{name}" for name in ("top", "epochs")
+    ]
 
 
 def test_folds_are_compared_at_the_rungs_of_the_longer_training(tmp_path, monkeypatch):
