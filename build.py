@@ -170,10 +170,9 @@ def read_data_spec(config: Config, loader: "BaseDataLoader", *, count_classes: b
     for name in ("num_classes", "in_channels", "dims", "ignore_index", "class_names", "learned"):
         value = getattr(loader, name, None)
         if name in ("num_classes", "in_channels") and value is not None and values.get(name, value) != value:
-            source = " (of a POPNASv3 run: dataset.classes_count)" if name == "num_classes" else ""
             raise ConfigError(
                 f"{loader_section(config, 'train')}: its data has {name} {value}, and arch.args.{name} is "
-                f"{values[name]}. Both must agree. Remove arch.args.{name}{source}, or correct the data."
+                f"{values[name]}. Both must agree. Remove arch.args.{name}, or correct the data."
             )
         if value is not None:
             values[name] = value

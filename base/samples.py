@@ -20,7 +20,7 @@ DESCRIBED = (
     "task", "num_classes", "in_channels", "dims", "ignore_index", "class_names", "learned", "preprocessing",
     "listing_faults",
 )  # fmt: skip
-"""Attributes of a loader that say what its samples are."""
+"""Attributes of a loader that describe its samples."""
 _NAMES_SHOWN = 12
 
 

@@ -193,7 +193,7 @@ def ranks_table(supernet: Path, trained: Path) -> str:
 
 
 def main() -> None:
-    """Run what is missing, and print the table of what is complete."""
+    """Run the studies that are missing, and print the table of the complete ones."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save-dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

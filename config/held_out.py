@@ -22,7 +22,7 @@ def with_split_seed(config: Mapping[str, Any], registry: Registry) -> dict[str, 
     That is the seed of the study, as `split_seed` next to a `validation_split` and as `seed` of `folds`. It is written
     where the config leaves it open and the class of the loader takes it: into the branches of markers, into the
     definitions that a loader is, into the overlay of a supernet and the changes of a retraining. A grid study, whose
-    seeds are repeats, remains as it is, and so does whatever is faulty, which the check of the config reports.
+    seeds are repeats, remains as it is, and so do faulty parts, which the check of the config reports.
 
     Args:
         config: From `load_config`.
@@ -134,7 +134,7 @@ class _Filling:
 
 
 def _difference(before: Any, after: Any) -> Any:
-    """Return what has to be laid over a value to make another one of it that has more keys."""
+    """Return the overlay that makes one value of another that has fewer keys."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping) or is_marker(after):
         return after
     return {

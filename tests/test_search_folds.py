@@ -17,7 +17,7 @@ from search.study.settings import build_study_parts
 from search.study.study import build_strategy
 from search.worker.launch import checked_parts, open_study
 from search.worker.runner import run_task
-from tests.support.people import people_loader
+from tests.support.people import people_config
 from tests.support.simulated_study import Simulation, World
 from tests.test_candidates import assert_same
 from trainer.checkpoints.resume import weights_of
@@ -36,20 +36,9 @@ class PlainLoader(BaseDataLoader):
 
 
 def config_of(tmp_path):
-    return {
-        "name": "small",
-        "n_gpu": 0,
-        "arch": {"type": "UNet", "args": {"channels": [4, 8], "norm": "group"}},
-        "train_loader": people_loader("train", 8, flip_hor=0.5),
-        "valid_loader": people_loader("valid", 4, is_training=False),
-        "optimizer": {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}},
-        "loss": "ce_loss",
-        "metrics": ["miou"],
-        "trainer": {
-            "epochs": EPOCHS, "save_dir": str(tmp_path), "monitor": "max val_miou", "precision": "fp32",
-            "tensorboard": False,
-        },
-    }  # fmt: skip
+    config = people_config(tmp_path, EPOCHS)
+    config["trainer"]["tensorboard"] = False
+    return config
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from search.worker.callbacks import BestByObjective
 from search.worker.fence import Fence
 from search.worker.latency import shortest_pass
 from search.worker.runner import plain_data, run_task
-from tests.support.people import people_loader
+from tests.support.people import people_config, people_loader
 from tests.support.tiny import tiny_trainer
 from tests.test_candidates import assert_same
 from trainer.checkpoints.saving import Checkpoints
@@ -26,18 +26,8 @@ from utils.errors import SearchError
 
 @pytest.fixture
 def config(tmp_path):
-    return {
-        "name": "small",
-        "n_gpu": 0,
-        "arch": {"type": "UNet", "args": {"channels": [4, 8], "norm": "group"}},
-        "train_loader": people_loader("train", 8, flip_hor=0.5),
-        "valid_loader": people_loader("valid", 4, is_training=False),
-        "optimizer": {"type": "SGD", "args": {"lr": 0.05, "momentum": 0.9}},
-        "lr_scheduler": {"type": "StepLR", "args": {"step_size": 2, "gamma": 0.5}},
-        "loss": "ce_loss",
-        "metrics": ["miou"],
-        "trainer": {"epochs": 6, "save_dir": str(tmp_path), "monitor": "max val_miou", "precision": "fp32"},
-    }
+    schedule = {"type": "StepLR", "args": {"step_size": 2, "gamma": 0.5}}
+    return {**people_config(tmp_path, 6), "lr_scheduler": schedule}
 
 
 class Search:

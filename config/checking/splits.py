@@ -32,7 +32,7 @@ def is_merged(config: Config) -> bool:
 
 
 def merging_faults(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield JSON path and message of whatever a run that trains on its validation data needs that data for."""
+    """Yield JSON path and message of each setting that needs validation data, in a run that trains on it."""
     if not is_merged(config):
         return
     train, valid = (section_of(config, split) for split in ("train", "valid"))

@@ -90,7 +90,7 @@ class Retrain(Strategy):
         return self.searching is not None and self.searching.wants_onnx if asked is None else asked
 
     def find_faults(self, space: Space, check: Check) -> list[str]:
-        """Return no faults of single candidates: what the config of a retraining changes must suit all.
+        """Return no faults of single candidates: the changes of a retraining must suit all.
 
         Raises:
             ConfigError: With it, none can be trained.

@@ -17,7 +17,7 @@ from utils.errors import SearchError
 from utils.files import make_stamped_folder, read_json_object, write_text_atomically, writing_problem
 
 CompleteConfig = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""From the config of a user to that of a new study, which says what follows from the study's seed."""
+"""From the config of a user to that of a new study, with the values that follow from its seed."""
 CONFIG = "config.json"
 WORKERS = "workers"  # the folder of their output
 FOLD = "fold"  # and the number of the fold: its folder in that of its candidate

@@ -45,6 +45,10 @@ REGISTRY: dict[str, Section] = {**SAMPLERS, **SCHEDULERS, **STRATEGIES, "executo
 _NOT_OF_A_GRID = (
     "num_samples", "seed", "sampler", "first", "scheduler", "constraints", "strategy", "retrain", "warm_start", "folds"
 )  # fmt: skip
+_FOLDS_ALONE = (
+    ", and a candidate is then so many networks, of which none has seen all training data. "
+    'Let the best be trained with it: "retrain": {"top": 1}.'
+)
 _ANY_EPOCHS = 10**6  # to check a scheduler if the number of epochs is itself faulty
 
 
@@ -182,11 +186,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         with faults.collecting():
             executor = instantiate(spec, "search.executor", REGISTRY)
         if options.folds is not None and (options.retrain is None or options.retrain.top == 0):
-            faults.add(
-                "search.folds",
-                f"{options.folds}, and a candidate is then so many networks, of which none has seen all training data. "
-                'Let the best be trained with it: "retrain": {"top": 1}.',
-            )
+            faults.add("search.folds", f"{options.folds}{_FOLDS_ALONE}")
     if faults or options is None:
         raise faults.error()
     seed = options.seed if options.seed is not None else config.get("seed", 0)

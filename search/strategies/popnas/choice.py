@@ -91,7 +91,7 @@ def _comparable(goal: Objective, answer: Answer, costs: Mapping[str, Floats]) ->
 
 
 def _is_dominated(request: Request, answer: Answer, costs: Mapping[str, Floats]) -> NDArray[np.bool_]:
-    """Return which cells (N,) a trained cell dominates, if they become what is predicted."""
+    """Return which cells (N,) a trained cell dominates, if their results are those predicted."""
     goals = request.objectives
     results = [[goal.sign * each.results.get(goal.name, math.nan) for goal in goals] for each in request.trained]
     trained = np.array(results, dtype=float).reshape(-1, len(goals))

@@ -98,7 +98,7 @@ def cost_sections(
 
 
 def _operation_costs(known: Mapping[str, Mapping[str, float]], costs: Sequence[str]) -> Iterator[Section]:
-    """Yield a row for each operation that was trained alone: what it costs more than the empty cell."""
+    """Yield a row for each operation that was trained alone: its additional cost over the empty cell."""
     empty = known.get("[]", {})
     alone = {}
     for cell in blocks_of(known):

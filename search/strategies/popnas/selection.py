@@ -196,7 +196,7 @@ class ModelSelection(MultiFidelity):
         return f"Then at most {most} networks of the best {self.options.top} cells, {self.max_epochs} epochs each."
 
     def find_faults(self, space: Space, check: Check) -> list[str]:
-        """Return no faults of single networks: what the selection changes must suit all.
+        """Return no faults of single networks: the changes of the selection must suit all.
 
         Raises:
             ConfigError: With it, none can be trained.
