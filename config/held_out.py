@@ -21,8 +21,8 @@ def with_split_seed(config: Mapping[str, Any], registry: Registry) -> dict[str, 
 
     That is the seed of the study, as `split_seed` next to a `validation_split` and as `seed` of `folds`. It is written
     where the config leaves it open and the class of the loader takes it: into the branches of markers, into the
-    definitions that a loader is, into the overlay of a supernet and the changes of a retraining. A grid study, whose
-    seeds are repeats, remains as it is, and so do faulty parts, which the check of the config reports.
+    definitions that a loader is, into the overlay of a supernet and the changes of a selection or a retraining. A grid
+    study, whose seeds are repeats, remains as it is, and so do faulty parts, which the check of the config reports.
 
     Args:
         config: From `load_config`.
@@ -42,15 +42,21 @@ def with_split_seed(config: Mapping[str, Any], registry: Registry) -> dict[str, 
     if isinstance(args, dict) and isinstance(args.get("supernet"), dict):
         base = {key: section for key, section in filled.items() if key != "search"}
         args["supernet"] |= filling.added(deep_merge(base, args["supernet"]), args["supernet"])
-    if isinstance(retrain, dict) and isinstance(retrain.get("changes"), dict):
-        try:
-            changed = apply_changes(filled, retrain["changes"])
-        except EspalierError:
-            return filled
-        added = filling.added(changed, retrain["changes"])
-        # A candidate has no markers any more, and a change must not bring them back.
-        retrain["changes"] |= {name: section for name, section in added.items() if not find_markers({name: section})}
+    for later in (args.get("selection") if isinstance(args, dict) else None, retrain):
+        if isinstance(later, dict) and isinstance(later.get("changes"), dict):
+            later["changes"] |= _added_to_changes(filled, later["changes"], filling)
     return filled
+
+
+def _added_to_changes(filled: Mapping[str, Any], changes: Mapping[str, Any], filling: "_Filling") -> dict[str, Any]:
+    """Return the changes of later trainings that give the loaders which they change the seed, too."""
+    try:
+        changed = apply_changes(filled, changes)
+    except EspalierError:
+        return {}
+    # A candidate has no markers any more, and a change must not bring them back.
+    added = filling.added(changed, changes)
+    return {name: section for name, section in added.items() if not find_markers({name: section})}
 
 
 @dataclass

@@ -27,9 +27,9 @@ from search.samplers.random import RandomSampler
 from search.study.driver import Watcher
 from search.study.folders import CONFIG, read_study_config, require_place
 from search.study.journal import Event, Journal
-from search.study.settings import shrunk
+from search.study.settings import build_study_parts, shrunk
 from search.study.state import StudyState
-from search.study.study import Study
+from search.study.study import Study, build_strategy
 from utils.errors import ConfigError, Interrupted
 
 _DRAWS_SHOWN = 8  # by --check
@@ -184,7 +184,10 @@ def _config_of(arguments: argparse.Namespace) -> dict[str, Any]:
         read_study_config(Path(arguments.resume))  # raises if there is none
         file = str(Path(arguments.resume) / CONFIG)
     config = configuration.load_config(file, cli.overrides_of(arguments))
-    return shrunk(config, arguments.test_run) if arguments.test_run else config
+    if not arguments.test_run:
+        return config
+    build_strategy(build_study_parts(config))  # finds the faults of values that the small search replaces
+    return shrunk(config, arguments.test_run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import statistics
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from search.space.grid_space import with_fold
 from search.study.folders import checkpoints_of
 from search.study.settings import build_study_parts
 from search.study.study import build_strategy
+from search.worker.folds import _FoldReports, _mean_report
 from search.worker.launch import checked_parts, open_study
 from search.worker.runner import run_task
 from tests.support.people import people_config
@@ -236,3 +238,11 @@ def test_strategies_that_cannot_train_in_folds_say_so(config):
     parts = build_study_parts(searched(config))
     with pytest.raises(ConfigError, match="PBT cannot train a candidate in folds"):
         build_strategy(replace(parts, strategy={"type": "PBT", "args": {"interval": 1}}, retrain=None))
+
+
+def test_seconds_of_an_epoch_are_those_that_are_known():
+    reports = [_FoldReports(Search(), 1, number == 0) for number in range(3)]
+    for report, seconds in zip(reports, (math.nan, 2.0, 3.0), strict=True):
+        report({"epoch": 1, "row": {"val_miou": seconds}, "seconds": seconds})
+    assert _mean_report(1, reports)["seconds"] == 5.0
+    assert math.isnan(_mean_report(1, reports[:1])["seconds"])

@@ -117,6 +117,14 @@ def test_a_grid_study_remains_as_it_is():
     assert with_split_seed(config, registry()) == config
 
 
+def test_changes_of_a_selection_get_it_too():
+    changes = {"valid_loader": None, "train_loader.args.validation_split": 4}
+    search = {"seed": SEED, "strategy": {"type": "POPNAS", "args": {"selection": {"changes": changes}}}}
+    bare = {**LOADER, "args": {"pairs_file": "a.txt"}}
+    found = filled(train_loader=bare, valid_loader=bare, search=search)["search"]["strategy"]["args"]["selection"]
+    assert found["changes"] == {**changes, "train_loader": {"args": {"split_seed": SEED}}}
+
+
 def test_what_is_laid_over_the_config_gets_it_too():
     changes, overlay = {"data_loader.args.validation_split": 4}, {"data_loader": {"args": {"validation_split": 0.5}}}
     search = {

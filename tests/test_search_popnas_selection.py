@@ -128,6 +128,12 @@ def test_only_cells_of_the_front_if_that_is_asked_for(tmp_path):
     assert {each["of"] for each in selected(simulated)} == rows.keys() - dominated
 
 
+def test_a_range_that_no_shape_has_is_told(tmp_path, caplog):
+    simulated = simulation(tmp_path, {**SELECTION, "params": [1, 2]})
+    simulated.run()
+    assert "Selection: no further shape of the best cells has 1 to 2 weights" in caplog.text
+
+
 def test_if_the_weights_are_not_known_the_searched_shapes_are_trained(tmp_path):
     class Unlucky(World):
         def shapes(self, payload):
@@ -238,9 +244,20 @@ def test_a_check_says_how_many_networks_are_trained():
         ({"params": [5, 4]}, r"selection.params: \[5, 4\]: must be \[least, most\]"),
         ({"params": [0.5, 4]}, r"selection.params"),
         ({"motifs": [2]}, r"selection.motifs: \[2\], and no params says which shapes"),
-        ({"changes": {"trainer.epochs": 4}}, r"selection.changes: trainer.epochs: 4. Write epochs"),
-        ({"changes": {"trainer": {"epochs": 4}}}, r"selection.changes: trainer.epochs: 4. Write epochs"),
-        ({"changes": {"arch.args.filters": 4}}, r"selection.changes: arch.args.filters: 4. The selection sets it"),
+        (
+            {"changes": {"trainer.epochs": 4}},
+            r"selection.changes: trainer.epochs: 4, and the search sets it. Write epochs",
+        ),
+        (
+            {"changes": {"trainer": {"epochs": 4}}},
+            r"selection.changes: trainer.epochs: 4, and the search sets it. Write epochs",
+        ),
+        (
+            {"changes": {"arch.args.filters": 4}},
+            r"selection.changes: arch.args.filters: 4, and the search sets it. Remove it",
+        ),
+        ({"changes": {"seed": 4}}, r"selection.changes: seed: 4, and the search sets it. Remove it"),
+        ({"changes": {"search.num_samples": 4}}, r"selection.changes: search: .* and the search sets it. Remove it"),
         ({"changes": {"a..b": 4}}, r'"a..b": must be a JSON path'),
         ({"params": [1, 2], "normal_cells": [-1]}, r"selection.normal_cells: \[-1\]: each must be 0 or more"),
     ],

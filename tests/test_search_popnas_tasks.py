@@ -124,6 +124,4 @@ def test_a_prediction_that_hangs_is_ended_as_a_training_is(tmp_path):
 
 def test_the_description_says_which_number_it_names():
     strategy = build_strategy(build_study_parts(study_config(num_samples=30)))
-    assert strategy.describe(strategy.strategies[0].parts.space).endswith(
-        "until 30 are trained, with those of earlier sessions."
-    )
+    assert strategy.describe(strategy.strategies[0].parts.space).endswith("until 30 are trained in all.")

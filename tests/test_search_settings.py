@@ -1,10 +1,12 @@
 """The search section, the files that are shipped, and a search made small."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from config import find_markers, load_config
+from search.__main__ import main
 from search.schedulers.halving import RandomSearch
 from search.study.settings import build_study_parts, shrunk
 from search.study.study import build_strategy
@@ -168,6 +170,27 @@ def test_a_small_search_leaves_the_file_as_it_was_and_has_a_name_of_its_own():
     assert config == space_file(num_samples=100, retrain={"top": 2, "epochs": 50})
     assert small["name"] == "s_test_run"
     assert small["search"] == {"num_samples": 5, "retrain": {"top": 2, "epochs": 2}}
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ({"num_samples": 0}, "search.num_samples: 0 must be an integer >= 1"),
+        (
+            {"retrain": {"changes": {"name": "z"}}},
+            'search.retrain.changes: name: "z", and the search sets it. Remove it',
+        ),
+        ({"retrain": {"epochs": "x"}}, 'search.retrain.epochs: "x" must be an integer >= 1'),
+        ({"scheduler": {"type": "ASHA", "args": {"grace_period": -1}}}, "grace_period"),
+    ],
+)
+def test_a_small_search_does_not_hide_a_fault_of_the_file(tmp_path, capsys, search, message):
+    config = space_file(**search)
+    config["trainer"] = {**config["trainer"], "save_dir": str(tmp_path / "saved")}
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    assert main(["-c", str(tmp_path / "c.json"), "--test-run", "1,2,2,2"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "saved").exists()
 
 
 @pytest.mark.parametrize("sizes", ["", "2,3,4", "2,3,4,x", "2,3,4,0", "1,2,3,4,5"])

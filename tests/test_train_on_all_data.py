@@ -102,8 +102,10 @@ def test_folds_of_two_sections_are_one_data_set(tmp_path):
 
 def test_the_same_samples_are_not_trained_on_twice(tmp_path):
     args = pairs_list(tmp_path) | {"batch_size": 2}
-    with pytest.raises(ConfigError, match="training and validation data are the same samples"):
+    with pytest.raises(ConfigError, match="samples of the validation data are training data, too"):
         build_loaders(config_of("SegmentationDataLoader", args, args))
+    with pytest.raises(ConfigError, match="and 2 samples of the validation data are training data, too"):
+        build_loaders(config_of("SegmentationDataLoader", args, {**args, "samples": 2}))
     args = voc(tmp_path) | {"batch_size": 2}
     with pytest.raises(ConfigError, match="names no other samples than train_loader"):
         build_loaders(config_of("TorchvisionSegmentationDataLoader", args, args))
@@ -345,4 +347,4 @@ def test_a_check_counts_the_steps_of_both_and_finds_that_they_are_the_same(tmp_p
     config["valid_loader"]["args"]["split"] = "train"
     faults = [finding.message for finding in check_run(config).findings if finding.is_fault]
     assert len(faults) == 1
-    assert "training and validation data are the same samples" in faults[0]
+    assert "samples of the validation data are training data, too" in faults[0]

@@ -62,13 +62,14 @@ def joined_loader(first: BaseDataLoader, second: BaseDataLoader) -> BaseDataLoad
     """Return a loader of training data over the samples of two, which loads as the first one does.
 
     Raises:
-        ConfigError: They have the same samples.
+        ConfigError: They have samples in common.
     """
-    names = _names_of(first)
-    if names and names == _names_of(second):
+    common = _names_of(first) & _names_of(second)
+    if common:
+        example = ", ".join(min(common))
         raise ConfigError(
-            'trainer.train_on: "train+valid", and training and validation data are the same samples. Each would be '
-            'learned twice. Name other data in one of them, or write "train".'
+            f'trainer.train_on: "train+valid", and {len(common)} samples of the validation data are training data, too '
+            f'({example}). Each would be learned twice. Name other data in one of them, or write "train".'
         )
     indices = np.concatenate([first.keys.indices, second.keys.indices + len(first.dataset)])
     loader = BaseDataLoader(

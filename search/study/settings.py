@@ -149,6 +149,26 @@ class StudyParts:
         return {**changed, "seed": seed, "trainer": trainer}
 
 
+def check_changes(changes: Mapping[str, Any], place: str, faults: Faults, more: Sequence[str] = ()) -> None:
+    """Refuse changes of later trainings that are no JSON paths, or that the search sets itself.
+
+    Args:
+        changes: Values by JSON path, see `apply_changes`.
+        place: JSON path of the changes.
+        faults: Receives the faults.
+        more: Further JSON paths that the search sets.
+    """
+    with faults.collecting():
+        changed = apply_changes({"arch": {"args": {}}, "trainer": {}}, changes)
+        for path in ("name", "seed", "search", "trainer.epochs", *more):
+            value: Any = changed
+            for key in path.split("."):
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if value is not None:
+                repair = f"Write epochs beside {place.rpartition('.')[2]}" if path == "trainer.epochs" else "Remove it"
+                faults.add(place, f"{path}: {show(value)}, and the search sets it. {repair}.")
+
+
 def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = None) -> StudyParts:
     """Check the `search` section and build the parts of a study, nothing that trains.
 
@@ -187,6 +207,8 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
             executor = instantiate(spec, "search.executor", REGISTRY)
         if options.folds is not None and (options.retrain is None or options.retrain.top == 0):
             faults.add("search.folds", f"{options.folds}{_FOLDS_ALONE}")
+        if options.retrain is not None:
+            check_changes(options.retrain.changes, "search.retrain.changes", faults)
     if faults or options is None:
         raise faults.error()
     seed = options.seed if options.seed is not None else config.get("seed", 0)
@@ -387,7 +409,7 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
                 f"{section}: --test-run sets its args.samples, and it has no args. Write them in the file."
             )
         loader["args"]["samples"] = count
-        if section == "data_loader" and "validation_split" in loader["args"]:
+        if section == "data_loader" and loader["args"].get("validation_split"):
             loader["args"]["validation_split"] = valid
     search = changed["search"] = dict(changed.get("search", {}))
     is_grid = isinstance(search.get("study"), Mapping)

@@ -17,6 +17,9 @@ from trainer.evaluation import MetricSet, evaluate
 from utils.checkpoint_file import read_saved
 from utils.environment import resource_errors
 
+PAUSE = "pause"
+Train = Callable[[Mapping[str, Any], Report], dict[str, Any]]
+
 
 def pooled_results(folders: Sequence[str], devices: str | None = None) -> dict[str, float]:
     """Return the metrics of several trainings, each evaluated on its validation data, from the sums of their counts.
@@ -52,10 +55,6 @@ def pooled_results(folders: Sequence[str], devices: str | None = None) -> dict[s
         counts = [before + more for before, more in zip(counts, new, strict=True)] if counts else new
     metrics.set_counts(counts)
     return {f"val_{name}": float(value) for name, value in metrics.compute().items()}
-
-
-PAUSE = "pause"
-Train = Callable[[Mapping[str, Any], Report], dict[str, Any]]
 
 
 @dataclass
@@ -141,8 +140,12 @@ def _task_of_fold(task: Mapping[str, Any], number: int, reported: int, until: in
 
 
 def _mean_report(epoch: int, folds: Sequence[_FoldReports]) -> dict[str, Any]:
-    """Return the report of an epoch: the means of the results that all folds have, and the sum of their seconds."""
+    """Return the report of an epoch: the means of the results that all folds have, and the sum of their seconds.
+
+    Those of folds that an earlier session trained are not known, and left out.
+    """
     rows = [fold.epochs[epoch] for fold in folds]
     names = [name for name in rows[0] if all(name in row for row in rows)]
     row = {name: statistics.fmean(row[name] for row in rows) for name in names}
-    return {"epoch": epoch, "row": {**row, "epoch": epoch}, "seconds": sum(fold.seconds[epoch] for fold in folds)}
+    seconds = [each for fold in folds if not math.isnan(each := fold.seconds[epoch])]
+    return {"epoch": epoch, "row": {**row, "epoch": epoch}, "seconds": sum(seconds) if seconds else math.nan}

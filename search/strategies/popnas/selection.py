@@ -27,7 +27,7 @@ from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells
 from search.strategies.popnas.options import ARGUMENTS, CELL
 from search.study.journal import Event
-from search.study.settings import REGISTRY, StudyParts
+from search.study.settings import REGISTRY, StudyParts, check_changes
 from search.study.state import CandidateState
 from utils.architecture.cells.network import MacroOptions
 
@@ -106,18 +106,8 @@ def read_selection(given: Mapping[str, Any], parts: StudyParts, faults: Faults) 
         return None
     if isinstance(parts.space, TableSpace):
         faults.add(place, "a table is searched, and nothing is trained. Remove it.")
-    nothing: dict[str, Any] = {"arch": {"args": {}}, "trainer": {}}
-    with faults.collecting():
-        changed = apply_changes(nothing, options.changes)
-        sections = {"trainer": ("epochs",), "arch.args": (CELL.rpartition(".")[2], *SHAPE)}
-        for section, names in sections.items():
-            values: Any = changed
-            for key in section.split("."):
-                values = values.get(key) if isinstance(values, Mapping) else None
-            for name in names:
-                if isinstance(values, Mapping) and name in values:
-                    repair = "Write epochs" if name == "epochs" else "The selection sets it: remove it"
-                    faults.add(f"{place}.changes", f"{section}.{name}: {show(values[name])}. {repair}.")
+    set_here = [CELL, *(f"arch.args.{name}" for name in SHAPE)]
+    check_changes(options.changes, f"{place}.changes", faults, set_here)
     least = {"motifs": 1, "normal_cells": 0, "filters": 1}
     for name in SHAPE:
         values = getattr(options, name)
@@ -321,6 +311,12 @@ class ModelSelection(MultiFidelity):
                     networks.append(
                         SelectedShape(cells[number], number, shape, is_searched=False, params=each["params"])
                     )
+        if costs and self.options.params is not None and all(each.is_searched for each in networks):
+            least, most = self.options.params
+            logger.warning(
+                "Selection: no further shape of the best cells has %s to %s weights: only the searched shapes are "
+                "trained.", f"{least:,}", f"{most:,}",
+            )  # fmt: skip
         data = {"candidates": list(candidates), "networks": [each.to_json() for each in networks]}
         self.study.record(f"{self.stage}.selected", **data)
 

@@ -127,7 +127,7 @@ class ProgressiveSearch(MultiFidelity):
         most = self._generations_of_scheduler.most
         if most is None:
             return f"{self.cells.describe()}, at most {self.num_samples:,} trainings."
-        return f"{self.cells.describe()}, until {most:,} are trained, with those of earlier sessions."
+        return f"{self.cells.describe()}, until {most:,} are trained in all."
 
     def find_faults(self, space: Space, check: Check) -> list[str]:
         """Return no faults of single cells: each operation is checked, and all must be possible.
