@@ -7,8 +7,9 @@ For each study seed two studies of `config/search/encdec_people.json` are run, e
 which trains each candidate to its end, and the default search, which is plain ASHA with the sampler `auto`. The winner
 by validation is trained again with three seeds, and these networks are tested. Time is the processor time of two
 workers and of the search itself (`benchmarks/processor_time.py`), so that nothing else on the machine decides. A study
-that was interrupted is continued by the same command. The test data has chosen nothing. It needs human_ccp in
-`data/human_ccp`.
+that was interrupted is continued by the same command. What a complete study found is a line of
+`benchmarks/results/search_against_random.jsonl`; a study that has its line is not run again. The test data has chosen
+nothing. It needs human_ccp in `data/human_ccp`.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import math
 import statistics
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from scipy import stats
@@ -25,12 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.pbt_against_random import ROOT, run
 from search.cli.study_commands import read_study
 from search.results.leaderboard import ledger
-from search.results.progress import Improvement, best_so_far
+from search.results.progress import best_so_far
 from search.results.record import parse_objectives
 from search.study.folders import find_studies
 from utils.plugins import load_plugins
 
 PLUGIN = "benchmarks/processor_time.py"
+RESULTS = ROOT / "benchmarks/results/search_against_random.jsonl"
 METHODS = {
     "random": ["search.scheduler=RandomSearch", "search.sampler=random"],
     "default": ["search.scheduler=ASHA"],
@@ -53,31 +56,57 @@ def search(place: Path, method: str, seed: int, minutes: float, overrides: list[
     run(["-m", "search", "-c", config, "--plugin", PLUGIN, *chosen, "--resume", "auto"])
 
 
+@dataclass
 class Found:
     """What a completed study found.
 
     Attributes:
-        course: Each improvement of the best validation score.
-        tested: Test score of the winner's networks, one per seed.
+        method: Name of the method.
+        seed: Of the study.
+        machine: Vector instructions of its processor that matter here.
         candidates: Number of candidates drawn.
         epochs: Epochs of all of them.
+        in_full: Best validation score of each candidate that was trained to its last epoch, best first.
+        course: Seconds and value of each improvement of the best validation score.
+        tested: Test score of the winner's networks, one per seed.
     """
 
-    def __init__(self, folder: Path) -> None:
-        study = read_study(folder)
-        self.course: list[Improvement] = best_so_far(study, parse_objectives(study.objectives)[0])
-        self.candidates, self.epochs = len(study.candidates), ledger(study).epochs
-        self.tested = [_test_score(run) for run in sorted((folder / "retrained").glob("candidate*_seed*"))]
+    method: str
+    seed: int
+    machine: str
+    candidates: int
+    epochs: int
+    in_full: list[float]
+    course: list[tuple[float, float]]
+    tested: list[float]
 
     @property
     def best(self) -> float:
         """The best validation score."""
-        return self.course[-1].value
+        return self.course[-1][1]
 
     def minutes_to(self, value: float) -> float:
         """Return the minutes until a validation score was reached; infinite if it never was."""
-        reached = [each.seconds for each in self.course if each.value >= value and each.seconds is not None]
-        return min(reached) / 60 if reached else math.inf
+        return min((seconds for seconds, score in self.course if score >= value), default=math.inf) / 60
+
+
+def read_found(folder: Path, method: str, seed: int) -> Found:
+    """Read what a completed study found, and test its winners."""
+    study = read_study(folder)
+    (objective,) = parse_objectives(study.objectives)
+    course = best_so_far(study, objective)
+    trained = [each for each in study.candidates if each.epochs == study.max_epochs]
+    flags = Path("/proc/cpuinfo").read_text().split()
+    return Found(
+        method=method,
+        seed=seed,
+        candidates=len(study.candidates),
+        machine="bf16" if {"avx512_bf16", "amx_bf16"} & {*flags} else "AVX2",
+        epochs=ledger(study).epochs,
+        in_full=sorted((each.objectives[objective.name] for each in trained), reverse=True),
+        course=[(each.seconds, each.value) for each in course if each.seconds is not None],
+        tested=[_test_score(run) for run in sorted((folder / "retrained").glob("candidate*_seed*"))],
+    )
 
 
 def _test_score(run_folder: Path) -> float:
@@ -124,20 +153,33 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     load_plugins([str(ROOT / PLUGIN)])
-    pairs: dict[int, tuple[Found, Found]] = {}
     for seed in arguments.seeds:
-        found = []
-        for method in METHODS:
+        for method in arguments.methods:
+            if arguments.only_table or (method, seed) in read_results():
+                continue
             place = arguments.save_dir.resolve() / f"{method}_{seed}"
-            if method in arguments.methods and not arguments.only_table:
-                search(place, method, seed, arguments.minutes, arguments.overrides)
-            folders = find_studies(place) if place.exists() else []
-            if folders and (folders[0] / "best" / "model_best.pth").exists():
-                found.append(Found(folders[0]))
-        if len(found) == len(METHODS):
-            pairs[seed] = (found[0], found[1])
-            sys.stdout.write(f"{table(pairs, arguments.minutes)}\n\n")
-            sys.stdout.flush()
+            search(place, method, seed, arguments.minutes, arguments.overrides)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(asdict(read_found(find_studies(place)[0], method, seed))) + "\n")
+            print_table(arguments.minutes)
+    if arguments.only_table:
+        print_table(arguments.minutes)
+
+
+def read_results() -> dict[tuple[str, int], Found]:
+    """Read what the complete studies found, by method and seed."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    found = [Found(**json.loads(line)) for line in lines]
+    return {(each.method, each.seed): each for each in found}
+
+
+def print_table(minutes: float) -> None:
+    """Print the table of the seeds whose two studies are complete."""
+    found = read_results()
+    seeds = sorted({seed for _, seed in found if all((method, seed) in found for method in METHODS)})
+    if seeds:
+        pairs = {seed: (found["random", seed], found["default", seed]) for seed in seeds}
+        print(f"{table(pairs, minutes)}\n", flush=True)
 
 
 if __name__ == "__main__":
