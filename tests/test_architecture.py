@@ -21,7 +21,7 @@ ALLOWED = {
 }
 # A worker of the search runs what the commands run; the search itself is only given its name.
 COMMANDS = {"build", "train", "test", "export", "base", "config", "data_loader", "logger", "models", "trainer", "utils"}
-MORE = {"search/worker/": COMMANDS, "search/__main__.py": COMMANDS}
+MORE = {"search/worker/": COMMANDS, "search/__main__.py": COMMANDS, "data_loader/convert/__main__.py": {"config"}}
 OURS = {*ALLOWED, "build", "train", "test", "inference", "export"}
 
 
