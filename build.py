@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from config import (
     DataSpec,
+    as_object,
     class_and_arguments,
     find_class,
     group_arguments,
@@ -90,7 +91,7 @@ def build_loader(
         accepted = signature_of(loader_class).parameters
         ordered = {"is_training": False, "shuffle": False, "drop_last": False}
         arguments |= {name: value for name, value in ordered.items() if name in accepted}
-        config = {**config, section: {**_as_object(config[section]), "args": arguments}}
+        config = {**config, section: {**as_object(config[section]), "args": arguments}}
     # The section `data_loader` describes training data, of which `validation_split` holds out a part for validation.
     is_training = split == "train" or section == "data_loader"
     role = "train" if is_training else split
@@ -271,7 +272,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
 
     names = registry()
     complete: dict[str, Any] = copy.deepcopy(dict(config))
-    arch, values = _as_object(complete["arch"]), {**spec.arguments(), **variants.single_output(config)}
+    arch, values = as_object(complete["arch"]), {**spec.arguments(), **variants.single_output(config)}
     sizes: dict[str, Any] = {name: values[name] for name in ("num_classes", "in_channels", "dims") if name in values}
     network = find_class(arch["type"], "arch", "arch", names["arch"])
     arguments = {**(arch.get("args") or {}), **values_by_parameter(network, sizes)}
@@ -287,7 +288,7 @@ def complete_config(config: Config, spec: DataSpec) -> dict[str, Any]:
         accepted = signature_of(class_and_arguments(complete, section, names)[0]).parameters
         filled = {name: value for name, value in learned.items() if value and name in accepted}
         if filled:
-            loader = _as_object(complete[section])
+            loader = as_object(complete[section])
             given = {name: value for name, value in loader.get("args", {}).items() if value is not None}
             complete[section] = {**loader, "args": {**loader.get("args", {}), **filled, **given}}
     return complete
@@ -302,7 +303,7 @@ def build_optimizer(config: Config, model: "nn.Module") -> "Optimizer":
     from trainer.optim.optimizers import with_lookahead
     from trainer.optim.weights import GroupRule, parameter_groups
 
-    spec = _as_object(config["optimizer"])
+    spec = as_object(config["optimizer"])
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if any(name in spec for name in ("decay_norm_and_bias", "groups", "layer_decay")):
         groups = parameter_groups(
@@ -406,6 +407,7 @@ def build_training(
         # A loader of a plug-in may not know its role: a shuffled one would count as training data.
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
+        loader.loader_timeout = options["loader_timeout"]
         loader.prepare()
         loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)
@@ -480,7 +482,7 @@ def build_predictor(
     loader_class, loader_arguments = class_and_arguments(config, section, registry())
     if max_decoded_mb is not None and "max_decoded_mb" in signature_of(loader_class).parameters:
         loader_arguments = {**loader_arguments, "max_decoded_mb": max_decoded_mb}
-        seen_config = {**config, section: {**_as_object(config[section]), "args": loader_arguments}}
+        seen_config = {**config, section: {**as_object(config[section]), "args": loader_arguments}}
     if getattr(loader_class, "task", "segmentation") == "classification":
         classifier = Classifier(model, build_preprocessing(seen_config), device=target)
         classifier.config = config
@@ -493,8 +495,3 @@ def build_predictor(
     segmenter.config = config
     segmenter.model = with_views(segmenter.model, views)
     return segmenter
-
-
-def _as_object(spec: Any) -> dict[str, Any]:
-    """Return `{"type": NAME, ...}`, also for a bare name."""
-    return {"type": spec} if isinstance(spec, str) else dict(spec)

@@ -139,6 +139,7 @@ def build_evaluation(
     seed_run(config.get("seed", 0), device)
     loader = build_loader(config, split, as_evaluation=True)
     assert loader is not None  # as check_split found
+    loader.loader_timeout = configuration.trainer_options(config)["loader_timeout"]
     loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, loader)
     if spec.num_classes is None:

@@ -1,7 +1,6 @@
 """The loader that users subclass: PyTorch's DataLoader, with random values that follow from (seed, epoch, index)."""
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 from torch.utils.data.dataloader import default_collate
 
+from base.loading.workers import ended_in_time, next_batch, not_started, poll_seconds, sendable, start_worker
 from base.samples import (
     DESCRIBED,
     Failure,
@@ -38,7 +38,7 @@ from base.samples import (
     split_indices,
 )
 from utils.environment import available_processors
-from utils.errors import ConfigError, DataError, EspalierError, joined_faults
+from utils.errors import ConfigError, DataError, EspalierError, LoaderFailed, joined_faults
 from utils.seeding import derive_seed, isolated_generators
 
 logger = logging.getLogger(__name__)
@@ -190,6 +190,7 @@ class BaseDataLoader(DataLoader[Any]):
     learned: Mapping[str, Any] = MappingProxyType({})
     listing_faults: Sequence[DataError] = ()
     dataset: KeyedDataset
+    _loader_timeout: float | None = None
 
     def __init__(
         self,
@@ -240,6 +241,7 @@ class BaseDataLoader(DataLoader[Any]):
             num_workers=workers,
             collate_fn=partial(guarded_collate, self.collate),
             pin_memory=pin_memory and torch.cuda.is_available(),
+            timeout=poll_seconds(None) if workers else 0,
             worker_init_fn=start_worker,
             # DataLoader draws a seed for its workers from here; without it, from the global generator.
             generator=torch.Generator().manual_seed(seed),
@@ -259,6 +261,17 @@ class BaseDataLoader(DataLoader[Any]):
     @is_training.setter
     def is_training(self, value: bool) -> None:
         self.keys.is_training = value
+
+    @property
+    def loader_timeout(self) -> float | None:
+        """Seconds after which a batch of loader workers that does not come is an error; None: wait for ever."""
+        return self._loader_timeout
+
+    @loader_timeout.setter
+    def loader_timeout(self, seconds: float | None) -> None:
+        self._loader_timeout = seconds
+        if self.num_workers:
+            self.timeout = poll_seconds(seconds)
 
     @property
     def num_samples(self) -> int:
@@ -316,6 +329,7 @@ class BaseDataLoader(DataLoader[Any]):
         )
         for name in DESCRIBED:
             setattr(loader, name, getattr(self, name))
+        loader.loader_timeout = self.loader_timeout
         return loader
 
     def class_counts(self) -> list[int]:
@@ -405,13 +419,15 @@ class BaseDataLoader(DataLoader[Any]):
         self._iterator = None
         if iterator is not None:
             # At once, not by garbage collection: that may happen in a later worker's copy of this process.
-            iterator._shutdown_workers()
+            with ended_in_time(iterator._workers):
+                iterator._shutdown_workers()
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Return the batches of the epoch at the current position.
 
         Raises:
             EspalierError: A sample is faulty; the error is the same as if it were loaded in this process.
+            LoaderFailed: The loader workers cannot be started, die, hang, or cannot send their batches.
         """
         self.prepare()
         # DataLoader installs a handler that raises an error at any line of the main process when a worker dies. It must
@@ -424,6 +440,8 @@ class BaseDataLoader(DataLoader[Any]):
                 # Our threads (a writer of events, a pool that has ended) hold no lock that a worker needs.
                 warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
                 iterator = super().__iter__()
+        except OSError as error:
+            raise not_started(error, self.num_workers) from error
         finally:
             if number is not None:
                 signal.signal(number, handler or signal.SIG_DFL)
@@ -432,23 +450,15 @@ class BaseDataLoader(DataLoader[Any]):
         return self._delivered(iterator)
 
     def _delivered(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Yield the batches of an iterator of DataLoader, and name a worker's death as such."""
+        """Yield the batches of an iterator of DataLoader; an error stops its workers."""
         while True:
             try:
-                batch = next(iterator)
+                batch = next_batch(iterator, self.loader_timeout) if self.num_workers else next(iterator)
             except StopIteration:
                 return
-            except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+            except Exception:
                 self.close()
-                # DataLoader begins an error that a living worker reports with "Caught".
-                is_report = str(error).startswith("Caught")
-                is_death = str(error).startswith("DataLoader worker (pid")
-                if not self.num_workers or is_report or (isinstance(error, RuntimeError) and not is_death):
-                    raise
-                raise DataError(
-                    f"A worker process of the loader died ({error!r}). Usually memory or shared memory (/dev/shm) ran "
-                    "out. Use fewer n_workers, a smaller batch_size, or more shared memory."
-                ) from error
+                raise
             if isinstance(batch, Failure):
                 self.close()
             yield _received(batch)
@@ -465,7 +475,12 @@ class Packed(Protocol):
 def guarded_collate(collate_fn: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
     """Return the batch of some samples, or the first failure among them if there is one."""
     failures = [sample for sample in samples if isinstance(sample, Failure)]
-    return failures[0] if failures else collate_fn(samples)
+    if failures:
+        return failures[0]
+    try:
+        return sendable(partial(collate_fn, samples))
+    except LoaderFailed as error:
+        return Failure(error)
 
 
 def _received(batch: Any) -> Any:
@@ -477,24 +492,3 @@ def _received(batch: Any) -> Any:
     if isinstance(batch, Failure):
         raise batch.error
     return batch.unpack() if isinstance(batch, Packed) else batch
-
-
-def start_worker(worker_id: int) -> None:
-    """Prepare a loader worker: it uses one thread and ignores signals, because the main process stops it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "SIGUSR1"):
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        parent = os.getppid()
-
-        def obey_parent_only() -> None:
-            # A SIGTERM to the whole process group must not end the workers of a run that is about to save its state.
-            while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-                pass
-            os._exit(0)
-
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=obey_parent_only, daemon=True).start()
-    torch.set_num_threads(1)
-    if "cv2" in sys.modules:
-        sys.modules["cv2"].setNumThreads(0)

@@ -9,6 +9,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from torch.optim import Optimizer
 from base.base_data_loader import BaseDataLoader
 from base.callback import Callback, StepReport
 from base.schedule import LearningRateSchedule
-from utils.errors import ConfigError, Interrupted, TrainingError
+from utils.errors import ConfigError, EspalierError, Interrupted, TrainingError, signal_name
 from utils.seeding import generator_state, restore_generator_state
 
 logger = logging.getLogger(__name__)
@@ -98,7 +99,11 @@ class StopRequest:
     @classmethod
     def from_signal(cls, number: int) -> "StopRequest":
         """Return the request of a signal."""
-        return cls(f"signal {number}", number)
+        return cls(signal_name(number), number)
+
+
+class StopWaiting(BaseException):
+    """Leaves the wait for a batch when a signal arrives; no code of a data set shall catch it."""
 
 
 class StopTraining(Exception):
@@ -146,6 +151,7 @@ class BaseTrainer(ABC):
         checkpoint: The best checkpoint, else the last, if any was written.
         stop_reason: Why no further epoch starts, if it was requested.
         stop_request: A request to save and stop at the next safe point.
+        is_waiting: Whether the loop waits for a batch, and a signal may end the wait.
         saved_generators: The state of the random generators that a checkpoint must hold instead of the current one, and
             that the next epoch starts with: from a loaded checkpoint until then, and during validation, which draws
             random numbers and is repeated after a resume.
@@ -179,6 +185,7 @@ class BaseTrainer(ABC):
         self.is_main_process = True
         self.stop_reason: str | None = None
         self.stop_request: StopRequest | None = None
+        self.is_waiting = False
         self.saved_generators: dict[str, Any] | None = None
 
     @property
@@ -257,8 +264,11 @@ class BaseTrainer(ABC):
         try:
             self.notify("on_fit_start")
             try:
-                while not self.is_finished:
-                    self.run_epoch()
+                try:
+                    while not self.is_finished:
+                        self.run_epoch()
+                except StopWaiting:
+                    self.check_interrupt()
             except StopTraining as stop:
                 self.request_stop(str(stop))
             result = TrainResult(self.best, self.epoch, self.history, self.checkpoint, self.run_folder)
@@ -331,6 +341,59 @@ class BaseTrainer(ABC):
         if self.stop_request.signal_number is not None:
             raise Interrupted(self.stop_request.signal_number)
         raise StopTraining(self.stop_request.reason)
+
+    @property
+    def stops_alone(self) -> bool:
+        """Whether this process may save and stop without agreement with others."""
+        return True
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Let a signal end a block that waits for a batch, and save the state of the last step if the loader fails.
+
+        Nothing of a step may be changed before the block, nor in it. Several processes must save together: there a
+        signal waits for the batch.
+
+        Raises:
+            StopWaiting: A signal arrived; `fit` saves the state.
+        """
+        if not self.stops_alone:
+            yield
+            return
+        self.is_waiting = True
+        try:
+            if self.stop_request is not None:  # it came after the last check, and before a signal could end the wait
+                self.leave_waiting()
+            yield
+        except (EspalierError, RuntimeError) as error:
+            self.is_waiting = False
+            self.check_interrupt()
+            if isinstance(error, EspalierError):
+                self.save_before_end()
+            raise
+        finally:
+            self.is_waiting = False
+
+    def leave_waiting(self) -> None:
+        """End the wait for a batch, if there is one; the handler of a signal calls it, which has set `stop_request`.
+
+        Raises:
+            StopWaiting: There is one.
+        """
+        if self.is_waiting and not self.is_finished:
+            self.is_waiting = False  # once only
+            raise StopWaiting
+
+    def save_before_end(self) -> None:
+        """Save the state of the last step, since an error is about to end the run."""
+        if not self.global_step:
+            return
+        try:
+            self.notify("on_interrupt")
+        except EspalierError as error:
+            logger.warning("The state of step %d was not saved: %s", self.global_step, error)
+        else:
+            logger.warning("The state of step %d is saved: --resume auto continues with it.", self.global_step)
 
     def request_stop(self, reason: str) -> None:
         """Let this epoch be the last one; for callbacks."""

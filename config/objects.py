@@ -184,3 +184,8 @@ def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:
             f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}"
             f"{reason and f': {reason}'}. Correct {spec.path}.args."
         ) from error
+
+
+def as_object(spec: Any) -> dict[str, Any]:
+    """Return `{"type": NAME, ...}`, also for a bare name."""
+    return {"type": spec} if isinstance(spec, str) else dict(spec)

@@ -280,7 +280,7 @@ def test_a_signal_saves_what_a_member_has_and_the_others_go_on(shared):
     shared.run((25.0, signal_member))
     error, shared.members[left[0]].error = shared.members[left[0]].error, None
     assert isinstance(error, LeftStudy)
-    assert (error.exit_code, str(error)[:48]) == (143, "Interrupted by signal 15; what this process had ")
+    assert (error.exit_code, str(error)[:48]) == (143, "Interrupted by SIGTERM; what this process had is")
     shared.check()
     assert not any(event.data["had_begun"] for event in shared.events("search.lost"))
     assert not any(name.startswith(left[0]) for name in list_members(shared.folder))

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from trainer.evaluation import FiniteCheck, MetricSet, RunningLoss, count_valid,
 from trainer.optim.weights import NOTHING_FROZEN, Freezing, WeightAverage
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, ON_CPU, RunPrecision, World, registered_anew, unwrap
 from trainer.steps import Batch, endless_steps
-from utils.errors import ConfigError, DataError, Diverged
+from utils.errors import ConfigError, Diverged
 from utils.files import write_atomically
 
 
@@ -218,12 +218,8 @@ class Trainer(BaseTrainer):
 
     def next_batches(self, steps: Iterator[list[Batch]]) -> list[Batch]:
         """Return the batches of the next step; call it before anything of the step is changed."""
-        try:
+        with self.waiting():
             return next(steps)
-        except (DataError, RuntimeError):
-            # A signal to the whole process group also ends the loader's workers: stop as for the signal alone.
-            self.check_interrupt()
-            raise
 
     def run_step(self, batches: Sequence[Batch]) -> Tensor:
         """Make one step of the optimizer from one batch, or from the gradients of several.
@@ -395,7 +391,7 @@ class Trainer(BaseTrainer):
 
         return evaluate(
             model,
-            self.valid_loader,
+            self.awaited(self.valid_loader),
             criterion=self.criterion,
             metrics=self.validation_metrics,
             precision=self.plan.precision,
@@ -404,6 +400,22 @@ class Trainer(BaseTrainer):
             max_batches=self.plan.max_validation_batches,
             on_batch=after_batch,
         )
+
+    @property
+    def stops_alone(self) -> bool:
+        """Whether this process may save and stop without agreement with others."""
+        return self.plan.world.size == 1
+
+    def awaited(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """Yield the batches of a loader; a signal may end the wait for each."""
+        with self.waiting():
+            batches = iter(loader)
+        while True:
+            with self.waiting():
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
     def check_interrupt(self) -> None:
         """Save and stop if asked to; several processes first agree, every few steps and between epochs."""

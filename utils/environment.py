@@ -179,7 +179,7 @@ def record_signals(
     Outside the main thread signals cannot be caught and the block changes nothing.
 
     Args:
-        names: Such as `SIGTERM`; signals that the system does not have are left out.
+        names: Such as `SIGTERM`; signals that the system does not have are left out, and SIGHUP if it is ignored.
         was_recorded: Returns whether a signal was recorded before.
         note: Receives the number of the signal.
     """
@@ -190,6 +190,8 @@ def record_signals(
         note(number)
 
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # started with nohup
+        numbers = [number for number in numbers if number != signal.SIGHUP]
     try:
         previous = {number: signal.signal(number, ask) for number in numbers}
     except ValueError:

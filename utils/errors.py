@@ -4,6 +4,7 @@ A message holds the value, the rule and the repair, in that order.
 The command line prints them without a traceback (`--debug` shows it) and ends with the class's `exit_code`.
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -96,10 +97,19 @@ class Diverged(TrainingError):
     """The loss, or a weight, is no longer a finite number."""
 
 
+class LoaderFailed(TrainingError):
+    """A loader worker died or hangs, or cannot send its batches."""
+
+
 class ExportError(EspalierError):
     """A network cannot be exported, or the exported network computes something else."""
 
     exit_code = 5
+
+
+def signal_name(number: int) -> str:
+    """Return the name of a signal, as SIGTERM."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 class Interrupted(EspalierError):
@@ -111,7 +121,7 @@ class Interrupted(EspalierError):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(
-            f"Interrupted by signal {signal_number}; the state was saved. "
+            f"Interrupted by {signal_name(signal_number)}; the state was saved. "
             "Run the same command with --resume auto to continue."
         )
         self.signal_number = signal_number

@@ -60,6 +60,9 @@ class TrainerOptions(Strict):
     compile: bool = Field(False, description="Compile the network with torch.compile.")
     checkpoint_activations: list[str] = Field([], description="Parts computed again in backward to save memory.")
     max_time: float | None = Field(None, gt=0, description="Save and end after this many minutes of this process.")
+    loader_timeout: float | None = Field(
+        600.0, gt=0, description="Seconds without a batch of the loader workers that are an error; null: wait."
+    )
     histograms: bool = Field(False, description="Parameter histograms in TensorBoard.")
     pictures: int = Field(4, ge=0, description="Validation images shown in TensorBoard.")
 

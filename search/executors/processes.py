@@ -226,7 +226,9 @@ class Processes(Executor):
 
 def _serve(connection: Connection, settings: _WorkerSettings) -> None:
     """Run one task after the other in a worker process until None is received or the search is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the search, which then asks its workers
+    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C, or a closed terminal, reaches the search, which then asks its workers
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     log = os.open(settings.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):  # also the last output of a crash
         os.dup2(log, stream.fileno())

@@ -13,11 +13,11 @@ from search.joining.mailbox import Attempt, MemberBox, MemberState, Orders, read
 from search.joining.timing import Timing
 from search.schedulers.base import Decision
 from utils.environment import record_signals
-from utils.errors import Interrupted, SearchError
+from utils.errors import Interrupted, SearchError, signal_name
 
 logger = logging.getLogger("espalier")
 
-STOP_SIGNALS = ("SIGINT", "SIGTERM")
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _SECONDS_TO_SAVE = 60.0
 
 
@@ -31,8 +31,8 @@ class LeftStudy(Interrupted):
     def __init__(self, signal_number: int) -> None:
         super().__init__(signal_number)
         self.args = (
-            f"Interrupted by signal {signal_number}; what this process had is saved, and the others continue with it. "
-            "Run the same command to take part again.",
+            f"Interrupted by {signal_name(signal_number)}; what this process had is saved, and the others continue "
+            "with it. Run the same command to take part again.",
         )
 
 

@@ -26,7 +26,7 @@ from utils.environment import record_signals
 from utils.errors import DiskFull, EspalierError, Interrupted, SearchError
 
 Watcher = Callable[[Event, StudyState], None]
-_STOP_SIGNALS = ("SIGINT", "SIGTERM")
+_STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _TICK = 0.5  # seconds between two looks at clock and signals
 _SECONDS_TO_SAVE = 60.0  # for the workers if the search is interrupted
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 RANK = "rank"  # kind of the task of one process
 _WORKER = "search.worker.runner:worker"
-_STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+_STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 _TICK = 0.5  # seconds between two looks at signals
 _SECONDS_FOR_REASONS = 2.0  # for the other processes to end after the first failure
 _NEVER = float("inf")

@@ -37,6 +37,7 @@ RUNTIME_PATHS = {
     "trainer.save_every_steps",
     "trainer.save_every_minutes",
     "trainer.max_time",
+    "trainer.loader_timeout",
     "trainer.verbosity",
     "trainer.tensorboard",
     "trainer.histograms",

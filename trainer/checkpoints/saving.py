@@ -25,7 +25,7 @@ from utils.environment import record_signals
 from utils.errors import CheckpointError, Diverged
 from utils.files import read_json_object, remove_temporary_files, write_json
 
-STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 # A checkpoint holds the weights and, for most optimizers, two more numbers for each.
 _OPTIMIZER_COPIES = 2
 logger = logging.getLogger(__name__)
@@ -254,13 +254,17 @@ class RunRecords(Callback):
 
 
 def stop_at_next_step(trainer: BaseTrainer) -> AbstractContextManager[None]:
-    """Let SIGINT, SIGTERM and SIGUSR1 ask `trainer` to save and stop during a block; a second SIGINT stops at once.
+    """Let SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask `trainer` to save and stop during a block; a second SIGINT ends it.
 
-    Outside the main thread signals cannot be caught and the block changes nothing.
+    A signal also ends the wait for a batch. Outside the main thread signals cannot be caught and the block changes
+    nothing.
     """
+    process = os.getpid()
 
     def ask(number: int) -> None:
-        trainer.stop_request = StopRequest.from_signal(number)
+        if os.getpid() == process:  # and not a loader worker that has just begun
+            trainer.stop_request = StopRequest.from_signal(number)
+            trainer.leave_waiting()
 
     return record_signals(STOP_SIGNALS, lambda: trainer.stop_request is not None, ask)
 

@@ -1,0 +1,1 @@
+"""Loader workers: their start, their batches, and why one of them fails."""
