@@ -19,7 +19,8 @@ from config.checking.splits import evaluation_section
 from config.variants import input_size, with_input_size
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
-from utils.files import write_atomically, writing_problem
+from utils.files import write_atomically
+from utils.writing.outputs import EXPORTED, Originals, require_output
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from numpy.typing import NDArray
@@ -71,7 +72,8 @@ def export(
     from models.metrics.confusion import Accuracy, MeanIoU
     from predictor.segmenter import Segmenter
 
-    require_output(output, Path(resume), files.SUFFIXES[form])
+    require_suffix(output, files.SUFFIXES[form])
+    require_output(output, "--output", EXPORTED[files.SUFFIXES[form]], Originals([Path(resume)]))
     if form == "onnx":
         files.require("onnx", "onnxscript", "onnxruntime")
     trained = build_predictor(resume, plugins=plugins)
@@ -112,17 +114,10 @@ def export(
     return comparison
 
 
-def require_output(output: Path, resume: Path, suffix: str) -> None:
-    """Refuse an output that cannot be written, before anything is computed.
-
-    Raises:
-        ConfigError: It has another suffix, is the checkpoint, or may not be written.
-    """
+def require_suffix(output: Path, suffix: str) -> None:
+    """Raise a `ConfigError` if the name of the output does not end as a file of its format does."""
     if output.suffix.lower() != suffix:
         raise ConfigError(f"--output {output}: a file of this --format ends in {suffix}. Write {output.stem}{suffix}.")
-    problem = "it is the checkpoint" if output.resolve() == resume.resolve() else writing_problem(output)
-    if problem:
-        raise ConfigError(f"--output {output}: cannot be written ({problem}). Name a file that you may write to.")
 
 
 def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Sample"], int | None]:

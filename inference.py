@@ -20,6 +20,7 @@ from config import class_and_arguments, cli, group_arguments, signature_of
 from config.checking.splits import evaluation_section
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
+from utils.writing.outputs import PREDICTIONS, Originals, require_output
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
@@ -122,7 +123,7 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
         arguments.output,
         is_shown=arguments.show or (source.is_live and arguments.output is None),
         may_be_empty=arguments.benchmark,
-        originals=[Path(path) for path in (arguments.resume, arguments.background) if path],
+        originals=read_files(arguments, segmenter.config),
     )
     timer = stage_timer(arguments, segmenter)
     with ExitStack() as open_files:
@@ -140,6 +141,14 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
     if arguments.benchmark:
         sys.stdout.write(f"{timer.table()}\n{'images/s':<12}{stats.images / stats.seconds:>12.2f}\n")
     report_predictions(stats, source, sinks)
+
+
+def read_files(arguments: argparse.Namespace, config: Mapping[str, Any]) -> list[Path]:
+    """Return the files that the command line names to be read, except the source, and those of the config's data."""
+    from data_loader.originals import named_files
+
+    named = [arguments.resume, arguments.background, *arguments.plugin]
+    return [*(Path(file) for file in named if file), *named_files(config)]
 
 
 def stage_timer(arguments: argparse.Namespace, network: "Segmenter | Classifier") -> "StageTimer":
@@ -165,6 +174,9 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
 
     output = arguments.output or Path()
     file = output if output.suffix else output / TABLE
+    if arguments.output is not None or not arguments.benchmark:
+        read_by_command = [Path(arguments.source), *read_files(arguments, classifier.config)]
+        require_output(file, "--output", PREDICTIONS, Originals(read_by_command))
     failures: list[str] = []
     remarks: list[str] = []
     samples: Iterable[tuple[str, Any]]

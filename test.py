@@ -21,6 +21,7 @@ from config.loading.load import apply_override
 from config.variants import nested_objects, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError
+from utils.writing.outputs import TEST_RESULT, Originals, require_image_folder, require_output
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from torch import Tensor, nn
@@ -299,7 +300,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
-    from logger.test_report.report import record_in_run, report_text, require_writable_results, write_result
+    from data_loader.originals import named_files
+    from logger.test_report.report import record_in_run, report_text, write_result
     from models.inference.views import Views
     from trainer.checkpoints.resume import EARLIER_RUN, find_checkpoint, weights_of
 
@@ -314,7 +316,10 @@ def main(arguments: argparse.Namespace) -> None:
             apply_override(config, override)
         config = {key: value for key, value in config.items() if value is not None}
         folder = arguments.output or path.parent / "pictures" / split
-        require_writable_results(folder, arguments.json)
+        originals = Originals([path, *(Path(each) for each in (file, *arguments.plugin) if each), *named_files(config)])
+        require_image_folder(folder, "--output", originals)
+        if arguments.json:
+            require_output(arguments.json, "--json", TEST_RESULT, originals)
 
         view_options, section = cli.views_of(arguments), loader_section(config, split)
         if arguments.window is not None and section is not None:

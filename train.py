@@ -21,7 +21,8 @@ from config.checking.splits import loader_section
 from config.loading.load import apply_override
 from logger.check_report import CheckReport
 from utils.errors import ConfigError, each_error, fault_of
-from utils.files import write_json, writing_problem
+from utils.files import write_json
+from utils.writing.outputs import FINDINGS, Originals, require_output
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
     from base import Callback
@@ -325,10 +326,8 @@ def require_fitting_flags(arguments: argparse.Namespace) -> None:
         return
     if not arguments.check:
         raise ConfigError(f"--json {arguments.json}: it holds what --check found. Add --check.")
-    if arguments.config and Path(arguments.json).resolve() == Path(arguments.config).resolve():
-        raise ConfigError(f"--json {arguments.json}: is the configuration. Name another file for what is found.")
-    if problem := writing_problem(Path(arguments.json)):
-        raise ConfigError(f"--json {arguments.json}: cannot be written, {problem}. Name another file.")
+    read = [Path(file) for file in (arguments.config, *arguments.plugin) if file]
+    require_output(Path(arguments.json), "--json", FINDINGS, Originals(read))
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """A classification network put to use: probabilities of images or series, and a table of them."""
 
 import csv
+import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from torch import Tensor
 from base.base_inference import BaseInference, Prepared, batches_of_one_size
 from predictor.loop import StageTimer
 from utils.errors import ConfigError, DataError
+from utils.files import temporary_path
 from utils.geometry import Geometry
 
 TABLE = "predictions.csv"
@@ -98,6 +99,8 @@ def write_table(
 ) -> int:
     """Write a row for each prediction as it comes: name, class, its probability, and that of every class.
 
+    The file is replaced at the end, also of an interruption; if nothing was predicted, it remains as it was.
+
     Returns:
         The number of rows.
 
@@ -105,26 +108,30 @@ def write_table(
         ConfigError: The file cannot be written.
         DataError: There is no prediction.
     """
-    count = 0
+    count, place = 0, Path(os.path.realpath(file))  # the target of a link is replaced, not the link
+    is_stream = place.exists() and not place.is_file()
+    partial = place if is_stream else temporary_path(place)
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", encoding="utf-8", newline="") as opened:
-            table = csv.writer(opened)
-            table.writerow([first_column, "class", "probability", *(f"probability_{name}" for name in class_names)])
-            for name, probabilities in predictions:
-                best = int(probabilities.argmax())
-                shown = [f"{value:.6f}" for value in probabilities.tolist()]
-                table.writerow([name, class_names[best], shown[best], *shown])
-                count += 1
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("w", encoding="utf-8", newline="") as opened:
+                table = csv.writer(opened)
+                table.writerow([first_column, "class", "probability", *(f"probability_{name}" for name in class_names)])
+                for name, probabilities in predictions:
+                    best = int(probabilities.argmax())
+                    shown = [f"{value:.6f}" for value in probabilities.tolist()]
+                    table.writerow([name, class_names[best], shown[best], *shown])
+                    count += 1
+        finally:
+            if not is_stream and count:
+                os.replace(partial, place)
+            elif not is_stream:  # a table of a header alone would look like a result
+                partial.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
             f"--output {file}: cannot be written ({error.strerror}). The predictions go there. Name a file that you "
             "may write to."
         ) from error
-    if not count:
-        # A table of a header alone would look like a result.
-        with suppress(OSError):
-            file.unlink()
     require_predictions(count)
     return count
 

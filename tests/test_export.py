@@ -274,7 +274,6 @@ def test_a_difference_or_no_number_is_refused(difference):
         (["--output", "net.pt2"], 2, "--output net.pt2: a file of this --format ends in .onnx. Write net.onnx"),
         (["--output", "file/net.onnx"], 2, "file/net.onnx: cannot be written (file is not a folder)"),
         (["--output", "folder.onnx"], 2, "cannot be written (it is a folder)"),
-        (["--output", "c.onnx", "--resume", "c.onnx"], 2, "cannot be written (it is the checkpoint)"),
         (["--output", "n.onnx", "--opset", "3"], 2, "--opset 3: it must be 18 to"),
         (["--output", "n.onnx", "--resume", "nowhere.pth"], 4, "nowhere.pth: there is no such file"),
         (["--output", "n.pt2", "--format", "torch", "--source", "nowhere"], 3, "--source nowhere does not exist"),

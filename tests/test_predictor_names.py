@@ -5,9 +5,10 @@ import pytest
 from test_predictor_sources import save, save_video
 
 from data_loader.images.files import read_image
-from predictor.io.sinks import image_targets, output_names, refuse_originals, video_target
+from predictor.io.sinks import image_targets, output_names, video_target
 from predictor.io.sources import Camera, open_source
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError
+from utils.writing.outputs import IMAGE, Originals, require_output
 
 
 def test_results_lie_as_the_images_do():
@@ -74,6 +75,6 @@ def test_originals_are_never_written_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.png", "./x/../a.png", "soft.png", "hard.png"):
         (tmp_path / "x").mkdir(exist_ok=True)
-        with pytest.raises(DataError, match=r"--output would write over .*a\.png, which is an original"):
-            refuse_originals([Path("new.png"), Path(name)], [original])
-    refuse_originals([Path("new.png")], [original, Path("gone.png")])
+        with pytest.raises(ConfigError, match=r"--output .*png: would write over .*a\.png, which this command reads"):
+            require_output(Path(name), "--output", IMAGE, Originals([original]))
+    require_output(Path("new.png"), "--output", IMAGE, Originals([original, Path("gone.png")]))

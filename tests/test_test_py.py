@@ -217,8 +217,8 @@ def test_overrides_change_the_config_of_the_checkpoint(finished, tmp_path, capsy
             ("--resume", "{checkpoint}", "test_loader=null", "--split", "test"),
             (2, "only for train and valid. A test needs a loader. Add test_loader"),
         ),
-        (("--resume", "{checkpoint}", "--output", "{file}/x"), (2, "--output FOLDER")),
-        (("--resume", "{checkpoint}", "--output", "{folder}", "--json", "{file}/x"), (2, "--json FILE")),
+        (("--resume", "{checkpoint}", "--output", "{file}/x"), (2, "--output")),
+        (("--resume", "{checkpoint}", "--output", "{folder}", "--json", "{file}/x"), (2, "--json")),
         (("--resume", "{checkpoint}", 'optimizer.args.lr={"$uniform": [0, 1]}'), (2, "search")),
     ],
 )
@@ -260,7 +260,7 @@ def test_an_output_that_cannot_be_written_is_found_before_anything_is_computed(f
         (("--output", tmp_path / "new", "--json", tmp_path / "result.json"), "(it is a folder)"),
     ):
         assert run("--resume", result.checkpoint, *options) == 2
-        assert f"cannot be written {problem}. The results of a test are written there. Name" in capsys.readouterr().err
+        assert f"cannot be written {problem}. Name a file that you may write to." in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from logger.test_report.confusion_image import draw_confusion
 from logger.test_report.worst_cases import WorstCases, write_image
 from utils.errors import ConfigError, DataError
-from utils.files import read_json_object, write_json, writing_problem
+from utils.files import read_json_object, write_json
 
 LOG = logging.getLogger(__name__)
 COLUMNS = {  # name of a value: heading, format
@@ -57,21 +57,6 @@ def class_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
         cells = ["-" if math.isnan(values[name]) else format(values[name], COLUMNS[name][1]) for name in shown]
         lines.append("  ".join([f"{label:{width}}", *(f"{cell:>9}" for cell in cells)]))
     return "\n".join(lines)
-
-
-def require_writable_results(images: Path | None, file: Path | None) -> None:
-    """Raise an error, before anything is computed, if the results of a test cannot be written.
-
-    Args:
-        images: The folder of the images.
-        file: The JSON file.
-
-    Raises:
-        ConfigError: One of them cannot be written.
-    """
-    for path, option in ((images and images / "confusion.png", "--output FOLDER"), (file, "--json FILE")):
-        if path and (problem := writing_problem(path)):
-            raise _not_writable(path, problem, option)
 
 
 def _not_writable(path: Path, problem: str | None, option: str) -> ConfigError:

@@ -11,9 +11,10 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,6 +35,7 @@ from predictor.io.sources import (
 from predictor.rendering import Renderer
 from utils.drawing import Image, resize_to
 from utils.errors import ConfigError, DataError
+from utils.writing.outputs import IMAGE, Originals, require_output
 
 COLOR_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 LOSSLESS_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
@@ -75,17 +77,21 @@ class ImageFileSink(Sink):
 
     Args:
         target: Name of a frame -> file.
+        require: Raises an error if a file must not be replaced.
     """
 
     target: Callable[[str], Path]
+    require: Callable[[Path], None] = lambda _file: None
 
     def write(self, frame: Frame, result: NDArray[Any]) -> bool:
         """Write (h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA.
 
         Raises:
+            ConfigError: The file would replace something else.
             DataError: The file cannot be written.
         """
         path = self.target(frame.name)
+        self.require(path)  # the names of a video's frames are not known before
         if result.ndim == 3:
             result = cv2.cvtColor(result, cv2.COLOR_RGBA2BGRA if result.shape[2] == 4 else cv2.COLOR_RGB2BGR)
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in {".jpg", ".jpeg"} else []
@@ -344,27 +350,6 @@ def video_target(source: FrameSource, output: Path) -> Path:
     return output / f"{source.path.stem if isinstance(source, Video) else 'camera'}.mp4"
 
 
-def refuse_originals(targets: Iterable[Path], originals: Iterable[Path]) -> None:
-    """Raise if a result would overwrite a file of the user, under any name or link.
-
-    Raises:
-        DataError: A result has the place of an original.
-    """
-    resolved = {path.resolve(): path for path in originals}
-    identities = {
-        (status.st_dev, status.st_ino): path for path in resolved if path.exists() for status in [path.stat()]
-    }
-    for target in targets:
-        original = resolved.get(target.resolve())
-        if original is None and target.exists():
-            status = target.stat()
-            original = identities.get((status.st_dev, status.st_ino))
-        if original is not None:
-            raise DataError(
-                f"--output would write over {original}, which is an original. Name another file or folder as --output."
-            )
-
-
 def open_sinks(
     source: FrameSource,
     renderer: Renderer,
@@ -382,28 +367,32 @@ def open_sinks(
         output: A file or a folder; None writes nothing.
         is_shown: Open a window; without a display there is a warning and no window.
         may_be_empty: Allow no sink at all, to measure the speed.
-        originals: Files, in addition to those of the source, that must not be overwritten.
+        originals: Files and folders of data, in addition to those of the source, that must not be overwritten.
 
     Raises:
-        ConfigError: The output cannot hold such results, or there is no sink.
-        DataError: The output is an original, or cannot be written.
+        ConfigError: The output cannot hold such results, would replace something else, or there is no sink.
+        DataError: The output is the source, or cannot be written.
     """
     sinks: list[Sink] = []
     if output is not None:
+        require = partial(
+            require_output, option="--output", kind=IMAGE, originals=Originals([*source.files, *originals])
+        )
         if isinstance(source, Photos) and output.resolve() == source.root.resolve() and len(source.files) > 1:
             raise DataError(f"--output {output} is the source itself. Name another folder.")
         if isinstance(source, Photos) or renderer.has_alpha:
             target = image_targets(source, output, is_lossless=renderer.is_lossless)
             files = [target(name) for name in source.names] if isinstance(source, Photos) else []
             folder = files[0].parent if len(files) == 1 else output
-            sinks.append(ImageFileSink(target))
+            sinks.append(ImageFileSink(target, require))
         else:
             path = video_target(source, output)
             files, folder = [path], path.parent
             clock = time.monotonic if source.is_live else None
             sound_of = source.path if isinstance(source, Video) else None
             sinks.append(VideoFileSink(path, source.frame_rate or FALLBACK_FRAME_RATE, clock=clock, sound_of=sound_of))
-        refuse_originals(files, [*source.files, *originals])
+        for file in files:
+            require(file)
         with writing_to(folder):  # tried before any work is done
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import config as configuration
 from search.cli.listing import best_text, list_text
-from search.cli.outputs import require_free_database, require_free_output, writing
 from search.joining.published import journal_to_read
 from search.results.record import StudyRecord
 from search.study.folders import CONFIG, find_studies, read_study_config
@@ -16,6 +15,7 @@ from search.study.journal import read_events
 from search.study.settings import build_study_parts
 from search.study.study import read
 from utils.errors import ConfigError, EspalierError, SearchError
+from utils.writing.outputs import CANDIDATES, GENOTYPE, PAGE, require_database, require_output, writing
 
 REPORT = "report.html"
 COMMANDS = {
@@ -110,7 +110,7 @@ def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
     if len(studies) > 1 and output is None:
         raise ConfigError("report: several studies are compared in one file. Name it, e.g. --output compare.html.")
     path = output or Path(studies[0].folder) / REPORT
-    require_free_output(path, "--output", (".html", ".htm"))
+    require_output(path, "--output", PAGE)
     with writing(path, "--output"):
         if len(studies) > 1:
             write_comparison(studies, path)
@@ -126,7 +126,7 @@ def _export_genotype(study: StudyRecord, arguments: argparse.Namespace) -> None:
     path = arguments.genotype
     if arguments.csv is not None or arguments.optuna is not None:
         raise ConfigError("export: --genotype is written by itself. Leave --csv and --optuna out.")
-    require_free_output(path, "--genotype", (".json",))
+    require_output(path, "--genotype", GENOTYPE)
     if path.name == CONFIG:
         raise ConfigError(
             f"--genotype {path}: a study and each of its runs have a file of this name. Name another one."
@@ -152,12 +152,12 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
     # All outputs are checked before the first is written.
     if csv is not None:
         for path in (csv, reports_path(csv), predictions_path(csv)):
-            require_free_output(path, "--csv", (".csv", ".tsv", ".txt"))
+            require_output(path, "--csv", CANDIDATES)
     database = sqlite_path(url) if url is not None else None
     if url is not None and url.startswith("sqlite") and database is None:
         raise ConfigError(f"--optuna {url}: a storage in memory is lost at once. Write it as sqlite:///FILE.")
     if database is not None:
-        require_free_database(database, "--optuna")
+        require_database(database, "--optuna")
     if csv is not None:
         with writing(csv, "--csv"):
             reports, predictions = export_csv(study, csv), export_predictions(study, csv)
