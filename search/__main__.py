@@ -24,6 +24,7 @@ from search.joining.command import join_parser, run_join
 from search.joining.leading import StoppedByCommand
 from search.results.record import StudyRecord
 from search.samplers.random import RandomSampler
+from search.study.best import require_retrained
 from search.study.driver import Watcher
 from search.study.folders import CONFIG, read_study_config, require_place
 from search.study.journal import Event, Journal
@@ -63,7 +64,7 @@ def run_search(arguments: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: The configuration is faulty, or no candidate of its space can be trained.
-        SearchError: The study cannot be continued, or no candidate could be trained.
+        SearchError: The study cannot be continued, or no candidate could be trained, or none of the best ones again.
     """
     words = [word for word in arguments.overrides if "=" not in word]
     if words and arguments.config is None:
@@ -97,6 +98,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         record.plugins = arguments.plugin
         report = shlex.join(["python", "-m", "search", "report", str(study.folder), *plugin_options(arguments.plugin)])
         sys.stdout.write(f"\n{best_text(record)}\nReport:  {report}\n")
+        require_retrained(record)
     finally:
         close_logging()
 
@@ -162,6 +164,7 @@ def run_shared(arguments: argparse.Namespace) -> None:
             raise
         record.plugins = arguments.plugin
         sys.stdout.write(f"\n{best_text(record)}\n")
+        require_retrained(record)
 
     def complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
         """Complete the config of a new study; only a process that names its file loads the classes for that."""

@@ -12,7 +12,7 @@ import pytest
 
 from search.cli.listing import best_text, list_text
 from search.results.record import CandidateRecord, RetrainedRecord, StudyRecord
-from search.study.best import read_front, write_best
+from search.study.best import read_front, require_retrained, write_best
 from utils.errors import SearchError
 
 POINTS = [(0.9, 300), (0.7, 100), (0.6, 200), (0.8, 200)]  # front: 0, 3, 1
@@ -234,3 +234,33 @@ def test_constraints_are_part_of_what_is_said_of_the_winner(tmp_path, violations
         candidate.violation = violation
     assert head in best_text(study)
     assert ("(violates constraints)" in list_text([study])) is (min(violations) > 0)
+
+
+def again(candidate, seed, status):
+    reason = "no space left on the device" if status == "failed" else ""
+    reports = [{"epoch": 1, "val_miou": 0.9, "epoch_seconds": 1.0}] if status == "completed" else []
+    folder = f"retrained/candidate{candidate}_seed{seed}"
+    return RetrainedRecord(candidate, 1, seed, status, reports, folder=folder, reason=reason)
+
+
+def test_failed_retrainings_are_told_with_the_weights_that_best_has(tmp_path):
+    study = study_of(tmp_path, objectives=["max val_miou"])
+    study.retrained = [again(0, 1, "failed"), again(0, 2, "failed")]
+    write(study)
+    assert stored(tmp_path / "best") == 0, "the weights of the search"
+    text = best_text(study)
+    assert "2 of 2 retrainings failed; the last reason: no space left on the device." in text
+    assert "has the weights of the search, not of a retraining" in text
+    with pytest.raises(SearchError, match="none of 2 retrainings has a result; .* has the weights that the search"):
+        require_retrained(study)
+
+
+def test_one_failed_retraining_of_several_is_no_error(tmp_path):
+    study = study_of(tmp_path, objectives=["max val_miou"])
+    study.retrained = [again(0, 1, "failed"), again(0, 2, "completed")]
+    assert "1 of 2 retrainings failed" in best_text(study)
+    assert "not of a retraining" not in best_text(study)
+    require_retrained(study)
+    study.retrained = []
+    assert "retrainings failed" not in best_text(study)
+    require_retrained(study)

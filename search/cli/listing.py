@@ -91,6 +91,7 @@ def best_text(study: StudyRecord) -> str:
         parts.append(f"Its config is {best / CONFIG}. Its results are those of a table: nothing was trained.")
     else:
         parts.append("\n".join(winner_commands(study)))
+    parts += lost_retrainings(study)
     parts += [] if is_tabulated(study.config) else front_texts(study)
     if study.unknown_events:
         counted = ", ".join(f"{count} {name}" for name, count in study.unknown_events.items())
@@ -163,6 +164,23 @@ def _commands(study: StudyRecord, folder: Path) -> list[str]:
             f"python inference.py --model {shlex.quote(str(folder / ONNX))} --source photo.jpg --output out"
         )
     return commands
+
+
+def lost_retrainings(study: StudyRecord) -> list[str]:
+    """Return a paragraph on how many retrainings failed, why, and which weights `best/` has; none if none failed."""
+    failed = [run for run in study.retrained if run.status == "failed"]
+    if not failed:
+        return []
+    reason = failed[-1].reason.rstrip(".") or "unknown"
+    text = f"{len(failed)} of {len(study.retrained)} retrainings failed; the last reason: {reason}."
+    winner = winner_of(study)
+    completed = {run.candidate for run in study.retrained if run.status == "completed"}
+    if winner is not None and winner.index not in completed:
+        text += f" {Path(study.folder) / BEST_FOLDER} has the weights of the search, not of a retraining."
+    return [
+        f"{text} Remove the cause, and raise search.retrain.seeds or top with --resume auto, or train the best with "
+        "the first command above."
+    ]
 
 
 def trains_on_all(study: StudyRecord) -> bool:

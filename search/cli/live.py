@@ -104,7 +104,7 @@ class Snapshot:
         troubles: Numbers of failed, refused, ... candidates in words; empty if there are none.
         seconds: Since the study began, over all sessions.
         seconds_left: An estimate; None if there is none yet.
-        trained_again: Number of finished retrainings; None while the search still draws or promotes.
+        trained_again: Number of completed retrainings; None while the search still draws or promotes.
     """
 
     name: str
@@ -380,6 +380,9 @@ class Terminal:
         ranks = {index: value for index, each in ranked.items() if math.isfinite(value := each.tally.values[0])}
         best = max(ranks, key=ranks.__getitem__, default=None)
         is_retraining = _is_retraining(state)
+        again = Counter(each.status for each in state.retrained.values())
+        troubles = [f"{statuses[status]} {text}" for status, text in _TROUBLES.items() if statuses[status]]
+        troubles += [f"{again['failed']} not trained again"] if again["failed"] else []
         rungs, all_rungs = [], self.rungs()
         for place, rung in enumerate(all_rungs):
             # Also at a rung that it had reached before it failed.
@@ -405,13 +408,13 @@ class Terminal:
             is_feasible=best is None or math.isfinite(without_penalty(ranks[best])),
             epochs=state.epochs,
             epochs_saved=saved,
-            troubles=", ".join(f"{statuses[status]} {text}" for status, text in _TROUBLES.items() if statuses[status]),
+            troubles=", ".join(troubles),
             seconds=state.seconds,
             seconds_left=None if is_retraining else seconds_left(state.seconds, state.epochs, to_go),
             origins=origin_counts(each.record for each in state.candidates.values()),
             importances={names[path]: share for path, share in beliefs.importances.items()},
             promising=max(predicted, key=lambda item: item[0])[1] if predicted else None,
-            trained_again=sum(each.status != "running" for each in state.retrained.values()) if is_retraining else None,
+            trained_again=again["completed"] if is_retraining else None,
         )
 
     def _running(self, state: StudyState, beliefs: Beliefs) -> list[RunningCandidate]:

@@ -126,14 +126,27 @@ def read_front(folder: Path) -> list[FrontFolder]:
     return found
 
 
+def require_retrained(study: StudyRecord) -> None:
+    """Require a result of a retraining, if there was to be one.
+
+    Raises:
+        SearchError: All of them failed.
+    """
+    if study.retrained and all(run.status == "failed" for run in study.retrained):
+        raise _nothing_retrained(study)
+
+
 def _nothing_retrained(study: StudyRecord) -> SearchError:
     """Return the error of a study whose result is a retraining, and that has none."""
     reasons = [run.reason for run in study.retrained if run.reason]
     last = f"; the last reason: {reasons[-1].rstrip('.')}" if reasons else ""
+    if study.result_is_retrained:
+        rest = "A candidate of this search is another network than the result. "
+    else:
+        rest = f"{Path(study.folder) / BEST_FOLDER} has the weights that the search trained. "
     return SearchError(
-        f"{study.folder}: none of {len(study.retrained)} retrainings has a result{last}. A candidate of this search is "
-        "another network than the result. Try its config with train.py, and continue with search.retrain.seeds or top "
-        "raised and --resume auto."
+        f"{study.folder}: none of {len(study.retrained)} retrainings has a result{last}. {rest}Try the config with "
+        "train.py, and continue with search.retrain.seeds or top raised and --resume auto."
     )
 
 
