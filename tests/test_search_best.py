@@ -251,7 +251,7 @@ def test_failed_retrainings_are_told_with_the_weights_that_best_has(tmp_path):
     text = best_text(study)
     assert "2 of 2 retrainings failed; the last reason: no space left on the device." in text
     assert "has the weights of the search, not of a retraining" in text
-    with pytest.raises(SearchError, match="none of 2 retrainings has a result; .* has the weights that the search"):
+    with pytest.raises(SearchError, match=r"none of 2 retrainings has a result; .* has the weights that the search"):
         require_retrained(study)
 
 
