@@ -19,12 +19,13 @@ from build import build_predictor, registry
 from config import class_and_arguments, cli, group_arguments, signature_of
 from config.checking.splits import evaluation_section
 from logger.console import setup_logging
-from utils.errors import ConfigError, DataError
+from utils.errors import ConfigError, DataError, joined_faults
 from utils.writing.outputs import PREDICTIONS, Originals, require_output
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
     from predictor.classifier import Classifier
+    from predictor.io.frames import FrameSource
     from predictor.loop import StageTimer
     from predictor.segmenter import Segmenter
 
@@ -93,21 +94,19 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
     """
     from data_loader.images.files import read_image
     from predictor.compositing import parse_background
-    from predictor.io.sinks import open_sinks
-    from predictor.io.sources import PHOTO_SUFFIXES, open_source
-    from predictor.loop import predict_all, report_predictions
+    from predictor.io.sinks import outputs_of
+    from predictor.io.sources import PHOTO_SUFFIXES, open_sources
     from predictor.rendering import make_renderer
-    from predictor.segmenter import TemporalSmoothing
 
-    limit = arguments.max_decoded_mb
-    read_background = partial(read_image, max_decoded_mb=limit)
+    max_mb = arguments.max_decoded_mb
+    read_background = partial(read_image, max_decoded_mb=max_mb)
     background = parse_background(arguments.background, read_background) if arguments.background else None
     export_ids = read_export_ids(segmenter.config) if arguments.own_ids else None
     preprocess = segmenter.preprocess
-    default_read = partial(read_image, in_channels=getattr(preprocess, "in_channels", 3), max_decoded_mb=limit)
+    default_read = partial(read_image, in_channels=getattr(preprocess, "in_channels", 3), max_decoded_mb=max_mb)
     read = getattr(preprocess, "read", default_read)  # a network may take files that are no photos
     suffixes = getattr(preprocess, "suffixes", PHOTO_SUFFIXES)
-    source = open_source(arguments.source, read, excluded=arguments.output, suffixes=suffixes)
+    sources = open_sources(arguments.source, read, excluded=arguments.output, suffixes=suffixes)
     segmenter.renderer = make_renderer(
         arguments.mode or ("background" if background else "overlay"),
         background=background,
@@ -115,13 +114,41 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
         is_soft=arguments.soft,
         export_ids=export_ids,
     )
-    if arguments.smooth and source.frame_rate is not None:
-        segmenter.smoothing = TemporalSmoothing(arguments.smooth)
+    faults: list[DataError] = []
+    limit = arguments.limit
+    for source, output in zip(sources, outputs_of(sources, segmenter.renderer, arguments.output), strict=True):
+        try:
+            count = segment_source(arguments, segmenter, source, output, limit)
+        except DataError as error:
+            faults.append(error)
+            continue
+        limit = None if limit is None else limit - count
+        if limit == 0:
+            break
+    if faults:
+        raise joined_faults(faults)
+
+
+def segment_source(
+    arguments: argparse.Namespace, segmenter: "Segmenter", source: "FrameSource", output: Path | None, limit: int | None
+) -> int:
+    """Render the prediction of every image of one source; return their number.
+
+    Raises:
+        ConfigError: The output cannot hold such results.
+        DataError: Some images could not be used; the others are done.
+    """
+    from predictor.io.sinks import open_sinks
+    from predictor.loop import predict_all, report_predictions
+    from predictor.segmenter import TemporalSmoothing
+
+    is_smooth = arguments.smooth and source.frame_rate is not None
+    segmenter.smoothing = TemporalSmoothing(arguments.smooth) if is_smooth else None
     sinks = open_sinks(
         source,
         segmenter.renderer,
-        arguments.output,
-        is_shown=arguments.show or (source.is_live and arguments.output is None),
+        output,
+        is_shown=arguments.show or (source.is_live and output is None),
         may_be_empty=arguments.benchmark,
         originals=read_files(arguments, segmenter.config),
     )
@@ -135,12 +162,13 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
             sinks,
             timer=timer,
             batch_size=1 if arguments.window is not None else arguments.batch_size,
-            limit=arguments.limit,
+            limit=limit,
             repeat_to=BENCHMARK_IMAGES if arguments.benchmark and source.frame_rate is None else 0,
         )
     if arguments.benchmark:
         sys.stdout.write(f"{timer.table()}\n{'images/s':<12}{stats.images / stats.seconds:>12.2f}\n")
     report_predictions(stats, source, sinks)
+    return stats.images
 
 
 def read_files(arguments: argparse.Namespace, config: Mapping[str, Any]) -> list[Path]:
@@ -228,7 +256,9 @@ def parser() -> argparse.ArgumentParser:
     network.add_argument("--resume", metavar="FILE", help="a checkpoint, or a run folder")
     network.add_argument("--model", dest="resume", metavar="FILE", help="a network that export.py wrote: .onnx or .pt2")
     options.add_argument(
-        "--source", required=True, help="a photo, a folder, a video, a camera's number (0), or a .ts or .npz of series"
+        "--source",
+        required=True,
+        help="a photo, a video, a folder of them, a camera's number (0), or a .ts or .npz of series",
     )
     options.add_argument(
         "--output", type=Path, metavar="PATH", help="a file or a folder for the results; of a classifier a .csv"

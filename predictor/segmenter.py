@@ -13,20 +13,20 @@ from predictor.rendering import OverlayRenderer, Renderer
 from utils.drawing import Image
 from utils.errors import ConfigError
 
-MOTION_SCALE = 12.0  # change of brightness, in 0..255, at which the weight of the past falls to 1/e
+MOTION_SCALE = 12.0  # change of colour, in 0..255 per channel, at which the weight of the past falls to 1/e
 MOTION_BLUR = 5  # side of the window that separates motion from the camera's noise, in pixels
 
 
 @dataclass(eq=False)
 class TemporalSmoothing:
-    """Exponential smoothing of the probabilities of a video, weaker at pixels whose brightness changed.
+    """Exponential smoothing of the probabilities of a video, weaker at pixels whose colour changed.
 
     Args:
         strength: Weight of the past at pixels that do not move, 0 to below 1.
     """
 
     strength: float = 0.6
-    _brightness: NDArray[np.float32] | None = field(init=False, default=None)
+    _colors: NDArray[np.float32] | None = field(init=False, default=None)
     _probabilities: NDArray[np.float32] | None = field(init=False, default=None)
 
     def __call__(self, image: Image, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -39,14 +39,14 @@ class TemporalSmoothing:
         Returns:
             (K, h, w) float32 that sum to 1 over K.
         """
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-        brightness = np.asarray(cv2.blur(grey, (MOTION_BLUR, MOTION_BLUR)), dtype=np.float32)
-        before, past = self._brightness, self._probabilities
+        # In colour: two colours of equal brightness differ as well.
+        colors = np.asarray(cv2.blur(image.astype(np.float32), (MOTION_BLUR, MOTION_BLUR)), dtype=np.float32)
+        before, past = self._colors, self._probabilities
         if before is not None and past is not None and past.shape == probabilities.shape:
-            change = (brightness - before) / MOTION_SCALE
-            weight = self.strength * np.exp(-(change * change))
+            change = (colors - before) / MOTION_SCALE
+            weight = self.strength * np.exp(-(change * change).mean(axis=2))
             probabilities = probabilities + weight * (past - probabilities)
-        self._brightness, self._probabilities = brightness, probabilities
+        self._colors, self._probabilities = colors, probabilities
         return probabilities
 
 

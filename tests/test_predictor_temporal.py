@@ -37,3 +37,10 @@ def test_a_video_of_another_size_begins_anew():
     smooth = TemporalSmoothing(0.9)
     smooth(np.zeros((20, 20, 3), np.uint8), certain(1.0))
     assert (smooth(np.zeros((8, 9, 3), np.uint8), certain(0.0, (8, 9))) == certain(0.0, (8, 9))).all()
+
+
+def test_a_cut_between_colours_of_equal_brightness_is_seen():
+    orange, teal = (np.full((8, 8, 3), color, np.uint8) for color in ((255, 80, 80), (87, 150, 150)))
+    smoothing = TemporalSmoothing(0.9)
+    smoothing(orange, np.full((1, 8, 8), 1, np.float32))
+    assert smoothing(teal, np.zeros((1, 8, 8), np.float32)).max() < 0.01

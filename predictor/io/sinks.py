@@ -1,4 +1,4 @@
-"""Sinks of results: image files, a video file, a window.
+"""Sinks of results: image files, a window, and the choice among all sinks.
 
 The file of each result is decided in advance: no two results share one, and no original is overwritten.
 """
@@ -8,12 +8,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,54 +18,21 @@ from typing import Any
 import cv2
 from numpy.typing import NDArray
 
-from predictor.io.sound import add_sound
-from predictor.io.sources import (
-    FALLBACK_FRAME_RATE,
-    PHOTO_SUFFIXES,
-    VIDEO_SUFFIXES,
-    Frame,
-    FrameSource,
-    Photos,
-    Video,
-    quiet_opencv,
-)
-from predictor.rendering import Renderer
-from utils.drawing import Image, resize_to
+from predictor.io.frames import FALLBACK_FRAME_RATE, Frame, FrameSource
+from predictor.io.sink import Sink, writing_to
+from predictor.io.sources import PHOTO_SUFFIXES, VIDEO_SUFFIXES, Photos
+from predictor.io.video import Video
+from predictor.io.video_sink import VideoFileSink
+from predictor.rendering import MaskRenderer, Renderer
+from utils.drawing import Image
 from utils.errors import ConfigError, DataError
 from utils.writing.outputs import IMAGE, Originals, require_output
 
 COLOR_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 LOSSLESS_SUFFIXES = frozenset({".png", ".tif", ".tiff"})
 JPEG_QUALITY = 95
-# Codecs that OpenCV's own builds can write, best first, by the kind of file.
-CODECS = {".avi": ("MJPG", "XVID"), ".webm": ("VP90", "VP80")}
-DEFAULT_CODECS = ("mp4v", "MJPG")
-LAST_RESORT = (".avi", "MJPG")
 _PROBE_SECONDS = 30
 logger = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class Sink(ABC):
-    """A consumer of results in order; `close` finishes its files, also after an error.
-
-    Attributes:
-        wants_rgb: Accepts (h, w, 3) uint8 RGB only.
-        remarks: Facts to report to the user, filled while writing.
-        written: Files that are finished.
-    """
-
-    wants_rgb = False
-
-    remarks: list[str] = field(init=False, default_factory=list)
-    written: list[Path] = field(init=False, default_factory=list)
-
-    @abstractmethod
-    def write(self, frame: Frame, result: NDArray[Any]) -> bool:
-        """Write one result; return False if no more are wanted."""
-
-    def close(self) -> None:  # noqa: B027 (most sinks have nothing to finish)
-        """Finish the files."""
 
 
 @dataclass(eq=False)
@@ -109,130 +73,6 @@ class ImageFileSink(Sink):
                 partial.unlink(missing_ok=True)
         self.written.append(path)
         return True
-
-
-@contextmanager
-def writing_to(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one that names the file and the repair.
-
-    Raises:
-        DataError: Instead of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be written ({error.strerror or error}). Check the rights and the free space there, or name "
-            "another --output."
-        ) from error
-
-
-@dataclass(eq=False)
-class VideoFileSink(Sink):
-    """One video, written next to its final name and moved there when it is finished.
-
-    Args:
-        path: The file; an .avi next to it if this OpenCV cannot write its format.
-        frame_rate: Frames per second.
-        clock: For a live source, the current time in seconds: frames are repeated or left out so that the video has
-            the speed of the scene.
-        sound_of: A video whose sound is copied.
-    """
-
-    wants_rgb = True
-
-    path: Path
-    frame_rate: float
-    _: KW_ONLY
-    clock: Callable[[], float] | None = None
-    sound_of: Path | None = None
-    count: int = field(init=False, default=0)
-    _writer: cv2.VideoWriter | None = field(init=False, default=None)
-    _size: tuple[int, int] = field(init=False, default=(0, 0))
-    _started: float = field(init=False, default=0.0)
-
-    @property
-    def part(self) -> Path:
-        """The unfinished file."""
-        return self.path.with_name(f".{self.path.stem}.{os.getpid()}.part{self.path.suffix}")
-
-    def write(self, frame: Frame, result: Image) -> bool:
-        """Write (h, w, 3) uint8 RGB; a frame of another size than the first is fitted to it.
-
-        Raises:
-            DataError: No video can be written there.
-        """
-        if self._writer is None:
-            self._writer = self._open((result.shape[0], result.shape[1]))
-            self._started = self.clock() if self.clock else 0.0
-        pixels = cv2.cvtColor(resize_to(result, self._size), cv2.COLOR_RGB2BGR)
-        copies = 1
-        if self.clock is not None:
-            copies = int((self.clock() - self._started) * self.frame_rate) + 1 - self.count
-        for _ in range(copies):
-            self._writer.write(pixels)
-            self.count += 1
-        return True
-
-    def _open(self, size: tuple[int, int]) -> cv2.VideoWriter:
-        """Open the file with the first codec that works; as .avi if none of its format does."""
-        height, width = size
-        self._size = (height, width) if height < 2 or width < 2 else (height - height % 2, width - width % 2)
-        if self._size != size:
-            self.remarks.append(f"A video's sides are even: {width}x{height} became {self._size[1]}x{self._size[0]}.")
-        with writing_to(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.part.touch()  # OpenCV reports a folder that cannot be written as a missing codec
-        suffix = self.path.suffix.lower()
-        for codec in CODECS.get(suffix, DEFAULT_CODECS):
-            if (writer := self._try(codec)) is not None:
-                return writer
-        self.part.unlink(missing_ok=True)
-        self.remarks.append(f"This OpenCV cannot write {suffix} videos; {LAST_RESORT[0]} (Motion JPEG) is written.")
-        self.path = self.path.with_suffix(LAST_RESORT[0])
-        while self.path.exists():  # the user did not name this file, so it may be an original
-            self.path = self.path.with_stem(self.path.stem + "_")
-        if (writer := self._try(LAST_RESORT[1])) is not None:
-            return writer
-        self.part.unlink(missing_ok=True)
-        raise DataError(
-            f"{self.path}: this OpenCV has no codec to write videos. Install opencv-python from PyPI, or name a folder "
-            "of photos as --source."
-        )
-
-    def _try(self, codec: str) -> cv2.VideoWriter | None:
-        """Return an open writer, or None if the codec or the file format is not supported."""
-        with quiet_opencv():
-            code = cv2.VideoWriter.fourcc(*codec)
-            writer = cv2.VideoWriter(str(self.part), cv2.CAP_FFMPEG, code, self.frame_rate, self._size[::-1])
-        if writer.isOpened():
-            return writer
-        writer.release()
-        return None
-
-    def close(self) -> None:
-        """Finish the file; after an interruption it contains the frames so far.
-
-        Raises:
-            DataError: It was not written completely.
-        """
-        if self._writer is None:
-            return
-        self._writer.release()
-        self._writer = None
-        try:
-            Video(self.part)  # OpenCV does not report a full disk
-        except DataError:
-            self.part.unlink(missing_ok=True)
-            raise DataError(
-                f"{self.path} was not written completely: the disk is probably full. Free some space and run again."
-            ) from None
-        with writing_to(self.path):
-            os.replace(self.part, self.path)
-        self.written.append(self.path)
-        if self.sound_of is not None:
-            problem = add_sound(self.path, self.sound_of, self.count / self.frame_rate)
-            self.remarks += [problem] if problem else []
 
 
 @dataclass(eq=False)
@@ -325,6 +165,7 @@ def image_targets(source: FrameSource, output: Path, *, is_lossless: bool) -> Ca
                 f"--output {output}: a video file has no transparency. Name a folder (one PNG for each frame), "
                 "or use --mode background --background '#00ff00'."
             )
+        refuse_other_frames(output)
         return lambda name: output / f"{name}.png"
     if len(source.files) == 1 and suffix in PHOTO_SUFFIXES and not output.is_dir():
         if is_lossless and suffix not in LOSSLESS_SUFFIXES:
@@ -334,6 +175,20 @@ def image_targets(source: FrameSource, output: Path, *, is_lossless: bool) -> Ca
         raise ConfigError(f"--output {output} is one file, but there are several photos. Name a folder.")
     names = output_names(source.names, ".png" if is_lossless else None)
     return lambda name: output / names[name]
+
+
+def refuse_other_frames(folder: Path) -> None:
+    """Raise if a folder holds frames already: those of two videos would be taken for one.
+
+    Raises:
+        DataError: It does.
+    """
+    earlier = [path for path in folder.glob("*.png") if path.stem.isdecimal()] if folder.is_dir() else []
+    if earlier:
+        raise DataError(
+            f"--output {folder} holds {len(earlier)} frames of an earlier run, such as {min(earlier).name}: frames of "
+            "two runs must not be mixed. Remove them, or name another folder."
+        )
 
 
 def video_target(source: FrameSource, output: Path) -> Path:
@@ -348,6 +203,22 @@ def video_target(source: FrameSource, output: Path) -> Path:
     if suffix in VIDEO_SUFFIXES:
         return output
     return output / f"{source.path.stem if isinstance(source, Video) else 'camera'}.mp4"
+
+
+def outputs_of(sources: Sequence[FrameSource], renderer: Renderer, output: Path | None) -> list[Path | None]:
+    """Return the file or folder for the results of each source: of several videos a file, or a folder, for each.
+
+    Raises:
+        ConfigError: There are several sources, and `output` is one file.
+    """
+    if output is None or len(sources) == 1:
+        return [output] * len(sources)
+    if output.suffix.lower() in PHOTO_SUFFIXES | VIDEO_SUFFIXES and not output.is_dir():
+        raise ConfigError(f"--output {output} is one file, but there are several sources. Name a folder.")
+    files = output_names([source.name for source in sources if isinstance(source, Video)], ".mp4")
+    if renderer.has_alpha or renderer.is_lossless:  # a folder of frames for each
+        files = {name: file.removesuffix(".mp4") for name, file in files.items()}
+    return [output / files[source.name] if isinstance(source, Video) else output for source in sources]
 
 
 def open_sinks(
@@ -380,7 +251,8 @@ def open_sinks(
         )
         if isinstance(source, Photos) and output.resolve() == source.root.resolve() and len(source.files) > 1:
             raise DataError(f"--output {output} is the source itself. Name another folder.")
-        if isinstance(source, Photos) or renderer.has_alpha:
+        is_video_file = output.suffix.lower() in VIDEO_SUFFIXES
+        if isinstance(source, Photos) or renderer.has_alpha or (renderer.is_lossless and not is_video_file):
             target = image_targets(source, output, is_lossless=renderer.is_lossless)
             files = [target(name) for name in source.names] if isinstance(source, Photos) else []
             folder = files[0].parent if len(files) == 1 else output
@@ -388,9 +260,16 @@ def open_sinks(
         else:
             path = video_target(source, output)
             files, folder = [path], path.parent
-            clock = time.monotonic if source.is_live else None
             sound_of = source.path if isinstance(source, Video) else None
-            sinks.append(VideoFileSink(path, source.frame_rate or FALLBACK_FRAME_RATE, clock=clock, sound_of=sound_of))
+            video = VideoFileSink(path, source.frame_rate or FALLBACK_FRAME_RATE, sound_of=sound_of)
+            if renderer.is_lossless:
+                if isinstance(renderer, MaskRenderer) and renderer.export_ids is not None:
+                    raise ConfigError(f"--own-ids: {path} is a video, which holds colours, no ids. Name a folder.")
+                video.remarks.append(
+                    f"{path} shows the classes in colours, from which ids cannot be read. For one PNG of ids for each "
+                    "frame, name a folder as --output."
+                )
+            sinks.append(video)
         for file in files:
             require(file)
         with writing_to(folder):  # tried before any work is done

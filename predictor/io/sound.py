@@ -1,51 +1,96 @@
-"""The sound of a video, copied to its result by the ffmpeg program if that is installed."""
+"""The sound of a video, copied into its result while this is written."""
 
-import os
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-# The sound unchanged, or converted if the new file format cannot hold it (the last one for .webm).
-_CODECS = ("copy", "aac", "libopus")
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+
+# Codecs that players expect in any kind of file that allows them; other sound is encoded anew.
+COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "vorbis"})
+ENCODERS = {".webm": "libopus"}
 
 
-def add_sound(video: Path, original: Path, seconds: float) -> str | None:
-    """Add the sound of the original to a written video; the images are copied unchanged.
+class SoundTrack:
+    """The first sound of a video on its way into another file.
 
     Args:
-        video: Replaced by the same video with sound; unchanged if that fails.
         original: The video with the sound.
-        seconds: Length of the images: longer sound is cut off there.
+        output: The new file, before anything is written into it.
+        suffix: Of the new file.
 
-    Returns:
-        The problem to report, None if all went well or there is no sound.
+    Raises:
+        av.FFmpegError: The sound cannot be read, or the new file cannot hold it.
     """
-    program = shutil.which("ffmpeg")
-    if program is None:
-        return f"{video} has no sound: the ffmpeg program is not installed. Install it and run again to keep the sound."
-    partial = video.with_name(f".{video.stem}.{os.getpid()}.sound{video.suffix}")
-    inputs = [program, "-nostdin", "-v", "error", "-y", "-i", str(video), "-i", str(original)]
-    problem = ""
-    try:
-        for codec in _CODECS:
-            output = [
-                "-map",
-                "0:v",
-                "-map",
-                "1:a?",
-                "-c:v",
-                "copy",
-                "-c:a",
-                codec,
-                "-t",
-                f"{seconds:.3f}",
-                str(partial),
-            ]
-            result = subprocess.run([*inputs, *output], capture_output=True, text=True, check=False)
-            if result.returncode == 0:
-                os.replace(partial, video)
-                return None
-            problem = (result.stderr.strip().splitlines() or ["no reason given"])[0]
-    finally:
-        partial.unlink(missing_ok=True)
-    return f"{video} has no sound: ffmpeg could not add it ({problem})."
+
+    def __init__(self, original: "InputContainer", output: "OutputContainer", suffix: str) -> None:
+        import av
+
+        self._source = original.streams.audio[0]
+        codec = self._source.codec_context.name
+        self._resampler: av.AudioResampler | None = None
+        if codec in COPIED and codec in output.supported_codecs:
+            self._target: Any = output.add_stream_from_template(self._source)
+        else:
+            name = ENCODERS.get(suffix) or output.default_audio_codec
+            rate = 48000 if name == "libopus" else self._source.rate
+            # The order of channels may be unknown: then the common one of one or two.
+            layout = self._source.layout.name
+            layout = layout if "channels" not in layout else "mono" if self._source.channels == 1 else "stereo"
+            self._target = output.add_stream(name, rate=rate, layout=layout)
+            context = self._target.codec_context
+            context.open()
+            self._resampler = av.AudioResampler(context.format, context.layout, rate, context.frame_size or None)
+        self._packets = self._read(original)
+        self._waiting: Packet | None = None
+
+    def _read(self, original: "InputContainer") -> "Iterator[Packet]":
+        """Yield the packets for the new file."""
+        if self._resampler is None:
+            for packet in original.demux(self._source):
+                if packet.dts is not None:  # the last one is empty
+                    yield packet
+            return
+        for decoded in original.decode(self._source):
+            for frame in self._resampler.resample(decoded):
+                yield from self._target.encode(frame)
+        for frame in self._resampler.resample(None):
+            yield from self._target.encode(frame)
+        yield from self._target.encode(None)
+
+    def write_until(self, output: "OutputContainer", seconds: float, start: float) -> None:
+        """Write what is heard before a time of the new file.
+
+        Args:
+            output: The new file.
+            seconds: Time in it.
+            start: Time of the original that is the beginning of the new file.
+        """
+        while True:
+            packet = self._waiting or next(self._packets, None)
+            self._waiting = packet
+            if packet is None or packet.pts is None or packet.time_base is None:
+                return
+            time = float(packet.pts * packet.time_base) - start
+            if time >= seconds:
+                return
+            self._waiting = None
+            if time >= 0:
+                shift = round(start / packet.time_base)
+                packet.pts -= shift
+                packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+                packet.stream = self._target
+                output.mux(packet)
+
+
+def open_original(path: Path) -> "InputContainer | None":
+    """Open a video for its sound; None if it has none."""
+    import av
+
+    original = av.open(str(path))
+    if original.streams.audio:
+        return original
+    original.close()
+    return None

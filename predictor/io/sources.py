@@ -1,63 +1,24 @@
 """Sources of images: a photo, a folder of photos, a video or a camera, read frame by frame."""
 
-import math
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from predictor.io.frames import FALLBACK_FRAME_RATE, Frame, FrameSource
+from predictor.io.video import Video
 from utils.errors import DataError
 from utils.files import IMAGE_SUFFIXES, describe_left_out, is_hidden
 
 PHOTO_SUFFIXES = IMAGE_SUFFIXES
 VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".gif"})
-FALLBACK_FRAME_RATE = 25.0  # for a stream that does not say how fast it is
-
 ReadPhoto = Callable[[Path], NDArray[Any]]
-
-
-class Frame(NamedTuple):
-    """One image of a source.
-
-    Attributes:
-        name: Path relative to the source folder, or the number of the frame in its stream.
-        image: (h, w, 3 or 4) uint8 or uint16 RGB.
-    """
-
-    name: str
-    image: NDArray[Any]
-
-
-@dataclass(eq=False)
-class FrameSource(ABC):
-    """A sequence of images; a second iteration starts again, except with a camera.
-
-    Attributes:
-        files: The files of the user behind this source, which must not be overwritten.
-        expected: The number of images, if it is known.
-        frame_rate: Images per second; None for photos.
-        is_live: Images that are not read in time are lost.
-        failures: One line for each image that could not be read; filled during iteration.
-        remarks: Other facts to report to the user.
-    """
-
-    files: list[Path] = field(default_factory=list)
-    expected: int | None = None
-    frame_rate: float | None = None
-    failures: list[str] = field(init=False, default_factory=list)
-    remarks: list[str] = field(init=False, default_factory=list)
-    is_live = False
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the images in order."""
 
 
 class Photos(FrameSource):
@@ -85,58 +46,6 @@ class Photos(FrameSource):
                 yield Frame(name, image)
 
 
-class Video(FrameSource):
-    """The frames of a video file.
-
-    Raises:
-        DataError: The file does not exist or cannot be read as a video.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__([path], frame_rate=FALLBACK_FRAME_RATE)
-        self.path = path
-        with self._capture() as capture:
-            promised, rate = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)
-        self.expected = int(promised) if 0 < promised < 2**31 else None
-        if math.isfinite(rate) and 0 < rate <= 1000:
-            self.frame_rate = rate
-        else:
-            self.remarks.append(f"{path} does not say its frame rate; {FALLBACK_FRAME_RATE:g} frames/s are assumed.")
-
-    @contextmanager
-    def _capture(self) -> Iterator[cv2.VideoCapture]:
-        with quiet_opencv():
-            capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
-        try:
-            if not capture.isOpened():
-                raise DataError(
-                    f"{self.path} cannot be read as a video: it is damaged, no video, or of a kind this OpenCV does "
-                    "not know. Convert it, e.g. ffmpeg -i FILE -c:v libx264 new.mp4."
-                )
-            yield capture
-        finally:
-            capture.release()
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames until the stream ends.
-
-        Raises:
-            DataError: There is not a single frame.
-        """
-        count = 0
-        with self._capture() as capture:
-            while (image := _next_frame(capture)) is not None:
-                yield Frame(f"{count:06d}", image)
-                count += 1
-        if count == 0:
-            raise DataError(f"{self.path} holds no frame that can be decoded. Use another file.")
-        # Headers round: a frame more or less is common and no sign of damage.
-        if self.expected is not None and abs(count - self.expected) > max(1, self.expected // 100):
-            self.remarks.append(
-                f"{self.path} promises {self.expected} frames and {count} could be decoded; it may be cut off."
-            )
-
-
 class Camera(FrameSource):
     """A camera whose image is flipped as in a mirror. It is opened when the iteration begins.
 
@@ -158,10 +67,12 @@ class Camera(FrameSource):
         """
         with quiet_opencv():
             capture = cv2.VideoCapture(self.number)
-        count = 0
+        count, start = 0, 0.0
         try:
             while capture.isOpened() and (image := _next_frame(capture)) is not None:
-                yield Frame(f"{count:06d}", np.ascontiguousarray(image[:, ::-1]))
+                now = monotonic()
+                start = now if count == 0 else start
+                yield Frame(f"{count:06d}", np.ascontiguousarray(image[:, ::-1]), now - start)
                 count += 1
         finally:
             capture.release()
@@ -195,7 +106,7 @@ def quiet_opencv() -> Iterator[None]:
 def open_source(
     source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: frozenset[str] = PHOTO_SUFFIXES
 ) -> FrameSource:
-    """Open the source that `--source` names.
+    """Open the source that `--source` names, of a folder only the photos.
 
     Args:
         source: A photo, a folder (searched with all folders below it), a video, or the number of a camera.
@@ -206,45 +117,76 @@ def open_source(
     Raises:
         DataError: It does not exist, or contains nothing that can be used.
     """
+    first, *others = open_sources(source, read, excluded=excluded, suffixes=suffixes)
+    if others and isinstance(first, Video):
+        raise DataError(f"--source {source} holds no photo, but {len(others) + 1} videos. Name one of them.")
+    if others:
+        remark = f"{source} also holds {len(others)} video(s), which are skipped. Name them one at a time."
+        first.remarks.append(remark)
+    return first
+
+
+def open_sources(
+    source: str, read: ReadPhoto, *, excluded: Path | None = None, suffixes: frozenset[str] = PHOTO_SUFFIXES
+) -> list[FrameSource]:
+    """Open the source that `--source` names; of a folder first all photos as one source, then each video.
+
+    Args:
+        source: As for `open_source`.
+        read: As for `open_source`.
+        excluded: As for `open_source`.
+        suffixes: As for `open_source`.
+
+    Raises:
+        DataError: It does not exist, or contains nothing that can be used.
+    """
     path = Path(source).expanduser()
     if source.isdecimal() and not os.path.exists(path):
-        return Camera(int(source))
+        return [Camera(int(source))]
     if not os.path.exists(path):
         raise DataError(
-            f"--source {source} does not exist. Name a photo, a folder of photos, a video, or a camera's number (0)."
+            f"--source {source} does not exist. Name a photo, a video, a folder of them, or a camera's number (0)."
         )
     photo_kinds, video_kinds = (
         " ".join(sorted(suffix[1:] for suffix in kinds)) for kinds in (suffixes, VIDEO_SUFFIXES)
     )
     if not path.is_dir():
         if path.suffix.lower() in suffixes:
-            return Photos([path], path.parent, read)
+            return [Photos([path], path.parent, read)]
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            return Video(path)
+            return [Video(path)]
         raise DataError(
             f"--source {source} is neither a photo ({photo_kinds}) nor a video ({video_kinds}). "
             "Convert it to one of these."
         )
-    # A folder: its photos and those of all folders below it, without hidden files.
+    return _open_folder(path, read, excluded, suffixes)
+
+
+def _open_folder(path: Path, read: ReadPhoto, excluded: Path | None, suffixes: frozenset[str]) -> list[FrameSource]:
+    """Open the photos and videos of a folder and of all folders below it, without hidden files."""
     skipped = excluded.resolve() if excluded is not None else None
-    photos: list[Path] = []
-    others: list[Path] = []
-    videos = 0
+    files: list[Path] = []
     for directory, below, names in os.walk(path):
         here = Path(directory)
         below[:] = sorted(name for name in below if not is_hidden(name) and (here / name).resolve() != skipped)
-        files = [here / name for name in sorted(names) if not is_hidden(name)]
-        photos += [file for file in files if file.suffix.lower() in suffixes]
-        others += files
-        videos += sum(file.suffix.lower() in VIDEO_SUFFIXES for file in files)
-    left_out = describe_left_out(others, suffixes | VIDEO_SUFFIXES)
-    if not photos:
-        also = f" but {videos} video(s): name one of them" if videos else ""
-        also += f"; left out: {left_out}" if left_out else ""
-        raise DataError(f"--source {path} holds no photo ({photo_kinds}){also}. Name another source.")
-    found = Photos(photos, path, read)
-    if videos:
-        found.remarks.append(f"{path} also holds {videos} video(s), which are skipped. Name them one at a time.")
+        files += [here / name for name in sorted(names) if not is_hidden(name)]
+    photos = [file for file in files if file.suffix.lower() in suffixes]
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES - suffixes and file.resolve() != skipped]
+    left_out = describe_left_out(files, suffixes | VIDEO_SUFFIXES)
+    if not photos and not videos:
+        also = f"; left out: {left_out}" if left_out else ""
+        kinds = " ".join(sorted(suffix[1:] for suffix in suffixes))
+        raise DataError(f"--source {path} holds no photo ({kinds}) and no video{also}. Name another source.")
+    found: list[FrameSource] = [Photos(photos, path, read)] if photos else []
+    failures: list[str] = []
+    for video in videos:
+        try:
+            found.append(Video(video, video.relative_to(path).as_posix()))
+        except DataError as error:
+            failures.append(str(error))
+    if not found:
+        raise DataError("\n".join(failures))
+    found[0].failures += failures
     if left_out:
-        found.remarks.append(f"Left out: {left_out} in {path}. Convert them to PNG or JPEG to use them.")
+        found[0].remarks.append(f"Left out: {left_out} in {path}. Convert them to PNG or JPEG to use them.")
     return found

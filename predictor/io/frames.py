@@ -1,0 +1,52 @@
+"""Frames and the base of all sources of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+FALLBACK_FRAME_RATE = 25.0  # for a stream that does not say how fast it is
+
+
+class Frame(NamedTuple):
+    """One image of a source.
+
+    Attributes:
+        name: Path relative to the source folder, or the number of the frame in its stream.
+        image: (h, w, 3 or 4) uint8 or uint16 RGB.
+        time: Seconds from the first frame to this one; None for photos.
+        seconds: For how long it is shown; None if the stream does not say.
+    """
+
+    name: str
+    image: NDArray[Any]
+    time: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(eq=False)
+class FrameSource(ABC):
+    """A sequence of images; a second iteration starts again, except with a camera.
+
+    Attributes:
+        files: The files of the user behind this source, which must not be overwritten.
+        expected: The number of images, if it is known; of some videos an estimate.
+        frame_rate: Images per second, on average; None for photos.
+        is_live: Images that are not read in time are lost.
+        failures: One line for each image that could not be read; filled during iteration.
+        remarks: Other facts to report to the user.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    expected: int | None = None
+    frame_rate: float | None = None
+    failures: list[str] = field(init=False, default_factory=list)
+    remarks: list[str] = field(init=False, default_factory=list)
+    is_live = False
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the images in order."""
