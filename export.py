@@ -87,23 +87,24 @@ def export(
     traced = trace_network(trained, first)
 
     config, section, has_masks = trained.config, evaluation_section(trained.config), isinstance(trained, Segmenter)
+    num_classes = max(2, traced.num_classes)  # one channel separates two classes
     loader_class, arguments = class_and_arguments(config, section, registry())
     known, loader = {**shared_values(config), **arguments}, config[section]
     accepted = signature_of(loader_class.make_preprocessing).parameters
     description = files.describe_export(
         trained.preprocess,
-        recipe=files.RECIPES["segmentation" if has_masks else "classification", first.inputs.dim() + 1],
+        recipe=files.recipe_of(has_masks=has_masks, dimensions=first.inputs.dim() + 1, num_outputs=traced.num_classes),
         loader=loader if isinstance(loader, str) else loader["type"],
         loader_arguments={name: known[name] for name in accepted if name in known},
         class_names=trained.class_names,
-        num_classes=traced.num_classes,
+        num_classes=num_classes,
         origin={"name": config.get("name"), "arch": config["arch"]},
     )
     content = files.to_bytes(traced, description, form, opset=opset)
 
     # The file is written only after a network read back from it has given the same results.
     exported, _ = files.from_bytes(content, form, torch.device("cpu"), name=str(output))
-    metric = partial(MeanIoU if has_masks else Accuracy, traced.num_classes, ignore_index)
+    metric = partial(MeanIoU if has_masks else Accuracy, num_classes, ignore_index)
     compared = islice(chain([first], samples), SAMPLES_COMPARED)
     comparison = compare(trained.model, exported, compared, metric, has_masks=has_masks)
     comparison.require_equal()

@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
     from predictor.classifier import Classifier
     from predictor.io.frames import FrameSource
-    from predictor.loop import StageTimer
+    from predictor.io.sink import Sink
+    from predictor.loop import PredictionStats, StageTimer
     from predictor.segmenter import Segmenter
 
 logger = logging.getLogger("espalier")
@@ -96,6 +97,7 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
     from predictor.compositing import parse_background
     from predictor.io.sinks import outputs_of
     from predictor.io.sources import PHOTO_SUFFIXES, open_sources
+    from predictor.loop import report_predictions
     from predictor.rendering import make_renderer
 
     max_mb = arguments.max_decoded_mb
@@ -118,11 +120,11 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
     limit = arguments.limit
     for source, output in zip(sources, outputs_of(sources, segmenter.renderer, arguments.output), strict=True):
         try:
-            count = segment_source(arguments, segmenter, source, output, limit)
+            stats, sinks = segment_source(arguments, segmenter, source, output, limit)
+            limit = None if limit is None else limit - stats.images
+            report_predictions(stats, source, sinks)
         except DataError as error:
             faults.append(error)
-            continue
-        limit = None if limit is None else limit - count
         if limit == 0:
             break
     if faults:
@@ -131,15 +133,15 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
 
 def segment_source(
     arguments: argparse.Namespace, segmenter: "Segmenter", source: "FrameSource", output: Path | None, limit: int | None
-) -> int:
-    """Render the prediction of every image of one source; return their number.
+) -> "tuple[PredictionStats, list[Sink]]":
+    """Render the prediction of every image of one source, and return counts and the sinks, which are finished.
 
     Raises:
         ConfigError: The output cannot hold such results.
-        DataError: Some images could not be used; the others are done.
+        DataError: No image could be used, or a result cannot be written.
     """
     from predictor.io.sinks import open_sinks
-    from predictor.loop import predict_all, report_predictions
+    from predictor.loop import predict_all
     from predictor.segmenter import TemporalSmoothing
 
     is_smooth = arguments.smooth and source.frame_rate is not None
@@ -167,8 +169,7 @@ def segment_source(
         )
     if arguments.benchmark:
         sys.stdout.write(f"{timer.table()}\n{'images/s':<12}{stats.images / stats.seconds:>12.2f}\n")
-    report_predictions(stats, source, sinks)
-    return stats.images
+    return stats, sinks
 
 
 def read_files(arguments: argparse.Namespace, config: Mapping[str, Any]) -> list[Path]:

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from base.base_inference import Prepared, batches_of_one_size
 from predictor.compositing import to_show
-from predictor.io.sinks import Sink
-from predictor.io.sources import Frame, FrameSource
+from predictor.io.frames import Frame, FrameSource
+from predictor.io.sink import Sink
 from predictor.segmenter import Segmenter
 from utils.errors import DataError, TrainingError
 

@@ -179,6 +179,22 @@ def run(*argv):
     return cli.run_command(export.main, export.parser(), [str(argument) for argument in argv])
 
 
+def test_one_channel_is_exported_with_its_recipe(tmp_path):  # as ONNX: test_one_channel.py
+    config = people_config()
+    config["arch"] = {"type": "UNet", "args": {"channels": [4, 8], "num_classes": 1}}
+    checkpoint = save_untrained(tmp_path / "model.pth", config)
+    file = tmp_path / "net.pt2"
+    found = export.export(checkpoint, file, form="torch")
+    assert found.scores[0] == pytest.approx(found.scores[1], abs=1e-4)
+    _, description = from_bytes(file.read_bytes(), "torch", CPU)
+    assert (description["num_classes"], description["class_names"]) == (2, ["background", "person"])
+    recipe = description["preprocessing"]["recipe"]
+    assert "sigmoid(z) is the probability of class 1" in recipe
+    assert "softmax" not in recipe
+    (left,), (right,) = (inference.load(path).probabilities([read_image(PHOTOS[0])]) for path in (file, checkpoint))
+    np.testing.assert_allclose(left, right, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["onnx", "torch"])
 def test_an_exported_file_predicts_what_the_checkpoint_predicts(checkpoint, files, form, tmp_path):
     file, found = files[form]

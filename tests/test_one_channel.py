@@ -72,6 +72,7 @@ def test_a_supernet_of_one_channel_is_decoded_retrained_exported_and_used(tmp_pa
 
     image = cv2.imread(str(PEOPLE / "images/test/0005.jpg"))[..., ::-1]
     export(best / "model_best.pth", tmp_path / "net.onnx", source=str(PEOPLE / "images/test/0005.jpg"))
+    assert b"sigmoid(z) is the probability of class 1" in (tmp_path / "net.onnx").read_bytes()
     for segmenter in (inference.load(best / "model_best.pth"), inference.load(tmp_path / "net.onnx")):
         (probabilities,) = segmenter.probabilities([image])
         assert probabilities.shape == (2, *image.shape[:2])

@@ -102,7 +102,7 @@ def test_sources_that_cannot_be_used(tmp_path):
         open_source(str(tmp_path), read_image)
     save_video(tmp_path / "v.avi")
     save_video(tmp_path / "w.avi")
-    with pytest.raises(DataError, match=r"holds no photo, but 2 videos\. Name one of them"):
+    with pytest.raises(DataError, match=r"holds no photo, but 2 video\(s\)\. Name one of them"):
         open_source(str(tmp_path), read_image)
 
 

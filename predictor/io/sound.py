@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
-    from av.packet import Packet
 
 # Codecs that players expect in any kind of file that allows them; other sound is encoded anew.
 COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "vorbis"})
@@ -44,9 +43,9 @@ class SoundTrack:
             context.open()
             self._resampler = av.AudioResampler(context.format, context.layout, rate, context.frame_size or None)
         self._packets = self._read(original)
-        self._waiting: Packet | None = None
+        self._waiting: Any = None
 
-    def _read(self, original: "InputContainer") -> "Iterator[Packet]":
+    def _read(self, original: "InputContainer") -> Iterator[Any]:
         """Yield the packets for the new file."""
         if self._resampler is None:
             for packet in original.demux(self._source):

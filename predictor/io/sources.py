@@ -117,13 +117,17 @@ def open_source(
     Raises:
         DataError: It does not exist, or contains nothing that can be used.
     """
-    first, *others = open_sources(source, read, excluded=excluded, suffixes=suffixes)
-    if others and isinstance(first, Video):
-        raise DataError(f"--source {source} holds no photo, but {len(others) + 1} videos. Name one of them.")
-    if others:
-        remark = f"{source} also holds {len(others)} video(s), which are skipped. Name them one at a time."
-        first.remarks.append(remark)
-    return first
+    path = Path(source).expanduser()
+    if not path.is_dir():
+        return _open_single(source, read, suffixes)
+    photos, videos, left_out = _find_in_folder(path, excluded, suffixes)
+    if not photos:
+        raise DataError(f"--source {path} holds no photo, but {len(videos)} video(s). Name one of them.")
+    found = Photos(photos, path, read)
+    if videos:
+        found.remarks.append(f"{path} also holds {len(videos)} video(s), which are skipped. Name them one at a time.")
+    found.remarks += left_out
+    return found
 
 
 def open_sources(
@@ -141,42 +145,9 @@ def open_sources(
         DataError: It does not exist, or contains nothing that can be used.
     """
     path = Path(source).expanduser()
-    if source.isdecimal() and not os.path.exists(path):
-        return [Camera(int(source))]
-    if not os.path.exists(path):
-        raise DataError(
-            f"--source {source} does not exist. Name a photo, a video, a folder of them, or a camera's number (0)."
-        )
-    photo_kinds, video_kinds = (
-        " ".join(sorted(suffix[1:] for suffix in kinds)) for kinds in (suffixes, VIDEO_SUFFIXES)
-    )
     if not path.is_dir():
-        if path.suffix.lower() in suffixes:
-            return [Photos([path], path.parent, read)]
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            return [Video(path)]
-        raise DataError(
-            f"--source {source} is neither a photo ({photo_kinds}) nor a video ({video_kinds}). "
-            "Convert it to one of these."
-        )
-    return _open_folder(path, read, excluded, suffixes)
-
-
-def _open_folder(path: Path, read: ReadPhoto, excluded: Path | None, suffixes: frozenset[str]) -> list[FrameSource]:
-    """Open the photos and videos of a folder and of all folders below it, without hidden files."""
-    skipped = excluded.resolve() if excluded is not None else None
-    files: list[Path] = []
-    for directory, below, names in os.walk(path):
-        here = Path(directory)
-        below[:] = sorted(name for name in below if not is_hidden(name) and (here / name).resolve() != skipped)
-        files += [here / name for name in sorted(names) if not is_hidden(name)]
-    photos = [file for file in files if file.suffix.lower() in suffixes]
-    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES - suffixes and file.resolve() != skipped]
-    left_out = describe_left_out(files, suffixes | VIDEO_SUFFIXES)
-    if not photos and not videos:
-        also = f"; left out: {left_out}" if left_out else ""
-        kinds = " ".join(sorted(suffix[1:] for suffix in suffixes))
-        raise DataError(f"--source {path} holds no photo ({kinds}) and no video{also}. Name another source.")
+        return [_open_single(source, read, suffixes)]
+    photos, videos, left_out = _find_in_folder(path, excluded, suffixes)
     found: list[FrameSource] = [Photos(photos, path, read)] if photos else []
     failures: list[str] = []
     for video in videos:
@@ -187,6 +158,54 @@ def _open_folder(path: Path, read: ReadPhoto, excluded: Path | None, suffixes: f
     if not found:
         raise DataError("\n".join(failures))
     found[0].failures += failures
-    if left_out:
-        found[0].remarks.append(f"Left out: {left_out} in {path}. Convert them to PNG or JPEG to use them.")
+    found[0].remarks += left_out
     return found
+
+
+def _open_single(source: str, read: ReadPhoto, suffixes: frozenset[str]) -> FrameSource:
+    """Open a photo, a video or a camera."""
+    path = Path(source).expanduser()
+    if source.isdecimal() and not os.path.exists(path):
+        return Camera(int(source))
+    if not os.path.exists(path):
+        raise DataError(
+            f"--source {source} does not exist. Name a photo, a video, a folder of them, or a camera's number (0)."
+        )
+    if path.suffix.lower() in suffixes:
+        return Photos([path], path.parent, read)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return Video(path)
+    raise DataError(
+        f"--source {source} is neither a photo ({_listed(suffixes)}) nor a video ({_listed(VIDEO_SUFFIXES)}). "
+        "Convert it to one of these."
+    )
+
+
+def _listed(suffixes: frozenset[str]) -> str:
+    return " ".join(sorted(suffix[1:] for suffix in suffixes))
+
+
+def _find_in_folder(
+    path: Path, excluded: Path | None, suffixes: frozenset[str]
+) -> tuple[list[Path], list[Path], list[str]]:
+    """Return the photos and videos of a folder and of all folders below it, without hidden ones, and remarks.
+
+    Raises:
+        DataError: There are none.
+    """
+    skipped = excluded.resolve() if excluded is not None else None
+    files: list[Path] = []
+    for directory, below, names in os.walk(path):
+        here = Path(directory)
+        below[:] = sorted(name for name in below if not is_hidden(name) and (here / name).resolve() != skipped)
+        files += [here / name for name in sorted(names) if not is_hidden(name)]
+    photos = [file for file in files if file.suffix.lower() in suffixes]
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES - suffixes]
+    left_out = describe_left_out(files, suffixes | VIDEO_SUFFIXES)
+    if not photos and not videos:
+        also = f"; left out: {left_out}" if left_out else ""
+        raise DataError(
+            f"--source {path} holds no photo ({_listed(suffixes)}) and no video{also}. Name another source."
+        )
+    remark = f"Left out: {left_out} in {path}. Convert them to PNG or JPEG to use them."
+    return photos, videos, [remark] if left_out else []

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predictor.io.frames import FALLBACK_FRAME_RATE, Frame, FrameSource
 from utils.errors import DataError
@@ -82,7 +83,7 @@ class Video(FrameSource):
                         time = (start or 0.0) + count / (self.frame_rate or FALLBACK_FRAME_RATE)
                     start = time if start is None else start
                     seconds = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
-                    image = frame.to_ndarray(format="rgb24")
+                    image: NDArray[Any] = frame.to_ndarray(format="rgb24")
                     if quarters := frame.rotation // 90 % 4:  # as a telephone was held
                         image = np.ascontiguousarray(np.rot90(image, quarters))
                     yield Frame(f"{count:06d}", image, max(0.0, time - start), seconds)

@@ -3,14 +3,13 @@
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from predictor.io.sound import SoundTrack, open_original
 from utils.drawing import Image
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
-    from av.video.stream import VideoStream
 
 TICKS = 60000
 """Parts of a second that time stamps count: common frame rates are whole numbers of them, and MPEG-4 allows no more."""
@@ -69,8 +68,8 @@ class VideoWriter:
         with ExitStack() as files:
             flags = {"movflags": "+faststart"} if suffix in (".mp4", ".mov", ".m4v") else {}
             self._output: OutputContainer = files.enter_context(av.open(str(path), "w", container_options=flags))
-            self._stream: VideoStream = self._output.add_stream(encoder[0], rate=self._rate, options=encoder[1])
-            context = self._stream.codec_context
+            self._stream: Any = self._output.add_stream(encoder[0], rate=self._rate, options=encoder[1])
+            context: Any = self._stream.codec_context
             context.height, context.width, context.pix_fmt = *size, "yuv420p"
             context.time_base, context.colorspace = self._ticks, _BT601
             self._stream.time_base = self._ticks
