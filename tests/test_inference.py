@@ -334,10 +334,10 @@ def test_a_camera_without_a_display_records_to_a_file(checkpoint, tmp_path, monk
 def test_originals_stay_as_they_were(checkpoint, tmp_path, capsys):
     photo, clip = save(tmp_path / "a.png"), save_video(tmp_path / "v.avi")
     before = [path.read_bytes() for path in (photo, clip, checkpoint)]
-    assert use(checkpoint, photo, "--output", photo) == 3
-    assert use(checkpoint, photo, "--output", tmp_path) == 3
-    assert use(checkpoint, clip, "--output", clip) == 3
-    assert use(checkpoint, tmp_path, "--output", tmp_path) == 3
+    assert use(checkpoint, photo, "--output", photo) == 2
+    assert use(checkpoint, photo, "--output", tmp_path) == 2
+    assert use(checkpoint, clip, "--output", clip) == 2
+    assert use(checkpoint, tmp_path, "--output", tmp_path) == 2
     assert use(checkpoint, clip, "--output", photo.parent / "b.avi", "--background", photo) == 0
     assert [path.read_bytes() for path in (photo, clip, checkpoint)] == before
     assert capsys.readouterr().err.count("Name another") == 4
