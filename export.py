@@ -20,6 +20,7 @@ from config.variants import input_size, with_input_size
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError
 from utils.files import write_atomically
+from utils.plugins import command_line
 from utils.writing.outputs import EXPORTED, Originals, require_output
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
@@ -215,8 +216,9 @@ def main(arguments: argparse.Namespace) -> None:
         found = export(arguments.resume, output, form=form, plugins=arguments.plugin, **options)
         megabytes = output.stat().st_size / 1e6
         sys.stdout.write(f"{found.text()}\nWritten: {output} ({megabytes:.1f} MB). Use it:\n")
-        results = "out" if found.has_masks else "table.csv"
-        sys.stdout.write(f"python inference.py --model {output} --source PATH --output {results}\n")
+        use = ["--source", "PATH", "--output", "out" if found.has_masks else "table.csv"]
+        command = command_line("python", "inference.py", "--model", output, *use, files=arguments.plugin)
+        sys.stdout.write(f"{command}\n")
     finally:
         close_logging()
 

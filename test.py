@@ -139,7 +139,11 @@ def build_evaluation(
     precision = RunPrecision.from_options(device, configuration.trainer_options(config))
     seed_run(config.get("seed", 0), device)
     loader = build_loader(config, split, as_evaluation=True)
-    assert loader is not None  # as check_split found
+    if loader is None:
+        raise ConfigError(
+            f"--split {split}: data_loader holds no samples out for validation. Set its validation_split before "
+            "training, or write --split train."
+        )
     loader.loader_timeout = configuration.trainer_options(config)["loader_timeout"]
     loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, loader)

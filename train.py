@@ -5,8 +5,8 @@
 
 import argparse
 import copy
+import json
 import logging
-import shlex
 import shutil
 import sys
 import tempfile
@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import config as configuration
 from build import build_loaders, build_training, registry
 from config import cli
-from config.checking.splits import loader_section
+from config.checking.splits import evaluation_section, loader_section
 from config.loading.load import apply_override
 from logger.check_report import CheckReport
 from utils.errors import ConfigError, each_error, fault_of
 from utils.files import write_json
+from utils.plugins import command_line
 from utils.writing.outputs import FINDINGS, Originals, require_output
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
@@ -274,8 +275,14 @@ def says_where_data_lies(path: str) -> bool:
     return is_data_place(path)
 
 
-def summary_text(result: "TrainResult", plugins: Sequence[str] = ()) -> str:
-    """Return the results of a training and the commands that use them, as text; they name the files of plug-ins."""
+def summary_text(result: "TrainResult", config: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
+    """Return the results of a training as text, and the commands that use them, each of which runs as it is printed.
+
+    Args:
+        result: Of the training.
+        config: Of the run.
+        plugins: Files with the user's classes, which the commands name.
+    """
     row = result.best or (result.history[-1] if result.history else {})
     values = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in ("epoch", "step", "lr"))
     lines = [
@@ -283,11 +290,28 @@ def summary_text(result: "TrainResult", plugins: Sequence[str] = ()) -> str:
         f"Run folder:  {result.run_folder}",
     ]
     if result.checkpoint is not None:  # a time limit may end a run before the first one
-        checkpoint = shlex.quote(str(result.checkpoint)) + "".join(f" --plugin {shlex.quote(file)}" for file in plugins)
-        lines.append(f"Test it:     python test.py --resume {checkpoint}")
-        lines.append(f"Use it:      python inference.py --resume {checkpoint} --source FILE --output out")
-    lines.append(f"See it:      tensorboard --logdir {shlex.quote(str(result.run_folder))}")
+        held_out = "valid" if any(name.startswith("val_") for name in row) else "train"
+        split = [] if loader_section(config, "test") else ["--split", held_out]
+        test = command_line("python", "test.py", "--resume", result.checkpoint, *split, files=plugins)
+        lines.append(f"Test it:     {test}")
+        if can_predict(config):
+            words = ["--resume", result.checkpoint, "--source", "FILE", "--output", "out"]
+            lines.append(f"Use it:      {command_line('python', 'inference.py', *words, files=plugins)}")
+    if config["trainer"].get("tensorboard", True):
+        lines.append(f"See it:      {command_line('tensorboard', '--logdir', result.run_folder, files=())}")
     return "\n".join(lines)
+
+
+def can_predict(config: Mapping[str, Any]) -> bool:
+    """Return whether the loader of a config says how an input is made of an image, which inference.py needs."""
+    loader_class = configuration.class_and_arguments(config, evaluation_section(config), registry())[0]
+    return hasattr(loader_class, "make_preprocessing")
+
+
+def search_command(arguments: argparse.Namespace) -> str:
+    """Return the search of the config that the command line names, with its overrides."""
+    words = ["-c", arguments.config, *cli.overrides_of(arguments)]
+    return command_line("python", "-m", "search", *words, files=arguments.plugin)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -349,6 +373,8 @@ def main(arguments: argparse.Namespace) -> None:
                 write_findings(CheckReport(found), arguments.json)
             raise
         moved = cli.overrides_of(arguments) if config is None else []
+        if config is not None and not arguments.check:  # which reports the markers with all other faults
+            configuration.refuse_markers(config, search_command(arguments))
         if config is not None and arguments.overfit:
             config = for_overfit(config, arguments.overfit)
         if config is not None and arguments.check:
@@ -358,7 +384,9 @@ def main(arguments: argparse.Namespace) -> None:
             text = "Training, validation and saving all work."
         else:
             result = train(config, resume=arguments.resume, devices=arguments.devices, moved=moved)
-            text = f"\n{summary_text(result, arguments.plugin)}"
+            assert result.run_folder is not None  # a training writes its config there
+            of_run = json.loads((result.run_folder / "config.json").read_text(encoding="utf-8"))
+            text = f"\n{summary_text(result, of_run, arguments.plugin)}"
         sys.stdout.write(f"{text}\n")
     finally:
         close_logging()

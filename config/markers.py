@@ -31,8 +31,12 @@ def unknown_markers(config: Any) -> list[tuple[str, str]]:
     ]
 
 
-def refuse_markers(config: Mapping[str, Any], file: str = "FILE") -> None:
+def refuse_markers(config: Mapping[str, Any], command: str = "python -m search -c FILE") -> None:
     """Raise, with the command to use, if a command that trains one network is given a search space.
+
+    Args:
+        config: A configuration.
+        command: The search of this configuration.
 
     Raises:
         ConfigError: The configuration holds markers.
@@ -42,7 +46,7 @@ def refuse_markers(config: Mapping[str, Any], file: str = "FILE") -> None:
         more = f" and {len(paths) - _MAX_NAMED} more" if len(paths) > _MAX_NAMED else ""
         raise ConfigError(
             f"{', '.join(paths[:_MAX_NAMED])}{more}: search markers, and this command takes one value each. "
-            f"Run: python -m search -c {file}"
+            f"Run: {command}"
         )
 
 

@@ -6,7 +6,6 @@ to a study.
 
 import argparse
 import logging
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import config as configuration
 from config import cli
 from search.cli.control import CONTROLS, control_parser, run_control
-from search.cli.listing import best_text, plugin_options
+from search.cli.listing import best_text
 from search.cli.live import PacedBeliefs, Terminal, log_draws
 from search.cli.study_commands import COMMANDS, command_parser, run_study_command
 from search.cli.tensorboard import TENSORBOARD, TensorBoardRuns
@@ -32,6 +31,7 @@ from search.study.settings import build_study_parts, shrunk
 from search.study.state import StudyState
 from search.study.study import Study, build_strategy
 from utils.errors import ConfigError, Interrupted
+from utils.plugins import command_line
 
 _DRAWS_SHOWN = 8  # by --check
 
@@ -96,7 +96,7 @@ def run_search(arguments: argparse.Namespace) -> None:
         study = open_study(config, arguments.resume, plugins=arguments.plugin, verbose=arguments.verbose)
         record = run_with_table(study, config, verbose=arguments.verbose)
         record.plugins = arguments.plugin
-        report = shlex.join(["python", "-m", "search", "report", str(study.folder), *plugin_options(arguments.plugin)])
+        report = command_line("python", "-m", "search", "report", study.folder, files=arguments.plugin)
         sys.stdout.write(f"\n{best_text(record)}\nReport:  {report}\n")
         require_retrained(record)
     finally:

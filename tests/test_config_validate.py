@@ -297,7 +297,7 @@ def test_markers_are_found_and_refused_with_the_command_to_run():
     with pytest.raises(ConfigError, match=message):
         validate(config, REGISTRY)
     with pytest.raises(ConfigError, match=r"python -m search -c my\.json"):
-        refuse_markers(config, "my.json")
+        refuse_markers(config, "python -m search -c my.json")
 
 
 def test_a_configuration_without_markers_has_none():

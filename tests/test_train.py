@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+import inference
+import test as test_command
 from base.base_trainer import TrainResult
 from build import build_loader, build_loaders, build_model, build_preprocessing, build_training
 from config import DataSpec, load_config
@@ -23,6 +26,7 @@ from config.cli import run_command
 from train import for_overfit, main, parser, summary_text, train, try_out
 from trainer.checkpoints.resume import lock_run_folder, resolve_start
 from trainer.runtime.devices import unwrap
+from utils import plugins
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError, DataError
 
@@ -436,7 +440,52 @@ def test_a_user_error_is_one_line_and_its_exit_code(tmp_path):
 
 def test_the_commands_that_follow_a_training_name_its_plug_ins():
     result = TrainResult({"epoch": 2, "val_miou": 0.5}, 3, [], Path("my runs/model_best.pth"), Path("my runs"))
-    text = summary_text(result, ["my net.py", "losses.py"])
+    config = load_config(ROOT / "config/people/quickstart.json")
+    text = summary_text(result, config, ["my net.py", "losses.py"])
     for command in ("test.py", "inference.py"):
-        assert f"python {command} --resume 'my runs/model_best.pth' --plugin 'my net.py' --plugin losses.py" in text
-    assert "--plugin" not in summary_text(result)
+        line = next(line for line in text.splitlines() if f"python {command} --resume 'my runs/model_best.pth'" in line)
+        assert line.endswith("--plugin 'my net.py' --plugin losses.py")
+    assert "--plugin" not in summary_text(result, config)
+
+
+def printed_command(text, script):
+    """The words after `python SCRIPT` in what a command has printed."""
+    line = next(line for line in text.splitlines() if f"python {script} " in line)
+    return shlex.split(line.partition(f"python {script} ")[2])
+
+
+@pytest.mark.parametrize("split", ["test", "valid"])
+def test_the_printed_commands_run_as_they_are_printed(small, tmp_path, capsys, split):
+    config = {**small, f"{split}_loader": small["valid_loader"], "trainer": {**small["trainer"], "epochs": 1}}
+    (tmp_path / "x.json").write_text(json.dumps(config))
+    main(parser().parse_args(["-c", str(tmp_path / "x.json")]))
+    text = capsys.readouterr().out
+    test_words, use = printed_command(text, "test.py"), printed_command(text, "inference.py")
+    test_command.main(test_command.parser().parse_args(test_words))
+    assert f"/pictures/{split}" in capsys.readouterr().out
+    use[use.index("FILE")], use[use.index("out")] = str(PEOPLE / "images/test/0005.jpg"), str(tmp_path / "out")
+    inference.main(inference.parser().parse_args(use))
+    assert list((tmp_path / "out").iterdir())
+
+
+def test_a_loader_without_preprocessing_gets_no_command_that_cannot_run():
+    result = TrainResult({"epoch": 1}, 1, [], Path("run/model_best.pth"), Path("run"))
+    config = load_config(ROOT / "config/people/quickstart.json", ["trainer.tensorboard=false"])
+    assert "tensorboard" not in summary_text(result, config)
+    assert "inference.py" in summary_text(result, config)
+    del config["test_loader"], config["valid_loader"]
+    config["train_loader"] = {"type": "base.base_data_loader.BaseDataLoader", "args": {}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(plugins.loaded, "base", ROOT)  # as if the user had named its file
+        text = summary_text(result, config)
+    assert "inference.py" not in text
+    assert "--split train" in text
+
+
+def test_a_search_space_is_refused_with_the_command_that_searches_it(small, tmp_path):
+    (tmp_path / "my space.json").write_text(json.dumps(small))
+    words = ["-c", str(tmp_path / "my space.json"), 'optimizer.args.lr={"$choice": [0.1]}', "--epochs", "1"]
+    with pytest.raises(ConfigError) as error:
+        main(parser().parse_intermixed_args(words))
+    command = shlex.split(str(error.value).partition("Run: ")[2])
+    assert command == ["python", "-m", "search", *words[:3], "trainer.epochs=1"]

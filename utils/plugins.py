@@ -1,7 +1,11 @@
-"""Plug-ins: files of the user whose classes a configuration may name, loaded with `--plugin FILE.py`."""
+"""Plug-ins: files of the user whose classes a configuration may name, loaded with `--plugin FILE.py`.
+
+Command lines that are printed for the user name them, too.
+"""
 
 import importlib.util
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable
@@ -57,3 +61,24 @@ def load_plugins(files: Iterable[str | Path]) -> tuple[str, ...]:
                 raise ConfigError(f"--plugin {file}: importing it failed with {reason}. Correct the file.") from error
         loaded[name] = place
     return tuple(names)
+
+
+def plugin_options(files: Iterable[str | Path]) -> list[str]:
+    """Return the words of a command line that name the user's files."""
+    return [word for file in files for word in ("--plugin", str(file))]
+
+
+def command_line(*words: str | Path, files: Iterable[str | Path] | None = None) -> str:
+    """Return a command line that runs as it is printed.
+
+    Args:
+        words: The words of the command, e.g. `"python"`, `"test.py"`, `"--resume"`, a path.
+        files: The plug-ins that it needs; None: those that are loaded in this process.
+    """
+    return shlex.join([*map(str, words), *plugin_options(loaded_files() if files is None else files)])
+
+
+def loaded_files() -> list[str]:
+    """Return the files of the loaded plug-ins, relative to the working folder if they are below it."""
+    here = Path.cwd()
+    return [os.path.relpath(file, here) if file.is_relative_to(here) else str(file) for file in loaded.values()]

@@ -1,14 +1,12 @@
 """`python -m search add|enqueue|pause|resume|stop|repair STUDY`: commands that change a study, also one that runs."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import config as configuration
 from config.loading.load import parse_override
-from search.cli.listing import plugin_options
 from search.joining.lease import is_shared
 from search.study.commands import send_command
 from search.study.folders import find_studies, read_study_config
@@ -18,6 +16,7 @@ from search.study.state import StudyState
 from search.study.study import Study
 from utils.errors import SearchError
 from utils.files import folder_lock
+from utils.plugins import command_line
 
 CONTROLS = {
     "add": "Let a study try more candidates.",
@@ -89,13 +88,12 @@ def run_control(arguments: argparse.Namespace) -> None:
 
 def _when(folder: Path, plugins: Sequence[str]) -> str:
     """Return in words when a command takes effect."""
-    options = _options(plugins)
     if is_shared(folder):
-        again = f"python -m search join {shlex.quote(str(folder))}{options}"
+        again = command_line("python", "-m", "search", "join", folder, files=plugins)
         return f"Noted. The process that leads the study obeys within a second; if none does, join it:  {again}"
     if _is_running(folder):
         return "Noted. The search that runs obeys within a second, or if it trains in its own process, after its epoch."
-    again = f"python -m search --resume {shlex.quote(str(folder))}{options}"
+    again = command_line("python", "-m", "search", "--resume", folder, files=plugins)
     return f"Noted. The study does not run now; continue it:  {again}"
 
 
@@ -125,11 +123,6 @@ def _require_unended(command: str, candidate: int, state: StudyState) -> None:
         )
 
 
-def _options(plugins: Sequence[str]) -> str:
-    """Return the end of a command line that names the user's files."""
-    return "".join(f" {shlex.quote(word)}" for word in plugin_options(plugins))
-
-
 def repair(folder: Path, plugins: Sequence[str] = ()) -> str:
     """Cut a damaged journal after its last good event, and return in words what was done.
 
@@ -146,8 +139,9 @@ def repair(folder: Path, plugins: Sequence[str] = ()) -> str:
 
     if is_shared(folder):
         raise SearchError(
-            f"{folder}: several processes share this study, and one of them leads it, or died. Join it: python -m "
-            f"search join {shlex.quote(str(folder))}; if its journal is damaged, it ends, and can be repaired."
+            f"{folder}: several processes share this study, and one of them leads it, or died. Join it: "
+            f"{command_line('python', '-m', 'search', 'join', folder, files=plugins)}; if its journal is damaged, it "
+            "ends, and can be repaired."
         )
     with folder_lock(folder, in_use):
         num_good = 0
@@ -162,6 +156,6 @@ def repair(folder: Path, plugins: Sequence[str] = ()) -> str:
             stored = cut_journal(folder / JOURNAL, num_good)
             return (
                 f"The first {num_good} events remain; the journal as it was is in {stored}. Continue:  "
-                f"python -m search --resume {shlex.quote(str(folder))}{_options(plugins)}"
+                + command_line("python", "-m", "search", "--resume", folder, files=plugins)
             )
     return f"{folder}: the journal is good. Nothing was changed."

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_result, retrained_summaries
 from search.study.best import BEST_FOLDER, CHECKPOINT, read_front
 from search.study.folders import CONFIG, ONNX
+from utils.plugins import command_line
 
 _MOST_FRONT = 20
 _WIDTH = 110  # columns of a paragraph
@@ -149,20 +149,18 @@ def front_texts(study: StudyRecord) -> list[str]:
 
 
 def _commands(study: StudyRecord, folder: Path) -> list[str]:
-    config, checkpoint = shlex.quote(str(folder / CONFIG)), shlex.quote(str(folder / CHECKPOINT))
-    plugins = "".join(f" {shlex.quote(word)}" for word in plugin_options(study.plugins))
-    split = "" if study.config.get("test_loader") is not None else " --split valid"  # there is no test data
+    files, checkpoint = study.plugins, folder / CHECKPOINT
+    split = [] if study.config.get("test_loader") is not None else ["--split", "valid"]  # there is no test data
+    use = ["--source", "photo.jpg", "--output", "out"]
     commands = [
-        f"python train.py -c {config}{plugins}",
-        f"python test.py --resume {checkpoint}{split}{plugins}",
-        f"python inference.py --resume {checkpoint} --source photo.jpg --output out{plugins}",
+        command_line("python", "train.py", "-c", folder / CONFIG, files=files),
+        command_line("python", "test.py", "--resume", checkpoint, *split, files=files),
+        command_line("python", "inference.py", "--resume", checkpoint, *use, files=files),
     ]
     if split and folder.name == BEST_FOLDER and study.retrained and trains_on_all(study):
         del commands[1]  # the validation data was trained on
     if (folder / ONNX).is_file():
-        commands.append(
-            f"python inference.py --model {shlex.quote(str(folder / ONNX))} --source photo.jpg --output out"
-        )
+        commands.append(command_line("python", "inference.py", "--model", folder / ONNX, *use, files=files))
     return commands
 
 
@@ -187,11 +185,6 @@ def trains_on_all(study: StudyRecord) -> bool:
     """Return whether retrainings learn from the validation data, too."""
     options = study.config.get("search", {}).get("retrain")
     return isinstance(options, Mapping) and options.get("train_on") == MERGED
-
-
-def plugin_options(plugins: Sequence[str]) -> list[str]:
-    """Return the words of a command line that name the user's files."""
-    return [word for file in plugins for word in ("--plugin", file)]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -35,6 +35,7 @@ from search.study.folders import CONFIG, CompleteConfig, as_in_study, difference
 from search.study.journal import JOURNAL, Journal, create_journal
 from search.study.settings import REGISTRY
 from utils.errors import ConfigError, Interrupted, SearchError
+from utils.plugins import command_line
 
 logger = logging.getLogger("espalier")
 
@@ -114,7 +115,8 @@ def run_join(
         end = member.run()
     finally:
         leading.close()
-    logger.info("The study is %s:  python -m search best %s", end, shlex.quote(str(study)))
+    best = command_line("python", "-m", "search", "best", study, files=arguments.plugin)
+    logger.info("The study is %s:  %s", end, best)
 
 
 def local_executor(config: Mapping[str, Any]) -> Executor:
@@ -173,7 +175,7 @@ def create_shared_study(folder: Path, config: Mapping[str, Any], complete: Compl
     if changed:
         raise SearchError(
             f"--study {folder}: it holds the study of another config: it differs in {', '.join(changed)}. Name another "
-            f"folder, or join that one: python -m search join {shlex.quote(str(folder))}."
+            f"folder, or join that one: {command_line('python', '-m', 'search', 'join', folder)}"
         )
 
 

@@ -1,6 +1,5 @@
 """The leadership of a shared study from its claim to its end."""
 
-import shlex
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +13,7 @@ from search.joining.timing import Timing
 from search.study.journal import JOURNAL, Journal
 from utils.errors import EspalierError, Interrupted, SearchError
 from utils.files import folder_lock
+from utils.plugins import command_line
 
 _LOCK_PATIENCES = 4  # a journal that is locked for so many times the patience of the lease is given up
 
@@ -68,8 +68,8 @@ def settle(study: Path, lease: Lease, timing: Timing) -> None:
 
     def in_use(process: str) -> SearchError:
         return SearchError(
-            f"{study}: process {process} is searching there alone. Stop it (python -m search stop "
-            f"{shlex.quote(str(study))}), and join the study again."
+            f"{study}: process {process} is searching there alone. Stop it "
+            f"({command_line('python', '-m', 'search', 'stop', study)}), and join the study again."
         )
 
     until = timing.clock() + _LOCK_PATIENCES * timing.patience

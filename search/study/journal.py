@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import SearchError
+from utils.plugins import command_line
 
 JOURNAL = "journal.sqlite"
 FORMAT_VERSION = 2
@@ -134,7 +135,9 @@ class JournalDamage(SearchError):
         self.num_good = num_good
         copy = "Put back a copy of it"
         repair = (
-            f"or run: python -m search repair {shlex.quote(str(path.parent))}" if num_good else "or start a new search"
+            f"or run: {command_line('python', '-m', 'search', 'repair', path.parent)}"
+            if num_good
+            else "or start a new search"
         )
         super().__init__(
             f"{path}: the journal is damaged ({reason}). It is the record of the study and cannot be guessed; "

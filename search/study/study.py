@@ -1,7 +1,6 @@
 """A study: from the first draw to the tested winner in `best/`, resumed after any interruption."""
 
 import logging
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -33,6 +32,7 @@ from search.study.state import CandidateState, StudyState
 from search.study.warm_start import transferred
 from utils.errors import ConfigError, EspalierError, SearchError
 from utils.files import folder_lock
+from utils.plugins import command_line
 
 logger = logging.getLogger("espalier")
 
@@ -132,7 +132,7 @@ class Study:
         if is_shared(self.folder):
             raise SearchError(
                 f"{self.folder}: several processes share this study, and one of them leads it, or died. Continue it as "
-                f"one of them: python -m search join {shlex.quote(str(self.folder))}"
+                f"one of them: {command_line('python', '-m', 'search', 'join', self.folder)}"
             )
         return Journal(self.folder / JOURNAL)
 
