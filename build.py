@@ -454,7 +454,7 @@ def build_predictor(
         CheckpointError: It is missing, damaged, or does not fit its config.
         ConfigError: Its config names something that does not exist.
     """
-    from base.base_inference import choose_device, read_trained
+    from base.base_inference import choose_device, read_trained, task_of_outputs
     from models.export.files import SUFFIXES, open_exported
     from models.inference.views import Views, with_views
     from predictor.classifier import Classifier
@@ -483,7 +483,7 @@ def build_predictor(
     if max_decoded_mb is not None and "max_decoded_mb" in signature_of(loader_class).parameters:
         loader_arguments = {**loader_arguments, "max_decoded_mb": max_decoded_mb}
         seen_config = {**config, section: {**as_object(config[section]), "args": loader_arguments}}
-    if getattr(loader_class, "task", "segmentation") == "classification":
+    if (loader_class.task or task_of_outputs(model, build_preprocessing(seen_config))) == "classification":
         classifier = Classifier(model, build_preprocessing(seen_config), device=target)
         classifier.config = config
         return classifier

@@ -66,6 +66,7 @@ def test(
     Raises:
         EspalierError: Anything that the user can repair.
     """
+    from base.samples import task_of
     from logger.callbacks import with_bar
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix
@@ -78,7 +79,8 @@ def test(
     assert spec.num_classes is not None  # as `build_evaluation` found
     matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
     classes = list(spec.class_names or map(str, range(spec.num_classes)))
-    cases = collect_worst(loader.task, worst, classes, spec.ignore_index)
+    task = task_of(loader)
+    cases = collect_worst(task, worst, classes, spec.ignore_index)
     with resource_errors():
         metrics = evaluate(
             with_views(parts.model, views),
@@ -87,10 +89,10 @@ def test(
             metrics=MetricSet([*build_metrics(parts.config, spec), matrix]),
             precision=precision,
             ignore_index=spec.ignore_index,
-            on_sample=cases.add if images or loader.task == "classification" else None,
+            on_sample=cases.add if images or task == "classification" else None,
         )
     outcome = {"metrics": metrics, "samples": loader.num_samples, "split": split}
-    return {**outcome, **detailed_results(matrix, cases, classes, loader.task, images)}
+    return {**outcome, **detailed_results(matrix, cases, classes, task, images)}
 
 
 @dataclass(frozen=True)

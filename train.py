@@ -249,7 +249,7 @@ def for_overfit(config: Mapping[str, Any], samples: int) -> dict[str, Any]:
     arguments = {
         key: value for key, value in arguments.items() if key not in ("validation_split", "folds", "drop_last")
     }
-    if "folder" in arguments or "path" in arguments:
+    if any(name in arguments for name in ("folder", "path", "data_dir")):
         # By itself, a loader that does not train takes the validation data of its folder.
         arguments.setdefault("split", "train")
     arguments |= {"samples": samples, "is_training": False, "shuffle": False, "batch_size": batch_size}

@@ -161,7 +161,7 @@ class BaseDataLoader(DataLoader[Any]):
         indices: Restrict to these samples.
 
     Attributes:
-        task: Kind of a target: a class per pixel, or one per sample.
+        task: Kind of a target: a class per pixel, or one per sample; None: by the shape of a target, see `task_of`.
         num_classes: Classes in the targets, if known.
         in_channels: Channels of the inputs, if known.
         dims: Dimensions of an input without its channels, 2 for images and 1 for series, if known.
@@ -179,7 +179,7 @@ class BaseDataLoader(DataLoader[Any]):
         DataError: There is no sample.
     """
 
-    task: Task = "segmentation"
+    task: Task | None = None
     num_classes: int | None = None
     in_channels: int | None = None
     dims: int | None = None

@@ -32,6 +32,20 @@ class Prepared(NamedTuple):
     geometry: Geometry
 
 
+@torch.inference_mode()
+def task_of_outputs(model: nn.Module, preprocess: Preprocess) -> str:
+    """Return the task of a network by the shape of its logits for a black image: `segmentation` or `classification`.
+
+    Args:
+        model: Inputs (1, C, H, W) float -> logits (1, K, H, W) or (1, K).
+        preprocess: Image (h, w, 3) RGB, or (h, w, 4), -> ((C, H, W) float32, geometry).
+    """
+    channels = max(3, getattr(preprocess, "in_channels", 3))
+    inputs, _ = preprocess(np.zeros((64, 64, channels), np.uint8))
+    logits = main_output(model.cpu().eval()(torch.from_numpy(inputs)[None]))
+    return "segmentation" if logits.dim() > 2 else "classification"
+
+
 class BaseInference(ABC):
     """A trained network with its preprocessing: images in, results at each image's own size out.
 

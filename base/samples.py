@@ -273,6 +273,22 @@ def labels_of(sample: Any) -> Any:
     return target if isinstance(target, Tensor | np.ndarray | np.integer | int) else 0.0
 
 
+def task_of(loader: Any) -> str:
+    """Return the task of a loader, `segmentation` or `classification`: its `task`, or that of its first target.
+
+    A target with two axes or more is a mask; a number, or a list of probabilities, is the class of a sample.
+
+    Raises:
+        EspalierError: The first sample is faulty.
+    """
+    if loader.task is not None:
+        return str(loader.task)
+    dataset, index = loader.dataset.dataset, int(loader.keys.indices[0])
+    is_asked = isinstance(dataset, TargetSource) and callable(dataset.target)
+    target = dataset.target(index) if is_asked else labels_of(loader.dataset[SampleKey(0, index)])
+    return "segmentation" if np.ndim(target) >= 2 else "classification"
+
+
 def nothing_counted(section: str, count: int, ignore_index: int | None, *, is_training: bool) -> DataError:
     """Return the error for `count` samples of a section of which none has a label that counts."""
     ignored = "" if ignore_index is None else f" {ignore_index} (ignored) or"

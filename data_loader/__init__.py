@@ -12,6 +12,7 @@ SECTIONS: dict[str, Section] = {
             "TorchvisionSegmentationDataLoader": "data_loader.segmentation.torchvision_loader:"
             "TorchvisionSegmentationDataLoader",
             "ImageClassificationDataLoader": "data_loader.classification.loader:ImageClassificationDataLoader",
+            "MnistDataLoader": "data_loader.classification.mnist:MnistDataLoader",
             "TimeSeriesDataLoader": "data_loader.time_series.loader:TimeSeriesDataLoader",
         },
         nested={"transforms": "transform", "dataset": "dataset"},

@@ -65,7 +65,7 @@ def test_everything_is_built_in_one_place_below_the_scripts():
 def code_files():
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).parts
-        if parts[0] not in ("tests", "benchmarks", "data", "shared") and not parts[0].startswith("."):
+        if parts[0] not in ("tests", "benchmarks", "data", "shared", "starter") and not parts[0].startswith("."):
             yield path
 
 

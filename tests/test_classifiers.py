@@ -31,6 +31,7 @@ SERIES = {
 IMAGES = {
     "convnet": ("ConvNet", {}),
     "convnet_deep": ("ConvNet", {"channels": [8, 16], "blocks": 2, "dropout": 0.2, "stem_stride": 2}),
+    "mnist": ("MnistModel", {}),
     "cellnet": ("CellNet", {"filters": 6, "motifs": 2, "normal_cells": 1}),
 }
 CASES = {**SERIES, **IMAGES}
@@ -59,7 +60,7 @@ def case(request):
 
 def test_the_suite_covers_the_registry():
     assert {name for name, _ in CASES.values()} == set(CLASSIFIERS) <= set(SECTIONS["arch"].entries)
-    assert len(CASES) == 12
+    assert len(CASES) == 13
 
 
 @pytest.mark.parametrize("in_channels", [1, 3, 12])

@@ -24,7 +24,7 @@ from utils.errors import DataError
 from utils.registry import import_attribute
 
 CPU = torch.device("cpu")
-IMAGES = {"ConvNet", "CellNet"}  # CellNet for series: see test_popnas_export.py
+IMAGES = {"ConvNet", "MnistModel", "CellNet"}  # CellNet for series: see test_popnas_export.py
 ONE_LENGTH = {"InceptionTime", "LSTMFCN"}  # torch cannot follow how they pool, or what an LSTM does with lengths
 SMALL = {
     "LSTMFCN": {"cells": 4, "channels": [6, 6]},

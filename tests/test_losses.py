@@ -34,6 +34,7 @@ ARGS: dict[str, list[dict[str, Any]]] = {
     "jaccard_loss_with_sigmoid": [{}],
     "tversky_loss_with_sigmoid": [{}],
     "lovasz_loss_with_sigmoid": [{}, {"per_image": False}],
+    "nll_loss": [{}],
     "WeightedLoss": [{"losses": [CrossEntropyLoss(IGNORED), DiceLoss(IGNORED)], "weights": [1.0, 0.5]}],
 }
 ONE_CHANNEL = {name for name in ARGS if name.endswith("_with_sigmoid") or name == "bce_loss"}
@@ -83,7 +84,7 @@ def logits_of(target: Tensor, channels: int) -> Tensor:
 
 def test_the_suite_covers_the_registry(record_property: Callable[[str, object], None]) -> None:
     assert set(ARGS) == set(SECTIONS["loss"].entries)
-    assert (len(ARGS), len(CASES)) == (15, 47)
+    assert (len(ARGS), len(CASES)) == (16, 48)
     record_property("covered", f"losses: {len(ARGS)} in {len(CASES)} cases")
 
 

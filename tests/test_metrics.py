@@ -28,7 +28,7 @@ from utils.errors import ConfigError
 from utils.registry import import_attribute
 
 IGNORED = 255
-OTHERS = ("top_k_accuracy", "boundary_iou")  # not from the confusion matrix: tests/test_metrics_beyond.py
+OTHERS = ("top_k_accuracy", "top_k_acc", "boundary_iou")  # not from the confusion matrix: tests/test_metrics_beyond.py
 NAMES = tuple(name for name in SECTIONS["metrics"].entries if name not in OTHERS)
 
 

@@ -68,7 +68,7 @@ def plugin_options(files: Iterable[str | Path]) -> list[str]:
     return [word for file in files for word in ("--plugin", str(file))]
 
 
-def command_line(*words: str | Path, files: Iterable[str | Path] | None = None) -> str:
+def command_line(*words: object, files: Iterable[str | Path] | None = None) -> str:
     """Return a command line that runs as it is printed.
 
     Args:

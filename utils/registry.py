@@ -3,10 +3,15 @@
 Entries are strings, `"package.module:Attribute"`, imported on first use, so that listing a registry loads nothing.
 """
 
+import functools
 import importlib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+TARGET_NAMES = ("target", "targets", "label", "labels", "mask", "masks", "truth", "y", "y_true")
+"""Names of the second parameter by which a function is known as a loss or a metric."""
 
 
 def import_attribute(reference: str) -> Any:
@@ -18,6 +23,45 @@ def import_attribute(reference: str) -> Any:
     """
     module_name, _, attribute = reference.partition(":")
     return getattr(importlib.import_module(module_name), attribute)
+
+
+def takes_output_and_target(target: Any) -> bool:
+    """Return whether a callable is a function whose first two parameters are a network's output and its target.
+
+    The second must be called so, as `def accuracy(output, target)`; the first may have any name.
+    """
+    if not inspect.isfunction(target):
+        return False
+    written = list(inspect.signature(target).parameters.values())[:2]
+    required = [item for item in written if item.default is item.empty and item.kind is item.POSITIONAL_OR_KEYWORD]
+    return len(required) == 2 and required[1].name in TARGET_NAMES
+
+
+@functools.lru_cache(maxsize=512)
+def as_class(function: Callable[..., Any], wrapper: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a builder of objects that compute a function (output, target, further arguments).
+
+    Its signature is that of the further arguments.
+
+    Args:
+        function: The function.
+        wrapper: (function, further arguments by name) -> object.
+    """
+
+    @functools.wraps(function)
+    def build(**arguments: Any) -> Any:
+        return wrapper(function, arguments)
+
+    signature = inspect.signature(function)
+    further = list(signature.parameters.values())[2:]
+    build.__signature__ = signature.replace(parameters=further)  # type: ignore[attr-defined]
+    return build
+
+
+def given_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments without those that are None although the function has another default."""
+    defaults = {name: each.default for name, each in inspect.signature(function).parameters.items()}
+    return {name: value for name, value in arguments.items() if value is not None or defaults.get(name) is None}
 
 
 class OptionGroup:
@@ -37,6 +81,7 @@ class Section:
         run_values: Root -> {parameter of its classes, also if it passes through `**kwargs`: run-time value for it}.
         adapters: Root -> reference of a function that adapts its objects to this section.
         wrappers: Role -> reference of a class that no JSON names; the commands themselves wrap objects in it.
+        function_wrapper: Reference of the class of this section that a function (output, target) becomes; "": none.
     """
 
     expects: str
@@ -47,6 +92,7 @@ class Section:
     run_values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
     wrappers: Mapping[str, str] = field(default_factory=dict)
+    function_wrapper: str = ""
 
 
 Registry = Mapping[str, Section]

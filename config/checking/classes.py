@@ -33,7 +33,7 @@ from config.faults import Faults, closest, show, unknown_name
 from config.markers import MARKERS, refuse_markers, unknown_markers
 from utils import plugins
 from utils.errors import ConfigError
-from utils.registry import Registry, Section, import_attribute
+from utils.registry import Registry, Section, as_class, import_attribute, takes_output_and_target
 
 Target = Callable[..., Any]
 # Sections in which a function of a library may be named: networks have builders such as resnet18.
@@ -261,7 +261,9 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Fou
         if target is None:
             raise ConfigError(f"{place}: {unknown_name('class', name, available_names(section))} {allowed}")
     base = import_attribute(section.expects)
-    _check_kind(target, base, name, place, section_name)
+    _check_kind(target, name, place, section_name, section)
+    if section.function_wrapper and takes_output_and_target(target):
+        target = as_class(target, import_attribute(section.function_wrapper))
     # A plug-in may hand on a class of a library: its parameters have the names that the library gave them.
     library = _root_of(f"{target.__module__}.", section.run_values)
     return FoundClass(
@@ -316,10 +318,11 @@ def _walk(name: str, root: str, place: str) -> Target:
     return target
 
 
-def _check_kind(target: Target, base: type, name: str, place: str, section_name: str) -> None:
-    """Raise if the target is neither a subclass of what the section expects nor a function that returns one."""
-    here = f'{place}: "{name}"'
-    repair = f"Name a subclass of {base.__name__}."
+def _check_kind(target: Target, name: str, place: str, section_name: str, section: Section) -> None:
+    """Raise if the target is no subclass of what the section expects, and no function that returns or is one."""
+    base, here = import_attribute(section.expects), f'{place}: "{name}"'
+    or_function = ", or a function (output, target) of a file named with --plugin" if section.function_wrapper else ""
+    repair = f"Name a subclass of {base.__name__}{or_function}."
     if inspect.isclass(target):
         if not issubclass(target, base):
             raise ConfigError(f"{here} is not a subclass of {base.__name__}, which {section_name} needs.")
@@ -333,7 +336,8 @@ def _check_kind(target: Target, base: type, name: str, place: str, section_name:
     says_nothing = promised is inspect.Signature.empty or (promised is not None and not inspect.isclass(promised))
     fits = inspect.isclass(promised) and not says_nothing and issubclass(promised, base)
     package = name.split(".", maxsplit=1)[0]
-    if package in plugins.loaded and (fits or says_nothing):  # the user has named the file of a plug-in
+    is_written_out = bool(section.function_wrapper) and takes_output_and_target(target)
+    if package in plugins.loaded and (fits or says_nothing or is_written_out):  # the user has named the plug-in's file
         return
     # A package's other functions, or those that it imports, may do anything when they are called.
     is_written_there = str(target.__module__).split(".")[0] == package

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from base.base_data_loader import BaseDataLoader
+from base.base_data_loader import BaseDataLoader, Task
 from base.samples import NamedMask, RawSample
 from data_loader.common.folds import divide_samples
 from data_loader.common.image_cache import ImageCache, map_in_threads
@@ -272,6 +272,8 @@ class MaskDataLoader(BaseDataLoader):
         ConfigError: An option is out of its range, or two of them disagree.
         DataError: There is no sample.
     """
+
+    task: Task = "segmentation"
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from models.losses.lovasz import LovaszLoss as LovaszLoss
 from models.losses.pixelwise import BinaryCrossEntropyLoss as BinaryCrossEntropyLoss
 from models.losses.pixelwise import CrossEntropyLoss as CrossEntropyLoss
 from models.losses.pixelwise import FocalLoss as FocalLoss
+from models.losses.pixelwise import NegativeLogLikelihood as NegativeLogLikelihood
 from models.losses.pixelwise import OhemCrossEntropyLoss as OhemCrossEntropyLoss
 from models.losses.regions import DiceLoss as DiceLoss
 from models.losses.regions import JaccardLoss as JaccardLoss

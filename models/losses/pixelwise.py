@@ -83,6 +83,22 @@ class BinaryCrossEntropyLoss(CrossEntropyLoss):
     needs_one_channel = True
 
 
+class NegativeLogLikelihood(CrossEntropyLoss):
+    """Cross-entropy under the name that pytorch-template has for it.
+
+    For a network that gives logarithms of probabilities it is the negative log-likelihood, since the softmax of these
+    is the probabilities; logits are taken, too.
+
+    Args:
+        ignore_index: Label of pixels that do not count.
+    """
+
+    name = "nll_loss"
+
+    def __init__(self, ignore_index: int | None = None) -> None:
+        super().__init__(ignore_index)
+
+
 class OhemCrossEntropyLoss(ClassWeightedLoss):
     """Cross-entropy of the hard pixels alone (online hard example mining, arXiv:1604.03540).
 

@@ -54,4 +54,25 @@ class TopKAccuracy(ClassMetric):
     def compute(self) -> dict[str, float]:
         """Return the fraction, NaN if nothing was counted."""
         found, counted = self.counts.double().tolist()
-        return {f"top{self.k}_accuracy": found / counted if counted else float("nan")}
+        return {self.result_name(): found / counted if counted else float("nan")}
+
+    def result_name(self) -> str:
+        """Return the name of the result."""
+        return f"top{self.k}_accuracy"
+
+
+class TopKAcc(TopKAccuracy):
+    """`top_k_acc`: as `top_k_accuracy`, with the name and the k of pytorch-template.
+
+    Args:
+        num_classes: K.
+        ignore_index: Label that does not count.
+        k: Number of classes that count as found.
+    """
+
+    def __init__(self, num_classes: Count, ignore_index: int | None = None, *, k: Count = 3) -> None:
+        super().__init__(num_classes, ignore_index, k=k)
+
+    def result_name(self) -> str:
+        """Return the name of the result."""
+        return "top_k_acc"

@@ -57,7 +57,7 @@ LOSSES: dict[str, Any] = {
     "lovasz": "lovasz_loss",
     "lovasz of the batch": _spec("lovasz_loss", per_image=False),
     "boundary": "boundary_loss",
-    "sum": [_spec("ce_loss", **WEIGHTS), {**_spec("dice_loss", exclude_background=True), "weight": 0.5}],
+    "sum": [_spec("ce_loss", **WEIGHTS), {**_spec("dice_loss", exclude_background=True), "weight": 0.5}, "nll_loss"],
     "bce": _spec("bce_loss", weight=[1.0, 4.0]),
     "focal, sigmoid": "focal_loss_with_sigmoid",
     "dice, sigmoid": "dice_loss_with_sigmoid",
@@ -71,7 +71,7 @@ ONE_CHANNEL = {"bce", *(name for name in LOSSES if name.endswith("sigmoid"))}
 METRICS: dict[str, list[Any]] = {
     "iou": ["miou", "class_iou", "fw_iou", "accuracy", "mean_accuracy"],
     "f1": [_spec("f1", exclude_background=True), "dice", "macro_f1", "precision", "recall", "balanced_accuracy"],
-    "others": [_spec("boundary_iou", distance=0.1), _spec("top_k_accuracy", k=1), "miou"],
+    "others": [_spec("boundary_iou", distance=0.1), _spec("top_k_accuracy", k=1), _spec("top_k_acc", k=2), "miou"],
 }
 NORMS = ("none", "batch", "group", "instance")
 SCHEDULES: dict[str, Any] = {

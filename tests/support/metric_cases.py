@@ -62,7 +62,8 @@ def draw_case(num_classes: int, ignored: str, *, of_images: bool = True) -> Case
 
 def make_metrics(case: Case, *, of_images: bool = True, **args: Any) -> dict[str, Metric]:
     """Return every metric of the registry by its name in a config, all that there are for samples without contours."""
-    extra = {"top_k_accuracy": {"k": max(1, min(5, case.num_classes - 1))}, "boundary_iou": {"distance": DISTANCE}}
+    top = {"k": max(1, min(5, case.num_classes - 1))}
+    extra = {"top_k_accuracy": top, "top_k_acc": top, "boundary_iou": {"distance": DISTANCE}}
     return {
         name: import_attribute(reference)(case.num_classes, case.ignore_index, **extra.get(name, {}), **args)
         for name, reference in SECTIONS["metrics"].entries.items()

@@ -7,7 +7,7 @@ from base import BaseDataLoader, BaseModel, Metric
 from base.base_trainer import LearningRateSchedule
 from trainer.trainer import Trainer, TrainingPlan
 
-CLASSIFIERS = {"ConvNet", "FCN", "ResNet1d", "InceptionTime", "LSTMFCN", "CellNet"}
+CLASSIFIERS = {"ConvNet", "MnistModel", "FCN", "ResNet1d", "InceptionTime", "LSTMFCN", "CellNet"}
 
 
 class Blobs:

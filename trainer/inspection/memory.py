@@ -13,6 +13,7 @@ from torch import nn
 from base.base_data_loader import BaseDataLoader
 from base.base_trainer import BaseTrainer
 from base.inspection.failures import size_text
+from base.samples import task_of
 from trainer.inspection.costs import TrainingStep, optimizer_copies, predict_memory
 from trainer.inspection.trial import batch_norm_findings
 from trainer.runtime.devices import unwrap
@@ -47,7 +48,7 @@ def batch_shapes(loader: BaseDataLoader, num_devices: int = 1) -> tuple[tuple[in
     if not isinstance(size, tuple) or len(size) != 2 or channels is None:
         return None
     count = -(-min(loader.keys.batch_size, loader.num_samples) // (loader.keys.world_size * num_devices))
-    return (count, channels, *size), (count, *(size if loader.task == "segmentation" else ()))
+    return (count, channels, *size), (count, *(size if task_of(loader) == "segmentation" else ()))
 
 
 def training_step(
