@@ -40,7 +40,8 @@ def report_text(result: Mapping[str, Any]) -> str:
         parts.append("\n".join(["Worst cases, with probabilities:", *lines]))
     images = result["pictures"]
     if images:
-        parts.append(f"Confusion matrix:  {images[0]}\n{len(images) - 1} worst cases:  {Path(images[0]).parent}")
+        cases = f"\n{len(images) - 1} worst cases:  {Path(images[0]).parent}" if len(images) > 1 else ""
+        parts.append(f"Confusion matrix:  {images[0]}{cases}")
     return "\n\n".join(parts) + "\n"
 
 
