@@ -483,7 +483,8 @@ def build_predictor(
     if max_decoded_mb is not None and "max_decoded_mb" in signature_of(loader_class).parameters:
         loader_arguments = {**loader_arguments, "max_decoded_mb": max_decoded_mb}
         seen_config = {**config, section: {**as_object(config[section]), "args": loader_arguments}}
-    if (loader_class.task or task_of_outputs(model, build_preprocessing(seen_config))) == "classification":
+    task = getattr(loader_class, "task", None) or task_of_outputs(model, build_preprocessing(seen_config))
+    if task == "classification":
         classifier = Classifier(model, build_preprocessing(seen_config), device=target)
         classifier.config = config
         return classifier
