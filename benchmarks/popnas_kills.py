@@ -92,7 +92,8 @@ STAGES = Stages(stage_after, {"cells": None, "prediction": 1.5, "selection": Non
 def lost_or_repeated(study: StudyRecord) -> list[str]:
     """Return the trainings of a search whose epochs are not 1, 2, 3 and so on, and the cells that are trained twice."""
     found = []
-    for each in [*study.candidates, *study.retrained]:
+    trainings: list[Any] = [*study.candidates, *study.retrained]
+    for each in trainings:
         epochs = [row["epoch"] for row in each.reports]
         if epochs != list(range(1, len(epochs) + 1)):
             found.append(f"the epochs {epochs} of {each.folder}")
