@@ -166,7 +166,7 @@ def _arguments(
         if (name in FETCHED_ARGUMENTS and isinstance(item.default, str))
         or (isinstance(item.default, enum.Enum) and hasattr(item.default, "url"))
     }
-    return {**not_fetched, **args, **given}
+    return {**not_fetched, **found.presets, **args, **given}
 
 
 def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:

@@ -30,6 +30,8 @@ SECTIONS: dict[str, Section] = {
             "timm": {"num_classes": "num_classes", "in_chans": "in_channels"},
             "torchvision": {"num_classes": "num_classes"},
         },
+        # Its encoders take one size only by default; they are padded and their positional embeddings resized instead.
+        presets={"segmentation_models_pytorch": {"DPT": {"dynamic_img_size": True}}},
         adapters={
             "segmentation_models_pytorch": "models.adapters:adapt_network",
             "torchvision.models.segmentation": "models.adapters:adapt_network",

@@ -84,7 +84,7 @@ def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:
     ("name", "args", "message"),
     [
         ("timm:mobilenetv3_smal", {}, "Unknown backbone 'timm:mobilenetv3_smal': timm has no such network. Similar: m"),
-        ("timm:vit_tiny_patch16_224", {}, r"strides \[16, .* Choose a convolutional network"),
+        ("timm:vit_tiny_patch16_224", {}, r"strides \[16, .* Choose another network"),
         (
             "timm:vgg16_bn",
             {"output_stride": 8},

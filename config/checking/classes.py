@@ -76,12 +76,14 @@ class FoundClass:
         target: The class or function.
         base: The class that its objects must inherit from.
         run_values: Its parameters that have other names than the run-time values for them -> names of these values.
+        presets: Arguments that it gets unless the JSON has them.
         adapter: Reference of the function that adapts its objects; None for most classes.
     """
 
     target: Target
     base: type
     run_values: Mapping[str, str] = field(default_factory=dict)
+    presets: Mapping[str, Any] = field(default_factory=dict)
     adapter: str | None = None
 
 
@@ -267,7 +269,11 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Fou
     # A plug-in may hand on a class of a library: its parameters have the names that the library gave them.
     library = _root_of(f"{target.__module__}.", section.run_values)
     return FoundClass(
-        target, base, section.run_values.get(library, {}), section.adapters.get(_root_of(name, section.adapters))
+        target,
+        base,
+        section.run_values.get(library, {}),
+        section.presets.get(library, {}).get(target.__name__, {}),
+        section.adapters.get(_root_of(name, section.adapters)),
     )
 
 

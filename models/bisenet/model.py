@@ -136,10 +136,9 @@ class BiSeNet(BaseModel):
             )
         self.in_channels = in_channels
         self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
-        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm)
-        self.fine, self.coarse = (
-            index_of_stride(self.encoder, backbone, stride) for stride in (FINE_STRIDE, COARSE_STRIDE)
-        )
+        strides = (FINE_STRIDE, COARSE_STRIDE)
+        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm, needed=strides)
+        self.fine, self.coarse = (index_of_stride(self.encoder, backbone, stride) for stride in strides)
         channels = self.encoder.channels
         self.spatial = halving_blocks(in_channels, widths, norm=norm)  # arXiv:1808.00897, section 3.1
         self.context = ContextPath(channels[self.fine], channels[self.coarse], context_channels, norm=norm)

@@ -49,7 +49,14 @@ class DeepLabV3Plus(BaseModel):
         if output_stride not in OUTPUT_STRIDES:
             raise ConfigError(f"Wrong output_stride {output_stride}: there are 8, 16 and 32. Choose one of them.")
         self.in_channels = in_channels
-        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+        self.encoder = build_backbone(
+            backbone,
+            in_channels,
+            weights=weights,
+            norm=norm,
+            output_stride=output_stride,
+            needed=(LOW_LEVEL_STRIDE, output_stride),
+        )
         self.low_level = index_of_stride(self.encoder, backbone, LOW_LEVEL_STRIDE)
         rates = atrous_rates_at(output_stride) if atrous_rates is None else atrous_rates
         self.aspp = ASPP(self.encoder.channels[-1], aspp_channels, rates=rates, dropout=dropout, norm=norm)

@@ -103,7 +103,14 @@ class ICNet(BaseModel):
         super().__init__()
         self.in_channels = in_channels
         self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
-        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm, output_stride=OUTPUT_STRIDE)
+        self.encoder = build_backbone(
+            backbone,
+            in_channels,
+            weights=weights,
+            norm=norm,
+            output_stride=OUTPUT_STRIDE,
+            needed=(OUTPUT_STRIDE,),
+        )
         self.middle = index_of_stride(self.encoder, backbone, OUTPUT_STRIDE)
         self.fine = halving_blocks(in_channels, FINE_CHANNELS, norm=norm)
         self.pyramid = PyramidSum()

@@ -105,7 +105,14 @@ class PSPNet(BaseModel):
         super().__init__()
         self.in_channels = in_channels
         self.auxiliary_weights = checked_weights(auxiliary_weights, AUXILIARY_WEIGHTS)
-        self.encoder = build_backbone(backbone, in_channels, weights=weights, norm=norm, output_stride=output_stride)
+        self.encoder = build_backbone(
+            backbone,
+            in_channels,
+            weights=weights,
+            norm=norm,
+            output_stride=output_stride,
+            needed=(output_stride // 2, output_stride),
+        )
         self.pyramid = PyramidPooling(self.encoder.channels[-1], norm=norm)
         width = decoder_channels or max(1, self.pyramid.out_channels // 4)
         self.decoder = SegmentationHead(self.pyramid.out_channels, width, num_classes, dropout=dropout, norm=norm)

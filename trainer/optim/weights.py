@@ -53,7 +53,8 @@ def parameter_groups(
         decay_norm_and_bias: Whether weights of norm layers and biases decay as others do.
         rules: The first that matches a weight counts.
         layer_decay: Factor by which each layer learns slower than the one behind it (arXiv:2003.10555, section 3); a
-            layer is a numbered part like `encoder.stages.2`, else a part like `head`; in the order of the network.
+            layer is a numbered part like `encoder.stages.2`, else a part like `head`; in the order of the network. A
+            weight without a number behind numbered ones of its part belongs to the last of these.
 
     Returns:
         Groups with `params` and the arguments that differ from the optimizer's, in the order of first appearance.
@@ -101,7 +102,10 @@ def _layer_scales(names: Sequence[str], decay: float) -> dict[str, float]:
     for name in names:
         parts = name.split(".")  # a layer is the name up to its first number, else the first part
         number = next((position for position, part in enumerate(parts) if part.isdigit()), 0)
-        layers.setdefault(".".join(parts[: number + 1]), []).append(name)
+        layer = ".".join(parts[: number + 1])
+        if not number and layer in layers:  # such as the norm after the blocks of a transformer: no earlier layer again
+            layer = next(reversed(layers))
+        layers.setdefault(layer, []).append(name)
     last = len(layers) - 1
     return {name: decay ** (last - depth) for depth, layer in enumerate(layers.values()) for name in layer}
 
