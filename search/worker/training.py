@@ -21,6 +21,7 @@ from search.worker.callbacks import BestByObjective, Report, Reporter, TrainingT
 from search.worker.fence import Fence
 from trainer.checkpoints.resume import lock_run_folder
 from trainer.runtime.devices import unwrap
+from trainer.runtime.failures import leave_world
 from utils.checkpoint_file import BEST, LAST, commit_checkpoint, newest_good, stage_checkpoint
 from utils.environment import is_disk_full
 from utils.errors import CheckpointError, ConfigError
@@ -203,12 +204,15 @@ def train_as_rank(task: Mapping[str, Any], report: Report) -> dict[str, Any]:
         torch.cuda.set_device(local_rank % count if device is None else int(device.removeprefix("cuda:")))
     names = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": local_rank}
     os.environ.update({name: str(value) for name, value in names.items()})
+    failure = None
     try:
         # A file needs no free port.
         dist.init_process_group(backend, init_method=f"file://{task['rendezvous']}", rank=rank, world_size=size)
         return train_here(task, report)
+    except BaseException as error:
+        failure = error
+        raise
     finally:
-        if dist.is_initialized():  # not if `train` has left it
-            dist.destroy_process_group()
+        leave_world(failure)  # if `train` has not
         for name in names:
             os.environ.pop(name, None)

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from trainer.runtime.activations import recompute_activations
 from trainer.runtime.cpu_convolutions import replace_convolutions
+from trainer.runtime.failures import leave_world, watch_failures
 from trainer.runtime.norms import repair_instance_norms
 from utils.environment import devices_named
+from utils.errors import TrainingError
 from utils.seeding import seed_everything
 
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
@@ -171,18 +173,38 @@ def joined_world() -> Iterator[World]:
     """Join the processes that torchrun started for the length of a block; without torchrun there is one.
 
     Everything that refers to the process group (a wrapped network) must be gone at the end of the block: the threads of
-    DistributedDataParallel have to end before the group is left.
+    DistributedDataParallel have to end before the group is left. A process that leaves the block with an error ends the
+    others, too.
+
+    Raises:
+        TrainingError: The processes cannot join, or another one has failed.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield ALONE
         return
+    watch = None
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        try:
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        except (RuntimeError, ValueError) as error:
+            raise TrainingError(
+                f"The processes of this run do not find each other ({str(error).splitlines()[0]}). RANK and WORLD_SIZE "
+                "are set, as torchrun does. Start them with torchrun, or unset both for a single process."
+            ) from error
+        watch = watch_failures(dist.get_rank(), dist.get_world_size())
+    failure = None
     try:
         yield World(dist.get_rank(), dist.get_world_size())
+    except BaseException as error:
+        failure = error if watch is None else watch.explained(error)
+        if failure is error:
+            raise
+        raise failure from error
     finally:
+        if watch is not None:
+            watch.stop()
         gc.collect()  # networks and trainers refer to each other: the reference count alone does not free them
-        dist.destroy_process_group()
+        leave_world(failure)
 
 
 def prepare_for_training(
