@@ -317,8 +317,8 @@ def main(arguments: argparse.Namespace) -> None:
         else:
             classify(arguments, predictor)
     except KeyboardInterrupt:
-        logger.warning("Interrupted. Everything written so far is complete.")
-        raise SystemExit(130) from None
+        logger.warning("Everything written so far is complete.")
+        raise
     finally:
         close_logging()
 

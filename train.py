@@ -21,7 +21,7 @@ from config.checking.splits import evaluation_section, loader_section
 from config.loading.load import apply_override
 from logger.check_report import CheckReport
 from utils.errors import ConfigError, each_error, fault_of
-from utils.files import write_json
+from utils.files import now_in_utc, write_json
 from utils.plugins import command_line
 from utils.writing.outputs import FINDINGS, Originals, require_output
 
@@ -77,7 +77,7 @@ def train(
     Raises:
         EspalierError: Anything that the user can repair.
     """
-    from logger.console import setup_logging
+    from logger.console import earlier_records, log_end, repeat_in_file, setup_logging
     from trainer.checkpoints.resume import create_run_folder, lock_run_folder, restore
     from trainer.checkpoints.same_data import identify_data, require_same_data, require_same_network
     from trainer.checkpoints.saving import Checkpoints, RunRecords, stop_at_next_step
@@ -87,7 +87,7 @@ def train(
 
     start = starting_point(config, resume, run_folder, moved)
     options = configuration.trainer_options(start.config)
-    with joined_world() as world, resource_errors():
+    with joined_world() as world, resource_errors(), earlier_records() as records_before:
         parts = build_training(
             start.config,
             world,
@@ -103,10 +103,14 @@ def train(
             folder = create_run_folder(options["save_dir"], parts.config["name"], start.new_folder)
         trainer.run_folder = folder = Path(world.gather(str(folder))[0])  # the main process's: the clocks differ
         close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
+        before = records_before.taken()
+        log_beginning(parts, folder)
+        repeat_in_file(before, folder)
         if not options["deterministic"]:
             logger.info(NOT_DETERMINISTIC)
-        environment = capture() | {"deterministic": options["deterministic"], "folder": folder.name}
-        environment["asked"] = start.earlier or start.config  # a resume compares its config with it
+        known = {"deterministic": options["deterministic"], "folder": folder.name, "started": now_in_utc()}
+        # A resume compares its config with the one that was asked for.
+        environment = {**capture(), **known, "asked": start.earlier or start.config}
         records = RunRecords(folder, parts.config, environment)
         saving = {key: options[key] for key in ("save_period", "save_every_steps", "save_every_minutes")}
         checkpoints = Checkpoints(folder, parts.config, **saving, world=world, data=data)
@@ -121,11 +125,39 @@ def train(
                 explained_steps(trainer, loader_section(parts.config, "train") or ""),
             ):
                 result = trainer.fit()
+        except BaseException as error:
+            log_end(error)
+            raise
         finally:
             close_logging()
         world.gather(None)  # wait until every process is here
         del parts, trainer  # the wrapped network refers to the other processes, which are left at the end of the block
     return result
+
+
+def log_beginning(parts: "TrainingParts", folder: Path) -> None:
+    """Log the folder of a run, its device and precision, and the sizes of network and data."""
+    import torch
+
+    logger.info("Run folder: %s", folder)
+    plan = getattr(parts.trainer, "plan", None)  # a trainer of a plug-in may have none
+    if plan is not None:
+        device, dtype = plan.precision.device, str(plan.precision.dtype).removeprefix("torch.")
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+        layout = "channels last" if plan.precision.memory_format is torch.channels_last else "channels first"
+        logger.info("Device: %s (%s), %s, %s, processes: %d.", device, name, dtype, layout, plan.world.size)
+    weights = [weight.numel() for weight in parts.model.parameters()]
+    learned = sum(weight.numel() for weight in parts.model.parameters() if weight.requires_grad)
+    logger.info(
+        "Network: %s, %s weights, of which %s learn.", parts.config["arch"]["type"], f"{sum(weights):,}", f"{learned:,}"
+    )
+    size = getattr(parts.train_loader.preprocessing, "size", None)
+    shape = "x".join(map(str, [parts.spec.in_channels or "?", *(size or ["?"])]))
+    loader = parts.train_loader
+    counts = f"{loader.num_samples} to train on in {len(loader)} batches of {loader.batch_size}"
+    if parts.valid_loader is not None:
+        counts += f", {parts.valid_loader.num_samples} to validate on"
+    logger.info("Data: %s; inputs %s, %s classes.", counts, shape, parts.spec.num_classes or "unknown")
 
 
 def starting_point(

@@ -3,15 +3,16 @@
 import argparse
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from config.loading.load import SHORT_FLAGS, load_config, refuse_run
-from utils.errors import ConfigError, EspalierError
+from utils.environment import stopped_by_signals
+from utils.errors import ConfigError, EspalierError, signal_name
 
-INTERRUPTED = 130  # 128 and the number of SIGINT
 NOT_READ = 141  # 128 and the number of SIGPIPE
 
 
@@ -100,16 +101,18 @@ def run_command(
         sys.stdout.reconfigure(errors="backslashreplace")
     arguments = parser.parse_intermixed_args(argv)  # overrides may be anywhere between the flags
     try:
-        main(arguments)
+        with stopped_by_signals():
+            main(arguments)
         sys.stdout.flush()
     except EspalierError as error:
         if arguments.debug:
             traceback.print_exc()
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "signal_number", signal.SIGINT)
+        sys.stderr.write(f"Interrupted by {signal_name(number)}.\n")
+        return 128 + number
     except BrokenPipeError:
         try:
             sys.stdout.write("\n")

@@ -9,7 +9,7 @@ from config.checking.classes import WEIGHTED_LOSS, FoundClass, Spec, find_class,
 from config.checking.sections import CLASS_SECTIONS, SEARCH_VALUES, ClassSection
 from config.checking.signatures import FETCHED_ARGUMENTS, signature_of
 from config.faults import Faults, show
-from utils.environment import is_out_of_memory
+from utils.environment import is_network_error, is_out_of_memory, not_fetched
 from utils.errors import ConfigError
 from utils.registry import Registry, import_attribute
 
@@ -179,11 +179,17 @@ def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:
     except CONSTRUCTOR_ERRORS as error:
         if is_out_of_memory(error):  # no fault of the file: a search draws another candidate then
             raise
+        if is_network_error(error):
+            raise ConfigError(not_fetched(f"{spec.path}: {spec.type}", error)) from error
         reason = str(error).strip().partition("\n")[0]  # some of torch go on with the addresses of its code
         raise ConfigError(
             f"{spec.path}: {spec.type} refuses {show(dict(spec.args))}: {type(error).__name__}"
             f"{reason and f': {reason}'}. Correct {spec.path}.args."
         ) from error
+    except Exception as error:  # packages that fetch weights raise errors of many kinds
+        if not is_network_error(error):
+            raise
+        raise ConfigError(not_fetched(f"{spec.path}: {spec.type}", error)) from error
 
 
 def as_object(spec: Any) -> dict[str, Any]:

@@ -1,14 +1,19 @@
 """Log records of a run on the console and in its `info.log`. Only the entry points call this."""
 
 import logging
+import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from utils.errors import EspalierError
+
+logger = logging.getLogger(__name__)
 CONSOLE_LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
 OUR_LOGGERS = {
     "base", "config", "data_loader", "logger", "models", "predictor", "search", "trainer", "utils",
@@ -16,11 +21,17 @@ OUR_LOGGERS = {
 }  # fmt: skip
 
 
+_LOG = "info.log"
+_ONLY_IN_FILE = "is_only_in_file"
+
+
 class ConsoleHandler(logging.Handler):
     """Handler that writes to standard error without tearing a progress bar; standard output is for results only."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the message above any bar, after its level if that is above INFO."""
+        if getattr(record, _ONLY_IN_FILE, False):
+            return
         try:
             text = self.format(record)
             if record.levelno > logging.INFO:
@@ -30,6 +41,57 @@ class ConsoleHandler(logging.Handler):
             sys.stderr.flush()
         except Exception:
             self.handleError(record)
+
+
+class EarlierRecords(logging.Handler):
+    """Handler that stores the records of before a run has a folder, for the beginning of its `info.log`.
+
+    Attributes:
+        records: In their order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Store a record."""
+        self.records.append(record)
+
+    def taken(self) -> list[logging.LogRecord]:
+        """Return the records, and store no more."""
+        logging.getLogger().removeHandler(self)
+        return self.records
+
+
+@contextmanager
+def earlier_records() -> Iterator[EarlierRecords]:
+    """Store the log records of a block until they are taken."""
+    handler, root = EarlierRecords(), logging.getLogger()
+    level_before = root.level
+    root.addHandler(handler)
+    root.setLevel(min(level_before, logging.INFO))
+    try:
+        yield handler
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level_before)
+
+
+def repeat_in_file(records: Iterable[logging.LogRecord], folder: Path) -> None:
+    """Write records of before a run had a folder into its `info.log`, which is open."""
+    log = os.path.abspath(folder / _LOG)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler) and handler.baseFilename == log:
+            for record in records:
+                handler.handle(record)
+
+
+def log_end(error: BaseException) -> None:
+    """Write the error that ends a run into its `info.log`: the command line shows it by itself."""
+    is_ours = isinstance(error, EspalierError | KeyboardInterrupt)
+    text = str(error) or ("Stopped at once by a second SIGINT." if is_ours else type(error).__name__)
+    logger.error("The run has ended: %s", text, exc_info=None if is_ours else error, extra={_ONLY_IN_FILE: True})
 
 
 def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]:
@@ -57,7 +119,7 @@ def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]
         console.setLevel(level)
     if folder is not None:
         # Created with the first record, so that a run that fails before it leaves no empty file.
-        file = logging.FileHandler(folder / "info.log", encoding="utf-8", delay=True)
+        file = logging.FileHandler(folder / _LOG, encoding="utf-8", delay=True)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
         file.setLevel(min(level, logging.INFO))
         added.append(file)

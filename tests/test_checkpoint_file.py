@@ -119,6 +119,35 @@ def test_the_newest_good_checkpoint_is_used_and_each_damaged_one_named(tmp_path,
         newest_good(folder)
 
 
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (
+            99,
+            r"new\.pth: has format_version 99, and this version of Espalier reads up to 1\. A newer one has written it",
+        ),
+        ("1", "has the format_version '1', which is no number from 1"),
+        (0, "has the format_version 0, which is no number from 1"),
+        (None, "has the format_version None"),
+    ],
+)
+def test_a_format_of_later_versions_is_refused(tmp_path, version, message):
+    write_checkpoint(tmp_path / "new.pth", {**CONTENT, "format_version": version})
+    with pytest.raises(CheckpointError, match=message):
+        read_checkpoint(tmp_path / "new.pth")
+
+
+def test_weights_of_others_in_a_run_folder_are_passed_over(tmp_path, caplog):
+    folder = trained(tmp_path)
+    torch.save({"conv1.weight": torch.ones(2)}, folder / "resnet18.pth")
+    torch.save({"global_step": "many"}, folder / "zz.pth")
+    (folder / "checkpoint-last.pth").write_bytes(b"")
+    (folder / "model_best.pth").unlink()
+    assert newest_good(folder)[0].name == "checkpoint-epoch3.pth"
+    for name in ("resnet18.pth", "zz.pth"):
+        assert f"{folder / name}: is no checkpoint of a run, and is passed over." in caplog.messages
+
+
 def test_the_last_checkpoint_is_written_every_n_steps(tmp_path):
     trainer, checkpoints = tiny_trainer([]), Checkpoints(tmp_path, {"name": "tiny"}, save_every_steps=3)
     is_saved = []

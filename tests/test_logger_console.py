@@ -7,7 +7,8 @@ import warnings
 import pytest
 from tqdm import tqdm
 
-from logger.console import setup_logging
+from logger.console import earlier_records, log_end, repeat_in_file, setup_logging
+from utils.errors import DataError, Interrupted
 
 LOG = logging.getLogger("trainer.somewhere")
 
@@ -83,3 +84,42 @@ def test_a_line_does_not_tear_a_bar(capsys):
     before, after = capsys.readouterr().err.split("a line\n")
     assert before.endswith("\r"), "the bar is wiped away before the line"
     assert after.startswith("\rBAR")
+
+
+def test_the_file_gets_the_records_of_before_its_folder(capsys, tmp_path):
+    close_console = setup_logging(None)
+    with earlier_records() as earlier:
+        LOG.info("decoded")
+        LOG.debug("a detail")
+        close = setup_logging(tmp_path)
+        before = earlier.taken()
+        LOG.info("Run folder")
+        repeat_in_file(before, tmp_path)
+        LOG.info("Epoch 1")
+        close()
+    close_console()
+    lines = (tmp_path / "info.log").read_text().splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == ["Run folder", "decoded", "Epoch 1"]
+    assert capsys.readouterr().err.splitlines() == ["decoded", "Run folder", "Epoch 1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "has_traceback"),
+    [
+        (DataError("photo 7 is damaged."), "photo 7 is damaged.", False),
+        (Interrupted(15), "Interrupted by SIGTERM; the state was saved. Run the same", False),
+        (KeyboardInterrupt(), "Stopped at once by a second SIGINT.", False),
+        (ZeroDivisionError("division by zero"), "division by zero", True),
+    ],
+)
+def test_the_end_of_a_run_is_in_its_file_and_not_twice_on_the_console(capsys, tmp_path, error, line, has_traceback):
+    close = setup_logging(tmp_path)
+    try:
+        raise error
+    except BaseException as caught:
+        log_end(caught)
+    close()
+    text = (tmp_path / "info.log").read_text()
+    assert f"ERROR   logger.console: The run has ended: {line}" in text
+    assert ("Traceback" in text) == has_traceback
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,8 @@
 import copy
 import json
 import shutil
+import time
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -276,6 +278,38 @@ def test_runs_are_ordered_by_their_beginning_not_by_their_name(tmp_path):
     (damaged / "environment.json").write_text('["no object"]')
     newest = stamped(parent, "x", name="a_word", has_record=False)  # of an earlier version, renamed: by its files
     assert run_folders(config) == [newest, damaged, third, plain_copy, second, copied, oldest]
+
+
+def test_recorded_times_decide_and_names_do_not(tmp_path):
+    """Names of local times: those of a clock that was set back, or of another time zone, are not in order."""
+    config = {"name": "run", "trainer": {"save_dir": str(tmp_path)}}
+    began = {"20260102_000000": "2026-01-01T10:00:00+00:00", "20260101_000000": "2026-01-01T13:30:00.5+02:00"}
+    folders = [stamped(tmp_path / "run", name) for name in began]
+    for folder, started in zip(folders, began.values(), strict=True):
+        (folder / "environment.json").write_text(json.dumps({"folder": folder.name, "started": started}))
+    assert run_folders(config) == folders[::-1]
+
+
+def test_a_run_records_when_it_began_and_is_named_by_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        run = train(pairs(tmp_path)).run_folder
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    started = datetime.fromisoformat(json.loads((run / "environment.json").read_text())["started"])
+    assert started.utcoffset() == timedelta(0)
+    named = datetime.strptime(run.name, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
+    assert timedelta(0) <= started - named < timedelta(minutes=1)
+
+
+def test_a_folder_with_weights_of_others_alone_is_no_run(tmp_path):
+    config = {"name": "run", "trainer": {"save_dir": str(tmp_path)}}
+    foreign = stamped(tmp_path / "run", "20260102_000000")
+    (foreign / "checkpoint-last.pth").rename(foreign / "resnet18.pth")
+    run = stamped(tmp_path / "run", "20260101_000000")
+    assert run_folders(config) == [run]
 
 
 @pytest.mark.parametrize("order", [["dog", "cat"], ["cat", "dog", "emu"]])

@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -160,8 +161,14 @@ def test_a_run_goes_on_in_one_process_at_a_time(small):
 def test_the_records_say_whether_equal_runs_end_in_the_same_bytes(small, wanted):
     folder = train(changed(small, trainer__epochs=1, trainer__deterministic=wanted)).run_folder
     assert json.loads((folder / "environment.json").read_text())["deterministic"] is wanted
-    log = folder / "info.log"  # it is created with its first line
-    assert ("trainer.deterministic is false" in (log.read_text() if log.exists() else "")) is not wanted
+    log = (folder / "info.log").read_text()
+    assert ("trainer.deterministic is false" in log) is not wanted
+    first, second, third, fourth = (line.partition("train: ")[2] for line in log.splitlines()[:4])
+    assert first == f"Run folder: {folder}"
+    assert second.startswith("Device: cpu (")
+    assert third.startswith("Network: ")
+    assert re.fullmatch(r"Data: \d+ to train on in \d+ batches of \d+.*; inputs \d+x\d+x\d+, 2 classes\.", fourth)
+    assert "are decoded and kept in memory" in log
 
 
 def test_the_best_checkpoint_or_the_last_one_is_continued(small):

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import pickle
+import re
 import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from utils.files import sync_folder, temporary_path, write_atomically
 
 FORMAT_VERSION = 1
 LAST, BEST = "checkpoint-last.pth", "model_best.pth"
+_NUMBERED = re.compile(r"checkpoint-epoch\d+\.pth")
 logger = logging.getLogger(__name__)
 _MAGIC = b"espalier-sha256:"
 _COMMENT_SIZE = len(_MAGIC) + 64
@@ -144,8 +146,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise _damaged(path, f"holds a {type(content).__name__}, but a checkpoint is a dictionary")
     if not isinstance(content.get("config", {}), dict):
         raise _damaged(path, f"holds a config that is a {type(content['config']).__name__}, not an object")
-    if "format_version" in content and not has_checksum:
-        raise _damaged(path, "has lost its checksum")
+    if "format_version" in content:
+        if not has_checksum:
+            raise _damaged(path, "has lost its checksum")
+        version = content["format_version"]
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise _damaged(path, f"has the format_version {version!r}, which is no number from 1")
+        if version > FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: has format_version {version}, and this version of Espalier reads up to {FORMAT_VERSION}. A "
+                "newer one has written it. Use that version, or another checkpoint."
+            )
     return content
 
 
@@ -164,6 +175,11 @@ def _digest(file: BinaryIO, size: int) -> str:
         digest.update(chunk)
         size -= len(chunk)
     return digest.hexdigest()
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the files of a folder that have the name of a checkpoint of a run, sorted; others are not ours."""
+    return sorted(path for path in folder.glob("*.pth") if path.name in (LAST, BEST) or _NUMBERED.fullmatch(path.name))
 
 
 def newest_good(folder: Path, first: Path | None = None) -> tuple[Path, dict[str, Any]]:
@@ -188,9 +204,13 @@ def newest_good(folder: Path, first: Path | None = None) -> tuple[Path, dict[str
             continue
         try:
             content = read_checkpoint(path)
-            good.append((content["global_step"], path, content))
-        except (CheckpointError, KeyError) as error:
+        except CheckpointError as error:
             logger.warning("%s", error)
+            continue
+        if isinstance(content.get("global_step"), int):
+            good.append((content["global_step"], path, content))
+        else:
+            logger.warning("%s: is no checkpoint of a run, and is passed over.", path)
     if not good:
         raise CheckpointError(f"{problem} No other checkpoint in {folder} is good.")
     _, path, content = max(good, key=lambda item: item[0])

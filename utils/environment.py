@@ -129,26 +129,61 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_disk_full(error: BaseException) -> bool:
     """Return whether an error, or one that it was raised from, says that the disk takes no more."""
+    return any(
+        isinstance(each, DiskFull) or (isinstance(each, OSError) and each.errno in DISK_FULL) for each in _causes(error)
+    )
+
+
+# The packages whose errors are those of the network, by name: importing them takes long.
+_NETWORK_PACKAGES = {
+    "aiohttp", "http", "httpcore", "httpx", "httpx2", "huggingface_hub", "requests", "socket", "ssl", "urllib",
+    "urllib3",
+}  # fmt: skip
+
+
+def is_network_error(error: BaseException) -> bool:
+    """Return whether an error, or one that it was raised from, says that something could not be fetched."""
+    kinds = (kind for each in _causes(error) for kind in type(each).__mro__)
+    return any(
+        kind in (ConnectionError, TimeoutError) or kind.__module__.partition(".")[0] in _NETWORK_PACKAGES
+        for kind in kinds
+    )
+
+
+def not_fetched(who: str, error: BaseException) -> str:
+    """Return the message for an error of the network.
+
+    Args:
+        who: The JSON path and class, or the command, that fetches something.
+        error: Its error.
+    """
+    reason = (str(error).strip() or "no reason is given").splitlines()[0]
+    return (
+        f"{who} cannot fetch what it needs ({type(error).__name__}: {reason}). The network or the server is out of "
+        "reach. Fetch it on a machine with a connection and copy its cache here (TORCH_HOME, HF_HOME), name a local "
+        "file, or leave the pretrained weights out (null)."
+    )
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and those that it was raised from."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
         each = waiting.pop()
-        if each is None or id(each) in seen:
-            continue
-        seen.add(id(each))
-        if isinstance(each, DiskFull) or (isinstance(each, OSError) and each.errno in DISK_FULL):
-            return True
-        waiting += [each.__cause__, None if each.__suppress_context__ else each.__context__]
-    return False
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            waiting += [each.__cause__, None if each.__suppress_context__ else each.__context__]
 
 
 @contextmanager
 def resource_errors() -> Iterator[None]:
-    """Turn the errors of a block that ran out of memory or disk into errors that name the repair.
+    """Turn the errors of a block that ran out of memory or disk, or of the network, into those that name the repair.
 
     Raises:
         OutOfMemory: Instead of the error of the library that found it.
-        TrainingError: The disk is full.
+        TrainingError: The disk is full, or something cannot be fetched.
     """
     try:
         yield
@@ -167,6 +202,8 @@ def resource_errors() -> Iterator[None]:
                 f"The disk is full ({error}). A run writes its curves, records and checkpoints. Free some space and "
                 "run the same command with --resume auto; earlier checkpoints are good."
             ) from error
+        if is_network_error(error):
+            raise TrainingError(not_fetched("This run", error)) from error
         raise
 
 
@@ -197,6 +234,49 @@ def record_signals(
     except ValueError:
         yield
         return
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal other than SIGINT that ends a command which has no state to save.
+
+    Attributes:
+        signal_number: The signal that arrived.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.signal_number = signal_number
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a block as SIGINT does, so that its files are closed; an ignored SIGHUP stays so.
+
+    Outside the main thread signals cannot be caught and the block changes nothing.
+
+    Raises:
+        Stopped: One of them arrived.
+    """
+    process = os.getpid()
+
+    def stop(number: int, _frame: object) -> None:
+        if os.getpid() == process:
+            raise Stopped(number)
+        os._exit(128 + number)  # a process that was just forked
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [
+        number for number in (getattr(signal, name) for name in names) if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    try:
+        previous = {number: signal.signal(number, stop) for number in numbers}
+    except ValueError:
+        previous = {}
     try:
         yield
     finally:

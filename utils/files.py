@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -125,8 +125,13 @@ def read_json_object(path: Path, error: Callable[[str], EspalierError]) -> dict[
     return content
 
 
+def now_in_utc() -> str:
+    """Return the time of the clock in UTC, as 2026-11-30T06:15:00.123456+00:00."""
+    return datetime.now(UTC).isoformat()
+
+
 def make_stamped_folder(parent: Path) -> Path | None:
-    """Create `<parent>/<YYYYmmdd_HHMMSS>`, with a number appended if the folder of that second exists.
+    """Create `<parent>/<YYYYmmdd_HHMMSS>`, the time in UTC, with a number appended if the folder of that second exists.
 
     Returns:
         The folder; None if a thousand of them exist.
@@ -135,7 +140,7 @@ def make_stamped_folder(parent: Path) -> Path | None:
         OSError: It cannot be created.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
+    stamp = datetime.now(UTC).strftime("%Y%m%d_%H%M%S")
     for number in range(1000):
         folder = parent / (f"{stamp}_{number}" if number else stamp)
         try:

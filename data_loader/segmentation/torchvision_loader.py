@@ -4,6 +4,7 @@ import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from http.client import HTTPException
 from os import PathLike
 from threading import get_ident
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from data_loader.images.masks import mask_labels
 from data_loader.segmentation.labels import Labels
 from data_loader.segmentation.loader import MaskDataLoader
 from data_loader.segmentation.pairs import Header, PairSource
+from utils.environment import is_network_error, not_fetched
 from utils.errors import ConfigError, DataError
 
 ROOT = "torchvision.datasets"
@@ -32,7 +34,7 @@ def open_dataset(name: str, arguments: Mapping[str, Any]) -> Any:
 
     Raises:
         ConfigError: There is no such data set, or it does not take these arguments.
-        DataError: Its files are missing.
+        DataError: Its files are missing, or cannot be fetched.
     """
     module_name, _, class_name = name.rpartition(".")
     module = importlib.import_module(ROOT)
@@ -49,7 +51,9 @@ def open_dataset(name: str, arguments: Mapping[str, Any]) -> Any:
     silent = {"download": False} if "download" in parameters else {}
     try:
         return found(**{**silent, **arguments})
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, HTTPException) as error:
+        if is_network_error(error):
+            raise DataError(not_fetched(name, error)) from error
         hint = ' Set "download": true in args to fetch it.' if silent and not arguments.get("download") else ""
         raise DataError(f"{name} cannot be opened: {error} Correct root in args.{hint}") from error
     except (TypeError, ValueError) as error:

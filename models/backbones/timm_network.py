@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.backbones.weights import check_match, read_state_dict
 from models.layers.blocks import Norm
+from utils.environment import is_network_error
 from utils.errors import ConfigError
 
 PREFIX = "timm:"
@@ -106,7 +107,7 @@ def create_network(name: str, in_channels: int, weights: str | None, **options: 
     try:
         return timm.create_model(timm_name, **options)
     except Exception as error:  # timm's networks refuse their arguments by errors of many kinds
-        if weights == "DEFAULT" and isinstance(error, OSError | RuntimeError):
+        if weights == "DEFAULT" and (isinstance(error, OSError | RuntimeError) or is_network_error(error)):
             raise ConfigError(
                 f"Cannot fetch timm's weights of {name!r} from {source} ({type(error).__name__}): they are not on this "
                 "machine yet. "

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -48,7 +49,7 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 torch.hub.download_url_to_file(url, str(path), digits, progress=False)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, HTTPException) as error:
                 raise ConfigError(
                     f"Cannot fetch the weights {weights!r} from {url} ({error}): they are not on this machine yet. "
                     f'Put that file at {path}, or name its place in "weights", or set "weights": null to train from '

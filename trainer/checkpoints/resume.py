@@ -4,9 +4,9 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from base.base_trainer import BaseTrainer
 from trainer.checkpoints.same_data import is_data_place
 from trainer.runtime.devices import unwrap
-from utils.checkpoint_file import BEST, LAST, evaluated_weights, newest_good, read_saved
+from utils.checkpoint_file import BEST, LAST, checkpoints_in, evaluated_weights, newest_good, read_saved
 from utils.errors import CheckpointError, ConfigError
 from utils.files import folder_lock, make_stamped_folder, read_json_object
 from utils.weight_names import FittedNames, first_names, fit_names
@@ -43,7 +43,7 @@ RUNTIME_PATHS = {
     "trainer.histograms",
     "trainer.pictures",
 }
-_STAMP = re.compile(r"\d{8}_\d{6}(_\d{1,3}(?!\d))?")
+_STAMP = re.compile(r"(\d{8}_\d{6})(?:_(\d{1,3})(?!\d))?")
 logger = logging.getLogger(__name__)
 
 
@@ -67,7 +67,7 @@ def create_run_folder(save_dir: str, name: str, named: Path | None = None) -> Pa
             named.mkdir(parents=True, exist_ok=True)
             folder = named
             # Without a checkpoint nothing can be resumed: the run that died there is replaced.
-            if any(named.glob("*.pth")):
+            if checkpoints_in(named):
                 raise ConfigError(f"{named} holds a run's checkpoints. Two runs never share a folder. Name another.")
             for record in RECORDS:
                 (named / record).unlink(missing_ok=True)
@@ -102,24 +102,32 @@ def lock_run_folder(folder: Path | None) -> AbstractContextManager[None]:
 def run_folders(config: Mapping[str, Any]) -> list[Path]:
     """Return the folders of the runs of a config's name that have a checkpoint, newest first.
 
-    A folder that was renamed is as old as its run, and a copy comes after the folder that it was copied from.
+    A run is as old as its records say, whatever the name of its folder; a copy comes after the folder that it was
+    copied from.
     """
     parent = Path(config.get("trainer", {}).get("save_dir", "saved/")) / config["name"]
-    folders = [path for path in parent.glob("*") if (path / "config.json").is_file() and any(path.glob("*.pth"))]
+    folders = [path for path in parent.glob("*") if (path / "config.json").is_file() and checkpoints_in(path)]
     return sorted(folders, key=_run_age, reverse=True)
 
 
-def _run_age(folder: Path) -> tuple[str, bool, str]:
-    """Return the time stamp with which a run began, whether its folder still has that name, and the name."""
+def _run_age(folder: Path) -> tuple[datetime, int, bool, str]:
+    """Return when a run began, its number in that second, whether its folder has its first name, and the name."""
     try:
-        stamp = _read_record(folder, "environment.json").get("folder")
+        record = _read_record(folder, "environment.json")
     except CheckpointError:  # it is reported if the config of this run is asked for
-        stamp = None
-    if not isinstance(stamp, str):  # of an earlier version: the name, if it begins with a stamp
-        found = _STAMP.match(folder.name)
-        written = datetime.fromtimestamp((folder / "config.json").stat().st_mtime)
-        stamp = found[0] if found else written.strftime("%Y%m%d_%H%M%S")
-    return stamp, folder.name == stamp, folder.name
+        record = {}
+    first_name = record.get("folder")
+    try:
+        return datetime.fromisoformat(record["started"]).astimezone(UTC), 0, folder.name == first_name, folder.name
+    except (KeyError, TypeError, ValueError):  # of an earlier version, whose names are local times
+        pass
+    found = _STAMP.match(first_name if isinstance(first_name, str) else folder.name)
+    began = datetime.fromtimestamp((folder / "config.json").stat().st_mtime)
+    with suppress(ValueError):  # digits that are no time
+        began = datetime.strptime(found[1], "%Y%m%d_%H%M%S") if found else began
+    number = int(found[2] or 0) if found else 0
+    original = first_name if isinstance(first_name, str) else found[0] if found else folder.name
+    return began.astimezone(UTC), number, folder.name == original, folder.name
 
 
 def asked_config(folder: Path) -> Mapping[str, Any]:
