@@ -293,7 +293,9 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     options = argparse.ArgumentParser(description="Evaluate a checkpoint on any data of its config.")
     options.add_argument("overrides", nargs="*", metavar="path=value", help="change any value of the config")
-    options.add_argument("--resume", required=True, metavar="FILE|FOLDER|best|last", help="checkpoint or run folder")
+    network = options.add_mutually_exclusive_group(required=True)
+    network.add_argument("--resume", metavar="FILE|FOLDER|best|last", help="checkpoint or run folder")
+    network.add_argument("--model", metavar="FILE", help=argparse.SUPPRESS)  # of inference.py: answered with the reason
     options.add_argument("-c", "--config", metavar="FILE", help="other data, loss or metrics than the checkpoint's")
     options.add_argument("--split", choices=tuple(SPLIT_SECTIONS), default="test", help="the data to evaluate on")
     options.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
@@ -302,6 +304,21 @@ def parser() -> argparse.ArgumentParser:
     cli.add_view_arguments(options)
     cli.add_run_arguments(options)
     return options
+
+
+def refuse_exported(name: str) -> None:
+    """Refuse a file of export.py, which holds neither data, loss nor metrics.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    from models.export.files import SUFFIXES
+
+    if Path(name).suffix.lower() in SUFFIXES.values():
+        raise ConfigError(
+            f"{name}: is an exported network, which names no data, loss or metrics to test with. export.py has compared "
+            "it with its checkpoint: test that one with --resume FILE. inference.py --model applies the exported one."
+        )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -313,6 +330,7 @@ def main(arguments: argparse.Namespace) -> None:
 
     close_logging = setup_logging(None)
     try:
+        refuse_exported(arguments.model or arguments.resume)
         configuration.load_plugins(arguments.plugin)
         file, overrides, split = arguments.config, arguments.overrides, arguments.split
         asked = configuration.load_config(file, overrides) if file is not None else None

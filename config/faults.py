@@ -65,11 +65,16 @@ def closest(name: object, known: Iterable[str]) -> str | None:
     return by_lower[matches[0]] if matches else None
 
 
+_NOTHING = ("none", "nil", "nothing", "off", "no", "false")  # null in other languages, and in words
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> str:
     """Return `unknown key "epoch". Did you mean "epochs"? Known: ...`."""
     names = sorted(known)
     near = closest(name, names)
     suggestion = f' Did you mean "{near}"?' if near else ""
+    if isinstance(name, str) and name.lower() in _NOTHING:
+        suggestion = " Did you mean null, which leaves it out?"
     more = f" and {len(names) - MAX_SHOWN_NAMES} more" if len(names) > MAX_SHOWN_NAMES else ""
     return f"unknown {kind} {show(name)}.{suggestion} Known: {', '.join(names[:MAX_SHOWN_NAMES]) or 'none'}{more}."
 

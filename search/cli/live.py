@@ -329,6 +329,7 @@ class Terminal:
         rungs: Returns the rungs of the study.
         table: The table.
         started: Monotonic time at which each candidate or run started, in seconds.
+        most_done: The most candidates that were done at a time.
         beliefs: Returns the beliefs of the sampler, the first objective in its original sign.
     """
 
@@ -337,6 +338,7 @@ class Terminal:
     rungs: Callable[[], Sequence[RungRecord]] = tuple
     table: LiveTable = field(default_factory=LiveTable)
     started: dict[str, float] = field(default_factory=dict)
+    most_done: int = 0
     beliefs: PacedBeliefs = field(default_factory=PacedBeliefs)
 
     def watch(self, event: Event, state: StudyState) -> None:
@@ -373,6 +375,8 @@ class Terminal:
         # Not one that continues another one: it takes its place.
         begun = Counter(each.record.status for each in state.candidates.values() if not each.record.inherited)
         done = begun["completed"] + begun["stopped"] + begun["failed"] + begun["paused"]
+        # One that was promoted runs again: what was reached stays shown, so that the bar never goes back.
+        self.most_done = max(self.most_done, done)
         # Expected epochs: those to come train as long as the mean of those that are done.
         mean_epochs = sum(each.record.epochs for each in idle) / len(idle) if idle else math.nan
         to_go = (self.num_samples - done) * mean_epochs
@@ -400,8 +404,8 @@ class Terminal:
         return Snapshot(
             name=self.name,
             objective=state.objectives[0].name,
-            done=done,
-            num_samples=max(self.num_samples, done),
+            done=self.most_done,
+            num_samples=max(self.num_samples, self.most_done),
             running=running,
             rungs=rungs,
             best=None if best is None else (best, _first_objective(state, best)),

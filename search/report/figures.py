@@ -183,21 +183,27 @@ def volume_curve(study: StudyRecord) -> Figure | None:
 
 
 def rung_strips(data: ReportData) -> Figure:
-    """Return the first objective of all candidates at each rung, with a layer for the promoted ones."""
+    """Return the first objective of all candidates at each rung, in layers: promoted or not, trained to the end."""
     rungs, goal = data.study.rungs, data.goals[0]
     layers = []
-    for name, color, is_promoted in (("not promoted", "--muted", False), ("promoted", "--accent", True)):
+    kinds = {"not promoted": "--muted", "promoted": "--accent", "trained to the end": "--step-5"}
+    for name, color in kinds.items():
         x, y, numbers = [], [], []
         for place, rung in enumerate(rungs):
-            promoted = set(rung.promoted)
-            chosen = [item for item in rung.values.items() if (item[0] in promoted) == is_promoted]
+            # At the last rung nothing is left to be promoted to.
+            is_last, promoted = rung.epochs >= data.study.max_epochs, set(rung.promoted)
+            kind_of = {index: "promoted" if index in promoted else "not promoted" for index in rung.values}
+            chosen = [
+                item for item in rung.values.items() if name == ("trained to the end" if is_last else kind_of[item[0]])
+            ]
             for index, value in chosen[:: 1 + len(chosen) // _POINTS_PER_RUNG]:
                 if math.isfinite(value):
                     # Multiples of the golden ratio spread the points evenly around their rung, always the same.
                     x.append(significant(place + ((index * 0.618034) % 1 * 0.6 - 0.3), 4))
                     y.append(significant(value))
                     numbers.append(index)
-        layers.append({"kind": "points", "name": name, "color": color, "size": 5, "x": x, "y": y, "n": numbers})
+        if numbers or name != "trained to the end":
+            layers.append({"kind": "points", "name": name, "color": color, "size": 5, "x": x, "y": y, "n": numbers})
     labels = [f"{rung.epochs} epoch" + ("s" if rung.epochs != 1 else "") for rung in rungs]
     if len({rung.bracket for rung in rungs}) > 1:
         labels = [f"bracket {rung.bracket}: {label}" for rung, label in zip(rungs, labels, strict=True)]

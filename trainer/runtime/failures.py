@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch.distributed as dist
 
@@ -44,11 +45,11 @@ class FailureWatch:
     thread ends the whole process if the main thread does not leave the call by itself.
 
     Args:
-        store: A client of the processes' store that nothing else uses.
+        store: A client of the processes' store (`torch.distributed.TCPStore`) that nothing else uses.
         rank: Number of this process.
     """
 
-    def __init__(self, store: dist.Store, rank: int) -> None:
+    def __init__(self, store: Any, rank: int) -> None:
         self._store = store
         self._rank = rank
         self._is_over = threading.Event()
@@ -107,7 +108,7 @@ def watch_failures(rank: int, size: int) -> FailureWatch | None:
     """Watch the other processes of a run that torchrun started; None if their store cannot be reached."""
     try:
         host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(host, port, size, is_master=False, wait_for_workers=False)
+        store = dist.TCPStore(host, port, size, is_master=False, wait_for_workers=False)  # type: ignore[attr-defined]
     except (KeyError, ValueError, RuntimeError):
         logger.debug("The store of the processes cannot be reached: their failures are not watched.")
         return None
