@@ -317,7 +317,8 @@ def refuse_exported(name: str) -> None:
     if Path(name).suffix.lower() in SUFFIXES.values():
         raise ConfigError(
             f"{name}: is an exported network, which names no data, loss or metrics to test with. export.py has "
-            "compared it with its checkpoint: test that one with --resume FILE. inference.py --model applies the exported one."
+            "compared it with its checkpoint: test that one with --resume FILE. inference.py --model applies an "
+            "exported one."
         )
 
 
