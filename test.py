@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from torch import Tensor, nn
 
     from base.base_data_loader import BaseDataLoader
+    from logger.test_report.stored import StoredSamples
     from logger.test_report.worst_cases import WorstCases
     from models.inference.views import Views
     from models.metrics.confusion import ConfusionMatrix
@@ -45,6 +46,7 @@ def test(
     images: Path | None = None,
     worst: int = 8,
     views: "Views | None" = None,
+    stored: "StoredSamples | None" = None,
 ) -> dict[str, Any]:
     """Evaluate weights with the function that validates in training, so that the numbers are the same.
 
@@ -56,12 +58,13 @@ def test(
         images: Folder for the images of the confusion matrix and the worst cases; None writes none.
         worst: Number of worst cases to write: those of the lowest mIoU.
         views: Windows, flips and scales to average over; with windows, each image is evaluated at its own size.
+        stored: Takes in the samples that the run folder stores, see `write_stored`.
 
     Returns:
         Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share; of a
         classification precision, recall, f1, support; without an ignored class), samples, split, confusion (K rows of K
         pixels or samples, rows the truth), worst (name and score; of a classification also truth, prediction,
-        probability), pictures (files).
+        probability), pictures (files). With `stored` also the entries of `facts_of_test`.
 
     Raises:
         EspalierError: Anything that the user can repair.
@@ -81,6 +84,12 @@ def test(
     classes = list(spec.class_names or map(str, range(spec.num_classes)))
     task = task_of(loader)
     cases = collect_worst(task, worst, classes, spec.ignore_index)
+
+    def take(sample: Any, inputs: "Tensor", logits: "Tensor") -> None:
+        facts = cases.add(sample, inputs, logits)
+        if stored is not None:
+            stored.add(sample, inputs, logits, facts, ignore_index=spec.ignore_index)
+
     with resource_errors():
         metrics = evaluate(
             with_views(parts.model, views),
@@ -89,9 +98,11 @@ def test(
             metrics=MetricSet([*build_metrics(parts.config, spec), matrix]),
             precision=precision,
             ignore_index=spec.ignore_index,
-            on_sample=cases.add if images or task == "classification" else None,
+            on_sample=take if images or stored is not None or task == "classification" else None,
         )
     outcome = {"metrics": metrics, "samples": loader.num_samples, "split": split}
+    if stored is not None:
+        outcome |= facts_of_test(parts, task, classes, stored.input_shape)
     return {**outcome, **detailed_results(matrix, cases, classes, task, images)}
 
 
@@ -161,6 +172,80 @@ def build_evaluation(
     criterion = build_loss(config, spec, model).to(device)
     model = model.to(device, memory_format=precision.memory_format)  # type: ignore[call-overload]
     return EvaluationParts(config, loader, spec, model, criterion, precision)
+
+
+def evaluate_checkpoint(
+    path: Path,
+    content: Mapping[str, Any],
+    split: str,
+    *,
+    devices: str | None = None,
+    images: Path | None = None,
+    worst: int = 8,
+    views: "Views | None" = None,
+    is_stored: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a checkpoint on data of its config.
+
+    Args:
+        path: The file of the checkpoint.
+        content: Of the checkpoint; its `config` names the data.
+        split: As in `test`, as are devices, images, worst and views.
+        devices: The first one is used.
+        images: Folder for images.
+        worst: Number of worst cases to write.
+        views: Windows, flips and scales.
+        is_stored: Whether the folder of the checkpoint gets the records from which runs are compared.
+
+    Returns:
+        The result of `test`, with `checkpoint` and `epoch`.
+
+    Raises:
+        EspalierError: Anything that the user can repair.
+    """
+    from logger.test_report.stored import StoredSamples, write_stored
+    from trainer.checkpoints.resume import weights_of
+
+    stored = StoredSamples() if is_stored else None
+    weights = weights_of(content)
+    found = test(
+        content["config"], weights, split=split, devices=devices, images=images, worst=worst, views=views, stored=stored
+    )
+    result = {"checkpoint": str(path), "epoch": content.get("epoch"), **found}
+    if stored is not None:
+        write_stored(path.parent, result, stored)
+    return result
+
+
+def facts_of_test(
+    parts: EvaluationParts, task: str, classes: Sequence[str], input_shape: Sequence[int] | None
+) -> dict[str, Any]:
+    """Return what a comparison of runs needs to know of a test.
+
+    Args:
+        parts: Of the evaluation.
+        task: `segmentation` or `classification`.
+        classes: Names of the classes.
+        input_shape: (C, H, W) or (V, T) of the network's input; None if it is not known.
+
+    Returns:
+        problem, classes, ignore_index, facts (params; flops of a sample, if they can be counted; input_size), data
+        (number and digest of the samples, see `data_identity`).
+    """
+    from base.base_model import BaseModel
+
+    facts: dict[str, Any] = {"params": sum(weight.numel() for weight in parts.model.parameters())}
+    if input_shape is not None:
+        facts["input_size"] = list(input_shape[1:])
+        if isinstance(parts.model, BaseModel):
+            facts["flops"] = parts.model.flops(input_shape[1:])
+    return {
+        "problem": task,
+        "classes": list(classes),
+        "ignore_index": parts.spec.ignore_index,
+        "facts": facts,
+        "data": parts.loader.identity(),
+    }
 
 
 def detailed_results(
@@ -327,7 +412,7 @@ def main(arguments: argparse.Namespace) -> None:
     from data_loader.originals import named_files
     from logger.test_report.report import record_in_run, report_text, write_result
     from models.inference.views import Views
-    from trainer.checkpoints.resume import EARLIER_RUN, find_checkpoint, weights_of
+    from trainer.checkpoints.resume import EARLIER_RUN, RECORDS, find_checkpoint
 
     close_logging = setup_logging(None)
     try:
@@ -352,20 +437,20 @@ def main(arguments: argparse.Namespace) -> None:
             view_options["window"] = window_size(config, section, arguments.window, registry())
             view_options["windows_at_once"] = loader_arguments.get("batch_size", 1)
         views = Views(**view_options)
-        result = test(
-            config,
-            weights_of(content),
-            split=split,
+        # Only results on the data that the run was configured with belong into its folder.
+        is_own_data = not overrides and views.is_plain and (file is None or arguments.resume in EARLIER_RUN)
+        result = evaluate_checkpoint(
+            path,
+            {**content, "config": config},
+            split,
             devices=arguments.devices,
             images=folder,
             worst=arguments.worst,
             views=views,
+            is_stored=is_own_data and (path.parent / RECORDS[0]).is_file(),
         )
-        result = {"checkpoint": str(path), "epoch": content.get("epoch"), **result}
         if arguments.json:
             write_result(arguments.json, result)
-        # Only results on the data that the run was configured with belong into its folder.
-        is_own_data = not overrides and views.is_plain and (file is None or arguments.resume in EARLIER_RUN)
         if is_own_data and split == "test":
             record_in_run(path.parent, result)
         sys.stdout.write(report_text(result))

@@ -25,6 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent / "tests"))
 
+from search.comparison.studies import runs_of_studies
 from search.report import write_comparison, write_report
 from search.results.record import StudyRecord
 from tests.support.study_samples import sample_study
@@ -74,7 +75,7 @@ def main() -> None:
         for name, study in studies.items():
             print(measure_writing(study, place / f"{name}.html"))
         compared = [studies["300"], sample_study(100, seed=1), sample_study(60, seed=2)]
-        write_comparison(compared, place / "compare.html")
+        write_comparison(runs_of_studies(compared), compared, place / "compare.html")
         for name in (*studies, "compare"):
             print(look(place / f"{name}.html", folder))
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import config as configuration
 from config import cli
+from config.checking.splits import loader_section
+from search.cli.compare import COMPARE, compare_parser, run_compare
 from search.cli.control import CONTROLS, control_parser, run_control
 from search.cli.listing import best_text
 from search.cli.live import PacedBeliefs, Terminal, log_draws
@@ -43,7 +45,7 @@ def search_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search",
         description="Search over the values that a JSON file marks.",
-        epilog=f"python -m search {'|'.join([*COMMANDS, *CONTROLS])}|join FOLDER: its results; each has its --help.",
+        epilog=f"python -m search {'|'.join([*COMMANDS, COMPARE, *CONTROLS])}|join FOLDER: see --help of each.",
     )
     cli.add_config_arguments(parser)
     parser.add_argument("--resume", metavar="auto|FOLDER", help="resume the newest search of the config, or this one")
@@ -68,7 +70,7 @@ def run_search(arguments: argparse.Namespace) -> None:
     """
     words = [word for word in arguments.overrides if "=" not in word]
     if words and arguments.config is None:
-        known = ", ".join([*COMMANDS, *CONTROLS, "join"])
+        known = ", ".join([*COMMANDS, COMPARE, *CONTROLS, "join"])
         raise ConfigError(f'"{words[0]}": is no command. Write one of {known}, or -c FILE to search.')
     if arguments.config is None and arguments.resume in (None, "auto"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume FOLDER of a study.")
@@ -180,6 +182,27 @@ def run_shared(arguments: argparse.Namespace) -> None:
         close_logging()
 
 
+def run_comparison(arguments: argparse.Namespace) -> None:
+    """Compare runs; those without stored predictions are evaluated only if that is asked for.
+
+    Raises:
+        EspalierError: Anything that the user can repair.
+    """
+
+    def predict(folder: Path) -> None:
+        """Evaluate a run; torch is loaded only for this."""
+        from test import evaluate_checkpoint, for_evaluation
+        from trainer.checkpoints.resume import find_checkpoint
+
+        path, content = find_checkpoint(str(folder), None)
+        config = for_evaluation(content.get("config"), None)
+        split = arguments.split or ("test" if loader_section(config, "test") else "valid")
+        evaluate_checkpoint(path, {**content, "config": config}, split, devices=arguments.devices)
+
+    configuration.load_plugins(arguments.plugin)
+    run_compare(arguments, predict)
+
+
 def _config_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the config of the space: that of a file, or of the study to resume."""
     file = arguments.config
@@ -198,6 +221,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] == "join":
         return cli.run_command(run_shared, join_parser(), words[1:])
+    if words and words[0] == COMPARE:
+        return cli.run_command(run_comparison, compare_parser(), words[1:])
     if words and words[0] in CONTROLS:
         return cli.run_command(run_control, control_parser(words[0]), words[1:])
     if words and words[0] in COMMANDS:

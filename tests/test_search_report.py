@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from search.comparison.studies import runs_of_studies, study_names
 from search.report import write_comparison, write_report
 from search.report.axes import (
     categories_axis,
@@ -16,7 +17,7 @@ from search.report.axes import (
     positions,
     results_axis,
 )
-from search.report.compare import space_differences, study_names
+from search.report.compare import space_differences
 from search.report.contents import (
     collect,
     compact_json,
@@ -510,17 +511,18 @@ def test_several_studies_side_by_side(tmp_path):
     first, second = sample_study(40, folder="saved/one"), sample_study(30, seed=1, folder="saved/two")
     second.config = {**second.config, "seed": "<b>"}
     none = StudyRecord("begun", "saved/begun", {}, "ASHA", ["max val_miou"], 9)
-    write_comparison([first, second, none], tmp_path / "compare.html")
+    studies = [first, second, none]
+    write_comparison(runs_of_studies(studies), studies, tmp_path / "compare.html")
     text = (tmp_path / "compare.html").read_text()
     reader = Reader()
     reader.feed(text)
     assert reader.open == []
-    assert reader.sections == ["results", "progress", "differences"]
+    assert reader.sections == ["results", "columns", "curves", "classes", "studies"]
     layers = figures_of(text)["progress-time"]["layers"]
     assert [layer["name"] for layer in layers] == ["people_search one", "people_search two"]
     assert [layer["color"] for layer in layers] == ["--series-0", "--series-1"]
     assert '"<b>"' in reader.text
-    write_comparison([none, none], tmp_path / "none.html")
+    write_comparison([], [none, none], tmp_path / "none.html")
     assert "No study has results of val_miou yet." in (tmp_path / "none.html").read_text()
 
 

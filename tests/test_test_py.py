@@ -3,17 +3,22 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 import test as command
+from base.samples import NamedMask
 from config import cli, load_plugins
 from config.variants import without_pretrained_weights
+from logger.test_report.stored import StoredSamples, sample_key
 from train import train
 from trainer.checkpoints.resume import find_checkpoint, load_all_weights
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError
+from utils.geometry import letterbox_geometry
+from utils.runs.stored_tests import PREDICTION, TRUTH, stored_file, stored_results
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "people"
 
@@ -184,6 +189,57 @@ def test_test_results_are_added_to_those_of_the_run(finished, tmp_path, capsys):
     assert after == before
     assert (result.run_folder / "pictures" / "test" / "confusion.png").is_file()
     assert "model_best.pth" in capsys.readouterr().out
+
+
+def parameters_of(result):
+    content = read_checkpoint(result.checkpoint)
+    return command.build_evaluation(content["config"], content["state_dict"], "test").model.parameters()
+
+
+def test_a_run_stores_what_comparisons_need(finished, capsys):
+    result, _ = finished
+    folder = result.run_folder
+    assert run("--resume", folder) == 0
+    content = json.loads(stored_results(folder, "test").read_text())
+    assert content["facts"]["params"] == sum(each.numel() for each in parameters_of(result))
+    assert content["facts"]["flops"] > content["facts"]["params"]
+    assert (content["samples"], content["checkpoint"], len(content["scores"])) == (6, "model_best.pth", 6)
+    assert content["data"]["samples"] == 6
+    keys = [each["key"] for each in content["shown"]]
+    assert len(keys) == 6
+    assert {each["key"]: each["score"] for each in content["shown"]} == content["scores"]
+    first = {kind: cv2.imread(str(stored_file(folder, "test", keys[0], kind)), -1) for kind in (TRUTH, PREDICTION)}
+    assert set(np.unique(first[TRUTH])) <= {0, 1, 255}
+    assert set(np.unique(first[PREDICTION])) <= {0, 1}
+    assert max(first[TRUTH].shape) <= 320
+    assert first[TRUTH].shape == first[PREDICTION].shape
+    # Another test, of whatever weights, stores the same samples, and one of other data stores none.
+    assert run("--resume", folder / "checkpoint-last.pth") == 0
+    assert [each["key"] for each in json.loads(stored_results(folder, "test").read_text())["shown"]] == keys
+    before = stored_results(folder, "test").read_bytes()
+    assert run("--resume", folder, "test_loader.args.batch_size=1") == 0
+    assert stored_results(folder, "test").read_bytes() == before
+    capsys.readouterr()
+
+
+def test_stored_samples_do_not_depend_on_the_order():
+    logits, image = torch.zeros(2, 4, 6), torch.zeros(3, 4, 6)
+    masks = [
+        NamedMask(f"a/{number}.png", torch.full((4, 6), number % 2), letterbox_geometry((4, 6), None), number)
+        for number in range(9)
+    ]
+    shown = []
+    for order in (masks, masks[::-1]):
+        stored = StoredSamples(count=3)
+        for mask in order:
+            stored.add(mask, image, logits, {"score": 0.5})
+        shown.append([(each["name"], each["key"]) for each in stored.shown()])
+        assert len(stored.scores) == 9
+        assert len(stored.files()) == 9
+    assert shown[0] == shown[1]
+    moved = NamedMask("elsewhere/0.png", masks[0].target, masks[0].geometry, 5)
+    other = NamedMask("a/0.png", masks[1].target, masks[0].geometry, 0)
+    assert sample_key(moved) == sample_key(masks[0]) != sample_key(other)
 
 
 def test_other_data_is_judged_but_not_booked_to_the_run(finished, tmp_path, capsys):

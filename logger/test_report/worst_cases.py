@@ -48,8 +48,8 @@ class WorstCases(ABC):
     def draw(self, sample: Any, inputs: Tensor, logits: Tensor, facts: dict[str, Any]) -> Image:
         """Return the sample as an image; `facts` are the result of `describe`."""
 
-    def add(self, sample: Any, inputs: Tensor, logits: Tensor) -> None:
-        """Take in one sample, if it is among the worst so far.
+    def add(self, sample: Any, inputs: Tensor, logits: Tensor) -> dict[str, Any]:
+        """Take in one sample, if it is among the worst so far, and return its facts.
 
         Args:
             sample: Its name and truth.
@@ -61,10 +61,11 @@ class WorstCases(ABC):
         rank = (-facts["score"], -sample.index, -self._seen)  # no two are equal, so that images are never compared
         is_full = len(self._heap) == self.count
         if math.isnan(facts["score"]) or self.count < 1 or (is_full and rank < self._heap[0][0]):
-            return
+            return facts
         (heapq.heapreplace if is_full else heapq.heappush)(
             self._heap, (rank, facts, self.draw(sample, inputs, logits, facts))
         )
+        return facts
 
     def ranking(self) -> list[dict[str, Any]]:
         """Return the facts of each sample, the worst first."""

@@ -67,7 +67,7 @@ def export_csv(study: StudyRecord, path: Path) -> Path:
         }
         for candidate in study.candidates
     ]
-    write_text_atomically(path, _csv_text(candidates))
+    write_text_atomically(path, csv_text(candidates))
     epochs: list[dict[str, Any]] = []
     for each in study.candidates:
         for row in each.reports:
@@ -75,7 +75,7 @@ def export_csv(study: StudyRecord, path: Path) -> Path:
             at = row.get("seconds_at")
             begin = at - row.get("epoch_seconds", 0.0) if at is not None else None
             epochs.append({"index": each.index, **results, "begin": _utc(begin), "end": _utc(at)})
-    write_text_atomically(reports, _csv_text(epochs))
+    write_text_atomically(reports, csv_text(epochs))
     return reports
 
 
@@ -131,7 +131,7 @@ def reports_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}_reports{path.suffix or '.csv'}")
 
 
-def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format rows under the names of all of them, in the order of their first occurrence."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()

@@ -105,6 +105,7 @@ def _list_text(parent: Path, plugins: Sequence[str]) -> str:
 
 def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
     """Write the page of a study, or the comparison of several."""
+    from search.comparison.studies import runs_of_studies
     from search.report import write_comparison, write_report  # jinja2 is needed only here
 
     if len(studies) > 1 and output is None:
@@ -113,7 +114,7 @@ def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
     require_output(path, "--output", PAGE)
     with writing(path, "--output"):
         if len(studies) > 1:
-            write_comparison(studies, path)
+            write_comparison(runs_of_studies(studies), studies, path)
         else:
             write_report(studies[0], path)
     sys.stdout.write(f"Report:  {path}\n")

@@ -1,61 +1,137 @@
-"""`write_comparison`: several studies side by side as one HTML file."""
+"""`write_comparison`: runs and studies side by side as one HTML file that loads nothing."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from config.markers import is_marker
+from search.comparison.groups import (
+    RunGroup,
+    choose_metric,
+    class_columns,
+    differing_values,
+    group_runs,
+    shown_results,
+)
+from search.comparison.notes import notes_of
+from search.comparison.pictures import MOST_RUNS, sample_pictures, score_rows, shown_split, tested_runs
+from search.comparison.runs import ComparedRun
+from search.comparison.studies import study_names
 from search.report.axes import numbers_axis, results_axis, seconds_axis, significant
 from search.report.figures import Figure
 from search.report.page import write_page
+from search.report.run_figures import (
+    FACT_TITLES,
+    MOST_CLASSES,
+    class_figure,
+    color_of,
+    column_figures,
+    curve_figures,
+)
+from search.results.grid import CONFIDENCE, DIFFERENCE_COLUMNS, difference_rows
 from search.results.leaderboard import ledger
 from search.results.progress import Improvement, best_so_far
 from search.results.record import Objective, StudyRecord, parse_objectives
 from search.results.summaries import retrained_summaries
 
-_COLORS = 8  # --series-0 to --series-7
 _MOST_DIFFERENCES = 200
 
 
-def write_comparison(studies: Sequence[StudyRecord], path: Path) -> None:
-    """Write a page that compares studies by the first objective of the first of them.
+def write_comparison(
+    runs: Sequence[ComparedRun],
+    studies: Sequence[StudyRecord],
+    path: Path,
+    *,
+    metric: str | None = None,
+    images: int = 6,
+) -> None:
+    """Write a page that compares runs, and the studies that they are of.
 
     Args:
-        studies: Their records.
+        runs: The runs, those of the studies included; differences are those from the group of the first one.
+        studies: Records of studies; several are compared by the first objective of the first of them, too.
         path: The HTML file to create or replace; its folder exists.
+        metric: A result such as `miou`; None: that which chose the best epochs.
+        images: Maximum number of samples with predictions.
 
     Raises:
+        ConfigError: No run has this metric.
         SearchError: An objective is malformed.
         OSError: The file cannot be written.
     """
+    groups = group_runs(runs)
+    between = _studies_part(studies) if len(studies) > 1 else {}
+    goal = choose_metric(groups, metric) if groups or not between else between["goal"]
+    split = shown_split(groups)
+    pictures = sample_pictures(groups, split, images)
+    prefix = "test_" if class_columns(groups, "test_") else "val_"
+    figures = column_figures(groups, goal) | curve_figures(groups, goal)
+    classes = class_figure(groups, prefix)
+    write_page(
+        path,
+        "compare.html",
+        figures | ({} if classes is None else {"classes": classes}) | between.pop("figures", {}),
+        groups=groups,
+        metric=goal,
+        result_columns=shown_results(groups, goal),
+        facts={
+            name: title
+            for name, title in FACT_TITLES.items()
+            if any(name in run.facts for group in groups for run in group.runs)
+        },
+        pairs=[DIFFERENCE_COLUMNS, *_difference_table(groups, shown_results(groups, goal))],
+        differences=[
+            (path, [_as_json(value) for value in values])
+            for path, values in differing_values([group.config for group in groups])[:_MOST_DIFFERENCES]
+        ],
+        class_rows=_class_rows(groups, prefix),
+        classes_left_out=max(0, len(class_columns(groups, prefix)) - MOST_CLASSES),
+        class_data="test" if prefix == "test_" else "validation",
+        confidence=CONFIDENCE,
+        pictures=pictures,
+        scores=score_rows(groups, split),
+        split=split,
+        left_out=max(0, len(tested_runs(groups, split)) - MOST_RUNS),
+        notes=notes_of(groups, split),
+        color_of=color_of,
+        studies=studies,
+        between=between,
+    )
+
+
+def _studies_part(studies: Sequence[StudyRecord]) -> dict[str, Any]:
+    """Return the figures and tables that compare studies by the first objective of the first of them."""
     goals = parse_objectives(studies[0].objectives)
     goal = next((each for each in goals if not each.is_fact), goals[0])
     names = study_names(studies)
     courses = [best_so_far(study, goal) for study in studies]
-    write_page(
-        path,
-        "compare.html",
-        _progress(names, courses, goal),
-        goal=goal,
-        names=names,
-        rows=comparison_rows(studies, courses, goal),
-        differences=space_differences([study.config for study in studies])[:_MOST_DIFFERENCES],
-        studies=studies,
-    )
+    return {
+        "figures": _progress(names, courses, goal),
+        "goal": goal,
+        "names": names,
+        "rows": comparison_rows(studies, courses, goal),
+        "differences": space_differences([study.config for study in studies])[:_MOST_DIFFERENCES],
+    }
 
 
-def study_names(studies: Sequence[StudyRecord]) -> list[str]:
-    """Return a name for each study, with its folder or a number behind it where several have the same."""
-    names = [study.name for study in studies]
-    for suffix in (
-        [Path(study.folder).name for study in studies],
-        [str(number) for number in range(1, len(names) + 1)],
-    ):
-        counts = Counter(names)
-        names = [f"{name} {end}" if counts[name] > 1 else name for name, end in zip(names, suffix, strict=True)]
-    return names
+def _difference_table(groups: Sequence[RunGroup], results: Sequence[str]) -> list[list[Any]]:
+    """Return the rows of the paired differences of each result from the first group."""
+    names = [group.name for group in groups]
+    found = {result: {group.name: group.spread(result) for group in groups} for result in results}
+    return [row for result in results for row in difference_rows(result, found[result], names)]
+
+
+def _class_rows(groups: Sequence[RunGroup], prefix: str) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
+    """Return each class with mean and difference from the first group, for each group; None for what is unknown."""
+    rows = []
+    for name, label in class_columns(groups, prefix):
+        spreads = [group.spread(name) for group in groups]
+        cells: list[tuple[float | None, float | None]] = []
+        for spread in spreads:
+            pairs = spread.minus(spreads[0])
+            cells.append((spread.mean if spread.values else None, pairs.mean if pairs.values else None))
+        rows.append((label, cells))
+    return rows
 
 
 def comparison_rows(
@@ -92,20 +168,11 @@ def comparison_rows(
 
 def space_differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str | None]]]:
     """Return the JSON paths at which configs differ, with the value of each as JSON; None where it has none."""
-    flat = [_flat(config) for config in configs]
-    paths = dict.fromkeys(path for each in flat for path in each)
-    rows = [(path, [each.get(path) for each in flat]) for path in paths]
-    return [(path, values) for path, values in rows if len(set(values)) > 1]
+    return [(path, [_as_json(value) for value in values]) for path, values in differing_values(configs)]
 
 
-def _flat(value: Any, path: str = "") -> dict[str, str]:
-    """Return each value that is no object by its path, a marker and a list as one."""
-    if not isinstance(value, Mapping) or (path and (not value or is_marker(value))):
-        return {path: json.dumps(value, ensure_ascii=False)}
-    found: dict[str, str] = {}
-    for key, item in value.items():
-        found |= _flat(item, f"{path}.{key}" if path else str(key))
-    return found
+def _as_json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _progress(names: Sequence[str], courses: Sequence[Sequence[Improvement]], goal: Objective) -> dict[str, Figure]:
@@ -121,7 +188,7 @@ def _progress(names: Sequence[str], courses: Sequence[Sequence[Improvement]], go
             line: Figure = {
                 "kind": "lines",
                 "name": names[number],
-                "color": f"--series-{number % _COLORS}",
+                "color": color_of(number),
                 "step": "hv",
             }
             values = [significant(each.value) for each in course]

@@ -189,10 +189,10 @@ def grid_sections(
             continue
         first = prefix + goal.name.removeprefix("val_")
         names = sorted(found, key=lambda name: name != first)  # stable: the others in their own order
-        rows = [row for name in names for row in _rows(name, found[name], conditions)]
+        rows = [row for name in names for row in difference_rows(name, found[name], conditions)]
         texts = [best_condition_text(candidates, conditions, goal)] if prefix == "val_" else []
         text = " ".join([*texts, _text(prefix, candidates, goal)])
-        sections.append({"title": f"Conditions, {data} data", "text": text, "table": [_HEAD, *rows]})
+        sections.append({"title": f"Conditions, {data} data", "text": text, "table": [DIFFERENCE_COLUMNS, *rows]})
     unfinished = [each for each in candidates if each.status != "completed"]
     if unfinished:
         head = ["condition", "seed", "fold", "candidate", "status", "reason"]
@@ -202,14 +202,20 @@ def grid_sections(
     return sections
 
 
-_HEAD = [
+DIFFERENCE_COLUMNS = [
     "result", "condition", "seeds", "mean", "deviation", "difference", "its deviation", "pairs",
     f"{CONFIDENCE:.0%} from", "to",
 ]  # fmt: skip
 
 
-def _rows(name: str, found: Mapping[str, Spread], conditions: Sequence[str]) -> list[list[Any]]:
-    """Return a row of the table for each condition: its spread, and that of its difference from the first."""
+def difference_rows(name: str, found: Mapping[str, Spread], conditions: Sequence[str]) -> list[list[Any]]:
+    """Return a row of `DIFFERENCE_COLUMNS` for each condition: its spread, and that of its difference from the first.
+
+    Args:
+        name: Of the result.
+        found: Its spread by condition.
+        conditions: Names of the conditions.
+    """
     rows = []
     for condition in conditions:
         spread = found.get(condition, Spread({}))

@@ -32,7 +32,6 @@ from search.worker.folds import pooled_results, train_in_folds
 from search.worker.nested import run_search_task
 from search.worker.ranks import RANK, Ranks, num_processes
 from search.worker.training import find_start, remove_checkpoints, remove_start, train_as_rank, train_here
-from trainer.checkpoints.resume import weights_of
 from utils.checkpoint_file import BEST, LAST, read_saved
 from utils.environment import available_memory, is_disk_full
 from utils.errors import EspalierError, Interrupted, OutOfMemory
@@ -158,11 +157,10 @@ def _train_and_test(task: Mapping[str, Any], report: Report, ranks: Ranks | None
     artefacts = {name: file for name, file in (("best", BEST), ("last", LAST)) if (folder / file).exists()}
     outcome |= {"bytes": _size_of_checkpoints(folder), "artefacts": artefacts}
     if task["kind"] == "retrain" and outcome["is_finished"]:
-        content = read_saved(folder)[1]
+        path, content = read_saved(folder)
         # Validation data has chosen the candidate and its epoch: no result of it is one of a test.
         if content["config"].get("test_loader") is not None:
-            images = folder / "pictures"
-            tested = test.test(content["config"], weights_of(content), split="test", devices=device, images=images)
+            tested = test.evaluate_checkpoint(path, content, "test", devices=device, images=folder / "pictures")
             outcome["test"] = {f"test_{name}": float(value) for name, value in tested["metrics"].items()}
         if task.get("onnx"):
             outcome["onnx"] = _export(folder, task.get("plugins", ()))
