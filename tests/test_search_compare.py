@@ -213,8 +213,8 @@ def test_folders_are_found_and_counted_once(pair, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert main(["compare", str(pair), str(tmp_path / "empty"), *output]) == 5
     assert "there is no run and no study in it or below it" in capsys.readouterr().err
-    assert main(["compare", str(pair), "--output", str(tmp_path / "none" / "out.html")]) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert main(["compare", str(pair), *output, "--csv", str(pair / "a" / "0" / "metrics.csv")]) == 2
+    assert "would write over a file that is not a table of compared runs" in capsys.readouterr().err
 
 
 def test_a_grid_study_has_a_run_for_each_seed_of_a_condition():

@@ -44,7 +44,7 @@ class StoredSamples:
     scores: dict[str, float] = field(init=False, default_factory=dict)
     input_shape: tuple[int, ...] | None = field(init=False, default=None)
     # (-hash of the name, -order of arrival), facts, files: the largest hash is the first in the heap.
-    _heap: list[tuple[tuple[int, int], dict[str, Any], dict[bytes]]] = field(init=False, default_factory=list)
+    _heap: list[tuple[tuple[int, int], dict[str, Any], dict[str, bytes]]] = field(init=False, default_factory=list)
 
     def add(
         self, sample: Any, inputs: Tensor, logits: Tensor, facts: Mapping[str, Any], *, ignore_index: int | None = None
@@ -92,7 +92,9 @@ def sample_key(sample: NamedMask | NamedSample) -> str:
     return digest.hexdigest()[:_KEY_LETTERS]
 
 
-def _files_of(sample: NamedMask | NamedSample, inputs: Tensor, logits: Tensor, ignore_index: int | None) -> dict[bytes]:
+def _files_of(
+    sample: NamedMask | NamedSample, inputs: Tensor, logits: Tensor, ignore_index: int | None
+) -> dict[str, bytes]:
     """Return the files of a sample, scaled down to `LONGEST_SIDE`."""
     if isinstance(sample, NamedSample):
         drawn = draw_input(inputs.float().cpu().numpy(), "")
@@ -105,7 +107,7 @@ def _files_of(sample: NamedMask | NamedSample, inputs: Tensor, logits: Tensor, i
     # By nearest neighbour, as labels cannot be averaged.
     rows, columns = (np.arange(new) * old // new for new, old in zip((height, width), truth.shape, strict=True))
     image = resize_to(image_of(sample, inputs), (height, width))
-    masks: dict[NDArray[Any]] = {TRUTH: truth, PREDICTION: prediction}
+    masks: dict[str, NDArray[Any]] = {TRUTH: truth, PREDICTION: prediction}
     files = {kind: _encoded(".png", mask[np.ix_(rows, columns)].astype(dtype)) for kind, mask in masks.items()}
     return {**files, IMAGE: _encoded(".jpg", image[..., ::-1])}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from config import cli
-from search.cli.outputs import require_free_output, writing
+from search.cli.export import reports_path
 from search.cli.study_commands import read_study
 from search.comparison.groups import RunGroup, choose_metric, group_runs
 from search.comparison.runs import CONFIG, SPLITS, ComparedRun, is_run_folder, read_run
@@ -15,6 +15,7 @@ from search.comparison.studies import runs_of_study, study_names
 from search.results.record import StudyRecord
 from search.study.folders import find_studies
 from utils.errors import EspalierError, SearchError
+from utils.writing.outputs import PAGE, RUNS, require_output, writing
 
 COMPARE = "compare"
 Predict = Callable[[Path], None]
@@ -58,9 +59,9 @@ def run_compare(arguments: argparse.Namespace, predict: Predict) -> None:
     from search.comparison.table import export_runs
     from search.report import write_comparison  # jinja2 is needed only here
 
-    require_free_output(arguments.output, "--output", (".html", ".htm"))
-    if arguments.csv is not None:
-        require_free_output(arguments.csv, "--csv", (".csv", ".tsv", ".txt"))
+    require_output(arguments.output, "--output", PAGE)
+    for path in () if arguments.csv is None else (arguments.csv, reports_path(arguments.csv)):
+        require_output(path, "--csv", RUNS)
     runs, studies = collect_runs(arguments.folder, arguments.plugin)
     if arguments.predict:
         runs = [_with_predictions(run, predict, arguments.split) for run in runs]

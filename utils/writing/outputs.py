@@ -102,6 +102,9 @@ CANDIDATES = OutputKind(
     _beginning("index,", "blocks,round,cell,"),
     is_of_study=True,
 )
+RUNS = OutputKind(
+    "a table of compared runs", (".csv", ".tsv", ".txt"), _beginning("group,seed,folder,"), is_of_study=True
+)
 PAGE = OutputKind("an HTML page", (".html", ".htm"), _beginning("<!doctype html", "<html"), is_of_study=True)
 EXPORTED = {
     ".onnx": OutputKind("a network that export.py wrote", (".onnx",), _is_exported_onnx),
