@@ -13,16 +13,23 @@ from utils.errors import ConfigError, EspalierError, each_error
 
 MAX_SHOWN_CHARACTERS = 80
 MAX_SHOWN_NAMES = 40
+MAX_FAULTS = 200
 
 
 class Faults(list[str]):
     """The faults found so far; all of them make one error."""
 
     def add(self, path: str, message: str) -> None:
-        """Add a fault at `path`; the same fault is listed once. An empty path: the message names it."""
+        """Add a fault at `path`; the same fault is listed once. An empty path: the message names it.
+
+        Raises:
+            ConfigError: There are so many that the file is no configuration.
+        """
         text = f"{path}: {message}" if path else message
         if text not in self:  # two checks may find the same fault
             self.append(text)
+        if len(self) >= MAX_FAULTS:
+            raise self.error()
 
     @contextmanager
     def collecting(self) -> Iterator[None]:

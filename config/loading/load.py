@@ -8,18 +8,20 @@ AntiAegis/Human-Segmentation-PyTorch. Every old key is noted, for one warning. A
 
 import copy
 import fnmatch
+import itertools
 import json
 import logging
 import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from config.checking.sections import CLASS_SECTIONS, LOADER_SECTIONS
 from config.faults import MAX_SHOWN_CHARACTERS, Faults, closest, show, unknown_name
+from config.loading.limits import MAX_DEPTH, ValueCount, read_config_text, require_few_files, require_short_number
 from config.loading.popnas import is_run, refuse_run_keys, translate_run
 from config.loading.popnas_texts import Tree
 from config.markers import is_marker
@@ -28,7 +30,6 @@ from utils.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 SPEC_KEYS = frozenset().union(*(model.model_fields for model in CLASS_SECTIONS.values()))
-MAX_DEPTH = 64  # far below the depth at which Python refuses to copy
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # null, and halves of characters, which UTF-8 cannot encode
 
 # Flag -> (path that it overrides, name of the value, help); a * in a path matches every key that is there.
@@ -70,15 +71,19 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
         overrides: `a.b.c=VALUE`, VALUE being JSON or else a string.
 
     Raises:
-        ConfigError: A file is missing or not strict JSON, a reference leads nowhere, an override cannot be applied.
+        ConfigError: A file is missing or not strict JSON, a reference leads nowhere, an override cannot be applied, or
+            the configuration would be larger than `config.loading.limits` allow.
     """
     file, notes = Path(path), Notes()
-    config = _read_merged(file, (), notes)
+    config = _read_merged(file, (), notes, itertools.count(1))
     is_human_segmentation = not HUMAN_SEGMENTATION.isdisjoint(notes)
     config.pop("$schema", None)
     definitions = config.pop("$defs", None) or {}
     if not isinstance(definitions, dict):
         raise ConfigError(f"{file}: $defs: {show(definitions)} must be an object of name and value.")
+    count = ValueCount(definitions, "$ref")
+    count.require_few(config, str(file))
+    count.require_few(list(definitions.values()), f"{file}: $defs")
     config = resolve_references(config, definitions)
     translate(config, notes)  # again, since a definition may hold old keys
     for override in overrides:
@@ -118,8 +123,9 @@ def refuse_run(path: str | Path) -> None:
         )
 
 
-def _read_merged(file: Path, chain: tuple[Path, ...], notes: dict[str, str]) -> dict[str, Any]:
-    """Return a file laid over those that it extends; `chain` are the files that lead to it."""
+def _read_merged(file: Path, chain: tuple[Path, ...], notes: dict[str, str], counter: Iterator[int]) -> dict[str, Any]:
+    """Return a file laid over those that it extends; `chain` are the files that lead to it, `counter` counts all."""
+    require_few_files(chain[0] if chain else file, next(counter))
     place = file.resolve()
     if place in chain:
         circle = " -> ".join(str(link) for link in (*chain[chain.index(place) :], place))
@@ -135,7 +141,7 @@ def _read_merged(file: Path, chain: tuple[Path, ...], notes: dict[str, str]) -> 
     translate(content, notes, str(file))  # before merging, so that a new key of one file replaces an old one of another
     merged: dict[str, Any] = {}
     for parent in parents:
-        merged = deep_merge(merged, _read_merged(file.parent / parent, (*chain, place), notes))
+        merged = deep_merge(merged, _read_merged(file.parent / parent, (*chain, place), notes, counter))
     return dict(deep_merge(merged, content))
 
 
@@ -146,7 +152,7 @@ def _read_object(file: Path) -> dict[str, Any]:
         ConfigError: There is no such file, or it holds something else.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")  # some editors begin a file with a byte order mark
+        text = read_config_text(file)
     except FileNotFoundError:
         siblings = [each.name for each in file.parent.glob("*.json")] if file.parent.is_dir() else []
         near = closest(file.name, siblings)
@@ -263,6 +269,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     """
     path, equals, value = text.partition("=")
     path = path.strip()
+    if path.count(".") >= MAX_DEPTH:
+        raise ConfigError(f"override {show(text)}: the path is longer than {MAX_DEPTH} keys. Shorten it.")
     if not equals or not all(path.split(".")):
         raise ConfigError(f"override {show(text)}: must be PATH=VALUE. Write for example optimizer.args.lr=0.01.")
     try:
@@ -358,7 +366,7 @@ def _unique_keys(faults: Faults, source: str, pairs: list[tuple[str, Any]]) -> d
 
 def _finite(faults: Faults, source: str, text: str) -> int | float:
     """Return the number that a JSON text is, a whole one as int."""
-    if not math.isfinite(float(text)):
+    if not math.isfinite(float(require_short_number(text))):
         shown = text if len(text) <= MAX_SHOWN_CHARACTERS else f"a number of {len(text)} digits"
         faults.add(source, f"{shown} is not a finite number. Use a finite one.")
         return float(text)

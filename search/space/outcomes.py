@@ -15,6 +15,7 @@ from search.space.scales import scale_of
 Definitions = Mapping[str, Any]  # name of a variable -> its value with markers
 Normal = Callable[[Any], str]  # the text that a config shares with all configs that train the same
 _MOST_COMPARED = 4096  # outcomes that are compared with each other
+_MOST_VALUES = 4_000_000  # in all of them
 _WRITTEN_OUT = 10**12  # counts from here on are printed as a power
 
 
@@ -47,13 +48,10 @@ def outcomes_of(
     if not holds_marker(value):
         yield value, fixed
     elif not is_marker(value):
-        # The first item with markers, then the others, for they may share its variables.
-        items = list(value.values()) if isinstance(value, Mapping) else value
-        place = next(index for index, item in enumerate(items) if holds_marker(item))
-        for outcome, now in outcomes_of(items[place], definitions, fixed):
-            for rest, then in outcomes_of(items[place + 1 :], definitions, now):
-                joint = [*items[:place], outcome, *rest]
-                yield dict(zip(value, joint, strict=True)) if isinstance(value, Mapping) else joint, then
+        for joint, now in _joint_outcomes(
+            list(value.values()) if isinstance(value, Mapping) else value, definitions, fixed
+        ):
+            yield dict(zip(value, joint, strict=True)) if isinstance(value, Mapping) else joint, now
     elif "$choice" in value:
         for branch in value["$choice"]:
             yield from outcomes_of(branch, definitions, fixed)
@@ -68,6 +66,28 @@ def outcomes_of(
             yield outcome, {**now, name: outcome}
     else:
         yield from ((number, fixed) for number in scale_of(value).outcomes)
+
+
+def _joint_outcomes(
+    items: list[Any], definitions: Definitions, fixed: Definitions
+) -> Iterator[tuple[list[Any], Definitions]]:
+    """Yield every outcome of a list, of which some item holds a marker; the last of these items changes first.
+
+    A loop and no recursion, since a list may be longer than calls can be nested.
+    """
+    joint = list(items)
+    places = [index for index, item in enumerate(items) if holds_marker(item)]
+    opened = [outcomes_of(items[places[0]], definitions, fixed)]  # of the places so far, which may share variables
+    while opened:
+        outcome, now = next(opened[-1], (None, None))
+        if now is None:
+            opened.pop()
+            continue
+        joint[places[len(opened) - 1]] = outcome
+        if len(opened) == len(places):
+            yield list(joint), now
+        else:
+            opened.append(outcomes_of(items[places[len(opened)]], definitions, now))
 
 
 @dataclass(frozen=True)
@@ -119,11 +139,24 @@ def extent_of(space: Any, definitions: Definitions, normal: Normal) -> Extent:
     """
     used = _variables_of(space, definitions)
     continuous = sum(_count_continuous(value, definitions) for value in (space, *used.values()))
-    listed = [config for config, _ in itertools.islice(outcomes_of(space, definitions), _MOST_COMPARED + 1)]
-    if len(listed) <= _MOST_COMPARED:  # so few that all can be compared
+    listed = _few_outcomes(space, definitions)
+    if listed is not None:
         return Extent(len(set(map(normal, listed))), continuous)
     fixed = {name: next(outcomes_of(value, definitions))[0] for name, value in used.items()}
     return Extent(_count(space, fixed, normal), continuous, is_exact=not any(map(holds_marker, used.values())))
+
+
+def _few_outcomes(value: Any, definitions: Definitions, fixed: Definitions | None = None) -> list[Any] | None:
+    """Return the outcomes of a value if they are so few and so small that all can be compared, else None."""
+    outcomes = (outcome for outcome, _ in outcomes_of(value, definitions, fixed))
+    first = next(outcomes)
+    most = max(1, min(_MOST_COMPARED, _MOST_VALUES // _num_values(first)))
+    listed = [first, *itertools.islice(outcomes, most)]
+    return listed if len(listed) <= most else None
+
+
+def _num_values(value: Any) -> int:
+    return 1 + sum(map(_num_values, _items_of(value)))
 
 
 def _count(value: Any, fixed: Definitions, normal: Normal, place: Callable[[Any], Any] = lambda value: value) -> int:
@@ -131,8 +164,8 @@ def _count(value: Any, fixed: Definitions, normal: Normal, place: Callable[[Any]
     if not holds_marker(value):
         return 1
     if _is_compound(value):
-        listed = [outcome for outcome, _ in itertools.islice(outcomes_of(value, {}, fixed), _MOST_COMPARED + 1)]
-        if len(listed) <= _MOST_COMPARED:
+        listed = _few_outcomes(value, {}, fixed)
+        if listed is not None:
             return len({normal(place(outcome)) for outcome in listed})
     if not is_marker(value):
         # The outcomes of each item are counted with the first outcome of the others.

@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from config.faults import Faults, join_path, show, unknown_name
+from config.loading.limits import MAX_DEPTH, ValueCount
 from config.markers import MARKERS, is_marker, unknown_markers
 from search.space.outcomes import holds_marker, outcomes_of
 
 SHARED_BY_ALL_CANDIDATES = ("name", "seed", "search", "trainer.epochs", "trainer.monitor", "trainer.save_dir")
 _LARGEST = 1e300  # so that the width of an interval is a number, too
 _MOST_TIMES = 10_000  # far more than a network has layers
+_MOST_VALUES = 50_000  # of a space, all branches and repetitions together
 _LARGEST_INT = 2**53  # up to which every program reads the same number from JSON
 
 
@@ -84,6 +86,22 @@ _RULES: dict[str, tuple[tuple[Callable[[Any], bool], str], ...]] = {
 }
 
 
+def _largest_times(times: Any, definitions: Mapping[str, Any], open_names: tuple[str, ...] = ()) -> int:
+    """Return the largest number that `times` can be, at least 0; what can never be a number counts as 0."""
+    if not is_marker(times):
+        return max(times, 0) if type(times) is int else 0
+    if len(open_names) > MAX_DEPTH:
+        return 0
+    content = next(iter(times.values()))
+    if "$choice" in times and isinstance(content, list):
+        return max((_largest_times(each, definitions, open_names) for each in content), default=0)
+    if "$var" in times and isinstance(content, str) and content in definitions and content not in open_names:
+        return _largest_times(definitions[content], definitions, (*open_names, content))
+    if isinstance(content, list) and content and all(map(_is_int, content)):
+        return max(*content[:2], 0)
+    return 0
+
+
 def check_markers(config: Mapping[str, Any]) -> None:
     """Raise if a marker cannot be drawn from.
 
@@ -91,6 +109,13 @@ def check_markers(config: Mapping[str, Any]) -> None:
         ConfigError: Lists all such markers with their JSON paths.
     """
     faults, definitions = Faults(), config.get("$defs", {})
+
+    def most_repeated(times: Any) -> int:
+        most = _largest_times(times, definitions)
+        return most if most <= _MOST_TIMES else 0  # refused as a number of times, see `_check_value`
+
+    count = ValueCount(definitions, "$var", most_repeated, limit=_MOST_VALUES)
+    count.require_few({key: value for key, value in config.items() if key != "$defs"}, "the space")
     for path, key in unknown_markers(config):
         faults.add(path, unknown_name("marker", key, MARKERS))
     for key, value in config.items():
@@ -139,6 +164,8 @@ def _check_value(
                 rule = f"is not a number of times. Use whole numbers from 0 to {_MOST_TIMES}."
                 faults.add(times_path, f"{show(outcome)} {rule}")
                 break  # a range may have any number of them
+        if len(faults) == num_faults and (most := _largest_times(times, definitions)) > _MOST_TIMES + 1:
+            faults.add(times_path, f"{show(most)} is not a number of times. Use whole numbers from 0 to {_MOST_TIMES}.")
     elif marker == "$var" and content not in definitions:
         faults.add(place, unknown_name("definition", content, definitions))
     elif marker == "$var" and content in open_names:
