@@ -22,6 +22,7 @@ from config import (
     group_arguments,
     instantiate,
     load_plugins,
+    narrowed,
     shared_values,
     signature_of,
     trainer_options,
@@ -466,9 +467,10 @@ def build_predictor(
     model: nn.Module
     if Path(checkpoint).suffix.lower() in SUFFIXES.values():
         model, config = open_exported(Path(checkpoint), target)
+        config = narrowed(config, opens_data=False)
     else:
         content, file = read_trained(Path(checkpoint))
-        config = content["config"]
+        config = narrowed(content["config"], opens_data=False)
         model = build_model(variants.without_pretrained_weights(config), DataSpec.from_config(config))
         try:
             model.load_state_dict(evaluated_weights(content))

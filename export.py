@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build import build_loader, build_predictor, build_preprocessing, registry
-from config import class_and_arguments, cli, shared_values
+from config import class_and_arguments, cli, narrowed, shared_values
 from config.checking.signatures import signature_of
 from config.checking.splits import evaluation_section
 from config.variants import input_size, with_input_size
@@ -141,7 +141,7 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
 
     for split in ("test", "valid") if source is None else ():
         try:
-            loader = build_loader(trained.config, split, as_evaluation=True)
+            loader = build_loader(narrowed(trained.config), split, as_evaluation=True)
             if loader is not None:
                 loader.prepare()
                 samples = (
@@ -153,7 +153,7 @@ def open_samples(trained: "Trained", source: str | None) -> tuple[Iterator["Samp
                     for inputs, target, origin in zip(*batch, strict=True)
                 )
                 return samples, loader.ignore_index
-        except DataError as error:
+        except (ConfigError, DataError) as error:
             logger.warning("The %s data of the config is not used to compare: %s", split, error)
     if source is None and isinstance(trained.preprocess, SeriesPreprocessing):
         raise DataError("There are no series to compare the networks on. Name a file of them: --source FILE.ts.")

@@ -273,7 +273,8 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
         asked: Another configuration, which replaces all but `arch`. If it names a loader, it names all.
 
     Raises:
-        ConfigError: Neither is there, or its loader names other classes than the checkpoint.
+        ConfigError: Neither is there, its loader names other classes than the checkpoint, or the checkpoint's config
+            asks for more than it may, see `config.foreign`.
     """
     from base.samples import require_same_classes
 
@@ -308,7 +309,8 @@ def for_evaluation(saved: Mapping[str, Any] | None, asked: Mapping[str, Any] | N
                 item["class_counts"] = list(counts)
     if "arch" in saved:  # the weights of the checkpoint fit no other network
         merged["arch"] = copy.deepcopy(saved["arch"])
-    return merged
+    from_file = {key: section for key, section in merged.items() if key == "arch" or key not in (asked or {})}
+    return merged | configuration.narrowed(from_file, asked=asked)
 
 
 def check_split(config: Mapping[str, Any], split: str) -> None:

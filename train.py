@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are a
     from trainer.checkpoints.resume import Start
 
 DEV_RUN_STEPS = 2
+SAVE_DIR = "trainer.save_dir"
 NOT_DETERMINISTIC = (
     "trainer.deterministic is false: a GPU takes the algorithms that are fastest, also those whose sums differ in the "
     "last digits each time. Equal runs, and a resumed one, then end in other bytes."
@@ -72,7 +74,7 @@ def train(
             folder.
         devices: E.g. `"0,1"` or `"cpu"`; by default the config's `n_gpu`.
         max_validation_batches: Validate on the first batches only.
-        moved: Without a config, overrides of the checkpoint's: where its data lies now.
+        moved: Without a config, overrides of the checkpoint's: where its data lies now, and where runs are saved.
 
     Raises:
         EspalierError: Anything that the user can repair.
@@ -166,7 +168,7 @@ def starting_point(
     """Return the config, state and folder from which a training starts; the arguments are those of `train`.
 
     Raises:
-        ConfigError: The config has faults.
+        ConfigError: The config has faults, or a checkpoint's config asks for more than it may.
         CheckpointError: There is no such checkpoint, or it cannot be continued.
     """
     from trainer.checkpoints.resume import resolve_start
@@ -176,9 +178,12 @@ def starting_point(
         check_config(config)
     start = resolve_start(config, resume, run_folder, identify=lambda asked: identify_data(*build_loaders(asked)))
     if config is None:
+        start = replace(start, config=configuration.narrowed(start.config))
         for override in moved:
             apply_override(start.config, override)
         check_config(start.config)
+        if start.folder is None and run_folder is None and not any(each.startswith(f"{SAVE_DIR}=") for each in moved):
+            configuration.require_own_place(start.config, Path(resume or ""))
     return start
 
 
@@ -300,11 +305,11 @@ def try_out(config: dict[str, Any], devices: str | None) -> None:
         train(for_dev_run(config, scratch), devices=devices, max_validation_batches=DEV_RUN_STEPS)
 
 
-def says_where_data_lies(path: str) -> bool:
+def may_change_place(path: str) -> bool:
     """Return whether the value at a JSON path may change when a run is resumed from its folder alone."""
     from trainer.checkpoints.same_data import is_data_place
 
-    return is_data_place(path)
+    return is_data_place(path) or path == SAVE_DIR
 
 
 def summary_text(result: "TrainResult", config: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
@@ -398,7 +403,7 @@ def main(arguments: argparse.Namespace) -> None:
     try:
         require_fitting_flags(arguments)
         try:
-            config = cli.requested_config(arguments, may_override=says_where_data_lies)
+            config = cli.requested_config(arguments, may_override=may_change_place)
         except ConfigError as error:  # so that the file of an earlier check does not speak for this config
             if arguments.json:
                 found = [fault_of(each, arguments.config or "") for each in each_error(error)]

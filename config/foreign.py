@@ -1,0 +1,142 @@
+"""A config that comes from a checkpoint or an exported file: whoever made the file wrote it, so that less is allowed.
+
+Nothing in it may run code, fetch anything, or choose a place to write to. What a file of the user says, given with `-c`
+or as an override, is not held to these rules.
+"""
+
+import copy
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from config.checking.sections import LOADER_SECTIONS, trainer_options
+from config.faults import Faults, join_path, show
+
+DATA_SETS = "torchvision.datasets."
+# Data sets of torchvision that decode images, lists and arrays. Not those that unpickle (LSUN, CIFAR).
+SAFE_DATA_SETS = frozenset(
+    {
+        *("ImageFolder", "FakeData", "CocoCaptions", "CocoDetection", "EMNIST", "FashionMNIST", "QMNIST", "MNIST"),
+        *("KMNIST", "StanfordCars", "STL10", "SUN397", "SVHN", "SEMEION", "Omniglot", "Flowers102", "VOCSegmentation"),
+        *("VOCDetection", "Cityscapes", "Caltech101", "Caltech256", "CelebA", "SBDataset", "USPS", "Places365"),
+        *("INaturalist", "LFWPeople", "Food101", "DTD", "FER2013", "GTSRB", "CLEVRClassification", "OxfordIIITPet"),
+        *("PCAM", "Country211", "FGVCAircraft", "EuroSAT", "RenderedSST2", "Imagenette"),
+    }
+)
+_FETCHED = re.compile(r"(hf|local)[-_](hub|dir)\s*:|\btorch\.hub\b|://", re.IGNORECASE)
+# Arguments by which a library reads weights with a reader that unpickles, or that name an address or a place to write.
+_REFUSED_ARGUMENTS = (
+    "checkpoint_path",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "cache_dir",
+    "hub_dir",
+    "model_dir",
+)
+_OWN_CONFIG = "If you trust the file, give the config yourself: -c FILE"
+
+
+def narrowed(
+    config: Mapping[str, Any], *, opens_data: bool = True, asked: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the config of a checkpoint or an exported file with nothing in it that downloads.
+
+    Args:
+        config: From the file; it is not changed.
+        opens_data: Whether the data that it names is opened.
+        asked: The user's config, if there is one: what it says as well is allowed.
+
+    Raises:
+        ConfigError: It names a data set that unpickles, a model of a hub, or an address.
+    """
+    faults, changed = Faults(), copy.deepcopy(dict(config))
+    for key, section in changed.items():
+        if asked is not None and key in asked and asked[key] == section:
+            continue
+        is_loader = key in LOADER_SECTIONS
+        for path, name, value in _texts(section, key):
+            if is_loader and opens_data and value.startswith(DATA_SETS):
+                if value.removeprefix(DATA_SETS) not in SAFE_DATA_SETS:
+                    faults.add(
+                        path,
+                        f"{show(value)} of the checkpoint's config runs code from its files (pickle), or is not known "
+                        f"to decode images only. {_OWN_CONFIG}.",
+                    )
+            elif (_FETCHED.search(value) and key in ("arch", *LOADER_SECTIONS)) or name in _REFUSED_ARGUMENTS:
+                faults.add(
+                    path,
+                    f"{show(value)} of the checkpoint's config is fetched or read from elsewhere. Only networks that "
+                    f"are built here are taken from a file. {_OWN_CONFIG}.",
+                )
+        if is_loader:
+            _forbid_downloads(section)
+    if faults:
+        raise faults.error()
+    return changed
+
+
+def require_own_place(config: Mapping[str, Any], checkpoint: Path) -> None:
+    """Raise if a new run of a checkpoint's config would write elsewhere than into folders of the user.
+
+    These are the working folder, and the `trainer.save_dir` in which the checkpoint lies itself.
+
+    Args:
+        config: From the checkpoint.
+        checkpoint: The file or its folder, as the user named it.
+
+    Raises:
+        ConfigError: It names another place.
+    """
+    faults, working = Faults(), Path.cwd()
+    save_dir = Path(os.path.realpath(trainer_options(config)["save_dir"]))
+    place = Path(os.path.realpath(save_dir / str(config.get("name", ""))))
+    is_own = Path(os.path.realpath(checkpoint)).is_relative_to(save_dir) and place.is_relative_to(save_dir)
+    if not (place.is_relative_to(working) or is_own):
+        faults.add(
+            "trainer.save_dir",
+            f"{save_dir} of the checkpoint's config is outside of the working folder, and the checkpoint is not in it. "
+            "Name a folder of yours: trainer.save_dir=FOLDER.",
+        )
+    services = config.get("visualization")
+    mlflow = services.get("mlflow") if isinstance(services, Mapping) else None
+    uri = mlflow.get("tracking_uri") if isinstance(mlflow, Mapping) else None
+    if isinstance(uri, str):
+        scheme, is_url, rest = uri.partition("://")
+        is_server = is_url and scheme != "file" and not scheme.startswith("sqlite")
+        path = (
+            (rest.removeprefix("/") if scheme.startswith("sqlite") else rest) if is_url else uri.removeprefix("file:")
+        )
+        if not is_server and not Path(os.path.realpath(path)).is_relative_to(working):
+            faults.add(
+                "visualization.mlflow.tracking_uri",
+                f"{show(uri)} of the checkpoint's config is outside of the working folder. {_OWN_CONFIG}.",
+            )
+    if faults:
+        raise faults.error()
+
+
+def _texts(value: Any, path: str, name: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield JSON path, key and text of every string; also of another value of a refused argument, as JSON."""
+    if isinstance(value, str):
+        yield path, name, value
+    elif name in _REFUSED_ARGUMENTS and value:
+        yield path, name, show(value)
+    elif isinstance(value, Mapping | list):
+        items = value.items() if isinstance(value, Mapping) else ((name, item) for item in value)
+        for index, (key, item) in enumerate(items):
+            yield from _texts(item, join_path(path, key if isinstance(value, Mapping) else index), key)
+
+
+def _forbid_downloads(value: Any) -> None:
+    """Set every `download` in a loader's section to false, in place."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == "download" and item:
+                value[key] = False
+            else:
+                _forbid_downloads(item)
+    elif isinstance(value, list):
+        for item in value:
+            _forbid_downloads(item)
