@@ -80,7 +80,7 @@ def narrowed(
 def require_own_place(config: Mapping[str, Any], checkpoint: Path) -> None:
     """Raise if a new run of a checkpoint's config would write elsewhere than into folders of the user.
 
-    These are the working folder, and the `trainer.save_dir` in which the checkpoint lies itself.
+    These are the working folder, and the folder in which the run of the checkpoint lies itself.
 
     Args:
         config: From the checkpoint.
@@ -92,7 +92,8 @@ def require_own_place(config: Mapping[str, Any], checkpoint: Path) -> None:
     faults, working = Faults(), Path.cwd()
     save_dir = Path(os.path.realpath(trainer_options(config)["save_dir"]))
     place = Path(os.path.realpath(save_dir / str(config.get("name", ""))))
-    is_own = Path(os.path.realpath(checkpoint)).is_relative_to(save_dir) and place.is_relative_to(save_dir)
+    run = Path(os.path.realpath(checkpoint if checkpoint.is_dir() else checkpoint.parent))
+    is_own = run.parent == place and place.parent == save_dir
     if not (place.is_relative_to(working) or is_own):
         faults.add(
             "trainer.save_dir",

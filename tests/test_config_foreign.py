@@ -1,4 +1,4 @@
-"""The config of a checkpoint or an exported file runs nothing, fetches nothing, and writes to no place of its choice."""
+"""The config of a checkpoint or an exported file runs nothing, fetches nothing, and chooses no place to write to."""
 
 import copy
 import json
