@@ -98,7 +98,8 @@ def _largest_times(times: Any, definitions: Mapping[str, Any], open_names: tuple
     if "$var" in times and isinstance(content, str) and content in definitions and content not in open_names:
         return _largest_times(definitions[content], definitions, (*open_names, content))
     if isinstance(content, list) and content and all(map(_is_int, content)):
-        return max(*content[:2], 0)
+        numbers: list[int] = content[:2]
+        return max(0, *numbers)
     return 0
 
 
