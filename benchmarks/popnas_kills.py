@@ -86,7 +86,10 @@ def is_generation_over(work: list[Event]) -> bool:
     return ended == len(work[begins[-1]].data["cells"])
 
 
-STAGES = Stages(stage_after, {"cells": None, "prediction": 1.5, "selection": None, "retraining": None, "test": 0.3})
+CLOCKS = ("seconds of training", "of prediction")
+STAGES = Stages(
+    stage_after, {"cells": None, "prediction": 1.5, "selection": None, "retraining": None, "test": 0.3}, CLOCKS
+)
 
 
 def lost_or_repeated(study: StudyRecord) -> list[str]:

@@ -32,10 +32,12 @@ class Stages:
     Attributes:
         after: Returns the stage after the first events of a journal that are work, by its name.
         seconds: About how long each stage stays at one event; None: for one and a half epochs.
+        clocks: Columns of the strategy's tables that hold times.
     """
 
     after: Callable[[list[Event]], str]
     seconds: Mapping[str, float | None]
+    clocks: tuple[str, ...] = ()
 
 
 def moments(quiet: list[Event], stages: Stages, kills: Sequence[int]) -> list[tuple[int, float]]:
@@ -133,6 +135,15 @@ def facts_of(folder: Path) -> dict[str, Any]:
     return found
 
 
+def without_columns(section: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return a section of a report whose table has none of these columns."""
+    table = section.get("table")
+    if not table:
+        return dict(section)
+    places = [place for place, name in enumerate(table[0]) if name not in names]
+    return {**section, "table": [[row[place] for place in places] for row in table]}
+
+
 def compare(config: str, folder: Path, stages: Stages, kills: Sequence[int]) -> tuple[list[StudyRecord], list[str]]:
     """Run a search in peace and one with kills in each stage, each to its end.
 
@@ -157,6 +168,8 @@ def compare(config: str, folder: Path, stages: Stages, kills: Sequence[int]) -> 
     done = kill_over_all_stages(config, killed, stages, moments(work_of(in_peace), stages, kills))
     studies.append(only_study(killed))
     resumed = Path(studies[1].folder)
+    for study in studies:
+        study.sections = [without_columns(section, stages.clocks) for section in study.sections]
     found = differing(*studies)
     for one, other in zip(studies[0].retrained, studies[1].retrained, strict=False):
         if (one.candidate, one.test) != (other.candidate, other.test) or not one.test:
