@@ -190,8 +190,8 @@ def test_the_page_and_the_csv_are_written(pair, tmp_path, capsys):
     found = figures_of(page)
     titles = [found[name]["x"]["title"] for name in sorted(found) if name.startswith("column")]
     assert titles == ["labelled megapixels", "lr"]  # the others are equal
-    interval = found["column0"]["layers"][0]["items"][0]
-    assert interval == [0, [1.5, 1.5], [0.5, 0.52]]
+    items = found["column0"]["layers"][0]["items"]
+    assert items == [[0, [1.5, 1.5], [0.5, 0.52]], [0, [1.5], [0.51]]]
     assert [layer["name"] for layer in found["curves0"]["layers"]] == ["people: lr 0.01", "people: lr 0.1"]
     rows = read_csv(table)
     assert [row["config.optimizer.args.lr"] for row in rows] == ["0.01", "0.01", "0.1", "0.1"]

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from config import cli
-from search.cli.export import reports_path
 from search.cli.study_commands import read_study
 from search.comparison.groups import RunGroup, choose_metric, group_runs
 from search.comparison.runs import CONFIG, SPLITS, ComparedRun, is_run_folder, read_run
@@ -56,6 +55,7 @@ def run_compare(arguments: argparse.Namespace, predict: Predict) -> None:
         ConfigError: An output cannot be written, or no run has the metric.
         SearchError: There is no run in a folder, or a damaged one.
     """
+    from search.cli.export import reports_path
     from search.comparison.table import export_runs
     from search.report import write_comparison  # jinja2 is needed only here
 

@@ -80,7 +80,7 @@ const charts = (() => {
       svgElement(group, "path", { class: "line", d: paths.join("") });
       // A point between gaps has no line.
       const alone = paths.join("").match(/M[^A-Za-z]*h0(?![LHV])/g);
-      if (alone) svgElement(group, "path", { class: "dots", d: alone.join(""), "stroke-width": 5 });
+      if (alone) svgElement(group, "path", { class: "dots", d: alone.join(""), "stroke-width": layer.size ?? 5 });
     },
     points(layer, chart, group) {
       const path = layer.x.map((value, place) => {

@@ -3,7 +3,8 @@
 A figure has `height` in pixels, the axes `x` and `y` (see `axes.py`), `marks` (places on x with a dotted line) and
 `layers`, each with a `name` for the legend and a `color`, which is the name of a variable of the style sheet:
 
-- `lines`: `items` of [candidate, x or None for epochs 1, 2, ..., y]; `step` is "hv" or "vh" for stairs.
+- `lines`: `items` of [candidate, x or None for epochs 1, 2, ..., y]; `step` is "hv" or "vh" for stairs; `size` in
+  pixels of a point between gaps.
 - `points`: columns `x`, `y` and `n` (candidates), and a `size` in pixels.
 - `spans`: `items` of [row, begin, end, candidate]: bars along x.
 - `cells`: `rows` from the bottom, a string each with a digit per cell: the number of its colour, or "-" for none.

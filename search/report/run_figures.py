@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from search.comparison.groups import FACT_COLUMNS, RunGroup, class_columns, differing_values
-from search.report.axes import categories_axis, numbers_axis, results_axis, seconds_axis, significant
+from search.report.axes import categories_axis, drawn_axis, numbers_axis, results_axis, seconds_axis, significant
 from search.report.figures import Figure
-from search.results.importance import is_number, short_names
+from search.results.importance import as_text, is_number, short_names
 from search.results.record import Objective
 
 COLORS = 8  # --series-0 to --series-7
@@ -103,44 +103,50 @@ def class_figure(groups: Sequence[RunGroup], prefix: str) -> Figure | None:
 
 
 def column_figures(groups: Sequence[RunGroup], metric: Objective) -> dict[str, Figure]:
-    """Return the metric against each column of numbers that differ: facts first, then values of the configs.
+    """Return the metric against each column that differs: facts first, then values of the configs.
 
     A group is a point at its means, with the bootstrap interval of the metric's mean over its seeds.
     """
-    columns: list[tuple[str, list[float | None]]] = [
+    columns: list[tuple[str, list[Any]]] = [
         (FACT_TITLES[name], [group.fact(name) for group in groups]) for name in FACT_COLUMNS
     ]
     differences = differing_values([group.config for group in groups])
     names = short_names([path for path, _ in differences])
-    columns += [(names[path], values) for path, values in differences if all(map(_is_plain, values))]
-    spreads = [group.spread(metric.name) for group in groups]
+    columns += [(names[path], values) for path, values in differences]
+    has_result = [bool(group.spread(metric.name).values) for group in groups]
     figures: dict[str, Figure] = {}
+    drawn = []
     for title, values in columns:
-        known = [place for place, each in enumerate(values) if each is not None and spreads[place].values]
-        if len({values[place] for place in known}) < 2 or len(figures) == MOST_PLOTS:
-            continue
-        figures[f"column{len(figures)}"] = _column_figure(
-            title, [(place, float(values[place] or 0.0)) for place in known], groups, metric
-        )
+        known = [place for place, value in enumerate(values) if value is not None and has_result[place]]
+        texts = [as_text(values[place]) for place in known]
+        # Two columns of the same values, such as the rates of an optimizer and its schedule, are one plot.
+        if len(set(texts)) > 1 and (known, texts) not in drawn and len(figures) < MOST_PLOTS:
+            drawn.append((known, texts))
+            figures[f"column{len(figures)}"] = _column_figure(
+                title, [values[place] for place in known], [(place, groups[place]) for place in known], metric
+            )
     return figures
 
 
 def _column_figure(
-    title: str, points: Sequence[tuple[int, float]], groups: Sequence[RunGroup], metric: Objective
+    title: str, values: Sequence[Any], groups: Sequence[tuple[int, RunGroup]], metric: Objective
 ) -> Figure:
+    """Return a plot of some groups, each with its number, at the values of a column."""
+    if title == FACT_TITLES["seconds"]:
+        axis, unit = seconds_axis(title, [1.05 * value for value in values])
+        places: list[float | None] = [significant(value / unit) for value in values]
+    elif all(map(is_number, values)):
+        axis, places = numbers_axis(title, values, ticks_at_values=True, margin=0.08), list(values)
+    else:
+        axis, places = drawn_axis(title, values)
     layers: list[Figure] = []
     ends: list[float] = []
-    axis = numbers_axis(title, [x for _, x in points], ticks_at_values=True, margin=0.08)
-    unit = 1.0
-    if title == FACT_TITLES["seconds"]:
-        axis, unit = seconds_axis(title, [1.05 * x for _, x in points])
-    for place, value in points:
-        spread, x = groups[place].spread(metric.name), significant(value / unit)
+    for (number, group), x in zip(groups, places, strict=True):
+        spread = group.spread(metric.name)
         interval = spread.interval()
-        if interval is not None:
-            line: Figure = {"kind": "lines", "name": "", "color": color_of(place), "names": [groups[place].name]}
-            layers.append(line | {"items": [[0, [x, x], _rounded(interval)]]})
-        layers.append(_points(groups[place].name, place, [x], [0]) | {"y": _rounded([spread.mean])})
+        items = [[0, [x, x], _rounded(interval)]] if interval is not None else []
+        layer: Figure = {"kind": "lines", "name": group.name, "color": color_of(number), "names": [group.name]}
+        layers.append(layer | {"size": 9, "items": [*items, [0, [x], _rounded([spread.mean])]]})
         ends += [spread.mean, *(interval or ())]
     return {"height": 300, "x": axis, "y": results_axis(metric, ends), "layers": layers}
 
@@ -148,10 +154,6 @@ def _column_figure(
 def _points(name: str, number: int, x: Sequence[float | None], places: Sequence[int]) -> Figure:
     layer: Figure = {"kind": "points", "name": name, "color": color_of(number), "size": 9, "names": [name]}
     return layer | {"x": list(x), "n": [0] * len(places)}
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or is_number(value)
 
 
 def _rounded(values: Sequence[float]) -> list[float | None]:
