@@ -22,6 +22,7 @@ from utils.errors import ConfigError, DataError
 from utils.files import write_atomically
 from utils.plugins import command_line
 from utils.writing.outputs import EXPORTED, Originals, require_output
+from utils.writing.text import write_out
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from numpy.typing import NDArray
@@ -215,10 +216,10 @@ def main(arguments: argparse.Namespace) -> None:
         form, output = arguments.format, arguments.output
         found = export(arguments.resume, output, form=form, plugins=arguments.plugin, **options)
         megabytes = output.stat().st_size / 1e6
-        sys.stdout.write(f"{found.text()}\nWritten: {output} ({megabytes:.1f} MB). Use it:\n")
+        write_out(f"{found.text()}\nWritten: {output} ({megabytes:.1f} MB). Use it:\n")
         use = ["--source", "PATH", "--output", "out" if found.has_masks else "table.csv"]
         command = command_line("python", "inference.py", "--model", output, *use, files=arguments.plugin)
-        sys.stdout.write(f"{command}\n")
+        write_out(f"{command}\n")
     finally:
         close_logging()
 

@@ -21,6 +21,7 @@ from config.checking.splits import evaluation_section
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError, joined_faults
 from utils.writing.outputs import PREDICTIONS, Originals, require_output
+from utils.writing.text import write_out
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
@@ -168,7 +169,7 @@ def segment_source(
             repeat_to=BENCHMARK_IMAGES if arguments.benchmark and source.frame_rate is None else 0,
         )
     if arguments.benchmark:
-        sys.stdout.write(f"{timer.table()}\n{'images/s':<12}{stats.images / stats.seconds:>12.2f}\n")
+        write_out(f"{timer.table()}\n{'images/s':<12}{stats.images / stats.seconds:>12.2f}\n")
     return stats, sinks
 
 
@@ -232,7 +233,7 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
             count = write_table(predictions, classifier.class_names, file, first_column=first_column)
             logger.info("%d predictions: %s", count, file)
         if arguments.benchmark:
-            sys.stdout.write(f"{timer.table()}\n")
+            write_out(f"{timer.table()}\n")
     except DataError as error:
         if not failures:
             raise

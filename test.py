@@ -22,6 +22,7 @@ from config.variants import nested_objects, window_size, with_input_size, withou
 from logger.console import setup_logging
 from utils.errors import ConfigError
 from utils.writing.outputs import TEST_RESULT, Originals, require_image_folder, require_output
+from utils.writing.text import write_out
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from torch import Tensor, nn
@@ -455,7 +456,7 @@ def main(arguments: argparse.Namespace) -> None:
             write_result(arguments.json, result)
         if is_own_data and split == "test":
             record_in_run(path.parent, result)
-        sys.stdout.write(report_text(result))
+        write_out(report_text(result))
     finally:
         close_logging()
 

@@ -25,6 +25,7 @@ from utils.errors import ConfigError, each_error, fault_of
 from utils.files import now_in_utc, write_json
 from utils.plugins import command_line
 from utils.writing.outputs import FINDINGS, Originals, require_output
+from utils.writing.text import write_out
 
 if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are answered without it
     from base import Callback
@@ -219,10 +220,10 @@ def run_check(config: dict[str, Any], arguments: argparse.Namespace) -> str:
         try:
             write_findings(report, arguments.json)
         except ConfigError:  # what was found is not lost
-            sys.stdout.write(f"{text}\n")
+            write_out(f"{text}\n")
             raise
     if any(finding.is_fault for finding in report.findings):
-        sys.stdout.write(f"{text}\n")
+        write_out(f"{text}\n")
         report.raise_faults()
     if report.notes:
         return f"{text}\n\nNo fault was found in what could be checked."
@@ -395,7 +396,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
     configuration.load_plugins(arguments.plugin)
     if arguments.schema:
-        sys.stdout.write(configuration.schema_text(registry()))
+        write_out(configuration.schema_text(registry()))
         return
     from logger.console import setup_logging  # it loads a progress bar, which --schema and --help do not need
 
@@ -424,7 +425,7 @@ def main(arguments: argparse.Namespace) -> None:
             assert result.run_folder is not None  # a training writes its config there
             of_run = json.loads((result.run_folder / "config.json").read_text(encoding="utf-8"))
             text = f"\n{summary_text(result, of_run, arguments.plugin)}"
-        sys.stdout.write(f"{text}\n")
+        write_out(f"{text}\n")
     finally:
         close_logging()
 

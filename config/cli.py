@@ -12,6 +12,7 @@ from typing import Any
 from config.loading.load import SHORT_FLAGS, load_config, refuse_run
 from utils.environment import stopped_by_signals
 from utils.errors import ConfigError, EspalierError, signal_name
+from utils.writing.text import message_of, visible
 
 NOT_READ = 141  # 128 and the number of SIGPIPE
 
@@ -106,8 +107,8 @@ def run_command(
         sys.stdout.flush()
     except EspalierError as error:
         if arguments.debug:
-            traceback.print_exc()
-        sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(visible(traceback.format_exc()))
+        sys.stderr.write(f"error: {message_of(error)}\n")
         return error.exit_code
     except KeyboardInterrupt as stop:
         number = getattr(stop, "signal_number", signal.SIGINT)

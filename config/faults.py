@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from utils.errors import ConfigError, EspalierError, each_error
+from utils.writing.text import in_one_line
 
 MAX_SHOWN_CHARACTERS = 80
 MAX_SHOWN_NAMES = 40
@@ -25,7 +26,7 @@ class Faults(list[str]):
         Raises:
             ConfigError: There are so many that the file is no configuration.
         """
-        text = f"{path}: {message}" if path else message
+        text = f"{in_one_line(path)}: {message}" if path else message
         if text not in self:  # two checks may find the same fault
             self.append(text)
         if len(self) >= MAX_FAULTS:
@@ -61,6 +62,7 @@ def show(value: object) -> str:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = repr(value)
+    text = in_one_line(text)
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."
 
 

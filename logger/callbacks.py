@@ -20,6 +20,7 @@ from utils.drawing import Image, class_colors, overlay, panel, to_displayable
 from utils.durations import duration
 from utils.errors import ConfigError, TrainingError
 from utils.files import without_nan, write_text_atomically
+from utils.writing.text import cell
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -311,7 +312,7 @@ class MetricsFile(Callback):
         columns = list(dict.fromkeys(name for row in trainer.history for name in row))
         table, lines = io.StringIO(), ""
         writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(map(cell, columns))
         for row in trainer.history:
             writer.writerow([repr(row[name]) if name in row else "" for name in columns])
             lines += f"{json.dumps(without_nan(row), allow_nan=False)}\n"

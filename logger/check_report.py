@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from utils.errors import ConfigError, DataError, Finding
+from utils.writing.text import in_one_line
 
 _MAX_PLACE = 48
 _MIN_MESSAGE = 40  # columns of a terminal
@@ -91,9 +92,10 @@ class CheckReport:
 
 def _table_text(table: Table) -> str:
     """Return a table in aligned columns: the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
+    rows = [[in_one_line(text) for text in row] for row in (table.header, *table.rows)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [table.title]
-    for row in (table.header, *table.rows):
+    for row in rows:
         cells = [text.rjust(width) if column else text.ljust(width) for column, (text, width) in enumerate(
             zip(row, widths, strict=True)
         )]  # fmt: skip
@@ -101,14 +103,9 @@ def _table_text(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _printable(text: str) -> str:
-    """Return a text without the line breaks and control characters that a key or the name of a file may hold."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
 def _findings_text(title: str, findings: Sequence[Finding], width: int) -> str:
     """Return findings as a table of place and message."""
-    places = [_printable(finding.place) for finding in findings]
+    places = [in_one_line(finding.place) for finding in findings]
     column = min(_MAX_PLACE, max(map(len, places)))
     lines = [title]
     for finding, place in zip(findings[:_MAX_SHOWN], places, strict=False):
@@ -118,7 +115,7 @@ def _findings_text(title: str, findings: Sequence[Finding], width: int) -> str:
             line
             for paragraph in message.splitlines()
             for line in textwrap.wrap(
-                _printable(paragraph),
+                in_one_line(paragraph),
                 max(_MIN_MESSAGE, width - len(indent)),
                 break_long_words=False,
                 break_on_hyphens=False,

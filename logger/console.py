@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.errors import EspalierError
+from utils.writing.text import indented, visible
 
 logger = logging.getLogger(__name__)
 CONSOLE_LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG}
@@ -25,6 +26,14 @@ _LOG = "info.log"
 _ONLY_IN_FILE = "is_only_in_file"
 
 
+class _FileFormatter(logging.Formatter):
+    """Formatter of a file: nothing in a message can be taken for another record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record; its later lines are indented."""
+        return indented(super().format(record))
+
+
 class ConsoleHandler(logging.Handler):
     """Handler that writes to standard error without tearing a progress bar; standard output is for results only."""
 
@@ -34,6 +43,7 @@ class ConsoleHandler(logging.Handler):
             return
         try:
             text = self.format(record)
+            text = indented(text) if record.levelno > logging.INFO else visible(text)
             if record.levelno > logging.INFO:
                 text = f"{record.levelname.lower()}: {text}"
             # It removes open bars, writes, and draws them again.
@@ -120,7 +130,7 @@ def setup_logging(folder: Path | None, verbosity: int = 1) -> Callable[[], None]
     if folder is not None:
         # Created with the first record, so that a run that fails before it leaves no empty file.
         file = logging.FileHandler(folder / _LOG, encoding="utf-8", delay=True)
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        file.setFormatter(_FileFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
         file.setLevel(min(level, logging.INFO))
         added.append(file)
     for handler in added:

@@ -17,6 +17,7 @@ from predictor.loop import StageTimer
 from utils.errors import ConfigError, DataError
 from utils.files import temporary_path
 from utils.geometry import Geometry
+from utils.writing.text import cell
 
 TABLE = "predictions.csv"
 _NO_GEOMETRY = Geometry((0, 0), (0, 0), (0, 0), (0, 0))
@@ -120,7 +121,7 @@ def write_table(
                 for name, probabilities in predictions:
                     best = int(probabilities.argmax())
                     shown = [f"{value:.6f}" for value in probabilities.tolist()]
-                    table.writerow([name, class_names[best], shown[best], *shown])
+                    table.writerow([cell(name), cell(class_names[best]), shown[best], *shown])
                     count += 1
         finally:
             if not is_stream and count:

@@ -34,6 +34,7 @@ from search.study.state import StudyState
 from search.study.study import Study, build_strategy
 from utils.errors import ConfigError, Interrupted
 from utils.plugins import command_line
+from utils.writing.text import write_out
 
 _DRAWS_SHOWN = 8  # by --check
 
@@ -92,14 +93,14 @@ def run_search(arguments: argparse.Namespace) -> None:
                 proposed = sampler.propose(index)
                 if proposed is not None:  # a grid may have fewer
                     values = ", ".join(f"{path}={value}" for path, value in parts.space.label(proposed.drawn))
-                    sys.stdout.write(f"{index}: {values}\n")
-            sys.stdout.write("The space is good.\n")
+                    write_out(f"{index}: {values}\n")
+            write_out("The space is good.\n")
             return
         study = open_study(config, arguments.resume, plugins=arguments.plugin, verbose=arguments.verbose)
         record = run_with_table(study, config, verbose=arguments.verbose)
         record.plugins = arguments.plugin
         report = command_line("python", "-m", "search", "report", study.folder, files=arguments.plugin)
-        sys.stdout.write(f"\n{best_text(record)}\nReport:  {report}\n")
+        write_out(f"\n{best_text(record)}\nReport:  {report}\n")
         require_retrained(record)
     finally:
         close_logging()
@@ -165,7 +166,7 @@ def run_shared(arguments: argparse.Namespace) -> None:
                 raise StoppedByCommand(stop.signal_number) from stop
             raise
         record.plugins = arguments.plugin
-        sys.stdout.write(f"\n{best_text(record)}\n")
+        write_out(f"\n{best_text(record)}\n")
         require_retrained(record)
 
     def complete(config: Mapping[str, Any]) -> Mapping[str, Any]:

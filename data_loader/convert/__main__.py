@@ -16,6 +16,7 @@ from data_loader.convert.write import raise_faults, summary, write_masks
 from data_loader.convert.yolo import read_yolo
 from utils.errors import ConfigError, DataError
 from utils.files import files_below, read_json_object
+from utils.writing.text import visible, write_out
 
 
 def read_annotations(source: Path, images: Path | None = None, *, is_crowd_ignored: bool = True) -> Annotations:
@@ -113,8 +114,8 @@ def main(arguments: argparse.Namespace) -> None:
     result = write_masks(found, classes, arguments.output)
     left_out = ", ".join(f"{count} {kind}" for kind, count in sorted(found.left_out.items()))
     if left_out:
-        sys.stderr.write(f"Left out, since they have no area: {left_out}.\n")
-    sys.stdout.write(f"{len(result.sizes)} masks in {arguments.output}\n{summary(result)}\n")
+        sys.stderr.write(visible(f"Left out, since they have no area: {left_out}.\n"))
+    write_out(f"{len(result.sizes)} masks in {arguments.output}\n{summary(result)}\n")
 
 
 if __name__ == "__main__":

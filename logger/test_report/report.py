@@ -13,6 +13,7 @@ from logger.test_report.confusion_image import draw_confusion
 from logger.test_report.worst_cases import WorstCases, write_image
 from utils.errors import ConfigError, DataError
 from utils.files import read_json_object, write_json
+from utils.writing.text import in_one_line
 
 LOG = logging.getLogger(__name__)
 COLUMNS = {  # name of a value: heading, format
@@ -27,13 +28,15 @@ def report_text(result: Mapping[str, Any]) -> str:
     parts = [
         f"{result['checkpoint']} (epoch {result['epoch']}) on {result['samples']} samples of {result['split']}",
         class_table(result["per_class"]),
-        "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+        "  ".join(f"{in_one_line(name)} {value:.4f}" for name, value in metrics.items()),
     ]
     # The cases of a classification are named; those of a segmentation, which have no class, are shown by images only.
     wrong = [case for case in result["worst"] if "truth" in case and case["truth"] != case["prediction"]]
     lines = [
-        f"{case['name']}  is {case['truth']} ({case['score']:.3f}), taken for {case['prediction']} "
-        f"({case['probability']:.3f})"
+        in_one_line(
+            f"{case['name']}  is {case['truth']} ({case['score']:.3f}), taken for {case['prediction']} "
+            f"({case['probability']:.3f})"
+        )
         for case in wrong
     ]
     if lines:
@@ -51,12 +54,12 @@ def class_table(per_class: Mapping[str, Mapping[str, float]]) -> str:
     Args:
         per_class: Class name -> values of `COLUMNS`, the same of every class; a NaN is shown as a dash.
     """
-    width = max(len("class"), *(len(name) for name in per_class))
+    width = max(len("class"), *(len(in_one_line(name)) for name in per_class))
     shown = [name for name in COLUMNS if name in next(iter(per_class.values()))]
     lines = ["  ".join([f"{'class':{width}}", *(f"{COLUMNS[name][0]:>9}" for name in shown)])]
     for label, values in per_class.items():
         cells = ["-" if math.isnan(values[name]) else format(values[name], COLUMNS[name][1]) for name in shown]
-        lines.append("  ".join([f"{label:{width}}", *(f"{cell:>9}" for cell in cells)]))
+        lines.append("  ".join([f"{in_one_line(label):{width}}", *(f"{cell:>9}" for cell in cells)]))
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from search.results.record import StudyRecord
 from search.study.folders import find_studies
 from utils.errors import EspalierError, SearchError
 from utils.writing.outputs import PAGE, RUNS, require_output, writing
+from utils.writing.text import visible, write_out
 
 COMPARE = "compare"
 Predict = Callable[[Path], None]
@@ -69,11 +70,11 @@ def run_compare(arguments: argparse.Namespace, predict: Predict) -> None:
     choose_metric(groups, arguments.metric)  # raises before anything is written
     with writing(arguments.output, "--output"):
         write_comparison(runs, studies, arguments.output, metric=arguments.metric, images=arguments.images)
-    sys.stdout.write(f"{comparison_text(groups, arguments.metric)}\nPage:  {arguments.output}\n")
+    write_out(f"{comparison_text(groups, arguments.metric)}\nPage:  {arguments.output}\n")
     if arguments.csv is not None:
         with writing(arguments.csv, "--csv"):
             reports = export_runs(groups, arguments.csv)
-        sys.stdout.write(f"Written:  {arguments.csv}, a row per run, and {reports}, a row per epoch\n")
+        write_out(f"Written:  {arguments.csv}, a row per run, and {reports}, a row per epoch\n")
 
 
 def collect_runs(folders: Sequence[Path], plugins: Sequence[str]) -> tuple[list[ComparedRun], list[StudyRecord]]:
@@ -123,7 +124,7 @@ def _with_predictions(run: ComparedRun, predict: Predict, split: str | None) -> 
     try:
         predict(run.folder)
     except EspalierError as error:
-        sys.stderr.write(f"Not predicted: {run.folder}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(visible(f"Not predicted: {run.folder}: {' '.join(str(error).split())}\n"))
         return run
     now = read_run(run.folder)
     tested = {name: value for name, value in now.results.items() if name not in run.results}

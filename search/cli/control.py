@@ -1,7 +1,6 @@
 """`python -m search add|enqueue|pause|resume|stop|repair STUDY`: commands that change a study, also one that runs."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from search.study.study import Study
 from utils.errors import SearchError
 from utils.files import folder_lock
 from utils.plugins import command_line
+from utils.writing.text import write_out
 
 CONTROLS = {
     "add": "Let a study try more candidates.",
@@ -60,7 +60,7 @@ def run_control(arguments: argparse.Namespace) -> None:
         raise SearchError(f"{arguments.folder}: there is no study in it. Name a folder that a search wrote.")
     folder, command = folders[0], arguments.command
     if command == "repair":
-        sys.stdout.write(f"{repair(folder, arguments.plugin)}\n")
+        write_out(f"{repair(folder, arguments.plugin)}\n")
         return
     study = Study(folder, build_study_parts(read_study_config(folder)), worker="")
     study.restore()
@@ -83,7 +83,7 @@ def run_control(arguments: argparse.Namespace) -> None:
                 "one of its candidates."
             )
         send_command(folder, command, candidate=candidate)
-    sys.stdout.write(f"{_when(folder, arguments.plugin)}\n")
+    write_out(f"{_when(folder, arguments.plugin)}\n")
 
 
 def _when(folder: Path, plugins: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from search.study.journal import read_events
 from utils.architecture.genotype import Genotype
 from utils.errors import SearchError
 from utils.files import write_json, write_text_atomically
+from utils.writing.text import cell as csv_cell
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -108,7 +109,7 @@ def export_predictions(study: StudyRecord, path: Path) -> Path | None:
         cells = each.texts()
         columns = [each.columns[name].tolist() if name in each.columns else [""] * len(cells) for name in names]
         for cell, *values in zip(cells, *columns, strict=True):
-            writer.writerow([blocks, number, cell, numbers.get(cell, ""), *values])
+            writer.writerow([blocks, number, csv_cell(cell), numbers.get(cell, ""), *values])
     target = predictions_path(path)
     write_text_atomically(target, text.getvalue())
     return target
@@ -136,10 +137,10 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, names or ["index"], restval="", lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: csv_cell(name) for name in writer.fieldnames})
     for row in rows:
         is_plain = {name: value is None or isinstance(value, str) or is_number(value) for name, value in row.items()}
-        writer.writerow({k: v if is_plain[k] else json.dumps(v, ensure_ascii=False) for k, v in row.items()})
+        writer.writerow({k: csv_cell(v) if is_plain[k] else json.dumps(v, ensure_ascii=False) for k, v in row.items()})
     return text.getvalue()
 
 

@@ -16,6 +16,7 @@ from search.results.summaries import retrained_result, retrained_summaries
 from search.study.best import BEST_FOLDER, CHECKPOINT, read_front
 from search.study.folders import CONFIG, ONNX
 from utils.plugins import command_line
+from utils.writing.text import in_one_line
 
 _MOST_FRONT = 20
 _WIDTH = 110  # columns of a paragraph
@@ -189,6 +190,7 @@ def trains_on_all(study: StudyRecord) -> bool:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Pad each column to its widest cell."""
+    rows = [[in_one_line(text) for text in row] for row in rows]
     columns = max(map(len, rows))
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(columns)]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip() for row in rows]

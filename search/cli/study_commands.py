@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from search.study.settings import build_study_parts
 from search.study.study import read
 from utils.errors import ConfigError, EspalierError, SearchError
 from utils.writing.outputs import CANDIDATES, GENOTYPE, PAGE, require_database, require_output, writing
+from utils.writing.text import write_out
 
 REPORT = "report.html"
 COMMANDS = {
@@ -62,13 +62,13 @@ def run_study_command(arguments: argparse.Namespace) -> None:
     """
     configuration.load_plugins(arguments.plugin)
     if arguments.command == "list":
-        sys.stdout.write(f"{_list_text(arguments.folder, arguments.plugin)}\n")
+        write_out(f"{_list_text(arguments.folder, arguments.plugin)}\n")
         return
     folders = arguments.folder if arguments.command == "report" else [arguments.folder]
     with_beliefs = arguments.command == "report" and len(folders) == 1
     studies = [read_study(_studies_in(each)[0], arguments.plugin, with_beliefs=with_beliefs) for each in folders]
     if arguments.command == "best":
-        sys.stdout.write(f"{best_text(studies[0])}\n")
+        write_out(f"{best_text(studies[0])}\n")
     elif arguments.command == "report":
         _write_report(studies, arguments.output)
     elif arguments.genotype is not None:
@@ -117,7 +117,7 @@ def _write_report(studies: Sequence[StudyRecord], output: Path | None) -> None:
             write_comparison(runs_of_studies(studies), studies, path)
         else:
             write_report(studies[0], path)
-    sys.stdout.write(f"Report:  {path}\n")
+    write_out(f"Report:  {path}\n")
 
 
 def _export_genotype(study: StudyRecord, arguments: argparse.Namespace) -> None:
@@ -134,7 +134,7 @@ def _export_genotype(study: StudyRecord, arguments: argparse.Namespace) -> None:
         )
     with writing(path, "--genotype"):
         text = export_genotype(study, path, candidate=arguments.candidate, epoch=arguments.epoch)
-    sys.stdout.write(f"Written:  {path}, {text}. Use it:  arch.args.genotype={shlex.quote(str(path))}\n")
+    write_out(f"Written:  {path}, {text}. Use it:  arch.args.genotype={shlex.quote(str(path))}\n")
 
 
 def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
@@ -162,12 +162,12 @@ def _export(study: StudyRecord, csv: Path | None, url: str | None) -> None:
     if csv is not None:
         with writing(csv, "--csv"):
             reports, predictions = export_csv(study, csv), export_predictions(study, csv)
-        sys.stdout.write(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
+        write_out(f"Written:  {csv}, a row per candidate, and {reports}, a row per epoch\n")
         if predictions is not None:
-            sys.stdout.write(f"Written:  {predictions}, a row per predicted cell\n")
+            write_out(f"Written:  {predictions}, a row per predicted cell\n")
     if url is not None:
         export_optuna(study, url)
-        sys.stdout.write(f"Written:  {url}. See it:  optuna-dashboard {shlex.quote(url)}\n")
+        write_out(f"Written:  {url}. See it:  optuna-dashboard {shlex.quote(url)}\n")
 
 
 def read_study(folder: Path, plugins: Sequence[str] = (), *, with_beliefs: bool = False) -> StudyRecord:

@@ -1,0 +1,98 @@
+"""Names that hold terminal escapes, ends of lines or formulas are shown and stored as text, and nothing else."""
+
+import csv
+import logging
+
+import numpy as np
+import pytest
+
+from config import cli
+from config.faults import Faults, show
+from logger.check_report import Table, _table_text
+from logger.console import setup_logging
+from logger.test_report.report import class_table, report_text
+from predictor.classifier import Prediction, write_table
+from search.cli.export import csv_text
+from search.cli.listing import _aligned
+from utils.errors import ConfigError, DataError, joined_faults
+from utils.writing.text import cell, in_one_line, indented, message_of, visible, write_out
+
+EVIL = "a\x1b[2J\nerror: fake\r\x07\x9b1m\u202eb"
+SHOWN = r"a\x1b[2J\nerror: fake\r\x07\x9b1m\u202eb"
+
+
+def test_control_characters_are_shown_as_escape_sequences():
+    assert in_one_line(EVIL) == SHOWN
+    assert visible(EVIL) == SHOWN.replace(r"\n", "\n")
+    assert visible("Straße\t猫 \U0001f408 é\n") == "Straße\t猫 \U0001f408 é\n"
+    assert in_one_line("\udcff\u2028\x00\x7f") == r"\udcff\u2028\x00\x7f"
+
+
+def test_a_message_has_no_lines_that_look_like_other_messages():
+    assert message_of(DataError(f"{EVIL}: is cut")) == f"{SHOWN}: is cut"
+    joined = joined_faults([DataError(f"{EVIL}: is cut"), DataError("b\n  c: is cut")])
+    assert message_of(joined) == f"{SHOWN}: is cut\nb\n  c: is cut"
+    assert indented("a\nb\n c") == "a\n  b\n c"
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        *[(text, f"'{text}") for text in ("=1+1", "+A1", "-cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1")],
+        *[(text, text) for text in ("-1.5", "+2", "-1e-3", "-inf", "a=b", "", "1-2")],
+        *[(number, number) for number in (-1.5, -3, None, True)],
+    ],
+)
+def test_cells_are_no_formulas_and_numbers_remain(value, stored):
+    assert cell(value) == stored
+
+
+def test_csv_files_hold_no_formula(tmp_path):
+    predictions = [Prediction("=1+1.png", np.array([0.25, 0.75], np.float32))]
+    write_table(predictions, ["-x", "@y"], tmp_path / "x.csv")
+    with open(tmp_path / "x.csv", newline="") as file:
+        assert list(csv.reader(file))[1] == ["'=1+1.png", "'@y", "0.750000", "0.250000", "0.750000"]
+    assert csv_text([{"=a": "=b", "c": -1.5, "d": [-1]}]).splitlines() == ["'=a,c,d", "'=b,-1.5,[-1]"]
+
+
+def test_reports_and_tables_show_names_in_one_line():
+    values = {"iou": 0.5, "precision": 0.5, "recall": 0.5, "f1": 0.5, "pixel_share": 1.0}
+    assert class_table({EVIL: values}).count("\n") == 1
+    case = {"name": EVIL, "truth": EVIL, "prediction": "b", "score": 0.1, "probability": 0.9}
+    result = {"checkpoint": "x", "epoch": 1, "samples": 1, "split": "test", "pictures": [], "worst": [case]}
+    text = report_text({**result, "metrics": {EVIL: 1.0}, "per_class": {EVIL: values}})
+    assert text.count(SHOWN) == 4
+    assert "\x1b" not in text
+    assert _table_text(Table("t", ("class", "n"), [(EVIL, "1")])).count("\n") == 2
+    assert _aligned([[EVIL, "b"]]) == [f"{SHOWN}  b"]
+    faults = Faults()
+    faults.add(EVIL, "is wrong")
+    assert faults == [f"{SHOWN}: is wrong"]
+    assert "\x9b" not in show("\x9b\x1b")
+
+
+def test_console_log_and_results_show_escape_sequences(tmp_path, capsys):
+    close = setup_logging(tmp_path)
+    try:
+        logging.getLogger("espalier").warning("read %s", EVIL)
+    finally:
+        close()
+    write_out(f"{EVIL}\n")
+    shown, log = capsys.readouterr(), (tmp_path / "info.log").read_text()
+    for text in (shown.err, shown.out, log):
+        assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r"} & set(text)
+    assert "\n  error: fake" in shown.err
+    assert "\n  error: fake" in log
+
+
+def test_errors_of_commands_are_shown_with_escape_sequences(capsys):
+    def fail(arguments):
+        raise ConfigError(f"{EVIL}: is wrong")
+
+    for words in ([], ["--debug"]):
+        parser = cli.argparse.ArgumentParser()
+        parser.add_argument("--debug", action="store_true")
+        assert cli.run_command(fail, parser, words) == 2
+        text = capsys.readouterr().err
+        assert f"error: {SHOWN}: is wrong\n" in text
+        assert "\x1b" not in text

@@ -1,0 +1,69 @@
+"""Text of others that is shown or stored: names of classes and files, values of configs.
+
+A terminal obeys escape sequences, a reader believes lines, and a spreadsheet computes cells that begin as formulas do.
+"""
+
+import re
+import sys
+from typing import Any
+
+from utils.errors import EspalierError, each_error
+
+_NOT_SHOWN = re.compile(
+    "[\0-\x08\x0b-\x1f\x7f-\x9f"  # control characters, but tabs and the ends of lines
+    "\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff"  # invisible ones, and those that turn the direction
+    "\ud800-\udfff]"  # halves of characters, as in file names that are not UTF-8
+)
+_LINE_ENDS = re.compile(r"[\n\t]")
+_MESSAGE_LINE = re.compile(r"\n(?! )")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def visible(text: str) -> str:
+    """Return a text with each control character as an escape sequence in letters; tabs and lines remain."""
+    return _NOT_SHOWN.sub(_escaped, text)
+
+
+def in_one_line(text: object) -> str:
+    """Return a name as `visible` does, with ends of lines and tabs as escape sequences, too."""
+    return _LINE_ENDS.sub(_escaped, visible(str(text)))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def indented(text: str) -> str:
+    """Return a text as `visible` does, of which no later line can be taken for a message: each begins with blanks."""
+    return _MESSAGE_LINE.sub("\n  ", visible(text))
+
+
+def message_of(error: EspalierError) -> str:
+    """Return the message of an error, each of its parts without lines that could be taken for another message."""
+    text = str(error)
+    for part in each_error(error):
+        text = text.replace(str(part), _MESSAGE_LINE.sub(r"\\n", str(part)))
+    return visible(text)
+
+
+def write_out(text: str) -> None:
+    """Write results to standard output."""
+    sys.stdout.write(visible(text))
+
+
+def cell(value: Any) -> Any:
+    """Return the value of a cell of a CSV file: a text that a spreadsheet would compute gets a `'` before it.
+
+    Numbers, also those that are written as text, are not changed.
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA) or _is_number(value):
+        return value
+    return f"'{value}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
