@@ -219,6 +219,25 @@ def test_every_flag_and_exit_code_is_listed():
     assert all(f"| {code} |" in PAGES["json.md"] for code in codes)
 
 
+@pytest.mark.parametrize(
+    ("page", "parser"),
+    [("testing.md", test_command.parser()), ("inference.md", inference.parser())],
+    ids=["test", "inference"],
+)
+def test_every_flag_has_a_row_in_its_table(page, parser):
+    rows = re.findall(r"^\| (`--.*?|`-[a-z]`.*?) \|", PAGES[page], re.M)
+    listed = [flag for row in rows for flag in re.findall(r"`(--?[\w-]+)`", row)]
+    flags = [flag for action in parser._actions for flag in action.option_strings if flag not in ("-h", "--help")]
+    assert sorted(listed) == sorted(flags)
+
+
+def test_the_readme_links_every_page_that_no_other_page_links():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    linked = {name for text in (readme, *PAGES.values()) for name in re.findall(r"\]\((?:docs/)?(\w+\.md)", text)}
+    assert set(PAGES) - linked == set()
+    assert {"testing.md", "inference.md", "new_project.md"} <= set(re.findall(r"\]\(docs/(\w+\.md)", readme))
+
+
 def write_pairs(folder):
     """A good pair, and files with one fault each."""
     photo, mask = np.full((20, 30, 3), 90, np.uint8), np.zeros((20, 30), np.uint8)
