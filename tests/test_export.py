@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import nn
 
 import export
 import inference
-from base.base_model import main_output
 from config import cli
 from data_loader.images.files import read_image, read_mask
 from models import SECTIONS
@@ -23,64 +21,11 @@ from models.export import tracing
 from models.export.comparison import Comparison
 from models.export.files import KEY, from_bytes, open_exported, to_bytes
 from models.export.tracing import Side, trace
-from tests.support.tiny import CLASSIFIERS
-from utils.architecture.cells.network import MacroOptions
+from tests.support.exported import CASES, CPU, DESCRIPTION, NOT_EXPORTED, SMALL, check_every_size, images
 from utils.errors import CheckpointError, ConfigError, DataError, ExportError
-from utils.registry import import_attribute
 
 ROOT = Path(__file__).parents[1]
-CPU = torch.device("cpu")
-SIZE = (64, 96)
-# Small variants, so that the suite is quick; the first of each is written as ONNX, too. A network of the registry that
-# is not named here is made with its own defaults, so that every network is exported; one that does not take images
-# (B, C, H, W) is named below.
-SMALL = {
-    "UNet": [{"channels": [4, 8]}, {"backbone": "resnet18", "decoder_channels": [4, 4, 4, 4]}],
-    "DeepLabV3Plus": [{"backbone": "resnet18", "aspp_channels": 8}],
-    "UNetPlus": [{"backbone": "timm:test_resnet", "decoder_channels": [4, 4, 4, 4]}],
-    "PSPNet": [{"backbone": "resnet18", "decoder_channels": 8}],
-    "BiSeNet": [{"spatial_channels": [8, 8, 16], "context_channels": 8, "fusion_channels": 8}],
-    "ICNet": [{"backbone": "timm:test_resnet", "fusion_channels": 8}],
-    "EncDec": [{"D_blocks": [[["C", 1]]], "B_blocks": [[["H", 2]]], "U_blocks": [[["V", 1]]], "base_channels": 4}],
-    "AutoDeepLab": [
-        {
-            "genotype": {
-                "strides": [8, 4],
-                "blocks": [
-                    {"two_back": "sep_conv_3x3", "one_back": "atrous_conv_3x3"},
-                    {"one_back": "max_pool_3x3", "block_1": "avg_pool_3x3"},
-                ],
-            },
-            "filter_multiplier": 2,
-            "stem_channels": [4, 4, 8],
-            "aspp_channels": 8,
-        }
-    ],
-    "CellNetSegmenter": [
-        {"macro": MacroOptions(filters=4, motifs=2, normal_cells=1)},
-        {"macro": MacroOptions(filters=4, motifs=2, normal_cells=1, stem="strided"), "decoder": "unet"},
-    ],
-}
-ONE_SIZE = {"ICNet", "UNetPlus"}  # torch cannot follow how they round sizes
-NO_IMAGES = CLASSIFIERS  # see test_export_classifiers.py
-NOT_EXPORTED = NO_IMAGES | {"AutoDeepLabSupernet"}  # what a supernet is for is the decoded network
-CASES = [
-    (name, args) for name in SECTIONS["arch"].entries if name not in NOT_EXPORTED for args in SMALL.get(name, [{}])
-]
-DESCRIPTION = {"format_version": 1, "num_classes": 3, "class_names": [], "loader": {"type": "x", "args": {}}}
-
-
-def built(name, args):
-    torch.manual_seed(0)
-    model = import_attribute(SECTIONS["arch"].entries[name])(num_classes=3, **args).eval()
-    for module in model.modules():  # statistics of its own, so that a norm that is folded wrongly shows
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-    return model
-
-
-def images(*shape):
-    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+AS_ONNX = {"UNet", "PSPNet"}  # all sizes free; with fixed and with free pooling
 
 
 def test_every_network_of_the_registry_is_exported():
@@ -90,21 +35,8 @@ def test_every_network_of_the_registry_is_exported():
 
 @pytest.mark.parametrize(("name", "args"), CASES)
 def test_exported_networks_give_what_the_network_gives_at_every_size(name, args):
-    model = built(name, args)
-    traced = trace(model, 3, SIZE)
-    assert traced.num_classes == 3
-    one_size = dict(zip(("height", "width"), SIZE, strict=True)) if name in ONE_SIZE else {}
-    free = dict.fromkeys(("batch", "height", "width"))
-    assert {side: each.fixed for side, each in traced.sides.items()} == {**free, **one_size}
-    step = traced.sides["height"].multiple
-    for form in ("onnx", "torch") if args == SMALL.get(name, [{}])[0] else ("torch",):
-        network, description = from_bytes(to_bytes(traced, DESCRIPTION, form), form, CPU)
-        assert description["sides"] == {name: asdict(side) for name, side in traced.sides.items()}
-        others = [] if one_size else [(3, SIZE[0] + step, SIZE[1] - 3 * step), (2, 2 * SIZE[1], SIZE[0])]
-        for batch, height, width in ((1, *SIZE), (3, *SIZE), *others):
-            inputs = images(batch, 3, height, width)
-            with torch.no_grad():
-                torch.testing.assert_close(network(inputs), main_output(model(inputs)), rtol=1e-3, atol=1e-4)
+    # All networks as ONNX: benchmarks/export_sizes.py
+    check_every_size(name, args, ["onnx"] if name in AS_ONNX and args == SMALL[name][0] else ["torch"])
 
 
 # --- what sizes a network takes ---

@@ -118,9 +118,9 @@ def build(case: str, in_channels: int = 3) -> BaseModel:
 
 
 def build_without_weights(case: str, in_channels: int) -> BaseModel:
-    """The same with whatever was in memory for weights: shapes are known without the time for an initialisation."""
+    """The same without values: shapes are known without the time for an initialisation and for sums."""
     with torch.device("meta"):
-        return build(case, in_channels).to_empty(device="cpu")
+        return build(case, in_channels)
 
 
 def outputs(model: BaseModel, batch: Tensor) -> list[Tensor]:
@@ -156,7 +156,7 @@ def test_logits_have_the_size_of_the_image_and_auxiliary_ones_their_own(case: st
     sizes = {1: (1, 70), 3: (50, 101), 5: (64, 48)} if case in ANY_CHANNELS else {3: (50, 101)}
     for in_channels, (height, width) in sizes.items():
         network = build(case, in_channels) if case in TRAINED else build_without_weights(case, in_channels)
-        image = torch.zeros(2, in_channels, height, width)
+        image = torch.zeros(2, in_channels, height, width, device=next(network.parameters()).device)
         with torch.no_grad():
             main, *auxiliary = outputs(network.train(), image)
             logits = network.eval()(image)

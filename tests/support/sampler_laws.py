@@ -92,7 +92,7 @@ class SamplerLaws:
     def test_the_end_is_final(self, build, space):
         """After the last proposal there is none."""
         ended = False
-        for _, proposal in search(build(space), space, 100, "numbers"):
+        for _, proposal in search(build(space), space, 50, "numbers"):
             assert proposal is None or not ended
             ended = proposal is None
 
