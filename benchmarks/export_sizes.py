@@ -7,6 +7,7 @@ The tests do the same with one format per network. It takes about three minutes 
 
 import argparse
 import time
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from models.export.tracing import trace
 from models.unetplus import UNetPlus
 from tests.support.exported import CASES, CPU, DESCRIPTION, check_every_size, images
 
-TRANSFORMERS = {
+TRANSFORMERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "UNetPlus over a plain transformer": (UNetPlus, {"backbone": "timm:test_vit3"}),
     "DeepLabV3Plus over a plain transformer": (DeepLabV3Plus, {"backbone": "timm:test_vit3", "aspp_channels": 8}),
     "UNetPlus over Swin": (UNetPlus, {"backbone": "timm:swin_tiny_patch4_window7_224"}),
