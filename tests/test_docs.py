@@ -1,5 +1,6 @@
 """What docs/ lists is compared with the code, and what it shows is tried."""
 
+import argparse
 import inspect
 import json
 import re
@@ -227,7 +228,10 @@ def test_every_flag_and_exit_code_is_listed():
 def test_every_flag_has_a_row_in_its_table(page, parser):
     rows = re.findall(r"^\| (`--.*?|`-[a-z]`.*?) \|", PAGES[page], re.M)
     listed = [flag for row in rows for flag in re.findall(r"`(--?[\w-]+)`", row)]
-    flags = [flag for action in parser._actions for flag in action.option_strings if flag not in ("-h", "--help")]
+    shown = [
+        action for action in parser._actions if argparse.SUPPRESS not in (action.help, action.default)
+    ]  # not --help
+    flags = [flag for action in shown for flag in action.option_strings]
     assert sorted(listed) == sorted(flags)
 
 
