@@ -17,7 +17,7 @@ from utils.runs.stored_tests import IMAGE, PREDICTION, TRUTH, stored_file
 
 MOST_RUNS = 24  # predictions of a sample
 MOST_BYTES = 1_400_000  # of all images, before their encoding as text
-_SIDES = (320, 240, 160, 110, 80)  # longest side of an image in pixels, tried in turn
+_SIDES = (240, 160, 110, 80)  # longest side of an image in pixels, tried in turn
 _LOSSLESS = 101  # a quality of WebP in OpenCV
 _QUALITY = 70
 _WRONG = (235, 60, 60)

@@ -21,7 +21,17 @@ KEYS = ("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb")
 
 
 def make_run(
-    folder, miou, seed=0, *, name="people", lr=0.01, is_tested=True, is_finished=True, facts=None, scores=(0.4, 0.8)
+    folder,
+    miou,
+    seed=0,
+    *,
+    name="people",
+    lr=0.01,
+    is_tested=True,
+    is_finished=True,
+    facts=None,
+    scores=(0.4, 0.8),
+    pictures=None,
 ):
     """Write a run whose second epoch is the best one.
 
@@ -34,7 +44,8 @@ def make_run(
         is_tested: Whether there are records of a test.
         is_finished: Whether there is a `result.json`.
         facts: More for `result.json`.
-        scores: Of the two samples of the test.
+        scores: Of the samples of the test.
+        pictures: Image, truth and prediction of each sample by its key; by default of `KEYS`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True)
@@ -62,27 +73,32 @@ def make_run(
         result = {"monitor": "max val_miou", "best": rows[1], "epochs": 2, **(facts or {})}
         (folder / "result.json").write_text(json.dumps(result))
     if is_tested:
-        _store_test(folder, miou, scores)
+        _store_test(folder, miou, scores, pictures or dict.fromkeys(KEYS, _small_pictures()))
     return folder
 
 
-def _store_test(folder, miou, scores):
+def _store_test(folder, miou, scores, pictures):
     stored_folder(folder, "test").mkdir(parents=True)
     classes = {"background": {"iou": miou + 0.05}, "person": {"iou": miou - 0.05}}
-    shown = [{"key": key, "name": f"{key[0]}.jpg", "score": score} for key, score in zip(KEYS, scores, strict=True)]
+    shown = [{"key": key, "name": f"{key[0]}.jpg", "score": score} for key, score in zip(pictures, scores, strict=True)]
     content = {
-        "format_version": 1, "checkpoint": "model_best.pth", "epoch": 2, "split": "test", "samples": 2,
+        "format_version": 1, "checkpoint": "model_best.pth", "epoch": 2, "split": "test", "samples": len(scores),
         "metrics": {"loss": 0.5, "miou": miou}, "per_class": classes, "problem": "segmentation",
         "classes": list(classes), "ignore_index": 255, "facts": {"params": 100, "flops": 2000, "input_size": [8, 6]},
-        "data": {"samples": 2, "digest": "abc"}, "scores": dict(zip(KEYS, scores, strict=True)), "shown": shown,
+        "data": {"samples": len(scores), "digest": "abc"},
+        "scores": dict(zip(pictures, scores, strict=True)), "shown": shown,
     }  # fmt: skip
     stored_results(folder, "test").write_text(json.dumps(content))
-    for key in KEYS:
-        truth = np.zeros((8, 6), np.uint8)
-        truth[2:5, 2:5] = 1
-        truth[0] = 255  # not counted
-        prediction = np.zeros_like(truth)
-        prediction[3:5, 2:5] = 1
-        cv2.imwrite(str(stored_file(folder, "test", key, TRUTH)), truth)
-        cv2.imwrite(str(stored_file(folder, "test", key, PREDICTION)), prediction)
-        cv2.imwrite(str(stored_file(folder, "test", key, IMAGE)), np.full((8, 6, 3), 90, np.uint8))
+    for key, images in pictures.items():
+        for kind, image in zip((IMAGE, TRUTH, PREDICTION), images, strict=True):
+            cv2.imwrite(str(stored_file(folder, "test", key, kind)), image)
+
+
+def _small_pictures():
+    """Nine pixels of class 1, of which three are predicted as class 0."""
+    truth = np.zeros((8, 6), np.uint8)
+    truth[2:5, 2:5] = 1
+    truth[0] = 255  # not counted
+    prediction = np.zeros_like(truth)
+    prediction[3:5, 2:5] = 1
+    return np.full((8, 6, 3), 90, np.uint8), truth, prediction
