@@ -73,6 +73,7 @@ def export(
     from models.export.comparison import compare
     from models.metrics.confusion import Accuracy, MeanIoU
     from predictor.segmenter import Segmenter
+    from utils.images.palette import of_loaders
 
     require_suffix(output, files.SUFFIXES[form])
     require_output(output, "--output", EXPORTED[files.SUFFIXES[form]], Originals([Path(resume)]))
@@ -99,6 +100,7 @@ def export(
         loader=loader if isinstance(loader, str) else loader["type"],
         loader_arguments={name: known[name] for name in accepted if name in known},
         class_names=trained.class_names,
+        palette=of_loaders(config, "palette"),
         num_classes=num_classes,
         origin={"name": config.get("name"), "arch": config["arch"]},
     )

@@ -116,7 +116,9 @@ def segment(arguments: argparse.Namespace, segmenter: "Segmenter") -> None:
         foreground=[segmenter.class_id(name) for name in arguments.classes] if arguments.classes else None,
         is_soft=arguments.soft,
         export_ids=export_ids,
+        palette=segmenter.palette if arguments.legend else None,
     )
+    segmenter.has_legend = arguments.legend
     faults: list[DataError] = []
     limit = arguments.limit
     for source, output in zip(sources, outputs_of(sources, segmenter.renderer, arguments.output), strict=True):
@@ -271,6 +273,12 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--class", dest="classes", action="append", metavar="NAME", help="a class to show; default: all but 0"
+    )
+    options.add_argument(
+        "--legend",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="names of the classes below overlays, if there are more than two (default)",
     )
     options.add_argument("--own-ids", action="store_true", help="masks in the ids of the data set, as its server wants")
     options.add_argument("--soft", action="store_true", help="soft edges that follow those of the image")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help is answered without it
     from models.inference.views import Views
     from models.metrics.confusion import ConfusionMatrix
     from trainer.runtime.devices import RunPrecision
+    from utils.images.palette import Palette
 
 # Arguments of loaders that may be left open and follow from the training data.
 LEARNED_ARGUMENTS = ("classes", "mean", "std", "scale")
@@ -76,6 +77,7 @@ def test(
     from models.metrics.confusion import ConfusionMatrix
     from trainer.evaluation import MetricSet, evaluate
     from utils.environment import resource_errors
+    from utils.images.palette import Palette, of_loaders
 
     views = views or Views()
     parts = build_evaluation(config, state_dict, split, devices=devices, has_windows=views.window is not None)
@@ -84,7 +86,8 @@ def test(
     matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
     classes = list(spec.class_names or map(str, range(spec.num_classes)))
     task = task_of(loader)
-    cases = collect_worst(task, worst, classes, spec.ignore_index)
+    palette = Palette.of(spec.num_classes, spec.class_names, of_loaders(parts.config, "palette"))
+    cases = collect_worst(task, worst, classes, palette, spec.ignore_index)
 
     def take(sample: Any, inputs: "Tensor", logits: "Tensor") -> None:
         facts = cases.add(sample, inputs, logits)
@@ -338,7 +341,9 @@ def check_split(config: Mapping[str, Any], split: str) -> None:
     configuration.validate(config if has_training_data else {**config, "train_loader": config[section]}, registry())
 
 
-def collect_worst(problem: str, count: int, classes: list[str], ignore_index: int | None) -> "WorstCases":
+def collect_worst(
+    problem: str, count: int, classes: list[str], palette: "Palette", ignore_index: int | None
+) -> "WorstCases":
     """Return an empty collection of the worst samples of a data set."""
     from logger.test_report.worst_cases import WorstClassified, WorstSegmented
     from models.metrics.confusion import MeanIoU
@@ -350,7 +355,7 @@ def collect_worst(problem: str, count: int, classes: list[str], ignore_index: in
 
     if problem == "classification":
         return WorstClassified(count, classes, ignore_index)
-    return WorstSegmented(count, len(classes), ignore_index, mean_iou)
+    return WorstSegmented(count, palette, ignore_index, mean_iou)
 
 
 def results_per_class(

@@ -193,11 +193,15 @@ def callbacks_of(parts: "TrainingParts", options: Mapping[str, Any]) -> "list[Ca
     from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
     from logger.trackers import make_trackers
     from trainer.checkpoints.saving import TimeLimit
+    from utils.images.palette import of_loaders
 
     chosen: list[Callback] = [ProgressBar()]
     if options["tensorboard"]:
         drawn = {"images": options["pictures"], "histograms": options["histograms"]}
-        chosen.append(TensorBoardLogger(**drawn, class_names=parts.spec.class_names))
+        spec, colors = parts.spec, of_loaders(parts.config, "palette")
+        chosen.append(
+            TensorBoardLogger(**drawn, class_names=spec.class_names, colors=colors, ignore_index=spec.ignore_index)
+        )
     chosen.append(MetricsFile())
     if options["max_time"]:
         chosen.append(TimeLimit(options["max_time"]))

@@ -15,6 +15,7 @@ from utils.checkpoint_file import read_saved
 from utils.environment import devices_named
 from utils.errors import CheckpointError, DataError
 from utils.geometry import Geometry, restore_logits
+from utils.images.palette import Palette, of_loaders
 
 Preprocess = Callable[[NDArray[Any]], tuple[NDArray[np.float32], Geometry]]
 DEFAULT_BATCH_SIZE = 8
@@ -70,12 +71,11 @@ class BaseInference(ABC):
     @property
     def class_names(self) -> list[str]:
         """Names of the classes in the order of their ids; empty if the config does not name them."""
-        for section in ("valid_loader", "train_loader", "data_loader", "test_loader"):
-            spec = self.config.get(section)
-            names = spec.get("args", {}).get("classes") if isinstance(spec, dict) else None
-            if names:
-                return [str(name) for name in names]
-        return []
+        return of_loaders(self.config, "classes")
+
+    def palette(self, num_classes: int) -> Palette:
+        """Return the colours and names of the classes, as the config says."""
+        return Palette.of(num_classes, self.class_names, of_loaders(self.config, "palette"))
 
     @abstractmethod
     def render(self, image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[Any]:

@@ -14,7 +14,8 @@ import numpy as np
 from data_loader.images.files import read_image, read_mask
 from data_loader.segmentation.pairs import read_pairs
 from inference import load
-from utils.drawing import class_colors, overlay, panel
+from utils.drawing import panel
+from utils.images.palette import Palette
 
 CHOSEN = (2, 11, 23, 37, 58, 74)
 PAPER = 245  # grey level behind a cut-out
@@ -22,14 +23,14 @@ PAPER = 245  # grey level behind a cut-out
 
 def main(checkpoint: str, pairs_file: str, output: str) -> None:
     """Draw six photos in three rows."""
-    segmenter, colors = load(checkpoint), class_colors(2)
+    segmenter, palette = load(checkpoint), Palette.of(2)
     pairs = read_pairs(Path(pairs_file))
     photos, truths, cut_outs = [], [], []
     for number in CHOSEN:
         photo, mask = read_image(pairs[number][0]), read_mask(pairs[number][1])
         person = segmenter.probabilities([photo])[0][1][..., None]
         photos.append(photo)
-        truths.append(overlay(photo, mask, colors))
+        truths.append(palette.overlay(photo, mask))
         cut_outs.append((photo * person + PAPER * (1 - person)).astype(np.uint8))
     rows = [
         panel(images, captions)

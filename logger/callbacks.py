@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, distributed
 from tqdm import tqdm
 
 from base.callback import Callback, StepReport
 from logger.test_report.worst_cases import draw_input
-from utils.drawing import Image, class_colors, overlay, panel, to_displayable
+from utils.drawing import Image, panel, to_displayable, valid_pixels
 from utils.durations import duration
 from utils.errors import ConfigError, TrainingError
 from utils.files import without_nan, write_text_atomically
+from utils.images.palette import Palette
 from utils.writing.text import cell
 
 if TYPE_CHECKING:
@@ -179,6 +182,25 @@ def with_bar(batches: Iterable[Any], description: str) -> Iterable[Any]:
     return _Bar(batches, desc=description, file=sys.stderr, disable=None, leave=False, dynamic_ncols=True)
 
 
+def content_area(pixels: NDArray[np.floating[Any]], ignored: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the rows and columns of an image inside its padding.
+
+    Rows and columns of the padding have one value and no label that counts, and lie at the border.
+
+    Args:
+        pixels: (C, H, W), the input of the network.
+        ignored: (H, W), True for labels that do not count.
+    """
+    areas = []
+    for axis in (0, 1):
+        along = 1 - axis
+        first = pixels.take([0], axis=1 + along)
+        is_padding = ignored.all(axis=along) & (pixels == first).all(axis=(0, 1 + along))
+        inside = np.flatnonzero(~is_padding)
+        areas.append(slice(int(inside[0]), int(inside[-1]) + 1) if inside.size else slice(None))
+    return areas[0], areas[1]
+
+
 class TensorBoardLogger(Callback):
     """Writer of two sub-runs, `train` and `valid`, whose results have the same names and so share their plots.
 
@@ -189,12 +211,23 @@ class TensorBoardLogger(Callback):
         images: Number of validation samples to draw, about twenty times in a run: of a segmentation input, truth and
             prediction, of a classification the input with its class and the predicted one.
         histograms: Write the distribution of every parameter, and of its gradient, after each epoch.
-        class_names: Names of the classes under images of a classification; without them, the ids.
+        class_names: Names of the classes under images and in legends; without them, the ids.
+        colors: `#rrggbb` for each class; without them, colours that are far apart.
+        ignore_index: Label of masks that does not count.
     """
 
-    def __init__(self, images: int = 4, histograms: bool = False, class_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        images: int = 4,
+        histograms: bool = False,
+        class_names: Sequence[str] = (),
+        *,
+        colors: Sequence[str] = (),
+        ignore_index: int | None = None,
+    ) -> None:
         self.images = images
         self.histograms = histograms
+        self.colors, self.ignore_index = colors, ignore_index
         self.class_names = dict(enumerate(class_names))
         self._writers: dict[str, SummaryWriter] = {}
         self._speed = Speedometer()
@@ -244,11 +277,17 @@ class TensorBoardLogger(Callback):
                 caption = f"{names.get(truth, str(truth))}, taken for {names.get(found, str(found))}"
                 self._drawn.append(draw_input(sample.float().cpu().numpy(), caption))
         elif inputs.dim() == output.dim() == 4 and target.dim() == 3 and target.shape[1:] == inputs.shape[2:]:
-            colors = class_colors(output.shape[1])
+            palette = Palette.of(output.shape[1], list(self.class_names.values()), self.colors)
             for sample, truth, logits in zip(inputs[:missing], target, output, strict=False):
-                shown = to_displayable(sample.float().cpu().numpy())
-                masks = [overlay(shown, mask.cpu().numpy(), colors, 0.55) for mask in (truth, logits.argmax(dim=0))]
-                self._drawn.append(panel([shown, *masks], ["input", "truth", "prediction"], PANEL_HEIGHT))
+                labels = [mask.cpu().numpy() for mask in (truth, logits.argmax(dim=0))]
+                pixels = sample.float().cpu().numpy()
+                counted = valid_pixels(labels[0], len(palette.colors), self.ignore_index)
+                area = content_area(pixels, ~counted)
+                shown = np.ascontiguousarray(to_displayable(pixels)[area])
+                labels = [mask[area] for mask in labels]
+                masks = [palette.overlay(shown, mask, 0.55, self.ignore_index) for mask in labels]
+                drawn = panel([shown, *masks], ["input", "truth", "prediction"], PANEL_HEIGHT)
+                self._drawn.append(palette.with_legend(drawn, palette.present(*labels)))
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
         """Write the epoch's row of the history, its speed, images and histograms."""

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from predictor.matting import Alpha, size_at_most
-from utils.drawing import Image, class_colors, colorize, to_displayable
+from utils.drawing import Image, to_displayable
 from utils.errors import ConfigError
+from utils.images.palette import Palette
 
 Background = Callable[[Image, Alpha], Image]
 BLUR_SIGMA = 1 / 40  # of a blurred background, as a share of the image's longer side
@@ -110,10 +111,11 @@ def as_rgb(image: NDArray[Any]) -> Image:
     return np.ascontiguousarray(image[..., :3])
 
 
-def to_show(result: NDArray[Any], num_classes: int) -> Image:
+def to_show(result: NDArray[Any], palette: Palette, *, has_legend: bool = False) -> Image:
     """Convert a result to (h, w, 3) RGB for a window or a video: ids in colours, transparency as a checkerboard."""
     if result.ndim == 2:
-        return colorize(result, class_colors(num_classes))
+        drawn = palette.colorize(result)
+        return palette.with_legend(drawn) if has_legend else drawn
     if result.shape[2] == 3:
         return result
     rows, columns = (np.arange(length) // CHECKER_SQUARE % 2 for length in result.shape[:2])

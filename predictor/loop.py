@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from base.base_inference import Prepared, batches_of_one_size
-from predictor.compositing import to_show
 from predictor.io.frames import Frame, FrameSource
 from predictor.io.sink import Sink
 from predictor.segmenter import Segmenter
@@ -170,7 +169,7 @@ def predict_all(
                 with timer.measure("draw"):
                     result = segmenter.render(frame.image, probabilities)
                 with timer.measure("write"):
-                    shown = to_show(result, segmenter.num_classes) if any(sink.wants_rgb for sink in sinks) else result
+                    shown = segmenter.show(result) if any(sink.wants_rgb for sink in sinks) else result
                     answers = [sink.write(frame, shown if sink.wants_rgb else result) for sink in sinks]
                 progress.update()
                 if not all(answers):

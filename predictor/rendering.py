@@ -4,7 +4,7 @@ Images are (h, w, 3) uint8 RGB; probabilities are (K, h, w) float32 that sum to 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from predictor.compositing import Background, blurred, composite
 from predictor.matting import Alpha, foreground_colors, refine_alpha
-from utils.drawing import Image, class_colors, overlay
+from utils.drawing import Image
 from utils.errors import ConfigError
+from utils.images.palette import Palette
 
 Probabilities = NDArray[np.float32]
 MODES = ("mask", "overlay", "cutout", "background")
@@ -74,12 +75,23 @@ class MaskRenderer(Renderer):
         return np.asarray(np.array(self.export_ids, np.uint8 if max(self.export_ids) <= 255 else np.uint16)[ids])
 
 
+@dataclass(eq=False)
 class OverlayRenderer(Renderer):
-    """The image under its mask in colours."""
+    """The image under its mask in colours; the background remains as it is.
+
+    Args:
+        palette: Returns the colours and names of K classes.
+        has_legend: Add a legend below, if there are more than two classes.
+    """
+
+    palette: Callable[[int], Palette] = Palette.of
+    has_legend: bool = False
 
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
-        """Return (h, w, 3) RGB."""
-        return overlay(image, most_probable(probabilities), class_colors(len(probabilities)))
+        """Return (h, w, 3) RGB, with a legend (h + l, w, 3)."""
+        palette = self.palette(len(probabilities))
+        drawn = palette.overlay(image, most_probable(probabilities))
+        return palette.with_legend(drawn) if self.has_legend else drawn
 
 
 @dataclass(eq=False)
@@ -146,6 +158,7 @@ def make_renderer(
     foreground: Sequence[int] | None = None,
     is_soft: bool = False,
     export_ids: Sequence[int] | None = None,
+    palette: Callable[[int], Palette] | None = None,
 ) -> Renderer:
     """Return the renderer of a mode.
 
@@ -155,6 +168,7 @@ def make_renderer(
         foreground: For cut-outs and backgrounds: ids of the foreground classes; all but 0 if None.
         is_soft: For cut-outs and backgrounds: refine the matte along the edges of the image.
         export_ids: For masks: the id to write for each class; the class's number if None.
+        palette: For overlays: returns the colours and names of K classes, for a legend; None: no legend.
 
     Raises:
         ConfigError: There is no such mode, or an option has no effect in this mode.
@@ -168,7 +182,9 @@ def make_renderer(
     if mode in ("mask", "overlay"):
         if foreground is not None or is_soft:
             raise ConfigError(f"--class and --soft have no effect in mode {mode}. Use --mode cutout or background.")
-        return MaskRenderer(export_ids) if mode == "mask" else OverlayRenderer()
+        if mode == "mask":
+            return MaskRenderer(export_ids)
+        return OverlayRenderer() if palette is None else OverlayRenderer(palette, has_legend=True)
     if mode == "cutout":
         return CutoutRenderer(foreground, is_soft=is_soft)
     return BackgroundRenderer(background or blurred, foreground, is_soft=is_soft)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from base.base_inference import BaseInference
-from predictor.compositing import as_rgb
+from predictor.compositing import as_rgb, to_show
 from predictor.rendering import OverlayRenderer, Renderer
 from utils.drawing import Image
 from utils.errors import ConfigError
@@ -57,11 +57,13 @@ class Segmenter(BaseInference):
         renderer: From a prediction to a result; an overlay at first.
         smoothing: For the frames of one video in order; None for photos.
         num_classes: Known after the first prediction.
+        has_legend: `show` adds a legend below masks.
     """
 
     renderer: Renderer = OverlayRenderer()
     smoothing: TemporalSmoothing | None = None
     num_classes = 0
+    has_legend = False
 
     def render(self, image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[Any]:
         """Return (h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA, as the renderer decides."""
@@ -70,6 +72,10 @@ class Segmenter(BaseInference):
         if self.smoothing is not None:
             probabilities = self.smoothing(shown, probabilities)
         return self.renderer(shown, probabilities)
+
+    def show(self, result: NDArray[Any]) -> Image:
+        """Return a result of `render` as (h, w, 3) RGB, for a window or a video."""
+        return to_show(result, self.palette(self.num_classes), has_legend=self.has_legend)
 
     def class_id(self, name: str) -> int:
         """Return the id of a class that is given by its name, or by its id as text.

@@ -24,6 +24,7 @@ from utils.drawing import ramp_color
 from utils.errors import ConfigError
 from utils.files import without_nan
 from utils.geometry import letterbox_geometry
+from utils.images.palette import Palette
 
 
 def make_source(index, size=(40, 30), name="folder/photo.jpg"):
@@ -34,7 +35,7 @@ def make_source(index, size=(40, 30), name="folder/photo.jpg"):
 
 def worst_cases(count, scores):
     """Worst cases whose score is in the corner of the logits, with these samples added in their order."""
-    worst = WorstSegmented(count, num_classes=2, ignore_index=None, score=lambda logits, _: float(logits[0, 0, 0]))
+    worst = WorstSegmented(count, Palette.of(2), ignore_index=None, score=lambda logits, _: float(logits[0, 0, 0]))
     for index, score in scores:
         source = make_source(index)
         logits = torch.rand(2, *source.target.shape, dtype=torch.float64)

@@ -16,6 +16,7 @@ from predictor.rendering import (
 from tests.support.seen import red_segmenter, red_square
 from utils.drawing import class_colors
 from utils.errors import ConfigError, DataError
+from utils.images.palette import Palette
 
 
 def no_reader(path):
@@ -169,11 +170,14 @@ def test_any_image_can_be_drawn_on():
 
 def test_results_to_look_at():
     colors = class_colors(3)
-    assert (to_show(np.array([[0, 2]], np.uint8), 3) == colors[[0, 2]]).all()
+    assert (to_show(np.array([[0, 2]], np.uint8), Palette.of(3)) == colors[[0, 2]]).all()
     see_through = np.zeros((40, 40, 4), np.uint8)
-    assert {tuple(color) for color in to_show(see_through, 2).reshape(-1, 3).tolist()} == {(176,) * 3, (112,) * 3}
+    assert {tuple(color) for color in to_show(see_through, Palette.of(2)).reshape(-1, 3).tolist()} == {
+        (176,) * 3,
+        (112,) * 3,
+    }
     see_through[..., 3] = 255
-    assert (to_show(see_through, 2) == 0).all()
+    assert (to_show(see_through, Palette.of(2)) == 0).all()
 
 
 def test_what_a_cutout_does_not_show_is_not_in_the_file():

@@ -17,7 +17,7 @@ Image = NDArray[np.uint8]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IGNORED_COLOR = (224, 224, 224)
-BACKGROUND_COLOR = (24, 24, 32)  # class 0: dark, so that an overlay dims the background
+BACKGROUND_COLOR = (24, 24, 32)  # class 0 in coloured masks
 FIRST_COLORS = (  # chosen by eye; the others are computed
     (0, 200, 140),
     (255, 120, 40),

@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from utils.errors import ConfigError
+from utils.images.palette import wrong_colors
 from utils.registry import OptionGroup
 
 ColorChannel = Literal["RGB", "BGR", "GRAY"]
@@ -174,6 +175,17 @@ class LabelMapOptions(ClassOptions):
     label_map: Annotated[
         Mapping[str, int] | None, Field(description='Value → class, as `{"7": 0, "8": 1}`; others are ignored.')
     ] = None
+    palette: Annotated[
+        Sequence[str] | None,
+        Field(description='Colour of each class in images, as `["#181820", "#00c88c"]`; `null`: colours far apart.'),
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.palette is not None and (wrong := wrong_colors(self.palette)):
+            raise ConfigError(
+                f"Wrong palette entry {wrong[0]!r}: a colour is # and six hexadecimal digits. Write it as '#00c88c'."
+            )
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,9 @@ class CityscapesDataLoader(MaskDataLoader):
         else:
             names = labels.classes or list(CLASS_IDS)
             label_map = LABEL_MAP if label_kind == "labelIds" else None
-            options = MaskLabelOptions(names, label_map, num_classes=len(CLASS_IDS), ignore_index=IGNORED)
+            options = MaskLabelOptions(
+                names, label_map, labels.palette, num_classes=len(CLASS_IDS), ignore_index=IGNORED
+            )
         classes = Labels(options)
         chosen = split or loading.default_split
         listing = list_cityscapes(folder, chosen, label_kind, annotations)

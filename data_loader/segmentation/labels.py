@@ -50,6 +50,10 @@ class Labels:
                 f"classes lists {len(names)} names ({len(set(names))} different ones), but num_classes is {count}. "
                 "Name every class once."
             )
+        if options.palette is not None and len(options.palette) != count:
+            raise ConfigError(
+                f"palette lists {len(options.palette)} colours, but num_classes is {count}. Give each class one."
+            )
         if self.num_classes < 2:
             raise ConfigError(f"Wrong num_classes {self.num_classes}: it must be 2 or more; background is a class.")
         if self.binary and self.num_classes != 2:

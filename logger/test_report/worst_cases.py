@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from base.samples import NamedMask, NamedSample
-from utils.drawing import Image, class_colors, overlay, panel, resize_to, to_displayable, valid_pixels
+from utils.drawing import Image, class_colors, panel, resize_to, to_displayable, valid_pixels
+from utils.images.palette import Palette
 
 Labels = NDArray[np.integer]  # (h, w)
 
@@ -89,12 +90,12 @@ class WorstSegmented(WorstCases):
 
     Args:
         count: Largest number of samples.
-        num_classes: K.
+        palette: Colours and names of the K classes.
         ignore_index: Label that does not count.
         score: Returns the mIoU of logits (K, h, w) for a mask (h, w); NaN if no pixel counts.
     """
 
-    num_classes: int
+    palette: Palette
     ignore_index: int | None
     score: Callable[[Tensor, Tensor], float]
 
@@ -103,9 +104,10 @@ class WorstSegmented(WorstCases):
         return {"name": sample.name, "score": self.score(logits, sample.target)}
 
     def draw(self, sample: NamedMask, inputs: Tensor, logits: Tensor, facts: dict[str, Any]) -> Image:
-        """Return input, truth, prediction and errors side by side."""
+        """Return input, truth, prediction and errors side by side, above the classes that occur in them."""
+        num_classes = len(self.palette.colors)
         truth, prediction = sample.target.cpu().numpy(), logits.argmax(dim=0).cpu().numpy()
-        counted = valid_pixels(truth, self.num_classes, self.ignore_index)
+        counted = valid_pixels(truth, num_classes, self.ignore_index)
         wrong_fraction = (counted & (truth != prediction)).sum() / max(1, counted.sum())
         height, width = truth.shape
         if height > PANEL_HEIGHT:  # by nearest neighbour, as labels cannot be averaged
@@ -113,12 +115,12 @@ class WorstSegmented(WorstCases):
             rows, columns = np.arange(PANEL_HEIGHT) * height // PANEL_HEIGHT, np.arange(new_width) * width // new_width
             truth, prediction = (labels[np.ix_(rows, columns)] for labels in (truth, prediction))
         image = resize_to(image_of(sample, inputs), truth.shape)
-        colors = class_colors(self.num_classes)
-        masks = [overlay(image, mask, colors, 0.55, self.ignore_index) for mask in (truth, prediction)]
-        errors = draw_errors(image, truth, prediction, self.num_classes, self.ignore_index)
-        legend = "red: missed, blue: invented" if self.num_classes == 2 else "red: wrong"
+        masks = [self.palette.overlay(image, mask, 0.55, self.ignore_index) for mask in (truth, prediction)]
+        errors = draw_errors(image, truth, prediction, num_classes, self.ignore_index)
+        legend = "red: missed, blue: invented" if num_classes == 2 else "red: wrong"
         first, last = f"{Path(sample.name).name}  mIoU {facts['score']:.3f}", f"{wrong_fraction:.1%} wrong ({legend})"
-        return panel([image, *masks, errors], [first, "truth", "prediction", last], PANEL_HEIGHT)
+        drawn = panel([image, *masks, errors], [first, "truth", "prediction", last], PANEL_HEIGHT)
+        return self.palette.with_legend(drawn, self.palette.present(truth, prediction))
 
 
 @dataclass(eq=False)

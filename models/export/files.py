@@ -66,6 +66,7 @@ def describe_export(
     loader: str,
     loader_arguments: Mapping[str, Any],
     class_names: Sequence[str],
+    palette: Sequence[str] = (),
     num_classes: int,
     origin: Mapping[str, Any],
 ) -> Description:
@@ -77,6 +78,7 @@ def describe_export(
         loader: The class whose `make_preprocessing` makes the same again, as a config names it.
         loader_arguments: Its arguments for that.
         class_names: Names in the order of their ids, or none.
+        palette: `#rrggbb` for each class, or none.
         num_classes: Number of classes.
         origin: Identifies the checkpoint.
     """
@@ -92,6 +94,7 @@ def describe_export(
         "output": OUTPUT,
         "num_classes": num_classes,
         "class_names": list(class_names),
+        "palette": list(palette),
         "preprocessing": {**preprocessing, "recipe": recipe},
         "loader": {"type": loader, "args": dict(loader_arguments)},
         "checkpoint": dict(origin),
@@ -215,7 +218,8 @@ def open_exported(path: Path, device: torch.device) -> tuple[ExportedNetwork, di
     form: Format = "onnx" if path.suffix.lower() == SUFFIXES["onnx"] else "torch"
     network, description = from_bytes(content, form, device, name=str(path))
     loader = description["loader"]
-    names = {"classes": description["class_names"]} if description["class_names"] else {}
+    named = {"classes": description["class_names"], "palette": description.get("palette")}
+    names = {name: value for name, value in named.items() if value}
     return network, {
         "arch": {"args": {"num_classes": description["num_classes"]}},
         "valid_loader": {"type": loader["type"], "args": {**loader["args"], **names}},

@@ -26,7 +26,7 @@ FAULTS_SHOWN = 3
 EARLIER_RUN = ("best", "last")
 RECORDS = ("config.json", "environment.json")
 # Keys that may differ between a run and its continuation: they change how it runs, not its results.
-RUNTIME_KEYS = {"n_workers", "num_workers", "pin_memory", "cache_mb", "max_decoded_mb", "on_more_epochs"}
+RUNTIME_KEYS = {"n_workers", "num_workers", "pin_memory", "cache_mb", "max_decoded_mb", "palette", "on_more_epochs"}
 RUNTIME_PATHS = {
     "n_gpu",
     "visualization",

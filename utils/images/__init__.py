@@ -1,0 +1,1 @@
+"""Images of masks: colours and names of classes."""
