@@ -137,7 +137,7 @@ def extent_of(space: Any, definitions: Definitions, normal: Normal) -> Extent:
         definitions: The values of `$defs`.
         normal: Returns the text that a config shares with all configs that train the same.
     """
-    used = _variables_of(space, definitions)
+    used = variables_of(space, definitions)
     continuous = sum(_count_continuous(value, definitions) for value in (space, *used.values()))
     listed = _few_outcomes(space, definitions)
     if listed is not None:
@@ -199,14 +199,14 @@ def _is_compound(value: Any) -> bool:
     return "$repeat" in value or any(map(_is_compound, value.get("$choice", ())))
 
 
-def _variables_of(value: Any, definitions: Definitions) -> dict[str, Any]:
+def variables_of(value: Any, definitions: Definitions) -> dict[str, Any]:
     """Return the definitions on which a value depends, also indirectly."""
     if is_marker(value) and "$var" in value:
         name = value["$var"]
-        return {name: definitions[name]} | _variables_of(definitions[name], definitions)
+        return {name: definitions[name]} | variables_of(definitions[name], definitions)
     found: dict[str, Any] = {}
     for item in _items_of(value):
-        found |= _variables_of(item, definitions)
+        found |= variables_of(item, definitions)
     return found
 
 

@@ -20,7 +20,7 @@ from search.space.cover import Check, CoveringConfig, covering, find_faults
 from search.space.drawn import Drawn, read_choices
 from search.space.geometry import Column, Dimension, columns_by_site, dimensions_of, moves_of, sites_of, vector_of
 from search.space.known import KnownValues
-from search.space.outcomes import Extent, extent_of, plain_json
+from search.space.outcomes import Extent, extent_of, plain_json, variables_of
 from search.space.rules import check_markers
 from search.space.scales import scale_of
 from search.space.walk import Fraction, Identity, Site, Walk, without_constants
@@ -192,7 +192,8 @@ class Space:
     @cached_property
     def _choices(self) -> tuple[Any, dict[str, Any]]:
         """The template and the definitions without their constants."""
-        return without_constants(self._template), {k: without_constants(v) for k, v in self.definitions.items()}
+        used = variables_of(self._template, self.definitions)  # the others are not checked
+        return without_constants(self._template), {name: without_constants(value) for name, value in used.items()}
 
     def follow(self, drawn: Drawn) -> tuple[Config, Walk]:
         """Return the config of some choices, with the walk there.
