@@ -29,8 +29,7 @@ BASE_MEGABYTES = 1024  # of the program itself, with torch
 
 def targets() -> dict[str, tuple[Callable[[Path], bytes], Callable[[Path], Any], str]]:
     """Return for each target a maker of a whole file, its reader, and the name of the file."""
-    import readers
-
+    from benchmarks import readers
     from build import registry
     from config import load_config, validate
     from config.loading.load import parse_override
