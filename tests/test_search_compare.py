@@ -115,6 +115,7 @@ def test_what_changes_no_result_is_no_difference():
     one = {"seed": 1, "name": "x", "trainer": {"epochs": 2, "save_dir": "a"}, "data_loader": {"args": {"n_workers": 1}}}
     other = {"seed": 2, "trainer": {"epochs": 2, "verbosity": 0}, "data_loader": {"args": {"n_workers": 4}}}
     assert compared_config(one) == compared_config(other) == {"trainer": {"epochs": 2}, "data_loader": {"args": {}}}
+    assert compared_config({"valid_loader": {"args": {"batch_size": 4}}}) == {"valid_loader": {"args": {}}}
     assert compared_config({"model_loader": {"args": {"seed": 3}}}) == {"model_loader": {"args": {"seed": 3}}}
 
 

@@ -24,6 +24,7 @@ _IDLE_IN = {
         "save_every_minutes",
     },
     "args": {"n_workers", "cache_mb", "pin_memory"},
+    "evaluation": {"batch_size", "n_workers", "cache_mb", "pin_memory"},
 }  # fmt: skip
 _PREFIXES = ("test_", "val_")
 _CLASS_PREFIXES = ("iou_", "f1_")
@@ -84,8 +85,9 @@ def compared_config(config: Mapping[str, Any]) -> dict[str, Any]:
         found[key] = value
         if isinstance(value, Mapping):
             found[key] = section = {name: item for name, item in value.items() if name not in _IDLE_IN.get(key, ())}
+            idle = _IDLE_IN["evaluation" if key in ("valid_loader", "test_loader") else "args"]
             if "loader" in key and isinstance(section.get("args"), Mapping):
-                section["args"] = {name: item for name, item in section["args"].items() if name not in _IDLE_IN["args"]}
+                section["args"] = {name: item for name, item in section["args"].items() if name not in idle}
     return found
 
 

@@ -93,8 +93,8 @@ def read_run(folder: Path) -> ComparedRun:
     Raises:
         SearchError: A file is damaged.
     """
-    complete = read_json_object(folder / CONFIG, _damaged)
-    environment, result = (read_json_object(folder / name, _damaged) for name in (ENVIRONMENT, RESULT))
+    complete = read_json_object(folder / CONFIG, damaged_record)
+    environment, result = (read_json_object(folder / name, damaged_record) for name in (ENVIRONMENT, RESULT))
     asked = environment.get("asked")  # not in runs of earlier versions
     config = asked if isinstance(asked, Mapping) else complete
     reports = read_reports(folder / METRICS)
@@ -137,11 +137,11 @@ def read_test(folder: Path, split: str) -> StoredTest | None:
     Raises:
         SearchError: They are damaged.
     """
-    content = read_json_object(stored_results(folder, split), _damaged)
+    content = read_json_object(stored_results(folder, split), damaged_record)
     if not content or content.get("format_version", 0) > FORMAT:
         return None
     if not isinstance(content.get("metrics"), Mapping):
-        raise _damaged(f'{stored_results(folder, split)}: has no "metrics"')
+        raise damaged_record(f'{stored_results(folder, split)}: has no "metrics"')
     return StoredTest(folder, split, content)
 
 
@@ -167,7 +167,7 @@ def read_reports(path: Path) -> list[dict[str, float]]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
-        raise _damaged(f"{path}: cannot be read ({error})") from None
+        raise damaged_record(f"{path}: cannot be read ({error})") from None
 
 
 def training_seconds(path: Path) -> float | None:
@@ -206,5 +206,6 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _damaged(reason: str) -> SearchError:
+def damaged_record(reason: str) -> SearchError:
+    """Return the error for a file of a run that cannot be read."""
     return SearchError(f"{reason}. It is a record of a run that is compared. Put back a copy, or leave the run out.")

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.comparison.runs import ComparedRun, is_run_folder, read_run
+from search.comparison.runs import CONFIG, ComparedRun, damaged_record, is_run_folder, read_run
 from search.results.grid import conditions_of, is_grid, spreads
 from search.results.leaderboard import winner_of
 from search.results.record import CandidateRecord, Objective, RetrainedRecord, StudyRecord, parse_objectives
+from utils.files import read_json_object
 
 
 def study_names(studies: Sequence[StudyRecord]) -> list[str]:
@@ -101,7 +102,9 @@ def _run_of(study: StudyRecord, record: CandidateRecord | RetrainedRecord, goal:
     if folder is not None and is_run_folder(folder):
         run = read_run(folder)
     else:
-        config = {name: value for name, value in study.config.items() if name != "search"}
+        # The folder of a candidate may be deleted; the config of a search's winner is in another one, too.
+        best = {} if is_grid(study) else read_json_object(Path(study.folder) / "best" / CONFIG, damaged_record)
+        config = best or study.config
         run = ComparedRun(study.name, None, config, record.seed)
     reports = [_results_of(row) for row in record.reports] or run.reports
     best = _best_row(record, reports, goal)
