@@ -79,7 +79,8 @@ def fuzz(target: str, seconds: int, folder: Path) -> None:
         from utils.errors import EspalierError
     corpus, path = folder / "corpus", folder / name
     corpus.mkdir(exist_ok=True)
-    (corpus / "whole").write_bytes(make(folder))
+    whole = make(folder)
+    (corpus / "whole").write_bytes(whole)
     for listed in ("images/{}.jpg", "masks/{}.png"):  # the files of the lists
         (folder / listed).parent.mkdir(exist_ok=True)
         for number in range(9):
@@ -90,9 +91,9 @@ def fuzz(target: str, seconds: int, folder: Path) -> None:
         with contextlib.suppress(EspalierError):
             read(path)
 
-    run(make(folder))  # what is imported by the first read does not count
+    run(whole)  # what is imported by the first read does not count
     limits = [f"-max_total_time={seconds}", f"-timeout={SECONDS}", f"-rss_limit_mb={BASE_MEGABYTES + MEGABYTES}"]
-    options = [*limits, "-max_len=20000", f"-artifact_prefix={folder}/", "-print_final_stats=1", "-verbosity=1"]
+    options = [*limits, "-max_len=60000", f"-artifact_prefix={folder}/", "-print_final_stats=1", "-verbosity=1"]
     atheris.Setup([sys.argv[0], *options, str(corpus)], run)
     atheris.Fuzz()
 
