@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from build import build_predictor, registry
-from config import class_and_arguments, cli, group_arguments, signature_of
-from config.checking.splits import evaluation_section
+from config import cli
+from config.variants import dataset_ids
 from logger.console import setup_logging
 from utils.errors import ConfigError, DataError, joined_faults
 from utils.writing.outputs import PREDICTIONS, Originals, require_output
@@ -74,11 +74,7 @@ def read_export_ids(config: Mapping[str, Any]) -> list[int]:
     Raises:
         ConfigError: The loader of the config knows no other ids than 0..K-1.
     """
-    loader_class, arguments = class_and_arguments(config, evaluation_section(config), registry())
-    make = getattr(loader_class, "make_export_ids", None)
-    accepted = {} if make is None else signature_of(make).parameters
-    known = {name: value for name, value in arguments.items() if name in accepted}
-    ids: list[int] | None = None if make is None else make(**group_arguments(make, known))
+    ids = dataset_ids(config, registry())
     if ids is None:
         raise ConfigError(
             "--own-ids: the network's data has no ids but those of the classes. Only a loader with a label_map, or "

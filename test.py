@@ -18,7 +18,7 @@ from config import cli
 from config.checking.sections import LOADER_SECTIONS
 from config.checking.splits import MERGED, SPLIT_SECTIONS, is_merged, loader_section
 from config.loading.load import apply_override
-from config.variants import nested_objects, window_size, with_input_size, without_pretrained_weights
+from config.variants import dataset_ids, nested_objects, window_size, with_input_size, without_pretrained_weights
 from logger.console import setup_logging
 from utils.errors import ConfigError
 from utils.writing.outputs import TEST_RESULT, Originals, require_image_folder, require_output
@@ -49,6 +49,7 @@ def test(
     worst: int = 8,
     views: "Views | None" = None,
     stored: "StoredSamples | None" = None,
+    predictions: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate weights with the function that validates in training, so that the numbers are the same.
 
@@ -61,6 +62,8 @@ def test(
         worst: Number of worst cases to write: those of the lowest mIoU.
         views: Windows, flips and scales to average over; with windows, each image is evaluated at its own size.
         stored: Takes in the samples that the run folder stores, see `write_stored`.
+        predictions: Folder for the predicted masks in the ids of the data set, next to a ZIP archive of them; the data
+            may then be without labels, and there are no results. None writes none.
 
     Returns:
         Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share; of a
@@ -73,6 +76,7 @@ def test(
     """
     from base.samples import task_of
     from logger.callbacks import with_bar
+    from logger.test_report.predictions import PredictionFiles
     from models.inference.views import Views, with_views
     from models.metrics.confusion import ConfusionMatrix
     from trainer.evaluation import MetricSet, evaluate
@@ -80,7 +84,8 @@ def test(
     from utils.images.palette import Palette, of_loaders
 
     views = views or Views()
-    parts = build_evaluation(config, state_dict, split, devices=devices, has_windows=views.window is not None)
+    options = {"has_windows": views.window is not None, "needs_labels": predictions is None}
+    parts = build_evaluation(config, state_dict, split, devices=devices, **options)
     loader, spec, precision = parts.loader, parts.spec, parts.precision
     assert spec.num_classes is not None  # as `build_evaluation` found
     matrix = ConfusionMatrix(spec.num_classes, spec.ignore_index)
@@ -88,11 +93,15 @@ def test(
     task = task_of(loader)
     palette = Palette.of(spec.num_classes, spec.class_names, of_loaders(parts.config, "palette"))
     cases = collect_worst(task, worst, classes, palette, spec.ignore_index)
+    ids = dataset_ids(parts.config, registry())
+    files = None if predictions is None else PredictionFiles.of_loader(predictions, loader, ids)
 
     def take(sample: Any, inputs: "Tensor", logits: "Tensor") -> None:
         facts = cases.add(sample, inputs, logits)
         if stored is not None:
             stored.add(sample, inputs, logits, facts, ignore_index=spec.ignore_index)
+        if files is not None:
+            files.add(sample, logits)
 
     with resource_errors():
         metrics = evaluate(
@@ -102,9 +111,13 @@ def test(
             metrics=MetricSet([*build_metrics(parts.config, spec), matrix]),
             precision=precision,
             ignore_index=spec.ignore_index,
-            on_sample=take if images or stored is not None or task == "classification" else None,
+            on_sample=take if images or stored or files or task == "classification" else None,
         )
-    outcome = {"metrics": metrics, "samples": loader.num_samples, "split": split}
+    outcome: dict[str, Any] = {"metrics": metrics, "samples": loader.num_samples, "split": split}
+    if files is not None:
+        outcome["predictions"] = str(files.finish())
+        if not matrix.counts.any():  # without labels there are no results
+            return {**outcome, "metrics": {}, "per_class": {}, "confusion": [], "worst": [], "pictures": []}
     if stored is not None:
         outcome |= facts_of_test(parts, task, classes, stored.input_shape)
     return {**outcome, **detailed_results(matrix, cases, classes, task, images)}
@@ -129,6 +142,7 @@ def build_evaluation(
     *,
     devices: str | None = None,
     has_windows: bool = False,
+    needs_labels: bool = True,
 ) -> EvaluationParts:
     """Build what evaluates weights as the validation of their training did.
 
@@ -138,6 +152,7 @@ def build_evaluation(
         split: `test`, `valid` or `train`; never augmented.
         devices: E.g. `"0"` or `"cpu"`, the first one is used; by default the config's `n_gpu`.
         has_windows: Load each image at its own size.
+        needs_labels: Refuse data of which no label counts.
 
     Raises:
         EspalierError: Anything that the user can repair.
@@ -162,7 +177,8 @@ def build_evaluation(
             "training, or write --split train."
         )
     loader.loader_timeout = configuration.trainer_options(config)["loader_timeout"]
-    loader.require_counted_targets(loader_section(config, split) or split)
+    if needs_labels:
+        loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, loader)
     if spec.num_classes is None:
         raise ConfigError(
@@ -188,18 +204,20 @@ def evaluate_checkpoint(
     worst: int = 8,
     views: "Views | None" = None,
     is_stored: bool = True,
+    predictions: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint on data of its config.
 
     Args:
         path: The file of the checkpoint.
         content: Of the checkpoint; its `config` names the data.
-        split: As in `test`, as are devices, images, worst and views.
+        split: As in `test`, as are devices, images, worst, views and predictions.
         devices: The first one is used.
         images: Folder for images.
         worst: Number of worst cases to write.
         views: Windows, flips and scales.
         is_stored: Whether the folder of the checkpoint gets the records from which runs are compared.
+        predictions: Folder for predicted masks.
 
     Returns:
         The result of `test`, with `checkpoint` and `epoch`.
@@ -213,10 +231,18 @@ def evaluate_checkpoint(
     stored = StoredSamples() if is_stored else None
     weights = weights_of(content)
     found = test(
-        content["config"], weights, split=split, devices=devices, images=images, worst=worst, views=views, stored=stored
+        content["config"],
+        weights,
+        split=split,
+        devices=devices,
+        images=images,
+        worst=worst,
+        views=views,
+        stored=stored,
+        predictions=predictions,
     )
     result = {"checkpoint": str(path), "epoch": content.get("epoch"), **found}
-    if stored is not None:
+    if stored is not None and result["metrics"]:
         write_stored(path.parent, result, stored)
     return result
 
@@ -393,6 +419,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--split", choices=tuple(SPLIT_SECTIONS), default="test", help="the data to evaluate on")
     options.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")
     options.add_argument("--output", type=Path, metavar="FOLDER", help="for images; default: next to the checkpoint")
+    options.add_argument(
+        "--export-predictions", type=Path, metavar="FOLDER", help="write masks in the ids of the data set, and a .zip"
+    )
     options.add_argument("--worst", type=cli.positive_int, default=8, metavar="K", help="number of worst cases to draw")
     cli.add_view_arguments(options)
     cli.add_run_arguments(options)
@@ -456,10 +485,11 @@ def main(arguments: argparse.Namespace) -> None:
             worst=arguments.worst,
             views=views,
             is_stored=is_own_data and (path.parent / RECORDS[0]).is_file(),
+            predictions=arguments.export_predictions,
         )
         if arguments.json:
             write_result(arguments.json, result)
-        if is_own_data and split == "test":
+        if is_own_data and split == "test" and result["metrics"]:
             record_in_run(path.parent, result)
         write_out(report_text(result))
     finally:

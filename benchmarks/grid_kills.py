@@ -1,8 +1,8 @@
 """Kill a grid study ten times, its workers too, and compare its tables with those of one that was left in peace.
 
-    python benchmarks/grid_kills.py [--kills 10] [--folder saved/grid_kills] [path=value ...]
+    python benchmarks/grid_kills.py [-c STUDY] [--kills 10] [--folder saved/grid_kills] [path=value ...]
 
-Three conditions and three seeds of config/studies/people_width.json. At each kill the search, one of
+Three conditions and three seeds of config/studies/people_width.json, or another study. At each kill the search, one of
 its workers, or all of them get SIGKILL; then `--resume auto` continues. Both tables are printed, and must be equal in
 every digit. Interrupted itself, it continues in its folder.
 """
@@ -25,7 +25,6 @@ from search.study.folders import find_studies
 from search.study.journal import JOURNAL
 
 CONFIG = "config/studies/people_width.json"
-OVERRIDES = ["trainer.epochs=20"]
 
 
 def num_events(folder: Path) -> int:
@@ -37,10 +36,11 @@ def num_events(folder: Path) -> int:
         return int(connection.execute("SELECT count(*) FROM events").fetchone()[0])
 
 
-def kill_again_and_again(overrides: list[str], folder: Path, kills: int, events: int) -> int:
+def kill_again_and_again(config: str, overrides: list[str], folder: Path, kills: int, events: int) -> int:
     """Run the study with so many kills, spread over its events.
 
     Args:
+        config: File of the study.
         overrides: Of the config.
         folder: Of the study.
         kills: Number of kills.
@@ -52,7 +52,7 @@ def kill_again_and_again(overrides: list[str], folder: Path, kills: int, events:
     folder.mkdir(parents=True, exist_ok=True)
     noted = folder / "kills.json"
     done = json.loads(noted.read_text()) if noted.exists() else 0
-    process = start(CONFIG, overrides, folder)
+    process = start(config, overrides, folder)
     while done < kills:
         moment = events * (done + random.Random(done).uniform(0.2, 1.0)) / (kills + 1)
         while process.poll() is None and num_events(folder) < moment:
@@ -64,7 +64,7 @@ def kill_again_and_again(overrides: list[str], folder: Path, kills: int, events:
         noted.write_text(json.dumps(done))
         if WHO[(done - 1) % len(WHO)] != "worker":
             process.wait()
-            process = start(CONFIG, overrides, folder)
+            process = start(config, overrides, folder)
     if process.wait() != 0:
         raise SystemExit("the study did not end well")
     return done
@@ -90,15 +90,16 @@ def without_clock(rows: list[dict[str, float]]) -> list[dict[str, float]]:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-c", "--config", default=CONFIG)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--folder", type=Path, default=Path("saved/grid_kills"))
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_intermixed_args()
-    overrides = [*OVERRIDES, *arguments.overrides]
+    config, overrides = arguments.config, arguments.overrides
     quiet, killed = arguments.folder.resolve() / "quiet", arguments.folder.resolve() / "killed"
-    if start(CONFIG, overrides, quiet).wait() != 0:
+    if start(config, overrides, quiet).wait() != 0:
         raise SystemExit("the study that is left in peace did not end well")
-    kills = kill_again_and_again(overrides, killed, arguments.kills, num_events(quiet))
+    kills = kill_again_and_again(config, overrides, killed, arguments.kills, num_events(quiet))
     studies = [only_study(quiet), only_study(killed)]
     for title, study in zip(("Left in peace", f"Killed {kills} times"), studies, strict=True):
         print(f"== {title}: {len(study.sessions)} sessions\n{best_text(study)}\n")

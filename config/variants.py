@@ -10,8 +10,8 @@ from typing import Any
 from config.checking.classes import find_class
 from config.checking.sections import LOADER_SECTIONS
 from config.checking.signatures import Signature, signature_of
-from config.checking.splits import HOLD_OUT, SPLIT_FOLDERS, loader_section, section_of
-from config.objects import class_and_arguments
+from config.checking.splits import HOLD_OUT, SPLIT_FOLDERS, evaluation_section, loader_section, section_of
+from config.objects import class_and_arguments, group_arguments
 from utils.errors import ConfigError
 from utils.registry import Registry
 
@@ -20,7 +20,7 @@ Size = tuple[int, int]
 # Arguments that ask for weights from elsewhere: ours, torchvision's, segmentation_models_pytorch's and timm's.
 PRETRAINED_ARGUMENTS = {"weights": None, "weights_backbone": None, "encoder_weights": None, "pretrained": False}
 # Arguments that say which samples a loader has, though they may lie in a group of options.
-_SAMPLES = ("pairs_file", "folder", "split", "data_root", "samples")
+_SAMPLES = ("pairs_file", "folder", "split", "data_root", "samples", "subset", "subset_seed")
 # Arguments of a loader that say how a training goes, also of loaders that are none of ours.
 _OF_TRAINING = ("batch_size", "shuffle", "drop_last", "n_workers", "num_workers", "is_training", "training")
 
@@ -164,3 +164,14 @@ def _is_of_training(name: str, signature: Signature) -> bool:
     parameter = signature.parameters.get(name)
     is_option = parameter is not None and parameter.group is not None
     return name not in _SAMPLES and (is_option or name in _OF_TRAINING)
+
+
+def dataset_ids(config: Config, registry: Registry) -> list[int] | None:
+    """Return the id of each class in the data set of a config's loader, None if it has no ids but 0..K-1."""
+    loader_class, arguments = class_and_arguments(config, evaluation_section(config), registry)
+    make = getattr(loader_class, "make_export_ids", None)
+    if make is None:
+        return None
+    known = {name: value for name, value in arguments.items() if name in signature_of(make).parameters}
+    ids: list[int] | None = make(**group_arguments(make, known))
+    return ids

@@ -66,6 +66,7 @@ SECTIONS: dict[str, Section] = {
         expects="base.base_metric:Metric",
         entries={
             "miou": "models.metrics.confusion:MeanIoU",
+            "miou_without_background": "models.metrics.confusion:MeanIoUWithoutBackground",
             "class_iou": "models.metrics.confusion:ClassIoU",
             "dice": "models.metrics.confusion:Dice",
             "accuracy": "models.metrics.confusion:Accuracy",

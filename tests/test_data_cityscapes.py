@@ -1,5 +1,7 @@
 """Cityscapes as it is unpacked, up to images for its server."""
 
+import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +9,13 @@ import pytest
 import torch
 from test_inference import save_untrained, use
 
+import test as evaluation
 import train
 from build import build_loader
 from config import cli, load_config
 from data_loader.images.files import read_mask
 from data_loader.segmentation.cityscapes import CLASS_IDS, CityscapesDataLoader
+from logger.test_report.predictions import prediction_names
 from tests.support.groups import from_flat
 from tests.support.loader_cases import cityscapes, random_mask, save
 from utils.errors import ConfigError, DataError
@@ -66,14 +70,17 @@ def test_the_test_split_has_no_labels(folder):
     cityscapes(folder, splits=("test",))
     for path in (folder / "gtFine/test").rglob("*.png"):
         save(path, np.zeros((12, 16), np.uint8))
-    with pytest.raises(
-        DataError, match=r"The test split of Cityscapes has no labels \(.*is empty\); its server evaluates"
-    ):
-        load(folder, split="test", is_training=False)
+    message = r"The test split of Cityscapes has no labels \(.*is empty\); its server evaluates"
+    with pytest.raises(DataError, match=message):
+        load(folder, split="test")
+    with pytest.raises(DataError, match=message):
+        load(folder, split="test", is_training=False).require_counted_targets("test_loader")
     for path in (folder / "gtFine/test").rglob("*.png"):
         path.unlink()
-    with pytest.raises(DataError, match=r"no labels \(.*does not exist\).*--mode mask and --own-ids"):
-        load(folder, split="test", is_training=False)
+    loader = load(folder, split="test", is_training=False)
+    with pytest.raises(DataError, match=r"no labels \(.*does not exist\).*test.py --export-predictions FOLDER"):
+        loader.require_counted_targets("test_loader")
+    assert all((sample.target == 255).all() for batch in loader for sample in batch[2])
 
 
 @pytest.mark.parametrize(
@@ -135,3 +142,58 @@ def test_own_ids_are_refused_where_there_are_none(folder, tmp_path, capsys):
     source = folder / "leftImg8bit/val"
     assert use(checkpoint, source, "--output", tmp_path / "out", "--mode", "overlay", "--own-ids") == 2
     assert "--own-ids has no effect in mode overlay. Use --mode mask" in capsys.readouterr().err
+
+
+def evaluated(checkpoint, *words):
+    return cli.run_command(evaluation.main, evaluation.parser(), ["--resume", str(checkpoint), "-d", "cpu", *words])
+
+
+def test_a_test_exports_its_predictions_in_the_ids_of_the_server_also_without_labels(folder, tmp_path, capsys):
+    cityscapes(folder, splits=("test",))
+    for path in (folder / "gtFine/test").rglob("*.png"):
+        path.unlink()
+    config = load_config(CONFIG, shipped(folder))
+    config["arch"] = {"type": "UNet", "args": {"channels": [4, 8], "num_classes": 19, "in_channels": 3}}
+    checkpoint = save_untrained(tmp_path / "model_best.pth", config)
+
+    out = tmp_path / "labelled"
+    assert evaluated(checkpoint, "--export-predictions", str(out), "--json", str(tmp_path / "result.json")) == 0
+    result = json.loads((tmp_path / "result.json").read_text())
+    counts = np.zeros((34, 34), int)
+    for mask in sorted((folder / "gtFine/val").rglob("*_labelIds.png")):
+        name = f"{mask.parent.name}/{mask.name.replace('gtFine_labelIds', 'leftImg8bit')}"
+        np.add.at(counts, (read_mask(mask), read_mask(out / name)), 1)
+    classes = list(CLASS_IDS.values())
+    assert counts[np.ix_(classes, classes)].tolist() == result["confusion"]
+    assert result["predictions"] == f"{out}.zip"
+
+    unlabelled = tmp_path / "unlabelled"
+    words = ["test_loader.args.split=test", "--export-predictions", str(unlabelled)]
+    assert evaluated(checkpoint, *words) == 0
+    with zipfile.ZipFile(f"{unlabelled}.zip") as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+    assert names == sorted(path.relative_to(unlabelled).as_posix() for path in unlabelled.rglob("*.png"))
+    assert names[0] == "aachen/aachen_000000_000019_leftImg8bit.png"
+    assert len(names) == 7
+    first = Path(f"{unlabelled}.zip").read_bytes()
+    assert evaluated(checkpoint, *words) == 0
+    assert Path(f"{unlabelled}.zip").read_bytes() == first
+    assert f"Predictions:  {unlabelled}.zip" in capsys.readouterr().out
+
+    assert evaluated(checkpoint, "test_loader.args.split=test") == 3
+    (unlabelled / "notes.txt").write_text("mine")
+    assert evaluated(checkpoint, *words) == 2
+    captured = capsys.readouterr().err
+    assert "its server evaluates results: test.py --export-predictions FOLDER" in captured
+    assert "holds 1 files that are not of an earlier export (notes.txt)" in captured
+
+
+def test_predictions_have_different_names_below_the_common_folder():
+    assert prediction_names(["a/x/1.jpg", "a/y/1.jpg", "a/y/1.png", "a/2.tif"]) == {
+        "a/x/1.jpg": "x/1.png",
+        "a/y/1.jpg": "y/1.jpg.png",
+        "a/y/1.png": "y/1.png.png",
+        "a/2.tif": "2.png",
+    }
+    assert prediction_names(["1.jpg"]) == {"1.jpg": "1.png"}

@@ -111,6 +111,29 @@ def test_an_image_is_hidden_by_its_place_in_the_list_before_resizing(pairs_file)
         assert hidden.tolist() == ([False] * 14 + [True] * 16 if number % 2 == 0 else [True] * 14 + [False] * 16)
 
 
+def test_the_side_of_an_image_follows_from_the_hash_of_its_name_in_every_list(pairs_file, tmp_path):
+    def sides(names):
+        (tmp_path / "list.txt").write_text("\n".join(f"{name}.png, {name}m.png" for name in names))
+        sparse = {"by": "name"}
+        masks = masks_of(load(str(tmp_path / "list.txt"), sparse=sparse, batch_size=len(names)))
+        return {name: bool((mask[:, 0] != 255).all()) for name, mask in zip(names, masks, strict=True)}
+
+    names = [str(number) for number in range(COUNT)]
+    known = sides(names)
+    assert set(known.values()) == {True, False}
+    assert list(known.values()) != [number % 2 == 0 for number in range(COUNT)]
+    assert sides(names[::-1]) == known
+    assert sides(names[1:4]) == {name: known[name] for name in names[1:4]}
+
+
+def test_a_subset_counts_its_own_labels_alone_and_hides_the_same_ones(pairs_file):
+    loader = load(pairs_file, sparse={"density": 0.5}, subset=2, batch_size=2)
+    loader.prepare()
+    assert loader.labelled_megapixels == 10 * sum(7 + index % 2 for index in loader.keys.indices) / 1e6
+    whole = masks_of(load(pairs_file, sparse={"density": 0.5}))
+    assert torch.equal(masks_of(loader), whole[loader.keys.indices.tolist()])
+
+
 def test_validation_and_test_are_never_hidden(pairs_file):
     sparse = {"pattern": "tiles", "density": 0.1, "tile": 2}
     full = masks_of(load(pairs_file))
@@ -147,7 +170,8 @@ def test_what_is_ignored_anyway_is_not_counted(pairs_file):
         ({"density": True}, "Wrong sparse density True"),
         ({"tile": 0}, "Wrong sparse tile 0: it must be a whole number from 1"),
         ({"width": 2.5}, "Wrong sparse width 2.5"),
-        ({"denisty": 0.5}, "Wrong sparse: unknown key 'denisty'. It has pattern, density, tile, width, seed"),
+        ({"by": "hash"}, "Wrong sparse by 'hash': images are numbered by index or name"),
+        ({"denisty": 0.5}, "Wrong sparse: unknown key 'denisty'. It has pattern, density, tile, width, seed, by"),
     ],
 )
 def test_wrong_arguments_are_named(pairs_file, sparse, message):

@@ -7,6 +7,7 @@ from base.base_data_loader import BaseDataLoader
 from data_loader import SECTIONS
 from tests.support.groups import from_flat
 from tests.support.loader_cases import CASES
+from utils.errors import ConfigError
 from utils.registry import import_attribute
 
 ENTRIES = SECTIONS["data_loader"].entries
@@ -104,6 +105,35 @@ def test_held_out_samples_follow_from_the_seed_of_the_split_if_there_is_one(make
     assert len({tuple(samples) for samples, _ in of_runs}) > 1
     assert of_runs == [held_out(seed=seed, split_seed=None) for seed in range(5)]
     assert all(held_out(seed=seed, split_seed=3) == of_runs[3] for seed in range(5))
+
+
+def test_a_subset_is_drawn_by_its_seed_from_what_is_not_held_out_the_smaller_in_the_larger(make):
+    def drawn(**arguments):
+        return make(**arguments).keys.indices.tolist()
+
+    few, more = (drawn(subset=count, validation_split=2, seed=1) for count in (3, 5))
+    assert len(few) == 3
+    assert len(more) == 5
+    assert set(few) < set(more)
+    held_out = make(subset=3, validation_split=2, seed=1).split_validation().keys.indices.tolist()
+    assert held_out == make(validation_split=2, seed=1).split_validation().keys.indices.tolist()
+    assert set(held_out).isdisjoint(more)
+    assert len({tuple(drawn(subset=3, seed=seed)) for seed in range(5)}) > 1
+    assert len({tuple(drawn(subset=3, subset_seed=1, seed=seed)) for seed in range(5)}) == 1
+    whole = drawn()
+    assert drawn(subset=1.0) == whole
+    assert len(drawn(subset=0.5)) == round(len(whole) / 2)
+    for wrong in (0, -1, 1.5, 10_000, True):
+        with pytest.raises(ConfigError, match=f"Wrong subset {wrong} of {len(whole)} samples: it must be a fraction"):
+            make(subset=wrong)
+
+
+def test_a_subset_of_folds_leaves_the_fold_that_is_held_out_whole(make):
+    folds = {"fold": 1, "of": 3, "seed": 4}
+    whole, some = make(folds=folds), make(folds=folds, subset=2)
+    assert some.split_validation().keys.indices.tolist() == whole.split_validation().keys.indices.tolist()
+    assert len(some.keys.indices) == 2
+    assert set(some.keys.indices) < set(whole.keys.indices)
 
 
 def test_held_out_samples_are_not_trained_on(make):

@@ -17,6 +17,7 @@ from models.metrics.confusion import (
     Dice,
     MeanAccuracy,
     MeanIoU,
+    MeanIoUWithoutBackground,
     Precision,
     Recall,
     class_measures,
@@ -28,7 +29,8 @@ from utils.errors import ConfigError
 from utils.registry import import_attribute
 
 IGNORED = 255
-OTHERS = ("top_k_accuracy", "top_k_acc", "boundary_iou")  # not from the confusion matrix: tests/test_metrics_beyond.py
+BEYOND = ("top_k_accuracy", "top_k_acc", "boundary_iou")  # not from the confusion matrix: tests/test_metrics_beyond.py
+OTHERS = (*BEYOND, "miou_without_background")  # with other arguments
 NAMES = tuple(name for name in SECTIONS["metrics"].entries if name not in OTHERS)
 
 
@@ -94,6 +96,17 @@ def test_by_hand(name: str) -> None:
         metric = make(name, exclude_background=exclude)
         metric.update(logits_for(PREDICTION, 3), TRUTH)
         assert metric.compute() == pytest.approx({name: numbers[name]})
+
+
+@pytest.mark.parametrize(
+    ("background", "expected"), [(0, (1 / 4 + 0) / 2), (1, (2 / 4 + 0) / 2), (None, (2 / 4 + 1 / 4 + 0) / 3)]
+)
+def test_the_mean_without_background_leaves_out_that_class_and_counts_its_errors(background, expected) -> None:
+    metric = MeanIoUWithoutBackground(3, IGNORED, background=background)
+    metric.update(logits_for(PREDICTION, 3), TRUTH)
+    assert metric.compute() == {"miou_without_background": pytest.approx(expected)}
+    with pytest.raises(ConfigError, match=r"Wrong background 3: classes are 0 to 2\."):
+        MeanIoUWithoutBackground(3, background=3)
 
 
 def test_class_iou_has_the_names_of_the_classes() -> None:

@@ -71,8 +71,12 @@ def expected(num_classes: int, ignored: str, *, of_images: bool = True) -> dict[
     f1 = float(reference.f1_score(*pair, **options))
     recall_of_true = float(reference.recall_score(*pair, **{**options, "labels": np.unique(pair[0])}))
     of_classes = reference.jaccard_score(*pair, **{**options, "average": None})
+    foreground = {**options, "labels": present[present != 0]}
     values = {
         "miou": float(reference.jaccard_score(*pair, **options)),
+        "miou_without_background": (
+            float(reference.jaccard_score(*pair, **foreground)) if len(foreground["labels"]) else math.nan
+        ),
         **{f"iou_{index}": math.nan for index in classes},
         **{f"iou_{index}": float(value) for index, value in zip(present, of_classes, strict=True)},
         "dice": f1,
@@ -132,7 +136,7 @@ def test_an_ignored_class_is_in_no_mean_by_hand() -> None:
     # Of the five that count: class 1 found once of two, and once where it is not; class 2 found once of three.
     assert metrics.compute() == pytest.approx(
         {
-            "miou": (1 / 3 + 1 / 3) / 2, "iou_1": 1 / 3, "iou_2": 1 / 3,
+            "miou": (1 / 3 + 1 / 3) / 2, "miou_without_background": (1 / 3 + 1 / 3) / 2, "iou_1": 1 / 3, "iou_2": 1 / 3,
             "dice": (1 / 2 + 1 / 2) / 2, "f1": (1 / 2 + 1 / 2) / 2, "macro_f1": (1 / 2 + 1 / 2) / 2,
             "accuracy": 2 / 5, "mean_accuracy": (1 / 2 + 1 / 3) / 2, "balanced_accuracy": (1 / 2 + 1 / 3) / 2,
             "precision": (1 / 2 + 1) / 2, "recall": (1 / 2 + 1 / 3) / 2, "fw_iou": 1 / 3, "top2_accuracy": 3 / 5,

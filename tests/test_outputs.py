@@ -49,6 +49,7 @@ OUTPUTS = {
     "train --json": "-c {config} --check --json {output}",
     "test --json": "--resume {checkpoint} --json {output}",
     "test --output": "--resume {checkpoint} --output {output}",
+    "test --export-predictions": "--resume {checkpoint} --export-predictions {output}",
     "export --output": "--resume {checkpoint} --output {output}",
     "inference --output": "--resume {checkpoint} --source {photo} --output {output}",
     "search report --output": "report {study} --output {output}",

@@ -3,7 +3,8 @@
 The files are strict JSON: values that Python's parser lets pass (duplicate keys, NaN, overflowing numbers) are refused.
 `optimizer.args.lr=0.01` overrides any path; short flags such as `--lr` override the common ones.
 Older ways to write a configuration are read as today's, those of two public templates: victoresque/pytorch-template and
-AntiAegis/Human-Segmentation-PyTorch. Every old key is noted, for one warning. A run of POPNASv3 becomes a search.
+AntiAegis/Human-Segmentation-PyTorch. Every old key is noted, for one warning. A run of POPNASv3 becomes a search; the
+hparams of a study of sparse labels, which are YAML, become a training.
 """
 
 import copy
@@ -21,6 +22,7 @@ from typing import Any
 
 from config.checking.sections import CLASS_SECTIONS, LOADER_SECTIONS
 from config.faults import MAX_SHOWN_CHARACTERS, Faults, closest, show, unknown_name
+from config.loading.hparams import SUFFIXES, is_hparams, read_hparams, translate_hparams
 from config.loading.limits import MAX_DEPTH, ValueCount, read_config_text, require_few_files, require_short_number
 from config.loading.popnas import is_run, refuse_run_keys, translate_run
 from config.loading.popnas_texts import Tree
@@ -138,6 +140,8 @@ def _read_merged(file: Path, chain: tuple[Path, ...], notes: dict[str, str], cou
         raise ConfigError(f"{file}: $extends: {show(parents)} must be a file name or a list of file names.")
     if is_run(content):
         content = deep_merge(*translate_run(content, str(file)))
+    elif is_hparams(content):
+        content = deep_merge(*translate_hparams(content, str(file)))
     translate(content, notes, str(file))  # before merging, so that a new key of one file replaces an old one of another
     merged: dict[str, Any] = {}
     for parent in parents:
@@ -163,7 +167,7 @@ def _read_object(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"{file}: cannot be read ({reason}). Give the path of a JSON file.") from None
-    content = parse_json(text, str(file))
+    content = read_hparams(file, text) if file.suffix.lower() in SUFFIXES else parse_json(text, str(file))
     if not isinstance(content, dict):
         raise ConfigError(f"{file}: line 1 column 1: {show(content)} is not an object. Wrap the sections in {{ }}.")
     return content

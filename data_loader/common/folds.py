@@ -1,4 +1,4 @@
-"""Cross-validation: the samples divided into folds, each of which is held out once."""
+"""The samples that a loader draws from and those that it holds out: folds of cross-validation, and random subsets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from base.samples import split_indices
 from data_loader.common.options import LoaderOptions
 from utils.errors import ConfigError
 from utils.seeding import derive_seed
@@ -61,22 +62,60 @@ class Folds:
 
 
 def divide_samples(loading: LoaderOptions, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the samples that a loader draws from and those that it holds out, by its folds.
+    """Return the samples that a loader draws from and those that it holds out, by its folds and its subset.
+
+    A subset is drawn from the samples that folds or `validation_split` leave, so that validation data stays whole.
 
     Args:
-        loading: With or without `folds`.
+        loading: With or without `folds` and `subset`.
         count: Number of samples.
 
     Returns:
-        Two ascending int64 arrays of indices; None without folds.
+        Two ascending int64 arrays of indices; None without both.
 
     Raises:
-        ConfigError: The folds are wrong, or `validation_split` holds samples out, too.
+        ConfigError: The folds or the subset are wrong, or `validation_split` holds samples out, too.
     """
-    if loading.folds is None:
+    if loading.folds is None and loading.subset is None:
         return None
-    if loading.validation_split:
-        raise ConfigError("folds and validation_split both hold samples out. Remove one of them.")
-    others, fold = Folds.parse(loading.folds, loading.seed).split(count)
-    trains = loading.is_training if loading.role is None else loading.role == "train"
-    return (others, fold) if trains else (fold, fold[:0])
+    if loading.folds is None:
+        split_seed = loading.seed if loading.split_seed is None else loading.split_seed
+        others, held_out = split_indices(count, loading.validation_split, split_seed)
+    else:
+        if loading.validation_split:
+            raise ConfigError("folds and validation_split both hold samples out. Remove one of them.")
+        others, held_out = Folds.parse(loading.folds, loading.seed).split(count)
+        trains = loading.is_training if loading.role is None else loading.role == "train"
+        if not trains:
+            return held_out, held_out[:0]
+    if loading.subset is None:
+        return others, held_out
+    seed = loading.seed if loading.subset_seed is None else loading.subset_seed
+    return draw_subset(others, loading.subset, seed, count), held_out
+
+
+def draw_subset(indices: np.ndarray, subset: int | float, seed: int, count: int) -> np.ndarray:
+    """Draw samples at random, such that with one seed a smaller subset lies in a larger one.
+
+    Args:
+        indices: (n,) int64, the samples to draw from.
+        subset: A number of samples, an int, or a fraction of n above 0 and up to 1, a float, of which one sample at
+            least is drawn.
+        seed: Seed of the order in which all samples are drawn.
+        count: Number of all samples of the data: `indices` are below it.
+
+    Returns:
+        Ascending int64 indices.
+
+    Raises:
+        ConfigError: The subset is neither, or larger than n.
+    """
+    is_count = isinstance(subset, int) and not isinstance(subset, bool)
+    size = subset if is_count else max(1, round(len(indices) * subset)) if isinstance(subset, float) else -1
+    if not (is_count or (isinstance(subset, float) and 0.0 < subset <= 1.0)) or not 1 <= size <= len(indices):
+        raise ConfigError(
+            f"Wrong subset {subset!r} of {len(indices)} samples: it must be a fraction above 0 and up to 1.0 "
+            f"(0.5 draws half) or a whole number of samples from 1 to {len(indices)}. Set it to null for all."
+        )
+    order = np.random.default_rng(derive_seed(seed, "subset")).permutation(count)
+    return np.sort(order[np.isin(order, indices)][: int(size)])

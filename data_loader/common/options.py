@@ -222,6 +222,11 @@ class LoaderOptions(Options):
         Mapping[str, Any] | None,
         Field(description='`{"fold": 0, "of": 5}`: training takes the other folds, validation and test that one.'),
     ] = None
+    subset: Annotated[
+        int | float | None,
+        Field(description="Samples to train on, drawn by a seed: a fraction up to 1.0, or a number; `null`: all."),
+    ] = None
+    subset_seed: Annotated[int | None, Field(description="Seed of `subset`; `null`: the seed of the run.")] = None
     role: Annotated[
         Role | None, Field(description='With `folds`: `"train"`, `"valid"`, `"test"`; `null`: by the section.')
     ] = None
@@ -238,7 +243,9 @@ class LoaderOptions(Options):
         """Return the arguments of `BaseDataLoader` among these options."""
         shuffle = self.is_training if self.shuffle is None else self.shuffle
         names = ("batch_size", "drop_last", "validation_split", "n_workers", "pin_memory", "seed", "is_training")
-        return {"shuffle": shuffle, **{name: value for name, value in vars(self).items() if name in names}}
+        arguments = {"shuffle": shuffle, **{name: value for name, value in vars(self).items() if name in names}}
+        # A subset is drawn from what validation leaves, by `data_loader.common.folds`.
+        return arguments if self.subset is None else {**arguments, "validation_split": 0}
 
 
 @dataclass(frozen=True)

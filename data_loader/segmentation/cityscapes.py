@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from data_loader.common.lists import Listing
@@ -21,7 +22,7 @@ from data_loader.common.options import (
 from data_loader.images.files import read_mask
 from data_loader.segmentation.labels import Labels, export_ids
 from data_loader.segmentation.loader import MaskDataLoader
-from data_loader.segmentation.pairs import ImagePairs, Pair, existing_pairs
+from data_loader.segmentation.pairs import Header, ImagePairs, Pair, existing_pairs
 from utils.errors import DataError
 from utils.files import is_hidden
 
@@ -52,8 +53,8 @@ CLASS_IDS = {
 LABEL_MAP = {str(raw): number for number, raw in enumerate(CLASS_IDS.values())}
 _IMAGE_ENDING = "_leftImg8bit.png"
 _SERVER = (
-    "its server evaluates results: run inference.py with --source on its leftImg8bit/test, --mode mask and --own-ids, "
-    'or evaluate on split "val"'
+    "its server evaluates results: test.py --export-predictions FOLDER writes what it expects. Or evaluate on split "
+    '"val"'
 )
 
 LabelKind = Literal["labelIds", "labelTrainIds"]
@@ -77,7 +78,7 @@ class CityscapesDataLoader(MaskDataLoader):
 
     Raises:
         ConfigError: An argument is out of its range, or two of them disagree.
-        DataError: A file is missing, or the test split has no labels.
+        DataError: A file is missing, or the test split is to be trained on, which has no labels.
     """
 
     def __init__(
@@ -105,18 +106,51 @@ class CityscapesDataLoader(MaskDataLoader):
         chosen = split or loading.default_split
         listing = list_cityscapes(folder, chosen, label_kind, annotations)
         pairs = listing.usable()[: loading.samples]
-        # The archive has masks for the test split, but they are empty.
-        if chosen == "test" and (classes.convert(read_mask(pairs[0].mask))[0] == IGNORED).all():
-            raise DataError(f"The test split of Cityscapes has no labels ({pairs[0].mask} is empty); {_SERVER}.")
+        self._without_labels = reason_without_labels(pairs[0], classes) if chosen == "test" else None
+        if self._without_labels is not None and loading.is_training:
+            raise self._without_labels
         preprocessing = self.make_preprocessing(images)
-        source = ImagePairs(pairs, in_channels=preprocessing.in_channels, max_decoded_mb=images.max_decoded_mb)
+        kind = ImagePairs if self._without_labels is None else UnlabelledImages
+        source = kind(pairs, in_channels=preprocessing.in_channels, max_decoded_mb=images.max_decoded_mb)
         super().__init__(source, preprocessing, classes, augmentation, loading)
         self.listing_faults = listing.faults
+
+    def require_counted_targets(self, section: str) -> None:
+        """Refuse the test split, which has no labels, and other samples of which none has a label that counts.
+
+        Raises:
+            DataError: Every label is ignored.
+        """
+        if self._without_labels is not None:
+            raise self._without_labels
+        super().require_counted_targets(section)
 
     @staticmethod
     def make_export_ids(*, label_map: Mapping[str, int] | None = None) -> list[int] | None:
         """Return the data set's id for each class, as its server expects results."""
         return export_ids(label_map or LABEL_MAP)
+
+
+class UnlabelledImages(ImagePairs):
+    """Image files whose masks are missing or empty: every pixel is ignored."""
+
+    def header(self, index: int) -> Header:
+        """Return the size of an image, which is that of its mask, too."""
+        image, depth = self.image_header(index)
+        return Header(image, image, depth)
+
+    def mask(self, index: int) -> np.ndarray:
+        """Return a mask (h, w) uint8 of ignored pixels."""
+        return np.full(self.image_header(index)[0], IGNORED, np.uint8)
+
+
+def reason_without_labels(first: Pair, classes: Labels) -> DataError | None:
+    """Return why the test split has no labels, None if it has some: masks that the archive has for it are empty."""
+    if not os.path.isfile(first.mask):
+        return DataError(f"The test split of Cityscapes has no labels ({first.mask} does not exist); {_SERVER}.")
+    if (classes.convert(read_mask(first.mask))[0] == IGNORED).all():
+        return DataError(f"The test split of Cityscapes has no labels ({first.mask} is empty); {_SERVER}.")
+    return None
 
 
 def find_cityscapes(
@@ -136,7 +170,7 @@ def list_cityscapes(
     """Find the images and masks of a split, sorted by city and name; an image without a mask is a fault.
 
     Raises:
-        DataError: A folder is missing, or the test split has no masks.
+        DataError: A folder is missing.
     """
     images = Path(folder) / "leftImg8bit" / split
     found = sorted(path for path in images.glob(f"*/*{_IMAGE_ENDING}") if not is_hidden(path.name))
@@ -149,9 +183,7 @@ def list_cityscapes(
     ending = f"_{annotations}_{label_kind}.png"
     pairs = [Pair(path, masks / path.parent.name / (path.name.removesuffix(_IMAGE_ENDING) + ending)) for path in found]
     missing = [pair.mask for pair in pairs if not os.path.isfile(pair.mask)]
-    if missing and split == "test":
-        raise DataError(f"The test split of Cityscapes has no labels ({missing[0]} does not exist); {_SERVER}.")
-    if not missing:
+    if not missing or split == "test":  # a loader of the test split needs no masks
         return Listing(pairs)
     scripts = " Make them with cityscapesscripts, or read labelIds." if label_kind == "labelTrainIds" else ""
     message = f"{len(missing)} masks are missing, {missing[0]} the first of them.{scripts} Unpack them there."

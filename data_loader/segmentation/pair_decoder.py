@@ -198,6 +198,7 @@ class PairDecoder(Decoder[DecodedPair]):
             fault.finding, fault.unknown = finding, unknown
             raise fault
         if self.sparse is not None:
-            visible = self.sparse.visible((mask.shape[0], mask.shape[1]), index)
+            number = self.sparse.number(index, self.source.names(index)[0])
+            visible = self.sparse.visible((mask.shape[0], mask.shape[1]), number)
             mask = np.where(visible, mask, mask.dtype.type(self.labels.ignored))
         return mask

@@ -149,10 +149,15 @@ class ImagePairs(FilePairs):
 
     def header(self, index: int) -> Header:
         """Return the sizes from the headers alone, turned as their EXIF orientations say."""
-        pair = self.pairs[index]
-        height, width, depth = image_size(pair.image, upright=True, max_decoded_mb=self._max_decoded_mb)
-        mask_height, mask_width, _ = image_size(pair.mask, upright=True, max_decoded_mb=self._max_decoded_mb)
-        return Header((height, width), (mask_height, mask_width), depth)
+        image, depth = self.image_header(index)
+        height, width, _ = image_size(self.pairs[index].mask, upright=True, max_decoded_mb=self._max_decoded_mb)
+        return Header(image, (height, width), depth)
+
+    def image_header(self, index: int) -> tuple[Size, int]:
+        """Return size and bytes per value of an image from its header alone, turned as its EXIF orientation says."""
+        path = self.pairs[index].image
+        height, width, depth = image_size(path, upright=True, max_decoded_mb=self._max_decoded_mb)
+        return (height, width), depth
 
     def image(self, index: int) -> np.ndarray:
         """Return an image (h, w, 3 or 4) uint8 or uint16, RGB."""

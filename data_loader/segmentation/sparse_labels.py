@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Self
 
 import cv2
@@ -12,6 +13,7 @@ from utils.errors import ConfigError
 from utils.seeding import derive_seed
 
 PATTERNS = ("halves", "tiles", "strips")
+NUMBERS = ("index", "name")
 _BENDS = 8  # turns of a strip
 _LARGEST_TURN = 0.5  # radians at each bend
 
@@ -31,6 +33,8 @@ class SparseLabels:
         tile: Side of the squares in pixels.
         width: Width of the strips in pixels.
         seed: Seed of the random places.
+        by: Number of an image: its `index` in the list, or a hash of its `name` without folder and suffix, which stays
+            the same if the list is another one.
     """
 
     pattern: str = "halves"
@@ -38,6 +42,7 @@ class SparseLabels:
     tile: int = 32
     width: int = 9
     seed: int = 0
+    by: str = "index"
 
     @classmethod
     def parse(cls, asked: Mapping[str, Any], seed: int) -> Self:
@@ -57,13 +62,24 @@ class SparseLabels:
             raise ConfigError(f"Wrong sparse pattern {self.pattern!r}: it must be one of {', '.join(PATTERNS)}.")
         if isinstance(self.density, bool) or not isinstance(self.density, int | float) or not 0 < self.density <= 1:
             raise ConfigError(f"Wrong sparse density {self.density!r}: it must be above 0 and at most 1 (all visible).")
+        if self.by not in NUMBERS:
+            raise ConfigError(f"Wrong sparse by {self.by!r}: images are numbered by {' or '.join(NUMBERS)}.")
         for name in ("tile", "width", "seed"):
             value, least = getattr(self, name), 0 if name == "seed" else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"Wrong sparse {name} {value!r}: it must be a whole number from {least}.")
 
+    def number(self, index: int, name: str) -> int:
+        """Return the number of an image, from which its visible pixels follow.
+
+        Args:
+            index: Its place in the list, from 0.
+            name: Its file.
+        """
+        return index if self.by == "index" else derive_seed("sparse", Path(name).stem)
+
     def visible(self, size: tuple[int, int], number: int) -> np.ndarray:
-        """Return (H, W) bool: the visible pixels of image `number` of a list."""
+        """Return (H, W) bool: the visible pixels of the image with a number, see `number`."""
         if self.density == 1:
             return np.ones(size, dtype=bool)
         if self.pattern == "halves":

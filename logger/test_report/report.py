@@ -27,9 +27,10 @@ def report_text(result: Mapping[str, Any]) -> str:
     metrics = {name: value for name, value in result["metrics"].items() if not name.startswith("iou_")}
     parts = [
         f"{result['checkpoint']} (epoch {result['epoch']}) on {result['samples']} samples of {result['split']}",
-        class_table(result["per_class"]),
-        "  ".join(f"{in_one_line(name)} {value:.4f}" for name, value in metrics.items()),
     ]
+    if metrics:  # else the data has no labels, and its predictions were exported
+        line = "  ".join(f"{in_one_line(name)} {value:.4f}" for name, value in metrics.items())
+        parts += [class_table(result["per_class"]), line]
     # The cases of a classification are named; those of a segmentation, which have no class, are shown by images only.
     wrong = [case for case in result["worst"] if "truth" in case and case["truth"] != case["prediction"]]
     lines = [
@@ -41,6 +42,8 @@ def report_text(result: Mapping[str, Any]) -> str:
     ]
     if lines:
         parts.append("\n".join(["Worst cases, with probabilities:", *lines]))
+    if "predictions" in result:
+        parts.append(f"Predictions:  {result['predictions']}")
     images = result["pictures"]
     if images:
         cases = f"\n{len(images) - 1} worst cases:  {Path(images[0]).parent}" if len(images) > 1 else ""

@@ -5,9 +5,10 @@ prediction; K classes. Every result is NaN if nothing was counted.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from base.base_metric import Metric, class_ids
@@ -239,6 +240,45 @@ class MeanIoU(ClassMean):
 
     name = "miou"
     measure = "iou"
+
+
+class MeanIoUWithoutBackground(ConfusionMatrix):
+    """`miou_without_background`: intersection over union, mean over the classes without the background.
+
+    Background that was taken for another class is an error of that class.
+
+    Args:
+        num_classes: K.
+        ignore_index: Label of pixels that do not count. If it is a class, it has no part in the mean.
+        background: The class that is left out; null if the data ignores its background, so that no class is left out.
+
+    Raises:
+        ConfigError: There is no such class.
+    """
+
+    def __init__(
+        self,
+        num_classes: Count,
+        ignore_index: int | None = None,
+        *,
+        background: Annotated[
+            int | None, Field(ge=0, description="Class that is left out; `null`: the background is ignored.")
+        ] = 0,
+    ) -> None:
+        super().__init__(num_classes, ignore_index)
+        if background is not None and background >= num_classes:
+            raise ConfigError(
+                f"Wrong background {background}: classes are 0 to {num_classes - 1}. Name one of them, or null if the "
+                "background is ignored."
+            )
+        self.background = background
+
+    def compute(self) -> dict[str, float]:
+        """Return the mean, NaN if nothing was counted."""
+        values = class_measures(self.counts, self.ignore_index)["iou"]
+        if self.background is not None:
+            values[self.background] = torch.nan
+        return {"miou_without_background": float(values.nanmean())}
 
 
 class Dice(ClassMean):

@@ -110,6 +110,11 @@ class GridSpace(Space):
         return {name: each for name, each in zip(self.conditions, self._configs, strict=True) if "search" in each}
 
     @property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """The config of each condition, without its seed and fold."""
+        return dict(zip(self.conditions, self._configs, strict=True))
+
+    @property
     def candidates_per_seed(self) -> int:
         """Number of candidates with the same seed."""
         return len(self.conditions) * (self.folds or 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from search.executors.base import Task
 from search.results.grid import best_run, grid_sections
+from search.results.labelling import labelling_sections
 from search.schedulers.base import Decision, Job
 from search.space.grid_space import GridSpace
 from search.strategies.base import MOST_LOSSES, Loss, Outcome
@@ -149,8 +150,8 @@ class Grid(MultiFidelity):
         super().ended(task, outcome)
 
     def _data_of_end(self, state: CandidateState, outcome: Outcome) -> dict[str, Any]:
-        data = super()._data_of_end(state, outcome)
-        return data | {"test": dict(outcome.details["test"])} if outcome.details.get("test") else data
+        found = {"test": outcome.details.get("test"), "facts": outcome.facts}
+        return super()._data_of_end(state, outcome) | {name: dict(values) for name, values in found.items() if values}
 
     def lost(self, task: Task, cause: Loss, reason: str, *, had_started: bool) -> None:
         """Continue from the last checkpoint, unless the candidate is the cause."""
@@ -179,9 +180,10 @@ class Grid(MultiFidelity):
         return "Grid"
 
     def sections(self) -> Sequence[Mapping[str, Any]]:
-        """Return the tables of the conditions and of their differences."""
-        records = [each.record for each in self.state.candidates.values()]
-        return grid_sections(records, self.space.conditions, self.parts.objectives[0])
+        """Return the tables of the conditions and of their differences, and the comparison of their labels."""
+        records, goal = [each.record for each in self.state.candidates.values()], self.parts.objectives[0]
+        tables = grid_sections(records, self.space.conditions, goal)
+        return [*labelling_sections(records, self.space.configs, goal), *tables]
 
 
 def _damaged(reason: str) -> SearchError:

@@ -252,6 +252,7 @@ class StudyState:
         data, record, number = event.data, state.record, state.record.index
         self.jobs.pop(number, None)
         record.test = data.get("test", record.test)
+        record.facts |= data.get("facts", {})
         state.bytes = data.get("bytes", state.bytes)
         record.reason = data.get("reason", "")
         if data["status"] == "ended":
@@ -270,7 +271,6 @@ class StudyState:
         if record.status != "failed":
             self.withdrawn += 1
             self.out_of_memory = self.out_of_memory + 1 if record.status == "out_of_memory" else 0
-            record.facts |= data.get("facts", {})
 
     def _apply_measured(self, event: Event, state: CandidateState) -> None:
         """Replace a latency in all that is shown; what the scheduler decided by it remains."""

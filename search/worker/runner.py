@@ -32,9 +32,11 @@ from search.worker.folds import pooled_results, train_in_folds
 from search.worker.nested import run_search_task
 from search.worker.ranks import RANK, Ranks, num_processes
 from search.worker.training import find_start, remove_checkpoints, remove_start, train_as_rank, train_here
+from trainer.checkpoints.saving import LABELLING, RESULT
 from utils.checkpoint_file import BEST, LAST, read_saved
 from utils.environment import available_memory, is_disk_full
-from utils.errors import EspalierError, Interrupted, OutOfMemory
+from utils.errors import CheckpointError, EspalierError, Interrupted, OutOfMemory
+from utils.files import read_json_object
 from utils.plugins import load_plugins
 
 logger = logging.getLogger("espalier")
@@ -158,6 +160,8 @@ def _train_and_test(task: Mapping[str, Any], report: Report, ranks: Ranks | None
     outcome |= {"bytes": _size_of_checkpoints(folder), "artefacts": artefacts}
     if task["kind"] == "retrain" and outcome["is_finished"]:
         path, content = read_saved(folder)
+        result = read_json_object(folder / RESULT, CheckpointError)
+        outcome["facts"] = {name: result[name] for name in LABELLING if name in result}
         # Validation data has chosen the candidate and its epoch: no result of it is one of a test.
         if content["config"].get("test_loader") is not None:
             tested = test.evaluate_checkpoint(path, content, "test", devices=device, images=folder / "pictures")

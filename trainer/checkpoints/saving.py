@@ -28,6 +28,9 @@ from utils.files import read_json_object, remove_temporary_files, write_json
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 # A checkpoint holds the weights and, for most optimizers, two more numbers for each.
 _OPTIMIZER_COPIES = 2
+RESULT = "result.json"
+LABELLING = ("labelled_images", "labelled_megapixels")
+"""Keys of it in a run whose loader hides labels, or counts them with a density of 1."""
 logger = logging.getLogger(__name__)
 
 
@@ -233,7 +236,7 @@ class RunRecords(Callback):
         """Write result.json: the best epoch and its results; results of test.py in it are preserved."""
         if not trainer.is_main_process:
             return
-        path = self.folder / "result.json"
+        path = self.folder / RESULT
         try:
             earlier = read_json_object(path, CheckpointError)
         except CheckpointError as error:  # the training itself has succeeded
@@ -247,10 +250,12 @@ class RunRecords(Callback):
             "stopped": trainer.stop_reason,
             "checkpoint": result.checkpoint.name if result.checkpoint else None,
         }
-        megapixels = getattr(getattr(trainer, "train_loader", None), "labelled_megapixels", None)
-        if megapixels is not None:
-            content["labelled_megapixels"] = megapixels
-        write_json(path, {**content, **({"test": earlier["test"]} if "test" in earlier else {})})
+        loader: Any = getattr(trainer, "train_loader", None)
+        if (megapixels := getattr(loader, "labelled_megapixels", None)) is not None:
+            content |= {"labelled_images": loader.num_samples, "labelled_megapixels": megapixels}
+        # A run that is resumed at its end has not read its data again.
+        retained = {name: earlier[name] for name in ("test", *LABELLING) if name in earlier and name not in content}
+        write_json(path, {**content, **retained})
 
 
 def stop_at_next_step(trainer: BaseTrainer) -> AbstractContextManager[None]:

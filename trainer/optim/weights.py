@@ -157,9 +157,14 @@ class Freezing:
                 has_changed = True
         if is_frozen:
             for name, module in model.named_modules():
-                if isinstance(module, _NormBase) and self.is_named(name):
+                if isinstance(module, _NormBase) and self._freezes(name, module):
                     module.eval()
         return has_changed
+
+    def _freezes(self, name: str, norm: nn.Module) -> bool:
+        """Return whether a pattern names a norm layer or all of its weights, so that its statistics stay, too."""
+        weights = [f"{name}.{weight}" for weight, _ in norm.named_parameters(recurse=False)]
+        return self.is_named(name) or (bool(weights) and all(map(self.is_named, weights)))
 
     def is_named(self, name: str) -> bool:
         """Return whether a pattern names a weight, or a part that it belongs to."""
