@@ -103,8 +103,8 @@ def _run_of(study: StudyRecord, record: CandidateRecord | RetrainedRecord, goal:
         run = read_run(folder)
     else:
         # The folder of a candidate may be deleted; the config of a search's winner is in another one, too.
-        best = {} if is_grid(study) else read_json_object(Path(study.folder) / "best" / CONFIG, damaged_record)
-        config = best or study.config
+        winner = {} if is_grid(study) else read_json_object(Path(study.folder) / "best" / CONFIG, damaged_record)
+        config = winner or study.config
         run = ComparedRun(study.name, None, config, record.seed)
     reports = [_results_of(row) for row in record.reports] or run.reports
     best = _best_row(record, reports, goal)
