@@ -153,7 +153,7 @@ def test_a_search_itself_loads_no_torch(tmp_path):
 
 def test_every_folder_of_code_is_under_the_rule():
     folders = {path.name for path in ROOT.iterdir() if path.is_dir() and any(path.glob("*.py"))}
-    assert folders - {"tests", "benchmarks"} == set(ALLOWED)
+    assert folders - {"tests", "benchmarks", "starter"} == set(ALLOWED)  # the last is copied, and imported nowhere
 
 
 def test_importing_everything_changes_nothing(tmp_path):

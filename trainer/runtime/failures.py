@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Failure:
+class ProcessFailure:
     """The error that ended a process.
 
     Attributes:
@@ -61,12 +61,12 @@ class FailureWatch:
         self._is_over.set()
         self._thread.join()
 
-    def found(self) -> Failure | None:
+    def found(self) -> ProcessFailure | None:
         """Return the failure of another process; None if there is none, or the store is gone."""
         try:
             if not self._store.check([_KEY]):
                 return None
-            failure = Failure(**json.loads(self._store.get(_KEY)))
+            failure = ProcessFailure(**json.loads(self._store.get(_KEY)))
         except (RuntimeError, ValueError, TypeError):  # the process that has the store is gone
             return None
         return None if failure.rank == self._rank else failure
@@ -80,7 +80,7 @@ class FailureWatch:
                 return TrainingError(cause.text())
         if not isinstance(error, Interrupted):  # all processes stop at a signal
             code = error.exit_code if isinstance(error, EspalierError) else 1
-            failure = Failure(self._rank, str(error) or type(error).__name__, code)
+            failure = ProcessFailure(self._rank, str(error) or type(error).__name__, code)
             try:
                 if not self._store.check([_KEY]):
                     self._store.set(_KEY, json.dumps(asdict(failure)))
