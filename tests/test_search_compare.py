@@ -209,8 +209,9 @@ def test_names_are_text_on_the_page(tmp_path):
 
 def test_folders_are_found_and_counted_once(pair, tmp_path, capsys):
     output = ["--output", str(tmp_path / "out.html")]
-    assert main(["compare", str(pair / "b"), str(pair / "b" / "0"), *output]) == 0
+    assert main(["compare", str(pair / "b"), str(pair / "a" / ".." / "b" / "0"), *output]) == 0
     assert "2 seeds" in capsys.readouterr().out
+    assert "<h1>2 runs, 1 config</h1>" in (tmp_path / "out.html").read_text()
     (tmp_path / "empty").mkdir()
     assert main(["compare", str(pair), str(tmp_path / "empty"), *output]) == 5
     assert "there is no run and no study in it or below it" in capsys.readouterr().err
@@ -238,7 +239,27 @@ def test_a_grid_study_has_a_run_for_each_seed_of_a_condition():
     )
     assert groups[0].runs[0].facts == {"params": 10.0, "seconds": 2.0, "epochs": 1}
     study.candidates[3].status = "failed"
-    assert not runs_of_study(study, study.name)[3].results
+    last = runs_of_study(study, study.name)[3]
+    assert (last.results, last.is_finished) == ({}, False)
+
+
+def test_a_seed_of_which_a_fold_is_missing_has_no_result():
+    config = {"name": "grid", "search": {"study": {"conditions": {"plain": {}}, "seeds": 2}}}
+    study = StudyRecord("grid", "nowhere", config, "Grid", ["max val_miou"], 1)
+    for index, (seed, fold) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        value = 0.5 + 0.1 * fold
+        row = {"epoch": 1, "val_miou": value, "epoch_seconds": 2.0}
+        study.candidates.append(
+            CandidateRecord(
+                index, seed, [("condition", "plain"), ("seed", seed), ("fold", fold)],
+                "completed" if index < 3 else "running", reports=[row], objectives={"val_miou": value}, best_epoch=1,
+            )
+        )  # fmt: skip
+    whole, broken = runs_of_study(study, study.name)
+    assert (whole.results, whole.is_finished, whole.facts["seconds"]) == (
+        {"val_miou": pytest.approx(0.55)}, True, 4.0,
+    )  # fmt: skip
+    assert (broken.results, broken.is_finished) == ({}, False)
 
 
 def test_another_study_has_the_retrainings_of_its_winner():

@@ -107,8 +107,8 @@ def _run_of(study: StudyRecord, record: CandidateRecord | RetrainedRecord, goal:
         config = winner or study.config
         run = ComparedRun(study.name, None, config, record.seed)
     reports = [_results_of(row) for row in record.reports] or run.reports
-    best = _best_row(record, reports, goal)
-    results = {**run.results, **{name: value for name, value in best.items() if name.startswith("val_")}, **record.test}
+    row = _best_row(record, reports, goal)
+    results = {**run.results, **{name: value for name, value in row.items() if name.startswith("val_")}, **record.test}
     facts: dict[str, float] = dict(getattr(record, "facts", {}))
     facts = {name: value for name, value in facts.items() if name in ("params", "flops")} | run.facts
     facts |= {"seconds": record.seconds} if record.seconds else {}
@@ -117,7 +117,7 @@ def _run_of(study: StudyRecord, record: CandidateRecord | RetrainedRecord, goal:
         seed=record.seed,
         reports=reports,
         monitor=goal or run.monitor,
-        best_epoch=int(best["epoch"]) if "epoch" in best else run.best_epoch,
+        best_epoch=int(row["epoch"]) if "epoch" in row else run.best_epoch,
         results={name: value for name, value in results.items() if math.isfinite(value)},
         facts=facts | ({"epochs": len(reports)} if reports else {}),
         is_finished=record.status not in ("running", "paused"),
