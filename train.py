@@ -10,7 +10,7 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # torch takes seconds to load: --help and a faulty file are a
     from base import Callback
     from base.base_trainer import TrainResult
     from build import TrainingParts
+    from logger.console import EarlierRecords
     from trainer.checkpoints.resume import Start
 
 DEV_RUN_STEPS = 2
@@ -80,7 +81,7 @@ def train(
     Raises:
         EspalierError: Anything that the user can repair.
     """
-    from logger.console import earlier_records, log_end, repeat_in_file, setup_logging
+    from logger.console import earlier_records, log_end
     from trainer.checkpoints.resume import create_run_folder, lock_run_folder, restore
     from trainer.checkpoints.same_data import identify_data, require_same_data, require_same_network
     from trainer.checkpoints.saving import Checkpoints, RunRecords, stop_at_next_step
@@ -105,12 +106,7 @@ def train(
         if folder is None and world.is_main:
             folder = create_run_folder(options["save_dir"], parts.config["name"], start.new_folder)
         trainer.run_folder = folder = Path(world.gather(str(folder))[0])  # the main process's: the clocks differ
-        close_logging = setup_logging(folder if world.is_main else None, options["verbosity"] if world.is_main else 0)
-        before = records_before.taken()
-        log_beginning(parts, folder)
-        repeat_in_file(before, folder)
-        if not options["deterministic"]:
-            logger.info(NOT_DETERMINISTIC)
+        close_logging = begin_log(parts, folder, options, records_before, is_main=world.is_main)
         known = {"deterministic": options["deterministic"], "folder": folder.name, "started": now_in_utc()}
         # A resume compares its config with the one that was asked for.
         environment = {**capture(), **known, "asked": start.earlier or start.config}
@@ -136,6 +132,32 @@ def train(
         world.gather(None)  # wait until every process is here
         del parts, trainer  # the wrapped network refers to the other processes, which are left at the end of the block
     return result
+
+
+def begin_log(
+    parts: "TrainingParts", folder: Path, options: Mapping[str, Any], earlier: "EarlierRecords", *, is_main: bool
+) -> Callable[[], None]:
+    """Open the log of a run: its folder, device and sizes, then the records of before it had a folder.
+
+    Args:
+        parts: The parts of the training.
+        folder: The run's folder; only the main process writes `info.log` there.
+        options: The config's `trainer` section, complete.
+        earlier: The records of before.
+        is_main: Whether this is the main process.
+
+    Returns:
+        A function that closes it.
+    """
+    from logger.console import repeat_in_file, setup_logging
+
+    close_logging = setup_logging(folder if is_main else None, options["verbosity"] if is_main else 0)
+    before = earlier.taken()
+    log_beginning(parts, folder)
+    repeat_in_file(before, folder)
+    if not options["deterministic"]:
+        logger.info(NOT_DETERMINISTIC)
+    return close_logging
 
 
 def log_beginning(parts: "TrainingParts", folder: Path) -> None:

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from search.cli.live import LiveTable, RungCount, RunningCandidate, Snapshot, one_line, render, seconds_left
+from search.cli.live import LiveTable, seconds_left
 from search.cli.live import Terminal as SearchTerminal
+from search.cli.snapshot import RungCount, RunningCandidate, Snapshot, one_line, render
 from search.results.record import RungRecord, Tally, parse_constraints, parse_objectives
 from search.samplers.base import PredictedValue
 
