@@ -41,8 +41,11 @@ def config(tmp_path):
 
 def test_pooled_results_are_those_of_the_summed_counts(config):
     config["search"] = {"study": {"conditions": {"plain": {}}, "folds": 3}}
+    config["train_loader"]["args"]["sparse"] = {"density": 1}
     record = search.run(config).record
     assert [each.status for each in record.candidates] == ["completed"] * 3
+    assert [each.facts["labelled_images"] for each in record.candidates] == [6] * 3
+    assert all(0 < each.facts["labelled_megapixels"] < 6 for each in record.candidates)
     matrices = []
     for each in record.candidates:
         content = read_saved(Path(record.folder) / each.folder)[1]

@@ -367,6 +367,7 @@ def test_hidden_labels_are_counted_in_the_result_and_a_fold_is_the_validation_da
     assert (train_loader.num_samples, valid_loader.num_samples) == (8, 2)
     train_loader.prepare()
     assert saved["labelled_megapixels"] == train_loader.labelled_megapixels > 0
+    assert saved["labelled_images"] == 8
     assert "val_miou" in saved["best"]
 
 

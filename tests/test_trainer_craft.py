@@ -131,6 +131,17 @@ def test_frozen_parts_keep_weights_and_statistics_until_they_learn():
     assert not any(torch.equal(after[name], tensor) for name, tensor in trainer.model.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("patterns", "stays"),
+    [(("layers.1.*",), True), (("layers.[01].weight", "layers.1.bias"), True), (("*.bias",), False)],
+)
+def test_a_norm_layer_whose_weights_are_all_frozen_keeps_its_statistics(patterns, stays):
+    trainer = tiny_trainer(epochs=1, freezing=Freezing(patterns))
+    before = trainer.model.layers[1].running_mean.clone()
+    trainer.run_epoch()
+    assert torch.equal(before, trainer.model.layers[1].running_mean) == stays
+
+
 def test_freezing_refuses_what_names_nothing_or_everything():
     with pytest.raises(ConfigError, match=r'"encoder" matches no part .* Its parts are layers'):
         tiny_trainer(freezing=Freezing(("encoder",)))
