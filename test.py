@@ -250,7 +250,7 @@ def evaluate_checkpoint(
 def facts_of_test(
     parts: EvaluationParts, task: str, classes: Sequence[str], input_shape: Sequence[int] | None
 ) -> dict[str, Any]:
-    """Return what a comparison of runs needs to know of a test.
+    """Return the facts of a test that a comparison of runs needs.
 
     Args:
         parts: Of the evaluation.

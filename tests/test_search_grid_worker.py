@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import search
+from search.comparison.runs import read_run
+from search.comparison.studies import runs_of_study
 from search.results.leaderboard import winner_of
 from search.study.driver import Driver
 from search.study.folders import find_studies
@@ -109,6 +111,12 @@ def test_a_condition_with_markers_is_a_search(config, tmp_path):
         assert winner.objectives == each.objectives
         tests = [run.test["test_miou"] for run in found.retrained]
         assert each.test["test_miou"] == pytest.approx(sum(tests) / 2)
+        stored = [read_run(inner / run.folder).tests["test"].content for run in found.retrained]
+        assert [content["metrics"]["miou"] for content in stored] == tests
+        assert all(len(content["shown"]) == content["samples"] == 4 for content in stored)
+    runs = runs_of_study(record, "study")
+    assert [run.condition for run in runs] == ["random", "halving"]
+    assert all(0.01 <= run.config["optimizer"]["args"]["lr"] <= 0.1 for run in runs)
     best = json.loads((study / "best/config.json").read_text())
     assert 0.01 <= best["optimizer"]["args"]["lr"] <= 0.1
     assert "search" not in best

@@ -58,7 +58,7 @@ class RunGroup:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The config of its first run, without what changes no result."""
+        """The config of its first run, without seed, names, and settings that change no result."""
         return compared_config(self.runs[0].config)
 
 
@@ -77,7 +77,7 @@ def group_runs(runs: Sequence[ComparedRun]) -> list[RunGroup]:
 
 
 def compared_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a config without its seed and what changes no result."""
+    """Return a config without its seed, names, and settings that change no result."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if key in _IDLE:
@@ -92,7 +92,7 @@ def compared_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing_values(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
-    """Return the JSON paths at which configs differ, with the value of each; None where it has none."""
+    """Return the JSON paths at which configs differ, with the value of each; None if it has none."""
     flat = [flat_config(config) for config in configs]
     paths = dict.fromkeys(path for each in flat for path in each)
     rows = [(path, [each.get(path) for each in flat]) for path in paths]
@@ -110,7 +110,7 @@ def flat_config(value: Any, path: str = "") -> dict[str, Any]:
 
 
 def _names(members: Sequence[tuple[ComparedRun, ...]]) -> list[str]:
-    """Return a name for each group: of its runs, with what differs from those of the same name, or a number."""
+    """Return a name for each group: that of its runs, for equal ones with the values that differ, or a number."""
     names = [each[0].name if each[0].condition in ("", each[0].name) else f"{each[0].condition}" for each in members]
     several = {each[0].name for each in members if each[0].condition and each[0].condition != each[0].name}
     if len({each[0].name for each in members}) > 1 and len(several) > 1:  # of several grid studies

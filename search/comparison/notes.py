@@ -1,4 +1,4 @@
-"""What a reader of a comparison must know: runs that are not tested, not finished, or tested on other data."""
+"""Notes on the limits of a comparison: runs that are not tested, not finished, or tested on other data."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ _MOST_COMMANDS = 4
 
 
 def notes_of(groups: Sequence[RunGroup], split: str) -> list[str]:
-    """Return sentences on what limits a comparison, each with its repair.
+    """Return sentences on the limits of a comparison, with the repair if there is one.
 
     Args:
         groups: The groups of runs.

@@ -58,7 +58,7 @@ class ComparedRun:
         folder: The run folder; None if it is not known.
         config: As it was asked for, without the values that follow from its data.
         seed: Of the training.
-        condition: Of a grid study, or what else groups it with others; empty: runs of equal configs are a group.
+        condition: Of a grid study, or the name of another study; empty: runs of equal configs are a group.
         reports: A row per epoch: `epoch` and the results.
         monitor: By which the best epoch was chosen; None if none was.
         best_epoch: The best epoch; None if it is not known.

@@ -15,7 +15,7 @@ from utils.files import read_json_object
 
 
 def study_names(studies: Sequence[StudyRecord]) -> list[str]:
-    """Return a name for each study, with its folder or a number behind it where several have the same."""
+    """Return a name for each study, with its folder or a number behind it if several have the same."""
     names = [study.name for study in studies]
     for suffix in (
         [Path(study.folder).name for study in studies],
@@ -27,7 +27,7 @@ def study_names(studies: Sequence[StudyRecord]) -> list[str]:
 
 
 def runs_of_studies(studies: Sequence[StudyRecord]) -> list[ComparedRun]:
-    """Return the runs of several studies, each under a name of its own; see `runs_of_study`."""
+    """Return the runs of several studies, each study under another name; see `runs_of_study`."""
     return [
         run for study, name in zip(studies, study_names(studies), strict=True) for run in runs_of_study(study, name)
     ]
@@ -102,9 +102,12 @@ def _run_of(study: StudyRecord, record: CandidateRecord | RetrainedRecord, goal:
     if folder is not None and is_run_folder(folder):
         run = read_run(folder)
     else:
-        # The folder of a candidate may be deleted; the config of a search's winner is in another one, too.
-        winner = {} if is_grid(study) else read_json_object(Path(study.folder) / "best" / CONFIG, damaged_record)
-        config = winner or study.config
+        # A condition that is a search has the config of its winner; of another study it is next to the best weights,
+        # also if the folder of the candidate is deleted.
+        places = [folder] if folder is not None else []
+        places += [] if is_grid(study) else [Path(study.folder) / "best"]
+        found = (read_json_object(place / CONFIG, damaged_record) for place in places)
+        config = next((each for each in found if each), study.config)
         run = ComparedRun(study.name, None, config, record.seed)
     reports = [_results_of(row) for row in record.reports] or run.reports
     row = _best_row(record, reports, goal)

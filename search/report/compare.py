@@ -122,7 +122,7 @@ def _difference_table(groups: Sequence[RunGroup], results: Sequence[str]) -> lis
 
 
 def _class_rows(groups: Sequence[RunGroup], prefix: str) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
-    """Return each class with mean and difference from the first group, for each group; None for what is unknown."""
+    """Return each class with mean and difference from the first group, for each group; None if it is unknown."""
     rows = []
     for name, label in class_columns(groups, prefix):
         spreads = [group.spread(name) for group in groups]
@@ -142,7 +142,7 @@ def comparison_rows(
     Returns:
         For each study `state`, `scheduler`, `candidates`, `epochs`, `seconds`, the `best` result and its `difference`
         from that of the first study, `common` (epochs until it had reached the best result of the weakest study), and
-        `retrained` (statistics of its first retrained candidate over its seeds); None for what is unknown.
+        `retrained` (statistics of its first retrained candidate over its seeds); None for an unknown value.
     """
     bests = [course[-1].value if course else None for course in courses]
     known = [goal.sign * best for best in bests if best is not None]
@@ -167,7 +167,7 @@ def comparison_rows(
 
 
 def space_differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str | None]]]:
-    """Return the JSON paths at which configs differ, with the value of each as JSON; None where it has none."""
+    """Return the JSON paths at which configs differ, with the value of each as JSON; None if it has none."""
     return [(path, [_as_json(value) for value in values]) for path, values in differing_values(configs)]
 
 

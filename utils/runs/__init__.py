@@ -1,1 +1,1 @@
-"""What is known of a run folder without loading torch."""
+"""Files of a run folder that are read without torch."""
