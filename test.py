@@ -69,7 +69,7 @@ def test(
         Plain data: metrics (name -> value), per_class (class -> iou, precision, recall, f1, pixel_share; of a
         classification precision, recall, f1, support; without an ignored class), samples, split, confusion (K rows of K
         pixels or samples, rows the truth), worst (name and score; of a classification also truth, prediction,
-        probability), pictures (files). With `stored` also the entries of `facts_of_test`.
+        probability), pictures (files). With `stored` also the entries of `facts_of_test` and the `palette`.
 
     Raises:
         EspalierError: Anything that the user can repair.
@@ -93,8 +93,9 @@ def test(
     task = task_of(loader)
     palette = Palette.of(spec.num_classes, spec.class_names, of_loaders(parts.config, "palette"))
     cases = collect_worst(task, worst, classes, palette, spec.ignore_index)
-    ids = dataset_ids(parts.config, registry())
-    files = None if predictions is None else PredictionFiles.of_loader(predictions, loader, ids)
+    files = None
+    if predictions is not None:
+        files = PredictionFiles.of_loader(predictions, loader, dataset_ids(parts.config, registry()))
 
     def take(sample: Any, inputs: "Tensor", logits: "Tensor") -> None:
         facts = cases.add(sample, inputs, logits)
@@ -119,7 +120,7 @@ def test(
         if not matrix.counts.any():  # without labels there are no results
             return {**outcome, "metrics": {}, "per_class": {}, "confusion": [], "worst": [], "pictures": []}
     if stored is not None:
-        outcome |= facts_of_test(parts, task, classes, stored.input_shape)
+        outcome |= facts_of_test(parts, task, classes, stored.input_shape) | {"palette": stored_palette(palette)}
     return {**outcome, **detailed_results(matrix, cases, classes, task, images)}
 
 
@@ -245,6 +246,11 @@ def evaluate_checkpoint(
     if stored is not None and result["metrics"]:
         write_stored(path.parent, result, stored)
     return result
+
+
+def stored_palette(palette: "Palette") -> dict[str, Any]:
+    """Return colours (K RGB triples) and background of a palette as plain data."""
+    return {"colors": palette.colors.tolist(), "background": palette.background}
 
 
 def facts_of_test(

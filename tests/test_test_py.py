@@ -18,6 +18,7 @@ from trainer.checkpoints.resume import find_checkpoint, load_all_weights
 from utils.checkpoint_file import read_checkpoint
 from utils.errors import CheckpointError, ConfigError
 from utils.geometry import letterbox_geometry
+from utils.images.palette import Palette
 from utils.runs.stored_tests import PREDICTION, TRUTH, stored_file, stored_results
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "people"
@@ -147,7 +148,7 @@ def test_an_ignored_class_is_in_no_result_and_no_score(finished):
     assert judged["per_class"]["person"]["iou"] == judged["metrics"]["miou"] == pytest.approx(iou)
     assert {name for name in judged["metrics"] if name.startswith("iou_")} == {"iou_person"}
     # The score of a sample counts the same pixels.
-    cases = command.collect_worst("segmentation", 1, ["background", "person"], 0)
+    cases = command.collect_worst("segmentation", 1, ["background", "person"], Palette.of(2), 0)
     truth = torch.tensor([[0, 0, 1, 1]])
     logits = torch.tensor([[[0.0, 1.0, 0.0, 1.0]], [[1.0, 0.0, 1.0, 0.0]]])  # class 1, 0, 1, 0
     assert cases.score(logits, truth) == 0.5
@@ -205,6 +206,7 @@ def test_a_run_stores_what_comparisons_need(finished, capsys):
     assert content["facts"]["flops"] > content["facts"]["params"]
     assert (content["samples"], content["checkpoint"], len(content["scores"])) == (6, "model_best.pth", 6)
     assert content["data"]["samples"] == 6
+    assert len(content["palette"]["colors"]) == 2
     keys = [each["key"] for each in content["shown"]]
     assert len(keys) == 6
     assert {each["key"]: each["score"] for each in content["shown"]} == content["scores"]

@@ -138,6 +138,7 @@ def write_stored(run: Path, result: Mapping[str, Any], samples: StoredSamples) -
         "format_version": FORMAT,
         "checkpoint": Path(result["checkpoint"]).name,
         **{name: result[name] for name in names},
+        "palette": result.get("palette"),
         "scores": samples.scores,
         "shown": samples.shown(),
     }

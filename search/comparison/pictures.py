@@ -184,7 +184,7 @@ def _pictures_of(
         score = shown["score"] if shown.get("score") is not None else math.nan
         text, addresses = "", ("", "")
         if mask is not None:
-            addresses = _drawn(_nearest(mask, (height, width)), truth)
+            addresses = _drawn(_nearest(mask, (height, width)), truth, each)
         elif shown.get("prediction") is not None:
             text = f"{shown['prediction']} ({shown['probability']:.2f})"
         predictions.append(ShownPrediction(label, number, score, *addresses, text))
@@ -193,20 +193,23 @@ def _pictures_of(
         name=str(facts["name"]),
         size=(height, width),
         image=_address(_resized(image, (height, width)), _QUALITY),
-        truth="" if truth is None else _drawn(truth, None)[0],
+        truth="" if truth is None else _drawn(truth, None, test)[0],
         text=str(facts.get("truth") or ""),
         predictions=predictions,
     )
 
 
-def _drawn(mask: NDArray[Any], truth: NDArray[Any] | None) -> tuple[str, str]:
-    """Return classes in their colours, and the pixels that differ from the truth, both as data addresses."""
+def _drawn(mask: NDArray[Any], truth: NDArray[Any] | None, test: StoredTest) -> tuple[str, str]:
+    """Return classes in the colours of a test, and the pixels that differ from the truth, both as data addresses."""
     from utils.drawing import class_colors, colorize
 
     unknown = np.iinfo(mask.dtype).max
     counted = mask != unknown
-    colors = class_colors(int(mask[counted].max()) + 1 if counted.any() else 1)
-    drawn = np.dstack([colorize(mask, colors), np.where(counted, 255, 0).astype(np.uint8)])
+    palette, most = test.content.get("palette") or {}, int(mask[counted].max()) + 1 if counted.any() else 1
+    given = np.array(palette.get("colors") or [], np.uint8).reshape(-1, 3)
+    colors = given if len(given) >= most else class_colors(most)
+    is_drawn = counted & (mask != palette["background"]) if palette.get("background") is not None else counted
+    drawn = np.dstack([colorize(mask, colors), np.where(is_drawn, 255, 0).astype(np.uint8)])
     if truth is None or truth.shape != mask.shape:
         return _address(drawn, _LOSSLESS), ""
     errors = np.zeros_like(drawn)
