@@ -1,85 +1,47 @@
 """Processes of one run of which one fails: the others end, too, with its reason."""
 
-import os
-import socket
-import threading
+import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-import torch
 
-from trainer.runtime import failures
 from trainer.runtime.devices import joined_world
-from utils.errors import DataError, EspalierError, Interrupted, TrainingError
-
-SECONDS_TO_END = 30
+from utils.errors import DataError, TrainingError
 
 
-def outcome_of_two(monkeypatch, tmp_path, *works, patience=10.0):
-    """Run one function (world -> None) in each of two processes, forked from this one; return code and text of each."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setattr(failures, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(failures, "_SECONDS_TO_LEAVE", patience)
-    children = []
-    for rank, work in enumerate(works):
-        child = os.fork()
-        if child == 0:
-            code = 99
-            try:
-                threading.Timer(SECONDS_TO_END, os._exit, (98,)).start()
-                torch.set_num_threads(1)
-                known = {"RANK": rank, "WORLD_SIZE": len(works), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-                os.environ.update({name: str(value) for name, value in known.items()})
-                with joined_world() as world:
-                    work(world)
-                code = 0
-            except EspalierError as error:
-                code = error.exit_code
-                (tmp_path / str(rank)).write_text(f"{type(error).__name__}: {error}")
-            except BaseException as error:
-                (tmp_path / str(rank)).write_text(f"{type(error).__name__}: {error}")
-            finally:
-                os._exit(code)
-        children.append(child)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-    texts = [(tmp_path / str(rank)).read_text() if (tmp_path / str(rank)).exists() else "" for rank in range(2)]
-    return codes, texts
-
-
-def add_up(world):
-    world.sum(torch.ones(1))
-
-
-def refuse(world):
-    raise DataError("photo 7 is damaged.")
-
-
-def test_a_collective_call_ends_with_the_reason_of_the_process_that_failed(monkeypatch, tmp_path):
-    codes, texts = outcome_of_two(monkeypatch, tmp_path, add_up, refuse)
-    assert codes == [TrainingError.exit_code, DataError.exit_code]
-    assert texts[0] == (
-        "TrainingError: Process 1 has ended with an error, and the others end with it: photo 7 is damaged."
+@pytest.fixture(scope="module")
+def outcomes():
+    """Exit codes and errors of two processes, by case."""
+    command = [sys.executable, "-m", "tests.support.failing_processes"]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True, timeout=300
     )
-    assert texts[1] == "DataError: photo 7 is damaged."
+    return json.loads(done.stdout)
 
 
-def test_a_process_that_answers_to_nothing_is_ended(monkeypatch, tmp_path):
-    def hang(world):
-        threading.Event().wait()
+@pytest.mark.xdist_group("process failures")
+def test_a_collective_call_ends_with_the_reason_of_the_process_that_failed(outcomes):
+    outcome = outcomes["one fails, one waits for it"]
+    assert outcome["codes"] == [TrainingError.exit_code, DataError.exit_code]
+    assert outcome["errors"] == [
+        "TrainingError: Process 1 has ended with an error, and the others end with it: photo 7 is damaged.",
+        "DataError: photo 7 is damaged.",
+    ]
 
-    codes, texts = outcome_of_two(monkeypatch, tmp_path, hang, refuse, patience=0.1)
-    assert codes == [DataError.exit_code, DataError.exit_code]
-    assert texts[0] == ""
+
+@pytest.mark.xdist_group("process failures")
+def test_a_process_that_answers_to_nothing_is_ended(outcomes):
+    outcome = outcomes["one fails, one answers to nothing"]
+    assert outcome["codes"] == [DataError.exit_code, DataError.exit_code]
+    assert outcome["errors"][0] == ""
 
 
-@pytest.mark.parametrize("work", [add_up, None])
-def test_processes_that_end_together_end_by_themselves(monkeypatch, tmp_path, work):
-    def stop(world):
-        raise Interrupted(15)
-
-    codes, _ = outcome_of_two(monkeypatch, tmp_path, work or stop, work or stop)
-    assert codes == ([0, 0] if work else [143, 143])
+@pytest.mark.xdist_group("process failures")
+@pytest.mark.parametrize(("case", "code"), [("both end", 0), ("both are stopped", 143)])
+def test_processes_that_end_together_end_by_themselves(outcomes, case, code):
+    assert outcomes[case]["codes"] == [code, code]
 
 
 def test_processes_that_do_not_find_each_other_are_an_error(monkeypatch):
