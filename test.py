@@ -120,7 +120,7 @@ def test(
         if not matrix.counts.any():  # without labels there are no results
             return {**outcome, "metrics": {}, "per_class": {}, "confusion": [], "worst": [], "pictures": []}
     if stored is not None:
-        outcome |= facts_of_test(parts, task, classes, stored.input_shape) | {"palette": stored_palette(palette)}
+        outcome |= facts_of_test(parts, task, classes, stored.input_shape) | {"palette": palette.to_json()}
     return {**outcome, **detailed_results(matrix, cases, classes, task, images)}
 
 
@@ -246,11 +246,6 @@ def evaluate_checkpoint(
     if stored is not None and result["metrics"]:
         write_stored(path.parent, result, stored)
     return result
-
-
-def stored_palette(palette: "Palette") -> dict[str, Any]:
-    """Return colours (K RGB triples) and background of a palette as plain data."""
-    return {"colors": palette.colors.tolist(), "background": palette.background}
 
 
 def facts_of_test(
@@ -434,26 +429,11 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def refuse_exported(name: str) -> None:
-    """Refuse a file of export.py, which holds neither data, loss nor metrics.
-
-    Raises:
-        ConfigError: It is one.
-    """
-    from models.export.files import SUFFIXES
-
-    if Path(name).suffix.lower() in SUFFIXES.values():
-        raise ConfigError(
-            f"{name}: is an exported network, which names no data, loss or metrics to test with. export.py has "
-            "compared it with its checkpoint: test that one with --resume FILE. inference.py --model applies an "
-            "exported one."
-        )
-
-
 def main(arguments: argparse.Namespace) -> None:
     """Run the command line."""
     from data_loader.originals import named_files
     from logger.test_report.report import record_in_run, report_text, write_result
+    from models.export.files import refuse_exported
     from models.inference.views import Views
     from trainer.checkpoints.resume import EARLIER_RUN, RECORDS, find_checkpoint
 

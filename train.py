@@ -109,8 +109,7 @@ def train(
         close_logging = begin_log(parts, folder, options, records_before, is_main=world.is_main)
         known = {"deterministic": options["deterministic"], "folder": folder.name, "started": now_in_utc()}
         # A resume compares its config with the one that was asked for.
-        environment = {**capture(), **known, "asked": start.earlier or start.config}
-        records = RunRecords(folder, parts.config, environment)
+        records = RunRecords(folder, parts.config, {**capture(), **known, "asked": start.earlier or start.config})
         saving = {key: options[key] for key in ("save_period", "save_every_steps", "save_every_minutes")}
         checkpoints = Checkpoints(folder, parts.config, **saving, world=world, data=data)
         # The checkpoints come last: they hold the state of the other callbacks after the same event.

@@ -289,3 +289,17 @@ def _open_torch(content: bytes, device: torch.device) -> tuple[Run, str | None]:
 
         program = move_to_device_pass(program, device)
     return as_function(program), extra[EXTRA_FILE]
+
+
+def refuse_exported(name: str) -> None:
+    """Refuse a file of export.py, which holds neither data, loss nor metrics.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    if Path(name).suffix.lower() in SUFFIXES.values():
+        raise ConfigError(
+            f"{name}: is an exported network, which names no data, loss or metrics to test with. export.py has "
+            "compared it with its checkpoint: test that one with --resume FILE. inference.py --model applies an "
+            "exported one."
+        )

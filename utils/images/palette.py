@@ -72,6 +72,10 @@ class Palette:
         # The first colour is the dark one of a background.
         return cls(class_colors(num_classes + 1)[(0 if has_background else 1) :][:num_classes], known, background)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return colours (K RGB triples) and background as plain data."""
+        return {"colors": self.colors.tolist(), "background": self.background}
+
     def overlay(self, image: Image, mask: NDArray[Any], alpha: float = 0.5, ignore_index: int | None = None) -> Image:
         """Draw a mask over its image; the background and ignored pixels show the image alone."""
         if self.background is None:
