@@ -1,10 +1,12 @@
-"""Says at the end of a run what the conformance suites covered."""
+"""Says at the end of a run what the conformance suites covered; signals as in a terminal."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 COVERED = "covered"
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored if the tests were started with nohup
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

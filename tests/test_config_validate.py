@@ -350,6 +350,7 @@ def test_trainer_options_fills_in_every_default():
         "compile": False,
         "checkpoint_activations": [],
         "train_on": "train",
+        "loader_timeout": 600.0,
         "max_time": None,
     }
     with pytest.raises(ConfigError, match=r"trainer\.epochs: 0 must be an integer >= 1"):

@@ -69,7 +69,7 @@ LOSSES: dict[str, Any] = {
 OF_A_BATCH = {"ohem", "lovasz of the batch"}  # statistics of a batch: docs/losses.md
 ONE_CHANNEL = {"bce", *(name for name in LOSSES if name.endswith("sigmoid"))}
 METRICS: dict[str, list[Any]] = {
-    "iou": ["miou", "class_iou", "fw_iou", "accuracy", "mean_accuracy"],
+    "iou": ["miou", "miou_without_background", "class_iou", "fw_iou", "accuracy", "mean_accuracy"],
     "f1": [_spec("f1", exclude_background=True), "dice", "macro_f1", "precision", "recall", "balanced_accuracy"],
     "others": [_spec("boundary_iou", distance=0.1), _spec("top_k_accuracy", k=1), _spec("top_k_acc", k=2), "miou"],
 }
