@@ -23,10 +23,10 @@ COPIED = (
 )  # fmt: skip
 """The entries of this folder that belong to every project."""
 LEFT_OUT = (
-    ".ci", ".gitignore", "CONTRIBUTING.md", "Makefile", "README.md", "benchmarks", "data", "new_project.py",
+    ".ci", ".gitignore", "CONTRIBUTING.md", "Makefile", "README.md", "benchmarks", "data", "new_project.py", "notebooks",
     "pyproject.toml", "requirements-benchmarks.txt", "requirements-dev.txt", STARTER, "tests",
 )  # fmt: skip
-"""The others: tests, benchmarks and example data, and files of which `starter/` has those of a project."""
+"""The others: tests, benchmarks, notebooks and example data, and files of which `starter/` has those of a project."""
 LEFT_OUT_BELOW = ("docs/results.md", "docs/people.jpg")
 RENAMED = {"gitignore": ".gitignore"}  # of starter/, where the name would take effect already
 NAMED = ("README.md", "my_config.json", "pyproject.toml")  # of starter/, with the name of the project
