@@ -23,8 +23,8 @@ COPIED = (
 )  # fmt: skip
 """The entries of this folder that belong to every project."""
 LEFT_OUT = (
-    ".ci", ".gitignore", "CONTRIBUTING.md", "Makefile", "README.md", "benchmarks", "data", "new_project.py", "notebooks",
-    "pyproject.toml", "requirements-benchmarks.txt", "requirements-dev.txt", STARTER, "tests",
+    ".ci", ".gitignore", "CONTRIBUTING.md", "Makefile", "README.md", "benchmarks", "data", "new_project.py",
+    "notebooks", "pyproject.toml", "requirements-benchmarks.txt", "requirements-dev.txt", STARTER, "tests",
 )  # fmt: skip
 """The others: tests, benchmarks, notebooks and example data, and files of which `starter/` has those of a project."""
 LEFT_OUT_BELOW = ("docs/results.md", "docs/people.jpg")
@@ -74,12 +74,9 @@ def update_project(folder: Path) -> str:
         )
     if changes:
         raise ConfigError(f"{folder}: has changes that are not committed. Commit them first, then update again.")
-    for name in COPIED:
-        place = folder / name
-        if place.is_dir():
-            shutil.rmtree(place)
-        else:
-            place.unlink(missing_ok=True)
+    for name in git(folder, "ls-files", "-z", "--", *COPIED).split("\0"):  # ignored files, as weights, remain
+        if name:
+            (folder / name).unlink(missing_ok=True)
     copy_template(folder)
     here = f"git -C {shlex.quote(str(folder))}"
     steps = ("add -A", "commit -m 'Update the template'", "switch main", f"merge {TEMPLATE_BRANCH}")
@@ -91,7 +88,7 @@ def copy_template(folder: Path) -> None:
     """Copy the entries that belong to every project, without the configs of examples."""
     for name in COPIED:
         if (HERE / name).is_dir():
-            shutil.copytree(HERE / name, folder / name, ignore=left_out)
+            shutil.copytree(HERE / name, folder / name, ignore=left_out, dirs_exist_ok=True)
         else:
             shutil.copy2(HERE / name, folder / name)
 

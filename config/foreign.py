@@ -13,6 +13,7 @@ from typing import Any
 
 from config.checking.sections import LOADER_SECTIONS, trainer_options
 from config.faults import Faults, join_path, show
+from utils.errors import ConfigError
 
 DATA_SETS = "torchvision.datasets."
 # Data sets of torchvision that decode images, lists and arrays. Not those that unpickle (LSUN, CIFAR).
@@ -35,7 +36,7 @@ _REFUSED_ARGUMENTS = (
     "hub_dir",
     "model_dir",
 )
-_OWN_CONFIG = "If you trust the file, give the config yourself: -c FILE"
+_OWN_CONFIG = "If you trust the file, give the config yourself, with -c FILE of test.py or train.py"
 
 
 def narrowed(
@@ -53,10 +54,12 @@ def narrowed(
     """
     faults, changed = Faults(), copy.deepcopy(dict(config))
     for key, section in changed.items():
-        if asked is not None and key in asked and asked[key] == section:
-            continue
+        own = (asked or {}).get(key)
+        allowed = {(path, value) for path, _, value in _texts(own, key)}
         is_loader = key in LOADER_SECTIONS
         for path, name, value in _texts(section, key):
+            if (path, value) in allowed:
+                continue
             if is_loader and opens_data and value.startswith(DATA_SETS):
                 if value.removeprefix(DATA_SETS) not in SAFE_DATA_SETS:
                     faults.add(
@@ -71,10 +74,19 @@ def narrowed(
                     f"are built here are taken from a file. {_OWN_CONFIG}.",
                 )
         if is_loader:
-            _forbid_downloads(section)
+            _forbid_downloads(section, own)
     if faults:
         raise faults.error()
     return changed
+
+
+def is_refused(config: Mapping[str, Any]) -> bool:
+    """Return whether a command takes this config from the user only, and not from a checkpoint."""
+    try:
+        narrowed(config)
+    except ConfigError:
+        return True
+    return False
 
 
 def require_own_place(config: Mapping[str, Any], checkpoint: Path) -> None:
@@ -130,14 +142,16 @@ def _texts(value: Any, path: str, name: str = "") -> Iterator[tuple[str, str, st
             yield from _texts(item, join_path(path, key if isinstance(value, Mapping) else index), key)
 
 
-def _forbid_downloads(value: Any) -> None:
-    """Set every `download` in a loader's section to false, in place."""
+def _forbid_downloads(value: Any, own: Any) -> None:
+    """Set every `download` in a loader's section to false, in place, but for those that the user's own section has."""
     if isinstance(value, dict):
+        known = own if isinstance(own, Mapping) else {}
         for key, item in value.items():
-            if key == "download" and item:
+            if key == "download" and item and known.get(key) != item:
                 value[key] = False
             else:
-                _forbid_downloads(item)
+                _forbid_downloads(item, known.get(key))
     elif isinstance(value, list):
-        for item in value:
-            _forbid_downloads(item)
+        known_items = own if isinstance(own, list) and len(own) == len(value) else [None] * len(value)
+        for item, known_item in zip(value, known_items, strict=True):
+            _forbid_downloads(item, known_item)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -100,7 +101,8 @@ def repeat_in_file(records: Iterable[logging.LogRecord], folder: Path) -> None:
 def log_end(error: BaseException) -> None:
     """Write the error that ends a run into its `info.log`: the command line shows it by itself."""
     is_ours = isinstance(error, EspalierError | KeyboardInterrupt)
-    text = str(error) or ("Stopped at once by a second SIGINT." if is_ours else type(error).__name__)
+    number = getattr(error, "signal_number", signal.SIGINT)
+    text = str(error) or (f"Stopped at once by {signal.Signals(number).name}." if is_ours else type(error).__name__)
     logger.error("The run has ended: %s", text, exc_info=None if is_ours else error, extra={_ONLY_IN_FILE: True})
 
 

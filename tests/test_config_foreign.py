@@ -56,6 +56,15 @@ def test_what_runs_or_fetches_is_refused_unless_the_user_says_it(path, section):
     assert narrowed(section, asked=section) == section
 
 
+def test_what_the_user_says_is_allowed_in_a_config_that_was_completed():
+    asked = {"arch": {"type": "TimmModel", "args": {"name": "hf-hub:mine/net"}}}
+    completed = {"arch": {"type": "TimmModel", "args": {"name": "hf-hub:mine/net", "num_classes": 3}}}
+    assert narrowed(completed, asked=asked) == completed
+    other = {"arch": {"type": "TimmModel", "args": {"name": "hf-hub:evil/net", "num_classes": 3}}}
+    with pytest.raises(ConfigError, match="hf-hub:evil"):
+        narrowed(other, asked=asked)
+
+
 def test_downloads_are_switched_off_at_any_depth_and_all_else_remains():
     section = loader({"type": f"{DATA_SETS}VOCSegmentation", "args": {"root": "data", "download": True}})
     config = {"train_loader": section, "arch": {"type": "UNet", "args": {"download": True}}}

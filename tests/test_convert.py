@@ -181,7 +181,7 @@ YOLO_FAULTS = [
     ("0 0.5 0.5 0.2 0.2", "a.txt, line 1: four numbers are a box, which has no outline"),
     ("2 0 0 1 0 1 1", "the class '2' is not one of 0 to 1"),
     ("0 0 0 9 0 9 9", "must be fractions of the image's sides"),
-    ("0 0 0 1 0 1 nan", "its coordinates must be finite"),
+    ("0 0 0 1 0 1 nan", "its coordinates must be finite, and at most"),
     ("0 0 0 1 0 1 x", "its coordinates must be numbers"),
     ("0 0 0 1 0 1 1 0", "7 coordinates are no outline"),
 ]

@@ -15,7 +15,7 @@ from build import build_loader
 from config import cli, load_config
 from data_loader.images.files import read_mask
 from data_loader.segmentation.cityscapes import CLASS_IDS, CityscapesDataLoader
-from logger.test_report.predictions import prediction_names
+from logger.test_report.predictions import prediction_names, require_export_folder
 from tests.support.groups import from_flat
 from tests.support.loader_cases import cityscapes, random_mask, save
 from utils.errors import ConfigError, DataError
@@ -187,6 +187,14 @@ def test_a_test_exports_its_predictions_in_the_ids_of_the_server_also_without_la
     captured = capsys.readouterr().err
     assert "its server evaluates results: test.py --export-predictions FOLDER" in captured
     assert "holds 1 files that are not of an earlier export (notes.txt)" in captured
+
+
+def test_an_archive_of_masks_is_not_taken_for_an_earlier_export(tmp_path):
+    (tmp_path / "masks").mkdir()
+    with zipfile.ZipFile(tmp_path / "masks.zip", "w") as archive:
+        archive.writestr("1.png", "mine")
+    with pytest.raises(ConfigError, match=r"masks\.zip is no archive of predictions\. Name another folder\."):
+        require_export_folder(tmp_path / "masks", tmp_path / "masks.zip")
 
 
 def test_predictions_have_different_names_below_the_common_folder():

@@ -8,6 +8,7 @@ import pytest
 from tqdm import tqdm
 
 from logger.console import earlier_records, log_end, repeat_in_file, setup_logging
+from utils.environment import Stopped
 from utils.errors import DataError, Interrupted
 
 LOG = logging.getLogger("trainer.somewhere")
@@ -108,7 +109,8 @@ def test_the_file_gets_the_records_of_before_its_folder(capsys, tmp_path):
     [
         (DataError("photo 7 is damaged."), "photo 7 is damaged.", False),
         (Interrupted(15), "Interrupted by SIGTERM; the state was saved. Run the same", False),
-        (KeyboardInterrupt(), "Stopped at once by a second SIGINT.", False),
+        (KeyboardInterrupt(), "Stopped at once by SIGINT.", False),
+        (Stopped(15), "Stopped at once by SIGTERM.", False),
         (ZeroDivisionError("division by zero"), "division by zero", True),
     ],
 )

@@ -129,7 +129,9 @@ def test_an_update_is_merged_with_the_changes_of_the_project(project, monkeypatc
     assert "not committed" in capsys.readouterr().err
     run("git", "add", "-A", cwd=folder)
     run("git", "commit", "-qm", "An older template", cwd=folder)
+    (folder / "models/mine.pth").write_text("weights that git ignores")
     assert new_project.main(update) == 0
+    assert (folder / "models/mine.pth").exists()
     command = capsys.readouterr().out.splitlines()[-1]
     run("bash", "-c", command, cwd=folder)
     assert (folder / "check.py").read_text() == (ROOT / "check.py").read_text()

@@ -102,6 +102,34 @@ def test_sound_that_cannot_be_read_costs_no_image(tmp_path):
     assert len(list(Video(tmp_path / "out.mp4"))) == 3
 
 
+def test_damaged_sound_costs_no_image(tmp_path, caplog):
+    path = with_tone(tmp_path / "tone.mkv", "ac3")
+    with av.open(str(path)) as video:
+        packet = bytes(list(video.demux(video.streams.audio[0]))[3])
+    path.write_bytes(path.read_bytes().replace(packet, bytes(len(packet))))
+    sink = write_all(VideoFileSink(tmp_path / "out.webm", 10, sound_of=path), [grey(40 * index) for index in range(6)])
+    assert len(list(Video(sink.path))) == 6
+    assert "Damaged sound is left out" in caplog.text
+
+
+def test_a_cut_video_without_a_number_of_frames_is_noticed(tmp_path):
+    whole = tmp_path / "whole.mkv"
+    with av.open(str(whole), "w") as output:
+        stream = output.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        for number in range(40):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(grey(5 * number), format="rgb24")))
+        output.mux(stream.encode(None))
+    video = Video(whole)
+    assert len(list(video)) == 40
+    assert video.remarks == []
+    content = whole.read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
+    video = Video(tmp_path / "cut.mkv")
+    assert 1 < len(list(video)) < 35
+    assert "it may be cut off" in video.remarks[0]
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_turned_video_is_upright(tmp_path, degrees):
     image = np.zeros((32, 48, 3), np.uint8)

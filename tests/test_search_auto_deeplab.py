@@ -557,7 +557,7 @@ def test_a_genotype_is_exported_after_any_epoch(finished, tmp_path, capsys):
     for words, fault in [
         (["--genotype", str(file), "--epoch", "9"], "--epoch 9: candidate 0 has the epochs 1 to 2. Name one of them."),
         (["--genotype", str(file), "--candidate", "7"], "candidate 7 has no results"),
-        (["--genotype", f"{folder}/config.json"], "config.json: a study and each of its runs have a file of this name"),
+        (["--genotype", f"{folder}/config.json"], "config.json: it is among the files of the study"),
         (["--genotype", f"{folder}/best/x.json"], "it is among the files of the study"),
         (["--epoch", "1"], "Add --genotype FILE.json"),
         (["--genotype", str(file), "--csv", "x.csv"], "Leave --csv and --optuna out"),

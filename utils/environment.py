@@ -143,11 +143,16 @@ _NETWORK_PACKAGES = {
 
 def is_network_error(error: BaseException) -> bool:
     """Return whether an error, or one that it was raised from, says that something could not be fetched."""
-    kinds = (kind for each in _causes(error) for kind in type(each).__mro__)
-    return any(
-        kind in (ConnectionError, TimeoutError) or kind.__module__.partition(".")[0] in _NETWORK_PACKAGES
-        for kind in kinds
-    )
+    return any(_is_of_network(each) for each in _causes(error))
+
+
+def _is_of_network(error: BaseException) -> bool:
+    if isinstance(error, BrokenPipeError):  # mostly of a process
+        return False
+    if isinstance(error, TimeoutError) and error.filename is not None:  # of a disk elsewhere
+        return False
+    packages = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, ConnectionError | TimeoutError) or not packages.isdisjoint(_NETWORK_PACKAGES)
 
 
 def not_fetched(who: str, error: BaseException) -> str:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from utils.geometry import Size
 
+_FARTHEST = 1e7  # pixels
+
 Ring = NDArray[np.float64]  # (N, 2) of x and y: a closed line
 
 
@@ -35,16 +37,16 @@ def ring_of(values: Sequence[object]) -> Ring:
     """Return the ring of the coordinates x, y, x, y, ...
 
     Raises:
-        ValueError: They are not at least three points of finite numbers.
+        ValueError: They are not at least three points of finite numbers, or far outside of any image.
     """
     try:
         numbers = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("its coordinates must be numbers") from None
     if numbers.ndim != 1 or len(numbers) % 2 or len(numbers) < 6:
         raise ValueError(f"{len(values)} coordinates are no outline: it takes an even number, at least 6")
-    if not np.isfinite(numbers).all():
-        raise ValueError("its coordinates must be finite")
+    if not (np.abs(numbers) <= _FARTHEST).all():
+        raise ValueError(f"its coordinates must be finite, and at most {_FARTHEST:,.0f} pixels from the corner")
     return numbers.reshape(-1, 2)
 
 

@@ -13,6 +13,7 @@ from utils.files import IMAGE_SUFFIXES, files_below
 from utils.geometry import Size
 
 NAMES_FILE = "classes.txt"
+SPLITS = ("train", "val", "valid", "validation", "test")
 _SLACK = 0.01  # how far a coordinate may lie outside the image, as a fraction of its side
 
 
@@ -35,7 +36,8 @@ def read_yolo(folder: Path) -> Annotations:
         split, own = "", image.with_suffix(".txt")
         if "images" in parts:
             at = len(parts) - 1 - parts[::-1].index("images")
-            split = parts[at + 1] if at + 2 < len(parts) else parts[at - 1] if at else ""
+            named = parts[at + 1] if at + 2 < len(parts) else parts[at - 1] if at else ""
+            split = named.lower() if named.lower() in SPLITS else ""  # other folders only group images
             other = folder.joinpath(*parts[:at], "labels", *parts[at + 1 :]).with_suffix(".txt")
             own = other if other in known or own not in known else own
         labels.discard(own)

@@ -17,6 +17,7 @@ from utils.errors import ConfigError, DataError
 
 OPTION = "--export-predictions"
 _LARGEST_BYTE = 255
+_MARK = b"predictions of test.py"  # comment of an archive that may be replaced
 _TIME = (1980, 1, 1, 0, 0, 0)  # of all files in an archive, so that equal predictions are equal archives
 
 
@@ -103,6 +104,7 @@ class PredictionFiles:
                 for path in sorted(self.written):
                     name = path.relative_to(self.folder).as_posix()
                     archive.writestr(zipfile.ZipInfo(name, _TIME), path.read_bytes())
+                archive.comment = _MARK
             os.replace(partial, self.archive)
         except OSError as error:
             raise self._unwritable(self.archive, error) from error
@@ -140,16 +142,17 @@ def require_export_folder(folder: Path, archive: Path) -> None:
     """Raise if predictions must not be written into a folder: it holds files that the archive next to it does not have.
 
     Raises:
-        ConfigError: It does, it is no folder, or the archive holds anything but images.
+        ConfigError: It does, it is no folder, or the archive is not of an earlier export.
     """
     known: dict[str, int] = {}
     if archive.exists():
         try:
             with zipfile.ZipFile(archive) as opened:
                 known = {each.filename: each.file_size for each in opened.infolist()}
+                is_ours = opened.comment == _MARK
         except (OSError, zipfile.BadZipFile):
-            known = {"": 0}
-        if not all(name.endswith(".png") for name in known):
+            is_ours = False
+        if not is_ours:
             raise ConfigError(f"{OPTION} {folder}: {archive} is no archive of predictions. Name another folder.")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{OPTION} {folder}: is a file. Name a folder.")

@@ -1,5 +1,6 @@
 """The sound of a video, copied into its result while this is written."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 # Codecs that players expect in any kind of file that allows them; other sound is encoded anew.
 COPIED = frozenset({"aac", "mp3", "ac3", "eac3", "opus", "vorbis"})
 ENCODERS = {".webm": "libopus"}
+logger = logging.getLogger(__name__)
 
 
 class SoundTrack:
@@ -42,6 +44,7 @@ class SoundTrack:
             context = self._target.codec_context
             context.open()
             self._resampler = av.AudioResampler(context.format, context.layout, rate, context.frame_size or None)
+        self._is_damaged = False
         self._packets = self._read(original)
         self._waiting: Any = None
 
@@ -52,12 +55,25 @@ class SoundTrack:
                 if packet.dts is not None:  # the last one is empty
                     yield packet
             return
-        for decoded in original.decode(self._source):
-            for frame in self._resampler.resample(decoded):
-                yield from self._target.encode(frame)
+        for packet in original.demux(self._source):
+            for decoded in self._decoded(packet):
+                for frame in self._resampler.resample(decoded):
+                    yield from self._target.encode(frame)
         for frame in self._resampler.resample(None):
             yield from self._target.encode(frame)
         yield from self._target.encode(None)
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        """Return what is heard in a packet; nothing of a damaged one, which the log names once."""
+        import av
+
+        try:
+            return list(packet.decode())
+        except av.InvalidDataError as error:
+            if not self._is_damaged:
+                logger.warning("Damaged sound is left out: %s.", error.strerror)
+            self._is_damaged = True
+            return []
 
     def write_until(self, output: "OutputContainer", seconds: float, start: float) -> None:
         """Write what is heard before a time of the new file.

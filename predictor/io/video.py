@@ -37,6 +37,7 @@ class Video(FrameSource):
             self.promised = stream.frames or None
             length = stream.duration * stream.time_base if stream.duration and stream.time_base else None
             seconds = float(length if length is not None else (container.duration or 0) / 1e6)
+            self._seconds = seconds if self.promised is None else 0.0
         if 0 < rate <= HIGHEST_FRAME_RATE:
             self.frame_rate = rate
             self.expected = self.promised or round(seconds * rate) or None
@@ -68,7 +69,7 @@ class Video(FrameSource):
         """
         import av
 
-        count, lost = 0, 0
+        count, lost, end = 0, 0, 0.0
         start: float | None = None
         with self._open() as (container, stream):
             for packet in container.demux(stream):
@@ -87,7 +88,7 @@ class Video(FrameSource):
                     if quarters := frame.rotation // 90 % 4:  # as a telephone was held
                         image = np.ascontiguousarray(np.rot90(image, quarters))
                     yield Frame(f"{count:06d}", image, max(0.0, time - start), seconds)
-                    count += 1
+                    count, end = count + 1, time - start + (seconds or 0.0)
         if count == 0:
             raise DataError(f"{self.path} holds no frame that can be decoded. Use another file.")
         # Headers round: a frame more or less is common and no sign of damage.
@@ -95,6 +96,11 @@ class Video(FrameSource):
         if promised is not None and abs(count - promised) > max(1, promised // 100):
             self.remarks.append(
                 f"{self.path} promises {promised} frames and {count} could be decoded; it may be cut off."
+            )
+        elif self._seconds - end > max(0.5, self._seconds / 10):  # the sound may be longer
+            self.remarks.append(
+                f"{self.path} promises {self._seconds:.1f} seconds, and its images end after {end:.1f}; it may be cut "
+                "off."
             )
         elif lost:
             self.remarks.append(f"{self.path}: {lost} frames are damaged and were left out.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from config.checking.splits import MERGED
+from config.foreign import is_refused
 from search.executors.table import is_tabulated
 from search.results.grid import is_grid
 from search.results.leaderboard import counted_candidates, leaderboard, ledger, winner_of
@@ -152,10 +153,11 @@ def front_texts(study: StudyRecord) -> list[str]:
 def _commands(study: StudyRecord, folder: Path) -> list[str]:
     files, checkpoint = study.plugins, folder / CHECKPOINT
     split = [] if study.config.get("test_loader") is not None else ["--split", "valid"]  # there is no test data
+    own = ["-c", folder / CONFIG] if is_refused(study.config) else []
     use = ["--source", "photo.jpg", "--output", "out"]
     commands = [
         command_line("python", "train.py", "-c", folder / CONFIG, files=files),
-        command_line("python", "test.py", "--resume", checkpoint, *split, files=files),
+        command_line("python", "test.py", *own, "--resume", checkpoint, *split, files=files),
         command_line("python", "inference.py", "--resume", checkpoint, *use, files=files),
     ]
     if split and folder.name == BEST_FOLDER and study.retrained and trains_on_all(study):

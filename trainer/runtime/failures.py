@@ -1,5 +1,6 @@
 """A process of several that fails ends the others: none is left waiting in a collective call."""
 
+import itertools
 import json
 import logging
 import multiprocessing
@@ -15,7 +16,7 @@ from utils.errors import EspalierError, Interrupted, TrainingError
 
 POLL_SECONDS = 0.5  # between two looks at the other processes
 _SECONDS_TO_LEAVE = 2.0  # for the main thread, whose collective call may fail by itself
-_KEY = "espalier/failure"
+_RUNS = itertools.count()  # of this process; every process of a run has joined as many
 logger = logging.getLogger(__name__)
 
 
@@ -52,6 +53,8 @@ class FailureWatch:
     def __init__(self, store: Any, rank: int) -> None:
         self._store = store
         self._rank = rank
+        # The store outlives a run, and processes that torchrun starts again.
+        self._key = f"espalier/failure/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_RUNS)}"
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="failures of other processes")
         self._thread.start()
@@ -64,9 +67,9 @@ class FailureWatch:
     def found(self) -> ProcessFailure | None:
         """Return the failure of another process; None if there is none, or the store is gone."""
         try:
-            if not self._store.check([_KEY]):
+            if not self._store.check([self._key]):
                 return None
-            failure = ProcessFailure(**json.loads(self._store.get(_KEY)))
+            failure = ProcessFailure(**json.loads(self._store.get(self._key)))
         except (RuntimeError, ValueError, TypeError):  # the process that has the store is gone
             return None
         return None if failure.rank == self._rank else failure
@@ -82,8 +85,8 @@ class FailureWatch:
             code = error.exit_code if isinstance(error, EspalierError) else 1
             failure = ProcessFailure(self._rank, str(error) or type(error).__name__, code)
             try:
-                if not self._store.check([_KEY]):
-                    self._store.set(_KEY, json.dumps(asdict(failure)))
+                if not self._store.check([self._key]):
+                    self._store.set(self._key, json.dumps(asdict(failure)))
             except RuntimeError:
                 logger.debug("The error of this process was not announced: the store is gone.")
         return error
