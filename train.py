@@ -355,7 +355,7 @@ def summary_text(result: "TrainResult", config: Mapping[str, Any], plugins: Sequ
     if result.checkpoint is not None:  # a time limit may end a run before the first one
         held_out = "valid" if any(name.startswith("val_") for name in row) else "train"
         split = [] if loader_section(config, "test") else ["--split", held_out]
-        own = ["-c", result.run_folder / "config.json"] if configuration.is_refused(config) else []
+        own = ["-c", result.checkpoint.parent / "config.json"] if configuration.is_refused(config) else []
         test = command_line("python", "test.py", *own, "--resume", result.checkpoint, *split, files=plugins)
         lines.append(f"Test it:     {test}")
         if can_predict(config):
