@@ -53,7 +53,7 @@ def second_half(loader, folder, args):
         lines = [f"other_{number}.png, other_{number}_mask.png" for number in range(COUNT)]
         (folder / "valid.txt").write_text("\n".join(lines))
         return {"pairs_file": str(folder / "valid.txt"), "num_classes": 2, "ignore_index": 255}
-    names = ("folder", "path", "num_classes", "mean", "std", "resize", "normalize")
+    names = ("folder", "path", "data_dir", "num_classes", "mean", "std", "resize", "normalize")
     return {name: args[name] for name in names if name in args}
 
 
