@@ -159,6 +159,7 @@ def main() -> None:
                 continue
             place = arguments.save_dir.resolve() / f"{method}_{seed}"
             search(place, method, seed, arguments.minutes, arguments.overrides)
+            RESULTS.parent.mkdir(exist_ok=True)
             with RESULTS.open("a") as file:
                 file.write(json.dumps(asdict(read_found(find_studies(place)[0], method, seed))) + "\n")
             print_table(arguments.minutes)
