@@ -204,6 +204,8 @@ COCO_FAULTS = [
     ([{"category_id": 1, "segmentation": [box(20, 20, 30, 30)]}], {}, "it covers no pixel of the image (8x8)"),
     ([{"category_id": 1, "segmentation": {"counts": [5], "size": [8, 8]}}], {}, "with the sum 64"),
     ([{"category_id": 1, "segmentation": {"counts": [64], "size": [4, 16]}}], {}, "are of 16x4 pixels"),
+    ([{"category_id": 1, "segmentation": [[10**400, 1, 2, 2, 3, 3]]}], {}, "its coordinates must be numbers"),
+    ([{"category_id": 1, "segmentation": [[1e308, 0.5, -1e308, 9, 0, 9]]}], {}, "its coordinates must be finite"),
     ([SQUARE], {"images": [{"id": 7, "file_name": "b.png", "height": 8, "width": 8}]}, "b.png is not in"),
     ([SQUARE], {"images": [{"id": 7, "file_name": "a.png", "height": 9, "width": 8}]}, "is made for 8x9 pixels, but"),
     ([SQUARE], {"images": [{"id": 8, "file_name": "a.png", "height": 8, "width": 8}]}, "is of image 7, which"),
@@ -233,6 +235,14 @@ def test_files_of_another_kind_are_refused(tmp_path, capsys):
         (tmp_path / name).write_text(text)
         assert convert(tmp_path / name, "--output", tmp_path / "masks") == 3
         assert message in capsys.readouterr().err
+    far = [[0, 0], [10**400, 2]]
+    (tmp_path / "far.json").write_text(
+        json.dumps({"shapes": [{"points": far, "label": "x", "shape_type": "rectangle"}], "imagePath": "a.png"})
+    )
+    (tmp_path / "far.xml").write_text('<annotations><image name="a.png" width="8" height="inf"/></annotations>')
+    for name, message in (("far.json", "too large"), ("far.xml", "infinity")):
+        assert convert(tmp_path / name, "--output", tmp_path / "masks") == 3
+        assert message in capsys.readouterr().err
     assert convert(tmp_path / "none", "--output", tmp_path / "masks") == 3
     source = coco(tmp_path, [SQUARE])
     assert convert(source, "--output", tmp_path) == 3
@@ -247,6 +257,14 @@ def test_the_names_of_the_user_decide_the_ids(tmp_path, capsys):
     (tmp_path / "names.txt").write_text("dog\ncats\n")
     assert convert(source, "--output", tmp_path / "other", "--classes", tmp_path / "names.txt") == 3
     assert "'cat' is no class (did you mean 'cats'?)" in capsys.readouterr().err
+
+
+def test_the_working_folder_may_be_the_output(tmp_path, monkeypatch):
+    source = coco(tmp_path, [SQUARE])
+    (tmp_path / "masks").mkdir()
+    monkeypatch.chdir(tmp_path / "masks")
+    assert convert(source, "--output", ".") == 0
+    assert (tmp_path / "masks/a.png").is_file()
 
 
 def test_no_two_images_share_a_mask(tmp_path):

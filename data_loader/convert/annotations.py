@@ -156,7 +156,7 @@ def draw_mask(
             region = layer.draw(size)
             if not region.inside.any():
                 raise ValueError(f"it covers no pixel of the image ({size[1]}x{size[0]})")
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             text = f"{layer.place} ({layer.name}) cannot be drawn: {error}. Correct or remove it in the labelling tool."
             faults.append(DataError(text, place=layer.place))
         else:

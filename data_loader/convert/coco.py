@@ -46,7 +46,7 @@ def read_coco(content: Mapping[str, Any], path: Path, images: Path | None, *, is
             is_ignored = bool(entry.get("iscrowd")) and is_crowd_ignored
             image = object_of(entry, "image_id", (int, str))
             layer = Shape(IGNORED_NAME if is_ignored else name, _region(entry), place, -1 if is_ignored else 0)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             found.faults.append(DataError(f"{place}: {error}. Correct or remove it.", place=place))
         else:
             layers.setdefault(image, []).append(layer)
@@ -56,7 +56,7 @@ def read_coco(content: Mapping[str, Any], path: Path, images: Path | None, *, is
             size = object_of(entry, "height", int), object_of(entry, "width", int)
             file = find_image(text_of(entry, "file_name"), path.parent, images)
             identity = object_of(entry, "id", (int, str))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             found.faults.append(DataError(f"{place}: {error}.", place=place))
         else:
             found.images.append(Annotated(file, layers.pop(identity, []), place, size, smaller_on_top=True))

@@ -41,7 +41,7 @@ def read_cvat(path: Path, images: Path | None) -> Annotations:
                 where = f"{place}, {shape.tag} {position}"
                 order = int(shape.get("z_order") or 0)
                 layers.append(Shape(_text(shape, "label"), _region(shape), where, order))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             found.faults.append(DataError(f"{place}: {error}. Correct it in CVAT and export again.", place=place))
         else:
             found.images.append(Annotated(file, layers, place, size, (entry.get("subset") or "").lower()))

@@ -34,7 +34,7 @@ def read_labelme(files: list[Path], images: Path | None) -> Annotations:
             found.images.append(_read_file(path, images, found))
         except DataError as error:
             found.faults.append(error)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             text = f"{path}: {error}. Save it again in labelme, or remove it."
             found.faults.append(DataError(text, place=str(path)))
     return found
@@ -50,7 +50,7 @@ def _read_file(path: Path, images: Path | None, found: Annotations) -> Annotated
             continue
         try:
             layers.append(Shape(text_of(shape, "label"), _region(kind, shape), f"{path}, shapes[{number}]"))
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ValueError(f"shapes[{number}]: {error}") from None
     size = None
     if content.get("imageHeight") is not None and content.get("imageWidth") is not None:
@@ -90,6 +90,6 @@ def _of_picture(text: str, box: tuple[int, int, int, int], size: tuple[int, int]
         picture = Image.open(BytesIO(base64.b64decode(text, validate=True)))
         if picture.size == (width, height):  # known before it is decoded
             return Region(top, left, np.asarray(picture.convert("L")) > 0)
-    except (OSError, SyntaxError, ValueError, binascii.Error):
+    except (OSError, SyntaxError, ValueError, binascii.Error, Image.DecompressionBombError):
         raise ValueError("its mask cannot be decoded") from None
     raise ValueError(f"its mask has {picture.size[0]}x{picture.size[1]} pixels, its points say {width}x{height}")

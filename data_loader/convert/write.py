@@ -82,6 +82,7 @@ def write_masks(found: Annotations, classes: Sequence[str], output: Path) -> Con
     raise_faults([*found.faults, *unknown_labels(found.images, ids)])
     if not found.images:
         raise DataError("The annotations name no image. Export them again, with the images.")
+    output = output if output.name else output.resolve()  # "." has no name
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise DataError(f"--output {output} exists and is not empty. Name a new folder.")
     partial = output.with_name(f".{output.name}.{os.getpid()}.part")

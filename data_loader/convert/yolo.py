@@ -68,7 +68,7 @@ def _names(folder: Path) -> tuple[list[str], Path]:
         names: Any = content.get("names") if isinstance(content, dict) else None
         if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
             names = [names[number] for number in range(len(names))]
-        if isinstance(names, list) and names:
+        if isinstance(names, list) and names and all(isinstance(name, str | int | float) for name in names):
             return [str(name) for name in names], path
     raise DataError(
         f"{folder} does not name its classes. Add data.yaml with `names: [first, second]`, or {NAMES_FILE} with one "
