@@ -4,7 +4,9 @@ BIN := .venv/bin
 WORKERS ?= 3
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: train test lint types unit schema clean
+.PHONY: install train test lint types unit schema clean
+
+install: .venv/core
 
 train: .venv/core
 	$(BIN)/python train.py -c config/people/quickstart.json --resume auto

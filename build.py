@@ -444,7 +444,8 @@ def build_predictor(
     """Build a trained network with its preprocessing: a `Segmenter`, or a `Classifier` for images or series.
 
     Args:
-        checkpoint: A checkpoint, a run folder (its best one), or a file of export.py.
+        checkpoint: A checkpoint, a run folder (its best one), a file of export.py, or the name of a network that comes
+            with Espalier, "people".
         device: `cpu`, or the number of a GPU; None takes the first GPU if there is one.
         plugins: Python files with the custom classes that its config names; no other code is ever run.
         window: Slide a window (height, width) over images at their own size; () takes the size of the input.
@@ -458,12 +459,14 @@ def build_predictor(
     from base.base_inference import choose_device, read_trained, task_of_outputs
     from models.export.files import SUFFIXES, open_exported
     from models.inference.views import Views, with_views
+    from models.zoo.cards import find_network
     from predictor.classifier import Classifier
     from predictor.segmenter import Segmenter
     from utils.checkpoint_file import evaluated_weights
 
     load_plugins(plugins)
     target = choose_device(device)
+    checkpoint = find_network(str(checkpoint))
     model: nn.Module
     if Path(checkpoint).suffix.lower() in SUFFIXES.values():
         model, config = open_exported(Path(checkpoint), target)

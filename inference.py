@@ -1,5 +1,7 @@
 """Use a trained network: `python inference.py --resume saved/people/RUN --source photo.jpg --output out`.
 
+One comes with Espalier: `python inference.py --model people --source photo.jpg --output cut --mode cutout`.
+
 A classifier writes a table: `--source photos --output table.csv`, or `--source series.ts`.
 
 In a notebook, `load(checkpoint).probabilities(images)` or `predict(checkpoint, images)`.
@@ -249,12 +251,32 @@ def classify(arguments: argparse.Namespace, classifier: "Classifier") -> None:
         )
 
 
+class ListModels(argparse.Action):
+    """Print the networks that come with Espalier, with their scores and limits, and stop."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **texts: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **texts)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        """Print the cards."""
+        from models.zoo.cards import cards
+
+        write_out("\n".join(card.text() for card in cards()))
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     options = argparse.ArgumentParser(description="Segment photos, folders of photos, videos, or a camera's image.")
     network = options.add_mutually_exclusive_group(required=True)
     network.add_argument("--resume", metavar="FILE", help="a checkpoint, or a run folder")
-    network.add_argument("--model", dest="resume", metavar="FILE", help="a network that export.py wrote: .onnx or .pt2")
+    network.add_argument(
+        "--model",
+        dest="resume",
+        metavar="NAME|FILE",
+        help="people (see --list-models), or a .onnx or .pt2 of export.py",
+    )
+    options.add_argument("--list-models", action=ListModels, help="the networks that come with Espalier; then stop")
     options.add_argument(
         "--source",
         required=True,

@@ -1,6 +1,5 @@
 """Backbones of timm, and a UNetPlus parts of which stay as they are."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +100,6 @@ def test_weights_of_another_network_are_listed(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(name: str, args: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TimmEncoder(name, **args)
-
-
-def test_without_timm_the_error_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match=r"the package timm is not installed\. Run: pip install timm"):
-        TimmEncoder(SMALL)
 
 
 def test_weights_that_cannot_be_fetched_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class PlainTransformerEncoder(nn.Module):
         stride: Stride of the coarsest feature map.
 
     Raises:
-        ConfigError: timm is missing, has no such network, or cannot build it so; or weights cannot be found.
+        ConfigError: timm has no such network, or cannot build it so; or weights cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
 

@@ -54,9 +54,9 @@ def read_traits(name: str) -> TimmTraits:
     Nothing is allocated, fetched or drawn.
 
     Raises:
-        ConfigError: timm is missing, has no such network, or gives no feature maps of it.
+        ConfigError: timm has no such network, or gives no feature maps of it.
     """
-    timm = _import_timm(name)
+    timm = timm_with(name)
     timm_name = name.removeprefix(PREFIX)
     options: dict[str, Any] = {}
     with torch.device("meta"):
@@ -93,10 +93,10 @@ def create_network(name: str, in_channels: int, weights: str | None, **options: 
         options: Further arguments of `timm.create_model`.
 
     Raises:
-        ConfigError: timm is missing, cannot build the network so, or the weights cannot be found.
+        ConfigError: timm cannot build the network so, or the weights cannot be found.
         CheckpointError: The weights are damaged or of another network.
     """
-    timm = _import_timm(name)
+    timm = timm_with(name)
     timm_name = name.removeprefix(PREFIX)
     options |= {"in_chans": in_channels, "pretrained": weights is not None}
     if weights is not None and weights != "DEFAULT":
@@ -152,14 +152,10 @@ def size_errors(name: str, traits: TimmTraits, images: Tensor) -> Iterator[None]
         ) from error
 
 
-def _import_timm(name: str) -> Any:
-    """Return the package, if it is installed and has a network of that name."""
-    try:
-        import timm
-    except ModuleNotFoundError:
-        raise ConfigError(
-            f"Wrong backbone {name!r}: the package timm is not installed. Run: pip install timm."
-        ) from None
+def timm_with(name: str) -> Any:
+    """Return the package, if it has a network of that name."""
+    import timm
+
     timm_name = name.removeprefix(PREFIX)
     if not timm.is_model(timm_name):
         near = ", ".join(timm.list_models(f"*{timm_name[:6]}*")[:5]) or "timm.list_models() lists them"

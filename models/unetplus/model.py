@@ -1,6 +1,7 @@
 """UNetPlus: U-Net (arXiv:1505.04597) over a classification network, with a decoder of two convolutions per level."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 import torch
@@ -137,6 +138,8 @@ class UNetPlus(BaseModel):
         squeeze: How the decoder enlarges: "transpose" by a transposed convolution, "interpolate" bilinearly.
         decoder_channels: Width of the decoder per level, finest first, one fewer than the backbone has feature maps; if
             not given, those of the backbone, at most 16 times the stride.
+        head_channels: Widths of the convolutions before the classifier, at the finest feature map's size; [] is the
+            fastest.
         dropout: Fraction of the features before the classifier that is dropped while training.
         frozen_stages: Number of the backbone's feature maps, finest first, whose weights and statistics are frozen.
         norm_eval: Freeze the statistics of all the backbone's batch norms while training.
@@ -156,6 +159,7 @@ class UNetPlus(BaseModel):
         norm: Literal["batch", "group"] = "batch",
         squeeze: Squeeze = "transpose",
         decoder_channels: list[Count] | None = None,
+        head_channels: Sequence[Count] = HEAD_CHANNELS,
         dropout: Probability = 0.2,
         frozen_stages: Annotated[int, Field(ge=0)] = 0,
         norm_eval: bool = False,
@@ -169,9 +173,9 @@ class UNetPlus(BaseModel):
         self.encoder = PartlyFrozenEncoder(encoder, in_channels, frozen_stages=frozen_stages, norm_eval=norm_eval)
         widths = decoder_widths(decoder_channels, encoder.channels, encoder.strides)
         self.decoder = UNetPlusDecoder(encoder, widths, squeeze=squeeze, norm=norm)
-        before = [widths[0], *HEAD_CHANNELS[:-1]]
-        blocks = [conv_block(old, new, norm=norm) for old, new in zip(before, HEAD_CHANNELS, strict=True)]
-        self.head = nn.Sequential(*blocks, nn.Dropout(dropout), nn.Conv2d(HEAD_CHANNELS[-1], num_classes, 1))
+        all_widths = [widths[0], *head_channels]
+        blocks = [conv_block(old, new, norm=norm) for old, new in pairwise(all_widths)]
+        self.head = nn.Sequential(*blocks, nn.Dropout(dropout), nn.Conv2d(all_widths[-1], num_classes, 1))
         # Not the encoder: its weights may be pretrained, and those from scratch are initialised by its library.
         initialise(self.decoder)
         for block in blocks:
