@@ -21,6 +21,7 @@ import train
 from build import build_model, read_data_spec
 from config import cli
 from data_loader.convert import __main__ as convert
+from data_loader.people_zoo import __main__ as people_zoo
 from search.__main__ import main as search
 from search.__main__ import search_parser
 from search.cli.compare import compare_parser
@@ -78,17 +79,21 @@ NO_OUTPUTS = {
     *("--limit", "--max-decoded-mb", "--show", "--benchmark", "--window", "--overlap", "--tta-flip", "--tta-scales"),
     *("--test-run", "--verbose", "folder", "--candidate", "--epoch", "num_samples", "values", "candidate"),
     *("--study", "--lead", "--patience", "--claim", "--metric", "--predict", "--update"),
-    *("source", "--unlabelled", "--crowd"),
+    *("source", "--unlabelled", "--crowd", "--list-models", "--photos", "--splits", "--passers-by"),
+    *("--train", "--valid", "--processes"),
 }
 # These are a number, a file that is read, and a folder that is new or empty.
-NO_OUTPUTS_OF = {"search compare --images", "convert --images", "convert --classes", "convert --output"}
+NO_OUTPUTS_OF = {
+    *("search compare --images", "convert --images", "convert --classes", "convert --output", "people_zoo --output"),
+}
 
 
 def parsers():
     """Name and parser of every command."""
     yield from (("train", train.parser()), ("test", testing.parser()))
     yield from (("inference", inference.parser()), ("export", export.parser()))
-    yield from (("convert", convert.parser()), ("new_project", new_project.parser()))
+    yield from (("convert", convert.parser()), ("people_zoo", people_zoo.parser()))
+    yield "new_project", new_project.parser()
     yield "search compare", compare_parser()
     yield from (("search", search_parser()), ("search join", join_parser()))
     yield from ((f"search {name}", command_parser(name)) for name in COMMANDS)
@@ -178,8 +183,11 @@ def test_a_file_is_replaced_by_one_of_its_kind_only(tmp_path):
         "findings.json": json.dumps({"faults": [], "warnings": []}),
         "genotype.json": json.dumps({"strides": [4], "blocks": []}),
         "predictions.csv": "file,class,probability,probability_a\n",
-        "candidates.csv": "index,status\n0,completed\n",
-        "page.html": "<!DOCTYPE html>\n<title>x</title>",
+        "candidates.csv": "index,status,reason\n0,completed,\n",
+        "epochs.csv": "index,val_loss,begin,end\n0,1.5,,\n",
+        "page.html": (Path(__file__).parents[1] / "search/report/layout.html").read_text().split("#}", 1)[1],
+        "users.html": "<!DOCTYPE html>\n<title>x</title>",
+        "users.csv": "index,file\n0,a.png\n",
         "other.json": json.dumps({"arch": "UNet"}),
         "other.csv": "a.jpg,a.png\n",
         "broken.json": "{",
@@ -195,6 +203,7 @@ def test_a_file_is_replaced_by_one_of_its_kind_only(tmp_path):
         "genotype.json": GENOTYPE,
         "predictions.csv": PREDICTIONS,
         "candidates.csv": CANDIDATES,
+        "epochs.csv": CANDIDATES,
         "page.html": PAGE,
         "net.onnx": EXPORTED[".onnx"],
     }

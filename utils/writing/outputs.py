@@ -21,6 +21,8 @@ from utils.files import writing_problem
 _SQLITE = b"SQLite format 3\0"
 _JOURNAL, _CONFIG = "journal.sqlite", "config.json"
 _HEAD = 256  # bytes that identify a file
+_LONGEST_HEADER = 1 << 17  # bytes: names of the columns of a table, or what stands before the text of a page
+_POLICY = b"content=\"default-src 'none'; script-src 'unsafe-inline'"  # of search/report/layout.html
 _FOREIGN = (_SQLITE, b"PK\x03\x04")  # a database; an archive, as a checkpoint is one
 
 
@@ -73,6 +75,22 @@ def _beginning(*texts: str) -> Callable[[Path], bool]:
     return test
 
 
+def _is_table_of_study(path: Path) -> bool:
+    """Return whether the header is that of candidates, of their epochs, of predictions, or of a study without any."""
+    with open(path, "rb") as file:
+        first = file.read(_LONGEST_HEADER).removeprefix(b"\xef\xbb\xbf").strip().split(b"\n")[0].strip().lower()
+    names = first.split(b",")
+    is_of_epochs = names[0] == b"index" and {b"begin", b"end"} <= set(names)
+    return first in (b"", b"index") or first.startswith((b"index,status,", b"blocks,round,cell,")) or is_of_epochs
+
+
+def _is_page(path: Path) -> bool:
+    """Return whether a file is one of our HTML pages, which may load and send nothing; other people's may."""
+    with open(path, "rb") as file:
+        head = file.read(_LONGEST_HEADER).strip().lower()
+    return not head or (head.startswith(b"<!doctype html") and _POLICY in head)
+
+
 def _is_exported_onnx(path: Path) -> bool:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(b"espalier") >= 0 and not content[:_HEAD].startswith(_FOREIGN)
@@ -99,13 +117,13 @@ PREDICTIONS = OutputKind(
 CANDIDATES = OutputKind(
     "a table of a study",
     (".csv", ".tsv", ".txt"),
-    _beginning("index,", "blocks,round,cell,"),
+    _is_table_of_study,
     is_of_study=True,
 )
 RUNS = OutputKind(
     "a table of compared runs", (".csv", ".tsv", ".txt"), _beginning("group,seed,folder,"), is_of_study=True
 )
-PAGE = OutputKind("an HTML page", (".html", ".htm"), _beginning("<!doctype html", "<html"), is_of_study=True)
+PAGE = OutputKind("a page of a report", (".html", ".htm"), _is_page, is_of_study=True)
 EXPORTED = {
     ".onnx": OutputKind("a network that export.py wrote", (".onnx",), _is_exported_onnx),
     ".pt2": OutputKind("a network that export.py wrote", (".pt2",), _is_exported_program),
