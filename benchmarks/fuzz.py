@@ -4,9 +4,10 @@
     python benchmarks/fuzz.py --target ts --minutes 10 --output fuzz.json
     python benchmarks/fuzz.py --minutes 10 --output fuzz.json      (each target in turn)
 
-Targets: config, override, space, ts, idx, npz, pairs, list, checkpoint, journal. Each runs in a process of its
-own with atheris (libFuzzer), whose input is written to a file and read as the program does. The whole file is the first
-input. The number of runs, the lines reached and the faults of each target are stored in `--output`.
+Targets: config, override, space, ts, idx, npz, pairs, list, checkpoint, journal, and annotations: coco, labelme, cvat,
+yolo. Each runs in a process of its own with atheris (libFuzzer), whose input is written to a file and read as the
+program does. The whole file is the first input. The number of runs, the lines reached and the faults of each target are
+stored in `--output`.
 """
 
 import argparse
@@ -67,6 +68,10 @@ def targets() -> dict[str, tuple[Callable[[Path], bytes], Callable[[Path], Any],
         "list": kind("classes"),
         "checkpoint": kind("checkpoint"),
         "journal": kind("journal"),
+        "coco": kind("coco"),
+        "labelme": kind("labelme"),
+        "cvat": kind("cvat"),
+        "yolo": kind("yolo"),
     }
 
 

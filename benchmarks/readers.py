@@ -13,6 +13,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,9 @@ from PIL import Image
 
 from data_loader.classification.sources import read_idx, read_list
 from data_loader.common.array_files import read_array
+from data_loader.convert.__main__ import read_annotations
+from data_loader.convert.annotations import class_names
+from data_loader.convert.write import write_masks
 from data_loader.images.arrays import read_channels
 from data_loader.images.files import image_size, read_image, read_mask
 from data_loader.segmentation.pairs import read_pairs
@@ -168,6 +172,47 @@ def read_photo(path: Path) -> None:
     read_image(path)
 
 
+def convert(path: Path) -> None:
+    """Draw the masks of a file of annotations, whose image `a.png` lies next to it; of `a.txt`, a folder of YOLO."""
+    image = path.with_name("a.png")
+    if not image.exists():
+        image.write_bytes(encoded("PNG")(path.parent))
+        path.with_name("classes.txt").write_text("cat\ndog\n")
+    with tempfile.TemporaryDirectory() as place:
+        if path.suffix == ".txt":
+            for name in ("a.png", path.name, "classes.txt"):
+                shutil.copy(path.with_name(name), place)
+        found = read_annotations(Path(place) if path.suffix == ".txt" else path)
+        classes = class_names(found, ["background", "cat", "dog"], is_background_ignored=False)
+        write_masks(found, classes, Path(place) / "masks")
+
+
+RING = [2.5, 3, 40, 3, 40, 50, 2.5, 50]
+COCO = {
+    "images": [{"id": 7, "file_name": "a.png", "height": 60, "width": 80}],
+    "categories": [{"id": 3, "name": "dog"}, {"id": 1, "name": "cat"}],
+    "annotations": [
+        {"id": 0, "image_id": 7, "category_id": 3, "segmentation": [RING, RING[::-1]]},
+        {"id": 1, "image_id": 7, "category_id": 1, "segmentation": {"counts": [100, 200, 4500], "size": [60, 80]}},
+        {"id": 2, "image_id": 7, "category_id": 1, "segmentation": {"counts": "T3X6d\\4", "size": [60, 80]}},
+    ],
+}
+LABELME = {
+    "imagePath": "a.png",
+    "imageHeight": 60,
+    "imageWidth": 80,
+    "shapes": [
+        {"label": "dog", "shape_type": "polygon", "points": [RING[:2], RING[2:4], RING[4:6]]},
+        {"label": "cat", "shape_type": "circle", "points": [[30, 30], [40, 30]]},
+        {"label": "cat", "shape_type": "rectangle", "points": [[3, 30], [40, 50]]},
+    ],
+}
+CVAT = """<annotations><meta><job><labels><label><name>dog</name></label><label><name>cat</name></label></labels>
+</job></meta>
+<image id="0" name="a.png" width="80" height="60"><box label="dog" xtl="0" ytl="0" xbr="40" ybr="4" z_order="1"/>
+<polygon label="cat" points="0,0;8,0;8,20;0,20" z_order="0"/><ellipse label="dog" cx="20" cy="7" rx="2" ry="5"/>
+<mask label="cat" rle="1, 2, 1" left="6" top="6" width="2" height="2" z_order="0"/></image></annotations>"""
+YOLO = "0 0.5 0.5 0.75 0.5 0.75 1 0.5 1\n1 0 0 1 0 1 1 0 1\n"
 SERIES = {"x": np.random.default_rng(0).normal(size=(6, 2, 30)), "y": np.array([0, 1] * 3)}
 TS = "@problemName a\n@dimensions 2\n@equalLength true\n@seriesLength 3\n@classLabel true a b\n@data\n"
 PAIRS = "".join(f"images/{number}.jpg, masks/{number}.png\n" for number in range(9))
@@ -200,6 +245,10 @@ KINDS = {
     "packed idx": Kind(".idx.gz", lambda folder: gzip.compress(idx(folder)), read_idx),
     "pairs": Kind(".txt", text(PAIRS), read_pairs),
     "classes": Kind(".txt", text(PAIRS.replace("masks/", "class ")), read_list),
+    "coco": Kind("coco.json", text(json.dumps(COCO)), convert),
+    "labelme": Kind("labelme.json", text(json.dumps(LABELME)), convert),
+    "cvat": Kind("cvat.xml", text(CVAT), convert),
+    "yolo": Kind("a.txt", text(YOLO), convert),
     "environment.json": Kind("environment.json", text(RECORD), read_record),
     "study config": Kind("config.json", text(RECORD), lambda path: read_study_config(path.parent)),
     "journal": Kind("journal.sqlite", journal, lambda path: list(read_events(path))),
