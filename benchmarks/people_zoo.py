@@ -25,6 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from data_loader.images.files import read_image, read_mask  # noqa: E402
 from inference import load  # noqa: E402
 
 EMPTY = Path(__file__).with_name("people_zoo_empty.csv")
@@ -38,7 +39,7 @@ def read_pairs(folder: Path, pairs_file: str) -> Iterator[tuple[str, np.ndarray,
     for line in (folder / pairs_file).read_text(encoding="utf-8").split("\n"):
         if line.strip():
             image, mask = (folder.joinpath(*Path(part.strip()).parts[1:]) for part in line.split(","))
-            yield image.stem, cv2.imread(str(image))[..., ::-1].copy(), cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
+            yield image.stem, read_image(image), read_mask(mask)
 
 
 def head_crops(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -60,7 +61,7 @@ def empty_windows(folders: dict[str, Path]) -> Iterator[np.ndarray]:
     """Yield the windows without people, (H, W, 3) uint8 RGB."""
     with EMPTY.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            image = cv2.imread(str(folders[row["data"]] / row["file"]))[..., ::-1]
+            image = read_image(folders[row["data"]] / row["file"])
             left, top, width, height = (int(row[key]) for key in ("left", "top", "width", "height"))
             yield image[top : top + height, left : left + width].copy()
 
@@ -110,7 +111,7 @@ def selfie_model(file: Path) -> tuple[Segment, Callable[[], Any]]:
     def segment(image: np.ndarray) -> np.ndarray:
         model.set_tensor(source, cv2.resize(image, (256, 256)).astype(np.float32)[None] / 255)
         model.invoke()
-        return cv2.resize(model.get_tensor(result)[0, ..., 0], image.shape[1::-1]) > 0.5
+        return np.asarray(cv2.resize(model.get_tensor(result)[0, ..., 0], image.shape[1::-1]) > 0.5)
 
     return segment, model.invoke
 

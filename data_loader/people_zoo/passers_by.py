@@ -50,7 +50,7 @@ def find_people(image: Pixels, file: Path) -> Pixels:
     model.set_tensor(source["index"], cv2.resize(image, (width, height)).astype(np.float32)[None] / 255)
     model.invoke()
     chances = cv2.resize(model.get_tensor(result["index"])[0, ..., 0], image.shape[1::-1])
-    return (chances > 0.5).astype(np.uint8)
+    return np.asarray(chances > 0.5, np.uint8)
 
 
 def has_passers_by(image: Pixels, file: Path) -> bool:
@@ -61,7 +61,7 @@ def has_passers_by(image: Pixels, file: Path) -> bool:
 def without_passers_by(image: Pixels, mask: Pixels, bags: Pixels, file: Path) -> Pixels:
     """Return a mask (H, W) uint8 in which people are ignored who are seen away from labelled people and bags."""
     reach = 2 * round(DISTANCE * max(mask.shape)) + 1
-    labelled = cv2.dilate(mask | bags, np.ones((reach, reach), np.uint8))
+    labelled = cv2.dilate(np.maximum(mask, bags), np.ones((reach, reach), np.uint8))
     away = find_people(image, file) & (1 - labelled)
     if away.mean() >= LARGEST:
         return mask

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from scipy.io import loadmat
 from data_loader.images.files import read_image
 from utils.errors import DataError
 
-Pixels = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]  # uint8
 BAGS = (2, 33, 56)  # labels of bag, purse and wallet: they are no part of the person
 HEADS_FILE = "heads.csv"
 

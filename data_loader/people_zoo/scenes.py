@@ -18,7 +18,7 @@ LONG_SIDE = 320
 ASPECTS = (0.56, 0.67, 0.75, 1.0, 1.0, 1.33, 1.5, 1.78)  # width / height of photos and videos
 SMALLEST_WINDOW = 90  # pixels: a background that is enlarged more is no scene any more
 MARGIN = 9  # pixels around a person that are no background: labels are not exact
-GROUP_SIZES = ((1, 0.55), (2, 0.3), (3, 0.15))
+GROUP_SIZES, GROUP_CHANCES = (1, 2, 3), (0.55, 0.3, 0.15)  # people in a composite
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ def cutout(photo: Photo, scale: float, turn: float) -> tuple[Pixels, Pixels]:
     """Return a person alone, enlarged and turned by degrees: colours (h, w, 3) uint8, opacity (h, w) uint8."""
     rows, columns = np.flatnonzero(photo.mask.any(1)), np.flatnonzero(photo.mask.any(0))
     box = Box(columns[0] - 3, rows[0] - 3, columns[-1] + 4, rows[-1] + 4)
-    image, mask = box.cut(photo.image), box.cut(photo.mask) * np.uint8(255)
+    image: Pixels = box.cut(photo.image)
     # The outermost pixels show the old background, too.
-    mask = cv2.erode(mask, np.ones((3, 3), np.uint8))
+    mask: Pixels = cv2.erode(255 * box.cut(photo.mask), np.ones((3, 3), np.uint8))
     if scale < 1:
         size = (max(2, round(mask.shape[1] * scale)), max(2, round(mask.shape[0] * scale)))
         image, mask = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (image, mask))
@@ -170,10 +170,9 @@ def paste(into: Sample, colours: Pixels, opacity: Pixels, place: tuple[int, int]
 def composite(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Sample:
     """Return one to three people before another background: small, large, cut off, turned, in other light."""
     scene = background(photos, rng, selfie_model)
-    mask = np.zeros(scene.shape[:2], np.uint8)
-    height, width = mask.shape
-    counts, chances = zip(*GROUP_SIZES, strict=True)
-    count = int(rng.choice(counts, p=chances))
+    height, width = scene.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
+    count = int(rng.choice(GROUP_SIZES, p=GROUP_CHANCES))
     for wanted in sorted(np.exp(rng.uniform(np.log(0.25), np.log(4.5 if count == 1 else 1.8), count))):
         photo = photos[int(rng.integers(len(photos)))]
         if not photo.mask.any():
