@@ -44,7 +44,7 @@ VARIANTS: dict[str, Case] = {
     "unet_six_levels": ("UNet", {"channels": [8, 8, 8, 8, 8, 8], "encoder_convs": 1, "norm": "group", "dropout": 0.2}),
     "unet_group_trunk": ("UNet", {"backbone": "mobilenet_v2", "norm": "group"}),
     "unet_four_maps": ("UNet", {"backbone": "timm:convnext_atto"}),
-    "unetplus_interpolate": ("UNetPlus", {"squeeze": "interpolate", "norm": "group"}),
+    "unetplus_interpolate": ("UNetPlus", {"squeeze": "interpolate", "norm": "group", "head_channels": []}),
     "unetplus_frozen": (
         "UNetPlus",
         {"backbone": "timm:mobilenetv3_small_100", "frozen_stages": 2, "norm_eval": True, "decoder_channels": [4] * 4},
