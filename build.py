@@ -1,8 +1,7 @@
 """From a checked config to the objects of a run: data, network, loss, metrics, optimizer, schedule, trainer.
 
 Every command builds its objects here, in this order. The loaders come first: the data settle the classes and channels
-that network, loss and metrics are built for. Everything that a run learns from its data is one `DataSpec`. A class
-gets the values of it that its signature asks for by name.
+that network, loss and metrics are built for. They are one `DataSpec`, of which a class gets the values that it names.
 
 Heavy packages (torch with all that uses it) are imported inside the functions that need them: `train.py --help` and a
 faulty config are answered without them, and a program that only predicts never loads the trainer.
@@ -444,8 +443,7 @@ def build_predictor(
     """Build a trained network with its preprocessing: a `Segmenter`, or a `Classifier` for images or series.
 
     Args:
-        checkpoint: A checkpoint, a run folder (its best one), a file of export.py, or the name of a network that comes
-            with Espalier, "people".
+        checkpoint: A checkpoint, a run folder (its best one), a file of export.py, or "people", which comes with it.
         device: `cpu`, or the number of a GPU; None takes the first GPU if there is one.
         plugins: Python files with the custom classes that its config names; no other code is ever run.
         window: Slide a window (height, width) over images at their own size; () takes the size of the input.
@@ -465,14 +463,13 @@ def build_predictor(
     from utils.checkpoint_file import evaluated_weights
 
     load_plugins(plugins)
-    target = choose_device(device)
-    checkpoint = find_network(str(checkpoint))
+    path, target = Path(find_network(str(checkpoint))), choose_device(device)
     model: nn.Module
-    if Path(checkpoint).suffix.lower() in SUFFIXES.values():
-        model, config = open_exported(Path(checkpoint), target)
+    if path.suffix.lower() in SUFFIXES.values():
+        model, config = open_exported(path, target)
         config = narrowed(config, opens_data=False)
     else:
-        content, file = read_trained(Path(checkpoint))
+        content, file = read_trained(path)
         config = narrowed(content["config"], opens_data=False)
         model = build_model(variants.without_pretrained_weights(config), DataSpec.from_config(config))
         try:
