@@ -1,11 +1,13 @@
 // Draws the figures as SVG, as wide as the page, with a legend and notes at the pointer. Their data: figures.py.
 // Colours are variables of the style sheet, so that a change between light and dark needs no new drawing.
 "use strict";
-const figures = JSON.parse(document.getElementById("figures").textContent);
 
 function svgElement(parent, name, attributes, text) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "style") element.style.cssText = value;  // a policy of a page may forbid the attribute
+    else element.setAttribute(key, value);
+  }
   if (text !== undefined) element.textContent = text;
   parent.append(element);
   return element;

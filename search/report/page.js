@@ -1,5 +1,6 @@
 // Draws the figures one after the other, sorts tables, changes between light and dark.
 "use strict";
+const figures = JSON.parse(document.getElementById("figures").textContent);
 (() => {
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");

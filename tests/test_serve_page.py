@@ -1,0 +1,112 @@
+"""The page of the service: complete, self-contained, and text stays text."""
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from search.serve.page import PAGE_HEADERS, page_file
+
+IMPORT = re.compile(r'import \{([^}]*)\} from "\./([\w.]+)";')
+# Ways to make HTML or code of a text, or to load from a computed place.
+DANGEROUS = re.compile(
+    r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|srcdoc|createContextualFragment|setHTML"
+    r"|\beval\b|new Function|javascript:|setTimeout\([\"']|import\("
+)
+
+
+def text_of(name):
+    content, _, _ = page_file(name)
+    return content.decode()
+
+
+def scripts():
+    """The scripts of the page: those that it names, and those that these import."""
+    found, waiting = {}, ["charts.js", "main.js"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = text_of(name)
+            waiting += [module for _, module in IMPORT.findall(found[name])]
+    return found
+
+
+class References(HTMLParser):
+    """Collects where a page points to, and its inline code."""
+
+    def __init__(self):
+        super().__init__()
+        self.files, self.inline = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.inline += [name for name, _ in attrs if name.startswith("on") or name == "style"]
+        self.files += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "style" or (tag == "script" and "src" not in dict(attrs)):
+            self.inline.append(tag)
+
+
+def test_everything_that_the_page_names_is_served_by_it():
+    reader = References()
+    reader.feed(text_of(""))
+    local = [each.removeprefix("/static/") for each in reader.files if each.startswith("/static/")]
+    assert sorted(local) == ["charts.js", "main.js", "page.css", "style.css"]
+    assert set(reader.files) - {f"/static/{each}" for each in local} == {"data:,", "#main", "#/"}
+    assert all(page_file(name) for name in local)
+    assert reader.inline == []  # the policy would refuse it
+
+
+def test_the_policy_allows_only_files_of_the_service():
+    content, media_type, headers = page_file("")
+    assert content.startswith(b"<!DOCTYPE html>")
+    assert media_type == "text/html; charset=utf-8"
+    assert headers == dict(PAGE_HEADERS)
+    policy = dict(each.strip().split(" ", 1) for each in headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert {policy[each] for each in ("script-src", "style-src", "connect-src")} == {"'self'"}
+    assert policy["frame-ancestors"] == "'none'"
+    assert "unsafe" not in headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("name", ["../page.py", "page.py", "/etc/passwd", "static/main.js", "..", ".", "main.js/", "MAIN.JS"])
+def test_other_names_are_no_files_of_the_page(name):
+    assert page_file(name) is None
+
+
+def test_media_types_are_those_that_nosniff_needs():
+    assert page_file("main.js")[1] == "text/javascript; charset=utf-8"
+    assert page_file("style.css")[1] == "text/css; charset=utf-8"
+    assert PAGE_HEADERS["X-Content-Type-Options"] == "nosniff"
+
+
+def test_imported_names_are_exported():
+    found = scripts()
+    assert {"main.js", "study.js", "run.js", "overview.js", "dialogs.js", "log.js", "figures.js"} <= set(found)
+    for name, text in found.items():
+        for names, module in IMPORT.findall(text):
+            exported = re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", found[module], re.MULTILINE)
+            missing = {each.strip() for each in names.split(",")} - set(exported)
+            assert not missing, f"{name} imports {missing} from {module}"
+
+
+def test_names_of_studies_never_become_html():
+    """Every text reaches the page as a text node: no script has a way to make HTML or code of it."""
+    for name, text in scripts().items():
+        assert DANGEROUS.findall(text) == [], name
+    # Attributes that run or load what they hold are set from constants and from paths of the API only.
+    for name, text in scripts().items():
+        for value in re.findall(r"\b(?:href|src): ((?:\$\{[^}]*\}|[^,}])*)", text):
+            assert value.strip() in ("addressOf(...places)", "source", "`${path}/report`"), f"{name}: {value}"
+
+
+def test_the_page_needs_no_other_host():
+    for name in [*scripts(), "page.css", "style.css", ""]:
+        addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"')]*", text_of(name)))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, name
+        assert "@import" not in text_of(name)
+        assert not re.search(r"url\((?!#)", text_of(name)), name
+
+
+def test_the_page_follows_the_scheme_of_the_browser_and_narrow_screens():
+    assert "color-scheme: light dark" in text_of("style.css")
+    assert "@media (max-width: 600px)" in text_of("page.css")
+    assert ":focus-visible" in text_of("page.css")
