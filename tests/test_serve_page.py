@@ -67,7 +67,9 @@ def test_the_policy_allows_only_files_of_the_service():
     assert "unsafe" not in headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("name", ["../page.py", "page.py", "/etc/passwd", "static/main.js", "..", ".", "main.js/", "MAIN.JS"])
+@pytest.mark.parametrize(
+    "name", ["../page.py", "page.py", "/etc/passwd", "static/main.js", "..", ".", "main.js/", "MAIN.JS"]
+)
 def test_other_names_are_no_files_of_the_page(name):
     assert page_file(name) is None
 
