@@ -40,7 +40,11 @@ _OWN_CONFIG = "If you trust the file, give the config yourself, with -c FILE of 
 
 
 def narrowed(
-    config: Mapping[str, Any], *, opens_data: bool = True, asked: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    *,
+    opens_data: bool = True,
+    asked: Mapping[str, Any] | None = None,
+    whose: str = "of the checkpoint's config",
 ) -> dict[str, Any]:
     """Return the config of a checkpoint or an exported file with nothing in it that downloads.
 
@@ -48,6 +52,7 @@ def narrowed(
         config: From the file; it is not changed.
         opens_data: Whether the data that it names is opened.
         asked: The user's config, if there is one: what it says as well is allowed.
+        whose: For messages, where the config comes from.
 
     Raises:
         ConfigError: It names a data set that unpickles, a model of a hub, or an address.
@@ -64,13 +69,13 @@ def narrowed(
                 if value.removeprefix(DATA_SETS) not in SAFE_DATA_SETS:
                     faults.add(
                         path,
-                        f"{show(value)} of the checkpoint's config runs code from its files (pickle), or is not known "
+                        f"{show(value)} {whose} runs code from its files (pickle), or is not known "
                         f"to decode images only. {_OWN_CONFIG}.",
                     )
             elif (_FETCHED.search(value) and key in ("arch", *LOADER_SECTIONS)) or name in _REFUSED_ARGUMENTS:
                 faults.add(
                     path,
-                    f"{show(value)} of the checkpoint's config is fetched or read from elsewhere. Only networks that "
+                    f"{show(value)} {whose} is fetched or read from elsewhere. Only networks that "
                     f"are built here are taken from a file. {_OWN_CONFIG}.",
                 )
         if is_loader:

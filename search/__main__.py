@@ -25,6 +25,7 @@ from search.joining.command import join_parser, run_join
 from search.joining.leading import StoppedByCommand
 from search.results.record import StudyRecord
 from search.samplers.random import RandomSampler
+from search.serve.command import SERVE, run_serve, serve_parser
 from search.study.best import require_retrained
 from search.study.driver import Watcher
 from search.study.folders import CONFIG, read_study_config, require_place
@@ -46,7 +47,7 @@ def search_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m search",
         description="Search over the values that a JSON file marks.",
-        epilog=f"python -m search {'|'.join([*COMMANDS, COMPARE, *CONTROLS])}|join FOLDER: see --help of each.",
+        epilog=f"python -m search {'|'.join([*COMMANDS, COMPARE, *CONTROLS])}|join FOLDER|serve: see --help of each.",
     )
     cli.add_config_arguments(parser)
     parser.add_argument("--resume", metavar="auto|FOLDER", help="resume the newest search of the config, or this one")
@@ -71,7 +72,7 @@ def run_search(arguments: argparse.Namespace) -> None:
     """
     words = [word for word in arguments.overrides if "=" not in word]
     if words and arguments.config is None:
-        known = ", ".join([*COMMANDS, COMPARE, *CONTROLS, "join"])
+        known = ", ".join([*COMMANDS, COMPARE, *CONTROLS, "join", SERVE])
         raise ConfigError(f'"{words[0]}": is no command. Write one of {known}, or -c FILE to search.')
     if arguments.config is None and arguments.resume in (None, "auto"):
         raise ConfigError("no configuration is named. Write -c FILE, or --resume FOLDER of a study.")
@@ -222,6 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] == "join":
         return cli.run_command(run_shared, join_parser(), words[1:])
+    if words and words[0] == SERVE:
+        return cli.run_command(run_serve, serve_parser(), words[1:])
     if words and words[0] == COMPARE:
         return cli.run_command(run_comparison, compare_parser(), words[1:])
     if words and words[0] in CONTROLS:

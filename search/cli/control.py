@@ -15,6 +15,7 @@ from search.study.state import StudyState
 from search.study.study import Study
 from utils.errors import SearchError
 from utils.files import folder_lock
+from utils.locks import is_held
 from utils.plugins import command_line
 from utils.writing.text import write_out
 
@@ -62,28 +63,53 @@ def run_control(arguments: argparse.Namespace) -> None:
     if command == "repair":
         write_out(f"{repair(folder, arguments.plugin)}\n")
         return
+    given = {name: getattr(arguments, name, None) for name in ("candidate", "num_samples", "values")}
+    command_study(folder, command, **given)
+    write_out(f"{_when(folder, arguments.plugin)}\n")
+
+
+def command_study(
+    folder: Path,
+    command: str,
+    *,
+    candidate: int | None = None,
+    num_samples: int | None = None,
+    values: Sequence[str] | None = None,
+) -> None:
+    """Leave a command for a study, after a check whether it can be obeyed.
+
+    Args:
+        folder: Folder of the study.
+        command: One of `CONTROLS` but "repair".
+        candidate: Of pause, resume and stop; None: the study.
+        num_samples: Of add.
+        values: Of enqueue: `PATH=VALUE`.
+
+    Raises:
+        ConfigError: A value is not in the space, or the study cannot grow.
+        SearchError: The study is damaged, the candidate is not known or at its end, or no search runs that could be
+            paused, resumed or stopped.
+    """
     study = Study(folder, build_study_parts(read_study_config(folder)), worker="")
     study.restore()
     study.strategy.require_command(command)
     if command == "add":
-        if arguments.num_samples < 1:
-            raise SearchError(f"add {arguments.num_samples}: must be 1 or more. Write how many more to try.")
-        study.strategy.grow(study.strategy.num_samples + arguments.num_samples)  # raises if it cannot
-        send_command(folder, command, num_samples=arguments.num_samples)
+        if num_samples is None or num_samples < 1:
+            raise SearchError(f"add {num_samples}: must be 1 or more. Write how many more to try.")
+        study.strategy.grow(study.strategy.num_samples + num_samples)  # raises if it cannot
+        send_command(folder, command, num_samples=num_samples)
     elif command == "enqueue":
-        drawn = study.parts.space.find(dict(map(parse_override, arguments.values)), study.state.next_number)
+        drawn = study.parts.space.find(dict(map(parse_override, values or ())), study.state.next_number)
         send_command(folder, command, choices=drawn.as_json())
     else:
-        candidate = arguments.candidate
         if candidate is not None:
             _require_unended(command, candidate, study.state)
-        elif not is_shared(folder) and not _is_running(folder):
+        elif not is_shared(folder) and not is_held(folder):
             raise SearchError(
                 f"{command}: no search runs in {folder}, so that there is nothing to {command}. Name one that runs, or "
                 "one of its candidates."
             )
         send_command(folder, command, candidate=candidate)
-    write_out(f"{_when(folder, arguments.plugin)}\n")
 
 
 def _when(folder: Path, plugins: Sequence[str]) -> str:
@@ -91,19 +117,10 @@ def _when(folder: Path, plugins: Sequence[str]) -> str:
     if is_shared(folder):
         again = command_line("python", "-m", "search", "join", folder, files=plugins)
         return f"Noted. The process that leads the study obeys within a second; if none does, join it:  {again}"
-    if _is_running(folder):
+    if is_held(folder):
         return "Noted. The search that runs obeys within a second, or if it trains in its own process, after its epoch."
     again = command_line("python", "-m", "search", "--resume", folder, files=plugins)
     return f"Noted. The study does not run now; continue it:  {again}"
-
-
-def _is_running(folder: Path) -> bool:
-    """Return whether a search has the lock of a study."""
-    try:
-        with folder_lock(folder, SearchError):
-            return False
-    except SearchError:
-        return True
 
 
 def _require_unended(command: str, candidate: int, state: StudyState) -> None:

@@ -442,6 +442,7 @@ class StudyRecord:
         beliefs: Those of the sampler, the first objective in its original sign; empty unless it was asked.
         result_is_retrained: Whether candidates are other networks than the result, e.g. supernets, so that only the
             retrainings have its results.
+        num_samples: Candidates that it tries; 0 if unknown.
     """
 
     name: str
@@ -463,3 +464,4 @@ class StudyRecord:
     winner: int | None = None
     beliefs: Beliefs = field(default_factory=Beliefs)
     result_is_retrained: bool = False
+    num_samples: int = 0

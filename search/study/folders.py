@@ -91,11 +91,11 @@ def find_studies(parent: Path) -> list[Path]:
     Those in the folder of another study, which are its candidates, are left out. A study is as old as the first event
     of its journal, whatever its folder is called.
     """
-    if _is_study(parent):
+    if is_study(parent):
         return [parent]
     if not os.path.isdir(parent):
         return []
-    folders = {path.parent for path in parent.glob(f"*/**/{CONFIG}") if _is_study(path.parent)}
+    folders = {path.parent for path in parent.glob(f"*/**/{CONFIG}") if is_study(path.parent)}
     folders |= {path.parent for path in parent.glob(f"*/**/{JOURNAL}")}
     folders = {folder for folder in folders if folders.isdisjoint(folder.parents)}
     return sorted(folders, key=lambda folder: (_began(folder), folder.name), reverse=True)
@@ -156,8 +156,8 @@ def run_folder(folder: Path, name: str) -> Path:
     return path.parent.resolve() / path.name if path.parent.is_symlink() else path
 
 
-def _is_study(folder: Path) -> bool:
-    """Whether a study is in a folder, also one that has lost its journal."""
+def is_study(folder: Path) -> bool:
+    """Return whether a study is in a folder, also one that has lost its journal."""
     if os.path.isfile(folder / JOURNAL):
         return True
     return os.path.isdir(folder / WORKERS) and os.path.isfile(folder / CONFIG)
@@ -186,7 +186,7 @@ def read_study_config(folder: Path) -> dict[str, Any]:
     Raises:
         SearchError: There is no study in the folder, or its config is missing or damaged.
     """
-    if not _is_study(folder):
+    if not is_study(folder):
         raise SearchError(f"{folder}: there is no study in it. Name a study's folder, <save_dir>/<name>/<time>.")
     config = read_json_object(folder / CONFIG, _damaged_config)
     if not config:

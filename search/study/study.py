@@ -319,6 +319,7 @@ class Study:
             bytes_deleted=state.bytes_deleted,
             unknown_events=dict(state.unknown),
             result_is_retrained=self.strategy.result_is_retrained,
+            num_samples=max(self.num_samples or 0, self.strategy.num_samples),
         )
         ranks = {row.candidate.index: row.rank for row in leaderboard(study)}
         for run in study.retrained:  # a resumed study may have found better ones since

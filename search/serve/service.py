@@ -1,0 +1,312 @@
+"""What the service does for each request, as functions of plain values; `app` gives them addresses."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.cli.control import command_study
+from search.report.page import write_report
+from search.results.leaderboard import leaderboard
+from search.results.record import CandidateRecord
+from search.serve.catalog import Catalog, Entry
+from search.serve.jobs import Job, JobQueue
+from search.serve.refusals import Refusal
+from search.serve.run_files import LogPiece, as_json, read_log, read_picture, require_below, run_content
+from search.serve.starting import (
+    CONFIG_OF_JOB,
+    STUDY,
+    TRAINING,
+    AllowedConfigs,
+    admitted,
+    config_text,
+    require_inside,
+    resume_words,
+    start_words,
+)
+from search.serve.summaries import (
+    candidate_row,
+    candidate_rows,
+    plain,
+    study_facts,
+    study_figures,
+)
+from search.study.folders import read_study_config
+
+_NOTED = "Noted. {}"
+_STUDY_KEYS = (
+    *("candidates", "running", "num_samples", "epochs", "seconds", "failed", "objectives", "best", "began", "updated"),
+)
+_RUN_KEYS = ("epochs", "max_epochs", "monitor", "best_epoch", "results", "seconds")
+_MOST_JOBS = 200  # in an answer
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LogSource:
+    """An output that grows.
+
+    Attributes:
+        read: Returns a piece from an offset.
+        is_over: Whether nothing more will be written.
+    """
+
+    read: Callable[[int], LogPiece]
+    is_over: Callable[[], bool]
+
+
+class Service:
+    """Studies, runs and jobs of one folder.
+
+    Args:
+        folder: The folder.
+        storage: Folder of the service in it.
+        configs: Folders of configs that may be started.
+        num_jobs: Jobs at once.
+        plugins: Files with the user's classes, loaded already.
+    """
+
+    def __init__(
+        self, folder: Path, storage: Path, configs: Sequence[Path], num_jobs: int, plugins: Sequence[str]
+    ) -> None:
+        self.folder = folder
+        self.plugins = list(plugins)
+        self.configs = AllowedConfigs(configs)
+        self.catalog = Catalog(folder, storage, plugins)
+        self.queue = JobQueue(storage / "jobs", num_jobs)
+
+    def open(self) -> None:
+        """Begin to read studies and to start jobs."""
+        self.catalog.open()
+        self.queue.open()
+
+    def close(self) -> None:
+        """Stop reading and starting; jobs are not touched."""
+        self.queue.close()
+        self.catalog.close()
+
+    def look(self) -> dict[str, list[Json]]:
+        """Return the summaries of all studies, runs and jobs, the newest first."""
+        jobs = self.queue.jobs()
+        active = {job.target: job.record.id for job in jobs if not job.state.is_over and job.target is not None}
+        entries = self.catalog.entries()
+        return {
+            "studies": [self._study(each, active) for each in entries if each.is_study],
+            "runs": [self._run(each, active) for each in entries if not each.is_study],
+            "jobs": [self._job(job) for job in jobs[::-1][:_MOST_JOBS]],
+        }
+
+    def overview(self) -> Json:
+        """Return everything that a page shows first."""
+        facts = {
+            "folder": str(self.folder),
+            "jobs": self.queue.num_at_once,
+            "can_start": bool(self.configs.folders),
+        }
+        return {"service": facts, **self.look()}
+
+    def study(self, study_id: str) -> Json:
+        """Return summary and facts of a study."""
+        entry = self._entry(study_id)
+        facts = study_facts(self.catalog.record(entry))
+        return {"study": self._study(entry, self._active()), "facts": facts}
+
+    def candidates(self, study_id: str, order: str, status: str | None, offset: int, limit: int) -> Json:
+        """Return a part of the table of candidates."""
+        record = self.catalog.record(self._entry(study_id))
+        return candidate_rows(record, order=order, status=status, offset=offset, limit=limit)
+
+    def candidate(self, study_id: str, number: int) -> Json:
+        """Return a candidate with the files of its run."""
+        record = self.catalog.record(self._entry(study_id))
+        found = self._candidate(study_id, number)
+        row = next((each for each in leaderboard(record) if each.candidate.index == number), None)
+        content: Json = {"config": {}, "result": {}, "pictures": []}
+        if found.folder is not None:
+            content = run_content(self._folder_of(study_id, number))
+        content["reports"] = found.reports
+        return plain({"candidate": candidate_row(found, row, record), **content})
+
+    def figures(self, study_id: str) -> Json:
+        """Return the figures of a study."""
+        return study_figures(self.catalog.record(self._entry(study_id)))
+
+    def report(self, study_id: str) -> bytes:
+        """Return the page of `python -m search report`."""
+        record = self.catalog.record(self._entry(study_id))
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "report.html"
+            write_report(record, path)
+            return path.read_bytes()
+
+    def run(self, run_id: str) -> Json:
+        """Return summary and files of a run."""
+        entry = self._entry(run_id, is_study=False)
+        self.catalog.refresh(entry)
+        return plain({"run": self._run(entry, self._active()), **run_content(entry.folder)})
+
+    def picture(self, entry_id: str, number: int | None, name: str) -> tuple[bytes, str]:
+        """Return content and media type of a picture of a run, or of a candidate."""
+        return read_picture(self._folder_of(entry_id, number), name)
+
+    def job(self, job_id: str) -> Json:
+        """Return a job."""
+        return {"job": self._job(self.queue.job(job_id))}
+
+    def log_of_job(self, job_id: str) -> LogSource:
+        """Return the output of a job."""
+        path = self.queue.log(self.queue.job(job_id))
+        return LogSource(lambda offset: read_log(path, offset), lambda: self.queue.job(job_id).state.is_over)
+
+    def log_of_run(self, entry_id: str, number: int | None = None) -> LogSource:
+        """Return the log of a run, or of a candidate."""
+        path = self._folder_of(entry_id, number) / "info.log"
+        entry = self.catalog.entry(entry_id, is_study=number is not None)
+
+        def is_over() -> bool:
+            self.catalog.entries()
+            return not entry.is_running
+
+        return LogSource(lambda offset: read_log(path, offset), is_over)
+
+    def log_of_study(self, study_id: str) -> LogSource:
+        """Return the output of the last job of a study."""
+        entry = self._entry(study_id)
+        jobs = [job for job in self.queue.jobs() if job.target == str(entry.folder)]
+        if not jobs:
+            raise Refusal(404, f"study {study_id}: the service did not start it, and so has no output of it.")
+        return self.log_of_job(jobs[-1].record.id)
+
+    def start(self, kind: str, config: str, overrides: Sequence[str], key: str | None) -> Json:
+        """Order a new study or training."""
+        content = admitted(self.configs.load(config, overrides), kind, self.folder)
+        files = {CONFIG_OF_JOB: config_text(content)}
+        parent = self.folder / str(content["name"])
+        job, _ = self.queue.order(
+            kind,
+            "start",
+            start_words(kind, self.plugins),
+            parent=parent,
+            config=config,
+            overrides=list(overrides),
+            key=key,
+            files=files,
+        )
+        return {"job": self._job(job)}
+
+    def resume(self, entry_id: str, kind: str, key: str | None = None) -> Json:
+        """Order that a study or run that does not run is continued."""
+        entry = self._entry(entry_id, is_study=kind == STUDY)
+        if kind == STUDY:
+            require_inside(read_study_config(entry.folder), self.folder)
+        words = resume_words(kind, entry.folder, self.plugins)
+        job, _ = self.queue.order(kind, "resume", words, parent=entry.folder.parent, target=str(entry.folder), key=key)
+        return {"job": self._job(job)}
+
+    def stop_job(self, job_id: str) -> Json:
+        """Stop or cancel a job."""
+        return {"job": self._job(self.queue.stop(job_id))}
+
+    def stop_run(self, run_id: str) -> Json:
+        """Stop the job that trains a run."""
+        entry = self._entry(run_id, is_study=False)
+        job_id = self._active().get(str(entry.folder))
+        if job_id is None:
+            raise Refusal(409, f"run {run_id}: no job of the service trains it. Stop it where it was started.")
+        return self.stop_job(job_id)
+
+    def command(self, study_id: str, command: str, **given: Any) -> Json:
+        """Leave a command for a study; a job that waits to continue it is cancelled by stop."""
+        entry = self._entry(study_id)
+        self.catalog.entries()
+        waiting = self._active().get(str(entry.folder))
+        if given.get("candidate") is None:
+            if command == "resume" and not entry.is_running:
+                return self.resume(study_id, STUDY, given.get("key"))
+            if command == "stop" and waiting is not None:
+                return self.stop_job(waiting)
+        given.pop("key", None)
+        command_study(entry.folder, command, **given)
+        when = "The search obeys within a second, or if it trains in its own process, after its epoch."
+        return {"message": _NOTED.format(when if entry.is_running else "It is obeyed when the study is resumed.")}
+
+    def allowed_configs(self) -> Json:
+        """Return the configs that may be started."""
+        return {"configs": [{"config": name, "kind": kind} for name, kind in self.configs.kinds().items()]}
+
+    def _active(self) -> dict[str, str]:
+        """Return the waiting or running job of each folder that has one."""
+        return {
+            job.target: job.record.id for job in self.queue.jobs() if job.target is not None and not job.state.is_over
+        }
+
+    def _entry(self, entry_id: str, *, is_study: bool = True) -> Entry:
+        entry = self.catalog.entry(entry_id, is_study=is_study)
+        require_below(entry.folder, self.folder)
+        return entry
+
+    def _candidate(self, study_id: str, number: int) -> CandidateRecord:
+        record = self.catalog.record(self._entry(study_id))
+        found = next((each for each in record.candidates if each.index == number), None)
+        if found is None:
+            raise Refusal(404, f"candidate {number}: is not in the study, which has {len(record.candidates)}, from 0.")
+        return found
+
+    def _folder_of(self, entry_id: str, number: int | None) -> Path:
+        """Return the folder of a run, or of a candidate of a study."""
+        if number is None:
+            return self._entry(entry_id, is_study=False).folder
+        found = self._candidate(entry_id, number)
+        if found.folder is None:
+            raise Refusal(404, f"candidate {number}: has no folder, as nothing was trained. Its reason is in its row.")
+        return require_below(self._entry(entry_id).folder / found.folder, self.folder)
+
+    def _study(self, entry: Entry, active: dict[str, str]) -> Json:
+        summary = entry.summary
+        state = "running" if entry.is_running else "done" if summary.get("is_done") else "unfinished"
+        found = self._common(entry, active, "unreadable" if entry.error and not entry.is_running else state)
+        return found | {"is_current": entry.is_current} | {key: summary.get(key) for key in _STUDY_KEYS}
+
+    def _run(self, entry: Entry, active: dict[str, str]) -> Json:
+        summary = entry.summary
+        state = "running" if entry.is_running else "done" if summary.get("is_done") else "unfinished"
+        found = self._common(entry, active, state)
+        return found | {"updated": entry.signature[0]} | {key: summary.get(key) for key in _RUN_KEYS}
+
+    def _common(self, entry: Entry, active: dict[str, str], state: str) -> Json:
+        return {
+            "id": entry.id,
+            "name": entry.summary.get("name") or entry.folder.parent.name,
+            "folder": entry.folder.relative_to(self.folder).as_posix(),
+            "state": state,
+            "error": entry.error or None,
+            "job": active.get(str(entry.folder)),
+        }
+
+    def _job(self, job: Job) -> Json:
+        record, state = job.record, job.state
+        target = self.catalog.id_of(job.target)
+        return {
+            "id": record.id,
+            "kind": record.kind,
+            "action": record.action,
+            "state": state.name,
+            "config": record.config,
+            "overrides": record.overrides,
+            "study": target if record.kind == STUDY else None,
+            "run": target if record.kind == TRAINING else None,
+            "place": job.place,
+            "created": record.created,
+            "started": state.started,
+            "ended": state.ended,
+            "exit_code": state.exit_code,
+            "signal": state.signal,
+            "reason": state.reason,
+        }
+
+
+def log_json(source: LogSource, offset: int) -> Json:
+    """Return a piece of an output as it is answered."""
+    return dict(as_json(source.read(offset)))

@@ -1,0 +1,94 @@
+"""The process of a job: `python -m search.serve.supervisor FOLDER` runs the command of a job and records its end.
+
+It belongs to no service: it holds the job by a lock, watches for a wish to stop it, and outlives the service.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from search.serve.job_files import (
+    LOG,
+    STARTED,
+    STOP,
+    TARGET,
+    JobRecord,
+    claim,
+    is_begun,
+    read_job,
+    write_end,
+)
+from utils.files import write_json
+from utils.locks import HOLDER, holder_of
+
+_SECONDS = 0.25  # between two looks
+
+
+def supervise(folder: Path) -> bool:
+    """Run a job to its end.
+
+    Returns:
+        False if another process runs it, or has run it.
+    """
+    job, held = read_job(folder), claim(folder)
+    if job is None or held is None or is_begun(folder):
+        return False
+    if (folder / STOP).exists():
+        write_end(folder)
+        return True
+    write_json(folder / STARTED, {"seconds": time.time(), "process": os.getpid()})
+    with open(folder / LOG, "ab") as log:
+        try:
+            # The child inherits the lock: should this process be killed, the job is known to run nevertheless.
+            child = subprocess.Popen(
+                job.words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=(held,)
+            )
+        except OSError as error:
+            write_end(folder, reason=f"{job.words[0]}: cannot be started ({error.strerror}). Correct the installation.")
+            return True
+    write_end(folder, exit_code=_watch(folder, job, child))
+    return True
+
+
+def _watch(folder: Path, job: JobRecord, child: "subprocess.Popen[bytes]") -> int:
+    """Wait for the end of a command, obey a wish to stop it, and note the folder that it works in."""
+    began, is_stopping, target = time.time(), False, job.target
+    while True:
+        code: int | None = None
+        with suppress(subprocess.TimeoutExpired):
+            code = child.wait(_SECONDS)
+        if target is None:
+            target = _folder_of(Path(job.parent), child.pid, began)
+            if target is not None:
+                write_json(folder / TARGET, {"folder": target})
+        if code is not None:
+            return code
+        if not is_stopping and (folder / STOP).exists():
+            is_stopping = True
+            child.send_signal(signal.SIGTERM)
+
+
+def _folder_of(parent: Path, process: int, began: float) -> str | None:
+    """Return the folder below a parent that a process holds, or was the last to hold; None if there is none."""
+    for lock in parent.glob(f"*/{HOLDER}"):
+        with suppress(OSError):
+            if lock.stat().st_mtime >= began - 1 and holder_of(lock.parent) == process:
+                return str(lock.parent)
+    return None
+
+
+def main() -> int:
+    """Run the job in the folder on the command line."""
+    folder = Path(sys.argv[1])
+    # When the machine shuts down, the job gets the time to save its state, and its end is recorded.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: (folder / STOP).touch())
+    supervise(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
