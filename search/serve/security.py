@@ -53,6 +53,7 @@ def read_or_make_token(folder: Path) -> str:
     path = folder / TOKEN
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # the outputs of jobs, too
         if not path.exists():
             new = folder / f".{TOKEN}.{os.getpid()}.tmp"
             new.unlink(missing_ok=True)

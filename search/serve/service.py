@@ -1,7 +1,7 @@
 """What the service does for each request, as functions of plain values; `app` gives them addresses."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from search.serve.refusals import Refusal
 from search.serve.run_files import LogPiece, as_json, read_log, read_picture, require_below, run_content
 from search.serve.starting import (
     CONFIG_OF_JOB,
+    PROGRAMS,
     STUDY,
     TRAINING,
     AllowedConfigs,
@@ -35,9 +36,7 @@ from search.serve.summaries import (
 from search.study.folders import read_study_config
 
 _NOTED = "Noted. {}"
-_STUDY_KEYS = (
-    *("candidates", "running", "num_samples", "epochs", "seconds", "failed", "objectives", "best", "began", "updated"),
-)
+_STUDY_KEYS = (*("candidates", "running", "num_samples", "epochs", "seconds", "failed", "objectives", "best", "began"),)
 _RUN_KEYS = ("epochs", "max_epochs", "monitor", "best_epoch", "results", "seconds")
 _MOST_JOBS = 200  # in an answer
 
@@ -66,11 +65,19 @@ class Service:
         configs: Folders of configs that may be started.
         num_jobs: Jobs at once.
         plugins: Files with the user's classes, loaded already.
+        programs: The command of each kind of job.
     """
 
     def __init__(
-        self, folder: Path, storage: Path, configs: Sequence[Path], num_jobs: int, plugins: Sequence[str]
+        self,
+        folder: Path,
+        storage: Path,
+        configs: Sequence[Path],
+        num_jobs: int = 1,
+        plugins: Sequence[str] = (),
+        programs: Mapping[str, Sequence[str]] = PROGRAMS,
     ) -> None:
+        self.programs = programs
         self.folder = folder
         self.plugins = list(plugins)
         self.configs = AllowedConfigs(configs)
@@ -187,7 +194,7 @@ class Service:
         job, _ = self.queue.order(
             kind,
             "start",
-            start_words(kind, self.plugins),
+            start_words(self.programs[kind], self.plugins),
             parent=parent,
             config=config,
             overrides=list(overrides),
@@ -201,7 +208,7 @@ class Service:
         entry = self._entry(entry_id, is_study=kind == STUDY)
         if kind == STUDY:
             require_inside(read_study_config(entry.folder), self.folder)
-        words = resume_words(kind, entry.folder, self.plugins)
+        words = resume_words(self.programs[kind], entry.folder, self.plugins)
         job, _ = self.queue.order(kind, "resume", words, parent=entry.folder.parent, target=str(entry.folder), key=key)
         return {"job": self._job(job)}
 
@@ -267,7 +274,8 @@ class Service:
         summary = entry.summary
         state = "running" if entry.is_running else "done" if summary.get("is_done") else "unfinished"
         found = self._common(entry, active, "unreadable" if entry.error and not entry.is_running else state)
-        return found | {"is_current": entry.is_current} | {key: summary.get(key) for key in _STUDY_KEYS}
+        found |= {"is_current": entry.is_current, "updated": entry.signature[0]}
+        return found | {key: summary.get(key) for key in _STUDY_KEYS}
 
     def _run(self, entry: Entry, active: dict[str, str]) -> Json:
         summary = entry.summary

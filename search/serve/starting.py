@@ -20,7 +20,11 @@ from utils.plugins import plugin_options
 
 CONFIG_OF_JOB = "config.json"  # in the folder of the job
 STUDY, TRAINING = "study", "training"
-_ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS: Mapping[str, Sequence[str]] = {
+    STUDY: (sys.executable, "-m", "search"),
+    TRAINING: (sys.executable, str(Path(__file__).resolve().parents[2] / "train.py")),
+}
+"""The command of each kind of job."""
 _WHOSE = "of a config that a service starts"
 _MOST_CONFIGS = 2000
 _WEIGHT_FILES = (".pth", ".pt", ".bin", ".safetensors")
@@ -176,19 +180,14 @@ def _fetched_weights(value: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _fetched_weights(item, inner)
 
 
-def start_words(kind: str, plugins: Sequence[str]) -> list[str]:
+def start_words(program: Sequence[str], plugins: Sequence[str]) -> list[str]:
     """Return the command line that starts the config in the folder of a job, for which `{job}` stands."""
-    return [*_command(kind), "-c", f"{{job}}/{CONFIG_OF_JOB}", *plugin_options(plugins)]
+    return [*program, "-c", f"{{job}}/{CONFIG_OF_JOB}", *plugin_options(plugins)]
 
 
-def resume_words(kind: str, target: Path, plugins: Sequence[str]) -> list[str]:
+def resume_words(program: Sequence[str], target: Path, plugins: Sequence[str]) -> list[str]:
     """Return the command line that resumes a study or run."""
-    return [*_command(kind), "--resume", str(target), *plugin_options(plugins)]
-
-
-def _command(kind: str) -> list[str]:
-    script = ["-m", "search"] if kind == STUDY else [str(_ROOT / "train.py")]
-    return [sys.executable, *script]
+    return [*program, "--resume", str(target), *plugin_options(plugins)]
 
 
 def config_text(config: Mapping[str, Any]) -> str:

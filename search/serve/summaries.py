@@ -42,7 +42,6 @@ def study_summary(study: StudyRecord) -> Json:
         "objectives": list(study.objectives),
         "best": _best(study),
         "began": study.sessions[0][0] if study.sessions else None,
-        "updated": study.sessions[-1][1] if study.sessions else None,
     }
     return plain(found)
 
