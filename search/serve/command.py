@@ -74,7 +74,13 @@ def run_serve(arguments: argparse.Namespace) -> None:
         return SearchError(f"{storage}: process {process} serves this folder. Stop it, or use it.")
 
     with folder_lock(storage, in_use), _listen(arguments.host, arguments.port) as opened:
-        service = Service(folder, storage, arguments.configs, arguments.jobs, _absolute(arguments.plugin))
+        service = Service(
+            folder,
+            storage,
+            configs=arguments.configs,
+            num_jobs=arguments.jobs,
+            plugins=_absolute(arguments.plugin),
+        )
         port = opened.getsockname()[1]
         shown = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         write_out(f"Service:  http://{shown}:{port}/\nToken:    {arguments.folder / STORAGE / TOKEN}\n")
