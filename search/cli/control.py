@@ -15,8 +15,8 @@ from search.study.state import StudyState
 from search.study.study import Study
 from utils.errors import SearchError
 from utils.files import folder_lock
-from utils.locks import is_held
 from utils.plugins import command_line
+from utils.runs.locks import is_held
 from utils.writing.text import write_out
 
 CONTROLS = {

@@ -10,11 +10,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from search.serve.jobs.starting import STUDY, TRAINING
 from search.serve.page import page_file
 from search.serve.refusals import Refusal, status_of
 from search.serve.security import LOGIN, Guard, Session, error_content
 from search.serve.service import LogSource, Service, log_json
-from search.serve.starting import STUDY, TRAINING
 from search.serve.streams import Streams
 from utils.errors import EspalierError
 
@@ -29,42 +29,42 @@ _REPORT = (
 _REPAIRS = {404: "List the addresses: GET /openapi.json.", 405: "The methods are in GET /openapi.json."}
 
 
-class Strict(BaseModel):
+class Body(BaseModel):
     """A body of which every key and type is known."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Login(Strict):
+class LoginBody(Body):
     """The token."""
 
     token: str = Field(max_length=1000)
 
 
-class Start(Strict):
+class StartBody(Body):
     """A config and the values to change in it."""
 
     config: str = Field(max_length=1000)
     overrides: list[Annotated[str, Field(max_length=10_000)]] = Field([], max_length=200)
 
 
-class Nothing(Strict):
+class EmptyBody(Body):
     """No value."""
 
 
-class OfCandidate(Strict):
+class CandidateBody(Body):
     """A candidate; null: the study."""
 
     candidate: int | None = Field(None, ge=0, le=10**9)
 
 
-class Add(Strict):
+class AddBody(Body):
     """A number of candidates."""
 
     num_samples: int = Field(ge=1, le=10**6)
 
 
-class Enqueue(Strict):
+class EnqueueBody(Body):
     """Searched values, as PATH=VALUE."""
 
     values: list[Annotated[str, Field(max_length=10_000)]] = Field(min_length=1, max_length=1000)
@@ -113,7 +113,7 @@ def _add_session(app: FastAPI, session: Session) -> None:
         """A file of the page."""
         return _file(name)
 
-    def login(body: Login) -> Response:
+    def login(body: LoginBody) -> Response:
         """Set the cookie that stands for the token."""
         if not session.is_token(body.token.strip()):
             raise Refusal(401, "token: is wrong. Copy it from the file that the service named when it started.")
@@ -121,7 +121,7 @@ def _add_session(app: FastAPI, session: Session) -> None:
         answer.set_cookie(session.cookie_name, session.cookie_value, httponly=True, samesite="strict")
         return answer
 
-    def logout(_body: Nothing | None = None) -> Response:
+    def logout(_body: EmptyBody | None = None) -> Response:
         """Remove the cookie."""
         answer = JSONResponse({"ok": True})
         answer.delete_cookie(session.cookie_name, httponly=True, samesite="strict")
@@ -248,43 +248,43 @@ def _stream(events: AsyncIterator[str]) -> Response:
 
 
 def _add_changing(app: FastAPI, service: Service) -> None:
-    def start_study(body: Start, key: Key = None) -> Response:
+    def start_study(body: StartBody, key: Key = None) -> Response:
         """Start a study."""
         return _accepted(service.start(STUDY, body.config, body.overrides, key))
 
-    def start_run(body: Start, key: Key = None) -> Response:
+    def start_run(body: StartBody, key: Key = None) -> Response:
         """Start a training."""
         return _accepted(service.start(TRAINING, body.config, body.overrides, key))
 
-    def stop_job(job: str, _body: Nothing | None = None) -> Response:
+    def stop_job(job: str, _body: EmptyBody | None = None) -> Response:
         """Stop a job with its state saved, or cancel it if it waits."""
         return _accepted(service.stop_job(job))
 
-    def stop_run(run: str, _body: Nothing | None = None) -> Response:
+    def stop_run(run: str, _body: EmptyBody | None = None) -> Response:
         """Stop a training with its state saved."""
         return _accepted(service.stop_run(run))
 
-    def resume_run(run: str, _body: Nothing | None = None, key: Key = None) -> Response:
+    def resume_run(run: str, _body: EmptyBody | None = None, key: Key = None) -> Response:
         """Continue a training."""
         return _accepted(service.resume(run, TRAINING, key))
 
-    def stop(study: str, body: OfCandidate | None = None) -> Response:
+    def stop(study: str, body: CandidateBody | None = None) -> Response:
         """Stop a study with its state saved, or give up a candidate."""
         return _accepted(service.command(study, "stop", candidate=body and body.candidate))
 
-    def pause(study: str, body: OfCandidate | None = None) -> Response:
+    def pause(study: str, body: CandidateBody | None = None) -> Response:
         """Pause a study, or a candidate."""
         return _accepted(service.command(study, "pause", candidate=body and body.candidate))
 
-    def resume(study: str, body: OfCandidate | None = None, key: Key = None) -> Response:
+    def resume(study: str, body: CandidateBody | None = None, key: Key = None) -> Response:
         """Resume what was paused; if no search runs, continue the study by a job."""
         return _accepted(service.command(study, "resume", candidate=body and body.candidate, key=key))
 
-    def add(study: str, body: Add) -> Response:
+    def add(study: str, body: AddBody) -> Response:
         """Let a study try more candidates."""
         return _accepted(service.command(study, "add", num_samples=body.num_samples))
 
-    def enqueue(study: str, body: Enqueue) -> Response:
+    def enqueue(study: str, body: EnqueueBody) -> Response:
         """Let a study try a known candidate next."""
         return _accepted(service.command(study, "enqueue", values=body.values))
 

@@ -21,7 +21,7 @@ from search.serve.summaries import run_summary, study_summary
 from search.study.folders import CONFIG, is_study
 from utils.errors import EspalierError, SearchError
 from utils.files import read_json_object, write_json
-from utils.locks import is_held, lock_table
+from utils.runs.locks import is_held, lock_table
 
 SUMMARIES = "summaries.json"
 _DEPTH = 6  # of folders between that of the service and a study

@@ -11,10 +11,8 @@ from search.report.page import write_report
 from search.results.leaderboard import leaderboard
 from search.results.record import CandidateRecord
 from search.serve.catalog import Catalog, Entry
-from search.serve.jobs import Job, JobQueue
-from search.serve.refusals import Refusal
-from search.serve.run_files import LogPiece, as_json, read_log, read_picture, require_below, run_content
-from search.serve.starting import (
+from search.serve.jobs.queue import JobQueue, ServedJob
+from search.serve.jobs.starting import (
     CONFIG_OF_JOB,
     PROGRAMS,
     STUDY,
@@ -26,10 +24,12 @@ from search.serve.starting import (
     resume_words,
     start_words,
 )
+from search.serve.refusals import Refusal
+from search.serve.run_files import LogPiece, as_json, read_log, read_picture, require_below, run_content
 from search.serve.summaries import (
     candidate_row,
     candidate_rows,
-    plain,
+    finite_json,
     study_facts,
     study_figures,
 )
@@ -135,7 +135,7 @@ class Service:
         if found.folder is not None:
             content = run_content(self._folder_of(study_id, number))
         content["reports"] = found.reports
-        return plain({"candidate": candidate_row(found, row, record), **content})
+        return finite_json({"candidate": candidate_row(found, row, record), **content})
 
     def figures(self, study_id: str) -> Json:
         """Return the figures of a study."""
@@ -153,7 +153,7 @@ class Service:
         """Return summary and files of a run."""
         entry = self._entry(run_id, is_study=False)
         self.catalog.refresh(entry)
-        return plain({"run": self._run(entry, self._active()), **run_content(entry.folder)})
+        return finite_json({"run": self._run(entry, self._active()), **run_content(entry.folder)})
 
     def picture(self, entry_id: str, number: int | None, name: str) -> tuple[bytes, str]:
         """Return content and media type of a picture of a run, or of a candidate."""
@@ -294,7 +294,7 @@ class Service:
             "job": active.get(str(entry.folder)),
         }
 
-    def _job(self, job: Job) -> Json:
+    def _job(self, job: ServedJob) -> Json:
         record, state = job.record, job.state
         target = self.catalog.id_of(job.target)
         return {

@@ -43,7 +43,7 @@ def study_summary(study: StudyRecord) -> Json:
         "best": _best(study),
         "began": study.sessions[0][0] if study.sessions else None,
     }
-    return plain(found)
+    return finite_json(found)
 
 
 def _best(study: StudyRecord) -> Json | None:
@@ -61,7 +61,7 @@ def _best(study: StudyRecord) -> Json | None:
 def study_facts(study: StudyRecord) -> Json:
     """Return what is known of a study beside its candidates."""
     winner, goal = winner_of(study), parse_objectives(study.objectives)[0]
-    return plain(
+    return finite_json(
         {
             "scheduler": study.scheduler,
             "max_epochs": study.max_epochs,
@@ -149,7 +149,7 @@ def candidate_rows(study: StudyRecord, *, order: str, status: str | None, offset
         last = len(ranks) + 1
         candidates.sort(key=lambda each: (ranks[each.index].rank if each.index in ranks else last, each.index))
     shown = candidates[offset : offset + limit]
-    return plain(
+    return finite_json(
         {
             "rows": [candidate_row(each, ranks.get(each.index), study) for each in shown],
             "total": len(candidates),
@@ -190,7 +190,7 @@ def study_figures(study: StudyRecord) -> Json:
     data = contents.collect(study)
     correlations = rank_correlations(study, data.curve) if data.curve else []
     sections = [{key: each[key] for key in ("title", "text", "table") if key in each} for each in study.sections]
-    return plain(
+    return finite_json(
         {
             "figures": figures_of(data),
             "correlations": [asdict(each) for each in correlations],
@@ -203,7 +203,7 @@ def run_summary(run: ComparedRun) -> Json:
     """Return the numbers of a run in the list of all runs."""
     trainer = run.config.get("trainer")
     epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
-    return plain(
+    return finite_json(
         {
             "name": run.name,
             "is_done": run.is_finished,
@@ -217,7 +217,7 @@ def run_summary(run: ComparedRun) -> Json:
     )
 
 
-def plain(content: Json) -> Json:
+def finite_json(content: Json) -> Json:
     """Return data that JSON can write: numbers that are not finite become null."""
     found: Json = without_nan(content)
     return found

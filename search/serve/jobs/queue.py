@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.serve.job_files import (
+from search.serve.jobs.files import (
     LOG,
     JobRecord,
     JobState,
@@ -31,18 +31,18 @@ from search.serve.job_files import (
 )
 from search.serve.refusals import Refusal
 from utils.errors import EspalierError
-from utils.locks import is_held, lock_table
+from utils.runs.locks import is_held, lock_table
 
 logger = logging.getLogger("espalier")
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = Path(__file__).resolve().parents[3]
 _SECONDS = 0.3  # between two looks at the queue
 _MOST_STARTS = 3  # of a process that ends before it holds its job
 _MOST_WAITING = 1000
 
 
 @dataclass(frozen=True)
-class Job:
+class ServedJob:
     """A job with its state.
 
     Attributes:
@@ -73,7 +73,7 @@ class JobQueue:
         self._lock = threading.RLock()
         self._changed = threading.Event()
         self._closed = False
-        self._over: dict[str, Job] = {}  # these change no more
+        self._over: dict[str, ServedJob] = {}  # these change no more
         self._records: dict[str, JobRecord] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}  # started by this service
         self._num_starts: dict[str, int] = {}
@@ -91,7 +91,9 @@ class JobQueue:
         if self._thread.is_alive():
             self._thread.join()
 
-    def order(self, kind: str, action: str, words: Sequence[str], *, parent: Path, **more: Any) -> tuple[Job, bool]:
+    def order(
+        self, kind: str, action: str, words: Sequence[str], *, parent: Path, **more: Any
+    ) -> tuple[ServedJob, bool]:
         """Record a job, which starts when its turn comes.
 
         Args:
@@ -127,7 +129,7 @@ class JobQueue:
         self._changed.set()
         return self.job(job_id), True
 
-    def stop(self, job_id: str) -> Job:
+    def stop(self, job_id: str) -> ServedJob:
         """Stop a job with its state saved, or cancel it if it waits.
 
         Raises:
@@ -141,7 +143,7 @@ class JobQueue:
         self._changed.set()
         return self.job(job_id)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[ServedJob]:
         """Return all jobs, the oldest first."""
         table, found = lock_table(), []
         waiting = 0
@@ -151,11 +153,11 @@ class JobQueue:
                 continue
             if job.state.name == "waiting":
                 waiting += 1
-                job = Job(job.record, job.state, job.target, waiting)
+                job = ServedJob(job.record, job.state, job.target, waiting)
             found.append(job)
         return found
 
-    def job(self, job_id: str) -> Job:
+    def job(self, job_id: str) -> ServedJob:
         """Return a job.
 
         Raises:
@@ -166,11 +168,11 @@ class JobQueue:
             raise Refusal(404, f"job {job_id[:80]}: there is none with this id. List them: GET /api/jobs.")
         return found
 
-    def log(self, job: Job) -> Path:
+    def log(self, job: ServedJob) -> Path:
         """Return the file of a job's output."""
         return self.folder / job.record.id / LOG
 
-    def _require_free(self, target: Path, jobs: Sequence[Job]) -> None:
+    def _require_free(self, target: Path, jobs: Sequence[ServedJob]) -> None:
         """Raise if a process works on a folder, or will."""
         for job in jobs:
             if not job.state.is_over and job.target == str(target):
@@ -198,7 +200,7 @@ class JobQueue:
             (new / name).write_text(text, encoding="utf-8")
         new.rename(folder)
 
-    def _read(self, job_id: str, table: str) -> Job | None:
+    def _read(self, job_id: str, table: str) -> ServedJob | None:
         folder = self.folder / job_id
         try:
             record = self._records.get(job_id) or read_job(folder)
@@ -206,10 +208,10 @@ class JobQueue:
                 return None
             self._records[job_id] = record
             state = read_state(folder, table)
-            job = Job(record, state, record.target or read_target(folder))
+            job = ServedJob(record, state, record.target or read_target(folder))
         except EspalierError as error:
             record = JobRecord(job_id, "study", "start", [], 0.0, "")
-            return Job(record, JobState("failed", reason=str(error)), None)
+            return ServedJob(record, JobState("failed", reason=str(error)), None)
         if state.is_over:
             self._over[job_id] = job
         return job
@@ -253,7 +255,7 @@ class JobQueue:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1"}
         with open(folder / LOG, "ab") as log:
             self._processes[record.id] = subprocess.Popen(
-                [sys.executable, "-m", "search.serve.supervisor", str(folder)],
+                [sys.executable, "-m", "search.serve.jobs.supervisor", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,4 +1,4 @@
-"""The process of a job: `python -m search.serve.supervisor FOLDER` runs the command of a job and records its end.
+"""The process of a job: `python -m search.serve.jobs.supervisor FOLDER` runs the command of a job and records its end.
 
 It belongs to no service: it holds the job by a lock, watches for a wish to stop it, and outlives the service.
 """
@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from search.serve.job_files import (
+from search.serve.jobs.files import (
     LOG,
     STARTED,
     STOP,
@@ -23,7 +23,7 @@ from search.serve.job_files import (
     write_end,
 )
 from utils.files import write_json
-from utils.locks import HOLDER, holder_of
+from utils.runs.locks import HOLDER, holder_of
 
 _SECONDS = 0.25  # between two looks
 

@@ -22,7 +22,7 @@ CONFIG_OF_JOB = "config.json"  # in the folder of the job
 STUDY, TRAINING = "study", "training"
 PROGRAMS: Mapping[str, Sequence[str]] = {
     STUDY: (sys.executable, "-m", "search"),
-    TRAINING: (sys.executable, str(Path(__file__).resolve().parents[2] / "train.py")),
+    TRAINING: (sys.executable, str(Path(__file__).resolve().parents[3] / "train.py")),
 }
 """The command of each kind of job."""
 _WHOSE = "of a config that a service starts"

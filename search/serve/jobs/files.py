@@ -15,7 +15,7 @@ from typing import Any
 
 from utils.errors import SearchError, signal_name
 from utils.files import LOCK, read_json_object, sync_folder, write_json
-from utils.locks import HOLDER, is_held
+from utils.runs.locks import HOLDER, is_held
 
 JOB, STARTED, TARGET, ENDED, LOG, STOP = "job.json", "started.json", "target.json", "ended.json", "log.txt", "stop"
 _TAIL = 8192  # bytes in which the last line of an output is looked for
@@ -115,7 +115,7 @@ def read_state(folder: Path, table: str | None = None) -> JobState:
 
     Args:
         folder: Of the job.
-        table: See `utils.locks.is_held`.
+        table: See `utils.runs.locks.is_held`.
 
     Raises:
         SearchError: A file is damaged.
