@@ -99,6 +99,7 @@ class Catalog:
         self._wanted.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._store()
 
     def entries(self) -> list[Entry]:
         """Look at the folder, and return its studies and runs, the newest first.

@@ -10,9 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-from search.study.folders import create_study_folder, read_study_config
-from search.study.settings import build_study_parts
-from search.study.study import Study
 from utils.errors import EspalierError, Interrupted, SearchError
 from utils.files import folder_lock, make_stamped_folder, write_json
 
@@ -36,7 +33,7 @@ def write_configs(folder, *, seconds=0.02, epochs=3):
     search["scheduler"] = {"type": "ASHA", "args": {"grace_period": 1}}
     trainer = {"epochs": 2}
     pace = {"visualization": {"log_dir": str(seconds)}}  # a key that has no meaning any more
-    write_json(folder / "sweep.json", {"name": "sweep", "seed": 3, "trainer": trainer, "search": search} | pace)
+    write_json(folder / "sweep.json", {"name": "sweep", "trainer": trainer, "search": search} | pace)
     loader = {"type": "SegmentationDataLoader", "args": {"data_dir": "data/people"}}
     plain = {"name": "plain", "arch": {"type": "UNet"}, "train_loader": loader, "trainer": {"epochs": epochs}} | pace
     write_json(folder / "plain.json", plain)
@@ -45,6 +42,10 @@ def write_configs(folder, *, seconds=0.02, epochs=3):
 
 def run_study(folder, seconds=0.0):
     """Run a study of a table, or resume it."""
+    from search.study.folders import read_study_config  # here, so that a training begins at once
+    from search.study.settings import build_study_parts
+    from search.study.study import Study
+
     study = Study(folder, build_study_parts(read_study_config(folder)), worker="", environment={"command": []})
     study.watchers = [lambda _event, _state: time.sleep(seconds)]
     return study.run()
@@ -52,6 +53,8 @@ def run_study(folder, seconds=0.0):
 
 def make_study(saved, configs, name="sweep", **search):
     """Return the folder of a finished study of a table."""
+    from search.study.folders import create_study_folder
+
     config = json.loads((configs / "sweep.json").read_text())
     config["name"] = name
     config["search"] |= search
@@ -88,6 +91,8 @@ def main(words):
     seconds = float(config.get("visualization", {}).get("log_dir", "0.02"))
     try:
         if "search" in config:
+            from search.study.folders import create_study_folder
+
             folder = create_study_folder(config["trainer"]["save_dir"], config["name"], config) if is_new else path
             run_study(folder, seconds)
         else:

@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,11 @@ def read_state(folder: Path, table: str | None = None) -> JobState:
         return JobState("running", started)
     if started is None:
         return JobState("waiting")
-    if is_held(folder):  # the table was older than the start
+    # The table may be older than the start, and does not list what a child has inherited from a process that is gone.
+    held = claim(folder)
+    if held is None:
         return JobState("running", started)
+    os.close(held)
     ended = read_json_object(folder / ENDED, damaged_job)
     if ended:
         return _end(folder, started, ended)
@@ -164,7 +168,8 @@ def claim(folder: Path) -> int | None:
     except BlockingIOError:
         os.close(opened)
         return None
-    (folder / HOLDER).write_text(f"{os.getpid()}\n", encoding="ascii")
+    with suppress(OSError):  # a full disk: it is only a note
+        (folder / HOLDER).write_text(f"{os.getpid()}\n", encoding="ascii")
     return opened
 
 

@@ -37,6 +37,7 @@ logger = logging.getLogger("espalier")
 
 _ROOT = Path(__file__).resolve().parents[3]
 _SECONDS = 0.3  # between two looks at the queue
+_SECONDS_TO_START = 120.0
 _MOST_STARTS = 3  # of a process that ends before it holds its job
 _MOST_WAITING = 1000
 
@@ -70,12 +71,11 @@ class JobQueue:
         self.folder = folder
         self.num_at_once = num_at_once
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  # of orders
         self._changed = threading.Event()
         self._closed = False
         self._over: dict[str, ServedJob] = {}  # these change no more
         self._records: dict[str, JobRecord] = {}
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}  # started by this service
         self._num_starts: dict[str, int] = {}
         self._last_time = 0
         self._thread = threading.Thread(target=self._work, name="queue", daemon=True)
@@ -138,8 +138,7 @@ class JobQueue:
         job = self.job(job_id)
         if job.state.is_over:
             raise Refusal(409, f"job {job_id}: is {job.state.name}. Only one that waits or runs can be stopped.")
-        with self._lock:
-            request_stop(self.folder / job_id)
+        request_stop(self.folder / job_id)
         self._changed.set()
         return self.job(job_id)
 
@@ -221,27 +220,18 @@ class JobQueue:
         while not self._closed:
             self._changed.clear()
             try:
-                with self._lock:
-                    self._start_next()
-            except (EspalierError, OSError) as error:
-                logger.warning("The queue cannot be read (%s). It is tried again.", error)
+                open_jobs = [job for job in self.jobs() if not job.state.is_over]
+                num_running = sum(job.state.name == "running" for job in open_jobs)
+                waiting = [job.record for job in open_jobs if job.state.name == "waiting"]
+                if waiting and num_running < self.num_at_once:
+                    self._start(waiting[0])
+                    continue
+            except (EspalierError, OSError, subprocess.SubprocessError) as error:
+                logger.warning("A job cannot be started (%s). It is tried again.", error)
             self._changed.wait(_SECONDS)
 
-    def _start_next(self) -> None:
-        open_jobs = [job for job in self.jobs() if not job.state.is_over]
-        for job_id, process in list(self._processes.items()):
-            if process.poll() is not None:
-                del self._processes[job_id]
-        # One that was started, and does not hold its job yet, takes its place as well.
-        busy = {job.record.id for job in open_jobs if job.state.name == "running" or job.record.id in self._processes}
-        for job in open_jobs:
-            if len(busy) >= self.num_at_once:
-                return
-            if job.record.id not in busy:
-                busy.add(job.record.id)
-                self._start(job.record)
-
     def _start(self, record: JobRecord) -> None:
+        """Start the process of a job, which holds it when this returns, unless somebody has cancelled it."""
         folder = self.folder / record.id
         count = self._num_starts[record.id] = self._num_starts.get(record.id, 0) + 1
         if count > _MOST_STARTS:
@@ -254,11 +244,13 @@ class JobQueue:
         places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1"}
         with open(folder / LOG, "ab") as log:
-            self._processes[record.id] = subprocess.Popen(
+            subprocess.run(
                 [sys.executable, "-m", "search.serve.jobs.supervisor", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 env=environment,
                 start_new_session=True,
+                timeout=_SECONDS_TO_START,
+                check=False,
             )

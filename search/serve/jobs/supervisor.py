@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,19 +29,28 @@ from utils.runs.locks import HOLDER, holder_of
 _SECONDS = 0.25  # between two looks
 
 
-def supervise(folder: Path) -> bool:
+def supervise(folder: Path, note: Callable[[], None] | None = None) -> bool:
     """Run a job to its end.
+
+    Args:
+        folder: Of the job.
+        note: Called when it is known whether this process runs the job.
 
     Returns:
         False if another process runs it, or has run it.
     """
     job, held = read_job(folder), claim(folder)
     if job is None or held is None or is_begun(folder):
+        if held is not None:
+            os.close(held)
         return False
     if (folder / STOP).exists():
         write_end(folder)
+        os.close(held)
         return True
     write_json(folder / STARTED, {"seconds": time.time(), "process": os.getpid()})
+    if note is not None:
+        note()
     with open(folder / LOG, "ab") as log:
         try:
             # The child inherits the lock: should this process be killed, the job is known to run nevertheless.
@@ -49,8 +59,10 @@ def supervise(folder: Path) -> bool:
             )
         except OSError as error:
             write_end(folder, reason=f"{job.words[0]}: cannot be started ({error.strerror}). Correct the installation.")
+            os.close(held)
             return True
     write_end(folder, exit_code=_watch(folder, job, child))
+    os.close(held)
     return True
 
 
@@ -82,11 +94,21 @@ def _folder_of(parent: Path, process: int, began: float) -> str | None:
 
 
 def main() -> int:
-    """Run the job in the folder on the command line."""
+    """Run the job in the folder on the command line in a process that is nobody's child; return when it holds the job.
+
+    The lock is taken after the fork: where processes have numbers of their own, as in a container, the system lists no
+    lock of a process that is gone.
+    """
     folder = Path(sys.argv[1])
+    begun, note = os.pipe()
+    if os.fork():
+        os.close(note)
+        os.read(begun, 1)  # returns when the other end is closed
+        return 0
+    os.close(begun)
     # When the machine shuts down, the job gets the time to save its state, and its end is recorded.
     signal.signal(signal.SIGTERM, lambda _number, _frame: (folder / STOP).touch())
-    supervise(folder)
+    supervise(folder, lambda: os.close(note))
     return 0
 
 
