@@ -24,6 +24,7 @@ logger = logging.getLogger("espalier")
 TOKEN = "token"
 LOGIN = "/login"
 MOST_BODY = 1_000_000  # bytes
+_MOST_HEADERS = 32_768  # bytes of all headers
 _SECONDS_FOR_BODY = 20.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _SAFE_METHODS = ("GET", "HEAD")
@@ -155,6 +156,8 @@ class Guard:
             Refusal: It is.
         """
         headers = scope["headers"]
+        if sum(len(name) + len(value) for name, value in headers) > _MOST_HEADERS:
+            raise Refusal(431, f"headers: more than {_MOST_HEADERS:,} bytes. Send less.")
         host = _only(headers, b"host")
         self._require_host(host)
         method, path = scope["method"], scope["path"]
