@@ -70,7 +70,14 @@ class EnqueueBody(Body):
     values: list[Annotated[str, Field(max_length=10_000)]] = Field(min_length=1, max_length=1000)
 
 
-def build_app(service: Service, session: Session, *, host: str, names: Sequence[str] = ()) -> FastAPI:
+def build_app(
+    service: Service,
+    session: Session,
+    *,
+    host: str,
+    names: Sequence[str] = (),
+    is_closing: Callable[[], bool] = lambda: False,
+) -> FastAPI:
     """Return the application.
 
     Args:
@@ -78,14 +85,14 @@ def build_app(service: Service, session: Session, *, host: str, names: Sequence[
         session: Knows the token.
         host: Address that it is bound to.
         names: Further names by which it may be reached.
+        is_closing: Whether the service ends, and its streams with it.
     """
-    streams = Streams(service.look)
+    streams = Streams(service.look, is_closing)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         service.open()
         yield
-        streams.close()
         service.close()
 
     app = FastAPI(title="Espalier", docs_url=None, redoc_url=None, lifespan=lifespan)

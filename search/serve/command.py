@@ -115,10 +115,17 @@ def _run(service: "Service", session: Session, opened: socket.socket, arguments:
 
     from search.serve.app import build_app
 
-    app = build_app(service, session, host=arguments.host, names=arguments.allow_host)
+    servers: list[uvicorn.Server] = []
+    app = build_app(
+        service,
+        session,
+        host=arguments.host,
+        names=arguments.allow_host,
+        is_closing=lambda: any(server.should_exit for server in servers),
+    )
     settings = uvicorn.Config(
         app,
-        log_level="warning",
+        log_level="critical",
         access_log=False,
         server_header=False,
         http="h11",
@@ -128,4 +135,5 @@ def _run(service: "Service", session: Session, opened: socket.socket, arguments:
         timeout_graceful_shutdown=_SECONDS_TO_CLOSE,
         limit_concurrency=200,
     )
-    uvicorn.Server(settings).run(sockets=[opened])
+    servers.append(uvicorn.Server(settings))
+    servers[0].run(sockets=[opened])

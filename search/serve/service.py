@@ -41,6 +41,7 @@ _RUN_KEYS = ("epochs", "max_epochs", "monitor", "best_epoch", "results", "second
 _MOST_JOBS = 200  # in an answer
 
 Json = dict[str, Any]
+Active = dict[str, ServedJob]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Service:
     def look(self) -> dict[str, list[Json]]:
         """Return the summaries of all studies, runs and jobs, the newest first."""
         jobs = self.queue.jobs()
-        active = {job.target: job.record.id for job in jobs if not job.state.is_over and job.target is not None}
+        active = active_jobs(jobs)
         entries = self.catalog.entries()
         return {
             "studies": [self._study(each, active) for each in entries if each.is_study],
@@ -220,21 +221,21 @@ class Service:
     def stop_run(self, run_id: str) -> Json:
         """Stop the job that trains a run."""
         entry = self._entry(run_id, is_study=False)
-        job_id = self._active().get(str(entry.folder))
-        if job_id is None:
+        job = self._active().get(str(entry.folder))
+        if job is None:
             raise Refusal(409, f"run {run_id}: no job of the service trains it. Stop it where it was started.")
-        return self.stop_job(job_id)
+        return self.stop_job(job.record.id)
 
     def command(self, study_id: str, command: str, **given: Any) -> Json:
-        """Leave a command for a study; a job that waits to continue it is cancelled by stop."""
+        """Leave a command for a study; jobs resume one that does not run, and stop one that a job runs."""
         entry = self._entry(study_id)
         self.catalog.entries()
-        waiting = self._active().get(str(entry.folder))
+        job = self._active().get(str(entry.folder))
         if given.get("candidate") is None:
             if command == "resume" and not entry.is_running:
                 return self.resume(study_id, STUDY, given.get("key"))
-            if command == "stop" and waiting is not None:
-                return self.stop_job(waiting)
+            if command == "stop" and job is not None:
+                return self.stop_job(job.record.id)
         given.pop("key", None)
         command_study(entry.folder, command, **given)
         when = "The search obeys within a second, or if it trains in its own process, after its epoch."
@@ -244,11 +245,8 @@ class Service:
         """Return the configs that may be started."""
         return {"configs": [{"config": name, "kind": kind} for name, kind in self.configs.kinds().items()]}
 
-    def _active(self) -> dict[str, str]:
-        """Return the waiting or running job of each folder that has one."""
-        return {
-            job.target: job.record.id for job in self.queue.jobs() if job.target is not None and not job.state.is_over
-        }
+    def _active(self) -> Active:
+        return active_jobs(self.queue.jobs())
 
     def _entry(self, entry_id: str, *, is_study: bool = True) -> Entry:
         entry = self.catalog.entry(entry_id, is_study=is_study)
@@ -271,27 +269,29 @@ class Service:
             raise Refusal(404, f"candidate {number}: has no folder, as nothing was trained. Its reason is in its row.")
         return require_below(self._entry(entry_id).folder / found.folder, self.folder)
 
-    def _study(self, entry: Entry, active: dict[str, str]) -> Json:
+    def _study(self, entry: Entry, active: Active) -> Json:
         summary = entry.summary
-        state = "running" if entry.is_running else "done" if summary.get("is_done") else "unfinished"
-        found = self._common(entry, active, "unreadable" if entry.error and not entry.is_running else state)
+        state = "unreadable" if entry.error else "done" if summary.get("is_done") else "unfinished"
+        found = self._common(entry, active, state)
         found |= {"is_current": entry.is_current, "updated": entry.signature[0]}
         return found | {key: summary.get(key) for key in _STUDY_KEYS}
 
-    def _run(self, entry: Entry, active: dict[str, str]) -> Json:
+    def _run(self, entry: Entry, active: Active) -> Json:
         summary = entry.summary
-        state = "running" if entry.is_running else "done" if summary.get("is_done") else "unfinished"
-        found = self._common(entry, active, state)
+        found = self._common(entry, active, "done" if summary.get("is_done") else "unfinished")
         return found | {"updated": entry.signature[0]} | {key: summary.get(key) for key in _RUN_KEYS}
 
-    def _common(self, entry: Entry, active: dict[str, str], state: str) -> Json:
+    def _common(self, entry: Entry, active: Active, state: str) -> Json:
+        job = active.get(str(entry.folder))
+        # Its job runs a moment longer than it holds the folder.
+        is_running = entry.is_running or (job is not None and job.state.name == "running")
         return {
             "id": entry.id,
             "name": entry.summary.get("name") or entry.folder.parent.name,
             "folder": entry.folder.relative_to(self.folder).as_posix(),
-            "state": state,
+            "state": "running" if is_running else state,
             "error": entry.error or None,
-            "job": active.get(str(entry.folder)),
+            "job": None if job is None else job.record.id,
         }
 
     def _job(self, job: ServedJob) -> Json:
@@ -314,6 +314,11 @@ class Service:
             "signal": state.signal,
             "reason": state.reason,
         }
+
+
+def active_jobs(jobs: Sequence[ServedJob]) -> Active:
+    """Return the job that waits or runs for each folder that has one."""
+    return {job.target: job for job in jobs if job.target is not None and not job.state.is_over}
 
 
 def log_json(source: LogSource, offset: int) -> Json:

@@ -14,6 +14,7 @@ from search.serve.run_files import LogPiece
 
 _MOST_STREAMS = 16
 _SECONDS = 1.0  # between two looks
+_SECONDS_TO_END = 0.25  # after which a stream notices the end of the service
 _SECONDS_OF_SILENCE = 15.0
 _LOG_BYTES = 65_536  # of one event
 
@@ -25,19 +26,16 @@ class Streams:
 
     Args:
         look: Returns studies, runs and jobs as `{"studies": [...], "runs": [...], "jobs": [...]}`, each with an `id`.
+        is_closing: Whether the service ends, and all streams with it.
     """
 
-    def __init__(self, look: Callable[[], dict[str, list[Json]]]) -> None:
+    def __init__(self, look: Callable[[], dict[str, list[Json]]], is_closing: Callable[[], bool]) -> None:
         self._look = look
+        self._is_closing = is_closing
         self._num_open = 0
-        self._is_closed = False
         self._lock = asyncio.Lock()
         self._seen: dict[str, dict[str, Json]] = {}
         self._seen_at = -1.0
-
-    def close(self) -> None:
-        """End all streams."""
-        self._is_closed = True
 
     def require_room(self) -> None:
         """Raise a `Refusal` if too many streams are open."""
@@ -50,8 +48,8 @@ class Streams:
             before = await self._present()
             yield event("hello", {})
             silence = 0.0
-            while not self._is_closed:
-                await asyncio.sleep(_SECONDS)
+            while not self._is_closing():
+                await self._pause(_SECONDS)
                 silence += _SECONDS
                 present = await self._present()
                 for kind, found in present.items():
@@ -76,7 +74,7 @@ class Streams:
         """
         with self._counted():
             silence = 0.0
-            while not self._is_closed:
+            while not self._is_closing():
                 ended = await asyncio.to_thread(is_over)  # before it is read: what was written last is not missed
                 piece = await asyncio.to_thread(read, offset)
                 offset = piece.next_offset
@@ -87,11 +85,18 @@ class Streams:
                     yield event("end", {}, offset)
                     return
                 else:
-                    await asyncio.sleep(_SECONDS / 2)
+                    await self._pause(_SECONDS / 2)
                     silence += _SECONDS / 2
                     if silence >= _SECONDS_OF_SILENCE:
                         silence = 0.0
                         yield ": the service lives\n\n"
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not past the end of the service."""
+        for _ in range(round(seconds / _SECONDS_TO_END)):
+            if self._is_closing():
+                return
+            await asyncio.sleep(_SECONDS_TO_END)
 
     async def _present(self) -> dict[str, dict[str, Json]]:
         """Return studies, runs and jobs by their ids; all streams share one look in a second."""

@@ -38,10 +38,11 @@ def client_of(folder, configs, **options):
 def listening(folder, configs, **options):
     """The address of a service that listens."""
     service, session = make_service(folder, configs, **options)
-    app = build_app(service, session, host="127.0.0.1")
+    servers = []
+    app = build_app(service, session, host="127.0.0.1", is_closing=lambda: servers[0].should_exit)
     with socket.create_server(("127.0.0.1", 0)) as opened:
-        settings = uvicorn.Config(app, log_level="warning", http="h11", ws="none", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(settings)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", http="h11", ws="none"))
+        servers.append(server)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
         thread.start()
         try:
