@@ -34,13 +34,20 @@ export function formDialog({ title, text, fields = [], confirm, isDangerous = fa
       problem,
     );
     const dialog = element(
-      "dialog", { "aria-labelledby": heading.id, onclose: () => { dialog.remove(); opener?.focus?.(); resolve(answer); } },
+      "dialog", { "aria-labelledby": heading.id, onclose: () => { dialog.remove(); focusAgain(opener); resolve(answer); } },
       heading, text && element("p", {}, text), form,
     );
     document.body.append(dialog);
     dialog.showModal();
     (fields.length ? inputs[fields[0].name] : cancel).focus();
   });
+}
+
+// Focus an element, or the one that has been drawn in its place.
+function focusAgain(before) {
+  const key = before?.dataset?.key;
+  const found = before?.isConnected && !before.disabled ? before : key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  (found || document.getElementById("main")).focus({ preventScroll: true });
 }
 
 function inputOf({ kind = "text", value, options = [], required, min, max, autocomplete }) {
@@ -73,11 +80,11 @@ export function buttonRow(buttons, line, changed) {
   const made = buttons.map(each => element("button", {
     type: "button", class: each.isDangerous ? "danger" : null, "data-key": `button ${each.name}`,
     onclick: async event => {
+      const button = event.currentTarget, isAsked = Boolean(each.ask || each.fields);
       replaceContent(line);
-      event.currentTarget.disabled = true;
-      const button = event.currentTarget;
+      button.disabled = !isAsked;
       try {
-        const answer = each.ask || each.fields
+        const answer = isAsked
           ? await formDialog({ title: each.title ?? each.name, text: each.ask, confirm: each.name, ...each })
           : await each.send({});
         if (answer !== null) {
@@ -86,9 +93,9 @@ export function buttonRow(buttons, line, changed) {
         }
       } catch (error) {
         replaceContent(line, errorLine(error));
-      } finally {
-        button.disabled = false;
       }
+      button.disabled = false;
+      if (!isAsked) focusAgain(button);
     },
   }, each.fields || each.ask ? `${each.name}…` : each.name));
   return element("div", { class: "actions" }, element("div", { class: "buttons" }, made), line);

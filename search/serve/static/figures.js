@@ -40,7 +40,7 @@ function axis(title, values, { isWhole = false, margin = 0.04 } = {}) {
   return { title, low: low - room, high: high + room, log: false, ticks: isWhole ? ticks.filter(([value]) => Number.isInteger(value)) : ticks };
 }
 
-const notDrawn = new Set(["epoch", "seconds_at", "epoch_seconds"]);
+const notDrawn = new Set(["epoch", "step", "seconds_at", "epoch_seconds"]);
 const mostFigures = 8;
 
 // Figures of the results by epoch: a training result and that of the validation data share one.

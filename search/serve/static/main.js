@@ -14,6 +14,7 @@ const places = document.getElementById("places");
 const connection = document.getElementById("connection");
 const buttons = ["start", "logout"].map(name => document.getElementById(name));
 const secondsBetweenUpdates = 1;
+const loggedIn = "logged in";  // a note of this browser, so that a first visit asks for nothing that is refused
 let current, changes;
 
 function changeTheme() {
@@ -90,6 +91,7 @@ function listen() {
   });
 }
 
+// Show the form for the token in the place of everything else.
 function login() {
   close();
   changes?.close();
@@ -105,6 +107,7 @@ function login() {
     replaceContent(problem);
     try {
       await ask("/login", { token: token.value.trim() });
+      localStorage.setItem(loggedIn, "yes");
       await begin();
     } catch (error) {
       replaceContent(problem, errorLine(error));
@@ -121,19 +124,14 @@ function login() {
   document.documentElement.dataset.ready = Math.round(performance.now());
 }
 
+// Show the place of the address to who has a session.
 async function begin() {
-  let session;
-  try {
-    session = await ask("/session");
-  } catch (error) {
-    replaceContent(main, errorLine(error));
-    return;
-  }
-  if (!session.is_logged_in) { login(); return; }
   try {
     await loadStore();
   } catch (error) {
-    replaceContent(main, errorLine(error));
+    if (error.status === 401) login();
+    else replaceContent(main, errorLine(error));
+    return;
   }
   for (const each of [...buttons, places]) each.hidden = false;
   listen();
@@ -152,4 +150,5 @@ document.getElementById("logout").addEventListener("click", async () => {
 });
 addEventListener("hashchange", () => { if (changes) navigate(); });
 
-begin();
+if (localStorage.getItem(loggedIn)) begin();
+else login();

@@ -24,14 +24,14 @@ export function runView(id) {
   const path = apiPath("runs", id), said = messageLine();
   const load = shared(() => ask(path));
   const reload = () => Promise.all(parts.map(each => (each.again ?? each.update)()));
-  const buttons = {
-    running: { name: "Stop", isDangerous: true, title: "Stop the run?", ask: "Its state is saved, and it can be resumed.", send: () => ask(`${path}/stop`, {}) },
-    unfinished: { name: "Resume", send: () => ask(`${path}/resume`, {}), done: "It is in the queue." },
-  };
+  const stop = { name: "Stop", isDangerous: true, title: "Stop the run?", ask: "Its state is saved, and it can be resumed.", send: () => ask(`${path}/stop`, {}) };
+  const resume = { name: "Resume", send: () => ask(`${path}/resume`, {}), done: "It is in the queue." };
+  // A job that waits or ends is in the way of another one.
+  const buttons = run => (run.state === "running" || run.job ? [stop] : run.state === "unfinished" ? [resume] : []);
   const top = part("", async () => (await load()).run, run => [
     heading(run.name || run.folder, run.state),
     run.error && element("p", { class: "error" }, run.error),
-    buttons[run.state] ? buttonRow([buttons[run.state]], said, reload) : said,
+    buttonRow(buttons(run), said, reload),
     run.max_epochs ? progressBar(run.epochs, run.max_epochs, `${run.epochs} of ${run.max_epochs} epochs`) : null,
     facts([
       ["Folder", run.folder], ["Epochs", run.max_epochs ? `${run.epochs} of ${run.max_epochs}` : run.epochs], ["Monitor", run.monitor],

@@ -38,7 +38,8 @@ function studyButtons(study, path) {
     },
   };
   if (study.state === "unreadable") return [];
-  return [isRunning && all.pause, study.state !== "done" && all.resume, isRunning && all.stop, all.add, all.enqueue].filter(Boolean);
+  const canResume = isRunning || (study.state !== "done" && !study.job);  // a job that waits or ends is in the way
+  return [isRunning && all.pause, canResume && all.resume, (isRunning || study.job) && all.stop, all.add, all.enqueue].filter(Boolean);
 }
 
 function tiles(study) {
@@ -54,7 +55,11 @@ function tiles(study) {
 }
 
 function runningPart(id, load) {
-  return part("Running", async () => (await load()).facts.running ?? [], rows => (rows.length ? table("Running candidates", [
+  const running = async () => {
+    const { study, facts: more } = await load();
+    return study.state === "running" ? more.running ?? [] : [];
+  };
+  return part("Running", running, rows => (rows.length ? table("Running candidates", [
     { title: "Candidate", cell: each => link(each.candidate, "candidate", id, each.candidate) },
     { title: "Epochs", class: "progress", cell: each => [progressBar(each.epochs, each.max_epochs, "epochs"), ` ${each.epochs}/${each.max_epochs}`] },
     { title: "Result", number: true, cell: each => valueText(each.value) },
@@ -101,6 +106,7 @@ function drawnText(drawn) {
 function figuresPart(load) {
   return part("Figures", load, ({ figures, correlations }) => {
     const order = Object.keys(figureTitles);
+    const correlated = (correlations ?? []).filter(each => each.value !== null);
     const place = name => order.findIndex(each => name === each || (each === "front" && /^front\d+$/.test(name)));
     const names = Object.keys(figures).filter(name => place(name) >= 0).sort((one, two) => place(one) - place(two) || one.localeCompare(two));
     if (!names.length) return element("p", { class: "note" }, "There are no results yet.");
@@ -109,12 +115,12 @@ function figuresPart(load) {
         const title = figureTitles[order[place(name)]];
         return element("div", {}, element("h3", {}, title), figurePlace(figures[name], title));
       })),
-      correlations?.length ? [element("h3", {}, "Correlation of rungs"), table("Correlation of rungs", [
+      correlated.length ? [element("h3", {}, "Correlation of rungs"), table("Correlation of rungs", [
         { title: "Epochs", cell: each => `${each.epochs[0]} and ${each.epochs[1]}` },
         { title: "Rank correlation", number: true, cell: each => valueText(each.value) },
         { title: "Candidates", number: true, cell: each => valueText(each.count) },
         { title: "Note", cell: each => (each.is_unbiased ? "–" : "only promoted candidates, so biased") },
-      ], correlations)] : null,
+      ], correlated)] : null,
     ];
   }, { seconds: secondsBetweenFigures });
 }
@@ -154,7 +160,7 @@ export function studyView(id) {
     return { state: study.state, job: study.job };
   }, study => [
     buttonRow(studyButtons(study, path), said, reload),
-    element("p", { class: "note" }, element("a", { href: `${path}/report`, target: "_blank", rel: "noopener" }, "Report"), study.job && [" · ", link("its job", "job", study.job)]),
+    element("p", { class: "note" }, element("a", { href: `${path}/report`, target: "_blank", rel: "noopener" }, "Report"), study.job && [" · ", link("Job", "job", study.job)]),
   ], { name: "buttons" });
   const about = part("Facts", load, ({ study, facts: more }) => [
     facts([
