@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 3
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: install train test lint types unit schema clean
+.PHONY: install train test lint types unit pages schema clean
 
 install: .venv/core
 
@@ -25,6 +25,12 @@ types: .venv/development
 # Processes with one thread each: tests are many small networks. One more than two cores, since some tests wait.
 unit: .venv/development
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+# The report and the service's page in headless Chromium, which is there or comes with: apt-get install chromium
+pages: .venv/development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "playwright>=1.49"
+	$(BIN)/python benchmarks/search_report.py
+	$(BIN)/python benchmarks/serve_page.py
 
 schema: .venv/core
 	$(BIN)/python train.py --schema > config/schema.json

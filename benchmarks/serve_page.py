@@ -4,8 +4,8 @@
     apt-get install chromium                             or: playwright install chromium
     python benchmarks/serve_page.py [--screenshots FOLDER] [--folder saved] [--without-start]
 
-A service is started on a free port. Its folder holds a finished and an interrupted study, those of the tests, copied
-several times, and a study whose name is HTML is started from the page, unless another folder is named: then nothing is
+A service is started on a free port. Its folder holds the stored studies and the training of the tests, copied several
+times, and a study whose name is HTML is started from the page, unless another folder is named: then nothing is
 started, and nothing in it changes. Printed are the milliseconds until each place is drawn, with the page's share
 of the processor, which other work on the machine does not stretch, and as faults: messages of
 the console, requests to another host, refusals of the page's policy, sideways scrolling, names that became elements,
@@ -28,21 +28,22 @@ from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-STORED = ("study_finished", "study_interrupted")
+STORED = ("study_finished", "study_interrupted", "training_interrupted")
 COPIES = 5
 HOSTILE = "<img src=x onerror=alert(1)>"
 CONFIG = "minimal.json"
 OVERRIDES = (
     f"name={HOSTILE}",
-    "trainer.epochs=3",
+    "trainer.epochs=2",
     "train_loader.args.samples=16",
     "valid_loader.args.samples=8",
-    "search.num_samples=4",
-    "search.executor.args.workers=1",
+    "search.num_samples=3",
+    "search.scheduler=ASHA",
+    "search.executor=serial",
     "search.retrain=null",
 )
 WIDTHS = (1280, 390)
-PATIENCE = 180_000  # milliseconds for what a job does
+PATIENCE = 300_000  # milliseconds for what a job does
 # The browser reports an answer of 400 or more that a test provokes.
 PROVOKED = "Failed to load resource"
 
@@ -55,14 +56,17 @@ def main() -> None:
     parser.add_argument("--without-start", action="store_true", help="start no study")
     arguments = parser.parse_args()
     try:
-        from playwright.sync_api import sync_playwright
+        from playwright.sync_api import Error, sync_playwright
     except ImportError:
         sys.exit("playwright is not installed: pip install -r requirements-benchmarks.txt")
     browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = arguments.folder or stored_studies(Path(temporary))
         with service(folder) as (address, token):
-            browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+            try:
+                browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+            except Error:
+                sys.exit("there is no Chromium on this machine: apt-get install chromium")
             visits = [Visit(browser, address, token, width, arguments.screenshots) for width in WIDTHS]
             for visit in visits:
                 visit.log_in()
@@ -79,7 +83,7 @@ def main() -> None:
 
 
 def stored_studies(folder: Path) -> Path:
-    """Unpack the stored studies of the tests several times, and return their folder."""
+    """Unpack the stored studies and the training of the tests several times, and return their folder."""
     for name in STORED:
         for copy in range(COPIES):
             place = folder / "saved" / name / f"20260101_00000{copy}"
@@ -178,7 +182,8 @@ class Visit:
         tab.click("#start")
         tab.wait_for_selector("dialog select")
         option = tab.evaluate(
-            "name => [...document.querySelectorAll('dialog option')].find(each => each.value.endsWith(name)).value", CONFIG
+            "name => [...document.querySelectorAll('dialog option')].find(each => each.value.endsWith(name)).value",
+            CONFIG,
         )
         tab.select_option("dialog select", option)
         tab.fill("dialog textarea", "trainer.epoch=1")
@@ -245,7 +250,15 @@ class Visit:
             self.tab.screenshot(path=self._screenshots / file, full_page=True)
 
     def _check_focus(self) -> None:
-        """Note if the keyboard does not reach the first study."""
+        """Note if the keyboard does not reach the content by the link for it, and the first study."""
+        hash_before = self.tab.evaluate("location.hash")
+        self.tab.focus(".skip")
+        self.tab.keyboard.press("Enter")
+        if (
+            self.tab.evaluate("document.activeElement.id") != "main"
+            or self.tab.evaluate("location.hash") != hash_before
+        ):
+            self.faults.append(f"{self._width}: the link to the content does not lead there")
         for _ in range(40):
             self.tab.keyboard.press("Tab")
             if self.tab.evaluate("document.activeElement.closest('[data-part=Studies] td') !== null"):

@@ -102,14 +102,14 @@ export function replaceContent(place, ...children) {
 }
 
 // A part of a view: `load` gets its data, `show` returns its elements, or null to hide it. It is drawn again only if the data
-// differ, and loaded at most once in `seconds`.
+// differ, and loaded at most once in `seconds` and so seldom that its requests take at most a twentieth of the time.
 export function part(title, load, show, { name = title, seconds = 0 } = {}) {
   const content = element("div", {}, element("p", { class: "loading" }, "Loading…"));
   const section = element("section", { "aria-label": title || null, "data-part": name }, title && element("h2", {}, title), content);
-  let before, timer, last = -Infinity;
+  let before, timer, last = -Infinity, pause = 0;
 
   async function update() {
-    const wait = seconds * 1000 - (performance.now() - last);
+    const wait = pause - (performance.now() - last);
     if (wait > 0) {
       timer ??= setTimeout(() => { timer = undefined; update(); }, wait);
       return;
@@ -117,6 +117,7 @@ export function part(title, load, show, { name = title, seconds = 0 } = {}) {
     last = performance.now();
     try {
       const data = await load();
+      pause = Math.max(seconds * 1000, 20 * (performance.now() - last));
       const text = JSON.stringify(data);
       if (text === before) return;
       before = text;

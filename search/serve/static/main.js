@@ -30,11 +30,21 @@ function close() {
   current = undefined;
 }
 
+function viewOf(hash) {
+  let kind, names;
+  try {
+    [kind, ...names] = hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  } catch {
+    return overview();  // a percent sign that encodes nothing
+  }
+  const make = Object.hasOwn(views, kind) && names.every(Boolean) ? views[kind] : overview;
+  return make(...names);
+}
+
 // Show the place of the address; the parts load at the same time, each as it comes.
 async function navigate() {
   close();
-  const [kind, ...names] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
-  const view = (views[kind] ?? overview)(...names);
+  const view = viewOf(location.hash);
   current = view;
   document.title = view.title;
   replaceContent(places, [link("Studies and runs"), ...view.places].map(each => element("span", {}, each)));
@@ -147,6 +157,10 @@ document.getElementById("logout").addEventListener("click", async () => {
   } finally {
     login();
   }
+});
+document.querySelector(".skip").addEventListener("click", event => {
+  event.preventDefault();  // its target is no place
+  main.focus();
 });
 addEventListener("hashchange", () => { if (changes) navigate(); });
 
