@@ -140,7 +140,7 @@ class Visit:
         self._session.send("Performance.enable", {"timeDomain": "threadTicks"})
         self.tab.on("console", lambda message: self._note(message.text))
         self.tab.on("pageerror", lambda error: self._note(str(error)))
-        self.tab.on("dialog", lambda dialog: (self._note(f"dialog: {dialog.message}"), dialog.dismiss()))
+        self.tab.on("dialog", self._dismiss)
         self.tab.on("request", lambda request: self._check_host(request.url))
 
     def log_in(self) -> None:
@@ -276,6 +276,10 @@ class Visit:
 
     def _note(self, text: str) -> None:
         self.faults.append(f"{self._width}: on the console: {text}")
+
+    def _dismiss(self, dialog: Any) -> None:
+        self._note(f"a dialog of the browser: {dialog.message}")
+        dialog.dismiss()
 
     def _check_host(self, url: str) -> None:
         if not url.startswith((self._address, "data:", "about:")):
