@@ -1,6 +1,7 @@
 """A service in this process: with a client of its application, or listening on a free port."""
 
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -57,3 +58,11 @@ def prepare(folder):
     configs = write_configs(folder / "configs")
     make_study(folder / "saved", configs)
     return folder / "saved", configs
+
+
+def serve_on(folder, configs, num_jobs):
+    """Serve until the process is killed; the first line that is printed is the address."""
+    with listening(folder, configs, num_jobs=num_jobs) as url:
+        sys.stdout.write(f"{url}\n")
+        sys.stdout.flush()
+        threading.Event().wait()
