@@ -13,7 +13,9 @@ from search.serve.refusals import Refusal
 from search.serve.run_files import LogPiece
 
 _MOST_STREAMS = 16
-_SECONDS = 1.0  # between two looks
+_SECONDS = 1.0  # between two looks, or more if a look takes long
+_SHARE = 100  # that many times as long as a look takes nothing is looked at
+_MOST_SECONDS = 10.0
 _SECONDS_TO_END = 0.25  # after which a stream notices the end of the service
 _SECONDS_OF_SILENCE = 15.0
 _LOG_BYTES = 65_536  # of one event
@@ -36,6 +38,7 @@ class Streams:
         self._lock = asyncio.Lock()
         self._seen: dict[str, dict[str, Json]] = {}
         self._seen_at = -1.0
+        self._seconds = _SECONDS  # between two looks
 
     def require_room(self) -> None:
         """Raise a `Refusal` if too many streams are open."""
@@ -49,8 +52,8 @@ class Streams:
             yield event("hello", {})
             silence = 0.0
             while not self._is_closing():
-                await self._pause(_SECONDS)
-                silence += _SECONDS
+                await self._pause(self._seconds)
+                silence += self._seconds
                 present = await self._present()
                 for kind, found in present.items():
                     data = difference(kind, before[kind], found)
@@ -99,13 +102,15 @@ class Streams:
             await asyncio.sleep(_SECONDS_TO_END)
 
     async def _present(self) -> dict[str, dict[str, Json]]:
-        """Return studies, runs and jobs by their ids; all streams share one look in a second."""
+        """Return studies, runs and jobs by their ids; all streams share a look."""
         async with self._lock:
-            now = asyncio.get_running_loop().time()
-            if now - self._seen_at >= 0.8 * _SECONDS:
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            if began - self._seen_at >= 0.8 * self._seconds:
                 found = await asyncio.to_thread(self._look)
                 self._seen = {kind: {each["id"]: each for each in items} for kind, items in found.items()}
-                self._seen_at = now
+                self._seen_at = clock()
+                self._seconds = min(max(_SECONDS, _SHARE * (self._seen_at - began)), _MOST_SECONDS)
             return self._seen
 
     @contextmanager
