@@ -152,7 +152,7 @@ def faults_of(folder: Path, jobs: list[Json], made: list[tuple[str, str]]) -> li
     for study in find_studies(folder):
         events = list(read_events(study / JOURNAL))
         reports = Counter((event.candidate, event.data["epoch"]) for event in events if event.kind == "report")
-        drawn = [event.candidate for event in events if event.kind == "drawn"]
+        drawn = [event.candidate for event in events if event.kind == "drawn" and event.candidate is not None]
         if events[-1].name != "study.done" or set(reports.values()) != {1} or sorted(drawn) != list(range(6)):
             faults.append(f"{study}: {len(drawn)} drawn, reports {reports}, last event {events[-1].name}")
     for run in (folder / "plain").glob("*"):
@@ -165,8 +165,7 @@ def faults_of(folder: Path, jobs: list[Json], made: list[tuple[str, str]]) -> li
 def main() -> int:
     """Run the experiment."""
     if sys.argv[1:2] == ["--serve"]:
-        folder, configs, jobs = sys.argv[2:]
-        serve_on(Path(folder), Path(configs), int(jobs))
+        serve_on(Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
         return 0
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=200)

@@ -46,11 +46,11 @@ def make_studies(folder: Path, count: int, candidates: int) -> Path:
     config["trainer"]["epochs"] = 9
     config["search"] |= {"num_samples": candidates, "sampler": "random"}
     write_json(configs / "sweep.json", config)
-    first = create_study_folder(str(folder / "saved"), "sweep0", config)
+    first: Path = create_study_folder(str(folder / "saved"), "sweep0", config)
     run_study(first)
     for number in range(1, count):
         shutil.copytree(first, folder / f"saved/sweep{number}" / first.name)
-    return configs / "sweep.json"
+    return Path(configs / "sweep.json")
 
 
 class Client:
