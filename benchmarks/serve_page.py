@@ -1,4 +1,4 @@
-"""The page of the service in headless Chromium, at 1280 and 390 pixels: log in, browse, start, stop, resume.
+"""The page of the service in headless Chromium, at 1280 and 390 pixels: log in, browse, start, stop, restart of it.
 
     pip install -r requirements-benchmarks.txt
     apt-get install chromium                             or: playwright install chromium
@@ -21,10 +21,9 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 PROJECT = Path(__file__).resolve().parent.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -44,7 +43,7 @@ OVERRIDES = (
 )
 WIDTHS = (1280, 390)
 PATIENCE = 300_000  # milliseconds for what a job does
-# The browser reports an answer of 400 or more that a test provokes.
+# The browser reports an answer of 400 or more, and none, which a test provokes.
 PROVOKED = "Failed to load resource"
 
 
@@ -62,15 +61,16 @@ def main() -> None:
     browser_path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = arguments.folder or stored_studies(Path(temporary))
-        with service(folder) as (address, token):
+        with ServedFolder(folder) as service:
             try:
                 browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
             except Error:
                 sys.exit("there is no Chromium on this machine: apt-get install chromium")
-            visits = [Visit(browser, address, token, width, arguments.screenshots) for width in WIDTHS]
+            visits = [Visit(browser, service, width, arguments.screenshots) for width in WIDTHS]
             for visit in visits:
                 visit.log_in()
                 visit.browse()
+            kill_and_restart(service, visits)
             if not (arguments.without_start or arguments.folder):
                 for visit in visits:
                     visit.start_and_stop()
@@ -94,25 +94,69 @@ def stored_studies(folder: Path) -> Path:
     return folder / "saved"
 
 
-@contextmanager
-def service(folder: Path) -> Iterator[tuple[str, str]]:
-    """Run a service on a free port, and give its address and its token."""
-    command = [sys.executable, "-m", "search", "serve", "--folder", str(folder), "--port", "0"]
-    command += ["--configs", str(PROJECT / "config" / "search")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            lines: dict[str, str] = {}
-            while "Token" not in lines:
-                line = process.stdout.readline()
-                if not line:
-                    sys.exit("The service did not start.")
-                name, _, value = line.partition(":")
-                lines[name] = value.strip()
-            yield lines["Service"], (folder / ".serve" / "token").read_text(encoding="utf-8").strip()
-        finally:
-            process.send_signal(signal.SIGTERM)
+def kill_and_restart(service: "ServedFolder", visits: Sequence["Visit"]) -> None:
+    """Kill the service and start it again: the pages say so, connect again, and their sessions go on."""
+    for visit in visits:
+        visit.tab.goto(f"{service.address}#/")
+        visit.tab.wait_for_selector("[data-part=Studies] td a")
+    service.end(signal.SIGKILL)
+    for visit in visits:
+        visit.expect_connection(False)
+    service.restart()
+    for visit in visits:
+        visit.expect_connection(True)
+
+
+class ServedFolder:
+    """A service of a folder, which can be killed and started again at the same address.
+
+    Args:
+        folder: Of its studies and runs.
+
+    Attributes:
+        address: That of its page.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+        self.address = ""
+
+    def __enter__(self) -> Self:
+        self.start(0)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.end(signal.SIGTERM)
+
+    @property
+    def token(self) -> str:
+        """The token of the service."""
+        return (self._folder / ".serve" / "token").read_text(encoding="utf-8").strip()
+
+    def start(self, port: int) -> None:
+        """Start it, and wait until it says its address."""
+        command = [sys.executable, "-m", "search", "serve", "--folder", str(self._folder), "--port", str(port)]
+        command += ["--configs", str(PROJECT / "config" / "search")]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            name, _, value = line.partition(":")
+            if name == "Service":
+                self.address = value.strip()
+                return
+        sys.exit("The service did not start.")
+
+    def end(self, number: signal.Signals) -> None:
+        """Send it a signal, and wait for its end."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.communicate()
+
+    def restart(self) -> None:
+        """Start it again after its end, at the same address."""
+        self.start(int(self.address.strip("/").rpartition(":")[2]))
 
 
 class Visit:
@@ -120,8 +164,7 @@ class Visit:
 
     Args:
         browser: Of Playwright.
-        address: Of the service.
-        token: Of the service.
+        service: Whose page it is.
         width: Of the window in pixels.
         screenshots: Folder for images; None for none.
 
@@ -129,9 +172,9 @@ class Visit:
         faults: Found so far, a line each.
     """
 
-    def __init__(self, browser: Any, address: str, token: str, width: int, screenshots: Path | None) -> None:
+    def __init__(self, browser: Any, service: ServedFolder, width: int, screenshots: Path | None) -> None:
         self.faults: list[str] = []
-        self._address, self._token, self._width, self._screenshots = address, token, width, screenshots
+        self._address, self._token, self._width, self._screenshots = service.address, service.token, width, screenshots
         scheme = "light" if width > 600 else "dark"
         context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
         self.tab = context.new_page()
@@ -208,6 +251,17 @@ class Visit:
         tab.wait_for_selector(".title .pill.done")
         self._picture("ended study")
 
+    def expect_connection(self, is_there: bool) -> None:
+        """Wait until the page says that it has no connection, or that it has one again."""
+        count = len(self.faults)
+        self.tab.wait_for_function(
+            "isThere => (document.getElementById('connection').textContent === '') === isThere", arg=is_there
+        )
+        if is_there:
+            self.tab.wait_for_timeout(1500)  # so that it loads its data again
+            self.tab.wait_for_selector("[data-part=Studies] td a")
+        self._forgive(count)
+
     def log_out(self) -> None:
         """Log out; nothing is shown any more."""
         self.tab.click("#logout")
@@ -272,6 +326,10 @@ class Visit:
         count = len(self.faults)
         self.tab.wait_for_selector(selector)
         self.tab.wait_for_timeout(200)
+        self._forgive(count)
+
+    def _forgive(self, count: int) -> None:
+        """Take back the faults after so many that the test provoked."""
         self.faults[count:] = [each for each in self.faults[count:] if PROVOKED not in each]
 
     def _note(self, text: str) -> None:

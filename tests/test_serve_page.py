@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from search.serve.page import PAGE_HEADERS, page_file
+from tests.support.served import client_of
+from tests.support.served_job import write_configs
 
 IMPORT = re.compile(r'import \{([^}]*)\} from "\./([\w.]+)";')
 # Ways to make HTML or code of a text, or to load from a computed place.
@@ -113,3 +115,37 @@ def test_the_page_follows_the_scheme_of_the_browser_and_narrow_screens():
     assert "color-scheme: light dark" in text_of("style.css")
     assert "@media (max-width: 600px)" in text_of("page.css")
     assert ":focus-visible" in text_of("page.css")
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    place = tmp_path_factory.mktemp("page")
+    (place / "saved").mkdir()
+    with client_of(place / "saved", write_configs(place / "configs")) as found:
+        yield found
+
+
+def test_the_service_gives_the_page_without_a_token_and_with_its_headers(client):
+    for address, name in (("/", ""), *((f"/static/{each}", each) for each in (*scripts(), "page.css", "style.css"))):
+        answer = client.get(address, headers={"authorization": ""})
+        content, media_type, headers = page_file(name)
+        assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, content, media_type)
+        for key, value in headers.items():
+            assert answer.headers.get_list(key) == [value], key  # a second policy could only forbid more
+    assert client.get("/api/overview", headers={"authorization": ""}).status_code == 401
+    assert client.get("/static/page.py", headers={"authorization": ""}).status_code == 404
+
+
+def test_the_service_has_every_address_that_the_scripts_ask_for(client):
+    known = {re.sub(r"\{\w+\}", "*", path) for path in client.get("/openapi.json").json()["paths"]}
+    text = "".join(scripts().values())
+    bases = {f"/api/{kind}/*" for kind in re.findall(r'apiPath\("(\w+)", id', text)}
+    assert bases == {"/api/studies/*", "/api/runs/*", "/api/jobs/*"}
+    bases.add("/api/studies/*/candidates/*")
+    whole = set(re.findall(r'"(/(?:api/\w+|login|logout))"', text))
+    ends = set(re.findall(r"`\$\{(?:path|study)\}/([\w/]+)[`?]", text)) | set(re.findall(r'send\("(\w+)"', text))
+    assert {"/login", "/api/overview", "/api/events"} <= whole
+    assert {"candidates", "figures", "report", "stop", "resume", "pause", "add", "enqueue", "log/stream"} <= ends
+    assert whole | bases <= known
+    # Which of the bases an end belongs to is not read: one must have it.
+    assert [end for end in ends if not any(f"{base}/{end}" in known for base in bases)] == []

@@ -1,6 +1,7 @@
 // Dialogs: a question before what cannot be undone, and forms whose errors are shown next to their button.
 import { element, errorLine, replaceContent } from "./dom.js";
 
+const secondsOfMessage = 30;
 let lastNumber = 0;
 
 // Show a form in a dialog. Fields: { name, label, kind, value, options, hint, required }; kinds are those of inputs,
@@ -88,7 +89,9 @@ export function buttonRow(buttons, line, changed) {
           ? await formDialog({ title: each.title ?? each.name, text: each.ask, confirm: each.name, ...each })
           : await each.send({});
         if (answer !== null) {
-          replaceContent(line, element("p", { class: "message" }, answer?.message ?? each.done ?? "Done."));
+          const message = element("p", { class: "message" }, answer?.message ?? each.done ?? "Done.");
+          replaceContent(line, message);
+          setTimeout(() => message.remove(), secondsOfMessage * 1000);
           await changed?.(answer);
         }
       } catch (error) {
