@@ -99,12 +99,14 @@ def kill_and_restart(service: "ServedFolder", visits: Sequence["Visit"]) -> None
     for visit in visits:
         visit.tab.goto(f"{service.address}#/")
         visit.tab.wait_for_selector("[data-part=Studies] td a")
+    counts = [len(visit.faults) for visit in visits]
     service.end(signal.SIGKILL)
     for visit in visits:
         visit.expect_connection(False)
     service.restart()
-    for visit in visits:
+    for visit, count in zip(visits, counts, strict=True):
         visit.expect_connection(True)
+        visit.forgive(count)
 
 
 class ServedFolder:
@@ -253,14 +255,16 @@ class Visit:
 
     def expect_connection(self, is_there: bool) -> None:
         """Wait until the page says that it has no connection, or that it has one again."""
-        count = len(self.faults)
         self.tab.wait_for_function(
             "isThere => (document.getElementById('connection').textContent === '') === isThere", arg=is_there
         )
         if is_there:
             self.tab.wait_for_timeout(1500)  # so that it loads its data again
             self.tab.wait_for_selector("[data-part=Studies] td a")
-        self._forgive(count)
+
+    def forgive(self, count: int) -> None:
+        """Take back the faults after so many that the script provoked."""
+        self.faults[count:] = [each for each in self.faults[count:] if PROVOKED not in each]
 
     def log_out(self) -> None:
         """Log out; nothing is shown any more."""
@@ -326,11 +330,7 @@ class Visit:
         count = len(self.faults)
         self.tab.wait_for_selector(selector)
         self.tab.wait_for_timeout(200)
-        self._forgive(count)
-
-    def _forgive(self, count: int) -> None:
-        """Take back the faults after so many that the test provoked."""
-        self.faults[count:] = [each for each in self.faults[count:] if PROVOKED not in each]
+        self.forgive(count)
 
     def _note(self, text: str) -> None:
         self.faults.append(f"{self._width}: on the console: {text}")
