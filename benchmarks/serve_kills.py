@@ -156,7 +156,9 @@ def faults_of(folder: Path, jobs: list[Json], made: list[tuple[str, str]]) -> li
         if events[-1].name != "study.done" or set(reports.values()) != {1} or sorted(drawn) != list(range(6)):
             faults.append(f"{study}: {len(drawn)} drawn, reports {reports}, last event {events[-1].name}")
     for run in (folder / "plain").glob("*"):
-        epochs = [line.partition(",")[0] for line in (run / "metrics.csv").read_text().splitlines()[1:]]
+        path = run / "metrics.csv"
+        rows = path.read_text().splitlines()[1:] if path.exists() else []
+        epochs = [line.partition(",")[0] for line in rows]
         if epochs != [str(number) for number in range(1, EPOCHS + 1)]:
             faults.append(f"{run}: epochs {epochs}")
     return faults

@@ -68,6 +68,7 @@ def train(folder, config, seconds):
     """Train on: a row for each epoch, and the result at the end."""
     stopped = []
     signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     with folder_lock(folder, SearchError):
         path = folder / "metrics.csv"
         if not path.exists():
@@ -96,6 +97,7 @@ def main(words):
             folder = create_study_folder(config["trainer"]["save_dir"], config["name"], config) if is_new else path
             run_study(folder, seconds)
         else:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # no folder is left without a record
             folder = make_stamped_folder(Path(config["trainer"]["save_dir"]) / config["name"]) if is_new else path
             if is_new:
                 write_json(folder / "config.json", config)
