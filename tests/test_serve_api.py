@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 
 from search.serve.streams import difference, event
 from search.study.commands import waiting_commands
 from search.study.folders import find_studies
+from search.study.journal import JOURNAL
 from tests.support.served import client_of, prepare
 from tests.support.served_job import train
 from utils.files import write_json
@@ -143,6 +146,15 @@ def test_summaries_outlive_a_restart_and_follow_the_journal(places, tmp_path):
         assert not entry.is_current
         client.service.catalog.refresh(entry)
         assert client.get("/api/studies").json()["studies"][0]["best"]["value"] == 0.78
+
+
+def test_a_journal_that_is_read_has_not_changed(client, places):
+    (entry,) = [each for each in client.service.catalog.entries() if each.is_study]
+    before = entry.signature
+    with closing(sqlite3.connect(find_studies(places[0] / "sweep")[0] / JOURNAL)) as connection:
+        connection.execute("SELECT count(*) FROM events").fetchone()
+        client.service.catalog.entries()
+        assert entry.signature == before
 
 
 def test_events_name_only_what_changed():

@@ -285,7 +285,8 @@ def _signature(folder: Path, is_study: bool) -> Signature:
     for path in paths:
         try:
             status = path.stat()
-            found += [status.st_mtime_ns, status.st_size]
+            # An empty file of SQLite is there only while somebody reads the journal.
+            found += [status.st_mtime_ns, status.st_size] if status.st_size else [0, 0]
         except FileNotFoundError:
             found += [0, 0]
     return (max(found[::2]) / 1e9, *found)
