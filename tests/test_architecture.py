@@ -21,7 +21,10 @@ ALLOWED = {
 }
 # A worker of the search runs what the commands run; the search itself is only given its name.
 COMMANDS = {"build", "train", "test", "export", "base", "config", "data_loader", "logger", "models", "trainer", "utils"}
-MORE = {"search/worker/": COMMANDS, "search/__main__.py": COMMANDS, "data_loader/convert/__main__.py": {"config"}}
+MORE = {
+    **dict.fromkeys(("search/worker/", "search/__main__.py"), COMMANDS),
+    **{f"data_loader/{name}/__main__.py": {"config"} for name in ("convert", "people_zoo")},
+}
 OURS = {*ALLOWED, "build", "train", "test", "inference", "export"}
 
 

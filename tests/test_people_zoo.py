@@ -9,7 +9,7 @@ from scipy.io import savemat
 
 from data_loader.people_zoo import __main__ as command
 from data_loader.people_zoo import scenes
-from data_loader.people_zoo.photos import Photo, Photos
+from data_loader.people_zoo.photos import AnnotatedPhotos, Photo
 from utils.errors import ConfigError, DataError
 
 HEIGHT, WIDTH = 240, 160
@@ -53,7 +53,7 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_photo_has_its_person_its_bag_and_its_head(source: Path) -> None:
-    first, second = Photos(source, source / "train_pairs.txt")
+    first, second = AnnotatedPhotos(source, source / "train_pairs.txt")
     assert first.image.shape == (HEIGHT, WIDTH, 3)
     assert first.mask.sum() == 30 * 20 + 160 * 40  # not the bag
     assert first.bags.sum() == 30 * 15
@@ -87,7 +87,7 @@ def test_a_cutout_covers_what_its_mask_says() -> None:
     image = np.full((HEIGHT, WIDTH, 3), 200, np.uint8)
     photo = Photo(image, (labels() == COAT).astype(np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8), None)
     colours, opacity = scenes.cutout(photo, 0.5, 0.0)
-    into = scenes.Sample(np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8))
+    into = scenes.Scene(np.zeros((100, 100, 3), np.uint8), np.zeros((100, 100), np.uint8))
 
     scenes.paste(into, colours, opacity, (-20, 80))  # cut off above and at the right
 
@@ -97,7 +97,7 @@ def test_a_cutout_covers_what_its_mask_says() -> None:
 
 
 def test_a_window_without_people_has_none(source: Path) -> None:
-    photo = Photos(source, source / "train_pairs.txt")[0]
+    photo = AnnotatedPhotos(source, source / "train_pairs.txt")[0]
     wide = Photo(
         np.pad(photo.image, ((0, 0), (0, 200), (0, 0))), np.pad(photo.mask, ((0, 0), (0, 200))), photo.bags, photo.head
     )
@@ -107,7 +107,7 @@ def test_a_window_without_people_has_none(source: Path) -> None:
 
 
 def test_passers_by_are_ignored_away_from_person_and_bag(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
-    photo = Photos(source, source / "train_pairs.txt")[0]
+    photo = AnnotatedPhotos(source, source / "train_pairs.txt")[0]
     seen = np.zeros((HEIGHT, WIDTH), np.uint8)
     seen[100:140, 5:25] = 1  # a passer-by
     seen[120:150, 100:112] = 1  # the bag
@@ -124,14 +124,14 @@ def test_what_is_missing_is_named(source: Path) -> None:
     options = arguments(source, source / "out")
     (source / "annotations" / "pixel-level" / "0001.mat").write_bytes(b"no matrix")
     with pytest.raises(DataError, match=r"0001\.mat cannot be read .* Copy it again\."):
-        Photos(source, source / "train_pairs.txt")[0]
+        AnnotatedPhotos(source, source / "train_pairs.txt")[0]
     with pytest.raises(
         DataError, match=r"nowhere.photos does not exist\. Name a copy of the repository clothing-co-parsing"
     ):
-        Photos(source / "nowhere", source / "train_pairs.txt")
+        AnnotatedPhotos(source / "nowhere", source / "train_pairs.txt")
     (source / "out").mkdir()
     with pytest.raises(ConfigError, match=r"--output .*out exists\. Name a new folder, or remove that one\."):
         command.main(command.parser().parse_args(options))
     (source / "heads.csv").write_text("photo,left\n1,2\n")
     with pytest.raises(DataError, match=r"heads\.csv has no boxes of heads .* photo, x0, y0, x1, y1\."):
-        Photos(source, source / "train_pairs.txt")
+        AnnotatedPhotos(source, source / "train_pairs.txt")

@@ -20,7 +20,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.pth"))
 
 
 def test_every_network_has_a_card_and_every_card_a_network() -> None:
-    assert [card.name for card in cards()] == NAMES == ["people"]
+    assert [card.name for card in cards()] == sorted(path.stem for path in FOLDER.glob("*.json")) == ["people"]
     assert not [card.name for card in cards() if "TODO" in card.text()]
 
 
@@ -33,9 +33,8 @@ def test_a_network_is_small_and_as_its_card_and_its_config_say(name: str) -> Non
     numbers = sum(value.numel() for key, value in content["state_dict"].items() if "running" not in key)
 
     assert card.file.stat().st_size <= 8e6
-    assert {key: value for key, value in stored["arch"]["args"].items() if key in config["arch"]["args"]} == config[
-        "arch"
-    ]["args"]
+    wanted = {key: value for key, value in config["arch"]["args"].items() if key != "weights"}
+    assert {key: stored["arch"]["args"][key] for key in wanted} == wanted
     assert tuple(stored["valid_loader"]["args"]["resize"]) == card.input_size
     assert card.parameters == pytest.approx(numbers, rel=0.001)  # the norms count their batches, too
     assert not [

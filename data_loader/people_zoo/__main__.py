@@ -18,19 +18,19 @@ from tqdm import tqdm
 from config import cli
 from data_loader.people_zoo import scenes
 from data_loader.people_zoo.passers_by import open_model
-from data_loader.people_zoo.photos import Box, Photo, Photos
-from data_loader.people_zoo.scenes import Sample
+from data_loader.people_zoo.photos import AnnotatedPhotos, Box, Photo
+from data_loader.people_zoo.scenes import Scene
 from utils.errors import ConfigError
 from utils.writing.text import write_out
 
-Draw = Callable[[Sequence[Photo], np.random.Generator, Path | None], Sample]
+Draw = Callable[[Sequence[Photo], np.random.Generator, Path | None], Scene]
 QUALITIES = (45, 96)  # of JPEG
 
 
 def crop_of(window: Callable[[Photo, np.random.Generator], Box]) -> Draw:
     """Return a function that draws a crop: the window of any photo."""
 
-    def draw(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Sample:
+    def draw(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:
         photo = photos[int(rng.integers(len(photos)))]
         return scenes.crop(photo, window(photo, rng), selfie_model)
 
@@ -43,7 +43,7 @@ KINDS: dict[str, tuple[float, Draw]] = {
     "portrait": (0.2, crop_of(partial(scenes.head_window, heights=(1.2, 2.8)))),
     "half": (0.14, crop_of(partial(scenes.head_window, heights=(2.8, 6.5)))),
     "part": (0.09, crop_of(scenes.any_window)),
-    "composite": (0.34, scenes.composite),
+    "composite": (0.34, scenes.draw_composite),
     "empty": (0.08, scenes.empty),
 }
 
@@ -109,7 +109,9 @@ def main(arguments: argparse.Namespace) -> None:
         open_model(arguments.passers_by)
     if arguments.output.exists():
         raise ConfigError(f"--output {arguments.output} exists. Name a new folder, or remove that one.")
-    splits = {name: Photos(arguments.photos, arguments.splits / f"{name}_pairs.txt") for name in ("train", "valid")}
+    splits = {
+        name: AnnotatedPhotos(arguments.photos, arguments.splits / f"{name}_pairs.txt") for name in ("train", "valid")
+    }
     for offset, (name, photos) in enumerate(splits.items()):
         count, folder, seed = vars(arguments)[name], arguments.output / name, arguments.seed + offset
         task = partial(write_sample, photos=photos, seed=seed, folder=folder, selfie_model=arguments.passers_by)

@@ -62,7 +62,7 @@ class Photo:
     head: Box | None
 
 
-class Photos(Sequence[Photo]):
+class AnnotatedPhotos(Sequence[Photo]):
     """The photos that a list of pairs names, read from the folder of the originals.
 
     Args:

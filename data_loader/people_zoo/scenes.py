@@ -22,7 +22,7 @@ GROUP_SIZES, GROUP_CHANCES = (1, 2, 3), (0.55, 0.3, 0.15)  # people in a composi
 
 
 @dataclass(frozen=True)
-class Sample:
+class Scene:
     """An image and its mask.
 
     Attributes:
@@ -34,23 +34,23 @@ class Sample:
     mask: Pixels
 
 
-def shrink(image: Pixels, mask: Pixels) -> Sample:
+def scene_of(image: Pixels, mask: Pixels) -> Scene:
     """Return image and mask with a long side of at most `LONG_SIDE` pixels; edges of the mask by area."""
     scale = LONG_SIDE / max(mask.shape)
     if scale >= 1:
-        return Sample(image, mask)
+        return Scene(image, mask)
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
     shares = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    return Sample(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (shares > 0.5).astype(np.uint8))
+    return Scene(cv2.resize(image, size, interpolation=cv2.INTER_AREA), (shares > 0.5).astype(np.uint8))
 
 
-def crop(photo: Photo, box: Box, selfie_model: Path | None) -> Sample:
+def crop(photo: Photo, box: Box, selfie_model: Path | None) -> Scene:
     """Return the part of a photo that lies in a box; passers-by are ignored."""
-    sample = shrink(box.cut(photo.image), box.cut(photo.mask))
+    sample = scene_of(box.cut(photo.image), box.cut(photo.mask))
     if selfie_model is None:
         return sample
     bags = cv2.resize(box.cut(photo.bags), sample.mask.shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return Sample(sample.image, without_passers_by(sample.image, sample.mask, bags, selfie_model))
+    return Scene(sample.image, without_passers_by(sample.image, sample.mask, bags, selfie_model))
 
 
 def whole_window(photo: Photo) -> Box:
@@ -153,7 +153,7 @@ def cutout(photo: Photo, scale: float, turn: float) -> tuple[Pixels, Pixels]:
     return turned, cv2.GaussianBlur(opacity, (3, 3), 0)
 
 
-def paste(into: Sample, colours: Pixels, opacity: Pixels, place: tuple[int, int]) -> None:
+def paste(into: Scene, colours: Pixels, opacity: Pixels, place: tuple[int, int]) -> None:
     """Draw a person into image and mask of a sample, in place, its upper left at (top, left); the rest is cut off."""
     scene, mask = into.image, into.mask
     (height, width), (top, left) = mask.shape, place
@@ -167,7 +167,7 @@ def paste(into: Sample, colours: Pixels, opacity: Pixels, place: tuple[int, int]
     mask[rows, columns] |= (opacity[part] > 127).astype(np.uint8)
 
 
-def composite(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Sample:
+def draw_composite(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:
     """Return one to three people before another background: small, large, cut off, turned, in other light."""
     scene = background(photos, rng, selfie_model)
     height, width = scene.shape[:2]
@@ -189,13 +189,13 @@ def composite(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: P
             top = round(rng.uniform(-0.05, 0.35) * height)
         else:
             top = round(rng.uniform(0.3, 1.05) * (height - opacity.shape[0]))
-        paste(Sample(scene, mask), colours, opacity, (top, left))
+        paste(Scene(scene, mask), colours, opacity, (top, left))
     if rng.random() < 0.5:  # one light and one lens for all
         scene = cv2.GaussianBlur(recoloured(scene, rng, 0.12), (0, 0), rng.uniform(0.3, 0.8))
-    return Sample(scene, mask)
+    return Scene(scene, mask)
 
 
-def empty(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Sample:
+def empty(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:
     """Return a place without people."""
     scene = background(photos, rng, selfie_model)
-    return Sample(scene, np.zeros(scene.shape[:2], np.uint8))
+    return Scene(scene, np.zeros(scene.shape[:2], np.uint8))

@@ -69,7 +69,7 @@ def read_card(name: str) -> Card:
 
 def cards() -> list[Card]:
     """Return the cards of all networks that come with Espalier, by name."""
-    return [read_card(path.stem) for path in sorted(FOLDER.glob("*.json"))]
+    return [read_card(path.stem) for path in sorted(FOLDER.glob("*.pth"))]
 
 
 def find_network(text: str) -> str:
