@@ -61,6 +61,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "backbone": "resnet18",
         "norm": "batch",
         "squeeze": "transpose",
+        "head_channels": (32, 16),
         "dropout": 0.2,
         "frozen_stages": 0,
         "norm_eval": False,
