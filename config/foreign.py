@@ -61,7 +61,7 @@ def narrowed(
     for key, section in changed.items():
         own = (asked or {}).get(key)
         allowed = {(path, value) for path, _, value in _texts(own, key)}
-        is_loader = key in LOADER_SECTIONS
+        is_loader = key in (*LOADER_SECTIONS, "$defs")  # a definition may be used in any section
         for path, name, value in _texts(section, key):
             if (path, value) in allowed:
                 continue
@@ -72,7 +72,7 @@ def narrowed(
                         f"{show(value)} {whose} runs code from its files (pickle), or is not known "
                         f"to decode images only. {_OWN_CONFIG}.",
                     )
-            elif (_FETCHED.search(value) and key in ("arch", *LOADER_SECTIONS)) or name in _REFUSED_ARGUMENTS:
+            elif (_FETCHED.search(value) and (is_loader or key == "arch")) or name in _REFUSED_ARGUMENTS:
                 faults.add(
                     path,
                     f"{show(value)} {whose} is fetched or read from elsewhere. Only networks that "

@@ -1,4 +1,4 @@
-"""Jobs of the service: each runs once, survives the service, and says why it ended; what configs they may run."""
+"""Jobs of the service: each runs once, survives the service, and says why it ended."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from config import load_config
 from search.serve.jobs.files import (
     ENDED,
     LOG,
@@ -20,14 +19,12 @@ from search.serve.jobs.files import (
     write_job,
 )
 from search.serve.jobs.queue import JobQueue
-from search.serve.jobs.starting import AllowedConfigs, admitted
 from search.serve.jobs.supervisor import supervise
 from search.serve.refusals import Refusal
 from search.study.folders import find_studies
 from search.study.journal import JOURNAL, read_events
 from tests.support.served import client_of
 from tests.support.served_job import write_configs
-from utils.errors import ConfigError
 from utils.files import folder_lock, write_json
 from utils.runs.locks import is_held
 
@@ -192,56 +189,3 @@ def test_a_study_is_started_and_its_journal_is_complete(tmp_path):
         log = client.get(f"/api/studies/{job['study']}/log").json()
         assert log["text"] == ""
         assert client.get(f"/api/jobs/{job['id']}/log/stream").text.endswith("event: end\nid: 0\ndata: {}\n\n")
-
-
-def test_only_files_below_the_allowed_folders_are_configs(tmp_path):
-    configs = write_configs(tmp_path / "configs")
-    (configs / "inner").mkdir()
-    (configs / "inner/table.json").write_text("[1]")
-    (tmp_path / "secret.json").write_text('{"name": "secret"}')
-    (configs / "link.json").symlink_to(tmp_path / "secret.json")
-    (configs / "linked").symlink_to(tmp_path)
-    allowed = AllowedConfigs([configs])
-    assert list(allowed.files()) == ["configs/inner/table.json", "configs/plain.json", "configs/sweep.json"]
-    assert allowed.kinds() == {"configs/plain.json": "training", "configs/sweep.json": "study"}
-    for name in ("configs/../secret.json", "secret.json", "/etc/passwd", "configs/link.json", ""):
-        with pytest.raises(Refusal, match="is in no folder of --configs"):
-            allowed.load(name, [])
-
-
-@pytest.mark.parametrize(
-    ("overrides", "fault"),
-    [
-        (["name=../elsewhere"], r"name: \"../elsewhere\" names no folder"),
-        (["name=.serve"], "names no folder"),
-        (["name=a/b"], "names no folder"),
-        (["search.run_dir=/tmp"], r"search\.run_dir: \"/tmp\" is outside"),
-        (["visualization.wandb={}"], r"visualization\.wandb: a service sends no results elsewhere"),
-        (['visualization.mlflow={"tracking_uri": "http://x"}'], r"visualization\.mlflow"),
-        (["search.executor.args.address=10.0.0.1:6379"], r"executor\.args\.address: \"10.0.0.1:6379\" is another"),
-        (["arch.args.weights=DEFAULT"], r"arch\.args\.weights: \"DEFAULT\" may be downloaded"),
-        (['arch.args.inner={"$choice": [{"pretrained": true}, 1]}'], "may be downloaded"),
-        (["arch.args.name=hf_hub:someone/net"], "of a config that a service starts is fetched"),
-        (["train_loader.type=torchvision.datasets.LSUN"], "runs code from its files"),
-        (["search.num_samples=none"], r"search\.num_samples"),
-    ],
-)
-def test_a_config_that_writes_or_reads_elsewhere_is_refused(overrides, fault, tmp_path):
-    configs = write_configs(tmp_path / "configs")
-    content = load_config(configs / "sweep.json", overrides)
-    with pytest.raises(ConfigError, match=fault):
-        admitted(content, "study", tmp_path / "saved")
-
-
-def test_a_config_is_saved_in_the_folder_of_the_service_and_downloads_nothing(tmp_path):
-    configs = write_configs(tmp_path / "configs")
-    content = load_config(configs / "plain.json", ["trainer.save_dir=/tmp", "train_loader.args.download=true"])
-    found = admitted(content, "training", tmp_path / "saved")
-    assert found["trainer"]["save_dir"] == str(tmp_path / "saved")
-    assert found["train_loader"]["args"]["download"] is False
-    with pytest.raises(Refusal, match="POST /api/runs"):
-        admitted(content, "study", tmp_path / "saved")
-    (tmp_path / "saved").mkdir()
-    (tmp_path / "saved/plain").symlink_to(tmp_path)
-    with pytest.raises(ConfigError, match="names no folder"):
-        admitted(content, "training", tmp_path / "saved")

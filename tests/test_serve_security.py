@@ -74,6 +74,14 @@ BODIES = (
     *('{"config": "a", "overrides": [1]}', '{"config": null}', "[" * 5000, '{"config": "' + "a" * 2000 + '"}', "\xff"),
     *('{"config": NaN}', '{"config": ' + "9" * 6000 + "}", '{"config": "a", "overrides": [["a"]]}', "config=a", ""),
 )
+UNSTORABLE = (
+    "name=a\0b",
+    "search.run_dir=a\0b",
+    "search.\0=1",
+    "name=\ud800",
+    'name="a\\u0000b"',
+    "$extends=/etc/hostname",
+)
 KINDS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "application/jsonx")
 COMMANDS = (
     ("add", '{"num_samples": "2"}'),
@@ -109,6 +117,8 @@ def hostile():
     yield "POST", "/login", {}, '{"token": ["x"]}', 400
     for body in BODIES:
         yield "POST", "/api/studies", {}, body, 400
+    for text in UNSTORABLE:
+        yield "POST", "/api/studies", {}, json.dumps({"config": "configs/sweep.json", "overrides": [text]}), 400
     for kind in KINDS:
         yield "POST", "/api/studies", {"content-type": kind}, '{"config": "a"}', 415
     for command, body in COMMANDS:

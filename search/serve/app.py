@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from search.serve.jobs.starting import STUDY, TRAINING
+from search.serve.jobs.allowed import STUDY, TRAINING
 from search.serve.page import page_file
 from search.serve.refusals import Refusal, status_of
 from search.serve.security import LOGIN, Guard, Session, error_content

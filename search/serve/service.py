@@ -11,19 +11,9 @@ from search.report.page import write_report
 from search.results.leaderboard import leaderboard
 from search.results.record import CandidateRecord
 from search.serve.catalog import Catalog, Entry
+from search.serve.jobs.allowed import STUDY, TRAINING, admitted, config_text, require_inside
 from search.serve.jobs.queue import JobQueue, ServedJob
-from search.serve.jobs.starting import (
-    CONFIG_OF_JOB,
-    PROGRAMS,
-    STUDY,
-    TRAINING,
-    AllowedConfigs,
-    admitted,
-    config_text,
-    require_inside,
-    resume_words,
-    start_words,
-)
+from search.serve.jobs.starting import CONFIG_OF_JOB, PROGRAMS, AllowedConfigs, resume_words, start_words
 from search.serve.refusals import Refusal
 from search.serve.run_files import LogPiece, as_json, read_log, read_picture, require_below, run_content
 from search.serve.summaries import (

@@ -9,7 +9,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from search.serve.app import build_app
-from search.serve.jobs.starting import STUDY, TRAINING
+from search.serve.jobs.allowed import STUDY, TRAINING
 from search.serve.security import Session, read_or_make_token
 from search.serve.service import Service
 from tests.support.served_job import PROGRAM, make_study, write_configs
