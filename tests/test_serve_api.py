@@ -1,19 +1,22 @@
 """The API of the service: studies, runs, candidates, outputs, commands."""
 
 import json
+import os
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
+from search.serve.run_files import open_picture
 from search.serve.streams import difference, event
 from search.study.commands import waiting_commands
 from search.study.folders import find_studies
 from search.study.journal import JOURNAL
 from tests.support.served import client_of, prepare
-from tests.support.served_job import train
-from utils.files import write_json
+from tests.support.served_job import train, write_configs
+from utils.errors import SearchError
+from utils.files import folder_lock, write_json
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,101 @@ def test_a_damaged_study_is_named_and_the_others_are_shown(places, tmp_path):
         assert found["damaged"]["state"] == "unreadable"
         assert "config.json: cannot be read" in found["damaged"]["error"]
         assert client.get(f"/api/studies/{found['damaged']['id']}").status_code == 409
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    """A client of a folder whose runs are damaged, each in its way, and the id of each by the name of its folder."""
+    place = tmp_path_factory.mktemp("damaged")
+    saved = place / "saved"
+    for name in ("seed", "best", "name", "large", "table", "pipe", "folder", "whole"):
+        folder = saved / name / "20260101_000000"
+        folder.mkdir(parents=True)
+        write_json(folder / "config.json", {"name": name, "trainer": {"epochs": 3}})
+        (folder / "metrics.csv").write_text("epoch,val_miou\n1,0.5\n")
+    run = "20260101_000000"
+    (saved / f"seed/{run}/config.json").write_text('{"name": "seed", "seed": [1]}')
+    (saved / f"best/{run}/result.json").write_text('{"best": [1, 2]}')
+    (saved / f"name/{run}/config.json").write_text('{"name": "\\ud800"}')
+    os.truncate(saved / f"large/{run}/metrics.csv", 5_000_001)
+    (saved / f"large/{run}/pictures").mkdir()
+    (saved / f"large/{run}/pictures/a.png").touch()
+    os.truncate(saved / f"large/{run}/pictures/a.png", 50_000_001)
+    os.mkfifo(saved / f"table/{run}/result.json")
+    os.mkfifo(saved / f"pipe/{run}/info.log")
+    (saved / f"folder/{run}/info.log").mkdir()
+    with suppress(OSError):  # a system whose names are always UTF-8
+        shutil.copytree(saved / "whole", os.fsdecode(os.fsencode(saved) + b"/\xff"))
+    with client_of(saved, write_configs(place / "configs")) as client:
+        entries = client.service.catalog.entries()
+        for each in entries:
+            client.service.catalog.refresh(each)  # the thread does the same, and would end with an error of it
+        yield client, {each.folder.parent.name: each.id for each in entries}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "error"),
+    [
+        ("seed", 200, "TypeError: int() argument"),
+        ("best", 200, "AttributeError: 'list' object"),
+        ("large", 409, "metrics.csv: is larger than 5,000,000 bytes"),
+        ("table", 409, "result.json: is a folder, a pipe or a device"),
+    ],
+)
+def test_a_damaged_run_is_named(damaged, name, status, error):
+    client, ids = damaged
+    (found,) = [each for each in client.get("/api/runs").json()["runs"] if each["id"] == ids[name]]
+    assert error in found["error"]
+    assert client.get(f"/api/runs/{ids[name]}").status_code == status
+
+
+def test_names_that_utf_8_does_not_have_hide_no_other_run(damaged):
+    client, ids = damaged
+    runs = {each["id"]: each for each in client.get("/api/overview").json()["runs"]}
+    assert sorted(ids) == ["best", "folder", "large", "name", "pipe", "seed", "table", "whole"]
+    assert (runs[ids["whole"]]["error"], runs[ids["name"]]["name"]) == (None, "\ud800")
+    assert event("runs", {"runs": [runs[ids["name"]]]}).encode()
+
+
+@pytest.mark.parametrize("name", ["pipe", "folder"])
+def test_a_log_that_is_no_file_is_refused(damaged, name):
+    client, ids = damaged
+    answer = client.get(f"/api/runs/{ids[name]}/log")
+    assert (answer.status_code, "Look at the file." in answer.json()["error"]["message"]) == (409, True)
+
+
+def test_files_of_any_size_take_little_memory(damaged, tmp_path):
+    client, ids = damaged
+    answer = client.get(f"/api/runs/{ids['large']}/pictures/a.png")
+    assert (answer.status_code, "50,000,000 bytes" in answer.json()["error"]["message"]) == (409, True)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/b.webp").write_bytes(bytes(150_000))
+    found = open_picture(tmp_path, "b.webp")
+    assert (found.size, [len(each) for each in found.pieces()]) == (150_000, [65_536, 65_536, 18_928])
+    assert found.file.closed
+
+
+def test_two_reports_are_written_at_a_time(client):
+    reports = client.service._reports
+    assert [reports.acquire(blocking=False) for _ in range(2)] == [True, True]
+    answer = client.get(f"{client.study}/report")
+    reports.release(2)
+    assert (answer.status_code, "reports are written" in answer.json()["error"]["message"]) == (503, True)
+    assert [client.get(f"{client.study}/report").status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_the_end_of_a_log_is_found_without_a_look_at_all_folders(damaged, monkeypatch):
+    client, ids = damaged
+    folder = client.service.folder / "whole/20260101_000000"
+    monkeypatch.setattr(client.service.catalog, "_scan", lambda: pytest.fail("all folders were looked at"))
+    source = client.service.log_of_run(ids["whole"])
+    with folder_lock(folder, SearchError):
+        assert not source.is_over()
+    assert source.is_over()
+    with folder_lock(folder, SearchError):
+        folder.rename(folder.with_name("removed"))
+        assert source.is_over()
+    folder.with_name("removed").rename(folder)
 
 
 def test_summaries_outlive_a_restart_and_follow_the_journal(places, tmp_path):

@@ -28,6 +28,10 @@ def test_one_service_serves_a_folder(tmp_path):
         pytest.raises(SearchError, match=r"serves this folder\. Stop it, or use it\."),
     ):
         run_serve(serve_parser().parse_args(["--folder", str(tmp_path), "--port", "0"]))
+    assert not (tmp_path / ".serve/token").exists()  # two that begin at once do not make one each
+    (tmp_path / "file").touch()
+    with pytest.raises(SearchError, match=r"cannot be created \(Not a directory\)\. Name another --folder\."):
+        run_serve(serve_parser().parse_args(["--folder", str(tmp_path / "file"), "--port", "0"]))
 
 
 def test_what_cannot_be_served_is_named(tmp_path):

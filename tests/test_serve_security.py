@@ -1,12 +1,14 @@
 """Requests that the service refuses, each with one line: without a token, from other sites, too large, malformed."""
 
+import asyncio
 import json
 import os
 import stat
 
 import pytest
 
-from search.serve.security import MOST_BODY, TOKEN, Session, host_name, is_loopback, read_or_make_token
+from search.serve.refusals import Refusal
+from search.serve.security import MOST_BODY, TOKEN, Guard, Session, host_name, is_loopback, read_or_make_token
 from tests.support.served import client_of
 from tests.support.served_job import write_configs
 from utils.errors import SearchError
@@ -222,6 +224,26 @@ def test_the_token_is_made_once_for_its_owner_alone(tmp_path):
     path.touch(0o600)
     with pytest.raises(SearchError, match="32 characters"):
         read_or_make_token(tmp_path / ".serve")
+
+
+def test_an_error_after_the_beginning_of_an_answer_begins_no_second_one(caplog):
+    sent = []
+
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise Refusal(409, "info.log: is a pipe.")
+
+    async def receive():
+        return {"type": "http.request", "body": b""}
+
+    async def send(message):
+        sent.append(message["type"])
+
+    guard = Guard(app, Session("a" * 40), host="127.0.0.1", public=lambda _path: True)
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", b"localhost")]}
+    asyncio.run(guard(scope, receive, send))
+    assert sent == ["http.response.start"]
+    assert "info.log: is a pipe." in caplog.text
 
 
 def test_hosts():

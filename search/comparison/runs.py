@@ -15,6 +15,7 @@ from utils.runs.stored_tests import FORMAT, stored_results
 
 CONFIG, ENVIRONMENT, RESULT, METRICS, LOG = "config.json", "environment.json", "result.json", "metrics.csv", "info.log"
 SPLITS = ("test", "valid")
+_MOST_LINE = 1_000_000  # characters of the log in memory
 _EPOCH_LINE = re.compile(r"Epoch +(\d+)/\d+ .*?  (\d+(?:\.\d+)?) s(?:,|$)", re.MULTILINE)
 
 
@@ -172,11 +173,15 @@ def read_reports(path: Path) -> list[dict[str, float]]:
 
 def training_seconds(path: Path) -> float | None:
     """Return the seconds of all epochs by the log of a run, each as it was trained last; None if it says nothing."""
+    seconds: dict[int, float] = {}
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        if not path.is_file():  # a pipe would be waited for
+            return None
+        with open(path, encoding="utf-8", errors="replace") as file:
+            while line := file.readline(_MOST_LINE):
+                seconds |= {int(epoch): float(value) for epoch, value in _EPOCH_LINE.findall(line)}
     except OSError:
         return None
-    seconds = {int(epoch): float(value) for epoch, value in _EPOCH_LINE.findall(text)}
     return math.fsum(seconds.values()) if seconds else None
 
 

@@ -1,7 +1,9 @@
 """The addresses of the service: each calls a function of `Service`. The only module of it that imports FastAPI."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Query, Request
@@ -13,6 +15,7 @@ from starlette.exceptions import HTTPException
 from search.serve.jobs.allowed import STUDY, TRAINING
 from search.serve.page import page_file
 from search.serve.refusals import Refusal, status_of
+from search.serve.run_files import SentFile
 from search.serve.security import LOGIN, Guard, Session, error_content
 from search.serve.service import LogSource, Service, log_json
 from search.serve.streams import Streams
@@ -27,6 +30,14 @@ _REPORT = (
     "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 )
 _REPAIRS = {404: "List the addresses: GET /openapi.json.", 405: "The methods are in GET /openapi.json."}
+
+
+class JsonAnswer(JSONResponse):
+    """JSON in ASCII: a text of a file may hold half a surrogate pair, which UTF-8 does not have."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class Body(BaseModel):
@@ -121,16 +132,16 @@ def _add_session(app: FastAPI, session: Session) -> None:
         return _file(name)
 
     def login(body: LoginBody) -> Response:
-        """Set the cookie that stands for the token."""
+        """Set the cookie that is used instead of the token."""
         if not session.is_token(body.token.strip()):
             raise Refusal(401, "token: is wrong. Copy it from the file that the service named when it started.")
-        answer = JSONResponse({"ok": True})
+        answer = JsonAnswer({"ok": True})
         answer.set_cookie(session.cookie_name, session.cookie_value, httponly=True, samesite="strict")
         return answer
 
     def logout(_body: EmptyBody | None = None) -> Response:
         """Remove the cookie."""
-        answer = JSONResponse({"ok": True})
+        answer = JsonAnswer({"ok": True})
         answer.delete_cookie(session.cookie_name, httponly=True, samesite="strict")
         return answer
 
@@ -157,26 +168,24 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Response:
         """Return a part of the table of candidates."""
-        return JSONResponse(service.candidates(study, order, status, offset, limit))
+        return JsonAnswer(service.candidates(study, order, status, offset, limit))
 
     def candidate(study: str, number: int) -> Response:
         """Return a candidate with the files of its run."""
-        return JSONResponse(service.candidate(study, number))
+        return JsonAnswer(service.candidate(study, number))
 
     def report(study: str) -> Response:
         """Return the report of a study."""
         headers = {"content-security-policy": _REPORT}
-        return Response(service.report(study), media_type="text/html; charset=utf-8", headers=headers)
+        return _sent(service.report(study), headers)
 
     def picture(run: str, name: str) -> Response:
         """Return a picture of a run."""
-        content, media_type = service.picture(run, None, name)
-        return Response(content, media_type=media_type)
+        return _sent(service.picture(run, None, name))
 
     def candidate_picture(study: str, number: int, name: str) -> Response:
         """Return a picture of a candidate."""
-        content, media_type = service.picture(study, number, name)
-        return Response(content, media_type=media_type)
+        return _sent(service.picture(study, number, name))
 
     for path, answer in (
         ("/api/overview", service.overview),
@@ -186,24 +195,27 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         ("/api/configs", service.allowed_configs),
     ):
         app.add_api_route(path, _answering(answer), name=path.rpartition("/")[2])
-    app.add_api_route("/api/studies/{study}", lambda study: JSONResponse(service.study(study)), name="study")
+    app.add_api_route("/api/studies/{study}", lambda study: JsonAnswer(service.study(study)), name="study")
     app.add_api_route("/api/studies/{study}/candidates", candidates)
     app.add_api_route("/api/studies/{study}/candidates/{number}", candidate)
     app.add_api_route("/api/studies/{study}/candidates/{number}/pictures/{name}", candidate_picture)
-    app.add_api_route(
-        "/api/studies/{study}/figures", lambda study: JSONResponse(service.figures(study)), name="figures"
-    )
+    app.add_api_route("/api/studies/{study}/figures", lambda study: JsonAnswer(service.figures(study)), name="figures")
     app.add_api_route("/api/studies/{study}/report", report)
-    app.add_api_route("/api/runs/{run}", lambda run: JSONResponse(service.run(run)), name="run")
+    app.add_api_route("/api/runs/{run}", lambda run: JsonAnswer(service.run(run)), name="run")
     app.add_api_route("/api/runs/{run}/pictures/{name}", picture)
-    app.add_api_route("/api/jobs/{job}", lambda job: JSONResponse(service.job(job)), name="job")
+    app.add_api_route("/api/jobs/{job}", lambda job: JsonAnswer(service.job(job)), name="job")
+
+
+def _sent(content: SentFile, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
+    length = {"content-length": str(content.size)}
+    return StreamingResponse(content.pieces(), media_type=content.media_type, headers={**headers, **length})
 
 
 def _answering(answer: Callable[[], Json]) -> Callable[[], Response]:
     """Return a function that answers a request without arguments."""
 
     def respond() -> Response:
-        return JSONResponse(answer())
+        return JsonAnswer(answer())
 
     return respond
 
@@ -218,7 +230,7 @@ def _add_logs(app: FastAPI, service: Service, streams: Streams) -> None:
         """Add the addresses of an output: a piece of it, and the stream."""
 
         def piece(request: Request, offset: Offset = -65_536) -> Response:
-            return JSONResponse(log_json(find(*_ids(request)), offset))
+            return JsonAnswer(log_json(find(*_ids(request)), offset))
 
         def stream(
             request: Request,
@@ -312,7 +324,7 @@ def _add_changing(app: FastAPI, service: Service) -> None:
 
 
 def _accepted(content: Json) -> Response:
-    return JSONResponse(content, status_code=202)
+    return JsonAnswer(content, status_code=202)
 
 
 def _error(status: int, message: str) -> Response:

@@ -1,33 +1,43 @@
 """The studies and runs below the folder of the service, with summaries that are read again only after a change."""
 
 import hashlib
+import logging
 import os
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from search.cli.study_commands import read_study
-from search.comparison.runs import LOG, METRICS, RESULT, is_run_folder, read_run
+from search.comparison.runs import ENVIRONMENT, LOG, METRICS, RESULT, SPLITS, is_run_folder, read_run
 from search.joining.lease import is_shared
 from search.joining.published import journal_to_read
 from search.results.record import StudyRecord
 from search.serve.refusals import Refusal
+from search.serve.run_files import require_records
 from search.serve.summaries import run_summary, study_summary
 from search.study.folders import CONFIG, is_study
 from utils.errors import EspalierError, SearchError
 from utils.files import read_json_object, write_json
 from utils.runs.locks import is_held, lock_table
+from utils.runs.stored_tests import stored_results
+from utils.writing.text import in_one_line
+
+logger = logging.getLogger("espalier")
 
 SUMMARIES = "summaries.json"
 _DEPTH = 6  # of folders between that of the service and a study
 _MOST_CANDIDATES = 4000  # of the records in memory; the last one that was asked for stays in any case
 _SHARE = 50  # a study that runs is read again after this many times the seconds that reading took
 _FORMAT = 1
+
+_RECORDS = (CONFIG, ENVIRONMENT, METRICS, RESULT)
+_TESTS = tuple(str(stored_results(Path(), split)) for split in SPLITS)
+_MOST_TEST_BYTES = 100_000_000  # with the score of each sample
 
 Signature = tuple[Any, ...]
 
@@ -81,7 +91,7 @@ class Catalog:
         self._storage = storage / SUMMARIES
         self._entries: dict[str, Entry] = {}
         self._lock = threading.RLock()  # of the entries
-        self._reading = threading.Lock()  # one study is read at a time
+        self._reading = threading.Lock()  # one study or run is read at a time
         self._records: OrderedDict[str, tuple[Signature, float, StudyRecord]] = OrderedDict()
         self._wanted = threading.Event()
         self._closed = False
@@ -156,24 +166,27 @@ class Catalog:
             return
         began = time.monotonic()
         try:
-            if entry.is_study:
-                with self._reading:
+            with self._reading:
+                if entry.is_study:
                     self._read_study(entry, signature)
-            else:
-                self._note(entry, signature, run_summary(read_run(entry.folder)), "", began)
-        except (EspalierError, OSError, ValueError) as error:
-            self._note(entry, signature, {}, " ".join(str(error).split()), began)
+                else:
+                    self._note(entry, signature, _read_summary(entry.folder), "", began)
+        except (EspalierError, OSError) as error:
+            self._note(entry, signature, {}, in_one_line(str(error)), began)
 
     def _read_study(self, entry: Entry, signature: Signature) -> StudyRecord:
         began = time.monotonic()
-        record = read_study(entry.folder, self.plugins)
+        with _damage_named(entry.folder):
+            require_records(entry.folder, (CONFIG,))
+            record = read_study(entry.folder, self.plugins)
+            summary = study_summary(record)
         self._records[entry.id] = (signature, began, record)
         self._records.move_to_end(entry.id)
         while len(self._records) > 1 and sum(len(each[2].candidates) for each in self._records.values()) > (
             _MOST_CANDIDATES
         ):
             self._records.popitem(last=False)
-        self._note(entry, signature, study_summary(record), "", began)
+        self._note(entry, signature, summary, "", began)
         return record
 
     def _note(self, entry: Entry, signature: Signature, summary: dict[str, Any], error: str, began: float) -> None:
@@ -201,7 +214,7 @@ class Catalog:
                 entry = Entry(entry_id, folder, is_study_folder)
             with suppress(OSError):
                 entry.signature = _signature(folder, is_study_folder)
-                entry.is_running = is_held(folder, table) or (is_study_folder and is_shared(folder))
+                entry.is_running = is_worked_on(folder, is_study_folder, table)
                 self._restore(entry, name.as_posix())
                 present[entry_id] = entry
         self._entries = present
@@ -251,16 +264,58 @@ class Catalog:
             write_json(self._storage, {"format": _FORMAT, "entries": entries})
 
 
+def is_worked_on(folder: Path, is_study_folder: bool, table: str | None = None) -> bool:
+    """Return whether a process works on a study or run.
+
+    Args:
+        folder: Its folder; one that was removed is not worked on.
+        is_study_folder: Whether it is a study.
+        table: See `is_held`.
+    """
+    return is_held(folder, table) or (is_study_folder and is_shared(folder))
+
+
+def _read_summary(run: Path) -> dict[str, Any]:
+    require_records(run, _RECORDS)
+    require_records(run, _TESTS, _MOST_TEST_BYTES)
+    with _damage_named(run):
+        return run_summary(read_run(run))
+
+
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Turn any error of reading a folder into one that names it: its files may hold anything.
+
+    Raises:
+        EspalierError: It cannot be read.
+    """
+    try:
+        yield
+    except EspalierError:
+        raise
+    except Exception as error:
+        logger.debug("A study or run cannot be read.", exc_info=error)
+        reason = in_one_line(f"{type(error).__name__}: {error}")[:500]
+        raise SearchError(
+            f"{folder}: cannot be read ({reason}). Put back a copy of its files, or remove it."
+        ) from error
+
+
 def _id_of(name: Path) -> str:
     return hashlib.sha256(os.fsencode(name.as_posix())).hexdigest()[:16]
 
 
 def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, bool]]:
-    """Yield studies and runs, and whether each is a study; not those within others, and nothing behind links."""
+    """Yield studies and runs, and whether each is a study.
+
+    Those within others, behind links, and in folders whose names are not UTF-8 are left out.
+    """
     try:
         with os.scandir(folder) as entries:
             below = [
-                each.name for each in entries if not each.name.startswith(".") and each.is_dir(follow_symlinks=False)
+                each.name
+                for each in entries
+                if not each.name.startswith(".") and _is_text(each.name) and each.is_dir(follow_symlinks=False)
             ]
     except OSError:
         return
@@ -272,6 +327,15 @@ def _walk(folder: Path, depth: int) -> Iterator[tuple[Path, bool]]:
             yield path, False
         elif depth > 1:
             yield from _walk(path, depth - 1)
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name can be written as UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _signature(folder: Path, is_study: bool) -> Signature:

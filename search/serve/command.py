@@ -48,7 +48,7 @@ def serve_parser() -> argparse.ArgumentParser:
 
 
 def run_serve(arguments: argparse.Namespace) -> None:
-    """Serve until a signal arrives; jobs go on.
+    """Serve until a signal arrives; jobs continue.
 
     Raises:
         ConfigError: A package is missing, a folder of configs does not exist, or the address cannot be used.
@@ -68,12 +68,16 @@ def run_serve(arguments: argparse.Namespace) -> None:
         logger.setLevel(logging.DEBUG)
     folder = Path(os.path.realpath(arguments.folder))
     storage = folder / STORAGE
-    session = Session(read_or_make_token(storage))
+    try:
+        storage.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SearchError(f"{storage}: cannot be created ({error.strerror}). Name another --folder.") from error
 
     def in_use(process: str) -> SearchError:
         return SearchError(f"{storage}: process {process} serves this folder. Stop it, or use it.")
 
     with folder_lock(storage, in_use), _listen(arguments.host, arguments.port) as opened:
+        session = Session(read_or_make_token(storage))  # one process makes it
         service = Service(
             folder,
             storage,

@@ -84,7 +84,7 @@ class Session:
     def __init__(self, token: str) -> None:
         self._token = token
         digest = hashlib.sha256(f"cookie {token}".encode()).hexdigest()
-        self.cookie_name = f"espalier_{digest[:12]}"  # cookies do not know ports: each service has one of its own
+        self.cookie_name = f"espalier_{digest[:12]}"  # cookies do not know ports: each service has its name
         self.cookie_value = hmac.new(token.encode(), b"session", hashlib.sha256).hexdigest()
 
     def is_token(self, text: str) -> bool:
@@ -140,9 +140,10 @@ class Guard:
             self._check(scope)
             body = await _read_body(scope, receive)
             await self._app(scope, _replay(body, receive), send_with_headers)
-        except EspalierError as error:
-            await _answer(send_with_headers, status_of(error), str(error))
         except Exception as error:
+            if isinstance(error, EspalierError) and not has_begun:
+                await _answer(send_with_headers, status_of(error), str(error))
+                return
             reason = in_one_line(f"{type(error).__name__}: {error}")[:500]
             logger.error("%s %s: %s", scope["method"], in_one_line(scope["path"])[:200], reason)
             logger.debug("The request ended in an error.", exc_info=error)

@@ -1,6 +1,7 @@
 """What the service does for each request, as functions of plain values; `app` gives them addresses."""
 
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,20 @@ from search.cli.control import command_study
 from search.report.page import write_report
 from search.results.leaderboard import leaderboard
 from search.results.record import CandidateRecord
-from search.serve.catalog import Catalog, Entry
+from search.serve.catalog import Catalog, Entry, is_worked_on
 from search.serve.jobs.allowed import STUDY, TRAINING, admitted, config_text, require_inside
 from search.serve.jobs.queue import JobQueue, ServedJob
 from search.serve.jobs.starting import CONFIG_OF_JOB, PROGRAMS, AllowedConfigs, resume_words, start_words
 from search.serve.refusals import Refusal
-from search.serve.run_files import LogPiece, as_json, read_log, read_picture, require_below, run_content
+from search.serve.run_files import (
+    LogPiece,
+    SentFile,
+    as_json,
+    open_picture,
+    read_log,
+    require_below,
+    run_content,
+)
 from search.serve.summaries import (
     candidate_row,
     candidate_rows,
@@ -29,6 +38,7 @@ _NOTED = "Noted. {}"
 _STUDY_KEYS = (*("candidates", "running", "num_samples", "epochs", "seconds", "failed", "objectives", "best", "began"),)
 _RUN_KEYS = ("epochs", "max_epochs", "monitor", "best_epoch", "results", "seconds")
 _MOST_JOBS = 200  # in an answer
+_MOST_REPORTS = 2  # that are written at a time
 
 Json = dict[str, Any]
 Active = dict[str, ServedJob]
@@ -75,6 +85,7 @@ class Service:
         self.configs = AllowedConfigs(configs)
         self.catalog = Catalog(folder, storage, plugins)
         self.queue = JobQueue(storage / "jobs", num_jobs)
+        self._reports = threading.Semaphore(_MOST_REPORTS)
 
     def open(self) -> None:
         """Begin to read studies and to start jobs."""
@@ -132,13 +143,23 @@ class Service:
         """Return the figures of a study."""
         return study_figures(self.catalog.record(self._entry(study_id)))
 
-    def report(self, study_id: str) -> bytes:
-        """Return the page of `python -m search report`."""
+    def report(self, study_id: str) -> SentFile:
+        """Return the page of `python -m search report`.
+
+        Raises:
+            Refusal: Too many are written at present.
+        """
         record = self.catalog.record(self._entry(study_id))
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "report.html"
-            write_report(record, path)
-            return path.read_bytes()
+        if not self._reports.acquire(blocking=False):
+            raise Refusal(503, f"{_MOST_REPORTS} reports are written, the most at a time. Try again in a moment.")
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "report.html"
+                write_report(record, path)
+                # Its space is free once it is sent, as it has no name by then.
+                return SentFile(open(path, "rb"), path.stat().st_size, "text/html; charset=utf-8")
+        finally:
+            self._reports.release()
 
     def run(self, run_id: str) -> Json:
         """Return summary and files of a run."""
@@ -146,9 +167,9 @@ class Service:
         self.catalog.refresh(entry)
         return finite_json({"run": self._run(entry, self._active()), **run_content(entry.folder)})
 
-    def picture(self, entry_id: str, number: int | None, name: str) -> tuple[bytes, str]:
-        """Return content and media type of a picture of a run, or of a candidate."""
-        return read_picture(self._folder_of(entry_id, number), name)
+    def picture(self, entry_id: str, number: int | None, name: str) -> SentFile:
+        """Return a picture of a run, or of a candidate."""
+        return open_picture(self._folder_of(entry_id, number), name)
 
     def job(self, job_id: str) -> Json:
         """Return a job."""
@@ -163,12 +184,8 @@ class Service:
         """Return the log of a run, or of a candidate."""
         path = self._folder_of(entry_id, number) / "info.log"
         entry = self.catalog.entry(entry_id, is_study=number is not None)
-
-        def is_over() -> bool:
-            self.catalog.entries()
-            return not entry.is_running
-
-        return LogSource(lambda offset: read_log(path, offset), is_over)
+        # It is asked again and again: only this folder is looked at.
+        return LogSource(lambda offset: read_log(path, offset), lambda: not is_worked_on(entry.folder, entry.is_study))
 
     def log_of_study(self, study_id: str) -> LogSource:
         """Return the output of the last job of a study."""

@@ -135,4 +135,4 @@ def difference(kind: str, before: dict[str, Json], present: dict[str, Json]) -> 
 def event(name: str, data: Json, number: int | None = None) -> str:
     """Return an event as it is sent."""
     identity = "" if number is None else f"id: {number}\n"
-    return f"event: {name}\n{identity}data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"event: {name}\n{identity}data: {json.dumps(data)}\n\n"

@@ -59,7 +59,7 @@ def _best(study: StudyRecord) -> Json | None:
 
 
 def study_facts(study: StudyRecord) -> Json:
-    """Return what is known of a study beside its candidates."""
+    """Return what is known of a study in addition to its candidates."""
     winner, goal = winner_of(study), parse_objectives(study.objectives)[0]
     return finite_json(
         {

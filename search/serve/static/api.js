@@ -20,7 +20,7 @@ export async function ask(path, body, key) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new ApiError(0, "The service does not answer. Is it running? Start it again: its jobs go on without it.");
+    throw new ApiError(0, "The service does not answer. Is it running? Start it again: its jobs continue without it.");
   }
   const text = await answer.text();
   let content = null;

@@ -73,8 +73,8 @@ export function labelOf({ kind, label, hint }, input) {
 }
 
 // A row of buttons. Each: { name, title, ask, isDangerous, fields, confirm, send, done }. One that has a question or fields opens a
-// dialog; the others act at once. What went wrong, or was done, is said in the line under them, which the caller keeps if the
-// buttons are drawn again.
+// dialog; the others act at once. What went wrong, or was done, is said in the line under them, which the caller passes again if
+// the buttons are drawn again.
 export const messageLine = () => element("div", { "aria-live": "polite" });
 
 export function buttonRow(buttons, line, changed) {

@@ -80,28 +80,34 @@ function refresh() {
   }, wait);
 }
 
+// After a break anything may have changed, the session included.
+async function loadAgain() {
+  const asked = changes;
+  try {
+    await loadStore();
+    refresh();
+  } catch (error) {
+    if (error.status === 401 && asked && asked === changes) login();
+  }
+}
+
 function listen() {
   changes?.close();
   const note = kind => data => { if (current?.concerns(applyChange(kind, data))) refresh(); };
   changes = stream(() => "/api/events", {
     opened() { connection.textContent = ""; },
-    lost() { connection.textContent = "no connection, trying again…"; },
-    // After a break anything may have changed, the session included.
-    hello: async () => {
-      try {
-        await loadStore();
-        refresh();
-      } catch (error) {
-        if (error.status === 401) login();
-      }
+    lost() {
+      connection.textContent = "no connection, trying again…";
+      loadAgain();  // a stream does not say why it was refused
     },
+    hello: loadAgain,
     studies: note("studies"),
     runs: note("runs"),
     jobs: note("jobs"),
   });
 }
 
-// Show the form for the token in the place of everything else.
+// Show the form for the token instead of everything else.
 function login() {
   close();
   changes?.close();
@@ -134,7 +140,7 @@ function login() {
   document.documentElement.dataset.ready = Math.round(performance.now());
 }
 
-// Show the place of the address to who has a session.
+// Show the place of the address if the browser has a session, else the form for the token.
 async function begin() {
   try {
     await loadStore();

@@ -138,7 +138,7 @@ function rungsPart(load) {
 function failuresPart(id, load) {
   return part("Failures", async () => (await load()).facts.failures ?? [], groups => (groups.length ? table("Failures", [
     { title: "Status", cell: each => pill(each.status) },
-    { title: "Number", number: true, cell: each => valueText(each.candidates.length) },
+    { title: "Number", number: true, cell: each => valueText(each.count) },
     { title: "Candidates", class: "name", cell: each => each.candidates.slice(0, 12).map((number, place) => [place ? ", " : "", link(number, "candidate", id, number)]) },
     { title: "Reason", class: "values", cell: each => each.reason || "–" },
   ], groups) : null));
