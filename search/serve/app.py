@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -30,14 +30,6 @@ _REPORT = (
     "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 )
 _REPAIRS = {404: "List the addresses: GET /openapi.json.", 405: "The methods are in GET /openapi.json."}
-
-
-class JsonAnswer(JSONResponse):
-    """JSON in ASCII: a text of a file may hold half a surrogate pair, which UTF-8 does not have."""
-
-    def render(self, content: Any) -> bytes:
-        """Return the body."""
-        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 class Body(BaseModel):
@@ -135,13 +127,13 @@ def _add_session(app: FastAPI, session: Session) -> None:
         """Set the cookie that is used instead of the token."""
         if not session.is_token(body.token.strip()):
             raise Refusal(401, "token: is wrong. Copy it from the file that the service named when it started.")
-        answer = JsonAnswer({"ok": True})
+        answer = _json({"ok": True})
         answer.set_cookie(session.cookie_name, session.cookie_value, httponly=True, samesite="strict")
         return answer
 
     def logout(_body: EmptyBody | None = None) -> Response:
         """Remove the cookie."""
-        answer = JsonAnswer({"ok": True})
+        answer = _json({"ok": True})
         answer.delete_cookie(session.cookie_name, httponly=True, samesite="strict")
         return answer
 
@@ -168,11 +160,11 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         limit: Annotated[int, Query(ge=1, le=500)] = 100,
     ) -> Response:
         """Return a part of the table of candidates."""
-        return JsonAnswer(service.candidates(study, order, status, offset, limit))
+        return _json(service.candidates(study, order, status, offset, limit))
 
     def candidate(study: str, number: int) -> Response:
         """Return a candidate with the files of its run."""
-        return JsonAnswer(service.candidate(study, number))
+        return _json(service.candidate(study, number))
 
     def report(study: str) -> Response:
         """Return the report of a study."""
@@ -195,15 +187,15 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         ("/api/configs", service.allowed_configs),
     ):
         app.add_api_route(path, _answering(answer), name=path.rpartition("/")[2])
-    app.add_api_route("/api/studies/{study}", lambda study: JsonAnswer(service.study(study)), name="study")
+    app.add_api_route("/api/studies/{study}", lambda study: _json(service.study(study)), name="study")
     app.add_api_route("/api/studies/{study}/candidates", candidates)
     app.add_api_route("/api/studies/{study}/candidates/{number}", candidate)
     app.add_api_route("/api/studies/{study}/candidates/{number}/pictures/{name}", candidate_picture)
-    app.add_api_route("/api/studies/{study}/figures", lambda study: JsonAnswer(service.figures(study)), name="figures")
+    app.add_api_route("/api/studies/{study}/figures", lambda study: _json(service.figures(study)), name="figures")
     app.add_api_route("/api/studies/{study}/report", report)
-    app.add_api_route("/api/runs/{run}", lambda run: JsonAnswer(service.run(run)), name="run")
+    app.add_api_route("/api/runs/{run}", lambda run: _json(service.run(run)), name="run")
     app.add_api_route("/api/runs/{run}/pictures/{name}", picture)
-    app.add_api_route("/api/jobs/{job}", lambda job: JsonAnswer(service.job(job)), name="job")
+    app.add_api_route("/api/jobs/{job}", lambda job: _json(service.job(job)), name="job")
 
 
 def _sent(content: SentFile, headers: Mapping[str, str] = MappingProxyType({})) -> Response:
@@ -215,7 +207,7 @@ def _answering(answer: Callable[[], Json]) -> Callable[[], Response]:
     """Return a function that answers a request without arguments."""
 
     def respond() -> Response:
-        return JsonAnswer(answer())
+        return _json(answer())
 
     return respond
 
@@ -230,7 +222,7 @@ def _add_logs(app: FastAPI, service: Service, streams: Streams) -> None:
         """Add the addresses of an output: a piece of it, and the stream."""
 
         def piece(request: Request, offset: Offset = -65_536) -> Response:
-            return JsonAnswer(log_json(find(*_ids(request)), offset))
+            return _json(log_json(find(*_ids(request)), offset))
 
         def stream(
             request: Request,
@@ -324,7 +316,13 @@ def _add_changing(app: FastAPI, service: Service) -> None:
 
 
 def _accepted(content: Json) -> Response:
-    return JsonAnswer(content, status_code=202)
+    return _json(content, 202)
+
+
+def _json(content: Json, status: int = 200) -> Response:
+    """Return an answer in ASCII: a text of a file may hold half a surrogate pair, which UTF-8 does not have."""
+    body = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    return Response(body, status_code=status, media_type="application/json")
 
 
 def _error(status: int, message: str) -> Response:
