@@ -1,20 +1,28 @@
 """Jobs of the service: each runs once, survives the service, and says why it ended."""
 
+import errno
 import json
 import os
+import subprocess
 import sys
 import time
 
 import pytest
 
+from search.serve.jobs import files, supervisor
+from search.serve.jobs import queue as queue_module
 from search.serve.jobs.files import (
+    CHILD,
     ENDED,
     LOG,
     STARTED,
     STOP,
+    TARGET,
     JobRecord,
     claim,
+    process_entry,
     read_state,
+    read_target,
     request_stop,
     write_job,
 )
@@ -23,9 +31,10 @@ from search.serve.jobs.supervisor import supervise
 from search.serve.refusals import Refusal
 from search.study.folders import find_studies
 from search.study.journal import JOURNAL, read_events
-from tests.support.served import client_of
+from tests.support.served import client_of, prepare
 from tests.support.served_job import write_configs
-from utils.files import folder_lock, write_json
+from utils.errors import SearchError
+from utils.files import LOCK, folder_lock, write_json
 from utils.runs.locks import is_held
 
 
@@ -105,6 +114,186 @@ def test_a_job_whose_processes_were_killed_is_lost(tmp_path):
     assert read_state(folder).name == "done"
 
 
+def test_a_command_is_stopped_though_the_process_that_watched_it_was_killed(tmp_path):
+    folder = ordered(tmp_path / "job", "import signal; print('on', flush=True); signal.pause()")
+    watching = subprocess.Popen(
+        [sys.executable, "-c", f"from search.serve.jobs.supervisor import *; supervise(Path({str(folder)!r}))"]
+    )
+    until(lambda: (folder / CHILD).exists() and (folder / LOG).read_text() == "on\n")
+    watching.kill()
+    watching.wait()
+    assert read_state(folder).name == "running"
+    request_stop(folder)
+    until(lambda: read_state(folder).name == "lost")  # its exit code is known to nobody
+
+
+def test_only_the_process_that_was_noted_is_stopped(tmp_path):
+    folder = ordered(tmp_path / "job", "1")
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    write_json(folder / STARTED, {"seconds": 1.0, "process": ended.pid, "begun": "1"})
+    write_json(folder / CHILD, process_entry(other.pid) | {"begun": "1"})  # a later process of the same number
+    held = claim(folder)
+    request_stop(folder)
+    write_json(folder / STARTED, {"seconds": 1.0, **process_entry(os.getpid())})  # it lives, and looks for the file
+    write_json(folder / CHILD, process_entry(other.pid))
+    request_stop(folder)
+    os.close(held)
+    other.communicate(b"\n")
+    assert other.returncode == 0
+
+
+def full_disk(monkeypatch, module, name, times):
+    """Let a function of a module fail as on a full disk, and return the number of its calls so far."""
+    calls, real = [], getattr(module, name)
+
+    def fail(*given, **more):
+        calls.append(given)
+        if len(calls) <= times:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*given, **more)
+
+    monkeypatch.setattr(module, name, fail)
+    return calls
+
+
+def test_the_end_of_a_job_is_written_when_the_full_disk_has_room_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "_SECONDS_TO_RETRY", 0.0)
+    monkeypatch.setattr(supervisor, "_folder_of", lambda *_: str(tmp_path / "study"))
+    folder = ordered(tmp_path / "job", "1")
+    full_disk(monkeypatch, supervisor, "write_end", 2)
+    real, failed = supervisor.write_json, []
+
+    def write(path, content):
+        if path.name in (CHILD, TARGET) and len(failed) < 3:
+            failed.append(path.name)
+            raise OSError(errno.ENOSPC, "full")
+        real(path, content)
+
+    monkeypatch.setattr(supervisor, "write_json", write)
+    assert supervise(folder)
+    assert failed == [CHILD, TARGET, TARGET]
+    assert (read_state(folder).name, read_target(folder)) == ("done", str(tmp_path / "study"))
+
+
+def test_a_full_disk_is_no_start_and_leaves_no_job_held(tmp_path, monkeypatch):
+    queue = JobQueue(tmp_path / "jobs", 1)
+    job, _ = queue.order("study", "start", python("1"), parent=tmp_path)
+    folder = tmp_path / "jobs" / job.record.id
+    (folder / LOG).mkdir()  # it cannot be written
+    for _ in range(5):
+        with pytest.raises(OSError, match="Is a directory"):
+            queue._start(job.record)
+    (folder / LOG).rmdir()
+    queue._num_starts[job.record.id] = 3
+    calls = full_disk(monkeypatch, queue_module, "write_end", 1)
+    with pytest.raises(OSError, match="No space left"):
+        queue._start(job.record)
+    assert queue._start(job.record)
+    assert (queue.jobs()[0].state.name, len(calls)) == ("failed", 2)
+
+
+def test_a_queue_waits_after_a_start_that_failed(tmp_path, monkeypatch):
+    queue = JobQueue(tmp_path / "jobs", 1)
+    queue.order("study", "start", python("1"), parent=tmp_path)
+    waited = []
+
+    def wait(seconds):
+        waited.append(seconds)
+        queue._closed = len(waited) == 2
+
+    monkeypatch.setattr(queue._changed, "wait", wait)
+    starts = full_disk(monkeypatch, queue, "_start", 1)
+    monkeypatch.setattr(queue_module, "is_begun", lambda _folder: False)
+    monkeypatch.setattr(queue_module.subprocess, "run", lambda *_, **_more: subprocess.CompletedProcess([], 0))
+    queue._work()
+    assert (len(starts), waited) == (2, [queue_module._SECONDS_TO_RETRY, queue_module._SECONDS])
+
+
+def test_a_process_that_cannot_record_its_start_says_so(tmp_path):
+    folder = ordered(tmp_path / "job", "print('started')")
+    (folder / LOCK).mkdir()
+    words = [sys.executable, "-m", "search.serve.jobs.supervisor", str(folder)]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ended.returncode == supervisor.TRY_AGAIN
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+    assert "cannot be locked (Is a directory)" in ended.stderr
+
+
+def test_a_folder_that_cannot_be_locked_is_closed_and_said_in_one_line(tmp_path, monkeypatch):
+    folder, opened = ordered(tmp_path / "job", "1"), []
+    real = os.open
+    monkeypatch.setattr(files.os, "open", lambda *given: opened.append(real(*given)) or opened[-1])
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with pytest.raises(SearchError, match=r"cannot be locked \(No locks available\)"):
+        claim(folder)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
+    write_json(folder / STARTED, {"seconds": 1.0})
+    assert read_state(folder, "no lock is listed").name == "running"
+
+
+def test_a_job_that_cannot_be_recorded_leaves_nothing(tmp_path, monkeypatch):
+    queue = JobQueue(tmp_path / "jobs", 1)
+    full_disk(monkeypatch, queue_module, "write_text_atomically", 1)
+    with pytest.raises(Refusal, match=r"cannot be recorded \(No space left on device\)") as refused:
+        queue.order("study", "start", python("1"), parent=tmp_path, files={"config.json": "{}"})
+    assert refused.value.status == 503
+    assert list((tmp_path / "jobs").iterdir()) == []
+    synced = []
+    monkeypatch.setattr(queue_module, "sync_folder", lambda folder: synced.append(sorted(os.listdir(folder))))
+    job, _ = queue.order("study", "start", python("1"), parent=tmp_path, files={"config.json": "{}"})
+    assert synced == [[job.record.id]]  # after the rename
+
+
+def test_a_key_is_of_one_request(tmp_path):
+    queue = JobQueue(tmp_path / "jobs", 1)
+    asked = {"config": "a.json", "overrides": ["seed=1"]}
+    job, _ = queue.order("study", "start", python("1"), parent=tmp_path, key="k", **asked)
+    assert queue.order("study", "start", python("1"), parent=tmp_path, key="k", **asked)[0].record == job.record
+    for kind, action, more in (
+        ("training", "start", {}),
+        ("study", "resume", {}),
+        ("study", "start", {"config": "b.json"}),
+        ("study", "start", {"overrides": []}),
+        ("study", "start", {"target": str(tmp_path)}),
+    ):
+        with pytest.raises(Refusal, match="Send a new key with each request") as refused:
+            queue.order(kind, action, python("1"), parent=tmp_path, key="k", **(asked | more))
+        assert refused.value.status == 409
+    assert len(queue.jobs()) == 1
+
+
+def test_a_command_with_a_key_is_obeyed_once(tmp_path):
+    saved, configs = prepare(tmp_path)
+    with client_of(saved, configs, num_jobs=0) as client:
+        (study,) = client.get("/api/studies").json()["studies"]
+        (folder,) = find_studies(saved)
+
+        def send(command, key, body):
+            return client.post(f"/api/studies/{study['id']}/{command}", json=body, headers={"Idempotency-Key": key})
+
+        first = send("add", "one", {"num_samples": 2})
+        assert first.status_code == 202
+        assert send("add", "one", {"num_samples": 2}).json() == first.json()
+        assert len(list((folder / "commands").iterdir())) == 1
+        for command, body in (("add", {"num_samples": 3}), ("enqueue", {"values": ["optimizer.args.lr=0.1"]})):
+            assert send(command, "one", body).status_code == 409
+        assert send("add", "two", {"num_samples": 2}).status_code == 202
+        assert len(list((folder / "commands").iterdir())) == 2
+        resumed = send("resume", "three", {}).json()["job"]
+        with folder_lock(folder, SearchError):  # as if its job ran
+            assert send("resume", "three", {}).json()["job"]["id"] == resumed["id"]
+        assert send("add", "three", {"num_samples": 2}).status_code == 409
+        assert len(list((folder / "commands").iterdir())) == 2
+
+
 def test_a_queue_runs_jobs_in_order_and_another_one_continues_it(tmp_path):
     out = tmp_path / "out.txt"
     code = f"open({str(out)!r}, 'a').write({{}})"
@@ -117,7 +306,7 @@ def test_a_queue_runs_jobs_in_order_and_another_one_continues_it(tmp_path):
     first.stop(first.jobs()[2].record.id)
     first.open()
     until(lambda: first.jobs()[0].state.name != "waiting")
-    first.close()  # its job goes on
+    first.close()  # its job is not touched
     second = JobQueue(tmp_path / "jobs", 1)
     second.open()
     until(lambda: all(job.state.is_over for job in second.jobs()))

@@ -291,13 +291,13 @@ def _add_changing(app: FastAPI, service: Service) -> None:
         """Resume what was paused; if no search runs, continue the study by a job."""
         return _accepted(service.command(study, "resume", candidate=body and body.candidate, key=key))
 
-    def add(study: str, body: AddBody) -> Response:
+    def add(study: str, body: AddBody, key: Key = None) -> Response:
         """Let a study try more candidates."""
-        return _accepted(service.command(study, "add", num_samples=body.num_samples))
+        return _accepted(service.command(study, "add", key, num_samples=body.num_samples))
 
-    def enqueue(study: str, body: EnqueueBody) -> Response:
+    def enqueue(study: str, body: EnqueueBody, key: Key = None) -> Response:
         """Let a study try a known candidate next."""
-        return _accepted(service.command(study, "enqueue", values=body.values))
+        return _accepted(service.command(study, "enqueue", key, values=body.values))
 
     routes: dict[str, Callable[..., Response]] = {
         "/api/studies": start_study,

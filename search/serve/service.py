@@ -13,6 +13,7 @@ from search.results.leaderboard import leaderboard
 from search.results.record import CandidateRecord
 from search.serve.catalog import Catalog, Entry, is_worked_on
 from search.serve.jobs.allowed import STUDY, TRAINING, admitted, config_text, require_inside
+from search.serve.jobs.keys import KeyedAnswers
 from search.serve.jobs.queue import JobQueue, ServedJob
 from search.serve.jobs.starting import CONFIG_OF_JOB, PROGRAMS, AllowedConfigs, resume_words, start_words
 from search.serve.refusals import Refusal
@@ -85,6 +86,7 @@ class Service:
         self.configs = AllowedConfigs(configs)
         self.catalog = Catalog(folder, storage, plugins)
         self.queue = JobQueue(storage / "jobs", num_jobs)
+        self.answers = KeyedAnswers(storage / "keys")
         self._reports = threading.Semaphore(_MOST_REPORTS)
 
     def open(self) -> None:
@@ -197,6 +199,9 @@ class Service:
 
     def start(self, kind: str, config: str, overrides: Sequence[str], key: str | None) -> Json:
         """Order a new study or training."""
+        known = self.queue.repeated(key, kind, "start", config=config, overrides=list(overrides))
+        if known is not None:  # though its config may be changed or removed since
+            return {"job": self._job(known)}
         content = admitted(self.configs.load(config, overrides), kind, self.folder)
         files = {CONFIG_OF_JOB: config_text(content)}
         parent = self.folder / str(content["name"])
@@ -215,6 +220,9 @@ class Service:
     def resume(self, entry_id: str, kind: str, key: str | None = None) -> Json:
         """Order that a study or run that does not run is continued."""
         entry = self._entry(entry_id, is_study=kind == STUDY)
+        known = self.queue.repeated(key, kind, "resume", target=str(entry.folder))
+        if known is not None:
+            return {"job": self._job(known)}
         if kind == STUDY:
             require_inside(read_study_config(entry.folder), self.folder)
         words = resume_words(self.programs[kind], entry.folder, self.plugins)
@@ -233,20 +241,30 @@ class Service:
             raise Refusal(409, f"run {run_id}: no job of the service trains it. Stop it where it was started.")
         return self.stop_job(job.record.id)
 
-    def command(self, study_id: str, command: str, **given: Any) -> Json:
+    def command(self, study_id: str, command: str, key: str | None = None, **given: Any) -> Json:
         """Leave a command for a study; jobs resume one that does not run, and stop one that a job runs."""
         entry = self._entry(study_id)
         self.catalog.entries()
-        job = self._active().get(str(entry.folder))
-        if given.get("candidate") is None:
-            if command == "resume" and not entry.is_running:
-                return self.resume(study_id, STUDY, given.get("key"))
+        request = {"study": study_id, "command": command, **given}
+        is_whole = given.get("candidate") is None
+        known = self.answers.find(key, request)
+        if known is not None:
+            return known
+        action, target = ("resume", str(entry.folder)) if command == "resume" and is_whole else (command, None)
+        is_of_job = self.queue.repeated(key, STUDY, action, target=target) is not None
+        if is_whole:
+            if command == "resume" and (is_of_job or not entry.is_running):
+                return self.resume(study_id, STUDY, key)
+            job = self._active().get(str(entry.folder))
             if command == "stop" and job is not None:
                 return self.stop_job(job.record.id)
-        given.pop("key", None)
-        command_study(entry.folder, command, **given)
-        when = "The search obeys within a second, or if it trains in its own process, after its epoch."
-        return {"message": _NOTED.format(when if entry.is_running else "It is obeyed when the study is resumed.")}
+
+        def obey() -> Json:
+            command_study(entry.folder, command, **given)
+            when = "The search obeys within a second, or if it trains in its own process, after its epoch."
+            return {"message": _NOTED.format(when if entry.is_running else "It is obeyed when the study is resumed.")}
+
+        return self.answers.once(key, request, obey)
 
     def allowed_configs(self) -> Json:
         """Return the configs that may be started."""

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import SearchError, signal_name
-from utils.files import LOCK, read_json_object, sync_folder, write_json
+from utils.files import LOCK, read_json_object, write_json
 from utils.runs.locks import HOLDER, is_held
 
 JOB, STARTED, TARGET, ENDED, LOG, STOP = "job.json", "started.json", "target.json", "ended.json", "log.txt", "stop"
+CHILD = "child.json"  # the process of the command, which may outlive the one that watches it
 _TAIL = 8192  # bytes in which the last line of an output is looked for
 _MOST_REASON = 1000  # characters
 # A command that one of these signals interrupts saves its state and exits with 128 and the number of the signal.
@@ -93,7 +94,6 @@ def write_job(folder: Path, job: JobRecord) -> None:
     """
     folder.mkdir(parents=True)
     write_json(folder / JOB, asdict(job))
-    sync_folder(folder.parent)
 
 
 def read_job(folder: Path) -> JobRecord | None:
@@ -131,7 +131,9 @@ def read_state(folder: Path, table: str | None = None) -> JobState:
     if started is None:
         return JobState("waiting")
     # The table may be older than the start, and does not list what a child has inherited from a process that is gone.
-    held = claim(folder)
+    held = None
+    with suppress(SearchError):  # it cannot be locked: whether it runs is not known
+        held = claim(folder)
     if held is None:
         return JobState("running", started)
     os.close(held)
@@ -161,13 +163,23 @@ def claim(folder: Path) -> int | None:
 
     Returns:
         The open file of the lock; None if another process holds it.
+
+    Raises:
+        SearchError: It cannot be locked, as on a file system without locks, or on a full disk.
     """
-    opened = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    opened: int | None = None
     try:
+        opened = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(opened)
-        return None
+    except OSError as error:
+        if opened is not None:
+            os.close(opened)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise SearchError(
+            f"{folder}: cannot be locked ({error.strerror}). A job needs free space and a file system with locks. "
+            "Free some space, or name a folder on another disk: --folder."
+        ) from error
     with suppress(OSError):  # a full disk: it is only a note
         (folder / HOLDER).write_text(f"{os.getpid()}\n", encoding="ascii")
     return opened
@@ -190,16 +202,58 @@ def write_end(folder: Path, *, exit_code: int | None = None, reason: str | None 
 
 
 def request_stop(folder: Path) -> None:
-    """Stop a job with its state saved, or cancel it if it waits; a job that is over is not changed."""
-    (folder / STOP).touch()
+    """Stop a job with its state saved, or cancel it if it waits; a job that is over is not changed.
+
+    Raises:
+        SearchError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        (folder / STOP).touch()
+    except OSError as error:
+        raise SearchError(
+            f"{folder / STOP}: cannot be written ({error.strerror}). It stops the job. Free some space."
+        ) from error
     held = claim(folder)
-    if held is None:
-        return  # its process looks for the file
+    if held is None:  # its process looks for the file
+        _stop_unwatched(folder)
+        return
     try:
         if not is_begun(folder):
             write_end(folder)
     finally:
         os.close(held)
+
+
+def process_entry(process: int) -> dict[str, Any]:
+    """Return the number of a process and the time of its start, which tell it from a later one of the same number."""
+    return {"process": process, "begun": _start_of(process)}
+
+
+def _start_of(process: object) -> str | None:
+    """Return the time of the start of a process, in the system's unit; None if it has ended, or is not known.
+
+    Source: https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    """
+    try:
+        text = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+        state, *fields = text.rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return None
+    return None if state == "Z" else fields[18]
+
+
+def _lives(entry: Mapping[str, Any]) -> bool:
+    """Return whether the process of a `process_entry` has not ended."""
+    return entry.get("begun") is not None and _start_of(entry.get("process")) == entry["begun"]
+
+
+def _stop_unwatched(folder: Path) -> None:
+    """Interrupt the command of a job if the process that watches it was killed."""
+    watching = read_json_object(folder / STARTED, damaged_job)
+    child = read_json_object(folder / CHILD, damaged_job)
+    if watching.get("begun") is not None and not _lives(watching) and _lives(child):
+        with suppress(ProcessLookupError):  # it has ended since
+            os.kill(child["process"], signal.SIGTERM)
 
 
 def last_line(path: Path) -> str:

@@ -1,10 +1,12 @@
 """The queue of the service: jobs that wait, run and are over, in `<folder>/.serve/jobs/`.
 
-The truth is in the files, see `job_files`: a service that is killed at any moment and started again goes on with them.
+All that is known is in the files, see `jobs/files.py`: a service that is killed at any moment and started again reads
+them.
 """
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +24,7 @@ from search.serve.jobs.files import (
     JobState,
     claim,
     is_begun,
+    last_line,
     read_job,
     read_state,
     read_target,
@@ -29,14 +32,17 @@ from search.serve.jobs.files import (
     write_end,
     write_job,
 )
+from search.serve.jobs.supervisor import TRY_AGAIN
 from search.serve.refusals import Refusal
 from utils.errors import EspalierError
+from utils.files import sync_folder, write_text_atomically
 from utils.runs.locks import is_held, lock_table
 
 logger = logging.getLogger("espalier")
 
 _ROOT = Path(__file__).resolve().parents[3]
 _SECONDS = 0.3  # between two looks at the queue
+_SECONDS_TO_RETRY = 5.0  # after a job could not be started
 _SECONDS_TO_START = 120.0
 _MOST_STARTS = 3  # of a process that ends before it holds its job
 _MOST_WAITING = 1000
@@ -107,16 +113,16 @@ class JobQueue:
             The job, and whether it is new: it is not if `key` is that of an earlier one.
 
         Raises:
-            Refusal: Another job works on its target, or too many wait.
+            Refusal: Another job works on its target, too many wait, it cannot be recorded, or `key` is that of another
+                request.
         """
         files: Mapping[str, str] = more.pop("files", {})
         with self._lock:
-            jobs = self.jobs()
-            if more.get("key") is not None:
-                for job in jobs:
-                    if job.record.key == more["key"]:
-                        return job, False
-            target = more.get("target")
+            asked = {name: more[name] for name in ("target", "config", "overrides") if name in more}
+            known = self.repeated(more.get("key"), kind, action, **asked)
+            if known is not None:
+                return known, False
+            jobs, target = self.jobs(), more.get("target")
             if target is not None:
                 self._require_free(Path(target), jobs)
             if sum(not job.state.is_over for job in jobs) >= _MOST_WAITING:
@@ -128,6 +134,29 @@ class JobQueue:
             self._write(folder, record, files)
         self._changed.set()
         return self.job(job_id), True
+
+    def repeated(self, key: str | None, kind: str, action: str, **asked: Any) -> ServedJob | None:
+        """Return the job that an earlier request with the same key has ordered; None if there was none.
+
+        Args:
+            key: Of the request; None: it has none.
+            kind: See `JobRecord`.
+            action: See `JobRecord`.
+            asked: `target`, `config` and `overrides`, see `JobRecord`.
+
+        Raises:
+            Refusal: That request was another one.
+        """
+        job = None if key is None else next((job for job in self.jobs() if job.record.key == key), None)
+        if job is None:
+            return None
+        record = job.record
+        known = (record.kind, record.action, record.target, record.config, record.overrides)
+        if known != (kind, action, asked.get("target"), asked.get("config"), asked.get("overrides", [])):
+            raise Refusal(
+                409, f"Idempotency-Key: is that of job {record.id}, another request. Send a new key with each request."
+            )
+        return job
 
     def stop(self, job_id: str) -> ServedJob:
         """Stop a job with its state saved, or cancel it if it waits.
@@ -192,12 +221,24 @@ class JobQueue:
         return f"{self._last_time:016d}-{uuid.uuid4().hex[:8]}"
 
     def _write(self, folder: Path, record: JobRecord, files: Mapping[str, str]) -> None:
-        """Write a job as a whole: under a hidden name until it is complete."""
+        """Write a job as a whole: under a hidden name until it is complete, and on the disk.
+
+        Raises:
+            Refusal: It cannot be written; there is no job then.
+        """
         new = folder.with_name(f".{folder.name}.new")
-        write_job(new, record)
-        for name, text in files.items():
-            (new / name).write_text(text, encoding="utf-8")
-        new.rename(folder)
+        try:
+            write_job(new, record)
+            for name, text in files.items():
+                write_text_atomically(new / name, text)
+            new.rename(folder)
+            sync_folder(self.folder)
+        except OSError as error:
+            shutil.rmtree(new, ignore_errors=True)
+            if not folder.exists():
+                raise Refusal(
+                    503, f"The job cannot be recorded ({error.strerror}). Free some space, and send it again."
+                ) from error
 
     def _read(self, job_id: str, table: str) -> ServedJob | None:
         folder = self.folder / job_id
@@ -223,34 +264,53 @@ class JobQueue:
                 open_jobs = [job for job in self.jobs() if not job.state.is_over]
                 num_running = sum(job.state.name == "running" for job in open_jobs)
                 waiting = [job.record for job in open_jobs if job.state.name == "waiting"]
-                if waiting and num_running < self.num_at_once:
-                    self._start(waiting[0])
+                if waiting and num_running < self.num_at_once and self._start(waiting[0]):
                     continue
+                seconds = _SECONDS
             except (EspalierError, OSError, subprocess.SubprocessError) as error:
                 logger.warning("A job cannot be started (%s). It is tried again.", error)
-            self._changed.wait(_SECONDS)
+                seconds = _SECONDS_TO_RETRY
+            self._changed.wait(seconds)
 
-    def _start(self, record: JobRecord) -> None:
-        """Start the process of a job, which holds it when this returns, unless somebody has cancelled it."""
+    def _start(self, record: JobRecord) -> bool:
+        """Start the process of a job, which holds it when this returns, unless somebody has cancelled it.
+
+        Returns:
+            Whether it was started, or is over.
+
+        Raises:
+            OSError: The disk is full; this is no start.
+            SubprocessError: It does not start in time.
+            SearchError: The job cannot be locked.
+        """
         folder = self.folder / record.id
-        count = self._num_starts[record.id] = self._num_starts.get(record.id, 0) + 1
-        if count > _MOST_STARTS:
+        if self._num_starts.setdefault(record.id, 0) >= _MOST_STARTS:
             held = claim(folder)
             if held is not None:
-                if not is_begun(folder):
-                    write_end(folder, reason="its process could not be started. Correct the installation.")
-                os.close(held)
-            return
+                try:
+                    if not is_begun(folder):
+                        write_end(folder, reason="its process could not be started. Correct the installation.")
+                finally:
+                    os.close(held)
+            return is_begun(folder)
         places = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONUNBUFFERED": "1"}
         with open(folder / LOG, "ab") as log:
-            subprocess.run(
-                [sys.executable, "-m", "search.serve.jobs.supervisor", str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
-                timeout=_SECONDS_TO_START,
-                check=False,
-            )
+            try:
+                ended = subprocess.run(
+                    [sys.executable, "-m", "search.serve.jobs.supervisor", str(folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
+                    start_new_session=True,
+                    timeout=_SECONDS_TO_START,
+                    check=False,
+                )
+            except subprocess.SubprocessError:
+                self._num_starts[record.id] += 1
+                raise
+        if ended.returncode == TRY_AGAIN:
+            raise OSError(last_line(folder / LOG))
+        self._num_starts[record.id] += 1
+        return is_begun(folder)

@@ -1,0 +1,67 @@
+"""Answers by the `Idempotency-Key` of their requests: a request that is sent again is not obeyed again."""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from search.serve.refusals import Refusal
+from utils.errors import SearchError
+from utils.files import read_json_object, write_json
+
+Json = dict[str, Any]
+
+
+class KeyedAnswers:
+    """Answers of commands to studies, a file for each key.
+
+    Args:
+        folder: Of the files; created with the first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()  # held while a request with a key is obeyed
+
+    def find(self, key: str | None, request: Json) -> Json | None:
+        """Return the answer to an earlier request with the same key; None if there was none.
+
+        Args:
+            key: Of the request; None: it has none.
+            request: Plain data by which requests are compared.
+
+        Raises:
+            Refusal: That request was another one.
+        """
+        if key is None:
+            return None
+        content = read_json_object(self._path(key), lambda reason: SearchError(f"{reason}. Remove it."))
+        if not content:
+            return None
+        if content.get("request") != request:
+            raise Refusal(409, "Idempotency-Key: is that of another request. Send a new key with each request.")
+        answer: Json = content["answer"]
+        return answer
+
+    def once(self, key: str | None, request: Json, obey: Callable[[], Json]) -> Json:
+        """Return the answer of `find`, else obey a request and store its answer.
+
+        Raises:
+            Refusal: The key is that of another request.
+            EspalierError: The request is not obeyed.
+        """
+        if key is None:
+            return obey()
+        with self._lock:
+            answer = self.find(key, request)
+            if answer is None:
+                answer = obey()
+                with suppress(OSError):  # a full disk: it has been obeyed, and is again if it is sent again
+                    self.folder.mkdir(exist_ok=True)
+                    write_json(self._path(key), {"request": request, "answer": answer})
+            return answer
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
