@@ -1,7 +1,10 @@
 """The page of the service: complete, self-contained, and text stays text."""
 
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,88 @@ DANGEROUS = re.compile(
     r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|srcdoc|createContextualFragment|setHTML"
     r"|\beval\b|new Function|javascript:|setTimeout\([\"']|import\("
 )
+
+
+DOM = Path(__file__).parent / "support/page_dom.js"
+LOG = """
+import assert from "node:assert";
+import { answers, body, settle, streams } from "./page_dom.js";
+import { logPart } from "./log.js";
+
+const path = "/api/runs/a", content = { text: "one\\n", offset: 0, next_offset: 4 };
+let isRunning = true;
+const made = logPart("Log", path, { isOpen: true, mayGrow: () => isRunning });
+const [details] = made.section.all("details"), [lines] = made.section.all("pre");
+body.append(made.section);
+"""
+VIEW_IS_CLOSED = """
+let send;
+answers.set(`${path}/log`, new Promise(resolve => { send = resolve; }));
+details.fire("toggle");
+made.close();
+send({ content });
+await settle();
+assert.deepEqual([streams.length, lines.textContent], [0, ""]);
+"""
+QUICK_TOGGLES = """
+answers.set(`${path}/log`, { content });
+details.fire("toggle");
+details.open = false;
+details.fire("toggle");
+details.open = true;
+await details.fire("toggle");
+await settle();
+assert.deepEqual(streams.map(each => [each.path, each.isClosed]), [[`${path}/log/stream?offset=4`, false]]);
+streams[0].say("log", { text: "two\\n", next_offset: 8 });
+assert.equal(lines.textContent, "one\\ntwo\\n");
+"""
+RUN_IS_RESUMED = """
+answers.set(`${path}/log`, { content });
+await details.fire("toggle");
+streams[0].say("end");
+isRunning = false;
+await made.update();
+assert.deepEqual(streams.map(each => each.isClosed), [true]);
+isRunning = true;
+await made.update();
+await made.update();
+assert.deepEqual(streams.map(each => each.isClosed), [true, false]);
+assert.equal(lines.textContent, "one\\n");
+made.section.parent = null;  // the view is closed, and an event of its section comes late
+made.close();
+await details.fire("toggle");
+assert.equal(streams.length, 2);
+"""
+TOKEN_IS_CHANGED = """
+import assert from "node:assert";
+import { answers, settle, streams } from "./page_dom.js";
+
+answers.set("/api/overview", { content: { service: {}, studies: [], runs: [], jobs: [] } });
+await import("./main.js");
+await settle();
+assert.equal(streams[0].path, "/api/events");
+assert.notEqual(document.title, "Espalier: log in");
+answers.set("/api/overview", { status: 503, content: null });
+streams[0].onerror();
+await settle();
+assert.notEqual(document.title, "Espalier: log in");
+answers.set("/api/overview", { status: 401, content: null });
+streams[0].onerror();
+await settle();
+assert.equal(document.title, "Espalier: log in");
+process.exit();
+"""
+FAILURES = """
+import assert from "node:assert";
+import { answers, settle } from "./page_dom.js";
+import { studyView } from "./study.js";
+
+const failures = [{ status: "failed", reason: "no memory", count: 35, candidates: [1, 2] }];
+answers.set("/api/studies/a", { content: { study: { id: "a" }, facts: { failures } } });
+const failed = studyView("a").parts.find(each => each.section.attributes["aria-label"] === "Failures");
+await failed.update();
+assert.deepEqual(failed.section.all("td").map(each => each.textContent), ["failed", "35", "1, 2", "no memory"]);
+"""
 
 
 def text_of(name):
@@ -101,6 +186,22 @@ def test_names_of_studies_never_become_html():
     for name, text in scripts().items():
         for value in re.findall(r"\b(?:href|src): ((?:\$\{[^}]*\}|[^,}])*)", text):
             assert value.strip() in ("addressOf(...places)", "source", "`${path}/report`"), f"{name}: {value}"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
+@pytest.mark.parametrize(
+    "actions",
+    [LOG + VIEW_IS_CLOSED, LOG + QUICK_TOGGLES, LOG + RUN_IS_RESUMED, TOKEN_IS_CHANGED, FAILURES],
+    ids=["view is closed", "quick toggles", "run is resumed", "token is changed", "failures"],
+)
+def test_what_the_scripts_do(actions, tmp_path):
+    for name, text in scripts().items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    shutil.copy(DOM, tmp_path)
+    (tmp_path / "actions.js").write_text(actions)
+    done = subprocess.run(["node", "actions.js"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_page_needs_no_other_host():

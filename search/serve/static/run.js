@@ -47,7 +47,7 @@ export function runView(id) {
   });
   const images = part("Pictures", async () => (await load()).pictures ?? [], names => (names.length ? pictures(names, path) : null));
   const files = part("Config", load, ({ config, result }) => [jsonBlock("config.json", config), result && jsonBlock("result.json", result)]);
-  const log = logPart("Log", path, { isOpen: true });
+  const log = logPart("Log", path, { isOpen: true, mayGrow: () => known("runs", id)?.state === "running" });
   const parts = [top, results, curves, images, log, files];
   return {
     title: `${known("runs", id)?.name ?? "Run"} · Espalier`,

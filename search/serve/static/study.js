@@ -172,7 +172,7 @@ export function studyView(id) {
     more.commands?.length ? element("details", {}, element("summary", {}, "Commands for the winner"), element("pre", { tabindex: 0 }, commandText(more.commands))) : null,
   ]);
   const leaderboard = leaderboardPart(id, path);
-  const log = logPart("Log", path);
+  const log = logPart("Log", path, { mayGrow: () => Boolean(known("studies", id)?.job) });  // the output of its last job
   const figures = figuresPart(() => ask(`${path}/figures`));
   const parts = [top, buttons, runningPart(id, load), leaderboard, figures, rungsPart(load), failuresPart(id, load), about, log];
   const name = known("studies", id)?.name || "Study";
@@ -216,7 +216,7 @@ export function candidateView(id, number) {
   const curves = curvesPart(async () => ({ reports: (await load()).reports, monitor: known("studies", id)?.objectives?.[0] }));
   const images = part("Pictures", async () => (await load()).pictures ?? [], names => (names.length ? pictures(names, path) : null));
   const files = part("Config", load, ({ config, result }) => [config && jsonBlock("config.json", config), result && jsonBlock("result.json", result)]);
-  const log = logPart("Log", path);
+  const log = logPart("Log", path, { mayGrow: () => known("studies", id)?.state === "running" });
   const parts = [top, values, curves, images, log, files];
   const name = known("studies", id)?.name || "Study";
   return {
