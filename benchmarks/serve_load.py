@@ -1,8 +1,8 @@
 """The service with many studies: seconds of a page load, memory, and what it costs a search that runs next to it.
 
 `python benchmarks/serve_load.py [--studies 50] [--candidates 200] [--loads 20] [--pairs 0]`: copies of a study of a
-table with that many candidates are served by a process of its own. A page load is the page with all files that it
-names and the overview, each by a connection of its own. Memory is the largest that the process had, after facts,
+table with that many candidates are served by a separate process. A page load is the page with all files that it
+names and the overview, each by a new connection. Memory is the largest that the process had, after facts,
 figures and candidates of every study were asked for. With `--pairs`, a search of a table runs alternately with the
 service, to which a page listens, and without it.
 """

@@ -95,7 +95,7 @@ def stored_studies(folder: Path) -> Path:
 
 
 def kill_and_restart(service: "ServedFolder", visits: Sequence["Visit"]) -> None:
-    """Kill the service and start it again: the pages say so, connect again, and their sessions go on."""
+    """Kill the service and start it again: the pages say so, connect again, and their sessions continue."""
     for visit in visits:
         visit.tab.goto(f"{service.address}#/")
         visit.tab.wait_for_selector("[data-part=Studies] td a")
