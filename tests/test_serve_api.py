@@ -10,6 +10,7 @@ import pytest
 
 from search.serve.run_files import open_picture
 from search.serve.streams import difference, event
+from search.serve.summaries import finite_json
 from search.study.commands import waiting_commands
 from search.study.folders import find_studies
 from search.study.journal import JOURNAL
@@ -200,6 +201,14 @@ def test_files_of_any_size_take_little_memory(damaged, tmp_path):
     found = open_picture(tmp_path, "b.webp")
     assert (found.size, [len(each) for each in found.pieces()]) == (150_000, [65_536, 65_536, 18_928])
     assert found.file.closed
+
+
+def test_a_config_that_is_nested_too_deep_is_refused():
+    content = {}
+    for _ in range(5000):
+        content = {"a": content}
+    with pytest.raises(SearchError, match="nested too deep"):
+        finite_json(content)
 
 
 def test_two_reports_are_written_at_a_time(client):

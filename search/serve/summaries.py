@@ -17,6 +17,7 @@ from search.results.leaderboard import COUNTED, LeaderboardRow, counted_candidat
 from search.results.progress import rank_correlations
 from search.results.record import CandidateRecord, StudyRecord, parse_objectives
 from search.results.summaries import retrained_result
+from utils.errors import SearchError
 from utils.files import without_nan
 
 _MOST_FAILURES = 50
@@ -218,6 +219,13 @@ def run_summary(run: ComparedRun) -> Json:
 
 
 def finite_json(content: Json) -> Json:
-    """Return data that JSON can write: numbers that are not finite become null."""
-    found: Json = without_nan(content)
+    """Return data that JSON can write: numbers that are not finite become null.
+
+    Raises:
+        SearchError: It is nested too deep, as a file of a run may be.
+    """
+    try:
+        found: Json = without_nan(content)
+    except RecursionError:
+        raise SearchError("A file of the study or run is nested too deep to be shown. Open the file itself.") from None
     return found
