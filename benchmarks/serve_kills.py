@@ -14,12 +14,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,30 @@ def use(server: Server, chance: random.Random, count: int, made: list[tuple[str,
             time.sleep(0.05)
             continue
         told[f"{action} {status}"] += 1
-        if action != "stop" and status == 202:
+        # A study that began to run meanwhile gets a command; every start is answered with a job.
+        if status == 202 and (action == "start" or (action == "resume" and "job" in answer)):
             made.append((key, answer["job"]["id"]))
         count -= 1
         time.sleep(chance.random() * 0.3)
+
+
+def use_all(server: Server, seed: int, count: int, made: list[tuple[str, str]], told: Counter[str]) -> list[str]:
+    """Send requests as two clients at once, and return their faults when both have ended.
+
+    Args:
+        server: The service.
+        seed: Of the order.
+        count: Number of requests of each.
+        made: See `use`.
+        told: See `use`.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        chances = [random.Random(f"{seed} {number}") for number in range(2)]
+        clients = [pool.submit(use, server, chance, count, made, told) for chance in chances]
+        faults = [f"a client ended by {client.exception()!r}" for client in clients if client.exception() is not None]
+    if sum(told.values()) != 2 * count:
+        faults.append(f"{sum(told.values())} requests were answered, not {2 * count}")
+    return faults
 
 
 def finish(server: Server) -> list[Json]:
@@ -183,26 +203,17 @@ def main() -> int:
         configs = write_configs(Path(place) / "configs", seconds=SECONDS, epochs=EPOCHS)
         server = Server(folder, configs, options.jobs)
         server.start()
-        clients = [
-            threading.Thread(
-                target=use,
-                args=(server, random.Random(f"{options.seed} {number}"), options.requests // 2, made, told),
-            )
-            for number in range(2)
-        ]
-        for client in clients:
-            client.start()
         num_kills = 0
-        while any(client.is_alive() for client in clients) or num_kills < options.kills:
-            time.sleep(chance.uniform(0.5, 6.0))
-            if num_kills < options.kills:
-                server.kill()
-                num_kills += 1
-                server.start()
-        for client in clients:
-            client.join()
+        with ThreadPoolExecutor(1) as pool:
+            clients = pool.submit(use_all, server, options.seed, options.requests // 2, made, told)
+            while not clients.done() or num_kills < options.kills:
+                time.sleep(chance.uniform(0.5, 6.0))
+                if num_kills < options.kills:
+                    server.kill()
+                    num_kills += 1
+                    server.start()
         jobs = finish(server)
-        faults = faults_of(folder, jobs, made)
+        faults = clients.result() + faults_of(folder, jobs, made)
         with suppress(OSError):
             server.kill()
     print(f"{sum(told.values())} requests, the service killed {num_kills} times, {len(jobs)} jobs: {dict(told)}")

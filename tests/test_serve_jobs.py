@@ -6,9 +6,11 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
+from benchmarks.serve_kills import use_all
 from search.serve.jobs import files, supervisor
 from search.serve.jobs import queue as queue_module
 from search.serve.jobs.files import (
@@ -292,6 +294,31 @@ def test_a_command_with_a_key_is_obeyed_once(tmp_path):
             assert send("resume", "three", {}).json()["job"]["id"] == resumed["id"]
         assert send("add", "three", {"num_samples": 2}).status_code == 409
         assert len(list((folder / "commands").iterdir())) == 2
+
+
+class Answering:
+    """A service that answers a start with a job and a resume with a message, and then no more."""
+
+    def __init__(self, count, start):
+        self.count = count
+        self.answers = {"start": start, "resume": {"message": "Noted."}}
+
+    def ask(self, path, body=None, key=None):
+        if path == "/api/overview":
+            return 200, {"jobs": [], "studies": [{"id": "a", "num_samples": 1, "state": "unfinished"}], "runs": []}
+        self.count -= 1
+        assert self.count >= 0
+        return 202, self.answers["resume" if "resume" in path else "start"]
+
+
+def test_the_experiment_with_kills_says_when_a_client_ends():
+    made, told = [], Counter()
+    assert use_all(Answering(6, {"job": {"id": "1"}}), 0, 3, made, told) == []
+    assert told.keys() == {"start 202", "resume 202"}
+    assert len(made) == told["start 202"]
+    faults = use_all(Answering(1, {"job": {"id": "1"}}), 0, 1, made, Counter())
+    assert [fault.partition(" by ")[0] for fault in faults] == ["a client ended", "1 requests were answered, not 2"]
+    assert "KeyError" in use_all(Answering(8, {}), 0, 4, made, Counter())[0]
 
 
 def test_a_queue_runs_jobs_in_order_and_another_one_continues_it(tmp_path):
