@@ -26,7 +26,7 @@ def test_only_files_below_the_allowed_folders_are_configs(tmp_path):
     assert list(allowed.files()) == ["configs/inner/table.json", "configs/plain.json", "configs/sweep.json"]
     assert allowed.kinds() == {"configs/plain.json": "training", "configs/sweep.json": "study"}
     for text in ("name=a\0b", "name=\ud800"):
-        with pytest.raises(ConfigError, match="override 'name=.*a character that no file can hold"):
+        with pytest.raises(ConfigError, match=r"override 'name=.*a character that no file can hold"):
             allowed.load("configs/plain.json", [text])
     for name in ("configs/../secret.json", "secret.json", "/etc/passwd", "configs/link.json", ""):
         with pytest.raises(Refusal, match="is in no folder of --configs"):
