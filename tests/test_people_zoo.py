@@ -135,3 +135,9 @@ def test_what_is_missing_is_named(source: Path) -> None:
     (source / "heads.csv").write_text("photo,left\n1,2\n")
     with pytest.raises(DataError, match=r"heads\.csv has no boxes of heads .* photo, x0, y0, x1, y1\."):
         AnnotatedPhotos(source, source / "train_pairs.txt")
+
+
+def test_a_disk_that_takes_nothing_is_named(source: Path) -> None:
+    photos = AnnotatedPhotos(source, source / "train_pairs.txt")
+    with pytest.raises(DataError, match=r"gone.images.00000_\w+\.jpg cannot be written .* start again\."):
+        command.write_sample(0, photos, 0, source / "gone", None)

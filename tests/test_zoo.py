@@ -1,6 +1,7 @@
 """The networks that come with Espalier: their names, their files, and what they do on photos."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,9 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.pth"))
 
 def test_every_network_has_a_card_and_every_card_a_network() -> None:
     assert [card.name for card in cards()] == sorted(path.stem for path in FOLDER.glob("*.json")) == ["people"]
-    assert not [card.name for card in cards() if "TODO" in card.text()]
+    for card in cards():
+        assert card.scores
+        assert all(re.search(r"\d", score) for score in card.scores.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -37,12 +40,10 @@ def test_a_network_is_small_and_as_its_card_and_its_config_say(name: str) -> Non
     assert {key: stored["arch"]["args"][key] for key in wanted} == wanted
     assert tuple(stored["valid_loader"]["args"]["resize"]) == card.input_size
     assert card.parameters == pytest.approx(numbers, rel=0.001)  # the norms count their batches, too
-    assert not [
-        text for text in (json.dumps(stored), json.dumps(content["versions"])) if "/tmp" in text or "/work" in text
-    ]
+    assert '"/' not in json.dumps(stored)  # no path of the machine that trained it
 
 
-def test_people_are_found_in_photos(tmp_path: Path) -> None:
+def test_people_are_found_in_photos() -> None:
     network = inference.load("people")
     counts = np.zeros((2, 2))
     for line in (ROOT / "data" / "people" / "test_pairs.txt").read_text().splitlines():

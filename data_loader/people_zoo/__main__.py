@@ -20,7 +20,7 @@ from data_loader.people_zoo import scenes
 from data_loader.people_zoo.passers_by import open_model
 from data_loader.people_zoo.photos import AnnotatedPhotos, Box, Photo
 from data_loader.people_zoo.scenes import Scene
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DataError
 from utils.writing.text import write_out
 
 Draw = Callable[[Sequence[Photo], np.random.Generator, Path | None], Scene]
@@ -49,14 +49,24 @@ KINDS: dict[str, tuple[float, Draw]] = {
 
 
 def write_sample(number: int, photos: Sequence[Photo], seed: int, folder: Path, selfie_model: Path | None) -> str:
-    """Write image and mask of a sample, and return its line in the list of pairs."""
+    """Write image and mask of a sample, and return its line in the list of pairs.
+
+    Raises:
+        DataError: A photo cannot be read, or the disk is full.
+    """
     rng = np.random.default_rng([seed, number])
     names = list(KINDS)
     kind = names[int(rng.choice(len(names), p=[share for share, _ in KINDS.values()]))]
     sample, quality = KINDS[kind][1](photos, rng, selfie_model), int(rng.integers(*QUALITIES))
     image, mask = (f"{part}/{number:05d}_{kind}.{suffix}" for part, suffix in (("images", "jpg"), ("masks", "png")))
-    cv2.imwrite(str(folder / image), sample.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    cv2.imwrite(str(folder / mask), sample.mask)
+    jpeg = cv2.imencode(".jpg", sample.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    try:
+        (folder / image).write_bytes(jpeg.tobytes())
+        (folder / mask).write_bytes(cv2.imencode(".png", sample.mask)[1].tobytes())
+    except OSError as error:  # a full disk: cv2.imwrite would only return False
+        raise DataError(
+            f"{folder / image} cannot be written ({error.strerror}). Make room, remove the folder and start again."
+        ) from None
     return f"{folder.name}/{image}, {folder.name}/{mask}"
 
 

@@ -182,13 +182,7 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
     faults = Faults()
     options = check_section(SearchOptions, config.get("search", {}), "search", faults)
     searched = config if options is None else _searched_config(config, options, faults)
-    trainer = searched.get("trainer")
-    epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
-    if not isinstance(epochs, int) or epochs < 1:
-        faults.add(
-            "trainer.epochs", f"{show(epochs)}: a search needs the length of a full training. Write a number of epochs."
-        )
-        epochs = _ANY_EPOCHS
+    epochs = _full_epochs(searched, faults)
     if not isinstance(config.get("name"), str) or not config["name"]:
         faults.add("name", f"missing. Add it: {TopLevel.model_fields['name'].description}")
     if options is not None and options.study is not None:
@@ -240,6 +234,18 @@ def build_study_parts(config: Mapping[str, Any], canonical: Canonical | None = N
         resources=options.resources,
         folds=options.folds,
     )
+
+
+def _full_epochs(searched: Mapping[str, Any], faults: Faults) -> int:
+    """Return the epochs of a full training; if the config names none, that is a fault, and the result any number."""
+    trainer = searched.get("trainer")
+    epochs = trainer.get("epochs") if isinstance(trainer, Mapping) else None
+    if isinstance(epochs, int) and epochs >= 1:
+        return epochs
+    faults.add(
+        "trainer.epochs", f"{show(epochs)}: a search needs the length of a full training. Write a number of epochs."
+    )
+    return _ANY_EPOCHS
 
 
 def _searched_config(config: Mapping[str, Any], options: SearchOptions, faults: Faults) -> Mapping[str, Any]:
