@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 3
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: install train test lint types unit pages schema clean
+.PHONY: install train test lint types unit pages bench schema clean
 
 install: .venv/core
 
@@ -31,6 +31,11 @@ pages: .venv/development
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "playwright>=1.49"
 	$(BIN)/python benchmarks/search_report.py
 	$(BIN)/python benchmarks/serve_page.py
+
+# Speeds next to those of peers and of the machine's limit; one of them: make bench NAMES=checkpoint
+bench: .venv/development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-benchmarks.txt
+	$(BIN)/python -m benchmarks $(NAMES)
 
 schema: .venv/core
 	$(BIN)/python train.py --schema > config/schema.json
