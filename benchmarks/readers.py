@@ -124,11 +124,11 @@ def checkpoint(folder: Path) -> bytes:
     """Return a checkpoint."""
     import torch
 
-    from utils.checkpoint_file import commit_checkpoint, stage_checkpoint
+    from utils.checkpoint_file import write_checkpoint
 
     path = folder / "c.pth"
     content = {"format_version": 1, "global_step": 1, "state_dict": {"a": torch.ones(50)}, "config": {"name": "a"}}
-    commit_checkpoint(stage_checkpoint(path, content), [path])
+    write_checkpoint(content, [path])
     return path.read_bytes()
 
 

@@ -38,10 +38,10 @@ from tests.support.simulated_study import Simulation, World, results
 from train import check_config
 from trainer.checkpoints import saving as saving_module
 from trainer.checkpoints.resume import weights_of
+from utils import checkpoint_file
 from utils.architecture.decoding import encode
 from utils.architecture.genotype import Genotype
 from utils.architecture.pictures import path_svg
-from utils.checkpoint_file import commit_checkpoint, read_saved, stage_checkpoint
 from utils.errors import ConfigError, DiskFull, Interrupted, SearchError
 
 GENOTYPES = [
@@ -226,7 +226,7 @@ def write_checkpoint(path, entries):
     weights = {"a": torch.zeros(3), "b": torch.ones(2, dtype=torch.bfloat16)}
     state = {"optimizer": {"state": weights}, "steps": 4, "epochs": entries}
     content = {"state_dict": OrderedDict(weights), "architecture": state, "config": {}}
-    commit_checkpoint(stage_checkpoint(path, content), [path])
+    checkpoint_file.write_checkpoint(content, [path])
 
 
 def test_a_budget_that_ends_before_a_supernet_says_so(tmp_path):
@@ -543,7 +543,7 @@ def test_three_stages_end_with_a_tested_network(finished):
 
 
 def test_the_winner_is_tested_by_the_command_that_is_printed(finished):
-    content = read_saved(Path(finished.folder) / "best" / "model_best.pth")[1]
+    content = checkpoint_file.read_saved(Path(finished.folder) / "best" / "model_best.pth")[1]
     tested = evaluate_checkpoint(content["config"], weights_of(content))
     assert tested["metrics"]["miou"] == pytest.approx(finished.retrained[0].test["test_miou"])
 

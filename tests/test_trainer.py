@@ -11,6 +11,7 @@ from torch.optim import lr_scheduler
 
 from base import BaseTrainer, Callback
 from base.base_trainer import LearningRateSchedule, Monitor
+from tests.support.checkpoints import same
 from tests.support.tiny import Accuracy, tiny_trainer
 from trainer.checkpoints.resume import Start, restore
 from trainer.checkpoints.saving import Checkpoints, stop_at_next_step
@@ -34,16 +35,6 @@ class StopAt(Callback):
     def on_validation_batch(self, trainer, inputs, target, output):
         if trainer.global_step == self.step and self.in_validation:
             os.kill(os.getpid(), self.number)
-
-
-def same(one, other):
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
 
 
 def assert_same_run(folder, reference):

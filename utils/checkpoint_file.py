@@ -10,18 +10,20 @@ import logging
 import os
 import pickle
 import re
-import shutil
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
+from torch import Tensor
 
 from utils.environment import DISK_FULL
 from utils.errors import CheckpointError
-from utils.files import sync_folder, temporary_path, write_atomically
+from utils.files import copy_atomically, sync_folder, temporary_path
+from utils.writing.hashed_file import HashedFile
 
 FORMAT_VERSION = 1
 LAST, BEST = "checkpoint-last.pth", "model_best.pth"
@@ -37,56 +39,51 @@ _CHUNK = 1 << 20
 _WRITER_WORDS = ("PytorchStreamWriter", "inline_container")
 
 
-def stage_checkpoint(path: Path, content: dict[str, Any]) -> Path:
-    """Serialise `content` to a temporary file next to `path`: the quick half of writing.
-
-    Returns:
-        The file for `commit_checkpoint`.
-
-    Raises:
-        CheckpointError: The disk is full or cannot be written; no file remains.
-    """
-    staged = temporary_path(path)
-    try:
-        with _disk_errors(path), open(staged, "wb") as file:
-            torch.save(content, file)
-    except BaseException:
-        staged.unlink(missing_ok=True)
-        raise
-    return staged
-
-
-def commit_checkpoint(staged: Path, paths: Sequence[Path]) -> None:
-    """Add the checksum, flush to the disk and move to each path in turn: the slow half, which needs no tensor.
+def write_checkpoint(content: dict[str, Any], paths: Sequence[Path]) -> None:
+    """Write a checkpoint to each path in turn; a file is in place only when it is complete on the disk.
 
     Args:
-        staged: From `stage_checkpoint`; it is removed.
-        paths: Each receives a copy, so that one bad sector cannot destroy two checkpoints.
+        content: Tensors and plain data, which must not change meanwhile.
+        paths: The first gets its file as soon as possible. Each of the others gets a copy, so that neither one bad
+            sector nor a program that changes a file destroys two checkpoints.
 
     Raises:
-        CheckpointError: The disk is full or cannot be written; later files of `paths` are unchanged.
+        CheckpointError: The disk is full or cannot be written; this file and the later ones are unchanged.
     """
+    first, *others = paths
+    staged = temporary_path(first)
+    lasting = {storage.data_ptr(): storage.nbytes() for storage in map(Tensor.untyped_storage, tensors_in(content))}
     try:
-        with _disk_errors(paths[0]), open(staged, "r+b") as file:
-            file.seek(-_END_SIZE, os.SEEK_END)
-            if file.read(4) != _END_SIGNATURE:
-                raise RuntimeError("torch.save did not end its archive as expected")
-            file.seek(-2, os.SEEK_END)
-            file.write(struct.pack("<H", _COMMENT_SIZE))  # the checksum is the comment of the archive
-            file.flush()
-            digest = _digest(file, file.seek(0, os.SEEK_END))
-            file.seek(0, os.SEEK_END)
-            file.write(_MAGIC + digest.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        for path in paths[:-1]:
-            with _disk_errors(path), open(staged, "rb") as source:
-                write_atomically(path, lambda file: shutil.copyfileobj(source, file, _CHUNK))
-        with _disk_errors(paths[-1]):
-            os.replace(staged, paths[-1])
-            sync_folder(paths[-1].parent)
+        with _disk_errors(first):
+            with HashedFile(staged, lasting) as file:
+                torch.save(content, cast(IO[bytes], file))  # it calls nothing but `write` and `flush`
+                file.finish(_with_room_for_comment, lambda digest: _MAGIC + digest.encode())
+            os.replace(staged, first)
+            sync_folder(first.parent)
     finally:
         staged.unlink(missing_ok=True)
+    for path in others:
+        with _disk_errors(path):
+            copy_atomically(first, path)
+
+
+def _with_room_for_comment(end: bytes) -> bytes:
+    """Return the end of an archive that announces the checksum as its comment."""
+    if end[-_END_SIZE:][:4] != _END_SIGNATURE:
+        raise RuntimeError("torch.save did not end its archive as expected")
+    return end[:-2] + struct.pack("<H", _COMMENT_SIZE)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yield the tensors in nested dictionaries and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from tensors_in(item)
 
 
 @contextmanager
@@ -122,17 +119,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: there is no such file. Name a checkpoint (.pth) or a run folder that holds one."
         )
     try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size < _COMMENT_SIZE + _END_SIZE:
-                raise _damaged(path, f"is {size} bytes long, too short for a checkpoint")
-            file.seek(-_COMMENT_SIZE, os.SEEK_END)
-            comment = file.read()
-            has_checksum = comment.startswith(_MAGIC)
-            wanted = comment[len(_MAGIC) :].decode("ascii", "replace")
-            if has_checksum and _digest(file, size - _COMMENT_SIZE) != wanted:
-                raise _damaged(path, "does not match its checksum")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content, has_checksum = _load_checked(path)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
@@ -158,6 +145,36 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
                 "newer one has written it. Use that version, or another checkpoint."
             )
     return content
+
+
+def _load_checked(path: Path) -> tuple[Any, bool]:
+    """Return the content of a file that matches its checksum, and whether it has one.
+
+    Raises:
+        CheckpointError: It does not match, or is too short.
+        Exception: Any error of reading a file that matches.
+    """
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size < _COMMENT_SIZE + _END_SIZE:
+            raise _damaged(path, f"is {size} bytes long, too short for a checkpoint")
+        file.seek(-_COMMENT_SIZE, os.SEEK_END)
+        comment = file.read()
+        has_checksum = comment.startswith(_MAGIC)
+        wanted = comment[len(_MAGIC) :].decode("ascii", "replace")
+        # Hashing takes about as long as loading, and both work outside Python's lock.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            digest = thread.submit(_digest, file, size - _COMMENT_SIZE) if has_checksum else None
+            content, error = None, None
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as found:  # damaged bytes can raise any error in the unpickler
+                error = found
+            if digest is not None and digest.result() != wanted:
+                raise _damaged(path, "does not match its checksum")
+    if error is not None:
+        raise error
+    return content, has_checksum
 
 
 def _damaged(path: Path, what: str) -> CheckpointError:

@@ -7,6 +7,7 @@ are checked before anything is decoded, because a small file may unpack to a hug
 import json
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -75,6 +76,24 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         with open(temporary, "w+b") as file:
             write(file)
             file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def copy_atomically(source: Path, path: Path) -> None:
+    """Copy a file to a temporary one next to `path`, flush it to the disk, then replace `path`.
+
+    Raises:
+        OSError: The disk is full or the folder cannot be written; `path` is unchanged and no temporary file remains.
+    """
+    temporary = temporary_path(path)
+    try:
+        shutil.copyfile(source, temporary)  # in the system, without a detour through this process
+        with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

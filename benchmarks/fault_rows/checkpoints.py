@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.fault_rows.bench import PWNED, Bench, Fault
-from utils.checkpoint_file import commit_checkpoint, read_checkpoint, stage_checkpoint
+from utils.checkpoint_file import read_checkpoint, write_checkpoint
 
 Change = Callable[[bytes], bytes]
 # (module, name, arguments) that a pickle would call when it is loaded.
@@ -63,7 +63,7 @@ def rewritten(bench: Bench, **changes: Any) -> Path:
     """Return the last checkpoint with other entries; None removes one."""
     content = {key: value for key, value in {**read_checkpoint(bench.last), **changes}.items() if value is not None}
     path = bench.folder / "changed.pth"
-    commit_checkpoint(stage_checkpoint(path, content), [path])
+    write_checkpoint(content, [path])
     return path
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from utils.checkpoint_file import commit_checkpoint, evaluated_weights, read_saved, stage_checkpoint
+from utils.checkpoint_file import evaluated_weights, read_saved, write_checkpoint
 
 KEPT = ("format_version", "arch", "monitor_best", "epoch", "global_step", "versions")
 
@@ -39,7 +39,7 @@ def main() -> None:
     largest = max(float(value.abs().max()) for value in evaluated_weights(content).values() if value.numel())
     if largest > torch.finfo(torch.float16).max:
         raise SystemExit(f"{file}: a weight of {largest} is beyond half precision.")
-    commit_checkpoint(stage_checkpoint(arguments.output, packed(content)), [arguments.output])
+    write_checkpoint(packed(content), [arguments.output])
 
 
 if __name__ == "__main__":

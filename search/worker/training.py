@@ -22,7 +22,7 @@ from search.worker.fence import Fence
 from trainer.checkpoints.resume import lock_run_folder
 from trainer.runtime.devices import unwrap
 from trainer.runtime.failures import leave_world
-from utils.checkpoint_file import BEST, LAST, commit_checkpoint, newest_good, stage_checkpoint
+from utils.checkpoint_file import BEST, LAST, newest_good, write_checkpoint
 from utils.environment import is_disk_full
 from utils.errors import CheckpointError, ConfigError
 
@@ -50,7 +50,7 @@ def find_start(task: Mapping[str, Any]) -> str | None:
         remove_start(folder)
         return str(folder)
     if source is None or Path(source) == folder:
-        # Killed between the best and the last checkpoint of the first epoch, it has only the best one.
+        # Earlier versions wrote the best checkpoint first: killed in the first epoch, a run may have only that one.
         return str(folder) if any(folder.glob("*.pth")) else None
     remove_checkpoints(folder)
     start = begin / _START
@@ -67,7 +67,7 @@ def find_start(task: Mapping[str, Any]) -> str | None:
             shutil.copyfile(Path(source) / BEST, begin / BEST)
         # Its schedule may have another form, and is moved anew to the same place.
         content |= {"config": dict(task["config"]), "lr_scheduler": None}
-        commit_checkpoint(stage_checkpoint(start, content), [start])
+        write_checkpoint(content, [start])
     return str(start)
 
 
