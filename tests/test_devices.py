@@ -1,5 +1,9 @@
 """What `-d` means where there are fewer devices than it names."""
 
+import ctypes
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -63,3 +67,31 @@ def test_a_gpu_is_deterministic_unless_the_config_says_otherwise():
     finally:
         torch.backends.cudnn.benchmark = before[0]
         torch.use_deterministic_algorithms(before[1])
+
+
+FAULTS_OF_LATER_ROUNDS = """
+import ctypes, resource, sys
+from trainer.runtime.allocation import keep_freed_memory
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = libc.memset.argtypes = None
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+for number in range(5):
+    if number == 1:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(64 * 2**20)))
+    libc.memset(block, 1, ctypes.c_size_t(64 * 2**20))
+    libc.free(block)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or not hasattr(ctypes.CDLL(None), "mallopt"), reason="glibc")
+def test_freed_memory_is_taken_again_without_the_system():
+    faults = {}
+    for kind in ("kept", "plain"):
+        command = [sys.executable, "-c", FAULTS_OF_LATER_ROUNDS, kind]
+        faults[kind] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert faults["plain"] >= 4 * 32  # pages of 2 MB; four thousand times 4 of 4 KB
+    assert faults["kept"] < 32

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from trainer.runtime.activations import recompute_activations
+from trainer.runtime.allocation import keep_freed_memory
 from trainer.runtime.cpu_convolutions import replace_convolutions
 from trainer.runtime.failures import leave_world, watch_failures
 from trainer.runtime.norms import repair_instance_norms
@@ -229,6 +230,7 @@ def prepare_for_training(
         ConfigError: A name in `checkpoint_activations` is no part of the network.
     """
     if precision.device.type == "cpu":
+        keep_freed_memory()
         model = replace_convolutions(model, in_bf16=precision.dtype is torch.bfloat16)
         repair_instance_norms(model)
     if options["sync_batch_norm"] and world.size > 1:
