@@ -52,9 +52,9 @@ def registry() -> dict[str, Section]:
     import data_loader
     import models
     import trainer
-    from search.study import settings
+    from search.registry import REGISTRY
 
-    return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS, **settings.REGISTRY}
+    return {**models.SECTIONS, **data_loader.SECTIONS, **trainer.SECTIONS, **REGISTRY}
 
 
 def build_loader(

@@ -37,13 +37,14 @@ from benchmarks.simulator import simulate
 from benchmarks.two_objectives import TRAININGS, FrontTask, front_samplers
 from config.objects import instantiate
 from search.executors.base import Task
+from search.registry import REGISTRY
 from search.schedulers.halving import RandomSearch
 from search.space.table_space import TableSpace
 from search.strategies.base import Outcome, Strategy, StudyContext
 from search.strategies.popnas.strategy import ESTIMATE
 from search.study.driver import Recorder
 from search.study.journal import Event, Journal
-from search.study.settings import REGISTRY, StudyParts, build_study_parts
+from search.study.settings import StudyParts, build_study_parts
 from search.study.state import StudyState
 from search.tables.table import ResultTable
 from search.worker.estimating import estimated_cells

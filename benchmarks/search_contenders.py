@@ -11,12 +11,12 @@ from typing import Any
 from benchmarks.peer_schedulers import OptunaPeer, Peer, SyneTuneASHA, SyneTunePeer, is_installed
 from benchmarks.search_tasks import Task
 from config import instantiate
+from search.registry import REGISTRY
 from search.samplers.base import Sampler
 from search.samplers.random import RandomSampler
 from search.schedulers.base import Scheduler
 from search.schedulers.rungs import rung_epochs
 from search.space.table_space import TableSpace
-from search.study.settings import REGISTRY
 from utils.errors import ConfigError
 
 Search = tuple[Scheduler, Sampler]

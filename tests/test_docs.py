@@ -35,8 +35,9 @@ from config.checking.sections import (
 from config.checking.signatures import signature_of
 from data_loader.segmentation.loader import SegmentationDataLoader
 from search.executors.table import is_tabulated
+from search.registry import REGISTRY
 from search.samplers import SECTIONS as SAMPLERS
-from search.study.settings import REGISTRY, build_study_parts
+from search.study.settings import build_study_parts
 from search.worker.candidate import canonical
 from tests.support.groups import descriptions, from_flat
 from tests.support.pages import FILES, PAGES, PLUGINS, ROOT, blocks, commands, workplace  # noqa: F401 (a fixture)

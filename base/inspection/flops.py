@@ -2,19 +2,23 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+
+if TYPE_CHECKING:
+    from torch.utils.flop_counter import FlopCounterMode
 
 Shape = Sequence[int]
 
 
-def flop_counter() -> FlopCounterMode:
+def flop_counter() -> "FlopCounterMode":
     """Return a mode that counts the FLOPs of convolutions and matrix products, a multiply-add as two.
 
     torch does not count fused recurrent layers, nor the fused attention of a processor.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # it loads Triton
+
     aten = torch.ops.aten
     formulas = {
         aten.mkldnn_rnn_layer: _recurrent_layer,

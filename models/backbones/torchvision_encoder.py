@@ -3,7 +3,6 @@
 import functools
 from typing import Literal, NamedTuple
 
-import torchvision
 from torch import Tensor, nn
 
 from models.backbones.weights import load_weights
@@ -76,6 +75,8 @@ class TorchvisionEncoder(nn.Module):
         norm: Norm = "batch",
         output_stride: int = 32,
     ) -> None:
+        import torchvision  # as long as torch itself: it loads torch._dynamo
+
         super().__init__()
         if name not in TORCHVISION_BACKBONES:
             raise ConfigError(

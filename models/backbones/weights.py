@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from utils.checkpoint_file import read_checkpoint
@@ -36,6 +35,8 @@ def load_weights(network: nn.Module, name: str, weights: str, *, first_convoluti
         ConfigError: No such weights or file, or the download failed.
         CheckpointError: The file is damaged or belongs to another network.
     """
+    import torchvision
+
     available = torchvision.models.get_model_weights(name)
     # torchvision's "ResNet18_Weights.DEFAULT" and "DEFAULT" are the same.
     member = weights.rsplit(".", maxsplit=1)[-1]

@@ -266,6 +266,8 @@ def _open_onnx(content: bytes, device: torch.device) -> tuple[Run, str | None]:
     (onnxruntime,) = require("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
+    # Waiting threads sleep: spinning, as by default, they take the cores from torch, OpenCV and the video's encoder.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if torch.get_num_threads() == 1:
         options.intra_op_num_threads = 1
     wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"][device.type != "cuda" :]

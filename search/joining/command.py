@@ -31,9 +31,9 @@ from search.joining.leading import StoppedByCommand, lead
 from search.joining.lease import Lease, LeaseLost, LeaseView, LeaseWatcher
 from search.joining.member import LeftStudy, Member
 from search.joining.timing import Timing
+from search.registry import REGISTRY
 from search.study.folders import CONFIG, CompleteConfig, as_in_study, differences, read_study_config
 from search.study.journal import JOURNAL, Journal, create_journal
-from search.study.settings import REGISTRY
 from utils.errors import ConfigError, Interrupted, SearchError
 from utils.plugins import command_line
 

@@ -22,25 +22,20 @@ from config.checking.splits import MERGED
 from config.faults import Faults, show
 from config.loading.load import apply_changes
 from config.objects import instantiate
-from search.executors import EXECUTORS
 from search.executors.base import Executor
 from search.executors.serial import Serial
 from search.executors.table import TableExecutor
+from search.registry import REGISTRY
 from search.results.record import Constraint, Objective, parse_constraints, parse_objectives
-from search.samplers import SECTIONS as SAMPLERS
 from search.samplers.base import Sampler
 from search.samplers.enqueued import KnownFirst
-from search.schedulers import SECTIONS as SCHEDULERS
 from search.schedulers.base import Scheduler
 from search.schedulers.halving import RandomSearch
 from search.space.grid_space import GridSpace
 from search.space.space import Canonical, Space
-from search.strategies import SECTIONS as STRATEGIES
 from search.study.tabulated import require_no_table, tabulated_space
 from utils.errors import ConfigError, EspalierError, each_error
-from utils.registry import Section
 
-REGISTRY: dict[str, Section] = {**SAMPLERS, **SCHEDULERS, **STRATEGIES, "executor": EXECUTORS}
 # Keys of the search section that say how candidates are drawn, stopped or trained again: a grid does nothing of that.
 _NOT_OF_A_GRID = (
     "num_samples", "seed", "sampler", "first", "scheduler", "constraints", "strategy", "retrain", "warm_start", "folds"
@@ -254,7 +249,7 @@ def _searched_config(config: Mapping[str, Any], options: SearchOptions, faults: 
     if spec is None or options.study is not None:  # a fault is reported when the strategy is built
         return config
     with faults.collecting():
-        strategy = find_class(spec.type, spec.path, "strategy", STRATEGIES["strategy"]).target
+        strategy = find_class(spec.type, spec.path, "strategy", REGISTRY["strategy"]).target
         if isinstance(strategy, type) and hasattr(strategy, "searched_config"):  # a plug-in may be a function
             searched: Mapping[str, Any] = strategy.searched_config(config, spec.args)
             return searched
@@ -446,7 +441,7 @@ def _shrunk_strategy(strategy: Any, epochs: int) -> Any:
     spec = read_spec(strategy, "search.strategy", Faults())
     if spec is None:  # for the validation to report
         return strategy
-    target = find_class(spec.type, spec.path, "strategy", STRATEGIES["strategy"]).target
+    target = find_class(spec.type, spec.path, "strategy", REGISTRY["strategy"]).target
     if not (spec.args and hasattr(target, "shrunk_arguments")):
         return strategy
     return {"type": spec.type, "args": target.shrunk_arguments(spec.args, epochs)}
@@ -457,7 +452,7 @@ def _shrunk_scheduler(scheduler: Any, epochs: int) -> Any:
     spec = read_spec(scheduler, "search.scheduler", Faults())
     if spec is None:  # for the validation to report
         return scheduler
-    target = find_class(spec.type, spec.path, "scheduler", SCHEDULERS["scheduler"]).target
+    target = find_class(spec.type, spec.path, "scheduler", REGISTRY["scheduler"]).target
     grace_period = signature_of(target).parameters.get("grace_period")
     if grace_period is None:
         return scheduler

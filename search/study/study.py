@@ -12,6 +12,7 @@ from config.objects import instantiate
 from search.executors.base import Executor, failure
 from search.joining.lease import is_shared
 from search.joining.published import journal_to_read
+from search.registry import REGISTRY
 from search.results.beliefs import beliefs_shown
 from search.results.leaderboard import leaderboard, winner_of
 from search.results.record import RungRecord, StudyRecord, without_penalty
@@ -27,7 +28,7 @@ from search.study.commands import Command, remove_command, waiting_commands
 from search.study.driver import Driver, Recorder, Watcher, replay
 from search.study.folders import make_log_folder, place_runs, read_study_config
 from search.study.journal import JOURNAL, Event, Journal, read_events
-from search.study.settings import REGISTRY, StudyParts, build_study_parts
+from search.study.settings import StudyParts, build_study_parts
 from search.study.state import CandidateState, StudyState
 from search.study.warm_start import transferred
 from utils.errors import ConfigError, EspalierError, SearchError

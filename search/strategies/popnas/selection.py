@@ -15,6 +15,7 @@ from config.faults import Faults, show
 from config.loading.load import apply_changes, deep_merge
 from config.objects import instantiate
 from search.executors.base import Task
+from search.registry import REGISTRY
 from search.results.leaderboard import first_front, is_ranked
 from search.schedulers.base import Decision, Job, Rung, Scheduler
 from search.schedulers.generations import Generations
@@ -27,7 +28,7 @@ from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells
 from search.strategies.popnas.options import ARGUMENTS, CELL
 from search.study.journal import Event
-from search.study.settings import REGISTRY, StudyParts, check_changes
+from search.study.settings import StudyParts, check_changes
 from search.study.state import CandidateState
 from utils.architecture.cells.network import MacroOptions
 

@@ -13,6 +13,7 @@ from pydantic import Field
 from config.faults import Faults
 from config.objects import instantiate
 from search.executors.base import Task
+from search.registry import REGISTRY
 from search.results.leaderboard import is_ranked
 from search.results.record import FACTS, Objective
 from search.schedulers.base import Decision, Job, Scheduler
@@ -31,7 +32,7 @@ from search.strategies.popnas.predicted import generation_folder, stored_predict
 from search.strategies.popnas.sections import best_cell, cost_sections, generation_sections
 from search.strategies.popnas.selection import ModelSelection, read_selection
 from search.study.journal import Event
-from search.study.settings import REGISTRY, StudyParts
+from search.study.settings import StudyParts
 from search.study.state import CandidateState
 from utils.errors import EspalierError, SearchError
 from utils.seeding import derive_seed
