@@ -6,23 +6,24 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data.dataloader import default_collate
 
-from base.loading.workers import ended_in_time, next_batch, not_started, poll_seconds, sendable, start_worker
+from base.loading.keys import KeyedBatchSampler, KeyedDataset
+from base.loading.packing import BATCHES_PER_WORKER, BatchSender, SendBuffers, buffers_for, received_batch
+from base.loading.worker_count import WorkerCount, processors_to_share, workers_that_pay
+from base.loading.workers import ended_in_time, next_batch, not_started, poll_seconds, start_worker
 from base.samples import (
     DESCRIBED,
+    CachedSource,
     Failure,
-    KeyedSource,
     PreparedSource,
     SampleKey,
     StandInSource,
@@ -38,102 +39,11 @@ from base.samples import (
     split_indices,
 )
 from utils.environment import available_processors
-from utils.errors import ConfigError, DataError, EspalierError, LoaderFailed, joined_faults
-from utils.seeding import derive_seed, isolated_generators
+from utils.errors import ConfigError, DataError, joined_faults
 
 logger = logging.getLogger(__name__)
 
 Task = Literal["segmentation", "classification"]
-
-
-class KeyedDataset(Dataset[Any]):
-    """A data set whose samples are requested by keys.
-
-    Args:
-        dataset: One with `sample(index, generator)`, or any map-style one: then `dataset[index]` runs with the global
-            generators seeded for that sample alone and restored afterwards.
-        seed: Seed of the run.
-    """
-
-    def __init__(self, dataset: Any, seed: int) -> None:
-        self.dataset = dataset
-        self.seed = seed
-        self.is_keyed = isinstance(dataset, KeyedSource)
-
-    def __getitem__(self, key: SampleKey) -> Any:
-        """Return the sample of a key, or a `Failure` if the user has to correct something."""
-        seed = derive_seed(self.seed, "sample", key.epoch, key.index)
-        try:
-            if self.is_keyed:
-                sample = self.dataset.sample(key.index, np.random.default_rng(seed))
-            else:
-                with isolated_generators(seed):
-                    sample = self.dataset[key.index]
-            return sample if key.counted else self.dataset.without_target(sample)
-        except EspalierError as error:
-            return Failure(error)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-
-@dataclass(eq=False)
-class KeyedBatchSampler(Sampler[list[SampleKey]], Sized):
-    """An index sampler: batches of keys, from any epoch and batch on, whole or only those of one process.
-
-    Args:
-        indices: Samples to choose from, in the order of the data set.
-        batch_size: Samples per batch over all processes.
-        shuffle: New order in every epoch.
-        drop_last: Leave out an incomplete last batch.
-        is_training: In evaluation every sample comes exactly once and every pass has the random values of epoch 0. In
-            training a last batch of one sample, if not the only one, is left out: batch norm has no variance there.
-        seed: Seed of the run.
-        has_stand_ins: The data set offers `without_target`, for a process without a share of the last batch.
-        rank: Number of this process; it gets a contiguous share of the samples of each batch.
-        world_size: Number of processes.
-        position: Epoch and batch at which the next iteration begins.
-    """
-
-    indices: NDArray[np.int64]
-    batch_size: int
-    _: KW_ONLY
-    shuffle: bool
-    drop_last: bool
-    is_training: bool
-    seed: int
-    has_stand_ins: bool
-    rank: int = 0
-    world_size: int = 1
-    position: tuple[int, int] = (0, 0)
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.indices), self.batch_size)
-        if rest == 0 or self.drop_last:
-            return whole
-        spoils_batch_norm = rest == 1 and whole > 0
-        leaves_process_idle = rest < self.world_size and not self.has_stand_ins
-        return whole if self.is_training and (spoils_batch_norm or leaves_process_idle) else whole + 1
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        """Return the batches from the current position on; a later change of the position makes no difference."""
-        epoch, first = self.position
-        return self._batches(epoch if self.is_training else 0, first)
-
-    def _batches(self, epoch: int, first: int) -> Iterator[list[SampleKey]]:
-        order = self.indices
-        if self.shuffle:
-            order = np.random.default_rng(derive_seed(self.seed, "order", epoch)).permutation(order)
-        for number in range(first, len(self)):
-            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
-            start, end = (len(batch) * rank // self.world_size for rank in (self.rank, self.rank + 1))
-            if start < end:
-                yield [SampleKey(epoch, index) for index in batch[start:end].tolist()]
-            elif self.is_training:
-                # Every process must take part in the step: this one repeats a sample that does not count.
-                count = min(self.batch_size, len(order))
-                start, end = (count * rank // self.world_size for rank in (self.rank, self.rank + 1))
-                yield [SampleKey(epoch, int(order[start] if start < end else order[0]), counted=False)]
 
 
 class BaseDataLoader(DataLoader[Any]):
@@ -151,7 +61,8 @@ class BaseDataLoader(DataLoader[Any]):
         batch_size: Samples per batch, over all processes.
         shuffle: New order in each epoch.
         validation_split: Fraction (0.1) or number (500) of samples held out for `split_validation`.
-        n_workers: Loader workers; 0 loads in this process. At most one per processor is started.
+        n_workers: Loader workers; 0 loads in this process, `"auto"` has as many as pay, see
+            `base.loading.worker_count`. At most one per processor is started.
         collate_fn: List of samples -> batch.
         seed: Seed of the run.
         pin_memory: Page-locked batches for faster copies; without CUDA it does nothing.
@@ -191,6 +102,7 @@ class BaseDataLoader(DataLoader[Any]):
     listing_faults: Sequence[DataError] = ()
     dataset: KeyedDataset
     _loader_timeout: float | None = None
+    _buffers: SendBuffers | None
 
     def __init__(
         self,
@@ -199,7 +111,7 @@ class BaseDataLoader(DataLoader[Any]):
         *,
         shuffle: bool = True,
         validation_split: int | float = 0.0,
-        n_workers: int = 0,
+        n_workers: WorkerCount = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
         seed: int = 0,
         pin_memory: bool = False,
@@ -232,26 +144,46 @@ class BaseDataLoader(DataLoader[Any]):
         self._held_out = chosen[held_out]
         self.collate = collate_fn or default_collate
         self._is_prepared = False
-        workers = min(n_workers, available_processors())
-        if workers < n_workers:
-            logger.warning("n_workers %d: this process may use %d processor(s), as many start.", n_workers, workers)
+        self.n_workers = n_workers
+        self._sender, self._buffers = BatchSender(self.collate), None
         super().__init__(
             KeyedDataset(dataset, seed),
             batch_sampler=self.keys,
-            num_workers=workers,
-            collate_fn=partial(guarded_collate, self.collate),
+            collate_fn=self._sender,
             pin_memory=pin_memory and torch.cuda.is_available(),
-            timeout=poll_seconds(None) if workers else 0,
             worker_init_fn=start_worker,
             # DataLoader draws a seed for its workers from here; without it, from the global generator.
             generator=torch.Generator().manual_seed(seed),
-            persistent_workers=workers > 0,
-            # Forked workers share the decoded images of the main process.
-            multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         )
+        self._set_workers(n_workers)
         # With a batch sampler, DataLoader leaves these unset and forbids assigning them.
         self.__dict__["batch_size"] = batch_size
         self.__dict__["drop_last"] = drop_last
+
+    def _set_workers(self, asked: WorkerCount) -> None:
+        """Set the number of loader workers for the next start of them; "auto" is 0 until the data is prepared."""
+        if asked == "auto":
+            workers = self._workers_that_pay() if self._is_prepared else 0
+        else:
+            processors = available_processors()
+            workers = min(asked, processors)
+            if workers < asked:
+                logger.warning("n_workers %d: this process may use %d processor(s), as many start.", asked, workers)
+        self.num_workers = workers
+        self.prefetch_factor = BATCHES_PER_WORKER if workers else None
+        self.timeout = poll_seconds(self.loader_timeout) if workers else 0
+        # Forked workers share the decoded images of the main process.
+        self.multiprocessing_context = "fork" if workers and sys.platform == "linux" else None
+        self.__dict__["persistent_workers"] = workers > 0  # DataLoader forbids assigning it
+
+    def _workers_that_pay(self) -> int:
+        """Return the number of loader workers for "auto", once the data is prepared."""
+        dataset = self.dataset.dataset
+        return workers_that_pay(
+            is_in_memory=isinstance(dataset, CachedSource) and dataset.is_in_memory(self.keys.indices.tolist()),
+            processors=processors_to_share(),
+            has_accelerator=torch.cuda.is_available(),
+        )
 
     @property
     def is_training(self) -> bool:
@@ -321,7 +253,7 @@ class BaseDataLoader(DataLoader[Any]):
             self.dataset.dataset if self._validation_dataset is None else self._validation_dataset,
             self.keys.batch_size,
             shuffle=False,
-            n_workers=self.num_workers,
+            n_workers=self.n_workers,
             collate_fn=self.collate,
             seed=self.seed,
             pin_memory=self.pin_memory,
@@ -395,7 +327,9 @@ class BaseDataLoader(DataLoader[Any]):
         dataset = self.dataset.dataset
         if not self._is_prepared and isinstance(dataset, PreparedSource):
             dataset.prepare(self.keys.indices.tolist())
-        self._is_prepared = True
+        is_first, self._is_prepared = not self._is_prepared, True
+        if is_first and self.n_workers == "auto":
+            self._set_workers("auto")
 
     def example(self, *, leaves_out_faulty: bool = False) -> Any:
         """Return the batch at the current position, loaded in this process and without moving on.
@@ -411,7 +345,7 @@ class BaseDataLoader(DataLoader[Any]):
         if leaves_out_faulty and any(isinstance(sample, Failure) for sample in samples):
             loaded = (load(key) for batch in self.keys for key in batch)
             samples = list(islice((each for each in loaded if not isinstance(each, Failure)), len(samples))) or samples
-        return _received(guarded_collate(self.collate, samples))
+        return self._received(self._sender(samples))
 
     def close(self) -> None:
         """Stop the loader workers; another iteration starts new ones."""
@@ -430,6 +364,7 @@ class BaseDataLoader(DataLoader[Any]):
             LoaderFailed: The loader workers cannot be started, die, hang, or cannot send their batches.
         """
         self.prepare()
+        self._offer_buffers()
         # DataLoader installs a handler that raises an error at any line of the main process when a worker dies. It must
         # not interrupt the writing of a checkpoint: the death is noticed when a batch is awaited.
         is_main = threading.current_thread() is threading.main_thread()
@@ -461,34 +396,18 @@ class BaseDataLoader(DataLoader[Any]):
                 raise
             if isinstance(batch, Failure):
                 self.close()
-            yield _received(batch)
+            yield self._received(batch)
 
+    def _offer_buffers(self) -> None:
+        """Give loader workers that are about to start memory for their batches; those that run may use all of it."""
+        if self._iterator is None:
+            first, size = SampleKey(0, int(self.keys.indices[0])), -(-self.keys.batch_size // self.keys.world_size)
+            load = partial(self.dataset.__getitem__, first)
+            self._buffers = buffers_for(self.collate, load, size, self.num_workers) if self.num_workers else None
+            self._sender.buffers = self._buffers  # forked with the workers
+        elif self._buffers is not None:
+            self._buffers.free_all()
 
-@runtime_checkable
-class Packed(Protocol):
-    """A message of a loader worker in place of a batch that would be costly or impossible to send."""
-
-    def unpack(self) -> Any:
-        """Return the batch; called in the main process."""
-
-
-def guarded_collate(collate_fn: Callable[[list[Any]], Any], samples: list[Any]) -> Any:
-    """Return the batch of some samples, or the first failure among them if there is one."""
-    failures = [sample for sample in samples if isinstance(sample, Failure)]
-    if failures:
-        return failures[0]
-    try:
-        return sendable(partial(collate_fn, samples))
-    except LoaderFailed as error:
-        return Failure(error)
-
-
-def _received(batch: Any) -> Any:
-    """Return a batch as the main process uses it.
-
-    Raises:
-        EspalierError: A failure came instead of the batch.
-    """
-    if isinstance(batch, Failure):
-        raise batch.error
-    return batch.unpack() if isinstance(batch, Packed) else batch
+    def _received(self, batch: Any) -> Any:
+        """Return a batch as the process that iterates uses it; see `base.loading.packing.received_batch`."""
+        return received_batch(batch, self.collate, self._buffers, pins=self.pin_memory)

@@ -63,6 +63,14 @@ class PreparedSource(KeyedSource, Protocol):
 
 
 @runtime_checkable
+class CachedSource(Protocol):
+    """A data set that knows whether samples have to be decoded whenever they are requested."""
+
+    def is_in_memory(self, indices: Sequence[int]) -> bool:
+        """Return whether all of these samples are decoded in memory; after `prepare`, if there is one."""
+
+
+@runtime_checkable
 class TargetSource(Protocol):
     """A data set that can give a target without its input, and without augmentation."""
 
@@ -180,13 +188,15 @@ class NamedSample:
     index: int
 
 
-def check_loader_arguments(count: int, batch_size: int, n_workers: int, *, drop_last: bool, is_training: bool) -> None:
+def check_loader_arguments(
+    count: int, batch_size: int, n_workers: int | str, *, drop_last: bool, is_training: bool
+) -> None:
     """Refuse arguments of a loader that are out of their range or leave it without a batch.
 
     Args:
         count: Samples that it draws from.
         batch_size: Samples per batch.
-        n_workers: Processes that load.
+        n_workers: Processes that load, or "auto".
         drop_last: Whether an incomplete last batch is left out.
         is_training: Whether its batches are to train on.
 
@@ -196,8 +206,10 @@ def check_loader_arguments(count: int, batch_size: int, n_workers: int, *, drop_
     """
     if batch_size < 1:
         raise ConfigError(f"Wrong batch_size {batch_size}: it must be 1 or more.")
-    if n_workers < 0:
-        raise ConfigError(f"Wrong n_workers {n_workers}: it must be 0 (load in the main process) or more.")
+    if isinstance(n_workers, str) and n_workers != "auto":
+        raise ConfigError(f'Wrong n_workers "{n_workers}": it must be a number, or "auto" (as many as pay).')
+    if isinstance(n_workers, int) and n_workers < 0:
+        raise ConfigError(f'Wrong n_workers {n_workers}: it must be 0 (load in the main process) or more, or "auto".')
     if count == 0:
         raise DataError("The data set is empty: a loader needs at least one sample. Check the list or the folder.")
     if drop_last and not is_training:

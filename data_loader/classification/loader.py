@@ -15,6 +15,7 @@ from pydantic import Field
 from torch.nn import functional as F
 
 from base.base_data_loader import BaseDataLoader, Task
+from base.loading.packing import Allocate, PackedBatch, PackingCollate
 from base.samples import NamedSample, RawSample
 from data_loader.classification.sources import (
     DatasetImages,
@@ -242,6 +243,10 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         """
         self.cache.prepare(range(len(self)) if indices is None else indices, self._check_sizes)
 
+    def is_in_memory(self, indices: Iterable[int]) -> bool:
+        """Return whether these images are decoded in memory."""
+        return self.cache.holds(indices)
+
     def _check_sizes(self, sizes: Mapping[int, Size]) -> None:
         """Raise an error if images of these sizes cannot be augmented, or cannot share a batch."""
         for error in self.unfit_sizes(sizes):
@@ -291,7 +296,7 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
 
 
 @dataclass(eq=False)
-class ClassificationCollate:
+class ClassificationCollate(PackingCollate):
     """Collation of samples to a batch, which mixes them in training if `mixup` is set (arXiv:1710.09412, section 2).
 
     The draws of a batch follow from its first sample, so from seed, epoch and index: they are the same with any number
@@ -307,27 +312,34 @@ class ClassificationCollate:
     num_classes: int
     mixup: float = 0.0
 
-    def __call__(self, samples: Sequence[PlacedImage]) -> tuple[Any, ...]:
-        """Return images (B, C, H, W) float32, channels-last in memory, and classes (B,) int64; names in evaluation.
-
-        Mixed batches have weights of the classes (B, K) float32 instead of classes.
+    def pack(self, samples: Sequence[PlacedImage]) -> PackedBatch:
+        """Return the images (H, W, C); the details are their classes, their names, and the seed for mixing them.
 
         Raises:
             DataError: The images differ in size.
         """
         require_one_size([sample.image.shape[:2] for sample in samples])
-        # Each image is normalised straight into its place; the order of the axes in memory is channels-last.
-        images = torch.empty((len(samples), *samples[0].image.shape), dtype=torch.float32)
-        for image, sample in zip(images.numpy(), samples, strict=True):
-            self.preprocessing.normalize_into(image, sample.image)
-        images = images.permute(0, 3, 1, 2)
-        target = torch.tensor([sample.label for sample in samples], dtype=torch.int64)
         origins = [sample.origin for sample in samples if sample.origin is not None]
+        details = [sample.label for sample in samples], origins, samples[0].mixing_seed
+        return PackedBatch([sample.image for sample in samples], details)
+
+    def unpack(self, batch: PackedBatch, empty: Allocate = torch.empty) -> tuple[Any, ...]:
+        """Return images (B, C, H, W) float32, channels-last in memory, and classes (B,) int64; names in evaluation.
+
+        Mixed batches have weights of the classes (B, K) float32 instead of classes.
+        """
+        labels, origins, mixing_seed = batch.details
+        # Each image is normalised straight into its place; the order of the axes in memory is channels-last.
+        images = empty((len(batch.arrays), *batch.arrays[0].shape), dtype=torch.float32)
+        for image, placed in zip(images.numpy(), batch.arrays, strict=True):
+            self.preprocessing.normalize_into(image, placed)
+        images = images.permute(0, 3, 1, 2)
+        target = torch.tensor(labels, dtype=torch.int64)
         if origins:
             return images, target, origins
         if not self.mixup:
             return images, target
-        generator = np.random.default_rng(samples[0].mixing_seed)
+        generator = np.random.default_rng(mixing_seed)
         weight = float(generator.beta(self.mixup, self.mixup))
         partners = torch.from_numpy(generator.permutation(len(images)))
         # One more class takes the samples that do not count; its column is then left out.

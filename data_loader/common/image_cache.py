@@ -137,6 +137,10 @@ class ImageCache(Generic[Sample]):
         """
         return self.samples[index] if index in self.samples else self.decoder.decode(index)
 
+    def holds(self, indices: Iterable[int]) -> bool:
+        """Return whether all of these samples are in memory."""
+        return all(index in self.samples for index in indices)
+
     def prepare(self, indices: Iterable[int], check_sizes: Callable[[Mapping[int, Size]], None] | None = None) -> None:
         """Check the headers of all samples and decode as many as fit into the memory.
 

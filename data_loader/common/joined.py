@@ -31,6 +31,8 @@ class JoinedDataset(Dataset[Any]):
                 setattr(self, name, partial(self._call, name))
         if all(hasattr(part, "prepare") for part in self.parts):
             self.prepare = self._prepare
+        if all(hasattr(part, "is_in_memory") for part in self.parts):
+            self.is_in_memory = self._is_in_memory
         if all(hasattr(part, "without_target") for part in self.parts):
             self.without_target = self.parts[0].without_target
 
@@ -53,9 +55,16 @@ class JoinedDataset(Dataset[Any]):
 
     def _prepare(self, indices: Sequence[int]) -> None:
         """Check or decode samples, those of each part together."""
-        places = list(map(self._find, indices))
-        for number, part in enumerate(self.parts):
-            part.prepare([place for owner, place in places if owner == number])
+        for part, places in self._places(indices):
+            part.prepare(places)
+
+    def _is_in_memory(self, indices: Sequence[int]) -> bool:
+        return all(part.is_in_memory(places) for part, places in self._places(indices))
+
+    def _places(self, indices: Sequence[int]) -> list[tuple[Any, list[int]]]:
+        """Return each part with the indices that the samples of it have there."""
+        found = list(map(self._find, indices))
+        return [(part, [place for owner, place in found if owner == each]) for each, part in enumerate(self.parts)]
 
 
 def joined_loader(first: BaseDataLoader, second: BaseDataLoader) -> BaseDataLoader:
@@ -76,7 +85,7 @@ def joined_loader(first: BaseDataLoader, second: BaseDataLoader) -> BaseDataLoad
         JoinedDataset([first.dataset.dataset, second.dataset.dataset]),
         first.keys.batch_size,
         shuffle=first.keys.shuffle,
-        n_workers=first.num_workers,
+        n_workers=first.n_workers,
         collate_fn=first.collate,
         seed=first.seed,
         pin_memory=first.pin_memory,

@@ -230,7 +230,10 @@ class LoaderOptions(Options):
     role: Annotated[
         Role | None, Field(description='With `folds`: `"train"`, `"valid"`, `"test"`; `null`: by the section.')
     ] = None
-    n_workers: Annotated[int, Field(ge=0, description="Processes that load; at most one per processor.")] = 0
+    n_workers: Annotated[
+        Annotated[int, Field(ge=0)] | Literal["auto"],
+        Field(description='Processes that load, at most one per processor; `"auto"`: as many as pay.'),
+    ] = 0
     pin_memory: Annotated[bool, Field(description="Page-locked batches, if there is CUDA.")] = False
     seed: Annotated[int, Field(description="Seed of the run.")] = 0
 

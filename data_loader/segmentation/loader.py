@@ -5,9 +5,8 @@ B batch, C channels, h, w size of an image, H, W size of the input.
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from math import prod
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -15,9 +14,10 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from base.base_data_loader import BaseDataLoader, Task
+from base.loading.packing import Allocate, PackedBatch, PackingCollate
 from base.samples import NamedMask, RawSample
 from data_loader.common.folds import divide_samples
 from data_loader.common.image_cache import ImageCache, map_in_threads
@@ -120,6 +120,10 @@ class SegmentationDataset(Dataset[PlacedSample]):
                 pixels / 1e6,
             )
 
+    def is_in_memory(self, indices: Iterable[int]) -> bool:
+        """Return whether these pairs are decoded in memory."""
+        return self.cache.holds(indices)
+
     def _count_pixels(self, index: int) -> tuple[int, int]:
         """Return the labelled pixels of a mask at its original size, and all of them."""
         pair = self.cache.samples.get(index)
@@ -192,66 +196,49 @@ class SegmentationDataset(Dataset[PlacedSample]):
 
 
 @dataclass(frozen=True)
-class PackedEvaluation:
-    """A batch for evaluation on its way from a loader worker: all targets in one tensor of their small type.
+class PairCollate(PackingCollate):
+    """Collation of images and masks.
 
-    Attributes:
-        images: (B, C, H, W) float32.
-        masks: (B, H, W) int64.
-        targets: Masks at their original sizes, one after the other, uint8 or uint16.
-        origins: Name, geometry and index of each sample.
+    Args:
+        preprocessing: Knows how to normalise.
     """
 
-    images: Tensor
-    masks: Tensor
-    targets: Tensor
-    origins: list[tuple[str, Geometry, int]]
+    preprocessing: Preprocessing
 
-    def pin_memory(self) -> "PackedEvaluation":
-        """Return the same with images and masks in page-locked memory; DataLoader would turn the sizes into lists."""
-        return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
+    def pack(self, samples: Sequence[PlacedSample]) -> PackedBatch:
+        """Return all images (H, W, C) and all masks (H, W); in evaluation also the masks (h, w) at their original size.
 
-    def unpack(self) -> tuple[Tensor, Tensor, list[NamedMask]]:
-        """Return images, masks, and a `NamedMask` per sample."""
-        sizes = [geometry.original for _, geometry, _ in self.origins]
-        parts = torch.split(self.targets, [height * width for height, width in sizes])
+        The details are name, geometry and index of each sample for evaluation.
+
+        Raises:
+            DataError: The images differ in size.
+        """
+        require_one_size([sample.mask.shape for sample in samples])
+        origins = [sample.origin for sample in samples if sample.origin is not None]
+        parts = [[each.image for each in samples], [each.mask for each in samples], [each.target for each in origins]]
+        details = [(each.name, each.geometry, each.position) for each in origins]
+        return PackedBatch(list(chain.from_iterable(parts)), details)
+
+    def unpack(
+        self, batch: PackedBatch, empty: Allocate = torch.empty
+    ) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, list[NamedMask]]:
+        """Return images (B, C, H, W) float32, channels-last, masks (B, H, W) int64, in evaluation `NamedMask`s."""
+        count = (len(batch.arrays) - len(batch.details)) // 2
+        placed, given, originals = batch.arrays[:count], batch.arrays[count : 2 * count], batch.arrays[2 * count :]
+        images = empty((count, *placed[0].shape), dtype=torch.float32)
+        masks = empty((count, *given[0].shape), dtype=torch.int64)
+        # Each image is normalised straight into its place.
+        for image, mask, sample, labels in zip(images.numpy(), masks.numpy(), placed, given, strict=True):
+            self.preprocessing.normalize_into(image, sample)
+            mask[...] = labels
+        images = images.permute(0, 3, 1, 2)
+        if not batch.details:
+            return images, masks
         named = [
-            NamedMask(name, part.to(torch.int64).reshape(geometry.original), geometry, index)
-            for part, (name, geometry, index) in zip(parts, self.origins, strict=True)
+            NamedMask(name, torch.from_numpy(original.astype(np.int64)), geometry, index)
+            for original, (name, geometry, index) in zip(originals, batch.details, strict=True)
         ]
-        return self.images, self.masks, named
-
-
-def collate_pairs(
-    preprocessing: Preprocessing, samples: Sequence[PlacedSample]
-) -> tuple[Tensor, Tensor] | PackedEvaluation:
-    """Collate samples to images (B, C, H, W) float32, channels-last, and masks (B, H, W) int64; packed in evaluation.
-
-    Raises:
-        DataError: The images differ in size.
-    """
-    require_one_size([sample.mask.shape for sample in samples])
-    batch: list[Tensor] = []
-    for part, dtype in ((samples[0].image, torch.float32), (samples[0].mask, torch.int64)):
-        shape = (len(samples), *part.shape)
-        if get_worker_info() is None:
-            batch.append(torch.empty(shape, dtype=dtype))
-        else:
-            # Shared with the main process, which then needs no copy. The public ways to shared memory would copy the
-            # tensor once more.
-            storage = torch.UntypedStorage._new_shared(prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
-            batch.append(torch.empty(0, dtype=dtype).set_(storage, 0, shape))  # type: ignore[call-overload]
-    images, masks = batch
-    # Each image is normalised straight into its place.
-    for image, mask, sample in zip(images.numpy(), masks.numpy(), samples, strict=True):
-        preprocessing.normalize_into(image, sample.image)
-        mask[...] = sample.mask
-    images = images.permute(0, 3, 1, 2)
-    origins = [sample.origin for sample in samples if sample.origin is not None]
-    if not origins:
-        return images, masks
-    targets = torch.from_numpy(np.concatenate([origin.target.reshape(-1) for origin in origins]))
-    return PackedEvaluation(images, masks, targets, [(each.name, each.geometry, each.position) for each in origins])
+        return images, masks, named
 
 
 class MaskDataLoader(BaseDataLoader):
@@ -294,7 +281,7 @@ class MaskDataLoader(BaseDataLoader):
         self.split_seed = loading.split_seed
         super().__init__(
             augmented if loading.is_training else plain,
-            collate_fn=partial(collate_pairs, preprocessing),
+            collate_fn=PairCollate(preprocessing),
             validation_dataset=plain,
             indices=None if divided is None else divided[0].tolist(),
             **loading.base_arguments(),

@@ -1,6 +1,6 @@
 """The loader of time series. B batch, V variables, T steps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, NamedTuple
 
@@ -120,6 +120,10 @@ class SeriesDataset(LabelledDataset[PlacedSeries]):
     def raw_sample(self, index: int) -> RawSample:
         """Return a series as its file holds it, (V, T) with NaN for a missing value, and its class."""
         return RawSample(self.file.series[index], self.labels[index])
+
+    def is_in_memory(self, indices: Iterable[int]) -> bool:
+        """Return true: a file is read as a whole."""
+        return True
 
     def unfit_sizes(self, sizes: Mapping[int, Size]) -> Iterator[EspalierError]:
         """Yield nothing: series of any lengths share a batch."""
