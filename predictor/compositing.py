@@ -31,6 +31,11 @@ def composite(foreground: Image, alpha: Alpha, background: Image) -> Image:
     return np.asarray(mixed, dtype=np.uint8)
 
 
+def paste(foreground: Image, inside: Alpha, background: Image) -> Image:
+    """Return `composite` of a foreground that covers a pixel entirely or not at all: `inside` is 1 or 0."""
+    return np.asarray(cv2.copyTo(foreground, inside.astype(np.uint8), np.array(background, order="C")), dtype=np.uint8)
+
+
 def parse_background(text: str, read: Callable[[Path], NDArray[Any]]) -> Background:
     """Return the background that `--background` names: a colour (`#00ff00`, `#0f0`), `blur`, or an image.
 
@@ -93,7 +98,7 @@ def blurred(image: Image, alpha: Alpha) -> Image:
     # Deep inside the foreground there is no background near: the plain blur replaces it.
     soft = (cv2.GaussianBlur(small * weight[..., None], (0, 0), sigma) + 1e-4 * plain) / weights[..., None]
     enlarged = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(enlarged.round().clip(0, 255), dtype=np.uint8)
+    return np.asarray(cv2.convertScaleAbs(enlarged), dtype=np.uint8)  # rounds, and limits to 255
 
 
 def as_rgb(image: NDArray[Any]) -> Image:

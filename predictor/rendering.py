@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.compositing import Background, blurred, composite
+from predictor.compositing import Background, blurred, composite, paste
 from predictor.matting import Alpha, foreground_colors, refine_alpha
-from utils.drawing import Image
+from utils.drawing import Image, look_up
 from utils.errors import ConfigError
 from utils.images.palette import Palette
 
@@ -39,6 +39,8 @@ class Renderer(ABC):
 
 def most_probable(probabilities: Probabilities) -> NDArray[Any]:
     """Return the most probable class of each pixel, (h, w) uint8, or uint16 for more than 256 classes."""
+    if len(probabilities) == 2:
+        return (probabilities[1] > probabilities[0]).view(np.uint8)
     ids = np.zeros(probabilities.shape[1:], dtype=np.uint8 if len(probabilities) <= 256 else np.uint16)
     highest = probabilities[0].copy()
     for number in range(1, len(probabilities)):  # ten times as fast as argmax over the first axis
@@ -110,9 +112,16 @@ class ForegroundRenderer(Renderer):
         """Return the colours of the foreground, (h, w, 3), and its share of each pixel, (h, w) in 0..1."""
         chosen = list(range(1, len(probabilities))) if self.foreground is None else list(self.foreground)
         if not self.is_soft:
-            return image, np.isin(most_probable(probabilities), chosen).astype(np.float32)
+            return image, share_of_classes(most_probable(probabilities), chosen)
         alpha = refine_alpha(np.clip(probabilities[chosen].sum(axis=0), 0, 1), image)
         return foreground_colors(image, alpha), alpha
+
+
+def share_of_classes(ids: NDArray[Any], chosen: Sequence[int]) -> Alpha:
+    """Return (h, w) float32: 1 for the pixels (h, w) of some classes, 0 for all others."""
+    if ids.dtype != np.uint8:
+        return np.isin(ids, chosen).astype(np.float32)
+    return look_up(ids, np.isin(np.arange(256), chosen).astype(np.float32))
 
 
 class CutoutRenderer(ForegroundRenderer):
@@ -148,7 +157,8 @@ class BackgroundRenderer(ForegroundRenderer):
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
         """Return (h, w, 3) RGB."""
         colors, alpha = self.foreground_layer(image, probabilities)
-        return composite(colors, alpha, self.background(image, alpha))
+        layer = composite if self.is_soft else paste
+        return layer(colors, alpha, self.background(image, alpha))
 
 
 def make_renderer(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.drawing import Image, class_colors, colorize, draw_text, overlay, text_size
+from utils.drawing import Image, class_colors, colorize, counted_labels, draw_text, overlay, text_size
 
 BACKGROUND_NAMES = frozenset({"background", "_background_", "bg", "other", "others", "unlabeled", "unlabelled"})
 FEW_CLASSES = 2  # which need no legend
@@ -80,8 +80,8 @@ class Palette:
         """Draw a mask over its image; the background and ignored pixels show the image alone."""
         if self.background is None:
             return overlay(image, mask, self.colors, alpha, ignore_index)
-        shown = np.where(mask == self.background, np.int32(len(self.colors)), mask)
-        return overlay(image, shown, self.colors, alpha, ignore_index)
+        shown = counted_labels(mask, len(self.colors), ignore_index)
+        return overlay(image, shown, self.colors, alpha, ignore_index=self.background)
 
     def colorize(self, mask: NDArray[Any], ignore_index: int | None = None) -> Image:
         """Draw a mask in the colours of its classes; ignored labels are light grey."""
