@@ -1,4 +1,4 @@
-"""The loop of inference: read ahead, run the network on batches, render, hand each result to the sinks."""
+"""The loop of inference, a pipeline: read and prepare, run the network on batches, draw, hand results to the sinks."""
 
 import logging
 import queue
@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from statistics import median
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,6 +20,7 @@ from predictor.io.frames import Frame, FrameSource
 from predictor.io.sink import Sink
 from predictor.segmenter import Segmenter
 from utils.errors import DataError, TrainingError
+from utils.geometry import Geometry
 
 T = TypeVar("T")
 STAGES = ("read", "preprocess", "model", "restore", "draw", "write")
@@ -135,7 +137,7 @@ def predict_all(
     Args:
         segmenter: The network and its renderer.
         source: An image that cannot be used is added to its failures; the others are still predicted.
-        sinks: The first that wants no more results ends the loop.
+        sinks: The first that wants no more results ends the loop. They are used in this thread only.
         timer: Measures every stage.
         batch_size: Largest number of images at once; a live source is predicted one image at a time.
         limit: Stop after this number of images.
@@ -144,43 +146,105 @@ def predict_all(
     Raises:
         DataError: Not a single image could be used.
     """
-    size = 1 if source.is_live else batch_size
-    frames = _frames(source, timer, limit, repeat_to)
+    is_shown = any(sink.wants_rgb for sink in sinks)
+    stages = _Stages(segmenter, source, timer, 1 if source.is_live else batch_size, is_shown=is_shown)
+    results = stages.results(_frames(source, timer, limit, repeat_to))
     total = min(filter(None, (max(source.expected, repeat_to) if source.expected else None, limit)), default=None)
     started, count = perf_counter(), 0
     unit = "image" if source.frame_rate is None else "frame"
     with (
-        closing(read_ahead(frames, size + 2, keep_newest=source.is_live)) as ahead,
+        closing(results),
         tqdm(total=total, unit=unit, desc="segment", smoothing=0.1, dynamic_ncols=True, leave=False) as progress,
     ):
-        is_wanted = True
-        while is_wanted and (chunk := list(islice(ahead, size))):
-            usable: list[tuple[Frame, Prepared]] = []
-            for frame in chunk:
-                try:
-                    with timer.measure("preprocess"):
-                        usable.append((frame, segmenter.prepare(frame.image)))
-                except DataError as error:
-                    source.failures.append(f"{frame.name}: {error}")
-            logits = _batched_logits(segmenter, [prepared for _, prepared in usable], timer)
-            for (frame, prepared), output in zip(usable, logits, strict=True):
-                with timer.measure("restore"):
-                    probabilities = segmenter.restore(output, prepared.geometry)
-                with timer.measure("draw"):
-                    result = segmenter.render(frame.image, probabilities)
-                with timer.measure("write"):
-                    shown = segmenter.show(result) if any(sink.wants_rgb for sink in sinks) else result
-                    answers = [sink.write(frame, shown if sink.wants_rgb else result) for sink in sinks]
-                progress.update()
-                if not all(answers):
-                    is_wanted = False
-                    break
-            count += len(usable)
+        for frame, result, shown in results:
+            count += 1
+            with timer.measure("write"):
+                answers = [sink.write(frame, shown if sink.wants_rgb else result) for sink in sinks]
+            progress.update()
+            if not all(answers):
+                break
     if count == 0 and source.failures:
         raise DataError(f"None of the {len(source.failures)} images could be used. The first: {source.failures[0]}")
     if count == 0:
         raise DataError("There was no image to segment. Check --source and --limit.")
     return PredictionStats(count, perf_counter() - started)
+
+
+class Drawn(NamedTuple):
+    """A frame on its way to the sinks.
+
+    Attributes:
+        frame: As it was read.
+        result: Of the renderer.
+        shown: The result as (h, w, 3) RGB, if a sink wants that; else the result itself.
+    """
+
+    frame: Frame
+    result: NDArray[Any]
+    shown: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The stages between the frames of a source and the sinks; each yields in order.
+
+    Args:
+        segmenter: The network and its renderer.
+        source: An image that cannot be used is added to its failures.
+        timer: Measures every stage.
+        batch_size: Largest number of images at once.
+        is_shown: A sink wants (h, w, 3) RGB.
+    """
+
+    segmenter: Segmenter
+    source: FrameSource
+    timer: StageTimer
+    batch_size: int
+    is_shown: bool = field(kw_only=True)
+
+    def results(self, frames: Generator[Frame]) -> Generator[Drawn]:
+        """Yield the results; reading, the network and drawing run in one thread each, a few frames ahead of the next.
+
+        Of a live source only reading has a thread, so that a result is as new as possible.
+        """
+        if self.source.is_live:
+            return self.drawn(self.predicted(self.prepared(read_ahead(frames, self.batch_size + 2, keep_newest=True))))
+        # Photos can be large: fewer of them wait.
+        waiting = 1 if self.source.frame_rate is None else self.batch_size
+        prepared = read_ahead(self.prepared(frames), self.batch_size)
+        predicted = read_ahead(self.predicted(prepared), waiting)
+        return read_ahead(self.drawn(predicted), waiting)
+
+    def prepared(self, frames: Generator[Frame]) -> Generator[tuple[Frame, Prepared]]:
+        """Yield each frame that can be used with the network's input."""
+        with closing(frames):
+            for frame in frames:
+                try:
+                    with self.timer.measure("preprocess"):
+                        prepared = self.segmenter.prepare(frame.image)
+                except DataError as error:
+                    self.source.failures.append(f"{frame.name}: {error}")
+                else:
+                    yield frame, prepared
+
+    def predicted(self, prepared: Generator[tuple[Frame, Prepared]]) -> Generator[tuple[Frame, Geometry, Tensor]]:
+        """Yield each frame with the place of its image on the input, and its logits (K, H, W)."""
+        with closing(prepared):
+            while chunk := list(islice(prepared, self.batch_size)):
+                logits = _batched_logits(self.segmenter, [each for _, each in chunk], self.timer)
+                for (frame, each), output in zip(chunk, logits, strict=True):
+                    yield frame, each.geometry, output
+
+    def drawn(self, predicted: Generator[tuple[Frame, Geometry, Tensor]]) -> Generator[Drawn]:
+        """Yield the result of each frame."""
+        with closing(predicted):
+            for frame, geometry, logits in predicted:
+                with self.timer.measure("restore"):
+                    probabilities = self.segmenter.restore(logits, geometry)
+                with self.timer.measure("draw"):
+                    result = self.segmenter.render(frame.image, probabilities)
+                    shown = self.segmenter.show(result) if self.is_shown else result
+                yield Drawn(frame, result, shown)
 
 
 def _frames(source: FrameSource, timer: StageTimer, limit: int | None, repeat_to: int) -> Generator[Frame]:
