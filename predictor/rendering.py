@@ -40,7 +40,7 @@ class Renderer(ABC):
 def most_probable(probabilities: Probabilities) -> NDArray[Any]:
     """Return the most probable class of each pixel, (h, w) uint8, or uint16 for more than 256 classes."""
     if len(probabilities) == 2:
-        return (probabilities[1] > probabilities[0]).view(np.uint8)
+        return np.asarray(probabilities[1] > probabilities[0]).view(np.uint8)
     ids = np.zeros(probabilities.shape[1:], dtype=np.uint8 if len(probabilities) <= 256 else np.uint16)
     highest = probabilities[0].copy()
     for number in range(1, len(probabilities)):  # ten times as fast as argmax over the first axis
