@@ -29,3 +29,17 @@ def test_logits_of_the_wanted_size_stay_as_they_are(size):
     geometry = Geometry(original=(3, 5), resized=(3, 5), offset=(1, 0), padded=(6, 5))
     logits = torch.randn(2, 6, 5, generator=torch.Generator().manual_seed(0))
     assert torch.equal(restore_logits(logits, geometry, size), logits[:, 1:4])
+
+
+@pytest.mark.parametrize("original", [(200, 300), (300, 200), (200, 200), (30, 20)])
+@pytest.mark.parametrize("num_classes", [1, 2, 3, 4, 21])
+def test_channels_last_logits_are_enlarged_to_the_same_numbers_without_a_copy_to_another_format(original, num_classes):
+    geometry = letterbox_geometry(original, (96, 96))
+    logits = torch.randn(2, num_classes, 96, 96, generator=torch.Generator().manual_seed(1))
+    sample = logits.to(memory_format=torch.channels_last)[1]
+    restored = restore_logits(sample, geometry)
+    (top, left), (height, width) = geometry.offset, geometry.resized
+    inside = sample[:, top : top + height, left : left + width]
+    plain = torch.nn.functional.interpolate(inside[None], size=original, mode="bilinear", align_corners=False)[0]
+    assert torch.equal(restored, plain)
+    assert (restored.stride(0) == 1) == (num_classes > 3)

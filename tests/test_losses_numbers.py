@@ -10,6 +10,7 @@ import segmentation_models_pytorch
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.losses import (
     BinaryCrossEntropyLoss,
@@ -24,6 +25,7 @@ from models.losses import (
     WeightedLoss,
     dice_loss_with_sigmoid,
     focal_loss_with_sigmoid,
+    pixelwise,
 )
 from utils.errors import ConfigError
 
@@ -392,3 +394,22 @@ def test_cross_entropy_on_a_gpu_is_that_of_the_processor() -> None:
     logits, target = batch()
     ours: Any = CrossEntropyLoss(IGNORED).cuda()
     torch.testing.assert_close(ours(logits.cuda(), target.cuda()).cpu(), CrossEntropyLoss(IGNORED)(logits, target))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 70, 64), (1, 21, 96, 96), (2, 40, 130, 47), (3, 40, 33, 48)])
+@pytest.mark.parametrize("options", [{}, {"weight": True}, {"label_smoothing": 0.1}])
+def test_blocks_of_rows_give_the_same_bits_as_the_whole(shape, options):
+    chance = torch.Generator().manual_seed(3)
+    logits = (5 * torch.randn(shape, generator=chance)).to(memory_format=torch.channels_last)
+    target = torch.randint(shape[1], (shape[0], *shape[2:]), generator=chance)
+    target[:, :5] = IGNORED
+    if options.get("weight"):
+        options = {"weight": torch.rand(shape[1], generator=chance) + 0.1}
+    whole = functional.cross_entropy(logits, target, ignore_index=IGNORED, reduction="none", **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixelwise, "BLOCK_NUMBERS", 1 << 14)
+        calls, compute = [], functional.cross_entropy
+        patch.setattr(functional, "cross_entropy", lambda *args, **named: calls.append(1) or compute(*args, **named))
+        blocks = pixelwise.pixel_cross_entropy(logits, target, ignore_index=IGNORED, **options)
+    assert torch.equal(blocks, whole)
+    assert len(calls) > 1

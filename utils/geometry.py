@@ -52,4 +52,18 @@ def restore_logits(logits: Tensor, geometry: Geometry, size: Size | None = None)
     wanted = size or geometry.original
     if tuple(inside.shape[1:]) == tuple(wanted):
         return inside
-    return torch.nn.functional.interpolate(inside[None].float(), size=wanted, mode="bilinear", align_corners=False)[0]
+    batch = as_batch(inside.float())
+    return torch.nn.functional.interpolate(batch, size=wanted, mode="bilinear", align_corners=False)[0]
+
+
+def as_batch(sample: Tensor) -> Tensor:
+    """Return one sample (C, H, W) as a batch (1, C, H, W) in the same memory and memory format.
+
+    After `sample[None]` torch would not see the channels-last format of it: it computes the same numbers, and copies
+    them to the other format. For 150 classes at 512x512 `interpolate` takes 1020 ms of processor time then, else 130.
+    For up to three channels it has no kernel of that format, and the copy is cheap.
+    """
+    channel, row, _ = sample.stride()
+    if channel != 1 or sample.shape[0] <= 3:
+        return sample[None]
+    return sample.as_strided((1, *sample.shape), (row * sample.shape[1], *sample.stride()))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -15,6 +15,32 @@ from models.losses.common import NOTHING_IGNORED, ClassWeightedLoss, Ratio, Weig
 Smoothing = Annotated[float, Field(ge=0.0, lt=1.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Exponent = Annotated[float, Field(ge=0.0)]
+
+BLOCK_NUMBERS = 2**17  # 512 KB of float32
+
+
+def pixel_cross_entropy(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
+    """Return the cross-entropy of each pixel, (B, ...) float32.
+
+    Without gradients, channels-last logits on a processor are divided into blocks of rows: torch makes a contiguous
+    copy, which stays in the processor's cache if it is small. For 150 classes at 512x512 this takes 0.3 s of processor
+    time, and 1.3 s without blocks. The numbers are the same.
+
+    Args:
+        logits: (B, K, ...) float32.
+        target: (B, ...) int64, or (B, K, ...) float32.
+        options: Of `torch.nn.functional.cross_entropy`, except for `reduction`.
+    """
+    # "none" is the one reduction that is deterministic on CUDA.
+    if logits.dim() != 4 or logits.is_contiguous() or not logits.is_cpu or logits.requires_grad:
+        return F.cross_entropy(logits, target, reduction="none", **options)
+    batch, num_classes, _, width = logits.shape
+    # With a multiple of 64 pixels of each image in a block, the same pixels share a vector instruction as without
+    # blocks, so that they are rounded in the same way.
+    step = 64 // math.gcd(width, 64)
+    rows = max(step, BLOCK_NUMBERS // (batch * num_classes * width) // step * step)
+    blocks = zip(logits.split(rows, dim=2), target.split(rows, dim=-2), strict=True)
+    return torch.cat([F.cross_entropy(z.contiguous(), y, reduction="none", **options) for z, y in blocks], dim=1)
 
 
 class CrossEntropyLoss(ClassWeightedLoss):
@@ -54,12 +80,11 @@ class CrossEntropyLoss(ClassWeightedLoss):
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits (B, K, ...) float32, target (B, ...) int64 or (B, K, ...) float -> () float32."""
         soft = target.is_floating_point()
-        losses = F.cross_entropy(
+        losses = pixel_cross_entropy(
             logits,
             target.float() if soft else target,
-            self.weight,
+            weight=self.weight,
             ignore_index=NOTHING_IGNORED if soft else self.ignore_index,
-            reduction="none",  # the one reduction that is deterministic on CUDA
             label_smoothing=self.label_smoothing,
         )
         weights = self.target_weights(target)
@@ -135,7 +160,7 @@ class OhemCrossEntropyLoss(ClassWeightedLoss):
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits (B, K, ...) float32, target (B, ...) int64 -> () float32."""
-        losses = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
+        losses = pixel_cross_entropy(logits, target, ignore_index=self.ignore_index)
         # The threshold stays a tensor: reading its value would wait for the device.
         ranked = losses.detach().where(target != self.ignore_index, -1.0)  # ignored pixels last
         count = min(self.min_kept * len(losses), losses.numel())
@@ -185,7 +210,7 @@ class FocalLoss(ClassWeightedLoss):
 
     def compute(self, logits: Tensor, target: Tensor) -> Tensor:
         """Logits (B, K, ...) float32, target (B, ...) int64 -> () float32."""
-        losses = F.cross_entropy(logits, target, ignore_index=self.ignore_index, reduction="none")
+        losses = pixel_cross_entropy(logits, target, ignore_index=self.ignore_index)
         missing = -torch.expm1(-losses)
         # The slope of x^gamma has no bound at 0 if gamma is below 1.
         losses = losses * missing.clamp(min=torch.finfo(missing.dtype).eps) ** self.gamma
