@@ -39,7 +39,7 @@ def pixel_cross_entropy(logits: Tensor, target: Tensor, **options: Any) -> Tenso
     # blocks, so that they are rounded in the same way.
     step = 64 // math.gcd(width, 64)
     rows = max(step, BLOCK_NUMBERS // (batch * num_classes * width) // step * step)
-    blocks = zip(logits.split(rows, dim=2), target.split(rows, dim=-2), strict=True)
+    blocks = zip(torch.split(logits, rows, dim=2), torch.split(target, rows, dim=-2), strict=True)
     return torch.cat([F.cross_entropy(z.contiguous(), y, reduction="none", **options) for z, y in blocks], dim=1)
 
 
