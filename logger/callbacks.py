@@ -7,10 +7,12 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, distributed
@@ -40,6 +42,8 @@ NOT_RESULTS = {"epoch", "step", "lr"}
 STEPS_BETWEEN_SCALARS = 50
 TIMES_IMAGED = 20  # TensorBoard itself shows ten images of a tag and drops the rest
 PANEL_HEIGHT = 224
+# Level 6, the usual one, takes three times as long and saves a tenth of the bytes.
+PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
 
 
 @dataclass
@@ -201,8 +205,51 @@ def content_area(pixels: NDArray[np.floating[Any]], ignored: NDArray[np.bool_]) 
     return areas[0], areas[1]
 
 
+def draw_masks(
+    pixels: NDArray[np.floating[Any]], labels: Sequence[NDArray[Any]], palette: Palette, ignore_index: int | None
+) -> Image:
+    """Draw an input with its true and its predicted mask side by side, without its padding.
+
+    Args:
+        pixels: (C, H, W), the input of the network.
+        labels: (H, W) integers each, truth and prediction.
+        palette: Colours of the classes.
+        ignore_index: Label that does not count.
+    """
+    counted = valid_pixels(labels[0], len(palette.colors), ignore_index)
+    area = content_area(pixels, ~counted)
+    shown = np.ascontiguousarray(to_displayable(pixels)[area])
+    masks = [mask[area] for mask in labels]
+    overlays = [palette.overlay(shown, mask, 0.55, ignore_index) for mask in masks]
+    drawn = panel([shown, *overlays], ["input", "truth", "prediction"], PANEL_HEIGHT)
+    return palette.with_legend(drawn, palette.present(*masks))
+
+
+def add_image(writer: "SummaryWriter", tag: str, image: Image, step: int) -> None:
+    """Write an image as `SummaryWriter.add_image` does, in a quarter of the time and 1.1 times the bytes.
+
+    That one has no argument for the level of compression.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    _, png = cv2.imencode(".png", image[..., ::-1], PNG_OPTIONS)
+    shown = Summary.Image(
+        height=image.shape[0], width=image.shape[1], colorspace=image.shape[2], encoded_image_string=png.tobytes()
+    )
+    writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), step)
+
+
+def write_images(writer: "SummaryWriter", images: Sequence[Future[Image]], step: int) -> None:
+    """Write the validation images of a step when they are drawn."""
+    for number, image in enumerate(images):
+        add_image(writer, f"validation/{number}", image.result(), step)
+    writer.flush()
+
+
 class TensorBoardLogger(Callback):
     """Writer of two sub-runs, `train` and `valid`, whose results have the same names and so share their plots.
+
+    Images are drawn and compressed by a thread, while the training continues; the run waits for it at its end.
 
     The horizontal axis is the step. A resumed run hides the points that the interrupted one wrote beyond the step from
     which it resumes.
@@ -231,7 +278,9 @@ class TensorBoardLogger(Callback):
         self.class_names = dict(enumerate(class_names))
         self._writers: dict[str, SummaryWriter] = {}
         self._speed = Speedometer()
-        self._drawn: list[Image] = []
+        self._thread: ThreadPoolExecutor | None = None
+        self._drawn: list[Future[Image]] = []
+        self._pending: Future[None] | None = None
 
     def on_fit_start(self, trainer: "BaseTrainer") -> None:
         """Open the files in the main process of a run that has a folder.
@@ -249,6 +298,7 @@ class TensorBoardLogger(Callback):
                 "Run pip install tensorboard, or set trainer.tensorboard=false."
             ) from error
         self._speed, self._drawn = Speedometer(), []
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="panels")
         # TensorBoard hides earlier events from this step on.
         purge_step = trainer.global_step + 1 if trainer.global_step else None
         for name in ("train", "valid"):
@@ -268,26 +318,20 @@ class TensorBoardLogger(Callback):
         missing = self.images - len(self._drawn)
         period = max(1, trainer.epochs // TIMES_IMAGED)
         is_drawn = trainer.epoch % period == 0 or trainer.epoch + 1 == trainer.epochs
-        if not self._writers or missing <= 0 or not is_drawn:
+        if self._thread is None or missing <= 0 or not is_drawn:
             return
+        # Copies: the loader and the network may use the memory of a batch again before the thread has drawn it.
+        samples = [sample.float().cpu().numpy().copy() for sample in inputs[:missing]]
         if target.dim() == 1 and output.dim() == 2 and inputs.dim() in (3, 4):
             names = self.class_names
-            pairs = zip(inputs[:missing], target.tolist(), output.argmax(dim=1).tolist(), strict=False)
-            for sample, truth, found in pairs:
+            for sample, truth, found in zip(samples, target.tolist(), output.argmax(dim=1).tolist(), strict=False):
                 caption = f"{names.get(truth, str(truth))}, taken for {names.get(found, str(found))}"
-                self._drawn.append(draw_input(sample.float().cpu().numpy(), caption))
+                self._drawn.append(self._thread.submit(draw_input, sample, caption))
         elif inputs.dim() == output.dim() == 4 and target.dim() == 3 and target.shape[1:] == inputs.shape[2:]:
             palette = Palette.of(output.shape[1], list(self.class_names.values()), self.colors)
-            for sample, truth, logits in zip(inputs[:missing], target, output, strict=False):
-                labels = [mask.cpu().numpy() for mask in (truth, logits.argmax(dim=0))]
-                pixels = sample.float().cpu().numpy()
-                counted = valid_pixels(labels[0], len(palette.colors), self.ignore_index)
-                area = content_area(pixels, ~counted)
-                shown = np.ascontiguousarray(to_displayable(pixels)[area])
-                labels = [mask[area] for mask in labels]
-                masks = [palette.overlay(shown, mask, 0.55, self.ignore_index) for mask in labels]
-                drawn = panel([shown, *masks], ["input", "truth", "prediction"], PANEL_HEIGHT)
-                self._drawn.append(palette.with_legend(drawn, palette.present(*labels)))
+            for sample, truth, logits in zip(samples, target, output, strict=False):
+                labels = [mask.cpu().numpy().copy() for mask in (truth, logits.argmax(dim=0))]
+                self._drawn.append(self._thread.submit(draw_masks, sample, labels, palette, self.ignore_index))
 
     def on_epoch_end(self, trainer: "BaseTrainer", metrics: dict[str, float]) -> None:
         """Write the epoch's row of the history, its speed, images and histograms."""
@@ -304,13 +348,11 @@ class TensorBoardLogger(Callback):
         train.add_scalar("run/lr", metrics.get("lr", float("nan")), step)
         train.add_scalar("run/steps_per_second", self._speed.steps / seconds, step)
         train.add_scalar("run/data_share", self._speed.data_seconds / seconds, step)
-        for number, image in enumerate(self._drawn):
-            valid.add_image(f"validation/{number}", image, step, dataformats="HWC")
         for name, note in trainer.epoch_notes().items():
             if isinstance(note, str):
                 train.add_text(name, note, step)
             else:
-                train.add_image(name, note, step, dataformats="HWC")
+                add_image(train, name, note, step)
         for name, parameter in trainer.model.named_parameters() if self.histograms else ():
             # The prefixes of DataParallel and torch.compile: the tags are the same with and without them.
             plain_name = name.replace("module.", "").replace("_orig_mod.", "")
@@ -321,10 +363,26 @@ class TensorBoardLogger(Callback):
                     train.add_histogram(f"{kind}/{plain_name}", finite.cpu(), step)
         for writer in self._writers.values():
             writer.flush()
+        self._wait()
+        if self._thread is not None and self._drawn:
+            self._pending = self._thread.submit(write_images, valid, self._drawn, step)
         self._speed, self._drawn = Speedometer(), []
+
+    def on_fit_end(self, trainer: "BaseTrainer", result: "TrainResult") -> None:
+        """Wait until the last images are written."""
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait until the images of the epoch before are written; raise the error if they could not be drawn."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def on_close(self, trainer: "BaseTrainer") -> None:
         """Write everything out and close the files, also after an error."""
+        if self._thread is not None:
+            self._thread.shutdown()
+        self._thread = None
         for writer in self._writers.values():
             writer.close()
         self._writers = {}

@@ -3,7 +3,9 @@
 import io
 import logging
 import math
+import threading
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,10 @@ from torch import nn
 
 from base.base_trainer import BaseTrainer
 from base.callback import StepReport
-from logger.callbacks import MetricsFile, ProgressBar, Speedometer, TensorBoardLogger
+from logger.callbacks import MetricsFile, ProgressBar, Speedometer, TensorBoardLogger, draw_masks
 from utils.durations import duration
 from utils.errors import TrainingError
+from utils.images.palette import Palette
 
 
 class TinyTrainer(BaseTrainer):
@@ -197,6 +200,44 @@ def test_tensorboard_draws_images_of_a_classification(tmp_path, monkeypatch):
     writer.on_close(trainer)
     assert captions == [((1, 8, 8), "cat, taken for cat"), ((1, 8, 8), "1, taken for cat")]
     assert read_events(tmp_path / "tensorboard" / "valid").Tags()["images"] == ["validation/0", "validation/1"]
+
+
+def test_tensorboard_has_the_pixels_of_the_batch_though_its_memory_is_used_again(tmp_path, monkeypatch):
+    changed, encode = threading.Event(), cv2.imencode
+
+    def encode_late(*arguments):
+        assert changed.wait(60)
+        return encode(*arguments)
+
+    monkeypatch.setattr(cv2, "imencode", encode_late)
+    writer = TensorBoardLogger(images=1, ignore_index=255)
+    trainer = make_trainer(tmp_path, writer)
+    inputs, output = torch.rand(2, 3, 12, 9), torch.randn(2, 4, 12, 9)
+    target = torch.randint(0, 4, (2, 12, 9))
+    expected = draw_masks(
+        inputs[0].numpy().copy(), [target[0].numpy(), output[0].argmax(0).numpy()], Palette.of(4), 255
+    )
+    writer.on_fit_start(trainer)
+    writer.on_validation_batch(trainer, inputs, target, output)
+    writer.on_epoch_end(trainer, {"epoch": 1})
+    for tensor in (inputs, output, target):
+        tensor.zero_()
+    changed.set()
+    writer.on_fit_end(trainer, None)
+    writer.on_close(trainer)
+    [event] = read_events(tmp_path / "tensorboard" / "valid").Images("validation/0")
+    shown = cv2.imdecode(np.frombuffer(event.encoded_image_string, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert np.array_equal(shown, expected)
+    assert (event.height, event.width) == expected.shape[:2]
+
+
+def test_an_image_that_cannot_be_drawn_ends_the_run(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("no such colour")
+
+    monkeypatch.setattr("logger.callbacks.draw_masks", fail)
+    with pytest.raises(ValueError, match="no such colour"):
+        make_trainer(tmp_path, TensorBoardLogger(images=1), epochs=1).fit()
 
 
 def test_tensorboard_draws_histograms_when_asked(tmp_path):
