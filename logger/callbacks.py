@@ -236,7 +236,8 @@ def add_image(writer: "SummaryWriter", tag: str, image: Image, step: int) -> Non
     shown = Summary.Image(
         height=image.shape[0], width=image.shape[1], colorspace=image.shape[2], encoded_image_string=png.tobytes()
     )
-    writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), step)
+    file_writer: Any = writer.file_writer
+    file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), step)
 
 
 def write_images(writer: "SummaryWriter", images: Sequence[Future[Image]], step: int) -> None:
