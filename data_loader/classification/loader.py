@@ -154,9 +154,13 @@ class ImageDecoder(Decoder[DecodedImage]):
         Raises:
             DataError: It cannot be read, or has no fourth channel although the network has.
         """
-        image = self.read(index)
-        shrunk = self.preprocessing.shrink(image, self.enlargement)
-        return DecodedImage(np.ascontiguousarray(shrunk), (image.shape[0], image.shape[1]))
+        channels = self.preprocessing.in_channels
+        image, original = self.source.scaled_image(index, channels, self._needed_size)
+        shrunk = self.preprocessing.shrink(self._checked(index, image), self.enlargement, original)
+        return DecodedImage(np.ascontiguousarray(shrunk), original)
+
+    def _needed_size(self, original: Size) -> Size:
+        return self.preprocessing.shrunk_size(original, self.enlargement)
 
     def read(self, index: int) -> np.ndarray:
         """Return an image as its file holds it, (h, w, C) or (h, w).
@@ -164,8 +168,15 @@ class ImageDecoder(Decoder[DecodedImage]):
         Raises:
             DataError: As `decode`.
         """
+        return self._checked(index, self.source.image(index, self.preprocessing.in_channels))
+
+    def _checked(self, index: int, image: np.ndarray) -> np.ndarray:
+        """Return an image if the channels of an input can be made of its own.
+
+        Raises:
+            DataError: They cannot.
+        """
         channels = self.preprocessing.in_channels
-        image = self.source.image(index, channels)
         if channels == 4 and (image.ndim != 3 or image.shape[2] != 4):
             raise DataError(
                 f"{self.source.names[index]} has no fourth channel, but in_channels is 4. Set in_channels to 3 or 1."
@@ -182,7 +193,8 @@ class ImageDecoder(Decoder[DecodedImage]):
 
     def settings(self) -> Hashable:
         """Return everything that decides a decoded image except its file."""
-        return DecodedImage, self.preprocessing.identity(), self.enlargement
+        is_reduced = isinstance(self.source, FileImages) and self.source.reduced_decoding
+        return DecodedImage, self.preprocessing.identity(), self.enlargement, is_reduced
 
     def identities(self, indices: Sequence[int]) -> dict[int, Hashable]:
         """Return the state of the file of each image, if it is known."""
@@ -241,7 +253,10 @@ class LabelledImageDataset(LabelledDataset[PlacedImage]):
         Raises:
             DataError: Some cannot be read.
         """
-        self.cache.prepare(range(len(self)) if indices is None else indices, self._check_sizes)
+        may_differ = self.preprocessing.size is None
+        is_transformed = self.augmentation is not None and self.augmentation.warp.transforms is not None
+        check = self._check_sizes if may_differ or is_transformed else None
+        self.cache.prepare(range(len(self)) if indices is None else indices, check)
 
     def is_in_memory(self, indices: Iterable[int]) -> bool:
         """Return whether these images are decoded in memory."""
@@ -418,6 +433,7 @@ class ImageClassificationDataLoader(BaseDataLoader):
             source = IdxImages(str(images_file), str(labels_file), max_decoded_mb=images.max_decoded_mb)
         if isinstance(source, FileImages):
             source.max_decoded_mb = images.max_decoded_mb
+            source.reduced_decoding = images.reduced_decoding
         names = checked_classes(labels.classes or (), source.classes)
         are_ids = all(name.isdecimal() and len(name) < 10 and int(name) < len(names) for name in source.classes)
         if are_ids and not set(source.classes) <= set(names):

@@ -8,7 +8,7 @@ import gzip
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,9 +26,10 @@ from data_loader.common.lists import (
     split_entry,
     warn_of_left_out,
 )
-from data_loader.images.files import DAMAGED_FILE_ERRORS, image_size, read_image
+from data_loader.images.files import DAMAGED_FILE_ERRORS, ScaledImage, image_size, read_image, read_scaled_image
 from utils.errors import ConfigError, DataError, joined_faults
 from utils.files import IMAGE_SUFFIXES, describe_left_out, files_below, is_hidden, require_decoded_size
+from utils.geometry import Size
 
 _IDX_UINT8 = 8  # type byte of the format
 _SPLIT_NAMES = ("train", *VALIDATION_NAMES, "test")
@@ -84,6 +85,20 @@ class ImageSource(ABC):
         """
         return None
 
+    def scaled_image(self, index: int, in_channels: int, needed: Callable[[Size], Size]) -> ScaledImage:
+        """Return an image, which may be smaller than its file, and the size of the file.
+
+        Args:
+            index: Of the image.
+            in_channels: As for `image`.
+            needed: Size of the file -> size that the image must have at least.
+
+        Raises:
+            DataError: As `image`.
+        """
+        image = self.image(index, in_channels)
+        return ScaledImage(image, (image.shape[0], image.shape[1]))
+
     @abstractmethod
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Return an image (h, w, 3 or 4) or (h, w), uint8 or uint16; a fourth channel only if `in_channels` is 4.
@@ -102,11 +117,13 @@ class FileImages(ImageSource):
 
     Attributes:
         max_decoded_mb: Limit on a decoded image; None: the default of `read_image`.
+        reduced_decoding: A JPEG is decoded at a part of its size if no more is needed.
     """
 
     def __init__(self, files: Sequence[Path], labels: Sequence[str]) -> None:
         super().__init__(list(map(str, files)), labels, in_order(labels), files)
         self.max_decoded_mb: int | None = None
+        self.reduced_decoding = False
 
     def header(self, index: int, in_channels: int) -> tuple[int, int, int]:
         """Return size and depth from the header of the file."""
@@ -115,6 +132,13 @@ class FileImages(ImageSource):
     def image(self, index: int, in_channels: int) -> NDArray[Any]:
         """Decode the file."""
         return read_image(self.files[index], in_channels=in_channels, max_decoded_mb=self.max_decoded_mb)
+
+    def scaled_image(self, index: int, in_channels: int, needed: Callable[[Size], Size]) -> ScaledImage:
+        """Decode the file at the size that is needed or above."""
+        if not self.reduced_decoding:
+            return super().scaled_image(index, in_channels, needed)
+        path, limit = self.files[index], self.max_decoded_mb
+        return read_scaled_image(path, needed, in_channels=in_channels, max_decoded_mb=limit)
 
 
 class IdxImages(ImageSource):

@@ -3,6 +3,7 @@
 import logging
 import mmap
 import os
+import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 Content = TypeVar("Content")
 Result = TypeVar("Result")
+_SAMPLES_ASKED = 8  # for their size, before it is known whether all fit into the memory
 Sample = TypeVar("Sample")
 
 
@@ -110,10 +113,38 @@ def map_in_threads(decoder: Decoder[Any], work: Callable[[Any], Result], jobs: I
     return results
 
 
+class _Memory:
+    """Blocks of anonymous shared memory, of which arrays take parts; it may be asked from several threads at once."""
+
+    _BLOCK_BYTES = 1 << 25
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._block = np.empty(0, np.uint8)
+        self._used = 0
+        self.num_bytes = 0
+
+    def copy_of(self, array: np.ndarray) -> np.ndarray:
+        """Return a copy of an array that must not be written to."""
+        with self._lock:
+            start = -(-self._used // array.itemsize) * array.itemsize  # aligned to the type
+            if start + array.nbytes > len(self._block):
+                # -1: no file behind it. Freed as a whole with its last view, unlike many small arrays.
+                self._block = np.frombuffer(mmap.mmap(-1, max(array.nbytes, self._BLOCK_BYTES)), np.uint8)
+                start = 0
+            self._used = start + array.nbytes
+            self.num_bytes += array.nbytes
+            place = self._block[start : self._used]
+        copy = place.view(array.dtype).reshape(array.shape)
+        copy[...] = array
+        copy.flags.writeable = False
+        return copy
+
+
 class ImageCache(Generic[Sample]):
     """Samples from memory if they were decoded up front, and from their files otherwise.
 
-    The samples lie in one block of anonymous shared memory, so that forked loader workers read the same pages. A copy
+    The samples lie in anonymous shared memory, so that forked loader workers read the same pages. A copy
     that is sent to a spawned worker decodes for itself.
 
     Args:
@@ -142,11 +173,12 @@ class ImageCache(Generic[Sample]):
         return all(index in self.samples for index in indices)
 
     def prepare(self, indices: Iterable[int], check_sizes: Callable[[Mapping[int, Size]], None] | None = None) -> None:
-        """Check the headers of all samples and decode as many as fit into the memory.
+        """Decode as many samples as fit into the memory, and check the headers of the others.
 
         Args:
             indices: The samples.
-            check_sizes: Called with index -> size of the file before anything is decoded; raises if they do not fit.
+            check_sizes: Called with index -> size of the file before anything is decoded; raises if they do not fit
+                together. None: they always do.
 
         Raises:
             DataError: Something is wrong with at least one sample; names the first few and counts all.
@@ -159,58 +191,67 @@ class ImageCache(Generic[Sample]):
             found = shared.find(decoder.settings())
             self.samples |= {index: found[name] for index, name in identities.items() if name in found}
         todo = [index for index in wanted if index not in self.samples]
-        footprints = dict(zip(todo, map_in_threads(decoder, decoder.footprint, todo), strict=True))
-        if check_sizes is not None:
-            known: dict[int, Any] = {**footprints, **self.samples}
-            check_sizes({index: known[index].original for index in wanted})
-        self._fill(footprints)
+        if check_sizes is None and self._is_ample(todo):
+            self._decode(todo)
+        else:
+            footprints = dict(zip(todo, map_in_threads(decoder, decoder.footprint, todo), strict=True))
+            if check_sizes is not None:
+                known: dict[int, Any] = {**footprints, **self.samples}
+                check_sizes({index: known[index].original for index in wanted})
+            self._decode(self._fitting(footprints), len(todo))
         if shared is not None and identities:
             content = {**shared.find(decoder.settings())}
             content |= {identities[index]: sample for index, sample in self.samples.items() if index in identities}
             shared.store(decoder.settings(), content, sum(map(_num_bytes, content.values())))
 
-    def _fill(self, footprints: Mapping[int, Footprint]) -> None:
-        """Decode these samples, in order, until the memory limit is reached."""
+    def _is_ample(self, indices: Sequence[int]) -> bool:
+        """Return whether the memory is for twice as many samples as these, by the headers of a few.
+
+        Then the headers of the others are not read before the files are decoded.
+        """
+        few = indices[:: max(1, len(indices) // _SAMPLES_ASKED)]
+        try:
+            largest = max((self.decoder.footprint(index).num_bytes for index in few), default=0)
+        except DataError:
+            return True  # decoding reports it, together with the faults of the others
+        return 2 * largest * len(indices) <= self._free_bytes()
+
+    def _free_bytes(self) -> int:
+        """Return the bytes that more samples may take."""
         used = sum(map(_num_bytes, self.samples.values()))
-        if self._cache_mb is None:
-            limit = (available_memory() + used) // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - used
-        else:
-            limit = self._cache_mb * 2**20 - used
-        jobs: list[tuple[int, int, int]] = []  # index, first and last byte
-        end = 0
-        for index, footprint in footprints.items():
-            if end + footprint.num_bytes > limit:
-                break
-            jobs.append((index, end, end + footprint.num_bytes))
-            end += footprint.num_bytes
-        # -1: no file behind it. Freed as a whole with its last view, unlike many small arrays.
-        block = np.frombuffer(mmap.mmap(-1, max(end, 1)), np.uint8)
+        if self._cache_mb is not None:
+            return self._cache_mb * 2**20 - used
+        return (available_memory() + used) // 4 // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - used
 
-        def decode(job: tuple[int, int, int]) -> Any:
-            """Return a sample with its arrays in the block; unchanged if its header stated too small a size."""
-            index, end, last = job
+    def _fitting(self, footprints: Mapping[int, Footprint]) -> list[int]:
+        """Return those of these samples, in order, for which there is memory."""
+        sizes = accumulate(footprint.num_bytes for footprint in footprints.values())
+        limit = self._free_bytes()
+        return [index for index, _ in takewhile(lambda each: each[1] <= limit, zip(footprints, sizes, strict=True))]
+
+    def _decode(self, indices: Sequence[int], count: int | None = None) -> None:
+        """Decode samples, of which `count` were wanted (all, if None), into the memory that loader workers share."""
+        memory, limit = _Memory(), self._free_bytes()
+
+        def decode(index: int) -> Any:
+            if memory.num_bytes > limit:  # the samples that were asked for their size are smaller than others
+                self.decoder.footprint(index)
+                return None
             sample: Any = self.decoder.decode(index)
-            moved = {}
-            for name, array in sample._asdict().items():
-                if isinstance(array, np.ndarray):
-                    start = end + (job[1] - end) % array.itemsize  # aligned to the type
-                    end = start + array.nbytes
-                    if end > last:
-                        return sample
-                    moved[name] = block[start:end].view(array.dtype).reshape(array.shape)
-                    moved[name][...] = array
-                    moved[name].flags.writeable = False
-            return sample._replace(**moved)
+            arrays = {name: value for name, value in sample._asdict().items() if isinstance(value, np.ndarray)}
+            return sample._replace(**{name: memory.copy_of(array) for name, array in arrays.items()})
 
-        decoded = map_in_threads(self.decoder, decode, jobs)
-        self.samples |= {job[0]: sample for job, sample in zip(jobs, decoded, strict=True)}
-        if footprints:
+        decoded = zip(indices, map_in_threads(self.decoder, decode, indices), strict=True)
+        new = {index: sample for index, sample in decoded if sample is not None}
+        self.samples |= new
+        count = len(indices) if count is None else count
+        if count:
             logger.info(
                 "%d of %d %s are decoded and kept in memory (%.1f MB)%s.",
-                len(jobs),
-                len(footprints),
+                len(new),
+                count,
                 self.decoder.noun,
-                end / 2**20,
+                memory.num_bytes / 2**20,
                 self.decoder.scale(),
             )
 

@@ -77,6 +77,9 @@ class ImageOptions(InputOptions):
     ] = None
     padding_value: Annotated[int, Field(ge=0, le=255, description="Grey of the padding around the image.")] = 0
     normalize: Annotated[bool, Field(description="ImageNet's mean and deviation; else values are 0 to 1.")] = True
+    reduced_decoding: Annotated[
+        bool, Field(description="Decode a JPEG at 1/2, 1/4 or 1/8 of its size if no more is needed.")
+    ] = False
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _AFTER_SCAN = frozenset({_HUFFMAN_TABLES, 0xCC, _END, _SCAN, 0xDB, 0xDC, _RESTART_INTERVAL, 0xFE, *range(0xE0, 0xF0)})
 # In the data of a scan, 0xFF is followed by 0 (it is data) or D0 to D7 (a restart); all else ends the scan.
 _SCAN_END = re.compile(rb"\xff(?![\x00\xd0-\xd7\xff])")
+_END_MARK = bytes((0xFF, _END))
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _ZEROS = bytes(64)  # a disk sector that was never written, or a part of a download that never came
 _RIFF_HEADER = 8
@@ -99,6 +100,9 @@ def _next_marker(data: bytes, position: int) -> tuple[int, int]:
 
 def _check_scan(data: bytes, start: int, *, has_restarts: bool) -> int:
     """Return the position at which the data of a scan end."""
+    end = len(data) - 2
+    if data.endswith(_END_MARK) and data.count(b"\xff", start, end) == data.count(b"\xff\0", start, end):
+        return end  # one scan without restarts, as in most files: found in a quarter of the time
     found = _SCAN_END.search(data, start)
     if found is None or found.start() + 1 >= len(data):
         raise _Damaged(CUT_OFF)

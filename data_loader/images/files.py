@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data_loader.images.damage import PNG_START, find_damage
+from data_loader.images.headers import HEAD_BYTES, QuickHeader, quick_header
 from data_loader.images.masks import (
     black_and_white,
     grey_of_palette,
@@ -22,6 +24,7 @@ from data_loader.images.masks import (
 )
 from utils.errors import DataError
 from utils.files import IMAGE_SUFFIXES, require_decoded_size
+from utils.geometry import Size
 
 __all__ = ["DAMAGED_FILE_ERRORS", "IMAGE_SUFFIXES", "image_size", "mask_labels", "read_image", "read_mask"]
 
@@ -43,7 +46,20 @@ _UNKNOWN_KIND = "it is not an image of a known kind"
 _DAMAGED = "it is cut off or damaged, or of a kind that is not known"
 _TURNED_BY_A_QUARTER = frozenset({5, 6, 7, 8})
 _CHANNELS_OF_CONVERSION = 10  # memory of a mask of colours or of a palette while it becomes ids, as measured
+_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
 _BLOCK_BYTES = 1 << 26  # larger images change the order of their channels in blocks, not in a second image
+
+
+class ScaledImage(NamedTuple):
+    """An image that may be smaller than its file.
+
+    Attributes:
+        pixels: As of `read_image`, of any size.
+        original: Size of the file, turned as its EXIF orientation says.
+    """
+
+    pixels: np.ndarray
+    original: Size
 
 
 def read_image(path: str | Path, *, in_channels: int = 3, max_decoded_mb: int | None = None) -> np.ndarray:
@@ -60,7 +76,12 @@ def read_image(path: str | Path, *, in_channels: int = 3, max_decoded_mb: int | 
     Raises:
         DataError: The file is missing, no image, damaged, too large, or lacks the fourth channel.
     """
-    data = _read_bytes(path, max_decoded_mb, channels=4 if in_channels == 4 else 3)
+    data, _ = _read_bytes(path, max_decoded_mb, channels=4 if in_channels == 4 else 3)
+    return _decoded_image(data, path, in_channels)
+
+
+def _decoded_image(data: bytes, path: str | Path, in_channels: int) -> np.ndarray:
+    """Return the image in the content of a file, see `read_image`."""
     # IMREAD_UNCHANGED alone retains the fourth channel; it does not turn the image by EXIF.
     flags = cv2.IMREAD_UNCHANGED if in_channels == 4 else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     image = _decode(data, path, flags)
@@ -74,6 +95,37 @@ def read_image(path: str | Path, *, in_channels: int = 3, max_decoded_mb: int | 
     for block in np.array_split(image, -(-image.nbytes // _BLOCK_BYTES)):
         block[...] = cv2.cvtColor(block, code)
     return image
+
+
+def read_scaled_image(
+    path: str | Path, needed: Callable[[Size], Size], *, in_channels: int = 3, max_decoded_mb: int | None = None
+) -> ScaledImage:
+    """Read a photo as `read_image`, but a JPEG of which less is needed at 1/2, 1/4 or 1/8 of its size.
+
+    The decoder then skips most of its work. Its averages of blocks differ in the last digits from those of an image
+    that is decoded at its full size and shrunk.
+
+    Args:
+        path: File.
+        needed: (height, width) of the file -> those that the image must have at least.
+        in_channels: As in `read_image`; with 4 nothing is reduced.
+        max_decoded_mb: As in `read_image`.
+
+    Raises:
+        DataError: As `read_image`.
+    """
+    data, header = _read_bytes(path, max_decoded_mb, channels=4 if in_channels == 4 else 3)
+    if in_channels == 4 or not header.is_jpeg:
+        image = _decoded_image(data, path, in_channels)
+        return ScaledImage(image, (image.shape[0], image.shape[1]))
+    if header.has_exif:
+        header = _header_of_pillow(io.BytesIO(data), path, data, upright=True)
+    original = header.height, header.width
+    least = needed(original)
+    fits = [factor for factor in _REDUCED if all(-(-original[axis] // factor) >= least[axis] for axis in (0, 1))]
+    if not fits:
+        return ScaledImage(_decoded_image(data, path, in_channels), original)
+    return ScaledImage(cv2.cvtColor(_decode(data, path, _REDUCED[fits[0]]), cv2.COLOR_BGR2RGB), original)
 
 
 def read_mask(
@@ -99,7 +151,7 @@ def read_mask(
         DataError: The file is missing, no image, damaged, too large, has colours or fractions instead of ids, a shape
             in its alpha channel alone, or is lossy.
     """
-    data = _read_bytes(path, max_decoded_mb, channels=None)
+    data, _ = _read_bytes(path, max_decoded_mb, channels=None)
     kind = lossy_kind(data)
     if kind is not None and (not is_binary or ignore_index is not None):
         # Values at edges are changed: other ids than black and white cannot be restored.
@@ -195,58 +247,74 @@ def image_size(path: str | Path, *, upright: bool, max_decoded_mb: int | None = 
     """
     try:
         with open(path, "rb") as file:
-            return _header(file, path, upright=upright, max_decoded_mb=max_decoded_mb)
+            head = file.read(HEAD_BYTES)
+            quick = quick_header(head)
+            if quick is None or (upright and quick.has_exif):
+                quick = _header_of_pillow(file, path, head, upright=upright)
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise DataError(_unreadable(path, error)) from None
+    _require_size(quick, path, max_decoded_mb=max_decoded_mb, channels=3)
+    return quick.height, quick.width, quick.depth
 
 
-def _header(
-    file: BinaryIO, path: str | Path, *, upright: bool, max_decoded_mb: int | None, channels: int | None = 3
-) -> tuple[int, int, int]:
-    """Return height, width and bytes per channel of an image that is open.
-
-    `channels` is None for a mask, whose conversion takes more memory if its pixels are not plain numbers.
+def _header_of_pillow(file: BinaryIO, path: str | Path, head: bytes, *, upright: bool) -> QuickHeader:
+    """Return the header of an image that is open, with the size turned if `upright` says so.
 
     Raises:
-        DataError: It is no image, or too large.
+        DataError: It is no image.
     """
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit knows neither our option nor the memory that an image takes
+    file.seek(0)
     try:
         with Image.open(file) as image:
             width, height = image.size
             is_deep = image.mode.startswith(("I", "F"))
-            is_plain = image.mode in ("1", "L", "F") or image.mode.startswith("I")
-            if channels is None:
-                channels = 3 if is_plain and image.format != "JPEG" else _CHANNELS_OF_CONVERSION
+            is_jpeg = image.format == "JPEG"
+            is_plain = (image.mode in ("1", "L", "F") or image.mode.startswith("I")) and not is_jpeg
             # Without EXIF, Pillow would decode a whole PNG in search of it.
             exif = image.getexif() if upright and "exif" in image.info else {}
             is_turned = exif.get(_EXIF_ORIENTATION) in _TURNED_BY_A_QUARTER
-            file.seek(0)
-            head = file.read(26)
     except Exception as error:  # damaged bytes can raise any error in Pillow
         raise DataError(_unreadable(path, error)) from None
     # Pillow opens colour PNGs of 16 bits as 8 bits; their header says the bits per channel.
     is_deep = is_deep or (head.startswith(PNG_START) and head[24:25] == b"\x10")
-    depth = 2 if is_deep else 1
     if width < 1 or height < 1:
         raise DataError(_unreadable(path, f"its header says {height}x{width} pixels"))
+    if is_turned:
+        height, width = width, height
+    return QuickHeader(height, width, 2 if is_deep else 1, is_jpeg=is_jpeg, is_plain=is_plain, has_exif=bool(exif))
+
+
+def _require_size(header: QuickHeader, path: str | Path, *, max_decoded_mb: int | None, channels: int | None) -> None:
+    """Refuse an image that is too large.
+
+    `channels` is None for a mask, whose conversion takes more memory if its pixels are not plain numbers.
+
+    Raises:
+        DataError: It is.
+    """
+    if channels is None:
+        channels = 3 if header.is_plain else _CHANNELS_OF_CONVERSION
+    height, width = header.height, header.width
     found = f"{height}x{width} pixels (height x width)"
-    require_decoded_size(path, found, height * width * channels * depth, max_decoded_mb, of_many=False)
-    return (width, height, depth) if is_turned else (height, width, depth)
+    require_decoded_size(path, found, height * width * channels * header.depth, max_decoded_mb, of_many=False)
 
 
-def _read_bytes(path: str | Path, max_decoded_mb: int | None, channels: int | None) -> bytes:
-    """Return the content of an image file that is whole, as far as it shows, and not too large to be decoded."""
+def _read_bytes(path: str | Path, max_decoded_mb: int | None, channels: int | None) -> tuple[bytes, QuickHeader]:
+    """Return the content of an image file that is whole, as far as it shows, and not too large, and its header."""
     try:
-        require_decoded_size(path, "an image", os.stat(path).st_size, max_decoded_mb, of_many=False)
-        data = Path(path).read_bytes()  # cv2.imread cannot open every path on every system
+        with open(path, "rb") as file:  # cv2.imread cannot open every path on every system
+            size = os.fstat(file.fileno()).st_size
+            require_decoded_size(path, "an image", size, max_decoded_mb, of_many=False)
+            data = file.read()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         raise DataError(_unreadable(path, error)) from None
     damage = find_damage(data)
     if damage is not None:
         raise DataError(_unreadable(path, damage))
-    _header(io.BytesIO(data), path, upright=False, max_decoded_mb=max_decoded_mb, channels=channels)
-    return data
+    header = quick_header(data) or _header_of_pillow(io.BytesIO(data), path, data, upright=False)
+    _require_size(header, path, max_decoded_mb=max_decoded_mb, channels=channels)
+    return data, header
 
 
 def _decode(data: bytes, path: str | Path, flags: int) -> np.ndarray:

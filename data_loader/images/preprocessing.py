@@ -22,6 +22,7 @@ from utils.geometry import Geometry, Size, letterbox_geometry
 # An image that is at most so much larger than needed is left as it is: shrunk twice, it would lose sharpness.
 _WHOLE_FILE_UP_TO = 1.5
 _ROUNDING = 1e-6
+_OF_READING = ("max_decoded_mb", "reduced_decoding")  # options of how files are read, not of what an input is
 
 
 class Enlargement(NamedTuple):
@@ -152,9 +153,15 @@ class Preprocessing:
             return np.repeat(image.reshape(*image.shape[:2], 1), self.in_channels, axis=2)
         return image[..., : self.in_channels]  # drops alpha unless the network wants it
 
-    def shrink(self, image: np.ndarray, enlargement: Enlargement = NO_ENLARGEMENT) -> np.ndarray:
-        """Scale an image (h, w, C) for the cache: to the scale that is needed if that is smaller, without padding."""
-        return self.scaled(self.channels(image), self.shrunk_size((image.shape[0], image.shape[1]), enlargement))
+    def shrink(
+        self, image: np.ndarray, enlargement: Enlargement = NO_ENLARGEMENT, original: Size | None = None
+    ) -> np.ndarray:
+        """Scale an image (h, w, C) for the cache: to the scale that is needed if that is smaller, without padding.
+
+        `original` is the size of the file; None: that of the image.
+        """
+        original = original or (image.shape[0], image.shape[1])
+        return self.scaled(self.channels(image), self.shrunk_size(original, enlargement))
 
     def shrunk_size(self, size: Size, enlargement: Enlargement = NO_ENLARGEMENT) -> Size:
         """Return the size of an image (h, w) after `shrink`."""
@@ -210,7 +217,7 @@ class Preprocessing:
 
     def describe(self) -> dict[str, Any]:
         """Return the value of every option that decides an input, as plain data: exported networks hold it."""
-        return {name: value for name, value in vars(self.options).items() if name != "max_decoded_mb"}
+        return {name: value for name, value in vars(self.options).items() if name not in _OF_READING}
 
     def identity(self) -> Hashable:
         """Return everything that decides the images at the input's scale."""

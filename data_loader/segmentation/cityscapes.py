@@ -111,7 +111,12 @@ class CityscapesDataLoader(MaskDataLoader):
             raise self._without_labels
         preprocessing = self.make_preprocessing(images)
         kind = ImagePairs if self._without_labels is None else UnlabelledImages
-        source = kind(pairs, in_channels=preprocessing.in_channels, max_decoded_mb=images.max_decoded_mb)
+        source = kind(
+            pairs,
+            in_channels=preprocessing.in_channels,
+            max_decoded_mb=images.max_decoded_mb,
+            reduced_decoding=images.reduced_decoding,
+        )
         super().__init__(source, preprocessing, classes, augmentation, loading)
         self.listing_faults = listing.faults
 

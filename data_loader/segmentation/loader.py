@@ -107,7 +107,9 @@ class SegmentationDataset(Dataset[PlacedSample]):
             DataError: Something is wrong with at least one pair.
         """
         wanted = list(range(len(self)) if indices is None else indices)
-        self.cache.prepare(wanted, self._check_sizes)
+        may_differ = self.decoder.preprocessing.size is None
+        is_transformed = self.augmentation is not None and self.augmentation.transforms is not None
+        self.cache.prepare(wanted, self._check_sizes if may_differ or is_transformed else None)
         if self.decoder.sparse is not None:
             counts = map_in_threads(self.decoder, self._count_pixels, wanted)
             labelled, pixels = (sum(count[part] for count in counts) for part in (0, 1))
@@ -349,6 +351,7 @@ class SegmentationDataLoader(MaskDataLoader):
             is_binary=labels.binary_masks,
             ignore_index=labels.ignore_index,
             max_decoded_mb=images.max_decoded_mb,
+            reduced_decoding=images.reduced_decoding,
         )
         super().__init__(source, preprocessing, classes, augmentation, loading)
         self.listing_faults = listing.faults

@@ -101,14 +101,18 @@ class PairDecoder(Decoder[DecodedPair]):
         Raises:
             DataError: A file is missing or damaged, the two differ in size, or the mask has unknown labels.
         """
-        image, raw = self.source.image(index), self.source.mask(index)
-        self._require_one_size(index, image, raw)
+        image, original = self.source.scaled_image(index, self._needed_size)
+        raw = self.source.mask(index)
+        self._require_one_size(index, original, raw)
         mask = self._class_ids(index, raw)
         labelled = 0 if self.sparse is None else int(np.count_nonzero(mask != self.labels.ignored))
-        shrunk = self.preprocessing.shrink(self._channels(index, image), self.enlargement)
+        shrunk = self.preprocessing.shrink(self._channels(index, image), self.enlargement, original)
         if not self.has_whole_masks:
             mask = scaled_mask(mask, (shrunk.shape[0], shrunk.shape[1]))
-        return DecodedPair(shrunk, mask, (image.shape[0], image.shape[1]), labelled)
+        return DecodedPair(shrunk, mask, original, labelled)
+
+    def _needed_size(self, original: Size) -> Size:
+        return self.preprocessing.shrunk_size(original, self.enlargement)
 
     def raw(self, index: int) -> RawSample:
         """Return a pair as its files hold it, with class ids in the mask.
@@ -125,7 +129,7 @@ class PairDecoder(Decoder[DecodedPair]):
             mask = self.source.mask(index)
             if not faults:
                 with _collected(faults):
-                    self._require_one_size(index, image, mask)
+                    self._require_one_size(index, (image.shape[0], image.shape[1]), mask)
             mask = self._class_ids(index, mask)
         if faults:
             raise joined_faults(faults)
@@ -138,8 +142,8 @@ class PairDecoder(Decoder[DecodedPair]):
         except DataError as error:
             raise DataError(f"{self.source.names(index)[0]}: {error}") from None
 
-    def _require_one_size(self, index: int, image: np.ndarray, mask: np.ndarray) -> None:
-        size, mask_size = image.shape[:2], mask.shape[:2]
+    def _require_one_size(self, index: int, size: Size, mask: np.ndarray) -> None:
+        mask_size = mask.shape[:2]
         if size != mask_size:
             name, mask_name = self.source.names(index)
             turned = " Height and width are swapped: if EXIF turns the photo, turn the mask, too."

@@ -6,7 +6,7 @@ h, w size of an image, C its channels.
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from data_loader.common.lists import (
     warn_of_left_out,
 )
 from data_loader.common.options import MaskLoaderOptions, PairOptions
-from data_loader.images.files import image_size, read_image, read_mask
+from data_loader.images.files import ScaledImage, image_size, read_image, read_mask, read_scaled_image
 from utils.errors import ConfigError, DataError, joined_faults
 from utils.files import IMAGE_SUFFIXES, files_below
 from utils.geometry import Size
@@ -83,6 +83,19 @@ class PairSource(ABC):
             DataError: It is missing, cut off, or of another kind.
         """
 
+    def scaled_image(self, index: int, needed: Callable[[Size], Size]) -> ScaledImage:
+        """Return an image, which may be smaller than its file, and the size of the file.
+
+        Args:
+            index: Of the pair.
+            needed: Size of the file -> size that the image must have at least.
+
+        Raises:
+            DataError: As `image`.
+        """
+        image = self.image(index)
+        return ScaledImage(image, (image.shape[0], image.shape[1]))
+
     @abstractmethod
     def mask(self, index: int) -> np.ndarray:
         """Return a mask (h, w) uint8 or uint16, the values as they are stored.
@@ -130,6 +143,7 @@ class ImagePairs(FilePairs):
         is_binary: Masks are black and white, so that they may be lossy files, as JPEG.
         ignore_index: With `is_binary`, a label that counts nowhere; masks must then not be lossy.
         max_decoded_mb: Limit on a decoded image or mask; None: the default of `read_image`.
+        reduced_decoding: A JPEG is decoded at a part of its size if no more is needed.
     """
 
     def __init__(
@@ -140,8 +154,10 @@ class ImagePairs(FilePairs):
         is_binary: bool = False,
         ignore_index: int | None = None,
         max_decoded_mb: int | None = None,
+        reduced_decoding: bool = False,
     ) -> None:
-        super().__init__(pairs, in_channels, is_binary, ignore_index)
+        super().__init__(pairs, in_channels, is_binary, ignore_index, reduced_decoding)
+        self._reduced_decoding = reduced_decoding
         self._in_channels = in_channels
         self._is_binary = is_binary
         self._ignore_index = ignore_index
@@ -163,6 +179,13 @@ class ImagePairs(FilePairs):
         """Return an image (h, w, 3 or 4) uint8 or uint16, RGB."""
         path = self.pairs[index].image
         return read_image(path, in_channels=self._in_channels, max_decoded_mb=self._max_decoded_mb)
+
+    def scaled_image(self, index: int, needed: Callable[[Size], Size]) -> ScaledImage:
+        """Return an image at the size that is needed or above, and the size of the file."""
+        if not self._reduced_decoding:
+            return super().scaled_image(index, needed)
+        path, limit = self.pairs[index].image, self._max_decoded_mb
+        return read_scaled_image(path, needed, in_channels=self._in_channels, max_decoded_mb=limit)
 
     def mask(self, index: int) -> np.ndarray:
         """Return a mask (h, w) uint8 or uint16."""
