@@ -269,8 +269,8 @@ def list_pairs(pairs_file: str | Path, data_root: str | Path | None = None) -> L
         root = Path(data_root)
     pairs = [Pair(root / image, root / mask) for image, mask in names]
     faults = several_lines(bad_lines, f"{len(bad_lines)} lines of {path} are not `image, mask`:")
-    faults += missing_fault((each for pair in pairs for each in pair), f"The list {path}", root)
-    return Listing(existing_pairs(pairs), faults)
+    missing = missing_fault((each for pair in pairs for each in pair), f"The list {path}", root)
+    return Listing(existing_pairs(pairs) if missing else pairs, [*faults, *missing])
 
 
 def existing_pairs(pairs: Sequence[Pair]) -> list[Pair]:
@@ -338,7 +338,8 @@ def list_folder(
         name = masks_folder / image.relative_to(images_folder).with_suffix("")
         found = [mask for kind in mask_suffixes for mask in masks.get(name, ()) if mask.suffix.lower() == kind]
         pairs.append(Pair(image, found[0] if found else name.with_name(name.name + mask_suffixes[0])))
-    faults = missing_fault((path for pair in pairs for path in pair), f"The folder {folder}")
+    missing = missing_fault((path for pair in pairs for path in pair), f"The folder {folder}")
+    faults = [*missing]
     strict = _NOTHING_ELSE.intersection(mask_suffixes)
     lonely = {mask for files in masks.values() for mask in files if mask.suffix.lower() in strict}
     lonely -= {pair.mask for pair in pairs}
@@ -348,4 +349,4 @@ def list_folder(
         rule = f"is a mask without an image in {images_folder}. Add or remove."
         parts = [DataError(f"{mask} {rule}", place=str(mask)) for mask in found]
         faults.append(DataError(message, parts))
-    return Listing(existing_pairs(pairs), faults)
+    return Listing(existing_pairs(pairs) if missing else pairs, faults)
