@@ -5,6 +5,7 @@ started, nor to their end.
 """
 
 import errno
+import gc
 import logging
 import os
 import shutil
@@ -52,6 +53,8 @@ def start_worker(worker_id: int) -> None:
 
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=obey_parent_only, daemon=True).start()
+    # Collecting garbage writes to the objects that it looks through, and so would copy the pages that processes share.
+    gc.freeze()
     torch.set_num_threads(1)
     if "cv2" in sys.modules:
         sys.modules["cv2"].setNumThreads(0)

@@ -36,6 +36,7 @@ from data_loader.common.folds import divide_samples
 from data_loader.common.image_cache import Decoder, Footprint, ImageCache, stamp
 from data_loader.common.options import AugmentationOptions, ClassOptions, ImageLoaderOptions, ImageOptions
 from data_loader.images.augmentation import Augmentation
+from data_loader.images.batches import normalized_batch
 from data_loader.images.preprocessing import NO_ENLARGEMENT, Enlargement, Preprocessing, mixed_sizes, require_one_size
 from utils.errors import ConfigError, DataError, EspalierError
 from utils.geometry import Size
@@ -344,11 +345,7 @@ class ClassificationCollate(PackingCollate):
         Mixed batches have weights of the classes (B, K) float32 instead of classes.
         """
         labels, origins, mixing_seed = batch.details
-        # Each image is normalised straight into its place; the order of the axes in memory is channels-last.
-        images = empty((len(batch.arrays), *batch.arrays[0].shape), dtype=torch.float32)
-        for image, placed in zip(images.numpy(), batch.arrays, strict=True):
-            self.preprocessing.normalize_into(image, placed)
-        images = images.permute(0, 3, 1, 2)
+        images = normalized_batch(self.preprocessing, batch.arrays, empty)
         target = torch.tensor(labels, dtype=torch.int64)
         if origins:
             return images, target, origins

@@ -30,6 +30,7 @@ from data_loader.common.options import (
     WarpOptions,
 )
 from data_loader.images.augmentation import Augmentation
+from data_loader.images.batches import normalized_batch
 from data_loader.images.preprocessing import Preprocessing, mixed_sizes, place_mask, require_one_size
 from data_loader.segmentation.labels import Labels, export_ids
 from data_loader.segmentation.pair_decoder import PairDecoder
@@ -227,13 +228,9 @@ class PairCollate(PackingCollate):
         """Return images (B, C, H, W) float32, channels-last, masks (B, H, W) int64, in evaluation `NamedMask`s."""
         count = (len(batch.arrays) - len(batch.details)) // 2
         placed, given, originals = batch.arrays[:count], batch.arrays[count : 2 * count], batch.arrays[2 * count :]
-        images = empty((count, *placed[0].shape), dtype=torch.float32)
+        images = normalized_batch(self.preprocessing, placed, empty)
         masks = empty((count, *given[0].shape), dtype=torch.int64)
-        # Each image is normalised straight into its place.
-        for image, mask, sample, labels in zip(images.numpy(), masks.numpy(), placed, given, strict=True):
-            self.preprocessing.normalize_into(image, sample)
-            mask[...] = labels
-        images = images.permute(0, 3, 1, 2)
+        np.stack(given, out=masks.numpy())
         if not batch.details:
             return images, masks
         named = [
