@@ -19,7 +19,7 @@ from benchmarks.speed.comparison import Comparison, alternate
 from benchmarks.speed.loader import make_loader
 from benchmarks.speed.photos import write_pairs
 
-SAMPLES, DECODED = 100_000, 20_000
+SAMPLES, DECODED = 100_000, 40_000
 _SIDE, _WORKERS = 64, 4
 _NAMES_PER_FILE = 50_000  # file systems limit the names of one file
 
@@ -31,7 +31,7 @@ def measure(rounds: int) -> list[Comparison]:
         pairs = _many_pairs(folder, SAMPLES)
         few = folder / "few.txt"
         few.write_text("\n".join(pairs.read_text().splitlines()[:DECODED]))
-        return [_index(pairs, rounds), _memory(few, min(rounds, 3))]
+        return [_index(pairs, rounds), _memory(few, min(rounds, 2))]
 
 
 def _many_pairs(folder: Path, count: int) -> Path:
