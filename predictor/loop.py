@@ -240,9 +240,9 @@ class _Stages:
         with closing(predicted):
             for frame, geometry, logits in predicted:
                 with self.timer.measure("restore"):
-                    probabilities = self.segmenter.restore(logits, geometry)
+                    scores = self.segmenter.scores(logits, geometry)
                 with self.timer.measure("draw"):
-                    result = self.segmenter.render(frame.image, probabilities)
+                    result = self.segmenter.render(frame.image, scores)
                     shown = self.segmenter.show(result) if self.is_shown else result
                 yield Drawn(frame, result, shown)
 

@@ -32,6 +32,11 @@ class Renderer(ABC):
     is_lossless = False
     has_alpha = False
 
+    @property
+    def uses_probabilities(self) -> bool:
+        """Whether it uses more than the most probable class of each pixel."""
+        return True
+
     @abstractmethod
     def __call__(self, image: Image, probabilities: Probabilities) -> NDArray[Any]:
         """Return (h, w) class ids, (h, w, 3) RGB or (h, w, 4) RGBA."""
@@ -64,6 +69,11 @@ class MaskRenderer(Renderer):
 
     export_ids: Sequence[int] | None = None
 
+    @property
+    def uses_probabilities(self) -> bool:
+        """False: it uses the most probable class alone."""
+        return False
+
     def __call__(self, image: Image, probabilities: Probabilities) -> NDArray[Any]:
         """Return (h, w) ids."""
         ids = most_probable(probabilities)
@@ -89,6 +99,11 @@ class OverlayRenderer(Renderer):
     palette: Callable[[int], Palette] = Palette.of
     has_legend: bool = False
 
+    @property
+    def uses_probabilities(self) -> bool:
+        """False: it uses the most probable class alone."""
+        return False
+
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
         """Return (h, w, 3) RGB, with a legend (h + l, w, 3)."""
         palette = self.palette(len(probabilities))
@@ -107,6 +122,11 @@ class ForegroundRenderer(Renderer):
 
     foreground: Sequence[int] | None = None
     is_soft: bool = field(default=False, kw_only=True)
+
+    @property
+    def uses_probabilities(self) -> bool:
+        """Whether edges are soft."""
+        return self.is_soft
 
     def foreground_layer(self, image: Image, probabilities: Probabilities) -> tuple[Image, Alpha]:
         """Return the colours of the foreground, (h, w, 3), and its share of each pixel, (h, w) in 0..1."""

@@ -5,16 +5,21 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from base.base_inference import BaseInference
 from predictor.compositing import as_rgb, to_show
 from predictor.rendering import OverlayRenderer, Renderer
 from utils.drawing import Image
 from utils.errors import ConfigError
+from utils.geometry import Geometry, restore_logits
 
 MOTION_SCALE = 12.0  # change of colour, in 0..255 per channel, at which the weight of the past falls to 1/e
 MOTION_BLUR = 5  # side of the window that separates motion from the camera's noise, in pixels
+
+ROUNDING = 1e-6  # difference of two logits from which on their probabilities differ in float32, with a margin of 8
 
 
 @dataclass(eq=False)
@@ -65,8 +70,22 @@ class Segmenter(BaseInference):
     num_classes = 0
     has_legend = False
 
+    @torch.inference_mode()
+    def scores(self, logits: Tensor, geometry: Geometry) -> NDArray[np.float32]:
+        """Return what `render` needs of the logits (K, H, W) of one input, (K, h, w) float32 at the image's size.
+
+        These are the probabilities of `restore`; or the enlarged logits, in half the time, if there are two classes,
+        only the more probable one is drawn, and the rounding of softmax cannot make them equal.
+        """
+        if len(logits) != 2 or self.smoothing is not None or self.renderer.uses_probabilities:
+            return self.restore(logits, geometry)
+        enlarged: NDArray[np.float32] = restore_logits(logits, geometry).float().cpu().numpy()
+        distance = np.abs(enlarged[1] - enlarged[0])
+        is_close = (distance < ROUNDING) & (distance > 0)
+        return self.restore(logits, geometry) if is_close.any() else enlarged
+
     def render(self, image: NDArray[Any], probabilities: NDArray[np.float32]) -> NDArray[Any]:
-        """Return (h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA, as the renderer decides."""
+        """Return (h, w) ids, (h, w, 3) RGB or (h, w, 4) RGBA, as the renderer decides; also of `scores`."""
         shown = as_rgb(image)
         self.num_classes = len(probabilities)
         if self.smoothing is not None:

@@ -43,6 +43,20 @@ def test_colorize_draws_ignored_and_impossible_labels_alike():
     assert colorize(np.array([[1]], np.uint8), colors, ignore_index=1)[0, 0].tolist() == list(IGNORED_COLOR)
 
 
+@pytest.mark.parametrize("num_classes", [1, 2, 255, 256, 300])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+@pytest.mark.parametrize("ignore_index", [None, 0, 255, -1])
+def test_labels_of_any_type_are_drawn_alike(num_classes, dtype, ignore_index):
+    generator = np.random.default_rng(0)
+    mask = generator.integers(0, 256, (9, 7)).astype(dtype)
+    colors = generator.integers(0, 200, (num_classes, 3)).astype(np.uint8)
+    expected = [
+        list(IGNORED_COLOR) if label == ignore_index or label >= num_classes else colors[label].tolist()
+        for label in mask.ravel().tolist()
+    ]
+    assert colorize(mask, colors, ignore_index).reshape(-1, 3).tolist() == expected
+
+
 def test_overlay_mixes_labels_and_leaves_ignored_pixels():
     image = np.full((1, 2, 3), 100, np.uint8)
     colors = np.array([[0, 0, 0], [200, 0, 50]], np.uint8)

@@ -3,8 +3,9 @@ import math
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from predictor.compositing import as_rgb, blurred, composite, cover, parse_background, to_show
+from predictor.compositing import as_rgb, blurred, composite, cover, parse_background, paste, to_show
 from predictor.rendering import (
     BackgroundRenderer,
     CutoutRenderer,
@@ -12,10 +13,12 @@ from predictor.rendering import (
     OverlayRenderer,
     make_renderer,
     most_probable,
+    share_of_classes,
 )
 from tests.support.seen import red_segmenter, red_square
 from utils.drawing import class_colors
 from utils.errors import ConfigError, DataError
+from utils.geometry import letterbox_geometry
 from utils.images.palette import Palette
 
 
@@ -159,6 +162,47 @@ def test_composite_is_exact_where_alpha_is():
     assert (composite(front, np.zeros((30, 40), np.float32), back) == back).all()
     half = composite(front, np.full((30, 40), 0.5, np.float32), back)
     assert np.abs(half - (front / 2 + back / 2)).max() <= 1
+
+
+def test_a_layer_without_soft_edges_is_pasted_as_it_would_be_mixed():
+    generator = np.random.default_rng(2)
+    front, back = (generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(2))
+    inside = generator.integers(0, 2, (30, 40)).astype(np.float32)
+    before = back.copy()
+    assert (paste(front, inside, back) == composite(front, inside, back)).all()
+    assert (back == before).all()
+    color = np.broadcast_to(np.array([1, 2, 3], np.uint8), front.shape)
+    assert (paste(front, inside, color) == composite(front, inside, color)).all()
+
+
+def test_the_share_of_classes_is_the_same_for_any_number_of_them():
+    ids = np.array([[0, 1, 5], [255, 2, 1]])
+    expected = [[0, 1, 0], [1, 0, 1]]
+    for dtype in (np.uint8, np.uint16):
+        found = share_of_classes(ids.astype(dtype), [1, 255])
+        assert found.tolist() == expected
+        assert found.dtype == np.float32
+
+
+def logits_with_ties():
+    """Logits (2, 4, 4) of an image of that size; some differ by less than softmax tells apart."""
+    logits = torch.randn(2, 4, 4, generator=torch.Generator().manual_seed(1))
+    logits[1, 0] = logits[0, 0]
+    return logits
+
+
+@pytest.mark.parametrize("difference", [0, 1e-9, 3e-8, 6e-8, 1e-7, 1e-5])
+def test_scores_are_drawn_as_probabilities_are(difference):
+    segmenter, geometry = red_segmenter(), letterbox_geometry((4, 4), None)
+    logits = logits_with_ties()
+    logits[0, 1], logits[1, 1] = 0, difference
+    for renderer in (MaskRenderer(), OverlayRenderer(), BackgroundRenderer(blurred, is_soft=True)):
+        segmenter.renderer = renderer
+        image = np.full((4, 4, 3), 90, np.uint8)
+        scores, probabilities = segmenter.scores(logits, geometry), segmenter.restore(logits, geometry)
+        assert (segmenter.render(image, scores) == segmenter.render(image, probabilities)).all()
+        has_values = renderer.uses_probabilities or 0 < difference < 1e-6
+        assert (scores == probabilities).all() == has_values
 
 
 def test_any_image_can_be_drawn_on():
