@@ -27,6 +27,7 @@ import export
 import inference
 from benchmarks.speed.comparison import Comparison, alternate
 from config import load_config
+from data_loader.images.files import read_image
 from predictor.io.video_writer import DEFAULT_ENCODERS
 from predictor.segmenter import Segmenter
 from train import train
@@ -156,21 +157,21 @@ def frames_of(video: str | Path) -> Iterator[Image]:
     with av.open(str(video)) as container:
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
+            yield np.asarray(frame.to_ndarray(format="rgb24"), dtype=np.uint8)
 
 
 def scaled_frames(video: str | None) -> Iterator[Image]:
     """Yield frames (432, 768, 3) of a video, or of a camera that moves over photos."""
     if video:
-        yield from (np.asarray(cv2.resize(frame, (WIDTH, HEIGHT))) for frame in frames_of(video))
+        yield from (np.asarray(cv2.resize(frame, (WIDTH, HEIGHT)), dtype=np.uint8) for frame in frames_of(video))
         return
     for file in sorted((ROOT / "data" / "people" / "images" / "test").glob("*.jpg"))[:3]:
-        photo = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+        photo = read_image(file)
         wide = cv2.resize(photo, (WIDTH, round(photo.shape[0] * WIDTH / photo.shape[1])))
         steps = SECONDS_PER_PHOTO * RATE
         for step in range(steps):
             top = (len(wide) - HEIGHT) * step // steps
-            yield np.ascontiguousarray(wide[top : top + HEIGHT])
+            yield np.ascontiguousarray(wide[top : top + HEIGHT], dtype=np.uint8)
 
 
 def write_video(file: Path, frames: Iterator[Image]) -> int:
