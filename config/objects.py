@@ -170,8 +170,9 @@ def _arguments(
 
 
 def _call(found: FoundClass, args: dict[str, Any], spec: Spec) -> Any:
+    target = found.target if found.subclass is None else import_attribute(found.subclass)(found.target)
     try:
-        return found.target(**group_arguments(found.target, args))
+        return target(**group_arguments(found.target, args))
     except ConfigError as error:
         if error.parts or str(error).startswith(f"{spec.path}."):  # it names the places itself
             raise

@@ -1,12 +1,14 @@
 """SGD with decoupled decay, and lookahead: values by hand, and the same bytes after a resume."""
 
 import copy
+import inspect
 
 import pytest
 import torch
 
 import build
 from trainer.optim.optimizers import SGDW, Lookahead
+from trainer.optim.uncompiled import without_compiler
 
 
 def weight_of(values=(1.0, -2.0)):
@@ -87,3 +89,41 @@ def test_a_config_asks_for_both():
     optimizer = build.build_optimizer({"optimizer": spec}, model)
     step(optimizer, model.weight, [[0.0]])
     assert model.weight.item() == 0.75  # decayed to 0.5, and half of the way back
+
+
+def torch_optimizers():
+    """The optimizers of torch that take plain weights, gradients and no closure."""
+    left_out = {"Optimizer", "LBFGS", "SparseAdam", "Muon"}  # Muon takes matrices only
+    found = {name: each for name, each in vars(torch.optim).items() if inspect.isclass(each)}
+    return [each for name, each in found.items() if issubclass(each, torch.optim.Optimizer) and name not in left_out]
+
+
+@pytest.mark.parametrize("kind", torch_optimizers(), ids=lambda kind: kind.__name__)
+def test_without_the_compiler_an_optimizer_computes_the_same(kind):
+    light = without_compiler(kind)
+    assert (light.__name__, light.__module__) == (kind.__name__, kind.__module__)
+    assert str(inspect.signature(light)) == str(inspect.signature(kind))
+    weights = [weight_of(), weight_of()]
+    optimizers = [each([weight], lr=0.1) for each, weight in zip((kind, light), weights, strict=True)]
+    calls = []
+    optimizers[1].register_step_post_hook(lambda *_: calls.append(1))
+    for gradient in ([1.0, 0.5], [-2.0, 0.25], [0.5, 0.5]):
+        for optimizer, weight in zip(optimizers, weights, strict=True):
+            optimizer.zero_grad()
+            step(optimizer, weight, gradient)
+    assert weights[0].tolist() == weights[1].tolist()
+    assert len(calls) == 3
+    one, other = (optimizer.state_dict() for optimizer in optimizers)
+    assert str(one) == str(other)
+    optimizers[1].load_state_dict(one)
+
+
+def test_an_optimizer_that_is_differentiated_stays_so_without_the_compiler():
+    weight = weight_of()
+    copied = weight.clone()
+    copied.grad = torch.tensor([1.0, 1.0])
+    optimizer = without_compiler(torch.optim.SGD)([weight_of()], lr=0.1, differentiable=True)
+    optimizer.param_groups[0]["params"] = [copied]
+    optimizer.step()
+    copied.sum().backward()
+    assert weight.grad.tolist() == [1.0, 1.0]

@@ -15,6 +15,7 @@ SECTIONS: dict[str, Section] = {
         entries={"SGDW": "trainer.optim.optimizers:SGDW"},
         roots=("torch.optim",),
         shortcuts=("torch.optim",),
+        subclasses={"torch.optim": "trainer.optim.uncompiled:without_compiler"},
     ),
     "lr_scheduler": Section(
         expects="torch.optim.lr_scheduler:LRScheduler",

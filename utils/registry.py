@@ -81,6 +81,7 @@ class Section:
         run_values: Root -> {parameter of its classes, also if it passes through `**kwargs`: run-time value for it}.
         presets: Root -> {class under it: arguments that it gets unless the JSON has them}.
         adapters: Root -> reference of a function that adapts its objects to this section.
+        subclasses: Root -> reference of a function: a class under it -> the subclass to build instead.
         wrappers: Role -> reference of a class that no JSON names; the commands themselves wrap objects in it.
         function_wrapper: Reference of the class of this section that a function (output, target) becomes; "": none.
     """
@@ -93,6 +94,7 @@ class Section:
     run_values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
+    subclasses: Mapping[str, str] = field(default_factory=dict)
     wrappers: Mapping[str, str] = field(default_factory=dict)
     function_wrapper: str = ""
 

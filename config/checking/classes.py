@@ -78,6 +78,7 @@ class FoundClass:
         run_values: Its parameters that have other names than the run-time values for them -> names of these values.
         presets: Arguments that it gets unless the JSON has them.
         adapter: Reference of the function that adapts its objects; None for most classes.
+        subclass: Reference of the function that returns the subclass to build instead; None for most classes.
     """
 
     target: Target
@@ -85,6 +86,7 @@ class FoundClass:
     run_values: Mapping[str, str] = field(default_factory=dict)
     presets: Mapping[str, Any] = field(default_factory=dict)
     adapter: str | None = None
+    subclass: str | None = None
 
 
 def validate(config: Mapping[str, Any], registry: Registry) -> None:
@@ -274,6 +276,9 @@ def find_class(name: str, path: str, section_name: str, section: Section) -> Fou
         section.run_values.get(library, {}),
         section.presets.get(library, {}).get(target.__name__, {}),
         section.adapters.get(_root_of(name, section.adapters)),
+        section.subclasses.get(_root_of(f"{target.__module__}.", section.subclasses))
+        if inspect.isclass(target)
+        else None,
     )
 
 

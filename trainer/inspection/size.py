@@ -1,5 +1,6 @@
 """Building a network that may be too large: it is refused before the machine swaps or the system ends the process."""
 
+import inspect
 import logging
 import math
 import warnings
@@ -62,6 +63,10 @@ class SizeLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if self.num_bytes > self.max_bytes or self.num_tensors > self.max_tensors:
                 raise TooLarge
         return func(*args, **options)
+
+
+# torch wraps the method so that its first call loads torch._dynamo, to keep it out of a compilation.
+SizeLimit.__torch_dispatch__ = inspect.unwrap(SizeLimit.__torch_dispatch__)  # type: ignore[method-assign]
 
 
 def build_within_memory(
