@@ -19,7 +19,7 @@ def normalized_batch(preprocessing: Preprocessing, images: Sequence[np.ndarray],
         empty: Allocates a tensor of a shape and a dtype.
     """
     batch = empty((len(images), *images[0].shape), dtype=torch.float32)
-    # Each image is normalised straight into its place.
-    for place, image in zip(batch.numpy(), images, strict=True):
-        preprocessing.normalize_into(place, image)
+    # As one large image, which OpenCV divides among its threads. Copying 8 bits costs a tenth of normalising them.
+    rows = (-1, *images[0].shape[1:])
+    preprocessing.normalize_into(batch.numpy().reshape(rows), np.concatenate(images))
     return batch.permute(0, 3, 1, 2)

@@ -230,7 +230,8 @@ class PairCollate(PackingCollate):
         placed, given, originals = batch.arrays[:count], batch.arrays[count : 2 * count], batch.arrays[2 * count :]
         images = normalized_batch(self.preprocessing, placed, empty)
         masks = empty((count, *given[0].shape), dtype=torch.int64)
-        np.stack(given, out=masks.numpy())
+        for mask, labels in zip(masks.numpy(), given, strict=True):
+            mask[...] = labels
         if not batch.details:
             return images, masks
         named = [
