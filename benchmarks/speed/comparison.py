@@ -1,10 +1,13 @@
 """What a speed benchmark returns: our values and those of a peer, or of the machine's limit, round by round."""
 
 import gc
+import random
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,13 @@ class Comparison:
         return statistics.median(self.ratios)
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the median ratio, by bootstrap over the rounds."""
+        draw, ratios = random.Random(0), self.ratios
+        medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(RESAMPLES))
+        return medians[round(0.025 * RESAMPLES)], medians[round(0.975 * RESAMPLES) - 1]
+
+    @property
     def reaches_bar(self) -> bool | None:
         """Whether the median ratio is at the bar or better; None without one."""
         if self.bar is None:
@@ -50,7 +60,7 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """Return the attributes with the median ratio."""
-        return {**asdict(self), "ratio": self.ratio, "reaches_bar": self.reaches_bar}
+        return {**asdict(self), "ratio": self.ratio, "interval": self.interval, "reaches_bar": self.reaches_bar}
 
 
 def alternate(cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, tuple[float, ...]]:
@@ -73,7 +83,7 @@ def alternate(cases: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
     return {name: tuple(measured) for name, measured in values.items()}
 
 
-HEADER = ("what", "unit", "ours", "other", "", "ratio: median (least, largest)", "bar")
+HEADER = ("what", "unit", "ours", "other", "", "ratio: median (least, largest; 95 % interval of the median)", "bar")
 
 
 def as_table(rows: list[Comparison]) -> str:
@@ -81,7 +91,7 @@ def as_table(rows: list[Comparison]) -> str:
     cells = [HEADER, tuple("---" for _ in HEADER)]
     for row in rows:
         kind = "limit" if row.is_limit else "peer"
-        ratios, bar = row.ratios, "-"
+        (low, high), ratios, bar = row.interval, row.ratios, "-"
         if row.bar is not None:
             sign = ">=" if row.higher_is_better else "<="
             bar = f"{sign} {row.bar:g}: {'reached' if row.reaches_bar else 'missed'}"
@@ -91,7 +101,7 @@ def as_table(rows: list[Comparison]) -> str:
             f"{statistics.median(row.ours):.4g}",
             f"{statistics.median(row.other):.4g}",
             f"{row.other_name} ({kind})",
-            f"{row.ratio:.3f} ({min(ratios):.3f}, {max(ratios):.3f})",
+            f"{row.ratio:.3f} ({min(ratios):.3f}, {max(ratios):.3f}; {low:.3f} to {high:.3f})",
             bar,
         ))  # fmt: skip
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
