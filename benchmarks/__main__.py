@@ -23,7 +23,8 @@ from benchmarks.speed.comparison import Comparison, as_table
 from utils.environment import capture
 
 FOLDER = Path(__file__).resolve().parent / "speed"
-NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in ("__init__", "comparison", "photos"))
+SHARED = ("__init__", "comparison", "peers", "photos")  # by several benchmarks
+NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if file.stem not in SHARED)
 
 
 def main() -> int:

@@ -7,14 +7,9 @@ start. Lightning is left out where it is not installed (requirements-benchmarks.
 """
 
 import importlib.util
-import logging
-import os
-import sys
 import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +20,7 @@ from torch import Tensor
 
 from base import BaseDataLoader
 from benchmarks.speed.comparison import Comparison, alternate
+from benchmarks.speed.peers import lightning_epochs, silenced
 from data_loader.common.options import AugmentationOptions, ImageOptions, LabelOptions, MaskLoaderOptions, PairOptions
 from data_loader.segmentation.loader import SegmentationDataLoader
 from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
@@ -137,8 +133,6 @@ def our_epoch(loader: BaseDataLoader, network: Network, folder: Path) -> Callabl
 def lightning_epoch(loader: BaseDataLoader, network: Network, folder: Path) -> Callable[[], float]:
     """Lightning with the same metric, its TensorBoard logger, progress bar and checkpoints."""
     import lightning
-    from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-    from lightning.pytorch.loggers import TensorBoardLogger as LightningBoard
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -160,32 +154,7 @@ def lightning_epoch(loader: BaseDataLoader, network: Network, folder: Path) -> C
         def configure_optimizers(self) -> torch.optim.Optimizer:
             return torch.optim.AdamW(self.parameters(), lr=1e-3)
 
-    # Each round goes on in one `fit`, held at the ends of its epochs, so that Lightning's start is not counted.
-    module = Module()
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_epochs=0,
-        logger=LightningBoard(str(folder)),
-        callbacks=[TQDMProgressBar(), ModelCheckpoint(folder, save_last=True)],
-        enable_model_summary=False,
-    )
-    spent: dict[str, float] = {}
-
-    class Clock(lightning.Callback):
-        def on_train_epoch_start(self, *_: Any) -> None:
-            spent["start"] = time.process_time()
-
-        def on_train_epoch_end(self, *_: Any) -> None:
-            spent["seconds"] = time.process_time() - spent["start"]
-
-    trainer.callbacks.insert(0, Clock())
-
-    def epoch() -> float:
-        trainer.fit_loop.max_epochs = trainer.current_epoch + 1
-        trainer.fit(module, loader)
-        return spent["seconds"]
-
-    return epoch
+    return lightning_epochs(Module(), loader, folder, time.process_time)
 
 
 def processor_seconds(epoch: Callable[[], float | None]) -> float:
@@ -193,20 +162,6 @@ def processor_seconds(epoch: Callable[[], float | None]) -> float:
     started = time.process_time()
     counted = epoch()
     return time.process_time() - started if counted is None else counted
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Let progress bars draw into nothing, and warnings of the peer pass."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    consoles = sys.stdout, sys.stderr
-    with open(os.devnull, "w") as nowhere, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sys.stdout = sys.stderr = nowhere
-        try:
-            yield
-        finally:
-            sys.stdout, sys.stderr = consoles
 
 
 def measure(rounds: int) -> list[Comparison]:
