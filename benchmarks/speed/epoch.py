@@ -141,8 +141,10 @@ class PeerPhotos(Dataset[tuple[Tensor, Tensor]]):
     def read(self, index: int) -> tuple[Any, Any]:
         """Return a photo (h, w, 3) uint8 RGB and its mask (h, w) uint8 of 0 and 1."""
         photo, mask = self.pairs[index]
-        labels = cv2.imread(mask, cv2.IMREAD_GRAYSCALE)
-        return cv2.cvtColor(cv2.imread(photo), cv2.COLOR_BGR2RGB), (labels > 0).astype(np.uint8)
+        image, labels = cv2.imread(photo), cv2.imread(mask, cv2.IMREAD_GRAYSCALE)
+        if image is None or labels is None:
+            raise SystemExit(f"{photo} or {mask} cannot be read.")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.asarray(labels > 0, dtype=np.uint8)
 
     def decoded(self) -> "PeerPhotos":
         """Return the same photos, in memory at the size of the input."""
@@ -174,7 +176,7 @@ def tuned_epoch(folder: Path, *, workers: int, in_bf16: bool) -> Callable[[], fl
 
         def training_step(self, batch: Any, _: int) -> Tensor:
             output = self.model(batch[0].contiguous(memory_format=torch.channels_last))
-            loss: Tensor = sum(each(output, batch[1]) for each in self.losses)  # type: ignore[assignment]
+            loss: Tensor = sum(each(output, batch[1]) for each in self.losses)
             self.metrics.update(output.detach(), batch[1])
             self.log("loss", loss, prog_bar=True, on_epoch=True)
             return loss
@@ -194,7 +196,7 @@ def tuned_epoch(folder: Path, *, workers: int, in_bf16: bool) -> Callable[[], fl
 def example_epoch(folder: Path) -> Callable[[], float]:
     """Return an epoch of Lightning with segmentation-models-pytorch, as their examples show it."""
     import lightning
-    import segmentation_models_pytorch as smp
+    import segmentation_models_pytorch as smp  # type: ignore[import-untyped]
 
     class Example(lightning.LightningModule):
         def __init__(self) -> None:
@@ -219,12 +221,12 @@ def example_epoch(folder: Path) -> Callable[[], float]:
 
 def measure(rounds: int) -> list[Comparison]:
     """Return a row for the limit and for each peer."""
-    with tempfile.TemporaryDirectory() as name, silenced():
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as place, silenced():
+        folder = Path(place)
         parts = our_parts(folder)
         in_bf16 = parts.trainer.plan.precision.dtype is torch.bfloat16  # type: ignore[attr-defined]
         cases = {"ours": our_epoch(parts, folder), "limit": bare_epoch(our_parts(folder))}
-        others = [("limit", "forward, backward and fused AdamW", True, 1.12)]
+        others: list[tuple[str, str, bool, float]] = [("limit", "forward, backward and fused AdamW", True, 1.12)]
         if importlib.util.find_spec("lightning") is not None:
             for workers in (0, 2):
                 case = f"tuned {workers}"
@@ -234,4 +236,6 @@ def measure(rounds: int) -> list[Comparison]:
             others.append(("example", "Lightning and segmentation-models-pytorch as in their examples", False, 1 / 6))
         values = alternate(cases, rounds)
     what = f"epoch of {len(parts.train_loader)} batches"
-    return [Comparison(what, "s", values["ours"], values[case], *about) for case, *about in others]
+    return [
+        Comparison(what, "s", values["ours"], values[case], name, is_limit, bar) for case, name, is_limit, bar in others
+    ]

@@ -67,12 +67,12 @@ class Setting:
 
     def network(self) -> nn.Module:
         """Build the network on the device."""
-        import segmentation_models_pytorch as smp
+        import segmentation_models_pytorch as smp  # type: ignore[import-untyped]
 
         seed_run(0, self.device, deterministic=self.is_deterministic)
         build = getattr(smp, self.kind)
         model: nn.Module = build(self.encoder, encoder_weights=None, in_channels=3, classes=2)
-        model = model.to(self.device, memory_format=torch.channels_last)
+        model = model.to(self.device).to(memory_format=torch.channels_last)
         if self.is_compiled:
             model.compile()
         return model
