@@ -39,24 +39,23 @@ class Snapshot:
             starts[key] = end
             end += -(-len(source) // _ALIGNMENT) * _ALIGNMENT
         if self._memory.numel() != end:
+            # A GPU copies to pinned memory several times as fast.
             is_on_gpu = any(source.is_cuda for source in sources.values())
             self._memory = torch.empty(end, dtype=torch.uint8, pin_memory=is_on_gpu)
         for key, source in sources.items():
             copy_bytes(self._memory[starts[key] : starts[key] + len(source)], source)
-        if self._memory.is_pinned():
-            torch.accelerator.synchronize()
         whole = self._memory.untyped_storage()
         copies = {key: whole[starts[key] : starts[key] + len(source)] for key, source in sources.items()}
         return {name: _with_copies(value, copies) for name, value in content.items()}
 
 
 def copy_bytes(copy: Tensor, source: Tensor) -> None:
-    """Copy (N,) uint8 to the processor's memory; from a GPU without waiting for it."""
+    """Copy (N,) uint8 to the processor's memory."""
     if source.is_cpu:
         # One thread is at the limit of the memory; torch's would wait for each other at each of hundreds of tensors.
         np.copyto(copy.numpy(), source.numpy())
     else:
-        copy.copy_(source, non_blocking=True)
+        copy.copy_(source)
 
 
 def storage_key(tensor: Tensor) -> tuple[torch.device, int] | None:

@@ -23,8 +23,8 @@ class RunForecast:
     """Time, memory and disk that a run will take.
 
     Against whole runs of shipped configurations (`benchmarks/run_forecast.py`), the size of a checkpoint is exact to
-    1 %, memory is 0.77 to 0.94 of the growth of the process, as the writing of checkpoints is not in it, and time is as
-    exact as the machine is steady: 0.80 to 1.69 while it had other work.
+    1 %, memory was 0.77 to 0.94 of the growth of the process before the copy for checkpoints was part of both, and time
+    is as exact as the machine is steady: 0.80 to 1.69 while it had other work.
 
     Attributes:
         epoch_seconds: Of an epoch with its validation, without checkpoints and pictures.
@@ -97,6 +97,7 @@ def forecast_run(
     memory = facts.peak_bytes
     if plan.precision.device.type == "cpu":
         memory += workers * _PREFETCHED * facts.batch_bytes
+        memory += copies * facts.weight_bytes + facts.optimizer_bytes  # the copy from which a checkpoint is written
     available = free_memory(plan.precision.device) + copies * facts.weight_bytes  # these are there already
     findings = [
         *memory_findings(memory, available, facts.input_shape, place=f"{section}.args.batch_size"),
