@@ -240,7 +240,7 @@ def add_image(writer: "SummaryWriter", tag: str, image: Image, step: int) -> Non
     file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=shown)]), step)
 
 
-def write_images(writer: "SummaryWriter", images: Sequence[Future[Image]], step: int) -> None:
+def write_panels(writer: "SummaryWriter", images: Sequence[Future[Image]], step: int) -> None:
     """Write the validation images of a step when they are drawn."""
     for number, image in enumerate(images):
         add_image(writer, f"validation/{number}", image.result(), step)
@@ -366,7 +366,7 @@ class TensorBoardLogger(Callback):
             writer.flush()
         self._wait()
         if self._thread is not None and self._drawn:
-            self._pending = self._thread.submit(write_images, valid, self._drawn, step)
+            self._pending = self._thread.submit(write_panels, valid, self._drawn, step)
         self._speed, self._drawn = Speedometer(), []
 
     def on_fit_end(self, trainer: "BaseTrainer", result: "TrainResult") -> None:

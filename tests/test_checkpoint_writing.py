@@ -15,7 +15,7 @@ from tests.support.tiny import tiny_trainer
 from trainer.checkpoints import saving
 from trainer.checkpoints.resume import Start, restore
 from trainer.checkpoints.saving import Checkpoints, not_finite
-from trainer.checkpoints.snapshot import Snapshot
+from trainer.checkpoints.snapshot import TensorSnapshot
 from utils import checkpoint_file
 from utils.checkpoint_file import BEST, LAST, read_checkpoint
 from utils.errors import CheckpointError
@@ -47,7 +47,7 @@ def saved(content):
 
 
 def test_a_snapshot_is_saved_as_the_same_bytes_and_does_not_change_with_its_source():
-    snapshot, expected = Snapshot(), saved(content_of_all_kinds())
+    snapshot, expected = TensorSnapshot(), saved(content_of_all_kinds())
     for _ in range(2):  # the second copy is in the memory of the first
         content = content_of_all_kinds()
         copy = snapshot.take(content)

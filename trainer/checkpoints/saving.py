@@ -19,7 +19,7 @@ from torch import Tensor
 from base.base_trainer import BaseTrainer, Row, StopRequest, TrainResult
 from base.callback import Callback, StepReport
 from trainer.checkpoints.resume import RECORDS
-from trainer.checkpoints.snapshot import Snapshot
+from trainer.checkpoints.snapshot import TensorSnapshot
 from trainer.runtime.devices import AGREE_EVERY_STEPS, ALONE, World, unwrap
 from utils.checkpoint_file import BEST, FORMAT_VERSION, LAST, read_checkpoint, write_checkpoint
 from utils.environment import record_signals
@@ -117,7 +117,7 @@ class Checkpoints(Callback):
     world: World = ALONE
     data: Mapping[str, Any] = field(default_factory=dict)
     _saved_at: float = field(default_factory=monotonic, init=False)
-    _snapshot: Snapshot = field(default_factory=Snapshot, init=False)
+    _snapshot: TensorSnapshot = field(default_factory=TensorSnapshot, init=False)
     _thread: ThreadPoolExecutor | None = field(default=None, init=False)
     _pending: Future[None] | None = field(default=None, init=False)
 

@@ -12,7 +12,7 @@ from utils.checkpoint_file import tensors_in
 _ALIGNMENT = 64  # bytes
 
 
-class Snapshot:
+class TensorSnapshot:
     """Memory for the tensors of one checkpoint, which is used again for the next one.
 
     Fresh memory would cost about three times as much, since the system clears each page of it at its first use.
