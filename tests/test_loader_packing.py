@@ -1,5 +1,7 @@
 """Batches of loader workers in memory that is used again, and the number of workers of "auto"."""
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,16 @@ def test_auto_is_decided_when_it_is_known_where_the_samples_are(monkeypatch):
     assert loader.num_workers == 2
     held_out = loader.split_validation()
     assert held_out.n_workers == "auto"
+    loader.close()
+
+
+def test_a_worker_does_not_look_for_garbage_among_what_it_shares():
+    class Frozen(Ids):
+        def sample(self, index, generator):
+            return np.zeros(1, np.uint8), gc.get_freeze_count() if index == 0 else 0
+
+    loader = BaseDataLoader(Frozen(), 1, collate_fn=Together(), n_workers=1, shuffle=False, is_training=True)
+    assert next(iter(loader))[1][0] > 1000
     loader.close()
 
 
