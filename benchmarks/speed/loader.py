@@ -37,13 +37,19 @@ _CHANGES = AugmentationOptions(
 
 
 def make_loader(
-    pairs: Path, n_workers: WorkerCount = 0, *, reduced: bool = False, cache_mb: int | None = None, trains: bool = True
+    pairs: Path,
+    n_workers: WorkerCount = 0,
+    *,
+    size: tuple[int, int] = SIZE,
+    reduced: bool = False,
+    cache_mb: int | None = None,
+    trains: bool = True,
 ) -> BaseDataLoader:
     """Return a loader as people/unet.json has it."""
     return SegmentationDataLoader(
         PairOptions(pairs_file=str(pairs)),
         labels=LabelOptions(classes=["background", "person"]),
-        images=ImageOptions(resize=SIZE, reduced_decoding=reduced),
+        images=ImageOptions(resize=size, reduced_decoding=reduced),
         augmentation=_CHANGES if trains else AugmentationOptions(),
         loading=MaskLoaderOptions(batch_size=_BATCH, n_workers=n_workers, cache_mb=cache_mb),
     )

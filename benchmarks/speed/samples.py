@@ -80,7 +80,7 @@ def print_memory(pairs: Path, workers: int) -> None:
     """Print the MB of this process and of its loader workers, near the end of an epoch."""
     # As many as asked for, also on a machine with fewer processors.
     with patch("base.base_data_loader.available_processors", return_value=max(1, workers)):
-        loader = make_loader(pairs, workers)
+        loader = make_loader(pairs, workers, size=(_SIDE, _SIDE))
     for _ in islice(loader, len(loader) - 2 * workers):
         pass
     running = [] if loader._iterator is None else getattr(loader._iterator, "_workers", [])
