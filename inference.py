@@ -144,7 +144,7 @@ def segment_source(
     from predictor.io.sinks import open_sinks
     from predictor.loop import predict_all
     from predictor.segmenter import TemporalSmoothing
-    from trainer.runtime.allocation import keep_freed_memory
+    from utils.environment import keep_freed_memory
 
     is_video = source.frame_rate is not None
     if is_video:  # all frames have one size: the memory of one serves the next, which saves a tenth of the processor

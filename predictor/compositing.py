@@ -31,7 +31,7 @@ def composite(foreground: Image, alpha: Alpha, background: Image) -> Image:
     return np.asarray(mixed, dtype=np.uint8)
 
 
-def paste(foreground: Image, inside: Alpha, background: Image) -> Image:
+def overlay_exactly(foreground: Image, inside: Alpha, background: Image) -> Image:
     """Return `composite` of a foreground that covers a pixel entirely or not at all: `inside` is 1 or 0."""
     return np.asarray(cv2.copyTo(foreground, inside.astype(np.uint8), np.array(background, order="C")), dtype=np.uint8)
 

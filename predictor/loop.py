@@ -170,7 +170,7 @@ def predict_all(
     return PredictionStats(count, perf_counter() - started)
 
 
-class Drawn(NamedTuple):
+class RenderedFrame(NamedTuple):
     """A frame on its way to the sinks.
 
     Attributes:
@@ -202,7 +202,7 @@ class _Stages:
     batch_size: int
     is_shown: bool = field(kw_only=True)
 
-    def results(self, frames: Generator[Frame]) -> Generator[Drawn]:
+    def results(self, frames: Generator[Frame]) -> Generator[RenderedFrame]:
         """Yield the results; reading, the network and drawing run in one thread each, a few frames ahead of the next.
 
         Of a live source only reading has a thread, so that a result is as new as possible.
@@ -235,7 +235,7 @@ class _Stages:
                 for (frame, each), output in zip(chunk, logits, strict=True):
                     yield frame, each.geometry, output
 
-    def drawn(self, predicted: Generator[tuple[Frame, Geometry, Tensor]]) -> Generator[Drawn]:
+    def drawn(self, predicted: Generator[tuple[Frame, Geometry, Tensor]]) -> Generator[RenderedFrame]:
         """Yield the result of each frame."""
         with closing(predicted):
             for frame, geometry, logits in predicted:
@@ -244,7 +244,7 @@ class _Stages:
                 with self.timer.measure("draw"):
                     result = self.segmenter.render(frame.image, scores)
                     shown = self.segmenter.show(result) if self.is_shown else result
-                yield Drawn(frame, result, shown)
+                yield RenderedFrame(frame, result, shown)
 
 
 def _frames(source: FrameSource, timer: StageTimer, limit: int | None, repeat_to: int) -> Generator[Frame]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from predictor.compositing import Background, blurred, composite, paste
+from predictor.compositing import Background, blurred, composite, overlay_exactly
 from predictor.matting import Alpha, foreground_colors, refine_alpha
 from utils.drawing import Image, look_up
 from utils.errors import ConfigError
@@ -177,7 +177,7 @@ class BackgroundRenderer(ForegroundRenderer):
     def __call__(self, image: Image, probabilities: Probabilities) -> Image:
         """Return (h, w, 3) RGB."""
         colors, alpha = self.foreground_layer(image, probabilities)
-        layer = composite if self.is_soft else paste
+        layer = composite if self.is_soft else overlay_exactly
         return layer(colors, alpha, self.background(image, alpha))
 
 

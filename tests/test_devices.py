@@ -71,7 +71,7 @@ def test_a_gpu_is_deterministic_unless_the_config_says_otherwise():
 
 FAULTS_OF_LATER_ROUNDS = """
 import ctypes, resource, sys
-from trainer.runtime.allocation import keep_freed_memory
+from utils.environment import keep_freed_memory
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 libc.free.argtypes = libc.memset.argtypes = None

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from predictor.compositing import as_rgb, blurred, composite, cover, parse_background, paste, to_show
+from predictor.compositing import as_rgb, blurred, composite, cover, overlay_exactly, parse_background, to_show
 from predictor.rendering import (
     BackgroundRenderer,
     CutoutRenderer,
@@ -169,10 +169,10 @@ def test_a_layer_without_soft_edges_is_pasted_as_it_would_be_mixed():
     front, back = (generator.integers(0, 256, (30, 40, 3), dtype=np.uint8) for _ in range(2))
     inside = generator.integers(0, 2, (30, 40)).astype(np.float32)
     before = back.copy()
-    assert (paste(front, inside, back) == composite(front, inside, back)).all()
+    assert (overlay_exactly(front, inside, back) == composite(front, inside, back)).all()
     assert (back == before).all()
     color = np.broadcast_to(np.array([1, 2, 3], np.uint8), front.shape)
-    assert (paste(front, inside, color) == composite(front, inside, color)).all()
+    assert (overlay_exactly(front, inside, color) == composite(front, inside, color)).all()
 
 
 def test_the_share_of_classes_is_the_same_for_any_number_of_them():

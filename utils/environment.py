@@ -1,5 +1,6 @@
 """This process and its machine: devices, processors, memory, signals, and the versions for `environment.json`."""
 
+import ctypes
 import errno
 import logging
 import os
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # torch loads only in the functions that need it
     import torch
 
 logger = logging.getLogger(__name__)
+# Parameters of glibc's mallopt(3), by their numbers in malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
 PACKAGES = (
     "torch",
     "torchvision",
@@ -337,3 +341,18 @@ def git_state(folder: Path) -> dict[str, Any] | None:
             return None
         answers.append(done.stdout.strip())
     return {"commit": answers[0], "is_dirty": bool(answers[1])}
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep freed memory for its next request; return whether the C library can do so.
+
+    By default glibc gives every large block back to the system as soon as it is freed, and the system fills the next
+    one with zeros, page by page: activations and gradients are freed and taken anew in each step. `release_memory` of
+    the search's workers, and the end of the process, still give it back.
+    """
+    if sys.platform != "linux":
+        return False
+    with suppress(AttributeError, OSError):  # other C libraries have no mallopt
+        mallopt = ctypes.CDLL(None).mallopt
+        return bool(mallopt(M_MMAP_MAX, 0)) and bool(mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return False

@@ -13,11 +13,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from trainer.runtime.activations import recompute_activations
-from trainer.runtime.allocation import keep_freed_memory
 from trainer.runtime.cpu_convolutions import replace_convolutions
 from trainer.runtime.failures import leave_world, watch_failures
 from trainer.runtime.norms import repair_instance_norms
-from utils.environment import devices_named
+from utils.environment import devices_named, keep_freed_memory
 from utils.errors import TrainingError
 from utils.seeding import seed_everything
 
