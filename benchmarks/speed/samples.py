@@ -28,13 +28,13 @@ def measure(rounds: int) -> list[Comparison]:
     """Return the rows of index and memory."""
     with TemporaryDirectory() as name:
         folder = Path(name)
-        pairs = _many_pairs(folder, SAMPLES)
+        pairs = many_pairs(folder, SAMPLES)
         few = folder / "few.txt"
         few.write_text("\n".join(pairs.read_text().splitlines()[:DECODED]))
         return [_index(pairs, rounds), _memory(few, min(rounds, 2))]
 
 
-def _many_pairs(folder: Path, count: int) -> Path:
+def many_pairs(folder: Path, count: int) -> Path:
     """Return the list of `count` pairs, each with names of its own for a few files."""
     files = -(-count // _NAMES_PER_FILE)
     write_pairs(folder, files, (_SIDE, _SIDE))
