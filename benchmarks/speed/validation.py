@@ -49,8 +49,8 @@ def compare(num_classes: int, rounds: int) -> list[Comparison]:
     def validate() -> None:
         evaluate(model, batches, criterion=criterion, metrics=metrics, precision=precision, ignore_index=IGNORED)
 
-    rows = []
-    for kind, clock, bar in (("", time.perf_counter, BARS.get(num_classes)), (", processor time", time.process_time, None)):
+    rows, clocks = [], (("", time.perf_counter, BARS.get(num_classes)), (", processor time", time.process_time, None))
+    for kind, clock, bar in clocks:
         values = alternate({"ours": timed(validate, clock), "other": timed(forward, clock)}, rounds)
         name = f"{num_classes} classes{kind}"
         rows.append(Comparison(name, "s", values["ours"], values["other"], "forward pass", is_limit=True, bar=bar))
