@@ -80,7 +80,11 @@ def step_seconds(side: int) -> list[float]:
 
 def search_seconds(candidates: int) -> list[float]:
     """Return the time of a search whose candidates take no time, from the first draw to the last report."""
-    from benchmarks.search_overhead import CONFIG, Serial, Study, build_study_parts, create_study_folder
+    from benchmarks.search_overhead import CONFIG
+    from search.executors.serial import Serial
+    from search.study.folders import create_study_folder
+    from search.study.settings import build_study_parts
+    from search.study.study import Study
 
     config = {**CONFIG, "search": {**CONFIG["search"], "num_samples": candidates}}
     with TemporaryDirectory() as folder:
