@@ -407,7 +407,7 @@ def build_training(
         # A loader of a plug-in may not know its role: a shuffled one would count as training data.
         loader.is_training = loader is train_loader
         loader.shard(world.rank, world.size)
-        loader.loader_timeout = options["loader_timeout"]
+        loader.loader_timeout, loader.feeds_accelerator = options["loader_timeout"], precision.device.type != "cpu"
         loader.prepare()
         loader.require_counted_targets(loader_section(config, split) or split)
     spec = read_data_spec(config, train_loader, count_classes=True)

@@ -101,6 +101,7 @@ class BaseDataLoader(DataLoader[Any]):
     learned: Mapping[str, Any] = MappingProxyType({})
     listing_faults: Sequence[DataError] = ()
     dataset: KeyedDataset
+    feeds_accelerator: bool = False
     _loader_timeout: float | None = None
     _buffers: SendBuffers | None
 
@@ -182,7 +183,7 @@ class BaseDataLoader(DataLoader[Any]):
         return workers_that_pay(
             is_in_memory=isinstance(dataset, CachedSource) and dataset.is_in_memory(self.keys.indices.tolist()),
             processors=processors_to_share(),
-            has_accelerator=torch.cuda.is_available(),
+            feeds_accelerator=self.feeds_accelerator,
         )
 
     @property
@@ -253,7 +254,7 @@ class BaseDataLoader(DataLoader[Any]):
             self.dataset.dataset if self._validation_dataset is None else self._validation_dataset,
             self.keys.batch_size,
             shuffle=False,
-            n_workers=self.n_workers,
+            n_workers="auto" if self.n_workers == "auto" else self.num_workers,
             collate_fn=self.collate,
             seed=self.seed,
             pin_memory=self.pin_memory,
@@ -261,7 +262,7 @@ class BaseDataLoader(DataLoader[Any]):
         )
         for name in DESCRIBED:
             setattr(loader, name, getattr(self, name))
-        loader.loader_timeout = self.loader_timeout
+        loader.loader_timeout, loader.feeds_accelerator = self.loader_timeout, self.feeds_accelerator
         return loader
 
     def class_counts(self) -> list[int]:
@@ -399,7 +400,11 @@ class BaseDataLoader(DataLoader[Any]):
             yield self._received(batch)
 
     def _offer_buffers(self) -> None:
-        """Give loader workers that are about to start memory for their batches; those that run may use all of it."""
+        """Give memory for batches to loader workers that are about to start; for those that run, mark all of it free.
+
+        After an iteration that was broken off, workers may still fill some of it with batches that nobody reads. These
+        buffers are free again at the next iteration; until then the workers send in fresh shared memory what they lack.
+        """
         if self._iterator is None:
             first, size = SampleKey(0, int(self.keys.indices[0])), -(-self.keys.batch_size // self.keys.world_size)
             load = partial(self.dataset.__getitem__, first)

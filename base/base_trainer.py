@@ -274,7 +274,7 @@ class BaseTrainer(ABC):
             result = TrainResult(self.best, self.epoch, self.history, self.checkpoint, self.run_folder)
             self.notify("on_fit_end", result)
         finally:
-            self.notify("on_close")
+            self.close_callbacks()
         return result
 
     def run_epoch(self) -> None:
@@ -406,6 +406,17 @@ class BaseTrainer(ABC):
             # Most callbacks override few events: in each step, only the others cost time.
             if getattr(handler, "__func__", handler) is not getattr(Callback, event):
                 handler(self, *arguments)
+
+    def close_callbacks(self) -> None:
+        """Call `on_close` of every callback, also after the error of one; the first error is raised at the end."""
+        errors = []
+        for callback in self.callbacks:
+            try:
+                callback.on_close(self)
+            except Exception as error:  # a full disk, or any error of a plug-in
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the weights that a resumed run needs to end in the same bytes."""

@@ -374,13 +374,15 @@ class TensorBoardLogger(Callback):
         self._wait()
 
     def _wait(self) -> None:
-        """Wait until the images of the epoch before are written; raise the error if they could not be drawn."""
+        """Wait until the images of the epoch before are written; a training does not end because they are not."""
         pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        error = None if pending is None else pending.exception()
+        if error is not None:
+            LOG.warning("TensorBoard: the validation images of an epoch were not written (%s).", error)
 
     def on_close(self, trainer: "BaseTrainer") -> None:
         """Write everything out and close the files, also after an error."""
+        self._wait()
         if self._thread is not None:
             self._thread.shutdown()
         self._thread = None

@@ -56,6 +56,16 @@ def test_a_snapshot_is_saved_as_the_same_bytes_and_does_not_change_with_its_sour
         assert saved(copy) == expected
 
 
+def test_tensors_of_one_array_may_see_parts_of_different_lengths():
+    array = np.arange(10.0)
+    for lengths in ((10, 4), (4, 10)):
+        content = {str(length): torch.from_numpy(array[:length]) for length in lengths}
+        copy = TensorSnapshot().take(content)
+        assert {name: tensor.tolist() for name, tensor in copy.items()} == {
+            str(length): array[:length].tolist() for length in lengths
+        }
+
+
 def test_a_checkpoint_is_an_archive_of_torch_with_the_checksum_of_its_bytes_as_comment(tmp_path):
     content = content_of_all_kinds() | {"large": torch.arange(300_000)}
     write_checkpoint(tmp_path / "a.pth", content)

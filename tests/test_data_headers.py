@@ -103,6 +103,18 @@ def test_the_orientation_counts_before_the_size(tmp_path):
     assert image_size(path, upright=True)[:2] == (150, 200)
 
 
+def test_an_orientation_that_the_decoder_does_not_know_changes_nothing(tmp_path):
+    camera = Image.Exif()
+    camera[271] = "maker"
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    path = write_jpeg(tmp_path / "a.jpg", smooth(200, 400), exif=camera.tobytes(), xmp=xmp)
+    with Image.open(path) as opened:
+        assert opened.getexif()[274] == 6
+    for least in ((20, 20), (300, 300)):
+        image, original = read_scaled_image(path, lambda size, least=least: least)
+        assert original == (200, 400) == image.shape[:2]
+
+
 def test_other_files_are_decoded_as_they_are(tmp_path):
     for mode in ("RGB", "RGBA"):
         (tmp_path / "a.png").write_bytes(content(mode, "PNG", size=(40, 60)))
@@ -137,3 +149,13 @@ def test_images_with_classes_are_reduced_too(tmp_path, monkeypatch):
     loader = from_flat(ImageClassificationDataLoader, folder=str(tmp_path), resize=20, reduced_decoding=True)
     monkeypatch.setattr(files, "_decoded_image", None)  # decodes a whole image
     assert next(iter(loader))[0].shape == (2, 3, 20, 20)
+
+
+def test_images_of_8_and_of_16_bits_share_a_batch(tmp_path):
+    for name, dtype, value in (("8", np.uint8, 200), ("16", np.uint16, 200 * 257)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.full((8, 8, 3), value, dtype))
+        cv2.imwrite(str(tmp_path / f"{name}_mask.png"), np.zeros((8, 8), np.uint8))
+    (tmp_path / "pairs.txt").write_text("8.png, 8_mask.png\n16.png, 16_mask.png\n")
+    options = {"num_classes": 2, "normalize": False, "batch_size": 2, "is_training": False, "shuffle": False}
+    inputs, *_ = next(iter(from_flat(SegmentationDataLoader, pairs_file=str(tmp_path / "pairs.txt"), **options)))
+    assert inputs.mean(dim=(1, 2, 3)).tolist() == pytest.approx([200 / 255] * 2)

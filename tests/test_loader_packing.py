@@ -83,7 +83,7 @@ def test_a_worker_takes_its_own_buffers_until_none_is_free():
 
 
 @pytest.mark.parametrize(
-    ("is_in_memory", "processors", "has_accelerator", "expected"),
+    ("is_in_memory", "processors", "feeds_accelerator", "expected"),
     [
         (False, 1, True, 0),
         (True, 2, False, 0),
@@ -94,8 +94,8 @@ def test_a_worker_takes_its_own_buffers_until_none_is_free():
         (False, 64, True, 8),
     ],
 )
-def test_the_number_that_pays(is_in_memory, processors, has_accelerator, expected):
-    arguments = {"is_in_memory": is_in_memory, "has_accelerator": has_accelerator}
+def test_the_number_that_pays(is_in_memory, processors, feeds_accelerator, expected):
+    arguments = {"is_in_memory": is_in_memory, "feeds_accelerator": feeds_accelerator}
     assert workers_that_pay(processors=processors, **arguments) == expected
 
 
@@ -105,6 +105,15 @@ def test_processors_are_shared_with_other_processes_and_limited_by_threads(monke
     assert processors_to_share() == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert processors_to_share() == 2
+
+
+def test_a_loader_next_to_a_gpu_has_workers_also_for_samples_in_memory(monkeypatch):
+    monkeypatch.setattr(loader_module, "processors_to_share", lambda: 4)
+    loader = BaseDataLoader(Ids(), 4, n_workers="auto")
+    loader.feeds_accelerator = True
+    loader.prepare()
+    assert loader.num_workers == 2
+    assert loader.evaluation_loader().feeds_accelerator
 
 
 def test_auto_is_decided_when_it_is_known_where_the_samples_are(monkeypatch):

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 
 import pytest
 import torch
@@ -116,6 +117,17 @@ def test_without_the_compiler_an_optimizer_computes_the_same(kind):
     one, other = (optimizer.state_dict() for optimizer in optimizers)
     assert str(one) == str(other)
     optimizers[1].load_state_dict(one)
+
+
+def test_an_optimizer_without_the_compiler_can_be_pickled():
+    weight = weight_of()
+    optimizer = without_compiler(torch.optim.SGD)([weight], lr=0.1, momentum=0.5)
+    step(optimizer, weight, [1.0, 1.0])
+    again = pickle.loads(pickle.dumps(optimizer))
+    assert type(again) is type(optimizer)
+    assert str(again.state_dict()) == str(optimizer.state_dict())
+    step(again, again.param_groups[0]["params"][0], [0.0, 0.0])
+    assert again.param_groups[0]["params"][0].tolist() == pytest.approx([0.85, -2.15])
 
 
 def test_an_optimizer_that_is_differentiated_stays_so_without_the_compiler():

@@ -315,3 +315,18 @@ def test_the_old_name_of_the_precision_still_works():
     trainer = tiny_trainer()
     with pytest.warns(DeprecationWarning, match=r"TrainingPlan\.precision"):
         assert trainer.plan.arithmetic is trainer.plan.precision
+
+
+def test_every_callback_is_closed_also_after_the_error_of_one():
+    closed = []
+
+    class Faulty(Callback):
+        def on_close(self, trainer):
+            closed.append(self)
+            raise OSError("no space")
+
+    first, second, third = Faulty(), Faulty(), Count()
+    third.on_close = lambda trainer: closed.append(third)
+    with pytest.raises(OSError, match="no space"):
+        tiny_trainer([first, second, third], epochs=1).fit()
+    assert closed == [first, second, third]

@@ -61,7 +61,7 @@ class PackingCollate(ABC):
         """
 
     @abstractmethod
-    def unpack(self, batch: PackedBatch, empty: Allocate = torch.empty) -> Any:
+    def unpack(self, batch: PackedBatch, empty: Allocate = torch.empty) -> tuple[Any, ...]:
         """Return the batch as a network takes it.
 
         Args:
@@ -224,14 +224,18 @@ def received_batch(batch: Any, collate: Any, buffers: SendBuffers | None, *, pin
         return batch
     empty = partial(torch.empty, pin_memory=True) if pins else torch.empty
     if isinstance(batch, PackedBatch):
-        return collate.unpack(batch, empty)
-    if isinstance(batch.block, Tensor):
-        return collate.unpack(_read(batch, batch.block.numpy()), empty)
-    if buffers is None:
+        unpacked = collate.unpack(batch, empty)
+    elif isinstance(batch.block, Tensor):
+        unpacked = collate.unpack(_read(batch, batch.block.numpy()), empty)
+    elif buffers is None:
         raise RuntimeError("a loader worker sent a batch in a buffer, but there is none")
-    unpacked = collate.unpack(_read(batch, buffers.buffer(batch.block)), empty)
-    buffers.free(batch.block)
-    return unpacked
+    else:
+        unpacked = collate.unpack(_read(batch, buffers.buffer(batch.block)), empty)
+        buffers.free(batch.block)
+    if not pins:
+        return unpacked
+    # Also what `empty` did not make; the rest is pinned already, and stays where it is.
+    return tuple(each.pin_memory() if isinstance(each, Tensor) else each for each in unpacked)
 
 
 def _layout(arrays: Sequence[np.ndarray]) -> tuple[list[tuple[int, tuple[int, ...], str]], int]:

@@ -16,15 +16,14 @@ _PROCESSORS_TO_SPARE = 4  # from so many on, augmentation alone is worth workers
 def processors_to_share() -> int:
     """Return the number of processors for this process: its share under torchrun, else at most one per torch thread.
 
-    A search with several workers gives each of them a number of threads.
+    A search with several workers gives each of them a number of threads, and `OMP_NUM_THREADS` any process.
     """
     processors, processes = available_processors(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    # Not under torchrun, which gives a process one thread; nor if the network does not compute in these threads.
-    is_alone = processes == 1 and not torch.cuda.is_available()
-    return min(processors, torch.get_num_threads()) if is_alone else max(1, processors // processes)
+    # Not under torchrun, which gives a process one thread.
+    return min(processors, torch.get_num_threads()) if processes == 1 else max(1, processors // processes)
 
 
-def workers_that_pay(*, is_in_memory: bool, processors: int, has_accelerator: bool) -> int:
+def workers_that_pay(*, is_in_memory: bool, processors: int, feeds_accelerator: bool) -> int:
     """Return the number of loader workers for `n_workers` "auto".
 
     A worker takes a processor from whatever else computes on it, and sending a batch costs time. So there is none
@@ -38,10 +37,10 @@ def workers_that_pay(*, is_in_memory: bool, processors: int, has_accelerator: bo
     Args:
         is_in_memory: The samples are decoded in memory.
         processors: Of `processors_to_share`.
-        has_accelerator: The network runs on another device.
+        feeds_accelerator: The network runs on another device.
     """
     if processors == 1:
         return 0
     if is_in_memory:
-        return min(processors // 2, _MOST) if has_accelerator and processors >= _PROCESSORS_TO_SPARE else 0
+        return min(processors // 2, _MOST) if feeds_accelerator and processors >= _PROCESSORS_TO_SPARE else 0
     return min(processors, _MOST)

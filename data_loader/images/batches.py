@@ -11,7 +11,7 @@ from data_loader.images.preprocessing import Preprocessing
 
 
 def normalized_batch(preprocessing: Preprocessing, images: Sequence[np.ndarray], empty: Allocate) -> Tensor:
-    """Return images of one size and type as an input (B, C, H, W) float32, channels-last in memory.
+    """Return images of one size as an input (B, C, H, W) float32, channels-last in memory.
 
     Args:
         preprocessing: Knows how to normalise.
@@ -19,7 +19,11 @@ def normalized_batch(preprocessing: Preprocessing, images: Sequence[np.ndarray],
         empty: Allocates a tensor of a shape and a dtype.
     """
     batch = empty((len(images), *images[0].shape), dtype=torch.float32)
-    # As one large image, which OpenCV divides among its threads. Copying 8 bits costs a tenth of normalising them.
-    rows = (-1, *images[0].shape[1:])
-    preprocessing.normalize_into(batch.numpy().reshape(rows), np.concatenate(images))
+    if len({image.dtype for image in images}) > 1:  # 8 and 16 bits have scales of their own
+        for place, image in zip(batch.numpy(), images, strict=True):
+            preprocessing.normalize_into(place, image)
+    else:
+        # As one large image, which OpenCV divides among its threads. Copying 8 bits costs a tenth of normalising them.
+        rows = (-1, *images[0].shape[1:])
+        preprocessing.normalize_into(batch.numpy().reshape(rows), np.concatenate(images))
     return batch.permute(0, 3, 1, 2)

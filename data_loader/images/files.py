@@ -122,10 +122,15 @@ def read_scaled_image(
         header = _header_of_pillow(io.BytesIO(data), path, data, upright=True)
     original = header.height, header.width
     least = needed(original)
-    fits = [factor for factor in _REDUCED if all(-(-original[axis] // factor) >= least[axis] for axis in (0, 1))]
-    if not fits:
-        return ScaledImage(_decoded_image(data, path, in_channels), original)
-    return ScaledImage(cv2.cvtColor(_decode(data, path, _REDUCED[fits[0]]), cv2.COLOR_BGR2RGB), original)
+    for factor, flags in _REDUCED.items():
+        reduced = -(-original[0] // factor), -(-original[1] // factor)
+        if reduced[0] >= least[0] and reduced[1] >= least[1]:
+            image = _decode(data, path, flags)
+            if image.shape[:2] != reduced:  # Pillow knows orientations, of XMP, that the decoder does not
+                break
+            return ScaledImage(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), original)
+    image = _decoded_image(data, path, in_channels)
+    return ScaledImage(image, (image.shape[0], image.shape[1]))
 
 
 def read_mask(

@@ -138,7 +138,8 @@ class Checkpoints(Callback):
                 f"{self.folder}: {free / 1e6:.0f} MB are free. The checkpoints of this run need about "
                 f"{needed / 1e6:.0f} MB. Free some space, or name another trainer.save_dir."
             ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        missing = self._missing_copies(trainer)
+        # The main process decides, since saving is a collective call: others may see another state of the disk.
+        missing = self.world.gather(self._missing_copies(trainer) if self.world.is_main else [])[0]
         if missing:
             self._save(trainer, missing)
             self._wait()

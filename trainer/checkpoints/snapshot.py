@@ -33,13 +33,20 @@ class TensorSnapshot:
         Returns:
             The same with the copies, which are valid until the next call.
         """
-        sources = {key: storage_bytes(tensor) for tensor in tensors_in(content) if (key := storage_key(tensor))}
+        sources: dict[tuple[torch.device, int], Tensor] = {}
+        for tensor in tensors_in(content):
+            if (key := storage_key(tensor)) is not None:
+                source = storage_bytes(tensor)
+                # Tensors of one array may see parts of it of different lengths.
+                if key not in sources or len(source) > len(sources[key]):
+                    sources[key] = source
         starts, end = {}, 0
         for key, source in sources.items():
             starts[key] = end
             end += -(-len(source) // _ALIGNMENT) * _ALIGNMENT
         if self._memory.numel() != end:
             # A GPU copies to pinned memory several times as fast.
+            self._memory = torch.empty(0, dtype=torch.uint8)  # not two at a time
             is_on_gpu = any(source.is_cuda for source in sources.values())
             self._memory = torch.empty(end, dtype=torch.uint8, pin_memory=is_on_gpu)
         for key, source in sources.items():

@@ -23,8 +23,9 @@ class RunForecast:
     """Time, memory and disk that a run will take.
 
     Against whole runs of shipped configurations (`benchmarks/run_forecast.py`), the size of a checkpoint is exact to
-    1 %, memory was 0.77 to 0.94 of the growth of the process before the copy for checkpoints was part of both, and time
-    is as exact as the machine is steady: 0.80 to 1.69 while it had other work.
+    1 %, and time is as exact as the machine is steady: 0.80 to 1.69 while it had other work. Memory was 0.77 to 0.94 of
+    the growth of the process in a version that wrote checkpoints without a copy of the weights. A loader whose
+    `n_workers` is "auto" counts as one without workers.
 
     Attributes:
         epoch_seconds: Of an epoch with its validation, without checkpoints and pictures.

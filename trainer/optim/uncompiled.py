@@ -29,6 +29,15 @@ def without_compiler(kind: type[Optimizer]) -> type[Optimizer]:
         with torch.set_grad_enabled(bool(self.defaults.get("differentiable"))):
             return compute(self, *args, **options)
 
-    methods = {name: inspect.unwrap(getattr(kind, name)) for name in MARKED}
+    def reduce(self: Optimizer) -> Any:  # by its name, pickle would find torch's class
+        return _built_anew, (kind,), self.__getstate__()
+
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in MARKED} | {"__reduce__": reduce}
     names = {"__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     return type(kind.__name__, (kind,), {**names, **methods, "step": step})
+
+
+def _built_anew(kind: Any) -> Optimizer:
+    """Return an optimizer of `without_compiler` without its state, for pickle."""
+    light: type[Optimizer] = without_compiler(kind)
+    return light.__new__(light)
