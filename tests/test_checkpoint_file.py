@@ -162,7 +162,7 @@ def test_the_last_checkpoint_is_written_every_n_steps(tmp_path):
 
 def test_several_processes_write_an_old_checkpoint_at_a_step_at_which_they_agree(tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.checkpoints.saving.monotonic", lambda: 1000.0)
-    world = SimpleNamespace(is_main=True, size=2, largest=lambda number: number)
+    world = SimpleNamespace(is_main=True, size=2, largest=lambda number: number, gather=lambda value: [value])
     trainer = tiny_trainer([])
     checkpoints = Checkpoints(tmp_path, {"name": "tiny"}, save_every_minutes=1, world=world)
     checkpoints.on_fit_start(trainer)
