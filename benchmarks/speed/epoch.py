@@ -32,6 +32,8 @@ from benchmarks.speed.comparison import Comparison, alternate
 from benchmarks.speed.peers import lightning_epochs, silenced
 from build import TrainingParts, build_training
 from config import load_config
+from data_loader.common.options import MaskLoaderOptions, PairOptions
+from data_loader.segmentation.pairs import choose_pairs
 from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
 from models.losses import CrossEntropyLoss, DiceLoss
 from models.metrics.confusion import MeanIoU
@@ -157,10 +159,8 @@ class PeerPhotos(Dataset[tuple[Tensor, Tensor]]):
 
 def peer_pairs() -> list[tuple[str, str]]:
     """Return the files of photos and masks in the list, at most as many as ours trains on."""
-    file = pairs_file()
-    lines = file.read_text().splitlines()[:PHOTOS]
-    named = (line.split(",") for line in lines)
-    return [(str(file.parent / photo.strip()), str(file.parent / mask.strip())) for photo, mask in named]
+    listing = choose_pairs(PairOptions(pairs_file=str(pairs_file())), MaskLoaderOptions(samples=PHOTOS))
+    return [(str(pair.image), str(pair.mask)) for pair in listing.entries]
 
 
 def tuned_epoch(folder: Path, *, workers: int, in_bf16: bool) -> Callable[[], float]:
