@@ -37,7 +37,6 @@ from data_loader.segmentation.pairs import choose_pairs
 from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
 from models.losses import CrossEntropyLoss, DiceLoss
 from models.metrics.confusion import MeanIoU
-from models.unet import UNet
 from trainer.checkpoints.saving import Checkpoints
 from trainer.evaluation import MetricSet
 
@@ -163,14 +162,14 @@ def peer_pairs() -> list[tuple[str, str]]:
     return [(str(pair.image), str(pair.mask)) for pair in listing.entries]
 
 
-def tuned_epoch(folder: Path, *, workers: int, in_bf16: bool) -> Callable[[], float]:
+def tuned_epoch(model: nn.Module, folder: Path, *, workers: int, in_bf16: bool) -> Callable[[], float]:
     """Return an epoch of Lightning with our network, as one tunes it."""
     import lightning
 
     class Tuned(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.model = UNet(2, backbone="mobilenet_v2").to(memory_format=torch.channels_last)
+            self.model = model
             self.losses = nn.ModuleList([CrossEntropyLoss(ignore_index=255), DiceLoss(ignore_index=255)])
             self.metrics = MetricSet([MeanIoU(2, ignore_index=255)])
 
@@ -230,7 +229,7 @@ def measure(rounds: int) -> list[Comparison]:
         if importlib.util.find_spec("lightning") is not None:
             for workers in (0, 2):
                 case = f"tuned {workers}"
-                cases[case] = tuned_epoch(folder / case, workers=workers, in_bf16=in_bf16)
+                cases[case] = tuned_epoch(our_parts(folder).model, folder / case, workers=workers, in_bf16=in_bf16)
                 others.append((case, f"Lightning as one tunes it, {workers} workers", False, 1 / 1.6))
             cases["example"] = example_epoch(folder / "example")
             others.append(("example", "Lightning and segmentation-models-pytorch as in their examples", False, 1 / 6))
