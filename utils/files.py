@@ -71,17 +71,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         write(content)
         path.write_bytes(content.getvalue())
         return
-    temporary = temporary_path(path)
-    try:
-        with open(temporary, "w+b") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    with _replacement(path) as temporary, open(temporary, "w+b") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def copy_atomically(source: Path, path: Path) -> None:
@@ -90,11 +83,18 @@ def copy_atomically(source: Path, path: Path) -> None:
     Raises:
         OSError: The disk is full or the folder cannot be written; `path` is unchanged and no temporary file remains.
     """
-    temporary = temporary_path(path)
-    try:
+    with _replacement(path) as temporary:
         shutil.copyfile(source, temporary)  # in the system, without a detour through this process
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+
+
+@contextmanager
+def _replacement(path: Path) -> Iterator[Path]:
+    """Yield a temporary file next to `path`, which replaces it after the block; after an error it is removed."""
+    temporary = temporary_path(path)
+    try:
+        yield temporary
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -29,16 +29,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.speed.comparison import Comparison, alternate
-from benchmarks.speed.peers import lightning_epochs, silenced
+from benchmarks.speed.peers import lightning_epochs, lightning_module, silenced
 from build import TrainingParts, build_training
 from config import load_config
 from data_loader.common.options import MaskLoaderOptions, PairOptions
 from data_loader.segmentation.pairs import choose_pairs
 from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
 from models.losses import CrossEntropyLoss, DiceLoss
-from models.metrics.confusion import MeanIoU
 from trainer.checkpoints.saving import Checkpoints
-from trainer.evaluation import MetricSet
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config/people/unet_mobilenetv2.json"
@@ -164,32 +162,16 @@ def peer_pairs() -> list[tuple[str, str]]:
 
 def tuned_epoch(model: nn.Module, folder: Path, *, workers: int, in_bf16: bool) -> Callable[[], float]:
     """Return an epoch of Lightning with our network, as one tunes it."""
-    import lightning
+    cross_entropy, dice = CrossEntropyLoss(ignore_index=255), DiceLoss(ignore_index=255)
 
-    class Tuned(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-            self.losses = nn.ModuleList([CrossEntropyLoss(ignore_index=255), DiceLoss(ignore_index=255)])
-            self.metrics = MetricSet([MeanIoU(2, ignore_index=255)])
+    def criterion(output: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = cross_entropy(output, target) + dice(output, target)
+        return loss
 
-        def training_step(self, batch: Any, _: int) -> Tensor:
-            output = self.model(batch[0].contiguous(memory_format=torch.channels_last))
-            loss: Tensor = sum(each(output, batch[1]) for each in self.losses)
-            self.metrics.update(output.detach(), batch[1])
-            self.log("loss", loss, prog_bar=True, on_epoch=True)
-            return loss
-
-        def on_train_epoch_end(self) -> None:
-            self.log("miou", self.metrics.compute()["miou"])
-            self.metrics.reset()
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.AdamW(self.parameters(), lr=LEARNING_RATE, fused=True)
-
+    module = lightning_module(model, criterion, torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True))
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
     loader = DataLoader(PeerPhotos(peer_pairs()).decoded(), BATCH_SIZE, shuffle=True, **options)
-    return lightning_epochs(Tuned(), loader, folder, time.perf_counter, "bf16-mixed" if in_bf16 else "32-true")
+    return lightning_epochs(module, loader, folder, time.perf_counter, "bf16-mixed" if in_bf16 else "32-true")
 
 
 def example_epoch(folder: Path) -> Callable[[], float]:

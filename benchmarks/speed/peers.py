@@ -9,6 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
+from models.metrics.confusion import MeanIoU
+from trainer.evaluation import MetricSet
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
 
 @contextmanager
 def silenced() -> Iterator[None]:
@@ -22,6 +30,39 @@ def silenced() -> Iterator[None]:
             yield
         finally:
             sys.stdout, sys.stderr = consoles
+
+
+def lightning_module(model: nn.Module, criterion: Loss, optimizer: torch.optim.Optimizer) -> Any:
+    """Return a LightningModule that trains a network on (inputs, target), with the loss and our mIoU of two classes.
+
+    Args:
+        model: Gets its inputs in channels-last format.
+        criterion: (output, target) -> ().
+        optimizer: Of the model's weights.
+    """
+    import lightning
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.criterion = model, criterion
+            self.metrics = MetricSet([MeanIoU(2, ignore_index=255)])
+
+        def training_step(self, batch: Any, _: int) -> Tensor:
+            output = self.model(batch[0].contiguous(memory_format=torch.channels_last))
+            loss: Tensor = self.criterion(output, batch[1])
+            self.metrics.update(output.detach(), batch[1])
+            self.log("loss", loss, prog_bar=True, on_epoch=True)
+            return loss
+
+        def on_train_epoch_end(self) -> None:
+            self.log("miou", self.metrics.compute()["miou"])
+            self.metrics.reset()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return optimizer
+
+    return Module()
 
 
 def lightning_epochs(

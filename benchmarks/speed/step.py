@@ -13,14 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from base import BaseDataLoader
 from benchmarks.speed.comparison import Comparison, alternate
-from benchmarks.speed.peers import lightning_epochs, silenced
+from benchmarks.speed.peers import lightning_epochs, lightning_module, silenced
 from data_loader.common.options import AugmentationOptions, ImageOptions, LabelOptions, MaskLoaderOptions, PairOptions
 from data_loader.segmentation.loader import SegmentationDataLoader
 from logger.callbacks import MetricsFile, ProgressBar, TensorBoardLogger
@@ -28,7 +26,6 @@ from models.losses import CrossEntropyLoss
 from models.metrics.confusion import MeanIoU
 from models.unet import UNet
 from trainer.checkpoints.saving import Checkpoints
-from trainer.evaluation import MetricSet
 from trainer.runtime.devices import RunPrecision
 from trainer.trainer import Trainer, TrainingPlan
 
@@ -132,29 +129,9 @@ def our_epoch(loader: BaseDataLoader, network: Network, folder: Path) -> Callabl
 
 def lightning_epoch(loader: BaseDataLoader, network: Network, folder: Path) -> Callable[[], float]:
     """Lightning with the same metric, its TensorBoard logger, progress bar and checkpoints."""
-    import lightning
-
-    class Module(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model, self.criterion = make_model(network), CrossEntropyLoss(ignore_index=255)
-            self.metrics = MetricSet([MeanIoU(2, ignore_index=255)])
-
-        def training_step(self, batch: Any, _: int) -> Tensor:
-            output = self.model(batch[0])
-            loss: Tensor = self.criterion(output, batch[1])
-            self.metrics.update(output.detach(), batch[1])
-            self.log("loss", loss, prog_bar=True, on_epoch=True)
-            return loss
-
-        def on_train_epoch_end(self) -> None:
-            self.log("miou", self.metrics.compute()["miou"])
-            self.metrics.reset()
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.AdamW(self.parameters(), lr=1e-3)
-
-    return lightning_epochs(Module(), loader, folder, time.process_time)
+    model, criterion = make_model(network), CrossEntropyLoss(ignore_index=255)
+    module = lightning_module(model, criterion, torch.optim.AdamW(model.parameters(), lr=1e-3))
+    return lightning_epochs(module, loader, folder, time.process_time)
 
 
 def processor_seconds(epoch: Callable[[], float | None]) -> float:
