@@ -72,6 +72,8 @@ def test_a_command_of_the_page_is_obeyed(command, answers):
         assert answer.startswith("event: " if "/candidates" not in command and "/studies" not in command else "")
     elif "/report" in command:
         assert answer.startswith("<!DOCTYPE html>")
+    elif "/tensorboard/" in command:
+        assert "<tb-webapp>" in answer
     elif "/pictures/" in command:
         assert answer.endswith("PNG")
     else:

@@ -28,6 +28,7 @@ from search.serve.jobs.files import (
     request_stop,
     write_job,
 )
+from search.serve.jobs.keys import KeyedAnswers
 from search.serve.jobs.queue import JobQueue
 from search.serve.jobs.supervisor import supervise
 from search.serve.refusals import Refusal
@@ -405,3 +406,16 @@ def test_a_study_is_started_and_its_journal_is_complete(tmp_path):
         log = client.get(f"/api/studies/{job['study']}/log").json()
         assert log["text"] == ""
         assert client.get(f"/api/jobs/{job['id']}/log/stream").text.endswith("event: end\nid: 0\ndata: {}\n\n")
+
+
+def test_answers_by_key_are_removed_after_a_week(tmp_path):
+    week = 7 * 86_400
+    answers = KeyedAnswers(tmp_path / "keys")
+    for key in ("old", "young"):
+        answers.once(key, {"command": "add"}, lambda: {"message": "Noted."})
+    old, young = answers._path("old"), answers._path("young")
+    for path, age in ((old, week + 60), (young, week - 60)):
+        os.utime(path, (time.time() - age,) * 2)
+    KeyedAnswers(tmp_path / "keys").once("new", {"command": "add"}, lambda: {"message": "Noted."})
+    assert not old.exists()
+    assert young.exists()

@@ -104,13 +104,26 @@ def backdrop(rng: np.random.Generator, size: tuple[int, int]) -> Pixels:
     share = np.clip(0.5 + np.tensordot(direction, place - 0.5, 1), 0, 1)[..., None]
     spots = cv2.resize(rng.normal(0, 1, (5, 5)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     wall = first + (second - first) * share + spots[..., None] * rng.uniform(0, 18)
+    for _ in range(int(rng.integers(0, 9)) if rng.random() < 0.6 else 0):  # doors, shelves, pictures
+        corner, extent = rng.uniform(-0.3, 1, 2), rng.uniform(0.02, 0.6, 2)
+        rows, columns = (
+            slice(max(0, round(start * side)), max(0, round((start + length) * side)))
+            for start, length, side in zip(corner, extent, size, strict=True)
+        )
+        colour = first + rng.normal(0, 50) + rng.normal(0, 12, 3)
+        wall[rows, columns] += rng.uniform(0.4, 1) * (colour - wall[rows, columns])
     return np.clip(wall + rng.normal(0, rng.uniform(0, 6), (height, width, 1)), 0, 255).astype(np.uint8)
+
+
+def size_of(rng: np.random.Generator) -> tuple[int, int]:
+    """Return height and width of an image whose long side is `LONG_SIDE`."""
+    aspect = float(rng.choice(ASPECTS))
+    return round(min(LONG_SIDE, LONG_SIDE / aspect)), round(min(LONG_SIDE, LONG_SIDE * aspect))
 
 
 def background(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Pixels:
     """Return a scene without people, (h, w, 3) uint8, its long side `LONG_SIDE`."""
-    aspect = float(rng.choice(ASPECTS))
-    size = (round(min(LONG_SIDE, LONG_SIDE / aspect)), round(min(LONG_SIDE, LONG_SIDE * aspect)))
+    size = size_of(rng)
     if rng.random() < 0.2:
         return backdrop(rng, size)
     for _ in range(20):
@@ -167,32 +180,60 @@ def paste(into: Scene, colours: Pixels, opacity: Pixels, place: tuple[int, int])
     mask[rows, columns] |= (opacity[part] > 127).astype(np.uint8)
 
 
+def add_person(
+    into: Scene, photo: Photo, rng: np.random.Generator, height: float, *, middle: float = 0.05, wild: float = 0.08
+) -> None:
+    """Draw the person of a photo into a sample, in place.
+
+    Args:
+        into: The sample.
+        photo: The photo of the person.
+        rng: Draws place, turn and light.
+        height: Of the person, in heights of the image.
+        middle: Least distance of the person's middle from the left and the right, as a share of the width.
+        wild: Share of persons who lie or fall.
+    """
+    if not photo.mask.any():
+        return
+    turn = rng.uniform(-90, 90) if rng.random() < wild else rng.normal(0, 6)
+    full, width = into.mask.shape
+    colours, opacity = cutout(photo, height * full / np.flatnonzero(photo.mask.any(1)).size, turn)
+    if rng.random() < 0.5:
+        colours, opacity = colours[:, ::-1], opacity[:, ::-1]
+    colours = recoloured(np.ascontiguousarray(colours), rng, 0.15)
+    left = round(rng.uniform(middle, 1 - middle) * width - opacity.shape[1] / 2)
+    if opacity.shape[0] > full:  # the head is in the picture
+        top = round(rng.uniform(-0.05, 0.35) * full)
+    else:
+        top = round(rng.uniform(0.3, 1.05) * (full - opacity.shape[0]))
+    paste(into, colours, opacity, (top, left))
+
+
+def in_one_light(sample: Scene, rng: np.random.Generator) -> Scene:
+    """Return a composite, every other one as if one light and one lens had made it."""
+    if rng.random() < 0.5:
+        return sample
+    image = cv2.GaussianBlur(recoloured(sample.image, rng, 0.12), (0, 0), rng.uniform(0.3, 0.8))
+    return Scene(image, sample.mask)
+
+
 def draw_composite(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:
     """Return one to three people before another background: small, large, cut off, turned, in other light."""
-    scene = background(photos, rng, selfie_model)
-    height, width = scene.shape[:2]
-    mask = np.zeros((height, width), np.uint8)
+    sample = empty(photos, rng, selfie_model)
     count = int(rng.choice(GROUP_SIZES, p=GROUP_CHANCES))
-    for wanted in sorted(np.exp(rng.uniform(np.log(0.25), np.log(4.5 if count == 1 else 1.8), count))):
-        photo = photos[int(rng.integers(len(photos)))]
-        if not photo.mask.any():
-            continue
-        person_height = np.flatnonzero(photo.mask.any(1)).size
-        wild = rng.random() < 0.08
-        turn = rng.uniform(-90, 90) if wild else rng.normal(0, 6)
-        colours, opacity = cutout(photo, wanted * height / person_height, turn)
-        if rng.random() < 0.5:
-            colours, opacity = colours[:, ::-1], opacity[:, ::-1]
-        colours = recoloured(np.ascontiguousarray(colours), rng, 0.15)
-        left = round(rng.uniform(0.05, 0.95) * width - opacity.shape[1] / 2)
-        if opacity.shape[0] > height:  # the head is in the picture
-            top = round(rng.uniform(-0.05, 0.35) * height)
-        else:
-            top = round(rng.uniform(0.3, 1.05) * (height - opacity.shape[0]))
-        paste(Scene(scene, mask), colours, opacity, (top, left))
-    if rng.random() < 0.5:  # one light and one lens for all
-        scene = cv2.GaussianBlur(recoloured(scene, rng, 0.12), (0, 0), rng.uniform(0.3, 0.8))
-    return Scene(scene, mask)
+    for height in sorted(np.exp(rng.uniform(np.log(0.25), np.log(4.5 if count == 1 else 1.8), count))):
+        add_person(sample, photos[int(rng.integers(len(photos)))], rng, height)
+    return in_one_light(sample, rng)
+
+
+def draw_close(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:
+    """Return one person from near before another background, which is out of focus more often than not."""
+    scene = backdrop(rng, size_of(rng)) if rng.random() < 0.3 else background(photos, rng, selfie_model)
+    if rng.random() < 0.6:
+        scene = cv2.GaussianBlur(scene, (0, 0), np.exp(rng.uniform(0, np.log(12))))
+    sample = Scene(scene, np.zeros(scene.shape[:2], np.uint8))
+    add_person(sample, photos[int(rng.integers(len(photos)))], rng, rng.uniform(1.8, 6.0), middle=0.25, wild=0.03)
+    return in_one_light(sample, rng)
 
 
 def empty(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:

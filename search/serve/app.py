@@ -1,5 +1,6 @@
 """The addresses of the service: each calls a function of `Service`. The only module of it that imports FastAPI."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from search.serve.boards.boards import BoardRequest
 from search.serve.jobs.allowed import STUDY, TRAINING
 from search.serve.page import page_file
 from search.serve.refusals import Refusal, status_of
@@ -29,6 +31,7 @@ _REPORT = (
     "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 )
+_BOARD = "tensorboard"
 _REPAIRS = {404: "List the addresses: GET /openapi.json.", 405: "The methods are in GET /openapi.json."}
 
 
@@ -99,19 +102,24 @@ def build_app(
         service.close()
 
     app = FastAPI(title="Espalier", docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(Guard, session=session, host=host, names=names, public=_is_public)
+    app.add_middleware(Guard, session=session, host=host, names=names, public=_is_public, forms=_is_of_board)
     app.add_exception_handler(EspalierError, _refused)
     app.add_exception_handler(HTTPException, _not_found)
     app.add_exception_handler(RequestValidationError, _malformed)
     _add_session(app, session)
     _add_reading(app, service)
     _add_logs(app, service, streams)
+    _add_boards(app, service)
     _add_changing(app, service)
     return app
 
 
 def _is_public(path: str) -> bool:
     return path == "/" or path.startswith("/static/")
+
+
+def _is_of_board(path: str) -> bool:
+    return path.startswith("/api/") and path.split("/")[4:5] == [_BOARD]
 
 
 def _add_session(app: FastAPI, session: Session) -> None:
@@ -241,6 +249,28 @@ def _add_logs(app: FastAPI, service: Service, streams: Streams) -> None:
     add("/api/runs/{run}", service.log_of_run, "run")
     add("/api/studies/{study}", service.log_of_study, "study")
     add("/api/studies/{study}/candidates/{number}", service.log_of_run, "candidate")
+
+
+def _add_boards(app: FastAPI, service: Service) -> None:
+    def add(kind: str, *, is_study: bool) -> None:
+        """Add the addresses of the TensorBoard of each study, or of each run."""
+
+        async def board(request: Request, entry: str, rest: str) -> Response:
+            """Return what TensorBoard answers."""
+            query = f"?{request.url.query}" if request.url.query else ""
+            target = request.scope["raw_path"].decode("latin-1") + query
+            prefix = f"/api/{kind}/{entry}/{_BOARD}"
+            asked = BoardRequest(prefix, request.method, target, request.headers, await request.body())
+            answer = await asyncio.to_thread(service.board, entry, asked, is_study=is_study)
+            return Response(answer.body, answer.status, answer.headers)
+
+        path = f"/api/{kind}/{{entry}}/{_BOARD}/{{rest:path}}"
+        for method in ("GET", "POST"):  # a POST reads, too
+            is_shown = method == "GET"
+            app.add_api_route(path, board, methods=[method], name=f"{kind} {_BOARD}", include_in_schema=is_shown)
+
+    add("studies", is_study=True)
+    add("runs", is_study=False)
 
 
 def _ids(request: Request) -> list[Any]:

@@ -27,6 +27,7 @@ MOST_BODY = 1_000_000  # bytes
 _MOST_HEADERS = 32_768  # bytes of all headers
 _SECONDS_FOR_BODY = 20.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
+_FORM = "multipart/form-data"
 _SAFE_METHODS = ("GET", "HEAD")
 _SAME_SITE = ("same-origin", "none")  # values of Sec-Fetch-Site: the page itself, or the user's address line
 _HEADERS = (
@@ -105,10 +106,18 @@ class Guard:
         host: Address that the service is bound to.
         names: Further names by which it may be reached.
         public: Whether a path is answered without a token.
+        forms: Whether a path takes forms besides JSON.
     """
 
     def __init__(
-        self, app: App, session: Session, *, host: str, names: Sequence[str] = (), public: Callable[[str], bool]
+        self,
+        app: App,
+        session: Session,
+        *,
+        host: str,
+        names: Sequence[str] = (),
+        public: Callable[[str], bool],
+        forms: Callable[[str], bool] = lambda _path: False,
     ) -> None:
         self._app = app
         self._session = session
@@ -117,6 +126,7 @@ class Guard:
         if not self._is_loopback:
             self._names |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         self._public = public
+        self._forms = forms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -163,7 +173,7 @@ class Guard:
         self._require_host(host)
         method, path = scope["method"], scope["path"]
         self._require_site(headers, host, is_safe=method in _SAFE_METHODS and not path.startswith("/api/"))
-        _require_json(headers, method)
+        _require_json(headers, method, takes_forms=self._forms(path))
         if not (self._public(path) or path == LOGIN) and not self._is_known(headers):
             raise Refusal(401, "no token, or a wrong one. Send Authorization: Bearer TOKEN, or log in: POST /login.")
 
@@ -237,13 +247,13 @@ def _only(headers: Any, name: bytes, default: str | None = None) -> str:
     return default
 
 
-def _require_json(headers: Any, method: str) -> None:
+def _require_json(headers: Any, method: str, *, takes_forms: bool) -> None:
     """Raise if a body is no JSON by its header: a form of another site cannot send JSON."""
     if method in _SAFE_METHODS:
         return
     has_body = _only(headers, b"content-length", "0") != "0" or bool(_only(headers, b"transfer-encoding", ""))
     kind = _only(headers, b"content-type", "").partition(";")[0].strip().lower()
-    if (has_body or kind) and kind != "application/json":
+    if (has_body or kind) and kind != "application/json" and not (takes_forms and kind == _FORM):
         raise Refusal(415, f"Content-Type {kind[:60]!r}: a body must be JSON. Send Content-Type: application/json.")
 
 

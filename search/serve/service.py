@@ -11,6 +11,7 @@ from search.cli.control import command_study
 from search.report.page import write_report
 from search.results.leaderboard import leaderboard
 from search.results.record import CandidateRecord
+from search.serve.boards.boards import BoardAnswer, BoardRequest, Boards
 from search.serve.catalog import Catalog, Entry, is_worked_on
 from search.serve.jobs.allowed import STUDY, TRAINING, admitted, config_text, require_inside
 from search.serve.jobs.keys import KeyedAnswers
@@ -87,6 +88,7 @@ class Service:
         self.catalog = Catalog(folder, storage, plugins)
         self.queue = JobQueue(storage / "jobs", num_jobs)
         self.answers = KeyedAnswers(storage / "keys")
+        self.boards = Boards()
         self._reports = threading.Semaphore(_MOST_REPORTS)
 
     def open(self) -> None:
@@ -96,6 +98,7 @@ class Service:
 
     def close(self) -> None:
         """Stop reading and starting; jobs are not touched."""
+        self.boards.close()
         self.queue.close()
         self.catalog.close()
 
@@ -172,6 +175,10 @@ class Service:
     def picture(self, entry_id: str, number: int | None, name: str) -> SentFile:
         """Return a picture of a run, or of a candidate."""
         return open_picture(self._folder_of(entry_id, number), name)
+
+    def board(self, entry_id: str, request: BoardRequest, *, is_study: bool) -> BoardAnswer:
+        """Return the answer of the TensorBoard of a study or run."""
+        return self.boards.ask(self._entry(entry_id, is_study=is_study).folder, request)
 
     def job(self, job_id: str) -> Json:
         """Return a job."""

@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import EspalierError, Interrupted, SearchError
@@ -64,12 +65,21 @@ def make_study(saved, configs, name="sweep", **search):
     return folder
 
 
+@contextmanager
+def noted_stops():
+    """A list that grows with each SIGTERM."""
+    stopped = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    try:
+        yield stopped
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def train(folder, config, seconds):
     """Train on: a row for each epoch, and the result at the end."""
-    stopped = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: stopped.append(number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    with folder_lock(folder, SearchError):
+    with noted_stops() as stopped, folder_lock(folder, SearchError):
         path = folder / "metrics.csv"
         if not path.exists():
             path.write_text("epoch,val_miou\n")

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +14,12 @@ from utils.files import read_json_object, write_json
 
 Json = dict[str, Any]
 
+_SECONDS_KEPT = 7 * 86_400  # an answer is removed afterwards
+_SECONDS_BETWEEN_REMOVALS = 3_600
+
 
 class KeyedAnswers:
-    """Answers of commands to studies, a file for each key.
+    """Answers of commands to studies, a file for each key, which is kept for a week.
 
     Args:
         folder: Of the files; created with the first.
@@ -24,6 +28,7 @@ class KeyedAnswers:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()  # held while a request with a key is obeyed
+        self._removed_at = -float("inf")  # monotonic time
 
     def find(self, key: str | None, request: Json) -> Json | None:
         """Return the answer to an earlier request with the same key; None if there was none.
@@ -61,7 +66,16 @@ class KeyedAnswers:
                 with suppress(OSError):  # a full disk: it has been obeyed, and is again if it is sent again
                     self.folder.mkdir(exist_ok=True)
                     write_json(self._path(key), {"request": request, "answer": answer})
+                    self._remove_old()
             return answer
+
+    def _remove_old(self) -> None:
+        if time.monotonic() - self._removed_at < _SECONDS_BETWEEN_REMOVALS:
+            return
+        self._removed_at = time.monotonic()
+        for path in self.folder.glob("*.json"):
+            if time.time() - path.stat().st_mtime > _SECONDS_KEPT:
+                path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

@@ -33,6 +33,19 @@ export async function ask(path, body, key) {
   return content;
 }
 
+// Returns a function that makes a new key for values which differ from the last ones: what is sent again after a break acts once.
+export function keyMaker() {
+  let last, key;
+  return values => {
+    const text = JSON.stringify(values);
+    if (text !== last) {
+      last = text;
+      key = [...crypto.getRandomValues(new Uint8Array(16))].map(each => each.toString(16).padStart(2, "0")).join("");
+    }
+    return key;
+  };
+}
+
 // Build a path of the API; every part but those of the query is one segment.
 export function apiPath(...segments) {
   return `/api/${segments.map(each => encodeURIComponent(each)).join("/")}`;

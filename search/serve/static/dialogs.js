@@ -1,4 +1,5 @@
 // Dialogs: a question before what cannot be undone, and forms whose errors are shown next to their button.
+import { keyMaker } from "./api.js";
 import { element, errorLine, replaceContent } from "./dom.js";
 
 const secondsOfMessage = 30;
@@ -72,8 +73,8 @@ export function labelOf({ kind, label, hint }, input) {
   return element("label", {}, element("span", {}, label), input, hint && element("small", {}, hint));
 }
 
-// A row of buttons. Each: { name, title, ask, isDangerous, fields, confirm, send, done }. One that has a question or fields opens a
-// dialog; the others act at once. What went wrong, or was done, is said in the line under them, which the caller passes again if
+// A row of buttons. Each: { name, title, ask, isDangerous, fields, confirm, send, done }; `send(values, key)` gets a key that is the
+// same if the values are sent again. One that has a question or fields opens a dialog; the others act at once. What went wrong, or was done, is said in the line under them, which the caller passes again if
 // the buttons are drawn again.
 export const messageLine = () => element("div", { "aria-live": "polite" });
 
@@ -81,13 +82,14 @@ export function buttonRow(buttons, line, changed) {
   const made = buttons.map(each => element("button", {
     type: "button", class: each.isDangerous ? "danger" : null, "data-key": `button ${each.name}`,
     onclick: async event => {
-      const button = event.currentTarget, isAsked = Boolean(each.ask || each.fields);
+      const button = event.currentTarget, isAsked = Boolean(each.ask || each.fields), keyOf = keyMaker();
+      const send = values => each.send(values, keyOf(values));
       replaceContent(line);
       button.disabled = !isAsked;
       try {
         const answer = isAsked
-          ? await formDialog({ title: each.title ?? each.name, text: each.ask, confirm: each.name, ...each })
-          : await each.send({});
+          ? await formDialog({ title: each.title ?? each.name, text: each.ask, confirm: each.name, ...each, send })
+          : await send({});
         if (answer !== null) {
           const message = element("p", { class: "message" }, answer?.message ?? each.done ?? "Done.");
           replaceContent(line, message);

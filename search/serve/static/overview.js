@@ -1,5 +1,5 @@
 // The first place: jobs, studies and runs, and the dialog that starts one.
-import { ask } from "./api.js";
+import { ask, keyMaker } from "./api.js";
 import { addressOf, duration, element, link, pager, part, pill, progressBar, table, timeText, valueText } from "./dom.js";
 import { formDialog } from "./dialogs.js";
 import { listed, service } from "./store.js";
@@ -101,19 +101,6 @@ export function overview() {
     parts,
     concerns: () => true,
     content: [element("h1", { class: "hidden-title" }, "Studies and runs"), ...parts.map(each => each.section)],
-  };
-}
-
-// A new key for a start that differs from the last one, so that one that is sent twice starts once.
-function keyMaker() {
-  let last, key;
-  return values => {
-    const text = JSON.stringify(values);
-    if (text !== last) {
-      last = text;
-      key = [...crypto.getRandomValues(new Uint8Array(16))].map(each => each.toString(16).padStart(2, "0")).join("");
-    }
-    return key;
   };
 }
 

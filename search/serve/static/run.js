@@ -20,18 +20,24 @@ export function heading(name, state) {
   return element("div", { class: "title" }, element("h1", {}, name), pill(state));
 }
 
+// TensorBoard of a study or run, which starts when it is opened.
+export function boardLink(path) {
+  return element("a", { href: `${path}/tensorboard/`, target: "_blank", rel: "noopener" }, "TensorBoard");
+}
+
 export function runView(id) {
   const path = apiPath("runs", id), said = messageLine();
   const load = shared(() => ask(path));
   const reload = () => Promise.all(parts.map(each => (each.again ?? each.update)()));
   const stop = { name: "Stop", isDangerous: true, title: "Stop the run?", ask: "Its state is saved, and it can be resumed.", send: () => ask(`${path}/stop`, {}) };
-  const resume = { name: "Resume", send: () => ask(`${path}/resume`, {}), done: "It is in the queue." };
+  const resume = { name: "Resume", send: (_values, key) => ask(`${path}/resume`, {}, key), done: "It is in the queue." };
   // A job that waits or ends is in the way of another one.
   const buttons = run => (run.state === "running" || run.job ? [stop] : run.state === "unfinished" ? [resume] : []);
   const top = part("", async () => (await load()).run, run => [
     heading(run.name || run.folder, run.state),
     run.error && element("p", { class: "error" }, run.error),
     buttonRow(buttons(run), said, reload),
+    element("p", { class: "note" }, boardLink(path)),
     run.max_epochs ? progressBar(run.epochs, run.max_epochs, `${run.epochs} of ${run.max_epochs} epochs`) : null,
     facts([
       ["Folder", run.folder], ["Epochs", run.max_epochs ? `${run.epochs} of ${run.max_epochs}` : run.epochs], ["Monitor", run.monitor],

@@ -4,7 +4,7 @@ import { duration, element, facts, jsonBlock, link, pager, part, pictures, pill,
 import { buttonRow, messageLine } from "./dialogs.js";
 import { curvesPart, figurePlace } from "./figures.js";
 import { logPart } from "./log.js";
-import { heading, shared } from "./run.js";
+import { boardLink, heading, shared } from "./run.js";
 import { known } from "./store.js";
 
 const rowsPerPage = 25;
@@ -16,7 +16,7 @@ const figureTitles = {
 };
 
 function studyButtons(study, path) {
-  const send = (command, body = () => ({})) => values => ask(`${path}/${command}`, body(values));
+  const send = (command, body = () => ({})) => (values, key) => ask(`${path}/${command}`, body(values), key);
   const isRunning = study.state === "running";
   const all = {
     pause: { name: "Pause", send: send("pause") },
@@ -160,7 +160,7 @@ export function studyView(id) {
     return { state: study.state, job: study.job };
   }, study => [
     buttonRow(studyButtons(study, path), said, reload),
-    element("p", { class: "note" }, element("a", { href: `${path}/report`, target: "_blank", rel: "noopener" }, "Report"), study.job && [" · ", link("Job", "job", study.job)]),
+    element("p", { class: "note" }, element("a", { href: `${path}/report`, target: "_blank", rel: "noopener" }, "Report"), " · ", boardLink(path), study.job && [" · ", link("Job", "job", study.job)]),
   ], { name: "buttons" });
   const about = part("Facts", load, ({ study, facts: more }) => [
     facts([
