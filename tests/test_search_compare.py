@@ -83,6 +83,16 @@ def test_an_epoch_that_was_trained_again_counts_once(tmp_path):
         ("result.json", "{", "result.json: cannot be read"),
         ("metrics.csv", "epoch,val_miou\n1,much\n", "metrics.csv: cannot be read"),
         ("predictions/test/results.json", '{"format_version": 1}', 'has no "metrics"'),
+        ("result.json", '{"best": 3}', "files hold something else"),
+        ("config.json", '{"seed": [1]}', "files hold something else"),
+        ("predictions/test/results.json", '{"metrics": {}}', "files hold something else"),
+        ("predictions/test/results.json", '{"metrics": {}, "per_class": {"a": 1}}', "files hold something else"),
+        (
+            "predictions/test/results.json",
+            '{"metrics": {}, "per_class": {}, "shown": [1]}',
+            "files hold something else",
+        ),
+        ("predictions/test/results.json", '{"metrics": {}, "per_class": {}, "facts": 5}', "files hold something else"),
     ],
 )
 def test_a_damaged_file_is_named_with_its_repair(tmp_path, name, content, message):

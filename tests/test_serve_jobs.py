@@ -35,10 +35,11 @@ from search.serve.refusals import Refusal
 from search.study.folders import find_studies
 from search.study.journal import JOURNAL, read_events
 from tests.support.served import client_of, prepare
-from tests.support.served_job import write_configs
+from tests.support.served_job import PROGRAM, write_configs
+from utils.environment import REPOSITORY
 from utils.errors import SearchError
 from utils.files import LOCK, folder_lock, write_json
-from utils.runs.locks import is_held
+from utils.runs.locks import is_held, lock_table
 
 
 def until(condition, seconds=60.0):
@@ -390,6 +391,27 @@ def test_a_training_is_started_stopped_and_resumed(tmp_path):
         assert job()["action"] == "resume"
         epochs = [line.partition(",")[0] for line in (folder / "metrics.csv").read_text().splitlines()[1:]]
         assert epochs == [str(number) for number in range(1, len(epochs) + 1)]
+
+
+@pytest.mark.skipif(not lock_table(), reason="the system does not list its locks")
+def test_a_training_that_was_started_elsewhere_is_stopped(tmp_path):
+    configs = write_configs(tmp_path / "configs")
+    run = tmp_path / "saved/plain/20260101_000000"
+    run.mkdir(parents=True)
+    write_json(run / "config.json", {"name": "plain", "loss": 0.05, "trainer": {"epochs": 1000}})
+    write_json(run / "environment.json", {})
+    with client_of(tmp_path / "saved", configs) as client:
+        (found,) = client.get("/api/runs").json()["runs"]
+        stop = f"/api/runs/{found['id']}/stop"
+        refused = client.post(stop, json={})
+        assert (refused.status_code, "no process of this machine" in refused.text) == (409, True)
+        command, environment = [*PROGRAM, "--resume", run], os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        until((run / "info.log").exists)
+        stopped = client.post(stop, json={})
+        assert (stopped.status_code, f"Process {process.pid} saves its state" in stopped.text) == (202, True)
+        assert "Interrupted" in process.communicate(timeout=60)[1]
+        assert process.returncode == 143
 
 
 def test_a_study_is_started_and_its_journal_is_complete(tmp_path):

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.images.lettering import draw_text, text_size
+
 Image = NDArray[np.uint8]
 
 # Mean and deviation of ImageNet's images in 0..1, RGB, as every pretrained backbone of torchvision expects them.
@@ -29,8 +31,6 @@ FIRST_COLORS = (  # chosen by eye; the others are computed
     (150, 200, 60),
     (200, 140, 110),
 )
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-CAPTION_GREY = 235
 MAX_CAPTION = 60
 # Of tables.
 INK = (30, 34, 46)
@@ -175,26 +175,6 @@ def resize_to(image: Image, size: tuple[int, int], nearest: bool = False) -> Ima
     smooth = cv2.INTER_AREA if size[0] * size[1] < image.shape[0] * image.shape[1] else cv2.INTER_LINEAR
     resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_NEAREST if nearest else smooth)
     return resized.astype(np.uint8, copy=False)
-
-
-def text_size(text: str, scale: float, thickness: int = 1) -> tuple[int, int]:
-    """Return the width and height in pixels of `text` as `draw_text` writes it, without descenders."""
-    (width, height), _ = cv2.getTextSize(text, FONT, scale, thickness)
-    return int(width), int(height)
-
-
-def draw_text(
-    image: Image,
-    text: str,
-    origin: tuple[int, int],
-    *,
-    scale: float,
-    color: tuple[int, int, int] = (CAPTION_GREY,) * 3,
-    thickness: int = 1,
-) -> None:
-    """Write `text` into `image` with the left end of its baseline at `origin` (x, y); non-ASCII letters become "?"."""
-    plain = text.encode("ascii", "replace").decode()
-    cv2.putText(image, plain, origin, FONT, scale, color, thickness, cv2.LINE_AA)
 
 
 def panel(images: Sequence[Image], captions: Sequence[str], height: int = 240) -> Image:

@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="selfie_segmentation.tflite of npm's @mediapipe/selfie_segmentation: people without a label are ignored",
     )
-    options.add_argument("--train", type=cli.positive_int, default=12000, metavar="N", help="samples to train on")
+    options.add_argument("--train", type=cli.positive_int, default=36000, metavar="N", help="samples to train on")
     options.add_argument("--valid", type=cli.positive_int, default=600, metavar="N", help="samples to validate on")
     options.add_argument("--processes", type=cli.positive_int, default=2, metavar="N", help="processes that draw")
     options.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.drawing import EMPTY_CELL, INK, LINE_GREY, PALE_INK, Image, add_names, draw_text, ramp_color, text_size
+from utils.drawing import EMPTY_CELL, INK, LINE_GREY, PALE_INK, Image, add_names, ramp_color
+from utils.images.lettering import draw_text, text_size
 
 PAPER = (255, 255, 255)
 MAX_CLASSES_WITH_NUMBERS = 24

@@ -49,6 +49,10 @@ class StoredTest:
         """The score of each sample by its key; those without a score are left out."""
         return {key: score for key, score in (self.content.get("scores") or {}).items() if score is not None}
 
+    def check(self) -> None:
+        """Read all of it, so that what is no record of a test raises now: any error of Python."""
+        _ = self.facts, self.shown, self.scores
+
 
 @dataclass(frozen=True)
 class ComparedRun:
@@ -92,8 +96,15 @@ def read_run(folder: Path) -> ComparedRun:
     """Read a run folder, whether its training has ended or not.
 
     Raises:
-        SearchError: A file is damaged.
+        SearchError: A file is damaged, or holds something else than a run writes.
     """
+    try:
+        return _read_run(folder)
+    except (LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise damaged_record(f"{folder}: its files hold something else than a run writes ({error})") from error
+
+
+def _read_run(folder: Path) -> ComparedRun:
     complete = read_json_object(folder / CONFIG, damaged_record)
     environment, result = (read_json_object(folder / name, damaged_record) for name in (ENVIRONMENT, RESULT))
     asked = environment.get("asked")  # not in runs of earlier versions
@@ -115,6 +126,7 @@ def read_run(folder: Path) -> ComparedRun:
     )
     for test in tests.values():
         facts |= test.facts
+        test.check()
     facts |= {} if seconds is None else {"seconds": seconds}
     facts |= {"epochs": len(reports)} if reports else {}
     return ComparedRun(

@@ -1,5 +1,7 @@
 """What the service does for each request, as functions of plain values; `app` gives them addresses."""
 
+import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +37,7 @@ from search.serve.summaries import (
     study_figures,
 )
 from search.study.folders import read_study_config
+from utils.runs.locks import process_to_stop
 
 _NOTED = "Noted. {}"
 _STUDY_KEYS = (*("candidates", "running", "num_samples", "epochs", "seconds", "failed", "objectives", "best", "began"),)
@@ -241,12 +244,20 @@ class Service:
         return {"job": self._job(self.queue.stop(job_id))}
 
     def stop_run(self, run_id: str) -> Json:
-        """Stop the job that trains a run."""
+        """Stop the job that trains a run, or the process of this machine that was started elsewhere."""
         entry = self._entry(run_id, is_study=False)
         job = self._active().get(str(entry.folder))
-        if job is None:
-            raise Refusal(409, f"run {run_id}: no job of the service trains it. Stop it where it was started.")
-        return self.stop_job(job.record.id)
+        if job is not None:
+            return self.stop_job(job.record.id)
+        process = process_to_stop(entry.folder)
+        if process is None:
+            raise Refusal(409, f"run {run_id}: no process of this machine trains it. There is nothing to stop.")
+        try:
+            os.kill(process, signal.SIGTERM)
+        except OSError as error:  # of another user, or it has just ended
+            refusal = f"run {run_id}: process {process} cannot be stopped ({error.strerror}). Stop it where it runs."
+            raise Refusal(409, refusal) from None
+        return {"message": _NOTED.format(f"Process {process} saves its state and ends.")}
 
     def command(self, study_id: str, command: str, key: str | None = None, **given: Any) -> Json:
         """Leave a command for a study; jobs resume one that does not run, and stop one that a job runs."""

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.drawing import Image, class_colors, colorize, counted_labels, draw_text, overlay, text_size
+from utils.drawing import Image, class_colors, colorize, counted_labels, overlay
+from utils.images.lettering import draw_text, text_size
 
 BACKGROUND_NAMES = frozenset({"background", "_background_", "bg", "other", "others", "unlabeled", "unlabelled"})
 FEW_CLASSES = 2  # which need no legend

@@ -22,22 +22,31 @@ def is_held(folder: Path, table: str | None = None) -> bool:
         table: Content of `lock_table`, if many folders are looked at; None reads it.
     """
     table = lock_table() if table is None else table
-    if not table:
-        return _is_refused(folder)
+    return bool(_processes_in(table, folder)) if table else _is_refused(folder)
+
+
+def process_to_stop(folder: Path) -> int | None:
+    """Return the process of this machine that holds a folder; None if none does, or the system does not say so."""
+    holder = holder_of(folder)
+    return holder if holder is not None and str(holder) in _processes_in(lock_table(), folder) else None
+
+
+def _processes_in(table: str, folder: Path) -> list[str]:
+    """Return the processes that hold the lock of a folder by the table of locks."""
     try:
         found = os.stat(folder / LOCK)
     except OSError:
-        return False
+        return []
     place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
-    holder = holder_of(folder)
+    holder, processes = holder_of(folder), []
     for line in table.splitlines():
         words = line.split()
         if len(words) < 8 or words[1] != "FLOCK":
             continue
         # Some file systems show another device here: then the process decides.
         if words[5] == place or (words[5].endswith(f":{found.st_ino}") and words[4] == str(holder)):
-            return True
-    return False
+            processes.append(words[4])
+    return processes
 
 
 def lock_table() -> str:
