@@ -163,11 +163,13 @@ def test_what_a_model_believes_has_a_column_and_a_line():
         "  importance lr 62%, base_channels 20%, optimizer 0%",
     ]
     assert lines[-3:] == [
-        "  running  epoch  val_miou  predicted        time",
-        "  31       4/9    0.7123    0.7412 ± 0.0105  1:01",
-        "  34       0/3    -         -                0:02",
+        "  running  epoch  val_miou  predicted                  time",
+        "  31       4/9    0.7123    0.7412 (0.7310 to 0.7520)  1:01",
+        "  34       0/3    -         -                          0:02",
     ]
-    assert ", candidate 31 predicted 0.7412 ± 0.0105, 8 random 25 modelled 1 enqueued, 1 failed" in one_line(snapshot)
+    assert ", candidate 31 predicted 0.7412 (0.7310 to 0.7520), 8 random 25 modelled 1 enqueued, 1 failed" in one_line(
+        snapshot
+    )
     assert "random" not in one_line(replace(SNAPSHOT, origins={"random": 40}))
     # The column remains while the model has not seen those that run, until the best are trained again.
     assert "predicted" in rendered(replace(SNAPSHOT, importances=shares))[-3]

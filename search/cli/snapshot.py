@@ -205,11 +205,10 @@ def _value_text(value: float | None) -> str:
 
 
 def _predicted_text(predicted: PredictedValue | None) -> str:
-    """Format a prediction with half the width of its interval."""
+    """Format a prediction with its interval."""
     if predicted is None:
         return "-"
-    half = (predicted.high - predicted.low) / 2
-    return f"{_value_text(predicted.mean)} ± {half:{'.4f' if abs(predicted.mean) < 1000 else ',.0f'}}"
+    return f"{_value_text(predicted.mean)} ({_value_text(predicted.low)} to {_value_text(predicted.high)})"
 
 
 def _origins_text(origins: Mapping[str, int], separator: str = ", ") -> str:

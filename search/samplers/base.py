@@ -64,7 +64,7 @@ class PredictedValue:
 
     Attributes:
         mean: The first objective, the larger the better.
-        low: Lower end of an interval that holds it with a probability of 80 %, as far as the model is right.
+        low: Lower end of an interval that should hold it in 80 % of the cases or more.
         high: Upper end.
     """
 

@@ -22,7 +22,7 @@ _MOST_FITTED = 150  # points by which the parameters of a process are chosen
 _MOST_POINTS = 1500  # points that predictions follow from
 _FEWEST_PAIRS, _LEAST_CORRELATION = 5, 0.6  # of two rungs, see `thinned`
 _LAST_EPOCH = 2.0  # place of the last epoch on the scale of time; the first is at 0
-_INTERVAL = 1.2816  # standard deviations on each side that hold 80 %
+_UPPER = 0.8416  # standard deviations above which a value is with a probability of 20 %
 _SAMPLES = 16  # of several objectives, for the expected improvement
 
 
@@ -227,6 +227,9 @@ class CurveModel:
     def predictions(self, observations: Sequence[Observation]) -> dict[int, PredictedValue]:
         """Return predictions for the candidates that run, by their numbers.
 
+        A result is that of the best epoch, so that none falls below the present one. There the interval begins: many
+        candidates improve no more, and of these the model has no examples, as they were not continued.
+
         Args:
             observations: Those that the curves are of.
         """
@@ -235,9 +238,13 @@ class CurveModel:
             return {}
         mean, deviation = self.processes[0].predict(self._at_end(self.settings[places], places))
         deviation = np.sqrt(deviation**2 + self.processes[0].noise)
-        rows = self.warpings[0].inverse(np.stack([mean, mean - _INTERVAL * deviation, mean + _INTERVAL * deviation]))
+        ends = mean + _UPPER * deviation, mean - _UPPER * deviation
+        expected, high, low = self.warpings[0].inverse(np.stack([mean, *ends]))
+        curves = (_best_so_far(observations[place], 1) for place in places.tolist())
+        present = np.array([curve[-1][0] if curve and math.isfinite(curve[-1][0]) else math.nan for curve in curves])
+        rows = np.fmax(expected, present), np.fmin(low, present), np.fmax(high, present)
         numbers = [observations[place].number for place in places.tolist()]
-        return {number: PredictedValue(*row) for number, row in zip(numbers, rows.T.tolist(), strict=True)}
+        return {number: PredictedValue(*row) for number, row in zip(numbers, np.stack(rows).T.tolist(), strict=True)}
 
     def importances(self, settings: Array) -> dict[str, float]:
         """Return the first-order share of each marker in the variance of the first objective, by JSON path.
