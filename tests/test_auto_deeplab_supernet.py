@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from models.auto_deeplab import AutoDeepLab, AutoDeepLabSupernet
 from models.auto_deeplab.cell import shrink
+from models.auto_deeplab.mixed import normalise
 from models.auto_deeplab.supernet import source_levels, two_back_level
 from models.layers.blocks import enlarge
 from trainer.inspection.costs import TrainingStep, predict_memory
@@ -334,7 +335,7 @@ def test_group_norm_makes_a_sample_independent_of_its_batch():
     torch.testing.assert_close(network(batch)[:1], network(batch[:1]), rtol=1e-4, atol=1e-5)
 
 
-def test_the_memory_of_both_steps_is_predicted_without_running_them():
+def test_the_memory_of_both_mixings_is_predicted_without_running_them():
     def predicted(mixing):
         return predict_memory(
             TrainingStep(
@@ -347,6 +348,27 @@ def test_the_memory_of_both_steps_is_predicted_without_running_them():
 
     outputs, inputs = predicted("outputs"), predicted("inputs")
     assert 1.1 * inputs < outputs < 3 * inputs
+
+
+def test_norms_without_momentum_hold_the_means_over_all_batches():
+    own = torch.nn.BatchNorm2d(2, affine=False, momentum=None)
+    reference = copy.deepcopy(own)
+    batches = images(3, 4, 2, 5, 5)
+    for number, batch in enumerate(batches):
+        reference(batch)
+        normalise(own, batch, torch.tensor([0.5, 2.0]))
+        mean = batches[: number + 1].mean(dim=(0, 1, 3, 4))
+        torch.testing.assert_close(own.running_mean, mean)
+    torch.testing.assert_close(own.state_dict(), reference.state_dict())
+    torch.testing.assert_close(normalise(own.eval(), batches[0]), reference.eval()(batches[0]))
+    torch.testing.assert_close(own.state_dict(), reference.state_dict())
+
+
+@pytest.mark.parametrize("atrous", ["separable", "dense"])
+def test_weights_may_be_plain_tensors_as_in_copies_for_other_devices(atrous):
+    network, image = supernet(blocks=1, atrous=atrous), images(2, 3, 32, 32)
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    assert torch.equal(torch.func.functional_call(network, weights, (image,)), network(image))
 
 
 def test_all_channels_have_no_weights_of_edges():

@@ -161,7 +161,8 @@ class MixedEdges(nn.Module):
 
     def _widest_kernels(self, name: str, axis: int = 1) -> Tensor:
         """Return kernels of both sizes as kernels of the larger one, joined along the axis of the edges."""
-        narrow, widest = (self.get_parameter(f"{name}_{size}") for size in KERNEL_SIZES)
+        # Not get_parameter: in a copy of the network for another device they are plain tensors.
+        narrow, widest = (getattr(self, f"{name}_{size}") for size in KERNEL_SIZES)
         border = (KERNEL_SIZES[1] - KERNEL_SIZES[0]) // 2
         return torch.cat([F.pad(narrow, (border,) * 4), widest], dim=axis)
 
@@ -205,6 +206,11 @@ def normalise(norm: nn.Module, maps: Tensor, scale: Tensor | None = None) -> Ten
         return F.group_norm(maps, norm.num_groups, scale, None, norm.eps)
     assert isinstance(norm, nn.BatchNorm2d)
     uses_running = not norm.training or norm.track_running_stats
+    share = norm.momentum
+    if share is None:  # the running statistics are means over all batches so far
+        share = 0.0
+        if norm.training and norm.track_running_stats and norm.num_batches_tracked is not None:
+            share = 1 / int(norm.num_batches_tracked.add_(1))
     return F.batch_norm(
         maps,
         norm.running_mean if uses_running else None,
@@ -212,7 +218,7 @@ def normalise(norm: nn.Module, maps: Tensor, scale: Tensor | None = None) -> Ten
         scale,
         None,
         norm.training,
-        norm.momentum or 0.0,
+        share,
         norm.eps,
     )
 
