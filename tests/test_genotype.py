@@ -434,7 +434,7 @@ def test_a_genotype_is_read_from_whatever_names_it(tmp_path):
         assert read_genotype(value) == genotype
     file.write_text(file.read_text(), encoding="utf-8-sig")  # some editors begin a file with a byte order mark
     assert read_genotype(file) == genotype
-    assert read_genotype("random:5", layers=4, blocks=3) == genotype
+    assert read_genotype("random:5", layers=4, blocks=3) == read_genotype("random:5:4:3") == genotype
 
 
 @pytest.mark.parametrize(
@@ -456,10 +456,32 @@ def test_faults_of_a_file_have_its_name(tmp_path, content, message):
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("value", ["random:", "random:x", "random:-1", "random:1.5", "nowhere.json", 17, ["skip"]])
-def test_other_values_are_refused(value):
-    with pytest.raises(ConfigError, match=r"^arch.args.genotype"):
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("random:", r'by its seed, .* Set it as "random:17"'),
+        ("random:x", "by its seed"),
+        ("random:-1", "by its seed"),
+        ("random:1.5", "by its seed"),
+        ("random:17:8", r'by both\. .* "random:17:8:4" for 8 layers and 4 blocks'),
+        ("random:17:0:4", "1 to 100 layers and 1 to 100 blocks"),
+        ("random:17:4:101", "1 to 100 layers"),
+        ("nowhere.json", "there is no file"),
+        ("", 'named by a JSON file, .* or "random:17"'),
+        (json.dumps({"strides": [4] * 200, "blocks": []}), "an object. Write it without quotes around it"),
+        (17, "not a genotype"),
+        (["skip"], "not a genotype"),
+    ],
+)
+def test_other_values_are_refused(value, reason):
+    with pytest.raises(ConfigError, match=rf"^arch.args.genotype.*{reason}") as raised:
         read_genotype(value, where="arch.args.genotype")
+    assert len(str(raised.value)) < 300
+
+
+def test_a_name_too_long_for_a_file_is_refused():
+    with pytest.raises(ConfigError, match="name too long"):
+        read_genotype("x" * 5000)
 
 
 def test_strides_and_levels_fit_the_paper():

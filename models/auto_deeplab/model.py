@@ -125,7 +125,8 @@ class AutoDeepLab(BaseModel):
         num_classes: Classes K, the background among them.
         in_channels: Channels C of the image.
         genotype: The architecture: strides and blocks, or a JSON file with them, or a folder of the public code's
-            three .npy files, or "random:17" for a random one; that of the published networks if not given.
+            three .npy files, or "random:17" for a random one, "random:17:8:4" for one of 8 layers and 4 blocks; that of
+            the published networks if not given.
         filter_multiplier: F; a block of a cell at stride s has the width F s / 4. The published networks have 20, 32
             and 48.
         atrous: "separable" or "dense" convolutions of rate 2 in the cells; the published networks have dense ones.

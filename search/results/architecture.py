@@ -151,8 +151,14 @@ def course_sections(
             "lines": {"epochs": epochs, "title": "entropy, share of the largest", "values": entropies},
             "table": _genotypes_by_epoch(course),
         },
-        {"title": "Operations by epoch", "pictures": [alpha_svg([each.alpha for each in picked], shown_epochs)]},
-        {"title": "Moves by epoch", "pictures": [beta_svg([each.beta for each in picked], shown_epochs)]},
+        {
+            "title": "Operations by epoch",
+            "pictures": [alpha_svg([each.alpha for each in picked], shown_epochs, genotype=shown)],
+        },
+        {
+            "title": "Moves by epoch",
+            "pictures": [beta_svg([each.beta for each in picked], shown_epochs, genotype=shown)],
+        },
     ]
     return sections
 

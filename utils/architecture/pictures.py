@@ -87,12 +87,19 @@ def cell_svg(genotype: Genotype, *, title: str = "Cell of the network") -> str:
     return svg_document([*wires, *boxes], output + 16, middles[-1] + 40, title)
 
 
-def alpha_svg(alphas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "Weights of the operations") -> str:
+def alpha_svg(
+    alphas: ArrayLike,
+    epochs: Sequence[int] = (),
+    *,
+    genotype: Genotype | None = None,
+    title: str = "Weights of the operations",
+) -> str:
     """Return a heat map of the weights of all operations of all edges over time.
 
     Args:
         alphas: (n, E, 8) logits of n epochs.
         epochs: Their numbers; without it 1 to n.
+        genotype: The decoded one, whose operations are marked; None: those of the last epoch, with equal edges.
         title: Read out to those who do not see the picture.
     """
     weights = _weights_by_epoch(alphas, alpha_weights)
@@ -101,9 +108,10 @@ def alpha_svg(alphas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "We
     num_edges = weights.shape[1]
     num_blocks = next(number for number in range(1, num_edges + 1) if len(cell_edges(number)) == num_edges)
     try:
-        kept = [dict(block) for block in decode_cell(np.asarray(alphas)[-1])]
+        blocks = decode_cell(np.asarray(alphas)[-1]) if genotype is None else genotype.blocks
     except TrainingError:
-        kept = [{}] * num_blocks
+        blocks = ()
+    kept: list[dict[str, str]] = [dict(block) for block in blocks] if len(blocks) == num_blocks else [{}] * num_blocks
     left, top, width, pitch, row = 156, 28, 380, 38, 4
     parts = [*_axis(left, top - 10, width, len(weights), epochs)]
     for edge, (block, place) in enumerate(cell_edges(num_blocks)):
@@ -124,12 +132,19 @@ def alpha_svg(alphas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "We
     return svg_document(parts, left + width + 162, y + 28, title)
 
 
-def beta_svg(betas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "Weights of the moves") -> str:
+def beta_svg(
+    betas: ArrayLike,
+    epochs: Sequence[int] = (),
+    *,
+    genotype: Genotype | None = None,
+    title: str = "Weights of the moves",
+) -> str:
     """Return heat maps of the weights of all moves over time, for each layer and each stride that it is entered from.
 
     Args:
         betas: (n, L, 4, 3) logits of n epochs.
         epochs: Their numbers; without it 1 to n.
+        genotype: The decoded one, whose path is framed; None: that of the last epoch.
         title: Read out to those who do not see the picture.
     """
     weights = _weights_by_epoch(betas, beta_weights)
@@ -137,9 +152,10 @@ def beta_svg(betas: ArrayLike, epochs: Sequence[int] = (), *, title: str = "Weig
         return svg_document([svg_text(8, 24, "No epoch yet", "quiet")], 160, 40, title)
     layers = weights.shape[1]
     try:
-        path = (0, *(STRIDES.index(stride) for stride in decode_path(np.asarray(betas)[-1])))
+        strides = decode_path(np.asarray(betas)[-1]) if genotype is None else genotype.strides
     except TrainingError:
-        path = ()
+        strides = ()
+    path = (0, *map(STRIDES.index, strides)) if len(strides) == layers else ()
     left, top, column, pitch, row = 128, 44, max(24, min(64, 760 // layers)), 52, 13
     parts = [svg_text(left - 8, 16, "into layer", "quiet", "end")]
     for level, stride in enumerate(STRIDES):

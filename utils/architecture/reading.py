@@ -1,6 +1,7 @@
 """Genotypes from elsewhere: as the JSON of a model names them, published ones, and files of the public PyTorch code."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from utils.architecture.space import random_genotype
 from utils.errors import ConfigError
 
 RANDOM = "random:"
+_MOST_RANDOM = 100  # layers, and blocks, of a random genotype
 TRIPLE = ("network_path.npy", "network_path_space.npy", "genotype.npy")
 """The files in which https://github.com/NoamRosenberg/autodeeplab writes what it decoded."""
+_WAYS = 'a JSON file, a folder with .npy files, or "random:17"'
 
 # Source: hnasnet in https://github.com/tensorflow/models, research/deeplab/core/nas_network.py. An input is counted in
 # the order in which a cell builds its states: 0 the cell one back, 1 the cell two back, 2 block 1, 3 block 2, ...
@@ -45,9 +48,9 @@ def read_genotype(value: object, *, layers: int = 12, blocks: int = 5, where: st
     Args:
         value: None for the published one; a genotype, also as plain data (`Genotype.from_json`); the path of a JSON
             file, or of a folder with the three files of the public PyTorch code; "random:17" for the one that is drawn
-            with the seed 17.
-        layers: Number of layers of a random one.
-        blocks: Number of blocks of a random one.
+            with the seed 17, "random:17:8:4" for one of 8 layers and 4 blocks.
+        layers: Number of layers of a random one that states none.
+        blocks: Number of blocks of a random one that states none.
         where: Name of the argument, for messages.
 
     Raises:
@@ -60,13 +63,44 @@ def read_genotype(value: object, *, layers: int = 12, blocks: int = 5, where: st
     if not isinstance(value, str | Path):
         return Genotype.from_json(value, where)
     if isinstance(value, str) and value.startswith(RANDOM):
-        seed = value.removeprefix(RANDOM)
-        if not (seed.isascii() and seed.isdecimal()):
-            raise ConfigError(f'{where} is "{value}": a random genotype is named by its seed. Set it as "{RANDOM}17".')
-        return random_genotype(int(seed), layers, blocks)
-    if Path(value).is_dir():
-        return read_genotype_folder(Path(value))
-    return _read_json_file(Path(value), where)
+        return _random_genotype(value, layers, blocks, where)
+    if isinstance(value, str) and not value.strip():
+        raise ConfigError(f'{where} is "{value}": a genotype is named by {_WAYS}. Set one, or null for Google\'s.')
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        raise ConfigError(
+            f"{where} is the text {_shortened(value)}: a genotype that is written out is an object. Write it without "
+            "quotes around it."
+        )
+    try:
+        is_folder = Path(value).is_dir()
+    except (OSError, ValueError) as reason:
+        words = reason.strerror if isinstance(reason, OSError) else reason
+        raise ConfigError(f"{where} is {_shortened(str(value))}: it names no file ({words}). Set {_WAYS}.") from None
+    return read_genotype_folder(Path(value)) if is_folder else _read_json_file(Path(value), where)
+
+
+def _shortened(value: str) -> str:
+    """Return a text in quotes, long ones cut."""
+    return json.dumps(value if len(value) <= 60 else f"{value[:57]}...", ensure_ascii=False)
+
+
+def _random_genotype(value: str, layers: int, blocks: int, where: str) -> Genotype:
+    """Return the genotype that "random:SEED" or "random:SEED:LAYERS:BLOCKS" names."""
+    found = re.fullmatch(r"([0-9]{1,100})(?::([0-9]{1,4}):([0-9]{1,4}))?", value.removeprefix(RANDOM))
+    if found is None:
+        raise ConfigError(
+            f"{where} is {_shortened(value)}: a random genotype is named by its seed, and if it is not of {layers} "
+            f'layers and {blocks} blocks by both. Set it as "{RANDOM}17", or as "{RANDOM}17:8:4" for 8 layers and 4 '
+            "blocks."
+        )
+    if found[2] is not None:
+        layers, blocks = int(found[2]), int(found[3])
+    if not (1 <= layers <= _MOST_RANDOM and 1 <= blocks <= _MOST_RANDOM):
+        raise ConfigError(
+            f"{where} is {_shortened(value)}: a random genotype has 1 to {_MOST_RANDOM} layers and 1 to "
+            f'{_MOST_RANDOM} blocks. Set it as "{RANDOM}{found[1]}:8:4".'
+        )
+    return random_genotype(int(found[1]), layers, blocks)
 
 
 def genotype_of_arrays(path: Sequence[int], rows: Sequence[Sequence[int]], where: str = "genotype") -> Genotype:
@@ -160,8 +194,7 @@ def _read_json_file(path: Path, where: str) -> Genotype:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeats)
     except FileNotFoundError:
-        ways = 'name a JSON file, a folder with .npy files, or "random:17"'
-        raise ConfigError(f'{where}: there is no file "{path}": {ways}, or write the genotype out.') from None
+        raise ConfigError(f'{where}: there is no file "{path}". Name {_WAYS}, or write the genotype out.') from None
     except RecursionError:
         raise ConfigError(f"{path}: cannot be read (it is nested too deep). Write the genotype again.") from None
     except (OSError, ValueError) as reason:
