@@ -20,6 +20,7 @@ from build import build_loaders, build_training, registry
 from config import cli
 from config.checking.splits import evaluation_section, loader_section
 from config.loading.load import apply_override
+from config.variants import shorten_schedule
 from logger.check_report import CheckReport
 from utils.errors import ConfigError, each_error, fault_of
 from utils.files import now_in_utc, write_json
@@ -271,14 +272,7 @@ def write_findings(report: CheckReport, file: str) -> None:
 def for_dev_run(config: Mapping[str, Any], save_dir: str) -> dict[str, Any]:
     """Return the config of one epoch of a few steps that writes below `save_dir`, and to no service."""
     changed: dict[str, Any] = copy.deepcopy(dict(config))
-    schedule, moves = changed.get("lr_scheduler"), 0
-    parts = [part for part in (schedule if isinstance(schedule, list) else [schedule]) if isinstance(part, dict)]
-    for part in parts:  # one step for a warm-up and for each part of a chain: all of them are tried
-        for name in ("warmup", "moves"):
-            if isinstance(part.get(name), int) and part[name] > 0:  # a fault is left for the validation, too
-                part[name], moves = 1, moves + 1
-    for part in parts if moves else []:
-        part["interval"] = "step"
+    moves = shorten_schedule(changed.get("lr_scheduler"))  # all of its parts are tried
     if isinstance(changed.get("trainer"), dict):  # otherwise left as it is, for the validation to report
         steps = max(DEV_RUN_STEPS, moves + 1)
         changed["trainer"] |= {"epochs": 1, "len_epoch": steps, "save_dir": save_dir, "early_stop": None}

@@ -175,3 +175,23 @@ def dataset_ids(config: Config, registry: Registry) -> list[int] | None:
     known = {name: value for name, value in arguments.items() if name in signature_of(make).parameters}
     ids: list[int] | None = make(**group_arguments(make, known))
     return ids
+
+
+def shorten_schedule(schedule: Any) -> int:
+    """Let the warm-up and each part of a chain of schedulers last for one step of the optimizer, in place.
+
+    Args:
+        schedule: The `lr_scheduler` section, also a faulty one, which is left for the validation to report.
+
+    Returns:
+        The steps that they take in all.
+    """
+    parts = [part for part in (schedule if isinstance(schedule, list) else [schedule]) if isinstance(part, dict)]
+    moves = 0
+    for part in parts:
+        for name in ("warmup", "moves"):
+            if isinstance(part.get(name), int) and part[name] > 0:
+                part[name], moves = 1, moves + 1
+    for part in parts if moves else []:
+        part["interval"] = "step"
+    return moves

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from config import load_config
+from build import build_schedule
+from config import load_config, trainer_options
 from search.__main__ import main as search_command
 from search.cli.export import export_genotype
 from search.cli.listing import best_text, list_text
@@ -38,6 +39,8 @@ from tests.support.simulated_study import Simulation, World, results
 from train import check_config
 from trainer.checkpoints import saving as saving_module
 from trainer.checkpoints.resume import weights_of
+from trainer.runtime.devices import RunPrecision
+from trainer.trainer import TrainingPlan
 from utils import checkpoint_file
 from utils.architecture.decoding import encode
 from utils.architecture.genotype import Genotype
@@ -309,6 +312,45 @@ def test_all_contradictions_are_listed_at_once():
     ]
 
 
+@pytest.mark.parametrize(
+    ("trainer", "arguments", "scheduler", "fault"),
+    [
+        ({"args": {"architecture_from_epoch": 3}}, {"decode_epoch": 2}, {}, "args.decode_epoch: 2 is before epoch 3"),
+        ({}, {"decode_epoch": 2}, {}, "args.decode_epoch: 2 is before epoch 3, .* Write 3 to 4 or null, or a lower"),
+        ({"args": {"architecture_from_epoch": None}}, {}, {"grace_period": 2}, "after 2 epochs, .* from epoch 3 on"),
+        ({"ema": 0.9}, {}, {}, 'args.supernet.trainer.ema: 0.9: .* Write "ema": null there'),
+    ],
+)
+def test_supernets_are_not_used_before_their_architecture_is_trained(trainer, arguments, scheduler, fault):
+    supernet = {**SUPERNET, "trainer": {**SUPERNET["trainer"], **trainer}}
+    config = study_config(strategy={"type": "AutoDeepLab", "args": {"supernet": supernet, **arguments}}, num_samples=4)
+    if scheduler:
+        config["search"]["scheduler"] = {"type": "ASHA", "args": scheduler}
+    (found,) = faults_of(config)
+    assert re.search(fault, found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scheduler"), [({"decode_epoch": 3}, None), ({}, {"type": "ASHA", "args": {"grace_period": 3}})]
+)
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4])
+def test_a_test_run_uses_supernets_after_their_architecture_is_trained(arguments, scheduler, epochs):
+    strategy = {"type": "AutoDeepLab", "args": {"supernet": SUPERNET, **arguments}}
+    config = study_config(strategy=strategy, num_samples=4, scheduler=scheduler)
+    for each in (config, shrunk(config, f"{epochs},8,4,4")):
+        parts = build_study_parts(each)
+        assert build_strategy(parts).find_faults(parts.space, lambda _config: None) == []
+
+
+def test_an_average_of_the_final_network_is_not_one_of_the_supernet():
+    config = study_config()
+    config["trainer"]["ema"] = 0.9
+    assert "trainer.ema: 0.9" in "".join(faults_of(config))
+    config["search"]["strategy"]["args"]["supernet"]["trainer"]["ema"] = None
+    parts = build_study_parts(config)
+    assert build_strategy(parts).find_faults(parts.space, lambda _config: None) == []
+
+
 def test_a_marker_that_the_supernet_replaces_is_refused():
     config = study_config()
     config["arch"]["args"] = {"filter_multiplier": {"$choice": [8, 20]}}
@@ -376,6 +418,17 @@ def test_the_report_shows_the_course(tmp_path):
     first = read[0].decode()
     (network, *_) = course_sections(7, read, first.to_json(), 1)
     assert network["pictures"][0] == path_svg(first, beta=read[0].beta), "the weights are those of the same epoch"
+
+
+def test_the_pictures_mark_the_genotype_that_is_shown(tmp_path):
+    (tmp_path / ARCHITECTURES).write_text(architectures(GENOTYPES))
+    course = read_course(tmp_path / ARCHITECTURES)
+    for epoch, shown in enumerate(GENOTYPES, 1):
+        *_, operations, moves = course_sections(0, course, shown.to_json(), epoch)
+        marked = re.findall(r'class="strong"[^>]*>([^<]*)<', operations["pictures"][0])
+        assert [text.split()[0] for text in marked[1::2]] == [operation for _, operation in shown.blocks[0]]
+        framed = re.findall(r'<rect class="(sep|line)"', moves["pictures"][0])  # into layer 1 from 4, layer 2 from 4, 8
+        assert framed[:3] == ["sep", *(("sep", "line") if shown.strides[0] == 4 else ("line", "sep"))]
 
 
 def test_a_course_with_weights_of_edges_decodes_by_them(tmp_path):
@@ -640,6 +693,22 @@ def test_a_supernet_that_cannot_be_built_is_not_said_to_be_too_large(tmp_path):
     assert "Take fewer" not in str(caught.value)
 
 
+def test_schedules_that_do_not_fit_are_refused_at_the_start(tmp_path):
+    config = small_config(tmp_path)
+    supernet = config["search"]["strategy"]["args"]["supernet"]
+    config["lr_scheduler"] = {"type": "poly", "warmup": 3}  # the retraining has 2 steps, `trainer.epochs` would have 6
+    supernet["lr_scheduler"] = {"type": "CosineAnnealingLR"}
+    with pytest.raises(ConfigError) as caught:
+        checked_parts(config)
+    of_final, of_supernet = map(str, caught.value.parts)
+    assert of_final.startswith("search.retrain: lr_scheduler: warm-up and chained parts take 3 of the run's 2 moves")
+    assert of_supernet.startswith("search.strategy.args.supernet.lr_scheduler: warm-up and chained parts take 3 of ")
+    assert of_supernet.endswith('write "warmup": null to leave it out.')
+    supernet["lr_scheduler"]["warmup"] = None
+    config["search"]["retrain"]["epochs"] = 2
+    checked_parts(config)
+
+
 def test_data_without_masks_is_refused_at_the_start(tmp_path):
     config = small_config(tmp_path)
     fake = {"type": "torchvision.datasets.FakeData", "args": {"size": 4, "image_size": [3, 16, 16], "num_classes": 2}}
@@ -679,4 +748,16 @@ def test_both_networks_of_a_shipped_search_are_good(name):
         shrunk(load_config(f"config/search/{name}.json"), "2,8,4,1"),
     ):
         parts = build_study_parts(config)
-        assert build_strategy(parts).find_faults(parts.space, check_config) == []
+        strategy = build_strategy(parts)
+        assert strategy.find_faults(parts.space, check_config) == []
+        final = strategy.strategies[0].example_of_finalist()
+        build_schedule_of(next(parts.space.covering()).config)
+        build_schedule_of(parts.retrained_config(final, 0))
+
+
+def build_schedule_of(config):
+    """Build the schedule of a training, for data that are not here: few steps if it has few epochs."""
+    options = trainer_options(config)
+    plan = TrainingPlan.from_options(options, precision=RunPrecision.from_options(torch.device("cpu"), options))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    assert build_schedule(config, optimizer, plan, 1 if options["epochs"] == 2 else 20) is not None

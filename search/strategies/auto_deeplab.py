@@ -8,6 +8,7 @@ from typing import Any
 from config.checking.sound import place_of
 from config.faults import Faults, show
 from config.loading.load import deep_merge
+from config.variants import shorten_schedule
 from search.executors.base import Task
 from search.results.architecture import ARCHITECTURES, course_sections, path_text, read_course
 from search.results.importance import is_number
@@ -88,6 +89,7 @@ class SupernetSearch(MultiFidelity):
             return dict(args)
         # Laid over as null they would be faults: what a test run sets for all loaders holds for the supernet, too.
         changed: dict[str, Any] = copy.deepcopy(dict(args))
+        shorten_schedule(changed["supernet"].get("lr_scheduler"))
         trainer = changed["supernet"].setdefault("trainer", {})
         if isinstance(trainer, dict):
             trainer["epochs"] = epochs

@@ -5,6 +5,7 @@ from typing import Any
 
 from config.faults import join_path, show
 from config.loading.load import deep_merge
+from config.markers import is_marker
 from search.space.space import Space
 from search.study.settings import StudyParts
 
@@ -63,7 +64,7 @@ def contradictions(
         supernet: The overlay.
         decode_epoch: See `SupernetSearch`.
     """
-    retrain, epochs = parts.retrain, parts.max_epochs
+    retrain = parts.retrain
     if retrain is None or retrain.top == 0:
         place = "search.retrain: null" if retrain is None else f"search.retrain.top: {retrain.top}"
         yield (
@@ -93,21 +94,42 @@ def contradictions(
     for key in ("sampler", "first", "warm_start"):
         if search.get(key) and not space.has_markers:
             yield f"search.{key}: {show(search[key])}, and nothing is marked to be searched. Mark values, or remove it."
-    argument = _architecture_from_epoch(supernet)
-    first = min([*(fidelity for fidelity in parts.scheduler.fidelities()), epochs])
-    if argument is not None and argument > epochs:
-        place = f"{OVERLAY}.trainer.args.architecture_from_epoch"
-        yield f"{place}: {argument} is after the last of {epochs} epochs. Begin earlier, or train longer."
-    elif argument is not None and first < argument:
-        yield (
-            f"search.scheduler: compares supernets after {first} epochs, and their architecture is trained from epoch "
-            f"{argument} on. Set a later grace_period, or remove it."
-        )
-    if decode_epoch is not None and not 1 <= decode_epoch <= epochs:
-        yield f"search.strategy.args.decode_epoch: {decode_epoch} is none of the {epochs} epochs. Write one, or null."
+    yield from _contradictions_of_training(parts, supernet, decode_epoch)
     args = parts.config.get("arch", {}).get("args") if isinstance(parts.config.get("arch"), Mapping) else None
     if isinstance(args, Mapping) and args.get("genotype") is not None:
         yield f"arch.args.genotype: {show(args['genotype'])}, and the genotype is what the search finds. Remove it."
+
+
+def _contradictions_of_training(
+    parts: StudyParts, supernet: Mapping[str, Any], decode_epoch: int | None
+) -> Iterator[str]:
+    """Yield the contradictions between the trainer of the supernets and the epochs at which they are used."""
+    epochs = parts.max_epochs
+    trainer = laid_over(parts.config, {"trainer": supernet.get("trainer", {})}).get("trainer")
+    learns_from = _architecture_from_epoch(trainer, epochs)
+    compared = min([*parts.scheduler.fidelities(), epochs])
+    place = f"{OVERLAY}.trainer.args.architecture_from_epoch"
+    if learns_from is not None and learns_from > epochs:
+        yield f"{place}: {learns_from} is after the last of {epochs} epochs. Begin earlier, or train longer."
+        learns_from = None
+    if learns_from is not None and compared < learns_from:
+        yield (
+            f"search.scheduler: compares supernets after {compared} epochs, and their architecture is trained from "
+            f"epoch {learns_from} on. Set a later grace_period, or remove the scheduler."
+        )
+    if decode_epoch is not None and not 1 <= decode_epoch <= epochs:
+        yield f"search.strategy.args.decode_epoch: {decode_epoch} is none of the {epochs} epochs. Write one, or null."
+    elif decode_epoch is not None and learns_from is not None and decode_epoch < learns_from:
+        yield (
+            f"search.strategy.args.decode_epoch: {decode_epoch} is before epoch {learns_from}, from which on the "
+            f"architecture is trained: it would be random. Write {learns_from} to {epochs} or null, or a lower {place}."
+        )
+    ema = trainer.get("ema") if isinstance(trainer, Mapping) else None
+    if ema is not None:
+        yield (
+            f"{OVERLAY}.trainer.ema: {show(ema)}: supernets would be compared by averaged weights, alpha and beta, and "
+            'decoded from those without an average. Write "ema": null there; the final network may have one.'
+        )
 
 
 def unreachable_markers(final: Space, space: Space) -> list[str]:
@@ -136,8 +158,12 @@ def _type_of(section: Any) -> Any:
     return section.get("type") if isinstance(section, Mapping) else section
 
 
-def _architecture_from_epoch(supernet: Mapping[str, Any]) -> int | None:
-    trainer = supernet.get("trainer")
-    args = trainer.get("args") if isinstance(trainer, Mapping) else None
-    value = args.get("architecture_from_epoch") if isinstance(args, Mapping) else None
+def _architecture_from_epoch(trainer: Any, epochs: int) -> int | None:
+    """Return the first epoch in which the architecture is trained; None if it is not known."""
+    args = (trainer.get("args") or {}) if isinstance(trainer, Mapping) else None
+    if not isinstance(args, Mapping) or is_marker(args):
+        return None
+    value = args.get("architecture_from_epoch")
+    if value is None and str(trainer.get("type")).rpartition(".")[2] == "BilevelTrainer":
+        return epochs // 2 + 1
     return value if isinstance(value, int) and not isinstance(value, bool) else None

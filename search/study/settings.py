@@ -22,6 +22,7 @@ from config.checking.splits import MERGED
 from config.faults import Faults, show
 from config.loading.load import apply_changes
 from config.objects import instantiate
+from config.variants import shorten_schedule
 from search.executors.base import Executor
 from search.executors.serial import Serial
 from search.executors.table import TableExecutor
@@ -400,6 +401,7 @@ def shrunk(config: Mapping[str, Any], sizes: str) -> dict[str, Any]:
     changed: dict[str, Any] = copy.deepcopy(dict(config))
     changed["name"] = f"{changed['name']}_test_run"  # its studies are never resumed in the place of real ones
     changed["trainer"] = {**changed.get("trainer", {}), "epochs": epochs}
+    shorten_schedule(changed.get("lr_scheduler"))
     counts = {"train_loader": train, "valid_loader": valid, "test_loader": valid, "data_loader": train + valid}
     for section, count in counts.items():
         loader = changed.get(section)

@@ -1,10 +1,24 @@
 """The checks of a search by supernets that need torch: whether both networks can be trained, and in the memory here."""
 
-from build import registry
-from config import class_and_arguments
+from collections.abc import Mapping
+from typing import Any
+
+from build import (
+    build_loader,
+    build_merged_loader,
+    build_model,
+    build_optimizer,
+    build_schedule,
+    count_steps,
+    read_data_spec,
+    registry,
+)
+from config import class_and_arguments, trainer_options
 from config.checking.classes import read_spec
 from config.checking.sound import place_of
+from config.checking.splits import is_merged
 from config.faults import Faults, show
+from config.variants import without_pretrained_weights
 from search.executors.processes import Processes
 from search.executors.serial import Serial
 from search.space.space import Space
@@ -14,7 +28,8 @@ from search.study.settings import StudyParts
 from search.worker.candidate import Limits, check_limits
 from trainer.inspection.costs import Facts
 from trainer.inspection.memory import HOPELESS, free_memory, size_in_words
-from trainer.runtime.devices import choose_devices
+from trainer.runtime.devices import RunPrecision, choose_devices
+from trainer.trainer import TrainingPlan
 from utils.errors import ConfigError
 
 
@@ -23,10 +38,11 @@ def require_memory(parts: StudyParts) -> None:
 
     The memory of a training step is predicted from shapes alone. A space with markers, and workers on other machines,
     are left to the limits of the candidates. The final network is tried in the same way, since its training begins only
-    after all supernets; its memory follows from the genotype and is not foreseen.
+    after all supernets; its memory follows from the genotype and is not foreseen. The learning-rate schedules of both,
+    that of the final network as it is trained again, are built for the steps that they will have.
 
     Raises:
-        ConfigError: It does not fit, or one of the two cannot be trained with the data and loss of the config.
+        ConfigError: It does not fit, or one of the two cannot be trained with the data, loss and schedule given.
         DataError: The data cannot be read.
     """
     executor = parts.executor
@@ -42,17 +58,18 @@ def require_memory(parts: StudyParts) -> None:
     device = executor.devices[0] if executor.devices else None
     facts, refusal = check_limits(config, Limits(**(parts.limits or {})), devices=device)
     repair = 'Take fewer layers, blocks or a lower filter_multiplier, a smaller input, batch or mixing "inputs".'
+    strategy = read_spec(parts.strategy, "search.strategy", Faults())
+    overlay = strategy.args.get("supernet", {}) if strategy is not None else {}
     if refusal and facts == Facts():  # it cannot be built, so that nothing is known of its size
-        place, search = place_of(refusal), read_spec(parts.strategy, "search.strategy", Faults())
-        overlay = search.args.get("supernet", {}) if search is not None else {}
-        where = place_in_study(place, overlay, parts.config) if place else f"{OVERLAY}: "
-        raise ConfigError(where + refusal.removeprefix(place))
+        raise ConfigError(_of_supernet(refusal, overlay, parts.config))
     if refusal:
         raise ConfigError(f"{OVERLAY}: {refusal.rstrip('.')}. {repair}")
     final = next(Space(without_search(parts.config)).covering()).config
-    final_facts, fault = check_limits(with_genotype(final, ANY_GENOTYPE), devices=device)
+    final = with_genotype(final, ANY_GENOTYPE)
+    final_facts, fault = check_limits(final, devices=device)
     if fault and final_facts == Facts():
         raise ConfigError(fault if place_of(fault) else f"arch: {fault}")
+    _require_schedules(parts, overlay, config, final)
     if facts.memory_mb is None:
         return
     needed, free = facts.memory_mb * 2**20, free_memory(choose_devices(config.get("n_gpu"), device)[0])
@@ -60,3 +77,58 @@ def require_memory(parts: StudyParts) -> None:
         raise ConfigError(
             f"{OVERLAY}: a training step needs {size_in_words(needed)}, and {size_in_words(free)} are free. {repair}"
         )
+
+
+def _require_schedules(
+    parts: StudyParts, overlay: Mapping[str, Any], supernet: Mapping[str, Any], final: Mapping[str, Any]
+) -> None:
+    """Refuse learning-rate schedules that cannot be built for the steps of their trainings.
+
+    Args:
+        parts: Of the study.
+        overlay: What is laid over its config for the supernets.
+        supernet: Config of a supernet.
+        final: Config of a final network, before the changes of the retraining.
+
+    Raises:
+        ConfigError: Lists the faults of both.
+    """
+    executor = parts.executor
+    device = executor.devices[0] if isinstance(executor, Serial | Processes) and executor.devices else None
+    faults = Faults()
+    with faults.collecting():
+        _build_schedule(parts.retrained_config(final, final.get("seed", 0)), device)
+    if faults and parts.retrain is not None and (parts.retrain.epochs is not None or parts.retrain.changes):
+        faults[:] = [f"search.retrain: {each}" for each in faults]
+    try:
+        _build_schedule(supernet, device)
+    except ConfigError as error:
+        fault = _of_supernet(str(error), overlay, parts.config)
+        section, whole = overlay.get("lr_scheduler"), supernet.get("lr_scheduler")
+        has_warmup = isinstance(whole, Mapping) and bool(whole.get("warmup"))
+        if has_warmup and isinstance(section, Mapping) and "warmup" not in section:
+            fault += ' Its warm-up is that of the study\'s lr_scheduler; write "warmup": null to leave it out.'
+        faults.add("", fault)
+    if faults:
+        raise faults.error()
+
+
+def _build_schedule(config: Mapping[str, Any], devices: str | None) -> None:
+    """Build the schedule of a checked config, for a training in one process."""
+    if not config.get("lr_scheduler"):
+        return
+    options = trainer_options(config)
+    precision = RunPrecision.from_options(choose_devices(config.get("n_gpu"), devices)[0], options)
+    plan = TrainingPlan.from_options(options, precision=precision)
+    loader = build_merged_loader(config) if is_merged(config) else build_loader(config, "train")
+    assert loader is not None  # a checked config has training data
+    loader.is_training = True
+    model = build_model(without_pretrained_weights(config), read_data_spec(config, loader))
+    build_schedule(config, build_optimizer(config, model), plan, count_steps(config, plan, loader))
+
+
+def _of_supernet(fault: str, overlay: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return a fault of a supernet's config with its place in the file of the study."""
+    place = place_of(fault)
+    where = place_in_study(place, overlay, config) if place else f"{OVERLAY}: "
+    return where + fault.removeprefix(place)
