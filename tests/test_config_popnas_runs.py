@@ -123,6 +123,8 @@ MASKS = {
     "others": {"pnas_mode": True, "train_strategy": "CPU"},
 }
 
+STREETS = MASKS | {"dataset": {"type": "image_segmentation", "name": "cityscapes", "validation_size": 0.1}}
+
 
 def changed(run, path, value):
     """A run with another value; `...` removes the key."""
@@ -190,7 +192,7 @@ def test_every_key_of_an_image_run_has_its_place(load):
         },
         "objectives": ["max val_f1", "min training_time", "min params", "min latency_ms"],
         "folds": 2,
-        "retrain": {"top": 1, "epochs": 200, "seeds": 1},
+        "retrain": {"top": 1, "epochs": 200, "seeds": 1, "train_on": "train+valid"},
     }
     assert loaded["loss"] == {"type": "ce_loss", "args": {"label_smoothing": 0.05, "weight": "balanced"}}
     assert loaded["metrics"] == ["accuracy", "f1"]
@@ -220,6 +222,7 @@ def test_one_warning_names_what_does_not_act(load, caplog):
         "others.save_children_weights",
         "others.save_children_models",
         "dataset.inference_batch_size",
+        "dataset.val_test_batch_size",
         "dataset.normalize",
         "dataset.rescale",
     ):
@@ -244,7 +247,8 @@ def test_a_run_of_series(load):
     assert loaded["data_loader"]["args"] == {**args, "split": "train", "validation_split": 0.25}
     assert loaded["test_loader"]["args"] == {**args, "split": "test", "is_training": False}
     assert loaded["search"]["strategy"]["args"]["operators"] == ["identity", "3 dconv", "3 conv", "gru"]
-    assert loaded["optimizer"] == {"type": "RAdam", "args": {"lr": 0.01, "weight_decay": 0.001}}
+    decay = {"weight_decay": 0.001, "decoupled_weight_decay": True}
+    assert loaded["optimizer"] == {"type": "RAdam", "args": {"lr": 0.01, **decay}}
     assert loaded["lr_scheduler"]["args"] == {"eta_min": 0.0001}
 
 
@@ -261,7 +265,7 @@ def test_a_run_of_masks(load):
 
 
 def test_cityscapes_tests_on_its_validation_data(load):
-    loaded = load(MASKS | {"dataset": {"type": "image_segmentation", "name": "cityscapes", "validation_size": 0.1}})
+    loaded = load(STREETS)
     assert loaded["data_loader"]["type"] == "CityscapesDataLoader"
     assert loaded["test_loader"]["args"]["split"] == "val"
 
@@ -270,16 +274,68 @@ def test_cityscapes_tests_on_its_validation_data(load):
     ("text", "kind", "args"),
     [
         ("adamW", "AdamW", {"lr": 0.01, "weight_decay": 0.05}),
-        ("adam", "Adam", {"lr": 0.01, "weight_decay": 0.0005}),
-        ("SGD: 0.8 momentum", "SGD", {"lr": 0.01, "weight_decay": 0.0005, "momentum": 0.8}),
+        ("adam", "Adam", {"lr": 0.01, "weight_decay": 0.001}),
+        ("SGD: 0.8 momentum", "SGD", {"lr": 0.01, "weight_decay": 0.001, "momentum": 0.8}),
         ("SGDW", "SGDW", {"lr": 0.01, "weight_decay": 0.05, "momentum": 0.0}),
-        ("radam", "RAdam", {"lr": 0.01, "weight_decay": 0.0005}),
+        ("radam", "RAdam", {"lr": 0.01, "weight_decay": 0.0005, "decoupled_weight_decay": True}),
     ],
 )
 def test_every_optimizer(load, text, kind, args):
     loaded = load(changed(IMAGES, "training_hyperparameters.optimizer", {"type": text}))
     assert loaded["optimizer"] == {"type": kind, "args": args}
     assert "lr_scheduler" not in loaded
+
+
+def test_a_weight_decay_of_null_is_none(load):
+    assert (
+        load(changed(IMAGES, "training_hyperparameters.weight_decay", None))["optimizer"]["args"]["weight_decay"] == 0
+    )
+
+
+@pytest.mark.parametrize(("units", "members"), [(1, 2), (2, 2), (20, 20), (21, 20)])
+def test_the_number_of_predicting_networks_is_one_that_is_possible(load, caplog, units, members):
+    path = "others.accuracy_predictor_ensemble_units"
+    assert load(changed(IMAGES, path, units))["search"]["strategy"]["args"]["members"] == members
+    assert (f"{path}: {units} is read as {members}" in caplog.text) == (units != members)
+
+
+def test_training_and_evaluation_have_one_batch_size_if_none_is_named(load):
+    loaded = load(changed(SERIES, "dataset.batch_size", ...))
+    assert [loaded[name]["args"]["batch_size"] for name in ("data_loader", "test_loader")] == [128, 128]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"),
+    [
+        ({"type": "image_classification", "name": "cifar10"}, '"cifar10" has no validation data'),
+        ({"type": "image_segmentation", "name": "Cityscapes"}, '"Cityscapes" is tested on its validation data'),
+        ({"type": "time_series_classification", "path": "all.npz"}, '"all.npz" is one file, without validation data'),
+        ({"type": "time_series_classification", "path": "all.ts"}, '"all.ts" is one file, without validation data'),
+    ],
+)
+def test_data_without_validation_data_of_its_own_needs_a_part_for_it(load, dataset, reason):
+    run = {**SERIES, "search_space": {"blocks": 1}, "dataset": dataset}
+    with pytest.raises(ConfigError, match=rf"run\.json: dataset\.validation_size: null, and {reason}\. Add a fraction"):
+        load(run)
+    assert "data_loader" in load({**run, "dataset": dataset | {"validation_size": 0.2}})
+
+
+@pytest.mark.parametrize(
+    ("run", "key", "is_named"),
+    [
+        (IMAGES, ("dataset.ignore_class", 255), True),
+        (SERIES, ("dataset.ignore_class", 0), True),
+        (STREETS, ("dataset.ignore_class", 255), True),
+        (MASKS, ("dataset.ignore_class", 255), False),
+        (MASKS, ("dataset.val_test_batch_size", 2), False),
+        (SERIES, ("dataset.val_test_batch_size", 2), True),
+        (SERIES, ("dataset.val_test_batch_size", 8), False),
+        (SERIES, ("others.save_children_weights", True), True),
+    ],
+)  # fmt: skip
+def test_a_key_that_acts_on_other_data_alone_is_named(load, caplog, run, key, is_named):
+    load(changed(run, *key))
+    assert (f"{key[0]}: " in caplog.records[0].getMessage()) == is_named
 
 
 def test_a_schedule_that_cannot_be_ours_is_rounded_and_named(load, caplog):
@@ -296,6 +352,9 @@ def test_a_schedule_that_cannot_be_ours_is_rounded_and_named(load, caplog):
         ("search_space.block", 5, r'run\.json: search_space\.block: unknown key "block"\. Did you mean "blocks"\?'),
         ("search_spaces", {}, r'search_spaces: unknown key .* Did you mean "search_space"\?'),
         ("search_space.blocks", 0, r"search_space\.blocks: 0 must be"),
+        ("search_space.blocks", 13, r"search_space\.blocks: 13 must be"),
+        ("search_space.lookback_depth", 9, r"search_space\.lookback_depth: 9 must be"),
+        ("training_hyperparameters.weight_decay", -1, r"training_hyperparameters\.weight_decay: -1"),
         ("search_space.operators", ["3x3 con"], r'operators\.0: "3x3 con" .* Did you mean "3x3 conv"\?'),
         ("search_strategy.score_metric", "f1", "search_strategy.score_metric: .*f1_score"),
         ("search_strategy.additional_pareto_objectives", [], "a front needs a second objective"),

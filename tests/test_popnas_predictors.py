@@ -296,6 +296,33 @@ def test_a_cell_grows_from_each_that_lacks_one_block():
     assert CellEncoder(GRAMMAR).family(GRAMMAR.encode([])).shape == (2, 0)
 
 
+def test_no_cell_of_the_table_is_a_parent_of_itself():
+    """A growth of two nodes by a node that only carries the second one on is the same cell of the table."""
+    grammar = Nasbench201Nodes()
+    texts = [grammar.empty]
+    for places in ([0, 3], [0, 9, 17, 24], [0, 7, 31, 124]):
+        texts += grammar.expand(texts, texts).texts(places)
+    pairs = CellEncoder(grammar).family(grammar.encode(texts))
+    sizes = [int((code >= 0).sum()) for code in grammar.encode(texts)]
+    assert all(sizes[parent] < sizes[child] for parent, child in pairs.T.tolist())
+    assert {sizes[child] for child in pairs[1]} == {1, 3, 6}, "each generation has parents"
+
+
+def test_the_reason_for_a_trivial_predictor_is_the_true_one(cells):
+    history, _ = cells
+    codes = GRAMMAR.encode(history[:10])
+    cells_of_ten = CellEncoder(GRAMMAR).for_scores(codes)
+
+    def reason(names, values):
+        known = Known(cells_of_ten[np.arange(len(values))], values, np.full(len(values), np.nan))
+        return ObjectivePredictor(known, names, {}, EnsembleOptions(2, 1), 0).reason
+
+    assert reason(("graph",), np.arange(10.0)) == "too few trained cells to learn from (10, graph from 15 on)"
+    assert reason(("graph", "features"), np.arange(3.0)).startswith("too few trained cells")
+    assert reason(("features",), np.ones(10)) == "all 10 trained cells have the same value"
+    assert reason((), np.arange(10.0)) == "only trivial predictors are asked for"
+
+
 def test_what_the_table_never_uses_counts_for_times_only():
     grammar = Nasbench201Nodes()
     dead = grammar.encode(["|nor_conv_3x3~0|+|nor_conv_1x1~0|none~1|+|skip_connect~0|none~1|none~2|"])

@@ -218,7 +218,8 @@ def test_pnas_mode_takes_the_best_predicted_scores(tmp_path):
     simulated = simulation(tmp_path, args={"pnas_mode": True}, objectives=["max val_miou"])
     simulated.run()
     for each in generations(simulated)[2:]:
-        front = [cell.estimates["val_miou"] for cell in each.cells if cell.reason == "front"]
+        front = [cell.estimates["val_miou"] for cell in each.cells]
+        assert {cell.reason for cell in each.cells} == {"front"}
         assert len(front) == 4
         assert front == sorted(front, reverse=True)
 
@@ -267,6 +268,22 @@ def test_rounds_choose_from_the_same_parents_what_was_not_trained(tmp_path):
     chosen = [cell.cell for each in last for cell in each.cells]
     assert len(set(chosen)) == len(chosen)
     assert last[1].num_expanded == last[0].num_expanded - len(last[0].cells)
+
+
+@pytest.mark.parametrize("predictor", ["auto", "trivial"])
+@pytest.mark.parametrize(
+    ("args", "search", "sizes"),
+    [
+        ({"rounds": 3, "max_children": 2}, {}, [1, 2, 2, 2]),
+        ({"max_children": 2}, {"num_samples": 6}, [1, 2, 2, 1]),
+        ({"max_children": 8}, {"num_samples": 20}, [1, 2, 4, 0]),  # there are six of one block
+    ],
+)
+def test_cells_of_one_block_are_chosen_again_and_again_too(tmp_path, args, search, sizes, predictor):
+    simulated = simulation(tmp_path, args={"blocks": 1, "max_first": 2, "predictor": predictor, **args}, **search)
+    simulated.run()
+    assert [len(each.cells) for each in generations(simulated)] == sizes
+    assert len(set(cells_of(simulated))) == sum(sizes)
 
 
 def test_a_spent_budget_ends_it_and_a_larger_one_continues_it(tmp_path):
@@ -377,6 +394,8 @@ def test_no_own_cell_is_enqueued(tmp_path):
           "max_exploration": 16}, 861),
         ({"blocks": 1, "max_children": 4, "max_exploration": 2}, 1 + 6),
         ({"rounds": 2, "max_best": 1}, 1 + 6 + (4 + 1 + 2) + 2 * (4 + 1)),
+        ({"pnas_mode": True}, 1 + 6 + 2 * 4),
+        ({"blocks": 1, "max_first": 2, "rounds": 3, "max_best": 0}, 1 + 2 + 2 * 4),
     ],
 )  # fmt: skip
 def test_the_most_trainings_are_those_of_its_generations(args, most):

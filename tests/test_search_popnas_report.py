@@ -15,7 +15,7 @@ from search.results.record import CandidateRecord, parse_objectives
 from search.strategies.popnas.generation import ChosenCell, Generation
 from search.strategies.popnas.plots import front_plots, prediction_plots, results_plots, use_plots
 from search.strategies.popnas.predicted import Predictions
-from search.strategies.popnas.sections import best_cell, cost_sections
+from search.strategies.popnas.sections import best_cell, cost_sections, generation_sections
 from tests.support.study_samples import sample_study
 from tests.test_search_popnas import simulation
 
@@ -143,6 +143,33 @@ def test_all_predictions_are_exported(studied, tmp_path):
         if each.notes["blocks"] > 1:
             assert float(trained[str(each.index)]["predicted val_miou"]) == each.notes["predicted val_miou"]
     assert export_predictions(sample_study(3), tmp_path / "x.csv") is None
+
+
+def test_the_audit_of_a_generation_stands_next_to_its_predictor():
+    audit = {
+        "val_accuracy": {
+            "within_80": 0.5,
+            "error_in_deviations": 1.7,
+            "by": {
+                "parents": {"rank_correlation": 0.2, "error": 0.1},
+                "operations": {"rank_correlation": 0.3, "error": 0.1},
+                "graph": {"rank_correlation": 0.9, "error": 0.1},
+            },
+            "switched_off": {"features": "worse than parents"},
+        },
+        "training_time": {"by": {"parents": {"rank_correlation": None, "error": 1.0}}},
+    }
+    following = Generation(3, 1, predicted().cells, audit=audit, numbers=[1, 2])
+    found = list(generation_sections([predicted(), following], RECORDS, GOALS, {}))
+    head, *rows = next(each for each in found if each["title"] == "Predictors")["table"]
+    first = head.index("rank correlation of a trivial one")
+    assert [[*row[first : first + 3], row[-1]] for row in rows] == [
+        [0.3, 0.5, 1.7, "features: worse than parents"],
+        [None, None, None, ""],
+        [None, None, None, ""],
+        [None, None, None, ""],
+    ]
+    assert head[-1] == "not used in the next"
 
 
 def test_damaged_predictions_are_left_out(tmp_path):

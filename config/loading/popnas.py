@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from config.checking.sections import TopLevel, check_section
+from config.checking.splits import MERGED
 from config.faults import Faults, show
 from config.loading.popnas_data import loaders_of
 from config.loading.popnas_sections import Dataset, Others, PopnasRun
@@ -24,6 +25,8 @@ TELLING = RUN_SECTIONS - {"dataset", "others"}
 SEGMENTATION, SERIES = "image_segmentation", "time_series_classification"
 METRICS = {"accuracy": "accuracy", "f1_score": "f1", "mean_iou": "miou"}
 OBJECTIVES = {"time": "min training_time", "params": "min params", "inference_time": "min latency_ms"}
+MEMBERS = (2, 20)
+"""Fewest and most graph networks that predict together."""
 FINAL_EPOCHS = 200
 """Of the winner: there, the best cells of a run are trained so long by the next program."""
 
@@ -127,7 +130,7 @@ def _translated(run: PopnasRun, faults: Faults, inert: Inert) -> Tree:
         "loss": {"type": "ce_loss", "args": loss} if loss else "ce_loss",
         "metrics": metrics if score in metrics else [*metrics, score],
         "trainer": trainer,
-        "search": _search(run, dims, score, faults),
+        "search": _search(run, dims, score, faults, inert),
     }
     if schedule := schedule_of(training, faults, inert):
         config["lr_scheduler"] = schedule
@@ -137,12 +140,14 @@ def _translated(run: PopnasRun, faults: Faults, inert: Inert) -> Tree:
     return config
 
 
-def _search(run: PopnasRun, dims: int, score: str, faults: Faults) -> Tree:
+def _search(run: PopnasRun, dims: int, score: str, faults: Faults, inert: Inert) -> Tree:
     """Return the `search` section."""
     args: Tree = {} if run.others.pnas_mode else {"max_best": 0}  # there, the front alone is trained
     for path, name in STRATEGY.items():
         section, _, key = path.partition(".")
         args |= options_of(getattr(run, section), {key: name})
+    if "members" in args:
+        args["members"] = _members(args["members"], inert)
     if args.get("operators") is not None:
         args["operators"] = read_operators(args["operators"], dims, faults)
     further = run.search_strategy.additional_pareto_objectives
@@ -156,8 +161,17 @@ def _search(run: PopnasRun, dims: int, score: str, faults: Faults) -> Tree:
         "strategy": {"type": "POPNAS", "args": args},
         "objectives": [f"max val_{score}", *dict.fromkeys(OBJECTIVES[each] for each in further)],
         **folds,
-        "retrain": {"top": 1, "epochs": FINAL_EPOCHS, "seeds": 1},
+        "retrain": {"top": 1, "epochs": FINAL_EPOCHS, "seeds": 1, "train_on": MERGED},
     }
+
+
+def _members(units: int, inert: Inert) -> int:
+    """Return as many graph networks as are asked for and possible."""
+    least, most = MEMBERS
+    members = min(max(units, least), most)
+    if members != units:
+        inert["others.accuracy_predictor_ensemble_units"] = f"{units} is read as {members}, from {least} to {most}"
+    return members
 
 
 def _note_machine(others: Others, data: Dataset, inert: Inert) -> None:
@@ -171,7 +185,7 @@ def _note_machine(others: Others, data: Dataset, inert: Inert) -> None:
     if others.train_strategy == "multi-GPU":
         devices = '{"type": "processes", "args": {"workers": 2, "devices": ["0", "1"]}}'
         inert["others.train_strategy"] = f"name the GPUs, each of which then trains cells: search.executor = {devices}"
-    if "save_children_weights" in others.model_fields_set and not others.save_children_weights:
+    if "save_children_weights" in others.model_fields_set:
         inert["others.save_children_weights"] = (
             "each training has checkpoints, from which it is continued; search.budget.disk_mb limits them"
         )

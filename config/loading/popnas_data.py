@@ -18,7 +18,6 @@ CITYSCAPES = "cityscapes"
 CROPS = [0.875, 1.0]
 SEGMENTATION_CROPS = [0.5, 1.0]
 CUTOUT = 0.125  # side of the square, the fraction that runs use
-LOADER = {"batch_size": "batch_size", "samples": "samples"}
 _SPLITS = {  # of folders: of training, validation and test
     "image_classification": ("keras_training", "keras_validation", "keras_test"),
     "image_segmentation": ("train", "val", "test"),
@@ -41,9 +40,14 @@ def loaders_of(data: Dataset, faults: Faults, inert: Inert) -> Tree:
         "image_segmentation": _masks,
     }[data.type]
     kind, common, augmentation, splits = build(data, faults, inert)
+    if data.validation_size and data.val_test_batch_size not in (None, data.batch_size):
+        inert["dataset.val_test_batch_size"] = "of the test alone; the part held out has the batch_size"
+    if data.ignore_class is not None and kind != "SegmentationDataLoader":
+        inert["dataset.ignore_class"] = "of masks in folders alone; Cityscapes has its own, images and series none"
     if data.val_test_batch_size is None:
         data = data.model_copy(update={"val_test_batch_size": data.batch_size})
-    training = {**common, **options_of(data, LOADER), **augmentation}
+    counts = {"batch_size": data.batch_size, **options_of(data, {"samples": "samples"})}
+    training = {**common, **counts, **augmentation}
     evaluation = {**common, "batch_size": data.val_test_batch_size, "is_training": False}
     sections: Tree = {}
     if data.validation_size:
@@ -80,8 +84,7 @@ def _images(data: Dataset, faults: Faults, inert: Inert) -> Parts:
             for part in (True, False)
         )
         splits = ({"dataset": train}, {"dataset": test}, {"dataset": test})
-        if not data.validation_size:
-            faults.add("dataset.validation_size", f"{show(data.name)} has no validation data. Add a fraction, as 0.1.")
+        _require_validation_size(data, f"{show(data.name)} has no validation data", faults)
     elif data.path is None:
         faults.add("dataset.name", f"{unknown_name('data set', data.name, IMAGE_SETS)} Or name a folder as path.")
         splits = ({}, {}, {})
@@ -106,6 +109,7 @@ def _series(data: Dataset, faults: Faults, inert: Inert) -> Parts:
     splits: tuple[Any, Any, Any] = tuple({**path, "split": each} for each in _SPLITS[data.type])  # type: ignore[assignment]
     if data.path is not None and PurePath(data.path).suffix in (".npz", ".ts"):
         splits = (path, path, None)
+        _require_validation_size(data, f"{show(data.path)} is one file, without validation data", faults)
     if data.data_augmentation.enabled:
         inert["dataset.data_augmentation.enabled"] = "of images alone; series have crop_range, scaling and jitter"
     if data.resize is not None:
@@ -127,6 +131,7 @@ def _masks(data: Dataset, faults: Faults, inert: Inert) -> Parts:
     parts = _SPLITS[data.type]
     if (data.name or "").lower() == CITYSCAPES:
         kind, folder, parts = "CityscapesDataLoader", data.path or "data/cityscapes", ("train", "val", "val")
+        _require_validation_size(data, f"{show(data.name)} is tested on its validation data", faults)
     else:
         if data.path is None:
             faults.add("dataset.path", "missing. Name the folder of data/train, labels/train and so on.")
@@ -156,6 +161,11 @@ def _class_names(data: Dataset, faults: Faults) -> Tree:
             "the files.",
         )
     return {"classes": sorted(mapping, key=lambda name: mapping[name])}
+
+
+def _require_validation_size(data: Dataset, reason: str, faults: Faults) -> None:
+    if not data.validation_size:
+        faults.add("dataset.validation_size", f"{show(data.validation_size)}, and {reason}. Add a fraction, as 0.1.")
 
 
 def _note_scale(data: Dataset, inert: Inert) -> None:

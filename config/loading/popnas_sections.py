@@ -15,8 +15,8 @@ Device = Literal["CPU", "GPU", "multi-GPU", "TPU"]
 class SearchSpace(Strict):
     """The cells that a run may find."""
 
-    blocks: int = Field(5, ge=1, description="Blocks of the largest cells.")
-    lookback_depth: int = Field(2, ge=1, description="Earlier cells whose output a block may take.")
+    blocks: int = Field(5, ge=1, le=12, description="Blocks of the largest cells.")
+    lookback_depth: int = Field(2, ge=1, le=8, description="Earlier cells whose output a block may take.")
     operators: list[str] | None = Field(None, min_length=1, description="Operations of a block.")
 
 
@@ -43,7 +43,9 @@ class TrainingHyperparameters(Strict):
 
     epochs: int = Field(..., ge=1, description="Epochs of a cell.")
     learning_rate: float = Field(..., gt=0, description="The learning rate at the beginning.")
-    weight_decay: float = Field(0.0, ge=0, description="Decay per step, or factor of the L2 norm.")
+    weight_decay: Annotated[float, Field(ge=0)] | None = Field(
+        0.0, description="Decay per step, or factor of the squared L2 norm; null: none."
+    )
     drop_path: float = Field(0.0, ge=0, lt=1, description="Probability of dropping a path.")
     softmax_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout before the classifier.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Probability spread over all classes.")

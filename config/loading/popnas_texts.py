@@ -28,7 +28,8 @@ _SCHEDULES: Mapping[str, Mapping[str, float]] = {
     "cd": {"alpha": 0.0},
 }
 _RANGES = {"momentum": (0, 0.9999), "alpha": (0, 1), "period": (1, 10_000), "t_mul": (1, 100), "m_mul": (0, 100)}
-_DECOUPLED = ("AdamW", "SGDW")
+_PER_STEP = ("AdamW", "SGDW")  # there, their decay is not multiplied by the learning rate
+_OF_NORM = ("Adam", "SGD")  # there, their decay is the factor of a squared norm in the loss
 _SPELLINGS = (
     (r"(\S+?):(\d+)(?:dr)? conv", r"\1 conv:\2dr"),
     (r"(\S+?):(\d+)z? zconv", r"\1 zconv:\2"),
@@ -60,12 +61,20 @@ def optimizer_of(training: TrainingHyperparameters, faults: Faults, inert: Inert
     """Return the `optimizer` section.
 
     The decay of AdamW and SGDW is, there, a fraction per step that follows the schedule; here it is multiplied by the
-    learning rate, so it is divided by the rate at the beginning. That of the others is an L2 norm here and there.
+    learning rate, so it is divided by the rate at the beginning. That of RAdam is a fraction times the learning rate in
+    both. That of Adam and SGD is, there, the factor of the squared norm, whose gradient is twice the weight; here it is
+    the factor of the weight in the gradient, so it is doubled.
     """
     name, terms = _terms(training.optimizer.type, "type", {key: each for key, (_, each) in _OPTIMIZERS.items()}, faults)
     kind = _OPTIMIZERS[name][0]
-    decay = training.weight_decay / (training.learning_rate if kind in _DECOUPLED else 1.0)
-    args = {"lr": training.learning_rate, "weight_decay": float(f"{decay:.6g}")}
+    decay = training.weight_decay or 0.0
+    if kind in _PER_STEP:
+        decay /= training.learning_rate
+    elif kind in _OF_NORM:
+        decay *= 2
+    args: Tree = {"lr": training.learning_rate, "weight_decay": float(f"{decay:.6g}")}
+    if kind == "RAdam":
+        args["decoupled_weight_decay"] = True
     if terms.pop("alpha", 0.0):
         inert[f"{OPTIMIZER}.type"] = "the alpha of radam is left out: the lowest learning rate is that of the scheduler"
     section: Tree = {"type": kind, "args": args | terms}

@@ -12,7 +12,7 @@ from search.samplers.enqueued import KnownFirst
 from search.samplers.random import RandomSampler
 from search.schedulers.base import Decision, Ending, Job, Need, Rung
 from search.space.drawn import Drawn
-from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy, StudyContext
+from search.strategies.base import MOST_LOSSES, NO_MORE, Loss, Outcome, Strategy, StudyContext
 from search.strategies.observed import ObservedCandidates
 from search.study.folders import CANDIDATES, run_folder
 from search.study.journal import RULES, Event
@@ -225,7 +225,7 @@ class MultiFidelity(Strategy):
         # With a spent budget the tasks that run are paused at their next report, too.
         self.is_pausing = self.is_pausing or bool(self.spent_budget)
         if not tasks and self._is_over and self._has_to_say_done:
-            reason = self.spent_budget or "the scheduler has no more to do"
+            reason = self.spent_budget or NO_MORE
             self.study.record(f"{self.stage}.done", reason=reason)
         return tasks
 

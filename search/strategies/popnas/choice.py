@@ -44,7 +44,8 @@ def choose(
         answer: The predictions.
         growth: How many to choose.
         parts: Objectives, constraints and limits of the study.
-        is_last: Whether the cells are complete: none is explored, and trained ones take part in the dominance.
+        is_last: Whether the cells are complete: none is explored, as with `pnas_mode`, and trained ones take part in
+            the dominance.
     """
     expansion, goals = request.expansion, request.objectives
     if not len(expansion):
@@ -66,7 +67,7 @@ def choose(
         best = best[~np.isin(keys[allowed][best], keys[allowed][front])][:most]
         reasons.append(("score", best))
         front = np.concatenate([front, best])
-    if growth.max_exploration and not is_last and len(front) < len(allowed):
+    if growth.max_exploration and not growth.pnas_mode and not is_last and len(front) < len(allowed):
         reasons.append(("exploration", exploration_front(expansion, values, front, growth.max_exploration, allowed)))
     known = {**answer.means, **costs}
     return [

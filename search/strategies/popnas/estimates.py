@@ -62,16 +62,22 @@ class Request:
     max_epochs: int
     seed: int
 
+    @property
+    def is_first(self) -> bool:
+        """Whether the cells are the first ones with blocks: there are no results from which to predict them."""
+        return self.blocks <= 1 and self.round == 1
+
     def trivial_answer(self, reason: str = "") -> "Answer":
         """Return the mean result of the parents of each cell as its prediction; of the first cells none."""
-        if self.blocks <= 1:
+        if self.is_first:
             return Answer({}, {}, {})
         known = {each.cell: each.results for each in self.trained}
         means, predictors = {}, {}
         for goal in self.objectives:
             values = [known.get(cell, {}).get(goal.name, math.nan) for cell in self.expansion.parents]
             found = self.expansion.parent_means(values)
-            means[goal.name] = np.where(np.isnan(found), np.nanmean([*values, 0.0][: len(values) or 1]), found)
+            typical = np.nanmean(values) if np.isfinite(values).any() else 0.0
+            means[goal.name] = np.where(np.isnan(found), typical, found)
             predictors[goal.name] = {"name": "parents", "reason": reason}
         return Answer(means, {}, {}, predictors=predictors)
 

@@ -49,7 +49,7 @@ class GrowthOptions(OptionGroup):
     rounds: Annotated[
         int, Field(ge=1, description="Times that cells of the last generation are chosen, by new predictors each.")
     ] = 1
-    pnas_mode: Annotated[bool, Field(description="Choose by the predicted score alone, not a Pareto front.")] = False
+    pnas_mode: Annotated[bool, Field(description="Choose by the predicted score alone; explore nothing.")] = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -181,8 +182,9 @@ def _predictors(
     rows: list[list[Any]] = [
         ["blocks", "objective", "predictor", "cells", "rank correlation", "R²", "mean error", "mean absolute error"]
     ]
-    rows[0] += ["as a part of the result", "reason"]
-    for each in generations:
+    rows[0] += ["as a part of the result", "rank correlation of a trivial one", "within the 80 % interval"]
+    rows[0] += ["error in deviations", "reason", "not used in the next"]
+    for each, following in zip_longest(generations, generations[1:]):
         for goal in goals:
             pairs = predicted_and_trained(each, records, goal.name)
             if not pairs:
@@ -194,12 +196,32 @@ def _predictors(
             used = each.predictors.get(goal.name, {})
             row = [each.name, goal.name, used.get("name"), len(pairs), _rank_correlation(predicted, trained), fit]
             row += [float(errors.mean()), float(np.abs(errors).mean()), relative]
-            rows.append([*row, used.get("reason") or ""])
+            audit = {} if following is None else following.audit.get(goal.name, {})
+            rows.append([*row, *_audited(audit), used.get("reason") or "", _switched_off(audit)])
     text = (
         "What was predicted of the cells that were then trained, against their results. A predictor that is worse than "
-        "a trivial one in a generation is replaced by it in the next; the reason is given."
+        "a trivial one in a generation is replaced by it in the next; the reason is given. Each generation is compared "
+        "with the trivial predictors, and with the predicted deviations, when the next one is predicted: the last has "
+        "no such numbers."
     )
     return {"title": "Predictors", "text": text, "table": rows}
+
+
+def _audited(audit: Mapping[str, Any]) -> list[float | None]:
+    """Return the rank correlation of the better trivial predictor, and how often and how far deviations were exceeded.
+
+    Args:
+        audit: Of one objective of a generation; empty if there is none.
+    """
+    by = audit.get("by", {})
+    trivial = [by[name]["rank_correlation"] for name in ("parents", "operations") if name in by]
+    known = [each for each in trivial if each is not None]
+    return [max(known, default=None), audit.get("within_80"), audit.get("error_in_deviations")]
+
+
+def _switched_off(audit: Mapping[str, Any]) -> str:
+    """Return the predictors that the next generation does not use, with the reasons."""
+    return "; ".join(f"{name}: {reason}" for name, reason in audit.get("switched_off", {}).items())
 
 
 def _predictions(

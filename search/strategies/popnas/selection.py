@@ -23,7 +23,7 @@ from search.space.cover import Check, changed_faults
 from search.space.drawn import Drawn
 from search.space.space import Space
 from search.space.table_space import TableSpace
-from search.strategies.base import MOST_LOSSES, Loss, Outcome, Strategy
+from search.strategies.base import MOST_LOSSES, NO_MORE, Loss, Outcome, Strategy
 from search.strategies.multi_fidelity import MultiFidelity
 from search.strategies.popnas.candidates import Cells
 from search.strategies.popnas.options import ARGUMENTS, CELL
@@ -161,6 +161,7 @@ class ModelSelection(MultiFidelity):
         self._covered: set[int] = set()  # candidates of the search whose shapes are chosen
         self._asked: list[int] | None = None  # candidates of whose shapes a worker finds the costs
         self._losses: Counter[str] = Counter()
+        self._has_ended = False  # and was not cut short by a spent budget, and the search has not grown since
 
     def _new_scheduler(self, num_samples: int) -> Scheduler:
         spec = {"search": {"scheduler": self.parts.config["search"].get("scheduler") or "RandomSearch"}}
@@ -215,11 +216,15 @@ class ModelSelection(MultiFidelity):
             super().repeat(event)
 
     def apply(self, event: Event) -> None:
-        """Note the networks, too."""
+        """Note the networks and the end, too."""
         super().apply(event)
+        if event.name == "study.grown":
+            self._has_ended = False
         if event.stage != self.stage:
             return
-        if event.kind == "selected":
+        if event.kind == "done":
+            self._has_ended = event.data["reason"] == NO_MORE
+        elif event.kind == "selected":
             found = [SelectedShape(**each) for each in event.data["networks"]]
             self._covered.update(event.data["candidates"])
             self._chosen += found
@@ -257,15 +262,21 @@ class ModelSelection(MultiFidelity):
         return super()._is_over and (bool(self.spent_budget) or not self._wanted())
 
     def _wanted(self) -> list[int]:
-        """Return the best candidates of the search whose networks are not chosen yet, the best first."""
+        """Return the best candidates of the search whose networks are not chosen yet, the best first.
+
+        None if the selection is over: a latency that is measured after it changes the results, but does not reopen it.
+        """
+        if self._has_ended:
+            return []
         found = self._ordered(list(self._trained()))
         if self.options.on_front and found:
             goals = self.parts.objectives
             records = [self.state.candidates[number].record for number in found]
+            # As on the leaderboard, a violation dominates every larger one; the first has the least.
+            records = [each for each in records if each.violation == records[0].violation]
             values = [[goal.sign * {**each.facts, **each.objectives}[goal.name] for goal in goals] for each in records]
-            found = [
-                number for number, is_on_front in zip(found, first_front(np.array(values)), strict=True) if is_on_front
-            ]
+            is_on_front = first_front(np.array(values))
+            found = [each.index for each, is_best in zip(records, is_on_front, strict=True) if is_best]
         return [number for number in found[: self.options.top] if number not in self._covered]
 
     def _ordered(self, candidates: Sequence[int]) -> list[int]:

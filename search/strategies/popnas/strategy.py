@@ -172,10 +172,10 @@ class ProgressiveSearch(MultiFidelity):
         rest = 0
         for blocks in range(last + 1):
             at_most = self.growth.max_children + (self.growth.max_best or 0)
-            at_most += self.growth.max_exploration if blocks < last else 0
+            at_most += self.growth.max_exploration if blocks < last and not self.growth.pnas_mode else 0
             for number in range(1, (self.growth.rounds if blocks == last else 1) + 1):
                 if (blocks, number) > done:
-                    rest += {0: 1, 1: len(self._first_cells)}.get(blocks, at_most)
+                    rest += {(0, 1): 1, (1, 1): len(self._first_cells)}.get((blocks, number), at_most)
         return known + rest
 
     @cached_property
@@ -250,7 +250,7 @@ class ProgressiveSearch(MultiFidelity):
             return (last.blocks + 1, 1) if last.cells and self._parents(last.blocks + 1) else None
         # Nothing was left to choose, so that nothing will be.
         is_more = most is not None or last.round < self.growth.rounds
-        return (last.blocks, last.round + 1) if is_more and last.cells and last.blocks > 1 else None
+        return (last.blocks, last.round + 1) if is_more and last.cells else None
 
     @property
     def _num_counted(self) -> int:
@@ -278,7 +278,7 @@ class ProgressiveSearch(MultiFidelity):
         blocks, number = self._next_place
         network = self._network_of_request()
         is_limited = network["facts"] and bounded_costs(self.parts)  # then the first cells are those that keep it
-        if blocks == 0 or (blocks == 1 and not is_limited):
+        if blocks == 0 or (blocks == 1 and number == 1 and not is_limited):
             cells = self._first_cells if blocks else [self.cells.grammar.empty]
             chosen = [ChosenCell(each, "first" if blocks else "empty") for each in cells]
             self._record_generation(Generation(blocks, number, chosen, len(cells)))
@@ -332,7 +332,7 @@ class ProgressiveSearch(MultiFidelity):
 
     def _end_request(self, request: Request, answer: Answer) -> None:
         """Choose the cells of a generation by their predictions."""
-        if request.blocks <= 1:
+        if request.is_first:
             self._record_first(request, answer)
             return
         chosen = choose(request, answer, self.growth, self.parts, is_last=request.blocks == self.cells.grammar.steps)

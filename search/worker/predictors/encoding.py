@@ -111,7 +111,10 @@ class CellEncoder:
             places = np.searchsorted(keys, found, sorter=order).clip(max=len(keys) - 1)
             parents, growths = np.nonzero(exists & (keys[order[places]] == found))
             pairs.append(np.stack([parents + start, order[places[parents, growths]]]))
-        return np.unique(np.concatenate(pairs, axis=1), axis=1)
+        once = np.unique(np.concatenate(pairs, axis=1), axis=1)
+        # In the table, a growth may compute what its parent does: that one is the same cell, or has fewer nodes.
+        sizes = (self.grammar.elements(codes)[0] >= 0).sum(axis=1)
+        return once[:, sizes[once[0]] < sizes[once[1]]]
 
 
 def means_of_parents(pairs: Pairs, values: Array) -> Array:

@@ -74,19 +74,20 @@ class ObjectivePredictor:
         learned = [each for each in names if count >= _FEWEST[each] and np.ptp(known.values) > 0]
         self._fitted = _fit(known, learned, folds, network, seed)
         self.correlations = {name: self._correlation(each.held_out) for name, each in self._fitted.items()}
-        self.used, self.reason = self._choose(learned, switched_off)
+        self.used, self.reason = self._choose(names, learned, switched_off)
 
     def _correlation(self, predicted: Array) -> float:
         if len(predicted) < _FEWEST_COMPARED:
             return 0.0
         return rank_correlation(predicted, self._values)
 
-    def _choose(self, learned: Sequence[str], switched_off: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
+    def _choose(
+        self, names: Collection[str], learned: Sequence[str], switched_off: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], str]:
         trivial = max((PARENTS, OPERATIONS), key=lambda name: self.correlations[name])
         count = len(self._values)
         if not learned:
-            what = "values that differ" if count >= min(_FEWEST.values()) else "trained cells"
-            return (trivial,), f"too few {what} to learn from ({count} cells)"
+            return (trivial,), self._reason_for_none(names)
         active = [name for name in learned if name not in switched_off]
         if not active:
             return (trivial,), "; ".join(f"{name}: {switched_off[name]}" for name in learned)
@@ -105,6 +106,16 @@ class ObjectivePredictor:
         if chance >= self.correlations[trivial]:
             return (trivial,), f"{' and '.join(best)}: {said}, which chance may reach ({chance:.2f})"
         return (trivial,), f"{' and '.join(best)}: {said}, {trivial} {self.correlations[trivial]:.2f}"
+
+    def _reason_for_none(self, names: Collection[str]) -> str:
+        """Return why none of the predictors that may be used has learned."""
+        count = len(self._values)
+        if not names:
+            return "only trivial predictors are asked for"
+        fewest = min(_FEWEST[each] for each in names)
+        if count < fewest:
+            return f"too few trained cells to learn from ({count}, {' and '.join(names)} from {fewest} on)"
+        return f"all {count} trained cells have the same value"
 
     def predict(self, cells: EncodedCells, parents: Array) -> tuple[Array, Array]:
         """Return mean and deviation (M,) of cells, on the scale of the known values.
