@@ -328,6 +328,8 @@ def test_supernets_are_not_used_before_their_architecture_is_trained(trainer, ar
         config["search"]["scheduler"] = {"type": "ASHA", "args": scheduler}
     (found,) = faults_of(config)
     assert re.search(fault, found)
+    parts = dataclasses.replace(build_study_parts(config), is_new=False)  # one of an earlier version continues
+    assert build_strategy(parts).find_faults(parts.space, lambda _config: None) == []
 
 
 @pytest.mark.parametrize(
@@ -724,7 +726,9 @@ def test_a_supernet_that_exceeds_the_memory_of_the_machine_is_refused_at_the_sta
     monkeypatch.setattr(supernet_check, "free_memory", lambda _device: 1000)
     with pytest.raises(ConfigError, match=r"supernet: a training step needs .* kB, and .* are free. Take fewer layers"):
         checked_parts(small_config(tmp_path))
-    checked_parts(small_config(tmp_path), is_new=False)  # it has begun, perhaps on another machine
+    config = small_config(tmp_path)
+    config["search"]["strategy"]["args"]["supernet"]["trainer"]["ema"] = 0.5
+    checked_parts(config, is_new=False)  # it has begun, perhaps on another machine and by earlier rules
 
 
 def test_a_network_without_an_architecture_is_refused_at_the_start(tmp_path):

@@ -94,7 +94,8 @@ def contradictions(
     for key in ("sampler", "first", "warm_start"):
         if search.get(key) and not space.has_markers:
             yield f"search.{key}: {show(search[key])}, and nothing is marked to be searched. Mark values, or remove it."
-    yield from _contradictions_of_training(parts, supernet, decode_epoch)
+    if parts.is_new:
+        yield from _contradictions_of_training(parts, supernet, decode_epoch)
     args = parts.config.get("arch", {}).get("args") if isinstance(parts.config.get("arch"), Mapping) else None
     if isinstance(args, Mapping) and args.get("genotype") is not None:
         yield f"arch.args.genotype: {show(args['genotype'])}, and the genotype is what the search finds. Remove it."

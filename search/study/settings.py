@@ -69,6 +69,7 @@ class StudyParts:
         run_dir: Folder for the runs of candidates; None: the folder of the study.
         resources: Resources of each training, e.g. `{"gpus": 2}`.
         folds: Folds of the training data, each of which a candidate holds out once; None: it is trained once.
+        is_new: Whether the study begins: one of an earlier version continues without the rules that came later.
     """
 
     config: Mapping[str, Any]
@@ -87,6 +88,7 @@ class StudyParts:
     run_dir: str | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
     folds: int | None = None
+    is_new: bool = True
 
     @property
     def max_epochs(self) -> int:

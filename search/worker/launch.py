@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def checked_parts(config: Mapping[str, Any], *, is_new: bool = True) -> StudyPar
     Raises:
         ConfigError: The config is faulty, or no candidate of its space can be trained.
     """
-    parts = build_study_parts(config, canonical)
+    parts = replace(build_study_parts(config, canonical), is_new=is_new)
     strategy = build_strategy(parts)  # only to check it
     logger.info("%s", strategy.describe(parts.space))
     if parts.folds is not None:
