@@ -134,6 +134,7 @@ def use_all(server: Server, seed: int, count: int, made: list[tuple[str, str]], 
         faults = [f"a client ended by {client.exception()!r}" for client in clients if client.exception() is not None]
     if sum(told.values()) != 2 * count:
         faults.append(f"{sum(told.values())} requests were answered, not {2 * count}")
+    faults += [f"{number} x {each}" for each, number in told.items() if each.split()[1] not in ("202", "409")]
     return faults
 
 

@@ -339,7 +339,7 @@ def test_beliefs_are_predictions_in_the_unit_of_the_objective_and_shares_of_mark
     assert all(each.low < each.mean < each.high for each in beliefs.predictions.values())
     # The best epoch counts: a result cannot fall, and many rise no more.
     present = {each.number: each.values[-1][0] for each in begun}
-    assert all(each.low <= present[number] for number, each in beliefs.predictions.items())
+    assert {number: each.low for number, each in beliefs.predictions.items()} == present
     assert beliefs.importances["x"] > 0.8
     assert beliefs.importances["y"] < 0.1
     assert sampler.beliefs(known[:3]).predictions == {}

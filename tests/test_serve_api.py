@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sqlite3
 from contextlib import closing, suppress
@@ -53,6 +54,15 @@ def test_the_overview_has_the_numbers_of_studies_and_runs(client):
     assert (run["state"], run["epochs"], run["max_epochs"], run["best_epoch"]) == ("done", 3, 3, 3)
     assert client.get("/api/studies").json() == {"studies": [study]}
     assert client.get("/api/runs").json() == {"runs": [run]}
+
+
+def test_the_description_names_the_parameters_of_each_path_and_the_statuses_that_are_answered(client):
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for operation in methods.values():
+            named = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
+            assert named == set(re.findall(r"{(\w+)}", path)), path
+            assert "422" not in operation["responses"], path
+    assert client.get("/api/studies/x/candidates?limit=none").status_code == 400
 
 
 def test_a_study_has_facts_candidates_and_figures(client):

@@ -5,11 +5,13 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from contextlib import contextmanager
 
 import httpx
 import pytest
 
+from search.serve import connections
 from search.serve.command import serve_parser
 from search.study.folders import find_studies
 from tests.support.pages import PAGES
@@ -20,7 +22,7 @@ from utils.files import folder_lock, write_json
 
 TEXT = PAGES["serve.md"]
 COMMANDS = [line.partition("  #")[0].strip() for line in TEXT.splitlines() if line.startswith("curl ")]
-SETTINGS = next(line for line in TEXT.splitlines() if line.startswith("token="))
+SETTINGS = "\n".join(line for line in TEXT.splitlines() if line.startswith(("token=", "auth=")))
 
 
 @contextmanager
@@ -70,6 +72,7 @@ def test_a_command_of_the_page_is_obeyed(command, answers):
     answer = answers[0][command]
     if "/stream" in command or "/events" in command:
         assert answer.startswith("event: " if "/candidates" not in command and "/studies" not in command else "")
+        assert '"error"' not in answer
     elif "/report" in command:
         assert answer.startswith("<!DOCTYPE html>")
     elif "/tensorboard/" in command:
@@ -95,6 +98,22 @@ def test_each_address_is_in_a_command(answers):
 def test_each_option_is_in_the_table():
     flags = set(re.findall(r"--[\w-]+", serve_parser().format_help())) - {"--help", "--debug"}
     assert {flag for flag in flags if f"`{flag}" not in TEXT} == set()
+
+
+def test_a_connection_that_sends_no_request_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(connections, "SECONDS_FOR_A_REQUEST", 0.3)
+    with listening(tmp_path / "saved", tmp_path) as url:
+        place = ("127.0.0.1", int(url.rpartition(":")[2]))
+        for begun in (b"", b"GET / HTTP/1.1\r\nHost: "):
+            with socket.create_connection(place, timeout=20) as opened:
+                opened.sendall(begun)
+                assert opened.recv(100) == b""
+        with socket.create_connection(place, timeout=20) as opened:
+            kind = b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n"
+            opened.sendall(b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\n" + kind)
+            time.sleep(0.6)  # a body may take longer
+            opened.sendall(b"{}")
+            assert opened.recv(100).startswith(b"HTTP/1.1 400")
 
 
 def test_requests_that_are_no_http_are_refused(tmp_path):

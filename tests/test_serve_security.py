@@ -198,6 +198,8 @@ def test_a_login_sets_a_cookie_that_opens_the_service(client, token):
     try:
         assert client.get("/api/overview", headers={"cookie": bare["cookie"]}).status_code == 200
         assert client.get("/api/overview").status_code == 401
+        others = 'x={"a": "b"}; y=a b; path=1; ' + bare["cookie"]  # of other programs at this address
+        assert client.get("/api/overview", headers={"cookie": others}).status_code == 200
         assert client.post("/logout", headers={"cookie": bare["cookie"]}).json() == {"ok": True}
     finally:
         client.headers["authorization"] = f"Bearer {token}"

@@ -101,7 +101,9 @@ def read_run(folder: Path) -> ComparedRun:
     try:
         return _read_run(folder)
     except (LookupError, AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise damaged_record(f"{folder}: its files hold something else than a run writes ({error})") from error
+        raise damaged_record(
+            f"{folder}: its files hold something else than a run writes ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _read_run(folder: Path) -> ComparedRun:

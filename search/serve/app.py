@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
@@ -31,7 +34,7 @@ _REPORT = (
     "sandbox allow-scripts allow-downloads; default-src 'none'; script-src 'unsafe-inline'; "
     "style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 )
-_BOARD = "tensorboard"
+_BOARD, _BOARD_THREADS = "tensorboard", 8
 _REPAIRS = {404: "List the addresses: GET /openapi.json.", 405: "The methods are in GET /openapi.json."}
 
 
@@ -111,7 +114,27 @@ def build_app(
     _add_logs(app, service, streams)
     _add_boards(app, service)
     _add_changing(app, service)
+    describe = app.openapi
+    app.openapi = lambda: _corrected(describe())  # type: ignore[method-assign]
     return app
+
+
+def _corrected(description: Json) -> Json:
+    """Return the description of the addresses with all parameters of paths, and with 400 for malformed requests."""
+    for path, methods in description["paths"].items():
+        for operation in methods.values():
+            parameters = operation.setdefault("parameters", [])
+            known = {each["name"] for each in parameters}
+            for name in re.findall(r"{(\w+)}", path):
+                if name not in known:
+                    schema = {"type": "integer" if name == "number" else "string"}
+                    parameters.append({"name": name, "in": "path", "required": True, "schema": schema})
+            refusal = {"description": 'Malformed: {"error": {"status": 400, "message": ...}}'}
+            operation["responses"] = {
+                "400" if key == "422" else key: refusal if key == "422" else each
+                for key, each in operation["responses"].items()
+            }
+    return description
 
 
 def _is_public(path: str) -> bool:
@@ -252,6 +275,9 @@ def _add_logs(app: FastAPI, service: Service, streams: Streams) -> None:
 
 
 def _add_boards(app: FastAPI, service: Service) -> None:
+    # Other threads than those of all other requests, as a TensorBoard may take a minute to start.
+    threads = ThreadPoolExecutor(_BOARD_THREADS, thread_name_prefix="board")
+
     def add(kind: str, *, is_study: bool) -> None:
         """Add the addresses of the TensorBoard of each study, or of each run."""
 
@@ -261,7 +287,8 @@ def _add_boards(app: FastAPI, service: Service) -> None:
             target = request.scope["raw_path"].decode("latin-1") + query
             prefix = f"/api/{kind}/{entry}/{_BOARD}"
             asked = BoardRequest(prefix, request.method, target, request.headers, await request.body())
-            answer = await asyncio.to_thread(service.board, entry, asked, is_study=is_study)
+            ask = partial(service.board, entry, asked, is_study=is_study)
+            answer = await asyncio.get_running_loop().run_in_executor(threads, ask)
             return Response(answer.body, answer.status, answer.headers)
 
         path = f"/api/{kind}/{{entry}}/{_BOARD}/{{rest:path}}"

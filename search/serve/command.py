@@ -118,6 +118,7 @@ def _run(service: "Service", session: Session, opened: socket.socket, arguments:
     import uvicorn
 
     from search.serve.app import build_app
+    from search.serve.connections import ImpatientProtocol
 
     servers: list[uvicorn.Server] = []
     app = build_app(
@@ -132,7 +133,7 @@ def _run(service: "Service", session: Session, opened: socket.socket, arguments:
         log_level="critical",
         access_log=False,
         server_header=False,
-        http="h11",
+        http=ImpatientProtocol,
         ws="none",
         lifespan="on",
         timeout_keep_alive=10,

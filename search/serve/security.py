@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ logger = logging.getLogger("espalier")
 TOKEN = "token"
 LOGIN = "/login"
 MOST_BODY = 1_000_000  # bytes
+_MOST_PUBLIC_BODY = 10_000  # of a request that needs no token
 _MOST_HEADERS = 32_768  # bytes of all headers
 _SECONDS_FOR_BODY = 20.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -106,7 +106,7 @@ class Guard:
         host: Address that the service is bound to.
         names: Further names by which it may be reached.
         public: Whether a path is answered without a token.
-        forms: Whether a path takes forms besides JSON.
+        forms: Whether a path takes forms, too.
     """
 
     def __init__(
@@ -148,7 +148,8 @@ class Guard:
 
         try:
             self._check(scope)
-            body = await _read_body(scope, receive)
+            is_public = self._is_open(scope["path"])
+            body = await _read_body(scope, receive, _MOST_PUBLIC_BODY if is_public else MOST_BODY)
             await self._app(scope, _replay(body, receive), send_with_headers)
         except Exception as error:
             if isinstance(error, EspalierError) and not has_begun:
@@ -174,8 +175,12 @@ class Guard:
         method, path = scope["method"], scope["path"]
         self._require_site(headers, host, is_safe=method in _SAFE_METHODS and not path.startswith("/api/"))
         _require_json(headers, method, takes_forms=self._forms(path))
-        if not (self._public(path) or path == LOGIN) and not self._is_known(headers):
+        if not self._is_open(path) and not self._is_known(headers):
             raise Refusal(401, "no token, or a wrong one. Send Authorization: Bearer TOKEN, or log in: POST /login.")
+
+    def _is_open(self, path: str) -> bool:
+        """Return whether a path needs no token."""
+        return self._public(path) or path == LOGIN
 
     def _require_host(self, host: str) -> None:
         name = host_name(host)
@@ -200,12 +205,9 @@ class Guard:
         if authorization:
             scheme, _, token = authorization.partition(" ")
             return scheme.lower() == "bearer" and self._session.is_token(token.strip())
-        try:
-            cookies = SimpleCookie(_only(headers, b"cookie", ""))
-        except CookieError:
-            return False
-        morsel = cookies.get(self._session.cookie_name)
-        return morsel is not None and self._session.is_cookie(morsel.value)
+        # A parser would end at the first cookie that another program on this machine has set in its way.
+        cookies = (part.strip().partition("=") for part in _only(headers, b"cookie", "").split(";"))
+        return any(name == self._session.cookie_name and self._session.is_cookie(value) for name, _, value in cookies)
 
 
 def is_loopback(host: str) -> bool:
@@ -257,15 +259,15 @@ def _require_json(headers: Any, method: str, *, takes_forms: bool) -> None:
         raise Refusal(415, f"Content-Type {kind[:60]!r}: a body must be JSON. Send Content-Type: application/json.")
 
 
-async def _read_body(scope: Scope, receive: Receive) -> bytes:
+async def _read_body(scope: Scope, receive: Receive, most: int) -> bytes:
     """Return the body of a request.
 
     Raises:
         Refusal: It is too large, or does not arrive.
     """
     stated = _only(scope["headers"], b"content-length", "0")
-    too_large = Refusal(413, f"body: larger than {MOST_BODY:,} bytes. Send less.")
-    if not stated.isdecimal() or len(stated) > 12 or int(stated) > MOST_BODY:
+    too_large = Refusal(413, f"body: larger than {most:,} bytes. Send less.")
+    if not stated.isdecimal() or len(stated) > 12 or int(stated) > most:
         raise too_large
     parts, size = [], 0
     try:
@@ -276,7 +278,7 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes:
                     raise Refusal(400, "body: the connection ended before it was complete.")
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
-                if size > MOST_BODY:
+                if size > most:
                     raise too_large
                 if not message.get("more_body"):
                     return b"".join(parts)

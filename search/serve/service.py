@@ -212,6 +212,7 @@ class Service:
         known = self.queue.repeated(key, kind, "start", config=config, overrides=list(overrides))
         if known is not None:  # though its config may be changed or removed since
             return {"job": self._job(known)}
+        self.answers.require_unused(key)
         content = admitted(self.configs.load(config, overrides), kind, self.folder)
         files = {CONFIG_OF_JOB: config_text(content)}
         parent = self.folder / str(content["name"])
@@ -233,6 +234,7 @@ class Service:
         known = self.queue.repeated(key, kind, "resume", target=str(entry.folder))
         if known is not None:
             return {"job": self._job(known)}
+        self.answers.require_unused(key)
         if kind == STUDY:
             require_inside(read_study_config(entry.folder), self.folder)
         words = resume_words(self.programs[kind], entry.folder, self.plugins)
@@ -250,6 +252,8 @@ class Service:
         if job is not None:
             return self.stop_job(job.record.id)
         process = process_to_stop(entry.folder)
+        if process is None and is_worked_on(entry.folder, entry.is_study):
+            raise Refusal(409, f"run {run_id}: the process that trains it is not known. Stop it where it runs.")
         if process is None:
             raise Refusal(409, f"run {run_id}: no process of this machine trains it. There is nothing to stop.")
         try:

@@ -9,6 +9,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from search.serve.app import build_app
+from search.serve.connections import ImpatientProtocol
 from search.serve.jobs.allowed import STUDY, TRAINING
 from search.serve.security import Session, read_or_make_token
 from search.serve.service import Service
@@ -42,7 +43,7 @@ def listening(folder, configs, **options):
     servers = []
     app = build_app(service, session, host="127.0.0.1", is_closing=lambda: servers[0].should_exit)
     with socket.create_server(("127.0.0.1", 0)) as opened:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", http="h11", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", http=ImpatientProtocol, ws="none"))
         servers.append(server)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
         thread.start()

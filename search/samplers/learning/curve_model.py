@@ -242,7 +242,7 @@ class CurveModel:
         expected, high, low = self.warpings[0].inverse(np.stack([mean, *ends]))
         curves = (_best_so_far(observations[place], 1) for place in places.tolist())
         present = np.array([curve[-1][0] if curve and math.isfinite(curve[-1][0]) else math.nan for curve in curves])
-        rows = np.fmax(expected, present), np.fmin(low, present), np.fmax(high, present)
+        rows = np.fmax(expected, present), np.where(np.isnan(present), low, present), np.fmax(high, present)
         numbers = [observations[place].number for place in places.tolist()]
         return {number: PredictedValue(*row) for number, row in zip(numbers, np.stack(rows).T.tolist(), strict=True)}
 

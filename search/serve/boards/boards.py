@@ -1,13 +1,15 @@
 """The TensorBoards that run, and the requests that are handed to them."""
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
@@ -18,12 +20,15 @@ from utils.environment import REPOSITORY
 
 _PROGRAM = (sys.executable, "-m", "search.serve.boards.program")
 _MOST = 2  # that run at once
+_MOST_REQUESTS = 16  # that are handed on at once
 _SECONDS = 60.0  # for an answer; the first one waits for the start
+_SECONDS_TO_SEE_AN_END = 0.5  # after a connection broke
+_SECONDS_TO_END = 5.0
 _ASKED = ("accept", "accept-encoding", "content-type")  # headers that are handed on, and those of an answer
 _POLICY = "content-security-policy"
 _ANSWERED = ("content-type", "content-encoding", "location", _POLICY)
-_MOST_BYTES = 256_000_000  # of an answer
-_REPAIR = "Run pip install tensorboard, and try again; until then: tensorboard --logdir FOLDER."
+_MOST_BYTES = 32_000_000  # of an answer
+_BY_HAND = "Try again, or run tensorboard --logdir FOLDER."
 
 
 @dataclass(frozen=True)
@@ -61,39 +66,52 @@ class BoardAnswer:
 
 
 class Board:
-    """A TensorBoard in a process of its own. Nobody but this user reaches its socket, which lies in a private folder.
+    """A TensorBoard in a separate process. Only this user reaches its socket, which lies in a private folder.
 
     Args:
         folder: Folder of the events.
         prefix: Path that all its addresses begin with.
+
+    Attributes:
+        num_requests: Requests that it answers at present.
+
+    Raises:
+        OSError: It cannot be started.
     """
 
     def __init__(self, folder: Path, prefix: str) -> None:
-        self._place = tempfile.TemporaryDirectory(prefix="board")
-        self._socket = str(Path(self._place.name) / "socket")
-        self._output = Path(self._place.name) / "output"
-        with socket.socket(socket.AF_UNIX) as listening, self._output.open("wb") as output:
-            listening.bind(self._socket)
-            listening.listen(64)  # requests wait here until it has started
-            descriptor = listening.fileno()
-            self._process = subprocess.Popen(
-                [*_PROGRAM, str(folder), prefix, str(descriptor)],
-                cwd=REPOSITORY,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                pass_fds=[descriptor],
-            )
+        self.num_requests = 0
+        self._place = Path(tempfile.mkdtemp(prefix="board"))
+        self._socket = str(self._place / "socket")
+        try:
+            with socket.socket(socket.AF_UNIX) as listening, (self._place / "output").open("wb") as output:
+                listening.bind(self._socket)
+                listening.listen(64)  # requests wait here until it has started
+                descriptor = listening.fileno()
+                self._process = subprocess.Popen(
+                    [*_PROGRAM, str(folder), prefix, str(descriptor), str(self._place)],
+                    cwd=REPOSITORY,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=[descriptor],
+                )
+        except OSError:
+            shutil.rmtree(self._place, ignore_errors=True)
+            raise
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether its process runs."""
-        return self._process.poll() is None
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Return whether its process has ended, or ends within some seconds."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def reason(self) -> str:
         """Return the last line of its output."""
         with suppress(OSError):
-            lines = self._output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            lines = (self._place / "output").read_text(encoding="utf-8", errors="replace").strip().splitlines()
             return lines[-1][:300] if lines else ""
         return ""
 
@@ -111,9 +129,11 @@ class Board:
             answer = connection.getresponse()
             content = answer.read(_MOST_BYTES + 1)
             if len(content) > _MOST_BYTES:
-                raise HTTPException(f"more than {_MOST_BYTES:,} bytes")
+                raise HTTPException(f"its answer has more than {_MOST_BYTES:,} bytes")
+            if answer.length:
+                raise HTTPException(f"its answer lacks {answer.length:,} bytes")
             found = {key: value for key in _ANSWERED if (value := answer.getheader(key)) is not None}
-            rules = [rule for rule in found.get(_POLICY, "").split(";") if "frame-ancestors" not in rule]
+            rules = [rule for rule in found.get(_POLICY, "default-src 'none'").split(";") if "ancestors" not in rule]
             found[_POLICY] = ";".join([*rules, "frame-ancestors 'self'"])
             return BoardAnswer(answer.status, found, content)
         finally:
@@ -122,10 +142,11 @@ class Board:
     def close(self) -> None:
         """End the process."""
         self._process.kill()  # it writes nothing
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECONDS_TO_END)
         if self._process.stdin is not None:
             self._process.stdin.close()
-        self._place.cleanup()
+        shutil.rmtree(self._place, ignore_errors=True)
 
 
 class _SocketConnection(HTTPConnection):
@@ -142,7 +163,7 @@ class _SocketConnection(HTTPConnection):
 
 
 class Boards:
-    """At most two TensorBoards: a third one ends that which was asked the longest ago."""
+    """At most two TensorBoards: a third one ends the one whose last request is the oldest."""
 
     def __init__(self) -> None:
         self._running: OrderedDict[str, Board] = OrderedDict()
@@ -152,34 +173,71 @@ class Boards:
         """Hand a request to the TensorBoard of a folder of events, which is started if it does not run.
 
         Raises:
-            Refusal: It does not start, or does not answer.
+            Refusal: It cannot be started, does not answer, or all are busy.
         """
-        board = self._board(folder, request.prefix)
-        try:
-            return board.ask(request)
-        except (OSError, HTTPException) as error:
-            reason = board.reason() or str(error) or type(error).__name__
-            raise Refusal(503, f"TensorBoard does not answer: {reason}. {_REPAIR}") from error
-
-    def _board(self, folder: Path, prefix: str) -> Board:
         if find_spec("tensorboard") is None:
-            raise Refusal(503, f"TensorBoard is not installed. {_REPAIR}")
-        with self._lock:
-            found = self._running.pop(prefix, None)
-            if found is not None and not found.is_alive:
-                found.close()
-                found = None
-            if found is None:
-                self._end_all_but(_MOST - 1)
-                found = Board(folder, prefix)
-            self._running[prefix] = found
-            return found
+            raise Refusal(503, "TensorBoard is not installed. Run pip install tensorboard.")
+        try:
+            with self._board(folder, request.prefix) as board:
+                try:
+                    return board.ask(request)
+                except (OSError, HTTPException) as error:
+                    reason = board.reason() if board.has_ended(_SECONDS_TO_SEE_AN_END) else ""
+                    reason = reason or str(error) or type(error).__name__
+                    raise Refusal(503, f"TensorBoard does not answer: {reason}. {_BY_HAND}") from error
+        except OSError as error:
+            raise Refusal(503, f"TensorBoard cannot be started ({error}). {_BY_HAND}") from error
 
-    def _end_all_but(self, count: int) -> None:
-        while len(self._running) > count:
-            self._running.popitem(last=False)[1].close()
+    @contextmanager
+    def _board(self, folder: Path, prefix: str) -> Iterator[Board]:
+        ended: list[Board] = []
+        try:
+            with self._lock:
+                ended += [self._running.pop(key) for key, each in [*self._running.items()] if each.has_ended()]
+                if sum(each.num_requests for each in self._running.values()) >= _MOST_REQUESTS:
+                    raise Refusal(503, f"TensorBoard answers {_MOST_REQUESTS} requests, the most at a time. {_BY_HAND}")
+                found = self._running.pop(prefix, None)
+                if found is None:
+                    ended += self._made_room()
+                    require_no_links(folder)
+                    found = Board(folder, prefix)
+                self._running[prefix] = found
+                found.num_requests += 1
+        finally:
+            for each in ended:
+                each.close()
+        try:
+            yield found
+        finally:
+            with self._lock:
+                found.num_requests -= 1
+
+    def _made_room(self) -> list[Board]:
+        """Return the TensorBoards that end for another one."""
+        if len(self._running) < _MOST:
+            return []
+        idle = next((key for key, each in self._running.items() if not each.num_requests), None)
+        if idle is None:
+            raise Refusal(503, f"{_MOST} TensorBoards are busy, the most at a time. {_BY_HAND}")
+        return [self._running.pop(idle)]
 
     def close(self) -> None:
         """End all."""
         with self._lock:
-            self._end_all_but(0)
+            ended = [*self._running.values()]
+            self._running.clear()
+        for each in ended:
+            each.close()
+
+
+def require_no_links(folder: Path) -> None:
+    """Raise a `Refusal` if there is a link below a folder: TensorBoard would follow it out of the folder."""
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink():
+                raise Refusal(
+                    409,
+                    f"{path.relative_to(folder)}: is a link, and TensorBoard would follow it to other folders. Remove "
+                    "the link, or run tensorboard --logdir FOLDER.",
+                )

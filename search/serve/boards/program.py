@@ -1,22 +1,39 @@
-"""A TensorBoard that listens on a socket which it is given: `python -m search.serve.boards.program FOLDER PREFIX FD`.
+"""A TensorBoard on a socket that listens already: `python -m search.serve.boards.program FOLDER PREFIX FD PLACE`.
 
-It ends with its standard input, so that it does not outlive the service, and after some time without a request.
+It ends with its standard input, so that it does not outlive the service, and after some time without a request; then
+it removes the folder PLACE of its socket.
 """
 
 import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
+from tensorboard import default
 from tensorboard.program import TensorBoard, TensorBoardServer
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import make_server
 
-SECONDS_WITHOUT_A_REQUEST = 600.0
+_SECONDS_WITHOUT_A_REQUEST = 600.0
 _NICENESS = 10  # searches and trainings go first
+_LEFT_OUT = "projector"  # a plug-in: it reads files by paths that a run names
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+
+class LastRequest:
+    """The monotonic time of the last request."""
+
+    def __init__(self) -> None:
+        self.time = time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there was no request for so long."""
+        while (left := self.time + seconds - time.monotonic()) > 0:
+            time.sleep(min(left, 1.0))
 
 
 class SocketServer(TensorBoardServer):  # type: ignore[misc]  # tensorboard has no types
@@ -25,18 +42,17 @@ class SocketServer(TensorBoardServer):  # type: ignore[misc]  # tensorboard has 
     Args:
         wsgi_app: Answers the requests.
         _flags: Of TensorBoard.
+        descriptor: Of the socket.
+        last: Notes each request.
     """
 
-    descriptor: int
-    last_request = 0.0
-
-    def __init__(self, wsgi_app: WsgiApp, _flags: Any) -> None:
+    def __init__(self, wsgi_app: WsgiApp, _flags: Any, *, descriptor: int, last: LastRequest) -> None:
         def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-            SocketServer.last_request = time.monotonic()
+            last.time = time.monotonic()
             return wsgi_app(environ, start_response)
 
         # The name only tells the family of the socket.
-        self._server: BaseWSGIServer = make_server("unix://board", 0, answer, threaded=True, fd=self.descriptor)
+        self._server = make_server("unix://board", 0, answer, threaded=True, fd=descriptor)
         self._server.log = lambda *_words: None  # type: ignore[method-assign]
 
     def serve_forever(self) -> None:
@@ -48,25 +64,31 @@ class SocketServer(TensorBoardServer):  # type: ignore[misc]  # tensorboard has 
         return ""
 
 
-def serve(folder: str, prefix: str, descriptor: int) -> None:
-    """Serve the events below a folder until nobody asks any more."""
+def serve(folder: str, prefix: str, descriptor: int, seconds: float = _SECONDS_WITHOUT_A_REQUEST) -> None:
+    """Serve the events below a folder until there is no request for some seconds."""
     os.nice(_NICENESS)
-    SocketServer.descriptor = descriptor
-    board = TensorBoard(server_class=SocketServer)
-    # Its fast reader is another process with an open port of its own.
+    last = LastRequest()
+    plugins = [each for each in default.get_static_plugins() if _LEFT_OUT not in each.__module__]
+    board = TensorBoard(plugins=plugins, server_class=partial(SocketServer, descriptor=descriptor, last=last))
+    # Its fast reader is another process, with an open port.
     board.configure(["", "--logdir", folder, "--path_prefix", prefix, "--load_fast", "false"])
-    SocketServer.last_request = time.monotonic()
     board.launch()
-    while time.monotonic() - SocketServer.last_request < SECONDS_WITHOUT_A_REQUEST:
-        time.sleep(1)
+    last.wait(seconds)
 
 
-def end_with_the_service() -> None:
+def end_with_the_service(place: str) -> None:
     """End this process when the other end of its standard input is closed."""
     sys.stdin.read()
+    shutil.rmtree(place, ignore_errors=True)
     os._exit(0)
 
 
+def main(folder: str, prefix: str, descriptor: str, place: str, *seconds: str) -> None:
+    """Run the command line; the seconds are those of `serve`."""
+    threading.Thread(target=end_with_the_service, args=[place], daemon=True).start()
+    serve(folder, prefix, int(descriptor), *map(float, seconds))
+    shutil.rmtree(place, ignore_errors=True)
+
+
 if __name__ == "__main__":
-    threading.Thread(target=end_with_the_service, daemon=True).start()
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(*sys.argv[1:])

@@ -14,12 +14,13 @@ from utils.files import read_json_object, write_json
 
 Json = dict[str, Any]
 
-_SECONDS_KEPT = 7 * 86_400  # an answer is removed afterwards
+_SECONDS_KNOWN = 7 * 86_400  # an answer is removed afterwards
+_OF_ANOTHER = "Idempotency-Key: is that of another request. Send a new key with each request."
 _SECONDS_BETWEEN_REMOVALS = 3_600
 
 
 class KeyedAnswers:
-    """Answers of commands to studies, a file for each key, which is kept for a week.
+    """Answers of commands to studies, a file for each key, which is removed after a week.
 
     Args:
         folder: Of the files; created with the first.
@@ -46,9 +47,14 @@ class KeyedAnswers:
         if not content:
             return None
         if content.get("request") != request:
-            raise Refusal(409, "Idempotency-Key: is that of another request. Send a new key with each request.")
+            raise Refusal(409, _OF_ANOTHER)
         answer: Json = content["answer"]
         return answer
+
+    def require_unused(self, key: str | None) -> None:
+        """Raise a `Refusal` if the key is that of a command."""
+        if key is not None and self._path(key).exists():
+            raise Refusal(409, _OF_ANOTHER)
 
     def once(self, key: str | None, request: Json, obey: Callable[[], Json]) -> Json:
         """Return the answer of `find`, else obey a request and store its answer.
@@ -74,7 +80,7 @@ class KeyedAnswers:
             return
         self._removed_at = time.monotonic()
         for path in self.folder.glob("*.json"):
-            if time.time() - path.stat().st_mtime > _SECONDS_KEPT:
+            if time.time() - path.stat().st_mtime > _SECONDS_KNOWN:
                 path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:

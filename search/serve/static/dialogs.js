@@ -73,11 +73,12 @@ export function labelOf({ kind, label, hint }, input) {
   return element("label", {}, element("span", {}, label), input, hint && element("small", {}, hint));
 }
 
-// A row of buttons. Each: { name, title, ask, isDangerous, fields, confirm, send, done }; `send(values, key)` gets a key that is the
-// same if the values are sent again. One that has a question or fields opens a dialog; the others act at once. What went wrong, or was done, is said in the line under them, which the caller passes again if
-// the buttons are drawn again.
+// The line in which a row of buttons says what went wrong, or was done.
 export const messageLine = () => element("div", { "aria-live": "polite" });
 
+// A row of buttons. Each: { name, title, ask, isDangerous, fields, confirm, send, done }; `send(values, key)` gets a key that is the
+// same if the values are sent again. One that has a question or fields opens a dialog; the others act at once. The caller passes
+// the `messageLine` again if the buttons are drawn again.
 export function buttonRow(buttons, line, changed) {
   const made = buttons.map(each => element("button", {
     type: "button", class: each.isDangerous ? "danger" : null, "data-key": `button ${each.name}`,

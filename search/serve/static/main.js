@@ -160,8 +160,9 @@ document.getElementById("start").addEventListener("click", () => startDialog());
 document.getElementById("logout").addEventListener("click", async () => {
   try {
     await ask("/logout", {});
-  } finally {
     login();
+  } catch (error) {
+    connection.textContent = error.message;  // the cookie remains
   }
 });
 document.querySelector(".skip").addEventListener("click", event => {
