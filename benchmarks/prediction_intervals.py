@@ -30,7 +30,7 @@ _PAUSE = 7  # proposals between two questions
 
 @dataclass
 class Outcome:
-    """A prediction and what came.
+    """A prediction next to the value after a full training.
 
     Attributes:
         holds: Whether the interval held the value.
@@ -46,14 +46,14 @@ class Outcome:
 def outcomes(task: Task, seed: int, search: str) -> list[Outcome]:
     """Return the predictions of a simulated search."""
     scheduler, sampler = described(search).make(task, seed)
-    listening = _Listening(sampler)
-    result = simulate(scheduler, task.table, sampler=listening, seed=seed, budget=task.budget, is_best_so_far=True)
+    asked = _AskedSampler(sampler)
+    result = simulate(scheduler, task.table, sampler=asked, seed=seed, budget=task.budget, is_best_so_far=True)
     (curves,) = (values.mean(axis=2) for values in task.table.results.values())
     reached = np.fmax.accumulate(curves, axis=1)[:, -1]
     finite = reached[np.isfinite(reached)]
     span = float(finite.max() - np.median(finite))
     found = []
-    for candidate, each in listening.heard:
+    for candidate, each in asked.predictions:
         value, width = reached[result.settings[candidate]], max(each.high - each.low, 1e-12)
         if np.isfinite(value):
             found.append(
@@ -62,19 +62,19 @@ def outcomes(task: Task, seed: int, search: str) -> list[Outcome]:
     return found
 
 
-class _Listening(Sampler):
+class _AskedSampler(Sampler):
     """A sampler that is asked for its predictions before some proposals."""
 
     def __init__(self, sampler: Sampler) -> None:
         super().__init__(sampler.space)
         self.sampler = sampler
-        self.heard: list[tuple[int, PredictedValue]] = []
+        self.predictions: list[tuple[int, PredictedValue]] = []
 
     def suggest(
         self, number: int, observations: Sequence[Observation], running: Sequence[Drawn], rng: np.random.Generator
     ) -> Drawn | Suggestion | None:
         if number % _PAUSE == 0:
-            self.heard += self.sampler.beliefs(observations).predictions.items()
+            self.predictions += self.sampler.beliefs(observations).predictions.items()
         return self.sampler.suggest(number, observations, running, rng)
 
 
@@ -86,7 +86,7 @@ def table_row(name: str, found: list[Outcome]) -> str:
 
 
 def main() -> None:
-    """Print a row for each table, and one for all."""
+    """Print a row for each table, and one for all of them."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--tables", type=Path, required=True, help="folder of the .npz files")
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
