@@ -39,13 +39,13 @@ def crop_of(window: Callable[[Photo, np.random.Generator], Box]) -> Draw:
 
 # What the network must be able to do, and the share of the samples that shows it; sizes are in heads.
 KINDS: dict[str, tuple[float, Draw]] = {
-    "whole": (0.15, crop_of(lambda photo, _: scenes.whole_window(photo))),
+    "whole": (0.13, crop_of(lambda photo, _: scenes.whole_window(photo))),
     "portrait": (0.14, crop_of(partial(scenes.head_window, heights=(1.2, 2.8)))),
     "half": (0.1, crop_of(partial(scenes.head_window, heights=(2.8, 6.5)))),
     "part": (0.09, crop_of(scenes.any_window)),
-    "composite": (0.28, scenes.draw_composite),
-    "close": (0.16, scenes.draw_close),
-    "empty": (0.08, scenes.empty),
+    "composite": (0.25, scenes.draw_composite),
+    "close": (0.15, scenes.draw_close),
+    "empty": (0.14, scenes.empty),
 }
 
 

@@ -137,6 +137,14 @@ def background(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: 
     return backdrop(rng, size)
 
 
+def background_of_portrait(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Pixels:
+    """Return a wall or a scene without people, which is out of focus more often than not."""
+    scene = backdrop(rng, size_of(rng)) if rng.random() < 0.3 else background(photos, rng, selfie_model)
+    if rng.random() < 0.6:
+        scene = np.asarray(cv2.GaussianBlur(scene, (0, 0), np.exp(rng.uniform(0, np.log(12)))), np.uint8)
+    return scene
+
+
 def recoloured(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     """Return an image under another light: a gain for each channel, and a gamma."""
     gains = np.exp(rng.normal(0, 0.25 * strength, 3) + rng.normal(0, 0.6 * strength))
@@ -227,16 +235,15 @@ def draw_composite(photos: Sequence[Photo], rng: np.random.Generator, selfie_mod
 
 
 def draw_close(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:
-    """Return one person from near before another background, which is out of focus more often than not."""
-    scene = backdrop(rng, size_of(rng)) if rng.random() < 0.3 else background(photos, rng, selfie_model)
-    if rng.random() < 0.6:
-        scene = cv2.GaussianBlur(scene, (0, 0), np.exp(rng.uniform(0, np.log(12))))
+    """Return one person from near before another background."""
+    scene = background_of_portrait(photos, rng, selfie_model)
     sample = Scene(scene, np.zeros(scene.shape[:2], np.uint8))
     add_person(sample, photos[int(rng.integers(len(photos)))], rng, rng.uniform(1.8, 6.0), middle=0.25, wild=0.03)
     return in_one_light(sample, rng)
 
 
 def empty(photos: Sequence[Photo], rng: np.random.Generator, selfie_model: Path | None) -> Scene:
-    """Return a place without people."""
-    scene = background(photos, rng, selfie_model)
+    """Return a place without people; every other one is such as there are behind people from near, too."""
+    draw = background_of_portrait if rng.random() < 0.5 else background
+    scene = draw(photos, rng, selfie_model)
     return Scene(scene, np.zeros(scene.shape[:2], np.uint8))
