@@ -115,7 +115,7 @@ def build_app(
     _add_boards(app, service)
     _add_changing(app, service)
     describe = app.openapi
-    app.openapi = lambda: _corrected(describe())  # type: ignore[method-assign]
+    app.openapi = lambda: _corrected(describe())
     return app
 
 

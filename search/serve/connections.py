@@ -8,7 +8,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 SECONDS_FOR_A_REQUEST = 10.0  # until the first one's headers have arrived
 
 
-class ImpatientProtocol(H11Protocol):
+class ImpatientProtocol(H11Protocol):  # type: ignore[misc]  # not all of its types are known
     """The protocol of uvicorn, which waits for ever for the first request of a connection."""
 
     _timer: asyncio.TimerHandle | None = None
